@@ -1,0 +1,53 @@
+#!/bin/sh
+# First process of a level that runs guests: brings up its channels and KVM, then becomes the guest agent's keeper.
+# It may run on an emulator inside an emulator, where each new process is dear: builtins first.
+mount -t proc proc /proc
+echo "sysfs /sys sysfs
+devtmpfs /dev devtmpfs
+tmpfs /tmp tmpfs
+tmpfs /run tmpfs
+debugfs /sys/kernel/debug debugfs" > /etc/fstab
+mount -a
+modprobe -a virtio_pci virtio_mmio virtio_console virtio_blk
+
+# Ports appear some time after their device. Wait for the agent's, at most about 10 s.
+agent=
+tries=0
+while [ -z "$agent" ] && [ $tries -lt 100 ]; do
+    for file in /sys/class/virtio-ports/*/name; do
+        name=
+        [ -e "$file" ] && read -r name < "$file"
+        [ "$name" = org.qemu.guest_agent.0 ] && agent=$name
+    done
+    tries=$((tries + 1))
+    [ -z "$agent" ] && sleep 0.1
+done
+mkdir -p /dev/virtio-ports
+for file in /sys/class/virtio-ports/*/name; do
+    [ -e "$file" ] || continue
+    read -r name < "$file"
+    port=${file%/name}
+    ln -s "../${port##*/}" "/dev/virtio-ports/$name"
+done
+
+# Whether KVM comes up is for the harness to judge, so a failure is told and no more.
+if grep -qw svm /proc/cpuinfo; then
+    modprobe kvm_amd
+elif grep -qw vmx /proc/cpuinfo; then
+    modprobe kvm_intel
+else
+    echo "nestmatrix: this CPU has neither svm nor vmx"
+fi
+
+read -r release < /proc/sys/kernel/osrelease
+read -r uptime _ < /proc/uptime
+echo "nestmatrix: level up, kernel $release, uptime $uptime"
+if [ -n "$agent" ]; then
+    qemu-ga -m virtio-serial -p "/dev/virtio-ports/$agent" -t /run
+    echo "nestmatrix: the guest agent ended with status $?"
+else
+    echo "nestmatrix: no guest agent port came within 10 s"
+fi
+# The console's last bytes are only waited for when its last user lets go of it.
+exec < /dev/null > /dev/null 2>&1
+poweroff -f

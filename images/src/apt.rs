@@ -1,0 +1,320 @@
+//! The host's `apt-get` on private folders: it resolves, downloads and verifies packages of any Debian suite and
+//! architecture as an ordinary user, installs nothing and leaves the host's own lists alone.
+
+use crate::progress::{Reporter, Step};
+use crate::{Architecture, Digest, Error, Package};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// Settings of the host's apt that reaching an archive from here depends on; everything else of them (hooks that run
+/// programs, sources, pins) stays out.
+const HOST_SETTINGS: [&str; 8] = [
+    "Acquire::http",
+    "Acquire::https",
+    "Acquire::Retries",
+    "Acquire::ForceIPv4",
+    "Acquire::ForceIPv6",
+    "Acquire::Check-Date",
+    "Acquire::Check-Valid-Until",
+    "Acquire::Max-ValidTime",
+];
+
+/// Where packages come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source<'a> {
+    pub(crate) archive: &'a str,
+    pub(crate) suites: &'a [String],
+    pub(crate) components: &'a [String],
+    pub(crate) keyring: &'a Path,
+    pub(crate) architecture: Architecture,
+}
+
+/// A package as the archive's signed index names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) package: Package,
+    /// Name of its file in the folder of downloads.
+    pub(crate) file: String,
+}
+
+/// apt with a state of its own.
+pub(crate) struct Apt<'a> {
+    config: PathBuf,
+    downloads: &'a Path,
+    wrapper: &'a [OsString],
+}
+
+impl<'a> Apt<'a> {
+    /// Writes the private configuration into `state`. Packages are downloaded into `downloads`.
+    /// `assumed` are packages that apt shall take for installed.
+    pub(crate) fn new(
+        state: &Path,
+        downloads: &'a Path,
+        wrapper: &'a [OsString],
+        source: &Source<'_>,
+        assumed: &[String],
+    ) -> Result<Self, Error> {
+        for folder in [state.join("lists/partial"), state.join("nothing/partial"), downloads.join("partial")]
+        {
+            fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
+        }
+        let write = |name: &str, text: String| {
+            let path = state.join(name);
+            fs::write(&path, text).map_err(Error::io("write", &path)).map(|()| path)
+        };
+        let architecture = source.architecture.debian();
+        let sources = source.suites.iter().fold(String::new(), |mut text, suite| {
+            let (keyring, archive, components) =
+                (source.keyring.display(), source.archive, source.components.join(" "));
+            let _ = writeln!(text, "deb [signed-by={keyring}] {archive} {suite} {components}"); // a String takes all
+            text
+        });
+        write("sources.list", sources)?;
+        let status = assumed.iter().fold(String::new(), |mut text, name| {
+            // A version that satisfies whatever lower bound there is.
+            let _ = write!(text, "Package: {name}\nStatus: install ok installed\n");
+            let _ = write!(text, "Architecture: {architecture}\nVersion: 9999:0\n\n");
+            text
+        });
+        write("status", status)?;
+        let (state_text, downloads_text) = (speakable(state)?, speakable(downloads)?);
+        let config = format!(
+            r#"Dir::State "{state_text}";
+Dir::State::lists "{state_text}/lists";
+Dir::State::status "{state_text}/status";
+Dir::Cache "{state_text}";
+Dir::Cache::archives "{downloads_text}";
+Dir::Etc::sourcelist "{state_text}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::main "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "{architecture}";
+APT::Architectures "{architecture}";
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+APT::Status-Fd "1";
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::ForceHash "SHA256";
+{}"#,
+            host_settings(wrapper)?
+        );
+        Ok(Self { config: write("apt.conf", config)?, downloads, wrapper })
+    }
+
+    /// Brings the suites' signed indexes up to date.
+    pub(crate) fn update(&self, reporter: Reporter<'_>) -> Result<(), Error> {
+        // A suite that moved from stable to oldstable since the last time is no reason to stop.
+        self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
+    }
+
+    /// What installing these packages takes, in the archive's current versions.
+    pub(crate) fn resolve(&self, install: &[String], reporter: Reporter<'_>) -> Result<Vec<Resolved>, Error> {
+        // apt leaves out what is downloaded already, so it is shown an empty folder.
+        let nothing = self.config.with_file_name("nothing");
+        let nothing = format!("Dir::Cache::archives={}", nothing.display());
+        let mut arguments = vec!["install", "--yes", "-qq", "--print-uris", "-o", &nothing];
+        arguments.extend(install.iter().map(String::as_str));
+        let output = self.get("resolve the packages", &arguments, reporter)?;
+        let mut resolved = output
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .map(parse_uri)
+            .collect::<Result<Vec<_>, _>>()?;
+        resolved.sort_by(|a, b| a.package.name.cmp(&b.package.name));
+        Ok(resolved)
+    }
+
+    /// Makes sure that all packages are in the folder of downloads, as the index names them.
+    pub(crate) fn download(
+        &self,
+        install: &[String],
+        resolved: &[Resolved],
+        reporter: Reporter<'_>,
+    ) -> Result<(), Error> {
+        // apt trusts a file of the right size, so those that changed since they were downloaded go first.
+        let mut complete = true;
+        for one in resolved {
+            let path = self.downloads.join(&one.file);
+            if !path.exists() {
+                complete = false;
+            } else if Digest::of_file(&path)? != one.package.sha256 {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                complete = false;
+            }
+        }
+        if complete {
+            return Ok(());
+        }
+        let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
+        arguments.extend(install.iter().map(String::as_str));
+        self.get("download the packages", &arguments, reporter)?;
+        for one in resolved {
+            let path = self.downloads.join(&one.file);
+            let found = Digest::of_file(&path)?;
+            if found != one.package.sha256 {
+                let (found, expected) = (found.to_string(), one.package.sha256.to_string());
+                return Err(Error::PackageDigest { path, found, expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what apt makes anew whenever the index changed: twice the size of the index itself.
+    pub(crate) fn tidy(&self) -> Result<(), Error> {
+        for name in ["pkgcache.bin", "srcpkgcache.bin"] {
+            let path = self.config.with_file_name(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `apt-get` to its end; progress lines go to the reporter, the rest of its standard output is returned.
+    fn get(&self, action: &str, arguments: &[&str], reporter: Reporter<'_>) -> Result<String, Error> {
+        let mut command = command(self.wrapper, "apt-get");
+        command.env("APT_CONFIG", &self.config).args(arguments);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(not_started(&command))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (output, complaints) = thread::scope(|scope| {
+            let complaints = scope.spawn(|| {
+                let mut text = Vec::new();
+                stderr.map(|mut stderr| stderr.read_to_end(&mut text));
+                String::from_utf8_lossy(&text).into_owned()
+            });
+            let mut output = String::new();
+            for line in stdout
+                .into_iter()
+                .flat_map(|stdout| BufReader::new(stdout).split(b'\n'))
+                .map_while(Result::ok)
+            {
+                let line = String::from_utf8_lossy(&line);
+                if let Some((percent, detail)) = download_status(&line) {
+                    reporter.step(Step::Downloading { percent, detail });
+                } else {
+                    output.push_str(&line);
+                    output.push('\n');
+                }
+            }
+            (output, complaints.join().unwrap_or_default())
+        });
+        let status = child.wait().map_err(Error::io("wait for apt-get in", &self.config))?;
+        if status.success() {
+            return Ok(output);
+        }
+        Err(Error::Apt { action: action.to_owned(), status, output: complaints.trim_end().to_owned() })
+    }
+}
+
+/// A command that speaks English, behind the wrapper.
+pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
+    let mut words = wrapper.iter().map(OsString::as_os_str).chain([OsStr::new(program)]);
+    // The chain ends with the program, so there is a first word.
+    let mut command = Command::new(words.next().unwrap_or(OsStr::new(program)));
+    command.args(words).env("LC_ALL", "C");
+    command
+}
+
+/// The error of a command that could not be started.
+pub(crate) fn not_started(command: &Command) -> impl FnOnce(std::io::Error) -> Error {
+    let program = command.get_program().to_string_lossy().into_owned();
+    move |source| Error::NoApt { program, source }
+}
+
+/// The lines of the host's apt configuration that matter here.
+fn host_settings(wrapper: &[OsString]) -> Result<String, Error> {
+    let mut command = command(wrapper, "apt-config");
+    let output = command.arg("dump").stdin(Stdio::null()).output().map_err(not_started(&command))?;
+    let dump = String::from_utf8_lossy(&output.stdout);
+    let wanted = |line: &&str| {
+        HOST_SETTINGS.iter().any(|setting| {
+            line.strip_prefix(setting).is_some_and(|rest| rest.starts_with("::") || rest.starts_with(' '))
+        })
+    };
+    Ok(dump.lines().filter(wanted).fold(String::new(), |text, line| text + line + "\n"))
+}
+
+/// A path as apt's configuration can hold it between quotes.
+fn speakable(path: &Path) -> Result<&str, Error> {
+    match path.to_str() {
+        Some(text) if !text.contains(['"', '\n']) => Ok(text),
+        _ => Err(Error::UnspeakablePath(path.to_owned())),
+    }
+}
+
+/// `dlstatus:NUMBER:PERCENT:WORDS`, from `APT::Status-Fd` (apt: README.progress-reporting).
+fn download_status(line: &str) -> Option<(f32, &str)> {
+    let mut fields = line.strip_prefix("dlstatus:")?.splitn(3, ':');
+    let percent = fields.nth(1)?.parse().ok()?;
+    Some((percent, fields.next()?))
+}
+
+/// How apt names the file of a package: of all characters that a version may hold, it escapes the epoch's colon.
+pub(crate) fn file_name(package: &Package) -> String {
+    format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
+}
+
+/// `'ADDRESS' NAME_VERSION_ARCHITECTURE.deb SIZE SHA256:DIGEST`.
+fn parse_uri(line: &str) -> Result<Resolved, Error> {
+    let parse = || {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let file = words.next()?;
+        let sha256 = words.nth(1)?.strip_prefix("SHA256:").filter(|digest| digest.len() == 64)?;
+        let mut parts = file.strip_suffix(".deb")?.split('_');
+        let (name, version, architecture) = (parts.next()?, parts.next()?, parts.next()?);
+        let version = version.replace("%3a", ":");
+        let package = Package {
+            name: name.to_owned(),
+            version,
+            architecture: architecture.to_owned(),
+            sha256: Digest::from_hex(sha256),
+        };
+        Some(Resolved { package, file: file.to_owned() })
+    };
+    parse().ok_or_else(|| Error::AptAnswer {
+        line: line.to_owned(),
+        expected: "'address' name_version_architecture.deb size SHA256:digest",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_print_uris_names_a_package() {
+        let digest = "598a3fd92bdafc34cd81196b2952ad36e910e47a4ecf162f8ce5e8e262598e53";
+        let line = format!(
+            "'http://a.example/b%2bb9_amd64.deb' busybox-static_1%3a1.37.0-6+b9_amd64.deb 955316 SHA256:{digest}"
+        );
+        let resolved = parse_uri(&line).unwrap();
+        assert_eq!(resolved.file, "busybox-static_1%3a1.37.0-6+b9_amd64.deb");
+        assert_eq!(file_name(&resolved.package), resolved.file);
+        assert_eq!(resolved.package.name, "busybox-static");
+        assert_eq!(resolved.package.version, "1:1.37.0-6+b9");
+        assert_eq!(resolved.package.architecture, "amd64");
+        assert_eq!(resolved.package.sha256.as_str(), digest);
+        let weak = "'http://a.example/x' x_1_all.deb 1 MD5Sum:608bc9dedd07ab4017e384be25d6edc6";
+        assert!(matches!(parse_uri(weak), Err(Error::AptAnswer { .. })));
+    }
+
+    #[test]
+    fn progress_lines_are_told_from_the_rest() {
+        let line = "dlstatus:3:12.5:Retrieving file 3 of 70 (1s remaining)";
+        assert_eq!(download_status(line), Some((12.5, "Retrieving file 3 of 70 (1s remaining)")));
+        assert_eq!(download_status("'http://a.example/x' x 1 SHA256:0"), None);
+    }
+}

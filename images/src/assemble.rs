@@ -1,0 +1,120 @@
+//! Takes out of the unpacked packages what a recipe names, with everything that needs, and lays it out as an image's tree.
+
+use crate::elf::{self, Closure};
+use crate::recipe::{EmulatorText, InitramfsText};
+use crate::tree::{Node, Tree};
+use crate::{Architecture, modules};
+use std::collections::HashSet;
+
+/// Where things are in the tree of an emulator. None of it is called like a folder that a merged `/usr` moves.
+pub(crate) const LOADER: &str = "ld.so";
+pub(crate) const QEMU: &str = "qemu";
+pub(crate) const LIBRARIES: &str = "libraries";
+pub(crate) const FIRMWARE: &str = "firmware";
+pub(crate) const QEMU_MODULES: &str = "qemu-modules";
+
+const BUSYBOX: &str = "usr/bin/busybox";
+
+/// Folders that an init mounts on or writes to.
+const FOLDERS: [&str; 7] = ["dev", "etc/modprobe.d", "proc", "root", "run", "sys", "tmp"];
+
+/// The kernel of a tree of packages: its release, and the path of its image.
+///
+/// # Errors
+/// A sentence, if there is not exactly one.
+pub(crate) fn kernel(packages: &Tree, pattern: &str) -> Result<(String, String), String> {
+    let (before, after) = pattern
+        .split_once("{release}")
+        .ok_or_else(|| format!("kernel image {pattern:?} does not say where the {{release}} stands"))?;
+    let found: Vec<(String, String)> = packages
+        .under(before)
+        .filter_map(|(path, _)| {
+            Some((path.strip_prefix(before)?.strip_suffix(after)?.to_owned(), path.to_owned()))
+        })
+        .collect();
+    match <[_; 1]>::try_from(found) {
+        Ok([kernel]) => Ok(kernel),
+        Err(found) if found.is_empty() => Err(format!("no package holds a kernel image {pattern}")),
+        Err(found) => {
+            Err(format!("the packages hold {} kernel images {pattern}, one is needed", found.len()))
+        }
+    }
+}
+
+/// The tree of an initramfs.
+///
+/// # Errors
+/// A sentence that names what the packages lack.
+pub(crate) fn initramfs(
+    packages: &Tree,
+    text: &InitramfsText,
+    init: &str,
+    release: &str,
+    architecture: Architecture,
+) -> Result<Tree, String> {
+    let mut tree = Tree::default();
+    for folder in FOLDERS {
+        tree.insert(folder, Node::Folder);
+    }
+    tree.write("init", init.as_bytes(), true);
+    busybox(packages, &text.applets, &mut tree)?;
+    let programs: Vec<&str> =
+        text.qemu.iter().chain(&text.qemu_modules).chain(&text.programs).map(String::as_str).collect();
+    let Closure { interpreter, libraries } = elf::closure(packages, &programs, architecture)?;
+    let files = text.files.iter().map(String::as_str);
+    let needed = libraries.values().map(String::as_str).chain(interpreter.as_deref());
+    for path in programs.iter().copied().chain(files).chain(needed) {
+        packages.copy_to(path, &mut tree).ok_or_else(|| format!("no package holds {path}"))?;
+    }
+    if !text.kernel_modules.is_empty() {
+        modules::add(packages, release, &text.kernel_modules, &mut tree)?;
+    }
+    tree.link_merged_folders();
+    Ok(tree)
+}
+
+/// busybox under the names of its applets. It keeps them in one list of zero-ended names, which shows those that it lacks.
+fn busybox(packages: &Tree, applets: &[String], tree: &mut Tree) -> Result<(), String> {
+    let program = packages.copy_to(BUSYBOX, tree).ok_or_else(|| format!("no package holds {BUSYBOX}"))?;
+    let names: HashSet<&[u8]> = program.data.split(|byte| *byte == 0).collect();
+    for applet in applets {
+        if !names.contains(applet.as_bytes()) {
+            return Err(format!("busybox has no applet {applet}"));
+        }
+        tree.insert(&format!("usr/bin/{applet}"), Node::Link("busybox".into()));
+    }
+    Ok(())
+}
+
+/// The tree of an emulator: flat folders, so that it runs from anywhere by its own loader.
+///
+/// # Errors
+/// A sentence that names what the packages lack.
+pub(crate) fn emulator(
+    packages: &Tree,
+    text: &EmulatorText,
+    architecture: Architecture,
+) -> Result<Tree, String> {
+    let programs: Vec<&str> =
+        std::iter::once(&text.qemu).chain(&text.qemu_modules).map(String::as_str).collect();
+    let Closure { interpreter, libraries } = elf::closure(packages, &programs, architecture)?;
+    let loader = interpreter.ok_or_else(|| format!("{} is linked statically", text.qemu))?;
+    let mut tree = Tree::default();
+    let mut take = |from: &str, to: &str| -> Result<(), String> {
+        let (_, file) = packages.file(from).ok_or_else(|| format!("no package holds {from}"))?;
+        tree.insert(to, Node::File(file.clone()));
+        Ok(())
+    };
+    take(&loader, LOADER)?;
+    take(&text.qemu, QEMU)?;
+    for (name, path) in &libraries {
+        take(path, &format!("{LIBRARIES}/{name}"))?;
+    }
+    for (folder, paths) in [(FIRMWARE, &text.files), (QEMU_MODULES, &text.qemu_modules)] {
+        for path in paths {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            take(path, &format!("{folder}/{name}"))?;
+        }
+    }
+    Ok(tree)
+}

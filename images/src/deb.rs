@@ -1,0 +1,174 @@
+//! Reads binary packages (deb(5)) into memory: no root, no files on disk, no maintainer scripts.
+
+use crate::Error;
+use crate::progress::{Reporter, Step};
+use crate::tree::{File, Node, Tree};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Folders that no image takes anything from: leaving them out saves memory.
+const LEFT_OUT: [&str; 6] = [
+    "usr/share/bug/",
+    "usr/share/doc/",
+    "usr/share/icons/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+];
+
+/// Unpacks packages, given with their names, into one tree. Where two hold the same path, the later one's stays.
+pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> Result<Tree, Error> {
+    let next = AtomicUsize::new(0);
+    let mut trees = Vec::new();
+    thread::scope(|scope| {
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((name, path)) = packages.get(index) else { return Ok::<_, Error>(done) };
+                reporter.step(Step::Unpacking { package: name, number: index + 1, of: packages.len() });
+                done.push((index, read(path, index)?));
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => trees.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    trees.sort_by_key(|(index, _)| *index);
+    let mut all = Tree::default();
+    for (_, tree) in trees {
+        all.extend(tree);
+    }
+    Ok(all)
+}
+
+/// Reads one package, whose files are marked as coming from package number `index`.
+fn read(path: &Path, index: usize) -> Result<Tree, Error> {
+    let broken = |e: io::Error| Error::Package { path: path.to_owned(), message: e.to_string() };
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let mut members = ar::Archive::new(io::BufReader::new(file));
+    while let Some(member) = members.next_entry() {
+        let member = member.map_err(broken)?;
+        let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
+        if name.starts_with("data.tar") {
+            return decompressed(&name, member).and_then(|data| read_tar(data, index)).map_err(broken);
+        }
+    }
+    Err(broken(io::Error::other("it has no member data.tar")))
+}
+
+fn decompressed<'a>(name: &str, data: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match name.strip_prefix("data.tar") {
+        Some("") => Box::new(data),
+        Some(".xz") => Box::new(liblzma::read::XzDecoder::new(data)),
+        Some(".zst") => Box::new(zstd::Decoder::new(data)?),
+        _ => {
+            return Err(io::Error::other(format!(
+                "member {name} is neither plain nor compressed by xz or zstd"
+            )));
+        }
+    })
+}
+
+fn read_tar(data: impl Read, index: usize) -> io::Result<Tree> {
+    let mut tree = Tree::default();
+    for entry in tar::Archive::new(data).entries()? {
+        let mut entry = entry?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let plain = crate::tree::merged(&path);
+        if LEFT_OUT.iter().any(|folder| plain.starts_with(folder)) {
+            continue;
+        }
+        let kind = entry.header().entry_type();
+        let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+        match (kind, target) {
+            (tar::EntryType::Regular, _) => {
+                let mut bytes = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or_default());
+                entry.read_to_end(&mut bytes)?;
+                let executable = entry.header().mode()? & 0o111 != 0;
+                tree.insert(
+                    &path,
+                    Node::File(File { data: Arc::from(bytes), executable, package: Some(index) }),
+                );
+            }
+            (tar::EntryType::Symlink, Some(target)) => tree.insert(&path, Node::Link(target)),
+            (tar::EntryType::Link, Some(target)) => {
+                let Some((_, file)) = tree.file(&target) else {
+                    return Err(io::Error::other(format!(
+                        "{path} is a hard link to {target}, which is not there"
+                    )));
+                };
+                let file = file.clone();
+                tree.insert(&path, Node::File(file));
+            }
+            // Folders appear where a file needs them; packages hold no devices or pipes that an image could use.
+            _ => {}
+        }
+    }
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    fn deb(member: &str, data: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut builder = ar::Builder::new(file.as_file_mut());
+        builder.append(&ar::Header::new(b"debian-binary".to_vec(), 4), &b"2.0\n"[..]).unwrap();
+        builder.append(&ar::Header::new(member.into(), data.len() as u64), data).unwrap();
+        file
+    }
+
+    fn tar_with(path: &str, text: &[u8]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, path, text).unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Link);
+        link.set_size(0);
+        builder.append_link(&mut link, "bin/twin", path).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_package_is_read_whatever_its_compression() {
+        let tar = tar_with("./bin/tool", b"text");
+        let mut xz = Vec::new();
+        liblzma::read::XzEncoder::new(&tar[..], 1).read_to_end(&mut xz).unwrap();
+        let zst = zstd::encode_all(&tar[..], 1).unwrap();
+        for (member, data) in [("data.tar", &tar), ("data.tar.xz", &xz), ("data.tar.zst", &zst)] {
+            let file = deb(member, data);
+            let reporter = Reporter { recipe: "r", to: &Silent };
+            let tree = unpack(&[("tool".into(), file.path().to_owned())], reporter).unwrap();
+            for name in ["usr/bin/tool", "usr/bin/twin"] {
+                let (_, found) = tree.file(name).unwrap();
+                assert_eq!(
+                    (&found.data[..], found.executable, found.package),
+                    (&b"text"[..], true, Some(0)),
+                    "{member}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_package_is_named() {
+        for file in [deb("data.tar.gz", b"?"), deb("control.tar", b""), deb("data.tar.xz", b"not xz")] {
+            let error = read(file.path(), 0).unwrap_err().to_string();
+            assert!(error.contains(file.path().to_str().unwrap()), "{error}");
+        }
+    }
+}

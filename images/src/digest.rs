@@ -1,0 +1,74 @@
+//! SHA-256, the one hash of this crate: of files, of packages, and of everything an image was made from.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// A SHA-256 value, written as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes digits as somebody else (apt) printed them; they are only ever compared.
+    pub(crate) fn from_hex(hex: &str) -> Self {
+        Self(hex.to_ascii_lowercase())
+    }
+
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.0.update(bytes);
+        hasher.finish()
+    }
+
+    pub(crate) fn of_file(path: &Path) -> Result<Self, Error> {
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer).map_err(Error::io("read", path))? {
+                0 => return Ok(hasher.finish()),
+                n => hasher.0.update(&buffer[..n]),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Hashes a sequence of fields, each with its length, so that no two sequences run together into the same bytes.
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    pub(crate) fn field(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        let mut hex = String::with_capacity(64);
+        for byte in self.0.finalize() {
+            let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
+        }
+        Digest(hex)
+    }
+}

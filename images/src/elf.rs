@@ -1,0 +1,152 @@
+//! The shared libraries that programs need, found as the dynamic loader would find them (ld.so(8)), without running any.
+
+use crate::Architecture;
+use crate::tree::Tree;
+use goblin::elf::Elf;
+use std::collections::BTreeMap;
+
+/// What a set of programs needs to be started.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closure {
+    /// The dynamic loader as the programs name it. None if all are linked statically.
+    pub(crate) interpreter: Option<String>,
+    /// Where each library was found, by the name under which it is asked for.
+    pub(crate) libraries: BTreeMap<String, String>,
+}
+
+/// Follows `DT_NEEDED` from the programs (or libraries) of a tree until everything is found.
+///
+/// # Errors
+/// A sentence that names what is missing or unreadable, and who needs it.
+pub(crate) fn closure(tree: &Tree, roots: &[&str], architecture: Architecture) -> Result<Closure, String> {
+    let mut found = Closure::default();
+    let mut machine = None;
+    let mut queue: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+    while let Some(path) = queue.pop() {
+        let (place, file) = tree.file(&path).ok_or_else(|| format!("no package holds {path}"))?;
+        let elf = Elf::parse(&file.data).map_err(|e| format!("{path} is not an ELF file: {e}"))?;
+        let of = *machine.get_or_insert(elf.header.e_machine);
+        if elf.header.e_machine != of {
+            return Err(format!("{path} is for another machine than {}", roots[roots.len() - 1]));
+        }
+        if let Some(interpreter) = elf.interpreter {
+            found.interpreter.get_or_insert_with(|| interpreter.to_owned());
+        }
+        let origin = place.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut folders: Vec<String> = elf
+            .rpaths
+            .iter()
+            .chain(&elf.runpaths)
+            .flat_map(|list| list.split(':'))
+            .map(|f| expand(f, origin))
+            .collect();
+        let tuple = architecture.multiarch();
+        folders.extend([format!("usr/lib/{tuple}"), "usr/lib".into(), "usr/lib64".into()]);
+        for name in &elf.libraries {
+            if found.libraries.contains_key(*name) {
+                continue;
+            }
+            let library = folders
+                .iter()
+                .map(|folder| format!("{folder}/{name}"))
+                .find(|path| tree.file(path).is_some_and(|(_, file)| is_for(&file.data, of)))
+                .ok_or_else(|| format!("no package holds library {name}, which {path} needs"))?;
+            found.libraries.insert((*name).to_owned(), library.clone());
+            queue.push(library);
+        }
+    }
+    Ok(found)
+}
+
+/// The loader passes over libraries for other machines, so the search does too.
+fn is_for(data: &[u8], machine: u16) -> bool {
+    Elf::parse_header(data).is_ok_and(|header| header.e_machine == machine)
+}
+
+fn expand(folder: &str, origin: &str) -> String {
+    folder.replace("${ORIGIN}", &format!("/{origin}")).replace("$ORIGIN", &format!("/{origin}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn word(bytes: &mut Vec<u8>, value: u64) {
+        bytes.extend(value.to_le_bytes());
+    }
+
+    /// The least ELF file with a dynamic section: one that maps itself, needs libraries and has a run path.
+    fn elf(machine: u16, needed: &[&str], runpath: &str) -> Vec<u8> {
+        let mut strings = b"\0".to_vec();
+        let mut dynamic = Vec::new();
+        // DT_NEEDED is 1, DT_RUNPATH 29, DT_STRTAB 5, DT_STRSZ 10 (elf(5)).
+        for (tag, text) in needed.iter().map(|name| (1, *name)).chain([(29, runpath)]) {
+            dynamic.push((tag, strings.len() as u64));
+            strings.extend(text.bytes().chain([0]));
+        }
+        let headers = 64 + 2 * 56;
+        let strings_at = headers + 16 * (dynamic.len() as u64 + 3);
+        dynamic.extend([(5, strings_at), (10, strings.len() as u64), (0, 0)]);
+        let size = strings_at + strings.len() as u64;
+
+        let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".to_vec();
+        bytes.extend(machine.to_le_bytes());
+        bytes.extend(1u32.to_le_bytes());
+        for value in [0, 64, 0] {
+            word(&mut bytes, value);
+        }
+        bytes.extend(0u32.to_le_bytes());
+        for half in [64u16, 56, 2, 64, 0, 0] {
+            bytes.extend(half.to_le_bytes());
+        }
+        // PT_LOAD of everything, PT_DYNAMIC.
+        for (kind, at, length) in [(1u32, 0, size), (2, headers, strings_at - headers)] {
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(4u32.to_le_bytes());
+            for value in [at, at, at, length, length, 8] {
+                word(&mut bytes, value);
+            }
+        }
+        for (tag, value) in dynamic {
+            word(&mut bytes, tag);
+            word(&mut bytes, value);
+        }
+        bytes.extend(strings);
+        bytes
+    }
+
+    const X86_64: u16 = 62;
+    const ARM64: u16 = 183;
+
+    #[test]
+    fn libraries_are_found_by_run_path_and_by_default_and_those_for_other_machines_passed_over() {
+        let mut tree = Tree::default();
+        tree.write("usr/bin/program", elf(X86_64, &["liba.so", "libb.so"], "$ORIGIN/../lib/own"), true);
+        tree.write("usr/lib/own/liba.so", elf(ARM64, &[], ""), false);
+        tree.write("lib/x86_64-linux-gnu/liba.so", elf(X86_64, &["libc.so"], ""), false);
+        tree.write("usr/lib/own/libb.so", elf(X86_64, &["libc.so"], ""), false);
+        tree.write("usr/lib/libc.so", elf(X86_64, &[], ""), false);
+        let found = closure(&tree, &["usr/bin/program"], Architecture::Amd64).unwrap();
+        let libraries: Vec<String> = found.libraries.values().map(|path| crate::tree::merged(path)).collect();
+        assert_eq!(libraries, ["usr/lib/x86_64-linux-gnu/liba.so", "usr/lib/own/libb.so", "usr/lib/libc.so"]);
+    }
+
+    #[test]
+    fn a_library_that_is_missing_is_named_with_who_needs_it() {
+        let mut tree = Tree::default();
+        tree.write("usr/bin/program", elf(X86_64, &["liba.so"], ""), true);
+        tree.write("usr/lib/liba.so", elf(X86_64, &["libz.so"], ""), false);
+        let error = closure(&tree, &["usr/bin/program"], Architecture::Amd64).unwrap_err();
+        assert_eq!(error, "no package holds library libz.so, which usr/lib/liba.so needs");
+        assert_eq!(closure(&tree, &["x"], Architecture::Amd64).unwrap_err(), "no package holds x");
+    }
+
+    #[test]
+    fn this_program_needs_a_loader_and_libc() {
+        let mut tree = Tree::default();
+        tree.write("program", fs::read(std::env::current_exe().unwrap()).unwrap(), true);
+        let error = closure(&tree, &["program"], Architecture::Amd64).unwrap_err();
+        assert!(error.starts_with("no package holds library lib"), "{error}");
+    }
+}

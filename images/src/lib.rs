@@ -1,0 +1,34 @@
+//! What a level boots, built from a distribution's packages without root and without installing anything.
+//!
+//! A [`Recipe`] (TOML, in `recipes/`) says which packages and which parts of them; a [`Store`] resolves, verifies and
+//! downloads the packages with the host's `apt-get`, assembles the products and keeps them in a content-addressed
+//! cache; an [`Image`] is one product with its provenance. `docs/images.md` tells the whole story.
+
+mod apt;
+mod architecture;
+mod archive;
+mod assemble;
+mod build;
+mod cache;
+mod deb;
+mod digest;
+mod elf;
+mod emulator;
+mod error;
+mod image;
+mod modules;
+mod pack;
+mod progress;
+mod recipe;
+mod store;
+mod tree;
+
+pub use architecture::Architecture;
+pub use cache::Cached;
+pub use digest::Digest;
+pub use emulator::Emulator;
+pub use error::Error;
+pub use image::{Image, Kernel, Package, Qemu};
+pub use progress::{Progress, ProgressEvent, Silent, Step};
+pub use recipe::{Catalog, Os, Product, Recipe};
+pub use store::{Store, StoreOptions};

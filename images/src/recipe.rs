@@ -1,0 +1,244 @@
+//! The TOML model of a recipe, and the catalog of all recipes of a folder. Errors carry file, line and column.
+
+use crate::digest::Hasher;
+use crate::{Architecture, Digest, Error};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// Version of what this crate makes of a recipe: part of every recipe's digest, so that a change of the layout of
+/// images makes all of them anew. Raise it with every change of the code that changes an image's bytes.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Product {
+    /// Kernel and initramfs of a level that runs guests: KVM, QEMU, guest agent. Boots as L0 or L1.
+    Hypervisor,
+    /// Kernel and initramfs of a level that only reports what it sees. Boots as L2.
+    Minimal,
+    /// QEMU with its libraries and firmware, to be started on a host of the same architecture that has none.
+    Emulator,
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hypervisor => "hypervisor",
+            Self::Minimal => "minimal",
+            Self::Emulator => "emulator",
+        })
+    }
+}
+
+/// An operating system as vendors' documents name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Os {
+    /// As `ID` in os-release(5): `debian`.
+    pub id: String,
+    /// As `VERSION_ID` in os-release(5): `12`.
+    pub version: String,
+}
+
+/// One recipe: where its packages come from and what is made of them.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    pub(crate) text: RecipeText,
+    pub(crate) path: PathBuf,
+    pub(crate) init: BTreeMap<Product, String>,
+    digest: Digest,
+}
+
+/// A recipe's TOML. Paths inside packages are written as on a system with a merged `/usr`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RecipeText {
+    name: Spanned<String>,
+    architecture: Architecture,
+    os: Option<Os>,
+    pub(crate) packages: PackagesText,
+    pub(crate) kernel: Option<KernelText>,
+    pub(crate) hypervisor: Option<InitramfsText>,
+    pub(crate) minimal: Option<InitramfsText>,
+    pub(crate) emulator: Option<EmulatorText>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PackagesText {
+    pub(crate) origin: String,
+    pub(crate) keyring: String,
+    pub(crate) suites: Vec<String>,
+    pub(crate) components: Vec<String>,
+    pub(crate) install: Vec<String>,
+    #[serde(default)]
+    pub(crate) assume_installed: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct KernelText {
+    /// With `{release}` where the kernel release stands.
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct InitramfsText {
+    pub(crate) init: Spanned<String>,
+    pub(crate) compression: Compression,
+    /// Names under which busybox is called.
+    pub(crate) applets: Vec<String>,
+    pub(crate) qemu: Option<String>,
+    #[serde(default)]
+    pub(crate) qemu_modules: Vec<String>,
+    #[serde(default)]
+    pub(crate) programs: Vec<String>,
+    #[serde(default)]
+    pub(crate) files: Vec<String>,
+    #[serde(default)]
+    pub(crate) kernel_modules: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct EmulatorText {
+    pub(crate) qemu: String,
+    #[serde(default)]
+    pub(crate) qemu_modules: Vec<String>,
+    #[serde(default)]
+    pub(crate) files: Vec<String>,
+}
+
+/// How an initramfs is compressed. The kernel tells by itself which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    None,
+    Zstd,
+}
+
+impl Recipe {
+    /// Reads a recipe and the init scripts it names.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with line and column if the text is not a recipe, [`Error::Io`] if it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let source = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text: RecipeText = toml::from_str(&source)
+            .map_err(|e| located(path, &source, e.span().unwrap_or_default(), e.message().to_owned()))?;
+        let name = text.name.get_ref();
+        if path.file_stem().is_none_or(|stem| stem != name.as_str()) {
+            let message = format!("the recipe is named {name:?}, so its file must be {name}.toml");
+            return Err(located(path, &source, text.name.span(), message));
+        }
+        let initramfs = [(Product::Hypervisor, &text.hypervisor), (Product::Minimal, &text.minimal)];
+        let mut init = BTreeMap::new();
+        for (product, part) in initramfs {
+            let Some(part) = part else { continue };
+            if text.kernel.is_none() {
+                let message = format!("product {product} boots a kernel, so the recipe needs a [kernel]");
+                return Err(located(path, &source, part.init.span(), message));
+            }
+            let script = path.with_file_name(part.init.get_ref());
+            let script = fs::read_to_string(&script).map_err(|e| {
+                let message = format!("cannot read init script {}: {e}", script.display());
+                located(path, &source, part.init.span(), message)
+            })?;
+            init.insert(product, script);
+        }
+        if init.is_empty() && text.emulator.is_none() {
+            let message =
+                "the recipe makes nothing: it needs [hypervisor], [minimal] or [emulator]".to_owned();
+            return Err(located(path, &source, 0..0, message));
+        }
+        let mut hasher = Hasher::new().field(FORMAT.to_le_bytes()).field(&source);
+        for (product, script) in &init {
+            hasher = hasher.field(product.to_string()).field(script);
+        }
+        Ok(Self { text, path: path.to_owned(), init, digest: hasher.finish() })
+    }
+
+    /// Name of the recipe, which is that of its file without `.toml`.
+    pub fn name(&self) -> &str {
+        self.text.name.get_ref()
+    }
+
+    /// The recipe's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Architecture of the programs in its images.
+    pub fn architecture(&self) -> Architecture {
+        self.text.architecture
+    }
+
+    /// The operating system that its images are made of, if it stands for one.
+    pub fn os(&self) -> Option<&Os> {
+        self.text.os.as_ref()
+    }
+
+    /// What it makes.
+    pub fn products(&self) -> Vec<Product> {
+        let mut products: Vec<_> = self.init.keys().copied().collect();
+        products.extend(self.text.emulator.as_ref().map(|_| Product::Emulator));
+        products
+    }
+
+    /// SHA-256 of the recipe's text, its init scripts and the version of what this crate makes of them.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+/// All recipes of a folder.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    recipes: BTreeMap<String, Recipe>,
+}
+
+impl Catalog {
+    /// Reads every `*.toml` of a folder.
+    ///
+    /// # Errors
+    /// The first recipe that cannot be read, as [`Recipe::load`].
+    pub fn load(dir: &Path) -> Result<Self, Error> {
+        let mut recipes = BTreeMap::new();
+        for entry in fs::read_dir(dir).map_err(Error::io("read folder", dir))? {
+            let path = entry.map_err(Error::io("read folder", dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let recipe = Recipe::load(&path)?;
+                recipes.insert(recipe.name().to_owned(), recipe);
+            }
+        }
+        Ok(Self { recipes })
+    }
+
+    /// All recipes, by name.
+    pub fn recipes(&self) -> impl Iterator<Item = &Recipe> {
+        self.recipes.values()
+    }
+
+    /// The recipe of this name.
+    pub fn get(&self, name: &str) -> Option<&Recipe> {
+        self.recipes.get(name)
+    }
+}
+
+fn located(path: &Path, source: &str, span: Range<usize>, message: String) -> Error {
+    let before = source.get(..span.start).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Error::Recipe {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        message,
+    }
+}

@@ -1,0 +1,299 @@
+//! The one door to images: finds them in the cache, verifies them, has them built, and cleans up.
+
+use crate::build::Build;
+use crate::cache::{Cache, Cached, entries, read_reference, remove};
+use crate::progress::{Reporter, Step};
+use crate::{Digest, Error, Image, Product, Progress, Recipe};
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// How a store works. Everything left out comes from the environment or the host.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// The cache folder; else `NESTMATRIX_CACHE`, `XDG_CACHE_HOME/nestmatrix`, `HOME/.cache/nestmatrix`.
+    pub cache: Option<PathBuf>,
+    /// Use what is in the cache, never the network.
+    pub offline: bool,
+    /// Address of the archive; else `NESTMATRIX_ARCHIVE`, else found in the host's apt configuration.
+    pub archive: Option<String>,
+    /// Keyring that vouches for the archive; else `NESTMATRIX_KEYRING`, else the host's of the name that the recipe gives.
+    pub keyring: Option<PathBuf>,
+    /// Words put before every command that is started, for a program that ties it to the life of this one.
+    pub wrapper: Vec<OsString>,
+}
+
+/// Images on this machine. While it lives, no other process prunes the cache.
+#[derive(Debug)]
+pub struct Store {
+    cache: Cache,
+    options: StoreOptions,
+    in_use: File,
+}
+
+/// What the cache has of a product.
+enum Found {
+    Intact(Box<Image>),
+    Damaged(String),
+    Nothing,
+}
+
+impl Store {
+    /// Opens the cache, creating its folder if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoCache`] if nothing says where it is, [`Error::Io`] if it cannot be written.
+    pub fn open(mut options: StoreOptions) -> Result<Self, Error> {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let root = options
+            .cache
+            .take()
+            .or_else(|| variable("NESTMATRIX_CACHE").map(PathBuf::from))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|folder| Path::new(&folder).join("nestmatrix")))
+            .or_else(|| variable("HOME").map(|folder| Path::new(&folder).join(".cache/nestmatrix")))
+            .ok_or(Error::NoCache)?;
+        if options.archive.is_none() {
+            options.archive =
+                variable("NESTMATRIX_ARCHIVE").map(|value| value.to_string_lossy().into_owned());
+        }
+        if options.keyring.is_none() {
+            options.keyring = variable("NESTMATRIX_KEYRING").map(PathBuf::from);
+        }
+        let cache = Cache::open(root)?;
+        let in_use = cache.in_use()?;
+        in_use.lock_shared().map_err(Error::io("lock", cache.root()))?;
+        Ok(Self { cache, options, in_use })
+    }
+
+    /// The cache folder.
+    pub fn cache(&self) -> &Path {
+        self.cache.root()
+    }
+
+    /// Gives an image with all its files verified; builds the recipe if the cache lacks it or has it damaged. Blocks
+    /// meanwhile, also while another process builds the same recipe.
+    ///
+    /// # Errors
+    /// [`Error::Offline`] if it would have to be built and must not, or why building failed.
+    pub fn ensure(&self, recipe: &Recipe, product: Product, progress: &dyn Progress) -> Result<Image, Error> {
+        let reporter = Reporter { recipe: recipe.name(), to: progress };
+        match self.look_up(recipe, product)? {
+            Found::Intact(image) => return Ok(verified(image, reporter)),
+            Found::Damaged(reason) if self.options.offline => {
+                reporter.step(Step::Corrupted { product, reason: &reason });
+                return Err(Error::Offline { missing: vec![missing(recipe, product, Some(&reason))] });
+            }
+            Found::Nothing if self.options.offline => {
+                return Err(Error::Offline { missing: vec![missing(recipe, product, None)] });
+            }
+            Found::Damaged(_) | Found::Nothing => {}
+        }
+        let _lock = self.lock(recipe, reporter)?;
+        // Another process may have built it since.
+        match self.look_up(recipe, product)? {
+            Found::Intact(image) => return Ok(verified(image, reporter)),
+            Found::Damaged(reason) => reporter.step(Step::Corrupted { product, reason: &reason }),
+            Found::Nothing => {}
+        }
+        self.build(recipe, product, reporter)
+    }
+
+    /// Gives several images, in the order asked for.
+    ///
+    /// # Errors
+    /// As [`Store::ensure`]; offline, one error names all that are missing.
+    pub fn ensure_all(
+        &self,
+        wanted: &[(&Recipe, Product)],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Image>, Error> {
+        let mut lacking = Vec::new();
+        let mut images = Vec::new();
+        for (recipe, product) in wanted {
+            match self.ensure(recipe, *product, progress) {
+                Ok(image) => images.push(image),
+                Err(Error::Offline { missing }) => lacking.extend(missing),
+                Err(other) => return Err(other),
+            }
+        }
+        if lacking.is_empty() { Ok(images) } else { Err(Error::Offline { missing: lacking }) }
+    }
+
+    /// Looks up the packages' current versions and builds what changed. Images handed out before stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Offline`] in an offline store, or why building failed.
+    pub fn refresh(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+        let reporter = Reporter { recipe: recipe.name(), to: progress };
+        if self.options.offline {
+            let missing =
+                recipe.products().into_iter().map(|product| missing(recipe, product, None)).collect();
+            return Err(Error::Offline { missing });
+        }
+        let _lock = self.lock(recipe, reporter)?;
+        self.run_build(recipe, reporter)?;
+        recipe.products().into_iter().map(|product| self.built(recipe, product, reporter)).collect()
+    }
+
+    /// Throws the recipe's current images away and builds them again, from current packages.
+    ///
+    /// # Errors
+    /// As [`Store::refresh`].
+    pub fn rebuild(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+        if !self.options.offline {
+            let _lock = self.lock(recipe, Reporter { recipe: recipe.name(), to: progress })?;
+            for entry in self.cache.reference(recipe).unwrap_or_default().products.into_values() {
+                let folder = self.cache.image(&entry.image);
+                if folder.exists() {
+                    remove(&folder)?;
+                }
+            }
+        }
+        self.refresh(recipe, progress)
+    }
+
+    /// Every image in the cache whose record can be read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the cache cannot be read.
+    pub fn list(&self) -> Result<Vec<Cached>, Error> {
+        let referenced = self.referenced(|_| true)?;
+        let mut images = Vec::new();
+        for folder in entries(&self.cache.images())? {
+            let digest = Digest::from_hex(&folder.file_name().unwrap_or_default().to_string_lossy());
+            if let Ok(image) = Image::open(&folder, &digest, None) {
+                images.push(Cached { referenced: referenced.contains(image.digest()), image });
+            }
+        }
+        let key = |cached: &Cached| {
+            (cached.image.name().to_owned(), cached.image.product(), cached.image.resolved())
+        };
+        images.sort_by_key(key);
+        Ok(images)
+    }
+
+    /// Removes everything but the current images of these recipes and the packages they were made of.
+    /// Returns the bytes freed.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while another process has this cache open.
+    pub fn prune(&self, keep: &[&Recipe]) -> Result<u64, Error> {
+        let result = match self.in_use.try_lock() {
+            Ok(()) => self.remove_all_but(keep),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse(self.cache.root().to_owned())),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", self.cache.root())(source)),
+        };
+        // Changing the kind of a lock gives the old one up, also where the new one was refused (flock(2)).
+        self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
+        result
+    }
+
+    fn remove_all_but(&self, keep: &[&Recipe]) -> Result<u64, Error> {
+        let kept_references: Vec<PathBuf> =
+            keep.iter().map(|recipe| self.cache.reference_path(recipe)).collect();
+        let images = self.referenced(|path| kept_references.iter().any(|kept| kept == path))?;
+        let packages: BTreeSet<PathBuf> = images
+            .iter()
+            .filter_map(|digest| Image::open(&self.cache.image(digest), digest, None).ok())
+            .flat_map(|image| image.packages().iter().map(crate::apt::file_name).collect::<Vec<_>>())
+            .map(|file| self.cache.packages().join(file))
+            .collect();
+        let image_folders: BTreeSet<PathBuf> = images.iter().map(|digest| self.cache.image(digest)).collect();
+        let rubbish = [
+            (self.cache.refs(), kept_references.into_iter().collect()),
+            (self.cache.images(), image_folders),
+            (self.cache.packages(), packages),
+            (self.cache.all_building(), BTreeSet::new()),
+            (self.cache.all_apt(), BTreeSet::new()),
+        ];
+        let mut freed = 0;
+        for (folder, kept) in rubbish {
+            for path in entries(&folder)?.into_iter().filter(|path| !kept.contains(path)) {
+                freed += size(&path)?;
+                remove(&path)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// The images that the references of these files lead to.
+    fn referenced(&self, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
+        let references = entries(&self.cache.refs())?.into_iter().filter(|path| wanted(path));
+        Ok(references
+            .filter_map(|path| read_reference(&path))
+            .flat_map(|reference| reference.products.into_values().map(|entry| entry.image))
+            .collect())
+    }
+
+    fn look_up(&self, recipe: &Recipe, product: Product) -> Result<Found, Error> {
+        if !recipe.products().contains(&product) {
+            return Err(Error::NoSuchProduct { recipe: recipe.name().to_owned(), product });
+        }
+        let Some(entry) = self.cache.reference(recipe).and_then(|mut found| found.products.remove(&product))
+        else {
+            return Ok(Found::Nothing);
+        };
+        let image = Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record));
+        Ok(match image.and_then(|image| image.verify().map(|()| image)) {
+            Ok(image) => Found::Intact(Box::new(image)),
+            Err(reason) => Found::Damaged(reason),
+        })
+    }
+
+    /// Holds the recipe's lock until the file is dropped or this process ends, however it ends.
+    fn lock(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<File, Error> {
+        let lock = self.cache.lock_of_recipe(recipe)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                reporter.step(Step::Waiting);
+                lock.lock().map_err(Error::io("lock", self.cache.root()))?;
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", self.cache.root())(source)),
+        }
+        Ok(lock)
+    }
+
+    fn build(&self, recipe: &Recipe, product: Product, reporter: Reporter<'_>) -> Result<Image, Error> {
+        self.run_build(recipe, reporter)?;
+        self.built(recipe, product, reporter)
+    }
+
+    fn run_build(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<(), Error> {
+        let StoreOptions { archive, keyring, wrapper, .. } = &self.options;
+        let (archive, keyring) = (archive.as_deref(), keyring.as_deref());
+        Build { recipe, cache: &self.cache, archive, keyring, wrapper, reporter }.run()
+    }
+
+    /// What was just built is verified like anything else: a full disk or a bad one shows here and not in a boot.
+    fn built(&self, recipe: &Recipe, product: Product, reporter: Reporter<'_>) -> Result<Image, Error> {
+        match self.look_up(recipe, product)? {
+            Found::Intact(image) => Ok(verified(image, reporter)),
+            Found::Damaged(reason) => Err(Error::Corrupted { path: self.cache.images(), reason }),
+            Found::Nothing => Err(Error::Corrupted {
+                path: self.cache.reference_path(recipe),
+                reason: format!("it does not name the {product}"),
+            }),
+        }
+    }
+}
+
+fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {
+    reporter.step(Step::Verified { product: image.product() });
+    *image
+}
+
+fn missing(recipe: &Recipe, product: Product, reason: Option<&str>) -> String {
+    let damaged = reason.map(|reason| format!(" (damaged: {reason})")).unwrap_or_default();
+    format!("{product} of {}{damaged}", recipe.name())
+}
+
+/// Bytes of a file, or of all files below a folder.
+fn size(path: &Path) -> Result<u64, Error> {
+    if path.is_dir() {
+        return entries(path)?.iter().map(|entry| size(entry)).sum();
+    }
+    path.symlink_metadata().map(|metadata| metadata.len()).map_err(Error::io("read", path))
+}

@@ -1,0 +1,69 @@
+//! Builds a real recipe from the distribution's archive: needs the network the first time, and the host's apt.
+//! The cache is the usual one (`NESTMATRIX_CACHE`), so that other tests find the images there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use nestmatrix_images::{Catalog, Image, Product, Silent, Store, StoreOptions};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Name, mode and contents of every entry of an uncompressed initramfs.
+fn entries(image: &Image) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let bytes = fs::read(image.initramfs().unwrap()).unwrap();
+    let mut rest = &bytes[..];
+    let mut entries = BTreeMap::new();
+    loop {
+        let mut reader = cpio::newc::Reader::new(rest).unwrap();
+        let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
+        if reader.entry().is_trailer() {
+            return entries;
+        }
+        let mut contents = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut contents).unwrap();
+        rest = reader.finish().unwrap();
+        entries.insert(name, (mode, contents));
+    }
+}
+
+#[test]
+fn debian_12_is_built_from_its_archive() {
+    let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap();
+    let recipe = catalog.get("debian-12-amd64").unwrap();
+    let store = Store::open(StoreOptions::default()).unwrap();
+    let wanted = [(recipe, Product::Hypervisor), (recipe, Product::Minimal)];
+    let images = store.ensure_all(&wanted, &Silent).unwrap_or_else(|error| panic!("{error}"));
+    let [hypervisor, minimal] = &images[..] else { panic!("two were asked for") };
+
+    let kernel = hypervisor.kernel_version().unwrap();
+    assert!(kernel.release.starts_with("6.1.") && kernel.package.ends_with(&kernel.release), "{kernel:?}");
+    assert_eq!(hypervisor.qemu_version().unwrap().upstream, "7.2");
+    assert!(hypervisor.packages().iter().any(|package| package.name == "libc6"));
+    // The setup header of an x86 kernel: Documentation/arch/x86/boot.rst.
+    assert_eq!(&fs::read(minimal.kernel().unwrap()).unwrap()[0x202..0x206], b"HdrS");
+
+    let inside = entries(hypervisor);
+    for (name, mode) in [
+        ("init", 0o100_755),
+        ("bin", 0o120_777),
+        ("usr/bin/sh", 0o120_777),
+        ("usr/bin/qemu-system-x86_64", 0o100_755),
+        ("usr/sbin/qemu-ga", 0o100_755),
+        ("usr/lib/x86_64-linux-gnu/libc.so.6", 0o100_755),
+        ("usr/share/seabios/bios-256k.bin", 0o100_644),
+    ] {
+        assert_eq!(inside.get(name).map(|(mode, _)| *mode), Some(mode), "{name}");
+    }
+    let dep = String::from_utf8(inside[&format!("usr/lib/modules/{}/modules.dep", kernel.release)].1.clone())
+        .unwrap();
+    let kvm_amd = dep.lines().find(|line| line.starts_with("kernel/arch/x86/kvm/kvm-amd.ko:")).unwrap();
+    assert!(kvm_amd.contains("kernel/arch/x86/kvm/kvm.ko") && kvm_amd.contains("irqbypass.ko"), "{kvm_amd}");
+    for path in dep.split_whitespace().map(|path| path.trim_end_matches(':')) {
+        let (_, module) = &inside[&format!("usr/lib/modules/{}/{path}", kernel.release)];
+        assert_eq!(&module[..4], b"\x7fELF", "{path}");
+    }
+
+    let inside = entries(minimal);
+    assert!(inside.keys().all(|name| !name.contains("qemu") && !name.ends_with(".ko")));
+    assert!(minimal.size() < hypervisor.size() / 3);
+}

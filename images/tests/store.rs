@@ -1,0 +1,238 @@
+//! The store through its public doors, on a toy archive: what is built once, what is built again, and what never gets out.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use nestmatrix_images::{Emulator, Error, Image, Product, Silent};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use support::{Heard, Toy};
+
+fn initramfs(image: &Image) -> Vec<u8> {
+    fs::read(image.initramfs().unwrap()).unwrap()
+}
+
+fn flip_last_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().all(|entry| is_empty(&entry.unwrap().path()))
+}
+
+#[test]
+fn all_products_are_built_at_once_and_then_only_looked_up() {
+    let toy = Toy::new();
+    let heard = Heard::default();
+    let image = toy.store("cache", false).ensure(&toy.recipe(), Product::Hypervisor, &heard).unwrap();
+    assert_eq!(image.kernel_version().unwrap().release, "1.0");
+    assert_eq!(image.qemu_version().unwrap().upstream, "1.0");
+    assert_eq!(image.os().unwrap().id, "toy");
+    assert_eq!(fs::read(image.kernel().unwrap()).unwrap(), b"kernel 1.0");
+    assert_eq!(
+        image.packages().iter().map(|package| package.name.as_str()).collect::<Vec<_>>(),
+        ["kernel", "qemu"]
+    );
+    assert!(fs::read_to_string(image.provenance()).unwrap().contains(image.packages()[0].sha256.as_str()));
+    let events = heard.events();
+    assert!(
+        events.contains(&r#"Downloading { percent: 50.0, detail: "half of it" }"#.to_owned()),
+        "{events:?}"
+    );
+    assert_eq!(events[0], "Resolving");
+    assert_eq!(events[events.len() - 2..], ["Built", "Verified { product: Hypervisor }"]);
+
+    let calls = toy.calls("");
+    let heard = Heard::default();
+    let store = toy.store("cache", true);
+    assert_eq!(store.ensure(&toy.recipe(), Product::Hypervisor, &heard).unwrap().digest(), image.digest());
+    let minimal = store.ensure(&toy.recipe(), Product::Minimal, &heard).unwrap();
+    assert!(minimal.qemu_version().is_none());
+    assert_eq!(heard.events(), ["Verified { product: Hypervisor }", "Verified { product: Minimal }"]);
+    assert_eq!(toy.calls(""), calls, "the second run needs no apt");
+}
+
+#[test]
+fn the_same_packages_give_the_same_bytes() {
+    let toy = Toy::new();
+    let [one, two] = ["one", "two"].map(|cache| {
+        let store = toy.store(cache, false);
+        [Product::Hypervisor, Product::Minimal]
+            .map(|product| store.ensure(&toy.recipe(), product, &Silent).unwrap())
+    });
+    for (one, two) in one.iter().zip(&two) {
+        assert_eq!(one.digest(), two.digest());
+        assert_eq!(initramfs(one), initramfs(two));
+    }
+    assert_ne!(one[0].digest(), one[1].digest());
+}
+
+#[test]
+fn a_damaged_image_is_told_and_built_again_never_handed_out() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    let image = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    let good = initramfs(&image);
+    for file in [image.initramfs().unwrap(), image.kernel().unwrap(), image.provenance()] {
+        flip_last_byte(&file);
+        let error = toy
+            .store("cache", true)
+            .ensure(&toy.recipe(), Product::Minimal, &Silent)
+            .unwrap_err()
+            .to_string();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains("minimal of toy (damaged: ") && error.contains(name), "{error}");
+
+        let heard = Heard::default();
+        let again = store.ensure(&toy.recipe(), Product::Minimal, &heard).unwrap();
+        assert!(heard.events()[0].starts_with("Corrupted { product: Minimal"), "{:?}", heard.events());
+        assert_eq!(initramfs(&again), good);
+    }
+    fs::remove_file(image.kernel().unwrap()).unwrap();
+    assert_eq!(initramfs(&store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap()), good);
+}
+
+#[test]
+fn a_damaged_download_is_fetched_again_and_a_wrong_one_refused() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    flip_last_byte(&toy.path("cache/packages/kernel_1.0_all.deb"));
+    store.rebuild(&toy.recipe(), &Silent).unwrap();
+    assert_eq!(toy.calls("--download-only"), 2);
+    store.rebuild(&toy.recipe(), &Silent).unwrap();
+    assert_eq!(toy.calls("--download-only"), 2, "what is there and right is not downloaded again");
+
+    flip_last_byte(&toy.path("debs/kernel_1.0_all.deb"));
+    let error = toy.store("other", false).ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
+    assert!(matches!(error, Error::PackageDigest { .. }), "{error}");
+}
+
+#[test]
+fn two_builders_at_once_build_once() {
+    let toy = Toy::new();
+    fs::write(toy.path("slow"), "").unwrap();
+    let digests: Vec<_> = std::thread::scope(|scope| {
+        let builders = [(); 2].map(|()| {
+            scope
+                .spawn(|| toy.store("cache", false).ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap())
+        });
+        builders.map(|builder| builder.join().unwrap().digest().clone()).to_vec()
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(toy.calls("apt-get update"), 1);
+}
+
+#[test]
+fn what_an_interrupted_build_left_is_removed_by_the_next() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    fs::write(toy.path("down"), "").unwrap();
+    let error = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
+    assert!(
+        matches!(error, Error::Apt { .. }) && error.to_string().contains("the archive is down"),
+        "{error}"
+    );
+    assert!(store.list().unwrap().is_empty());
+    fs::remove_file(toy.path("down")).unwrap();
+
+    let left = toy.path("cache/building/toy/killed/minimal");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("initramfs.cpio"), "half of it").unwrap();
+    store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert!(!left.exists() && is_empty(&toy.path("cache/building/toy")));
+}
+
+#[test]
+fn offline_all_missing_images_are_named_at_once() {
+    let toy = Toy::new();
+    let recipe = toy.recipe();
+    let wanted = [(&recipe, Product::Hypervisor), (&recipe, Product::Minimal)];
+    let error = toy.store("cache", true).ensure_all(&wanted, &Silent).unwrap_err().to_string();
+    assert!(error.contains("hypervisor of toy, minimal of toy"), "{error}");
+    assert_eq!(toy.calls(""), 0);
+}
+
+#[test]
+fn a_changed_recipe_is_another_image() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    let before = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    fs::write(toy.path("recipes/init.sh"), "#!/bin/sh\nexit\n").unwrap();
+    let after = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert_ne!(before.digest(), after.digest());
+    assert_ne!(initramfs(&before), initramfs(&after));
+}
+
+#[test]
+fn refreshing_takes_newer_packages_and_pruning_removes_the_older() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    let before = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    fs::remove_file(toy.path("debs/kernel_1.0_all.deb")).unwrap();
+    toy.release("2.0");
+    assert_eq!(store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap().digest(), before.digest());
+    let after = store.refresh(&toy.recipe(), &Silent).unwrap();
+    assert!(after.iter().all(|image| image.kernel_version().is_none_or(|kernel| kernel.release == "2.0")));
+    assert_eq!((store.list().unwrap().len(), before.initramfs().unwrap().exists()), (6, true));
+
+    let other = toy.store("cache", true);
+    assert!(matches!(store.prune(&[&toy.recipe()]), Err(Error::InUse(_))));
+    drop(other);
+    assert!(store.prune(&[&toy.recipe()]).unwrap() > before.size());
+    assert!(!before.folder().exists());
+    let kept = store.list().unwrap();
+    assert!(kept.len() == 3 && kept.iter().all(|cached| cached.referenced));
+    toy.store("cache", true).ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert!(!toy.path("cache/packages/kernel_1.0_all.deb").exists());
+    assert!(toy.path("cache/packages/kernel_2.0_all.deb").exists());
+}
+
+#[test]
+fn an_emulator_runs_by_its_own_loader_on_its_own_libraries() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    assert!(Emulator::new(store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap()).is_none());
+    let emulator = Emulator::new(store.ensure(&toy.recipe(), Product::Emulator, &Silent).unwrap()).unwrap();
+    let (program, arguments, variables) = emulator.command();
+    // ld.so(8): with this variable the loader lists what it would load, and starts nothing.
+    let output = Command::new(&program)
+        .args(&arguments)
+        .envs(variables)
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let libraries: Vec<&str> =
+        listed.lines().filter_map(|line| line.split(" => ").nth(1)?.split(" (").next()).collect();
+    let folder = program.parent().unwrap();
+    assert!(!libraries.is_empty(), "{listed}");
+    assert!(libraries.iter().all(|path| Path::new(path).starts_with(folder)), "{listed}");
+    let firmware = arguments.iter().skip_while(|argument| *argument != "-L").nth(1).unwrap();
+    assert_eq!(fs::read(Path::new(firmware).join("bios.bin")).unwrap(), b"bios");
+}
+
+#[test]
+fn what_the_packages_lack_is_named_with_the_recipe() {
+    let toy = Toy::new();
+    let text = fs::read_to_string(toy.path("recipes/toy.toml")).unwrap();
+    for (there, absent, complaint) in [
+        (
+            "usr/share/qemu/bios.bin",
+            "usr/share/qemu/absent.bin",
+            "no package holds usr/share/qemu/absent.bin",
+        ),
+        ("\"mount\"", "\"fly\"", "busybox has no applet fly"),
+        ("virtio_pci", "virtio_none", "kernel 1.0 has no module virtio_none"),
+        ("vmlinuz-", "vmlinux-", "no package holds a kernel image boot/vmlinux-{release}"),
+    ] {
+        fs::write(toy.path("recipes/toy.toml"), text.replace(there, absent)).unwrap();
+        let error =
+            toy.store("cache", false).ensure(&toy.recipe(), Product::Hypervisor, &Silent).unwrap_err();
+        assert_eq!(error.to_string(), format!("recipe toy: {complaint}"));
+    }
+}

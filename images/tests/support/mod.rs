@@ -1,0 +1,197 @@
+//! A little archive without a network: packages made on the spot, and a script that stands in for apt. It comes in by the
+//! wrapper of `StoreOptions`, as the harness's own wrapper does, and notes every call.
+
+use nestmatrix_images::{Architecture, Catalog, Progress, ProgressEvent, Recipe, Step, Store, StoreOptions};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tempfile::TempDir;
+
+const APT: &str = r#"
+here=${0%/*}
+echo "$*" >> "$here/calls"
+case "$*" in
+"apt-config dump") echo 'Acquire::http::Proxy "http://proxy.example";' ;;
+"apt-get update "*) if [ -e "$here/slow" ]; then sleep 0.5; fi ;;
+*--print-uris*) cat "$here/uris" ;;
+*--download-only*)
+    if [ -e "$here/down" ]; then echo "E: the archive is down" >&2; exit 100; fi
+    echo "dlstatus:1:50.0:half of it"
+    cp "$here"/debs/*.deb "$(sed -n 's/^Dir::Cache::archives "\(.*\)";/\1/p' "$APT_CONFIG")"
+    ;;
+esac
+"#;
+
+const RECIPE: &str = r#"
+name = "toy"
+architecture = "ARCHITECTURE"
+os = { id = "toy", version = "1" }
+
+[packages]
+origin = "Toy"
+keyring = "toy.gpg"
+suites = ["main"]
+components = ["main"]
+install = ["kernel"]
+
+[kernel]
+image = "boot/vmlinuz-{release}"
+
+[hypervisor]
+init = "init.sh"
+compression = "zstd"
+applets = ["sh", "mount"]
+qemu = "usr/bin/qemu"
+kernel-modules = ["virtio_pci"]
+
+[minimal]
+init = "init.sh"
+compression = "none"
+applets = ["sh"]
+
+[emulator]
+qemu = "usr/bin/qemu"
+files = ["usr/share/qemu/bios.bin"]
+"#;
+
+/// The archive, a recipe for it, and an empty cache.
+pub struct Toy {
+    folder: TempDir,
+}
+
+impl Toy {
+    pub fn new() -> Self {
+        let toy = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(toy.path("apt"), APT).unwrap();
+        fs::create_dir(toy.path("debs")).unwrap();
+        fs::create_dir(toy.path("recipes")).unwrap();
+        fs::write(toy.path("keyring"), "").unwrap();
+        fs::write(toy.path("recipes/init.sh"), "#!/bin/sh\n").unwrap();
+        fs::write(toy.path("recipes/toy.toml"), RECIPE.replace("ARCHITECTURE", architecture().debian()))
+            .unwrap();
+        toy.release("1.0");
+        toy
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts the packages into the archive, with a kernel of this release. The programs are this machine's shell.
+    pub fn release(&self, release: &str) {
+        let kernel = [
+            (format!("boot/vmlinuz-{release}"), format!("kernel {release}").into_bytes()),
+            (
+                format!("lib/modules/{release}/modules.builtin"),
+                b"kernel/drivers/virtio/virtio_pci.ko\n".to_vec(),
+            ),
+        ];
+        let mut qemu = vec![
+            ("bin/busybox".to_owned(), b"\0mount\0sh\0".to_vec()),
+            ("usr/share/qemu/bios.bin".to_owned(), b"bios".to_vec()),
+            ("usr/bin/qemu".to_owned(), fs::read("/bin/sh").unwrap()),
+        ];
+        let libraries = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap().stdout;
+        for line in String::from_utf8(libraries).unwrap().lines() {
+            // NAME => PATH (ADDRESS), or PATH (ADDRESS) for the loader, or NAME (ADDRESS) for what the kernel provides.
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [name, "=>", path, _] => {
+                    qemu.push((format!("usr/lib/{}/{name}", multiarch()), fs::read(path).unwrap()))
+                }
+                [path, _] if path.starts_with('/') => {
+                    qemu.push((path[1..].to_owned(), fs::read(path).unwrap()))
+                }
+                _ => {}
+            }
+        }
+        let (all, one) = (release, "1:1.0-1");
+        let mut uris = String::from("Reading package lists...\n");
+        for (name, version, files) in [("kernel", all, &kernel[..]), ("qemu", one, &qemu)] {
+            let file = format!("{name}_{}_all.deb", version.replace(':', "%3a"));
+            let bytes = deb(files);
+            let digest =
+                Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+            writeln!(uris, "'http://toy.example/{file}' {file} {} SHA256:{digest}", bytes.len()).unwrap();
+            fs::write(self.path("debs").join(file), bytes).unwrap();
+        }
+        fs::write(self.path("uris"), uris).unwrap();
+    }
+
+    /// Opens the cache of this name.
+    pub fn store(&self, cache: &str, offline: bool) -> Store {
+        Store::open(StoreOptions {
+            cache: Some(self.path(cache)),
+            offline,
+            archive: Some("http://toy.example/".into()),
+            keyring: Some(self.path("keyring")),
+            // By the shell's name: a script that was just written is "busy" while another test's thread forks.
+            wrapper: vec!["/bin/sh".into(), self.path("apt").into()],
+        })
+        .unwrap()
+    }
+
+    pub fn recipe(&self) -> Recipe {
+        Catalog::load(&self.path("recipes")).unwrap().get("toy").unwrap().clone()
+    }
+
+    /// How many calls of apt held this text so far.
+    pub fn calls(&self, text: &str) -> usize {
+        fs::read_to_string(self.path("calls"))
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+}
+
+/// Of this machine, for its own shell plays QEMU.
+fn architecture() -> Architecture {
+    match std::env::consts::ARCH {
+        "x86_64" => Architecture::Amd64,
+        "aarch64" => Architecture::Arm64,
+        "powerpc64" => Architecture::Ppc64el,
+        "s390x" => Architecture::S390x,
+        other => panic!("no architecture of packages is known for {other}"),
+    }
+}
+
+fn multiarch() -> String {
+    format!("{}-linux-gnu", std::env::consts::ARCH.replace("powerpc64", "powerpc64le"))
+}
+
+fn deb(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, Path::new("./").join(path), &bytes[..]).unwrap();
+    }
+    let data = tar.into_inner().unwrap();
+    let mut ar = ar::Builder::new(Vec::new());
+    ar.append(&ar::Header::new(b"data.tar".to_vec(), data.len() as u64), &data[..]).unwrap();
+    ar.into_inner().unwrap()
+}
+
+/// Keeps the events of a build, in words.
+#[derive(Default)]
+pub struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    pub fn events(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Progress for Heard {
+    fn event(&self, event: &ProgressEvent<'_>) {
+        let words = match event.step {
+            Step::Built { .. } => "Built".to_owned(),
+            step => format!("{step:?}"),
+        };
+        self.0.lock().unwrap().push(words);
+    }
+}
