@@ -1,0 +1,23 @@
+//! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
+
+use super::Profile;
+
+pub(super) static PROFILE: Profile = Profile {
+    qemu: "qemu-system-x86_64",
+    host_machine: "q35",
+    // microvm has none of the devices whose probing costs a nested guest an exit each.
+    leaf_machine: "microvm",
+    // Without a clock, Linux' cmos_init polls for one: minutes in an L2.
+    leaf_machine_options: "rtc=on",
+    metal_machine: "q35",
+    metal_cpu: "max,+svm",
+    virtualization_feature: "svm",
+    kvm_module: "kvm_amd",
+    // cryptomgr.notests: self-tests of ciphers cost seconds on emulated metal and try nothing of KVM.
+    kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests",
+    // reboot=t: microvm has no keyboard controller to reset by, a triple fault is what works.
+    leaf_kernel_parameters: "reboot=t",
+    kvm_as_seen_by_guest: "KVM",
+    // arch/x86/kvm/x86.c, since Linux 5.13.
+    nested_counter: "nested_run",
+};

@@ -1,0 +1,110 @@
+//! The stock QEMU guest agent of a level: commands are run, files are read and written through it.
+//!
+//! Source of the commands: QEMU, docs/interop/qemu-ga-ref.
+
+use std::time::Duration;
+
+use qapi::qga;
+
+use crate::wire::{CallError, Wire};
+
+/// First pause between two looks at a command that runs in a level. QGA has no event for "it has ended".
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// Longest pause between two looks.
+const LATER_LOOKS: Duration = Duration::from_millis(250);
+
+/// How a command in a level ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Exit status; `None` if a signal ended it.
+    pub status: Option<i64>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i64>,
+    /// Standard output, up to QGA's own limit of 16 MiB.
+    pub stdout: Vec<u8>,
+    /// Standard error, likewise.
+    pub stderr: Vec<u8>,
+}
+
+/// State of a command started in a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecState {
+    /// It still runs.
+    Running,
+    /// It has ended.
+    Ended(ExecOutput),
+}
+
+/// A guest agent that has answered.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    wire: Wire,
+    /// Bounds each single reply (not each command that is run).
+    limit: Duration,
+}
+
+impl Agent {
+    /// Waits until the agent behind `wire` answers a fresh synchronization, for `boot_limit` at most; after that,
+    /// each reply must come within `limit`.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn greet(wire: Wire, boot_limit: Duration, limit: Duration) -> Result<Self, CallError> {
+        wire.synchronize(std::process::id(), boot_limit).await?;
+        Ok(Self { wire, limit })
+    }
+
+    /// The conversation itself.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Starts `/bin/sh -c script` and gives its process identifier inside the level.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn start(&self, script: &str) -> Result<i64, CallError> {
+        let command = qga::guest_exec {
+            path: "/bin/sh".into(),
+            arg: Some(vec!["-c".into(), script.into()]),
+            env: None,
+            input_data: None,
+            capture_output: Some(qga::GuestExecCaptureOutput::flag(true)),
+        };
+        Ok(self.wire.execute(command, self.limit).await?.pid)
+    }
+
+    /// Looks whether the command with `pid` has ended. QGA forgets a command once its end was told.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn look(&self, pid: i64) -> Result<ExecState, CallError> {
+        let status = self.wire.execute(qga::guest_exec_status { pid }, self.limit).await?;
+        Ok(if status.exited {
+            ExecState::Ended(ExecOutput {
+                status: status.exitcode,
+                signal: status.signal,
+                stdout: status.out_data.unwrap_or_default(),
+                stderr: status.err_data.unwrap_or_default(),
+            })
+        } else {
+            ExecState::Running
+        })
+    }
+
+    /// Runs `/bin/sh -c script` to its end.
+    ///
+    /// # Errors
+    /// Any [`CallError`]; dropping the future leaves the command running inside the level.
+    pub async fn run(&self, script: &str) -> Result<ExecOutput, CallError> {
+        let pid = self.start(script).await?;
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            if let ExecState::Ended(output) = self.look(pid).await? {
+                return Ok(output);
+            }
+            pause = (pause * 2).min(LATER_LOOKS);
+        }
+    }
+}

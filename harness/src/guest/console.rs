@@ -1,0 +1,130 @@
+//! A level's console: every byte is recorded with the time at which it came, every line handed on as it is complete.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+/// Longest line that is kept together, in bytes; a longer one is handed on in pieces. A guest is not trusted to end
+/// its lines.
+const LONGEST_LINE: usize = 4096;
+
+/// Where a console's output goes.
+#[derive(Debug)]
+pub struct Console {
+    record: File,
+    started: Instant,
+    line: Vec<u8>,
+}
+
+impl Console {
+    /// A console recorded in a new file at `path`; times count from `started`.
+    ///
+    /// # Errors
+    /// The file can't be created.
+    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
+        Ok(Self { record: File::create(path)?, started, line: Vec::new() })
+    }
+
+    /// Reads `stream` to its end and hands each line to `lines`; ends early when nobody listens any more.
+    pub async fn read(mut self, mut stream: UnixStream, lines: mpsc::UnboundedSender<String>) {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => {
+                    for line in self.take_in(&buffer[..n]) {
+                        if lines.send(line).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+        if !self.line.is_empty() {
+            let last = self.end_line();
+            let _ = lines.send(last);
+        }
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut complete = Vec::new();
+        for byte in bytes {
+            if *byte == b'\n' {
+                complete.push(self.end_line());
+            } else {
+                self.line.push(*byte);
+                if self.line.len() == LONGEST_LINE {
+                    complete.push(self.end_line());
+                }
+            }
+        }
+        complete
+    }
+
+    fn end_line(&mut self) -> String {
+        let line = printable(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        let seconds = self.started.elapsed().as_secs_f64();
+        if let Err(e) = writeln!(self.record, "[{seconds:10.3}] {line}") {
+            tracing::warn!("a console's record can't be written: {e}");
+        }
+        line
+    }
+}
+
+/// `text` without what a terminal would act on: a guest's output is hostile input. Line ends at its end go too.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.trim_end_matches(['\r', '\n']).chars() {
+        if c == '\t' || !(c.is_control() || reorders(c)) {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out
+}
+
+/// Unicode's explicit direction marks, by which a line can be made to look like another one (UAX #9, 2).
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console() -> (tempfile::TempDir, Console) {
+        let dir = tempfile::tempdir().unwrap();
+        let console = Console::create(&dir.path().join("L1.console"), Instant::now()).unwrap();
+        (dir, console)
+    }
+
+    #[test]
+    fn lines_are_complete_however_the_bytes_arrive() {
+        let (dir, mut console) = console();
+        assert!(console.take_in(b"half a li").is_empty());
+        assert_eq!(console.take_in(b"ne\r\nanother\n"), ["half a line", "another"]);
+        let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
+        assert_eq!(record.lines().count(), 2);
+        assert!(record.lines().all(|l| l.starts_with('[')), "{record}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_not_kept_for_ever() {
+        let (_dir, mut console) = console();
+        let lines = console.take_in(&[b'x'; 3 * LONGEST_LINE]);
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_made_visible() {
+        assert_eq!(printable("a\x1b[2Jb\tc\u{9b}1m\r\n"), "a\\u{1b}[2Jb\tc\\u{9b}1m");
+        assert_eq!(printable("pass\u{202e}liaf"), "pass\\u{202e}liaf");
+    }
+}

@@ -1,0 +1,121 @@
+//! What a host says of itself: one shell script, one reader, for this machine and for every level.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`).
+pub type Counters = BTreeMap<String, u64>;
+
+/// What a host says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Kernel release.
+    pub kernel: String,
+    /// `ID` of its os-release, where it has one.
+    pub os: String,
+    /// `VERSION_ID` of its os-release.
+    pub os_version: String,
+    /// CPU flags of /proc/cpuinfo.
+    pub cpu_flags: Vec<String>,
+    /// /dev/kvm is there and may be opened for reading and writing.
+    pub kvm_device: bool,
+    /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
+    pub nested: Option<String>,
+    /// KVM's counters; empty where they can't be read.
+    pub counters: Counters,
+}
+
+/// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
+/// hypervisors and an emulator, each costs milliseconds.
+pub(super) fn script(kvm_module: &str) -> String {
+    format!(
+        "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
+         if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
+         while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
+         if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
+         if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
+           read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"
+         fi
+         {COUNTERS}"
+    )
+}
+
+/// Prints each counter as `NAME:VALUE` behind the line `counters`; prints nothing where they can't be read.
+const COUNTERS: &str = "cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :";
+
+/// Prints the kernel's messages and then the counters; see [`read_aftermath`].
+pub(super) const AFTERMATH_SCRIPT: &str =
+    "dmesg 2>/dev/null; cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :";
+
+/// Reads what [`AFTERMATH_SCRIPT`] printed: counters and messages.
+pub(super) fn read_aftermath(output: &str) -> (Counters, String) {
+    let messages: Vec<&str> = output.lines().take_while(|line| *line != "counters").collect();
+    (read_counters(output), messages.join("\n"))
+}
+
+/// Reads the counters behind a line `counters` of a script's output.
+fn read_counters(output: &str) -> Counters {
+    let lines = output.lines().skip_while(|line| *line != "counters").skip(1);
+    lines
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+impl Facts {
+    /// Reads the script's output. What is not in it stays empty: absence is a fact too.
+    pub fn parse(output: &str) -> Self {
+        let mut facts = Self { counters: read_counters(output), ..Self::default() };
+        for line in output.lines().take_while(|line| *line != "counters") {
+            match line.split_once('=') {
+                Some(("kernel", value)) => facts.kernel = value.to_owned(),
+                Some(("os", value)) => facts.os = value.to_owned(),
+                Some(("os-version", value)) => facts.os_version = value.to_owned(),
+                Some(("flags", value)) => {
+                    let flags = value.trim_start_matches(':').split_ascii_whitespace();
+                    facts.cpu_flags = flags.map(str::to_owned).collect();
+                }
+                Some(("nested", value)) => facts.nested = Some(value.to_owned()),
+                None if line == "kvm-device" => facts.kvm_device = true,
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_from_what_the_script_prints() {
+        let facts = Facts::parse(
+            "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nnested=1\ncounters\n\
+             exits:80475\nnested_run:6479\nvm-1:not a number\n",
+        );
+        assert_eq!((facts.kernel.as_str(), facts.os_version.as_str()), ("6.12.1", "13"));
+        assert_eq!(facts.cpu_flags, ["fpu", "svm", "npt"]);
+        assert!(facts.kvm_device);
+        assert_eq!(facts.nested.as_deref(), Some("1"));
+        assert_eq!(facts.counters, Counters::from([("exits".into(), 80475), ("nested_run".into(), 6479)]));
+    }
+
+    #[test]
+    fn the_script_runs_in_this_machines_shell_and_tells_its_kernel() {
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script("kvm_amd")]).output().unwrap();
+        let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(facts.kernel, kernel.trim());
+        assert!(!facts.cpu_flags.is_empty());
+    }
+
+    #[test]
+    fn a_host_without_kvm_says_so_by_silence() {
+        let facts = Facts::parse("kernel=6.12.1\n");
+        assert!(!facts.kvm_device && facts.nested.is_none() && facts.counters.is_empty());
+    }
+}

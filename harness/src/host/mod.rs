@@ -1,0 +1,132 @@
+//! A host: anything that can start a QEMU, run a command and be asked what it is.
+//!
+//! There are two kinds, this machine and a booted level, behind one interface; a stack boots by folding over its levels,
+//! each started on the host that the one below it has become. Nothing above this module knows how deep it is.
+
+mod booted_level;
+mod facts;
+mod this_machine;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+
+pub use booted_level::BootedLevel;
+pub use facts::{Counters, Facts};
+pub use this_machine::{Emulator, ThisMachine};
+
+use crate::guest::ExecOutput;
+use crate::qemu::{ChannelName, Ended, Machine};
+use crate::wire::CallError;
+
+/// A host's answer on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
+
+/// What went wrong on a host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The agent of a level did not do as asked.
+    #[error(transparent)]
+    Agent(#[from] CallError),
+    /// The operating system of this machine did not do as asked.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// A QEMU ended before it had opened its channels.
+    #[error("QEMU {ended} before it opened its channels{}", if .output.is_empty() { String::new() } else { format!(": {output}") })]
+    EndedAtStart {
+        /// How.
+        ended: Ended,
+        /// What it wrote last.
+        output: String,
+    },
+    /// A command of the harness failed on a host.
+    #[error("{what} on {host}: {why}")]
+    Command {
+        /// What was tried.
+        what: String,
+        /// Where.
+        host: String,
+        /// What came back.
+        why: String,
+    },
+}
+
+/// Something that starts QEMUs.
+pub trait Host {
+    /// What it is called: `this machine`, `L1`.
+    fn name(&self) -> &str;
+
+    /// Runs `/bin/sh -c script` to its end.
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput>;
+
+    /// Starts a QEMU for `machine`.
+    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
+
+    /// Reads KVM's counters and the kernel's messages.
+    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+        Box::pin(async move {
+            let output = self.run(facts::AFTERMATH_SCRIPT).await?;
+            Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+
+    /// Asks it what it is and what it can do; `kvm_module` names KVM's module for its architecture.
+    fn facts<'a>(&'a self, kvm_module: &'a str) -> Pending<'a, Facts> {
+        Box::pin(async move {
+            let output = self.run(&facts::script(kvm_module)).await?;
+            Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+}
+
+/// A QEMU that was started, and the near ends of the channels that could be opened right away: all of them on this
+/// machine, none in a level (there the harness holds them already).
+pub struct Started {
+    /// The QEMU.
+    pub qemu: Box<dyn RunningQemu>,
+    /// The channels.
+    pub streams: BTreeMap<ChannelName, UnixStream>,
+}
+
+/// How a QEMU ended, and what it last said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuEnd {
+    /// How.
+    pub ended: Ended,
+    /// What it wrote to standard output and error.
+    pub output: String,
+}
+
+impl QemuEnd {
+    /// In a sentence's end: `exited with status 1: its last line`.
+    pub fn describe(&self) -> String {
+        match last_words(&self.output) {
+            words if words.is_empty() => self.ended.to_string(),
+            words => format!("{}: {words}", self.ended),
+        }
+    }
+}
+
+/// A QEMU on some host.
+pub trait RunningQemu {
+    /// CPU time that it has used so far.
+    fn cpu_time(&self) -> Pending<'_, Duration>;
+    /// How it ended, if it has.
+    fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
+    /// Kills it.
+    fn kill(&self) -> Pending<'_, ()>;
+}
+
+/// The last line of `output` that says something.
+fn last_words(output: &str) -> String {
+    let line = output.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    crate::guest::printable(line.unwrap_or_default())
+}

@@ -1,0 +1,174 @@
+//! This machine as a host: QEMUs are its processes, channels are Unix sockets in a folder of the run.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+
+use crate::guest::ExecOutput;
+use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process};
+
+use super::{Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, facts, last_words};
+
+/// Longest wait for a QEMU on this machine to open its channels.
+const OPENING: Duration = Duration::from_secs(60);
+
+/// How QEMU is started on this machine: an installed one or one unpacked from packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emulator {
+    /// Program.
+    pub program: PathBuf,
+    /// Arguments before the machine's own.
+    pub arguments: Vec<OsString>,
+    /// Environment on top of the harness's own.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// This machine.
+#[derive(Debug, Clone)]
+pub struct ThisMachine {
+    /// QEMU.
+    pub emulator: Emulator,
+    /// Ties QEMU's life to the harness's.
+    pub wrapper: ExecWrapper,
+    /// Folder of the sockets: private, short (a socket's path has at most 107 bytes).
+    pub sockets: PathBuf,
+    /// Folder for what QEMU writes.
+    pub records: PathBuf,
+}
+
+impl Placement for ThisMachine {
+    fn channel(&self, channel: ChannelName) -> Backing {
+        Backing::Socket(self.socket(channel).display().to_string())
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        file.path.display().to_string()
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        file.path.display().to_string()
+    }
+}
+
+impl ThisMachine {
+    fn socket(&self, channel: ChannelName) -> PathBuf {
+        self.sockets.join(channel.to_string())
+    }
+
+    async fn start_process(&self, machine: &Machine) -> Result<Started, HostError> {
+        let failed = |what: &str, source| HostError::System { what: what.to_owned(), source };
+        // The harness listens and QEMU connects, so that every channel is open before anything can speak on it: a port
+        // whose far side is not connected reads as end of file in the guest.
+        let mut listeners = BTreeMap::new();
+        for channel in machine.channels() {
+            let listener =
+                UnixListener::bind(self.socket(channel)).map_err(|e| failed("listening for QEMU", e))?;
+            listeners.insert(channel, listener);
+        }
+        let output = self.records.join(format!("{}.qemu.log", machine.level));
+        let arguments = machine.arguments(self).into_iter().map(OsString::from);
+        let mut process = Process::start(
+            &self.wrapper,
+            &self.emulator.program,
+            self.emulator.arguments.iter().cloned().chain(arguments),
+            &self.emulator.environment,
+            &output,
+        )
+        .map_err(|e| failed("starting QEMU", e))?;
+        let mut streams = BTreeMap::new();
+        for (channel, listener) in listeners {
+            let accepted = tokio::select! {
+                accepted = tokio::time::timeout(OPENING, listener.accept()) => accepted,
+                ended = process.wait() => {
+                    let ended = ended.map_err(|e| failed("waiting for QEMU", e))?;
+                    return Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) });
+                }
+            };
+            let (stream, _) = match accepted {
+                Ok(accepted) => accepted.map_err(|e| failed("accepting a channel of QEMU", e))?,
+                Err(_) => {
+                    let late = format!("QEMU did not open {channel} within {} s", OPENING.as_secs());
+                    return Err(failed("starting QEMU", std::io::Error::other(late)));
+                }
+            };
+            streams.insert(channel, stream);
+            // Both ends are held now; the name in the file system has served.
+            let _ = std::fs::remove_file(self.socket(channel));
+        }
+        Ok(Started { qemu: Box::new(LocalQemu(RefCell::new(process))), streams })
+    }
+}
+
+impl Host for ThisMachine {
+    fn name(&self) -> &str {
+        "this machine"
+    }
+
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
+        Box::pin(run_here(script))
+    }
+
+    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
+        Box::pin(self.start_process(machine))
+    }
+}
+
+impl Facts {
+    /// What this machine says of itself.
+    ///
+    /// # Errors
+    /// It has no shell that can be run.
+    pub async fn of_this_machine(kvm_module: &str) -> Result<Self, HostError> {
+        let output = run_here(&facts::script(kvm_module)).await?;
+        Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+async fn run_here(script: &str) -> Result<ExecOutput, HostError> {
+    let output = tokio::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| HostError::System { what: "running /bin/sh".into(), source })?;
+    Ok(ExecOutput {
+        status: output.status.code().map(Into::into),
+        signal: output.status.signal().map(Into::into),
+        stdout: output.stdout,
+        stderr: output.stderr,
+    })
+}
+
+/// A QEMU that is a process of this machine.
+struct LocalQemu(RefCell<Process>);
+
+impl LocalQemu {
+    fn answer<T>(&self, what: &str, answer: std::io::Result<T>) -> Result<T, HostError> {
+        answer.map_err(|source| HostError::System { what: what.to_owned(), source })
+    }
+}
+
+impl RunningQemu for LocalQemu {
+    fn cpu_time(&self) -> Pending<'_, Duration> {
+        let time = self.answer("reading QEMU's CPU time", self.0.borrow().cpu_time());
+        Box::pin(std::future::ready(time))
+    }
+
+    fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
+        let mut process = self.0.borrow_mut();
+        let ended = self.answer("waiting for QEMU", process.ended());
+        let end = ended.map(|ended| ended.map(|ended| QemuEnd { ended, output: process.output() }));
+        Box::pin(std::future::ready(end))
+    }
+
+    fn kill(&self) -> Pending<'_, ()> {
+        self.0.borrow().kill();
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

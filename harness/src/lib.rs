@@ -1,0 +1,15 @@
+//! nestmatrix: boots nested-virtualization stacks and turns documented support matrices into verdicts with evidence.
+//!
+//! Upper modules know lower ones, never the reverse: [`report`] shows what [`run`] does with the cells of a
+//! [`scenario`]; a run boots a [`stack`] of levels on a [`host`]; hosts start [`qemu`] and speak to what runs in a
+//! [`guest`], each over a [`wire`]. [`architecture`] is data that all of them read.
+
+pub mod architecture;
+pub mod guest;
+pub mod host;
+pub mod qemu;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod stack;
+pub mod wire;

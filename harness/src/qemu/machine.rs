@@ -1,0 +1,324 @@
+//! A typed machine and the QEMU command line that it stands for.
+//!
+//! A machine names its channels (monitor, console, agent, and those that it passes up to the levels inside it)
+//! without saying how they are backed: by a Unix socket of the harness on this machine, by a port of the level below
+//! anywhere else. That is the one difference between starting a QEMU here and starting it in a level.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+
+/// What a channel carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelKind {
+    /// QEMU's machine protocol.
+    Qmp,
+    /// The first serial line.
+    Console,
+    /// The guest agent.
+    Agent,
+}
+
+impl ChannelKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Qmp, Self::Console, Self::Agent];
+}
+
+impl fmt::Display for ChannelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Qmp => "qmp",
+            Self::Console => "console",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// A channel of a level, from the harness's side. Displays as `l2.qmp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelName {
+    /// The level whose QEMU or guest speaks on it.
+    pub level: LevelNumber,
+    /// What it carries.
+    pub kind: ChannelKind,
+}
+
+impl ChannelName {
+    /// Name of the virtio-serial port by which this channel passes through a level below its own.
+    pub fn port_name(self) -> String {
+        format!("nest.{self}")
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "l{}.{}", self.level.number(), self.kind)
+    }
+}
+
+/// What a QEMU's end of a channel is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// A Unix socket on which the harness listens.
+    Socket(String),
+    /// A virtio-serial port of the level in which the QEMU runs.
+    Port(String),
+}
+
+impl Backing {
+    fn chardev(&self, id: &str) -> String {
+        // In QEMU's option syntax a comma within a value is doubled.
+        match self {
+            Self::Socket(path) => format!("socket,id={id},path={}", path.replace(',', ",,")),
+            Self::Port(path) => format!("serial,id={id},path={}", path.replace(',', ",,")),
+        }
+    }
+}
+
+/// A virtio-serial port of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The channel that it carries.
+    pub channel: ChannelName,
+    /// Its name inside the guest.
+    pub name: String,
+}
+
+/// A file of an image. It lies on this machine and reaches the levels as a read-only disk of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Serial number of its disk, by which a level finds it; at most 20 characters (virtio 1.2, 5.2.6).
+    pub serial: String,
+    /// Where it lies on this machine.
+    pub path: PathBuf,
+}
+
+/// What a level boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Kernel.
+    pub kernel: ImageFile,
+    /// Initramfs.
+    pub initramfs: ImageFile,
+    /// Kernel command line.
+    pub parameters: String,
+}
+
+/// Where a host keeps what its QEMU needs: the whole difference between a QEMU on this machine and one in a level.
+pub trait Placement {
+    /// What QEMU's end of a channel is connected to.
+    fn channel(&self, channel: ChannelName) -> Backing;
+    /// Path of a file that QEMU reads by itself (kernel, initramfs).
+    fn file(&self, file: &ImageFile) -> String;
+    /// Path of what backs a disk.
+    fn disk(&self, file: &ImageFile) -> String;
+}
+
+/// The CPU as QEMU is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpu {
+    /// Value of `-cpu`, without required features.
+    pub model: String,
+    /// Features that are switched on and must be there.
+    pub require: Vec<String>,
+}
+
+impl Cpu {
+    /// The CPU that a scenario requires, with `also` required too.
+    pub fn required(requirement: &CpuRequirement, also: Option<&str>) -> Self {
+        let model = match &requirement.mode {
+            CpuMode::HostPassthrough => "host".to_owned(),
+            CpuMode::Custom { model } => model.clone(),
+        };
+        let mut require = requirement.require.clone();
+        if let Some(also) = also.filter(|also| !require.iter().any(|r| r == also)) {
+            require.push(also.to_owned());
+        }
+        Self { model, require }
+    }
+
+    fn argument(&self, explicit: bool) -> String {
+        let mut argument = self.model.clone();
+        for feature in self.require.iter().filter(|_| explicit) {
+            argument.push_str(&format!(",{feature}=on"));
+        }
+        argument
+    }
+}
+
+/// A machine that QEMU is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The level that it is.
+    pub level: LevelNumber,
+    /// Machine type with its options, without accelerator.
+    pub machine: String,
+    /// Accelerator.
+    pub accelerator: Accelerator,
+    /// CPU.
+    pub cpu: Cpu,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// What it boots.
+    pub boot: Boot,
+    /// Whether its guest has an agent.
+    pub agent: bool,
+    /// Channels of the levels inside it, passed through as virtio-serial ports.
+    pub ports: Vec<Port>,
+    /// Images of the levels inside it.
+    pub disks: Vec<ImageFile>,
+}
+
+/// The name under which the agent's port is known to every stock guest agent.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+
+impl Machine {
+    /// Every channel that this machine's QEMU opens, its own first.
+    pub fn channels(&self) -> Vec<ChannelName> {
+        let own = ChannelKind::ALL.into_iter().filter(|kind| self.agent || *kind != ChannelKind::Agent);
+        own.map(|kind| ChannelName { level: self.level, kind })
+            .chain(self.ports.iter().map(|port| port.channel))
+            .collect()
+    }
+
+    /// QEMU's arguments, without the program, on a host with this placement.
+    pub fn arguments(&self, placement: &dyn Placement) -> Vec<String> {
+        let backing = |channel| placement.channel(channel);
+        let own = |kind| ChannelName { level: self.level, kind };
+        let mut args: Vec<String> = Vec::new();
+        let mut option = |name: &str, value: String| args.extend([format!("-{name}"), value]);
+
+        option("name", format!("L{}", self.level.number()));
+        option("machine", format!("{},accel={}", self.machine, self.accelerator.as_qemu()));
+        option("cpu", self.cpu.argument(self.cpu.model != "host"));
+        option("smp", "1".into());
+        option("m", format!("{}M", self.memory_mib));
+        option("display", "none".into());
+        option("kernel", placement.file(&self.boot.kernel));
+        option("initrd", placement.file(&self.boot.initramfs));
+        option("append", self.boot.parameters.clone());
+
+        option("chardev", backing(own(ChannelKind::Qmp)).chardev("qmp"));
+        option("mon", "chardev=qmp,mode=control".into());
+        option("chardev", backing(own(ChannelKind::Console)).chardev("console"));
+        option("serial", "chardev:console".into());
+        if self.agent || !self.ports.is_empty() {
+            option("device", "virtio-serial-pci".into());
+        }
+        if self.agent {
+            option("chardev", backing(own(ChannelKind::Agent)).chardev("agent"));
+            option("device", format!("virtserialport,id=agent,chardev=agent,name={AGENT_PORT}"));
+        }
+        for Port { channel, name } in &self.ports {
+            option("chardev", backing(*channel).chardev(&channel.to_string()));
+            option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
+        }
+        for disk in &self.disks {
+            let file = placement.disk(disk).replace(',', ",,");
+            let serial = &disk.serial;
+            option("drive", format!("id={serial},if=none,format=raw,readonly=on,file={file}"));
+            option("device", format!("virtio-blk-pci,drive={serial},serial={serial}"));
+        }
+        // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
+        // off stays to be read (its KVM counters go with its QEMU).
+        args.extend(["-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown", "-S"].map(String::from));
+        args
+    }
+}
+
+/// `word` as one word of a POSIX shell command.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(number: u8) -> LevelNumber {
+        LevelNumber::new(number).unwrap()
+    }
+
+    fn file(serial: &str) -> ImageFile {
+        ImageFile { serial: serial.into(), path: format!("/cache/{serial}").into() }
+    }
+
+    fn machine() -> Machine {
+        let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp };
+        Machine {
+            level: level(1),
+            machine: "q35".into(),
+            accelerator: Accelerator::Kvm,
+            cpu: Cpu { model: "EPYC-IBPB".into(), require: vec!["svm".into()] },
+            memory_mib: 1024,
+            boot: Boot {
+                kernel: file("l1-kernel"),
+                initramfs: file("l1-initramfs"),
+                parameters: "quiet panic=-1".into(),
+            },
+            agent: true,
+            ports: vec![Port { channel, name: channel.port_name() }],
+            disks: vec![file("l2-kernel")],
+        }
+    }
+
+    struct InLevel;
+    impl Placement for InLevel {
+        fn channel(&self, channel: ChannelName) -> Backing {
+            Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name()))
+        }
+        fn file(&self, file: &ImageFile) -> String {
+            format!("/run/{}", file.serial)
+        }
+        fn disk(&self, _: &ImageFile) -> String {
+            "/dev/a,b".into()
+        }
+    }
+
+    fn arguments(machine: &Machine) -> String {
+        machine.arguments(&InLevel).join(" ")
+    }
+
+    #[test]
+    fn channels_of_the_levels_inside_pass_through_as_ports() {
+        let args = arguments(&machine());
+        assert!(args.contains("-chardev serial,id=l2.qmp,path=/dev/virtio-ports/nest.l2.qmp"), "{args}");
+        assert!(args.contains("virtserialport,id=l2.qmp,chardev=l2.qmp,name=nest.l2.qmp"), "{args}");
+        assert!(args.contains("-chardev serial,id=qmp,path=/dev/virtio-ports/nest.l1.qmp"), "{args}");
+    }
+
+    #[test]
+    fn a_named_model_gets_its_required_features_and_host_passthrough_what_the_host_has() {
+        let mut machine = machine();
+        assert!(arguments(&machine).contains("-cpu EPYC-IBPB,svm=on "));
+        machine.cpu.model = "host".into();
+        assert!(arguments(&machine).contains("-cpu host "));
+    }
+
+    #[test]
+    fn a_machine_never_runs_before_its_cpu_was_looked_at() {
+        let args = machine().arguments(&InLevel);
+        assert!(args.iter().any(|a| a == "-S") && args.iter().any(|a| a == "-nodefaults"), "{args:?}");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_the_option() {
+        assert!(arguments(&machine()).contains("file=/dev/a,,b"));
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quote("a b'c"), r"'a b'\''c'");
+        assert_eq!(quote("-machine"), "-machine");
+        assert_eq!(quote(""), "''");
+    }
+}

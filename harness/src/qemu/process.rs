@@ -1,0 +1,250 @@
+//! A process on this machine that can't outlive the harness.
+//!
+//! Each QEMU leads a process group of its own and is started through an [`ExecWrapper`], which asks the kernel to kill
+//! it when the harness dies, however the harness dies. Dropping a [`Process`] ends its whole group.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+
+/// The command that becomes another command after it has tied its life to that of its parent: the words put before
+/// the other command's own.
+///
+/// A command of its own, and not something done between `fork` and `exec`, because the latter needs `unsafe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecWrapper(Vec<OsString>);
+
+impl ExecWrapper {
+    /// A wrapper made of these words: program first.
+    pub fn new(words: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self(words.into_iter().map(Into::into).collect())
+    }
+
+    /// The words.
+    pub fn words(&self) -> &[OsString] {
+        &self.0
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this status.
+    Exited(i64),
+    /// This signal ended it.
+    Signalled(i64),
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code.into()),
+            (None, signal) => Self::Signalled(signal.unwrap_or(0).into()),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited with status {code}"),
+            Self::Signalled(signal) => {
+                let name = i32::try_from(*signal).ok().and_then(Signal::from_named_raw);
+                match name {
+                    Some(Signal::KILL) => f.write_str("was killed (SIGKILL)"),
+                    Some(Signal::ABORT) => f.write_str("aborted (SIGABRT)"),
+                    Some(Signal::SEGV) => f.write_str("crashed (SIGSEGV)"),
+                    _ => write!(f, "was ended by signal {signal}"),
+                }
+            }
+        }
+    }
+}
+
+/// A process on this machine, leader of its own group.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    group: Pid,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` and `environment` through `wrapper`; what it writes goes to the file `output`.
+    ///
+    /// Must be called on the thread that lives as long as the harness: the kernel ties the life of a child to the
+    /// thread that made it (prctl(2), PR_SET_PDEATHSIG).
+    ///
+    /// # Errors
+    /// The file can't be made, the program can't be started.
+    pub fn start(
+        wrapper: &ExecWrapper,
+        program: &Path,
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: &[(OsString, OsString)],
+        output: &Path,
+    ) -> io::Result<Self> {
+        let mut words = wrapper.0.iter().cloned().chain([program.into()]).chain(arguments);
+        let first = words.next().unwrap_or_else(|| program.into());
+        let record = std::fs::File::create(output)?;
+        let child = Command::new(first)
+            .args(words)
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(record.try_clone()?)
+            .stderr(record)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = id.ok_or_else(|| io::Error::other("it ended before it had a process identifier"))?;
+        Ok(Self { child, group, stderr: output.to_owned() })
+    }
+
+    /// Its process identifier, which is also that of its group.
+    pub fn id(&self) -> i32 {
+        self.group.as_raw_nonzero().get()
+    }
+
+    /// What it wrote to its standard output and error so far.
+    pub fn output(&self) -> String {
+        std::fs::read(&self.stderr).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn wait(&mut self) -> io::Result<Ended> {
+        Ok(self.child.wait().await?.into())
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn ended(&mut self) -> io::Result<Option<Ended>> {
+        Ok(self.child.try_wait()?.map(Into::into))
+    }
+
+    /// CPU time that it has used.
+    ///
+    /// # Errors
+    /// `/proc` does not know it.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        cpu_time_in_stat(&stat).ok_or_else(|| io::Error::other("its /proc/PID/stat can't be read"))
+    }
+
+    /// Sends SIGKILL to its whole group.
+    pub fn kill(&self) {
+        // The only error is that the group is gone, which is what is wanted.
+        let _ = kill_process_group(self.group, Signal::KILL);
+    }
+
+    /// Ends it: waits for `grace` that it goes by itself, kills its group, and reaps it.
+    ///
+    /// # Errors
+    /// It lingers even after SIGKILL.
+    pub async fn end(mut self, grace: Duration) -> io::Result<Ended> {
+        if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
+            return ended;
+        }
+        self.kill();
+        match tokio::time::timeout(Duration::from_secs(10), self.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => Err(io::Error::other(format!("process {} lingers after SIGKILL", self.id()))),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A group is killed only while its leader is not reaped: after that, its number may belong to somebody else.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+            // Reaped here, and not by the runtime later: there may be no later.
+            for _ in 0..200 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+/// CPU time (user and system) in the text of a `/proc/PID/stat` (proc_pid_stat(5), fields 14 and 15).
+///
+/// Counts in clock ticks of 100 a second: the value of `USER_HZ` on every architecture that nestmatrix runs on.
+pub fn cpu_time_in_stat(stat: &str) -> Option<Duration> {
+    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_read_behind_a_name_with_blanks_and_parentheses() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 5 0 0";
+        assert_eq!(cpu_time_in_stat(stat), Some(Duration::from_secs(2)));
+        assert_eq!(cpu_time_in_stat("nonsense"), None);
+    }
+
+    fn shell(script: &str, output: &Path) -> Process {
+        let wrapper = ExecWrapper::new(Vec::<OsString>::new());
+        let arguments = ["-c".into(), script.into()];
+        Process::start(&wrapper, Path::new("/bin/sh"), arguments, &[], output).unwrap()
+    }
+
+    fn alive(id: i32) -> bool {
+        std::fs::read_to_string(format!("/proc/{id}/stat"))
+            .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn dropping_a_process_ends_its_whole_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let process = shell("sleep 1000 & echo $!; wait", &output);
+        let grandchild: i32 = loop {
+            match process.output().trim().parse() {
+                Ok(id) => break id,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert!(alive(grandchild));
+        drop(process);
+        let gone = async {
+            while alive(grandchild) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the grandchild is ended too");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn how_a_process_ended_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut exited = shell("echo oh no >&2; exit 3", &dir.path().join("a"));
+        assert_eq!(exited.wait().await.unwrap(), Ended::Exited(3));
+        assert_eq!(exited.output(), "oh no\n");
+        let killed = shell("sleep 1000", &dir.path().join("b"));
+        killed.kill();
+        let ended = killed.end(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(ended.to_string(), "was killed (SIGKILL)");
+    }
+}

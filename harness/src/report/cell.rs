@@ -1,0 +1,62 @@
+//! A cell by itself: its verdict, how long it took, its name, and what there is to remark.
+
+use crate::run::{CellRecord, VerdictWord};
+
+use super::style::{Role, Style};
+use super::text::{cut, one_line, width};
+
+/// Column at which a cell's name begins.
+const NAME: usize = 17;
+
+/// The line for a cell that has just ended, without a line end. Where it would not fit, what was seen stands on a second
+/// line below the name, and is cut to the width of `style`.
+pub fn cell_line(record: &CellRecord, style: &Style) -> String {
+    let verdict = record.verdict.to_string();
+    let time = if record.attempts.is_empty() { String::new() } else { format!("{:.1} s", record.seconds()) };
+    let gap = NAME - 2 - width(&verdict);
+    let cell = &record.cell;
+    let mut line = format!("{}{time:>gap$}  {cell}", style.paint(Role::Verdict(record.verdict), &verdict));
+    let remark = remark(record);
+    if NAME + width(cell.as_str()) + 2 + width(&remark) <= style.width {
+        line = line + "  " + &remark;
+    } else {
+        line = line + "\n" + &" ".repeat(NAME) + &cut(&remark, style.width.saturating_sub(NAME).max(1));
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// What is to be said of a cell beside its verdict, on one line; nothing of a plain pass.
+pub(super) fn remark(record: &CellRecord) -> String {
+    let observed = observed(record);
+    let mut parts = Vec::new();
+    match record.verdict {
+        VerdictWord::Pass => {}
+        VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip => parts.extend(observed),
+        VerdictWord::Xfail => parts.extend(observed.map(|observed| format!("{observed} (as documented)"))),
+        VerdictWord::Xpass => parts.push(format!("works, though documented is: {}", documented(record))),
+    }
+    parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
+    parts.join("; ")
+}
+
+/// Where the stack stopped and what was seen there, on one line.
+pub(super) fn observed(record: &CellRecord) -> Option<String> {
+    let symptom = record.symptom.as_deref().map(one_line);
+    match (record.stage, symptom) {
+        (Some(stage), Some(symptom)) => Some(format!("{stage}: {symptom}")),
+        (Some(stage), None) => Some(stage.to_string()),
+        (None, symptom) => symptom,
+    }
+}
+
+/// What the document leads to expect.
+pub(super) fn documented(record: &CellRecord) -> String {
+    one_line(&record.expectation.to_string())
+}
+
+/// The verdicts of all attempts, if there was more than one: a pass that needed two is no plain pass.
+pub(super) fn attempts(record: &CellRecord) -> Option<String> {
+    let words: Vec<String> = record.attempts.iter().map(|attempt| attempt.verdict.to_string()).collect();
+    (words.len() > 1).then(|| words.join(", "))
+}

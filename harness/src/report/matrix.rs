@@ -1,0 +1,173 @@
+//! The matrix after a run: its cells as the documents lay them out, each with what it got.
+
+use crate::run::{CellRecord, LevelRecord, Outcome, Tally, VerdictWord};
+
+use super::cell::{documented, remark};
+use super::style::{Role, Style};
+use super::table::{Entry, Line, Table};
+use super::text::{grouped, lasting, wrapped};
+use super::trouble::trouble;
+
+/// Columns by which tables are indented below the name of their scenario.
+const INDENT: usize = 4;
+
+/// What came of a run: a table for each scenario, the particulars of every verdict that somebody has to act upon, and how
+/// many cells got which verdict.
+pub fn matrix(outcome: &Outcome, style: &Style) -> String {
+    let records = &outcome.records;
+    let mut out = String::new();
+    for (document, records) in grouped(records, |record| &record.document) {
+        out.push_str(&style.paint(Role::Heading, document));
+        out.push_str("\n\n");
+        for (scenario, records) in grouped(records, |record| &record.scenario) {
+            if let Some(first) = records.first() {
+                let about = format!("{scenario}: {}, expected: {}", first.tier, documented(first));
+                out.push_str(&format!("  {}\n\n", wrapped(&about, 2, 2, style.width)));
+            }
+            out.push_str(&scenario_table(&records, style));
+            out.push('\n');
+        }
+    }
+    out.push_str(&stand_ins(records, style));
+    for record in records {
+        out.push_str(&trouble(record, &outcome.folder, style));
+    }
+    out.push_str(&summary(outcome, style));
+    out
+}
+
+/// The cells of a scenario, as a table or, where the terminal is too narrow for it, as a list.
+fn scenario_table(records: &[&CellRecord], style: &Style) -> String {
+    let depth = records.iter().map(|record| systems(record).len()).max().unwrap_or(0);
+    let mut table = Table::default();
+    let quiet = |text: String| Entry::new(text, Role::Quiet);
+    let levels = (0..depth).map(|level| quiet(format!("L{level}")));
+    let ends = [quiet("metal".into()), quiet("verdict".into()), Entry::right("seconds", Role::Quiet)];
+    table.push(Line::Entries(
+        std::iter::once(quiet("architecture".into())).chain(levels).chain(ends).collect(),
+    ));
+    for record in records {
+        let mut systems: Vec<Entry> =
+            systems(record).into_iter().map(|system| Entry::new(system, Role::Plain)).collect();
+        systems.resize(depth, Entry::new("", Role::Plain));
+        let ends = [
+            Entry::new(metal(record), Role::Plain),
+            Entry::new(record.verdict.to_string(), Role::Verdict(record.verdict)),
+            Entry::right(seconds(record), Role::Plain),
+        ];
+        let architecture = Entry::new(record.architecture.to_string(), Role::Plain);
+        table.push(Line::Entries(std::iter::once(architecture).chain(systems).chain(ends).collect()));
+        if !record.levels.is_empty() {
+            let ran = record.levels.iter().map(|level| Entry::new(ran(level), Role::Quiet));
+            table.push(Line::Entries(std::iter::once(Entry::new("", Role::Plain)).chain(ran).collect()));
+        }
+        push_remark(&mut table, record);
+    }
+    if INDENT + table.width() <= style.width {
+        table.render(INDENT, style)
+    } else {
+        records.iter().map(|record| list_entry(record, style)).collect()
+    }
+}
+
+fn list_entry(record: &CellRecord, style: &Style) -> String {
+    let seconds = match seconds(record) {
+        seconds if seconds.is_empty() => seconds,
+        seconds => format!("{seconds} s"),
+    };
+    let facts = [record.architecture.to_string(), metal(record), seconds];
+    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+    let verdict = style.paint(Role::Verdict(record.verdict), &record.verdict.to_string());
+    let mut table = Table::default();
+    for (level, system) in systems(record).into_iter().enumerate() {
+        let ran = record.levels.get(level).map_or(String::new(), ran);
+        let level = Entry::new(format!("L{level}"), Role::Quiet);
+        table.push(Line::Entries(vec![level, Entry::new(system, Role::Plain), Entry::new(ran, Role::Quiet)]));
+    }
+    push_remark(&mut table, record);
+    format!("{:INDENT$}{verdict}: {}\n{}", "", facts.join(", "), table.render(INDENT + 2, style))
+}
+
+fn push_remark(table: &mut Table, record: &CellRecord) {
+    let remark = remark(record);
+    if !remark.is_empty() {
+        table.push(Line::Remark(remark));
+    }
+}
+
+/// What the document asks for on each level: as it puts it, or for a cell that was not tried as the cell's name does.
+fn systems(record: &CellRecord) -> Vec<String> {
+    if record.levels.is_empty() {
+        record.cell.as_str().split('/').skip(2).map(str::to_owned).collect()
+    } else {
+        record.levels.iter().map(|level| short(&level.required)).collect()
+    }
+}
+
+/// `RHEL 9.2+` for `RHEL 9.2 and later`.
+fn short(required: &str) -> String {
+    match required.strip_suffix(" and later") {
+        Some(first) => format!("{first}+"),
+        None => required.to_owned(),
+    }
+}
+
+/// The system that ran; a stand-in has an asterisk.
+fn ran(level: &LevelRecord) -> String {
+    format!("{}{}", level.os, if level.stand_in { "*" } else { "" })
+}
+
+fn metal(record: &CellRecord) -> String {
+    record.metal.map_or(String::new(), |metal| metal.to_string())
+}
+
+fn seconds(record: &CellRecord) -> String {
+    if record.attempts.is_empty() { String::new() } else { format!("{:.1}", record.seconds()) }
+}
+
+/// What the asterisks mean: every stand-in that ran, with what for and why.
+fn stand_ins(records: &[CellRecord], style: &Style) -> String {
+    let levels = records.iter().flat_map(|record| &record.levels).filter(|level| level.stand_in);
+    let stand_ins = grouped(levels, |level| (&level.os, &level.stand_in_reason));
+    let mut out = String::new();
+    for ((os, reason), levels) in &stand_ins {
+        let mut required: Vec<String> = levels.iter().map(|level| short(&level.required)).collect();
+        required.sort();
+        required.dedup();
+        let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        let text = format!("{os} stands in for {}{reason}", required.join(", "));
+        out.push_str(&format!("* {}\n", wrapped(&text, 2, 0, style.width)));
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+/// The last line: `6 pass, 3 skip in 3 min 12 s`.
+fn summary(outcome: &Outcome, style: &Style) -> String {
+    let Tally { pass, fail, xfail, xpass, skip, error } = outcome.tally;
+    let numbers = [
+        (VerdictWord::Pass, pass),
+        (VerdictWord::Fail, fail),
+        (VerdictWord::Xfail, xfail),
+        (VerdictWord::Xpass, xpass),
+        (VerdictWord::Skip, skip),
+        (VerdictWord::Error, error),
+    ];
+    let parts: Vec<String> = numbers
+        .iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(word, number)| style.paint(Role::Verdict(*word), &format!("{number} {word}")))
+        .collect();
+    let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
+    let took = lasting(outcome.took.as_secs_f64().round() as u64);
+    let end = if outcome.interrupted {
+        "; interrupted, so cells that are not listed have no verdict"
+    } else if skip > 0 && parts.len() == 1 {
+        "; nothing was tried"
+    } else {
+        ""
+    };
+    format!("{verdicts} in {took}{end}\n")
+}

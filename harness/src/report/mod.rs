@@ -1,0 +1,16 @@
+//! What a run is going to do, does and did, as text for the terminal: pure functions from typed values to text.
+//!
+//! Nothing here prints, asks the terminal or reads a file; the caller does. Text of several lines ends with a line end.
+
+mod cell;
+mod matrix;
+mod plan;
+mod style;
+mod table;
+mod text;
+mod trouble;
+
+pub use cell::cell_line;
+pub use matrix::matrix;
+pub use plan::plan;
+pub use style::Style;

@@ -1,0 +1,87 @@
+//! What a run is going to do, before it does it: how much, on which metal, with which stand-ins, and what is left out.
+
+use crate::run::{Fate, RunPlan};
+use crate::scenario::Cell;
+use crate::stack::Metal;
+
+use super::style::{Role, Style};
+use super::text::{field, grouped, lasting, one_line, verbatim};
+
+/// Cells that are named for each reason to skip some; more are counted.
+const NAMED: usize = 5;
+
+/// What `plan` will do with `jobs` cells side by side.
+pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
+    if plan.cells.is_empty() {
+        return "no cell matches\n".to_owned();
+    }
+    let mut out = style.paint(Role::Heading, &counts(plan));
+    out.push_str("\n\n");
+    if plan.boots().next().is_some() {
+        let time = lasting(plan.estimated_seconds(jobs).div_ceil(60) * 60);
+        let jobs =
+            if jobs > 1 { format!("{jobs} cells side by side") } else { "one cell after the other".into() };
+        let text = format!("about {time} of booting, {jobs}; images that are missing are made first");
+        out.push_str(&field("time", &[text], style));
+    }
+    if let Some(why) = &plan.no_native {
+        out.push_str(&field("metal", &[format!("native metal is not used ({})", one_line(why))], style));
+    }
+    out.push_str(&field("stand-ins", &stand_ins(plan), style));
+    // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
+    let missing = plan.skipped().flat_map(|(cell, reasons)| reasons.iter().map(move |reason| (reason, cell)));
+    for (index, (reason, cells)) in grouped(missing, |(reason, _)| *reason).iter().enumerate() {
+        out.push_str(&field(if index == 0 { "skipped" } else { "" }, &[one_line(reason)], style));
+        out.push_str(&verbatim("", &names(cells.iter().map(|(_, cell)| *cell)), style));
+    }
+    out
+}
+
+/// `9 cells: 5 on emulated metal, 1 on native metal, 3 skipped`.
+fn counts(plan: &RunPlan) -> String {
+    let mut parts = Vec::new();
+    for metal in [Metal::Emulated, Metal::Native] {
+        let on_it = |fate: &Fate| matches!(fate, Fate::Boots { metal: of, .. } if *of == metal);
+        let number = plan.cells.iter().filter(|planned| on_it(&planned.fate)).count();
+        parts.push((number, format!("on {metal} metal")));
+    }
+    parts.push((plan.skipped().count(), "skipped".to_owned()));
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    let cells = plan.cells.len();
+    format!("{cells} {}: {}", if cells == 1 { "cell" } else { "cells" }, parts.join(", "))
+}
+
+/// Every stand-in that is used, with what for and why, each once.
+fn stand_ins(plan: &RunPlan) -> Vec<String> {
+    let mut stand_ins = Vec::new();
+    for planned in plan.boots() {
+        let Fate::Boots { levels, .. } = &planned.fate else { continue };
+        for level in levels.iter().filter(|level| level.choice.stand_in) {
+            let system = &level.spec.system;
+            let reason = level.choice.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            let text = format!(
+                "{} stands in for {} {}{reason}",
+                level.choice.image, system.name, system.version.major
+            );
+            if !stand_ins.contains(&text) {
+                stand_ins.push(text);
+            }
+        }
+    }
+    stand_ins.sort();
+    stand_ins
+}
+
+/// The names of the first cells, and how many more there are.
+fn names<'c>(mut cells: impl Iterator<Item = &'c Cell>) -> Vec<String> {
+    let mut names: Vec<String> = cells.by_ref().take(NAMED).map(|cell| format!("  {}", cell.name)).collect();
+    match cells.count() {
+        0 => {}
+        more => names.push(format!("  and {more} more")),
+    }
+    names
+}

@@ -1,0 +1,17 @@
+//! A run: cells are planned, booted and judged, and what came of each is recorded as it is known.
+
+mod event;
+mod execute;
+mod native;
+mod plan;
+mod record;
+mod scratch;
+mod verdict;
+
+pub use event::{RunEvent, RunListener};
+pub use execute::{Outcome, RunError, Setting, execute};
+pub use native::{MachineTrial, NativeMetal, NoNativeMetal, Trial};
+pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, RunPlan, available_images};
+pub use record::{Attempt, CellRecord, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
+pub use scratch::Scratch;
+pub use verdict::{Tally, Verdict, VerdictWord};

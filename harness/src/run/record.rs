@@ -1,0 +1,310 @@
+//! What a run leaves behind: `results/RUN/` with its facts, one line a verdict, and a folder a cell.
+//!
+//! docs/records.md describes the format for those who read it; [`FORMAT`] is its version.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
+use crate::stack::{LevelSeen, Metal, StageTime};
+
+use super::{Tally, VerdictWord};
+
+/// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
+/// when one is added.
+pub const FORMAT: u32 = 1;
+
+/// A run as a whole: `run.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// nestmatrix's own version.
+    pub nestmatrix: String,
+    /// The run's name, which is its folder's.
+    pub run: String,
+    /// When it began, UTC, RFC 3339.
+    pub began: String,
+    /// When it ended; absent while it runs, and for ever if it was killed.
+    pub ended: Option<String>,
+    /// Whether somebody asked it to end before it was through.
+    pub interrupted: bool,
+    /// The command line's arguments.
+    pub arguments: Vec<String>,
+    /// This machine: kernel, system, processor, cores, memory.
+    pub machine: Machine,
+    /// The QEMU that runs the outermost level.
+    pub emulator: Option<String>,
+    /// How many cells the filter let through.
+    pub cells: usize,
+    /// How many of them got which verdict.
+    pub verdicts: Tally,
+}
+
+/// This machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Kernel release.
+    pub kernel: String,
+    /// Its system by its os-release: `debian 12`.
+    pub system: String,
+    /// Processor model.
+    pub processor: String,
+    /// Cores that may be used.
+    pub cores: usize,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+/// A level of a cell's record.
+#[derive(Debug, Clone, Serialize)]
+pub struct LevelRecord {
+    /// Which.
+    pub level: LevelNumber,
+    /// What the document asks for: `RHEL 10.0 and later`.
+    pub required: String,
+    /// The system that ran, by its image: `debian-13`.
+    pub os: String,
+    /// The image's recipe, product and digest; absent for an L0 that is this machine.
+    pub image: Option<ImageRecord>,
+    /// Whether the system stands in for the required one.
+    pub stand_in: bool,
+    /// Why a stand-in is used, and this one.
+    pub stand_in_reason: Option<String>,
+    /// What was seen of it.
+    #[serde(flatten)]
+    pub seen: LevelSeen,
+}
+
+/// An image as a record names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageRecord {
+    /// Recipe.
+    pub recipe: String,
+    /// Product.
+    pub product: String,
+    /// SHA-256 that names it in the cache.
+    pub digest: String,
+}
+
+/// One attempt at a cell.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// Seconds since the run began.
+    pub start: f64,
+    /// Seconds since the run began.
+    pub end: f64,
+    /// What came of it.
+    pub verdict: VerdictWord,
+}
+
+/// A cell's verdict and what led to it: one line of `verdicts.jsonl`.
+#[derive(Debug, Clone, Serialize)]
+pub struct CellRecord {
+    /// The cell.
+    pub cell: CellName,
+    /// Its scenario.
+    pub scenario: String,
+    /// The document that the scenario tries.
+    pub document: String,
+    /// The claims that it tries.
+    pub claims: Vec<String>,
+    /// Its architecture.
+    pub architecture: Architecture,
+    /// What L0 ran on; absent if it was skipped.
+    pub metal: Option<Metal>,
+    /// The tier, as the document puts it.
+    pub tier: Tier,
+    /// What the document leads to expect.
+    pub expectation: Expectation,
+    /// The verdict.
+    pub verdict: VerdictWord,
+    /// Where the stack stopped, if it did.
+    pub stage: Option<Stage>,
+    /// The level that the symptom is about.
+    pub level: Option<LevelNumber>,
+    /// What was seen there, or for a skip what is missing.
+    pub symptom: Option<String>,
+    /// Its levels, L0 first; empty if it was skipped.
+    pub levels: Vec<LevelRecord>,
+    /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
+    pub evidence: Option<Value>,
+    /// The stages that it went through, in seconds since the cell began.
+    pub stages: Vec<StageTime>,
+    /// Every attempt, first to last.
+    pub attempts: Vec<Attempt>,
+    /// Its folder, relative to the run's.
+    pub folder: Option<PathBuf>,
+}
+
+impl CellRecord {
+    /// The record of a cell that was not tried.
+    pub fn skipped(cell: &Cell, reasons: &[String]) -> Self {
+        Self { symptom: Some(reasons.join("; ")), ..Self::blank(cell, VerdictWord::Skip) }
+    }
+
+    /// A record that says of `cell` nothing but this verdict.
+    pub(super) fn blank(cell: &Cell, verdict: VerdictWord) -> Self {
+        Self {
+            cell: cell.name.clone(),
+            scenario: cell.scenario.clone(),
+            document: cell.document.clone(),
+            claims: cell.claims.clone(),
+            architecture: cell.architecture,
+            metal: None,
+            tier: cell.tier,
+            expectation: cell.expectation.clone(),
+            verdict,
+            stage: None,
+            level: None,
+            symptom: None,
+            levels: Vec::new(),
+            evidence: None,
+            stages: Vec::new(),
+            attempts: Vec::new(),
+            folder: None,
+        }
+    }
+
+    /// How long its last attempt took, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.attempts.last().map_or(0.0, |attempt| attempt.end - attempt.start)
+    }
+}
+
+/// A run's folder.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    verdicts: File,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run in `results`, names it after now, and points `results/latest` to it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn create(results: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(results)?;
+        let name = now().replace(':', "-");
+        let path = unique_folder(results, &name)?;
+        let options = OpenOptions::new().create_new(true).append(true).clone();
+        let verdicts = options.open(path.join("verdicts.jsonl"))?;
+        let folder = Self { path, verdicts };
+        // A link can't be replaced in one step, but a file can be renamed over it.
+        let link = results.join(format!(".latest-{}", std::process::id()));
+        std::os::unix::fs::symlink(folder.name(), &link)?;
+        std::fs::rename(&link, results.join("latest"))?;
+        Ok(folder)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's name.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Writes `run.json` whole: a reader sees the old one or the new one.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_run(&self, record: &RunRecord) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(record)?;
+        text.push('\n');
+        let new = self.path.join(".run.json");
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, self.path.join("run.json"))
+    }
+
+    /// Appends a cell's record as one line.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn append(&mut self, record: &CellRecord) -> io::Result<()> {
+        let mut line = serde_json::to_string(record)?;
+        line.push('\n');
+        self.verdicts.write_all(line.as_bytes())
+    }
+
+    /// Makes the folder of a cell in that of its run; gives its path and the same relative to the run's folder.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn cell_in(run: &Path, cell: &CellName) -> io::Result<(PathBuf, PathBuf)> {
+        let relative = Path::new("cells").join(cell.as_str());
+        let path = run.join(&relative);
+        std::fs::create_dir_all(&path)?;
+        Ok((path, relative))
+    }
+}
+
+/// Now, UTC, RFC 3339 to the second.
+pub(super) fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Makes `name` in `parent`, or `name-2` and so on if another run began in the same second.
+fn unique_folder(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    for number in 1.. {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = parent.join(format!("{name}{suffix}"));
+        match std::fs::create_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path),
+        }
+    }
+    Err(io::Error::other("no free name for the run's folder"))
+}
+
+impl Machine {
+    /// This machine. What can't be read is empty or 0.
+    pub fn this() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let value = |text: &str, key: &str, separator: char| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(separator));
+            line.unwrap_or_default().trim().trim_matches('"').to_owned()
+        };
+        let release = read("/etc/os-release");
+        let memory = value(&read("/proc/meminfo"), "MemTotal", ':');
+        let kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            system: format!("{} {}", value(&release, "ID", '='), value(&release, "VERSION_ID", '='))
+                .trim()
+                .to_owned(),
+            processor: value(&read("/proc/cpuinfo"), "model name", ':'),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_mib: kib / 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latest_points_to_the_newest_of_runs_that_begin_in_the_same_second() {
+        let results = tempfile::tempdir().unwrap();
+        let runs: Vec<RunFolder> = (0..3).map(|_| RunFolder::create(results.path()).unwrap()).collect();
+        let latest = std::fs::read_link(results.path().join("latest")).unwrap();
+        assert_eq!(latest.to_string_lossy(), runs[2].name());
+        assert_ne!(runs[0].name(), runs[1].name());
+    }
+
+    #[test]
+    fn this_machine_is_described() {
+        let machine = Machine::this();
+        assert!(machine.cores > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(), "{machine:?}");
+    }
+}

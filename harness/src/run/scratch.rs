@@ -1,0 +1,115 @@
+//! The private folder of a running harness: sockets and nothing that is worth keeping.
+//!
+//! A harness that is killed can't remove it. So each is locked while its harness lives, and the next start removes those
+//! that are not.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// Longest path of the folder in bytes: what is put into it must stay within the 107 of a socket's path (unix(7)).
+const LONGEST_PATH: usize = 70;
+/// Held while folders are made or swept.
+const GATE: &str = "gate";
+/// Held by each folder's harness.
+const LOCK: &str = "lock";
+
+/// A run's scratch folder. Dropping it removes it.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: tempfile::TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Makes a folder in this user's place for them, and sweeps those of harnesses that are gone.
+    ///
+    /// # Errors
+    /// The place can't be made, or belongs to somebody else.
+    pub fn create() -> io::Result<Self> {
+        Self::create_in(&place()?)
+    }
+
+    fn create_in(place: &Path) -> io::Result<Self> {
+        let gate = File::create(place.join(GATE))?;
+        gate.lock()?;
+        sweep(place)?;
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(place)?;
+        let lock = File::create(folder.path().join(LOCK))?;
+        lock.lock()?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Where this user's scratch folders are.
+fn place() -> io::Result<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let short = |path: &PathBuf| path.as_os_str().len() <= LONGEST_PATH - "/run-xxxxxx".len();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("nestmatrix"));
+    let place = match runtime.filter(short) {
+        Some(place) if place.parent().is_some_and(Path::is_dir) => place,
+        _ => PathBuf::from(format!("/tmp/nestmatrix-{uid}")),
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(&place) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    // In /tmp anybody may have been there first.
+    let metadata = std::fs::symlink_metadata(&place)?;
+    if metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o077 == 0 {
+        Ok(place)
+    } else {
+        Err(io::Error::other(format!("{} is not a private folder of this user", place.display())))
+    }
+}
+
+/// Removes the folders whose harness is gone.
+fn sweep(place: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(place)? {
+        let folder = entry?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let abandoned = match File::open(folder.join(LOCK)) {
+            // Folders are made and locked behind the gate, so one without a lock file is one half-made by the dead.
+            Err(_) => true,
+            Ok(lock) => match lock.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Error(e)) => return Err(e),
+            },
+        };
+        if abandoned {
+            tracing::info!("removing {}, left by a harness that was killed", folder.display());
+            std::fs::remove_dir_all(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_start_removes_what_a_killed_harness_left_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let running = Scratch::create_in(place.path()).unwrap();
+        let killed = place.path().join("run-killed");
+        std::fs::create_dir(&killed).unwrap();
+        std::fs::write(killed.join(LOCK), "").unwrap();
+        std::fs::write(killed.join("l1.qmp"), "").unwrap();
+        let next = Scratch::create_in(place.path()).unwrap();
+        assert!(!killed.exists());
+        assert!(running.path().exists() && next.path().exists());
+        let path = next.path().to_owned();
+        drop(next);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,129 @@
+//! A cell, the unit that runs and gets a verdict, and its name, which is also a relative path: a run keeps each cell's
+//! evidence in the folder of that name, so a name must never lead out of the run's folder.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::architecture::Architecture;
+use super::document::Tier;
+use super::expectation::{Expectation, Fault};
+use super::level::LevelSpec;
+use super::problem::InputProblem;
+use super::stage::Stage;
+
+/// The name of a cell: `SCENARIO/ARCHITECTURE/L0/L1/L2`, with L3 where there is one. It is safe as a relative path: each
+/// part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct CellName(String);
+
+impl CellName {
+    /// The name of the cell at this point of a scenario's axes. The scenario's name and the systems' ids are checked
+    /// where they are read.
+    pub(super) fn new(scenario: &str, architecture: Architecture, levels: &[LevelSpec]) -> Self {
+        let mut name = format!("{scenario}/{architecture}");
+        for level in levels {
+            name.push('/');
+            name.push_str(&level.system.slug());
+        }
+        Self(name)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CellName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for CellName {
+    type Err = InputProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split('/').collect();
+        if matches!(parts.len(), 5 | 6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InputProblem::BadName {
+                what: "a cell name",
+                given: text.to_owned(),
+                rule: "SCENARIO/ARCHITECTURE/L0/L1/L2 in small letters, digits, `.`, `_`, `+` and `-`",
+            })
+        }
+    }
+}
+
+impl From<CellName> for String {
+    fn from(name: CellName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for CellName {
+    type Error = InputProblem;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// `text` as one part of a path. The limit leaves room for a system's id with the longest version that there can be, and
+/// is well below what file systems take.
+pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, InputProblem> {
+    let rule = "at most 100 small letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first and without `..`";
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = text.len() <= 100
+        && text.starts_with(alphanumeric)
+        && text.chars().all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '+' | '-'))
+        && !text.contains("..");
+    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+}
+
+/// `text` as an id in kebab-case.
+pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, InputProblem> {
+    let rule = "at most 64 small letters and digits, in words joined by single `-`";
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let word = |word: &str| !word.is_empty() && word.bytes().all(alphanumeric);
+    let fits = text.len() <= 64 && text.split('-').all(word);
+    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+}
+
+/// One point of a scenario's axes: a stack, and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cell {
+    /// Its name, unique in the matrix.
+    pub name: CellName,
+    /// The name of its scenario.
+    pub scenario: String,
+    /// The title of its scenario.
+    pub title: String,
+    /// The id of the document whose claims it tries.
+    pub document: String,
+    /// The ids of those claims.
+    pub claims: Vec<String>,
+    /// How far the vendor stands behind it.
+    pub tier: Tier,
+    /// The architecture of all its levels.
+    pub architecture: Architecture,
+    /// Its levels, outermost first: L0, L1, L2 and perhaps L3.
+    pub levels: Vec<LevelSpec>,
+    /// What should come of it.
+    pub expectation: Expectation,
+    /// What the harness does to it on purpose.
+    pub faults: Vec<Fault>,
+}
+
+impl Cell {
+    /// The stages that its stack goes through, in order.
+    pub fn stages(&self) -> Vec<Stage> {
+        self.levels.last().map(|innermost| Stage::of_stack(innermost.level)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,90 @@
+//! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
+//! the cell is skipped with the image that it wants.
+
+use super::matrix::Matrix;
+use super::system::{StandIn, SystemRequirement};
+use super::version::Version;
+
+/// An image that there is a recipe for, as far as matching goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvailableImage {
+    /// Its name, such as `debian-13`.
+    pub name: String,
+    /// The id of the system in it.
+    pub system: String,
+    /// That system's version.
+    pub version: Version,
+}
+
+/// The image that a level boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The image's name.
+    pub image: String,
+    /// Whether the image is not of the system asked for but stands in for it.
+    pub stand_in: bool,
+    /// Why a stand-in is used, and this one; nothing for an image of the system itself.
+    pub reason: Option<String>,
+}
+
+/// Why a level has no image: what its cell is skipped for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingImage {
+    /// Neither an image nor a stand-in.
+    #[error("no image of {}, and no stand-in", .requirement.wanted())]
+    NoImage {
+        /// What is wanted.
+        requirement: SystemRequirement,
+    },
+    /// A stand-in, which may not be used.
+    #[error("no image of {}: only the stand-in {stand_in}, which --deny-stand-ins forbids", .requirement.wanted())]
+    StandInDenied {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+    /// A stand-in whose image is not among those available.
+    #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
+    StandInUnavailable {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+}
+
+impl Matrix {
+    /// The image for a level. Of several that satisfy the requirement it is the one of the lowest version, which is the
+    /// nearest to the one that the document names.
+    ///
+    /// # Errors
+    /// What is missing, if no image satisfies the requirement and no stand-in may be used for it.
+    pub fn image_for(
+        &self,
+        requirement: &SystemRequirement,
+        available: &[AvailableImage],
+        deny_stand_ins: bool,
+    ) -> Result<Choice, MissingImage> {
+        let real = available
+            .iter()
+            .filter(|image| requirement.satisfied_by(&image.system, &image.version))
+            .min_by_key(|image| (image.version, &image.name));
+        if let Some(AvailableImage { name, .. }) = real {
+            return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
+        }
+        let stand_in = self.stand_ins().iter().find(|stand_in| stand_in.serves(requirement));
+        let requirement = requirement.clone();
+        let Some(StandIn { image, reason, .. }) = stand_in else {
+            return Err(MissingImage::NoImage { requirement });
+        };
+        let stand_in = image.clone();
+        if deny_stand_ins {
+            Err(MissingImage::StandInDenied { requirement, stand_in })
+        } else if !available.iter().any(|available| available.name == stand_in) {
+            Err(MissingImage::StandInUnavailable { requirement, stand_in })
+        } else {
+            Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) })
+        }
+    }
+}

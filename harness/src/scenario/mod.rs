@@ -1,0 +1,41 @@
+//! The scenario model: vendor documents and their claims, the scenarios that try them, and the cells that these make.
+//!
+//! All of it is data in TOML files (`docs/scenarios.md` describes them); this module reads and checks the files, expands
+//! the scenarios into cells and says which image each level of a cell needs. It does nothing but read those files.
+
+mod architecture;
+mod cell;
+mod document;
+mod error;
+mod expand;
+mod expectation;
+mod filter;
+mod folder;
+mod images;
+mod level;
+mod list;
+mod matrix;
+mod problem;
+mod scenario_file;
+mod stage;
+mod system;
+mod table;
+mod version;
+mod word;
+
+pub use architecture::Architecture;
+pub use cell::{Cell, CellName};
+pub use document::{Claim, Document, Tier};
+pub use error::{InputError, InputErrors};
+pub use expectation::{Expectation, Fault, FaultAction};
+pub use filter::Filter;
+pub use folder::FILE_SIZE_LIMIT;
+pub use images::{AvailableImage, Choice, MissingImage};
+pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber, LevelSpec};
+pub use list::{LevelRow, Listing, Row};
+pub use matrix::Matrix;
+pub use problem::InputProblem;
+pub use scenario_file::Scenario;
+pub use stage::{Stage, StageKind};
+pub use system::{StandIn, System, SystemRequirement};
+pub use version::Version;

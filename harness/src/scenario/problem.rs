@@ -1,0 +1,302 @@
+//! Everything that can be wrong with what a person wrote: the message says what is wrong, the help what would be right.
+//! Where it stands in which file is [`InputError`](super::InputError)'s part.
+
+use std::io;
+
+use super::level::LevelNumber;
+use super::stage::Stage;
+
+/// What is wrong with a scenario, document or systems file, or with a filter.
+#[derive(Debug, thiserror::Error)]
+pub enum InputProblem {
+    /// The file or folder could not be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// A name that ends in `.toml` is a folder, device or the like.
+    #[error("not a regular file")]
+    NotAFile,
+    /// The file is too large to be one of ours, and was not read.
+    #[error("file of {size} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size in bytes that is read.
+        limit: u64,
+    },
+    /// The file is not text.
+    #[error("not UTF-8: a byte that no character can have here")]
+    NotUtf8,
+    /// The file is not TOML.
+    #[error("not TOML: {0}")]
+    Syntax(String),
+    /// The folder holds no scenario at all.
+    #[error("no scenario files")]
+    NoScenarios,
+    /// A TOML file stands where nothing is read.
+    #[error("a TOML file that is neither scenario nor document")]
+    Misplaced,
+    /// A key that means nothing here.
+    #[error("unknown key `{key}`")]
+    UnknownKey {
+        /// The key as written.
+        key: String,
+        /// The keys that mean something here.
+        known: &'static [&'static str],
+    },
+    /// A key that has to be here and is not.
+    #[error("key `{key}` is missing")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key that means nothing unless another key says something else.
+    #[error("key `{key}` has no meaning here")]
+    NeedlessKey {
+        /// The key.
+        key: &'static str,
+        /// What would give it a meaning.
+        wants: &'static str,
+    },
+    /// A value of another type than the key takes.
+    #[error("`{key}` holds {found}")]
+    WrongType {
+        /// The key.
+        key: String,
+        /// What was found, with its article.
+        found: &'static str,
+        /// What the key takes, with its article.
+        wanted: &'static str,
+    },
+    /// A number outside the range that makes sense.
+    #[error("`{key}` is {given}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// The number as written.
+        given: String,
+        /// The least allowed.
+        min: u32,
+        /// The most allowed.
+        max: u32,
+    },
+    /// A list or text without content.
+    #[error("`{key}` is empty")]
+    Empty {
+        /// The key.
+        key: &'static str,
+    },
+    /// A list of more entries than anyone writes by hand.
+    #[error("`{key}` has {count} entries")]
+    TooLong {
+        /// The key.
+        key: &'static str,
+        /// How many it has.
+        count: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// A word that is not one of those that can stand here.
+    #[error("unknown {what} `{given}`")]
+    UnknownWord {
+        /// What the words are.
+        what: &'static str,
+        /// The word as written.
+        given: String,
+        /// The words that can stand here.
+        known: Vec<String>,
+    },
+    /// A name that cannot be one.
+    #[error("`{given}` is not {what}")]
+    BadName {
+        /// What it should be, with its article.
+        what: &'static str,
+        /// The name as written.
+        given: String,
+        /// What such a name is made of.
+        rule: &'static str,
+    },
+    /// A version that is none.
+    #[error("`{given}` is not a version")]
+    BadVersion {
+        /// As written.
+        given: String,
+    },
+    /// An axis value that is not "SYSTEM VERSION" with or without "and later".
+    #[error("`{given}` is not a system and version")]
+    BadRequirement {
+        /// As written.
+        given: String,
+        /// The systems there are.
+        known: Vec<String>,
+    },
+    /// A stand-in for something finer or other than a system's major version.
+    #[error("`{given}` is not a system and major version")]
+    BadStandIn {
+        /// As written.
+        given: String,
+    },
+    /// A document file under another name than its document's.
+    #[error("document `{id}` is in a file named `{file}.toml`")]
+    WrongFileName {
+        /// The document's id.
+        id: String,
+        /// The file's name without its ending.
+        file: String,
+    },
+    /// A name that is already taken.
+    #[error("{what} `{name}` is there twice")]
+    Duplicate {
+        /// What it names.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// File, line and column of the first.
+        first: String,
+    },
+    /// Two values of one axis that would give the same cells.
+    #[error("`{value}` is twice on the axis `{axis}`")]
+    DuplicateCell {
+        /// The axis.
+        axis: &'static str,
+        /// The second value, as written.
+        value: String,
+    },
+    /// More cells than a scenario can mean.
+    #[error("a scenario of {count} cells")]
+    TooManyCells {
+        /// How many it would have; the largest number there is where that cannot be counted.
+        count: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// A fault for a QEMU that is not started yet.
+    #[error("{level} has no QEMU yet when {at} begins")]
+    FaultTooEarly {
+        /// The level.
+        level: LevelNumber,
+        /// When the fault was to be done.
+        at: Stage,
+        /// The first stage at whose beginning the level has a QEMU.
+        started: Stage,
+    },
+    /// More problems in one file than anyone reads in one go.
+    #[error("{count} more")]
+    More {
+        /// How many are not named.
+        count: usize,
+    },
+    /// A filter that is not a glob.
+    #[error("not a glob: {0}")]
+    BadGlob(String),
+    /// A filter that would climb out of the tree of cells.
+    #[error("`..` in a filter")]
+    ParentInFilter,
+}
+
+impl InputProblem {
+    /// What would be right, or what the reader can do.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unreadable(_) => "check that it is there and that you may read it".into(),
+            Self::NotAFile => "remove it, or give it a name that does not end in .toml".into(),
+            Self::TooLarge { .. } => {
+                "files here are a few kilobytes of hand-written TOML: check what this one holds".into()
+            }
+            Self::NotUtf8 => "save the file as UTF-8".into(),
+            Self::Syntax(_) => "docs/scenarios.md has an example of each kind of file".into(),
+            Self::NoScenarios => {
+                "scenarios are TOML files in a folder for their product line, such as PRODUCT/SCENARIO.toml".into()
+            }
+            Self::Misplaced => {
+                "documents are in documents/, scenarios in a folder for their product line, and systems.toml alone is \
+                 beside those folders"
+                    .into()
+            }
+            Self::UnknownKey { key, known } => {
+                format!("{}the keys here are {}", did_you_mean(key, known), list(known))
+            }
+            Self::MissingKey { key } => format!("add `{key} = ...`; docs/scenarios.md says what it means"),
+            Self::NeedlessKey { key, wants } => format!("remove `{key}`, or write `{wants}`"),
+            Self::WrongType { key, wanted, .. } => format!("`{key}` takes {wanted}"),
+            Self::OutOfRange { min, max, .. } => format!("it takes a whole number from {min} to {max}"),
+            Self::Empty { key } => format!("give `{key}` a value, or remove it if it is optional"),
+            Self::TooLong { limit, .. } => format!("the limit is {limit}: split the file"),
+            Self::UnknownWord { what, known, .. } if known.is_empty() => format!("there is no {what} at all yet"),
+            Self::UnknownWord { given, known, .. } => {
+                format!("{}known are {}", did_you_mean(given, known), list(known))
+            }
+            Self::BadName { rule, .. } => format!("it is made of: {rule}"),
+            Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
+            Self::BadRequirement { known, .. } => {
+                format!("write `SYSTEM VERSION` or `SYSTEM VERSION and later`; the systems are {}", list(known))
+            }
+            Self::BadStandIn { .. } => {
+                "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()
+            }
+            Self::WrongFileName { id, .. } => format!("name the file {id}.toml, or change the id"),
+            Self::Duplicate { first, .. } => format!("the first is at {first}: rename or remove one"),
+            Self::DuplicateCell { .. } => "remove one: the cells of both would have the same names".into(),
+            Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
+            Self::FaultTooEarly { started, .. } => format!("use `{started}` or a later stage"),
+            Self::More { .. } => "mend those above first".into(),
+            Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),
+            Self::ParentInFilter => {
+                "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a filter is a glob over the whole name".into()
+            }
+        }
+    }
+
+    /// What the label at the place itself says.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::MissingKey { .. } => "missing from this table",
+            Self::UnknownKey { .. } | Self::UnknownWord { .. } => "not known",
+            Self::WrongType { .. } => "wrong type",
+            Self::NotUtf8 => "first such byte",
+            Self::Duplicate { .. } | Self::DuplicateCell { .. } => "the second",
+            _ => "here",
+        }
+    }
+}
+
+fn list(words: &[impl AsRef<str>]) -> String {
+    words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+/// "did you mean ...? " if one of the known words is but a slip of the keyboard away, else nothing.
+fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
+    // Another number is another thing and no slip: `l3-boot` does not mean `l0-boot`.
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    known
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|word| digits(word) == digits(given))
+        .map(|word| (distance(given, word), word))
+        .filter(|(distance, word)| *distance <= given.len().min(word.len()).div_ceil(3))
+        .min()
+        .map_or_else(String::new, |(_, word)| format!("did you mean `{word}`? "))
+}
+
+/// How many characters must be put in, taken out, replaced, or swapped with their neighbour to make one text of the other
+/// (optimal string alignment). Texts too long to be a slip of each other count as far apart.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    if left.len().max(right.len()) > 64 {
+        return usize::MAX;
+    }
+    // One row for each beginning of `left`, each with the distances to all beginnings of `right`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
+    for i in 1..=left.len() {
+        let mut row = vec![i];
+        for j in 1..=right.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[left.len()][right.len()]
+}

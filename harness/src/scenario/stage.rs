@@ -1,0 +1,113 @@
+//! The stages of a stack: how far it came before it stopped, in the order in which a run goes through them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::level::LevelNumber;
+use super::problem::InputProblem;
+use super::word::Word;
+
+/// What happens to one level, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageKind {
+    /// The level below starts this level's QEMU.
+    Launch,
+    /// The level boots to its own userspace.
+    Boot,
+    /// The level shows that its own KVM works, so that it can be a hypervisor. Not for the innermost level.
+    Kvm,
+    /// The level gives the evidence that it ran under KVM. For the innermost level only.
+    Check,
+}
+
+impl Word for StageKind {
+    const WHAT: &'static str = "stage";
+    const ALL: &'static [Self] = &[Self::Launch, Self::Boot, Self::Kvm, Self::Check];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Launch => "launch",
+            Self::Boot => "boot",
+            Self::Kvm => "kvm",
+            Self::Check => "check",
+        }
+    }
+}
+
+/// A stage of a stack. Written `provision`, `l0-boot`, `l1-launch` and so on; ordered as a run goes through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Stage {
+    /// Images and channels are made ready; no level runs yet.
+    Provision,
+    /// Something happens to one level.
+    Level(LevelNumber, StageKind),
+}
+
+impl Stage {
+    /// Every stage of a stack that has L0 to `innermost`, in order.
+    pub fn of_stack(innermost: LevelNumber) -> Vec<Self> {
+        let mut stages = vec![Self::Provision];
+        for level in LevelNumber::up_to(innermost) {
+            let last = if level == innermost { StageKind::Check } else { StageKind::Kvm };
+            stages.extend([StageKind::Launch, StageKind::Boot, last].map(|kind| Self::Level(level, kind)));
+        }
+        stages
+    }
+
+    /// The level that the stage is about, if it is about one.
+    pub fn level(self) -> Option<LevelNumber> {
+        match self {
+            Self::Provision => None,
+            Self::Level(level, _) => Some(level),
+        }
+    }
+
+    /// Every stage that some stack has.
+    fn all() -> Vec<Self> {
+        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().skip(2).flat_map(Self::of_stack).collect();
+        stages.sort();
+        stages.dedup();
+        stages
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provision => f.pad("provision"),
+            Self::Level(level, kind) => f.pad(&format!("{}-{}", level.word(), kind.word())),
+        }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = InputProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let stages = Self::all();
+        stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| {
+            InputProblem::UnknownWord {
+                what: "stage",
+                given: text.to_owned(),
+                known: stages.iter().map(Self::to_string).collect(),
+            }
+        })
+    }
+}
+
+impl From<Stage> for String {
+    fn from(stage: Stage) -> Self {
+        stage.to_string()
+    }
+}
+
+impl TryFrom<String> for Stage {
+    type Error = InputProblem;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}

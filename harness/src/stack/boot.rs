@@ -1,0 +1,534 @@
+//! Boots a stack by folding over its levels, and observes it.
+//!
+//! Each level is launched on the host that the level below it has become: the same few steps at every depth.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::guest::{Agent, Console};
+use crate::host::{BootedLevel, Facts, Host, HostError, RunningQemu, ThisMachine};
+use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
+use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind};
+use crate::wire::{CallError, Notice, Transcript, Wire};
+
+use super::evidence::not_kvm;
+use super::watch::{Sign, Trouble, Watch};
+use super::{Blame, Cancellation, Gathered, Limits, Metal, StackPlan, StageListener, Stop};
+
+/// Longest wait for a level's last words (kernel messages, counters) once the stack has stopped.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Longest wait for a QEMU's end to be known once a channel of it has closed.
+const END_KNOWN: Duration = Duration::from_secs(3);
+
+/// When a stage began and ended, in seconds since the cell began.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StageTime {
+    /// The stage.
+    pub stage: Stage,
+    /// Seconds.
+    pub start: f64,
+    /// Seconds.
+    pub end: f64,
+}
+
+/// What was seen of a level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LevelSeen {
+    /// Its kernel release, by its own word.
+    pub kernel: Option<String>,
+    /// Version of the QEMU that ran it.
+    pub qemu: Option<String>,
+    /// Machine type that this QEMU gave it.
+    pub machine: Option<String>,
+    /// CPU model that this QEMU gave it.
+    pub cpu: Option<String>,
+    /// Its KVM module's `nested` parameter.
+    pub nested: Option<String>,
+    /// The last lines of its console.
+    pub last_lines: Vec<String>,
+}
+
+/// What came of booting a stack.
+#[derive(Debug)]
+pub struct Observation {
+    /// The stages that it went through.
+    pub stages: Vec<StageTime>,
+    /// What was seen of each level.
+    pub levels: BTreeMap<LevelNumber, LevelSeen>,
+    /// What was gathered for evidence.
+    pub gathered: Gathered,
+    /// Why it stopped, if it did not come to its end.
+    pub stop: Option<Stop>,
+}
+
+impl Observation {
+    /// Nothing was observed: the stack stopped before any level ran.
+    pub fn stopped(stop: Stop) -> Self {
+        Self { stages: Vec::new(), levels: BTreeMap::new(), gathered: Gathered::default(), stop: Some(stop) }
+    }
+}
+
+/// A level that runs.
+struct Live {
+    level: LevelNumber,
+    qemu: Box<dyn RunningQemu>,
+}
+
+struct Stack<'a> {
+    plan: &'a StackPlan,
+    limits: Limits,
+    faults: &'a [Fault],
+    records: &'a Path,
+    listener: &'a dyn StageListener,
+    started: Instant,
+    watch: Watch,
+    /// Near ends of the channels of levels that are not launched yet.
+    streams: BTreeMap<ChannelName, UnixStream>,
+    /// Outermost first.
+    live: Vec<Live>,
+    /// The hosts that the levels have become, and L0 if it is this machine.
+    hosts: Vec<(LevelNumber, Rc<dyn Host>)>,
+    stage: Stage,
+    stages: Vec<StageTime>,
+    levels: BTreeMap<LevelNumber, LevelSeen>,
+    facts: BTreeMap<LevelNumber, Facts>,
+    gathered: Gathered,
+}
+
+/// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
+/// conversations go to the folder `records`; times count from `started`. Everything that it started is ended when this
+/// returns, and also when the future is dropped.
+#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
+pub async fn boot(
+    plan: &StackPlan,
+    this_machine: ThisMachine,
+    limits: Limits,
+    faults: &[Fault],
+    records: &Path,
+    started: Instant,
+    listener: &dyn StageListener,
+    cancellation: Cancellation,
+) -> Observation {
+    let mut stack = Stack {
+        plan,
+        limits,
+        faults,
+        records,
+        listener,
+        started,
+        watch: Watch::new(cancellation),
+        streams: BTreeMap::new(),
+        live: Vec::new(),
+        hosts: Vec::new(),
+        stage: Stage::Provision,
+        stages: Vec::new(),
+        levels: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        gathered: Gathered { nonce: plan.nonce.clone(), ..Gathered::default() },
+    };
+    let mut stop = stack.climb(Rc::new(this_machine)).await.err();
+    if let Some(last) = stack.stages.last_mut() {
+        last.end = started.elapsed().as_secs_f64();
+    }
+    if !stop.as_ref().is_some_and(|stop| stop.interrupted) {
+        stack.last_words().await;
+    }
+    if let Err(why) = stack.end().await {
+        stop.get_or_insert(Stop::harness(stack.stage, why));
+    }
+    for (level, seen) in &mut stack.levels {
+        seen.last_lines = stack.watch.last_lines(*level);
+    }
+    Observation { stages: stack.stages, levels: stack.levels, gathered: stack.gathered, stop }
+}
+
+impl Stack<'_> {
+    /// The fold: each level boots on the host that the one below it has become.
+    async fn climb(&mut self, this_machine: Rc<dyn Host>) -> Result<(), Stop> {
+        let mut host = this_machine;
+        if self.plan.metal == Metal::Native {
+            self.prove_kvm(LevelNumber::ALL[0], Rc::clone(&host)).await?;
+        }
+        for index in 0..self.plan.levels.len() {
+            let level = self.plan.levels[index].level;
+            let monitor = self.launch(index, &*host).await?;
+            self.begin(level, StageKind::Boot).await?;
+            self.during(level, async { Ok(monitor.resume().await?) }).await?;
+            if level == self.plan.innermost() {
+                self.until(level, |watch| watch.report(level)?.begun().then_some(())).await?;
+                self.begin(level, StageKind::Check).await?;
+                let report = self.until(level, |watch| watch.report(level)?.complete().cloned()).await?;
+                self.check_kernel(level, &report.kernel)?;
+                self.gathered.report = Some(report);
+            } else {
+                let agent = self.greet_agent(level).await?;
+                host = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
+                self.prove_kvm(level, Rc::clone(&host)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the QEMU of a level, paused, and asks it what it really made.
+    async fn launch(&mut self, index: usize, host: &dyn Host) -> Result<Monitor, Stop> {
+        let machine = self.plan.machine(index);
+        let level = machine.level;
+        self.levels.entry(level).or_default();
+        self.watch.add(level, level == self.plan.innermost());
+        self.begin(level, StageKind::Launch).await?;
+        let started = self.during(level, host.start(&machine)).await?;
+        self.streams.extend(started.streams);
+        self.live.push(Live { level, qemu: started.qemu });
+        let monitor = self.open_channels(&machine).await?;
+        self.interrogate(&machine, &monitor).await?;
+        Ok(monitor)
+    }
+
+    async fn open_channels(&mut self, machine: &Machine) -> Result<Monitor, Stop> {
+        let level = machine.level;
+        let console = self.stream(level, ChannelKind::Console)?;
+        let record = self.record(level, "console.log");
+        let reader = Console::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
+        tokio::task::spawn_local(reader.read(console, self.watch.inlet(level, Sign::Line)));
+        if machine.agent {
+            let notices = self.watch.inlet(level, Sign::Agent);
+            self.open_wire(level, ChannelKind::Agent, format!("agent of {level}"), notices)?;
+        }
+        let (sender, mut notices) = mpsc::unbounded_channel();
+        let wire = self.open_wire(level, ChannelKind::Qmp, format!("QMP of {level}'s QEMU"), sender)?;
+        let limit = self.limits.of(level);
+        let reply = self.limits.reply(level);
+        let greeting = async { Ok(Monitor::greet(wire, &mut notices, limit.total, reply).await?) };
+        let monitor = self.during(level, greeting).await?;
+        self.watch.take_over(level, notices);
+        Ok(monitor)
+    }
+
+    fn open_wire(
+        &mut self,
+        level: LevelNumber,
+        kind: ChannelKind,
+        peer: String,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Result<Wire, Stop> {
+        let stream = self.stream(level, kind)?;
+        let record = self.record(level, &format!("{kind}.jsonl"));
+        let transcript =
+            Transcript::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
+        let wire = Wire::start(peer, stream, transcript, notices);
+        self.watch.name_wire(level, kind, wire.clone());
+        Ok(wire)
+    }
+
+    /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
+    async fn interrogate(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
+        let level = machine.level;
+        let (model, required) =
+            (machine.cpu.model.split(',').next().unwrap_or_default(), &machine.cpu.require);
+        let questions = async {
+            Ok((monitor.machine_type().await?, monitor.kvm().await?, monitor.cpu(model, required).await?))
+        };
+        let (machine_type, kvm, cpu) = self.during(level, questions).await?;
+        let seen = self.saw(level);
+        seen.qemu = Some(monitor.version().to_owned());
+        seen.machine = Some(machine_type);
+        seen.cpu = Some(cpu.model_type.clone());
+        self.gathered.kvm.insert(level, kvm);
+        self.gathered.cpus.insert(level, cpu.clone());
+        let on_metal = level.below().is_none();
+        if !on_metal && !kvm.enabled {
+            return Err(Stop::stack(self.stage, not_kvm(level)));
+        }
+        cpu.check().map_err(|missing| {
+            let below =
+                level.below().and_then(|below| Some((below, self.facts.get(&below)?.nested.as_deref()?)));
+            let why = match below {
+                Some((below, nested)) if missing.feature == self.plan.profile.virtualization_feature => {
+                    format!("; {} of {below} has nested={nested}", self.plan.profile.kvm_module)
+                }
+                _ => String::new(),
+            };
+            let symptom = format!("{missing}{why}");
+            if on_metal { Stop::harness(self.stage, symptom) } else { Stop::stack(self.stage, symptom) }
+        })
+    }
+
+    async fn greet_agent(&mut self, level: LevelNumber) -> Result<Agent, Stop> {
+        let Some(wire) = self.watch.wire(level, ChannelKind::Agent).cloned() else {
+            return Err(Stop::harness(self.stage, format!("{level} has no agent")));
+        };
+        let (limit, reply) = (self.limits.of(level), self.limits.reply(level));
+        self.during(level, async move { Ok(Agent::greet(wire, limit.total, reply).await?) }).await
+    }
+
+    /// Asks a host whether it can be a hypervisor.
+    async fn prove_kvm(&mut self, level: LevelNumber, host: Rc<dyn Host>) -> Result<(), Stop> {
+        self.hosts.push((level, Rc::clone(&host)));
+        self.begin(level, StageKind::Kvm).await?;
+        let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
+        self.check_kernel(level, &facts.kernel)?;
+        self.saw(level).nested.clone_from(&facts.nested);
+        let native_l0 = level.below().is_none() && self.plan.metal == Metal::Native;
+        self.gathered.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
+        self.gathered.counters_before.insert(level, facts.counters.clone());
+        let usable = facts.kvm_device;
+        self.facts.insert(level, facts);
+        if usable {
+            Ok(())
+        } else {
+            let module = self.plan.profile.kvm_module;
+            let loaded = if self.facts[&level].nested.is_some() { "is loaded" } else { "is not loaded" };
+            Err(Stop::stack(self.stage, format!("{level} has no usable /dev/kvm ({module} {loaded})")))
+        }
+    }
+
+    /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.
+    fn check_kernel(&mut self, level: LevelNumber, running: &str) -> Result<(), Stop> {
+        self.saw(level).kernel = Some(running.to_owned());
+        match self.plan.levels.iter().find(|plan| plan.level == level) {
+            Some(plan) if plan.kernel_release != running => {
+                let image = &plan.kernel_release;
+                Err(Stop::harness(
+                    self.stage,
+                    format!("{level} runs kernel {running:?}, its image has {image:?}"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn begin(&mut self, level: LevelNumber, kind: StageKind) -> Result<(), Stop> {
+        let stage = Stage::Level(level, kind);
+        let now = self.started.elapsed().as_secs_f64();
+        if let Some(last) = self.stages.last_mut() {
+            last.end = now;
+        }
+        self.stage = stage;
+        self.stages.push(StageTime { stage, start: now, end: now });
+        self.listener.stage_began(stage);
+        let faults: Vec<Fault> = self.faults.iter().filter(|fault| fault.at == stage).cloned().collect();
+        for fault in faults {
+            self.inflict(&fault)
+                .await
+                .map_err(|why| Stop::harness(stage, format!("{}: {why}", fault.level)))?;
+        }
+        Ok(())
+    }
+
+    /// Does to the stack what the scenario wants done to it.
+    async fn inflict(&self, fault: &Fault) -> Result<(), String> {
+        match fault.action {
+            FaultAction::KillQemu => {
+                let live = self
+                    .live
+                    .iter()
+                    .find(|live| live.level == fault.level)
+                    .ok_or("its QEMU does not run yet")?;
+                live.qemu.kill().await.map_err(|e| e.to_string())
+            }
+            FaultAction::CloseQmp => {
+                let wire =
+                    self.watch.wire(fault.level, ChannelKind::Qmp).ok_or("its QEMU does not run yet")?;
+                wire.declare_closed("a fault of the scenario closed it");
+                Ok(())
+            }
+        }
+    }
+
+    async fn during<T>(
+        &mut self,
+        level: LevelNumber,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, Stop> {
+        let qemu = self.live.iter().find(|live| live.level == level).map(|live| &*live.qemu);
+        match self.watch.during(level, self.limits.of(level), qemu, work).await {
+            Ok(value) => Ok(value),
+            Err(trouble) => Err(self.explain(trouble).await),
+        }
+    }
+
+    async fn until<T>(&mut self, level: LevelNumber, done: impl Fn(&Watch) -> Option<T>) -> Result<T, Stop> {
+        let Some(live) = self.live.iter().find(|live| live.level == level) else {
+            return Err(Stop::harness(self.stage, format!("{level} does not run")));
+        };
+        match self.watch.until(level, self.limits.of(level), &*live.qemu, done).await {
+            Ok(value) => Ok(value),
+            Err(trouble) => Err(self.explain(trouble).await),
+        }
+    }
+
+    /// Finds the cause behind trouble: a channel that closed is only the consequence of a QEMU's end, and that of the
+    /// end of one further out.
+    async fn explain(&mut self, trouble: Trouble) -> Stop {
+        if matches!(trouble, Trouble::Interrupted) {
+            return Stop::interrupted(self.stage);
+        }
+        self.watch.settle().await;
+        if let Some((level, end)) = self.first_end(&trouble).await {
+            return if level.below().is_none() {
+                Stop::harness(self.stage, format!("the emulator that plays {level}'s metal {end}"))
+                    .about(level)
+            } else {
+                Stop::stack(self.stage, format!("{level}'s QEMU {end}")).about(level)
+            };
+        }
+        let (level, symptom, blame) = self.read_trouble(trouble).await;
+        let symptom = match self.watch.symptom(level) {
+            Some(said) => said.to_owned(),
+            None => symptom,
+        };
+        // That an emulator does not boot L0 says nothing of the matrix.
+        let metal_fails = level.below().is_none() && self.stage < Stage::Level(level, StageKind::Kvm);
+        let blame = if metal_fails { Blame::Harness } else { blame };
+        Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false }
+    }
+
+    /// The outermost QEMU that has ended, where the trouble may come from such an end.
+    async fn first_end(&self, trouble: &Trouble) -> Option<(LevelNumber, String)> {
+        let closed = match trouble {
+            Trouble::Closed { .. } | Trouble::Host { .. } => true,
+            Trouble::Silent { .. } | Trouble::Endless { .. } => false,
+            Trouble::Symptom { .. }
+            | Trouble::ShutDown { .. }
+            | Trouble::Halted { .. }
+            | Trouble::Interrupted => {
+                return None;
+            }
+        };
+        if let Trouble::Host { level, error: HostError::EndedAtStart { ended, output } } = trouble {
+            return Some((*level, crate::host::QemuEnd { ended: *ended, output: output.clone() }.describe()));
+        }
+        let deadline = Instant::now() + END_KNOWN;
+        loop {
+            for live in &self.live {
+                let ended = tokio::time::timeout(END_KNOWN, live.qemu.ended()).await;
+                match ended {
+                    Ok(Ok(Some(end))) => return Some((live.level, end.describe())),
+                    Ok(Ok(None)) => {}
+                    // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
+                    Ok(Err(_)) | Err(_) => break,
+                }
+            }
+            // The end of a process is known a little later than the end of its sockets.
+            if !closed || Instant::now() >= deadline {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn read_trouble(&self, trouble: Trouble) -> (LevelNumber, String, Blame) {
+        match trouble {
+            Trouble::Symptom { level, symptom } => (level, symptom, Blame::Stack),
+            Trouble::ShutDown { level, reason } => {
+                (level, format!("{level} shut down before its work was done ({reason})"), Blame::Stack)
+            }
+            Trouble::Halted { level } => {
+                let state = self.run_state(level).await;
+                (level, format!("{level}'s QEMU stopped it ({state})"), Blame::Stack)
+            }
+            Trouble::Closed { level, channel, why } => {
+                (level, format!("{channel} closed while its QEMU runs: {why}"), Blame::Harness)
+            }
+            Trouble::Silent { level, silence } => {
+                let last = self.last_line(level);
+                (level, format!("no progress for {} s, {last}", silence.as_secs()), Blame::Stack)
+            }
+            Trouble::Endless { level, total } => {
+                let last = self.last_line(level);
+                (level, format!("busy, but not done after {} s, {last}", total.as_secs()), Blame::Stack)
+            }
+            Trouble::Host { level, error } => {
+                let blame = match error {
+                    HostError::System { .. } | HostError::Agent(CallError::Unexpected { .. }) => {
+                        Blame::Harness
+                    }
+                    HostError::Agent(_) | HostError::EndedAtStart { .. } | HostError::Command { .. } => {
+                        Blame::Stack
+                    }
+                };
+                (level, error.to_string(), blame)
+            }
+            Trouble::Interrupted => (self.plan.innermost(), "interrupted".into(), Blame::Harness),
+        }
+    }
+
+    fn last_line(&self, level: LevelNumber) -> String {
+        let line = self.watch.last_line(level);
+        line.map_or("nothing on its console".into(), |line| format!("last line {line:?}"))
+    }
+
+    async fn run_state(&self, level: LevelNumber) -> String {
+        let limit = Duration::from_secs(3);
+        let asked = match self.watch.wire(level, ChannelKind::Qmp) {
+            Some(wire) => wire.call("query-status", serde_json::Value::Null, limit).await.ok(),
+            None => None,
+        };
+        asked
+            .and_then(|status| status["status"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| "unknown".into())
+    }
+
+    /// Reads the counters and kernel messages of every host that answers.
+    async fn last_words(&mut self) {
+        for (level, host) in self.hosts.clone() {
+            let Ok(Ok((counters, messages))) = tokio::time::timeout(LAST_WORDS, host.aftermath()).await
+            else {
+                // Nothing inside a host that does not answer can be asked either.
+                break;
+            };
+            let unreadable =
+                level.below().is_none() && self.plan.metal == Metal::Native && counters.is_empty();
+            self.gathered.l0_counters_unreadable |= unreadable;
+            let before = self.gathered.counters_before.get(&level);
+            let both = serde_json::json!({"before": before, "after": &counters});
+            let written = std::fs::write(self.record(level, "dmesg"), messages + "\n")
+                .and_then(|()| std::fs::write(self.record(level, "kvm.json"), both.to_string() + "\n"));
+            if let Err(e) = written {
+                tracing::warn!("the records of {level} can't be written: {e}");
+            }
+            self.gathered.counters_after.insert(level, counters);
+        }
+    }
+
+    /// Ends every QEMU on this machine: the outermost one; all others run inside it.
+    async fn end(&mut self) -> Result<(), String> {
+        let Some(outermost) = self.live.first() else { return Ok(()) };
+        let _ = outermost.qemu.kill().await;
+        let deadline = Instant::now() + LAST_WORDS;
+        while matches!(outermost.qemu.ended().await, Ok(None)) {
+            if Instant::now() > deadline {
+                return Err(format!("QEMU of {} lingers after it was killed", outermost.level));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.live.clear();
+        Ok(())
+    }
+
+    fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {
+        self.levels.entry(level).or_default()
+    }
+
+    fn stream(&mut self, level: LevelNumber, kind: ChannelKind) -> Result<UnixStream, Stop> {
+        let channel = ChannelName { level, kind };
+        let stage = self.stage;
+        self.streams
+            .remove(&channel)
+            .ok_or_else(|| Stop::harness(stage, format!("channel {channel} is not open")))
+    }
+
+    fn record(&self, level: LevelNumber, name: &str) -> PathBuf {
+        self.records.join(format!("{level}.{name}"))
+    }
+
+    fn cannot_record(&self, path: &Path, error: &std::io::Error) -> Stop {
+        Stop::harness(self.stage, format!("{} can't be written: {error}", path.display()))
+    }
+}

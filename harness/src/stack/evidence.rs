@@ -1,0 +1,256 @@
+//! The evidence for a pass: what was gathered while a stack ran, weighed once it is through.
+//!
+//! [`Evidence`] can only be made by [`Evidence::weigh`], and a verdict of pass can only be made of an [`Evidence`]. What
+//! contradicts the stack's having worked makes the cell fail; what is missing makes it an error; neither makes it pass.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::host::Counters;
+use crate::qemu::{CpuReport, KvmReport};
+use crate::scenario::LevelNumber;
+
+use super::LeafReport;
+
+/// What was gathered of a stack while it ran.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Gathered {
+    /// The nonce that was put on the innermost level's kernel command line.
+    pub nonce: String,
+    /// The innermost level's own report.
+    pub report: Option<LeafReport>,
+    /// What `query-kvm` of each level's QEMU said, from L1 on.
+    pub kvm: BTreeMap<LevelNumber, KvmReport>,
+    /// The CPU that each level got.
+    pub cpus: BTreeMap<LevelNumber, CpuReport>,
+    /// KVM's counters of each level that hosts another one, before any guest of it ran.
+    pub counters_before: BTreeMap<LevelNumber, Counters>,
+    /// The same while the innermost level had just done its work.
+    pub counters_after: BTreeMap<LevelNumber, Counters>,
+    /// L0 is not the harness's to read: its counters need root on native metal.
+    pub l0_counters_unreadable: bool,
+}
+
+/// Why there is no evidence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// Something that was gathered says that the stack did not work as it must.
+    #[error("{0}")]
+    Contradicts(String),
+    /// Something was not gathered.
+    #[error("missing evidence: {0}")]
+    Missing(String),
+}
+
+/// How a counter of KVM grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// Before any guest ran.
+    pub before: u64,
+    /// When the innermost level had done its work.
+    pub after: u64,
+}
+
+/// Proof that a stack worked: each level ran its guest under KVM, and the innermost one's userspace really ran.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    nonce: String,
+    report: LeafReport,
+    kvm: BTreeMap<LevelNumber, KvmReport>,
+    cpus: BTreeMap<LevelNumber, CpuReport>,
+    /// Entries into nested guests, by the level whose KVM counted them.
+    nested_runs: BTreeMap<LevelNumber, Growth>,
+    /// Exits of guests, by the level whose KVM counted them.
+    exits: BTreeMap<LevelNumber, Growth>,
+    l0_counters_unreadable: bool,
+}
+
+impl Evidence {
+    /// Weighs what was gathered of a stack whose levels are L0 to `innermost`. `kvm_name` is what the innermost kernel
+    /// calls KVM, `nested_counter` the counter of entries into nested guests.
+    ///
+    /// # Errors
+    /// What contradicts, before what is missing.
+    pub fn weigh(
+        gathered: &Gathered,
+        innermost: LevelNumber,
+        kvm_name: &str,
+        nested_counter: &str,
+    ) -> Result<Self, Doubt> {
+        let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
+        if report.nonce != gathered.nonce {
+            return Err(Doubt::Contradicts(format!(
+                "{innermost} gave back nonce {:?}, it was started with {:?}",
+                report.nonce, gathered.nonce
+            )));
+        }
+        if report.hypervisor != kvm_name {
+            let seen = &report.hypervisor;
+            return Err(Doubt::Contradicts(format!(
+                "{innermost} says that its hypervisor is {seen:?}, not {kvm_name}"
+            )));
+        }
+        if gathered.nonce.is_empty() {
+            return Err(missing("a nonce".into()));
+        }
+        let mut evidence = Self {
+            nonce: gathered.nonce.clone(),
+            report,
+            kvm: BTreeMap::new(),
+            cpus: BTreeMap::new(),
+            nested_runs: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            l0_counters_unreadable: gathered.l0_counters_unreadable,
+        };
+        for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
+            if level.below().is_some() {
+                let kvm = gathered
+                    .kvm
+                    .get(&level)
+                    .ok_or_else(|| missing(format!("query-kvm of {level}'s QEMU")))?;
+                if !kvm.enabled {
+                    return Err(Doubt::Contradicts(not_kvm(level)));
+                }
+                let cpu =
+                    gathered.cpus.get(&level).ok_or_else(|| missing(format!("the CPU that {level} got")))?;
+                cpu.check().map_err(|feature| Doubt::Contradicts(format!("{level}: {feature}")))?;
+                evidence.kvm.insert(level, *kvm);
+                evidence.cpus.insert(level, cpu.clone());
+            }
+            let hosts_another = level < innermost;
+            let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
+            if hosts_another && readable {
+                let levels_above = innermost.number() - level.number();
+                evidence.exits.insert(level, growth(gathered, level, "exits")?);
+                if levels_above > 1 {
+                    evidence.nested_runs.insert(level, growth(gathered, level, nested_counter)?);
+                }
+            }
+        }
+        Ok(evidence)
+    }
+}
+
+/// The symptom of a level whose QEMU runs without KVM.
+pub(super) fn not_kvm(level: LevelNumber) -> String {
+    format!("{level}'s QEMU does not run it with KVM (query-kvm: enabled is false)")
+}
+
+fn missing(what: String) -> Doubt {
+    Doubt::Missing(what)
+}
+
+fn growth(gathered: &Gathered, level: LevelNumber, counter: &str) -> Result<Growth, Doubt> {
+    let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str| {
+        let value = counters.get(&level).and_then(|counters| counters.get(counter)).copied();
+        value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}")))
+    };
+    let before = read(&gathered.counters_before, "before the guests ran")?;
+    let after = read(&gathered.counters_after, "after the guests ran")?;
+    if after > before {
+        Ok(Growth { before, after })
+    } else {
+        Err(missing(format!(
+            "counter {counter} of {level}'s KVM did not grow (it was {before}, it is {after})"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn level(n: u8) -> LevelNumber {
+        LevelNumber::new(n).unwrap()
+    }
+
+    fn gathered() -> Gathered {
+        let cpu = |given| CpuReport {
+            model: "host".into(),
+            model_type: "host-x86_64-cpu".into(),
+            required: [("svm".to_owned(), given)].into(),
+            unavailable: Vec::new(),
+            features: Vec::new(),
+        };
+        let counters =
+            |exits, nested| Counters::from([("exits".into(), exits), ("nested_run".into(), nested)]);
+        let report = LeafReport { nonce: "17".into(), hypervisor: "KVM".into(), ..LeafReport::default() };
+        let kvm = KvmReport { enabled: true, present: true };
+        Gathered {
+            nonce: "17".into(),
+            report: Some(report),
+            kvm: [(level(1), kvm), (level(2), kvm)].into(),
+            cpus: [(level(1), cpu(true)), (level(2), cpu(true))].into(),
+            counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
+            counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
+            l0_counters_unreadable: false,
+        }
+    }
+
+    fn weigh(gathered: &Gathered) -> Result<Evidence, Doubt> {
+        Evidence::weigh(gathered, level(2), "KVM", "nested_run")
+    }
+
+    #[test]
+    fn a_stack_that_worked_gives_evidence() {
+        let evidence = weigh(&gathered()).unwrap();
+        assert_eq!(evidence.nested_runs[&level(0)], Growth { before: 0, after: 800 });
+        assert!(!evidence.nested_runs.contains_key(&level(1)), "L1's guest has no guest of its own");
+    }
+
+    #[rstest]
+    #[case::no_report(|g: &mut Gathered| g.report = None, "missing evidence: L2's report")]
+    #[case::old_nonce(
+        |g: &mut Gathered| g.report.as_mut().unwrap().nonce = "16".into(),
+        "L2 gave back nonce \"16\", it was started with \"17\""
+    )]
+    #[case::emulated(
+        |g: &mut Gathered| g.report.as_mut().unwrap().hypervisor = "none".into(),
+        "L2 says that its hypervisor is \"none\", not KVM"
+    )]
+    #[case::fell_back(
+        |g: &mut Gathered| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
+        "L2's QEMU does not run it with KVM (query-kvm: enabled is false)"
+    )]
+    #[case::never_asked(
+        |g: &mut Gathered| { g.kvm.remove(&level(1)); },
+        "missing evidence: query-kvm of L1's QEMU"
+    )]
+    #[case::feature(
+        |g: &mut Gathered| g.cpus.get_mut(&level(1)).unwrap().required = [("svm".to_owned(), false)].into(),
+        "L1: missing CPU feature: svm (model host)"
+    )]
+    #[case::no_cpu(
+        |g: &mut Gathered| { g.cpus.remove(&level(2)); },
+        "missing evidence: the CPU that L2 got"
+    )]
+    #[case::not_nested(
+        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
+        "missing evidence: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
+    )]
+    #[case::no_counters(
+        |g: &mut Gathered| { g.counters_after.remove(&level(1)); },
+        "missing evidence: counter exits of L1's KVM after the guests ran"
+    )]
+    fn whatever_is_wrong_or_missing_there_is_no_evidence(
+        #[case] spoil: impl Fn(&mut Gathered),
+        #[case] expected: &str,
+    ) {
+        let mut gathered = gathered();
+        spoil(&mut gathered);
+        assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn only_l0s_counters_may_be_out_of_reach() {
+        let mut gathered = gathered();
+        gathered.l0_counters_unreadable = true;
+        gathered.counters_after.remove(&level(0));
+        let evidence = weigh(&gathered).unwrap();
+        assert!(evidence.l0_counters_unreadable && evidence.nested_runs.is_empty());
+        gathered.counters_after.remove(&level(1));
+        assert!(weigh(&gathered).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::Profile;
+use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Machine, Port};
+use crate::scenario::{Accelerator, CpuRequirement, LevelNumber};
+
+/// What L0 runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metal {
+    /// This machine and its KVM: this machine is L0.
+    Native,
+    /// An emulator plays the bare machine, and a real L0 kernel with KVM boots on it.
+    Emulated,
+}
+
+impl fmt::Display for Metal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Emulated => "emulated",
+        })
+    }
+}
+
+/// One level as it is to be booted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LevelPlan {
+    /// Which level.
+    pub level: LevelNumber,
+    /// Kernel, on this machine.
+    pub kernel: PathBuf,
+    /// Release of that kernel, which the level must say that it runs.
+    pub kernel_release: String,
+    /// Initramfs, on this machine.
+    pub initramfs: PathBuf,
+    /// The CPU that the scenario requires.
+    pub cpu: CpuRequirement,
+    /// What the QEMU that runs it accelerates it with.
+    pub accelerator: Accelerator,
+    /// Memory in MiB; the stack's default where the scenario does not say.
+    pub memory_mib: Option<u32>,
+    /// What the scenario appends to its kernel command line.
+    pub kernel_parameters: Vec<String>,
+}
+
+/// A stack as it is to be booted.
+#[derive(Debug, Clone)]
+pub struct StackPlan {
+    /// What L0 runs on.
+    pub metal: Metal,
+    /// What its architecture needs.
+    pub profile: &'static Profile,
+    /// The levels that are booted, outermost first: from L0 on emulated metal, from L1 on native metal.
+    pub levels: Vec<LevelPlan>,
+    /// What the innermost level must give back.
+    pub nonce: String,
+}
+
+/// Memory of the innermost level, in MiB.
+const LEAF_MEMORY_MIB: u32 = 256;
+/// Memory that a level needs for itself on top of what it gives to the levels inside it, in MiB: its file system, which
+/// is in memory, a copy of the next level's image, and QEMU.
+const OWN_MEMORY_MIB: u32 = 768;
+
+impl StackPlan {
+    /// The innermost level.
+    pub fn innermost(&self) -> LevelNumber {
+        // A stack without levels can't be planned: scenarios have at least L0, L1 and L2.
+        self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
+    }
+
+    /// Memory of the level at `index`, in MiB.
+    pub fn memory_mib(&self, index: usize) -> u32 {
+        let levels_inside = self.levels.len() - 1 - index;
+        let default =
+            LEAF_MEMORY_MIB + OWN_MEMORY_MIB * u32::try_from(levels_inside).unwrap_or(u32::MAX / 1024);
+        self.levels[index].memory_mib.unwrap_or(default)
+    }
+
+    /// The machine of the level at `index`.
+    pub fn machine(&self, index: usize) -> Machine {
+        let plan = &self.levels[index];
+        let inside = &self.levels[index + 1..];
+        let profile = self.profile;
+        let is_leaf = inside.is_empty();
+        let on_metal = plan.level.below().is_none();
+
+        let machine = match (on_metal, is_leaf) {
+            (true, _) => profile.metal_machine.to_owned(),
+            (false, false) => profile.host_machine.to_owned(),
+            (false, true) => format!("{},{}", profile.leaf_machine, profile.leaf_machine_options),
+        };
+        let virtualization = (!is_leaf).then_some(profile.virtualization_feature);
+        let cpu = if on_metal {
+            Cpu {
+                model: profile.metal_cpu.to_owned(),
+                require: vec![profile.virtualization_feature.to_owned()],
+            }
+        } else {
+            Cpu::required(&plan.cpu, virtualization)
+        };
+        let mut parameters = vec![profile.kernel_parameters.to_owned()];
+        if is_leaf {
+            parameters.push(profile.leaf_kernel_parameters.to_owned());
+            parameters.push(format!("nest.nonce={}", self.nonce));
+        }
+        parameters.extend(plan.kernel_parameters.iter().cloned());
+
+        Machine {
+            level: plan.level,
+            machine,
+            accelerator: if on_metal { Accelerator::Tcg } else { plan.accelerator },
+            cpu,
+            memory_mib: self.memory_mib(index),
+            boot: Boot { kernel: kernel(plan), initramfs: initramfs(plan), parameters: parameters.join(" ") },
+            agent: !is_leaf,
+            ports: inside.iter().flat_map(|inner| ports(inner, inner.level == self.innermost())).collect(),
+            disks: inside.iter().flat_map(|inner| [kernel(inner), initramfs(inner)]).collect(),
+        }
+    }
+}
+
+fn kernel(plan: &LevelPlan) -> ImageFile {
+    ImageFile { serial: format!("l{}-kernel", plan.level.number()), path: plan.kernel.clone() }
+}
+
+fn initramfs(plan: &LevelPlan) -> ImageFile {
+    ImageFile { serial: format!("l{}-initramfs", plan.level.number()), path: plan.initramfs.clone() }
+}
+
+fn ports(plan: &LevelPlan, is_leaf: bool) -> Vec<Port> {
+    let kinds = ChannelKind::ALL.into_iter().filter(|kind| !is_leaf || *kind != ChannelKind::Agent);
+    kinds
+        .map(|kind| ChannelName { level: plan.level, kind })
+        .map(|channel| Port { channel, name: channel.port_name() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Architecture;
+
+    fn plan(levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
+        let level = |n| LevelPlan {
+            level: LevelNumber::new(n).unwrap(),
+            kernel: format!("/k{n}").into(),
+            kernel_release: "6.12.1".into(),
+            initramfs: format!("/i{n}").into(),
+            cpu: CpuRequirement::default(),
+            accelerator: Accelerator::Kvm,
+            memory_mib: None,
+            kernel_parameters: Vec::new(),
+        };
+        let profile = Profile::of(Architecture::Amd).unwrap();
+        StackPlan { metal, profile, levels: levels.map(level).collect(), nonce: "17".into() }
+    }
+
+    #[test]
+    fn every_level_passes_up_the_channels_and_images_of_all_levels_inside_it() {
+        let plan = plan(0..=3, Metal::Emulated);
+        let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&plan.machine(3)), Vec::<String>::new());
+        assert_eq!(names(&plan.machine(2)), ["nest.l3.qmp", "nest.l3.console"]);
+        assert_eq!(
+            names(&plan.machine(1)),
+            ["nest.l2.qmp", "nest.l2.console", "nest.l2.agent", "nest.l3.qmp", "nest.l3.console"]
+        );
+        let serials: Vec<_> = plan.machine(0).disks.into_iter().map(|d| d.serial).collect();
+        assert_eq!(serials.len(), 6);
+        assert!(serials.iter().all(|s| s.len() <= 20));
+    }
+
+    #[test]
+    fn only_the_metal_is_emulated_and_only_the_innermost_level_gets_the_nonce() {
+        let plan = plan(0..=2, Metal::Emulated);
+        let accelerators = [0, 1, 2].map(|i| plan.machine(i).accelerator);
+        assert_eq!(accelerators, [Accelerator::Tcg, Accelerator::Kvm, Accelerator::Kvm]);
+        let with_nonce = [0, 1, 2].map(|i| plan.machine(i).boot.parameters.contains("nest.nonce=17"));
+        assert_eq!(with_nonce, [false, false, true]);
+    }
+
+    #[test]
+    fn a_level_that_hosts_another_must_have_the_virtualization_extension() {
+        let plan = plan(1..=2, Metal::Native);
+        assert_eq!(plan.machine(0).cpu.require, ["svm"]);
+        assert!(plan.machine(1).cpu.require.is_empty());
+        assert!(plan.memory_mib(0) > plan.memory_mib(1));
+    }
+}

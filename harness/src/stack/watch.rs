@@ -1,0 +1,381 @@
+//! Watches the levels of a stack while something is awaited: reads their consoles and monitors as they speak, and ends the
+//! wait at once when a level will not go on.
+//!
+//! Every sign of every level comes through one queue and is put in order here; nothing else looks at them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::guest::symptom_in;
+use crate::host::{HostError, RunningQemu};
+use crate::qemu::{ChannelKind, ChannelName};
+use crate::scenario::{LevelNumber, Stage};
+use crate::wire::{Event, Notice, Wire};
+
+use super::Limit;
+use super::report::ReportReader;
+
+/// Told as stages begin.
+pub trait StageListener {
+    /// A stage has begun.
+    fn stage_began(&self, stage: Stage);
+}
+
+/// Tells everything that runs that somebody asked the harness to end.
+#[derive(Debug, Clone)]
+pub struct Cancellation(watch::Receiver<bool>);
+
+impl Cancellation {
+    /// A cancellation and what triggers it: send `true`.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Whether it was triggered.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is triggered; for ever if it never is.
+    pub async fn requested(&mut self) {
+        if self.0.wait_for(|requested| *requested).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// What a level lets be seen from outside.
+#[derive(Debug)]
+pub(super) enum Sign {
+    /// A line of its console.
+    Line(String),
+    /// Something that its QEMU says unasked.
+    Monitor(Notice),
+    /// Something that its agent says unasked: only that it is gone.
+    Agent(Notice),
+}
+
+/// Why a wait ended without what was awaited.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// A console says that its level will not go on.
+    Symptom { level: LevelNumber, symptom: String },
+    /// A level shut down that was needed.
+    ShutDown { level: LevelNumber, reason: String },
+    /// A level's QEMU stopped it.
+    Halted { level: LevelNumber },
+    /// The channel to a level's monitor or agent closed.
+    Closed { level: LevelNumber, channel: String, why: String },
+    /// No sign of life.
+    Silent { level: LevelNumber, silence: Duration },
+    /// Signs of life, but no end.
+    Endless { level: LevelNumber, total: Duration },
+    /// A host did not do as asked.
+    Host { level: LevelNumber, error: HostError },
+    /// Somebody asked the harness to end.
+    Interrupted,
+}
+
+/// Lines of a console that are kept for a symptom's sake.
+const KEPT_LINES: usize = 20;
+/// Longest pause between two looks at a level that gives no sign.
+const LOOK: Duration = Duration::from_secs(5);
+/// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle guest under two
+/// hypervisors still uses a few percent for its timers.
+const BUSY: f64 = 0.1;
+/// How long signs are still taken in after trouble: a panic's message comes behind the event that it causes.
+const AFTERMATH: Duration = Duration::from_millis(1500);
+/// After trouble, how long a pause between two signs means that all have come.
+const QUIET: Duration = Duration::from_millis(300);
+
+#[derive(Debug)]
+struct LevelState {
+    lines: VecDeque<String>,
+    symptom: Option<String>,
+    report: ReportReader,
+    shut_down: Option<String>,
+    /// Its power-off is what it is meant to do.
+    may_shut_down: bool,
+    wires: BTreeMap<ChannelKind, Wire>,
+}
+
+/// Watches every level of one stack.
+#[derive(Debug)]
+pub(super) struct Watch {
+    signs: mpsc::UnboundedReceiver<(LevelNumber, Sign)>,
+    sender: mpsc::UnboundedSender<(LevelNumber, Sign)>,
+    levels: BTreeMap<LevelNumber, LevelState>,
+    cancellation: Cancellation,
+    last_sign: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(cancellation: Cancellation) -> Self {
+        let (sender, signs) = mpsc::unbounded_channel();
+        Self { signs, sender, levels: BTreeMap::new(), cancellation, last_sign: Instant::now() }
+    }
+
+    /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
+    pub(super) fn add(&mut self, level: LevelNumber, may_shut_down: bool) {
+        let state = LevelState {
+            lines: VecDeque::new(),
+            symptom: None,
+            report: ReportReader::default(),
+            shut_down: None,
+            may_shut_down,
+            wires: BTreeMap::new(),
+        };
+        self.levels.insert(level, state);
+    }
+
+    /// A queue whose messages come in as signs of `level`.
+    pub(super) fn inlet<T: 'static>(
+        &self,
+        level: LevelNumber,
+        sign: impl Fn(T) -> Sign + 'static,
+    ) -> mpsc::UnboundedSender<T> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        self.forward(level, async move { receiver.recv().await.map(|message| (message, receiver)) }, sign);
+        sender
+    }
+
+    fn forward<T: 'static>(
+        &self,
+        level: LevelNumber,
+        first: impl Future<Output = Option<(T, mpsc::UnboundedReceiver<T>)>> + 'static,
+        sign: impl Fn(T) -> Sign + 'static,
+    ) {
+        let all = self.sender.clone();
+        tokio::task::spawn_local(async move {
+            let Some((message, mut rest)) = first.await else { return };
+            let mut next = Some(message);
+            while let Some(message) = next {
+                if all.send((level, sign(message))).is_err() {
+                    return;
+                }
+                next = rest.recv().await;
+            }
+        });
+    }
+
+    /// Lets what still comes out of `notices` in as signs of `level`.
+    pub(super) fn take_over(&self, level: LevelNumber, mut notices: mpsc::UnboundedReceiver<Notice>) {
+        let first = async move { notices.recv().await.map(|notice| (notice, notices)) };
+        self.forward(level, first, Sign::Monitor);
+    }
+
+    /// Names a conversation with `level`, so that it can be ended when the port that carries it closes.
+    pub(super) fn name_wire(&mut self, level: LevelNumber, kind: ChannelKind, wire: Wire) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.wires.insert(kind, wire);
+        }
+    }
+
+    /// The conversation of this kind with `level`.
+    pub(super) fn wire(&self, level: LevelNumber, kind: ChannelKind) -> Option<&Wire> {
+        self.levels.get(&level)?.wires.get(&kind)
+    }
+
+    /// The report of `level`, as far as it has come.
+    pub(super) fn report(&self, level: LevelNumber) -> Option<&ReportReader> {
+        self.levels.get(&level).map(|state| &state.report)
+    }
+
+    /// What a console of `level` said of its end.
+    pub(super) fn symptom(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.symptom.as_deref()
+    }
+
+    /// The last line of its console that says something.
+    pub(super) fn last_line(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.lines.back().map(String::as_str)
+    }
+
+    /// The last lines of its console.
+    pub(super) fn last_lines(&self, level: LevelNumber) -> Vec<String> {
+        self.levels.get(&level).map(|state| state.lines.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Waits for `work`, which is about `level`, run by `qemu`.
+    pub(super) async fn during<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: Option<&dyn RunningQemu>,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, Trouble> {
+        tokio::pin!(work);
+        self.wait(level, limit, qemu, work, |_| None).await
+    }
+
+    /// Waits until `done` gives something; it is asked after every sign.
+    pub(super) async fn until<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: &dyn RunningQemu,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        self.wait(level, limit, Some(qemu), std::future::pending(), done).await
+    }
+
+    async fn wait<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: Option<&dyn RunningQemu>,
+        work: impl Future<Output = Result<T, HostError>>,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        tokio::pin!(work);
+        let began = Instant::now();
+        self.last_sign = began;
+        let mut cpu: Option<(Instant, Duration)> = None;
+        let mut looks = tokio::time::interval(LOOK.min(limit.silence / 2));
+        looks.tick().await;
+        loop {
+            if let Some(value) = done(self) {
+                return Ok(value);
+            }
+            let mut cancellation = self.cancellation.clone();
+            tokio::select! {
+                biased;
+                () = cancellation.requested() => return Err(Trouble::Interrupted),
+                Some((of, sign)) = self.signs.recv() => {
+                    self.last_sign = Instant::now();
+                    if let Some(trouble) = self.take_in(of, sign) {
+                        return Err(trouble);
+                    }
+                }
+                result = &mut work => return result.map_err(|error| Trouble::Host { level, error }),
+                _ = looks.tick() => {
+                    if began.elapsed() >= limit.total {
+                        return Err(Trouble::Endless { level, total: limit.total });
+                    }
+                    if let Some(qemu) = qemu && self.last_sign.elapsed() >= LOOK.min(limit.silence / 2) {
+                        self.look(level, qemu, limit, &mut cpu).await?;
+                    }
+                    let silence = self.last_sign.elapsed();
+                    if silence >= limit.silence {
+                        return Err(Trouble::Silent { level, silence });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at a silent level: its QEMU may be gone, or the CPU time that it uses may be its sign of life.
+    async fn look(
+        &mut self,
+        level: LevelNumber,
+        qemu: &dyn RunningQemu,
+        limit: Limit,
+        cpu: &mut Option<(Instant, Duration)>,
+    ) -> Result<(), Trouble> {
+        let looked = tokio::time::timeout(limit.silence / 4, async {
+            if qemu.ended().await?.is_some() {
+                return Ok(None);
+            }
+            qemu.cpu_time().await.map(Some)
+        });
+        match looked.await {
+            // The host of that QEMU does not answer: a sign of no life, which the silence counts.
+            Err(_) | Ok(Err(_)) => Ok(()),
+            Ok(Ok(None)) => {
+                Err(Trouble::Closed { level, channel: "QEMU".into(), why: "its process has ended".into() })
+            }
+            Ok(Ok(Some(used))) => {
+                let now = Instant::now();
+                if let Some((then, before)) = cpu.replace((now, used)) {
+                    let share =
+                        used.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64().max(0.001);
+                    if share >= BUSY {
+                        self.last_sign = now;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in what still comes shortly after trouble, so that the cause is known and not only its consequence.
+    pub(super) async fn settle(&mut self) {
+        let end = tokio::time::Instant::now() + AFTERMATH;
+        while let Ok(Some((of, sign))) =
+            tokio::time::timeout(QUIET.min(end - tokio::time::Instant::now()), self.signs.recv()).await
+        {
+            self.take_in(of, sign);
+            if tokio::time::Instant::now() >= end {
+                break;
+            }
+        }
+    }
+
+    fn take_in(&mut self, level: LevelNumber, sign: Sign) -> Option<Trouble> {
+        match sign {
+            Sign::Line(line) => self.line(level, line),
+            Sign::Monitor(Notice::Event(event)) => self.event(level, &event),
+            Sign::Monitor(Notice::Closed(why)) => {
+                Some(Trouble::Closed { level, channel: format!("QMP of {level}'s QEMU"), why })
+            }
+            Sign::Agent(Notice::Closed(why)) => {
+                Some(Trouble::Closed { level, channel: format!("agent of {level}"), why })
+            }
+            Sign::Monitor(Notice::Greeting(_)) | Sign::Agent(_) => None,
+        }
+    }
+
+    fn line(&mut self, level: LevelNumber, line: String) -> Option<Trouble> {
+        let state = self.levels.get_mut(&level)?;
+        state.report.line(&line);
+        let symptom = symptom_in(&line);
+        if !line.trim().is_empty() {
+            state.lines.push_back(line);
+            if state.lines.len() > KEPT_LINES {
+                state.lines.pop_front();
+            }
+        }
+        let symptom = symptom?;
+        // The first symptom is the cause; what follows it are consequences.
+        state.symptom.get_or_insert_with(|| symptom.clone());
+        Some(Trouble::Symptom { level, symptom })
+    }
+
+    fn event(&mut self, level: LevelNumber, event: &Event) -> Option<Trouble> {
+        let state = self.levels.get_mut(&level)?;
+        match event.name.as_str() {
+            "SHUTDOWN" => {
+                let reason = event.data["reason"].as_str().unwrap_or("no reason given").to_owned();
+                state.shut_down = Some(reason.clone());
+                let orderly = state.may_shut_down && state.report.complete().is_some();
+                (!orderly).then_some(Trouble::ShutDown { level, reason })
+            }
+            "GUEST_PANICKED" => {
+                let symptom = "the guest panicked (GUEST_PANICKED)".to_owned();
+                Some(Trouble::Symptom { level, symptom })
+            }
+            // With -no-shutdown a machine also stops after a SHUTDOWN; else QEMU gave up on it.
+            "STOP" if state.shut_down.is_none() => Some(Trouble::Halted { level }),
+            "VSERPORT_CHANGE" if event.data["open"] == false => {
+                self.port_closed(event.data["id"].as_str().unwrap_or_default());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// A port through which a deeper level's channel passes was closed from inside: that level's QEMU is gone, which
+    /// its own channel's socket can't show.
+    fn port_closed(&self, id: &str) {
+        for (level, state) in &self.levels {
+            for (kind, wire) in &state.wires {
+                if (ChannelName { level: *level, kind: *kind }).to_string() == id {
+                    wire.declare_closed(format!("its port {id} was closed"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! One JSON-lines conversation with QEMU's monitor or with a guest agent.
+//!
+//! `qapi` supplies the typed commands; the transport is ours for three reasons: every line is recorded, replies and
+//! events that the schema does not know (the stacks mix QEMU 5.2 to 11.1) must not break the conversation, and the
+//! end of a conversation is sometimes seen from elsewhere (a port of a level below it closes, the socket does not).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a bound, one that never ends
+/// its line would fill the harness's memory. QGA itself limits captured output to 16 MiB.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// Marks the start of a fresh reply in `guest-sync-delimited` (QEMU, docs/interop/qemu-ga-ref).
+const SYNC_DELIMITER: u8 = 0xff;
+
+/// Why a command got no usable reply.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The conversation is over.
+    #[error("{peer} closed its channel: {why}")]
+    Closed {
+        /// Who was spoken to, such as `QMP of L1's QEMU`.
+        peer: String,
+        /// What was seen.
+        why: String,
+    },
+    /// The peer answered with an error.
+    #[error("{peer} refused {command}: {description}")]
+    Refused {
+        /// Who was spoken to.
+        peer: String,
+        /// The command.
+        command: String,
+        /// The peer's own words.
+        description: String,
+    },
+    /// The reply came too late.
+    #[error("{peer} did not answer {command} within {} s", .limit.as_secs())]
+    TimedOut {
+        /// Who was spoken to.
+        peer: String,
+        /// The command.
+        command: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The reply does not have the documented form.
+    #[error("{peer} answered {command} with something else than documented: {why}")]
+    Unexpected {
+        /// Who was spoken to.
+        peer: String,
+        /// The command.
+        command: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Writes each line of a conversation, with its time in seconds since the cell began, to a file of JSON lines.
+#[derive(Debug)]
+pub struct Transcript {
+    file: Option<File>,
+    started: Instant,
+}
+
+impl Transcript {
+    /// A transcript in a new file at `path`; times count from `started`.
+    ///
+    /// # Errors
+    /// The file can't be created.
+    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
+        Ok(Self { file: Some(File::create(path)?), started })
+    }
+
+    fn note(&mut self, direction: &str, message: &Value) {
+        let Some(file) = &mut self.file else { return };
+        let line = json!({"t": self.started.elapsed().as_secs_f64(), "dir": direction, "message": message});
+        // A full disk must not end a conversation; the run's own records report it (they are checked).
+        if writeln!(file, "{line}").is_err() {
+            tracing::warn!("a transcript can't be written any more; it ends here");
+            self.file = None;
+        }
+    }
+}
+
+struct Request {
+    message: Value,
+    delimited: bool,
+    reply: oneshot::Sender<Result<Value, String>>,
+}
+
+/// An asynchronous event of QEMU (QMP specification, "Asynchronous events").
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Such as `SHUTDOWN`.
+    pub name: String,
+    /// The event's own data, `null` where there is none.
+    pub data: Value,
+}
+
+/// What a conversation tells its listener besides replies.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The peer's greeting (QMP only).
+    Greeting(Value),
+    /// An event.
+    Event(Event),
+    /// The conversation is over, and why.
+    Closed(String),
+}
+
+/// The near end of a conversation. Cheap to clone; the last clone's end closes the socket.
+#[derive(Clone)]
+pub struct Wire {
+    peer: Rc<str>,
+    requests: mpsc::UnboundedSender<Request>,
+    close: mpsc::UnboundedSender<String>,
+    closed: watch::Receiver<Option<String>>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Wire {
+    /// Starts the conversation on `stream`; must be called within a [`tokio::task::LocalSet`].
+    pub fn start(
+        peer: impl Into<String>,
+        stream: UnixStream,
+        transcript: Transcript,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Self {
+        let (requests, requested) = mpsc::unbounded_channel();
+        let (close, closing) = mpsc::unbounded_channel();
+        let (closed_tx, closed) = watch::channel(None);
+        let (reader, writer) = stream.into_split();
+        tokio::task::spawn_local(async move {
+            let mut exchange = Exchange { writer, transcript, pending: VecDeque::new(), notices };
+            let why = exchange.go(reader, requested, closing).await;
+            exchange.pending.clear();
+            let _ = exchange.notices.send(Notice::Closed(why.clone()));
+            let _ = closed_tx.send(Some(why));
+        });
+        Self { peer: Rc::from(peer.into()), requests, close, closed }
+    }
+
+    /// Who is spoken to.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Declares the conversation over for a reason seen elsewhere; every pending call fails with it.
+    pub fn declare_closed(&self, why: impl Into<String>) {
+        let _ = self.close.send(why.into());
+    }
+
+    /// Runs a typed command. `limit` bounds the wait for its reply.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn execute<C: qapi::Command>(&self, command: C, limit: Duration) -> Result<C::Ok, CallError> {
+        let arguments = serde_json::to_value(&command).map_err(|e| self.unexpected(C::NAME, e))?;
+        let value = self.call(C::NAME, arguments, limit).await?;
+        serde_json::from_value(value).map_err(|e| self.unexpected(C::NAME, e))
+    }
+
+    /// Runs a command given as data, for replies whose schema differs between QEMU versions.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn call(&self, command: &str, arguments: Value, limit: Duration) -> Result<Value, CallError> {
+        let mut message = json!({"execute": command});
+        if arguments.as_object().is_some_and(|a| !a.is_empty()) {
+            message["arguments"] = arguments;
+        }
+        self.ask(command, message, false, limit).await
+    }
+
+    /// Synchronizes with a guest agent: waits until it answers, and drops whatever an earlier conversation left.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn synchronize(&self, id: u32, limit: Duration) -> Result<(), CallError> {
+        let command = "guest-sync-delimited";
+        let message = json!({"execute": command, "arguments": {"id": id}});
+        let echoed = self.ask(command, message, true, limit).await?;
+        if echoed.as_u64() == Some(u64::from(id)) {
+            Ok(())
+        } else {
+            Err(self.unexpected(command, format!("asked to echo {id}, it echoed {echoed}")))
+        }
+    }
+
+    async fn ask(
+        &self,
+        command: &str,
+        message: Value,
+        delimited: bool,
+        limit: Duration,
+    ) -> Result<Value, CallError> {
+        let (reply, replied) = oneshot::channel();
+        if self.requests.send(Request { message, delimited, reply }).is_err() {
+            return Err(self.closed_error());
+        }
+        match tokio::time::timeout(limit, replied).await {
+            Err(_) => {
+                Err(CallError::TimedOut { peer: self.peer.to_string(), command: command.into(), limit })
+            }
+            Ok(Err(_)) => {
+                // The reply's sender is dropped just before the reason is published.
+                let mut closed = self.closed.clone();
+                let _ = closed.wait_for(Option::is_some).await;
+                Err(self.closed_error())
+            }
+            Ok(Ok(Err(description))) => {
+                Err(CallError::Refused { peer: self.peer.to_string(), command: command.into(), description })
+            }
+            Ok(Ok(Ok(value))) => Ok(value),
+        }
+    }
+
+    fn closed_error(&self) -> CallError {
+        let why = self.closed.borrow().clone().unwrap_or_else(|| "the conversation has ended".into());
+        CallError::Closed { peer: self.peer.to_string(), why }
+    }
+
+    fn unexpected(&self, command: &str, why: impl fmt::Display) -> CallError {
+        CallError::Unexpected { peer: self.peer.to_string(), command: command.into(), why: why.to_string() }
+    }
+}
+
+/// A command whose reply is still to come.
+struct Pending {
+    /// Its reply stands behind a delimiter, and what comes before that is stale.
+    delimited: bool,
+    reply: oneshot::Sender<Result<Value, String>>,
+}
+
+/// The far side of a [`Wire`]: owns the socket, keeps replies in the order of their commands.
+struct Exchange {
+    writer: OwnedWriteHalf,
+    transcript: Transcript,
+    pending: VecDeque<Pending>,
+    notices: mpsc::UnboundedSender<Notice>,
+}
+
+impl Exchange {
+    /// Serves the conversation until it ends; gives the reason.
+    async fn go(
+        &mut self,
+        reader: OwnedReadHalf,
+        mut requested: mpsc::UnboundedReceiver<Request>,
+        mut closing: mpsc::UnboundedReceiver<String>,
+    ) -> String {
+        let mut reader = BufReader::new(reader);
+        let mut line = Vec::new();
+        loop {
+            tokio::select! {
+                read = read_line(&mut reader, &mut line) => match read {
+                    Err(e) => return e.to_string(),
+                    Ok(false) => return "end of file".into(),
+                    Ok(true) => {
+                        self.received(&line);
+                        line.clear();
+                    }
+                },
+                request = requested.recv() => match request {
+                    None => return "the harness is done with it".into(),
+                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
+                },
+                Some(why) = closing.recv() => return why,
+            }
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> std::io::Result<()> {
+        self.transcript.note(">", &request.message);
+        let mut bytes = Vec::new();
+        if request.delimited {
+            bytes.push(SYNC_DELIMITER);
+        }
+        bytes.extend_from_slice(request.message.to_string().as_bytes());
+        bytes.push(b'\n');
+        self.pending.push_back(Pending { delimited: request.delimited, reply: request.reply });
+        self.writer.write_all(&bytes).await
+    }
+
+    fn received(&mut self, line: &[u8]) {
+        let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
+        let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
+        let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
+            self.transcript.note("<?", &Value::String(String::from_utf8_lossy(line).into_owned()));
+            return;
+        };
+        self.transcript.note("<", &message);
+        let Some(object) = message.as_object_mut() else { return };
+        if let Some(value) = object.remove("return") {
+            self.reply(Ok(value), delimiter.is_some());
+        } else if let Some(error) = object.remove("error") {
+            let description = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            self.reply(Err(description), delimiter.is_some());
+        } else if let Some(greeting) = object.remove("QMP") {
+            let _ = self.notices.send(Notice::Greeting(greeting));
+        } else if let Some(Value::String(name)) = object.remove("event") {
+            let data = object.remove("data").unwrap_or(Value::Null);
+            let _ = self.notices.send(Notice::Event(Event { name, data }));
+        }
+    }
+
+    fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
+        // An agent answers the delimiter itself with an error (it is no JSON); that and all else that comes before a
+        // delimited reply belongs to nobody.
+        if self.pending.front().is_some_and(|pending| pending.delimited && !delimited) {
+            return;
+        }
+        if let Some(pending) = self.pending.pop_front() {
+            let _ = pending.reply.send(reply);
+        }
+    }
+}
+
+/// Appends one line, without its end, to `line`; `false` at the end of the stream. Safe to drop and call again.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    loop {
+        let available = reader.fill_buf().await?;
+        if available.is_empty() {
+            return Ok(false);
+        }
+        let end = available.iter().position(|b| *b == b'\n');
+        let take = end.map_or(available.len(), |at| at);
+        if line.len() + take > LONGEST_LINE {
+            let why = format!("it sent a line of more than {} MiB", LONGEST_LINE >> 20);
+            return Err(std::io::Error::other(why));
+        }
+        line.extend_from_slice(&available[..take]);
+        reader.consume(take + usize::from(end.is_some()));
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    async fn with_peer<T, F: Future<Output = T>>(
+        peer: impl AsyncFnOnce(UnixStream) + 'static,
+        test: impl FnOnce(Wire, mpsc::UnboundedReceiver<Notice>) -> F,
+    ) -> T {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (notices, noticed) = mpsc::unbounded_channel();
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(async move { peer(far).await });
+        local
+            .run_until(async move {
+                let transcript = Transcript { file: None, started: Instant::now() };
+                test(Wire::start("the peer", near, transcript, notices), noticed).await
+            })
+            .await
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_event_and_members_of_a_later_schema_do_not_disturb_a_reply() {
+        let answer = async |mut far: UnixStream| {
+            let mut heard = [0; 256];
+            let _ = far.read(&mut heard).await.unwrap();
+            let lines = "{\"event\":\"FROM_THE_FUTURE\",\"data\":{\"x\":1},\"timestamp\":{}}\nnot json\n\
+                 {\"return\":{\"enabled\":true,\"present\":true,\"later\":[1]}}\n";
+            far.write_all(lines.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        with_peer(answer, |wire, mut noticed| async move {
+            let kvm = wire.execute(qapi::qmp::query_kvm {}, SOON).await.unwrap();
+            assert!(kvm.enabled && kvm.present);
+            let event = Event { name: "FROM_THE_FUTURE".into(), data: json!({"x": 1}) };
+            assert_eq!(noticed.recv().await, Some(Notice::Event(event)));
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_call_fails_with_the_reason_when_the_peer_goes_away() {
+        let hang_up = async |mut far: UnixStream| {
+            let mut heard = [0; 256];
+            let _ = far.read(&mut heard).await.unwrap();
+        };
+        with_peer(hang_up, |wire, _noticed| async move {
+            let error = wire.call("query-status", Value::Null, SOON).await.unwrap_err();
+            assert_eq!(error.to_string(), "the peer closed its channel: end of file");
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_closing_seen_elsewhere_ends_a_pending_call() {
+        with_peer(
+            async |_far| std::future::pending().await,
+            |wire, _noticed| async move {
+                let other = wire.clone();
+                tokio::task::spawn_local(async move { other.declare_closed("its port closed") });
+                let error = wire.call("query-status", Value::Null, SOON).await.unwrap_err();
+                assert_eq!(error.to_string(), "the peer closed its channel: its port closed");
+            },
+        )
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn synchronizing_drops_what_stood_in_the_channel_before() {
+        let stale = async |mut far: UnixStream| {
+            let mut heard = vec![0; 256];
+            let n = far.read(&mut heard).await.unwrap();
+            assert_eq!(heard[0], SYNC_DELIMITER, "the request itself resets the agent's parser");
+            let request: Value = serde_json::from_slice(&heard[1..n]).unwrap();
+            let id = &request["arguments"]["id"];
+            far.write_all(b"{\"error\": {\"desc\": \"stray byte\"}}\nhalf a reply").await.unwrap();
+            far.write_all(&[SYNC_DELIMITER]).await.unwrap();
+            far.write_all(format!("{{\"return\": {id}}}\n").as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        with_peer(stale, |wire, _noticed| async move { wire.synchronize(77, SOON).await.unwrap() }).await;
+    }
+}

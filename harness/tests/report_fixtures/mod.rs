@@ -1,0 +1,232 @@
+//! Runs as they come about, made up of their parts: cells of two documents with every verdict.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nestmatrix::run::{
+    Attempt, CellRecord, Fate, LevelRecord, Outcome, Planned, PlannedLevel, RunPlan, Tally, VerdictWord,
+};
+use nestmatrix::scenario::{AvailableImage, Cell, Expectation, LevelNumber, Matrix, Stage, Tier};
+use nestmatrix::stack::{LevelSeen, Metal};
+
+const SYSTEMS: &str = r#"
+[[system]]
+id = "rhel"
+name = "RHEL"
+
+[[stand-in]]
+for = "rhel 9"
+image = "debian-12"
+reason = "a long-term kernel of the same generation: Debian 12 has 6.1, RHEL 9 has 5.14 with later KVM work put in"
+
+[[stand-in]]
+for = "rhel 10"
+image = "debian-13"
+reason = "same 6.12 kernel line"
+"#;
+
+const DOCUMENT: &str = r#"
+id = "limits"
+title = "Limits"
+product = "RHEL"
+section = "22.2"
+language = "en"
+
+[[claim]]
+id = "preview"
+section = "22.2"
+tier = "technology-preview"
+text = "It can be tried."
+"#;
+
+/// Every cell of a scenario with these systems on its axes.
+pub fn cells(l0: &str, l1: &str, l2: &str) -> (Matrix, Vec<Cell>) {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("systems.toml", SYSTEMS);
+    write("documents/limits.toml", DOCUMENT);
+    let scenario = format!(
+        "name = \"rhel-preview\"\ntitle = \"RHEL on RHEL\"\ndocument = \"limits\"\nclaims = [\"preview\"]\n\
+         tier = \"technology-preview\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [{l0}]\nl1 = [{l1}]\nl2 = [{l2}]\n"
+    );
+    write("rhel/preview.toml", &scenario);
+    let matrix = Matrix::load(dir.path()).unwrap();
+    let cells = matrix.cells().to_vec();
+    (matrix, cells)
+}
+
+/// A plan for these cells with Debian 12 and 13 as the images; on native metal are those for which `native` says so.
+pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool) -> RunPlan {
+    let image = |name: &str, version: &str| AvailableImage {
+        name: name.into(),
+        system: "debian".into(),
+        version: version.parse().unwrap(),
+    };
+    let available = [image("debian-12", "12"), image("debian-13", "13")];
+    let planned = |cell: Cell| {
+        let level = |spec: &nestmatrix::scenario::LevelSpec| {
+            let choice = matrix.image_for(&spec.system, &available, false);
+            choice
+                .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None })
+                .map_err(|missing| format!("{missing} ({}, amd64)", spec.level))
+        };
+        let (levels, reasons): (Vec<_>, Vec<_>) = cell.levels.iter().map(level).partition(Result::is_ok);
+        let reasons: Vec<String> = reasons.into_iter().filter_map(Result::err).collect();
+        let metal = if native(&cell) { Metal::Native } else { Metal::Emulated };
+        let fate = match reasons.is_empty() {
+            true => Fate::Boots { metal, levels: levels.into_iter().filter_map(Result::ok).collect() },
+            false => Fate::Skipped(reasons),
+        };
+        Planned { cell, fate }
+    };
+    RunPlan { cells: cells.into_iter().map(planned).collect(), no_native: None }
+}
+
+/// A record of a cell that has this name and document and was booted on emulated metal.
+pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) -> CellRecord {
+    let parts: Vec<&str> = cell.split('/').collect();
+    CellRecord {
+        cell: cell.parse().unwrap(),
+        scenario: parts[0].into(),
+        document: document.into(),
+        claims: vec!["preview".into()],
+        architecture: parts[1].parse().unwrap(),
+        metal: Some(Metal::Emulated),
+        tier: Tier::TechnologyPreview,
+        expectation: Expectation::Works,
+        verdict,
+        stage: None,
+        level: None,
+        symptom: None,
+        levels: LevelNumber::ALL
+            .into_iter()
+            .zip(&parts[2..])
+            .map(|(level, slug)| booted(level, slug))
+            .collect(),
+        evidence: None,
+        stages: Vec::new(),
+        attempts: vec![Attempt { start: 1.0, end: 1.0 + seconds, verdict }],
+        folder: Some(PathBuf::from("cells").join(cell)),
+    }
+}
+
+fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
+    let required = slug
+        .replace("rhel-", "RHEL ")
+        .replace("windows-server-", "Windows Server ")
+        .replace('+', " and later");
+    let (os, reason) = match required.starts_with("RHEL 9") {
+        true => ("debian-12", "Debian 12 has 6.1, RHEL 9 has 5.14 with later KVM work put in"),
+        false => ("debian-13", "same 6.12 kernel line"),
+    };
+    LevelRecord {
+        level,
+        required,
+        os: os.into(),
+        image: None,
+        stand_in: true,
+        stand_in_reason: Some(reason.into()),
+        seen: LevelSeen::default(),
+    }
+}
+
+/// The record with a stop at this stage.
+pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
+    let stage: Stage = stage.parse().unwrap();
+    record.stage = Some(stage);
+    record.level = stage.level();
+    record.symptom = Some(symptom.into());
+    record
+}
+
+/// The record of a cell whose document says that it stops.
+pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
+    record.tier = Tier::Unsupported;
+    record.expectation = Expectation::Stops { stage: stage.parse().unwrap(), symptom: Some(symptom.into()) };
+    record
+}
+
+/// The record with these last lines of a level's console.
+pub fn with_console(mut record: CellRecord, level: usize, lines: &[&str]) -> CellRecord {
+    record.levels[level].seen.last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    record
+}
+
+/// The record of a cell that was skipped.
+pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
+    CellRecord {
+        metal: None,
+        symptom: Some(reason.into()),
+        levels: Vec::new(),
+        attempts: Vec::new(),
+        folder: None,
+        ..record(document, cell, VerdictWord::Skip, 0.0)
+    }
+}
+
+/// What came of a run with these records that took `seconds`.
+pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Outcome {
+    let mut tally = Tally::default();
+    records.iter().for_each(|record| tally.add(record.verdict));
+    let folder = "results/2025-11-21T22-39-41Z".into();
+    Outcome { folder, records, tally, interrupted, took: Duration::from_secs(seconds) }
+}
+
+/// A run with every verdict.
+pub fn every_verdict() -> Outcome {
+    let rhel_10 = |cell, verdict, seconds| record("rhel-10-limitations", cell, verdict, seconds);
+    let panic = stopped(
+        rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-9.6+/rhel-10.0+", VerdictWord::Fail, 44.04),
+        "l2-boot",
+        "kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)",
+    );
+    let panic = with_console(
+        panic,
+        2,
+        &[
+            "[    0.412011] Run /init as init process",
+            "[    1.103000] List of all partitions:",
+            "[    1.103512] No filesystem could mount root, tried: ",
+            "",
+            "[    1.104020] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+            "[    1.104561] CPU: 0 PID: 1 Comm: swapper/0 Not tainted 6.12.57+deb13-cloud-amd64 #1  Debian 6.12.57-1",
+            "[    1.105030] Hardware name: QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.16.3-debian-1.16.3-2 04/01/2014",
+            "[    1.105541] Call Trace:",
+            "[    1.105987]  <TASK>",
+        ],
+    );
+    let mut error = stopped(
+        rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-9.6+", VerdictWord::Error, 3.2),
+        "provision",
+        "image debian-12-amd64 hypervisor was not made ready",
+    );
+    error.attempts.insert(0, Attempt { start: 0.0, end: 1.0, verdict: VerdictWord::Error });
+    let limit = |cell, verdict, seconds| {
+        limited(record("rhel-8-nested-vms", cell, verdict, seconds), "l1-launch", "missing CPU feature: svm")
+    };
+    let xfail = stopped(
+        limit("deeper/amd/rhel-10.0+/rhel-10.0+/rhel-9.6+/rhel-9.6+", VerdictWord::Xfail, 12.0),
+        "l1-launch",
+        "QEMU ended with exit code 1: missing CPU feature: svm",
+    );
+    outcome(
+        vec![
+            rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-9.6+/rhel-9.6+", VerdictWord::Pass, 31.23),
+            panic,
+            error,
+            skipped(
+                "rhel-10-limitations",
+                "rhel-10-preview/arm/rhel-10.0+/rhel-10.0+/rhel-10.0+",
+                "no way to boot arm stacks yet",
+            ),
+            xfail,
+            limit("deeper/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+/rhel-10.0+", VerdictWord::Xpass, 104.66),
+        ],
+        192,
+        false,
+    )
+}

@@ -1,0 +1,121 @@
+//! All that a scenario can say reaches its cells, and a cell reads back from the record of a run as it was written.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::fs;
+use std::path::Path;
+
+use nestmatrix::scenario::{Cell, Matrix};
+
+const SYSTEMS: &str = r#"
+[[system]]
+id = "rhel"
+name = "RHEL"
+
+[[system]]
+id = "windows-server"
+name = "Windows Server"
+"#;
+
+const DOCUMENT: &str = r#"
+id = "limits"
+title = "Limits"
+product = "RHEL 9"
+section = "22.2"
+language = "en"
+
+[[claim]]
+id = "deeper"
+section = "22.2"
+tier = "untested"
+text = "Nobody has tried L3."
+"#;
+
+const SCENARIO: &str = r#"
+name = "everything_1.0+x"
+title = "Everything that a scenario can say"
+document = "limits"
+claims = ["deeper"]
+tier = "untested"
+note = "a note"
+
+[axes]
+architecture = ["intel", "ibm-z"]
+l0 = ["rhel 9.2 and later"]
+l1 = ["rhel 8", "rhel 9.2"]
+l2 = ["windows-server 2019"]
+l3 = ["rhel 9"]
+
+[levels.l0]
+kernel-parameters = ["kvm_intel.nested=0", "quiet"]
+accelerator = "tcg"
+
+[levels.l1]
+cpu = { mode = "custom", model = "Haswell-noTSX", require = ["vmx"] }
+memory-mib = 1024
+
+[levels.l2]
+cpu = { mode = "host-passthrough", require = ["ept"] }
+
+[levels.l3]
+accelerator = "kvm:tcg"
+
+[expect]
+outcome = "stops"
+stage = "l3-launch"
+symptom = "no KVM"
+
+[[fault]]
+at = "l2-kvm"
+do = "close-qmp"
+level = "l2"
+
+[[fault]]
+at = "l3-check"
+do = "kill-qemu"
+level = "l0"
+"#;
+
+fn cells() -> Vec<Cell> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write("systems.toml", SYSTEMS);
+    write("documents/limits.toml", DOCUMENT);
+    write("product/everything.toml", SCENARIO);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    assert_eq!(matrix.scenarios()[0].note.as_deref(), Some("a note"));
+    assert_eq!(matrix.documents()[0].claims[0].text, "Nobody has tried L3.");
+    matrix.cells().to_vec()
+}
+
+#[test]
+fn all_that_a_scenario_says_reaches_its_cells() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&cells()[0]).unwrap());
+}
+
+#[test]
+fn the_first_axis_changes_slowest() {
+    let names: Vec<String> = cells().iter().map(|cell| cell.name.to_string()).collect();
+    assert_eq!(
+        names,
+        [
+            "everything_1.0+x/intel/rhel-9.2+/rhel-8/windows-server-2019/rhel-9",
+            "everything_1.0+x/intel/rhel-9.2+/rhel-9.2/windows-server-2019/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-8/windows-server-2019/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-9.2/windows-server-2019/rhel-9",
+        ]
+    );
+}
+
+#[test]
+fn a_cell_survives_json() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let real = Matrix::load(&root).unwrap();
+    for cell in real.cells().iter().chain(&cells()) {
+        let json = serde_json::to_string(cell).unwrap();
+        assert_eq!(&serde_json::from_str::<Cell>(&json).unwrap(), cell);
+    }
+}

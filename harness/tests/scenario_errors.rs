@@ -1,0 +1,345 @@
+//! Each mistake that a writer of scenarios can make gets a report with its file, line and column and with what would be
+//! right. The snapshots are those reports.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::fs;
+use std::path::Path;
+
+use miette::{Diagnostic, NarratableReportHandler};
+use nestmatrix::scenario::{FILE_SIZE_LIMIT, Filter, InputErrors, InputProblem, Matrix};
+
+const SYSTEMS: &str = r#"
+[[system]]
+id = "rhel"
+name = "RHEL"
+
+[[stand-in]]
+for = "rhel 9"
+image = "debian-12"
+reason = "near enough for a test"
+"#;
+
+const DOCUMENT: &str = r#"
+id = "limits"
+title = "Limits"
+product = "RHEL 9"
+section = "22.2"
+language = "en"
+
+[[claim]]
+id = "works"
+section = "22.2"
+tier = "supported"
+text = "It works."
+"#;
+
+const SCENARIO: &str = r#"name = "preview"
+title = "Preview"
+document = "limits"
+claims = ["works"]
+tier = "technology-preview"
+
+[axes]
+architecture = ["amd"]
+l0 = ["rhel 9.2 and later"]
+l1 = ["rhel 9.2 and later"]
+l2 = ["rhel 9.2"]
+"#;
+
+fn write(root: &Path, name: &str, content: impl AsRef<[u8]>) {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// A folder with one good file of each kind, changed by `change`, and what loading it gives.
+fn load(change: impl FnOnce(&Path)) -> (Result<Matrix, InputErrors>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "systems.toml", SYSTEMS);
+    write(root, "documents/limits.toml", DOCUMENT);
+    write(root, "product/preview.toml", SCENARIO);
+    change(root);
+    (Matrix::load(root), root.display().to_string())
+}
+
+fn render(diagnostic: &dyn Diagnostic) -> String {
+    let mut report = String::new();
+    NarratableReportHandler::new().render_report(&mut report, diagnostic).unwrap();
+    report
+}
+
+/// The whole report of what is wrong in a folder, without the folder's own path.
+fn report(change: impl FnOnce(&Path)) -> String {
+    let (loaded, root) = load(change);
+    render(&loaded.unwrap_err()).replace(&root, "scenarios")
+}
+
+/// The report for the good scenario with one text in it replaced.
+fn scenario_with(from: &str, to: &str) -> String {
+    assert_eq!(SCENARIO.matches(from).count(), 1, "{from} is not there once");
+    report(|root| write(root, "product/preview.toml", SCENARIO.replace(from, to)))
+}
+
+/// The report for the good scenario with this added to it.
+fn scenario_and(more: &str) -> String {
+    report(|root| write(root, "product/preview.toml", format!("{SCENARIO}\n{more}")))
+}
+
+#[test]
+fn nothing_is_wrong_with_the_files_that_the_other_tests_change() {
+    let matrix = load(|_| ()).0.unwrap();
+    assert_eq!(matrix.cells().len(), 1);
+    assert_eq!(matrix.cells()[0].name.as_str(), "preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2");
+}
+
+#[test]
+fn unknown_key() {
+    insta::assert_snapshot!(scenario_with("title =", "titel ="));
+}
+
+#[test]
+fn unknown_key_in_an_inner_table() {
+    insta::assert_snapshot!(scenario_and("[levels.l1]\ncpu = { modell = \"EPYC\" }"));
+}
+
+#[test]
+fn wrong_type() {
+    insta::assert_snapshot!(scenario_with("[\"amd\"]", "\"amd\""));
+}
+
+#[test]
+fn wrong_type_inside_a_list() {
+    insta::assert_snapshot!(scenario_with("[\"works\"]", "[\"works\", 7]"));
+}
+
+#[test]
+fn unknown_system() {
+    insta::assert_snapshot!(scenario_with("\"rhel 9.2\"]", "\"rhle 9.2\"]"));
+}
+
+#[test]
+fn not_a_system_and_version() {
+    insta::assert_snapshot!(scenario_with("\"rhel 9.2\"]", "\"rhel 9.2 or later\"]"));
+}
+
+#[test]
+fn unknown_architecture() {
+    insta::assert_snapshot!(scenario_with("[\"amd\"]", "[\"amd64\"]"));
+}
+
+#[test]
+fn unknown_claim() {
+    insta::assert_snapshot!(scenario_with("[\"works\"]", "[\"work\"]"));
+}
+
+#[test]
+fn unknown_document() {
+    insta::assert_snapshot!(scenario_with("\"limits\"", "\"limit\""));
+}
+
+#[test]
+fn scenario_name_that_leads_upwards() {
+    insta::assert_snapshot!(scenario_with("\"preview\"", "\"..\""));
+}
+
+#[test]
+fn scenario_name_with_a_slash() {
+    insta::assert_snapshot!(scenario_with("\"preview\"", "\"a/b\""));
+}
+
+#[test]
+fn duplicate_scenario_name() {
+    insta::assert_snapshot!(report(|root| write(root, "product/second.toml", SCENARIO)));
+}
+
+#[test]
+fn duplicate_cell_name() {
+    insta::assert_snapshot!(scenario_with("[\"amd\"]", "[\"amd\", \"amd\"]"));
+}
+
+#[test]
+fn empty_axis() {
+    insta::assert_snapshot!(scenario_with("[\"rhel 9.2\"]", "[]"));
+}
+
+#[test]
+fn missing_axis() {
+    insta::assert_snapshot!(scenario_with("l2 = [\"rhel 9.2\"]", ""));
+}
+
+#[test]
+fn stage_that_does_not_exist() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nstage = \"l1-lunch\""));
+}
+
+#[test]
+fn stage_of_a_deeper_stack() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nstage = \"l3-boot\""));
+}
+
+#[test]
+fn stop_without_its_stage() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\""));
+}
+
+#[test]
+fn symptom_of_what_works() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"works\"\nsymptom = \"svm\""));
+}
+
+#[test]
+fn fault_on_a_level_that_the_stack_lacks() {
+    insta::assert_snapshot!(scenario_and("[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l3\""));
+}
+
+#[test]
+fn fault_on_a_level_before_it_runs() {
+    insta::assert_snapshot!(scenario_and("[[fault]]\nat = \"l1-boot\"\ndo = \"kill-qemu\"\nlevel = \"l2\""));
+}
+
+#[test]
+fn settings_for_a_level_that_the_stack_lacks() {
+    insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
+}
+
+#[test]
+fn names_that_would_say_more_to_qemu() {
+    let cpu = "cpu = { mode = \"custom\", model = \"EPYC,+svm\", require = [\"svm=off\"] }";
+    let more = format!("[levels.l1]\n{cpu}\nkernel-parameters = [\"quiet init=/bin/sh\"]\nmemory-mib = 4");
+    insta::assert_snapshot!(scenario_and(&more));
+}
+
+#[test]
+fn cpu_model_for_host_passthrough() {
+    insta::assert_snapshot!(scenario_and(
+        "[levels.l1]\ncpu = { mode = \"host-passthrough\", model = \"EPYC\" }"
+    ));
+}
+
+#[test]
+fn too_many_cells() {
+    let axis: Vec<String> = (0..40).map(|minor| format!("\"rhel 9.{minor}\"")).collect();
+    let axis = axis.join(", ");
+    let scenario = SCENARIO.replace("\"rhel 9.2 and later\"", &axis);
+    insta::assert_snapshot!(report(|root| write(root, "product/preview.toml", scenario)));
+}
+
+#[test]
+fn toml_syntax() {
+    insta::assert_snapshot!(scenario_with("[axes]", "[axes"));
+}
+
+#[test]
+fn invalid_utf8() {
+    let mut bytes = b"name = \"\xc3\xa9t\xc3\xa9".to_vec();
+    bytes.extend(b"\xff and \xfe\"\n");
+    let mut file = b"# first line\n".to_vec();
+    file.extend(bytes);
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", &file));
+    let errors = loaded.unwrap_err();
+    let place = errors.errors().iter().map(|error| (error.line(), error.column())).collect::<Vec<_>>();
+    assert_eq!(place, [(Some(2), Some(12))]);
+    insta::assert_snapshot!(report(|root| write(root, "product/preview.toml", file)));
+}
+
+#[test]
+fn file_over_the_limit() {
+    // A file with a hole: over the limit in size and next to nothing on the disk.
+    let sparse = |root: &Path| {
+        let file = fs::File::create(root.join("product/preview.toml")).unwrap();
+        file.set_len(1 << 40).unwrap();
+    };
+    insta::assert_snapshot!(report(sparse));
+}
+
+#[test]
+fn file_of_just_the_limit_is_read() {
+    let mut scenario = SCENARIO.to_owned();
+    scenario.push_str(&"#".repeat(usize::try_from(FILE_SIZE_LIMIT).unwrap() - scenario.len()));
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", &scenario));
+    assert_eq!(loaded.unwrap().cells().len(), 1);
+    scenario.push('#');
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", &scenario));
+    let errors = loaded.unwrap_err();
+    let [error] = errors.errors() else { panic!("{errors:?}") };
+    assert!(
+        matches!(error.problem(), InputProblem::TooLarge { size, limit: FILE_SIZE_LIMIT } if *size == FILE_SIZE_LIMIT + 1)
+    );
+}
+
+#[test]
+fn no_scenario_files() {
+    insta::assert_snapshot!(report(|root| fs::remove_file(root.join("product/preview.toml")).unwrap()));
+}
+
+#[test]
+fn no_such_folder() {
+    insta::assert_snapshot!(report(|root| fs::remove_dir_all(root).unwrap()));
+}
+
+#[test]
+fn files_where_nothing_is_read() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "stray.toml", SCENARIO);
+        write(root, "product/deeper/still.toml", SCENARIO);
+        fs::create_dir(root.join("product/folder.toml")).unwrap();
+        write(root, "product/.#preview.toml", "an editor's own file, passed over");
+        write(root, "product/notes.txt", "passed over");
+    }));
+}
+
+#[test]
+fn document_under_another_name() {
+    insta::assert_snapshot!(report(|root| write(root, "documents/other.toml", DOCUMENT)));
+}
+
+#[test]
+fn mistakes_in_the_systems() {
+    let more = "[[system]]\nid = \"rhel\"\nname = \"RHEL again\"\n[[stand-in]]\nfor = \"rhel 9.2\"\nimage = \"a\"\nreason = \"b\"\n";
+    insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_reported_together_and_none_for_their_consequences() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", "system = 1\n");
+        write(root, "documents/limits.toml", DOCUMENT.replace("\"supported\"", "\"suported\""));
+        write(root, "product/preview.toml", SCENARIO.replace("title", "titel").replace("-preview", ""));
+        write(root, "product/second.toml", "name = ");
+    }));
+}
+
+#[test]
+fn an_error_alone_leads_to_its_place() {
+    let (loaded, root) =
+        load(|root| write(root, "product/preview.toml", SCENARIO.replace("\"amd\"", "\"and\"")));
+    let error = loaded.unwrap_err().errors()[0].to_string().replace(&root, "scenarios");
+    assert_eq!(error, "scenarios/product/preview.toml:8:17: unknown architecture `and`");
+}
+
+#[test]
+fn filter_that_is_no_glob_over_cell_names() {
+    let wrong = |glob: &str| render(&Filter::parse(&["*".into(), glob.into()]).unwrap_err());
+    insta::assert_snapshot!([wrong("a/../b"), wrong("a/[b"), wrong("")].join("\n"));
+}
+
+#[test]
+fn a_file_of_nothing_but_mistakes_names_only_the_first() {
+    let keys: String = (0..50_000).map(|key| format!("key-{key} = 1\n")).collect();
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", keys));
+    let errors = loaded.unwrap_err();
+    assert_eq!(errors.errors().len(), 101);
+    // The 50,000, and the six keys that a scenario has to have.
+    assert!(matches!(errors.errors()[100].problem(), InputProblem::More { count } if *count == 50_006 - 100));
+}
+
+#[test]
+fn list_of_very_many_entries() {
+    let claims = "\"works\", ".repeat(100_000);
+    let scenario = SCENARIO.replace("\"works\"", &claims);
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", scenario));
+    let errors = loaded.unwrap_err();
+    let [error] = errors.errors() else { panic!("{errors:?}") };
+    assert!(matches!(error.problem(), InputProblem::TooLong { key: "claims", count: 100_000, limit: 256 }));
+}

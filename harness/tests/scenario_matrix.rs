@@ -1,0 +1,114 @@
+//! The project's own matrix, read through the public door: it loads, its cells are those that the documents' tables make,
+//! and its listing says what each would boot.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::path::Path;
+
+use nestmatrix::scenario::{
+    AvailableImage, Filter, Listing, Matrix, MissingImage, SystemRequirement, Version,
+};
+use rstest::rstest;
+
+fn matrix() -> Matrix {
+    Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap()
+}
+
+fn image(name: &str, system: &str, version: &str) -> AvailableImage {
+    AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
+}
+
+fn debian() -> Vec<AvailableImage> {
+    vec![image("debian-12", "debian", "12"), image("debian-13", "debian", "13")]
+}
+
+fn rhel(version: &str, and_later: bool) -> SystemRequirement {
+    let version = version.parse().unwrap();
+    SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later }
+}
+
+#[test]
+fn every_scenario_makes_the_cells_of_its_document() {
+    let matrix = matrix();
+    let names: Vec<&str> = matrix.cells().iter().map(|cell| cell.name.as_str()).collect();
+    insta::assert_snapshot!(names.join("\n"));
+}
+
+#[test]
+fn the_listing_reads_as_the_documents_lay_it_out() {
+    let matrix = matrix();
+    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &debian(), false));
+}
+
+#[test]
+fn the_listing_has_a_row_for_programs_with_what_is_missing() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["rhel-9-preview/*/rhel-8.8+".into()]).unwrap();
+    let listing = Listing::new(&matrix, &filter, &debian(), false);
+    insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
+}
+
+#[test]
+fn a_listing_without_cells_says_so() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["no-such-scenario/*".into()]).unwrap();
+    assert_eq!(Listing::new(&matrix, &filter, &debian(), false).to_string(), "no cell matches\n");
+}
+
+#[test]
+fn an_image_of_the_system_itself_goes_before_its_stand_in() {
+    let mut available = debian();
+    available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
+    let choice = matrix().image_for(&rhel("10.0", true), &available, false).unwrap();
+    assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
+}
+
+#[test]
+fn a_stand_in_is_never_silent() {
+    let choice = matrix().image_for(&rhel("10.0", true), &debian(), false).unwrap();
+    assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
+    assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
+}
+
+#[rstest]
+#[case::no_image("8.8", debian(), false, "no image of RHEL 8.8 or a later RHEL 8, and no stand-in")]
+#[case::denied(
+    "9.2",
+    debian(),
+    true,
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids"
+)]
+#[case::no_recipe(
+    "9.2",
+    vec![],
+    false,
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, for which there is no recipe"
+)]
+fn what_is_missing_is_named_exactly(
+    #[case] version: &str,
+    #[case] available: Vec<AvailableImage>,
+    #[case] deny_stand_ins: bool,
+    #[case] message: &str,
+) {
+    let missing: MissingImage =
+        matrix().image_for(&rhel(version, true), &available, deny_stand_ins).unwrap_err();
+    assert_eq!(missing.to_string(), message);
+}
+
+#[rstest]
+#[case::the_version_itself("9.2", true, "9.2", true)]
+#[case::a_later_minor("9.2", true, "9.10", true)]
+#[case::an_earlier_minor("9.2", true, "9.1", false)]
+#[case::a_later_major("9.2", true, "10.2", false)]
+#[case::an_unknown_minor("9.2", true, "9", false)]
+#[case::exactly("9.2", false, "9.2", true)]
+#[case::not_exactly("9.2", false, "9.3", false)]
+#[case::any_of_a_major("9", false, "9.7", true)]
+fn later_ends_with_the_major_version(
+    #[case] wanted: &str,
+    #[case] and_later: bool,
+    #[case] version: Version,
+    #[case] satisfied: bool,
+) {
+    assert_eq!(rhel(wanted, and_later).satisfied_by("rhel", &version), satisfied);
+    assert!(!rhel(wanted, and_later).satisfied_by("debian", &version));
+}

@@ -1,0 +1,132 @@
+//! Whatever the files hold, loading them gives a matrix or a report and never a panic, and no accepted scenario makes a
+//! cell whose name is not a safe relative path.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::fs;
+use std::path::{Component, Path};
+
+use miette::NarratableReportHandler;
+use nestmatrix::scenario::{Filter, InputErrors, Matrix};
+use proptest::prelude::*;
+
+const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n[[stand-in]]\nfor = \"rhel 9\"\nimage = \"a\"\nreason = \"b\"\n";
+const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\nid = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
+const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [\"rhel 9.2 and later\"]\nl1 = [\"rhel 9\"]\nl2 = [\"rhel 9.2\"]\n[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\n[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l1\"\n";
+
+/// Loads a matrix of these three files; a report of what is wrong must also be one that can be shown.
+fn load(systems: &[u8], document: &[u8], scenario: &[u8]) -> Result<Matrix, InputErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write("systems.toml", systems);
+    write("documents/d.toml", document);
+    write("product/s.toml", scenario);
+    Matrix::load(folder.path()).inspect_err(|errors| {
+        assert!(!errors.errors().is_empty());
+        let mut report = String::new();
+        NarratableReportHandler::new().render_report(&mut report, errors).unwrap();
+    })
+}
+
+fn assert_names_are_safe(matrix: &Matrix) {
+    for cell in matrix.cells() {
+        let name = cell.name.as_str();
+        assert!(Path::new(name).components().all(|part| matches!(part, Component::Normal(_))), "{name}");
+        for part in name.split('/') {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".._+-".contains(c);
+            assert!(part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()), "{name}");
+            assert!(part.chars().all(inner) && !part.contains("..") && part.len() <= 100, "{name}");
+        }
+        assert_eq!(name.split('/').count(), 2 + cell.levels.len());
+        assert_eq!(name.parse().ok().as_ref(), Some(&cell.name));
+    }
+}
+
+/// `text` with some of its bytes taken out and others put in their place.
+fn damaged(text: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        1 => proptest::collection::vec(any::<u8>(), 0..6),
+        4 => "[\"\\[\\]{}=.\\-0-9a-zé\n]{0,3}".prop_map(String::into_bytes),
+    ];
+    proptest::collection::vec((0..text.len(), 0..4_usize, piece), 1..3).prop_map(move |edits| {
+        let mut bytes = text.as_bytes().to_vec();
+        for (start, length, piece) in edits {
+            let start = start.min(bytes.len());
+            let end = (start + length).min(bytes.len());
+            bytes.splice(start..end, piece);
+        }
+        bytes
+    })
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Names that are often good, and else of any kind.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![6 => "[a-z0-9][a-z0-9]{0,3}(-[a-z0-9]{1,3}){0,2}", 2 => "[a-z0-9][a-z0-9._+-]{0,8}", 1 => "[./a-z]{0,4}", 1 => "\\PC{0,8}", 1 => "[a-z]{60,110}"]
+}
+
+#[test]
+fn the_files_that_are_damaged_below_are_good() {
+    let matrix = load(SYSTEMS.as_bytes(), DOCUMENT.as_bytes(), SCENARIO.as_bytes()).unwrap();
+    assert_eq!(matrix.cells().len(), 1);
+    assert_names_are_safe(&matrix);
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(load(&bytes, &bytes, &bytes).is_err());
+    }
+
+    #[test]
+    fn damaged_files_never_panic(
+        systems in damaged(SYSTEMS), document in damaged(DOCUMENT), scenario in damaged(SCENARIO), which in 0..4_usize,
+    ) {
+        let good = [SYSTEMS, DOCUMENT, SCENARIO].map(str::as_bytes);
+        let mut files = good;
+        let bad = [systems.as_slice(), document.as_slice(), scenario.as_slice()];
+        // One of the three, so that the reader gets far into the others; or all of them.
+        for (index, file) in files.iter_mut().enumerate().filter(|(index, _)| which == 3 || *index == which) {
+            *file = bad[index];
+        }
+        if let Ok(matrix) = load(files[0], files[1], files[2]) {
+            assert_names_are_safe(&matrix);
+        }
+    }
+
+    #[test]
+    fn every_cell_name_of_an_accepted_scenario_is_a_safe_path(
+        scenario in name(), system in name(), major in any::<u32>(), minor in proptest::option::of(any::<u32>()),
+        later in any::<bool>(),
+    ) {
+        let minor = minor.map(|minor| format!(".{minor}")).unwrap_or_default();
+        let requirement = format!("{system} {major}{minor}{}", if later { " and later" } else { "" });
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let systems = format!("[[system]]\nid = {}\nname = \"S\"\n", quoted(&system));
+        let file = format!(
+            "name = {}\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\n\
+             architecture = [\"ibm-z\", \"amd\"]\nl0 = [{r}]\nl1 = [{r}]\nl2 = [{r}]\nl3 = [{r}]\n",
+            quoted(&scenario), r = quoted(&requirement),
+        );
+        if let Ok(matrix) = load(systems.as_bytes(), DOCUMENT.as_bytes(), file.as_bytes()) {
+            prop_assert_eq!(matrix.cells().len(), 2);
+            assert_names_are_safe(&matrix);
+        }
+    }
+
+    #[test]
+    fn arbitrary_filters_never_panic(glob in "\\PC{0,20}|[{}\\[\\]*?,\\\\!-]{0,40}") {
+        if let Ok(filter) = Filter::parse(std::slice::from_ref(&glob)) {
+            let name = "s/amd/rhel-9/rhel-9/rhel-9".parse().unwrap();
+            let _ = filter.matches(&name);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What scenarios are written with: stages, filters and names, and that each reads back as it is printed.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use nestmatrix::scenario::{
+    Accelerator, Architecture, CellName, Expectation, FaultAction, Filter, InputProblem, LevelNumber, Stage,
+    StageKind, Tier, Version,
+};
+use rstest::rstest;
+
+fn reads_back<T: Display + Debug + PartialEq + FromStr<Err = InputProblem>>(values: &[T]) {
+    for value in values {
+        assert_eq!(&value.to_string().parse::<T>().unwrap(), value);
+    }
+}
+
+#[test]
+fn every_word_reads_back() {
+    use Architecture::{Amd, Arm, IbmZ, Intel, Power9};
+    reads_back(&[Amd, Intel, Power9, Arm, IbmZ]);
+    reads_back(&[Tier::Supported, Tier::TechnologyPreview, Tier::Unsupported, Tier::Untested]);
+    reads_back(&[Accelerator::Kvm, Accelerator::Tcg, Accelerator::KvmOrTcg]);
+    reads_back(&[FaultAction::KillQemu, FaultAction::CloseQmp]);
+}
+
+#[test]
+fn the_stages_of_a_stack_are_in_the_order_of_a_run() {
+    let [_, _, l2, l3] = LevelNumber::ALL;
+    let words =
+        |innermost| Stage::of_stack(innermost).iter().map(Stage::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        words(l2),
+        "provision l0-launch l0-boot l0-kvm l1-launch l1-boot l1-kvm l2-launch l2-boot l2-check"
+    );
+    assert!(words(l3).ends_with("l2-launch l2-boot l2-kvm l3-launch l3-boot l3-check"));
+    for stages in [Stage::of_stack(l2), Stage::of_stack(l3)] {
+        assert!(stages.is_sorted());
+        reads_back(&stages);
+    }
+}
+
+#[rstest]
+fn a_stage_that_no_stack_has_is_refused(
+    #[values("l0-check", "l1-check", "l3-kvm", "l4-boot", "L1-boot", "")] text: &str,
+) {
+    assert!(matches!(text.parse::<Stage>(), Err(InputProblem::UnknownWord { what: "stage", .. })));
+}
+
+#[test]
+fn levels_know_their_neighbours() {
+    let [l0, l1, l2, l3] = LevelNumber::ALL;
+    assert_eq!((l0.below(), l0.next(), l3.next(), l2.below()), (None, Some(l1), None, Some(l1)));
+    assert_eq!((LevelNumber::new(3), LevelNumber::new(4), l2.to_string().as_str()), (Some(l3), None, "L2"));
+}
+
+#[test]
+fn an_expectation_reads_as_a_sentence_and_survives_json() {
+    let stage = Stage::Level(LevelNumber::new(1).unwrap(), StageKind::Launch);
+    let stops = Expectation::Stops { stage, symptom: Some("svm".into()) };
+    assert_eq!(stops.to_string(), "stops at l1-launch (svm)");
+    assert_eq!(Expectation::Stops { stage, symptom: None }.to_string(), "stops at l1-launch");
+    assert_eq!(Expectation::Works.to_string(), "works");
+    let json = serde_json::to_string(&stops).unwrap();
+    assert_eq!(json, r#"{"outcome":"stops","stage":"l1-launch","symptom":"svm"}"#);
+    assert_eq!(serde_json::from_str::<Expectation>(&json).unwrap(), stops);
+}
+
+#[rstest]
+#[case::nothing_given(&[], true)]
+#[case::a_star_crosses_levels(&["rhel-10-preview/*"], true)]
+#[case::an_inner_level(&["*/rhel-9.6+"], true)]
+#[case::any_of_several(&["no-such/*", "*/amd/*"], true)]
+#[case::a_part_is_not_enough(&["rhel-10-preview"], false)]
+#[case::another_architecture(&["*/intel/*"], false)]
+fn a_filter_is_a_glob_over_the_whole_name(#[case] globs: &[&str], #[case] matches: bool) {
+    let name: CellName = "rhel-10-preview/amd/rhel-10.0+/rhel-9.6+/rhel-9.6+".parse().unwrap();
+    let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
+    assert_eq!(Filter::parse(&globs).unwrap().matches(&name), matches);
+}
+
+#[rstest]
+fn a_name_that_leads_out_of_the_folder_is_no_cell_name(
+    #[values(
+        "",
+        "a/amd/b/c",
+        "a/amd/../c/d",
+        "/a/amd/b/c/d",
+        "a/amd/b/c/d/",
+        "a//b/c/d",
+        "a/amd/b/.c/d",
+        "A/amd/b/c/d"
+    )]
+    name: &str,
+) {
+    assert!(name.parse::<CellName>().is_err());
+    assert!(serde_json::from_value::<CellName>(name.into()).is_err());
+}
+
+#[rstest]
+fn a_version_is_plain_digits(
+    #[values("", "9.", ".2", "9.2.1", "9.02", "+9", "9.x", "4294967296")] text: &str,
+) {
+    assert!(text.parse::<Version>().is_err());
+}
