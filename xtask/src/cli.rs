@@ -1,0 +1,164 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    everything as expected
+  1    a cell failed, or a documented limitation no longer shows itself (xpass)
+  2    bad usage or bad input
+  3    an error of the harness or its machine; the result is not complete
+  4    nothing ran: no cell matched, or all were skipped
+  130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM
+
+Environment:
+  NESTMATRIX_CACHE    folder of images and packages [default: nestmatrix in the XDG cache folder]
+  NESTMATRIX_ARCHIVE  address of the Debian archive [default: the one in this machine's own apt configuration]
+  NESTMATRIX_KEYRING  keyring that vouches for it [default: this machine's Debian keyring]
+  NESTMATRIX_LOG      what is logged to standard error, such as `debug` [default: warn]
+  NO_COLOR            no colours";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot the matrix's stacks and give each cell its verdict
+    RunMatrix(RunMatrix),
+    /// Show the matrix as the documents lay it out; nothing is booted
+    List(List),
+    /// Build, show and remove what levels boot
+    Images(Images),
+}
+
+/// Which scenarios, and which of their cells.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Only cells whose name matches one of these globs, such as `rhel-10-preview/*`; `*` also crosses `/`
+    pub filter: Vec<String>,
+    /// Folder of documents and scenarios
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
+    pub scenarios: PathBuf,
+    /// Skip cells for which there is only an image that stands in for the system of the document
+    #[arg(long)]
+    pub deny_stand_ins: bool,
+}
+
+/// Where images come from.
+#[derive(Debug, Args)]
+pub struct ImageSource {
+    /// Use the cache alone, never the network; say what is missing
+    #[arg(long)]
+    pub offline: bool,
+    /// Folder of image recipes
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    pub recipes: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For machines: one JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetalArgument {
+    /// Native metal if this machine's KVM proves itself by booting a guest, emulated metal otherwise
+    Auto,
+    /// This machine is L0; cells are skipped, with the reason, where it can't be
+    Native,
+    /// An emulator plays the bare machine, and a real L0 kernel with KVM boots on it
+    Emulated,
+}
+
+#[derive(Debug, Args)]
+pub struct RunMatrix {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub source: ImageSource,
+    /// What L0 runs on
+    #[arg(long, value_enum, default_value = "auto")]
+    pub metal: MetalArgument,
+    /// How many cells run side by side; each keeps about one core busy and takes up to 3 GiB of memory [default: half
+    /// the cores, at least 1, and no more than memory allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Folder that gets a folder for this run [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Multiply every time limit by this, for a slow machine
+    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
+    pub timeout_scale: f64,
+    /// How verdicts are printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Folder of image recipes
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    pub recipes: PathBuf,
+    /// How the matrix is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Images {
+    #[command(flatten)]
+    pub source: ImageSource,
+    #[command(subcommand)]
+    pub command: ImagesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// Show the recipes and what the cache has of each
+    List,
+    /// Build what is missing in the cache
+    Build {
+        /// Recipes to build [default: all]
+        recipe: Vec<String>,
+        /// Ask the archive for current packages also where the cache has an image
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Show what a recipe's images are made of
+    Show {
+        /// Recipe
+        recipe: String,
+    },
+    /// Remove everything from the cache but the current images of the recipes
+    Prune,
+}
+
+fn timeout_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale.is_finite() && (0.01..=1000.0).contains(&scale) => Ok(scale),
+        _ => Err("it must be a number from 0.01 to 1000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,41 @@
+//! Reads what every command needs: scenarios, recipes, the image store.
+
+use std::path::Path;
+
+use nestmatrix::scenario::{Filter, Matrix};
+use nestmatrix_images::{Catalog, Store, StoreOptions};
+
+use crate::cli::{ImageSource, Selection};
+use crate::exit::Failure;
+use crate::tied;
+
+/// The matrix and the cells that are wanted of it.
+pub fn scenarios(selection: &Selection) -> Result<(Matrix, Filter), Failure> {
+    let filter = Filter::parse(&selection.filter).map_err(Failure::bad_input)?;
+    let matrix = Matrix::load(&short(&selection.scenarios)).map_err(Failure::bad_input)?;
+    Ok((matrix, filter))
+}
+
+/// The image recipes.
+pub fn recipes(folder: &Path) -> Result<Catalog, Failure> {
+    Catalog::load(&short(folder)).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+}
+
+/// The image store.
+pub fn store(source: &ImageSource) -> Result<Store, Failure> {
+    let wrapper = tied::wrapper().map_err(Failure::error)?;
+    let options = StoreOptions {
+        offline: source.offline,
+        wrapper: wrapper.words().to_vec(),
+        ..StoreOptions::default()
+    };
+    Store::open(options).map_err(Failure::error)
+}
+
+/// The folder as a user would write it from where they are, for messages.
+fn short(folder: &Path) -> std::path::PathBuf {
+    let (Ok(here), Ok(folder)) = (std::env::current_dir(), folder.canonicalize()) else {
+        return folder.to_owned();
+    };
+    folder.strip_prefix(here).map_or_else(|_| folder.clone(), Path::to_owned)
+}

@@ -1,0 +1,33 @@
+//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`. `main` only dispatches.
+
+mod cli;
+mod exit;
+mod images;
+mod input;
+mod list;
+mod live;
+mod run_matrix;
+mod signals;
+mod tied;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // Before anything else: a process that is to become another one should not do more than that.
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if let Some(tied) = tied::Tied::parse(&arguments) {
+        return tied.become_it();
+    }
+    let cli = cli::Cli::parse();
+    let log = tracing_subscriber::EnvFilter::try_from_env("NESTMATRIX_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).without_time().init();
+    let done = match cli.command {
+        cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
+        cli::Command::List(arguments) => list::run(&arguments),
+        cli::Command::Images(arguments) => images::run(&arguments),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}

@@ -1,0 +1,153 @@
+//! `run-matrix`: plans, boots, shows.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nestmatrix::architecture::Profile;
+use nestmatrix::host::Emulator;
+use nestmatrix::report::{self, Style};
+use nestmatrix::run::{MachineTrial, MetalChoice, PlanOptions, RunPlan, Setting, execute};
+use nestmatrix::scenario::{Architecture, Cell};
+use nestmatrix_images::{Catalog, Store};
+
+use crate::cli::{Format, MetalArgument, RunMatrix};
+use crate::exit::Failure;
+use crate::input;
+use crate::live::{Builds, Cells};
+use crate::signals::Signals;
+use crate::tied;
+
+/// Memory that one cell may take, in MiB: L0's, with all that is in it, and QEMU's own.
+const CELL_MEMORY_MIB: u64 = 3 * 1024;
+
+pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
+    let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    let catalog = input::recipes(&arguments.source.recipes)?;
+    let store = Arc::new(input::store(&arguments.source)?);
+    let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
+    if cells.is_empty() {
+        eprintln!("no cell matches; `cargo xtask list` shows all of them");
+        return Ok(ExitCode::from(4));
+    }
+    // One thread: the kernel ties the life of a child to the thread that started it.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
+    let local = tokio::task::LocalSet::new();
+    let done = runtime.block_on(local.run_until(async {
+        let signals = Signals::listen().map_err(Failure::error)?;
+        let builds = Arc::new(Builds::new());
+        let native_qemu = installed_qemu(Architecture::Amd);
+        let choice = metal(arguments.metal);
+        let native = match choice {
+            MetalChoice::Emulated => Err("not asked for".to_owned()),
+            MetalChoice::Auto | MetalChoice::Native => {
+                let trial = MachineTrial {
+                    catalog: &catalog,
+                    store: Arc::clone(&store),
+                    progress: Arc::clone(&builds) as _,
+                    installed: native_qemu.clone(),
+                    wrapper: tied::wrapper().map_err(Failure::error)?,
+                    timeout_scale: arguments.timeout_scale,
+                    insist: choice == MetalChoice::Native,
+                };
+                tokio::select! {
+                    native = trial.run(Architecture::Amd) => native.map_err(|why| why.to_string()),
+                    () = async { signals.cancellation.clone().requested().await } => Err("interrupted".to_owned()),
+                }
+            }
+        };
+        let options = PlanOptions { metal: choice, deny_stand_ins: arguments.selection.deny_stand_ins };
+        let native = native.as_ref().map_err(Clone::clone);
+        let plan = RunPlan::new(cells, &matrix, &catalog, native, &options);
+        carry_out(arguments, &plan, catalog.clone(), store, builds, native_qemu, signals).await
+    }));
+    // A download that is still under way must not hold the end up; it is tied to this process.
+    runtime.shutdown_background();
+    done
+}
+
+async fn carry_out(
+    arguments: &RunMatrix,
+    plan: &RunPlan,
+    catalog: Catalog,
+    store: Arc<Store>,
+    builds: Arc<Builds>,
+    native_qemu: Option<Emulator>,
+    signals: Signals,
+) -> Result<ExitCode, Failure> {
+    let json = arguments.format == Format::Json;
+    let jobs = arguments.jobs.map_or_else(default_jobs, usize::from);
+    let style = style_of(&std::io::stdout());
+    if !json {
+        print!("{}", report::plan(plan, jobs, &style));
+        println!();
+    }
+    let listener = Rc::new(Cells::new(builds.bars().clone(), style_of(&std::io::stderr()), json));
+    let setting = Setting {
+        catalog,
+        store,
+        progress: builds,
+        native_qemu,
+        wrapper: tied::wrapper().map_err(Failure::error)?,
+        results: arguments.results.clone().unwrap_or_else(|| checkout().join("results")),
+        jobs,
+        timeout_scale: arguments.timeout_scale,
+        arguments: std::env::args().skip(1).collect(),
+    };
+    let outcome =
+        execute(plan, setting, listener, signals.cancellation.clone()).await.map_err(Failure::error)?;
+    if json {
+        eprintln!("records: {}", outcome.folder.display());
+    } else {
+        println!();
+        print!("{}", report::matrix(&outcome, &style));
+        println!("records: {}", outcome.folder.display());
+    }
+    if outcome.interrupted {
+        eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), plan.cells.len());
+    }
+    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.tally.exit_code())))
+}
+
+fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
+    if !stream.is_terminal() {
+        return Style::plain();
+    }
+    let width = rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+    Style::for_terminal(width.filter(|width| *width > 0), |name| std::env::var_os(name))
+}
+
+fn metal(argument: MetalArgument) -> MetalChoice {
+    match argument {
+        MetalArgument::Auto => MetalChoice::Auto,
+        MetalArgument::Native => MetalChoice::Native,
+        MetalArgument::Emulated => MetalChoice::Emulated,
+    }
+}
+
+/// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
+fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
+    let program = Profile::of(architecture)?.qemu;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> =
+        std::env::split_paths(&path).map(|folder| folder.join(program)).collect();
+    // Where RHEL keeps it.
+    candidates.push(PathBuf::from("/usr/libexec/qemu-kvm"));
+    let program = candidates.into_iter().find(|candidate| candidate.is_file())?;
+    Some(Emulator { program, arguments: Vec::new(), environment: Vec::new() })
+}
+
+/// Half the cores, since a stack keeps one busy with its CPU and part of another with its devices, within memory.
+fn default_jobs() -> usize {
+    let machine = nestmatrix::run::Machine::this();
+    let by_memory = usize::try_from(machine.memory_mib / CELL_MEMORY_MIB).unwrap_or(1);
+    (machine.cores / 2).min(by_memory).max(1)
+}
+
+fn checkout() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
