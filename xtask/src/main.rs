@@ -10,6 +10,7 @@ mod run_matrix;
 mod signals;
 mod tied;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -23,7 +24,14 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let log = tracing_subscriber::EnvFilter::try_from_env("NESTMATRIX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).without_time().init();
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .without_time()
+        .init();
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),

@@ -86,7 +86,8 @@ async fn carry_out(
         print!("{}", report::plan(plan, jobs, &style));
         println!();
     }
-    let listener = Rc::new(Cells::new(builds.bars().clone(), style_of(&std::io::stderr()), json));
+    let bars = builds.bars().clone();
+    let listener = Rc::new(Cells::new(bars.clone(), style_of(&std::io::stderr()), json));
     let setting = Setting {
         catalog,
         store,
@@ -100,6 +101,8 @@ async fn carry_out(
     };
     let outcome =
         execute(plan, setting, listener, signals.cancellation.clone()).await.map_err(Failure::error)?;
+    // Fails only if the terminal is gone.
+    let _ = bars.clear();
     if json {
         eprintln!("records: {}", outcome.folder.display());
     } else {

@@ -10,7 +10,7 @@ pub(super) static PROFILE: Profile = Profile {
     // Without a clock, Linux' cmos_init polls for one: minutes in an L2.
     leaf_machine_options: "rtc=on",
     metal_machine: "q35",
-    metal_cpu: "max,+svm",
+    metal_cpu: "max",
     virtualization_feature: "svm",
     kvm_module: "kvm_amd",
     // cryptomgr.notests: self-tests of ciphers cost seconds on emulated metal and try nothing of KVM.

@@ -5,26 +5,27 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::guest::{Agent, Console};
-use crate::host::{BootedLevel, Facts, Host, HostError, RunningQemu, ThisMachine};
+use crate::host::{BootedLevel, Facts, Host, RunningQemu, ThisMachine};
 use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind};
-use crate::wire::{CallError, Notice, Transcript, Wire};
+use crate::wire::{Notice, Transcript, Wire};
 
 use super::evidence::not_kvm;
-use super::watch::{Sign, Trouble, Watch};
-use super::{Blame, Cancellation, Gathered, Limits, Metal, StackPlan, StageListener, Stop};
+use super::watch::{Sign, Watch};
+use super::{Cancellation, Gathered, Limits, Metal, StackPlan, Stop};
 
-/// Longest wait for a level's last words (kernel messages, counters) once the stack has stopped.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-/// Longest wait for a QEMU's end to be known once a channel of it has closed.
-const END_KNOWN: Duration = Duration::from_secs(3);
+/// Told as stages begin.
+pub trait StageListener {
+    /// A stage has begun.
+    fn stage_began(&self, stage: Stage);
+}
 
 /// When a stage began and ended, in seconds since the cell began.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -75,30 +76,31 @@ impl Observation {
 }
 
 /// A level that runs.
-struct Live {
-    level: LevelNumber,
-    qemu: Box<dyn RunningQemu>,
+pub(super) struct Live {
+    pub(super) level: LevelNumber,
+    pub(super) qemu: Box<dyn RunningQemu>,
 }
 
-struct Stack<'a> {
-    plan: &'a StackPlan,
-    limits: Limits,
-    faults: &'a [Fault],
-    records: &'a Path,
-    listener: &'a dyn StageListener,
-    started: Instant,
-    watch: Watch,
+/// A stack on its way up.
+pub(super) struct Stack<'a> {
+    pub(super) plan: &'a StackPlan,
+    pub(super) limits: Limits,
+    pub(super) faults: &'a [Fault],
+    pub(super) records: &'a Path,
+    pub(super) listener: &'a dyn StageListener,
+    pub(super) started: Instant,
+    pub(super) watch: Watch,
     /// Near ends of the channels of levels that are not launched yet.
-    streams: BTreeMap<ChannelName, UnixStream>,
+    pub(super) streams: BTreeMap<ChannelName, UnixStream>,
     /// Outermost first.
-    live: Vec<Live>,
+    pub(super) live: Vec<Live>,
     /// The hosts that the levels have become, and L0 if it is this machine.
-    hosts: Vec<(LevelNumber, Rc<dyn Host>)>,
-    stage: Stage,
-    stages: Vec<StageTime>,
-    levels: BTreeMap<LevelNumber, LevelSeen>,
-    facts: BTreeMap<LevelNumber, Facts>,
-    gathered: Gathered,
+    pub(super) hosts: Vec<(LevelNumber, Rc<dyn Host>)>,
+    pub(super) stage: Stage,
+    pub(super) stages: Vec<StageTime>,
+    pub(super) levels: BTreeMap<LevelNumber, LevelSeen>,
+    pub(super) facts: BTreeMap<LevelNumber, Facts>,
+    pub(super) gathered: Gathered,
 }
 
 /// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
@@ -229,8 +231,7 @@ impl Stack<'_> {
     /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
     async fn interrogate(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
         let level = machine.level;
-        let (model, required) =
-            (machine.cpu.model.split(',').next().unwrap_or_default(), &machine.cpu.require);
+        let (model, required) = (&machine.cpu.model, &machine.cpu.require);
         let questions = async {
             Ok((monitor.machine_type().await?, monitor.kvm().await?, monitor.cpu(model, required).await?))
         };
@@ -341,177 +342,6 @@ impl Stack<'_> {
         }
     }
 
-    async fn during<T>(
-        &mut self,
-        level: LevelNumber,
-        work: impl Future<Output = Result<T, HostError>>,
-    ) -> Result<T, Stop> {
-        let qemu = self.live.iter().find(|live| live.level == level).map(|live| &*live.qemu);
-        match self.watch.during(level, self.limits.of(level), qemu, work).await {
-            Ok(value) => Ok(value),
-            Err(trouble) => Err(self.explain(trouble).await),
-        }
-    }
-
-    async fn until<T>(&mut self, level: LevelNumber, done: impl Fn(&Watch) -> Option<T>) -> Result<T, Stop> {
-        let Some(live) = self.live.iter().find(|live| live.level == level) else {
-            return Err(Stop::harness(self.stage, format!("{level} does not run")));
-        };
-        match self.watch.until(level, self.limits.of(level), &*live.qemu, done).await {
-            Ok(value) => Ok(value),
-            Err(trouble) => Err(self.explain(trouble).await),
-        }
-    }
-
-    /// Finds the cause behind trouble: a channel that closed is only the consequence of a QEMU's end, and that of the
-    /// end of one further out.
-    async fn explain(&mut self, trouble: Trouble) -> Stop {
-        if matches!(trouble, Trouble::Interrupted) {
-            return Stop::interrupted(self.stage);
-        }
-        self.watch.settle().await;
-        if let Some((level, end)) = self.first_end(&trouble).await {
-            return if level.below().is_none() {
-                Stop::harness(self.stage, format!("the emulator that plays {level}'s metal {end}"))
-                    .about(level)
-            } else {
-                Stop::stack(self.stage, format!("{level}'s QEMU {end}")).about(level)
-            };
-        }
-        let (level, symptom, blame) = self.read_trouble(trouble).await;
-        let symptom = match self.watch.symptom(level) {
-            Some(said) => said.to_owned(),
-            None => symptom,
-        };
-        // That an emulator does not boot L0 says nothing of the matrix.
-        let metal_fails = level.below().is_none() && self.stage < Stage::Level(level, StageKind::Kvm);
-        let blame = if metal_fails { Blame::Harness } else { blame };
-        Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false }
-    }
-
-    /// The outermost QEMU that has ended, where the trouble may come from such an end.
-    async fn first_end(&self, trouble: &Trouble) -> Option<(LevelNumber, String)> {
-        let closed = match trouble {
-            Trouble::Closed { .. } | Trouble::Host { .. } => true,
-            Trouble::Silent { .. } | Trouble::Endless { .. } => false,
-            Trouble::Symptom { .. }
-            | Trouble::ShutDown { .. }
-            | Trouble::Halted { .. }
-            | Trouble::Interrupted => {
-                return None;
-            }
-        };
-        if let Trouble::Host { level, error: HostError::EndedAtStart { ended, output } } = trouble {
-            return Some((*level, crate::host::QemuEnd { ended: *ended, output: output.clone() }.describe()));
-        }
-        let deadline = Instant::now() + END_KNOWN;
-        loop {
-            for live in &self.live {
-                let ended = tokio::time::timeout(END_KNOWN, live.qemu.ended()).await;
-                match ended {
-                    Ok(Ok(Some(end))) => return Some((live.level, end.describe())),
-                    Ok(Ok(None)) => {}
-                    // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
-                    Ok(Err(_)) | Err(_) => break,
-                }
-            }
-            // The end of a process is known a little later than the end of its sockets.
-            if !closed || Instant::now() >= deadline {
-                return None;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn read_trouble(&self, trouble: Trouble) -> (LevelNumber, String, Blame) {
-        match trouble {
-            Trouble::Symptom { level, symptom } => (level, symptom, Blame::Stack),
-            Trouble::ShutDown { level, reason } => {
-                (level, format!("{level} shut down before its work was done ({reason})"), Blame::Stack)
-            }
-            Trouble::Halted { level } => {
-                let state = self.run_state(level).await;
-                (level, format!("{level}'s QEMU stopped it ({state})"), Blame::Stack)
-            }
-            Trouble::Closed { level, channel, why } => {
-                (level, format!("{channel} closed while its QEMU runs: {why}"), Blame::Harness)
-            }
-            Trouble::Silent { level, silence } => {
-                let last = self.last_line(level);
-                (level, format!("no progress for {} s, {last}", silence.as_secs()), Blame::Stack)
-            }
-            Trouble::Endless { level, total } => {
-                let last = self.last_line(level);
-                (level, format!("busy, but not done after {} s, {last}", total.as_secs()), Blame::Stack)
-            }
-            Trouble::Host { level, error } => {
-                let blame = match error {
-                    HostError::System { .. } | HostError::Agent(CallError::Unexpected { .. }) => {
-                        Blame::Harness
-                    }
-                    HostError::Agent(_) | HostError::EndedAtStart { .. } | HostError::Command { .. } => {
-                        Blame::Stack
-                    }
-                };
-                (level, error.to_string(), blame)
-            }
-            Trouble::Interrupted => (self.plan.innermost(), "interrupted".into(), Blame::Harness),
-        }
-    }
-
-    fn last_line(&self, level: LevelNumber) -> String {
-        let line = self.watch.last_line(level);
-        line.map_or("nothing on its console".into(), |line| format!("last line {line:?}"))
-    }
-
-    async fn run_state(&self, level: LevelNumber) -> String {
-        let limit = Duration::from_secs(3);
-        let asked = match self.watch.wire(level, ChannelKind::Qmp) {
-            Some(wire) => wire.call("query-status", serde_json::Value::Null, limit).await.ok(),
-            None => None,
-        };
-        asked
-            .and_then(|status| status["status"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| "unknown".into())
-    }
-
-    /// Reads the counters and kernel messages of every host that answers.
-    async fn last_words(&mut self) {
-        for (level, host) in self.hosts.clone() {
-            let Ok(Ok((counters, messages))) = tokio::time::timeout(LAST_WORDS, host.aftermath()).await
-            else {
-                // Nothing inside a host that does not answer can be asked either.
-                break;
-            };
-            let unreadable =
-                level.below().is_none() && self.plan.metal == Metal::Native && counters.is_empty();
-            self.gathered.l0_counters_unreadable |= unreadable;
-            let before = self.gathered.counters_before.get(&level);
-            let both = serde_json::json!({"before": before, "after": &counters});
-            let written = std::fs::write(self.record(level, "dmesg"), messages + "\n")
-                .and_then(|()| std::fs::write(self.record(level, "kvm.json"), both.to_string() + "\n"));
-            if let Err(e) = written {
-                tracing::warn!("the records of {level} can't be written: {e}");
-            }
-            self.gathered.counters_after.insert(level, counters);
-        }
-    }
-
-    /// Ends every QEMU on this machine: the outermost one; all others run inside it.
-    async fn end(&mut self) -> Result<(), String> {
-        let Some(outermost) = self.live.first() else { return Ok(()) };
-        let _ = outermost.qemu.kill().await;
-        let deadline = Instant::now() + LAST_WORDS;
-        while matches!(outermost.qemu.ended().await, Ok(None)) {
-            if Instant::now() > deadline {
-                return Err(format!("QEMU of {} lingers after it was killed", outermost.level));
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        self.live.clear();
-        Ok(())
-    }
-
     fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {
         self.levels.entry(level).or_default()
     }
@@ -524,7 +354,7 @@ impl Stack<'_> {
             .ok_or_else(|| Stop::harness(stage, format!("channel {channel} is not open")))
     }
 
-    fn record(&self, level: LevelNumber, name: &str) -> PathBuf {
+    pub(super) fn record(&self, level: LevelNumber, name: &str) -> PathBuf {
         self.records.join(format!("{level}.{name}"))
     }
 

@@ -4,48 +4,19 @@
 //! Every sign of every level comes through one queue and is put in order here; nothing else looks at them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::guest::symptom_in;
 use crate::host::{HostError, RunningQemu};
 use crate::qemu::{ChannelKind, ChannelName};
-use crate::scenario::{LevelNumber, Stage};
+use crate::scenario::LevelNumber;
 use crate::wire::{Event, Notice, Wire};
 
-use super::Limit;
 use super::report::ReportReader;
-
-/// Told as stages begin.
-pub trait StageListener {
-    /// A stage has begun.
-    fn stage_began(&self, stage: Stage);
-}
-
-/// Tells everything that runs that somebody asked the harness to end.
-#[derive(Debug, Clone)]
-pub struct Cancellation(watch::Receiver<bool>);
-
-impl Cancellation {
-    /// A cancellation and what triggers it: send `true`.
-    pub fn new() -> (watch::Sender<bool>, Self) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Self(receiver))
-    }
-
-    /// Whether it was triggered.
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until it is triggered; for ever if it never is.
-    pub async fn requested(&mut self) {
-        if self.0.wait_for(|requested| *requested).await.is_err() {
-            std::future::pending().await
-        }
-    }
-}
+use super::{Cancellation, Limit};
 
 /// What a level lets be seen from outside.
 #[derive(Debug)]
@@ -83,9 +54,9 @@ pub(super) enum Trouble {
 const KEPT_LINES: usize = 20;
 /// Longest pause between two looks at a level that gives no sign.
 const LOOK: Duration = Duration::from_secs(5);
-/// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle guest under two
-/// hypervisors still uses a few percent for its timers.
-const BUSY: f64 = 0.1;
+/// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle L2 on emulated metal
+/// still uses a tenth for its timers, one that boots nearly all of it.
+const BUSY: f64 = 0.25;
 /// How long signs are still taken in after trouble: a panic's message comes behind the event that it causes.
 const AFTERMATH: Duration = Duration::from_millis(1500);
 /// After trouble, how long a pause between two signs means that all have come.
@@ -303,12 +274,12 @@ impl Watch {
 
     /// Takes in what still comes shortly after trouble, so that the cause is known and not only its consequence.
     pub(super) async fn settle(&mut self) {
-        let end = tokio::time::Instant::now() + AFTERMATH;
+        let end = Instant::now() + AFTERMATH;
         while let Ok(Some((of, sign))) =
-            tokio::time::timeout(QUIET.min(end - tokio::time::Instant::now()), self.signs.recv()).await
+            tokio::time::timeout(QUIET.min(end - Instant::now()), self.signs.recv()).await
         {
             self.take_in(of, sign);
-            if tokio::time::Instant::now() >= end {
+            if Instant::now() >= end {
                 break;
             }
         }
@@ -379,3 +350,7 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -1,0 +1,48 @@
+//! What is done once a stack has come to its end or has stopped: its levels' last words are read, and everything ends.
+
+use std::time::{Duration, Instant};
+
+use super::Metal;
+use super::boot::Stack;
+
+/// Longest wait for a level's last words (kernel messages, counters), and for the end of a QEMU that was killed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+impl Stack<'_> {
+    /// Reads the counters and kernel messages of every host that answers.
+    pub(super) async fn last_words(&mut self) {
+        for (level, host) in self.hosts.clone() {
+            let Ok(Ok((counters, messages))) = tokio::time::timeout(LAST_WORDS, host.aftermath()).await
+            else {
+                // Nothing inside a host that does not answer can be asked either.
+                break;
+            };
+            let unreadable =
+                level.below().is_none() && self.plan.metal == Metal::Native && counters.is_empty();
+            self.gathered.l0_counters_unreadable |= unreadable;
+            let before = self.gathered.counters_before.get(&level);
+            let both = serde_json::json!({"before": before, "after": &counters});
+            let written = std::fs::write(self.record(level, "dmesg"), messages + "\n")
+                .and_then(|()| std::fs::write(self.record(level, "kvm.json"), both.to_string() + "\n"));
+            if let Err(e) = written {
+                tracing::warn!("the records of {level} can't be written: {e}");
+            }
+            self.gathered.counters_after.insert(level, counters);
+        }
+    }
+
+    /// Ends every QEMU on this machine: the outermost one; all others run inside it.
+    pub(super) async fn end(&mut self) -> Result<(), String> {
+        let Some(outermost) = self.live.first() else { return Ok(()) };
+        let _ = outermost.qemu.kill().await;
+        let deadline = Instant::now() + LAST_WORDS;
+        while matches!(outermost.qemu.ended().await, Ok(None)) {
+            if Instant::now() > deadline {
+                return Err(format!("QEMU of {} lingers after it was killed", outermost.level));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.live.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Tests of the watch, on a clock of their own.
+
+use super::*;
+use crate::guest::ExecOutput;
+use crate::host::{Pending, QemuEnd};
+use crate::qemu::Ended;
+use serde_json::{Value, json};
+use std::cell::Cell;
+
+/// A QEMU that uses its CPU for this part of the time, until it ends.
+struct Qemu {
+    busy: f64,
+    started: Instant,
+    ends_after: Cell<Option<Duration>>,
+}
+
+impl RunningQemu for Qemu {
+    fn cpu_time(&self) -> Pending<'_, Duration> {
+        Box::pin(async { Ok(self.started.elapsed().mul_f64(self.busy)) })
+    }
+    fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
+        let over = self.ends_after.get().is_some_and(|after| self.started.elapsed() >= after);
+        Box::pin(
+            async move { Ok(over.then(|| QemuEnd { ended: Ended::Signalled(9), output: String::new() })) },
+        )
+    }
+    fn kill(&self) -> Pending<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+const LIMIT: Limit = Limit { silence: Duration::from_secs(60), total: Duration::from_secs(360) };
+
+fn level(n: u8) -> LevelNumber {
+    LevelNumber::new(n).unwrap()
+}
+
+fn event(name: &str, data: Value) -> Sign {
+    Sign::Monitor(Notice::Event(Event { name: name.into(), data }))
+}
+
+/// Waits for L2 to report, with these signs already there.
+async fn wait(qemu: Qemu, signs: Vec<(LevelNumber, Sign)>) -> (Result<(), Trouble>, Watch) {
+    let (_keep, cancellation) = Cancellation::new();
+    let mut watch = Watch::new(cancellation);
+    watch.add(level(1), false);
+    watch.add(level(2), true);
+    for sign in signs {
+        watch.sender.send(sign).unwrap();
+    }
+    let done = |watch: &Watch| watch.report(level(2))?.complete().map(|_| ());
+    let waited = watch.until(level(2), LIMIT, &qemu, done).await;
+    (waited, watch)
+}
+
+fn qemu(busy: f64) -> Qemu {
+    Qemu { busy, started: Instant::now(), ends_after: Cell::new(None) }
+}
+
+fn line(n: u8, text: &str) -> (LevelNumber, Sign) {
+    (level(n), Sign::Line(text.into()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_does_nothing_is_given_up_after_its_silence() {
+    let (waited, watch) = wait(qemu(0.02), vec![line(2, "the last line")]).await;
+    assert!(matches!(waited, Err(Trouble::Silent { silence, .. }) if silence.as_secs() < 70), "{waited:?}");
+    assert_eq!(watch.last_line(level(2)), Some("the last line"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_computes_in_silence_is_alive_but_not_for_ever() {
+    let (waited, _) = wait(qemu(0.9), Vec::new()).await;
+    assert!(matches!(waited, Err(Trouble::Endless { total, .. }) if total == LIMIT.total), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_qemu_that_is_gone_is_noticed_though_its_channels_say_nothing() {
+    let gone = qemu(0.9);
+    gone.ends_after.set(Some(Duration::from_secs(1)));
+    let (waited, _) = wait(gone, Vec::new()).await;
+    assert!(matches!(waited, Err(Trouble::Closed { .. })), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_any_level_says_of_its_end_ends_the_wait_at_once() {
+    let began = Instant::now();
+    let oops = "[ 1.0] BUG: unable to handle page fault for address: 0";
+    let panic = "[ 1.1] Kernel panic - not syncing: Fatal exception";
+    let (waited, watch) = wait(qemu(0.9), vec![line(1, oops), line(1, panic)]).await;
+    assert!(matches!(waited, Err(Trouble::Symptom { level: of, .. }) if of == level(1)), "{waited:?}");
+    let first = "oops: BUG: unable to handle page fault for address: 0";
+    assert_eq!(watch.symptom(level(1)), Some(first), "the cause, not its consequence");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_end_a_wait_are_told_apart() {
+    let shut_down = |n| (level(n), event("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"})));
+    let waited = wait(qemu(0.9), vec![shut_down(1)]).await.0;
+    assert!(
+        matches!(waited, Err(Trouble::ShutDown { ref reason, .. }) if reason == "guest-reset"),
+        "{waited:?}"
+    );
+    let waited = wait(qemu(0.9), vec![shut_down(2)]).await.0;
+    assert!(matches!(waited, Err(Trouble::ShutDown { .. })), "it has not reported yet: {waited:?}");
+    let waited =
+        wait(qemu(0.9), vec![(level(2), event("GUEST_PANICKED", json!({"action": "pause"})))]).await.0;
+    assert!(matches!(waited, Err(Trouble::Symptom { .. })), "{waited:?}");
+    let waited = wait(qemu(0.9), vec![(level(1), event("STOP", Value::Null))]).await.0;
+    assert!(matches!(waited, Err(Trouble::Halted { .. })), "{waited:?}");
+    let closed = Sign::Monitor(Notice::Closed("end of file".into()));
+    let waited = wait(qemu(0.9), vec![(level(1), closed)]).await.0;
+    assert!(matches!(waited, Err(Trouble::Closed { .. })), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_has_reported_may_power_off() {
+    let lines = ["nestmatrix-report-begin", "nonce=17", "nestmatrix-report-end"];
+    let mut signs: Vec<_> = lines.map(|text| line(2, text)).into();
+    signs.push((level(2), event("SHUTDOWN", json!({"guest": true, "reason": "guest-shutdown"}))));
+    assert!(wait(qemu(0.9), signs).await.0.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_end_goes_before_everything_else() {
+    let (request, cancellation) = Cancellation::new();
+    let mut watch = Watch::new(cancellation);
+    watch.add(level(1), false);
+    request.send(true).unwrap();
+    let work = async { Ok::<ExecOutput, HostError>(std::future::pending().await) };
+    let waited = watch.during(level(1), LIMIT, None, work).await;
+    assert!(matches!(waited, Err(Trouble::Interrupted)), "{waited:?}");
+}
+
+#[tokio::test]
+async fn the_closing_of_a_port_ends_the_conversation_that_it_carries() {
+    let local = tokio::task::LocalSet::new();
+    let test = async {
+        let (_keep, cancellation) = Cancellation::new();
+        let mut watch = Watch::new(cancellation);
+        watch.add(level(1), false);
+        watch.add(level(2), true);
+        let (near, _far) = tokio::net::UnixStream::pair().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let transcript =
+            crate::wire::Transcript::create(&dir.path().join("qmp"), std::time::Instant::now()).unwrap();
+        let (notices, _noticed) = mpsc::unbounded_channel();
+        let wire = Wire::start("QMP of L2's QEMU", near, transcript, notices);
+        watch.name_wire(level(2), ChannelKind::Qmp, wire.clone());
+        let open = |open| event("VSERPORT_CHANGE", json!({"id": "l2.qmp", "open": open}));
+        assert!(watch.take_in(level(1), open(true)).is_none());
+        assert!(watch.take_in(level(1), open(false)).is_none());
+        let refused = wire.call("query-status", Value::Null, Duration::from_secs(5)).await.unwrap_err();
+        assert!(refused.to_string().ends_with("its port l2.qmp was closed"), "{refused}");
+    };
+    local.run_until(test).await;
+}
