@@ -92,6 +92,18 @@ impl Agent {
         })
     }
 
+    /// Reads the beginning of a file, up to 4 KiB: what is small, such as a file of /proc, without a process of its own.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn read_start(&self, path: &str) -> Result<Vec<u8>, CallError> {
+        let open = qga::guest_file_open { path: path.into(), mode: None };
+        let handle = self.wire.execute(open, self.limit).await?;
+        let read = self.wire.execute(qga::guest_file_read { handle, count: Some(4096) }, self.limit).await;
+        self.wire.execute(qga::guest_file_close { handle }, self.limit).await?;
+        Ok(read?.buf_b64)
+    }
+
     /// Runs `/bin/sh -c script` to its end.
     ///
     /// # Errors

@@ -102,9 +102,8 @@ struct QemuInLevel {
 impl RunningQemu for QemuInLevel {
     fn cpu_time(&self) -> Pending<'_, Duration> {
         Box::pin(async move {
-            let script = format!("read -r s </proc/{}/stat && echo \"$s\"", self.pid);
-            let output = self.agent.run(&script).await?;
-            let stat = String::from_utf8_lossy(&output.stdout).into_owned();
+            let stat = self.agent.read_start(&format!("/proc/{}/stat", self.pid)).await?;
+            let stat = String::from_utf8_lossy(&stat);
             cpu_time_in_stat(&stat).ok_or_else(|| HostError::Command {
                 what: "reading QEMU's CPU time".into(),
                 host: self.host.clone(),
