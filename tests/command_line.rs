@@ -1,0 +1,372 @@
+//! The command line from outside: what it says, on which stream, and its exit codes. Boots nothing.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Place, Run, checkout, copy_folder};
+use rstest::rstest;
+use serde_json::Value;
+
+/// Longest wait for a command that boots nothing.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Runs `arguments` in a place with a copy of the project's scenarios and an empty cache.
+fn run(arguments: &[&str]) -> Run {
+    changed(|_| {}, arguments)
+}
+
+/// Likewise, with the copy of the scenarios changed by `change`.
+fn changed(change: impl FnOnce(&Path), arguments: &[&str]) -> Run {
+    let place = Place::new();
+    copy_folder(&checkout().join("scenarios"), &place.path().join("scenarios"));
+    change(&place.path().join("scenarios"));
+    place.finish(command(&place, arguments), SOON)
+}
+
+fn command(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = place.xtask();
+    command.env("NESTMATRIX_CACHE", place.path().join("cache")).args(arguments);
+    command
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+#[rstest]
+#[case("help", &["--help"])]
+#[case("help_run_matrix", &["run-matrix", "--help"])]
+#[case("help_list", &["list", "--help"])]
+#[case("help_images", &["images", "--help"])]
+#[case("help_images_build", &["images", "build", "--help"])]
+fn help_reads_well(#[case] name: &str, #[case] arguments: &[&str]) {
+    let run = run(arguments);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    insta::assert_snapshot!(name, run.stdout);
+}
+
+/// The scenario that the mistakes are made in.
+const SCENARIO: &str = "rhel-9/rhel-9-preview.toml";
+
+fn replace(root: &Path, from: &str, to: &str) {
+    let file = root.join(SCENARIO);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{from:?} in {text}");
+    fs::write(file, text.replacen(from, to, 1)).unwrap();
+}
+
+#[rstest]
+#[case::unknown_key("title =", "titel =", "2:1", "unknown key `titel`", "did you mean `title`?")]
+#[case::wrong_type(
+    "tier = \"technology-preview\"",
+    "tier = 9",
+    "5:8",
+    "`tier` holds a whole number",
+    "`tier` takes a string"
+)]
+#[case::unknown_system(
+    "l0 = [\"rhel",
+    "l0 = [\"rehl",
+    "9:7",
+    "unknown system `rehl`",
+    "did you mean `rhel`?"
+)]
+#[case::name_upwards("name = \"rhel-9-preview\"", "name = \"../rhel\"", "1:8", "../rhel", "without `..`")]
+#[case::empty_axis(
+    "l1 = [\"rhel 8.8 and later\", \"rhel 9.2 and later\"]",
+    "l1 = []",
+    "10:6",
+    "`l1` is empty",
+    "give `l1` a value"
+)]
+#[case::no_toml("[axes]", "[axes", "7:6", "TOML", "")]
+fn a_mistake_in_a_scenario_is_told_with_its_place_and_what_would_be_right(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] at: &str,
+    #[case] wrong: &str,
+    #[case] right: &str,
+) {
+    let mistaken = changed(|root| replace(root, from, to), &["run-matrix", "--scenarios", "scenarios"]);
+    assert_bad_input(&mistaken, &[&format!("scenarios/{SCENARIO}:{at}: "), wrong, right]);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told_with_the_place_of_the_first_such_byte() {
+    let spoil = |root: &Path| fs::write(root.join(SCENARIO), b"name = \"a\"\ntitle = \"\xff\"\n").unwrap();
+    let mistaken = changed(spoil, &["list", "--scenarios", "scenarios"]);
+    assert_bad_input(
+        &mistaken,
+        &[&format!("scenarios/{SCENARIO}:2:10: not UTF-8"), "save the file as UTF-8"],
+    );
+}
+
+#[test]
+fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
+    let swell = |root: &Path| File::create(root.join(SCENARIO)).unwrap().set_len(100 << 20).unwrap();
+    let mistaken = changed(swell, &["run-matrix", "--scenarios", "scenarios"]);
+    let over = format!("scenarios/{SCENARIO}: file of 104857600 bytes, over the limit of 1048576");
+    assert_bad_input(&mistaken, &[&over, "check what this one holds"]);
+}
+
+#[rstest]
+#[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["filter:1:16: `..` in a filter", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
+#[case::no_glob(&["list", "rhel-[9"], &["filter:1:1: ", "glob"])]
+#[case::no_folder(&["list", "--scenarios", "nowhere"], &["nowhere"])]
+#[case::unknown_flag(&["run-matrix", "--frobnicate"], &["unexpected argument '--frobnicate'", "--help"])]
+#[case::unknown_command(&["run-matirx"], &["unrecognized subcommand 'run-matirx'", "'run-matrix'"])]
+#[case::no_jobs(&["run-matrix", "--jobs", "0"], &["'0' for '--jobs <N>'", "1.."])]
+#[case::no_time(&["run-matrix", "--timeout-scale", "0"], &["'0' for '--timeout-scale <F>'", "from 0.01 to 1000"])]
+#[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
+#[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
+#[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
+fn bad_usage_is_told_with_what_would_be_right(#[case] arguments: &[&str], #[case] said: &[&str]) {
+    assert_bad_input(&run(arguments), said);
+}
+
+#[test]
+fn a_mistake_in_a_recipe_is_told_with_its_place() {
+    let place = Place::new();
+    fs::create_dir(place.path().join("recipes")).unwrap();
+    fs::write(place.path().join("recipes/mine.toml"), "name = \"mine\"\narchitecture = 5\n").unwrap();
+    let mistaken = place.finish(command(&place, &["images", "--recipes", "recipes", "list"]), SOON);
+    assert_bad_input(&mistaken, &["recipes/mine.toml:2:16: ", "string"]);
+}
+
+fn assert_bad_input(run: &Run, said: &[&str]) {
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    assert_eq!(run.stdout, "", "what is wrong goes to standard error");
+    let stderr = run.stderr_words();
+    for part in said {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[rstest]
+#[case(&["run-matrix", "rhel-99/*"])]
+#[case(&["list", "rhel-99/*"])]
+fn a_filter_that_nothing_matches_is_told_and_exits_with_4(#[case] arguments: &[&str]) {
+    let run = run(arguments);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    assert_eq!(run.stdout, "");
+    assert!(run.stderr.contains("no cell matches"), "{run:#?}");
+}
+
+#[test]
+fn without_stand_ins_every_cell_is_skipped_for_the_image_that_it_wants() {
+    let run = run(&["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    assert!(run.stdout.contains("9 cells: 9 skipped"), "{}", run.stdout);
+    for wanted in [
+        "RHEL 9.2 or a later RHEL 9: only the stand-in debian-12",
+        "RHEL 10.0 or a later RHEL 10: only the stand-in debian-13",
+    ] {
+        assert!(
+            run.stdout.contains(&format!("no image of {wanted}, which --deny-stand-ins forbids")),
+            "{}",
+            run.stdout
+        );
+    }
+    assert!(run.stdout.contains("9 skip in "), "{}", run.stdout);
+}
+
+/// The members that a line of `verdicts.jsonl` has by docs/records.md, in the order of the alphabet.
+fn documented_members() -> Vec<String> {
+    let page = fs::read_to_string(checkout().join("docs/records.md")).unwrap();
+    let (_, section) = page.split_once("## verdicts.jsonl").unwrap();
+    let rows =
+        section.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    let mut names: Vec<String> = names.map(|name| name.trim().trim_matches('`').to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn json_verdicts_are_all_that_is_on_standard_output() {
+    let arguments =
+        ["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins", "--format", "json"];
+    let run = run(&arguments);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    let cells = json_lines(&run.stdout);
+    assert_eq!(cells.len(), 9);
+    for cell in &cells {
+        let members: Vec<String> = cell.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(members, documented_members(), "as documented");
+        assert_eq!(cell["verdict"], "skip");
+        assert!(cell["symptom"].as_str().unwrap().starts_with("no image of RHEL "), "{cell:#}");
+        assert!(cell["evidence"].is_null() && cell["folder"].is_null(), "{cell:#}");
+    }
+    assert!(run.stderr.contains("records: results/"), "{}", run.stderr);
+}
+
+#[test]
+fn what_the_terminal_gets_is_what_the_records_hold() {
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--deny-stand-ins", "--format", "json"]);
+    let run = place.finish(command, SOON);
+    let recorded: Vec<Value> = run.cells().into_iter().map(|cell| cell.record).collect();
+    assert_eq!(json_lines(&run.stdout), recorded);
+    assert_eq!(run.record()["verdicts"]["skip"], 9);
+    assert!(run.record()["emulator"].is_null(), "nothing was booted");
+}
+
+#[test]
+fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
+    let arguments =
+        ["run-matrix", "--results", "results", "--metal", "emulated", "--offline", "--format", "json"];
+    let run = run(&[&arguments[..], &["rhel-9-preview/*9.2+/*9.2+", "rhel-10-preview/*"]].concat());
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    let cells = json_lines(&run.stdout);
+    let booted: Vec<&Value> = cells.iter().filter(|cell| cell["verdict"] != "skip").collect();
+    assert_eq!(booted.len(), 5);
+    for cell in booted {
+        assert_eq!((&cell["verdict"], &cell["stage"]), (&"error".into(), &"provision".into()), "{cell:#}");
+        let l0 = format!("{}-amd64", cell["levels"][0]["os"].as_str().unwrap());
+        let symptom = cell["symptom"].as_str().unwrap();
+        assert!(symptom.contains("offline") && symptom.contains(&format!("hypervisor of {l0}")), "{symptom}");
+    }
+}
+
+#[test]
+fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
+    let has_svm = fs::read_to_string("/proc/cpuinfo").unwrap().split_whitespace().any(|word| word == "svm");
+    // Offline with an empty cache, so that KVM can't prove itself by booting a guest, even where it could.
+    let run =
+        run(&["run-matrix", "--results", "results", "--metal", "native", "--offline", "--format", "json"]);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    for cell in json_lines(&run.stdout) {
+        let symptom = cell["symptom"].as_str().unwrap();
+        assert_eq!(cell["verdict"], "skip", "{cell:#}");
+        assert_eq!(symptom.contains("needs svm on L0"), !has_svm, "{symptom}");
+        let kvm = symptom.contains("/dev/kvm") || symptom.contains("KVM can't be tried: offline");
+        assert!(kvm || !has_svm, "{symptom}");
+    }
+}
+
+#[rstest]
+#[case::a_file_in_the_way("results")]
+#[case::a_file_on_the_way("results/deeper")]
+fn records_that_cannot_be_written_are_an_error_with_its_reason(#[case] results: &str) {
+    let place = Place::new();
+    fs::write(place.path().join("results"), "in the way").unwrap();
+    let arguments = ["run-matrix", "--metal", "emulated", "--deny-stand-ins", "--results", results];
+    let run = place.finish(command(&place, &arguments), SOON);
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    let stderr = run.stderr_words();
+    assert!(stderr.contains(&format!("failed to write the run's records in {results}: ")), "{stderr}");
+    assert!(stderr.contains("os error"), "{stderr}");
+    assert_eq!(fs::read_to_string(place.path().join("results")).unwrap(), "in the way");
+}
+
+#[test]
+fn the_list_shows_every_cell_with_what_would_boot() {
+    let text = run(&["list"]);
+    let json = run(&["list", "--format", "json"]);
+    assert_eq!((text.code, json.code), (Some(0), Some(0)), "{text:#?} {json:#?}");
+    let rows = json_lines(&json.stdout);
+    assert_eq!(rows.len(), 9);
+    for row in &rows {
+        let members: Vec<&String> = row.as_object().unwrap().keys().collect();
+        let expected = [
+            "architecture",
+            "cell",
+            "claims",
+            "document",
+            "expectation",
+            "l0",
+            "l1",
+            "l2",
+            "missing",
+            "scenario",
+            "tier",
+        ];
+        assert_eq!(members, expected);
+        let name = row["cell"].as_str().unwrap();
+        assert!(text.stdout.contains(name), "{name} in {}", text.stdout);
+        assert_eq!(row["l1"]["image"].is_null(), !row["l1"]["missing"].is_null(), "{row:#}");
+    }
+    assert!(text.stdout.contains("debian-13 (stand-in)"), "{}", text.stdout);
+    assert!(text.stdout.contains("Stand-ins:\n"), "{}", text.stdout);
+}
+
+#[test]
+fn an_empty_cache_is_listed_as_such() {
+    let list = run(&["images", "list"]);
+    assert_eq!(list.code, Some(0), "{list:#?}");
+    let states = [
+        "debian-12-amd64      hypervisor  not built",
+        "debian-13-amd64      minimal     not built",
+        "emulator-amd64       emulator    not built",
+    ];
+    for state in states {
+        assert!(list.stdout.contains(state), "{}", list.stdout);
+    }
+    let show = run(&["images", "show", "debian-12-amd64"]);
+    assert_eq!(show.code, Some(0), "{show:#?}");
+    assert!(
+        show.stdout.contains("not built yet: `cargo xtask images build debian-12-amd64`"),
+        "{}",
+        show.stdout
+    );
+}
+
+#[test]
+fn images_that_are_to_be_built_offline_are_an_error_that_names_them() {
+    let build = run(&["images", "--offline", "build", "debian-12-amd64"]);
+    assert_eq!(build.code, Some(3), "{build:#?}");
+    let stderr = build.stderr_words();
+    assert!(stderr.contains("offline, and the cache lacks hypervisor of debian-12-amd64"), "{stderr}");
+}
+
+/// What a terminal gets of a run in which every cell is skipped, with `NO_COLOR` set to this.
+fn on_a_terminal(no_color: &str) -> String {
+    let place = Place::new();
+    let xtask = place.xtask();
+    let mut script = Command::new("script");
+    let typed = format!(
+        "{} run-matrix --metal emulated --deny-stand-ins --results results",
+        xtask.get_program().display()
+    );
+    script.args(["--quiet", "--return", "--command", &typed, "/dev/null"]).current_dir(place.path());
+    for (name, value) in xtask.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    script.env("TERM", "xterm").env("NO_COLOR", no_color);
+    let run = place.finish(script, SOON);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    assert!(run.stdout.contains("9 skip"), "{run:#?}");
+    run.stdout
+}
+
+#[test]
+fn colours_are_for_terminals_whose_user_wants_them() {
+    assert!(on_a_terminal("").contains("\x1b["), "a terminal gets colours");
+    assert!(!on_a_terminal("1").contains('\x1b'), "NO_COLOR turns them off");
+    let piped = run(&["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
+    assert!(!piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'), "a pipe gets none: {piped:#?}");
+    let mistaken = run(&["run-matrix", "a/../b"]);
+    assert!(!mistaken.stderr.contains('\x1b'), "nor do errors: {}", mistaken.stderr);
+}
+
+#[test]
+fn a_log_in_a_pipe_has_no_colours() {
+    let place = Place::new();
+    // Something to be logged: what a harness that was killed has left.
+    place.leave_behind("run-killed");
+    let mut command =
+        command(&place, &["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
+    command.env("NESTMATRIX_LOG", "info");
+    let run = place.finish(command, SOON);
+    assert!(run.stderr.contains("left by a harness that was killed"), "{}", run.stderr);
+    assert!(!run.stderr.contains('\x1b'), "{}", run.stderr);
+}

@@ -1,0 +1,135 @@
+//! A place of its own for each test that runs the command line: private results, a private runtime folder, and the means
+//! to tell that a run left nothing but its records.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod process;
+mod record;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use process::{Running, processes_that_name};
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use record::{Cell, Run, copy_folder};
+
+/// Longest wait for images to be downloaded and built.
+const PROVISION: Duration = Duration::from_secs(30 * 60);
+/// Longest wait for a process to be gone that has been ended.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Folders of one test.
+pub struct Place(TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        // Not in TMPDIR, which may be long: the path of a Unix socket has at most 107 bytes, and the harness goes
+        // elsewhere with its sockets when the runtime folder's does not leave enough of them.
+        let place = Self(tempfile::Builder::new().prefix("nest.").tempdir_in("/tmp").unwrap());
+        fs::DirBuilder::new().mode(0o700).create(place.runtime()).unwrap();
+        place
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn results(&self) -> PathBuf {
+        self.path().join("results")
+    }
+
+    fn runtime(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    /// What lies in the harness's own part of the runtime folder.
+    pub fn scratch(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.runtime().join("nestmatrix")) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Makes an empty folder in the harness's part of the runtime folder, as a harness that was killed leaves it.
+    pub fn leave_behind(&self, name: &str) {
+        let folder = self.runtime().join("nestmatrix").join(name);
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).unwrap();
+    }
+
+    /// The command line, without what the environment of the tests could change about it.
+    pub fn xtask(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.runtime());
+        for variable in ["NESTMATRIX_LOG", "NO_COLOR", "COLUMNS", "CLICOLOR_FORCE", "FORCE_COLOR"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// `run-matrix` with its records in this place.
+    pub fn run_matrix(&self) -> Command {
+        let mut command = self.xtask();
+        command.arg("run-matrix").arg("--results").arg(self.results());
+        command
+    }
+
+    /// Runs `command` to its end, within `limit`, and checks that nothing is left of it.
+    pub fn finish(&self, command: Command, limit: Duration) -> Run {
+        let output = assert_cmd::Command::from_std(command).timeout(limit).output().unwrap();
+        self.assert_nothing_left();
+        Run::new(output, &self.results())
+    }
+
+    /// No process of this place runs, and the runtime folder holds nothing but the lock that harnesses share.
+    pub fn assert_nothing_left(&self) {
+        self.wait_for_no_process();
+        let left: Vec<String> = self.scratch().into_iter().filter(|name| name != "gate").collect();
+        assert!(left.is_empty(), "left in the runtime folder: {left:?}");
+    }
+
+    /// What was killed is still listed for a moment.
+    pub fn wait_for_no_process(&self) {
+        let began = Instant::now();
+        loop {
+            let left = processes_that_name(self.path());
+            if left.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < GONE, "processes are left after {GONE:?}: {left:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The folder `name` beside the tests.
+pub fn scenarios(name: &str) -> PathBuf {
+    checkout().join("tests").join(name)
+}
+
+pub fn checkout() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Taken by every test that boots: boots side by side would take each other's time, and their limits with it. All images
+/// are made ready first, so that no test waits for downloads where it waits for a boot.
+pub fn boots() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    static IMAGES: OnceLock<()> = OnceLock::new();
+    // A test that failed while it held the lock says nothing of the next one.
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    IMAGES.get_or_init(|| {
+        let place = Place::new();
+        let mut build = place.xtask();
+        build.args(["images", "build"]);
+        assert_cmd::Command::from_std(build).timeout(PROVISION).assert().success();
+    });
+    guard
+}

@@ -1,0 +1,111 @@
+//! Processes of this machine as a test sees them: those of a place, and a harness that runs while the test looks on.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Place;
+
+/// Longest wait for a stack's first sign of life.
+const FIRST_SIGN: Duration = Duration::from_secs(120);
+/// Longest wait for a harness that was asked to end.
+const ORDERLY_END: Duration = Duration::from_secs(60);
+
+/// The processes whose command line holds `path`, as `PID COMMAND LINE`.
+pub fn processes_that_name(path: &Path) -> Vec<String> {
+    let wanted = path.as_os_str().as_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let folder = entry.unwrap().path();
+        // A process that ends while it is looked at has no command line any more.
+        let Ok(line) = fs::read(folder.join("cmdline")) else { continue };
+        if line.windows(wanted.len()).any(|part| part == wanted) {
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            found.push(format!("{} {line}", folder.file_name().unwrap().to_string_lossy()));
+        }
+    }
+    found
+}
+
+/// A harness that runs. Dropping it kills it.
+pub struct Running<'p> {
+    place: &'p Place,
+    child: Option<Child>,
+}
+
+impl<'p> Running<'p> {
+    pub fn start(place: &'p Place, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { place, child: Some(command.spawn().unwrap()) }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().unwrap()
+    }
+
+    /// Waits until a level has begun to speak on its console, and so until there is a QEMU; gives the QEMU's processes.
+    pub fn wait_for_a_boot(&mut self) -> Vec<String> {
+        let began = Instant::now();
+        loop {
+            let harness = format!("{} ", self.child().id());
+            let mut others = processes_that_name(self.place.path());
+            others.retain(|process| !process.starts_with(&harness));
+            if !others.is_empty() && has_a_console_line(&self.place.results()) {
+                return others;
+            }
+            let ended = self.child().try_wait().unwrap();
+            assert_eq!(ended, None, "the harness has ended before a level spoke");
+            assert!(began.elapsed() < FIRST_SIGN, "no level spoke within {FIRST_SIGN:?}: {others:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn send(&mut self, signal: Signal) {
+        let id = i32::try_from(self.child().id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end, which was asked for.
+    pub fn end(mut self) -> Output {
+        let began = Instant::now();
+        while self.child().try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < ORDERLY_END, "the harness runs on after {ORDERLY_END:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.child.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn has_a_console_line(folder: &Path) -> bool {
+    files_below(folder).iter().any(|file| {
+        let is_console = file.to_string_lossy().ends_with(".console.log");
+        is_console && fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
+    })
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(files_below(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files
+}

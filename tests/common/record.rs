@@ -1,0 +1,141 @@
+//! What a run left: how the command ended, what it said, and its records as docs/records.md describes them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+/// The end of a run.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    /// Folder of the newest run's records, if there are any.
+    folder: PathBuf,
+}
+
+impl Run {
+    pub fn new(output: Output, results: &Path) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            folder: results.join("latest"),
+        }
+    }
+
+    /// Standard error without the line breaks and bars with which an error is laid out for a terminal.
+    pub fn stderr_words(&self) -> String {
+        self.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+    }
+
+    /// Keeps the newest run's records as `name` in the folder that cargo gives to tests, where they outlive the place and
+    /// can be looked into when a test has failed.
+    pub fn keep(self, name: &str) -> Self {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if kept.exists() {
+            fs::remove_dir_all(&kept).unwrap();
+        }
+        if self.folder.exists() {
+            copy_folder(&self.folder.canonicalize().unwrap(), &kept);
+        }
+        Self { folder: kept, ..self }
+    }
+
+    /// `run.json`.
+    pub fn record(&self) -> Value {
+        let path = self.folder.join("run.json");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}\n{self:#?}", path.display()));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Every line of `verdicts.jsonl`.
+    pub fn cells(&self) -> Vec<Cell> {
+        let lines = json_lines(&self.folder.join("verdicts.jsonl"));
+        lines.into_iter().map(|record| Cell { record, run: self.folder.clone() }).collect()
+    }
+
+    /// The cell of this name; its name may be given in part.
+    pub fn cell(&self, name: &str) -> Cell {
+        let mut cells = self.cells();
+        cells.retain(|cell| cell.text("cell").contains(name));
+        assert_eq!(cells.len(), 1, "one cell is {name}: {cells:#?}\n{self:#?}");
+        cells.remove(0)
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &copy);
+        } else {
+            fs::copy(entry.path(), copy).unwrap();
+        }
+    }
+}
+
+/// A cell's record, and where its files are.
+#[derive(Debug)]
+pub struct Cell {
+    pub record: Value,
+    run: PathBuf,
+}
+
+impl Cell {
+    /// A member that is a text.
+    pub fn text(&self, member: &str) -> &str {
+        self.record[member].as_str().unwrap_or_else(|| panic!("{member} is no text: {:#}", self.record))
+    }
+
+    /// The stages that began, in order.
+    pub fn stages(&self) -> Vec<&str> {
+        let stages = self.record["stages"].as_array().unwrap();
+        stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect()
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.run.join(self.text("folder")).join(name)
+    }
+
+    /// The lines of a level's console, without their times, which must be there and in order.
+    pub fn console(&self, level: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.file(&format!("{level}.console.log"))).unwrap();
+        let mut last = 0.0;
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            let (time, said) = line.strip_prefix('[').and_then(|line| line.split_once("] ")).unwrap();
+            let time: f64 = time.trim().parse().unwrap();
+            assert!(time >= last, "time goes back at {line:?}");
+            last = time;
+            lines.push(said.to_owned());
+        }
+        lines
+    }
+
+    /// What was said with a level's monitor or agent: direction and message.
+    pub fn conversation(&self, name: &str) -> Vec<(String, Value)> {
+        let lines = json_lines(&self.file(name));
+        lines
+            .into_iter()
+            .map(|mut line| {
+                assert!(line["t"].is_f64(), "when: {line}");
+                (line["dir"].as_str().unwrap().to_owned(), line["message"].take())
+            })
+            .collect()
+    }
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let parse =
+        |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", path.display()));
+    text.lines().map(parse).collect()
+}

@@ -1,0 +1,153 @@
+//! Stacks that are broken on purpose (`tests/sabotage/`): none gets a pass, and the record tells where and by what each
+//! was stopped. Boots three-level stacks on emulated metal.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use common::{Cell, Place, Run, boots, scenarios};
+use rstest::rstest;
+
+/// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
+const FAULTS: [&str; 12] = [
+    "l1-without-kvm",
+    "l0-nested-off",
+    "l2-on-tcg",
+    "old-nonce",
+    "l2-panics",
+    "l1-qemu-killed",
+    "metal-killed",
+    "qmp-closed",
+    "no-such-feature",
+    "feature-not-given",
+    "documented-limitation",
+    "stale-limitation",
+];
+
+/// Longest wait for a run over all of them: a stack is up within a minute even on a busy machine.
+const ALL: Duration = Duration::from_secs(30 * 60);
+
+/// The run over all faults, carried out by the test that comes first.
+fn faults() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let _guard = boots();
+        let place = Place::new();
+        let mut command = place.run_matrix();
+        command.args(["--metal", "emulated", "--jobs", "1", "--scenarios"]).arg(scenarios("sabotage"));
+        command.args(FAULTS.map(|name| format!("{name}/*")));
+        place.finish(command, ALL).keep("faults")
+    })
+}
+
+#[rstest]
+#[case::l1_without_kvm("l1-without-kvm", "fail", "l1-kvm", &["L1 has no usable /dev/kvm", "kvm_amd is not loaded"])]
+#[case::l0_nested_off("l0-nested-off", "fail", "l1-launch", &["missing CPU feature: svm", "of L0 has nested="])]
+#[case::l2_on_tcg("l2-on-tcg", "fail", "l2-launch", &["query-kvm: enabled is false"])]
+#[case::old_nonce("old-nonce", "fail", "l2-check", &["gave back nonce \"00000000000000000000000000000000\""])]
+#[case::l2_panics("l2-panics", "fail", "l2-boot", &["kernel panic: Attempted to kill init!"])]
+#[case::l1_qemu_killed("l1-qemu-killed", "fail", "l2-boot", &["L1's QEMU was killed"])]
+#[case::metal_killed("metal-killed", "error", "l1-boot", &["the emulator that plays L0's metal was killed"])]
+#[case::qmp_closed("qmp-closed", "error", "l2-launch", &["QMP of L1's QEMU closed"])]
+#[case::no_such_feature("no-such-feature", "fail", "l1-launch", &["no-such-feature"])]
+#[case::feature_not_given("feature-not-given", "fail", "l1-launch", &["missing CPU feature: vmx"])]
+#[case::documented_limitation("documented-limitation", "xfail", "l1-launch", &["missing CPU feature: svm"])]
+fn a_broken_stack_stops_where_it_is_broken(
+    #[case] scenario: &str,
+    #[case] verdict: &str,
+    #[case] stage: &str,
+    #[case] symptoms: &[&str],
+) {
+    let cell = faults().cell(&format!("{scenario}/"));
+    let symptom = cell.text("symptom");
+    assert_eq!((cell.text("verdict"), cell.text("stage")), (verdict, stage), "{symptom}");
+    for expected in symptoms {
+        assert!(symptom.contains(expected), "{expected:?} in {symptom:?}");
+    }
+    assert!(cell.record["evidence"].is_null(), "what did not work has no evidence");
+    assert_eq!(cell.stages().last(), Some(&stage));
+    assert_records_up_to(&cell, stage);
+}
+
+#[test]
+fn a_limitation_that_no_longer_shows_itself_is_told_with_evidence() {
+    let cell = faults().cell("stale-limitation/");
+    assert_eq!(cell.text("verdict"), "xpass", "{:?}", cell.record["symptom"]);
+    assert_eq!(cell.record["evidence"]["report"]["nonce"], cell.record["evidence"]["nonce"]);
+    assert_eq!(cell.record["evidence"]["kvm"]["l2"]["enabled"], true);
+    assert_eq!(cell.record["expectation"]["stage"], "l1-launch");
+    assert_records_up_to(&cell, "l2-check");
+}
+
+#[test]
+fn no_broken_stack_is_left_out_and_none_is_green() {
+    let run = faults();
+    // An error goes before the fails and the xpass that are among them too.
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    assert!(run.cells().iter().all(|cell| cell.text("verdict") != "pass"));
+    let listed = list_sabotage();
+    let tried: BTreeSet<String> = FAULTS.into_iter().chain(["l2-hangs"]).map(str::to_owned).collect();
+    assert_eq!(listed, tried, "every scenario of tests/sabotage/ is tried by a test");
+    assert_eq!(run.cells().len(), FAULTS.len());
+}
+
+#[test]
+fn a_level_that_hangs_is_given_up_with_its_last_words() {
+    let _guard = boots();
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--timeout-scale", "0.3", "--scenarios"]).arg(scenarios("sabotage"));
+    command.arg("l2-hangs/*");
+    let run = place.finish(command, ALL).keep("a-level-that-hangs");
+    let cell = run.cell("l2-hangs/");
+    let symptom = cell.text("symptom");
+    assert_eq!((cell.text("verdict"), cell.text("stage")), ("fail", "l2-boot"), "{symptom}");
+    // The limit of L2's silence is 90 s, and 27 s with this scale; a level is looked at every few seconds.
+    let (seconds, last) = symptom
+        .strip_prefix("no progress for ")
+        .and_then(|symptom| symptom.split_once(" s, last line "))
+        .unwrap_or_else(|| panic!("{symptom}"));
+    assert!((27..=40).contains(&seconds.parse::<u64>().unwrap()), "{symptom}");
+    assert_eq!(last, r#""/bin/sh: can't access tty; job control turned off""#);
+    assert!(cell.record["evidence"].is_null());
+    assert_eq!(run.code, Some(1), "{run:#?}");
+}
+
+/// The names of the scenarios in `tests/sabotage/`, by the command line's own word.
+fn list_sabotage() -> BTreeSet<String> {
+    let place = Place::new();
+    let mut command = place.xtask();
+    command.args(["list", "--format", "json", "--scenarios"]).arg(scenarios("sabotage"));
+    let listed = place.finish(command, Duration::from_secs(60)).stdout;
+    let name = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row["scenario"].as_str().unwrap().to_owned()
+    };
+    listed.lines().map(name).collect()
+}
+
+/// Each level that came to run has its console and the conversation with its QEMU on record.
+fn assert_records_up_to(cell: &Cell, stage: &str) {
+    let (reached, what) = stage.split_once('-').unwrap();
+    for level in ["l0", "l1", "l2"] {
+        if level > reached {
+            break;
+        }
+        let name = level.to_uppercase();
+        // The QEMU of a level that stops at its launch may not have come so far as to speak.
+        if level == reached && what == "launch" {
+            continue;
+        }
+        let conversation = cell.conversation(&format!("{name}.qmp.jsonl"));
+        let (direction, greeting) = &conversation[0];
+        assert!(direction == "<" && greeting["QMP"].is_object(), "{name}'s QEMU greets first: {greeting}");
+        let resumed = conversation.iter().any(|(dir, said)| dir == ">" && said["execute"] == "cont");
+        assert!(resumed, "{name} was let run");
+        if level < reached {
+            assert!(!cell.console(&name).is_empty(), "{name} has spoken");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A run that is not let through to its end: signals, `kill -9`, records that can't be written. Whatever happens, no QEMU
+//! outlives its harness. Boots the metal's level, and ends it.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Place, Run, Running, boots, scenarios};
+use rstest::rstest;
+use rustix::process::Signal;
+
+/// Longest wait for what takes seconds.
+const SOON: Duration = Duration::from_secs(120);
+
+/// `run-matrix` over one stack that would work.
+fn boot_a_stack(place: &Place) -> Command {
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
+    command.arg("stale-limitation/*");
+    command
+}
+
+/// `run-matrix` that boots nothing: every cell is skipped.
+fn skip_all(place: &Place) -> Command {
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--deny-stand-ins", "rhel-10-preview/*"]);
+    command
+}
+
+#[rstest]
+#[case::ctrl_c(Signal::INT, 130)]
+#[case::terminated(Signal::TERM, 143)]
+fn a_signal_during_a_boot_ends_the_run_in_order(#[case] signal: Signal, #[case] code: i32) {
+    let _guard = boots();
+    let place = Place::new();
+    let mut harness = Running::start(&place, boot_a_stack(&place));
+    harness.wait_for_a_boot();
+    harness.send(signal);
+    let run = Run::new(harness.end(), &place.results());
+    assert_eq!(run.code, Some(code), "{run:#?}");
+    assert!(run.stderr.contains("interrupted: 0 of 1 cells have a verdict"), "{}", run.stderr);
+    let record = run.record();
+    assert_eq!(record["interrupted"], true, "{record:#}");
+    assert!(record["ended"].is_string(), "{record:#}");
+    assert!(run.cells().is_empty(), "a cell that was cut off has no verdict");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
+    let _guard = boots();
+    let place = Place::new();
+    let mut harness = Running::start(&place, boot_a_stack(&place));
+    harness.wait_for_a_boot();
+    harness.send(Signal::KILL);
+    let output = harness.end();
+    assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+    // Nobody was there to end it.
+    place.wait_for_no_process();
+
+    let killed = Run::new(output, &place.results()).record();
+    assert!(killed["ended"].is_null(), "{killed:#}");
+    let left = place.scratch();
+    assert!(left.iter().any(|name| name.starts_with("run-")), "a killed harness can't clear up: {left:?}");
+
+    let next = place.finish(skip_all(&place), SOON);
+    assert_eq!(next.code, Some(4), "{next:#?}");
+}
+
+/// `command` under a limit on the size of the files that it writes, in bytes, with the signal ignored that the kernel
+/// sends on it: a write beyond it fails, as one to a full disk does. That takes no privileges.
+fn with_files_of_at_most(bytes: u32, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"trap '' XFSZ; exec prlimit --fsize="$0" -- "$@""#, &bytes.to_string()]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+#[test]
+fn verdicts_that_cannot_be_written_end_a_run_that_boots_nothing() {
+    let place = Place::new();
+    // Enough for run.json, and not for the lines of four cells.
+    let run = place.finish(with_files_of_at_most(1500, &skip_all(&place)), SOON);
+    assert_records_cannot_be_written(&run, &place);
+    assert!(run.record()["ended"].is_null(), "the run did not come to its end");
+}
+
+#[test]
+fn verdicts_that_cannot_be_written_end_a_run_that_boots() {
+    let _guard = boots();
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
+    command.arg("metal-killed/*");
+    // Enough for run.json, and not for a cell that was booted.
+    let run = place.finish(with_files_of_at_most(1500, &command), SOON);
+    assert_records_cannot_be_written(&run, &place);
+}
+
+fn assert_records_cannot_be_written(run: &Run, place: &Place) {
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    let reason =
+        format!("failed to write the run's records in {}: File too large", place.results().display());
+    assert!(run.stderr_words().contains(&reason), "{}", run.stderr);
+}
