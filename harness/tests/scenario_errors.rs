@@ -134,6 +134,51 @@ fn unknown_claim() {
 }
 
 #[test]
+fn unknown_claim_of_another_document() {
+    insta::assert_snapshot!(scenario_with("[\"works\"]", "[\"works\", \"limits/wroks\", \"limit/works\"]"));
+}
+
+#[test]
+fn claim_twice_with_and_without_its_document() {
+    insta::assert_snapshot!(scenario_with("[\"works\"]", "[\"works\", \"limits/works\"]"));
+}
+
+#[test]
+fn claim_that_no_boot_can_decide() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "documents/limits.toml", format!("{DOCUMENT}\nuntestable = \"a promise\""));
+    }));
+}
+
+#[test]
+fn contradictions_without_both_their_ends() {
+    insta::assert_snapshot!(report(|root| {
+        let contradictions = [
+            r#"["limits/works", "limits/wroks"]"#,
+            r#"["limit/works", "limits/works"]"#,
+            r#"["works", "limits/works"]"#,
+            r#"["limits/works"]"#,
+        ];
+        let table = |claims| format!("[[contradiction]]\nclaims = {claims}\ntext = \"They differ.\"\n");
+        write(root, "contradictions.toml", contradictions.map(table).concat());
+    }));
+}
+
+#[test]
+fn unknown_claim_among_many() {
+    insta::assert_snapshot!(report(|root| {
+        let claim = |number| {
+            format!(
+                "[[claim]]\nid = \"works-{number}\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n"
+            )
+        };
+        let claims: String = (0..40).map(claim).collect();
+        write(root, "documents/limits.toml", format!("{DOCUMENT}{claims}"));
+        write(root, "product/preview.toml", SCENARIO.replace("[\"works\"]", "[\"wroks-39\"]"));
+    }));
+}
+
+#[test]
 fn unknown_document() {
     insta::assert_snapshot!(scenario_with("\"limits\"", "\"limit\""));
 }

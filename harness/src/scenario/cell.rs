@@ -105,9 +105,9 @@ pub struct Cell {
     pub scenario: String,
     /// The title of its scenario.
     pub title: String,
-    /// The id of the document whose claims it tries.
+    /// The id of the document whose claims it tries first of all.
     pub document: String,
-    /// The ids of those claims.
+    /// Those claims, by their ids, and claims of other documents, as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// How far the vendor stands behind it.
     pub tier: Tier,

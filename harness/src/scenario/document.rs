@@ -64,6 +64,8 @@ pub struct Claim {
     pub tier: Tier,
     /// What it says, in this project's words.
     pub text: String,
+    /// Why no boot can show it true or false, if none can; then no scenario tries it.
+    pub untestable: Option<String>,
 }
 
 impl Document {
@@ -96,12 +98,13 @@ impl Document {
 
 fn read_claims(root: &Table<'_>) -> Vec<Claim> {
     let mut claims: Vec<(Claim, String)> = Vec::new();
-    for table in root.tables("claim", &["id", "section", "tier", "text"]) {
+    for table in root.tables("claim", &["id", "section", "tier", "text", "untestable"]) {
         let name = table.string("id");
         let id = name.as_ref().and_then(|text| text.parse(|id| kebab_case("a claim id", id)));
         let section = table.prose("section");
         let tier = table.string("tier").and_then(|text| text.parse(Tier::parse));
         let text = table.prose("text");
+        let untestable = table.optional_prose("untestable");
         let (Some(name), Some(id), Some(section), Some(tier), Some(text)) = (name, id, section, tier, text)
         else {
             continue;
@@ -110,7 +113,7 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
             Some((_, first)) => {
                 name.report(InputProblem::Duplicate { what: "claim", name: id, first: first.clone() });
             }
-            None => claims.push((Claim { id, section, tier, text }, name.location())),
+            None => claims.push((Claim { id, section, tier, text, untestable }, name.location())),
         }
     }
     claims.into_iter().map(|(claim, _)| claim).collect()

@@ -18,6 +18,7 @@ pub const FILE_SIZE_LIMIT: u64 = 1 << 20;
 pub(super) struct Folder {
     pub(super) documents: Vec<PathBuf>,
     pub(super) scenarios: Vec<PathBuf>,
+    pub(super) contradictions: Option<PathBuf>,
     /// What is wrong with the folder itself.
     pub(super) errors: Vec<InputError>,
 }
@@ -26,6 +27,11 @@ impl Folder {
     /// Where the systems and stand-ins are.
     pub(super) fn systems(root: &Path) -> PathBuf {
         root.join("systems.toml")
+    }
+
+    /// Where the contradictions between documents are, if any are known.
+    pub(super) fn contradictions(root: &Path) -> PathBuf {
+        root.join("contradictions.toml")
     }
 
     pub(super) fn scan(root: &Path) -> Self {
@@ -37,6 +43,8 @@ impl Folder {
             } else if is_folder {
                 let scenarios = folder.toml_files(&path);
                 folder.scenarios.extend(scenarios);
+            } else if path == Self::contradictions(root) {
+                folder.contradictions = Some(path);
             } else if is_toml(&path) && path != Self::systems(root) {
                 folder.errors.push(InputError::of_file(&display(&path), InputProblem::Misplaced));
             }

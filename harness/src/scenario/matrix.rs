@@ -1,11 +1,12 @@
 //! The whole matrix: every document, scenario and cell of a folder, read together so that one report names everything
 //! that is wrong in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::cell::Cell;
 use super::document::Document;
+use super::documents::{Contradiction, Documents};
 use super::error::{InputError, InputErrors};
 use super::folder::{Folder, display, read_file};
 use super::scenario_file::{Context, Scenario};
@@ -17,6 +18,7 @@ use super::table::{Keys, Table};
 pub struct Matrix {
     systems: Systems,
     documents: Vec<Document>,
+    contradictions: Vec<Contradiction>,
     scenarios: Vec<Scenario>,
     cells: Vec<Cell>,
 }
@@ -31,23 +33,22 @@ impl Matrix {
         let mut folder = Folder::scan(dir);
         let errors = &mut folder.errors;
         let systems = load(&Folder::systems(dir), errors, Systems::KEYS, Systems::read);
-        let mut context = Context {
-            systems,
-            documents: BTreeMap::new(),
-            broken_documents: BTreeSet::new(),
-            names: BTreeMap::new(),
-        };
+        let mut documents = Documents::default();
         for path in &folder.documents {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             match load(path, errors, Document::KEYS, |root| Document::read(root, &stem)) {
                 Some(document) => {
-                    context.documents.insert(stem, document);
+                    documents.sound.insert(stem, document);
                 }
                 None => {
-                    context.broken_documents.insert(stem);
+                    documents.broken.insert(stem);
                 }
             }
         }
+        let contradictions = folder.contradictions.as_ref().and_then(|path| {
+            load(path, errors, &["contradiction"], |root| Some(documents.contradictions(root)))
+        });
+        let mut context = Context { systems, documents, names: BTreeMap::new() };
         let mut scenarios = Vec::new();
         let mut cells = Vec::new();
         for path in &folder.scenarios {
@@ -59,7 +60,9 @@ impl Matrix {
         }
         match context.systems {
             Some(systems) if folder.errors.is_empty() => {
-                Ok(Self { systems, documents: context.documents.into_values().collect(), scenarios, cells })
+                let documents = context.documents.sound.into_values().collect();
+                let contradictions = contradictions.unwrap_or_default();
+                Ok(Self { systems, documents, contradictions, scenarios, cells })
             }
             _ => Err(InputErrors::new(display(dir), folder.errors)),
         }
@@ -73,6 +76,11 @@ impl Matrix {
     /// The documents, in the order of their ids.
     pub fn documents(&self) -> &[Document] {
         &self.documents
+    }
+
+    /// Where the documents disagree, in the order of their file.
+    pub fn contradictions(&self) -> &[Contradiction] {
+        &self.contradictions
     }
 
     /// The scenarios, in the order of their files' paths.

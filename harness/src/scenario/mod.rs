@@ -6,6 +6,7 @@
 mod architecture;
 mod cell;
 mod document;
+mod documents;
 mod error;
 mod expand;
 mod expectation;
@@ -26,6 +27,7 @@ mod word;
 pub use architecture::Architecture;
 pub use cell::{Cell, CellName};
 pub use document::{Claim, Document, Tier};
+pub use documents::Contradiction;
 pub use error::{InputError, InputErrors};
 pub use expectation::{Expectation, Fault, FaultAction};
 pub use filter::Filter;

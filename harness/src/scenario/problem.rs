@@ -105,6 +105,12 @@ pub enum InputProblem {
         /// The words that can stand here.
         known: Vec<String>,
     },
+    /// A claim that no scenario can try.
+    #[error("claim `{claim}` is marked as untestable")]
+    Untestable {
+        /// The claim as written.
+        claim: String,
+    },
     /// A name that cannot be one.
     #[error("`{given}` is not {what}")]
     BadName {
@@ -208,8 +214,8 @@ impl InputProblem {
                 "scenarios are TOML files in a folder for their product line, such as PRODUCT/SCENARIO.toml".into()
             }
             Self::Misplaced => {
-                "documents are in documents/, scenarios in a folder for their product line, and systems.toml alone is \
-                 beside those folders"
+                "documents are in documents/, scenarios in a folder for their product line, and beside those folders \
+                 are systems.toml and contradictions.toml alone"
                     .into()
             }
             Self::UnknownKey { key, known } => {
@@ -222,9 +228,16 @@ impl InputProblem {
             Self::Empty { key } => format!("give `{key}` a value, or remove it if it is optional"),
             Self::TooLong { limit, .. } => format!("the limit is {limit}: split the file"),
             Self::UnknownWord { what, known, .. } if known.is_empty() => format!("there is no {what} at all yet"),
+            Self::UnknownWord { given, known, .. } if known.len() > NAMED => {
+                let mut nearest: Vec<_> = known.iter().map(|word| (distance(given, word), word)).collect();
+                nearest.sort();
+                let nearest: Vec<_> = nearest.iter().take(3).map(|(_, word)| word).collect();
+                format!("{}of the {} known, the nearest are {}", did_you_mean(given, known), known.len(), list(&nearest))
+            }
             Self::UnknownWord { given, known, .. } => {
                 format!("{}known are {}", did_you_mean(given, known), list(known))
             }
+            Self::Untestable { .. } => "leave it out here, or take `untestable` out of its document".into(),
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
             Self::BadRequirement { known, .. } => {
@@ -258,6 +271,9 @@ impl InputProblem {
         }
     }
 }
+
+/// Words that are named where all that would be right are; of more only the nearest are.
+const NAMED: usize = 20;
 
 fn list(words: &[impl AsRef<str>]) -> String {
     words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")

@@ -1,11 +1,12 @@
 //! A scenario's file: claims of one document turned into the axes of a stack. Reading it checks all that it says against
 //! the systems and documents there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::architecture::Architecture;
 use super::cell::{Cell, path_part};
-use super::document::{Document, Tier};
+use super::document::{Claim, Document, Tier};
+use super::documents::Documents;
 use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSettings};
@@ -21,9 +22,9 @@ pub struct Scenario {
     pub name: String,
     /// Its title, for people.
     pub title: String,
-    /// The id of the document whose claims it tries.
+    /// The id of the document whose claims it tries first of all.
     pub document: String,
-    /// The ids of those claims.
+    /// Those claims, by their ids, and claims of other documents, as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// How far the vendor stands behind what it tries.
     pub tier: Tier,
@@ -37,9 +38,7 @@ pub struct Scenario {
 pub(super) struct Context {
     /// The systems, unless their own file is wrong.
     pub(super) systems: Option<Systems>,
-    pub(super) documents: BTreeMap<String, Document>,
-    /// The ids of documents that are there but are themselves wrong, so that nothing can be said about their claims.
-    pub(super) broken_documents: BTreeSet<String>,
+    pub(super) documents: Documents,
     /// Where the names of the scenarios read so far stand.
     pub(super) names: BTreeMap<String, String>,
 }
@@ -72,7 +71,8 @@ impl Scenario {
         let title = root.prose("title");
         let document = root.string("document");
         let claims = root.strings("claims");
-        check_claims(context, document.as_ref(), claims.as_deref().unwrap_or_default());
+        let own = document.as_ref().and_then(|text| context.documents.document(text));
+        let claims = claims.map(|claims| read_claims(&claims, own, &context.documents));
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
         let axes = root.table("axes", &["architecture", "l0", "l1", "l2", "l3"]);
@@ -89,7 +89,7 @@ impl Scenario {
             name: name?,
             title: title?,
             document: document?.as_str().to_owned(),
-            claims: claims?.iter().map(|claim| claim.as_str().to_owned()).collect(),
+            claims: claims?,
             tier: tier?,
             note,
             expectation: expectation?,
@@ -110,27 +110,26 @@ fn read_name(root: &Table<'_>, names: &mut BTreeMap<String, String>) -> Option<S
     Some(name)
 }
 
-fn check_claims(context: &Context, document: Option<&Text<'_>>, claims: &[Text<'_>]) {
+/// The claims of a list, as the scenario's cells have them: those of its own document by their ids alone.
+fn read_claims(claims: &[Text<'_>], own: Option<&Document>, documents: &Documents) -> Vec<String> {
     let mut seen = BTreeMap::new();
-    for claim in claims {
-        if let Some(first) = seen.insert(claim.as_str(), claim.location()) {
-            claim.report(InputProblem::Duplicate { what: "claim", name: claim.as_str().to_owned(), first });
+    let mut read = Vec::new();
+    for text in claims {
+        let own_prefix = own.and_then(|own| text.as_str().strip_prefix(&own.id)?.strip_prefix('/'));
+        let claim = own_prefix.unwrap_or(text.as_str()).to_owned();
+        if let Some(first) = seen.insert(claim.clone(), text.location()) {
+            text.report(InputProblem::Duplicate { what: "claim", name: claim, first });
+            continue;
         }
-    }
-    let Some(id) = document else { return };
-    let unknown = |what, given: &Text<'_>, known: Vec<String>| {
-        given.report(InputProblem::UnknownWord { what, given: given.as_str().to_owned(), known });
-    };
-    match context.documents.get(id.as_str()) {
-        Some(document) => {
-            let known: Vec<String> = document.claims.iter().map(|claim| claim.id.clone()).collect();
-            for claim in claims.iter().filter(|claim| !known.iter().any(|id| id == claim.as_str())) {
-                unknown("claim", claim, known.clone());
+        text.parse(|_| match documents.claim(&claim, own)? {
+            Some(Claim { untestable: Some(_), .. }) => {
+                Err(InputProblem::Untestable { claim: text.as_str().to_owned() })
             }
-        }
-        None if context.broken_documents.contains(id.as_str()) => {}
-        None => unknown("document", id, context.documents.keys().cloned().collect()),
+            _ => Ok(()),
+        });
+        read.push(claim);
     }
+    read
 }
 
 /// What `[levels]` says of each level, outermost first.
