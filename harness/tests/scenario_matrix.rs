@@ -34,6 +34,17 @@ fn every_scenario_makes_the_cells_of_its_document() {
 }
 
 #[test]
+fn a_cell_tries_the_claims_of_its_own_values_alone() {
+    let matrix = matrix();
+    let claims = |name: &str| {
+        let cell = matrix.cells().iter().find(|cell| cell.name.as_str() == name).unwrap();
+        cell.claims.iter().filter(|claim| claim.starts_with("preview-l1")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(claims("rhel-9-preview/amd/rhel-9.2+/rhel-8.8+/rhel-9.2+"), ["preview-l1-rhel-8-8"]);
+    assert_eq!(claims("rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"), ["preview-l1-rhel-9-2"]);
+}
+
+#[test]
 fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
     insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &debian(), false));

@@ -107,7 +107,7 @@ pub struct Cell {
     pub title: String,
     /// The id of the document whose claims it tries first of all.
     pub document: String,
-    /// Those claims, by their ids, and claims of other documents, as `DOCUMENT/CLAIM`.
+    /// The claims that it tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// How far the vendor stands behind it.
     pub tier: Tier,

@@ -2,40 +2,60 @@
 //! share their outer levels stand together.
 
 use super::architecture::Architecture;
+use super::axes::{Axes, AxisValue, LevelAxis};
 use super::cell::{Cell, CellName};
 use super::expectation::Fault;
 use super::level::LevelSpec;
-use super::scenario_file::{Axes, LevelAxis, Scenario};
+use super::scenario_file::Scenario;
 
 pub(super) fn cells(scenario: &Scenario, axes: &Axes, faults: &[Fault]) -> Vec<Cell> {
     let stacks = stacks(&axes.levels);
-    let cell = |architecture: Architecture, levels: &Vec<LevelSpec>| Cell {
-        name: CellName::new(&scenario.name, architecture, levels),
+    let cell = |architecture: &AxisValue<Architecture>, stack: &Stack| Cell {
+        name: CellName::new(&scenario.name, architecture.value, &stack.levels),
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
         document: scenario.document.clone(),
-        claims: scenario.claims.clone(),
+        claims: each_once([&scenario.claims, &architecture.claims, &stack.claims]),
         tier: scenario.tier,
-        architecture,
-        levels: levels.clone(),
+        architecture: architecture.value,
+        levels: stack.levels.clone(),
         expectation: scenario.expectation.clone(),
         faults: faults.to_vec(),
     };
-    let of_architecture = |architecture| stacks.iter().map(move |levels| cell(architecture, levels));
-    axes.architectures.iter().copied().flat_map(of_architecture).collect()
+    let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));
+    axes.architectures.iter().flat_map(of_architecture).collect()
+}
+
+/// A choice of a system for each level, and the claims that are tried because of it.
+#[derive(Clone, Default)]
+struct Stack {
+    levels: Vec<LevelSpec>,
+    claims: Vec<String>,
 }
 
 /// Every choice of a system for each level, outermost first.
-fn stacks(axes: &[LevelAxis]) -> Vec<Vec<LevelSpec>> {
-    axes.iter().fold(vec![Vec::new()], |stacks, axis| {
-        let with_next_level = |outer: &Vec<LevelSpec>| {
+fn stacks(axes: &[LevelAxis]) -> Vec<Stack> {
+    axes.iter().fold(vec![Stack::default()], |stacks, axis| {
+        let with_next_level = |outer: &Stack| {
             let outer = outer.clone();
             axis.systems.iter().map(move |system| {
-                let mut levels = outer.clone();
-                levels.push(axis.settings.with_system(axis.level, system.clone()));
-                levels
+                let mut stack = outer.clone();
+                stack.levels.push(axis.settings.with_system(axis.level, system.value.clone()));
+                stack.claims.extend(system.claims.iter().cloned());
+                stack
             })
         };
         stacks.iter().flat_map(with_next_level).collect()
     })
+}
+
+/// The claims of these lists, each once: two values of a cell may both count for the same claim.
+fn each_once(lists: [&Vec<String>; 3]) -> Vec<String> {
+    let mut claims = Vec::new();
+    for claim in lists.into_iter().flatten() {
+        if !claims.contains(claim) {
+            claims.push(claim.clone());
+        }
+    }
+    claims
 }

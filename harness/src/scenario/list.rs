@@ -35,7 +35,7 @@ pub struct Row {
     pub scenario: String,
     /// The id of its document.
     pub document: String,
-    /// The ids of the claims that it tries.
+    /// The claims that it tries: of its document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// How far the vendor stands behind it.
     pub tier: Tier,
@@ -177,7 +177,13 @@ impl fmt::Display for Listing<'_> {
 
 fn write_scenario(f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
     writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
-    writeln!(f, "    claims: {}", scenario.claims.join(", "))?;
+    let mut claims: Vec<&str> = Vec::new();
+    for claim in rows.iter().flat_map(|row| &row.claims) {
+        if !claims.contains(&claim.as_str()) {
+            claims.push(claim);
+        }
+    }
+    writeln!(f, "    claims: {}", claims.join(", "))?;
     writeln!(f, "    tier: {}, expected: {}", scenario.tier, scenario.expectation)?;
     if let Some(note) = &scenario.note {
         writeln!(f, "    note: {note}")?;

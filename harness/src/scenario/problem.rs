@@ -105,6 +105,12 @@ pub enum InputProblem {
         /// The words that can stand here.
         known: Vec<String>,
     },
+    /// A cell for which neither its scenario nor any of its values names a claim.
+    #[error("`{cell}` tries no claim")]
+    NoClaim {
+        /// The cell's name.
+        cell: String,
+    },
     /// A claim that no scenario can try.
     #[error("claim `{claim}` is marked as untestable")]
     Untestable {
@@ -236,6 +242,9 @@ impl InputProblem {
             }
             Self::UnknownWord { given, known, .. } => {
                 format!("{}known are {}", did_you_mean(given, known), list(known))
+            }
+            Self::NoClaim { .. } => {
+                "give the scenario `claims = [...]`, or write the value as `{ system = \"...\", claims = [...] }`".into()
             }
             Self::Untestable { .. } => "leave it out here, or take `untestable` out of its document".into(),
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),

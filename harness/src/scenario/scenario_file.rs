@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::architecture::Architecture;
+use super::axes::Axes;
 use super::cell::{Cell, path_part};
 use super::document::{Claim, Document, Tier};
 use super::documents::Documents;
@@ -11,7 +11,7 @@ use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSettings};
 use super::problem::InputProblem;
-use super::system::{SystemRequirement, Systems};
+use super::system::Systems;
 use super::table::{Table, Text};
 use super::word::Word;
 
@@ -24,7 +24,7 @@ pub struct Scenario {
     pub title: String,
     /// The id of the document whose claims it tries first of all.
     pub document: String,
-    /// Those claims, by their ids, and claims of other documents, as `DOCUMENT/CLAIM`.
+    /// The claims that each of its cells tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// How far the vendor stands behind what it tries.
     pub tier: Tier,
@@ -43,24 +43,6 @@ pub(super) struct Context {
     pub(super) names: BTreeMap<String, String>,
 }
 
-/// The axes of a scenario. An axis that is missing or wrong has been reported, and lacks values here.
-pub(super) struct Axes {
-    pub(super) architectures: Vec<Architecture>,
-    /// One axis for each level, outermost first.
-    pub(super) levels: Vec<LevelAxis>,
-}
-
-/// The systems that a level takes one after the other, and what holds for the level whichever it has.
-pub(super) struct LevelAxis {
-    pub(super) level: LevelNumber,
-    pub(super) settings: LevelSettings,
-    pub(super) systems: Vec<SystemRequirement>,
-}
-
-/// The most cells that a scenario may have. Documents' tables have a few dozen; more is a slip, and the product of a few
-/// long axes would fill the memory.
-const CELL_LIMIT: usize = 1024;
-
 impl Scenario {
     pub(super) const KEYS: &'static [&'static str] =
         &["name", "title", "document", "claims", "tier", "note", "axes", "levels", "expect", "fault"];
@@ -70,12 +52,13 @@ impl Scenario {
         let name = read_name(root, &mut context.names);
         let title = root.prose("title");
         let document = root.string("document");
-        let claims = root.strings("claims");
         let own = document.as_ref().and_then(|text| context.documents.document(text));
-        let claims = claims.map(|claims| read_claims(&claims, own, &context.documents));
+        let read_claims = |claims: &[Text<'_>]| read_claims(claims, own, &context.documents);
+        let claims = root.optional_strings("claims");
+        let claims = claims.map(|claims| read_claims(&claims)).unwrap_or_default();
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
-        let axes = root.table("axes", &["architecture", "l0", "l1", "l2", "l3"]);
+        let axes = root.table("axes", Axes::KEYS);
         let innermost = LevelNumber::innermost(axes.as_ref().is_some_and(|axes| axes.has("l3")));
         let settings = read_settings(root, innermost);
         let expectation = match root.optional_table("expect", &["outcome", "stage", "symptom"]) {
@@ -84,17 +67,21 @@ impl Scenario {
         };
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
-        let axes = read_axes(&axes?, settings, context.systems.as_ref())?;
+        let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
         let scenario = Self {
             name: name?,
             title: title?,
             document: document?.as_str().to_owned(),
-            claims: claims?,
+            claims,
             tier: tier?,
             note,
             expectation: expectation?,
         };
         let cells = expand::cells(&scenario, &axes, &faults);
+        // A list of claims that is there but wrong has been reported.
+        if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
+            root.report(InputProblem::NoClaim { cell: cell.name.to_string() });
+        }
         Some((scenario, cells))
     }
 }
@@ -140,43 +127,4 @@ fn read_settings(root: &Table<'_>, innermost: LevelNumber) -> Vec<(LevelNumber, 
         Some(LevelSettings::read(&table))
     };
     LevelNumber::up_to(innermost).map(|level| (level, settings(level).unwrap_or_default())).collect()
-}
-
-fn read_axes(
-    axes: &Table<'_>,
-    settings: Vec<(LevelNumber, LevelSettings)>,
-    systems: Option<&Systems>,
-) -> Option<Axes> {
-    let architectures = read_axis(axes, "architecture", Architecture::parse);
-    let systems = systems?;
-    let level = |(level, settings): (LevelNumber, LevelSettings)| {
-        let systems = read_axis(axes, level.word(), |text| systems.requirement(text));
-        LevelAxis { level, settings, systems }
-    };
-    let levels: Vec<LevelAxis> = settings.into_iter().map(level).collect();
-    let lengths = levels.iter().map(|axis| axis.systems.len());
-    let count = lengths.fold(architectures.len(), usize::saturating_mul);
-    if count > CELL_LIMIT {
-        axes.report(InputProblem::TooManyCells { count, limit: CELL_LIMIT });
-        return None;
-    }
-    Some(Axes { architectures, levels })
-}
-
-/// The values of one axis. A value that is there twice would make two cells of one name.
-fn read_axis<T: PartialEq>(
-    axes: &Table<'_>,
-    axis: &'static str,
-    parse: impl Fn(&str) -> Result<T, InputProblem>,
-) -> Vec<T> {
-    let mut values = Vec::new();
-    for text in axes.strings(axis).unwrap_or_default() {
-        let Some(value) = text.parse(&parse) else { continue };
-        if values.contains(&value) {
-            text.report(InputProblem::DuplicateCell { axis, value: text.as_str().to_owned() });
-        } else {
-            values.push(value);
-        }
-    }
-    values
 }

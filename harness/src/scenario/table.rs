@@ -194,6 +194,18 @@ impl<'t> Table<'t> {
         self.required(key, self.optional_strings(key))
     }
 
+    /// The entries of the list under `key`, which has to be there: texts, or tables where there is more to say.
+    pub(super) fn texts_or_tables(&self, key: &'static str, keys: Keys) -> Vec<TextOrTable<'t>> {
+        let wanted = "a list of strings, or of tables with more to say";
+        let pick = |value: &'t DeValue<'t>| (value.is_str() || value.is_table()).then_some(value);
+        let entry = |(value, span): (&'t DeValue<'t>, Range<usize>)| match value {
+            DeValue::Table(table) => Some(TextOrTable::Table(Table::open(self.file, table, span, keys))),
+            value => value.as_str().map(|value| TextOrTable::Text(Text { file: self.file, value, span })),
+        };
+        let entries = self.required(key, self.entries(key, wanted, pick)).unwrap_or_default();
+        entries.into_iter().filter_map(entry).collect()
+    }
+
     /// The whole number under `key`, from `min` to `max`.
     pub(super) fn optional_integer(&self, key: &'static str, min: u32, max: u32) -> Option<u32> {
         let (integer, span) = self.pick(key, "a whole number", DeValue::as_integer)?;
@@ -222,6 +234,12 @@ impl<'t> Table<'t> {
         let entries = self.entries(key, wanted, DeValue::as_table).unwrap_or_default();
         entries.into_iter().map(|(table, span)| Table::open(self.file, table, span, keys)).collect()
     }
+}
+
+/// An entry of a list that is a text, or a table where it has more to say.
+pub(super) enum TextOrTable<'t> {
+    Text(Text<'t>),
+    Table(Table<'t>),
 }
 
 /// A text and where it stands.

@@ -1,0 +1,101 @@
+//! The axes of a scenario: the values that the architecture and each level take one after the other, and the claims that
+//! a cell tries because of the values that it has.
+
+use super::architecture::Architecture;
+use super::level::{LevelNumber, LevelSettings};
+use super::problem::InputProblem;
+use super::system::{SystemRequirement, Systems};
+use super::table::{Table, Text, TextOrTable};
+use super::word::Word;
+
+/// The axes of a scenario. An axis that is missing or wrong has been reported, and lacks values here.
+pub(super) struct Axes {
+    pub(super) architectures: Vec<AxisValue<Architecture>>,
+    /// One axis for each level, outermost first.
+    pub(super) levels: Vec<LevelAxis>,
+}
+
+/// The systems that a level takes one after the other, and what holds for the level whichever it has.
+pub(super) struct LevelAxis {
+    pub(super) level: LevelNumber,
+    pub(super) settings: LevelSettings,
+    pub(super) systems: Vec<AxisValue<SystemRequirement>>,
+}
+
+/// One value of an axis.
+pub(super) struct AxisValue<T> {
+    pub(super) value: T,
+    /// The claims that are tried by the cells with this value and by no others.
+    pub(super) claims: Vec<String>,
+}
+
+/// The most cells that a scenario may have. Documents' tables have a few dozen; more is a slip, and the product of a few
+/// long axes would fill the memory.
+const CELL_LIMIT: usize = 1024;
+
+impl Axes {
+    pub(super) const KEYS: &'static [&'static str] = &["architecture", "l0", "l1", "l2", "l3"];
+
+    /// Reads the axes; `read_claims` makes claims of the texts that name them.
+    pub(super) fn read(
+        axes: &Table<'_>,
+        settings: Vec<(LevelNumber, LevelSettings)>,
+        systems: Option<&Systems>,
+        read_claims: &dyn Fn(&[Text<'_>]) -> Vec<String>,
+    ) -> Option<Self> {
+        let architecture =
+            Axis { name: "architecture", key: "architecture", keys: &["architecture", "claims"] };
+        let architectures = architecture.read(axes, Architecture::parse, read_claims);
+        let systems = systems?;
+        let level = |(level, settings): (LevelNumber, LevelSettings)| {
+            let axis = Axis { name: level.word(), key: "system", keys: &["system", "claims"] };
+            let systems = axis.read(axes, |text| systems.requirement(text), read_claims);
+            LevelAxis { level, settings, systems }
+        };
+        let levels: Vec<LevelAxis> = settings.into_iter().map(level).collect();
+        let lengths = levels.iter().map(|axis| axis.systems.len());
+        let count = lengths.fold(architectures.len(), usize::saturating_mul);
+        if count > CELL_LIMIT {
+            axes.report(InputProblem::TooManyCells { count, limit: CELL_LIMIT });
+            return None;
+        }
+        Some(Self { architectures, levels })
+    }
+}
+
+/// How an axis is written: under which key it stands, and under which its values do where they are tables.
+struct Axis {
+    name: &'static str,
+    key: &'static str,
+    keys: &'static [&'static str],
+}
+
+impl Axis {
+    /// The values of the axis. A value that is there twice would make two cells of one name.
+    fn read<T: PartialEq>(
+        &self,
+        axes: &Table<'_>,
+        parse: impl Fn(&str) -> Result<T, InputProblem>,
+        read_claims: &dyn Fn(&[Text<'_>]) -> Vec<String>,
+    ) -> Vec<AxisValue<T>> {
+        let mut values: Vec<AxisValue<T>> = Vec::new();
+        for entry in axes.texts_or_tables(self.name, self.keys) {
+            let (text, claims) = match entry {
+                TextOrTable::Text(text) => (Some(text), Vec::new()),
+                TextOrTable::Table(table) => {
+                    let claims = table.optional_strings("claims");
+                    (table.string(self.key), claims.map(|claims| read_claims(&claims)).unwrap_or_default())
+                }
+            };
+            let Some(text) = text else { continue };
+            let Some(value) = text.parse(&parse) else { continue };
+            if values.iter().any(|known| known.value == value) {
+                let value = text.as_str().to_owned();
+                text.report(InputProblem::DuplicateCell { axis: self.name, value });
+            } else {
+                values.push(AxisValue { value, claims });
+            }
+        }
+        values
+    }
+}
