@@ -1,10 +1,11 @@
-//! `list`: the matrix as the documents lay it out.
+//! `list`: the matrix as the documents lay it out, or the claims that it tries.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use nestmatrix::run::available_images;
-use nestmatrix::scenario::Listing;
+use nestmatrix::scenario::{ClaimListing, Listing, Matrix};
 
 use crate::cli::{Format, List};
 use crate::exit::Failure;
@@ -12,6 +13,9 @@ use crate::input;
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    if arguments.claims {
+        return claims(&matrix, arguments.format);
+    }
     let catalog = input::recipes(&arguments.recipes)?;
     let images = available_images(&catalog, "amd64");
     let listing = Listing::new(&matrix, &filter, &images, arguments.selection.deny_stand_ins);
@@ -19,13 +23,24 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");
         return Ok(ExitCode::from(4));
     }
+    print(&listing, listing.rows().iter().map(serde_json::to_string), arguments.format)
+}
+
+fn claims(matrix: &Matrix, format: Format) -> Result<ExitCode, Failure> {
+    let listing = ClaimListing::new(matrix);
+    print(&listing, listing.rows().map(serde_json::to_string), format)
+}
+
+/// Prints the text for people, or the rows for programs.
+fn print(
+    text: &dyn Display,
+    mut rows: impl Iterator<Item = serde_json::Result<String>>,
+    format: Format,
+) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
-    let written = match arguments.format {
-        Format::Text => write!(out, "{listing}"),
-        Format::Json => listing.rows().iter().try_for_each(|row| {
-            serde_json::to_writer(&mut out, row)?;
-            writeln!(out)
-        }),
+    let written = match format {
+        Format::Text => write!(out, "{text}"),
+        Format::Json => rows.try_for_each(|row| writeln!(out, "{}", row?)),
     };
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {

@@ -6,6 +6,7 @@
 mod architecture;
 mod axes;
 mod cell;
+mod claim_list;
 mod document;
 mod documents;
 mod error;
@@ -27,6 +28,7 @@ mod word;
 
 pub use architecture::Architecture;
 pub use cell::{Cell, CellName};
+pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow, Coverage};
 pub use document::{Claim, Document, Tier};
 pub use documents::Contradiction;
 pub use error::{InputError, InputErrors};
