@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Listing, Matrix, MissingImage, SystemRequirement, Version,
+    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -23,6 +23,7 @@ fn debian() -> Vec<AvailableImage> {
 
 fn rhel(version: &str, and_later: bool) -> SystemRequirement {
     let version = version.parse().unwrap();
+    let and_later = and_later.then_some(Later::MajorVersion);
     SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later }
 }
 
@@ -114,7 +115,7 @@ fn what_is_missing_is_named_exactly(
 #[case::exactly("9.2", false, "9.2", true)]
 #[case::not_exactly("9.2", false, "9.3", false)]
 #[case::any_of_a_major("9", false, "9.7", true)]
-fn later_ends_with_the_major_version(
+fn later_ends_with_the_major_version_of_rhel(
     #[case] wanted: &str,
     #[case] and_later: bool,
     #[case] version: Version,
@@ -122,4 +123,26 @@ fn later_ends_with_the_major_version(
 ) {
     assert_eq!(rhel(wanted, and_later).satisfied_by("rhel", &version), satisfied);
     assert!(!rhel(wanted, and_later).satisfied_by("debian", &version));
+}
+
+#[rstest]
+#[case::the_version_itself("2016", true, "2016", true)]
+#[case::a_later_version("2016", true, "2022", true)]
+#[case::an_earlier_version("2019", true, "2016", false)]
+#[case::no_later_one("2019", false, "2022", false)]
+fn later_has_no_end_for_windows(
+    #[case] wanted: Version,
+    #[case] and_later: bool,
+    #[case] version: Version,
+    #[case] satisfied: bool,
+) {
+    let matrix = matrix();
+    let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
+    let and_later = and_later.then_some(system.later);
+    let requirement = SystemRequirement { system: system.id, name: system.name, version: wanted, and_later };
+    assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
+    assert!(!requirement.satisfied_by("windows", &version));
+    let missing = matrix.image_for(&requirement, &[], false).unwrap_err().to_string();
+    let or_later = if and_later.is_some() { " or later" } else { "" };
+    assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
 }

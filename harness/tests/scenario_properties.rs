@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use miette::NarratableReportHandler;
-use nestmatrix::scenario::{Filter, InputErrors, Matrix};
+use nestmatrix::scenario::{Filter, InputErrors, Later, Matrix, SystemRequirement, Version};
 use proptest::prelude::*;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n[[stand-in]]\nfor = \"rhel 9\"\nimage = \"a\"\nreason = \"b\"\n";
@@ -71,6 +71,28 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![6 => "[a-z0-9][a-z0-9]{0,3}(-[a-z0-9]{1,3}){0,2}", 2 => "[a-z0-9][a-z0-9._+-]{0,8}", 1 => "[./a-z]{0,4}", 1 => "\\PC{0,8}", 1 => "[a-z]{60,110}"]
 }
 
+/// Versions so near each other that all relations between two of them come up.
+fn version() -> impl Strategy<Value = Version> {
+    (8..12_u32, proptest::option::of(0..4_u32)).prop_map(|(major, minor)| Version { major, minor })
+}
+
+fn later() -> impl Strategy<Value = Option<Later>> {
+    proptest::option::of(prop_oneof![Just(Later::MajorVersion), Just(Later::Always)])
+}
+
+/// The requirement as an axis makes it of its text.
+fn requirement(version: Version, later: Option<Later>) -> SystemRequirement {
+    let end = later.unwrap_or(Later::MajorVersion);
+    let systems = format!("[[system]]\nid = \"s\"\nname = \"S\"\nlater = \"{end}\"\n");
+    let text = format!("s {version}{}", if later.is_some() { " and later" } else { "" });
+    let scenario = format!(
+        "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\n\
+         architecture = [\"amd\"]\nl0 = [\"{text}\"]\nl1 = [\"s 1\"]\nl2 = [\"s 1\"]\n"
+    );
+    let matrix = load(systems.as_bytes(), DOCUMENT.as_bytes(), scenario.as_bytes()).unwrap();
+    matrix.cells()[0].levels[0].system.clone()
+}
+
 #[test]
 fn the_files_that_are_damaged_below_are_good() {
     let matrix = load(SYSTEMS.as_bytes(), DOCUMENT.as_bytes(), SCENARIO.as_bytes()).unwrap();
@@ -119,6 +141,56 @@ proptest! {
         if let Ok(matrix) = load(systems.as_bytes(), DOCUMENT.as_bytes(), file.as_bytes()) {
             prop_assert_eq!(matrix.cells().len(), 2);
             assert_names_are_safe(&matrix);
+        }
+    }
+
+    #[test]
+    fn a_requirement_takes_the_versions_from_its_own_to_where_later_ends(
+        wanted in version(), version in version(), later in later(),
+    ) {
+        let requirement = requirement(wanted, later);
+        prop_assert!(requirement.satisfied_by("s", &wanted));
+        prop_assert!(!requirement.satisfied_by("t", &wanted));
+        // Where no minor number is asked for, any will do.
+        let from = (wanted.major, wanted.minor.unwrap_or(0));
+        let to = match later {
+            None => (wanted.major, wanted.minor.unwrap_or(u32::MAX)),
+            Some(Later::MajorVersion) => (wanted.major, u32::MAX),
+            Some(Later::Always) => (u32::MAX, u32::MAX),
+        };
+        // Of a version without its minor number it is not known whether it is one that a minor number asks for.
+        let known = version.minor.is_some() || wanted.minor.is_none() || version.major != wanted.major;
+        let within = (from..=to).contains(&(version.major, version.minor.unwrap_or(0)));
+        prop_assert_eq!(requirement.satisfied_by("s", &version), known && within);
+    }
+
+    #[test]
+    fn the_axes_of_a_scenario_make_each_cell_once_with_the_claims_of_its_values(
+        lengths in proptest::collection::vec(1..5_usize, 3), architectures in 1..4_usize,
+    ) {
+        let claim = |id: &str| format!("[[claim]]\nid = \"{id}\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n");
+        let values: Vec<Vec<String>> = lengths.iter().enumerate()
+            .map(|(level, length)| (0..*length).map(|value| format!("l{level}-{value}")).collect())
+            .collect();
+        let document: String = values.iter().flatten().map(|id| claim(id)).collect();
+        let axis = |(level, values): (usize, &Vec<String>)| {
+            let value = |(number, id): (usize, &String)| format!("{{ system = \"rhel 9.{number}\", claims = [\"{id}\"] }}");
+            format!("l{level} = [{}]\n", values.iter().enumerate().map(value).collect::<Vec<_>>().join(", "))
+        };
+        let axes: String = values.iter().enumerate().map(axis).collect();
+        let names = ["\"amd\"", "\"intel\"", "\"ibm-z\""][..architectures].join(", ");
+        let scenario = format!(
+            "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\ntier = \"untested\"\n[axes]\narchitecture = [{names}]\n{axes}"
+        );
+        let matrix = load(SYSTEMS.as_bytes(), format!("{DOCUMENT}{document}").as_bytes(), scenario.as_bytes()).unwrap();
+        prop_assert_eq!(matrix.cells().len(), architectures * lengths.iter().product::<usize>());
+        let mut seen = std::collections::BTreeSet::new();
+        for cell in matrix.cells() {
+            prop_assert!(seen.insert(cell.name.clone()));
+            let of_values = cell.levels.iter().enumerate().map(|(number, level)| {
+                format!("l{number}-{}", level.system.version.minor.unwrap())
+            });
+            prop_assert_eq!(&cell.claims, &of_values.collect::<Vec<_>>());
         }
     }
 

@@ -73,7 +73,8 @@ impl Matrix {
         if let Some(AvailableImage { name, .. }) = real {
             return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
         }
-        let stand_in = self.stand_ins().iter().find(|stand_in| stand_in.serves(requirement));
+        let stand_ins = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
+        let stand_in = stand_ins.min_by_key(|stand_in| stand_in.major);
         let requirement = requirement.clone();
         let Some(StandIn { image, reason, .. }) = stand_in else {
             return Err(MissingImage::NoImage { requirement });

@@ -115,7 +115,10 @@ impl<'m> Listing<'m> {
             self.cells.iter().zip(&self.rows).any(|(cell, row)| {
                 cell.levels.iter().any(|level| {
                     stand_in.serves(&level.system)
-                        && row.levels.get(&level.level).is_some_and(|row| row.stand_in)
+                        && row
+                            .levels
+                            .get(&level.level)
+                            .is_some_and(|row| row.stand_in && row.image.as_ref() == Some(&stand_in.image))
                 })
             })
         })

@@ -42,5 +42,5 @@ pub use matrix::Matrix;
 pub use problem::InputProblem;
 pub use scenario_file::Scenario;
 pub use stage::{Stage, StageKind};
-pub use system::{StandIn, System, SystemRequirement};
+pub use system::{Later, StandIn, System, SystemRequirement};
 pub use version::Version;

@@ -10,6 +10,30 @@ use super::cell::kebab_case;
 use super::problem::InputProblem;
 use super::table::Table;
 use super::version::Version;
+use super::word::{Word, word_traits};
+
+/// Where the later versions of "and later" end. It is a property of the system: RHEL's major versions have documents of
+/// their own, which name the next one beside "and later"; Windows has nothing but major versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Later {
+    /// With the major version.
+    MajorVersion,
+    /// Nowhere: every later version is meant.
+    Always,
+}
+
+impl Word for Later {
+    const WHAT: &'static str = "end of later versions";
+    const ALL: &'static [Self] = &[Self::MajorVersion, Self::Always];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::MajorVersion => "major-version",
+            Self::Always => "always",
+        }
+    }
+}
+word_traits!(Later);
 
 /// An operating system that scenarios and images can name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +42,8 @@ pub struct System {
     pub id: String,
     /// The name that people use.
     pub name: String,
+    /// Where its later versions end.
+    pub later: Later,
 }
 
 /// An image that is used for a system which cannot be had here. It is never used silently.
@@ -38,7 +64,8 @@ pub struct StandIn {
 impl StandIn {
     /// Whether it stands in for what is asked for here.
     pub(super) fn serves(&self, requirement: &SystemRequirement) -> bool {
-        self.system == requirement.system && self.major == requirement.version.major
+        let later = requirement.and_later == Some(Later::Always) && self.major > requirement.version.major;
+        self.system == requirement.system && (self.major == requirement.version.major || later)
     }
 }
 
@@ -61,14 +88,18 @@ impl Systems {
 
     fn read_systems(&mut self, root: &Table<'_>) {
         let mut places = BTreeMap::new();
-        for table in root.tables("system", &["id", "name"]) {
+        for table in root.tables("system", &["id", "name", "later"]) {
             let text = table.string("id");
             let id = text.as_ref().and_then(|text| text.parse(|id| kebab_case("a system id", id)));
             let name = table.prose("name");
-            let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
+            let later = match table.optional_string("later") {
+                Some(text) => text.parse(Later::parse),
+                None => Some(Later::MajorVersion),
+            };
+            let (Some(text), Some(id), Some(name), Some(later)) = (text, id, name, later) else { continue };
             match places.insert(id.clone(), text.location()) {
                 Some(first) => text.report(InputProblem::Duplicate { what: "system", name: id, first }),
-                None => self.systems.push(System { id, name }),
+                None => self.systems.push(System { id, name, later }),
             }
         }
     }
@@ -86,7 +117,7 @@ impl Systems {
             else {
                 continue;
             };
-            let System { id: system, name } = system;
+            let System { id: system, name, .. } = system;
             match places.insert((system.clone(), major), text.location()) {
                 Some(first) => {
                     let name = text.as_str().to_owned();
@@ -126,7 +157,8 @@ impl Systems {
             [id, version, "and", "later"] => (id, version, true),
             _ => return Err(InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() }),
         };
-        let System { id, name } = self.system(id)?.clone();
+        let System { id, name, later } = self.system(id)?.clone();
+        let and_later = and_later.then_some(later);
         Ok(SystemRequirement { system: id, name, version: version.parse()?, and_later })
     }
 }
@@ -141,15 +173,14 @@ pub struct SystemRequirement {
     pub name: String,
     /// The version, or the first version; without a minor number, every version of that major one.
     pub version: Version,
-    /// Whether later versions will do: those of the same major version, as later major versions have documents of their
-    /// own.
-    pub and_later: bool,
+    /// Whether later versions will do, and then up to where.
+    pub and_later: Option<Later>,
 }
 
 impl SystemRequirement {
     /// The requirement as a part of a cell's name: `rhel-9.2+` for 9.2 and later, `rhel-9.2` for 9.2 alone.
     pub fn slug(&self) -> String {
-        format!("{}-{}{}", self.system, self.version, if self.and_later { "+" } else { "" })
+        format!("{}-{}{}", self.system, self.version, if self.and_later.is_some() { "+" } else { "" })
     }
 
     /// Whether this version of this system is one of those asked for. A version without a minor number is not known to
@@ -157,26 +188,28 @@ impl SystemRequirement {
     pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
         let minor = match self.version.minor {
             None => true,
-            Some(wanted) => {
-                version.minor.is_some_and(|minor| minor == wanted || self.and_later && minor > wanted)
-            }
+            Some(wanted) => version
+                .minor
+                .is_some_and(|minor| minor == wanted || self.and_later.is_some() && minor > wanted),
         };
-        self.system == system && self.version.major == version.major && minor
+        let later = self.and_later == Some(Later::Always) && version.major > self.version.major;
+        self.system == system && (self.version.major == version.major && minor || later)
     }
 
-    /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9".
+    /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
     pub(super) fn wanted(&self) -> String {
         let Self { name, version, .. } = self;
         match self.and_later {
-            true => format!("{name} {version} or a later {name} {}", version.major),
-            false => format!("{name} {version}"),
+            Some(Later::MajorVersion) => format!("{name} {version} or a later {name} {}", version.major),
+            Some(Later::Always) => format!("{name} {version} or later"),
+            None => format!("{name} {version}"),
         }
     }
 }
 
 impl fmt::Display for SystemRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let later = if self.and_later { " and later" } else { "" };
+        let later = if self.and_later.is_some() { " and later" } else { "" };
         f.pad(&format!("{} {}{later}", self.name, self.version))
     }
 }
