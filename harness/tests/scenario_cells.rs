@@ -42,7 +42,7 @@ note = "a note"
 architecture = ["intel", "ibm-z"]
 l0 = ["rhel 9.2 and later"]
 l1 = ["rhel 8", "rhel 9.2"]
-l2 = ["windows-server 2019"]
+l2 = ["windows-server 2019 with hyper-v"]
 l3 = ["rhel 9"]
 
 [levels.l0]
@@ -102,10 +102,10 @@ fn the_first_axis_changes_slowest() {
     assert_eq!(
         names,
         [
-            "everything_1.0+x/intel/rhel-9.2+/rhel-8/windows-server-2019/rhel-9",
-            "everything_1.0+x/intel/rhel-9.2+/rhel-9.2/windows-server-2019/rhel-9",
-            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-8/windows-server-2019/rhel-9",
-            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-9.2/windows-server-2019/rhel-9",
+            "everything_1.0+x/intel/rhel-9.2+/rhel-8/windows-server-2019_hyper-v/rhel-9",
+            "everything_1.0+x/intel/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-8/windows-server-2019_hyper-v/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
         ]
     );
 }

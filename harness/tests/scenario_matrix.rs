@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, SystemRequirement, Version,
+    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -24,7 +24,7 @@ fn debian() -> Vec<AvailableImage> {
 fn rhel(version: &str, and_later: bool) -> SystemRequirement {
     let version = version.parse().unwrap();
     let and_later = and_later.then_some(Later::MajorVersion);
-    SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later }
+    SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later, role: None }
 }
 
 #[test]
@@ -125,6 +125,16 @@ fn later_ends_with_the_major_version_of_rhel(
     assert!(!rhel(wanted, and_later).satisfied_by("debian", &version));
 }
 
+#[test]
+fn no_image_and_no_stand_in_has_a_role() {
+    let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
+    let missing = matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], false).unwrap_err();
+    let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
+    assert_eq!(missing.to_string(), message);
+    assert_eq!(requirement.to_string(), "RHEL 9.2 and later with Hyper-V");
+    assert_eq!(requirement.slug(), "rhel-9.2+_hyper-v");
+}
+
 #[rstest]
 #[case::the_version_itself("2016", true, "2016", true)]
 #[case::a_later_version("2016", true, "2022", true)]
@@ -139,7 +149,8 @@ fn later_has_no_end_for_windows(
     let matrix = matrix();
     let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
     let and_later = and_later.then_some(system.later);
-    let requirement = SystemRequirement { system: system.id, name: system.name, version: wanted, and_later };
+    let requirement =
+        SystemRequirement { system: system.id, name: system.name, version: wanted, and_later, role: None };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
     let missing = matrix.image_for(&requirement, &[], false).unwrap_err().to_string();

@@ -127,10 +127,12 @@ proptest! {
     #[test]
     fn every_cell_name_of_an_accepted_scenario_is_a_safe_path(
         scenario in name(), system in name(), major in any::<u32>(), minor in proptest::option::of(any::<u32>()),
-        later in any::<bool>(),
+        later in any::<bool>(), role in any::<bool>(),
     ) {
         let minor = minor.map(|minor| format!(".{minor}")).unwrap_or_default();
-        let requirement = format!("{system} {major}{minor}{}", if later { " and later" } else { "" });
+        let later = if later { " and later" } else { "" };
+        let role = if role { " with hyper-v" } else { "" };
+        let requirement = format!("{system} {major}{minor}{later}{role}");
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let systems = format!("[[system]]\nid = {}\nname = \"S\"\n", quoted(&system));
         let file = format!(

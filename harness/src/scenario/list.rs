@@ -14,8 +14,10 @@ use super::filter::Filter;
 use super::images::AvailableImage;
 use super::level::{LevelNumber, LevelSpec};
 use super::matrix::Matrix;
+use super::role::Role;
 use super::scenario_file::Scenario;
-use super::system::StandIn;
+use super::system::{Later, StandIn, SystemRequirement};
+use super::version::Version;
 
 /// The cells that a filter takes, with the images they will boot. `Display` gives the text for people.
 #[derive(Debug, Clone)]
@@ -56,7 +58,13 @@ pub struct Row {
 pub struct LevelRow {
     /// The id of the system that the document asks for.
     pub system: String,
-    /// System and version, as a document would write them: `RHEL 9.2 and later`.
+    /// Its version, or the first that will do.
+    pub version: Version,
+    /// Whether later versions will do, and then up to where.
+    pub and_later: Option<Later>,
+    /// What the system has to be set up with.
+    pub role: Option<Role>,
+    /// All of this as a document would write it: `RHEL 9.2 and later`.
     pub requirement: String,
     /// The image that will be booted.
     pub image: Option<String>,
@@ -131,11 +139,14 @@ fn level_row(
     available: &[AvailableImage],
     deny_stand_ins: bool,
 ) -> LevelRow {
-    let system = level.system.system.clone();
+    let SystemRequirement { system, version, and_later, role, .. } = level.system.clone();
     let requirement = level.system.to_string();
     match matrix.image_for(&level.system, available, deny_stand_ins) {
         Ok(choice) => LevelRow {
             system,
+            version,
+            and_later,
+            role,
             requirement,
             image: Some(choice.image),
             stand_in: choice.stand_in,
@@ -144,6 +155,9 @@ fn level_row(
         },
         Err(missing) => LevelRow {
             system,
+            version,
+            and_later,
+            role,
             requirement,
             image: None,
             stand_in: false,

@@ -250,7 +250,7 @@ impl InputProblem {
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
             Self::BadRequirement { known, .. } => {
-                format!("write `SYSTEM VERSION` or `SYSTEM VERSION and later`; the systems are {}", list(known))
+                format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them; the systems are {}", list(known))
             }
             Self::BadStandIn { .. } => {
                 "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::kebab_case;
 use super::problem::InputProblem;
+use super::role::Role;
 use super::table::Table;
 use super::version::Version;
 use super::word::{Word, word_traits};
@@ -62,8 +63,11 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// Whether it stands in for what is asked for here.
+    /// Whether it stands in for what is asked for here. It has no role.
     pub(super) fn serves(&self, requirement: &SystemRequirement) -> bool {
+        if requirement.role.is_some() {
+            return false;
+        }
         let later = requirement.and_later == Some(Later::Always) && self.major > requirement.version.major;
         self.system == requirement.system && (self.major == requirement.version.major || later)
     }
@@ -149,17 +153,21 @@ impl Systems {
         self.systems.iter().map(|system| system.id.clone()).collect()
     }
 
-    /// Reads what an axis says of a level: `SYSTEM VERSION` or `SYSTEM VERSION and later`.
+    /// Reads what an axis says of a level: `SYSTEM VERSION`, then perhaps `and later`, then perhaps `with ROLE`.
     pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, InputProblem> {
         let words: Vec<&str> = given.split(' ').collect();
-        let (id, version, and_later) = match words[..] {
+        let (words, role) = match words.as_slice() {
+            [words @ .., "with", role] => (words, Some(Role::parse(role)?)),
+            words => (words, None),
+        };
+        let (id, version, and_later) = match words {
             [id, version] => (id, version, false),
             [id, version, "and", "later"] => (id, version, true),
             _ => return Err(InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() }),
         };
         let System { id, name, later } = self.system(id)?.clone();
         let and_later = and_later.then_some(later);
-        Ok(SystemRequirement { system: id, name, version: version.parse()?, and_later })
+        Ok(SystemRequirement { system: id, name, version: version.parse()?, and_later, role })
     }
 }
 
@@ -175,15 +183,20 @@ pub struct SystemRequirement {
     pub version: Version,
     /// Whether later versions will do, and then up to where.
     pub and_later: Option<Later>,
+    /// What the system has to be set up with, if the document says so.
+    pub role: Option<Role>,
 }
 
 impl SystemRequirement {
-    /// The requirement as a part of a cell's name: `rhel-9.2+` for 9.2 and later, `rhel-9.2` for 9.2 alone.
+    /// The requirement as a part of a cell's name: `rhel-9.2+` for 9.2 and later, `rhel-9.2` for 9.2 alone,
+    /// `windows-11_wsl2` for a system with a role.
     pub fn slug(&self) -> String {
-        format!("{}-{}{}", self.system, self.version, if self.and_later.is_some() { "+" } else { "" })
+        let later = if self.and_later.is_some() { "+" } else { "" };
+        let role = self.role.map_or(String::new(), |role| format!("_{role}"));
+        format!("{}-{}{later}{role}", self.system, self.version)
     }
 
-    /// Whether this version of this system is one of those asked for. A version without a minor number is not known to
+    /// Whether this version of this system, without a role, is what is asked for. A version without a minor number is not known to
     /// be one of those that a minor number asks for.
     pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
         let minor = match self.version.minor {
@@ -193,23 +206,30 @@ impl SystemRequirement {
                 .is_some_and(|minor| minor == wanted || self.and_later.is_some() && minor > wanted),
         };
         let later = self.and_later == Some(Later::Always) && version.major > self.version.major;
-        self.system == system && (self.version.major == version.major && minor || later)
+        self.role.is_none()
+            && self.system == system
+            && (self.version.major == version.major && minor || later)
+    }
+
+    fn with_role(&self) -> String {
+        self.role.map_or(String::new(), |role| format!(" with {}", role.name()))
     }
 
     /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
     pub(super) fn wanted(&self) -> String {
         let Self { name, version, .. } = self;
-        match self.and_later {
+        let versions = match self.and_later {
             Some(Later::MajorVersion) => format!("{name} {version} or a later {name} {}", version.major),
             Some(Later::Always) => format!("{name} {version} or later"),
             None => format!("{name} {version}"),
-        }
+        };
+        format!("{versions}{}", self.with_role())
     }
 }
 
 impl fmt::Display for SystemRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let later = if self.and_later.is_some() { " and later" } else { "" };
-        f.pad(&format!("{} {}{later}", self.name, self.version))
+        f.pad(&format!("{} {}{later}{}", self.name, self.version, self.with_role()))
     }
 }
