@@ -64,6 +64,20 @@ outcome = "stops"
 stage = "l3-launch"
 symptom = "no KVM"
 
+[[step]]
+name = "unload while a guest runs"
+after = "l1-kvm"
+on = "l0"
+run = "modprobe -r kvm_amd"
+fails = true
+output = "unavailable"
+
+[[step]]
+name = "look"
+after = "l3-check"
+on = "l2"
+run = "true"
+
 [[fault]]
 at = "l2-kvm"
 do = "close-qmp"

@@ -259,6 +259,18 @@ fn fault_on_a_level_before_it_runs() {
 }
 
 #[test]
+fn step_in_a_level_that_is_not_up_yet() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l0-kvm\"\non = \"l1\"\nrun = \"true\"";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
+fn step_in_the_innermost_level() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l2-check\"\non = \"l2\"\nrun = \"true\"\nfails = \"no\"";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
 fn settings_for_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
 }

@@ -290,6 +290,7 @@ impl Run {
             symptom: verdict.stop().map(|stop| stop.symptom.clone()),
             levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
             evidence: verdict.evidence().and_then(|evidence| serde_json::to_value(evidence).ok()),
+            steps: observation.steps,
             stages: observation.stages,
             attempts: vec![attempt],
             folder: Some(folder.1),
@@ -350,7 +351,8 @@ impl Run {
         let limits = Limits::new(metal, self.setting.timeout_scale);
         let cancellation = self.cancellation.clone();
         let began = Instant::now();
-        boot(plan, this_machine, limits, &cell.faults, records, began, &listener, cancellation).await
+        boot(plan, this_machine, limits, &cell.faults, &cell.steps, records, began, &listener, cancellation)
+            .await
     }
 
     fn image(&self, key: &(String, Product)) -> Result<&Image, String> {

@@ -118,9 +118,18 @@ impl NativeMetal {
         };
         let limits = Limits::fixed(TRIAL.mul_f64(trial.timeout_scale));
         let (_keep, cancellation) = Cancellation::new();
-        let observation =
-            boot(&plan, this_machine, limits, &[], trial.scratch, Instant::now(), &Unheard, cancellation)
-                .await;
+        let observation = boot(
+            &plan,
+            this_machine,
+            limits,
+            &[],
+            &[],
+            trial.scratch,
+            Instant::now(),
+            &Unheard,
+            cancellation,
+        )
+        .await;
         if let Some(stop) = observation.stop {
             return Err(NoNativeMetal::NotProven(format!("{}: {}", stop.stage, stop.symptom)));
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
-use crate::stack::{LevelSeen, Metal, StageTime};
+use crate::stack::{LevelSeen, Metal, StageTime, StepSeen};
 
 use super::{Tally, VerdictWord};
 
@@ -134,6 +134,8 @@ pub struct CellRecord {
     pub levels: Vec<LevelRecord>,
     /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
     pub evidence: Option<Value>,
+    /// What came of the scenario's own steps, in order.
+    pub steps: Vec<StepSeen>,
     /// The stages that it went through, in seconds since the cell began.
     pub stages: Vec<StageTime>,
     /// Every attempt, first to last.
@@ -165,6 +167,7 @@ impl CellRecord {
             symptom: None,
             levels: Vec::new(),
             evidence: None,
+            steps: Vec::new(),
             stages: Vec::new(),
             attempts: Vec::new(),
             folder: None,

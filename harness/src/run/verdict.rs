@@ -183,8 +183,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
-        let observation =
-            Observation { stages: Vec::new(), levels: BTreeMap::new(), gathered: Gathered::default(), stop };
+        let observation = Observation { stop, ..Observation::stopped(Stop::interrupted(Stage::Provision)) };
         let profile = Profile::of(Architecture::Amd).unwrap();
         Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
     }

@@ -12,6 +12,7 @@ use super::expectation::{Expectation, Fault};
 use super::level::LevelSpec;
 use super::problem::InputProblem;
 use super::stage::Stage;
+use super::step::Step;
 
 /// The name of a cell: `SCENARIO/ARCHITECTURE/L0/L1/L2`, with L3 where there is one. It is safe as a relative path: each
 /// part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
@@ -117,6 +118,8 @@ pub struct Cell {
     pub levels: Vec<LevelSpec>,
     /// What should come of it.
     pub expectation: Expectation,
+    /// What is run in its levels on the way.
+    pub steps: Vec<Step>,
     /// What the harness does to it on purpose.
     pub faults: Vec<Fault>,
 }

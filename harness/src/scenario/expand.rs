@@ -7,8 +7,9 @@ use super::cell::{Cell, CellName};
 use super::expectation::Fault;
 use super::level::LevelSpec;
 use super::scenario_file::Scenario;
+use super::step::Step;
 
-pub(super) fn cells(scenario: &Scenario, axes: &Axes, faults: &[Fault]) -> Vec<Cell> {
+pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[Fault]) -> Vec<Cell> {
     let stacks = stacks(&axes.levels);
     let cell = |architecture: &AxisValue<Architecture>, stack: &Stack| Cell {
         name: CellName::new(&scenario.name, architecture.value, &stack.levels),
@@ -20,6 +21,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, faults: &[Fault]) -> Vec<C
         architecture: architecture.value,
         levels: stack.levels.clone(),
         expectation: scenario.expectation.clone(),
+        steps: steps.to_vec(),
         faults: faults.to_vec(),
     };
     let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));

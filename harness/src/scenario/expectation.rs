@@ -80,7 +80,7 @@ fn symptom(text: &str) -> Result<String, InputProblem> {
     if text.trim().is_empty() { Err(InputProblem::Empty { key: "symptom" }) } else { Ok(text.to_owned()) }
 }
 
-fn stage_in_stack(text: &str, innermost: LevelNumber) -> Result<Stage, InputProblem> {
+pub(super) fn stage_in_stack(text: &str, innermost: LevelNumber) -> Result<Stage, InputProblem> {
     let stages = Stage::of_stack(innermost);
     stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| InputProblem::UnknownWord {
         what: "stage of this stack",
@@ -140,7 +140,7 @@ impl Fault {
     }
 }
 
-fn level_in_stack(text: &str, innermost: LevelNumber) -> Result<LevelNumber, InputProblem> {
+pub(super) fn level_in_stack(text: &str, innermost: LevelNumber) -> Result<LevelNumber, InputProblem> {
     LevelNumber::up_to(innermost).find(|level| level.word() == text).ok_or_else(|| {
         InputProblem::UnknownWord {
             what: "level of this stack",

@@ -11,6 +11,7 @@ use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSettings};
 use super::problem::InputProblem;
+use super::step::Step;
 use super::system::Systems;
 use super::table::{Table, Text};
 use super::word::Word;
@@ -45,7 +46,7 @@ pub(super) struct Context {
 
 impl Scenario {
     pub(super) const KEYS: &'static [&'static str] =
-        &["name", "title", "document", "claims", "tier", "note", "axes", "levels", "expect", "fault"];
+        &["name", "title", "document", "claims", "tier", "note", "axes", "levels", "expect", "step", "fault"];
 
     /// Reads a scenario and expands it into its cells.
     pub(super) fn read(root: &Table<'_>, context: &mut Context) -> Option<(Self, Vec<Cell>)> {
@@ -65,6 +66,8 @@ impl Scenario {
             Some(table) => Expectation::read(&table, innermost),
             None => Some(Expectation::Works),
         };
+        let steps = root.tables("step", Step::KEYS);
+        let steps: Vec<Step> = steps.iter().filter_map(|table| Step::read(table, innermost)).collect();
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
@@ -77,7 +80,7 @@ impl Scenario {
             note,
             expectation: expectation?,
         };
-        let cells = expand::cells(&scenario, &axes, &faults);
+        let cells = expand::cells(&scenario, &axes, &steps, &faults);
         // A list of claims that is there but wrong has been reported.
         if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
             root.report(InputProblem::NoClaim { cell: cell.name.to_string() });

@@ -44,6 +44,8 @@ pub enum Stage {
     Provision,
     /// Something happens to one level.
     Level(LevelNumber, StageKind),
+    /// A step of the scenario's own is run, by its number from 1. It may come between any two of the others.
+    Step(u8),
 }
 
 impl Stage {
@@ -60,7 +62,7 @@ impl Stage {
     /// The level that the stage is about, if it is about one.
     pub fn level(self) -> Option<LevelNumber> {
         match self {
-            Self::Provision => None,
+            Self::Provision | Self::Step(_) => None,
             Self::Level(level, _) => Some(level),
         }
     }
@@ -79,6 +81,7 @@ impl fmt::Display for Stage {
         match self {
             Self::Provision => f.pad("provision"),
             Self::Level(level, kind) => f.pad(&format!("{}-{}", level.word(), kind.word())),
+            Self::Step(number) => f.pad(&format!("step-{number}")),
         }
     }
 }
@@ -87,6 +90,9 @@ impl FromStr for Stage {
     type Err = InputProblem;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(number) = text.strip_prefix("step-").and_then(|number| number.parse().ok()) {
+            return Ok(Self::Step(number));
+        }
         let stages = Self::all();
         stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| {
             InputProblem::UnknownWord {

@@ -217,6 +217,11 @@ impl<'t> Table<'t> {
         fits
     }
 
+    /// The truth value under `key`.
+    pub(super) fn optional_boolean(&self, key: &'static str) -> Option<bool> {
+        Some(self.pick(key, "`true` or `false`", DeValue::as_bool)?.0)
+    }
+
     /// The table under `key`.
     pub(super) fn optional_table(&self, key: &'static str, keys: Keys) -> Option<Table<'t>> {
         let (table, span) = self.pick(key, "a table", DeValue::as_table)?;

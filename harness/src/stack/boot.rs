@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 use crate::guest::{Agent, Console};
 use crate::host::{BootedLevel, Facts, Host, RunningQemu, ThisMachine};
 use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
-use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind};
+use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
 
 use super::evidence::not_kvm;
+use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
 use super::{Cancellation, Gathered, Limits, Metal, StackPlan, Stop};
 
@@ -62,6 +63,8 @@ pub struct Observation {
     pub stages: Vec<StageTime>,
     /// What was seen of each level.
     pub levels: BTreeMap<LevelNumber, LevelSeen>,
+    /// What came of the scenario's own steps.
+    pub steps: Vec<StepSeen>,
     /// What was gathered for evidence.
     pub gathered: Gathered,
     /// Why it stopped, if it did not come to its end.
@@ -71,7 +74,13 @@ pub struct Observation {
 impl Observation {
     /// Nothing was observed: the stack stopped before any level ran.
     pub fn stopped(stop: Stop) -> Self {
-        Self { stages: Vec::new(), levels: BTreeMap::new(), gathered: Gathered::default(), stop: Some(stop) }
+        Self {
+            stages: Vec::new(),
+            levels: BTreeMap::new(),
+            steps: Vec::new(),
+            gathered: Gathered::default(),
+            stop: Some(stop),
+        }
     }
 }
 
@@ -86,6 +95,7 @@ pub(super) struct Stack<'a> {
     pub(super) plan: &'a StackPlan,
     pub(super) limits: Limits,
     pub(super) faults: &'a [Fault],
+    pub(super) steps: &'a [Step],
     pub(super) records: &'a Path,
     pub(super) listener: &'a dyn StageListener,
     pub(super) started: Instant,
@@ -101,6 +111,7 @@ pub(super) struct Stack<'a> {
     pub(super) levels: BTreeMap<LevelNumber, LevelSeen>,
     pub(super) facts: BTreeMap<LevelNumber, Facts>,
     pub(super) gathered: Gathered,
+    pub(super) steps_seen: Vec<StepSeen>,
 }
 
 /// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
@@ -112,6 +123,7 @@ pub async fn boot(
     this_machine: ThisMachine,
     limits: Limits,
     faults: &[Fault],
+    steps: &[Step],
     records: &Path,
     started: Instant,
     listener: &dyn StageListener,
@@ -121,6 +133,7 @@ pub async fn boot(
         plan,
         limits,
         faults,
+        steps,
         records,
         listener,
         started,
@@ -133,6 +146,7 @@ pub async fn boot(
         levels: BTreeMap::new(),
         facts: BTreeMap::new(),
         gathered: Gathered { nonce: plan.nonce.clone(), ..Gathered::default() },
+        steps_seen: Vec::new(),
     };
     let mut stop = stack.climb(Rc::new(this_machine)).await.err();
     if let Some(last) = stack.stages.last_mut() {
@@ -147,7 +161,13 @@ pub async fn boot(
     for (level, seen) in &mut stack.levels {
         seen.last_lines = stack.watch.last_lines(*level);
     }
-    Observation { stages: stack.stages, levels: stack.levels, gathered: stack.gathered, stop }
+    Observation {
+        stages: stack.stages,
+        levels: stack.levels,
+        steps: stack.steps_seen,
+        gathered: stack.gathered,
+        stop,
+    }
 }
 
 impl Stack<'_> {
@@ -174,7 +194,7 @@ impl Stack<'_> {
                 self.prove_kvm(level, Rc::clone(&host)).await?;
             }
         }
-        Ok(())
+        self.take_steps().await
     }
 
     /// Starts the QEMU of a level, paused, and asks it what it really made.
@@ -305,14 +325,9 @@ impl Stack<'_> {
     }
 
     async fn begin(&mut self, level: LevelNumber, kind: StageKind) -> Result<(), Stop> {
+        self.take_steps().await?;
         let stage = Stage::Level(level, kind);
-        let now = self.started.elapsed().as_secs_f64();
-        if let Some(last) = self.stages.last_mut() {
-            last.end = now;
-        }
-        self.stage = stage;
-        self.stages.push(StageTime { stage, start: now, end: now });
-        self.listener.stage_began(stage);
+        self.enter(stage);
         let faults: Vec<Fault> = self.faults.iter().filter(|fault| fault.at == stage).cloned().collect();
         for fault in faults {
             self.inflict(&fault)
@@ -320,6 +335,17 @@ impl Stack<'_> {
                 .map_err(|why| Stop::harness(stage, format!("{}: {why}", fault.level)))?;
         }
         Ok(())
+    }
+
+    /// Notes that the stage before is done and `stage` begins.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        let now = self.started.elapsed().as_secs_f64();
+        if let Some(last) = self.stages.last_mut() {
+            last.end = now;
+        }
+        self.stage = stage;
+        self.stages.push(StageTime { stage, start: now, end: now });
+        self.listener.stage_began(stage);
     }
 
     /// Does to the stack what the scenario wants done to it.
@@ -342,7 +368,7 @@ impl Stack<'_> {
         }
     }
 
-    fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {
+    pub(super) fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {
         self.levels.entry(level).or_default()
     }
 

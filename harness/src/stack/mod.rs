@@ -9,6 +9,7 @@ mod explain;
 mod limits;
 mod plan;
 mod report;
+mod steps;
 mod stop;
 mod watch;
 
@@ -18,4 +19,5 @@ pub use evidence::{Doubt, Evidence, Gathered};
 pub use limits::{Limit, Limits};
 pub use plan::{LevelPlan, Metal, StackPlan};
 pub use report::LeafReport;
+pub use steps::StepSeen;
 pub use stop::{Blame, Stop};

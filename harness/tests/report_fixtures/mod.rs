@@ -108,6 +108,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
             .map(|(level, slug)| booted(level, slug))
             .collect(),
         evidence: None,
+        steps: Vec::new(),
         stages: Vec::new(),
         attempts: vec![Attempt { start: 1.0, end: 1.0 + seconds, verdict }],
         folder: Some(PathBuf::from("cells").join(cell)),
