@@ -12,6 +12,7 @@ pub(super) static PROFILE: Profile = Profile {
     metal_machine: "q35",
     metal_cpu: "max",
     virtualization_feature: "svm",
+    documented_flags: &["svm", "npt"],
     kvm_module: "kvm_amd",
     // cryptomgr.notests: self-tests of ciphers cost seconds on emulated metal and try nothing of KVM.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests",

@@ -21,6 +21,8 @@ pub struct Profile {
     pub metal_cpu: &'static str,
     /// The CPU feature without which a level can't host a KVM guest; it is required of every level that does.
     pub virtualization_feature: &'static str,
+    /// The CPU flags in /proc/cpuinfo that the documents ask for on L0.
+    pub documented_flags: &'static [&'static str],
     /// KVM's module for this architecture.
     pub kvm_module: &'static str,
     /// Kernel command line that every level gets.

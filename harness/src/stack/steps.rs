@@ -44,7 +44,11 @@ impl Stack<'_> {
         let Some((_, host)) = self.hosts.iter().find(|(level, _)| *level == step.on).cloned() else {
             return Err(Stop::harness(self.stage, format!("{}: {} is not up", step.name, step.on)));
         };
-        let output = self.during(step.on, host.run(&step.run)).await?;
+        // So that one scenario serves every architecture.
+        let profile = self.plan.profile;
+        let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
+        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {}", step.run);
+        let output = self.during(step.on, host.run(&script)).await?;
         let seen = StepSeen {
             name: step.name.clone(),
             on: step.on,
