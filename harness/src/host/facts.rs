@@ -66,6 +66,11 @@ fn read_counters(output: &str) -> Counters {
 }
 
 impl Facts {
+    /// The CPU flags of this host that `other` does not have.
+    pub fn flags_missing_in(&self, other: &Self) -> Vec<String> {
+        self.cpu_flags.iter().filter(|flag| !other.cpu_flags.contains(flag)).cloned().collect()
+    }
+
     /// Reads the script's output. What is not in it stays empty: absence is a fact too.
     pub fn parse(output: &str) -> Self {
         let mut facts = Self { counters: read_counters(output), ..Self::default() };
@@ -111,6 +116,12 @@ mod tests {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(facts.kernel, kernel.trim());
         assert!(!facts.cpu_flags.is_empty());
+    }
+
+    #[test]
+    fn what_another_host_lacks_is_named() {
+        let flags = |flags: &str| Facts::parse(&format!("flags=: {flags}\n"));
+        assert_eq!(flags("fpu svm npt vgif").flags_missing_in(&flags("fpu svm hypervisor npt")), ["vgif"]);
     }
 
     #[test]

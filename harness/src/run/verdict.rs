@@ -178,9 +178,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::scenario::Architecture;
-    use crate::stack::Gathered;
     use rstest::rstest;
-    use std::collections::BTreeMap;
 
     fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
         let observation = Observation { stop, ..Observation::stopped(Stop::interrupted(Stage::Provision)) };

@@ -52,6 +52,9 @@ pub struct LevelSeen {
     pub cpu: Option<String>,
     /// Its KVM module's `nested` parameter.
     pub nested: Option<String>,
+    /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
+    /// nor of the innermost level.
+    pub lacks: Vec<String>,
     /// The last lines of its console.
     pub last_lines: Vec<String>,
 }
@@ -294,7 +297,11 @@ impl Stack<'_> {
         self.begin(level, StageKind::Kvm).await?;
         let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
         self.check_kernel(level, &facts.kernel)?;
-        self.saw(level).nested.clone_from(&facts.nested);
+        let below = level.below().and_then(|below| self.facts.get(&below));
+        let lacks = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
+        let seen = self.saw(level);
+        seen.nested.clone_from(&facts.nested);
+        seen.lacks = lacks;
         let native_l0 = level.below().is_none() && self.plan.metal == Metal::Native;
         self.gathered.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
         self.gathered.counters_before.insert(level, facts.counters.clone());
