@@ -11,12 +11,17 @@ use super::trouble::trouble;
 /// Columns by which tables are indented below the name of their scenario.
 const INDENT: usize = 4;
 
+/// Skipped cells that are shown among the others; more would hide what ran.
+const SKIPPED: usize = 12;
+
 /// What came of a run: a table for each scenario, the particulars of every verdict that somebody has to act upon, and how
 /// many cells got which verdict.
 pub fn matrix(outcome: &Outcome, style: &Style) -> String {
     let records = &outcome.records;
     let mut out = String::new();
-    for (document, records) in grouped(records, |record| &record.document) {
+    let skipped = records.iter().filter(|record| record.verdict == VerdictWord::Skip).count();
+    let shown = |record: &&CellRecord| skipped <= SKIPPED || record.verdict != VerdictWord::Skip;
+    for (document, records) in grouped(records.iter().filter(shown), |record| &record.document) {
         out.push_str(&style.paint(Role::Heading, document));
         out.push_str("\n\n");
         for (scenario, records) in grouped(records, |record| &record.scenario) {
@@ -27,6 +32,12 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
             out.push_str(&scenario_table(&records, style));
             out.push('\n');
         }
+    }
+    if skipped > SKIPPED {
+        let text = format!(
+            "{skipped} cells that were skipped are not shown; `cargo xtask list` shows what each lacks"
+        );
+        out.push_str(&format!("{}\n\n", wrapped(&text, 0, 0, style.width)));
     }
     out.push_str(&stand_ins(records, style));
     for record in records {

@@ -10,6 +10,9 @@ use super::text::{field, grouped, lasting, one_line, verbatim};
 /// Cells that are named for each reason to skip some; more are counted.
 const NAMED: usize = 5;
 
+/// Reasons to skip cells that are told at length; where there are more, all are told in short.
+const REASONS: usize = 8;
+
 /// What `plan` will do with `jobs` cells side by side.
 pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
     if plan.cells.is_empty() {
@@ -30,11 +33,39 @@ pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
     out.push_str(&field("stand-ins", &stand_ins(plan), style));
     // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
     let missing = plan.skipped().flat_map(|(cell, reasons)| reasons.iter().map(move |reason| (reason, cell)));
-    for (index, (reason, cells)) in grouped(missing, |(reason, _)| *reason).iter().enumerate() {
+    let by_reason = grouped(missing, |(reason, _)| *reason);
+    if by_reason.len() > REASONS {
+        out.push_str(&field("skipped", &in_short(plan), style));
+        return out;
+    }
+    for (index, (reason, cells)) in by_reason.iter().enumerate() {
         out.push_str(&field(if index == 0 { "skipped" } else { "" }, &[one_line(reason)], style));
         out.push_str(&verbatim("", &names(cells.iter().map(|(_, cell)| *cell)), style));
     }
     out
+}
+
+/// What is missing with the number of cells that lack it, without their names and without the level that lacks it.
+fn in_short(plan: &RunPlan) -> Vec<String> {
+    let missing = plan.skipped().flat_map(|(cell, reasons)| {
+        let mut reasons: Vec<&str> = reasons.iter().map(|reason| without_level(reason)).collect();
+        reasons.dedup();
+        reasons.into_iter().map(move |reason| (reason, cell))
+    });
+    let mut lines: Vec<String> = grouped(missing, |(reason, _)| *reason)
+        .iter()
+        .map(|(reason, cells)| match cells.len() {
+            1 => format!("1 cell: {}", one_line(reason)),
+            number => format!("{number} cells: {}", one_line(reason)),
+        })
+        .collect();
+    lines.push("`cargo xtask list` shows what each cell lacks".to_owned());
+    lines
+}
+
+/// `no image of RHEL 8` for `no image of RHEL 8 (L1 and L2 on amd64)`.
+fn without_level(reason: &str) -> &str {
+    reason.rfind(" (L").map_or(reason, |at| &reason[..at])
 }
 
 /// `9 cells: 5 on emulated metal, 1 on native metal, 3 skipped`.
