@@ -282,6 +282,10 @@ impl Run {
         let Some(profile) = Profile::of(cell.architecture) else { return Ok(None) };
         let innermost = levels.last().map_or(crate::scenario::LevelNumber::ALL[0], |level| level.spec.level);
         let verdict = Verdict::judge(&cell.expectation, &observation, innermost, profile);
+        // A pass whose evidence can't be kept is none.
+        let evidence = verdict.evidence().map(serde_json::to_value).transpose();
+        let evidence =
+            evidence.map_err(|e| RunError::Records { path: self.folder.clone(), source: e.into() })?;
         let attempt = Attempt { start, end: self.began.elapsed().as_secs_f64(), verdict: verdict.word() };
         Ok(Some(CellRecord {
             metal: Some(*metal),
@@ -289,7 +293,7 @@ impl Run {
             level: verdict.stop().and_then(|stop| stop.level),
             symptom: verdict.stop().map(|stop| stop.symptom.clone()),
             levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
-            evidence: verdict.evidence().and_then(|evidence| serde_json::to_value(evidence).ok()),
+            evidence,
             steps: observation.steps,
             stages: observation.stages,
             attempts: vec![attempt],
