@@ -132,17 +132,17 @@ fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -
 /// How many cells got which verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Cells with this verdict; likewise the others.
+    /// Cells that passed.
     pub pass: usize,
-    #[allow(missing_docs)]
+    /// Cells that failed.
     pub fail: usize,
-    #[allow(missing_docs)]
+    /// Cells whose documented limitation shows itself.
     pub xfail: usize,
-    #[allow(missing_docs)]
+    /// Cells whose documented limitation is gone.
     pub xpass: usize,
-    #[allow(missing_docs)]
+    /// Cells that were not tried.
     pub skip: usize,
-    #[allow(missing_docs)]
+    /// Cells of which nothing can be said.
     pub error: usize,
 }
 
