@@ -265,8 +265,8 @@ fn step_in_a_level_that_is_not_up_yet() {
 }
 
 #[test]
-fn step_in_the_innermost_level() {
-    let step = "[[step]]\nname = \"look\"\nafter = \"l2-check\"\non = \"l2\"\nrun = \"true\"\nfails = \"no\"";
+fn step_in_the_innermost_level_before_its_check() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l2-boot\"\non = \"l2\"\nrun = \"true\"\nfails = \"no\"";
     insta::assert_snapshot!(scenario_and(step));
 }
 

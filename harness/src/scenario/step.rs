@@ -1,6 +1,6 @@
-//! A step of a scenario: a command that is run in a level once a stage is done, and what should come of it.
+//! A step of a scenario: something that is done in a level once a stage is done, and what should come of it.
 //!
-//! Steps carry out what a document tells its reader to type (look at a parameter, unload a module, load it again), so that
+//! Steps carry out what a document tells its reader to do (look at a parameter, unload a module, load it again), so that
 //! its procedures are tried and not only their result.
 
 use serde::{Deserialize, Serialize};
@@ -9,17 +9,17 @@ use super::expectation::{level_in_stack, stage_in_stack};
 use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
-use super::table::Table;
+use super::table::{Table, Text};
 
-/// A command that is run in a level once a stage is done.
+/// Something that is done in a level once a stage is done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Step {
     /// What it is called in records and messages.
     pub name: String,
-    /// Run when this stage is done and before the next one begins.
+    /// Done when this stage is done and before the next one begins.
     pub after: Stage,
-    /// The level in which it is run; one with a guest agent.
+    /// The level in which it is done.
     pub on: LevelNumber,
     /// What is run, by `/bin/sh -c`.
     pub run: String,
@@ -42,15 +42,24 @@ impl Step {
         let on = table.string("on")?;
         let level = on.parse(|text| level_in_stack(text, innermost))?;
         let (name, after, run) = (name?, after?, run?);
-        let booted = Stage::Level(level, StageKind::Boot);
-        if level == innermost {
-            on.report(InputProblem::StepWithoutAgent { level });
-            return None;
-        }
-        if after < booted {
-            on.report(InputProblem::StepTooEarly { level, after, booted });
-            return None;
-        }
+        is_up(&on, level, after, innermost)?;
         Some(Self { name, after, on: level, run, fails, output })
     }
+
+    /// Whether it needs the innermost level to live on once it has given its evidence.
+    pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
+        self.after >= Stage::Level(innermost, StageKind::Check)
+    }
+}
+
+/// Whether `level` takes commands once the stage `after` is done. The innermost level has no agent, but a shell on its
+/// console once it has given its evidence.
+fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
+    let kind = if level == innermost { StageKind::Check } else { StageKind::Boot };
+    let up = Stage::Level(level, kind);
+    if after < up {
+        on.report(InputProblem::StepTooEarly { level, after, up });
+        return None;
+    }
+    Some(())
 }

@@ -1,8 +1,11 @@
 //! A scenario's own steps: commands that are run in levels between the stages of the fold.
 
+use std::rc::Rc;
+
 use serde::Serialize;
 
 use crate::guest::{ExecOutput, printable};
+use crate::host::Host;
 use crate::scenario::{LevelNumber, Stage, Step};
 
 use super::Stop;
@@ -41,14 +44,11 @@ impl Stack<'_> {
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), Stop> {
-        let Some((_, host)) = self.hosts.iter().find(|(level, _)| *level == step.on).cloned() else {
-            return Err(Stop::harness(self.stage, format!("{}: {} is not up", step.name, step.on)));
-        };
         // So that one scenario serves every architecture.
         let profile = self.plan.profile;
         let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
         let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {}", step.run);
-        let output = self.during(step.on, host.run(&script)).await?;
+        let output = self.run(step.on, &script).await?;
         let seen = StepSeen {
             name: step.name.clone(),
             on: step.on,
@@ -60,10 +60,29 @@ impl Stack<'_> {
         self.steps_seen.push(seen);
         verdict.map_err(|symptom| Stop::stack(self.stage, symptom).about(step.on))?;
         // A step may have loaded KVM with another parameter.
-        let facts = self.during(step.on, host.facts(self.plan.profile.kvm_module)).await?;
-        self.saw(step.on).nested.clone_from(&facts.nested);
-        self.facts.insert(step.on, facts);
+        if let Some(host) = self.host(step.on) {
+            let facts = self.during(step.on, host.facts(self.plan.profile.kvm_module)).await?;
+            self.saw(step.on).nested.clone_from(&facts.nested);
+            self.facts.insert(step.on, facts);
+        }
         Ok(())
+    }
+
+    /// Runs `/bin/sh -c script` in a level to its end: by its agent, or by the shell on the innermost level's console.
+    async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+        if let Some(host) = self.host(level) {
+            return self.during(level, host.run(script)).await;
+        }
+        let stage = self.stage;
+        let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
+        let shell = self.shells.get_mut(&level).ok_or_else(|| not_up("it has no console".into()))?;
+        let id = shell.ask(script).await.map_err(|e| not_up(e.to_string()))?;
+        self.until(level, |watch| watch.answers(level)?.to(id).cloned()).await
+    }
+
+    /// The host that a level has become.
+    fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
+        self.hosts.iter().find(|(of, _)| *of == level).map(|(_, host)| Rc::clone(host))
     }
 }
 
