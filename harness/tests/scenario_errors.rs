@@ -271,6 +271,19 @@ fn step_in_the_innermost_level_before_its_check() {
 }
 
 #[test]
+fn step_that_both_runs_a_command_and_does_something_else() {
+    let step =
+        "[[step]]\nname = \"loops\"\nafter = \"l2-check\"\non = \"l2\"\ndo = \"measure\"\nfails = true";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
+fn step_that_does_what_nobody_knows() {
+    let step = "[[step]]\nname = \"loops\"\nafter = \"l2-check\"\non = \"l2\"\ndo = \"measured\"";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
 fn settings_for_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
 }

@@ -21,4 +21,6 @@ pub(super) static PROFILE: Profile = Profile {
     kvm_as_seen_by_guest: "KVM",
     // arch/x86/kvm/x86.c, since Linux 5.13.
     nested_counter: "nested_run",
+    // Each 16 bytes that are read are one CPUID instruction (cpuid(4)), which always leaves the guest.
+    exit_loop: "modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=1 2>/dev/null",
 };

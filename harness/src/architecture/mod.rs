@@ -33,6 +33,8 @@ pub struct Profile {
     pub kvm_as_seen_by_guest: &'static str,
     /// The counter of L0's KVM that grows with each entry into an L2.
     pub nested_counter: &'static str,
+    /// A shell command that makes a guest leave to its hypervisor some thousand times.
+    pub exit_loop: &'static str,
 }
 
 impl Profile {

@@ -20,7 +20,7 @@ use crate::wire::{Notice, Transcript, Wire};
 use super::evidence::not_kvm;
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
-use super::{Cancellation, Gathered, Limits, Metal, StackPlan, Stop};
+use super::{Cancellation, Gathered, Limits, Loops, Metal, StackPlan, Stop, measure};
 
 /// Told as stages begin.
 pub trait StageListener {
@@ -40,7 +40,7 @@ pub struct StageTime {
 }
 
 /// What was seen of a level.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct LevelSeen {
     /// Its kernel release, by its own word.
     pub kernel: Option<String>,
@@ -55,6 +55,8 @@ pub struct LevelSeen {
     /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
     /// nor of the innermost level.
     pub lacks: Vec<String>,
+    /// The times of the loops that were measured in it, if they were.
+    pub loops: Option<Loops>,
     /// The last lines of its console.
     pub last_lines: Vec<String>,
 }
@@ -167,6 +169,7 @@ pub async fn boot(
     for (level, seen) in &mut stack.levels {
         seen.last_lines = stack.watch.last_lines(*level);
     }
+    measure::compare(&mut stack.levels);
     Observation {
         stages: stack.stages,
         levels: stack.levels,
