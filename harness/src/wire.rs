@@ -126,6 +126,7 @@ pub enum Notice {
 pub struct Wire {
     peer: Rc<str>,
     requests: mpsc::UnboundedSender<Request>,
+    moves: mpsc::UnboundedSender<UnixStream>,
     close: mpsc::UnboundedSender<String>,
     closed: watch::Receiver<Option<String>>,
 }
@@ -145,17 +146,25 @@ impl Wire {
         notices: mpsc::UnboundedSender<Notice>,
     ) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
+        let (moves, moving) = mpsc::unbounded_channel();
         let (close, closing) = mpsc::unbounded_channel();
         let (closed_tx, closed) = watch::channel(None);
         let (reader, writer) = stream.into_split();
         tokio::task::spawn_local(async move {
             let mut exchange = Exchange { writer, transcript, pending: VecDeque::new(), notices };
-            let why = exchange.go(reader, requested, closing).await;
+            let why = exchange.go(reader, requested, moving, closing).await;
             exchange.pending.clear();
             let _ = exchange.notices.send(Notice::Closed(why.clone()));
             let _ = closed_tx.send(Some(why));
         });
-        Self { peer: Rc::from(peer.into()), requests, close, closed }
+        Self { peer: Rc::from(peer.into()), requests, moves, close, closed }
+    }
+
+    /// Goes on with the conversation on another stream, behind which the same peer is: it has been migrated. What was sent on
+    /// the old stream and not answered yet may be lost.
+    pub fn move_to(&self, stream: UnixStream) {
+        // A conversation that is over stays so.
+        let _ = self.moves.send(stream);
     }
 
     /// Who is spoken to.
@@ -264,12 +273,21 @@ impl Exchange {
         &mut self,
         reader: OwnedReadHalf,
         mut requested: mpsc::UnboundedReceiver<Request>,
+        mut moving: mpsc::UnboundedReceiver<UnixStream>,
         mut closing: mpsc::UnboundedReceiver<String>,
     ) -> String {
         let mut reader = BufReader::new(reader);
         let mut line = Vec::new();
         loop {
             tokio::select! {
+                // What is asked after a move must not go where the peer was before.
+                biased;
+                Some(stream) = moving.recv() => {
+                    let (other_reader, other_writer) = stream.into_split();
+                    reader = BufReader::new(other_reader);
+                    self.writer = other_writer;
+                    line.clear();
+                }
                 read = read_line(&mut reader, &mut line) => match read {
                     Err(e) => return e.to_string(),
                     Ok(false) => return "end of file".into(),
@@ -420,6 +438,25 @@ mod tests {
                 assert_eq!(error.to_string(), "the peer closed its channel: its port closed");
             },
         )
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_conversation_goes_on_where_its_peer_has_moved_to() {
+        let silent = async |_far: UnixStream| std::future::pending().await;
+        with_peer(silent, |wire, mut noticed| async move {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            wire.move_to(near);
+            tokio::task::spawn_local(async move {
+                let mut heard = [0; 256];
+                let _ = far.read(&mut heard).await.unwrap();
+                far.write_all(b"{\"return\": 7}\n").await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            assert_eq!(wire.call("query-status", Value::Null, SOON).await.unwrap(), json!(7));
+            assert!(noticed.try_recv().is_err(), "the old stream's end is no end of the conversation");
+        })
         .await;
     }
 

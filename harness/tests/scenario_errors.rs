@@ -284,6 +284,27 @@ fn step_that_does_what_nobody_knows() {
 }
 
 #[test]
+fn step_that_the_harness_takes_in_the_wrong_place() {
+    let step = |name: &str, after: &str, on: &str| {
+        format!("[[step]]\nname = \"{name}\"\nafter = \"{after}\"\non = \"{on}\"\ndo = \"{name}\"\n")
+    };
+    let steps = [
+        step("migrate", "l1-kvm", "l0"),
+        step("migrate", "l2-launch", "l1"),
+        step("boot-another", "l2-check", "l1"),
+        step("reboot", "l1-kvm", "l0"),
+        step("migrate", "l1-kvm", "l1"),
+        step("boot-another", "l1-kvm", "l1"),
+    ];
+    insta::assert_snapshot!(scenario_and(&steps.concat()));
+}
+
+#[test]
+fn disk_of_a_level_that_is_not_rebooted() {
+    insta::assert_snapshot!(scenario_and("[levels.l1]\ndisk = true"));
+}
+
+#[test]
 fn settings_for_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
 }

@@ -22,12 +22,13 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console recorded in a new file at `path`; times count from `started`.
+    /// A console recorded at the end of the file at `path`; times count from `started`.
     ///
     /// # Errors
-    /// The file can't be created.
-    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
-        Ok(Self { record: File::create(path)?, started, line: Vec::new() })
+    /// The file can't be opened.
+    pub fn open(path: &Path, started: Instant) -> std::io::Result<Self> {
+        let record = File::options().append(true).create(true).open(path)?;
+        Ok(Self { record, started, line: Vec::new() })
     }
 
     /// Reads `stream` to its end and hands each line to `lines`; ends early when nobody listens any more.
@@ -101,7 +102,7 @@ mod tests {
 
     fn console() -> (tempfile::TempDir, Console) {
         let dir = tempfile::tempdir().unwrap();
-        let console = Console::create(&dir.path().join("L1.console"), Instant::now()).unwrap();
+        let console = Console::open(&dir.path().join("L1.console"), Instant::now()).unwrap();
         (dir, console)
     }
 

@@ -20,27 +20,25 @@ const LONGEST_ANSWER: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Shell {
     console: OwnedWriteHalf,
-    asked: u32,
 }
 
 impl Shell {
     /// A shell behind this writing half of a console.
     pub fn new(console: OwnedWriteHalf) -> Self {
-        Self { console, asked: 0 }
+        Self { console }
     }
 
-    /// Asks for `script` to be run by `/bin/sh`; gives the number by which [`Answers`] knows the answer.
+    /// Asks for `script` to be run by `/bin/sh`; [`Answers`] knows the answer by the number `id`, which must not have been
+    /// used before on any console of the level.
     ///
     /// # Errors
     /// The console can't be written to; the script is too long for a line.
-    pub async fn ask(&mut self, script: &str) -> std::io::Result<u32> {
-        self.asked += 1;
+    pub async fn ask(&mut self, id: u32, script: &str) -> std::io::Result<()> {
         let script = script.replace('\\', r"\\").replace('\n', r"\n");
         if script.len() > LONGEST_COMMAND {
             return Err(std::io::Error::other("the command is too long for a console's line"));
         }
-        self.console.write_all(format!("{} {script}\n", self.asked).as_bytes()).await?;
-        Ok(self.asked)
+        self.console.write_all(format!("{id} {script}\n").as_bytes()).await
     }
 }
 
@@ -126,8 +124,8 @@ mod tests {
         use tokio::io::AsyncReadExt as _;
         let (near, mut far) = tokio::net::UnixStream::pair().unwrap();
         let mut shell = Shell::new(near.into_split().1);
-        assert_eq!(shell.ask("a\nprintf 'b\\n'").await.unwrap(), 1);
-        assert!(shell.ask(&"x".repeat(LONGEST_COMMAND + 1)).await.is_err());
+        shell.ask(1, "a\nprintf 'b\\n'").await.unwrap();
+        assert!(shell.ask(2, &"x".repeat(LONGEST_COMMAND + 1)).await.is_err());
         drop(shell);
         let mut sent = String::new();
         far.read_to_string(&mut sent).await.unwrap();

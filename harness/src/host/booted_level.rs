@@ -42,9 +42,10 @@ impl BootedLevel {
              done\n"
         );
         for file in [&machine.boot.kernel, &machine.boot.initramfs] {
-            // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0.
+            // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0. What a first machine's
+            // QEMU has mapped must not be written again for a second one.
             let (disk, copy) = (quote(&self.disk(file)), quote(&self.file(file)));
-            let _ = writeln!(script, "cat {disk} >{copy} || exit 97");
+            let _ = writeln!(script, "[ -e {copy} ] || cat {disk} >{copy} || exit 97");
         }
         let words = machine.arguments(self);
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
@@ -87,6 +88,10 @@ impl Host for BootedLevel {
             };
             Ok(Started { qemu: Box::new(qemu), streams: BTreeMap::new() })
         })
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        format!("{FOLDER}/{name}")
     }
 }
 

@@ -70,6 +70,9 @@ pub trait Host {
     /// Starts a QEMU for `machine`.
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
 
+    /// Where a QEMU on this host can keep a socket of this name for another QEMU on it.
+    fn socket_path(&self, name: &str) -> String;
+
     /// Reads KVM's counters and the kernel's messages.
     fn aftermath(&self) -> Pending<'_, (Counters, String)> {
         Box::pin(async move {

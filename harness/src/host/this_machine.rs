@@ -70,7 +70,7 @@ impl ThisMachine {
                 UnixListener::bind(self.socket(channel)).map_err(|e| failed("listening for QEMU", e))?;
             listeners.insert(channel, listener);
         }
-        let output = self.records.join(format!("{}.qemu.log", machine.level));
+        let output = self.records.join(format!("{}.qemu.log", machine.label()));
         let arguments = machine.arguments(self).into_iter().map(OsString::from);
         let mut process = Process::start(
             &self.wrapper,
@@ -115,6 +115,10 @@ impl Host for ThisMachine {
 
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
         Box::pin(self.start_process(machine))
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        self.sockets.join(name).display().to_string()
     }
 }
 

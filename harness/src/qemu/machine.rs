@@ -38,13 +38,15 @@ impl fmt::Display for ChannelKind {
     }
 }
 
-/// A channel of a level, from the harness's side. Displays as `l2.qmp`.
+/// A channel of a level, from the harness's side. Displays as `l2.qmp`, or `l2-second.qmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName {
     /// The level whose QEMU or guest speaks on it.
     pub level: LevelNumber,
     /// What it carries.
     pub kind: ChannelKind,
+    /// Whether it is that of the second machine of a level, or passes through it.
+    pub second: bool,
 }
 
 impl ChannelName {
@@ -56,7 +58,8 @@ impl ChannelName {
 
 impl fmt::Display for ChannelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "l{}.{}", self.level.number(), self.kind)
+        let second = if self.second { "-second" } else { "" };
+        write!(f, "l{}{second}.{}", self.level.number(), self.kind)
     }
 }
 
@@ -150,11 +153,32 @@ impl Cpu {
     }
 }
 
+/// Which of a level's machines one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Instance {
+    /// The one that the levels inside it run in.
+    #[default]
+    First,
+    /// One more of the same make, beside the first.
+    Beside,
+    /// The one to which the first is migrated.
+    Incoming,
+}
+
+impl Instance {
+    /// Whether its channels are the second ones.
+    pub fn is_second(self) -> bool {
+        self != Self::First
+    }
+}
+
 /// A machine that QEMU is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// The level that it is.
     pub level: LevelNumber,
+    /// Which of that level's machines.
+    pub instance: Instance,
     /// Machine type with its options, without accelerator.
     pub machine: String,
     /// Accelerator.
@@ -171,6 +195,8 @@ pub struct Machine {
     pub ports: Vec<Port>,
     /// Images of the levels inside it.
     pub disks: Vec<ImageFile>,
+    /// A disk of its own, which it may write to.
+    pub own_disk: Option<ImageFile>,
 }
 
 /// The name under which the agent's port is known to every stock guest agent.
@@ -180,19 +206,28 @@ impl Machine {
     /// Every channel that this machine's QEMU opens, its own first.
     pub fn channels(&self) -> Vec<ChannelName> {
         let own = ChannelKind::ALL.into_iter().filter(|kind| self.agent || *kind != ChannelKind::Agent);
-        own.map(|kind| ChannelName { level: self.level, kind })
-            .chain(self.ports.iter().map(|port| port.channel))
-            .collect()
+        own.map(|kind| self.channel(kind)).chain(self.ports.iter().map(|port| port.channel)).collect()
+    }
+
+    /// Its own channel of this kind.
+    pub fn channel(&self, kind: ChannelKind) -> ChannelName {
+        ChannelName { level: self.level, kind, second: self.instance.is_second() }
+    }
+
+    /// What its records are called by: `L1`, `L1-second`.
+    pub fn label(&self) -> String {
+        let second = if self.instance.is_second() { "-second" } else { "" };
+        format!("{}{second}", self.level)
     }
 
     /// QEMU's arguments, without the program, on a host with this placement.
     pub fn arguments(&self, placement: &dyn Placement) -> Vec<String> {
         let backing = |channel| placement.channel(channel);
-        let own = |kind| ChannelName { level: self.level, kind };
+        let own = |kind| self.channel(kind);
         let mut args: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| args.extend([format!("-{name}"), value]);
 
-        option("name", format!("L{}", self.level.number()));
+        option("name", self.label());
         option("machine", format!("{},accel={}", self.machine, self.accelerator.as_qemu()));
         option("cpu", self.cpu.argument(self.cpu.model != "host"));
         option("smp", "1".into());
@@ -217,11 +252,15 @@ impl Machine {
             option("chardev", backing(*channel).chardev(&channel.to_string()));
             option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
         }
-        for disk in &self.disks {
+        let disks = self.disks.iter().map(|disk| (disk, "on"));
+        for (disk, readonly) in disks.chain(self.own_disk.iter().map(|disk| (disk, "off"))) {
             let file = placement.disk(disk).replace(',', ",,");
             let serial = &disk.serial;
-            option("drive", format!("id={serial},if=none,format=raw,readonly=on,file={file}"));
+            option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
             option("device", format!("virtio-blk-pci,drive={serial},serial={serial}"));
+        }
+        if self.instance == Instance::Incoming {
+            option("incoming", "defer".into());
         }
         // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
         // off stays to be read (its KVM counters go with its QEMU).
@@ -253,9 +292,10 @@ mod tests {
     }
 
     fn machine() -> Machine {
-        let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp };
+        let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp, second: false };
         Machine {
             level: level(1),
+            instance: Instance::First,
             machine: "q35".into(),
             accelerator: Accelerator::Kvm,
             cpu: Cpu { model: "EPYC-IBPB".into(), require: vec!["svm".into()] },
@@ -268,6 +308,7 @@ mod tests {
             agent: true,
             ports: vec![Port { channel, name: channel.port_name() }],
             disks: vec![file("l2-kernel")],
+            own_disk: None,
         }
     }
 

@@ -6,6 +6,8 @@ mod monitor;
 mod process;
 
 pub use cpu::{CpuReport, MissingFeature};
-pub use machine::{Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Machine, Placement, Port, quote};
+pub use machine::{
+    Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Placement, Port, quote,
+};
 pub use monitor::{KvmReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, cpu_time_in_stat};

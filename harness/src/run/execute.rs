@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::architecture::Profile;
 use crate::host::{Emulator, ThisMachine};
 use crate::qemu::ExecWrapper;
-use crate::scenario::{Cell, CellName, Stage};
+use crate::scenario::{Cell, CellName, Stage, Step};
 use crate::stack::{
     Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
 };
@@ -83,6 +83,9 @@ pub enum RunError {
     #[error("failed to read a nonce from /dev/urandom: {0}")]
     Nonce(std::io::Error),
 }
+
+/// Size of a level's own disk, which holds a few lines of configuration.
+const DISK_BYTES: u64 = 4 << 20;
 
 /// Images by recipe and product, or why one can't be had.
 type Images = BTreeMap<(String, Product), Result<Image, String>>;
@@ -312,6 +315,7 @@ impl Run {
     ) -> Result<(StackPlan, ThisMachine), Stop> {
         let stop = |why: String| Stop::harness(Stage::Provision, why);
         let profile = Profile::of(cell.architecture).ok_or_else(|| stop("no profile".into()))?;
+        let scratch = self.scratch.path().join(worker.to_string());
         let mut plans = Vec::new();
         for level in levels {
             let Some(key) = &level.boots else { continue };
@@ -330,17 +334,23 @@ impl Run {
                 accelerator: level.spec.accelerator,
                 memory_mib: level.spec.memory_mib,
                 kernel_parameters: level.spec.kernel_parameters.clone(),
+                disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
             });
         }
         let emulator = self.emulator(metal).map_err(stop)?;
-        let sockets = self.scratch.path().join(worker.to_string());
-        let made = std::fs::create_dir_all(&sockets);
-        made.map_err(|e| stop(format!("{} can't be made: {e}", sockets.display())))?;
+        let made = std::fs::create_dir_all(&scratch);
+        made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
+        for disk in plans.iter().filter_map(|plan| plan.disk.as_ref()) {
+            // Whatever an earlier cell left on it is gone.
+            let made = std::fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
+            made.map_err(|e| stop(format!("{} can't be made: {e}", disk.display())))?;
+        }
         let nonce = nonce().map_err(|e| stop(e.to_string()))?;
         let stays = cell.steps.iter().any(|step| step.needs_innermost(cell.innermost()));
-        let plan = StackPlan { metal, profile, levels: plans, nonce, stays };
+        let second = cell.steps.iter().find_map(Step::second_machine);
+        let plan = StackPlan { metal, profile, levels: plans, nonce, stays, second };
         let wrapper = self.setting.wrapper.clone();
-        Ok((plan, ThisMachine { emulator, wrapper, sockets, records: records.to_owned() }))
+        Ok((plan, ThisMachine { emulator, wrapper, sockets: scratch, records: records.to_owned() }))
     }
 
     async fn boot(

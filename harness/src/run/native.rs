@@ -108,6 +108,7 @@ impl NativeMetal {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            disk: None,
         };
         let plan = StackPlan {
             metal: Metal::Native,
@@ -115,6 +116,7 @@ impl NativeMetal {
             levels: vec![level],
             nonce: trial.nonce,
             stays: false,
+            second: None,
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,

@@ -168,6 +168,8 @@ pub struct LevelSpec {
     pub accelerator: Accelerator,
     /// The size of its memory in MiB, if the scenario sets one.
     pub memory_mib: Option<u32>,
+    /// Whether its modprobe configuration lies on a disk and so survives a reboot.
+    pub disk: bool,
 }
 
 /// What a scenario's `[levels.lN]` table says of a level, whichever system runs there.
@@ -177,13 +179,14 @@ pub(super) struct LevelSettings {
     kernel_parameters: Vec<String>,
     accelerator: Accelerator,
     memory_mib: Option<u32>,
+    disk: bool,
 }
 
 impl LevelSettings {
     pub(super) const KEYS: &'static [&'static str] =
-        &["cpu", "kernel-parameters", "accelerator", "memory-mib"];
+        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "disk"];
 
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
         let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
         Self {
             cpu: table.optional_table("cpu", &["mode", "model", "require"]).map(read_cpu).unwrap_or_default(),
@@ -193,13 +196,23 @@ impl LevelSettings {
                 .and_then(|text| text.parse(Accelerator::parse))
                 .unwrap_or_default(),
             memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+            disk: read_disk(table, level),
         }
     }
 
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        let Self { cpu, kernel_parameters, accelerator, memory_mib } = self.clone();
-        LevelSpec { level, system, cpu, kernel_parameters, accelerator, memory_mib }
+        let Self { cpu, kernel_parameters, accelerator, memory_mib, disk } = self.clone();
+        LevelSpec { level, system, cpu, kernel_parameters, accelerator, memory_mib, disk }
     }
+}
+
+/// Only L0 is ever rebooted; further in, a disk would have nothing to survive.
+fn read_disk(table: &Table<'_>, level: LevelNumber) -> bool {
+    let disk = table.optional_boolean("disk").unwrap_or(false);
+    if disk && level.below().is_some() {
+        table.report(InputProblem::NeedlessKey { key: "disk", wants: "disk = true in [levels.l0]" });
+    }
+    disk
 }
 
 /// The two ways to write `mode`.

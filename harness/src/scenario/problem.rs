@@ -191,6 +191,27 @@ pub enum InputProblem {
         /// The first stage at whose beginning the level has a QEMU.
         started: Stage,
     },
+    /// A step that the harness can't take in this level.
+    #[error("`{action}` can't be done to {level}")]
+    StepOnWrongLevel {
+        /// The level.
+        level: LevelNumber,
+        /// What was to be done.
+        action: &'static str,
+    },
+    /// A step that the harness can't take at this point.
+    #[error("`{action}` can't be done after {after}")]
+    StepAtWrongStage {
+        /// What was to be done.
+        action: &'static str,
+        /// When it was to be done.
+        after: Stage,
+        /// When it can be done.
+        stages: Vec<Stage>,
+    },
+    /// A step that would give a level of the stack one more machine.
+    #[error("only one step of a scenario can start a second machine")]
+    SecondSecondMachine,
     /// A step in a level that is not up yet.
     #[error("{level} takes no commands yet after {after}")]
     StepTooEarly {
@@ -270,6 +291,14 @@ impl InputProblem {
             Self::DuplicateCell { .. } => "remove one: the cells of both would have the same names".into(),
             Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
             Self::FaultTooEarly { started, .. } => format!("use `{started}` or a later stage"),
+            Self::StepOnWrongLevel { .. } => {
+                "L0 alone can be rebooted, a guest alone migrated; the innermost level gets no other beside it".into()
+            }
+            Self::StepAtWrongStage { stages, .. } => {
+                let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
+                format!("use {}", stages.join(" or "))
+            }
+            Self::SecondSecondMachine => "write a scenario for each".into(),
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::More { .. } => "mend those above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),

@@ -67,7 +67,16 @@ impl Scenario {
             None => Some(Expectation::Works),
         };
         let steps = root.tables("step", Step::KEYS);
-        let steps: Vec<Step> = steps.iter().filter_map(|table| Step::read(table, innermost)).collect();
+        let mut second_machines = 0;
+        let read_step = |table: &Table<'_>| {
+            let step = Step::read(table, innermost)?;
+            second_machines += usize::from(step.second_machine().is_some());
+            if second_machines > 1 {
+                table.report(InputProblem::SecondSecondMachine);
+            }
+            Some(step)
+        };
+        let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
@@ -127,7 +136,7 @@ fn read_settings(root: &Table<'_>, innermost: LevelNumber) -> Vec<(LevelNumber, 
     let levels = root.optional_table("levels", LevelNumber::keys(innermost));
     let settings = |level: LevelNumber| {
         let table = levels.as_ref()?.optional_table(level.word(), LevelSettings::KEYS)?;
-        Some(LevelSettings::read(&table))
+        Some(LevelSettings::read(&table, level))
     };
     LevelNumber::up_to(innermost).map(|level| (level, settings(level).unwrap_or_default())).collect()
 }

@@ -42,21 +42,33 @@ pub enum StepAction {
     },
     /// Loops are timed, for the record.
     Measure,
+    /// L0 is rebooted.
+    Reboot,
+    /// One more machine of the same make is booted beside the level's own.
+    BootAnother,
+    /// The level is migrated to a second QEMU on the same host, with all that runs in it.
+    Migrate,
 }
 
 /// The words for what the harness does itself; a command has none, it is there as `run`.
 #[derive(Clone, Copy)]
 enum ActionWord {
     Measure,
+    Reboot,
+    BootAnother,
+    Migrate,
 }
 
 impl Word for ActionWord {
     const WHAT: &'static str = "action";
-    const ALL: &'static [Self] = &[Self::Measure];
+    const ALL: &'static [Self] = &[Self::Measure, Self::Reboot, Self::BootAnother, Self::Migrate];
 
     fn word(self) -> &'static str {
         match self {
             Self::Measure => "measure",
+            Self::Reboot => "reboot",
+            Self::BootAnother => "boot-another",
+            Self::Migrate => "migrate",
         }
     }
 }
@@ -67,6 +79,9 @@ impl StepAction {
         match self {
             Self::Run { .. } => "run",
             Self::Measure => ActionWord::Measure.word(),
+            Self::Reboot => ActionWord::Reboot.word(),
+            Self::BootAnother => ActionWord::BootAnother.word(),
+            Self::Migrate => ActionWord::Migrate.word(),
         }
     }
 }
@@ -86,7 +101,16 @@ impl Step {
         let level = on.parse(|text| level_in_stack(text, innermost))?;
         let (name, after, action) = (name?, after?, action?);
         is_up(&on, level, after, innermost)?;
+        suits(&on, level, after, innermost, &action)?;
         Some(Self { name, after, on: level, action })
+    }
+
+    /// The level that it gives a second machine, if it does.
+    pub fn second_machine(&self) -> Option<LevelNumber> {
+        match self.action {
+            StepAction::BootAnother | StepAction::Migrate => Some(self.on),
+            StepAction::Run { .. } | StepAction::Measure | StepAction::Reboot => None,
+        }
     }
 
     /// Whether it needs the innermost level to live on once it has given its evidence.
@@ -107,6 +131,9 @@ fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     }
     match word.parse(ActionWord::parse)? {
         ActionWord::Measure => Some(StepAction::Measure),
+        ActionWord::Reboot => Some(StepAction::Reboot),
+        ActionWord::BootAnother => Some(StepAction::BootAnother),
+        ActionWord::Migrate => Some(StepAction::Migrate),
     }
 }
 
@@ -117,6 +144,37 @@ fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber
     let up = Stage::Level(level, kind);
     if after < up {
         on.report(InputProblem::StepTooEarly { level, after, up });
+        return None;
+    }
+    Some(())
+}
+
+/// Whether what the harness does itself can be done in `level` once the stage `after` is done.
+fn suits(
+    on: &Text<'_>,
+    level: LevelNumber,
+    after: Stage,
+    innermost: LevelNumber,
+    action: &StepAction,
+) -> Option<()> {
+    let done = Stage::Level(innermost, StageKind::Check);
+    let alone = Stage::Level(level, StageKind::Kvm);
+    // Between these stages the levels inside are half up, and could not show that they live.
+    let is_guest = level.below().is_some();
+    let (right_level, stages) = match action {
+        StepAction::Run { .. } | StepAction::Measure => return Some(()),
+        StepAction::Reboot => (!is_guest, vec![alone]),
+        StepAction::BootAnother => (is_guest && level != innermost, vec![alone]),
+        StepAction::Migrate if level == innermost => (is_guest, vec![done]),
+        StepAction::Migrate => (is_guest, vec![alone, done]),
+    };
+    let action = action.word();
+    if !right_level {
+        on.report(InputProblem::StepOnWrongLevel { level, action });
+        return None;
+    }
+    if !stages.contains(&after) {
+        on.report(InputProblem::StepAtWrongStage { action, after, stages });
         return None;
     }
     Some(())

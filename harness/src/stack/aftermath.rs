@@ -22,8 +22,10 @@ impl Stack<'_> {
             self.gathered.l0_counters_unreadable |= unreadable;
             let before = self.gathered.counters_before.get(&level);
             let both = serde_json::json!({"before": before, "after": &counters});
-            let written = std::fs::write(self.record(level, "dmesg"), messages + "\n")
-                .and_then(|()| std::fs::write(self.record(level, "kvm.json"), both.to_string() + "\n"));
+            let written =
+                std::fs::write(self.record(&level.to_string(), "dmesg"), messages + "\n").and_then(|()| {
+                    std::fs::write(self.record(&level.to_string(), "kvm.json"), both.to_string() + "\n")
+                });
             if let Err(e) = written {
                 tracing::warn!("the records of {level} can't be written: {e}");
             }

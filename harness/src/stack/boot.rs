@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::guest::{Agent, Console, Shell};
 use crate::host::{BootedLevel, Facts, Host, RunningQemu, ThisMachine};
-use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
+use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
 
@@ -108,7 +108,7 @@ pub(super) struct Stack<'a> {
     /// Near ends of the channels of levels that are not launched yet.
     pub(super) streams: BTreeMap<ChannelName, UnixStream>,
     /// What can be typed at each console. They are kept because a console whose writing end is closed is closed altogether.
-    pub(super) shells: BTreeMap<LevelNumber, Shell>,
+    pub(super) shells: BTreeMap<ChannelName, Shell>,
     /// Outermost first.
     pub(super) live: Vec<Live>,
     /// The hosts that the levels have become, and L0 if it is this machine.
@@ -119,6 +119,10 @@ pub(super) struct Stack<'a> {
     pub(super) facts: BTreeMap<LevelNumber, Facts>,
     pub(super) gathered: Gathered,
     pub(super) steps_seen: Vec<StepSeen>,
+    /// How many commands the shells on consoles were given.
+    pub(super) asked: u32,
+    /// Of monitors that nobody listens to. They are kept because a conversation without a listener is over.
+    pub(super) idle_notices: Vec<mpsc::UnboundedReceiver<Notice>>,
 }
 
 /// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
@@ -153,8 +157,14 @@ pub async fn boot(
         stages: Vec::new(),
         levels: BTreeMap::new(),
         facts: BTreeMap::new(),
-        gathered: Gathered { nonce: plan.nonce.clone(), ..Gathered::default() },
+        gathered: Gathered {
+            nonce: plan.nonce.clone(),
+            emulator_is_l0: plan.emulator_is_l0(),
+            ..Gathered::default()
+        },
         steps_seen: Vec::new(),
+        asked: 0,
+        idle_notices: Vec::new(),
     };
     let mut stop = stack.climb(Rc::new(this_machine)).await.err();
     if let Some(last) = stack.stages.last_mut() {
@@ -201,7 +211,8 @@ impl Stack<'_> {
                     self.until(level, |watch| watch.answers(level)?.ready().then_some(())).await?;
                 }
             } else {
-                let agent = self.greet_agent(level).await?;
+                let wire = self.wire(level, ChannelKind::Agent)?;
+                let agent = self.greet(wire, level).await?;
                 host = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
                 self.prove_kvm(level, Rc::clone(&host)).await?;
             }
@@ -211,59 +222,81 @@ impl Stack<'_> {
 
     /// Starts the QEMU of a level, paused, and asks it what it really made.
     async fn launch(&mut self, index: usize, host: &dyn Host) -> Result<Monitor, Stop> {
-        let machine = self.plan.machine(index);
+        let machine = self.plan.machine(index, Instance::First);
         let level = machine.level;
         self.levels.entry(level).or_default();
         self.watch.add(level, level == self.plan.innermost() && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
-        let started = self.during(level, host.start(&machine)).await?;
-        self.streams.extend(started.streams);
-        self.live.push(Live { level, qemu: started.qemu });
-        let monitor = self.open_channels(&machine).await?;
+        let (qemu, monitor, notices) = self.start(&machine, host).await?;
+        self.live.push(Live { level, qemu });
+        self.watch.take_over(level, notices);
         self.interrogate(&machine, &monitor).await?;
         Ok(monitor)
     }
 
-    async fn open_channels(&mut self, machine: &Machine) -> Result<Monitor, Stop> {
+    /// Starts a machine's QEMU and opens its channels. What its monitor says unasked comes out of the notices.
+    pub(super) async fn start(
+        &mut self,
+        machine: &Machine,
+        host: &dyn Host,
+    ) -> Result<(Box<dyn RunningQemu>, Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
         let level = machine.level;
-        let console = self.stream(level, ChannelKind::Console)?;
-        let record = self.record(level, "console.log");
-        let reader = Console::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
-        let (from_guest, to_guest) = console.into_split();
-        tokio::task::spawn_local(reader.read(from_guest, self.watch.inlet(level, Sign::Line)));
-        self.shells.insert(level, Shell::new(to_guest));
-        if machine.agent {
+        let started = self.during(level, host.start(machine)).await?;
+        self.streams.extend(started.streams);
+        let (monitor, notices) = self.open_channels(machine).await?;
+        Ok((started.qemu, monitor, notices))
+    }
+
+    async fn open_channels(
+        &mut self,
+        machine: &Machine,
+    ) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+        let (level, label) = (machine.level, machine.label());
+        self.open_console(machine.channel(ChannelKind::Console), &label)?;
+        // The agent of a level that comes in is spoken to already.
+        if machine.agent && machine.instance != Instance::Incoming {
             let notices = self.watch.inlet(level, Sign::Agent);
-            self.open_wire(level, ChannelKind::Agent, format!("agent of {level}"), notices)?;
+            self.open_wire(machine, ChannelKind::Agent, format!("agent of {label}"), notices)?;
         }
         let (sender, mut notices) = mpsc::unbounded_channel();
-        let wire = self.open_wire(level, ChannelKind::Qmp, format!("QMP of {level}'s QEMU"), sender)?;
+        let wire = self.open_wire(machine, ChannelKind::Qmp, format!("QMP of {label}'s QEMU"), sender)?;
         let limit = self.limits.of(level);
         let reply = self.limits.reply(level);
         let greeting = async { Ok(Monitor::greet(wire, &mut notices, limit.total, reply).await?) };
         let monitor = self.during(level, greeting).await?;
-        self.watch.take_over(level, notices);
-        Ok(monitor)
+        Ok((monitor, notices))
+    }
+
+    /// Reads a console from now on, into the record of what is called `label`.
+    pub(super) fn open_console(&mut self, channel: ChannelName, label: &str) -> Result<(), Stop> {
+        let stream = self.stream(channel)?;
+        let record = self.record(label, "console.log");
+        let reader = Console::open(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
+        let (from_guest, to_guest) = stream.into_split();
+        tokio::task::spawn_local(reader.read(from_guest, self.watch.inlet(channel.level, Sign::Line)));
+        self.shells.insert(channel, Shell::new(to_guest));
+        Ok(())
     }
 
     fn open_wire(
         &mut self,
-        level: LevelNumber,
+        machine: &Machine,
         kind: ChannelKind,
         peer: String,
         notices: mpsc::UnboundedSender<Notice>,
     ) -> Result<Wire, Stop> {
-        let stream = self.stream(level, kind)?;
-        let record = self.record(level, &format!("{kind}.jsonl"));
+        let channel = machine.channel(kind);
+        let stream = self.stream(channel)?;
+        let record = self.record(&machine.label(), &format!("{kind}.jsonl"));
         let transcript =
             Transcript::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
         let wire = Wire::start(peer, stream, transcript, notices);
-        self.watch.name_wire(level, kind, wire.clone());
+        self.watch.name_wire(channel, wire.clone());
         Ok(wire)
     }
 
     /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
-    async fn interrogate(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
+    pub(super) async fn interrogate(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
         let level = machine.level;
         let (model, required) = (&machine.cpu.model, &machine.cpu.require);
         let questions = async {
@@ -277,7 +310,7 @@ impl Stack<'_> {
         self.gathered.kvm.insert(level, kvm);
         self.gathered.cpus.insert(level, cpu.clone());
         let on_metal = level.below().is_none();
-        if !on_metal && !kvm.enabled {
+        if !self.plan.on_emulator(level) && !kvm.enabled {
             return Err(Stop::stack(self.stage, not_kvm(level)));
         }
         cpu.check().map_err(|missing| {
@@ -294,10 +327,8 @@ impl Stack<'_> {
         })
     }
 
-    async fn greet_agent(&mut self, level: LevelNumber) -> Result<Agent, Stop> {
-        let Some(wire) = self.watch.wire(level, ChannelKind::Agent).cloned() else {
-            return Err(Stop::harness(self.stage, format!("{level} has no agent")));
-        };
+    /// Waits until the agent behind `wire` answers.
+    pub(super) async fn greet(&mut self, wire: Wire, level: LevelNumber) -> Result<Agent, Stop> {
         let (limit, reply) = (self.limits.of(level), self.limits.reply(level));
         self.during(level, async move { Ok(Agent::greet(wire, limit.total, reply).await?) }).await
     }
@@ -306,6 +337,11 @@ impl Stack<'_> {
     async fn prove_kvm(&mut self, level: LevelNumber, host: Rc<dyn Host>) -> Result<(), Stop> {
         self.hosts.push((level, Rc::clone(&host)));
         self.begin(level, StageKind::Kvm).await?;
+        self.look_at(level, &*host).await
+    }
+
+    /// Asks a host that has just come up what it is, and stops the stack if it can't be a hypervisor.
+    pub(super) async fn look_at(&mut self, level: LevelNumber, host: &dyn Host) -> Result<(), Stop> {
         let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
         self.check_kernel(level, &facts.kernel)?;
         let below = level.below().and_then(|below| self.facts.get(&below));
@@ -390,16 +426,16 @@ impl Stack<'_> {
         self.levels.entry(level).or_default()
     }
 
-    fn stream(&mut self, level: LevelNumber, kind: ChannelKind) -> Result<UnixStream, Stop> {
-        let channel = ChannelName { level, kind };
+    pub(super) fn stream(&mut self, channel: ChannelName) -> Result<UnixStream, Stop> {
         let stage = self.stage;
         self.streams
             .remove(&channel)
             .ok_or_else(|| Stop::harness(stage, format!("channel {channel} is not open")))
     }
 
-    pub(super) fn record(&self, level: LevelNumber, name: &str) -> PathBuf {
-        self.records.join(format!("{level}.{name}"))
+    /// The file `name` of the record of a machine.
+    pub(super) fn record(&self, label: &str, name: &str) -> PathBuf {
+        self.records.join(format!("{label}.{name}"))
     }
 
     fn cannot_record(&self, path: &Path, error: &std::io::Error) -> Stop {

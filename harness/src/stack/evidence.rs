@@ -30,6 +30,8 @@ pub struct Gathered {
     pub counters_after: BTreeMap<LevelNumber, Counters>,
     /// L0 is not the harness's to read: its counters need root on native metal.
     pub l0_counters_unreadable: bool,
+    /// L0's hypervisor is not KVM but the emulator.
+    pub emulator_is_l0: bool,
 }
 
 /// Why there is no evidence.
@@ -64,6 +66,7 @@ pub struct Evidence {
     /// Exits of guests, by the level whose KVM counted them.
     exits: BTreeMap<LevelNumber, Growth>,
     l0_counters_unreadable: bool,
+    emulator_is_l0: bool,
 }
 
 impl Evidence {
@@ -102,6 +105,7 @@ impl Evidence {
             nested_runs: BTreeMap::new(),
             exits: BTreeMap::new(),
             l0_counters_unreadable: gathered.l0_counters_unreadable,
+            emulator_is_l0: gathered.emulator_is_l0,
         };
         for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
             if level.below().is_some() {
@@ -109,7 +113,9 @@ impl Evidence {
                     .kvm
                     .get(&level)
                     .ok_or_else(|| missing(format!("query-kvm of {level}'s QEMU")))?;
-                if !kvm.enabled {
+                // What the emulator runs shows its CPU's features, and further in, that KVM works on them.
+                let on_emulator = gathered.emulator_is_l0 && level == LevelNumber::ALL[1];
+                if !kvm.enabled && !on_emulator {
                     return Err(Doubt::Contradicts(not_kvm(level)));
                 }
                 let cpu =
@@ -119,7 +125,8 @@ impl Evidence {
                 evidence.cpus.insert(level, cpu.clone());
             }
             let hosts_another = level < innermost;
-            let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
+            let no_counters = gathered.l0_counters_unreadable || gathered.emulator_is_l0;
+            let readable = level.below().is_some() || !no_counters;
             if hosts_another && readable {
                 let levels_above = innermost.number() - level.number();
                 evidence.exits.insert(level, growth(gathered, level, "exits")?);
@@ -186,6 +193,7 @@ mod tests {
             counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
             counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
             l0_counters_unreadable: false,
+            emulator_is_l0: false,
         }
     }
 
@@ -252,5 +260,17 @@ mod tests {
         assert!(evidence.l0_counters_unreadable && evidence.nested_runs.is_empty());
         gathered.counters_after.remove(&level(1));
         assert!(weigh(&gathered).is_err());
+    }
+
+    #[test]
+    fn an_emulator_as_l0_needs_no_kvm_of_its_own_and_every_level_inside_does() {
+        let mut gathered = gathered();
+        gathered.emulator_is_l0 = true;
+        gathered.kvm.get_mut(&level(1)).unwrap().enabled = false;
+        gathered.counters_after.remove(&level(0));
+        let evidence = weigh(&gathered).unwrap();
+        assert!(evidence.exits.contains_key(&level(1)) && !evidence.exits.contains_key(&level(0)));
+        gathered.kvm.get_mut(&level(2)).unwrap().enabled = false;
+        assert!(matches!(weigh(&gathered), Err(Doubt::Contradicts(_))));
     }
 }

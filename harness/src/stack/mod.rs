@@ -10,6 +10,7 @@ mod limits;
 mod measure;
 mod plan;
 mod report;
+mod second;
 mod steps;
 mod stop;
 mod watch;

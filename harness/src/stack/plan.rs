@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Machine, Port};
+use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Port};
 use crate::scenario::{Accelerator, CpuRequirement, LevelNumber};
 
 /// What L0 runs on.
@@ -47,6 +47,8 @@ pub struct LevelPlan {
     pub memory_mib: Option<u32>,
     /// What the scenario appends to its kernel command line.
     pub kernel_parameters: Vec<String>,
+    /// An empty disk, on this machine, for what is to survive a reboot of the outermost level.
+    pub disk: Option<PathBuf>,
 }
 
 /// A stack as it is to be booted.
@@ -56,12 +58,15 @@ pub struct StackPlan {
     pub metal: Metal,
     /// What its architecture needs.
     pub profile: &'static Profile,
-    /// The levels that are booted, outermost first: from L0 on emulated metal, from L1 on native metal.
+    /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 on native metal, and where the
+    /// emulator itself is the hypervisor of L0.
     pub levels: Vec<LevelPlan>,
     /// What the innermost level must give back.
     pub nonce: String,
     /// Whether the innermost level is to stay once it has reported, and take commands.
     pub stays: bool,
+    /// The level that will have a second machine on the way, if one will.
+    pub second: Option<LevelNumber>,
 }
 
 /// Memory of the innermost level, in MiB.
@@ -69,6 +74,8 @@ const LEAF_MEMORY_MIB: u32 = 256;
 /// Memory that a level needs for itself on top of what it gives to the levels inside it, in MiB: its file system, which
 /// is in memory, a copy of the next level's image, and QEMU.
 const OWN_MEMORY_MIB: u32 = 768;
+/// Serial number of a level's own disk.
+const OWN_DISK: &str = "own";
 
 impl StackPlan {
     /// The innermost level.
@@ -77,29 +84,42 @@ impl StackPlan {
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
     }
 
+    /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
+    pub fn on_emulator(&self, level: LevelNumber) -> bool {
+        self.metal == Metal::Emulated && self.levels.first().is_some_and(|plan| plan.level == level)
+    }
+
+    /// Whether the emulator itself is the hypervisor of L0, so that there is no KVM in L0.
+    pub fn emulator_is_l0(&self) -> bool {
+        self.on_emulator(LevelNumber::ALL[1])
+    }
+
     /// Memory of the level at `index`, in MiB.
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
         let default =
             LEAF_MEMORY_MIB + OWN_MEMORY_MIB * u32::try_from(levels_inside).unwrap_or(u32::MAX / 1024);
+        let own = self.levels[index].level;
+        let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
+        let default = default + second.map_or(0, |second| self.memory_mib(second));
         self.levels[index].memory_mib.unwrap_or(default)
     }
 
     /// The machine of the level at `index`.
-    pub fn machine(&self, index: usize) -> Machine {
+    pub fn machine(&self, index: usize, instance: Instance) -> Machine {
         let plan = &self.levels[index];
         let inside = &self.levels[index + 1..];
         let profile = self.profile;
         let is_leaf = inside.is_empty();
-        let on_metal = plan.level.below().is_none();
+        let on_emulator = self.on_emulator(plan.level);
 
-        let machine = match (on_metal, is_leaf) {
+        let machine = match (on_emulator, is_leaf) {
             (true, _) => profile.metal_machine.to_owned(),
             (false, false) => profile.host_machine.to_owned(),
             (false, true) => format!("{},{}", profile.leaf_machine, profile.leaf_machine_options),
         };
         let virtualization = (!is_leaf).then_some(profile.virtualization_feature);
-        let cpu = if on_metal {
+        let cpu = if on_emulator {
             Cpu {
                 model: profile.metal_cpu.to_owned(),
                 require: vec![profile.virtualization_feature.to_owned()],
@@ -113,19 +133,42 @@ impl StackPlan {
             parameters.push(format!("nest.nonce={}", self.nonce));
             parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
         }
+        parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         parameters.extend(plan.kernel_parameters.iter().cloned());
+
+        let mut ports: Vec<Port> =
+            inside.iter().flat_map(|inner| self.ports(inner, instance.is_second())).collect();
+        // What carries the channels of a second machine further in is there from the start, since ports are not plugged in.
+        if let Some(second) = self.second.filter(|second| plan.level < *second) {
+            let inside = inside.iter().filter(|inner| inner.level >= second);
+            let channels = inside.flat_map(|inner| self.ports(inner, true));
+            ports.extend(channels.map(|Port { channel, .. }| Port { channel, name: channel.port_name() }));
+        }
 
         Machine {
             level: plan.level,
+            instance,
             machine,
-            accelerator: if on_metal { Accelerator::Tcg } else { plan.accelerator },
+            accelerator: if on_emulator { Accelerator::Tcg } else { plan.accelerator },
             cpu,
             memory_mib: self.memory_mib(index),
             boot: Boot { kernel: kernel(plan), initramfs: initramfs(plan), parameters: parameters.join(" ") },
             agent: !is_leaf,
-            ports: inside.iter().flat_map(|inner| ports(inner, inner.level == self.innermost())).collect(),
+            ports,
             disks: inside.iter().flat_map(|inner| [kernel(inner), initramfs(inner)]).collect(),
+            own_disk: plan.disk.clone().map(|path| ImageFile { serial: OWN_DISK.to_owned(), path }),
         }
+    }
+
+    /// The ports by which the channels of `plan` pass through a machine further out. Inside it they are called the same
+    /// whether it is the first or the second of its level.
+    fn ports(&self, plan: &LevelPlan, second: bool) -> Vec<Port> {
+        let is_leaf = plan.level == self.innermost();
+        let kinds = ChannelKind::ALL.into_iter().filter(|kind| !is_leaf || *kind != ChannelKind::Agent);
+        let first = |kind| ChannelName { level: plan.level, kind, second: false };
+        let port =
+            |kind| Port { channel: ChannelName { second, ..first(kind) }, name: first(kind).port_name() };
+        kinds.map(port).collect()
     }
 }
 
@@ -135,14 +178,6 @@ fn kernel(plan: &LevelPlan) -> ImageFile {
 
 fn initramfs(plan: &LevelPlan) -> ImageFile {
     ImageFile { serial: format!("l{}-initramfs", plan.level.number()), path: plan.initramfs.clone() }
-}
-
-fn ports(plan: &LevelPlan, is_leaf: bool) -> Vec<Port> {
-    let kinds = ChannelKind::ALL.into_iter().filter(|kind| !is_leaf || *kind != ChannelKind::Agent);
-    kinds
-        .map(|kind| ChannelName { level: plan.level, kind })
-        .map(|channel| Port { channel, name: channel.port_name() })
-        .collect()
 }
 
 #[cfg(test)]
@@ -160,22 +195,30 @@ mod tests {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            disk: None,
         };
         let profile = Profile::of(Architecture::Amd).unwrap();
-        StackPlan { metal, profile, levels: levels.map(level).collect(), nonce: "17".into(), stays: false }
+        StackPlan {
+            metal,
+            profile,
+            levels: levels.map(level).collect(),
+            nonce: "17".into(),
+            stays: false,
+            second: None,
+        }
     }
 
     #[test]
     fn every_level_passes_up_the_channels_and_images_of_all_levels_inside_it() {
         let plan = plan(0..=3, Metal::Emulated);
         let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&plan.machine(3)), Vec::<String>::new());
-        assert_eq!(names(&plan.machine(2)), ["nest.l3.qmp", "nest.l3.console"]);
+        assert_eq!(names(&plan.machine(3, Instance::First)), Vec::<String>::new());
+        assert_eq!(names(&plan.machine(2, Instance::First)), ["nest.l3.qmp", "nest.l3.console"]);
         assert_eq!(
-            names(&plan.machine(1)),
+            names(&plan.machine(1, Instance::First)),
             ["nest.l2.qmp", "nest.l2.console", "nest.l2.agent", "nest.l3.qmp", "nest.l3.console"]
         );
-        let serials: Vec<_> = plan.machine(0).disks.into_iter().map(|d| d.serial).collect();
+        let serials: Vec<_> = plan.machine(0, Instance::First).disks.into_iter().map(|d| d.serial).collect();
         assert_eq!(serials.len(), 6);
         assert!(serials.iter().all(|s| s.len() <= 20));
     }
@@ -183,17 +226,42 @@ mod tests {
     #[test]
     fn only_the_metal_is_emulated_and_only_the_innermost_level_gets_the_nonce() {
         let plan = plan(0..=2, Metal::Emulated);
-        let accelerators = [0, 1, 2].map(|i| plan.machine(i).accelerator);
+        let accelerators = [0, 1, 2].map(|i| plan.machine(i, Instance::First).accelerator);
         assert_eq!(accelerators, [Accelerator::Tcg, Accelerator::Kvm, Accelerator::Kvm]);
-        let with_nonce = [0, 1, 2].map(|i| plan.machine(i).boot.parameters.contains("nest.nonce=17"));
+        let with_nonce =
+            [0, 1, 2].map(|i| plan.machine(i, Instance::First).boot.parameters.contains("nest.nonce=17"));
         assert_eq!(with_nonce, [false, false, true]);
     }
 
     #[test]
     fn a_level_that_hosts_another_must_have_the_virtualization_extension() {
         let plan = plan(1..=2, Metal::Native);
-        assert_eq!(plan.machine(0).cpu.require, ["svm"]);
-        assert!(plan.machine(1).cpu.require.is_empty());
+        assert_eq!(plan.machine(0, Instance::First).cpu.require, ["svm"]);
+        assert!(plan.machine(1, Instance::First).cpu.require.is_empty());
         assert!(plan.memory_mib(0) > plan.memory_mib(1));
+    }
+
+    #[test]
+    fn a_second_machine_has_channels_of_its_own_through_every_level_outside_it_and_looks_alike_from_inside() {
+        let plan = StackPlan { second: LevelNumber::new(1), ..plan(0..=2, Metal::Emulated) };
+        let outer: Vec<String> =
+            plan.machine(0, Instance::First).ports.iter().map(|port| port.name.clone()).collect();
+        for name in ["nest.l1.qmp", "nest.l1-second.qmp", "nest.l1-second.agent", "nest.l2-second.console"] {
+            assert!(outer.contains(&name.to_owned()), "{outer:?}");
+        }
+        let (first, second) = (plan.machine(1, Instance::First), plan.machine(1, Instance::Incoming));
+        let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&first), names(&second));
+        assert!(first.channels().iter().all(|channel| !second.channels().contains(channel)));
+        let without = StackPlan { second: None, ..plan.clone() };
+        assert_eq!(plan.memory_mib(0), without.memory_mib(0) + without.memory_mib(1));
+    }
+
+    #[test]
+    fn where_the_emulator_is_l0_it_runs_l1() {
+        let plan = plan(1..=2, Metal::Emulated);
+        assert!(plan.emulator_is_l0() && !plan.on_emulator(LevelNumber::ALL[2]));
+        let machine = plan.machine(0, Instance::First);
+        assert_eq!((machine.accelerator, machine.cpu.model.as_str()), (Accelerator::Tcg, "max"));
     }
 }

@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::guest::{ExecOutput, printable};
 use crate::host::Host;
+use crate::qemu::ChannelKind;
 use crate::scenario::{LevelNumber, Stage, Step, StepAction};
 
 use super::boot::Stack;
@@ -74,6 +76,18 @@ impl Stack<'_> {
                 seen.output = self.measure(*on).await?;
                 self.steps_seen.push(seen);
             }
+            StepAction::Reboot => {
+                seen.output = self.reboot(*on).await?;
+                self.steps_seen.push(seen);
+            }
+            StepAction::BootAnother => {
+                seen.output = self.boot_another(*on).await?;
+                self.steps_seen.push(seen);
+            }
+            StepAction::Migrate => {
+                seen.output = self.migrate(*on).await?;
+                self.steps_seen.push(seen);
+            }
         }
         Ok(())
     }
@@ -85,6 +99,49 @@ impl Stack<'_> {
         self.saw(level).nested.clone_from(&facts.nested);
         self.facts.insert(level, facts);
         Ok(())
+    }
+
+    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; gives what was seen.
+    async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let qemu = self.wire(level, ChannelKind::Qmp)?;
+        let reply = self.limits.reply(level);
+        let before = self.boot_id(level).await?;
+        // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
+        let on_reboot = async |action: &str| {
+            qemu.call("set-action", json!({"reboot": action}), reply).await?;
+            Ok(())
+        };
+        self.during(level, on_reboot("reset")).await?;
+        // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
+        let resets = self.watch.resets(level);
+        self.run(level, "sync").await?;
+        self.during(level, async { Ok(qemu.call("system_reset", json!({}), reply).await?) }).await?;
+        self.until(level, |watch| (watch.resets(level) > resets).then_some(())).await?;
+        let wire = self.wire(level, ChannelKind::Agent)?;
+        self.greet(wire, level).await?;
+        // Not before it is up again: SeaBIOS answers a reset with one of its own.
+        self.during(level, on_reboot("shutdown")).await?;
+        let after = self.boot_id(level).await?;
+        if after == before {
+            return Err(Stop::harness(
+                self.stage,
+                format!("{level} was reset and has boot id {after} as before"),
+            ));
+        }
+        if let Some(host) = self.host(level) {
+            self.look_at(level, &*host).await?;
+        }
+        let nested = self.saw(level).nested.clone();
+        Ok(format!("{level} is up again; nested={}", nested.unwrap_or_else(|| "is absent".into())))
+    }
+
+    /// The number that a kernel gives itself when it starts.
+    async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let said = said(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
+        if said.is_empty() {
+            return Err(Stop::harness(self.stage, format!("{level} tells no boot id")));
+        }
+        Ok(said)
     }
 
     /// Times the loops in a level; gives what they printed.
@@ -101,19 +158,22 @@ impl Stack<'_> {
     }
 
     /// Runs `/bin/sh -c script` in a level to its end: by its agent, or by the shell on the innermost level's console.
-    async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+    pub(super) async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
         if let Some(host) = self.host(level) {
             return self.during(level, host.run(script)).await;
         }
         let stage = self.stage;
         let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
-        let shell = self.shells.get_mut(&level).ok_or_else(|| not_up("it has no console".into()))?;
-        let id = shell.ask(script).await.map_err(|e| not_up(e.to_string()))?;
+        let shell = self.shells.iter_mut().rev().find(|(channel, _)| channel.level == level);
+        let (_, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
+        self.asked += 1;
+        let id = self.asked;
+        shell.ask(id, script).await.map_err(|e| not_up(e.to_string()))?;
         self.until(level, |watch| watch.answers(level)?.to(id).cloned()).await
     }
 
     /// The host that a level has become.
-    fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
+    pub(super) fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
         self.hosts.iter().find(|(of, _)| *of == level).map(|(_, host)| Rc::clone(host))
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::guest::{Answers, symptom_in};
@@ -71,7 +72,14 @@ struct LevelState {
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
     may_shut_down: bool,
-    wires: BTreeMap<ChannelKind, Wire>,
+    /// The conversations with it, those of its second machine behind those of its first.
+    wires: Vec<(ChannelName, Wire)>,
+    /// It is being migrated: its QEMU stops it on purpose.
+    moving: bool,
+    /// How often it was reset.
+    resets: usize,
+    /// What brings in what its monitor says.
+    monitor: Option<AbortHandle>,
 }
 
 /// Watches every level of one stack.
@@ -80,6 +88,8 @@ pub(super) struct Watch {
     signs: mpsc::UnboundedReceiver<(LevelNumber, Sign)>,
     sender: mpsc::UnboundedSender<(LevelNumber, Sign)>,
     levels: BTreeMap<LevelNumber, LevelState>,
+    /// The level that was migrated: from it on inwards, channels are those of its second machine.
+    moved: Option<LevelNumber>,
     cancellation: Cancellation,
     last_sign: Instant,
 }
@@ -87,7 +97,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(cancellation: Cancellation) -> Self {
         let (sender, signs) = mpsc::unbounded_channel();
-        Self { signs, sender, levels: BTreeMap::new(), cancellation, last_sign: Instant::now() }
+        Self { signs, sender, levels: BTreeMap::new(), moved: None, cancellation, last_sign: Instant::now() }
     }
 
     /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
@@ -99,7 +109,10 @@ impl Watch {
             answers: Answers::default(),
             shut_down: None,
             may_shut_down,
-            wires: BTreeMap::new(),
+            wires: Vec::new(),
+            moving: false,
+            resets: 0,
+            monitor: None,
         };
         self.levels.insert(level, state);
     }
@@ -120,9 +133,9 @@ impl Watch {
         level: LevelNumber,
         first: impl Future<Output = Option<(T, mpsc::UnboundedReceiver<T>)>> + 'static,
         sign: impl Fn(T) -> Sign + 'static,
-    ) {
+    ) -> AbortHandle {
         let all = self.sender.clone();
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             let Some((message, mut rest)) = first.await else { return };
             let mut next = Some(message);
             while let Some(message) = next {
@@ -132,24 +145,66 @@ impl Watch {
                 next = rest.recv().await;
             }
         });
+        task.abort_handle()
     }
 
     /// Lets what still comes out of `notices` in as signs of `level`.
-    pub(super) fn take_over(&self, level: LevelNumber, mut notices: mpsc::UnboundedReceiver<Notice>) {
+    pub(super) fn take_over(&mut self, level: LevelNumber, mut notices: mpsc::UnboundedReceiver<Notice>) {
         let first = async move { notices.recv().await.map(|notice| (notice, notices)) };
-        self.forward(level, first, Sign::Monitor);
+        let monitor = self.forward(level, first, Sign::Monitor);
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.monitor = Some(monitor);
+        }
+    }
+
+    /// From now on, `level` is being migrated.
+    pub(super) fn begin_move(&mut self, level: LevelNumber) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.moving = true;
+        }
+    }
+
+    /// `level` has been migrated: what its first machine's QEMU says does not matter any more, and the channels of the
+    /// level and of those inside it are those of the second machine.
+    pub(super) fn end_move(&mut self, level: LevelNumber) {
+        self.moved = Some(level);
+        if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
+            monitor.abort();
+        }
+        // What it has said before counts as said during the move. Of another level's trouble, the symptom stays known.
+        while let Ok((of, sign)) = self.signs.try_recv() {
+            self.take_in(of, sign);
+        }
+        for (_, state) in self.levels.range_mut(level..) {
+            for (channel, _) in &mut state.wires {
+                channel.second = true;
+            }
+        }
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.moving = false;
+            let first = state.wires.iter().position(|(channel, _)| channel.kind == ChannelKind::Qmp);
+            first.map(|first| state.wires.remove(first));
+        }
     }
 
     /// Names a conversation with `level`, so that it can be ended when the port that carries it closes.
-    pub(super) fn name_wire(&mut self, level: LevelNumber, kind: ChannelKind, wire: Wire) {
-        if let Some(state) = self.levels.get_mut(&level) {
-            state.wires.insert(kind, wire);
+    pub(super) fn name_wire(&mut self, mut channel: ChannelName, wire: Wire) {
+        channel.second |= self.moved.is_some_and(|moved| channel.level >= moved);
+        if let Some(state) = self.levels.get_mut(&channel.level) {
+            state.wires.push((channel, wire));
         }
     }
 
     /// The conversation of this kind with `level`.
     pub(super) fn wire(&self, level: LevelNumber, kind: ChannelKind) -> Option<&Wire> {
-        self.levels.get(&level)?.wires.get(&kind)
+        let wires = &self.levels.get(&level)?.wires;
+        wires.iter().find(|(channel, _)| channel.kind == kind).map(|(_, wire)| wire)
+    }
+
+    /// The conversation on this very channel.
+    pub(super) fn wire_on(&self, channel: ChannelName) -> Option<&Wire> {
+        let wires = &self.levels.get(&channel.level)?.wires;
+        wires.iter().find(|(of, _)| *of == channel).map(|(_, wire)| wire)
     }
 
     /// The report of `level`, as far as it has come.
@@ -160,6 +215,11 @@ impl Watch {
     /// What the shell on the console of `level` has said.
     pub(super) fn answers(&self, level: LevelNumber) -> Option<&Answers> {
         self.levels.get(&level).map(|state| &state.answers)
+    }
+
+    /// How often `level` was reset.
+    pub(super) fn resets(&self, level: LevelNumber) -> usize {
+        self.levels.get(&level).map_or(0, |state| state.resets)
     }
 
     /// What a console of `level` said of its end.
@@ -336,8 +396,12 @@ impl Watch {
                 let symptom = "the guest panicked (GUEST_PANICKED)".to_owned();
                 Some(Trouble::Symptom { level, symptom })
             }
+            "RESET" => {
+                state.resets += 1;
+                None
+            }
             // With -no-shutdown a machine also stops after a SHUTDOWN; else QEMU gave up on it.
-            "STOP" if state.shut_down.is_none() => Some(Trouble::Halted { level }),
+            "STOP" if state.shut_down.is_none() && !state.moving => Some(Trouble::Halted { level }),
             "VSERPORT_CHANGE" if event.data["open"] == false => {
                 self.port_closed(event.data["id"].as_str().unwrap_or_default());
                 None
@@ -349,12 +413,9 @@ impl Watch {
     /// A port through which a deeper level's channel passes was closed from inside: that level's QEMU is gone, which
     /// its own channel's socket can't show.
     fn port_closed(&self, id: &str) {
-        for (level, state) in &self.levels {
-            for (kind, wire) in &state.wires {
-                if (ChannelName { level: *level, kind: *kind }).to_string() == id {
-                    wire.declare_closed(format!("its port {id} was closed"));
-                }
-            }
+        let wires = self.levels.values().flat_map(|state| &state.wires);
+        for (_, wire) in wires.filter(|(channel, _)| channel.to_string() == id) {
+            wire.declare_closed(format!("its port {id} was closed"));
         }
     }
 }

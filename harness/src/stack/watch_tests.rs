@@ -147,7 +147,8 @@ async fn the_closing_of_a_port_ends_the_conversation_that_it_carries() {
             crate::wire::Transcript::create(&dir.path().join("qmp"), std::time::Instant::now()).unwrap();
         let (notices, _noticed) = mpsc::unbounded_channel();
         let wire = Wire::start("QMP of L2's QEMU", near, transcript, notices);
-        watch.name_wire(level(2), ChannelKind::Qmp, wire.clone());
+        let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp, second: false };
+        watch.name_wire(channel, wire.clone());
         let open = |open| event("VSERPORT_CHANGE", json!({"id": "l2.qmp", "open": open}));
         assert!(watch.take_in(level(1), open(true)).is_none());
         assert!(watch.take_in(level(1), open(false)).is_none());
@@ -155,4 +156,27 @@ async fn the_closing_of_a_port_ends_the_conversation_that_it_carries() {
         assert!(refused.to_string().ends_with("its port l2.qmp was closed"), "{refused}");
     };
     local.run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_qemu_of_a_migrated_level_says_is_not_about_the_level() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let (_keep, cancellation) = Cancellation::new();
+            let mut watch = Watch::new(cancellation);
+            watch.add(level(1), false);
+            watch.add(level(2), true);
+            let (old, notices) = mpsc::unbounded_channel();
+            watch.take_over(level(1), notices);
+            watch.begin_move(level(1));
+            old.send(Notice::Event(Event { name: "STOP".into(), data: Value::Null })).unwrap();
+            tokio::task::yield_now().await;
+            watch.end_move(level(1));
+            // Behind a closed channel there is nobody left to tell.
+            let _ = old.send(Notice::Closed("end of file".into()));
+            let nothing = watch.until(level(1), LIMIT, &qemu(0.0), |_| None::<()>).await;
+            assert!(matches!(nothing, Err(Trouble::Silent { .. })), "{nothing:?}");
+        })
+        .await;
 }

@@ -10,6 +10,25 @@ debugfs /sys/kernel/debug debugfs" > /etc/fstab
 mount -a
 modprobe -a virtio_pci virtio_mmio virtio_console virtio_blk
 
+# Where this level is rebooted, its modprobe configuration lies on a disk of its own, known by its serial number (which
+# sysfs gives without a line end, so that `read` fails and has read all the same). An empty disk gets a file system.
+read -r line < /proc/cmdline
+case $line in *nest.disk=*)
+    wanted=${line##*nest.disk=}
+    wanted=${wanted%% *}
+    for disk in /sys/block/vd*; do
+        serial=
+        read -r serial < "$disk/serial"
+        [ "$serial" = "$wanted" ] || continue
+        device=/dev/${disk##*/}
+        mkdir -p /disk /etc/modprobe.d
+        mount -t ext4 "$device" /disk 2> /dev/null || { mke2fs "$device" > /dev/null && mount -t ext4 "$device" /disk; }
+        mkdir -p /disk/modprobe.d
+        mount --bind /disk/modprobe.d /etc/modprobe.d || echo "nestmatrix: the disk $wanted can't be used"
+    done
+    ;;
+esac
+
 # Ports appear some time after their device. Wait for the agent's, at most about 10 s.
 agent=
 tries=0
