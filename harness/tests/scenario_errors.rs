@@ -225,7 +225,10 @@ fn empty_axis() {
 
 #[test]
 fn missing_axis() {
-    insta::assert_snapshot!(scenario_with("l2 = [\"rhel 9.2\"]", ""));
+    insta::assert_snapshot!(report(|root| {
+        let scenario = SCENARIO.replace("l1 = [\"rhel 9.2 and later\"]\n", "").replace("l2 =", "l3 =");
+        write(root, "product/preview.toml", scenario);
+    }));
 }
 
 #[test]
@@ -273,6 +276,16 @@ fn step_in_the_innermost_level() {
 #[test]
 fn settings_for_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
+}
+
+#[test]
+fn more_levels_than_the_axes_make() {
+    insta::assert_snapshot!(report(|root| {
+        let more = "[levels.l2]\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nstage = \"l1-kvm\"\n\
+                    [[step]]\nname = \"look\"\nafter = \"l1-check\"\non = \"l1\"\nrun = \"true\"\n";
+        let scenario = SCENARIO.replace("l2 = [\"rhel 9.2\"]", "");
+        write(root, "product/preview.toml", format!("{scenario}\n{more}"));
+    }));
 }
 
 #[test]

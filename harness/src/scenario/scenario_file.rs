@@ -60,7 +60,8 @@ impl Scenario {
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
         let axes = root.table("axes", Axes::KEYS);
-        let innermost = LevelNumber::innermost(axes.as_ref().is_some_and(|axes| axes.has("l3")));
+        // Without axes, which has been reported, nothing that is said of any level is charged with it.
+        let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let settings = read_settings(root, innermost);
         let expectation = match root.optional_table("expect", &["outcome", "stage", "symptom"]) {
             Some(table) => Expectation::read(&table, innermost),

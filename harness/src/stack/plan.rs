@@ -71,7 +71,7 @@ const OWN_MEMORY_MIB: u32 = 768;
 impl StackPlan {
     /// The innermost level.
     pub fn innermost(&self) -> LevelNumber {
-        // A stack without levels can't be planned: scenarios have at least L0, L1 and L2.
+        // A stack without levels can't be planned: scenarios have at least L0 and L1.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
     }
 
@@ -162,10 +162,13 @@ mod tests {
         StackPlan { metal, profile, levels: levels.map(level).collect(), nonce: "17".into() }
     }
 
+    fn names(machine: &Machine) -> Vec<String> {
+        machine.ports.iter().map(|port| port.name.clone()).collect()
+    }
+
     #[test]
     fn every_level_passes_up_the_channels_and_images_of_all_levels_inside_it() {
         let plan = plan(0..=3, Metal::Emulated);
-        let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&plan.machine(3)), Vec::<String>::new());
         assert_eq!(names(&plan.machine(2)), ["nest.l3.qmp", "nest.l3.console"]);
         assert_eq!(
@@ -184,6 +187,16 @@ mod tests {
         assert_eq!(accelerators, [Accelerator::Tcg, Accelerator::Kvm, Accelerator::Kvm]);
         let with_nonce = [0, 1, 2].map(|i| plan.machine(i).boot.parameters.contains("nest.nonce=17"));
         assert_eq!(with_nonce, [false, false, true]);
+    }
+
+    #[test]
+    fn an_l1_that_is_the_innermost_level_is_one_that_runs_nothing() {
+        let plan = plan(0..=1, Metal::Emulated);
+        let [l0, l1] = [0, 1].map(|index| plan.machine(index));
+        assert_eq!(names(&l0), ["nest.l1.qmp", "nest.l1.console"]);
+        assert!(l0.agent && !l1.agent && l1.disks.is_empty());
+        assert!(l1.machine.starts_with("microvm") && l1.boot.parameters.contains("nest.nonce=17"));
+        assert!(l1.cpu.require.is_empty());
     }
 
     #[test]

@@ -1,0 +1,94 @@
+//! The stacks that axes make: of any depth, of systems with and without versions, of an emulator's own hypervisor.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::fs;
+
+use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Listing, Matrix};
+
+const SYSTEMS: &str = r#"
+[[system]]
+id = "rhel"
+name = "RHEL"
+
+[[stand-in]]
+for = "rhel 9"
+image = "debian-12"
+reason = "near enough for a test"
+"#;
+
+const DOCUMENT: &str = r#"
+id = "limits"
+title = "Limits"
+product = "RHEL 9"
+section = "22.2"
+language = "en"
+
+[[claim]]
+id = "works"
+section = "22.2"
+tier = "supported"
+text = "It works."
+"#;
+
+/// A matrix of a scenario for each of these, which are its axes and what follows them; their names are `s1`, `s2`, ...
+fn matrix(scenarios: &[&str]) -> Matrix {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write("systems.toml", SYSTEMS);
+    write("documents/limits.toml", DOCUMENT);
+    for (number, axes) in (1..).zip(scenarios) {
+        let scenario = format!(
+            "name = \"s{number}\"\ntitle = \"Scenario {number}\"\ndocument = \"limits\"\nclaims = [\"works\"]\n\
+             tier = \"supported\"\n[axes]\narchitecture = [\"amd\"]\n{axes}\n"
+        );
+        write(&format!("product/s{number}.toml"), &scenario);
+    }
+    Matrix::load(folder.path()).unwrap()
+}
+
+fn available() -> Vec<AvailableImage> {
+    vec![AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() }]
+}
+
+fn names(matrix: &Matrix) -> Vec<&str> {
+    matrix.cells().iter().map(|cell| cell.name.as_str()).collect()
+}
+
+const DEPTHS: [&str; 3] = [
+    "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\n[expect]\noutcome = \"stops\"\nstage = \"l1-check\"",
+    "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\nl2 = [\"rhel 9.4\"]",
+    "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\nl2 = [\"rhel 9.4\"]\nl3 = [\"rhel 9.6\"]",
+];
+
+#[test]
+fn a_stack_is_as_deep_as_its_axes() {
+    let matrix = matrix(&DEPTHS);
+    assert_eq!(
+        names(&matrix),
+        [
+            "s1/amd/rhel-9/rhel-9.2",
+            "s2/amd/rhel-9/rhel-9.2/rhel-9.4",
+            "s3/amd/rhel-9/rhel-9.2/rhel-9.4/rhel-9.6"
+        ]
+    );
+    let last = |cell: &Cell| cell.stages().last().unwrap().to_string();
+    assert_eq!(matrix.cells().iter().map(last).collect::<Vec<_>>(), ["l1-check", "l2-check", "l3-check"]);
+    for cell in matrix.cells() {
+        assert_eq!(cell.name.as_str().parse::<CellName>().unwrap(), cell.name);
+        let json = serde_json::to_string(cell).unwrap();
+        assert_eq!(&serde_json::from_str::<Cell>(&json).unwrap(), cell);
+    }
+}
+
+#[test]
+fn scenarios_of_different_depths_are_listed_each_with_its_own_levels() {
+    let matrix = matrix(&DEPTHS);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &available(), false);
+    insta::assert_snapshot!(listing);
+    let levels: Vec<usize> = listing.rows().iter().map(|row| row.levels.len()).collect();
+    assert_eq!(levels, [2, 3, 4]);
+}
