@@ -386,6 +386,58 @@ fn mistakes_in_the_systems() {
 }
 
 #[test]
+fn systems_whose_versions_are_said_in_two_ways() {
+    let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\nlater = \"always\"\n\
+                [[system]]\nid = \"tcg\"\nname = \"TCG\"\nversions = \"numbered\"\nhypervisor = \"tcg\"\n\
+                [[system]]\nid = \"kvm\"\nname = \"KVM\"\nversions = \"nune\"\nhypervisor = \"kvm\"\n\
+                [[stand-in]]\nfor = \"aws 1\"\nimage = \"a\"\nreason = \"b\"\n";
+    insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+/// The good systems with two that have no versions.
+fn unversioned() -> String {
+    let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\n\
+                [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
+    format!("{SYSTEMS}\n{more}")
+}
+
+#[test]
+fn versions_where_there_are_none_and_none_where_there_are() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let l0 = "[\"aws 1\", \"aws and later\", \"rhel\", \"tcg with hyper-v\"]";
+        write(
+            root,
+            "product/preview.toml",
+            SCENARIO.replace("l0 = [\"rhel 9.2 and later\"]", &format!("l0 = {l0}")),
+        );
+    }));
+}
+
+#[test]
+fn emulator_that_is_not_l0() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let scenario = SCENARIO.replace("l1 = [\"rhel 9.2 and later\"]", "l1 = [\"rhel 9.2\", \"tcg\"]");
+        write(
+            root,
+            "product/preview.toml",
+            scenario.replace("l2 = [\"rhel 9.2\"]", "l2 = [{ system = \"tcg\" }]"),
+        );
+    }));
+}
+
+#[test]
+fn step_in_an_emulator() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let scenario = SCENARIO.replace("l0 = [\"rhel 9.2 and later\"]", "l0 = [\"rhel 9.2\", \"tcg\"]");
+        let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l0\"\nrun = \"true\"\n";
+        write(root, "product/preview.toml", format!("{scenario}\n{step}"));
+    }));
+}
+
+#[test]
 fn all_mistakes_of_all_files_are_reported_together_and_none_for_their_consequences() {
     insta::assert_snapshot!(report(|root| {
         write(root, "systems.toml", "system = 1\n");

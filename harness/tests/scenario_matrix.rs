@@ -22,9 +22,14 @@ fn debian() -> Vec<AvailableImage> {
 }
 
 fn rhel(version: &str, and_later: bool) -> SystemRequirement {
-    let version = version.parse().unwrap();
-    let and_later = and_later.then_some(Later::MajorVersion);
-    SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later, role: None }
+    SystemRequirement {
+        system: "rhel".into(),
+        name: "RHEL".into(),
+        version: Some(version.parse().unwrap()),
+        and_later: and_later.then_some(Later::MajorVersion),
+        role: None,
+        hypervisor: None,
+    }
 }
 
 #[test]
@@ -141,7 +146,7 @@ fn no_image_and_no_stand_in_has_a_role() {
 #[case::an_earlier_version("2019", true, "2016", false)]
 #[case::no_later_one("2019", false, "2022", false)]
 fn later_has_no_end_for_windows(
-    #[case] wanted: Version,
+    #[case] wanted: &str,
     #[case] and_later: bool,
     #[case] version: Version,
     #[case] satisfied: bool,
@@ -150,7 +155,7 @@ fn later_has_no_end_for_windows(
     let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
     let and_later = and_later.then_some(system.later);
     let requirement =
-        SystemRequirement { system: system.id, name: system.name, version: wanted, and_later, role: None };
+        SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
     let missing = matrix.image_for(&requirement, &[], false).unwrap_err().to_string();

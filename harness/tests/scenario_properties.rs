@@ -190,7 +190,7 @@ proptest! {
         for cell in matrix.cells() {
             prop_assert!(seen.insert(cell.name.clone()));
             let of_values = cell.levels.iter().enumerate().map(|(number, level)| {
-                format!("l{number}-{}", level.system.version.minor.unwrap())
+                format!("l{number}-{}", level.system.version.unwrap().minor.unwrap())
             });
             prop_assert_eq!(&cell.claims, &of_values.collect::<Vec<_>>());
         }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Listing, Matrix};
+use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -14,6 +14,16 @@ name = "RHEL"
 for = "rhel 9"
 image = "debian-12"
 reason = "near enough for a test"
+
+[[system]]
+id = "aws"
+name = "AWS"
+versions = "none"
+
+[[system]]
+id = "qemu-tcg"
+name = "QEMU's TCG"
+hypervisor = "tcg"
 "#;
 
 const DOCUMENT: &str = r#"
@@ -91,4 +101,52 @@ fn scenarios_of_different_depths_are_listed_each_with_its_own_levels() {
     insta::assert_snapshot!(listing);
     let levels: Vec<usize> = listing.rows().iter().map(|row| row.levels.len()).collect();
     assert_eq!(levels, [2, 3, 4]);
+}
+
+const NO_VERSIONS: &str = "l0 = [\"aws\", \"qemu-tcg\"]\nl1 = [\"rhel 9\", \"aws with hyper-v\"]";
+
+#[test]
+fn a_system_without_versions_is_named_by_its_id_alone() {
+    let matrix = matrix(&[NO_VERSIONS]);
+    assert_eq!(
+        names(&matrix),
+        [
+            "s1/amd/aws/rhel-9",
+            "s1/amd/aws/aws_hyper-v",
+            "s1/amd/qemu-tcg/rhel-9",
+            "s1/amd/qemu-tcg/aws_hyper-v"
+        ]
+    );
+    let system = &matrix.cells()[1].levels[1].system;
+    assert_eq!(system.to_string(), "AWS with Hyper-V");
+    assert!(!system.satisfied_by("aws", &"1".parse().unwrap()), "no image has a role");
+    let system = &matrix.cells()[0].levels[0].system;
+    assert_eq!((system.to_string().as_str(), system.version), ("AWS", None));
+    let missing = matrix.image_for(system, &available(), false).unwrap_err().to_string();
+    assert_eq!(missing, "no image of AWS, and no stand-in");
+    for cell in matrix.cells() {
+        let json = serde_json::to_string(cell).unwrap();
+        assert_eq!(&serde_json::from_str::<Cell>(&json).unwrap(), cell);
+    }
+}
+
+#[test]
+fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
+    let matrix = matrix(&[NO_VERSIONS]);
+    let emulator = &matrix.cells()[2].levels[0].system;
+    assert_eq!((emulator.hypervisor, emulator.is_emulator()), (Some(Hypervisor::Tcg), true));
+    for deny_stand_ins in [false, true] {
+        let choice = matrix.image_for(emulator, &[], deny_stand_ins).unwrap();
+        assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("emulator", false, None));
+    }
+    assert!(!matrix.cells()[2].levels[1].system.is_emulator());
+}
+
+#[test]
+fn systems_without_versions_are_listed_with_what_serves_them() {
+    let matrix = matrix(&[NO_VERSIONS]);
+    let filter = Filter::parse(&["*/rhel-9".into()]).unwrap();
+    let listing = Listing::new(&matrix, &filter, &available(), false);
+    insta::assert_snapshot!(listing);
+    insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }

@@ -38,7 +38,7 @@ pub struct PlannedLevel {
     pub spec: LevelSpec,
     /// The image, or on native metal for L0 the system of this machine.
     pub choice: Choice,
-    /// The recipe and product to boot; none for L0 on native metal, which runs already.
+    /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
 }
 
@@ -193,8 +193,8 @@ fn levels(
                 let product =
                     if Some(spec.level) == innermost { Product::Minimal } else { Product::Hypervisor };
                 let recipe = recipe_of(catalog, &choice.image, isa).map(|recipe| recipe.name().to_owned());
-                let boots =
-                    if this_machine.is_some() { None } else { recipe.map(|recipe| (recipe, product)) };
+                let runs_already = this_machine.is_some() || spec.system.is_emulator();
+                let boots = if runs_already { None } else { recipe.map(|recipe| (recipe, product)) };
                 levels.push(PlannedLevel { spec: spec.clone(), choice, boots });
             }
             Err(reason) => match lacking.iter_mut().find(|(known, _)| *known == reason) {
@@ -220,6 +220,9 @@ fn native_choice(
     matrix: &Matrix,
     options: &PlanOptions,
 ) -> Result<Choice, String> {
+    if spec.system.is_emulator() {
+        return Err(format!("{} is an emulator, and native metal does without one", spec.system));
+    }
     let image = native.image().ok_or_else(|| native.unknown_system())?;
     let choice = matrix.image_for(&spec.system, &[image], options.deny_stand_ins);
     choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))

@@ -15,6 +15,14 @@ pub(super) struct Axes {
     pub(super) levels: Vec<LevelAxis>,
 }
 
+impl Axes {
+    /// An L0 that is an emulator, if there is one: nothing can be run in it.
+    pub(super) fn emulator(&self) -> Option<&SystemRequirement> {
+        let systems = self.levels.iter().flat_map(|axis| &axis.systems).map(|value| &value.value);
+        systems.into_iter().find(|system| system.is_emulator())
+    }
+}
+
 /// The systems that a level takes one after the other, and what holds for the level whichever it has.
 pub(super) struct LevelAxis {
     pub(super) level: LevelNumber,
@@ -49,7 +57,13 @@ impl Axes {
         let systems = systems?;
         let level = |(level, settings): (LevelNumber, LevelSettings)| {
             let axis = Axis { name: level.word(), key: "system", keys: &["system", "claims"] };
-            let systems = axis.read(axes, |text| systems.requirement(text), read_claims);
+            let requirement = |text: &str| match systems.requirement(text)? {
+                emulator if emulator.is_emulator() && level.below().is_some() => {
+                    Err(InputProblem::EmulatorInside { system: emulator.system, level })
+                }
+                requirement => Ok(requirement),
+            };
+            let systems = axis.read(axes, requirement, read_claims);
             LevelAxis { level, settings, systems }
         };
         let levels: Vec<LevelAxis> = settings.into_iter().map(level).collect();

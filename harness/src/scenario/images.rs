@@ -16,10 +16,14 @@ pub struct AvailableImage {
     pub version: Version,
 }
 
+/// What serves an emulator's own hypervisor: nothing is booted for it, since the emulator that plays the metal elsewhere is
+/// itself the level.
+const EMULATOR: &str = "emulator";
+
 /// The image that a level boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The image's name.
+    /// The image's name; `emulator` where an emulator is itself the level.
     pub image: String,
     /// Whether the image is not of the system asked for but stands in for it.
     pub stand_in: bool,
@@ -66,6 +70,9 @@ impl Matrix {
         available: &[AvailableImage],
         deny_stand_ins: bool,
     ) -> Result<Choice, MissingImage> {
+        if requirement.is_emulator() {
+            return Ok(Choice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
+        }
         let real = available
             .iter()
             .filter(|image| requirement.satisfied_by(&image.system, &image.version))

@@ -58,15 +58,15 @@ pub struct Row {
 pub struct LevelRow {
     /// The id of the system that the document asks for.
     pub system: String,
-    /// Its version, or the first that will do.
-    pub version: Version,
+    /// Its version, or the first that will do; none of a system without versions.
+    pub version: Option<Version>,
     /// Whether later versions will do, and then up to where.
     pub and_later: Option<Later>,
     /// What the system has to be set up with.
     pub role: Option<Role>,
     /// All of this as a document would write it: `RHEL 9.2 and later`.
     pub requirement: String,
-    /// The image that will be booted.
+    /// The image that will be booted; `emulator` where an emulator is itself the level.
     pub image: Option<String>,
     /// Whether that image stands in for the system.
     pub stand_in: bool,

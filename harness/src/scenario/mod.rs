@@ -46,5 +46,5 @@ pub use role::Role;
 pub use scenario_file::Scenario;
 pub use stage::{Stage, StageKind};
 pub use step::Step;
-pub use system::{Later, StandIn, System, SystemRequirement};
+pub use system::{Hypervisor, Later, StandIn, System, SystemRequirement, Versions};
 pub use version::Version;

@@ -72,6 +72,12 @@ impl Scenario {
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
+        if let Some(emulator) = axes.emulator()
+            && let Some(step) = steps.iter().find(|step| step.on.below().is_none())
+        {
+            let (step, system) = (step.name.clone(), emulator.system.clone());
+            root.report(InputProblem::StepInEmulator { step, system });
+        }
         let scenario = Self {
             name: name?,
             title: title?,
