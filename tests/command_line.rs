@@ -276,6 +276,7 @@ fn the_list_shows_every_cell_with_what_would_boot() {
             "architecture",
             "cell",
             "claims",
+            "deny-stand-ins",
             "document",
             "expectation",
             "l0",

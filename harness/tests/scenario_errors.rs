@@ -289,6 +289,12 @@ fn more_levels_than_the_axes_make() {
 }
 
 #[test]
+fn stand_ins_denied_without_a_reason() {
+    insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = true\ntier ="));
+    insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = \" \"\ntier ="));
+}
+
+#[test]
 fn names_that_would_say_more_to_qemu() {
     let cpu = "cpu = { mode = \"custom\", model = \"EPYC,+svm\", require = [\"svm=off\"] }";
     let more = format!("[levels.l1]\n{cpu}\nkernel-parameters = [\"quiet init=/bin/sh\"]\nmemory-mib = 4");

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, SystemRequirement, Version,
+    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -75,39 +75,49 @@ fn a_listing_without_cells_says_so() {
 fn an_image_of_the_system_itself_goes_before_its_stand_in() {
     let mut available = debian();
     available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
-    let choice = matrix().image_for(&rhel("10.0", true), &available, false).unwrap();
+    let choice = matrix().image_for(&rhel("10.0", true), &available, StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
 }
 
 #[test]
 fn a_stand_in_is_never_silent() {
-    let choice = matrix().image_for(&rhel("10.0", true), &debian(), false).unwrap();
+    let choice = matrix().image_for(&rhel("10.0", true), &debian(), StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
     assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
 }
 
 #[rstest]
-#[case::no_image("8.8", debian(), false, "no image of RHEL 8.8 or a later RHEL 8, and no stand-in")]
+#[case::no_image(
+    "8.8",
+    debian(),
+    StandIns::Allowed,
+    "no image of RHEL 8.8 or a later RHEL 8, and no stand-in"
+)]
 #[case::denied(
     "9.2",
     debian(),
-    true,
+    StandIns::DeniedByUser,
     "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids"
+)]
+#[case::unfit(
+    "9.2",
+    vec![],
+    StandIns::DeniedByScenario("it is about minor versions"),
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which the scenario denies (it is about minor versions)"
 )]
 #[case::no_recipe(
     "9.2",
     vec![],
-    false,
+    StandIns::Allowed,
     "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, for which there is no recipe"
 )]
 fn what_is_missing_is_named_exactly(
     #[case] version: &str,
     #[case] available: Vec<AvailableImage>,
-    #[case] deny_stand_ins: bool,
+    #[case] stand_ins: StandIns<'_>,
     #[case] message: &str,
 ) {
-    let missing: MissingImage =
-        matrix().image_for(&rhel(version, true), &available, deny_stand_ins).unwrap_err();
+    let missing: MissingImage = matrix().image_for(&rhel(version, true), &available, stand_ins).unwrap_err();
     assert_eq!(missing.to_string(), message);
 }
 
@@ -133,7 +143,8 @@ fn later_ends_with_the_major_version_of_rhel(
 #[test]
 fn no_image_and_no_stand_in_has_a_role() {
     let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
-    let missing = matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], false).unwrap_err();
+    let missing =
+        matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed).unwrap_err();
     let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
     assert_eq!(missing.to_string(), message);
     assert_eq!(requirement.to_string(), "RHEL 9.2 and later with Hyper-V");
@@ -158,7 +169,7 @@ fn later_has_no_end_for_windows(
         SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
-    let missing = matrix.image_for(&requirement, &[], false).unwrap_err().to_string();
+    let missing = matrix.image_for(&requirement, &[], StandIns::Allowed).unwrap_err().to_string();
     let or_later = if and_later.is_some() { " or later" } else { "" };
     assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
 }

@@ -3,12 +3,18 @@
 
 use std::fs;
 
-use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix};
+use nestmatrix::scenario::{
+    AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix, Row, StandIns,
+};
 
 const SYSTEMS: &str = r#"
 [[system]]
 id = "rhel"
 name = "RHEL"
+
+[[system]]
+id = "debian"
+name = "Debian"
 
 [[stand-in]]
 for = "rhel 9"
@@ -51,9 +57,11 @@ fn matrix(scenarios: &[&str]) -> Matrix {
     write("systems.toml", SYSTEMS);
     write("documents/limits.toml", DOCUMENT);
     for (number, axes) in (1..).zip(scenarios) {
+        // What stands above the axes, if anything does.
+        let (keys, axes) = axes.split_once("[axes]").unwrap_or(("", axes));
         let scenario = format!(
             "name = \"s{number}\"\ntitle = \"Scenario {number}\"\ndocument = \"limits\"\nclaims = [\"works\"]\n\
-             tier = \"supported\"\n[axes]\narchitecture = [\"amd\"]\n{axes}\n"
+             tier = \"supported\"\n{keys}\n[axes]\narchitecture = [\"amd\"]\n{axes}\n"
         );
         write(&format!("product/s{number}.toml"), &scenario);
     }
@@ -122,7 +130,7 @@ fn a_system_without_versions_is_named_by_its_id_alone() {
     assert!(!system.satisfied_by("aws", &"1".parse().unwrap()), "no image has a role");
     let system = &matrix.cells()[0].levels[0].system;
     assert_eq!((system.to_string().as_str(), system.version), ("AWS", None));
-    let missing = matrix.image_for(system, &available(), false).unwrap_err().to_string();
+    let missing = matrix.image_for(system, &available(), StandIns::Allowed).unwrap_err().to_string();
     assert_eq!(missing, "no image of AWS, and no stand-in");
     for cell in matrix.cells() {
         let json = serde_json::to_string(cell).unwrap();
@@ -135,8 +143,8 @@ fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
     let matrix = matrix(&[NO_VERSIONS]);
     let emulator = &matrix.cells()[2].levels[0].system;
     assert_eq!((emulator.hypervisor, emulator.is_emulator()), (Some(Hypervisor::Tcg), true));
-    for deny_stand_ins in [false, true] {
-        let choice = matrix.image_for(emulator, &[], deny_stand_ins).unwrap();
+    for stand_ins in [StandIns::Allowed, StandIns::DeniedByUser, StandIns::DeniedByScenario("a reason")] {
+        let choice = matrix.image_for(emulator, &[], stand_ins).unwrap();
         assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("emulator", false, None));
     }
     assert!(!matrix.cells()[2].levels[1].system.is_emulator());
@@ -149,4 +157,31 @@ fn systems_without_versions_are_listed_with_what_serves_them() {
     let listing = Listing::new(&matrix, &filter, &available(), false);
     insta::assert_snapshot!(listing);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
+}
+
+#[test]
+fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() {
+    let axes = "l0 = [\"rhel 9\", \"qemu-tcg\"]\nl1 = [\"rhel 9.2\", \"debian 12\"]";
+    let denies = format!("deny-stand-ins = \" it is about minor versions \"[axes]{axes}");
+    let matrix = matrix(&[&denies, axes]);
+    assert_eq!(matrix.scenarios()[0].deny_stand_ins.as_deref(), Some("it is about minor versions"));
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &available(), false);
+    insta::assert_snapshot!(listing);
+    let row = serde_json::to_value(&listing.rows()[0]).unwrap();
+    assert_eq!(row["deny-stand-ins"], "it is about minor versions");
+    assert!(
+        row["missing"][0]
+            .as_str()
+            .unwrap()
+            .contains("which the scenario denies (it is about minor versions)")
+    );
+    let runs = |rows: &[Row]| rows.iter().filter(|row| row.missing.is_empty()).count();
+    // Nothing stands in where the emulator runs the very system that is asked for.
+    assert_eq!((runs(&listing.rows()[..4]), runs(&listing.rows()[4..])), (1, 4));
+    let denied_by_both = Listing::new(&matrix, &Filter::parse(&["s1/*".into()]).unwrap(), &available(), true);
+    assert_eq!(
+        denied_by_both.rows(),
+        &listing.rows()[..4],
+        "the scenario's reason also holds without the user's wish"
+    );
 }

@@ -4,7 +4,7 @@ use nestmatrix_images::{Catalog, Product, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::scenario::{AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, Version};
+use crate::scenario::{AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, StandIns, Version};
 use crate::stack::Metal;
 
 use super::NativeMetal;
@@ -176,15 +176,16 @@ fn levels(
     let isa = cell.architecture.isa();
     let available = available_images(catalog, isa);
     let innermost = cell.levels.last().map(|spec| spec.level);
+    let stand_ins = StandIns::of(cell, options.deny_stand_ins);
     let mut levels = Vec::new();
     // Levels by what they lack, in the order in which that was found.
     let mut lacking: Vec<(String, Vec<LevelNumber>)> = Vec::new();
     for spec in &cell.levels {
         let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
         let choice = match this_machine {
-            Some(native) => native_choice(native, spec, matrix, options),
+            Some(native) => native_choice(native, spec, matrix, stand_ins),
             None => {
-                let choice = matrix.image_for(&spec.system, &available, options.deny_stand_ins);
+                let choice = matrix.image_for(&spec.system, &available, stand_ins);
                 choice.map_err(|missing| missing.to_string())
             }
         };
@@ -218,13 +219,13 @@ fn native_choice(
     native: &NativeMetal,
     spec: &LevelSpec,
     matrix: &Matrix,
-    options: &PlanOptions,
+    stand_ins: StandIns<'_>,
 ) -> Result<Choice, String> {
     if spec.system.is_emulator() {
         return Err(format!("{} is an emulator, and native metal does without one", spec.system));
     }
     let image = native.image().ok_or_else(|| native.unknown_system())?;
-    let choice = matrix.image_for(&spec.system, &[image], options.deny_stand_ins);
+    let choice = matrix.image_for(&spec.system, &[image], stand_ins);
     choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
 }
 

@@ -116,6 +116,8 @@ pub struct Cell {
     pub architecture: Architecture,
     /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
     pub levels: Vec<LevelSpec>,
+    /// Why no image that stands in for another system can serve it, if none can.
+    pub deny_stand_ins: Option<String>,
     /// What should come of it.
     pub expectation: Expectation,
     /// What is run in its levels on the way.

@@ -11,7 +11,7 @@ use super::cell::{Cell, CellName};
 use super::document::{Document, Tier};
 use super::expectation::Expectation;
 use super::filter::Filter;
-use super::images::AvailableImage;
+use super::images::{AvailableImage, StandIns};
 use super::level::{LevelNumber, LevelSpec};
 use super::matrix::Matrix;
 use super::role::Role;
@@ -46,6 +46,8 @@ pub struct Row {
     /// Its levels, in JSON under `l0`, `l1` and so on.
     #[serde(flatten)]
     pub levels: BTreeMap<LevelNumber, LevelRow>,
+    /// Why the scenario takes no stand-ins, if it takes none.
+    pub deny_stand_ins: Option<String>,
     /// What should come of it.
     pub expectation: Expectation,
     /// What is missing for it to run, each thing once; if there is anything, the cell is skipped.
@@ -84,8 +86,9 @@ impl<'m> Listing<'m> {
         available: &[AvailableImage],
         deny_stand_ins: bool,
     ) -> Self {
-        let level = |level: &LevelSpec| (level.level, level_row(matrix, level, available, deny_stand_ins));
         let row = |cell: &&Cell| {
+            let stand_ins = StandIns::of(cell, deny_stand_ins);
+            let level = |level: &LevelSpec| (level.level, level_row(matrix, level, available, stand_ins));
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
             let mut missing: Vec<String> =
                 levels.values().filter_map(|level| level.missing.clone()).collect();
@@ -99,6 +102,7 @@ impl<'m> Listing<'m> {
                 tier: cell.tier,
                 architecture: cell.architecture,
                 levels,
+                deny_stand_ins: cell.deny_stand_ins.clone(),
                 expectation: cell.expectation.clone(),
                 missing,
             }
@@ -137,11 +141,11 @@ fn level_row(
     matrix: &Matrix,
     level: &LevelSpec,
     available: &[AvailableImage],
-    deny_stand_ins: bool,
+    stand_ins: StandIns<'_>,
 ) -> LevelRow {
     let SystemRequirement { system, version, and_later, role, .. } = level.system.clone();
     let requirement = level.system.to_string();
-    match matrix.image_for(&level.system, available, deny_stand_ins) {
+    match matrix.image_for(&level.system, available, stand_ins) {
         Ok(choice) => LevelRow {
             system,
             version,
@@ -204,6 +208,9 @@ fn write_scenario(f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]
     writeln!(f, "    tier: {}, expected: {}", scenario.tier, scenario.expectation)?;
     if let Some(note) = &scenario.note {
         writeln!(f, "    note: {note}")?;
+    }
+    if let Some(reason) = &scenario.deny_stand_ins {
+        writeln!(f, "    takes no stand-ins: {reason}")?;
     }
     writeln!(f)?;
     write_table(f, rows)?;
