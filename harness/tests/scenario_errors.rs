@@ -289,6 +289,14 @@ fn more_levels_than_the_axes_make() {
 }
 
 #[test]
+fn points_that_the_value_does_not_ask_for() {
+    let l1 = "[\n{ system = \"rhel 9.2 and later\", try = [\"9.1\", \"9\", \"10.2\", \"9.x\", 9.4, \"9.2\", \"9.2\"] },\n\
+              { system = \"rhel 9.4\", try = [\"9.4\"] },\n{ system = \"rhel 9.6 and later\", try = [] },\n]";
+    insta::assert_snapshot!(scenario_with("l1 = [\"rhel 9.2 and later\"]", &format!("l1 = {l1}")));
+    insta::assert_snapshot!(scenario_with("[\"amd\"]", "[{ architecture = \"amd\", try = [\"zen\"] }]"));
+}
+
+#[test]
 fn stand_ins_denied_without_a_reason() {
     insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = true\ntier ="));
     insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = \" \"\ntier ="));

@@ -13,6 +13,11 @@ id = "rhel"
 name = "RHEL"
 
 [[system]]
+id = "windows"
+name = "Windows"
+later = "always"
+
+[[system]]
 id = "debian"
 name = "Debian"
 
@@ -44,6 +49,12 @@ id = "works"
 section = "22.2"
 tier = "supported"
 text = "It works."
+
+[[claim]]
+id = "later"
+section = "22.2"
+tier = "supported"
+text = "It works with RHEL 9.2 and later."
 "#;
 
 /// A matrix of a scenario for each of these, which are its axes and what follows them; their names are `s1`, `s2`, ...
@@ -184,4 +195,25 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
         &listing.rows()[..4],
         "the scenario's reason also holds without the user's wish"
     );
+}
+
+#[test]
+fn points_of_and_later_are_cells_of_their_own_with_the_claims_of_their_value() {
+    let l1 = "{ system = \"rhel 9.2 and later\", claims = [\"later\"], try = [\"9.2\", \"9.10\"] }";
+    let l2 = "{ system = \"windows 10 and later with hyper-v\", try = [\"11\"] }";
+    let matrix = matrix(&[&format!("l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.0\", {l1}]\nl2 = [{l2}]")]);
+    assert_eq!(
+        names(&matrix),
+        [
+            "s1/amd/rhel-9/rhel-9.0/windows-11_hyper-v",
+            "s1/amd/rhel-9/rhel-9.2/windows-11_hyper-v",
+            "s1/amd/rhel-9/rhel-9.10/windows-11_hyper-v"
+        ]
+    );
+    let claims: Vec<_> = matrix.cells().iter().map(|cell| cell.claims.join(" ")).collect();
+    assert_eq!(claims, ["works", "works later", "works later"]);
+    let system = &matrix.cells()[1].levels[1].system;
+    assert_eq!((system.to_string().as_str(), system.and_later), ("RHEL 9.2", None));
+    assert!(system.satisfied_by("rhel", &"9.2".parse().unwrap()));
+    assert!(!system.satisfied_by("rhel", &"9.3".parse().unwrap()));
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use super::level::LevelNumber;
 use super::stage::Stage;
+use super::version::Version;
 
 /// What is wrong with a scenario, document or systems file, or with a filter.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,14 @@ pub enum InputProblem {
         /// The system's id.
         system: String,
     },
+    /// A version to try that is not one of those that its value asks for.
+    #[error("{version} is not {requirement}")]
+    PointOutside {
+        /// The version to try.
+        version: Version,
+        /// What the value asks for.
+        requirement: String,
+    },
     /// A stand-in for something finer or other than a system's major version.
     #[error("`{given}` is not a system and major version")]
     BadStandIn {
@@ -305,6 +314,9 @@ impl InputProblem {
             }
             Self::StepInEmulator { .. } => {
                 "give L0 another system in a scenario of its own, or run the step in another level".into()
+            }
+            Self::PointOutside { .. } => {
+                "`try` names some of the versions that the value asks for, with a minor number where the value has one".into()
             }
             Self::BadStandIn { .. } => {
                 "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()

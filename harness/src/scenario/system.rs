@@ -278,6 +278,19 @@ impl SystemRequirement {
         format!("{}{version}{later}{role}", self.system)
     }
 
+    /// This version alone, which has to be one of those asked for with "and later".
+    pub(super) fn at(&self, version: &str) -> Result<Self, InputProblem> {
+        if self.and_later.is_none() {
+            return Err(InputProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
+        }
+        let point: Version = version.parse()?;
+        if self.takes(&point) {
+            Ok(Self { version: Some(point), and_later: None, ..self.clone() })
+        } else {
+            Err(InputProblem::PointOutside { version: point, requirement: self.to_string() })
+        }
+    }
+
     /// Whether an emulator is itself this level, which then boots nothing, and has neither kernel nor agent.
     pub fn is_emulator(&self) -> bool {
         self.hypervisor.is_some()
