@@ -84,6 +84,17 @@ pub struct LevelRow {
 impl<'m> Listing<'m> {
     /// The cells of `matrix` that `filter` takes, with images from the supply.
     pub fn new(matrix: &'m Matrix, filter: &Filter, supply: &Supply, deny_stand_ins: bool) -> Self {
+        let takes = |cell: &&Cell| filter.matches(&cell.name);
+        Self::of(matrix, matrix.cells().iter().filter(takes).collect(), supply, deny_stand_ins)
+    }
+
+    /// These cells of `matrix`, with images from the supply.
+    pub(super) fn of(
+        matrix: &'m Matrix,
+        cells: Vec<&'m Cell>,
+        supply: &Supply,
+        deny_stand_ins: bool,
+    ) -> Self {
         let row = |cell: &&Cell| {
             let available = supply.of(cell.architecture);
             let stand_ins = StandIns::of(cell, deny_stand_ins);
@@ -112,7 +123,6 @@ impl<'m> Listing<'m> {
                 missing,
             }
         };
-        let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
         let rows = cells.iter().map(row).collect();
         let why =
             |architecture: &Architecture| Some((*architecture, supply.of(*architecture).err()?.to_owned()));
