@@ -276,6 +276,7 @@ fn the_list_shows_every_cell_with_what_would_boot() {
             "architecture",
             "cell",
             "claims",
+            "deny-stand-ins",
             "document",
             "expectation",
             "l0",
@@ -290,8 +291,8 @@ fn the_list_shows_every_cell_with_what_would_boot() {
         assert!(text.stdout.contains(name), "{name} in {}", text.stdout);
         assert_eq!(row["l1"]["image"].is_null(), !row["l1"]["missing"].is_null(), "{row:#}");
     }
-    assert!(text.stdout.contains("debian-13 (stand-in)"), "{}", text.stdout);
-    assert!(text.stdout.contains("Stand-ins:\n"), "{}", text.stdout);
+    assert!(text.stdout.contains("debian-13*"), "{}", text.stdout);
+    assert!(text.stdout.contains("* stands in:\n  debian-12 for RHEL 9: "), "{}", text.stdout);
 }
 
 #[test]
@@ -388,4 +389,10 @@ fn every_claim_is_listed_with_what_tries_it() {
     assert!(text.stdout.contains("not covered yet"), "{}", text.stdout);
     let claims = json_lines(&json.stdout);
     assert!(claims.len() > 250, "the five documents have hundreds of claims");
+    let with = |claims: &[Value], coverage: &str| {
+        claims.iter().filter(|claim| claim["coverage"] == coverage).count()
+    };
+    assert!(with(&claims, "covered") > 0 && with(&claims, "skipped") > 0, "{}", text.stdout);
+    let denied = json_lines(&run(&["list", "--claims", "--deny-stand-ins", "--format", "json"]).stdout);
+    assert!(with(&denied, "covered") < with(&claims, "covered"), "most images are stand-ins");
 }

@@ -225,7 +225,10 @@ fn empty_axis() {
 
 #[test]
 fn missing_axis() {
-    insta::assert_snapshot!(scenario_with("l2 = [\"rhel 9.2\"]", ""));
+    insta::assert_snapshot!(report(|root| {
+        let scenario = SCENARIO.replace("l1 = [\"rhel 9.2 and later\"]\n", "").replace("l2 =", "l3 =");
+        write(root, "product/preview.toml", scenario);
+    }));
 }
 
 #[test]
@@ -307,6 +310,30 @@ fn disk_of_a_level_that_is_not_rebooted() {
 #[test]
 fn settings_for_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[levels.l3]\nmemory-mib = 512"));
+}
+
+#[test]
+fn more_levels_than_the_axes_make() {
+    insta::assert_snapshot!(report(|root| {
+        let more = "[levels.l2]\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nstage = \"l1-kvm\"\n\
+                    [[step]]\nname = \"look\"\nafter = \"l1-check\"\non = \"l1\"\nrun = \"true\"\n";
+        let scenario = SCENARIO.replace("l2 = [\"rhel 9.2\"]", "");
+        write(root, "product/preview.toml", format!("{scenario}\n{more}"));
+    }));
+}
+
+#[test]
+fn points_that_the_value_does_not_ask_for() {
+    let l1 = "[\n{ system = \"rhel 9.2 and later\", try = [\"9.1\", \"9\", \"10.2\", \"9.x\", 9.4, \"9.2\", \"9.2\"] },\n\
+              { system = \"rhel 9.4\", try = [\"9.4\"] },\n{ system = \"rhel 9.6 and later\", try = [] },\n]";
+    insta::assert_snapshot!(scenario_with("l1 = [\"rhel 9.2 and later\"]", &format!("l1 = {l1}")));
+    insta::assert_snapshot!(scenario_with("[\"amd\"]", "[{ architecture = \"amd\", try = [\"zen\"] }]"));
+}
+
+#[test]
+fn stand_ins_denied_without_a_reason() {
+    insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = true\ntier ="));
+    insta::assert_snapshot!(scenario_with("tier =", "deny-stand-ins = \" \"\ntier ="));
 }
 
 #[test]
@@ -404,6 +431,58 @@ fn document_under_another_name() {
 fn mistakes_in_the_systems() {
     let more = "[[system]]\nid = \"rhel\"\nname = \"RHEL again\"\n[[stand-in]]\nfor = \"rhel 9.2\"\nimage = \"a\"\nreason = \"b\"\n";
     insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+#[test]
+fn systems_whose_versions_are_said_in_two_ways() {
+    let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\nlater = \"always\"\n\
+                [[system]]\nid = \"tcg\"\nname = \"TCG\"\nversions = \"numbered\"\nhypervisor = \"tcg\"\n\
+                [[system]]\nid = \"kvm\"\nname = \"KVM\"\nversions = \"nune\"\nhypervisor = \"kvm\"\n\
+                [[stand-in]]\nfor = \"aws 1\"\nimage = \"a\"\nreason = \"b\"\n";
+    insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+/// The good systems with two that have no versions.
+fn unversioned() -> String {
+    let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\n\
+                [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
+    format!("{SYSTEMS}\n{more}")
+}
+
+#[test]
+fn versions_where_there_are_none_and_none_where_there_are() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let l0 = "[\"aws 1\", \"aws and later\", \"rhel\", \"tcg with hyper-v\"]";
+        write(
+            root,
+            "product/preview.toml",
+            SCENARIO.replace("l0 = [\"rhel 9.2 and later\"]", &format!("l0 = {l0}")),
+        );
+    }));
+}
+
+#[test]
+fn emulator_that_is_not_l0() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let scenario = SCENARIO.replace("l1 = [\"rhel 9.2 and later\"]", "l1 = [\"rhel 9.2\", \"tcg\"]");
+        write(
+            root,
+            "product/preview.toml",
+            scenario.replace("l2 = [\"rhel 9.2\"]", "l2 = [{ system = \"tcg\" }]"),
+        );
+    }));
+}
+
+#[test]
+fn step_in_an_emulator() {
+    insta::assert_snapshot!(report(|root| {
+        write(root, "systems.toml", unversioned());
+        let scenario = SCENARIO.replace("l0 = [\"rhel 9.2 and later\"]", "l0 = [\"rhel 9.2\", \"tcg\"]");
+        let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l0\"\nrun = \"true\"\n";
+        write(root, "product/preview.toml", format!("{scenario}\n{step}"));
+    }));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, SystemRequirement, Version,
+    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, Supply, SystemRequirement,
+    Version,
 };
 use rstest::rstest;
 
@@ -17,14 +18,24 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
     AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
 }
 
+/// What there is for stacks of any architecture.
+fn supply() -> Supply {
+    Supply::new(|_| Ok(debian()))
+}
+
 fn debian() -> Vec<AvailableImage> {
     vec![image("debian-12", "debian", "12"), image("debian-13", "debian", "13")]
 }
 
 fn rhel(version: &str, and_later: bool) -> SystemRequirement {
-    let version = version.parse().unwrap();
-    let and_later = and_later.then_some(Later::MajorVersion);
-    SystemRequirement { system: "rhel".into(), name: "RHEL".into(), version, and_later, role: None }
+    SystemRequirement {
+        system: "rhel".into(),
+        name: "RHEL".into(),
+        version: Some(version.parse().unwrap()),
+        and_later: and_later.then_some(Later::MajorVersion),
+        role: None,
+        hypervisor: None,
+    }
 }
 
 #[test]
@@ -48,14 +59,14 @@ fn a_cell_tries_the_claims_of_its_own_values_alone() {
 #[test]
 fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
-    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &debian(), false));
+    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false));
 }
 
 #[test]
 fn the_listing_has_a_row_for_programs_with_what_is_missing() {
     let matrix = matrix();
     let filter = Filter::parse(&["rhel-9-preview/*/rhel-8.8+".into()]).unwrap();
-    let listing = Listing::new(&matrix, &filter, &debian(), false);
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
 
@@ -63,46 +74,56 @@ fn the_listing_has_a_row_for_programs_with_what_is_missing() {
 fn a_listing_without_cells_says_so() {
     let matrix = matrix();
     let filter = Filter::parse(&["no-such-scenario/*".into()]).unwrap();
-    assert_eq!(Listing::new(&matrix, &filter, &debian(), false).to_string(), "no cell matches\n");
+    assert_eq!(Listing::new(&matrix, &filter, &supply(), false).to_string(), "no cell matches\n");
 }
 
 #[test]
 fn an_image_of_the_system_itself_goes_before_its_stand_in() {
     let mut available = debian();
     available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
-    let choice = matrix().image_for(&rhel("10.0", true), &available, false).unwrap();
+    let choice = matrix().image_for(&rhel("10.0", true), &available, StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
 }
 
 #[test]
 fn a_stand_in_is_never_silent() {
-    let choice = matrix().image_for(&rhel("10.0", true), &debian(), false).unwrap();
+    let choice = matrix().image_for(&rhel("10.0", true), &debian(), StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
     assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
 }
 
 #[rstest]
-#[case::no_image("8.8", debian(), false, "no image of RHEL 8.8 or a later RHEL 8, and no stand-in")]
+#[case::no_image(
+    "8.8",
+    debian(),
+    StandIns::Allowed,
+    "no image of RHEL 8.8 or a later RHEL 8, and no stand-in"
+)]
 #[case::denied(
     "9.2",
     debian(),
-    true,
+    StandIns::DeniedByUser,
     "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids"
+)]
+#[case::unfit(
+    "9.2",
+    vec![],
+    StandIns::DeniedByScenario("it is about minor versions"),
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which the scenario denies (it is about minor versions)"
 )]
 #[case::no_recipe(
     "9.2",
     vec![],
-    false,
+    StandIns::Allowed,
     "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, for which there is no recipe"
 )]
 fn what_is_missing_is_named_exactly(
     #[case] version: &str,
     #[case] available: Vec<AvailableImage>,
-    #[case] deny_stand_ins: bool,
+    #[case] stand_ins: StandIns<'_>,
     #[case] message: &str,
 ) {
-    let missing: MissingImage =
-        matrix().image_for(&rhel(version, true), &available, deny_stand_ins).unwrap_err();
+    let missing: MissingImage = matrix().image_for(&rhel(version, true), &available, stand_ins).unwrap_err();
     assert_eq!(missing.to_string(), message);
 }
 
@@ -128,7 +149,8 @@ fn later_ends_with_the_major_version_of_rhel(
 #[test]
 fn no_image_and_no_stand_in_has_a_role() {
     let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
-    let missing = matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], false).unwrap_err();
+    let missing =
+        matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed).unwrap_err();
     let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
     assert_eq!(missing.to_string(), message);
     assert_eq!(requirement.to_string(), "RHEL 9.2 and later with Hyper-V");
@@ -141,7 +163,7 @@ fn no_image_and_no_stand_in_has_a_role() {
 #[case::an_earlier_version("2019", true, "2016", false)]
 #[case::no_later_one("2019", false, "2022", false)]
 fn later_has_no_end_for_windows(
-    #[case] wanted: Version,
+    #[case] wanted: &str,
     #[case] and_later: bool,
     #[case] version: Version,
     #[case] satisfied: bool,
@@ -150,10 +172,10 @@ fn later_has_no_end_for_windows(
     let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
     let and_later = and_later.then_some(system.later);
     let requirement =
-        SystemRequirement { system: system.id, name: system.name, version: wanted, and_later, role: None };
+        SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
-    let missing = matrix.image_for(&requirement, &[], false).unwrap_err().to_string();
+    let missing = matrix.image_for(&requirement, &[], StandIns::Allowed).unwrap_err().to_string();
     let or_later = if and_later.is_some() { " or later" } else { "" };
     assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use miette::NarratableReportHandler;
-use nestmatrix::scenario::{Filter, InputErrors, Later, Matrix, SystemRequirement, Version};
+use nestmatrix::scenario::{Cell, Filter, InputErrors, Later, Matrix, SystemRequirement, Version};
 use proptest::prelude::*;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n[[stand-in]]\nfor = \"rhel 9\"\nimage = \"a\"\nreason = \"b\"\n";
@@ -93,6 +93,14 @@ fn requirement(version: Version, later: Option<Later>) -> SystemRequirement {
     matrix.cells()[0].levels[0].system.clone()
 }
 
+/// A scenario of two levels with these values on their axes.
+fn two_levels(l0: &str, l1: &str) -> String {
+    format!(
+        "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\n\
+         architecture = [\"amd\"]\nl0 = [{l0}]\nl1 = [{l1}]\n"
+    )
+}
+
 #[test]
 fn the_files_that_are_damaged_below_are_good() {
     let matrix = load(SYSTEMS.as_bytes(), DOCUMENT.as_bytes(), SCENARIO.as_bytes()).unwrap();
@@ -167,6 +175,66 @@ proptest! {
     }
 
     #[test]
+    fn a_version_is_tried_where_it_is_asked_for_and_is_then_asked_for_alone(
+        wanted in version(), points in proptest::collection::btree_set(version(), 1..5), always in any::<bool>(),
+    ) {
+        let later = if always { Later::Always } else { Later::MajorVersion };
+        let whole = requirement(wanted, Some(later));
+        let names = points.iter().map(|point| format!("\"{point}\"")).collect::<Vec<_>>().join(", ");
+        let value = format!("{{ system = \"s {wanted} and later\", try = [{names}] }}");
+        let systems = format!("[[system]]\nid = \"s\"\nname = \"S\"\nlater = \"{later}\"\n");
+        let loaded = load(systems.as_bytes(), DOCUMENT.as_bytes(), two_levels(&value, "\"s 1\"").as_bytes());
+        let outside = points.iter().filter(|point| !whole.satisfied_by("s", point)).count();
+        match loaded {
+            Err(errors) => prop_assert_eq!(errors.errors().len(), outside),
+            Ok(matrix) => {
+                prop_assert_eq!(outside, 0);
+                assert_names_are_safe(&matrix);
+                let tried: Vec<_> = matrix.cells().iter().map(|cell| cell.levels[0].system.version.unwrap()).collect();
+                prop_assert_eq!(tried, points.iter().copied().collect::<Vec<_>>());
+                for (cell, point) in matrix.cells().iter().zip(&points) {
+                    let system = &cell.levels[0].system;
+                    for version in &points {
+                        let of_it = version == point || point.minor.is_none() && version.major == point.major;
+                        prop_assert_eq!(system.satisfied_by("s", version), of_it);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stack_has_the_levels_of_its_axes_and_a_name_of_as_many_parts(
+        depth in 2..5_usize, unversioned in proptest::collection::vec(any::<bool>(), 4), emulator in any::<bool>(),
+    ) {
+        let systems = format!(
+            "{SYSTEMS}\n[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\n\
+             [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n"
+        );
+        let system = |level: usize| match (level, emulator, unversioned[level]) {
+            (0, true, _) => "tcg",
+            (_, _, true) => "aws",
+            (_, _, false) => "rhel 9.2 and later",
+        };
+        let axes: String = (0..depth).map(|level| format!("l{level} = [\"{}\"]\n", system(level))).collect();
+        let scenario = format!(
+            "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\n\
+             architecture = [\"amd\"]\n{axes}"
+        );
+        let matrix = load(systems.as_bytes(), DOCUMENT.as_bytes(), scenario.as_bytes()).unwrap();
+        assert_names_are_safe(&matrix);
+        let [cell] = matrix.cells() else { panic!("{:?}", matrix.cells()) };
+        prop_assert_eq!(cell.levels.len(), depth);
+        for (level, spec) in cell.levels.iter().enumerate() {
+            prop_assert_eq!(spec.system.version.is_some(), system(level).contains(' '));
+            prop_assert_eq!(spec.system.is_emulator(), level == 0 && emulator);
+        }
+        prop_assert_eq!(cell.stages().last().unwrap().to_string(), format!("l{}-check", depth - 1));
+        let json = serde_json::to_string(cell).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Cell>(&json).unwrap(), cell);
+    }
+
+    #[test]
     fn the_axes_of_a_scenario_make_each_cell_once_with_the_claims_of_its_values(
         lengths in proptest::collection::vec(1..5_usize, 3), architectures in 1..4_usize,
     ) {
@@ -190,7 +258,7 @@ proptest! {
         for cell in matrix.cells() {
             prop_assert!(seen.insert(cell.name.clone()));
             let of_values = cell.levels.iter().enumerate().map(|(number, level)| {
-                format!("l{number}-{}", level.system.version.minor.unwrap())
+                format!("l{number}-{}", level.system.version.unwrap().minor.unwrap())
             });
             prop_assert_eq!(&cell.claims, &of_values.collect::<Vec<_>>());
         }

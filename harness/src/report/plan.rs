@@ -94,10 +94,8 @@ fn stand_ins(plan: &RunPlan) -> Vec<String> {
         for level in levels.iter().filter(|level| level.choice.stand_in) {
             let system = &level.spec.system;
             let reason = level.choice.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-            let text = format!(
-                "{} stands in for {} {}{reason}",
-                level.choice.image, system.name, system.version.major
-            );
+            let major = system.version.map_or(String::new(), |version| format!(" {}", version.major));
+            let text = format!("{} stands in for {}{major}{reason}", level.choice.image, system.name);
             if !stand_ins.contains(&text) {
                 stand_ins.push(text);
             }

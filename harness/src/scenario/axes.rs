@@ -15,6 +15,14 @@ pub(super) struct Axes {
     pub(super) levels: Vec<LevelAxis>,
 }
 
+impl Axes {
+    /// An L0 that is an emulator, if there is one: nothing can be run in it.
+    pub(super) fn emulator(&self) -> Option<&SystemRequirement> {
+        let systems = self.levels.iter().flat_map(|axis| &axis.systems).map(|value| &value.value);
+        systems.into_iter().find(|system| system.is_emulator())
+    }
+}
+
 /// The systems that a level takes one after the other, and what holds for the level whichever it has.
 pub(super) struct LevelAxis {
     pub(super) level: LevelNumber,
@@ -45,11 +53,17 @@ impl Axes {
     ) -> Option<Self> {
         let architecture =
             Axis { name: "architecture", key: "architecture", keys: &["architecture", "claims"] };
-        let architectures = architecture.read(axes, Architecture::parse, read_claims);
+        let architectures = architecture.read(axes, Architecture::parse, |_, _| None, read_claims);
         let systems = systems?;
         let level = |(level, settings): (LevelNumber, LevelSettings)| {
-            let axis = Axis { name: level.word(), key: "system", keys: &["system", "claims"] };
-            let systems = axis.read(axes, |text| systems.requirement(text), read_claims);
+            let axis = Axis { name: level.word(), key: "system", keys: &["system", "claims", "try"] };
+            let requirement = |text: &str| match systems.requirement(text)? {
+                emulator if emulator.is_emulator() && level.below().is_some() => {
+                    Err(InputProblem::EmulatorInside { system: emulator.system, level })
+                }
+                requirement => Ok(requirement),
+            };
+            let systems = axis.read(axes, requirement, points, read_claims);
             LevelAxis { level, settings, systems }
         };
         let levels: Vec<LevelAxis> = settings.into_iter().map(level).collect();
@@ -71,31 +85,42 @@ struct Axis {
 }
 
 impl Axis {
-    /// The values of the axis. A value that is there twice would make two cells of one name.
-    fn read<T: PartialEq>(
+    /// The values of the axis. A value that is there twice would make two cells of one name. `points` gives the values
+    /// that a table wants in the place of its own, if it does.
+    fn read<'t, T: PartialEq>(
         &self,
-        axes: &Table<'_>,
+        axes: &Table<'t>,
         parse: impl Fn(&str) -> Result<T, InputProblem>,
+        points: impl Fn(&Table<'t>, &T) -> Option<Vec<(Text<'t>, T)>>,
         read_claims: &dyn Fn(&[Text<'_>]) -> Vec<String>,
     ) -> Vec<AxisValue<T>> {
         let mut values: Vec<AxisValue<T>> = Vec::new();
         for entry in axes.texts_or_tables(self.name, self.keys) {
-            let (text, claims) = match entry {
-                TextOrTable::Text(text) => (Some(text), Vec::new()),
-                TextOrTable::Table(table) => {
-                    let claims = table.optional_strings("claims");
-                    (table.string(self.key), claims.map(|claims| read_claims(&claims)).unwrap_or_default())
-                }
+            let (text, table) = match entry {
+                TextOrTable::Text(text) => (Some(text), None),
+                TextOrTable::Table(table) => (table.string(self.key), Some(table)),
             };
+            let claims = table.as_ref().and_then(|table| table.optional_strings("claims"));
+            let claims = claims.map(|claims| read_claims(&claims)).unwrap_or_default();
             let Some(text) = text else { continue };
             let Some(value) = text.parse(&parse) else { continue };
-            if values.iter().any(|known| known.value == value) {
-                let value = text.as_str().to_owned();
-                text.report(InputProblem::DuplicateCell { axis: self.name, value });
-            } else {
-                values.push(AxisValue { value, claims });
+            let points = table.as_ref().and_then(|table| points(table, &value));
+            for (text, value) in points.unwrap_or_else(|| vec![(text, value)]) {
+                if values.iter().any(|known| known.value == value) {
+                    let value = text.as_str().to_owned();
+                    text.report(InputProblem::DuplicateCell { axis: self.name, value });
+                } else {
+                    values.push(AxisValue { value, claims: claims.clone() });
+                }
             }
         }
         values
     }
+}
+
+/// The single versions that a value which says "and later" is to be tried at, if it names any.
+fn points<'t>(table: &Table<'t>, later: &SystemRequirement) -> Option<Vec<(Text<'t>, SystemRequirement)>> {
+    let versions = table.optional_strings("try")?;
+    let point = |text: Text<'t>| text.parse(|version| later.at(version)).map(|point| (text, point));
+    Some(versions.into_iter().filter_map(point).collect())
 }

@@ -14,8 +14,8 @@ use super::problem::InputProblem;
 use super::stage::Stage;
 use super::step::Step;
 
-/// The name of a cell: `SCENARIO/ARCHITECTURE/L0/L1/L2`, with L3 where there is one. It is safe as a relative path: each
-/// part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
+/// The name of a cell: `SCENARIO/ARCHITECTURE/L0/L1`, with L2 and L3 where there are such levels. It is safe as a relative
+/// path: each part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CellName(String);
@@ -49,13 +49,13 @@ impl FromStr for CellName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split('/').collect();
-        if matches!(parts.len(), 5 | 6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
+        if matches!(parts.len(), 4..=6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InputProblem::BadName {
                 what: "a cell name",
                 given: text.to_owned(),
-                rule: "SCENARIO/ARCHITECTURE/L0/L1/L2 in small letters, digits, `.`, `_`, `+` and `-`",
+                rule: "SCENARIO/ARCHITECTURE/L0/L1, perhaps with /L2 and /L3, in small letters, digits, `.`, `_`, `+` and `-`",
             })
         }
     }
@@ -114,8 +114,10 @@ pub struct Cell {
     pub tier: Tier,
     /// The architecture of all its levels.
     pub architecture: Architecture,
-    /// Its levels, outermost first: L0, L1, L2 and perhaps L3.
+    /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
     pub levels: Vec<LevelSpec>,
+    /// Why no image that stands in for another system can serve it, if none can.
+    pub deny_stand_ins: Option<String>,
     /// What should come of it.
     pub expectation: Expectation,
     /// What is run in its levels on the way.

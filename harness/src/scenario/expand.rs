@@ -20,6 +20,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         tier: scenario.tier,
         architecture: architecture.value,
         levels: stack.levels.clone(),
+        deny_stand_ins: scenario.deny_stand_ins.clone(),
         expectation: scenario.expectation.clone(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),

@@ -1,9 +1,14 @@
 //! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
 //! the cell is skipped with the image that it wants.
 
+use std::collections::BTreeMap;
+
+use super::architecture::Architecture;
+use super::cell::Cell;
 use super::matrix::Matrix;
 use super::system::{StandIn, SystemRequirement};
 use super::version::Version;
+use super::word::Word;
 
 /// An image that there is a recipe for, as far as matching goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +21,68 @@ pub struct AvailableImage {
     pub version: Version,
 }
 
+/// What serves an emulator's own hypervisor: nothing is booted for it, since the emulator that plays the metal elsewhere is
+/// itself the level.
+const EMULATOR: &str = "emulator";
+
+/// What there is to boot stacks with.
+#[derive(Debug, Clone)]
+pub struct Supply {
+    by_architecture: BTreeMap<Architecture, Result<Vec<AvailableImage>, String>>,
+}
+
+impl Supply {
+    /// `of` says for each architecture which images there are, or why no stack of it can be booted whatever there is.
+    pub fn new(of: impl Fn(Architecture) -> Result<Vec<AvailableImage>, String>) -> Self {
+        let of = |architecture: &Architecture| (*architecture, of(*architecture));
+        Self { by_architecture: Architecture::ALL.iter().map(of).collect() }
+    }
+
+    /// The images for stacks of this architecture.
+    ///
+    /// # Errors
+    /// Why none can be booted.
+    pub fn of(&self, architecture: Architecture) -> Result<&[AvailableImage], &str> {
+        match self.by_architecture.get(&architecture) {
+            Some(Ok(images)) => Ok(images),
+            Some(Err(why)) => Err(why),
+            None => Ok(&[]),
+        }
+    }
+}
+
 /// The image that a level boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The image's name.
+    /// The image's name; `emulator` where an emulator is itself the level.
     pub image: String,
     /// Whether the image is not of the system asked for but stands in for it.
     pub stand_in: bool,
     /// Why a stand-in is used, and this one; nothing for an image of the system itself.
     pub reason: Option<String>,
+}
+
+/// Whether an image may stand in for the system that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandIns<'a> {
+    /// It may.
+    Allowed,
+    /// The user wants none (`--deny-stand-ins`).
+    DeniedByUser,
+    /// The scenario takes none, for this reason: a stand-in could say nothing on what it tries.
+    DeniedByScenario(&'a str),
+}
+
+impl<'a> StandIns<'a> {
+    /// Whether they may be used for `cell`, where `user_denies` says whether the user wants none. The scenario's reason goes
+    /// first, since it also holds without the user's wish.
+    pub fn of(cell: &'a Cell, user_denies: bool) -> Self {
+        match &cell.deny_stand_ins {
+            Some(reason) => Self::DeniedByScenario(reason),
+            None if user_denies => Self::DeniedByUser,
+            None => Self::Allowed,
+        }
+    }
 }
 
 /// Why a level has no image: what its cell is skipped for.
@@ -43,6 +101,16 @@ pub enum MissingImage {
         requirement: SystemRequirement,
         /// The stand-in's image.
         stand_in: String,
+    },
+    /// A stand-in, which the scenario does not take.
+    #[error("no image of {}: only the stand-in {stand_in}, which the scenario denies ({reason})", .requirement.wanted())]
+    StandInUnfit {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+        /// The scenario's reason.
+        reason: String,
     },
     /// A stand-in whose image is not among those available.
     #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
@@ -64,8 +132,11 @@ impl Matrix {
         &self,
         requirement: &SystemRequirement,
         available: &[AvailableImage],
-        deny_stand_ins: bool,
+        stand_ins: StandIns<'_>,
     ) -> Result<Choice, MissingImage> {
+        if requirement.is_emulator() {
+            return Ok(Choice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
+        }
         let real = available
             .iter()
             .filter(|image| requirement.satisfied_by(&image.system, &image.version))
@@ -73,19 +144,22 @@ impl Matrix {
         if let Some(AvailableImage { name, .. }) = real {
             return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
         }
-        let stand_ins = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
-        let stand_in = stand_ins.min_by_key(|stand_in| stand_in.major);
+        let serving = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
+        let stand_in = serving.min_by_key(|stand_in| stand_in.major);
         let requirement = requirement.clone();
         let Some(StandIn { image, reason, .. }) = stand_in else {
             return Err(MissingImage::NoImage { requirement });
         };
         let stand_in = image.clone();
-        if deny_stand_ins {
-            Err(MissingImage::StandInDenied { requirement, stand_in })
-        } else if !available.iter().any(|available| available.name == stand_in) {
-            Err(MissingImage::StandInUnavailable { requirement, stand_in })
-        } else {
-            Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) })
+        match stand_ins {
+            StandIns::DeniedByScenario(reason) => {
+                Err(MissingImage::StandInUnfit { requirement, stand_in, reason: reason.to_owned() })
+            }
+            StandIns::DeniedByUser => Err(MissingImage::StandInDenied { requirement, stand_in }),
+            StandIns::Allowed if !available.iter().any(|available| available.name == stand_in) => {
+                Err(MissingImage::StandInUnavailable { requirement, stand_in })
+            }
+            StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),
         }
     }
 }

@@ -28,9 +28,11 @@ impl LevelNumber {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The innermost level of a stack: documents' stacks go to L2, and those that try deeper nesting to L3.
-    pub(super) fn innermost(has_l3: bool) -> Self {
-        if has_l3 { Self(3) } else { Self(2) }
+    /// The innermost level of a stack: L1 where a document speaks of a VM and its host alone, L2 where it speaks of
+    /// nesting, L3 where it speaks of nesting in nesting. `has` says whether the stack has the level of this word.
+    pub(super) fn innermost(has: impl Fn(&'static str) -> bool) -> Self {
+        let deeper = [Self(3), Self(2)].into_iter().find(|level| has(level.word()));
+        deeper.unwrap_or(Self(1))
     }
 
     /// L0 to `innermost`, outermost first.

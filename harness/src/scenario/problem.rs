@@ -5,6 +5,7 @@ use std::io;
 
 use super::level::LevelNumber;
 use super::stage::Stage;
+use super::version::Version;
 
 /// What is wrong with a scenario, document or systems file, or with a filter.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,42 @@ pub enum InputProblem {
         given: String,
         /// The systems there are.
         known: Vec<String>,
+    },
+    /// A version of a system that has none.
+    #[error("`{system}` has no versions")]
+    NoVersions {
+        /// The system's id.
+        system: String,
+    },
+    /// A role of an emulator, which is set up with nothing.
+    #[error("`{system}` is an emulator, and has no roles")]
+    EmulatorWithRole {
+        /// The system's id.
+        system: String,
+    },
+    /// An emulator's own hypervisor on a level that another one hosts.
+    #[error("`{system}` is an emulator, and cannot be {level}")]
+    EmulatorInside {
+        /// The system's id.
+        system: String,
+        /// The level.
+        level: LevelNumber,
+    },
+    /// A step in an emulator, in which nothing can be run.
+    #[error("`{step}` is to be run in L0, where `{system}` is an emulator")]
+    StepInEmulator {
+        /// The step's name.
+        step: String,
+        /// The system's id.
+        system: String,
+    },
+    /// A version to try that is not one of those that its value asks for.
+    #[error("{version} is not {requirement}")]
+    PointOutside {
+        /// The version to try.
+        version: Version,
+        /// What the value asks for.
+        requirement: String,
     },
     /// A stand-in for something finer or other than a system's major version.
     #[error("`{given}` is not a system and major version")]
@@ -281,7 +318,20 @@ impl InputProblem {
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
             Self::BadRequirement { known, .. } => {
-                format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them; the systems are {}", list(known))
+                format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them, or `SYSTEM` alone if it has no versions; the systems are {}", list(known))
+            }
+            Self::NoVersions { .. } => {
+                "take the version away, or `versions = \"none\"` or `hypervisor` out of its system".into()
+            }
+            Self::EmulatorWithRole { system } => format!("write `{system}` alone"),
+            Self::EmulatorInside { .. } => {
+                "put it on the axis `l0`; for emulation further in, set the level's `accelerator`".into()
+            }
+            Self::StepInEmulator { .. } => {
+                "give L0 another system in a scenario of its own, or run the step in another level".into()
+            }
+            Self::PointOutside { .. } => {
+                "`try` names some of the versions that the value asks for, with a minor number where the value has one".into()
             }
             Self::BadStandIn { .. } => {
                 "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub tier: Tier,
     /// What a reader of its results should know, such as where it departs from the document.
     pub note: Option<String>,
+    /// Why no image that stands in for another system can serve its cells, if none can.
+    pub deny_stand_ins: Option<String>,
     /// What should come of its cells.
     pub expectation: Expectation,
 }
@@ -45,8 +47,20 @@ pub(super) struct Context {
 }
 
 impl Scenario {
-    pub(super) const KEYS: &'static [&'static str] =
-        &["name", "title", "document", "claims", "tier", "note", "axes", "levels", "expect", "step", "fault"];
+    pub(super) const KEYS: &'static [&'static str] = &[
+        "name",
+        "title",
+        "document",
+        "claims",
+        "tier",
+        "note",
+        "deny-stand-ins",
+        "axes",
+        "levels",
+        "expect",
+        "step",
+        "fault",
+    ];
 
     /// Reads a scenario and expands it into its cells.
     pub(super) fn read(root: &Table<'_>, context: &mut Context) -> Option<(Self, Vec<Cell>)> {
@@ -59,8 +73,10 @@ impl Scenario {
         let claims = claims.map(|claims| read_claims(&claims)).unwrap_or_default();
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
+        let deny_stand_ins = root.optional_prose("deny-stand-ins");
         let axes = root.table("axes", Axes::KEYS);
-        let innermost = LevelNumber::innermost(axes.as_ref().is_some_and(|axes| axes.has("l3")));
+        // Without axes, which has been reported, nothing that is said of any level is charged with it.
+        let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let settings = read_settings(root, innermost);
         let expectation = match root.optional_table("expect", &["outcome", "stage", "symptom"]) {
             Some(table) => Expectation::read(&table, innermost),
@@ -80,6 +96,12 @@ impl Scenario {
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
+        if let Some(emulator) = axes.emulator()
+            && let Some(step) = steps.iter().find(|step| step.on.below().is_none())
+        {
+            let (step, system) = (step.name.clone(), emulator.system.clone());
+            root.report(InputProblem::StepInEmulator { step, system });
+        }
         let scenario = Self {
             name: name?,
             title: title?,
@@ -87,6 +109,7 @@ impl Scenario {
             claims,
             tier: tier?,
             note,
+            deny_stand_ins,
             expectation: expectation?,
         };
         let cells = expand::cells(&scenario, &axes, &steps, &faults);

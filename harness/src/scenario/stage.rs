@@ -69,7 +69,7 @@ impl Stage {
 
     /// Every stage that some stack has.
     fn all() -> Vec<Self> {
-        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().skip(2).flat_map(Self::of_stack).collect();
+        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().skip(1).flat_map(Self::of_stack).collect();
         stages.sort();
         stages.dedup();
         stages

@@ -36,6 +36,48 @@ impl Word for Later {
 }
 word_traits!(Later);
 
+/// Whether documents name versions of a system. A cloud has none that its customers could choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Versions {
+    /// They do, by numbers.
+    Numbered,
+    /// They do not.
+    None,
+}
+
+impl Word for Versions {
+    const WHAT: &'static str = "kind of versions";
+    const ALL: &'static [Self] = &[Self::Numbered, Self::None];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Numbered => "numbered",
+            Self::None => "none",
+        }
+    }
+}
+word_traits!(Versions);
+
+/// A hypervisor that is no operating system of its own: an emulator that runs L1 itself, in the place of a machine with an
+/// L0 on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hypervisor {
+    /// QEMU's TCG: what plays the metal elsewhere.
+    Tcg,
+}
+
+impl Word for Hypervisor {
+    const WHAT: &'static str = "hypervisor";
+    const ALL: &'static [Self] = &[Self::Tcg];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+        }
+    }
+}
+word_traits!(Hypervisor);
+
 /// An operating system that scenarios and images can name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct System {
@@ -43,8 +85,12 @@ pub struct System {
     pub id: String,
     /// The name that people use.
     pub name: String,
+    /// Whether it has versions.
+    pub versions: Versions,
     /// Where its later versions end.
     pub later: Later,
+    /// The emulator whose own hypervisor it is, if it is one; it has no versions then.
+    pub hypervisor: Option<Hypervisor>,
 }
 
 /// An image that is used for a system which cannot be had here. It is never used silently.
@@ -65,11 +111,9 @@ pub struct StandIn {
 impl StandIn {
     /// Whether it stands in for what is asked for here. It has no role.
     pub(super) fn serves(&self, requirement: &SystemRequirement) -> bool {
-        if requirement.role.is_some() {
-            return false;
-        }
-        let later = requirement.and_later == Some(Later::Always) && self.major > requirement.version.major;
-        self.system == requirement.system && (self.major == requirement.version.major || later)
+        let Some(Version { major, .. }) = requirement.version else { return false };
+        let later = requirement.and_later == Some(Later::Always) && self.major > major;
+        requirement.role.is_none() && self.system == requirement.system && (self.major == major || later)
     }
 }
 
@@ -92,18 +136,18 @@ impl Systems {
 
     fn read_systems(&mut self, root: &Table<'_>) {
         let mut places = BTreeMap::new();
-        for table in root.tables("system", &["id", "name", "later"]) {
+        for table in root.tables("system", &["id", "name", "versions", "later", "hypervisor"]) {
             let text = table.string("id");
             let id = text.as_ref().and_then(|text| text.parse(|id| kebab_case("a system id", id)));
             let name = table.prose("name");
-            let later = match table.optional_string("later") {
-                Some(text) => text.parse(Later::parse),
-                None => Some(Later::MajorVersion),
-            };
-            let (Some(text), Some(id), Some(name), Some(later)) = (text, id, name, later) else { continue };
+            let hypervisor = table.optional_string("hypervisor");
+            let hypervisor = hypervisor.and_then(|text| text.parse(Hypervisor::parse));
+            let versions = read_versions(&table);
+            let later = read_later(&table, versions);
+            let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
             match places.insert(id.clone(), text.location()) {
                 Some(first) => text.report(InputProblem::Duplicate { what: "system", name: id, first }),
-                None => self.systems.push(System { id, name, later }),
+                None => self.systems.push(System { id, name, versions, later, hypervisor }),
             }
         }
     }
@@ -135,9 +179,11 @@ impl Systems {
     fn system_and_major(&self, given: &str) -> Result<(System, u32), InputProblem> {
         let bad = || InputProblem::BadStandIn { given: given.to_owned() };
         let (id, version) = given.split_once(' ').ok_or_else(bad)?;
-        match version.parse()? {
-            Version { major, minor: None } => Ok((self.system(id)?.clone(), major)),
-            Version { minor: Some(_), .. } => Err(bad()),
+        let Version { major, minor: None } = version.parse()? else { return Err(bad()) };
+        let system = self.system(id)?.clone();
+        match system.versions {
+            Versions::Numbered => Ok((system, major)),
+            Versions::None => Err(InputProblem::NoVersions { system: id.to_owned() }),
         }
     }
 
@@ -153,22 +199,54 @@ impl Systems {
         self.systems.iter().map(|system| system.id.clone()).collect()
     }
 
-    /// Reads what an axis says of a level: `SYSTEM VERSION`, then perhaps `and later`, then perhaps `with ROLE`.
+    /// Reads what an axis says of a level: `SYSTEM VERSION`, then perhaps `and later`, then perhaps `with ROLE`; of a system
+    /// without versions `SYSTEM`, then perhaps `with ROLE`.
     pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, InputProblem> {
         let words: Vec<&str> = given.split(' ').collect();
         let (words, role) = match words.as_slice() {
             [words @ .., "with", role] => (words, Some(Role::parse(role)?)),
             words => (words, None),
         };
+        let bad = || InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() };
         let (id, version, and_later) = match words {
-            [id, version] => (id, version, false),
-            [id, version, "and", "later"] => (id, version, true),
-            _ => return Err(InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() }),
+            [id] => (id, None, false),
+            [id, version] => (id, Some(version), false),
+            [id, version, "and", "later"] => (id, Some(version), true),
+            _ => return Err(bad()),
         };
-        let System { id, name, later } = self.system(id)?.clone();
+        let System { id, name, versions, later, hypervisor } = self.system(id)?.clone();
+        let version = match (versions, version) {
+            (Versions::Numbered, Some(version)) => Some(version.parse()?),
+            (Versions::Numbered, None) => return Err(bad()),
+            (Versions::None, Some(_)) => return Err(InputProblem::NoVersions { system: id }),
+            (Versions::None, None) => None,
+        };
+        if role.is_some() && hypervisor.is_some() {
+            return Err(InputProblem::EmulatorWithRole { system: id });
+        }
         let and_later = and_later.then_some(later);
-        Ok(SystemRequirement { system: id, name, version: version.parse()?, and_later, role })
+        Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor })
     }
+}
+
+/// An emulator's own hypervisor is the emulator that there is, whatever its version.
+fn read_versions(table: &Table<'_>) -> Versions {
+    let is_emulator = table.has("hypervisor");
+    let default = if is_emulator { Versions::None } else { Versions::Numbered };
+    let Some(text) = table.optional_string("versions") else { return default };
+    let versions = text.parse(Versions::parse).unwrap_or(default);
+    if is_emulator && versions == Versions::Numbered {
+        text.report(InputProblem::NeedlessKey { key: "versions", wants: "versions = \"none\"" });
+    }
+    versions
+}
+
+fn read_later(table: &Table<'_>, versions: Versions) -> Later {
+    let Some(text) = table.optional_string("later") else { return Later::MajorVersion };
+    if versions == Versions::None {
+        text.report(InputProblem::NeedlessKey { key: "later", wants: "versions = \"numbered\"" });
+    }
+    text.parse(Later::parse).unwrap_or(Later::MajorVersion)
 }
 
 /// The operating system that a document asks for on a level.
@@ -179,36 +257,62 @@ pub struct SystemRequirement {
     pub system: String,
     /// The system's name.
     pub name: String,
-    /// The version, or the first version; without a minor number, every version of that major one.
-    pub version: Version,
+    /// The version, or the first version; without a minor number, every version of that major one. None of a system
+    /// without versions.
+    pub version: Option<Version>,
     /// Whether later versions will do, and then up to where.
     pub and_later: Option<Later>,
     /// What the system has to be set up with, if the document says so.
     pub role: Option<Role>,
+    /// The emulator whose own hypervisor this is, if it is one; then it is L0.
+    pub hypervisor: Option<Hypervisor>,
 }
 
 impl SystemRequirement {
     /// The requirement as a part of a cell's name: `rhel-9.2+` for 9.2 and later, `rhel-9.2` for 9.2 alone,
-    /// `windows-11_wsl2` for a system with a role.
+    /// `windows-11_wsl2` for a system with a role, `aws` for one without versions.
     pub fn slug(&self) -> String {
+        let version = self.version.map_or(String::new(), |version| format!("-{version}"));
         let later = if self.and_later.is_some() { "+" } else { "" };
         let role = self.role.map_or(String::new(), |role| format!("_{role}"));
-        format!("{}-{}{later}{role}", self.system, self.version)
+        format!("{}{version}{later}{role}", self.system)
+    }
+
+    /// This version alone, which has to be one of those asked for with "and later".
+    pub(super) fn at(&self, version: &str) -> Result<Self, InputProblem> {
+        if self.and_later.is_none() {
+            return Err(InputProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
+        }
+        let point: Version = version.parse()?;
+        if self.takes(&point) {
+            Ok(Self { version: Some(point), and_later: None, ..self.clone() })
+        } else {
+            Err(InputProblem::PointOutside { version: point, requirement: self.to_string() })
+        }
+    }
+
+    /// Whether an emulator is itself this level, which then boots nothing, and has neither kernel nor agent.
+    pub fn is_emulator(&self) -> bool {
+        self.hypervisor.is_some()
     }
 
     /// Whether this version of this system, without a role, is what is asked for. A version without a minor number is not known to
     /// be one of those that a minor number asks for.
     pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
-        let minor = match self.version.minor {
+        self.role.is_none() && self.system == system && self.takes(version)
+    }
+
+    /// Whether this version of the system is one of those asked for.
+    fn takes(&self, version: &Version) -> bool {
+        let Some(wanted) = self.version else { return true };
+        let minor = match wanted.minor {
             None => true,
             Some(wanted) => version
                 .minor
                 .is_some_and(|minor| minor == wanted || self.and_later.is_some() && minor > wanted),
         };
-        let later = self.and_later == Some(Later::Always) && version.major > self.version.major;
-        self.role.is_none()
-            && self.system == system
-            && (self.version.major == version.major && minor || later)
+        let later = self.and_later == Some(Later::Always) && version.major > wanted.major;
+        wanted.major == version.major && minor || later
     }
 
     fn with_role(&self) -> String {
@@ -217,11 +321,14 @@ impl SystemRequirement {
 
     /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
     pub(super) fn wanted(&self) -> String {
-        let Self { name, version, .. } = self;
-        let versions = match self.and_later {
-            Some(Later::MajorVersion) => format!("{name} {version} or a later {name} {}", version.major),
-            Some(Later::Always) => format!("{name} {version} or later"),
-            None => format!("{name} {version}"),
+        let Self { name, .. } = self;
+        let versions = match (self.version, self.and_later) {
+            (None, _) => name.clone(),
+            (Some(version), None) => format!("{name} {version}"),
+            (Some(version), Some(Later::Always)) => format!("{name} {version} or later"),
+            (Some(version), Some(Later::MajorVersion)) => {
+                format!("{name} {version} or a later {name} {}", version.major)
+            }
         };
         format!("{versions}{}", self.with_role())
     }
@@ -229,7 +336,8 @@ impl SystemRequirement {
 
 impl fmt::Display for SystemRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.version.map_or(String::new(), |version| format!(" {version}"));
         let later = if self.and_later.is_some() { " and later" } else { "" };
-        f.pad(&format!("{} {}{later}{}", self.name, self.version, self.with_role()))
+        f.pad(&format!("{}{version}{later}{}", self.name, self.with_role()))
     }
 }

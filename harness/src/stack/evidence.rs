@@ -252,6 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn an_l1_that_is_the_innermost_level_needs_exits_of_l0_and_no_nested_entries() {
+        let mut gathered = gathered();
+        for levels in [&mut gathered.counters_before, &mut gathered.counters_after] {
+            levels.remove(&level(1));
+            levels.get_mut(&level(0)).unwrap().remove("nested_run");
+        }
+        gathered.kvm.remove(&level(2));
+        gathered.cpus.remove(&level(2));
+        let weigh = |gathered: &Gathered| Evidence::weigh(gathered, level(1), "KVM", "nested_run");
+        let evidence = weigh(&gathered).unwrap();
+        assert_eq!(evidence.exits.keys().collect::<Vec<_>>(), [&level(0)]);
+        assert!(evidence.nested_runs.is_empty() && evidence.kvm.contains_key(&level(1)));
+        gathered.counters_after.get_mut(&level(0)).unwrap().insert("exits".into(), 0);
+        let doubt = weigh(&gathered).unwrap_err().to_string();
+        assert_eq!(doubt, "missing evidence: counter exits of L0's KVM did not grow (it was 0, it is 0)");
+    }
+
+    #[test]
     fn only_l0s_counters_may_be_out_of_reach() {
         let mut gathered = gathered();
         gathered.l0_counters_unreadable = true;

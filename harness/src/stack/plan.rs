@@ -80,7 +80,7 @@ const OWN_DISK: &str = "own";
 impl StackPlan {
     /// The innermost level.
     pub fn innermost(&self) -> LevelNumber {
-        // A stack without levels can't be planned: scenarios have at least L0, L1 and L2.
+        // A stack without levels can't be planned: scenarios have at least L0 and L1.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
     }
 
@@ -208,10 +208,13 @@ mod tests {
         }
     }
 
+    fn names(machine: &Machine) -> Vec<String> {
+        machine.ports.iter().map(|port| port.name.clone()).collect()
+    }
+
     #[test]
     fn every_level_passes_up_the_channels_and_images_of_all_levels_inside_it() {
         let plan = plan(0..=3, Metal::Emulated);
-        let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&plan.machine(3, Instance::First)), Vec::<String>::new());
         assert_eq!(names(&plan.machine(2, Instance::First)), ["nest.l3.qmp", "nest.l3.console"]);
         assert_eq!(
@@ -234,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn an_l1_that_is_the_innermost_level_is_one_that_runs_nothing() {
+        let plan = plan(0..=1, Metal::Emulated);
+        let [l0, l1] = [0, 1].map(|index| plan.machine(index, Instance::First));
+        assert_eq!(names(&l0), ["nest.l1.qmp", "nest.l1.console"]);
+        assert!(l0.agent && !l1.agent && l1.disks.is_empty());
+        assert!(l1.machine.starts_with("microvm") && l1.boot.parameters.contains("nest.nonce=17"));
+        assert!(l1.cpu.require.is_empty());
+    }
+
+    #[test]
     fn a_level_that_hosts_another_must_have_the_virtualization_extension() {
         let plan = plan(1..=2, Metal::Native);
         assert_eq!(plan.machine(0, Instance::First).cpu.require, ["svm"]);
@@ -250,7 +263,6 @@ mod tests {
             assert!(outer.contains(&name.to_owned()), "{outer:?}");
         }
         let (first, second) = (plan.machine(1, Instance::First), plan.machine(1, Instance::Incoming));
-        let names = |machine: &Machine| machine.ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&first), names(&second));
         assert!(first.channels().iter().all(|channel| !second.channels().contains(channel)));
         let without = StackPlan { second: None, ..plan.clone() };

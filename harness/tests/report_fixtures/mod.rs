@@ -6,7 +6,7 @@ use std::time::Duration;
 use nestmatrix::run::{
     Attempt, CellRecord, Fate, LevelRecord, Outcome, Planned, PlannedLevel, RunPlan, Tally, VerdictWord,
 };
-use nestmatrix::scenario::{AvailableImage, Cell, Expectation, LevelNumber, Matrix, Stage, Tier};
+use nestmatrix::scenario::{AvailableImage, Cell, Expectation, LevelNumber, Matrix, Stage, StandIns, Tier};
 use nestmatrix::stack::{LevelSeen, Metal};
 
 const SYSTEMS: &str = r#"
@@ -69,7 +69,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
     let available = [image("debian-12", "12"), image("debian-13", "13")];
     let planned = |cell: Cell| {
         let level = |spec: &nestmatrix::scenario::LevelSpec| {
-            let choice = matrix.image_for(&spec.system, &available, false);
+            let choice = matrix.image_for(&spec.system, &available, StandIns::Allowed);
             choice
                 .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None })
                 .map_err(|missing| format!("{missing} ({}, amd64)", spec.level))
