@@ -120,8 +120,8 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::no_jobs(&["run-matrix", "--jobs", "0"], &["'0' for '--jobs <N>'", "1.."])]
 #[case::no_time(&["run-matrix", "--timeout-scale", "0"], &["'0' for '--timeout-scale <F>'", "from 0.01 to 1000"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
-#[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
-#[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
+#[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
+#[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
 fn bad_usage_is_told_with_what_would_be_right(#[case] arguments: &[&str], #[case] said: &[&str]) {
     assert_bad_input(&run(arguments), said);
 }
@@ -299,6 +299,7 @@ fn an_empty_cache_is_listed_as_such() {
     let list = run(&["images", "list"]);
     assert_eq!(list.code, Some(0), "{list:#?}");
     let states = [
+        "debian-11-amd64      hypervisor  not built",
         "debian-12-amd64      hypervisor  not built",
         "debian-13-amd64      minimal     not built",
         "emulator-amd64       emulator    not built",
