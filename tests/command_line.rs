@@ -219,12 +219,11 @@ fn what_the_terminal_gets_is_what_the_records_hold() {
 fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
     let arguments =
         ["run-matrix", "--results", "results", "--metal", "emulated", "--offline", "--format", "json"];
-    let run = run(&[&arguments[..], &["rhel-9-preview/*9.2+/*9.2+", "rhel-10-preview/*"]].concat());
+    let run = run(&[&arguments[..], &["rhel-9-preview/*", "rhel-10-preview/*"]].concat());
     assert_eq!(run.code, Some(3), "{run:#?}");
     let cells = json_lines(&run.stdout);
-    let booted: Vec<&Value> = cells.iter().filter(|cell| cell["verdict"] != "skip").collect();
-    assert_eq!(booted.len(), 5);
-    for cell in booted {
+    assert_eq!(cells.len(), 8);
+    for cell in cells {
         assert_eq!((&cell["verdict"], &cell["stage"]), (&"error".into(), &"provision".into()), "{cell:#}");
         let l0 = format!("{}-amd64", cell["levels"][0]["os"].as_str().unwrap());
         let symptom = cell["symptom"].as_str().unwrap();
