@@ -120,8 +120,8 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::no_jobs(&["run-matrix", "--jobs", "0"], &["'0' for '--jobs <N>'", "1.."])]
 #[case::no_time(&["run-matrix", "--timeout-scale", "0"], &["'0' for '--timeout-scale <F>'", "from 0.01 to 1000"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
-#[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
-#[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-12-amd64"])]
+#[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
+#[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
 fn bad_usage_is_told_with_what_would_be_right(#[case] arguments: &[&str], #[case] said: &[&str]) {
     assert_bad_input(&run(arguments), said);
 }
@@ -219,12 +219,11 @@ fn what_the_terminal_gets_is_what_the_records_hold() {
 fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
     let arguments =
         ["run-matrix", "--results", "results", "--metal", "emulated", "--offline", "--format", "json"];
-    let run = run(&[&arguments[..], &["rhel-9-preview/*9.2+/*9.2+", "rhel-10-preview/*"]].concat());
+    let run = run(&[&arguments[..], &["rhel-9-preview/*", "rhel-10-preview/*"]].concat());
     assert_eq!(run.code, Some(3), "{run:#?}");
     let cells = json_lines(&run.stdout);
-    let booted: Vec<&Value> = cells.iter().filter(|cell| cell["verdict"] != "skip").collect();
-    assert_eq!(booted.len(), 5);
-    for cell in booted {
+    assert_eq!(cells.len(), 8);
+    for cell in cells {
         assert_eq!((&cell["verdict"], &cell["stage"]), (&"error".into(), &"provision".into()), "{cell:#}");
         let l0 = format!("{}-amd64", cell["levels"][0]["os"].as_str().unwrap());
         let symptom = cell["symptom"].as_str().unwrap();
@@ -300,6 +299,7 @@ fn an_empty_cache_is_listed_as_such() {
     let list = run(&["images", "list"]);
     assert_eq!(list.code, Some(0), "{list:#?}");
     let states = [
+        "debian-11-amd64      hypervisor  not built",
         "debian-12-amd64      hypervisor  not built",
         "debian-13-amd64      minimal     not built",
         "emulator-amd64       emulator    not built",

@@ -20,7 +20,7 @@ l0=$1 l1=$2 l2=$3
 shift 3
 
 limit=600 # seconds after which a stack counts as hung
-parameters="console=ttyS0 quiet panic=-1 cryptomgr.notests"
+parameters="console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check"
 common="-smp 1 -display none -nodefaults -no-user-config -no-reboot -serial stdio"
 
 work=$(mktemp -d)

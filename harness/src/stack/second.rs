@@ -33,9 +33,8 @@ impl Stack<'_> {
         self.interrogate(&machine, &monitor).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let agent = self.greet(self.second_agent(&machine)?, level).await?;
-        let module = self.plan.profile.kvm_module;
         let another: Rc<dyn Host> = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
-        let facts = self.during(level, another.facts(module)).await?;
+        let facts = self.during(level, another.facts(self.plan.profile, false)).await?;
         self.idle_notices.push(notices);
         if facts.kvm_device {
             Ok(format!("a second {level} is up, kernel {}, with a usable /dev/kvm", facts.kernel))
@@ -142,7 +141,7 @@ impl Stack<'_> {
     async fn see_that_it_lives(&mut self, level: LevelNumber, before: Option<u64>) -> Result<String, Stop> {
         let mut seen = Vec::new();
         if let Some(host) = self.host(level) {
-            let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
+            let facts = self.ask(level, &*host).await?;
             seen.push(format!("{level} answers, kernel {}", facts.kernel));
         }
         if let Some(before) = before {

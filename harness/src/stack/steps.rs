@@ -95,7 +95,7 @@ impl Stack<'_> {
     /// Asks a level again what it is: a command may have loaded KVM with another parameter.
     async fn look_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let Some(host) = self.host(level) else { return Ok(()) };
-        let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
+        let facts = self.ask(level, &*host).await?;
         self.saw(level).nested.clone_from(&facts.nested);
         self.facts.insert(level, facts);
         Ok(())
