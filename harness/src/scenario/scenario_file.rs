@@ -11,6 +11,7 @@ use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSettings};
 use super::problem::InputProblem;
+use super::stage::Stage;
 use super::step::Step;
 use super::system::Systems;
 use super::table::{Table, Text};
@@ -62,11 +63,16 @@ impl Scenario {
         let axes = root.table("axes", Axes::KEYS);
         let innermost = LevelNumber::innermost(axes.as_ref().is_some_and(|axes| axes.has("l3")));
         let settings = read_settings(root, innermost);
-        let expectation = match root.optional_table("expect", &["outcome", "stage", "symptom"]) {
-            Some(table) => Expectation::read(&table, innermost),
+        let steps = root.tables("step", Step::KEYS);
+        let expectation = match root.optional_table("expect", Expectation::KEYS) {
+            Some(table) => {
+                let of_steps =
+                    (1..=steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
+                let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
+                Expectation::read(&table, &stages)
+            }
             None => Some(Expectation::Works),
         };
-        let steps = root.tables("step", Step::KEYS);
         let steps: Vec<Step> = steps.iter().filter_map(|table| Step::read(table, innermost)).collect();
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
