@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use nestmatrix::report::{Style, cell_line, matrix, plan};
 use nestmatrix::run::{CellRecord, RunPlan, VerdictWord};
 use nestmatrix::stack::Metal;
-use report_fixtures::{cells, every_verdict, outcome, record, skipped, stopped, with_console};
+use report_fixtures::{
+    cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
+};
 use rstest::rstest;
 
 const TERMINAL: Style = Style { colour: false, width: 80 };
@@ -94,6 +96,36 @@ fn a_run_in_which_all_is_well_on_native_metal() {
         record.levels.iter_mut().for_each(|level| level.stand_in = false);
     }
     insta::assert_snapshot!(matrix(&outcome(records, 10, false), &Style::plain()));
+}
+
+/// Limitations that are gone: two that are known to be, which nobody has to act upon, and one that is news.
+fn gone() -> Vec<CellRecord> {
+    let cell = |name, seconds| {
+        let record = record("rhel-8-nested-vms", name, VerdictWord::Xpass, seconds);
+        limited(record, "l1-launch", "missing CPU feature: svm")
+    };
+    let note = "KVM gives nesting to guests unless its parameter says otherwise";
+    vec![
+        known_stale(cell("other-hosts/amd/rhel-9.2+/rhel-8/rhel-8", 30.5), note),
+        known_stale(
+            cell("other-hosts/amd/rhel-10.0+/rhel-8/rhel-8", 31.0),
+            "\x1b[2Jand a note\nof two lines",
+        ),
+        cell("other-guests/amd/rhel-8/rhel-8/rhel-9.2+", 40.25),
+    ]
+}
+
+#[test]
+fn limitations_that_are_known_to_be_gone_are_told_from_those_that_are_news() {
+    insta::assert_snapshot!(matrix(&outcome(gone(), 102, false), &TERMINAL));
+    let lines = |style| gone().iter().map(|record| cell_line(record, &style)).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(lines(Style::plain()));
+}
+
+#[test]
+fn a_limitation_that_is_known_to_be_gone_is_in_the_tally() {
+    let text = matrix(&outcome(gone()[..2].to_vec(), 62, false), &TERMINAL);
+    assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
 }
 
 #[test]

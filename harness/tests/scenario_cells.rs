@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use nestmatrix::scenario::{Cell, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Listing, Matrix};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -61,8 +61,13 @@ accelerator = "kvm:tcg"
 
 [expect]
 outcome = "stops"
-stage = "l3-launch"
+from = "step-2"
 symptom = "no KVM"
+
+[expect.known-stale]
+since = "Linux 5.8"
+seen = "2024-02-29"
+note = "Works since then."
 
 [[step]]
 name = "unload while a guest runs"
@@ -89,7 +94,7 @@ do = "kill-qemu"
 level = "l0"
 "#;
 
-fn cells() -> Vec<Cell> {
+fn matrix() -> Matrix {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -99,7 +104,11 @@ fn cells() -> Vec<Cell> {
     write("systems.toml", SYSTEMS);
     write("documents/limits.toml", DOCUMENT);
     write("product/everything.toml", SCENARIO);
-    let matrix = Matrix::load(folder.path()).unwrap();
+    Matrix::load(folder.path()).unwrap()
+}
+
+fn cells() -> Vec<Cell> {
+    let matrix = matrix();
     assert_eq!(matrix.scenarios()[0].note.as_deref(), Some("a note"));
     assert_eq!(matrix.documents()[0].claims[0].text, "Nobody has tried L3.");
     matrix.cells().to_vec()
@@ -108,6 +117,16 @@ fn cells() -> Vec<Cell> {
 #[test]
 fn all_that_a_scenario_says_reaches_its_cells() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&cells()[0]).unwrap());
+}
+
+#[test]
+fn the_listing_says_what_is_expected_and_known() {
+    let matrix = matrix();
+    let text = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &[], false).to_string();
+    let expected = "    tier: untested, expected: stops at step-2 or later (no KVM)
+    known stale since Linux 5.8, seen 2024-02-29: Works since then.
+    note: a note\n";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

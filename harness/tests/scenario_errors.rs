@@ -7,6 +7,7 @@ use std::path::Path;
 
 use miette::{Diagnostic, NarratableReportHandler};
 use nestmatrix::scenario::{FILE_SIZE_LIMIT, Filter, InputErrors, InputProblem, Matrix};
+use rstest::rstest;
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -249,6 +250,74 @@ fn stop_without_its_stage() {
 #[test]
 fn symptom_of_what_works() {
     insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"works\"\nsymptom = \"svm\""));
+}
+
+#[test]
+fn stop_at_a_stage_and_from_another() {
+    let expect = "[expect]\noutcome = \"may-stop\"\nfrom = \"l1-launch\"\nstage = \"l1-lunch\"";
+    insta::assert_snapshot!(scenario_and(expect));
+}
+
+#[test]
+fn stop_from_what_is_no_text() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nfrom = 1"));
+}
+
+#[test]
+fn stop_at_a_step_that_the_scenario_lacks() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\nrun = \"true\"";
+    let expect = "[expect]\noutcome = \"stops\"\nstage = \"step-2\"";
+    insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
+}
+
+#[test]
+fn outcome_that_does_not_exist() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"may stop\"\nstage = \"l1-launch\""));
+}
+
+#[test]
+fn stages_of_what_works() {
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"works\"\nstage = \"l1-launch\"\nfrom = \"l1-launch\""
+    ));
+}
+
+/// `[expect]` with this outcome and this said of the limitation's end.
+fn known_stale(outcome: &str, known_stale: &str) -> String {
+    let expect = format!("[expect]\noutcome = \"{outcome}\"\nstage = \"l1-launch\"");
+    scenario_and(&format!("{expect}\n[expect.known-stale]\n{known_stale}"))
+}
+
+#[test]
+fn known_stale_without_what_is_known() {
+    insta::assert_snapshot!(known_stale("stops", "since = \" \"\nnotes = \"Nesting works.\""));
+}
+
+#[test]
+fn known_stale_what_no_document_promises() {
+    let known = "since = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"Nesting works.\"";
+    insta::assert_snapshot!(known_stale("may-stop", known));
+}
+
+#[rstest]
+fn a_day_that_no_calendar_has_is_no_date(
+    #[values(
+        "2026-02-29",
+        "2026-13-01",
+        "2026-1-1",
+        "22.11.2026",
+        "2026-11",
+        "2026-11-22T10:00:00",
+        "10:00:00",
+        ""
+    )]
+    seen: &str,
+) {
+    let known = format!("since = \"Linux 5.8\"\nseen = \"{seen}\"\nnote = \"Nesting works.\"");
+    let report = known_stale("stops", &known);
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(&format!("preview.toml:18:8: `{seen}` is not a date")), "{report}");
+    assert!(report.contains("YEAR-MONTH-DAY"), "{report}");
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    everything as expected
-  1    a cell failed, or a documented limitation no longer shows itself (xpass)
+  0    everything as expected or known
+  1    a cell failed, or a documented limitation is gone, which was not known (xpass)
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
   4    nothing ran: no cell matched, or all were skipped

@@ -130,7 +130,7 @@ pub async fn execute(
 
     let mut done: BTreeMap<CellName, CellRecord> = BTreeMap::new();
     let mut take = |cell: CellRecord, record: &mut RunRecord, folder: &mut RunFolder| {
-        record.verdicts.add(cell.verdict);
+        record.verdicts.add(cell.verdict, &cell.expectation);
         folder.append(&cell)?;
         listener.event(&RunEvent::CellEnded { record: &cell });
         done.insert(cell.cell.clone(), cell);

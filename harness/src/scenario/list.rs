@@ -206,6 +206,9 @@ fn write_scenario(f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]
     }
     writeln!(f, "    claims: {}", claims.join(", "))?;
     writeln!(f, "    tier: {}, expected: {}", scenario.tier, scenario.expectation)?;
+    if let Some(known_stale) = scenario.expectation.known_stale() {
+        writeln!(f, "    {known_stale}")?;
+    }
     if let Some(note) = &scenario.note {
         writeln!(f, "    note: {note}")?;
     }

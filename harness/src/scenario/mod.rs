@@ -34,7 +34,7 @@ pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow, Coverage};
 pub use document::{Claim, Document, Tier};
 pub use documents::Contradiction;
 pub use error::{InputError, InputErrors};
-pub use expectation::{Expectation, Fault, FaultAction};
+pub use expectation::{Expectation, Fault, FaultAction, KnownStale, Limitation, StopStage};
 pub use filter::Filter;
 pub use folder::FILE_SIZE_LIMIT;
 pub use images::{AvailableImage, Choice, MissingImage, StandIns};

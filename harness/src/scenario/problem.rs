@@ -58,6 +58,18 @@ pub enum InputProblem {
         /// What would give it a meaning.
         wants: &'static str,
     },
+    /// Neither of two keys is here, one of which has to be.
+    #[error("neither `{}` nor `{}` is there", .keys[0], .keys[1])]
+    NeitherKey {
+        /// The keys.
+        keys: [&'static str; 2],
+    },
+    /// Two keys are here that say the same thing in different ways.
+    #[error("`{}` and `{}` are both there", .keys[0], .keys[1])]
+    BothKeys {
+        /// The keys.
+        keys: [&'static str; 2],
+    },
     /// A value of another type than the key takes.
     #[error("`{key}` holds {found}")]
     WrongType {
@@ -131,6 +143,12 @@ pub enum InputProblem {
     /// A version that is none.
     #[error("`{given}` is not a version")]
     BadVersion {
+        /// As written.
+        given: String,
+    },
+    /// A date that is none.
+    #[error("`{given}` is not a date")]
+    BadDate {
         /// As written.
         given: String,
     },
@@ -282,6 +300,12 @@ impl InputProblem {
             }
             Self::MissingKey { key } => format!("add `{key} = ...`; docs/scenarios.md says what it means"),
             Self::NeedlessKey { key, wants } => format!("remove `{key}`, or write `{wants}`"),
+            Self::NeitherKey { keys: [one, other] } => {
+                format!("add `{one} = ...` or `{other} = ...`; docs/scenarios.md says what they mean")
+            }
+            Self::BothKeys { keys: [one, other] } => {
+                format!("remove `{one}` or `{other}`; docs/scenarios.md says what they mean")
+            }
             Self::WrongType { key, wanted, .. } => format!("`{key}` takes {wanted}"),
             Self::OutOfRange { min, max, .. } => format!("it takes a whole number from {min} to {max}"),
             Self::Empty { key } => format!("give `{key}` a value, or remove it if it is optional"),
@@ -302,6 +326,7 @@ impl InputProblem {
             Self::Untestable { .. } => "leave it out here, or take `untestable` out of its document".into(),
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
+            Self::BadDate { .. } => "a date is YEAR-MONTH-DAY of the calendar, such as `2026-01-31`".into(),
             Self::BadRequirement { known, .. } => {
                 format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them, or `SYSTEM` alone if it has no versions; the systems are {}", list(known))
             }
@@ -339,7 +364,7 @@ impl InputProblem {
     /// What the label at the place itself says.
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::MissingKey { .. } => "missing from this table",
+            Self::MissingKey { .. } | Self::NeitherKey { .. } => "missing from this table",
             Self::UnknownKey { .. } | Self::UnknownWord { .. } => "not known",
             Self::WrongType { .. } => "wrong type",
             Self::NotUtf8 => "first such byte",
