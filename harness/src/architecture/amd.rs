@@ -1,6 +1,6 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
 
-use super::Profile;
+use super::{Profile, TraceEvent};
 
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
@@ -23,4 +23,11 @@ pub(super) static PROFILE: Profile = Profile {
     kvm_as_seen_by_guest: "KVM",
     // arch/x86/kvm/x86.c, since Linux 5.13.
     nested_counter: "nested_run",
+    // arch/x86/kvm/svm/svm.c of 5.10: handle_exit tells it when the processor has left a guest while that was a nested
+    // one. SVM_EXIT_ERR (-1) is no exit: the processor refused to enter.
+    nested_event: TraceEvent {
+        system: "kvm",
+        name: "kvm_nested_vmexit",
+        filter: "exit_reason != 0xffffffff",
+    },
 };
