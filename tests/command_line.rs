@@ -300,6 +300,7 @@ fn an_empty_cache_is_listed_as_such() {
     let list = run(&["images", "list"]);
     assert_eq!(list.code, Some(0), "{list:#?}");
     let states = [
+        "debian-11-amd64      hypervisor  not built",
         "debian-12-amd64      hypervisor  not built",
         "debian-13-amd64      minimal     not built",
         "emulator-amd64       emulator    not built",

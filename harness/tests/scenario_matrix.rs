@@ -18,7 +18,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
 }
 
 fn debian() -> Vec<AvailableImage> {
-    vec![image("debian-12", "debian", "12"), image("debian-13", "debian", "13")]
+    ["11", "12", "13"].map(|version| image(&format!("debian-{version}"), "debian", version)).into()
 }
 
 fn rhel(version: &str, and_later: bool) -> SystemRequirement {
@@ -59,7 +59,7 @@ fn the_listing_reads_as_the_documents_lay_it_out() {
 #[test]
 fn the_listing_has_a_row_for_programs_with_what_is_missing() {
     let matrix = matrix();
-    let filter = Filter::parse(&["rhel-9-preview/*/rhel-8.8+".into()]).unwrap();
+    let filter = Filter::parse(&["rhel-8-preview/*/rhel-7.8+".into()]).unwrap();
     let listing = Listing::new(&matrix, &filter, &debian(), false);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
@@ -88,10 +88,10 @@ fn a_stand_in_is_never_silent() {
 
 #[rstest]
 #[case::no_image(
-    "8.8",
+    "7.8",
     debian(),
     StandIns::Allowed,
-    "no image of RHEL 8.8 or a later RHEL 8, and no stand-in"
+    "no image of RHEL 7.8 or a later RHEL 7, and no stand-in"
 )]
 #[case::denied(
     "9.2",

@@ -33,8 +33,9 @@ fn every_recipe_here_loads() {
     let made: Vec<(&str, Vec<Product>)> =
         catalog.recipes().map(|recipe| (recipe.name(), recipe.products())).collect();
     let levels = vec![Product::Hypervisor, Product::Minimal];
-    assert!(made.contains(&("debian-12-amd64", levels.clone())), "{made:?}");
-    assert!(made.contains(&("debian-13-amd64", levels)), "{made:?}");
+    for recipe in ["debian-11-amd64", "debian-12-amd64", "debian-13-amd64"] {
+        assert!(made.contains(&(recipe, levels.clone())), "{made:?}");
+    }
     assert!(made.contains(&("emulator-amd64", vec![Product::Emulator])), "{made:?}");
     for recipe in catalog.recipes().filter(|recipe| recipe.os().is_some()) {
         let os = recipe.os().unwrap();

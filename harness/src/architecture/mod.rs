@@ -31,8 +31,21 @@ pub struct Profile {
     pub leaf_kernel_parameters: &'static str,
     /// What a guest's kernel calls KVM in its own report of the hypervisor it runs on.
     pub kvm_as_seen_by_guest: &'static str,
-    /// The counter of L0's KVM that grows with each entry into an L2.
+    /// The counter of KVM that grows with each entry into a nested guest: in L0's KVM, into an L2.
     pub nested_counter: &'static str,
+    /// What is counted in its place by a kernel that does not have it yet.
+    pub nested_event: TraceEvent,
+}
+
+/// A trace event of the kernel (Linux, Documentation/trace/events).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceEvent {
+    /// Its subsystem.
+    pub system: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Those that count, in the kernel's filter syntax.
+    pub filter: &'static str,
 }
 
 impl Profile {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`).
+use crate::architecture::Profile;
+
+/// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
+/// trace events that are counted for want of one.
 pub type Counters = BTreeMap<String, u64>;
 
 /// What a host says of itself.
@@ -29,6 +32,7 @@ pub struct Facts {
 /// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
 /// hypervisors and an emulator, each costs milliseconds.
 pub(super) fn script(kvm_module: &str) -> String {
+    let counters = counters_script(INSTANCES);
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
@@ -37,18 +41,50 @@ pub(super) fn script(kvm_module: &str) -> String {
          if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
            read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"
          fi
-         {COUNTERS}"
+         {counters}"
     )
 }
 
-/// Prints each counter as `NAME:VALUE` behind the line `counters`; prints nothing where they can't be read.
-const COUNTERS: &str = "cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :";
+/// Where tracing counts in a kernel whose KVM lacks a counter. An instance of tracing has its own events and its own
+/// buffer, so nothing else is counted in it, and nobody else empties it.
+const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
-/// Prints the kernel's messages and then the counters; see [`read_aftermath`].
-pub(super) const AFTERMATH_SCRIPT: &str =
-    "dmesg 2>/dev/null; cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :";
+/// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
+/// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
+pub(super) fn count_nested_script(profile: &Profile) -> String {
+    let (counter, event) = (profile.nested_counter, profile.nested_event);
+    let (system, name, filter) = (event.system, event.name, event.filter);
+    format!(
+        "if [ -d /sys/kernel/debug/kvm ] && [ ! -e /sys/kernel/debug/kvm/{counter} ]; then
+           [ -d {INSTANCES} ] || mount -t tracefs tracefs /sys/kernel/tracing
+           mkdir -p {INSTANCES}/{name} && cd {INSTANCES}/{name} && echo 1 >buffer_size_kb &&
+           cd events/{system}/{name} && echo '{filter}' >filter && echo 1 >enable
+         fi\n"
+    )
+}
 
-/// Reads what [`AFTERMATH_SCRIPT`] printed: counters and messages.
+/// The script that prints each counter as `NAME:VALUE` behind the line `counters`; it prints nothing where they can't be
+/// read.
+fn counters_script(instances: &str) -> String {
+    format!(
+        "cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :
+         for i in {instances}/kvm_*; do
+           [ -d $i ] || continue
+           n=0
+           for f in $i/per_cpu/cpu*/stats; do
+             while IFS=': ' read -r k v; do case $k in entries|overrun) n=$((n + v));; esac; done <$f
+           done
+           echo \"${{i##*/}}:$n\"
+         done"
+    )
+}
+
+/// The script that prints the kernel's messages and then the counters; see [`read_aftermath`].
+pub(super) fn aftermath_script() -> String {
+    format!("dmesg 2>/dev/null; {}", counters_script(INSTANCES))
+}
+
+/// Reads what [`aftermath_script`] printed: counters and messages.
 pub(super) fn read_aftermath(output: &str) -> (Counters, String) {
     let messages: Vec<&str> = output.lines().take_while(|line| *line != "counters").collect();
     (read_counters(output), messages.join("\n"))
@@ -116,6 +152,25 @@ mod tests {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(facts.kernel, kernel.trim());
         assert!(!facts.cpu_flags.is_empty());
+    }
+
+    #[test]
+    fn what_is_traced_is_counted_on_every_cpu_and_also_if_it_was_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        for (cpu, entries, overrun) in [(0, 119, 7251), (1, 2, 0)] {
+            let folder = dir.path().join(format!("kvm_nested_vmexit/per_cpu/cpu{cpu}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            let stats = format!(
+                "entries: {entries}\noverrun: {overrun}\ncommit overrun: 5\nbytes: 6212\noldest event ts:   140.933283\n\
+                 now ts:   141.901340\ndropped events: 3\nread events: 0\n"
+            );
+            std::fs::write(folder.join("stats"), stats).unwrap();
+        }
+        std::fs::create_dir(dir.path().join("somebody_elses")).unwrap();
+        let script = counters_script(dir.path().to_str().unwrap());
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(printed.lines().last(), Some("kvm_nested_vmexit:7372"), "{output:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub use booted_level::BootedLevel;
 pub use facts::{Counters, Facts};
 pub use this_machine::{Emulator, ThisMachine};
 
+use crate::architecture::Profile;
 use crate::guest::ExecOutput;
 use crate::qemu::{ChannelName, Ended, Machine};
 use crate::wire::CallError;
@@ -73,15 +74,18 @@ pub trait Host {
     /// Reads KVM's counters and the kernel's messages.
     fn aftermath(&self) -> Pending<'_, (Counters, String)> {
         Box::pin(async move {
-            let output = self.run(facts::AFTERMATH_SCRIPT).await?;
+            let output = self.run(&facts::aftermath_script()).await?;
             Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 
-    /// Asks it what it is and what it can do; `kvm_module` names KVM's module for its architecture.
-    fn facts<'a>(&'a self, kvm_module: &'a str) -> Pending<'a, Facts> {
+    /// Asks it what it is and what it can do. With `count_nested`, entries into nested guests are counted from now on
+    /// even if its KVM does not, which changes the settings of its kernel.
+    fn facts<'a>(&'a self, profile: &'a Profile, count_nested: bool) -> Pending<'a, Facts> {
         Box::pin(async move {
-            let output = self.run(&facts::script(kvm_module)).await?;
+            let mut script = if count_nested { facts::count_nested_script(profile) } else { String::new() };
+            script.push_str(&facts::script(profile.kvm_module));
+            let output = self.run(&script).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }

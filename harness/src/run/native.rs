@@ -133,12 +133,7 @@ impl NativeMetal {
         if let Some(stop) = observation.stop {
             return Err(NoNativeMetal::NotProven(format!("{}: {}", stop.stage, stop.symptom)));
         }
-        let weighed = Evidence::weigh(
-            &observation.gathered,
-            guest,
-            profile.kvm_as_seen_by_guest,
-            profile.nested_counter,
-        );
+        let weighed = Evidence::weigh(&observation.gathered, guest, profile);
         weighed.map(|_| ()).map_err(|doubt| NoNativeMetal::NotProven(doubt.to_string()))
     }
 

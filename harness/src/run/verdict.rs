@@ -135,12 +135,7 @@ fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
 
 fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -> Result<Evidence, Stop> {
     let stage = Stage::Level(innermost, StageKind::Check);
-    let weighed = Evidence::weigh(
-        &observation.gathered,
-        innermost,
-        profile.kvm_as_seen_by_guest,
-        profile.nested_counter,
-    );
+    let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
     weighed.map_err(|doubt| match doubt {
         Doubt::Contradicts(symptom) => Stop::stack(stage, symptom),
         Doubt::Missing(_) => Stop::harness(stage, doubt.to_string()),

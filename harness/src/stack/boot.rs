@@ -17,7 +17,7 @@ use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
 
-use super::evidence::not_kvm;
+use super::evidence::{nests, not_kvm};
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
 use super::{Cancellation, Gathered, Limits, Metal, StackPlan, Stop};
@@ -295,7 +295,7 @@ impl Stack<'_> {
     async fn prove_kvm(&mut self, level: LevelNumber, host: Rc<dyn Host>) -> Result<(), Stop> {
         self.hosts.push((level, Rc::clone(&host)));
         self.begin(level, StageKind::Kvm).await?;
-        let facts = self.during(level, host.facts(self.plan.profile.kvm_module)).await?;
+        let facts = self.ask(level, &*host).await?;
         self.check_kernel(level, &facts.kernel)?;
         let below = level.below().and_then(|below| self.facts.get(&below));
         let lacks = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
@@ -314,6 +314,13 @@ impl Stack<'_> {
             let loaded = if self.facts[&level].nested.is_some() { "is loaded" } else { "is not loaded" };
             Err(Stop::stack(self.stage, format!("{level} has no usable /dev/kvm ({module} {loaded})")))
         }
+    }
+
+    /// Asks a host what it is. A level of ours that is to run a nested guest is made to count that.
+    pub(super) async fn ask(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Facts, Stop> {
+        let ours = level.below().is_some() || self.plan.metal == Metal::Emulated;
+        let count_nested = ours && nests(level, self.plan.innermost());
+        self.during(level, host.facts(self.plan.profile, count_nested)).await
     }
 
     /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.

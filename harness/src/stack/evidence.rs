@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::architecture::Profile;
 use crate::host::Counters;
 use crate::qemu::{CpuReport, KvmReport};
 use crate::scenario::LevelNumber;
@@ -43,9 +44,11 @@ pub enum Doubt {
     Missing(String),
 }
 
-/// How a counter of KVM grew.
+/// How a count of KVM's grew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Growth {
+    /// What was counted: the name of KVM's counter, or of the trace event.
+    pub counter: &'static str,
     /// Before any guest ran.
     pub before: u64,
     /// When the innermost level had done its work.
@@ -67,17 +70,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Weighs what was gathered of a stack whose levels are L0 to `innermost`. `kvm_name` is what the innermost kernel
-    /// calls KVM, `nested_counter` the counter of entries into nested guests.
+    /// Weighs what was gathered of a stack of `profile`'s architecture whose levels are L0 to `innermost`.
     ///
     /// # Errors
     /// What contradicts, before what is missing.
-    pub fn weigh(
-        gathered: &Gathered,
-        innermost: LevelNumber,
-        kvm_name: &str,
-        nested_counter: &str,
-    ) -> Result<Self, Doubt> {
+    pub fn weigh(gathered: &Gathered, innermost: LevelNumber, profile: &Profile) -> Result<Self, Doubt> {
+        let kvm_name = profile.kvm_as_seen_by_guest;
         let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
         if report.nonce != gathered.nonce {
             return Err(Doubt::Contradicts(format!(
@@ -121,15 +119,27 @@ impl Evidence {
             let hosts_another = level < innermost;
             let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
             if hosts_another && readable {
-                let levels_above = innermost.number() - level.number();
                 evidence.exits.insert(level, growth(gathered, level, "exits")?);
-                if levels_above > 1 {
-                    evidence.nested_runs.insert(level, growth(gathered, level, nested_counter)?);
+                if nests(level, innermost) {
+                    let counter = nested_counter(gathered, level, profile);
+                    evidence.nested_runs.insert(level, growth(gathered, level, counter)?);
                 }
             }
         }
         Ok(evidence)
     }
+}
+
+/// Whether a level's KVM runs a guest of its guest in a stack up to `innermost`.
+pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
+    level.number() + 1 < innermost.number()
+}
+
+/// What tells a level's entries into nested guests: KVM's own counter; the event only where that is not to be had.
+fn nested_counter(gathered: &Gathered, level: LevelNumber, profile: &Profile) -> &'static str {
+    let (counter, event) = (profile.nested_counter, profile.nested_event.name);
+    let had = |name| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));
+    if !had(counter) && had(event) { event } else { counter }
 }
 
 /// The symptom of a level whose QEMU runs without KVM.
@@ -141,7 +151,7 @@ fn missing(what: String) -> Doubt {
     Doubt::Missing(what)
 }
 
-fn growth(gathered: &Gathered, level: LevelNumber, counter: &str) -> Result<Growth, Doubt> {
+fn growth(gathered: &Gathered, level: LevelNumber, counter: &'static str) -> Result<Growth, Doubt> {
     let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str| {
         let value = counters.get(&level).and_then(|counters| counters.get(counter)).copied();
         value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}")))
@@ -149,7 +159,7 @@ fn growth(gathered: &Gathered, level: LevelNumber, counter: &str) -> Result<Grow
     let before = read(&gathered.counters_before, "before the guests ran")?;
     let after = read(&gathered.counters_after, "after the guests ran")?;
     if after > before {
-        Ok(Growth { before, after })
+        Ok(Growth { counter, before, after })
     } else {
         Err(missing(format!(
             "counter {counter} of {level}'s KVM did not grow (it was {before}, it is {after})"
@@ -160,6 +170,7 @@ fn growth(gathered: &Gathered, level: LevelNumber, counter: &str) -> Result<Grow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Architecture;
     use rstest::rstest;
 
     fn level(n: u8) -> LevelNumber {
@@ -190,13 +201,14 @@ mod tests {
     }
 
     fn weigh(gathered: &Gathered) -> Result<Evidence, Doubt> {
-        Evidence::weigh(gathered, level(2), "KVM", "nested_run")
+        Evidence::weigh(gathered, level(2), Profile::of(Architecture::Amd).unwrap())
     }
 
     #[test]
     fn a_stack_that_worked_gives_evidence() {
         let evidence = weigh(&gathered()).unwrap();
-        assert_eq!(evidence.nested_runs[&level(0)], Growth { before: 0, after: 800 });
+        let grown = Growth { counter: "nested_run", before: 0, after: 800 };
+        assert_eq!(evidence.nested_runs[&level(0)], grown);
         assert!(!evidence.nested_runs.contains_key(&level(1)), "L1's guest has no guest of its own");
     }
 
@@ -239,6 +251,50 @@ mod tests {
         #[case] expected: &str,
     ) {
         let mut gathered = gathered();
+        spoil(&mut gathered);
+        assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
+    }
+
+    /// What is gathered where L0's kernel lacks the counter and tracing counts.
+    fn traced() -> Gathered {
+        let mut gathered = gathered();
+        for counters in [&mut gathered.counters_before, &mut gathered.counters_after] {
+            let l0 = counters.get_mut(&level(0)).unwrap();
+            let count = l0.remove("nested_run").unwrap();
+            l0.insert("kvm_nested_vmexit".into(), count);
+        }
+        gathered
+    }
+
+    #[test]
+    fn a_kernel_without_the_counter_is_traced_and_the_evidence_says_so() {
+        let grown = Growth { counter: "kvm_nested_vmexit", before: 0, after: 800 };
+        assert_eq!(weigh(&traced()).unwrap().nested_runs[&level(0)], grown);
+    }
+
+    #[rstest]
+    #[case::not_nested(
+        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("kvm_nested_vmexit".into(), 0); },
+        "missing evidence: counter kvm_nested_vmexit of L0's KVM did not grow (it was 0, it is 0)"
+    )]
+    #[case::lost(
+        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
+        "missing evidence: counter kvm_nested_vmexit of L0's KVM after the guests ran"
+    )]
+    #[case::neither(
+        |g: &mut Gathered| { g.counters_before.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
+        "missing evidence: counter nested_run of L0's KVM before the guests ran"
+    )]
+    #[case::the_counter_goes_first(
+        |g: &mut Gathered| {
+            for counters in [&mut g.counters_before, &mut g.counters_after] {
+                counters.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0);
+            }
+        },
+        "missing evidence: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
+    )]
+    fn tracing_is_no_way_round_the_evidence(#[case] spoil: impl Fn(&mut Gathered), #[case] expected: &str) {
+        let mut gathered = traced();
         spoil(&mut gathered);
         assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
     }

@@ -60,7 +60,7 @@ impl Stack<'_> {
         self.steps_seen.push(seen);
         verdict.map_err(|symptom| Stop::stack(self.stage, symptom).about(step.on))?;
         // A step may have loaded KVM with another parameter.
-        let facts = self.during(step.on, host.facts(self.plan.profile.kvm_module)).await?;
+        let facts = self.ask(step.on, &*host).await?;
         self.saw(step.on).nested.clone_from(&facts.nested);
         self.facts.insert(step.on, facts);
         Ok(())
