@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, SystemRequirement, Version,
+    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, Supply, SystemRequirement,
+    Version,
 };
 use rstest::rstest;
 
@@ -15,6 +16,11 @@ fn matrix() -> Matrix {
 
 fn image(name: &str, system: &str, version: &str) -> AvailableImage {
     AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
+}
+
+/// What there is for stacks of any architecture.
+fn supply() -> Supply {
+    Supply::new(|_| Ok(debian()))
 }
 
 fn debian() -> Vec<AvailableImage> {
@@ -53,14 +59,14 @@ fn a_cell_tries_the_claims_of_its_own_values_alone() {
 #[test]
 fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
-    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &debian(), false));
+    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false));
 }
 
 #[test]
 fn the_listing_has_a_row_for_programs_with_what_is_missing() {
     let matrix = matrix();
     let filter = Filter::parse(&["rhel-8-preview/*/rhel-7.8+".into()]).unwrap();
-    let listing = Listing::new(&matrix, &filter, &debian(), false);
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
 
@@ -68,7 +74,7 @@ fn the_listing_has_a_row_for_programs_with_what_is_missing() {
 fn a_listing_without_cells_says_so() {
     let matrix = matrix();
     let filter = Filter::parse(&["no-such-scenario/*".into()]).unwrap();
-    assert_eq!(Listing::new(&matrix, &filter, &debian(), false).to_string(), "no cell matches\n");
+    assert_eq!(Listing::new(&matrix, &filter, &supply(), false).to_string(), "no cell matches\n");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 
 use nestmatrix::scenario::{
-    AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix, Row, StandIns,
+    Architecture, AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix, Row, StandIns, Supply,
 };
 
 const SYSTEMS: &str = r#"
@@ -59,6 +59,10 @@ text = "It works with RHEL 9.2 and later."
 
 /// A matrix of a scenario for each of these, which are its axes and what follows them; their names are `s1`, `s2`, ...
 fn matrix(scenarios: &[&str]) -> Matrix {
+    of_architectures("\"amd\"", scenarios)
+}
+
+fn of_architectures(architectures: &str, scenarios: &[&str]) -> Matrix {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -72,7 +76,7 @@ fn matrix(scenarios: &[&str]) -> Matrix {
         let (keys, axes) = axes.split_once("[axes]").unwrap_or(("", axes));
         let scenario = format!(
             "name = \"s{number}\"\ntitle = \"Scenario {number}\"\ndocument = \"limits\"\nclaims = [\"works\"]\n\
-             tier = \"supported\"\n{keys}\n[axes]\narchitecture = [\"amd\"]\n{axes}\n"
+             tier = \"supported\"\n{keys}\n[axes]\narchitecture = [{architectures}]\n{axes}\n"
         );
         write(&format!("product/s{number}.toml"), &scenario);
     }
@@ -81,6 +85,14 @@ fn matrix(scenarios: &[&str]) -> Matrix {
 
 fn available() -> Vec<AvailableImage> {
     vec![AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() }]
+}
+
+/// What there is for AMD stacks; of no other can one be booted.
+fn supply() -> Supply {
+    Supply::new(|architecture| match architecture {
+        Architecture::Amd => Ok(available()),
+        other => Err(format!("no way to boot {other} stacks")),
+    })
 }
 
 fn names(matrix: &Matrix) -> Vec<&str> {
@@ -116,7 +128,7 @@ fn a_stack_is_as_deep_as_its_axes() {
 #[test]
 fn scenarios_of_different_depths_are_listed_each_with_its_own_levels() {
     let matrix = matrix(&DEPTHS);
-    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &available(), false);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
     insta::assert_snapshot!(listing);
     let levels: Vec<usize> = listing.rows().iter().map(|row| row.levels.len()).collect();
     assert_eq!(levels, [2, 3, 4]);
@@ -165,7 +177,7 @@ fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
 fn systems_without_versions_are_listed_with_what_serves_them() {
     let matrix = matrix(&[NO_VERSIONS]);
     let filter = Filter::parse(&["*/rhel-9".into()]).unwrap();
-    let listing = Listing::new(&matrix, &filter, &available(), false);
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
     insta::assert_snapshot!(listing);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
@@ -176,7 +188,7 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
     let denies = format!("deny-stand-ins = \" it is about minor versions \"[axes]{axes}");
     let matrix = matrix(&[&denies, axes]);
     assert_eq!(matrix.scenarios()[0].deny_stand_ins.as_deref(), Some("it is about minor versions"));
-    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &available(), false);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
     insta::assert_snapshot!(listing);
     let row = serde_json::to_value(&listing.rows()[0]).unwrap();
     assert_eq!(row["deny-stand-ins"], "it is about minor versions");
@@ -189,7 +201,7 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
     let runs = |rows: &[Row]| rows.iter().filter(|row| row.missing.is_empty()).count();
     // Nothing stands in where the emulator runs the very system that is asked for.
     assert_eq!((runs(&listing.rows()[..4]), runs(&listing.rows()[4..])), (1, 4));
-    let denied_by_both = Listing::new(&matrix, &Filter::parse(&["s1/*".into()]).unwrap(), &available(), true);
+    let denied_by_both = Listing::new(&matrix, &Filter::parse(&["s1/*".into()]).unwrap(), &supply(), true);
     assert_eq!(
         denied_by_both.rows(),
         &listing.rows()[..4],
@@ -216,4 +228,15 @@ fn points_of_and_later_are_cells_of_their_own_with_the_claims_of_their_value() {
     assert_eq!((system.to_string().as_str(), system.and_later), ("RHEL 9.2", None));
     assert!(system.satisfied_by("rhel", &"9.2".parse().unwrap()));
     assert!(!system.satisfied_by("rhel", &"9.3".parse().unwrap()));
+}
+
+#[test]
+fn each_architecture_has_a_table_of_its_own_and_one_that_cannot_be_booted_says_so_once() {
+    let axes = "l0 = [\"rhel 9.2 and later\"]\nl1 = [\"windows 10 and later with hyper-v\", \"rhel 9\"]\n";
+    let matrix = of_architectures("\"power9\", \"amd\"", &[axes]);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
+    insta::assert_snapshot!(listing);
+    let row = serde_json::to_value(&listing.rows()[1]).unwrap();
+    assert_eq!(row["missing"], serde_json::json!(["no way to boot power9 stacks"]));
+    assert_eq!((&row["l0"]["missing"], &row["l0"]["image"]), (&row["missing"][0], &serde_json::Value::Null));
 }

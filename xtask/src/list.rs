@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use nestmatrix::run::available_images;
+use nestmatrix::run::supply;
 use nestmatrix::scenario::{ClaimListing, Listing, Matrix};
 
 use crate::cli::{Format, List};
@@ -17,8 +17,8 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
         return claims(&matrix, arguments.format);
     }
     let catalog = input::recipes(&arguments.recipes)?;
-    let images = available_images(&catalog, "amd64");
-    let listing = Listing::new(&matrix, &filter, &images, arguments.selection.deny_stand_ins);
+    let supply = supply(&catalog);
+    let listing = Listing::new(&matrix, &filter, &supply, arguments.selection.deny_stand_ins);
     if listing.rows().is_empty() {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");
         return Ok(ExitCode::from(4));

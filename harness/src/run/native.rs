@@ -17,6 +17,7 @@ use crate::stack::{Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, 
 
 use super::Scratch;
 use super::execute::{emulator_of, emulator_recipe, nonce};
+use super::plan::no_way_to_boot;
 
 /// Native metal that has proved itself.
 #[derive(Debug, Clone)]
@@ -137,7 +138,7 @@ impl NativeMetal {
         weighed.map(|_| ()).map_err(|doubt| NoNativeMetal::NotProven(doubt.to_string()))
     }
 
-    fn of(facts: &Facts) -> Self {
+    pub(super) fn of(facts: &Facts) -> Self {
         Self {
             system: format!("{} {}", facts.os, facts.os_version).trim().to_owned(),
             os: facts.os.clone(),
@@ -184,8 +185,7 @@ impl MachineTrial<'_> {
     /// # Errors
     /// Every reason that was found, joined.
     pub async fn run(self, architecture: Architecture) -> Result<NativeMetal, String> {
-        let profile =
-            Profile::of(architecture).ok_or_else(|| format!("no way to boot {architecture} stacks yet"))?;
+        let profile = Profile::of(architecture).ok_or_else(|| no_way_to_boot(architecture))?;
         let examined = NativeMetal::examine(profile).await;
         let mut reasons: Vec<String> = examined.as_ref().err().map(ToString::to_string).into_iter().collect();
         if reasons.is_empty() || (self.insist && Path::new("/dev/kvm").exists()) {

@@ -4,7 +4,9 @@ use nestmatrix_images::{Catalog, Product, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::scenario::{AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, StandIns, Version};
+use crate::scenario::{
+    Architecture, AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, StandIns, Supply, Version,
+};
 use crate::stack::Metal;
 
 use super::NativeMetal;
@@ -87,8 +89,9 @@ impl RunPlan {
         native: Result<&NativeMetal, String>,
         options: &PlanOptions,
     ) -> Self {
+        let ground = Ground { matrix, catalog, supply: supply(catalog), options };
         let cells = cells.into_iter().map(|cell| {
-            let fate = fate(&cell, matrix, catalog, &native, options);
+            let fate = ground.fate(&cell, &native);
             Planned { cell, fate }
         });
         let cells = cells.collect();
@@ -137,81 +140,85 @@ impl RunPlan {
     }
 }
 
-fn fate(
-    cell: &Cell,
-    matrix: &Matrix,
-    catalog: &Catalog,
-    native: &Result<&NativeMetal, String>,
-    options: &PlanOptions,
-) -> Fate {
-    if Profile::of(cell.architecture).is_none() {
-        return Fate::Skipped(vec![format!("no way to boot {} stacks yet", cell.architecture)]);
-    }
-    let on_native = |native: &NativeMetal| levels(cell, matrix, catalog, Some(native), options);
-    let on_emulated = || levels(cell, matrix, catalog, None, options);
-    let (metal, levels) = match (options.metal, native) {
-        (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
-        (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
-        (MetalChoice::Auto, Ok(native)) => match on_native(native) {
-            // What this machine's own system can't serve as L0 can still be tried on emulated metal.
-            Err(_) => (Metal::Emulated, on_emulated()),
-            levels => (Metal::Native, levels),
-        },
-        (MetalChoice::Auto, Err(_)) | (MetalChoice::Emulated, _) => (Metal::Emulated, on_emulated()),
-    };
-    match levels {
-        Ok(levels) => Fate::Boots { metal, levels },
-        Err(reasons) => Fate::Skipped(reasons),
-    }
+/// What the fate of every cell is planned on.
+struct Ground<'a> {
+    matrix: &'a Matrix,
+    catalog: &'a Catalog,
+    supply: Supply,
+    options: &'a PlanOptions,
 }
 
-/// Finds an image for every level, or every reason why there is none.
-fn levels(
-    cell: &Cell,
-    matrix: &Matrix,
-    catalog: &Catalog,
-    native: Option<&NativeMetal>,
-    options: &PlanOptions,
-) -> Result<Vec<PlannedLevel>, Vec<String>> {
-    let isa = cell.architecture.isa();
-    let available = available_images(catalog, isa);
-    let innermost = cell.levels.last().map(|spec| spec.level);
-    let stand_ins = StandIns::of(cell, options.deny_stand_ins);
-    let mut levels = Vec::new();
-    // Levels by what they lack, in the order in which that was found.
-    let mut lacking: Vec<(String, Vec<LevelNumber>)> = Vec::new();
-    for spec in &cell.levels {
-        let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
-        let choice = match this_machine {
-            Some(native) => native_choice(native, spec, matrix, stand_ins),
-            None => {
-                let choice = matrix.image_for(&spec.system, &available, stand_ins);
-                choice.map_err(|missing| missing.to_string())
-            }
+impl Ground<'_> {
+    fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
+        let available = match self.supply.of(cell.architecture) {
+            Ok(available) => available,
+            Err(why) => return Fate::Skipped(vec![why.to_owned()]),
         };
-        match choice {
-            Ok(choice) => {
-                let product =
-                    if Some(spec.level) == innermost { Product::Minimal } else { Product::Hypervisor };
-                let recipe = recipe_of(catalog, &choice.image, isa).map(|recipe| recipe.name().to_owned());
-                let runs_already = this_machine.is_some() || spec.system.is_emulator();
-                let boots = if runs_already { None } else { recipe.map(|recipe| (recipe, product)) };
-                levels.push(PlannedLevel { spec: spec.clone(), choice, boots });
-            }
-            Err(reason) => match lacking.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, levels)) => levels.push(spec.level),
-                None => lacking.push((reason, vec![spec.level])),
+        let on_native = |native: &NativeMetal| self.levels(cell, available, Some(native));
+        let on_emulated = || self.levels(cell, available, None);
+        let (metal, levels) = match (self.options.metal, native) {
+            (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
+            (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
+            (MetalChoice::Auto, Ok(native)) => match on_native(native) {
+                // What this machine's own system can't serve as L0 can still be tried on emulated metal.
+                Err(_) => (Metal::Emulated, on_emulated()),
+                levels => (Metal::Native, levels),
             },
+            (MetalChoice::Auto, Err(_)) | (MetalChoice::Emulated, _) => (Metal::Emulated, on_emulated()),
+        };
+        match levels {
+            Ok(levels) => Fate::Boots { metal, levels },
+            Err(reasons) => Fate::Skipped(reasons),
         }
     }
-    if lacking.is_empty() {
-        return Ok(levels);
+
+    /// Finds an image for every level, or every reason why there is none.
+    fn levels(
+        &self,
+        cell: &Cell,
+        available: &[AvailableImage],
+        native: Option<&NativeMetal>,
+    ) -> Result<Vec<PlannedLevel>, Vec<String>> {
+        let isa = cell.architecture.isa();
+        let innermost = cell.levels.last().map(|spec| spec.level);
+        let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
+        let mut levels = Vec::new();
+        // Levels by what they lack, in the order in which that was found.
+        let mut lacking: Vec<(String, Vec<LevelNumber>)> = Vec::new();
+        for spec in &cell.levels {
+            let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
+            let choice = match this_machine {
+                Some(native) => native_choice(native, spec, self.matrix, stand_ins),
+                None => {
+                    let choice = self.matrix.image_for(&spec.system, available, stand_ins);
+                    choice.map_err(|missing| missing.to_string())
+                }
+            };
+            match choice {
+                Ok(choice) => {
+                    let product =
+                        if Some(spec.level) == innermost { Product::Minimal } else { Product::Hypervisor };
+                    let recipe =
+                        recipe_of(self.catalog, &choice.image, isa).map(|recipe| recipe.name().to_owned());
+                    let runs_already = this_machine.is_some() || spec.system.is_emulator();
+                    let boots = if runs_already { None } else { recipe.map(|recipe| (recipe, product)) };
+                    levels.push(PlannedLevel { spec: spec.clone(), choice, boots });
+                }
+                Err(reason) => match lacking.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, levels)) => levels.push(spec.level),
+                    None => lacking.push((reason, vec![spec.level])),
+                },
+            }
+        }
+        if lacking.is_empty() {
+            return Ok(levels);
+        }
+        let name = |(reason, levels): (String, Vec<LevelNumber>)| {
+            let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
+            format!("{reason} ({} on {isa})", levels.join(" and "))
+        };
+        Err(lacking.into_iter().map(name).collect())
     }
-    let name = |(reason, levels): (String, Vec<LevelNumber>)| {
-        let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
-        format!("{reason} ({} on {isa})", levels.join(" and "))
-    };
-    Err(lacking.into_iter().map(name).collect())
 }
 
 /// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
@@ -229,10 +236,20 @@ fn native_choice(
     choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
 }
 
-/// What there are recipes for on an architecture, as the scenario model knows images: `debian-13`.
-pub fn available_images(catalog: &Catalog, isa: &str) -> Vec<AvailableImage> {
-    let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
-    of_isa.filter_map(available_image).collect()
+/// What there is to boot stacks with: for each architecture that stacks can be booted of, the images that there are recipes
+/// for, as the scenario model knows them (`debian-13`).
+pub fn supply(catalog: &Catalog) -> Supply {
+    Supply::new(|architecture| {
+        Profile::of(architecture).ok_or_else(|| no_way_to_boot(architecture))?;
+        let isa = architecture.isa();
+        let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
+        Ok(of_isa.filter_map(available_image).collect())
+    })
+}
+
+/// Why the cells of an architecture without a profile are skipped.
+pub(super) fn no_way_to_boot(architecture: Architecture) -> String {
+    format!("no way to boot {architecture} stacks yet")
 }
 
 fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
@@ -245,4 +262,80 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str) -> Option<&'c Rec
     catalog.recipes().find(|recipe| {
         recipe.architecture().debian() == isa && available_image(recipe).is_some_and(|a| a.name == image)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Facts;
+    use crate::scenario::{Filter, Listing};
+    use std::path::Path;
+
+    /// Cells of an emulator as L0 and of an ordinary one, on an architecture that boots and on one that does not.
+    fn matrix() -> Matrix {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let systems = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n\
+                       [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
+        let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
+                        id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
+        let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
+                        architecture = [\"amd\", \"power9\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
+        write("systems.toml", systems);
+        write("documents/d.toml", document);
+        write("product/s.toml", scenario);
+        Matrix::load(folder.path()).unwrap()
+    }
+
+    fn catalog() -> Catalog {
+        Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/recipes")).unwrap()
+    }
+
+    /// A plan with native metal that runs Debian 12.
+    fn plan(metal: MetalChoice) -> RunPlan {
+        let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
+        let options = PlanOptions { metal, deny_stand_ins: false };
+        let matrix = matrix();
+        RunPlan::new(matrix.cells().to_vec(), &matrix, &catalog(), Ok(&NativeMetal::of(&facts)), &options)
+    }
+
+    fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
+        let metal = |planned: &Planned| match &planned.fate {
+            Fate::Boots { metal, .. } => Some(*metal),
+            Fate::Skipped(_) => None,
+        };
+        plan.cells.iter().map(metal).collect()
+    }
+
+    #[test]
+    fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
+        let auto = plan(MetalChoice::Auto);
+        assert_eq!(metals(&auto), [Some(Metal::Emulated), Some(Metal::Native), None, None]);
+        let Fate::Boots { levels, .. } = &auto.cells[0].fate else { panic!("{auto:#?}") };
+        let boots: Vec<_> = levels.iter().map(|level| level.boots.clone()).collect();
+        assert_eq!(boots, [None, Some(("debian-13-amd64".into(), Product::Minimal))]);
+        assert_eq!((levels[0].choice.image.as_str(), levels[0].choice.stand_in), ("emulator", false));
+
+        let native = plan(MetalChoice::Native);
+        assert_eq!(metals(&native), [None, Some(Metal::Native), None, None]);
+        let why = "TCG is an emulator, and native metal does without one (L0 on amd64)";
+        assert_eq!(native.skipped().next().unwrap().1, [why]);
+    }
+
+    #[test]
+    fn a_run_and_the_list_skip_an_architecture_for_the_same_reason() {
+        let matrix = matrix();
+        let plan = plan(MetalChoice::Emulated);
+        let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(&catalog()), false);
+        let skipped: Vec<_> =
+            plan.skipped().map(|(cell, reasons)| (cell.name.clone(), reasons.to_vec())).collect();
+        let listed = listing.rows().iter().filter(|row| !row.missing.is_empty());
+        assert_eq!(listed.map(|row| (row.cell.clone(), row.missing.clone())).collect::<Vec<_>>(), skipped);
+        assert_eq!(skipped.len(), 2);
+        assert_eq!(skipped[0].1, ["no way to boot power9 stacks yet"]);
+    }
 }

@@ -1,10 +1,14 @@
 //! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
 //! the cell is skipped with the image that it wants.
 
+use std::collections::BTreeMap;
+
+use super::architecture::Architecture;
 use super::cell::Cell;
 use super::matrix::Matrix;
 use super::system::{StandIn, SystemRequirement};
 use super::version::Version;
+use super::word::Word;
 
 /// An image that there is a recipe for, as far as matching goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,32 @@ pub struct AvailableImage {
 /// What serves an emulator's own hypervisor: nothing is booted for it, since the emulator that plays the metal elsewhere is
 /// itself the level.
 const EMULATOR: &str = "emulator";
+
+/// What there is to boot stacks with.
+#[derive(Debug, Clone)]
+pub struct Supply {
+    by_architecture: BTreeMap<Architecture, Result<Vec<AvailableImage>, String>>,
+}
+
+impl Supply {
+    /// `of` says for each architecture which images there are, or why no stack of it can be booted whatever there is.
+    pub fn new(of: impl Fn(Architecture) -> Result<Vec<AvailableImage>, String>) -> Self {
+        let of = |architecture: &Architecture| (*architecture, of(*architecture));
+        Self { by_architecture: Architecture::ALL.iter().map(of).collect() }
+    }
+
+    /// The images for stacks of this architecture.
+    ///
+    /// # Errors
+    /// Why none can be booted.
+    pub fn of(&self, architecture: Architecture) -> Result<&[AvailableImage], &str> {
+        match self.by_architecture.get(&architecture) {
+            Some(Ok(images)) => Ok(images),
+            Some(Err(why)) => Err(why),
+            None => Ok(&[]),
+        }
+    }
+}
 
 /// The image that a level boots.
 #[derive(Debug, Clone, PartialEq, Eq)]

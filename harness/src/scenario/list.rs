@@ -1,7 +1,7 @@
-//! The matrix as a list: for people as the documents lay it out, with the levels as columns and below each system the
-//! image that will be booted for it; for programs as one row for each cell.
+//! The matrix as a list: for people as the documents lay it out, with a table for each architecture, the levels as its
+//! columns and below each system the image that will be booted for it; for programs as one row for each cell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -11,13 +11,14 @@ use super::cell::{Cell, CellName};
 use super::document::{Document, Tier};
 use super::expectation::Expectation;
 use super::filter::Filter;
-use super::images::{AvailableImage, StandIns};
+use super::images::{Choice, StandIns, Supply};
 use super::level::{LevelNumber, LevelSpec};
 use super::matrix::Matrix;
 use super::role::Role;
 use super::scenario_file::Scenario;
 use super::system::{Later, StandIn, SystemRequirement};
 use super::version::Version;
+use super::word::Word;
 
 /// The cells that a filter takes, with the images they will boot. `Display` gives the text for people.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Listing<'m> {
     matrix: &'m Matrix,
     cells: Vec<&'m Cell>,
     rows: Vec<Row>,
+    /// Why no stack of an architecture can be booted, of those where none can.
+    unbootable: BTreeMap<Architecture, String>,
 }
 
 /// One cell, for programs.
@@ -79,16 +82,18 @@ pub struct LevelRow {
 }
 
 impl<'m> Listing<'m> {
-    /// The cells of `matrix` that `filter` takes, with images from those available.
-    pub fn new(
-        matrix: &'m Matrix,
-        filter: &Filter,
-        available: &[AvailableImage],
-        deny_stand_ins: bool,
-    ) -> Self {
+    /// The cells of `matrix` that `filter` takes, with images from the supply.
+    pub fn new(matrix: &'m Matrix, filter: &Filter, supply: &Supply, deny_stand_ins: bool) -> Self {
         let row = |cell: &&Cell| {
+            let available = supply.of(cell.architecture);
             let stand_ins = StandIns::of(cell, deny_stand_ins);
-            let level = |level: &LevelSpec| (level.level, level_row(matrix, level, available, stand_ins));
+            let level = |level: &LevelSpec| {
+                let choice = match available {
+                    Ok(available) => matrix.image_for(&level.system, available, stand_ins),
+                    Err(why) => return (level.level, LevelRow::new(&level.system, Err(why.to_owned()))),
+                };
+                (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
+            };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
             let mut missing: Vec<String> =
                 levels.values().filter_map(|level| level.missing.clone()).collect();
@@ -109,7 +114,9 @@ impl<'m> Listing<'m> {
         };
         let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
         let rows = cells.iter().map(row).collect();
-        Self { matrix, cells, rows }
+        let why =
+            |architecture: &Architecture| Some((*architecture, supply.of(*architecture).err()?.to_owned()));
+        Self { matrix, cells, rows, unbootable: Architecture::ALL.iter().filter_map(why).collect() }
     }
 
     /// The cells, one row for each, in the matrix's order.
@@ -117,141 +124,183 @@ impl<'m> Listing<'m> {
         &self.rows
     }
 
-    fn rows_of(&self, scenario: &Scenario) -> Vec<&Row> {
-        self.rows.iter().filter(|row| row.scenario == scenario.name).collect()
-    }
-
     /// The stand-ins that the listed cells use.
     fn stand_ins(&self) -> impl Iterator<Item = &StandIn> {
         self.matrix.stand_ins().iter().filter(|stand_in| {
             self.cells.iter().zip(&self.rows).any(|(cell, row)| {
-                cell.levels.iter().any(|level| {
-                    stand_in.serves(&level.system)
-                        && row
-                            .levels
-                            .get(&level.level)
-                            .is_some_and(|row| row.stand_in && row.image.as_ref() == Some(&stand_in.image))
+                cell.levels.iter().zip(row.levels.values()).any(|(level, row)| {
+                    row.stand_in
+                        && row.image.as_ref() == Some(&stand_in.image)
+                        && stand_in.serves(&level.system)
                 })
             })
         })
     }
 }
 
-fn level_row(
-    matrix: &Matrix,
-    level: &LevelSpec,
-    available: &[AvailableImage],
-    stand_ins: StandIns<'_>,
-) -> LevelRow {
-    let SystemRequirement { system, version, and_later, role, .. } = level.system.clone();
-    let requirement = level.system.to_string();
-    match matrix.image_for(&level.system, available, stand_ins) {
-        Ok(choice) => LevelRow {
+impl LevelRow {
+    fn new(requirement: &SystemRequirement, choice: Result<Choice, String>) -> Self {
+        let (choice, missing) = match choice {
+            Ok(choice) => (Some(choice), None),
+            Err(missing) => (None, Some(missing)),
+        };
+        let SystemRequirement { system, version, and_later, role, .. } = requirement.clone();
+        Self {
             system,
             version,
             and_later,
             role,
-            requirement,
-            image: Some(choice.image),
-            stand_in: choice.stand_in,
-            reason: choice.reason,
-            missing: None,
-        },
-        Err(missing) => LevelRow {
-            system,
-            version,
-            and_later,
-            role,
-            requirement,
-            image: None,
-            stand_in: false,
-            reason: None,
-            missing: Some(missing.to_string()),
-        },
+            requirement: requirement.to_string(),
+            stand_in: choice.as_ref().is_some_and(|choice| choice.stand_in),
+            reason: choice.as_ref().and_then(|choice| choice.reason.clone()),
+            image: choice.map(|choice| choice.image),
+            missing,
+        }
+    }
+
+    /// The requirement in few letters: `RHEL 9.2+` for "RHEL 9.2 and later".
+    fn short(&self) -> String {
+        self.requirement.replacen(" and later", "+", usize::from(self.and_later.is_some()))
+    }
+
+    /// What is booted for it; a stand-in has an asterisk.
+    fn serving(&self) -> String {
+        match &self.image {
+            Some(image) => format!("{image}{}", if self.stand_in { "*" } else { "" }),
+            None => "no image".into(),
+        }
     }
 }
 
-impl fmt::Display for Listing<'_> {
+impl<'m> fmt::Display for Listing<'m> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.rows.is_empty() {
             return writeln!(f, "no cell matches");
         }
+        let mut by_scenario: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+        for row in &self.rows {
+            by_scenario.entry(&row.scenario).or_default().push(row);
+        }
         for document in self.matrix.documents() {
             let of_document = |scenario: &&Scenario| scenario.document == document.id;
-            let scenarios = self.matrix.scenarios().iter().filter(of_document);
-            let scenarios: Vec<_> = scenarios.map(|scenario| (scenario, self.rows_of(scenario))).collect();
-            if scenarios.iter().any(|(_, rows)| !rows.is_empty()) {
+            let rows = |scenario: &'m Scenario| Some((scenario, by_scenario.get(scenario.name.as_str())?));
+            let scenarios: Vec<_> =
+                self.matrix.scenarios().iter().filter(of_document).filter_map(rows).collect();
+            if !scenarios.is_empty() {
                 let Document { id, title, product, section, .. } = document;
                 writeln!(f, "{product}, {section} {title} ({id})\n")?;
             }
-            for (scenario, rows) in scenarios.iter().filter(|(_, rows)| !rows.is_empty()) {
-                write_scenario(f, scenario, rows)?;
+            for (scenario, rows) in scenarios {
+                self.write_scenario(f, scenario, rows)?;
             }
         }
+        if self.rows.iter().flat_map(|row| row.levels.values()).any(|level| level.and_later.is_some()) {
+            writeln!(f, "+ and later")?;
+        }
         for (index, StandIn { name, major, image, reason, .. }) in self.stand_ins().enumerate() {
-            let heading = if index == 0 { "Stand-ins:\n" } else { "" };
+            let heading = if index == 0 { "* stands in:\n" } else { "" };
             writeln!(f, "{heading}  {image} for {name} {major}: {reason}")?;
         }
-        Ok(())
+        let skipped = self.rows.iter().filter(|row| !row.missing.is_empty()).count();
+        let cells = if self.rows.len() == 1 { "cell" } else { "cells" };
+        let boot = self.rows.len() - skipped;
+        writeln!(f, "\n{} {cells}: {boot} can be booted, {skipped} skipped", self.rows.len())
     }
 }
 
-fn write_scenario(f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
-    writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
+impl Listing<'_> {
+    fn write_scenario(&self, f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
+        writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
+        writeln!(f, "    {}, expected: {}", scenario.tier, scenario.expectation)?;
+        if let Some(known_stale) = scenario.expectation.known_stale() {
+            write_wrapped(f, "", &known_stale.to_string())?;
+        }
+        write_wrapped(f, "claims: ", &claims(rows).join(", "))?;
+        if let Some(note) = &scenario.note {
+            write_wrapped(f, "note: ", note)?;
+        }
+        if let Some(reason) = &scenario.deny_stand_ins {
+            write_wrapped(f, "takes no stand-ins: ", reason)?;
+        }
+        for rows in rows.chunk_by(|left, right| left.architecture == right.architecture) {
+            let Some(Row { architecture, .. }) = rows.first() else { continue };
+            writeln!(f)?;
+            match self.unbootable.get(architecture) {
+                Some(why) => {
+                    writeln!(f, "    {architecture}, skipped: {why}")?;
+                    write_table(f, rows, false)?;
+                }
+                None => {
+                    writeln!(f, "    {architecture}")?;
+                    write_table(f, rows, true)?;
+                    let missing: BTreeSet<&String> = rows.iter().flat_map(|row| &row.missing).collect();
+                    for missing in missing {
+                        write_wrapped(f, "  skipped: ", missing)?;
+                    }
+                }
+            }
+        }
+        writeln!(f)
+    }
+}
+
+/// The claims that these cells try, each once, those of their own document first.
+fn claims<'r>(rows: &[&'r Row]) -> Vec<&'r str> {
     let mut claims: Vec<&str> = Vec::new();
+    let mut seen = BTreeSet::new();
     for claim in rows.iter().flat_map(|row| &row.claims) {
-        if !claims.contains(&claim.as_str()) {
+        if seen.insert(claim) {
             claims.push(claim);
         }
     }
-    writeln!(f, "    claims: {}", claims.join(", "))?;
-    writeln!(f, "    tier: {}, expected: {}", scenario.tier, scenario.expectation)?;
-    if let Some(known_stale) = scenario.expectation.known_stale() {
-        writeln!(f, "    {known_stale}")?;
-    }
-    if let Some(note) = &scenario.note {
-        writeln!(f, "    note: {note}")?;
-    }
-    if let Some(reason) = &scenario.deny_stand_ins {
-        writeln!(f, "    takes no stand-ins: {reason}")?;
-    }
-    writeln!(f)?;
-    write_table(f, rows)?;
-    let mut missing: Vec<&String> = rows.iter().flat_map(|row| &row.missing).collect();
-    missing.sort();
-    missing.dedup();
-    for (index, missing) in missing.into_iter().enumerate() {
-        let start = if index == 0 { "\n" } else { "" };
-        writeln!(f, "{start}    skipped: {missing}")?;
+    claims.sort_by_key(|claim| claim.contains('/'));
+    claims
+}
+
+/// Columns within which prose is kept. The list does not know its terminal, and tables go beyond it for their cells' names.
+const COLUMNS: usize = 110;
+
+/// A label and its text below a scenario's name, broken between words.
+fn write_wrapped(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+    const INDENT: usize = 4;
+    write!(f, "{:INDENT$}{label}", "")?;
+    let mut column = INDENT + label.len();
+    for (index, word) in text.split_whitespace().enumerate() {
+        if index > 0 && column + 1 + word.chars().count() > COLUMNS {
+            write!(f, "\n{:INDENT$}    ", "")?;
+            column = INDENT + 4;
+        } else if index > 0 {
+            f.write_str(" ")?;
+            column += 1;
+        }
+        f.write_str(word)?;
+        column += word.chars().count();
     }
     writeln!(f)
 }
 
-/// Two lines for each cell: the systems with the cell's name, and under each system its image.
-fn write_table(f: &mut fmt::Formatter<'_>, rows: &[&Row]) -> fmt::Result {
+/// The cells of one architecture: for each its systems with its name and, with `images`, below each system what is booted
+/// for it.
+fn write_table(f: &mut fmt::Formatter<'_>, rows: &[&Row], images: bool) -> fmt::Result {
     let mut lines: Vec<Vec<String>> = Vec::new();
     if let Some(row) = rows.first() {
-        let levels = row.levels.keys().map(LevelNumber::to_string);
-        lines.push(std::iter::once("architecture".into()).chain(levels).chain(["cell".into()]).collect());
+        lines.push(row.levels.keys().map(LevelNumber::to_string).chain(["cell".into()]).collect());
     }
     for row in rows {
-        let systems = row.levels.values().map(|level| level.requirement.clone());
-        let architecture = std::iter::once(row.architecture.to_string());
-        lines.push(architecture.chain(systems).chain([row.cell.to_string()]).collect());
-        let images = row.levels.values().map(|level| match (&level.image, level.stand_in) {
-            (Some(image), true) => format!("{image} (stand-in)"),
-            (Some(image), false) => image.clone(),
-            (None, _) => "no image".into(),
-        });
-        lines.push(std::iter::once(String::new()).chain(images).collect());
+        lines.push(row.levels.values().map(LevelRow::short).chain([row.cell.to_string()]).collect());
+        if images {
+            lines.push(row.levels.values().map(LevelRow::serving).collect());
+        }
     }
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
-        writeln!(f, "    {}", cells.join("  ").trim_end())?;
+        let mut text = String::new();
+        for (entry, width) in line.iter().zip(&widths) {
+            text.push_str(&format!("{entry:<width$}  "));
+        }
+        writeln!(f, "      {}", text.trim_end())?;
     }
     Ok(())
 }

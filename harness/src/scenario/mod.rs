@@ -37,7 +37,7 @@ pub use error::{InputError, InputErrors};
 pub use expectation::{Expectation, Fault, FaultAction, KnownStale, Limitation, StopStage};
 pub use filter::Filter;
 pub use folder::FILE_SIZE_LIMIT;
-pub use images::{AvailableImage, Choice, MissingImage, StandIns};
+pub use images::{AvailableImage, Choice, MissingImage, StandIns, Supply};
 pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber, LevelSpec};
 pub use list::{LevelRow, Listing, Row};
 pub use matrix::Matrix;
