@@ -337,8 +337,21 @@ fn step_in_a_level_that_is_not_up_yet() {
 }
 
 #[test]
-fn step_in_the_innermost_level() {
-    let step = "[[step]]\nname = \"look\"\nafter = \"l2-check\"\non = \"l2\"\nrun = \"true\"\nfails = \"no\"";
+fn step_in_the_innermost_level_before_its_check() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l2-boot\"\non = \"l2\"\nrun = \"true\"\nfails = \"no\"";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
+fn step_that_both_runs_a_command_and_does_something_else() {
+    let step =
+        "[[step]]\nname = \"loops\"\nafter = \"l2-check\"\non = \"l2\"\ndo = \"measure\"\nfails = true";
+    insta::assert_snapshot!(scenario_and(step));
+}
+
+#[test]
+fn step_that_does_what_nobody_knows() {
+    let step = "[[step]]\nname = \"loops\"\nafter = \"l2-check\"\non = \"l2\"\ndo = \"measured\"";
     insta::assert_snapshot!(scenario_and(step));
 }
 

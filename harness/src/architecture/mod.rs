@@ -33,6 +33,8 @@ pub struct Profile {
     pub kvm_as_seen_by_guest: &'static str,
     /// The counter of KVM that grows with each entry into a nested guest: in L0's KVM, into an L2.
     pub nested_counter: &'static str,
+    /// A shell command that makes a guest leave to its hypervisor some thousand times.
+    pub exit_loop: &'static str,
     /// What is counted in its place by a kernel that does not have it yet.
     pub nested_event: TraceEvent,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 
 /// Longest line that is kept together, in bytes; a longer one is handed on in pieces. A guest is not trusted to end
@@ -31,7 +31,7 @@ impl Console {
     }
 
     /// Reads `stream` to its end and hands each line to `lines`; ends early when nobody listens any more.
-    pub async fn read(mut self, mut stream: UnixStream, lines: mpsc::UnboundedSender<String>) {
+    pub async fn read(mut self, mut stream: OwnedReadHalf, lines: mpsc::UnboundedSender<String>) {
         let mut buffer = vec![0; 16 << 10];
         loop {
             match stream.read(&mut buffer).await {

@@ -280,8 +280,7 @@ impl Run {
         }
         // Cells of an architecture without a profile are skipped by the plan.
         let Some(profile) = Profile::of(cell.architecture) else { return Ok(None) };
-        let innermost = levels.last().map_or(crate::scenario::LevelNumber::ALL[0], |level| level.spec.level);
-        let verdict = Verdict::judge(&cell.expectation, &observation, innermost, profile);
+        let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
         // A pass whose evidence can't be kept is none.
         let evidence = verdict.evidence().map(serde_json::to_value).transpose();
         let evidence =
@@ -338,7 +337,8 @@ impl Run {
         let made = std::fs::create_dir_all(&sockets);
         made.map_err(|e| stop(format!("{} can't be made: {e}", sockets.display())))?;
         let nonce = nonce().map_err(|e| stop(e.to_string()))?;
-        let plan = StackPlan { metal, profile, levels: plans, nonce };
+        let stays = cell.steps.iter().any(|step| step.needs_innermost(cell.innermost()));
+        let plan = StackPlan { metal, profile, levels: plans, nonce, stays };
         let wrapper = self.setting.wrapper.clone();
         Ok((plan, ThisMachine { emulator, wrapper, sockets, records: records.to_owned() }))
     }

@@ -110,7 +110,13 @@ impl NativeMetal {
             memory_mib: None,
             kernel_parameters: Vec::new(),
         };
-        let plan = StackPlan { metal: Metal::Native, profile, levels: vec![level], nonce: trial.nonce };
+        let plan = StackPlan {
+            metal: Metal::Native,
+            profile,
+            levels: vec![level],
+            nonce: trial.nonce,
+            stays: false,
+        };
         let this_machine = ThisMachine {
             emulator: trial.emulator,
             wrapper: trial.wrapper,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::Architecture;
 use super::document::Tier;
 use super::expectation::{Expectation, Fault};
-use super::level::LevelSpec;
+use super::level::{LevelNumber, LevelSpec};
 use super::problem::InputProblem;
 use super::stage::Stage;
 use super::step::Step;
@@ -129,6 +129,12 @@ pub struct Cell {
 impl Cell {
     /// The stages that its stack goes through, in order.
     pub fn stages(&self) -> Vec<Stage> {
-        self.levels.last().map(|innermost| Stage::of_stack(innermost.level)).unwrap_or_default()
+        Stage::of_stack(self.innermost())
+    }
+
+    /// Its innermost level.
+    pub fn innermost(&self) -> LevelNumber {
+        // Scenarios without levels can't be read.
+        self.levels.last().map_or(LevelNumber::ALL[0], |spec| spec.level)
     }
 }

@@ -45,6 +45,6 @@ pub use problem::InputProblem;
 pub use role::Role;
 pub use scenario_file::Scenario;
 pub use stage::{Stage, StageKind};
-pub use step::Step;
+pub use step::{Step, StepAction};
 pub use system::{Hypervisor, Later, StandIn, System, SystemRequirement, Versions};
 pub use version::Version;

@@ -246,21 +246,15 @@ pub enum InputProblem {
         /// The first stage at whose beginning the level has a QEMU.
         started: Stage,
     },
-    /// A step in a level that has no guest agent.
-    #[error("{level} is the innermost level, which has no guest agent")]
-    StepWithoutAgent {
-        /// The level.
-        level: LevelNumber,
-    },
     /// A step in a level that is not up yet.
-    #[error("{level} is not up yet after {after}")]
+    #[error("{level} takes no commands yet after {after}")]
     StepTooEarly {
         /// The level.
         level: LevelNumber,
         /// When the step was to be done.
         after: Stage,
-        /// The first stage after which the level is up.
-        booted: Stage,
+        /// The first stage after which the level takes commands.
+        up: Stage,
     },
     /// More problems in one file than anyone reads in one go.
     #[error("{count} more")]
@@ -351,8 +345,7 @@ impl InputProblem {
             Self::DuplicateCell { .. } => "remove one: the cells of both would have the same names".into(),
             Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
             Self::FaultTooEarly { started, .. } => format!("use `{started}` or a later stage"),
-            Self::StepWithoutAgent { .. } => "give a level further out".into(),
-            Self::StepTooEarly { booted, .. } => format!("use `{booted}` or a later stage"),
+            Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::More { .. } => "mend those above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),
             Self::ParentInFilter => {

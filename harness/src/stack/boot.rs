@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::guest::{Agent, Console};
+use crate::guest::{Agent, Console, Shell};
 use crate::host::{BootedLevel, Facts, Host, RunningQemu, ThisMachine};
 use crate::qemu::{ChannelKind, ChannelName, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
@@ -20,7 +20,7 @@ use crate::wire::{Notice, Transcript, Wire};
 use super::evidence::{nests, not_kvm};
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
-use super::{Cancellation, Gathered, Limits, Metal, StackPlan, Stop};
+use super::{Cancellation, Gathered, Limits, Loops, Metal, StackPlan, Stop, measure};
 
 /// Told as stages begin.
 pub trait StageListener {
@@ -40,7 +40,7 @@ pub struct StageTime {
 }
 
 /// What was seen of a level.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct LevelSeen {
     /// Its kernel release, by its own word.
     pub kernel: Option<String>,
@@ -55,6 +55,8 @@ pub struct LevelSeen {
     /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
     /// nor of the innermost level.
     pub lacks: Vec<String>,
+    /// The times of the loops that were measured in it, if they were.
+    pub loops: Option<Loops>,
     /// The last lines of its console.
     pub last_lines: Vec<String>,
 }
@@ -105,6 +107,8 @@ pub(super) struct Stack<'a> {
     pub(super) watch: Watch,
     /// Near ends of the channels of levels that are not launched yet.
     pub(super) streams: BTreeMap<ChannelName, UnixStream>,
+    /// What can be typed at each console. They are kept because a console whose writing end is closed is closed altogether.
+    pub(super) shells: BTreeMap<LevelNumber, Shell>,
     /// Outermost first.
     pub(super) live: Vec<Live>,
     /// The hosts that the levels have become, and L0 if it is this machine.
@@ -142,6 +146,7 @@ pub async fn boot(
         started,
         watch: Watch::new(cancellation),
         streams: BTreeMap::new(),
+        shells: BTreeMap::new(),
         live: Vec::new(),
         hosts: Vec::new(),
         stage: Stage::Provision,
@@ -164,6 +169,7 @@ pub async fn boot(
     for (level, seen) in &mut stack.levels {
         seen.last_lines = stack.watch.last_lines(*level);
     }
+    measure::compare(&mut stack.levels);
     Observation {
         stages: stack.stages,
         levels: stack.levels,
@@ -191,6 +197,9 @@ impl Stack<'_> {
                 let report = self.until(level, |watch| watch.report(level)?.complete().cloned()).await?;
                 self.check_kernel(level, &report.kernel)?;
                 self.gathered.report = Some(report);
+                if self.plan.stays {
+                    self.until(level, |watch| watch.answers(level)?.ready().then_some(())).await?;
+                }
             } else {
                 let agent = self.greet_agent(level).await?;
                 host = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
@@ -205,7 +214,7 @@ impl Stack<'_> {
         let machine = self.plan.machine(index);
         let level = machine.level;
         self.levels.entry(level).or_default();
-        self.watch.add(level, level == self.plan.innermost());
+        self.watch.add(level, level == self.plan.innermost() && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
         let started = self.during(level, host.start(&machine)).await?;
         self.streams.extend(started.streams);
@@ -220,7 +229,9 @@ impl Stack<'_> {
         let console = self.stream(level, ChannelKind::Console)?;
         let record = self.record(level, "console.log");
         let reader = Console::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
-        tokio::task::spawn_local(reader.read(console, self.watch.inlet(level, Sign::Line)));
+        let (from_guest, to_guest) = console.into_split();
+        tokio::task::spawn_local(reader.read(from_guest, self.watch.inlet(level, Sign::Line)));
+        self.shells.insert(level, Shell::new(to_guest));
         if machine.agent {
             let notices = self.watch.inlet(level, Sign::Agent);
             self.open_wire(level, ChannelKind::Agent, format!("agent of {level}"), notices)?;

@@ -7,6 +7,7 @@ mod evidence;
 mod explain;
 
 mod limits;
+mod measure;
 mod plan;
 mod report;
 mod steps;
@@ -17,6 +18,7 @@ pub use boot::{LevelSeen, Observation, StageListener, StageTime, boot};
 pub use cancellation::Cancellation;
 pub use evidence::{Doubt, Evidence, Gathered};
 pub use limits::{Limit, Limits};
+pub use measure::{LoopTime, Loops};
 pub use plan::{LevelPlan, Metal, StackPlan};
 pub use report::LeafReport;
 pub use steps::StepSeen;

@@ -60,6 +60,8 @@ pub struct StackPlan {
     pub levels: Vec<LevelPlan>,
     /// What the innermost level must give back.
     pub nonce: String,
+    /// Whether the innermost level is to stay once it has reported, and take commands.
+    pub stays: bool,
 }
 
 /// Memory of the innermost level, in MiB.
@@ -109,6 +111,7 @@ impl StackPlan {
         if is_leaf {
             parameters.push(profile.leaf_kernel_parameters.to_owned());
             parameters.push(format!("nest.nonce={}", self.nonce));
+            parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
         }
         parameters.extend(plan.kernel_parameters.iter().cloned());
 
@@ -159,7 +162,7 @@ mod tests {
             kernel_parameters: Vec::new(),
         };
         let profile = Profile::of(Architecture::Amd).unwrap();
-        StackPlan { metal, profile, levels: levels.map(level).collect(), nonce: "17".into() }
+        StackPlan { metal, profile, levels: levels.map(level).collect(), nonce: "17".into(), stays: false }
     }
 
     fn names(machine: &Machine) -> Vec<String> {

@@ -1,12 +1,15 @@
 //! A scenario's own steps: commands that are run in levels between the stages of the fold.
 
+use std::rc::Rc;
+
 use serde::Serialize;
 
 use crate::guest::{ExecOutput, printable};
-use crate::scenario::{LevelNumber, Stage, Step};
+use crate::host::Host;
+use crate::scenario::{LevelNumber, Stage, Step, StepAction};
 
-use super::Stop;
 use super::boot::Stack;
+use super::{Stop, measure};
 
 /// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
 const KEPT_OUTPUT: usize = 4000;
@@ -18,11 +21,14 @@ pub struct StepSeen {
     pub name: String,
     /// The level in which it was run.
     pub on: LevelNumber,
-    /// What was run.
-    pub run: String,
-    /// Exit status; absent if a signal ended it.
+    /// What was done: `run`, or a word of what the harness does itself.
+    #[serde(rename = "do")]
+    pub action: &'static str,
+    /// The command, if it was one of the scenario's.
+    pub run: Option<String>,
+    /// Exit status of the command; absent if a signal ended it.
     pub status: Option<i64>,
-    /// What it printed, standard output first.
+    /// What the command printed, standard output first, or what the harness saw.
     pub output: String,
 }
 
@@ -41,45 +47,90 @@ impl Stack<'_> {
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), Stop> {
-        let Some((_, host)) = self.hosts.iter().find(|(level, _)| *level == step.on).cloned() else {
-            return Err(Stop::harness(self.stage, format!("{}: {} is not up", step.name, step.on)));
+        let Step { name, on, action, .. } = step;
+        let mut seen = StepSeen {
+            name: name.clone(),
+            on: *on,
+            action: action.word(),
+            run: None,
+            status: None,
+            output: String::new(),
         };
-        // So that one scenario serves every architecture.
-        let profile = self.plan.profile;
-        let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
-        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {}", step.run);
-        let output = self.during(step.on, host.run(&script)).await?;
-        let seen = StepSeen {
-            name: step.name.clone(),
-            on: step.on,
-            run: step.run.clone(),
-            status: output.status,
-            output: said(&output),
-        };
-        let verdict = judge(step, &seen);
-        self.steps_seen.push(seen);
-        verdict.map_err(|symptom| Stop::stack(self.stage, symptom).about(step.on))?;
-        // A step may have loaded KVM with another parameter.
-        let facts = self.ask(step.on, &*host).await?;
-        self.saw(step.on).nested.clone_from(&facts.nested);
-        self.facts.insert(step.on, facts);
+        match action {
+            StepAction::Run { run, fails, output } => {
+                // So that one scenario serves every architecture.
+                let profile = self.plan.profile;
+                let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
+                let ended = self.run(*on, &format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {run}")).await?;
+                seen.run = Some(run.clone());
+                seen.status = ended.status;
+                seen.output = said(&ended);
+                let verdict = judge(&seen, *fails, output.as_deref());
+                self.steps_seen.push(seen);
+                verdict.map_err(|symptom| Stop::stack(self.stage, symptom).about(*on))?;
+                self.look_again(*on).await?;
+            }
+            StepAction::Measure => {
+                seen.output = self.measure(*on).await?;
+                self.steps_seen.push(seen);
+            }
+        }
         Ok(())
+    }
+
+    /// Asks a level again what it is: a command may have loaded KVM with another parameter.
+    async fn look_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let Some(host) = self.host(level) else { return Ok(()) };
+        let facts = self.ask(level, &*host).await?;
+        self.saw(level).nested.clone_from(&facts.nested);
+        self.facts.insert(level, facts);
+        Ok(())
+    }
+
+    /// Times the loops in a level; gives what they printed.
+    async fn measure(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let printed = said(&self.run(level, &measure::script(self.plan.profile.exit_loop)).await?);
+        let loops = measure::read(&printed).ok_or_else(|| {
+            Stop::harness(
+                self.stage,
+                format!("the loops could not be timed in {level}; they printed {printed:?}"),
+            )
+        })?;
+        self.saw(level).loops = Some(loops);
+        Ok(printed)
+    }
+
+    /// Runs `/bin/sh -c script` in a level to its end: by its agent, or by the shell on the innermost level's console.
+    async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+        if let Some(host) = self.host(level) {
+            return self.during(level, host.run(script)).await;
+        }
+        let stage = self.stage;
+        let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
+        let shell = self.shells.get_mut(&level).ok_or_else(|| not_up("it has no console".into()))?;
+        let id = shell.ask(script).await.map_err(|e| not_up(e.to_string()))?;
+        self.until(level, |watch| watch.answers(level)?.to(id).cloned()).await
+    }
+
+    /// The host that a level has become.
+    fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
+        self.hosts.iter().find(|(of, _)| *of == level).map(|(_, host)| Rc::clone(host))
     }
 }
 
-/// Whether a step did as the scenario expects; else the symptom.
-fn judge(step: &Step, seen: &StepSeen) -> Result<(), String> {
+/// Whether a command did as the scenario expects; else the symptom.
+fn judge(seen: &StepSeen, fails: bool, wanted_output: Option<&str>) -> Result<(), String> {
     let ended = match seen.status {
         Some(status) => format!("exited with status {status}"),
         None => "was ended by a signal".to_owned(),
     };
-    let about = |why: String| format!("{} on {}: {why}; it printed {:?}", step.name, step.on, seen.output);
+    let about = |why: String| format!("{} on {}: {why}; it printed {:?}", seen.name, seen.on, seen.output);
     let failed = seen.status != Some(0);
-    if failed != step.fails {
-        let wanted = if step.fails { "it should fail" } else { "it should not fail" };
+    if failed != fails {
+        let wanted = if fails { "it should fail" } else { "it should not fail" };
         return Err(about(format!("it {ended}, {wanted}")));
     }
-    match &step.output {
+    match wanted_output {
         Some(wanted) if !seen.output.contains(wanted) => {
             Err(about(format!("{wanted:?} is not in its output")))
         }
@@ -100,16 +151,15 @@ mod tests {
     use rstest::rstest;
 
     fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), String> {
-        let step = Step {
+        let seen = StepSeen {
             name: "unload".into(),
-            after: "l1-kvm".parse().unwrap(),
             on: LevelNumber::ALL[0],
-            run: "modprobe -r kvm_amd".into(),
-            fails,
-            output: wanted.map(str::to_owned),
+            action: "run",
+            run: Some("modprobe -r kvm_amd".into()),
+            status,
+            output: output.into(),
         };
-        let (name, on, run) = (step.name.clone(), step.on, step.run.clone());
-        judge(&step, &StepSeen { name, on, run, status, output: output.into() })
+        judge(&seen, fails, wanted)
     }
 
     #[rstest]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::guest::symptom_in;
+use crate::guest::{Answers, symptom_in};
 use crate::host::{HostError, RunningQemu};
 use crate::qemu::{ChannelKind, ChannelName};
 use crate::scenario::LevelNumber;
@@ -67,6 +67,7 @@ struct LevelState {
     lines: VecDeque<String>,
     symptom: Option<String>,
     report: ReportReader,
+    answers: Answers,
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
     may_shut_down: bool,
@@ -95,6 +96,7 @@ impl Watch {
             lines: VecDeque::new(),
             symptom: None,
             report: ReportReader::default(),
+            answers: Answers::default(),
             shut_down: None,
             may_shut_down,
             wires: BTreeMap::new(),
@@ -153,6 +155,11 @@ impl Watch {
     /// The report of `level`, as far as it has come.
     pub(super) fn report(&self, level: LevelNumber) -> Option<&ReportReader> {
         self.levels.get(&level).map(|state| &state.report)
+    }
+
+    /// What the shell on the console of `level` has said.
+    pub(super) fn answers(&self, level: LevelNumber) -> Option<&Answers> {
+        self.levels.get(&level).map(|state| &state.answers)
     }
 
     /// What a console of `level` said of its end.
@@ -302,6 +309,7 @@ impl Watch {
     fn line(&mut self, level: LevelNumber, line: String) -> Option<Trouble> {
         let state = self.levels.get_mut(&level)?;
         state.report.line(&line);
+        state.answers.line(&line);
         let symptom = symptom_in(&line);
         if !line.trim().is_empty() {
             state.lines.push_back(line);

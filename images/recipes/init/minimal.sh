@@ -1,14 +1,19 @@
 #!/bin/sh
-# Only process of a level that runs nothing: tells its console what it sees, then powers off.
+# Only process of a level that runs nothing: tells its console what it sees, then powers off, or with nest.stay on its
+# kernel command line does what it is asked over the console.
 # Every byte and every new process costs exits through all the levels below: builtins first.
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 
 nonce=
+stay=
 read -r line < /proc/cmdline
 for word in $line; do
-    case $word in nest.nonce=*) nonce=${word#nest.nonce=} ;; esac
+    case $word in
+    nest.nonce=*) nonce=${word#nest.nonce=} ;;
+    nest.stay) stay=yes ;;
+    esac
 done
 read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
@@ -25,6 +30,20 @@ hypervisor=${hypervisor:-none}
 cpu=$cpu
 uptime=$uptime
 nestmatrix-report-end"
+
+if [ -n "$stay" ]; then
+    # Goes on by itself, so that whoever looks at it twice sees whether this level lives.
+    (count=0; while sleep 0.2; do count=$((count + 1)); echo $count > /count; done) < /dev/null &
+    # What is typed must not come back: each byte costs exits.
+    stty -echo
+    echo nestmatrix-shell-ready
+    # A command is one line, in which `\n` stands for a line end and `\\` for a backslash.
+    while IFS=' ' read -r id command; do
+        echo "nestmatrix-answer-begin $id"
+        (eval "$(printf %b "$command")") < /dev/null 2>&1
+        echo "nestmatrix-answer-end $id $?"
+    done
+fi
 # The console's last bytes are only waited for when its last user lets go of it.
 exec < /dev/null > /dev/null 2>&1
 poweroff -f

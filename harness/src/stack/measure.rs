@@ -1,0 +1,108 @@
+//! Three small loops, the same in every level, whose times say what a level costs: one that only computes, one that calls the
+//! kernel, one that makes its guest leave to the hypervisor.
+//!
+//! Times are a guest's own. Only ratios between the levels of one stack mean anything, and on emulated metal not even these
+//! say much of bare metal; so they are recorded and decide nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::scenario::LevelNumber;
+
+use super::boot::LevelSeen;
+
+/// One loop in one level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LoopTime {
+    /// How long it took, in seconds of the level's own clock, which counts hundredths.
+    pub seconds: f64,
+    /// That time over the time of the same loop in the outermost level that was measured; absent where that was too short to
+    /// be seen.
+    pub ratio: Option<f64>,
+}
+
+/// The loops in one level, by name: `cpu`, `syscall`, `exit`.
+pub type Loops = BTreeMap<String, LoopTime>;
+
+/// The script that runs the loops and prints for each `loop NAME START END`, in seconds of uptime. `exit_loop` is the command
+/// that makes a guest of this architecture leave often.
+pub(super) fn script(exit_loop: &str) -> String {
+    let timed = |name: &str, command: &str| {
+        format!(
+            "read -r start _ </proc/uptime; {command}
+             read -r end _ </proc/uptime; echo \"loop {name} $start $end\"\n"
+        )
+    };
+    [
+        timed("cpu", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"),
+        timed("syscall", "dd if=/dev/zero of=/dev/null bs=1 count=20000 2>/dev/null || exit 1"),
+        timed("exit", &format!("{exit_loop} || exit 1")),
+    ]
+    .concat()
+}
+
+/// Reads what the script printed; nothing if a loop's times are missing.
+pub(super) fn read(output: &str) -> Option<Loops> {
+    let time = |line: &str| {
+        let (name, times) = line.strip_prefix("loop ")?.split_once(' ')?;
+        let (start, end) = times.split_once(' ')?;
+        let seconds = hundredths(end.trim().parse::<f64>().ok()? - start.parse::<f64>().ok()?);
+        Some((name.to_owned(), LoopTime { seconds, ratio: None }))
+    };
+    let loops: Loops = output.lines().filter_map(time).collect();
+    (loops.len() == 3).then_some(loops)
+}
+
+/// No more digits than the clock has.
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Sets the times of all levels against those of the outermost one that was measured.
+pub(super) fn compare(levels: &mut BTreeMap<LevelNumber, LevelSeen>) {
+    let Some(base) = levels.values().find_map(|seen| seen.loops.clone()) else { return };
+    for (name, time) in levels.values_mut().filter_map(|seen| seen.loops.as_mut()).flatten() {
+        let base = base.get(name).map_or(0.0, |base| base.seconds);
+        time.ratio = (base > 0.0).then(|| hundredths(time.seconds / base));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_runs_in_this_machines_shell_and_is_read() {
+        let script = script("true");
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let loops = read(&String::from_utf8_lossy(&output.stdout)).unwrap();
+        assert_eq!(loops.keys().collect::<Vec<_>>(), ["cpu", "exit", "syscall"]);
+        assert!(loops.values().all(|time| time.seconds >= 0.0), "{loops:?}");
+    }
+
+    #[test]
+    fn a_loop_that_fails_gives_no_times() {
+        assert_eq!(read("loop cpu 1.00 1.50\nloop syscall 1.50 x\nloop exit 2.00 2.10"), None);
+    }
+
+    #[test]
+    fn levels_are_set_against_the_outermost_one() {
+        let seen = |seconds: [&str; 3]| LevelSeen {
+            loops: read(&format!(
+                "loop cpu 0.00 {}\nloop syscall 0.00 {}\nloop exit 0.00 {}",
+                seconds[0], seconds[1], seconds[2]
+            )),
+            ..LevelSeen::default()
+        };
+        let mut levels: BTreeMap<LevelNumber, LevelSeen> = [
+            (LevelNumber::ALL[0], seen(["0.50", "0.25", "0.00"])),
+            (LevelNumber::ALL[1], LevelSeen::default()),
+            (LevelNumber::ALL[2], seen(["0.50", "1.00", "3.00"])),
+        ]
+        .into();
+        compare(&mut levels);
+        let ratio = |name: &str| levels[&LevelNumber::ALL[2]].loops.as_ref().unwrap()[name].ratio;
+        assert_eq!([ratio("cpu"), ratio("syscall"), ratio("exit")], [Some(1.0), Some(4.0), None]);
+    }
+}
