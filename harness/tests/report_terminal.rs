@@ -6,7 +6,7 @@ mod report_fixtures;
 use std::ffi::OsString;
 
 use nestmatrix::report::{Style, cell_line, matrix, plan};
-use nestmatrix::run::{CellRecord, RunPlan, VerdictWord};
+use nestmatrix::run::{CellRecord, PlannedProfile, RunPlan, VerdictWord};
 use nestmatrix::stack::Metal;
 use report_fixtures::{
     cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
@@ -58,6 +58,35 @@ fn a_plan_for_both_metals() {
 fn a_plan_of_one_cell() {
     let cells = cells(r#""rhel 10""#, r#""rhel 10""#, r#""rhel 10""#);
     insta::assert_snapshot!(plan(&report_fixtures::plan(cells, |_| false), 1, &TERMINAL));
+}
+
+/// The plan of three of nine cells with this profile of all.
+fn plan_of_a_profile(full: Option<&str>) -> RunPlan {
+    let l1 = r#""rhel 9", "rhel 10""#;
+    let mut plan = report_fixtures::plan(cells(r#""rhel 10""#, l1, r#""rhel 10""#), |_| false);
+    let [name, title] = ["default", "one cell of each kind, within a quarter of an hour"].map(str::to_owned);
+    plan.profile = Some(PlannedProfile { name, title, of: 9, full: full.map(str::to_owned) });
+    plan
+}
+
+#[test]
+fn a_plan_of_a_profile_says_how_much_it_is_and_how_all_is_run() {
+    insta::assert_snapshot!(plan(&plan_of_a_profile(Some("full")), 1, &TERMINAL));
+    let without = plan(&plan_of_a_profile(None), 1, &Style::plain());
+    assert!(without.contains("2 of 9 cells; `cargo xtask run-matrix '*'` runs all"), "{without}");
+}
+
+#[test]
+fn a_plan_of_a_profile_of_all_cells_says_so() {
+    let mut all = plan_of_a_profile(Some("full"));
+    all.profile = Some(PlannedProfile {
+        name: "full".into(),
+        title: "all cells".into(),
+        of: 2,
+        full: Some("full".into()),
+    });
+    let text = plan(&all, 1, &TERMINAL);
+    assert!(text.contains("  profile     full: all cells; 2 of 2 cells\n"), "{text}");
 }
 
 #[test]

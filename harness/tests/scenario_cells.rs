@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use nestmatrix::scenario::{Cell, Filter, Listing, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Listing, Matrix, RunProfile};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -94,6 +94,20 @@ do = "kill-qemu"
 level = "l0"
 "#;
 
+const PROFILES: &str = r#"
+[[profile]]
+name = "everything"
+title = "All cells"
+cells = ["*"]
+
+[[profile]]
+name = "some"
+title = "Those of any of these globs and of none of those"
+default = true
+cells = ["*/intel/*", "*/rhel-9.2+/rhel-9.2/*"]
+except = ["everything*/intel/*/rhel-8/*"]
+"#;
+
 fn matrix() -> Matrix {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
@@ -104,6 +118,7 @@ fn matrix() -> Matrix {
     write("systems.toml", SYSTEMS);
     write("documents/limits.toml", DOCUMENT);
     write("product/everything.toml", SCENARIO);
+    write("profiles.toml", PROFILES);
     Matrix::load(folder.path()).unwrap()
 }
 
@@ -127,6 +142,25 @@ fn the_listing_says_what_is_expected_and_known() {
     known stale since Linux 5.8, seen 2024-02-29: Works since then.
     note: a note\n";
     assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_profile_takes_what_any_of_its_globs_matches_and_no_exception() {
+    let matrix = matrix();
+    let taken = |profile: &RunProfile| {
+        let of_profile = matrix.cells().iter().filter(|cell| profile.takes(&cell.name));
+        of_profile.map(|cell| cell.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        taken(matrix.default_profile()),
+        [
+            "everything_1.0+x/intel/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
+        ]
+    );
+    assert_eq!(taken(matrix.profile("everything").unwrap()).len(), 4);
+    let names: Vec<&str> = matrix.profiles().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["some", "everything"], "the default one is the first");
 }
 
 #[test]

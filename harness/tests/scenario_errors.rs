@@ -470,6 +470,87 @@ fn files_where_nothing_is_read() {
     }));
 }
 
+/// A profile of the good scenario's cell.
+const PROFILE: &str = r#"[[profile]]
+name = "default"
+title = "All that is here"
+default = true
+cells = ["preview/*"]
+"#;
+
+/// The report for these profiles beside the good scenario.
+fn profiles(text: &str) -> String {
+    report(|root| write(root, "profiles.toml", text))
+}
+
+#[test]
+fn nothing_is_wrong_with_the_profile_that_the_other_tests_change() {
+    let matrix = load(|root| write(root, "profiles.toml", PROFILE)).0.unwrap();
+    assert!(matrix.default_profile().takes(&matrix.cells()[0].name));
+}
+
+#[test]
+fn globs_of_a_profile_that_no_cell_matches() {
+    insta::assert_snapshot!(profiles(
+        &PROFILE.replace("[\"preview/*\"]", "[\"preview/*\", \"preview\"]\nexcept = [\"*/intel/*\"]")
+    ));
+}
+
+#[test]
+fn globs_of_a_profile_that_are_none() {
+    insta::assert_snapshot!(profiles(
+        &PROFILE.replace("[\"preview/*\"]", "[\"preview/[\", \"\", 7]\nexcept = [\"../*\"]")
+    ));
+}
+
+#[test]
+fn profile_without_cells() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("cells", "cell")));
+}
+
+#[test]
+fn profiles_of_which_none_is_the_default() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("true", "false")));
+}
+
+#[test]
+fn profiles_that_are_no_list_of_them() {
+    insta::assert_snapshot!(profiles("profile = \"default\"\n"));
+    assert!(profiles("# none yet\n").contains("no profile is the default one"));
+}
+
+#[test]
+fn profiles_of_which_two_are_the_default() {
+    insta::assert_snapshot!(profiles(&format!("{PROFILE}\n{}", PROFILE.replace("\"default\"", "\"full\""))));
+}
+
+#[test]
+fn profile_twice() {
+    insta::assert_snapshot!(profiles(&format!("{PROFILE}\n{}", PROFILE.replace("default = true\n", ""))));
+}
+
+#[test]
+fn profile_of_a_bad_name() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("\"default\"", "\"All of it\"")));
+}
+
+#[test]
+fn profiles_are_not_blamed_for_cells_that_another_file_fails_to_make() {
+    let report = report(|root| {
+        write(root, "profiles.toml", PROFILE.replace("title", "titel"));
+        write(root, "product/preview.toml", SCENARIO.replace("\"amd\"", "\"and\""));
+    });
+    assert!(report.contains("unknown architecture `and`"), "{report}");
+    assert!(report.contains("unknown key `titel`"), "{report}");
+    assert!(!report.contains("matches no cell"), "{report}");
+}
+
+#[test]
+fn profile_that_is_not_there() {
+    let matrix = load(|root| write(root, "profiles.toml", PROFILE)).0.unwrap();
+    insta::assert_snapshot!(render(&matrix.profile("defualt").unwrap_err()));
+}
+
 #[test]
 fn document_under_another_name() {
     insta::assert_snapshot!(report(|root| write(root, "documents/other.toml", DOCUMENT)));

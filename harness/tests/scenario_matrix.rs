@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, Supply, SystemRequirement,
-    Version,
+    AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile, StandIns, Supply,
+    SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -43,6 +43,48 @@ fn every_scenario_makes_the_cells_of_its_document() {
     let matrix = matrix();
     let names: Vec<&str> = matrix.cells().iter().map(|cell| cell.name.as_str()).collect();
     insta::assert_snapshot!(names.join("\n"));
+}
+
+/// The names of the cells that a profile takes.
+fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
+    let names = matrix.cells().iter().map(|cell| &cell.name);
+    names.filter(|name| profile.takes(name)).map(CellName::as_str).collect()
+}
+
+/// A cold stack takes up to a minute on emulated metal, and two cores boot one after the other.
+#[test]
+fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
+    let matrix = matrix();
+    let filter = Filter::parse(&[]).unwrap().within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &debian(), false);
+    let skipped: Vec<_> = listing.rows().iter().filter(|row| !row.missing.is_empty()).collect();
+    assert!(skipped.is_empty(), "{skipped:#?}");
+    assert!((1..=15).contains(&listing.rows().len()), "{} cells", listing.rows().len());
+}
+
+#[test]
+fn the_full_profile_has_every_cell() {
+    let matrix = matrix();
+    let full = matrix.profile("full").unwrap();
+    assert_eq!(cells_of(&matrix, full).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_folder_without_profiles_has_one_of_all_its_cells() {
+    let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sabotage")).unwrap();
+    let names: Vec<&str> = matrix.profiles().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["full"]);
+    assert_eq!(cells_of(&matrix, matrix.default_profile()).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_filter_within_a_profile_takes_what_both_take() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["rhel-9-preview/*".into(), "rhel-8-preview/*".into()]).unwrap();
+    let filter = filter.within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &debian(), false);
+    let names: Vec<&str> = listing.rows().iter().map(|row| row.cell.as_str()).collect();
+    assert_eq!(names, ["rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"]);
 }
 
 #[test]

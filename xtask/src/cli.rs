@@ -84,6 +84,10 @@ pub enum MetalArgument {
 pub struct RunMatrix {
     #[command(flatten)]
     pub selection: Selection,
+    /// Only cells of this profile, one of those in profiles.toml among the scenarios; `full` takes all cells [default: the
+    /// default profile, or with FILTER none]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     #[command(flatten)]
     pub source: ImageSource,
     /// What L0 runs on
@@ -108,11 +112,14 @@ pub struct RunMatrix {
 pub struct List {
     #[command(flatten)]
     pub selection: Selection,
+    /// Only cells of this profile, one of those in profiles.toml among the scenarios
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Folder of image recipes
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
     /// Show every claim of the documents with the cells that try it, and where documents contradict each other
-    #[arg(long, conflicts_with_all = ["filter", "deny_stand_ins"])]
+    #[arg(long, conflicts_with_all = ["filter", "profile", "deny_stand_ins"])]
     pub claims: bool,
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]

@@ -16,6 +16,10 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     if arguments.claims {
         return claims(&matrix, arguments.format);
     }
+    let filter = match &arguments.profile {
+        Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
+        None => filter,
+    };
     let catalog = input::recipes(&arguments.recipes)?;
     let supply = supply(&catalog);
     let listing = Listing::new(&matrix, &filter, &supply, arguments.selection.deny_stand_ins);

@@ -123,6 +123,7 @@ pub async fn execute(
         arguments: setting.arguments.clone(),
         machine: Machine::this(),
         emulator: None,
+        profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
         cells: plan.cells.len(),
         verdicts: Tally::default(),
     };

@@ -262,12 +262,24 @@ pub enum InputProblem {
         /// How many are not named.
         count: usize,
     },
-    /// A filter that is not a glob.
+    /// A glob of a profile that no cell matches.
+    #[error("`{given}` matches no cell")]
+    NoSuchCell {
+        /// The glob as written.
+        given: String,
+    },
+    /// No profile that is taken where none is asked for.
+    #[error("no profile is the default one")]
+    NoDefault,
+    /// Another profile that is taken where none is asked for.
+    #[error("a second default profile")]
+    SecondDefault,
+    /// A glob that is none.
     #[error("not a glob: {0}")]
     BadGlob(String),
-    /// A filter that would climb out of the tree of cells.
-    #[error("`..` in a filter")]
-    ParentInFilter,
+    /// A glob that would climb out of the tree of cells.
+    #[error("`..` in a glob")]
+    ParentInGlob,
 }
 
 impl InputProblem {
@@ -286,7 +298,7 @@ impl InputProblem {
             }
             Self::Misplaced => {
                 "documents are in documents/, scenarios in a folder for their product line, and beside those folders \
-                 are systems.toml and contradictions.toml alone"
+                 are systems.toml, contradictions.toml and profiles.toml alone"
                     .into()
             }
             Self::UnknownKey { key, known } => {
@@ -348,9 +360,15 @@ impl InputProblem {
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::More { .. } => "mend those above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),
-            Self::ParentInFilter => {
-                "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a filter is a glob over the whole name".into()
+            Self::ParentInGlob => {
+                "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a glob is over the whole name".into()
             }
+            Self::NoSuchCell { .. } => {
+                "a glob is over the whole name, SCENARIO/ARCHITECTURE/L0/L1/L2; `cargo xtask list` shows those of all cells"
+                    .into()
+            }
+            Self::NoDefault => "write `default = true` in one of them".into(),
+            Self::SecondDefault => "remove `default = true` from all but one".into(),
         }
     }
 

@@ -85,7 +85,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         };
         Planned { cell, fate }
     };
-    RunPlan { cells: cells.into_iter().map(planned).collect(), no_native: None }
+    RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
 }
 
 /// A record of a cell that has this name and document and was booted on emulated metal.
