@@ -33,6 +33,11 @@ impl Filter {
         Ok(Self { globs: (!globs.is_empty()).then_some(set) })
     }
 
+    /// The filter that takes every cell.
+    pub fn all() -> Self {
+        Self { globs: None }
+    }
+
     /// Whether to take the cell of this name.
     pub fn matches(&self, name: &CellName) -> bool {
         self.globs.as_ref().is_none_or(|globs| globs.is_match(name.as_str()))
