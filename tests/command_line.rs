@@ -459,4 +459,10 @@ fn every_claim_is_listed_with_what_tries_it() {
     assert!(text.stdout.contains("not covered yet"), "{}", text.stdout);
     let claims = json_lines(&json.stdout);
     assert!(claims.len() > 250, "the five documents have hundreds of claims");
+    let with = |claims: &[Value], coverage: &str| {
+        claims.iter().filter(|claim| claim["coverage"] == coverage).count()
+    };
+    assert!(with(&claims, "covered") > 0 && with(&claims, "skipped") > 0, "{}", text.stdout);
+    let denied = json_lines(&run(&["list", "--claims", "--deny-stand-ins", "--format", "json"]).stdout);
+    assert!(with(&denied, "covered") < with(&claims, "covered"), "most images are stand-ins");
 }

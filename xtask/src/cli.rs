@@ -119,7 +119,7 @@ pub struct List {
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
     /// Show every claim of the documents with the cells that try it, and where documents contradict each other
-    #[arg(long, conflicts_with_all = ["filter", "profile", "deny_stand_ins"])]
+    #[arg(long, conflicts_with_all = ["filter", "profile"])]
     pub claims: bool,
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use nestmatrix::run::supply;
-use nestmatrix::scenario::{ClaimListing, Listing, Matrix};
+use nestmatrix::scenario::{ClaimListing, Listing};
 
 use crate::cli::{Format, List};
 use crate::exit::Failure;
@@ -13,26 +13,22 @@ use crate::input;
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    let supply = supply(&input::recipes(&arguments.recipes)?);
+    let deny_stand_ins = arguments.selection.deny_stand_ins;
     if arguments.claims {
-        return claims(&matrix, arguments.format);
+        let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);
+        return print(&listing, listing.rows().map(serde_json::to_string), arguments.format);
     }
     let filter = match &arguments.profile {
         Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
         None => filter,
     };
-    let catalog = input::recipes(&arguments.recipes)?;
-    let supply = supply(&catalog);
-    let listing = Listing::new(&matrix, &filter, &supply, arguments.selection.deny_stand_ins);
+    let listing = Listing::new(&matrix, &filter, &supply, deny_stand_ins);
     if listing.rows().is_empty() {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");
         return Ok(ExitCode::from(4));
     }
     print(&listing, listing.rows().iter().map(serde_json::to_string), arguments.format)
-}
-
-fn claims(matrix: &Matrix, format: Format) -> Result<ExitCode, Failure> {
-    let listing = ClaimListing::new(matrix);
-    print(&listing, listing.rows().map(serde_json::to_string), format)
 }
 
 /// Prints the text for people, or the rows for programs.

@@ -9,14 +9,19 @@ use serde::Serialize;
 use super::cell::CellName;
 use super::document::{Claim, Document, Tier};
 use super::documents::{Contradiction, in_full};
+use super::filter::Filter;
+use super::images::Supply;
+use super::list::Listing;
 use super::matrix::Matrix;
 use super::word::{Word, word_traits};
 
 /// Whether anything tries a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coverage {
-    /// At least one cell does.
+    /// At least one cell that can be booted here does.
     Covered,
+    /// Cells do, but all of them are skipped here: there is no image for them, or no way to boot their architecture.
+    Skipped,
     /// Nothing can.
     Untestable,
     /// Nothing does as yet.
@@ -25,11 +30,12 @@ pub enum Coverage {
 
 impl Word for Coverage {
     const WHAT: &'static str = "coverage";
-    const ALL: &'static [Self] = &[Self::Covered, Self::Untestable, Self::NotCovered];
+    const ALL: &'static [Self] = &[Self::Covered, Self::Skipped, Self::Untestable, Self::NotCovered];
 
     fn word(self) -> &'static str {
         match self {
             Self::Covered => "covered",
+            Self::Skipped => "skipped",
             Self::Untestable => "untestable",
             Self::NotCovered => "not-covered",
         }
@@ -55,6 +61,8 @@ pub struct ClaimRow {
     pub untestable: Option<String>,
     /// The cells that try it, in the matrix's order.
     pub cells: Vec<CellName>,
+    /// Those of them that can be booted here.
+    pub bootable_cells: Vec<CellName>,
     /// The claims that it contradicts.
     pub contradictions: Vec<ContradictionRow>,
 }
@@ -78,26 +86,41 @@ pub struct ClaimListing<'m> {
 }
 
 impl<'m> ClaimListing<'m> {
-    /// The claims of `matrix`.
-    pub fn new(matrix: &'m Matrix) -> Self {
-        let mut cells: BTreeMap<String, Vec<CellName>> = BTreeMap::new();
-        for cell in matrix.cells() {
-            for claim in &cell.claims {
-                cells.entry(in_full(claim, &cell.document)).or_default().push(cell.name.clone());
+    /// The claims of `matrix`, with what of it can be booted with this supply, and without stand-ins if those are denied.
+    pub fn new(matrix: &'m Matrix, supply: &Supply, deny_stand_ins: bool) -> Self {
+        let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
+        for row in Listing::new(matrix, &Filter::all(), supply, deny_stand_ins).rows() {
+            for claim in &row.claims {
+                let tried = tried.entry(in_full(claim, &row.document)).or_default();
+                tried.cells.push(row.cell.clone());
+                if row.missing.is_empty() {
+                    tried.bootable_cells.push(row.cell.clone());
+                }
             }
         }
         let contradictions = matrix.contradictions();
         let mut row = |document: &Document, claim: &Claim| {
             let name = in_full(&claim.id, &document.id);
-            let cells = cells.remove(&name).unwrap_or_default();
+            let Tried { cells, bootable_cells } = tried.remove(&name).unwrap_or_default();
             let Claim { section, tier, text, untestable, .. } = claim.clone();
-            let coverage = match (&untestable, cells.is_empty()) {
-                (Some(_), _) => Coverage::Untestable,
-                (None, false) => Coverage::Covered,
-                (None, true) => Coverage::NotCovered,
+            let coverage = match (&untestable, cells.is_empty(), bootable_cells.is_empty()) {
+                (Some(_), _, _) => Coverage::Untestable,
+                (None, true, _) => Coverage::NotCovered,
+                (None, false, true) => Coverage::Skipped,
+                (None, false, false) => Coverage::Covered,
             };
             let contradictions = contradictions.iter().filter_map(|pair| other_end(pair, &name)).collect();
-            ClaimRow { claim: name, section, tier, text, coverage, untestable, cells, contradictions }
+            ClaimRow {
+                claim: name,
+                section,
+                tier,
+                text,
+                coverage,
+                untestable,
+                cells,
+                bootable_cells,
+                contradictions,
+            }
         };
         let rows = |document: &'m Document| {
             (document, document.claims.iter().map(|claim| row(document, claim)).collect())
@@ -109,6 +132,13 @@ impl<'m> ClaimListing<'m> {
     pub fn rows(&self) -> impl Iterator<Item = &ClaimRow> {
         self.documents.iter().flat_map(|(_, rows)| rows)
     }
+}
+
+/// The cells that try a claim.
+#[derive(Default)]
+struct Tried {
+    cells: Vec<CellName>,
+    bootable_cells: Vec<CellName>,
 }
 
 /// What the claim contradicts, if it is one end of this pair.
@@ -154,15 +184,15 @@ impl ClaimListing<'_> {
     }
 }
 
-/// `265 claims: 12 covered, 43 untestable, 210 not covered yet`.
+/// `265 claims: 70 covered, 12 by skipped cells alone, 43 untestable, 140 not covered yet`.
 fn counts<'r>(rows: impl Iterator<Item = &'r ClaimRow>) -> String {
     let all: Vec<Coverage> = rows.map(|row| row.coverage).collect();
     let of = |wanted: Coverage| all.iter().filter(|coverage| **coverage == wanted).count();
-    let [covered, untestable, not_covered] =
-        [Coverage::Covered, Coverage::Untestable, Coverage::NotCovered].map(of);
+    let [covered, skipped, untestable, not_covered] =
+        [Coverage::Covered, Coverage::Skipped, Coverage::Untestable, Coverage::NotCovered].map(of);
     let claims = if all.len() == 1 { "claim" } else { "claims" };
     format!(
-        "{} {claims}: {covered} covered, {untestable} untestable, {not_covered} not covered yet",
+        "{} {claims}: {covered} covered, {skipped} by skipped cells alone, {untestable} untestable, {not_covered} not covered yet",
         all.len()
     )
 }
@@ -188,14 +218,23 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
     Ok(())
 }
 
-/// What tries the claim, with the name of the first cell; the others' are in the rows for programs.
+/// What tries the claim, with the name of the first cell that can be booted, or of the first if none can; the others' are in
+/// the rows for programs.
 fn what_tries(row: &ClaimRow) -> String {
-    match (&row.untestable, row.cells.as_slice()) {
-        (Some(reason), _) => format!("untestable: {reason}"),
-        (None, []) => "not covered yet".into(),
-        (None, [only]) => format!("1 cell: {only}"),
-        (None, [first, others @ ..]) => {
-            format!("{} cells: {first} and {} more", row.cells.len(), others.len())
-        }
+    let ClaimRow { cells, bootable_cells, untestable, .. } = row;
+    let named = match (untestable, bootable_cells.first().or(cells.first())) {
+        (Some(reason), _) => return format!("untestable: {reason}"),
+        (None, None) => return "not covered yet".into(),
+        (None, Some(named)) => named,
+    };
+    let skipped = match cells.len() - bootable_cells.len() {
+        0 => String::new(),
+        1 if cells.len() == 1 => ", skipped".into(),
+        skipped if skipped == cells.len() => ", all skipped".into(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    match cells.len() {
+        1 => format!("1 cell{skipped}: {named}"),
+        all => format!("{all} cells{skipped}: {named} and {} more", all - 1),
     }
 }

@@ -61,6 +61,11 @@ impl Filter {
         Self { profile: Some(profile.clone()), ..self }
     }
 
+    /// The filter that takes every cell.
+    pub fn all() -> Self {
+        Self { globs: Vec::new(), profile: None }
+    }
+
     /// Whether to take the cell of this name.
     pub fn matches(&self, name: &CellName) -> bool {
         let of_profile = self.profile.as_ref().is_none_or(|profile| profile.takes(name));
