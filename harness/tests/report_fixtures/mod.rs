@@ -7,7 +7,8 @@ use nestmatrix::run::{
     Attempt, CellRecord, Fate, LevelRecord, Outcome, Planned, PlannedLevel, RunPlan, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
-    AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns, StopStage, Tier,
+    AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
+    StopStage, Tier,
 };
 use nestmatrix::stack::{LevelSeen, Metal};
 
