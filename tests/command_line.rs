@@ -16,7 +16,7 @@ use serde_json::Value;
 const SOON: Duration = Duration::from_secs(60);
 
 /// A part of the matrix, of nine cells, that is small enough to be looked at whole.
-const SOME_CELLS: [&str; 3] = ["rhel-9-preview/*", "rhel-10-preview/*", "amd-custom-cpu/*"];
+const SOME_CELLS: [&str; 3] = ["rhel-9-preview/amd/*", "rhel-10-preview/amd/*", "rhel-8-amd-custom-cpu/*"];
 
 /// Runs `arguments` in a place with a copy of the project's scenarios and an empty cache.
 fn run(arguments: &[&str]) -> Run {
@@ -75,12 +75,12 @@ fn replace(root: &Path, from: &str, to: &str) {
 #[case::unknown_system(
     "l0 = [\"rhel",
     "l0 = [\"rehl",
-    "9:7",
+    "13:7",
     "unknown system `rehl`",
     "did you mean `rhel`?"
 )]
 #[case::name_upwards("name = \"rhel-9-preview\"", "name = \"../rhel\"", "1:8", "../rhel", "without `..`")]
-#[case::empty_axis("l0 = [\"rhel 9.2 and later\"]", "l0 = []", "9:6", "`l0` is empty", "give `l0` a value")]
+#[case::empty_axis("l0 = [\"rhel 9.2 and later\"]", "l0 = []", "13:6", "`l0` is empty", "give `l0` a value")]
 #[case::no_toml("[axes]", "[axes", "7:6", "TOML", "")]
 fn a_mistake_in_a_scenario_is_told_with_its_place_and_what_would_be_right(
     #[case] from: &str,
@@ -112,9 +112,12 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 }
 
 #[rstest]
-#[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["filter:1:16: `..` in a filter", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
+#[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["filter:1:16: `..` in a glob", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
 #[case::no_glob(&["list", "rhel-[9"], &["filter:1:1: ", "glob"])]
 #[case::no_folder(&["list", "--scenarios", "nowhere"], &["nowhere"])]
+#[case::unknown_profile(&["run-matrix", "--profile", "ful"], &["profile:1:1: unknown profile `ful`", "did you mean `full`?", "known are `default`, `full`"])]
+#[case::unknown_profile_of_a_list(&["list", "--profile", "default,full"], &["unknown profile `default,full`", "`default`, `full`"])]
+#[case::profile_of_claims(&["list", "--claims", "--profile", "full"], &["'--claims' cannot be used with '--profile <NAME>'"])]
 #[case::unknown_flag(&["run-matrix", "--frobnicate"], &["unexpected argument '--frobnicate'", "--help"])]
 #[case::unknown_command(&["run-matirx"], &["unrecognized subcommand 'run-matirx'", "'run-matrix'"])]
 #[case::no_jobs(&["run-matrix", "--jobs", "0"], &["'0' for '--jobs <N>'", "1.."])]
@@ -147,6 +150,8 @@ fn assert_bad_input(run: &Run, said: &[&str]) {
 #[rstest]
 #[case(&["run-matrix", "rhel-99/*"])]
 #[case(&["list", "rhel-99/*"])]
+#[case(&["run-matrix", "--profile", "default", "rhel-8-l3/*"])]
+#[case(&["list", "--profile", "default", "rhel-8-l3/*"])]
 fn a_filter_that_nothing_matches_is_told_and_exits_with_4(#[case] arguments: &[&str]) {
     let run = run(arguments);
     assert_eq!(run.code, Some(4), "{run:#?}");
@@ -219,10 +224,12 @@ fn what_the_terminal_gets_is_what_the_records_hold() {
 fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
     let arguments =
         ["run-matrix", "--results", "results", "--metal", "emulated", "--offline", "--format", "json"];
-    let run = run(&[&arguments[..], &["rhel-9-preview/*", "rhel-10-preview/*"]].concat());
+    let run =
+        run(&[&arguments[..], &["rhel-9-preview/amd/*/rhel-9.2+/rhel-9.2+", "rhel-10-preview/amd/*"]]
+            .concat());
     assert_eq!(run.code, Some(3), "{run:#?}");
     let cells = json_lines(&run.stdout);
-    assert_eq!(cells.len(), 8);
+    assert_eq!(cells.len(), 5);
     for cell in cells {
         assert_eq!((&cell["verdict"], &cell["stage"]), (&"error".into(), &"provision".into()), "{cell:#}");
         let l0 = format!("{}-amd64", cell["levels"][0]["os"].as_str().unwrap());
@@ -235,8 +242,9 @@ fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
 fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
     let has_svm = fs::read_to_string("/proc/cpuinfo").unwrap().split_whitespace().any(|word| word == "svm");
     // Offline with an empty cache, so that KVM can't prove itself by booting a guest, even where it could.
-    let run =
-        run(&["run-matrix", "--results", "results", "--metal", "native", "--offline", "--format", "json"]);
+    let arguments =
+        ["run-matrix", "--results", "results", "--metal", "native", "--offline", "--format", "json"];
+    let run = run(&[&arguments[..], &["rhel-10-preview/amd/*"]].concat());
     assert_eq!(run.code, Some(4), "{run:#?}");
     for cell in json_lines(&run.stdout) {
         let symptom = cell["symptom"].as_str().unwrap();
@@ -291,7 +299,69 @@ fn the_list_shows_every_cell_with_what_would_boot() {
         assert_eq!(row["l1"]["image"].is_null(), !row["l1"]["missing"].is_null(), "{row:#}");
     }
     assert!(text.stdout.contains("debian-13*"), "{}", text.stdout);
-    assert!(text.stdout.contains("* stands in:\n  debian-12 for RHEL 9: "), "{}", text.stdout);
+    assert!(text.stdout.contains("* stands in:\n  debian-11 for RHEL 8: "), "{}", text.stdout);
+}
+
+/// The names of the cells that `list` shows with these arguments.
+fn listed(arguments: &[&str]) -> Vec<String> {
+    let list = run(&[&["list", "--format", "json"][..], arguments].concat());
+    assert_eq!(list.code, Some(0), "{list:#?}");
+    json_lines(&list.stdout).iter().map(|row| row["cell"].as_str().unwrap().to_owned()).collect()
+}
+
+#[rstest]
+#[case::nothing_said(&[], &["--profile", "default"], Some("default"))]
+#[case::a_filter_alone(&["rhel-10-preview/*"], &["rhel-10-preview/*"], None)]
+#[case::a_profile(&["--profile", "full"], &[], Some("full"))]
+#[case::both(
+    &["--profile", "default", "rhel-10-preview/*"],
+    &["--profile", "default", "rhel-10-preview/*"],
+    Some("default")
+)]
+fn a_run_has_the_cells_of_its_profile_that_the_filter_takes(
+    #[case] arguments: &[&str],
+    #[case] same_as_listed: &[&str],
+    #[case] profile: Option<&str>,
+) {
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--deny-stand-ins", "--format", "json"]).args(arguments);
+    let run = place.finish(command, SOON);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    let cells: Vec<String> = run.cells().iter().map(|cell| cell.text("cell").to_owned()).collect();
+    assert_eq!(cells, listed(same_as_listed));
+    assert_eq!(run.record()["profile"].as_str(), profile);
+    let said = run.stderr.lines().find_map(|line| line.strip_prefix("profile ")?.split_once(':'));
+    assert_eq!(said.map(|(name, _)| name), profile, "{run:#?}");
+}
+
+#[test]
+fn a_run_of_the_default_profile_says_how_much_it_is_and_how_all_is_run() {
+    let (all, some) = (listed(&[]).len(), listed(&["--profile", "default"]).len());
+    assert!(some < all);
+    let run = run(&["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
+    assert!(run.stdout.starts_with(&format!("{some} cells: {some} skipped\n")), "{}", run.stdout);
+    let line = run.stdout.lines().find_map(|line| line.strip_prefix("  profile     default: "));
+    let how_much = format!("; {some} of {all} cells; `--profile full` runs all");
+    assert!(line.is_some_and(|line| line.ends_with(&how_much)), "{how_much} in {}", run.stdout);
+}
+
+#[test]
+fn a_folder_without_profiles_is_run_whole() {
+    let all = listed(&[]).len();
+    let remove = |root: &Path| fs::remove_file(root.join("profiles.toml")).unwrap();
+    let arguments = ["run-matrix", "--scenarios", "scenarios", "--metal", "emulated", "--deny-stand-ins"];
+    let run = changed(remove, &[&arguments[..], &["--results", "results"]].concat());
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    let how_much = format!("  profile     full: all cells; {all} of {all} cells\n");
+    assert!(run.stdout.contains(&how_much), "{how_much} in {}", run.stdout);
+}
+
+#[test]
+fn a_profile_that_has_fallen_behind_the_scenarios_is_told() {
+    let rename = |root: &Path| replace(root, "name = \"rhel-9-preview\"", "name = \"rhel-9-other\"");
+    let run = changed(rename, &["list", "--scenarios", "scenarios"]);
+    assert_bad_input(&run, &["scenarios/profiles.toml:", "`rhel-9-preview/", "matches no cell"]);
 }
 
 #[test]
@@ -373,7 +443,8 @@ fn a_log_in_a_pipe_has_no_colours() {
 
 #[test]
 fn a_matrix_with_many_skipped_cells_is_told_in_short() {
-    let run = run(&["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
+    let arguments = ["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"];
+    let run = run(&[&arguments[..], &["--profile", "full"]].concat());
     assert_eq!(run.code, Some(4), "{run:#?}");
     let reason = "cells: no image of RHEL 10.0 or a later RHEL 10: only the stand-in debian-13, which --deny-stand-ins forbids";
     assert!(run.stdout.contains(reason), "{}", run.stdout);

@@ -6,9 +6,11 @@ mod report_fixtures;
 use std::ffi::OsString;
 
 use nestmatrix::report::{Style, cell_line, matrix, plan};
-use nestmatrix::run::{CellRecord, RunPlan, VerdictWord};
+use nestmatrix::run::{CellRecord, PlannedProfile, RunPlan, VerdictWord};
 use nestmatrix::stack::Metal;
-use report_fixtures::{cells, every_verdict, outcome, record, skipped, stopped, with_console};
+use report_fixtures::{
+    cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
+};
 use rstest::rstest;
 
 const TERMINAL: Style = Style { colour: false, width: 80 };
@@ -58,6 +60,35 @@ fn a_plan_of_one_cell() {
     insta::assert_snapshot!(plan(&report_fixtures::plan(cells, |_| false), 1, &TERMINAL));
 }
 
+/// The plan of three of nine cells with this profile of all.
+fn plan_of_a_profile(full: Option<&str>) -> RunPlan {
+    let l1 = r#""rhel 9", "rhel 10""#;
+    let mut plan = report_fixtures::plan(cells(r#""rhel 10""#, l1, r#""rhel 10""#), |_| false);
+    let [name, title] = ["default", "one cell of each kind, within a quarter of an hour"].map(str::to_owned);
+    plan.profile = Some(PlannedProfile { name, title, of: 9, full: full.map(str::to_owned) });
+    plan
+}
+
+#[test]
+fn a_plan_of_a_profile_says_how_much_it_is_and_how_all_is_run() {
+    insta::assert_snapshot!(plan(&plan_of_a_profile(Some("full")), 1, &TERMINAL));
+    let without = plan(&plan_of_a_profile(None), 1, &Style::plain());
+    assert!(without.contains("2 of 9 cells; `cargo xtask run-matrix '*'` runs all"), "{without}");
+}
+
+#[test]
+fn a_plan_of_a_profile_of_all_cells_says_so() {
+    let mut all = plan_of_a_profile(Some("full"));
+    all.profile = Some(PlannedProfile {
+        name: "full".into(),
+        title: "all cells".into(),
+        of: 2,
+        full: Some("full".into()),
+    });
+    let text = plan(&all, 1, &TERMINAL);
+    assert!(text.contains("  profile     full: all cells; 2 of 2 cells\n"), "{text}");
+}
+
 #[test]
 fn a_plan_without_cells() {
     assert_eq!(plan(&RunPlan::default(), 1, &TERMINAL), "no cell matches\n");
@@ -94,6 +125,36 @@ fn a_run_in_which_all_is_well_on_native_metal() {
         record.levels.iter_mut().for_each(|level| level.stand_in = false);
     }
     insta::assert_snapshot!(matrix(&outcome(records, 10, false), &Style::plain()));
+}
+
+/// Limitations that are gone: two that are known to be, which nobody has to act upon, and one that is news.
+fn gone() -> Vec<CellRecord> {
+    let cell = |name, seconds| {
+        let record = record("rhel-8-nested-vms", name, VerdictWord::Xpass, seconds);
+        limited(record, "l1-launch", "missing CPU feature: svm")
+    };
+    let note = "KVM gives nesting to guests unless its parameter says otherwise";
+    vec![
+        known_stale(cell("other-hosts/amd/rhel-9.2+/rhel-8/rhel-8", 30.5), note),
+        known_stale(
+            cell("other-hosts/amd/rhel-10.0+/rhel-8/rhel-8", 31.0),
+            "\x1b[2Jand a note\nof two lines",
+        ),
+        cell("other-guests/amd/rhel-8/rhel-8/rhel-9.2+", 40.25),
+    ]
+}
+
+#[test]
+fn limitations_that_are_known_to_be_gone_are_told_from_those_that_are_news() {
+    insta::assert_snapshot!(matrix(&outcome(gone(), 102, false), &TERMINAL));
+    let lines = |style| gone().iter().map(|record| cell_line(record, &style)).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(lines(Style::plain()));
+}
+
+#[test]
+fn a_limitation_that_is_known_to_be_gone_is_in_the_tally() {
+    let text = matrix(&outcome(gone()[..2].to_vec(), 62, false), &TERMINAL);
+    assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
 }
 
 #[test]

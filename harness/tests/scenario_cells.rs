@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use nestmatrix::scenario::{Cell, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Listing, Matrix, RunProfile, Supply};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -61,8 +61,13 @@ accelerator = "kvm:tcg"
 
 [expect]
 outcome = "stops"
-stage = "l3-launch"
+from = "step-2"
 symptom = "no KVM"
+
+[expect.known-stale]
+since = "Linux 5.8"
+seen = "2024-02-29"
+note = "Works since then."
 
 [[step]]
 name = "unload while a guest runs"
@@ -89,7 +94,21 @@ do = "kill-qemu"
 level = "l0"
 "#;
 
-fn cells() -> Vec<Cell> {
+const PROFILES: &str = r#"
+[[profile]]
+name = "everything"
+title = "All cells"
+cells = ["*"]
+
+[[profile]]
+name = "some"
+title = "Those of any of these globs and of none of those"
+default = true
+cells = ["*/intel/*", "*/rhel-9.2+/rhel-9.2/*"]
+except = ["everything*/intel/*/rhel-8/*"]
+"#;
+
+fn matrix() -> Matrix {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -99,7 +118,12 @@ fn cells() -> Vec<Cell> {
     write("systems.toml", SYSTEMS);
     write("documents/limits.toml", DOCUMENT);
     write("product/everything.toml", SCENARIO);
-    let matrix = Matrix::load(folder.path()).unwrap();
+    write("profiles.toml", PROFILES);
+    Matrix::load(folder.path()).unwrap()
+}
+
+fn cells() -> Vec<Cell> {
+    let matrix = matrix();
     assert_eq!(matrix.scenarios()[0].note.as_deref(), Some("a note"));
     assert_eq!(matrix.documents()[0].claims[0].text, "Nobody has tried L3.");
     matrix.cells().to_vec()
@@ -108,6 +132,36 @@ fn cells() -> Vec<Cell> {
 #[test]
 fn all_that_a_scenario_says_reaches_its_cells() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&cells()[0]).unwrap());
+}
+
+#[test]
+fn the_listing_says_what_is_expected_and_known() {
+    let matrix = matrix();
+    let text = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &Supply::new(|_| Ok(Vec::new())), false)
+        .to_string();
+    let expected = "    untested, expected: stops at step-2 or later (no KVM)
+    known stale since Linux 5.8, seen 2024-02-29: Works since then.
+    claims: deeper\n    note: a note\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_profile_takes_what_any_of_its_globs_matches_and_no_exception() {
+    let matrix = matrix();
+    let taken = |profile: &RunProfile| {
+        let of_profile = matrix.cells().iter().filter(|cell| profile.takes(&cell.name));
+        of_profile.map(|cell| cell.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        taken(matrix.default_profile()),
+        [
+            "everything_1.0+x/intel/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
+            "everything_1.0+x/ibm-z/rhel-9.2+/rhel-9.2/windows-server-2019_hyper-v/rhel-9",
+        ]
+    );
+    assert_eq!(taken(matrix.profile("everything").unwrap()).len(), 4);
+    let names: Vec<&str> = matrix.profiles().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["some", "everything"], "the default one is the first");
 }
 
 #[test]

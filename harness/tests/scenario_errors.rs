@@ -7,6 +7,7 @@ use std::path::Path;
 
 use miette::{Diagnostic, NarratableReportHandler};
 use nestmatrix::scenario::{FILE_SIZE_LIMIT, Filter, InputErrors, InputProblem, Matrix};
+use rstest::rstest;
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -252,6 +253,74 @@ fn symptom_of_what_works() {
 }
 
 #[test]
+fn stop_at_a_stage_and_from_another() {
+    let expect = "[expect]\noutcome = \"may-stop\"\nfrom = \"l1-launch\"\nstage = \"l1-lunch\"";
+    insta::assert_snapshot!(scenario_and(expect));
+}
+
+#[test]
+fn stop_from_what_is_no_text() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nfrom = 1"));
+}
+
+#[test]
+fn stop_at_a_step_that_the_scenario_lacks() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\nrun = \"true\"";
+    let expect = "[expect]\noutcome = \"stops\"\nstage = \"step-2\"";
+    insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
+}
+
+#[test]
+fn outcome_that_does_not_exist() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"may stop\"\nstage = \"l1-launch\""));
+}
+
+#[test]
+fn stages_of_what_works() {
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"works\"\nstage = \"l1-launch\"\nfrom = \"l1-launch\""
+    ));
+}
+
+/// `[expect]` with this outcome and this said of the limitation's end.
+fn known_stale(outcome: &str, known_stale: &str) -> String {
+    let expect = format!("[expect]\noutcome = \"{outcome}\"\nstage = \"l1-launch\"");
+    scenario_and(&format!("{expect}\n[expect.known-stale]\n{known_stale}"))
+}
+
+#[test]
+fn known_stale_without_what_is_known() {
+    insta::assert_snapshot!(known_stale("stops", "since = \" \"\nnotes = \"Nesting works.\""));
+}
+
+#[test]
+fn known_stale_what_no_document_promises() {
+    let known = "since = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"Nesting works.\"";
+    insta::assert_snapshot!(known_stale("may-stop", known));
+}
+
+#[rstest]
+fn a_day_that_no_calendar_has_is_no_date(
+    #[values(
+        "2026-02-29",
+        "2026-13-01",
+        "2026-1-1",
+        "22.11.2026",
+        "2026-11",
+        "2026-11-22T10:00:00",
+        "10:00:00",
+        ""
+    )]
+    seen: &str,
+) {
+    let known = format!("since = \"Linux 5.8\"\nseen = \"{seen}\"\nnote = \"Nesting works.\"");
+    let report = known_stale("stops", &known);
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(&format!("preview.toml:18:8: `{seen}` is not a date")), "{report}");
+    assert!(report.contains("YEAR-MONTH-DAY"), "{report}");
+}
+
+#[test]
 fn fault_on_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l3\""));
 }
@@ -420,6 +489,87 @@ fn files_where_nothing_is_read() {
         write(root, "product/.#preview.toml", "an editor's own file, passed over");
         write(root, "product/notes.txt", "passed over");
     }));
+}
+
+/// A profile of the good scenario's cell.
+const PROFILE: &str = r#"[[profile]]
+name = "default"
+title = "All that is here"
+default = true
+cells = ["preview/*"]
+"#;
+
+/// The report for these profiles beside the good scenario.
+fn profiles(text: &str) -> String {
+    report(|root| write(root, "profiles.toml", text))
+}
+
+#[test]
+fn nothing_is_wrong_with_the_profile_that_the_other_tests_change() {
+    let matrix = load(|root| write(root, "profiles.toml", PROFILE)).0.unwrap();
+    assert!(matrix.default_profile().takes(&matrix.cells()[0].name));
+}
+
+#[test]
+fn globs_of_a_profile_that_no_cell_matches() {
+    insta::assert_snapshot!(profiles(
+        &PROFILE.replace("[\"preview/*\"]", "[\"preview/*\", \"preview\"]\nexcept = [\"*/intel/*\"]")
+    ));
+}
+
+#[test]
+fn globs_of_a_profile_that_are_none() {
+    insta::assert_snapshot!(profiles(
+        &PROFILE.replace("[\"preview/*\"]", "[\"preview/[\", \"\", 7]\nexcept = [\"../*\"]")
+    ));
+}
+
+#[test]
+fn profile_without_cells() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("cells", "cell")));
+}
+
+#[test]
+fn profiles_of_which_none_is_the_default() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("true", "false")));
+}
+
+#[test]
+fn profiles_that_are_no_list_of_them() {
+    insta::assert_snapshot!(profiles("profile = \"default\"\n"));
+    assert!(profiles("# none yet\n").contains("no profile is the default one"));
+}
+
+#[test]
+fn profiles_of_which_two_are_the_default() {
+    insta::assert_snapshot!(profiles(&format!("{PROFILE}\n{}", PROFILE.replace("\"default\"", "\"full\""))));
+}
+
+#[test]
+fn profile_twice() {
+    insta::assert_snapshot!(profiles(&format!("{PROFILE}\n{}", PROFILE.replace("default = true\n", ""))));
+}
+
+#[test]
+fn profile_of_a_bad_name() {
+    insta::assert_snapshot!(profiles(&PROFILE.replace("\"default\"", "\"All of it\"")));
+}
+
+#[test]
+fn profiles_are_not_blamed_for_cells_that_another_file_fails_to_make() {
+    let report = report(|root| {
+        write(root, "profiles.toml", PROFILE.replace("title", "titel"));
+        write(root, "product/preview.toml", SCENARIO.replace("\"amd\"", "\"and\""));
+    });
+    assert!(report.contains("unknown architecture `and`"), "{report}");
+    assert!(report.contains("unknown key `titel`"), "{report}");
+    assert!(!report.contains("matches no cell"), "{report}");
+}
+
+#[test]
+fn profile_that_is_not_there() {
+    let matrix = load(|root| write(root, "profiles.toml", PROFILE)).0.unwrap();
+    insta::assert_snapshot!(render(&matrix.profile("defualt").unwrap_err()));
 }
 
 #[test]

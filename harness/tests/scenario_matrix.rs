@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, Filter, Later, Listing, Matrix, MissingImage, Role, StandIns, Supply, SystemRequirement,
-    Version,
+    AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile, StandIns,
+    Supply, SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -45,6 +45,48 @@ fn every_scenario_makes_the_cells_of_its_document() {
     insta::assert_snapshot!(names.join("\n"));
 }
 
+/// The names of the cells that a profile takes.
+fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
+    let names = matrix.cells().iter().map(|cell| &cell.name);
+    names.filter(|name| profile.takes(name)).map(CellName::as_str).collect()
+}
+
+/// A cold stack takes up to a minute on emulated metal, and two cores boot one after the other.
+#[test]
+fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
+    let matrix = matrix();
+    let filter = Filter::parse(&[]).unwrap().within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    let skipped: Vec<_> = listing.rows().iter().filter(|row| !row.missing.is_empty()).collect();
+    assert!(skipped.is_empty(), "{skipped:#?}");
+    assert!((1..=15).contains(&listing.rows().len()), "{} cells", listing.rows().len());
+}
+
+#[test]
+fn the_full_profile_has_every_cell() {
+    let matrix = matrix();
+    let full = matrix.profile("full").unwrap();
+    assert_eq!(cells_of(&matrix, full).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_folder_without_profiles_has_one_of_all_its_cells() {
+    let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sabotage")).unwrap();
+    let names: Vec<&str> = matrix.profiles().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["full"]);
+    assert_eq!(cells_of(&matrix, matrix.default_profile()).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_filter_within_a_profile_takes_what_both_take() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["rhel-9-preview/*".into(), "rhel-9-l3/*".into()]).unwrap();
+    let filter = filter.within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    let names: Vec<&str> = listing.rows().iter().map(|row| row.cell.as_str()).collect();
+    assert_eq!(names, ["rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"]);
+}
+
 #[test]
 fn a_cell_tries_the_claims_of_its_own_values_alone() {
     let matrix = matrix();
@@ -59,13 +101,15 @@ fn a_cell_tries_the_claims_of_its_own_values_alone() {
 #[test]
 fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
-    insta::assert_snapshot!(Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false));
+    // One product line, which has all that the others have.
+    let filter = Filter::parse(&["rhel-9-*".into()]).unwrap();
+    insta::assert_snapshot!(Listing::new(&matrix, &filter, &supply(), false));
 }
 
 #[test]
 fn the_listing_has_a_row_for_programs_with_what_is_missing() {
     let matrix = matrix();
-    let filter = Filter::parse(&["rhel-8-preview/*/rhel-7.8+".into()]).unwrap();
+    let filter = Filter::parse(&["rhel-8-preview/amd/*/rhel-7.8+".into()]).unwrap();
     let listing = Listing::new(&matrix, &filter, &supply(), false);
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }

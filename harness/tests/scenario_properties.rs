@@ -11,10 +11,21 @@ use proptest::prelude::*;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n[[stand-in]]\nfor = \"rhel 9\"\nimage = \"a\"\nreason = \"b\"\n";
 const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\nid = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [\"rhel 9.2 and later\"]\nl1 = [\"rhel 9\"]\nl2 = [\"rhel 9.2\"]\n[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\n[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l1\"\n";
+const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [\"rhel 9.2 and later\"]\nl1 = [\"rhel 9\"]\nl2 = [\"rhel 9.2\"]\n[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nfrom = \"l1-launch\"\n[expect.known-stale]\nsince = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"n\"\n[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l1\"\n";
+
+const PROFILES: &str = "[[profile]]\nname = \"p\"\ntitle = \"t\"\ndefault = true\ncells = [\"*\", \"?*/{amd,*}/*\"]\nexcept = [\"*/amd/*\"]\n";
 
 /// Loads a matrix of these three files; a report of what is wrong must also be one that can be shown.
 fn load(systems: &[u8], document: &[u8], scenario: &[u8]) -> Result<Matrix, InputErrors> {
+    load_with_profiles(systems, document, scenario, PROFILES.as_bytes())
+}
+
+fn load_with_profiles(
+    systems: &[u8],
+    document: &[u8],
+    scenario: &[u8],
+    profiles: &[u8],
+) -> Result<Matrix, InputErrors> {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -24,6 +35,7 @@ fn load(systems: &[u8], document: &[u8], scenario: &[u8]) -> Result<Matrix, Inpu
     write("systems.toml", systems);
     write("documents/d.toml", document);
     write("product/s.toml", scenario);
+    write("profiles.toml", profiles);
     Matrix::load(folder.path()).inspect_err(|errors| {
         assert!(!errors.errors().is_empty());
         let mut report = String::new();
@@ -129,6 +141,14 @@ proptest! {
         }
         if let Ok(matrix) = load(files[0], files[1], files[2]) {
             assert_names_are_safe(&matrix);
+        }
+    }
+
+    #[test]
+    fn damaged_profiles_never_panic(profiles in damaged(PROFILES)) {
+        let [systems, document, scenario] = [SYSTEMS, DOCUMENT, SCENARIO].map(str::as_bytes);
+        if let Ok(matrix) = load_with_profiles(systems, document, scenario, &profiles) {
+            prop_assert!(matrix.profiles().any(|profile| profile.name == matrix.default_profile().name));
         }
     }
 

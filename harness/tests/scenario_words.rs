@@ -5,8 +5,8 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use nestmatrix::scenario::{
-    Accelerator, Architecture, CellName, Expectation, FaultAction, Filter, InputProblem, LevelNumber, Stage,
-    StageKind, Tier, Version,
+    Accelerator, Architecture, CellName, Expectation, FaultAction, Filter, InputProblem, KnownStale,
+    LevelNumber, Limitation, Stage, StopStage, Tier, Version,
 };
 use rstest::rstest;
 
@@ -56,16 +56,57 @@ fn levels_know_their_neighbours() {
     assert_eq!((LevelNumber::new(3), LevelNumber::new(4), l2.to_string().as_str()), (Some(l3), None, "L2"));
 }
 
+fn limitation(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Limitation {
+    Limitation { stop: stop("l1-launch".parse().unwrap()), symptom: symptom.map(str::to_owned) }
+}
+
+fn stops(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Expectation {
+    Expectation::Stops { limitation: limitation(stop, symptom), known_stale: None }
+}
+
+fn known_stale() -> Expectation {
+    let [since, seen, note] = ["Linux 5.8", "2026-11-22", "Nesting works."].map(str::to_owned);
+    let known_stale = Some(KnownStale { since, seen, note });
+    Expectation::Stops { limitation: limitation(StopStage::At, None), known_stale }
+}
+
+#[rstest]
+#[case(Expectation::Works, "works", r#"{"outcome":"works"}"#)]
+#[case(
+    stops(StopStage::At, Some("svm")),
+    "stops at l1-launch (svm)",
+    r#"{"outcome":"stops","stage":"l1-launch","symptom":"svm","known_stale":null}"#
+)]
+#[case(
+    stops(StopStage::From, None),
+    "stops at l1-launch or later",
+    r#"{"outcome":"stops","from":"l1-launch","symptom":null,"known_stale":null}"#
+)]
+#[case(
+    known_stale(),
+    "stops at l1-launch",
+    r#"{"outcome":"stops","stage":"l1-launch","symptom":null,"known_stale":{"since":"Linux 5.8","seen":"2026-11-22","note":"Nesting works."}}"#
+)]
+#[case(
+    Expectation::MayStop(limitation(StopStage::From, Some("svm"))),
+    "may stop at l1-launch or later (svm)",
+    r#"{"outcome":"may-stop","from":"l1-launch","symptom":"svm"}"#
+)]
+fn an_expectation_reads_as_a_sentence_and_survives_json(
+    #[case] expectation: Expectation,
+    #[case] sentence: &str,
+    #[case] json: &str,
+) {
+    assert_eq!(expectation.to_string(), sentence);
+    assert_eq!(serde_json::to_string(&expectation).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Expectation>(json).unwrap(), expectation);
+}
+
 #[test]
-fn an_expectation_reads_as_a_sentence_and_survives_json() {
-    let stage = Stage::Level(LevelNumber::new(1).unwrap(), StageKind::Launch);
-    let stops = Expectation::Stops { stage, symptom: Some("svm".into()) };
-    assert_eq!(stops.to_string(), "stops at l1-launch (svm)");
-    assert_eq!(Expectation::Stops { stage, symptom: None }.to_string(), "stops at l1-launch");
-    assert_eq!(Expectation::Works.to_string(), "works");
-    let json = serde_json::to_string(&stops).unwrap();
-    assert_eq!(json, r#"{"outcome":"stops","stage":"l1-launch","symptom":"svm"}"#);
-    assert_eq!(serde_json::from_str::<Expectation>(&json).unwrap(), stops);
+fn what_is_known_of_a_stale_limitation_reads_as_a_sentence() {
+    let known_stale = known_stale();
+    let text = known_stale.known_stale().unwrap().to_string();
+    assert_eq!(text, "known stale since Linux 5.8, seen 2026-11-22: Nesting works.");
 }
 
 #[rstest]

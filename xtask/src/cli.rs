@@ -14,8 +14,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    everything as expected
-  1    a cell failed, or a documented limitation no longer shows itself (xpass)
+  0    everything as expected or known
+  1    a cell failed, or a documented limitation is gone, which was not known (xpass)
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
   4    nothing ran: no cell matched, or all were skipped
@@ -84,6 +84,10 @@ pub enum MetalArgument {
 pub struct RunMatrix {
     #[command(flatten)]
     pub selection: Selection,
+    /// Only cells of this profile, one of those in profiles.toml among the scenarios; `full` takes all cells [default: the
+    /// default profile, or with FILTER none]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     #[command(flatten)]
     pub source: ImageSource,
     /// What L0 runs on
@@ -108,11 +112,14 @@ pub struct RunMatrix {
 pub struct List {
     #[command(flatten)]
     pub selection: Selection,
+    /// Only cells of this profile, one of those in profiles.toml among the scenarios
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Folder of image recipes
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
     /// Show every claim of the documents with the cells that try it, and where documents contradict each other
-    #[arg(long, conflicts_with = "filter")]
+    #[arg(long, conflicts_with_all = ["filter", "profile"])]
     pub claims: bool,
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]

@@ -19,6 +19,10 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
         let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);
         return print(&listing, listing.rows().map(serde_json::to_string), arguments.format);
     }
+    let filter = match &arguments.profile {
+        Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
+        None => filter,
+    };
     let listing = Listing::new(&matrix, &filter, &supply, deny_stand_ins);
     if listing.rows().is_empty() {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");

@@ -26,6 +26,15 @@ const CELL_MEMORY_MIB: u64 = 3 * 1024;
 
 pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    let profile = match &arguments.profile {
+        Some(name) => Some(matrix.profile(name).map_err(Failure::bad_input)?),
+        None if arguments.selection.filter.is_empty() => Some(matrix.default_profile()),
+        None => None,
+    };
+    let filter = match profile {
+        Some(profile) => filter.within(profile),
+        None => filter,
+    };
     let catalog = input::recipes(&arguments.source.recipes)?;
     let store = Arc::new(input::store(&arguments.source)?);
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
@@ -60,7 +69,11 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
                 }
             }
         };
-        let options = PlanOptions { metal: choice, deny_stand_ins: arguments.selection.deny_stand_ins };
+        let options = PlanOptions {
+            metal: choice,
+            deny_stand_ins: arguments.selection.deny_stand_ins,
+            profile: profile.cloned(),
+        };
         let native = native.as_ref().map_err(Clone::clone);
         let plan = RunPlan::new(cells, &matrix, &catalog, native, &options);
         carry_out(arguments, &plan, catalog.clone(), store, builds, native_qemu, signals).await
@@ -85,6 +98,8 @@ async fn carry_out(
     if !json {
         print!("{}", report::plan(plan, jobs, &style));
         println!();
+    } else if let Some(profile) = report::profile(plan) {
+        eprintln!("profile {profile}");
     }
     let bars = builds.bars().clone();
     let listener = Rc::new(Cells::new(bars.clone(), style_of(&std::io::stderr()), json));

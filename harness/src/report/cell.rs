@@ -34,7 +34,10 @@ pub(super) fn remark(record: &CellRecord) -> String {
         VerdictWord::Pass => {}
         VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip => parts.extend(observed),
         VerdictWord::Xfail => parts.extend(observed.map(|observed| format!("{observed} (as documented)"))),
-        VerdictWord::Xpass => parts.push(format!("works, though documented is: {}", documented(record))),
+        VerdictWord::Xpass => parts.push(match record.expectation.known_stale() {
+            Some(known_stale) => one_line(&known_stale.to_string()),
+            None => format!("works, though documented is: {}", documented(record)),
+        }),
     }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
     parts.join("; ")

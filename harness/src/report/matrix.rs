@@ -101,8 +101,11 @@ fn list_entry(record: &CellRecord, style: &Style) -> String {
 
 fn push_remark(table: &mut Table, record: &CellRecord) {
     let remark = remark(record);
-    if !remark.is_empty() {
-        table.push(Line::Remark(remark));
+    match record.verdict {
+        _ if remark.is_empty() => {}
+        // Nothing else tells of it; one that is news is told at length below the tables.
+        VerdictWord::Xpass if record.expectation.known_stale().is_some() => table.push(Line::Prose(remark)),
+        _ => table.push(Line::Remark(remark)),
     }
 }
 
@@ -157,19 +160,20 @@ fn stand_ins(records: &[CellRecord], style: &Style) -> String {
 
 /// The last line: `6 pass, 3 skip in 3 min 12 s`.
 fn summary(outcome: &Outcome, style: &Style) -> String {
-    let Tally { pass, fail, xfail, xpass, skip, error } = outcome.tally;
+    let Tally { pass, fail, xfail, xpass, known_stale, skip, error } = outcome.tally;
     let numbers = [
-        (VerdictWord::Pass, pass),
-        (VerdictWord::Fail, fail),
-        (VerdictWord::Xfail, xfail),
-        (VerdictWord::Xpass, xpass),
-        (VerdictWord::Skip, skip),
-        (VerdictWord::Error, error),
+        (VerdictWord::Pass, pass, ""),
+        (VerdictWord::Fail, fail, ""),
+        (VerdictWord::Xfail, xfail, ""),
+        (VerdictWord::Xpass, xpass.saturating_sub(known_stale), ""),
+        (VerdictWord::Xpass, known_stale, " (known stale)"),
+        (VerdictWord::Skip, skip, ""),
+        (VerdictWord::Error, error, ""),
     ];
     let parts: Vec<String> = numbers
         .iter()
-        .filter(|(_, number)| *number > 0)
-        .map(|(word, number)| style.paint(Role::Verdict(*word), &format!("{number} {word}")))
+        .filter(|(_, number, _)| *number > 0)
+        .map(|(word, number, note)| style.paint(Role::Verdict(*word), &format!("{number} {word}{note}")))
         .collect();
     let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
     let took = lasting(outcome.took.as_secs_f64().round() as u64);

@@ -12,5 +12,5 @@ mod trouble;
 
 pub use cell::cell_line;
 pub use matrix::matrix;
-pub use plan::plan;
+pub use plan::{plan, profile};
 pub use style::Style;

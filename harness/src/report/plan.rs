@@ -1,6 +1,6 @@
 //! What a run is going to do, before it does it: how much, on which metal, with which stand-ins, and what is left out.
 
-use crate::run::{Fate, RunPlan};
+use crate::run::{Fate, PlannedProfile, RunPlan};
 use crate::scenario::Cell;
 use crate::stack::Metal;
 
@@ -20,6 +20,9 @@ pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
     }
     let mut out = style.paint(Role::Heading, &counts(plan));
     out.push_str("\n\n");
+    if let Some(profile) = profile(plan) {
+        out.push_str(&field("profile", &[profile], style));
+    }
     if plan.boots().next().is_some() {
         let time = lasting(plan.estimated_seconds(jobs).div_ceil(60) * 60);
         let jobs =
@@ -43,6 +46,18 @@ pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
         out.push_str(&verbatim("", &names(cells.iter().map(|(_, cell)| *cell)), style));
     }
     out
+}
+
+/// Which profile is run, how much of the matrix that is, and how all of it is run; nothing where a filter alone chose.
+pub fn profile(plan: &RunPlan) -> Option<String> {
+    let PlannedProfile { name, title, of, full } = plan.profile.as_ref()?;
+    let all = match full {
+        _ if plan.cells.len() == *of => String::new(),
+        Some(full) => format!("; `--profile {full}` runs all"),
+        None => "; `cargo xtask run-matrix '*'` runs all".to_owned(),
+    };
+    let chosen = one_line(&format!("{name}: {title}"));
+    Some(format!("{chosen}; {} of {of} cells{all}", plan.cells.len()))
 }
 
 /// What is missing with the number of cells that lack it, without their names and without the level that lacks it.

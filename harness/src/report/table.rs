@@ -1,7 +1,7 @@
 //! A table of painted text: columns as wide as what stands in them, measured in columns of the terminal.
 
 use super::style::{Role, Style};
-use super::text::width;
+use super::text::{cut, width, wrapped};
 
 /// Columns between two columns of a table.
 const GAP: usize = 2;
@@ -31,8 +31,10 @@ impl Entry {
 pub(super) enum Line {
     /// One entry for each column, from the first on.
     Entries(Vec<Entry>),
-    /// Text that begins at the table's second column and may go beyond its last.
+    /// Text that begins at the table's second column and may go beyond its last; cut where it does not fit.
     Remark(String),
+    /// Likewise, but broken into lines.
+    Prose(String),
 }
 
 /// A table.
@@ -56,15 +58,19 @@ impl Table {
     /// The table, indented.
     pub(super) fn render(&self, indent: usize, style: &Style) -> String {
         let widths = self.widths();
+        let start = widths.first().map_or(0, |first| first + GAP);
         let mut out = String::new();
         for line in &self.lines {
             out.push_str(&" ".repeat(indent));
             match line {
                 Line::Entries(entries) => out.push_str(&render(entries, &widths, style)),
                 Line::Remark(text) => {
-                    let start = widths.first().map_or(0, |first| first + GAP);
                     out.push_str(&" ".repeat(start));
-                    out.push_str(&super::text::cut(text, style.width.saturating_sub(indent + start).max(1)));
+                    out.push_str(&cut(text, style.width.saturating_sub(indent + start).max(1)));
+                }
+                Line::Prose(text) => {
+                    out.push_str(&" ".repeat(start));
+                    out.push_str(&wrapped(text, indent + start, 2, style.width));
                 }
             }
             out.push('\n');

@@ -1,4 +1,4 @@
-//! The particulars of a verdict that somebody has to act upon: a fail, an xpass or an error.
+//! The particulars of a verdict that somebody has to act upon: a fail, an xpass that is news or an error.
 
 use std::path::Path;
 
@@ -18,6 +18,7 @@ const CONSOLE_LINES: usize = 8;
 pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String {
     let about = match record.verdict {
         VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => return String::new(),
+        VerdictWord::Xpass if record.expectation.known_stale().is_some() => return String::new(),
         VerdictWord::Fail => {
             vec![("documented", documented(record)), ("observed", observed(record).unwrap_or_default())]
         }

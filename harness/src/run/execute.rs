@@ -126,6 +126,7 @@ pub async fn execute(
         arguments: setting.arguments.clone(),
         machine: Machine::this(),
         emulator: None,
+        profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
         cells: plan.cells.len(),
         verdicts: Tally::default(),
     };
@@ -133,7 +134,7 @@ pub async fn execute(
 
     let mut done: BTreeMap<CellName, CellRecord> = BTreeMap::new();
     let mut take = |cell: CellRecord, record: &mut RunRecord, folder: &mut RunFolder| {
-        record.verdicts.add(cell.verdict);
+        record.verdicts.add(cell.verdict, &cell.expectation);
         folder.append(&cell)?;
         listener.event(&RunEvent::CellEnded { record: &cell });
         done.insert(cell.cell.clone(), cell);

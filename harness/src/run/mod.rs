@@ -11,7 +11,7 @@ mod verdict;
 pub use event::{RunEvent, RunListener};
 pub use execute::{Outcome, RunError, Setting, execute};
 pub use native::{MachineTrial, NativeMetal, NoNativeMetal, Trial};
-pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, RunPlan, supply};
+pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{Attempt, CellRecord, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
 pub use scratch::Scratch;
 pub use verdict::{Tally, Verdict, VerdictWord};

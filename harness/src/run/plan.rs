@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
 use crate::scenario::{
-    Architecture, AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, StandIns, Supply, Version,
+    Architecture, AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, RunProfile, StandIns, Supply,
+    Version,
 };
 use crate::stack::Metal;
 
@@ -31,6 +32,8 @@ pub struct PlanOptions {
     pub metal: MetalChoice,
     /// Use no image that stands in for another system.
     pub deny_stand_ins: bool,
+    /// The profile whose cells are planned, if they are those of one.
+    pub profile: Option<RunProfile>,
 }
 
 /// A level of a planned cell.
@@ -67,11 +70,26 @@ pub struct Planned {
     pub fate: Fate,
 }
 
+/// The profile whose cells are planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedProfile {
+    /// Its name.
+    pub name: String,
+    /// What it chooses.
+    pub title: String,
+    /// The cells of the whole matrix.
+    pub of: usize,
+    /// A profile of all of them, if there is one.
+    pub full: Option<String>,
+}
+
 /// What a run will do.
 #[derive(Debug, Clone, Default)]
 pub struct RunPlan {
-    /// Every cell that the filter lets through.
+    /// Every cell that the profile and the filter let through.
     pub cells: Vec<Planned>,
+    /// The profile, if it is a run of one.
+    pub profile: Option<PlannedProfile>,
     /// Why native metal is not used, where that was a question.
     pub no_native: Option<String>,
 }
@@ -96,7 +114,13 @@ impl RunPlan {
         });
         let cells = cells.collect();
         let no_native = if options.metal == MetalChoice::Emulated { None } else { native.err() };
-        Self { cells, no_native }
+        let profile = options.profile.as_ref().map(|profile| PlannedProfile {
+            name: profile.name.clone(),
+            title: profile.title.clone(),
+            of: matrix.cells().len(),
+            full: full(matrix),
+        });
+        Self { cells, profile, no_native }
     }
 
     /// The cells that boot.
@@ -138,6 +162,12 @@ impl RunPlan {
         };
         self.cells.iter().map(seconds).sum::<u64>().div_ceil(jobs.max(1) as u64)
     }
+}
+
+/// The profile that takes every cell.
+fn full(matrix: &Matrix) -> Option<String> {
+    let takes_all = |profile: &&RunProfile| matrix.cells().iter().all(|cell| profile.takes(&cell.name));
+    matrix.profiles().find(takes_all).map(|profile| profile.name.clone())
 }
 
 /// What the fate of every cell is planned on.
@@ -298,7 +328,7 @@ mod tests {
     /// A plan with native metal that runs Debian 12.
     fn plan(metal: MetalChoice) -> RunPlan {
         let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
-        let options = PlanOptions { metal, deny_stand_ins: false };
+        let options = PlanOptions { metal, deny_stand_ins: false, profile: None };
         let matrix = matrix();
         RunPlan::new(matrix.cells().to_vec(), &matrix, &catalog(), Ok(&NativeMetal::of(&facts)), &options)
     }

@@ -40,7 +40,9 @@ pub struct RunRecord {
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
     pub emulator: Option<String>,
-    /// How many cells the filter let through.
+    /// The profile whose cells were run; absent where the filter alone chose.
+    pub profile: Option<String>,
+    /// How many cells the profile and the filter let through.
     pub cells: usize,
     /// How many of them got which verdict.
     pub verdicts: Tally,

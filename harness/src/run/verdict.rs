@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::scenario::{Expectation, LevelNumber, Stage, StageKind};
-use crate::stack::{Blame, Doubt, Evidence, Observation, Stop};
+use crate::scenario::{Expectation, LevelNumber, Limitation, Stage, StageKind, StopStage};
+use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop};
 
 /// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
 #[derive(Debug, Clone)]
@@ -70,13 +70,11 @@ impl Verdict {
         };
         match (worked, expectation) {
             (Err(stop), _) if stop.blame == Blame::Harness => Self::Error(stop),
-            (Ok(evidence), Expectation::Works) => Self::Pass(Box::new(evidence)),
+            (Ok(evidence), Expectation::Works | Expectation::MayStop(_)) => Self::Pass(Box::new(evidence)),
             (Ok(evidence), Expectation::Stops { .. }) => Self::Xpass(Box::new(evidence)),
             (Err(stop), Expectation::Works) => Self::Fail(stop),
-            (Err(stop), Expectation::Stops { stage, symptom }) => {
-                let as_documented = stop.stage == *stage
-                    && symptom.as_ref().is_none_or(|symptom| stop.symptom.contains(symptom));
-                if as_documented {
+            (Err(stop), Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) => {
+                if shows_itself(limitation, &stop, &observation.stages) {
                     Self::Xfail(stop)
                 } else {
                     let symptom = format!("{} (documented is: {expectation})", stop.symptom);
@@ -115,6 +113,26 @@ impl Verdict {
     }
 }
 
+/// Whether a stack that went through `stages` stopped as the document says.
+fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> bool {
+    let there = match limitation.stop {
+        StopStage::At(stage) => stop.stage == stage,
+        StopStage::From(first) => is_at_or_after(first, stop.stage, stages),
+    };
+    there && limitation.symptom.as_ref().is_none_or(|symptom| stop.symptom.contains(symptom))
+}
+
+/// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
+/// a step comes only that way tells. A stage of the levels has also been come to where a later one has: on native metal a
+/// stack begins at `l0-kvm`.
+fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
+    let of_levels = |stage: Stage| !matches!(stage, Stage::Step(_));
+    let reaches = |stage: Stage| stage == first || (of_levels(first) && of_levels(stage) && stage > first);
+    // A step may be done by the time at which the stage before it turns out to have stopped.
+    let end = stages.iter().rposition(|time| time.stage == last).unwrap_or(stages.len());
+    stages[..end].iter().any(|time| reaches(time.stage)) || reaches(last)
+}
+
 fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -> Result<Evidence, Stop> {
     let stage = Stage::Level(innermost, StageKind::Check);
     let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
@@ -133,8 +151,10 @@ pub struct Tally {
     pub fail: usize,
     /// Cells whose documented limitation shows itself.
     pub xfail: usize,
-    /// Cells whose documented limitation is gone.
+    /// Cells whose documented limitation is gone, the known and the new ones.
     pub xpass: usize,
+    /// Those of `xpass` whose limitation was known to be gone.
+    pub known_stale: usize,
     /// Cells that were not tried.
     pub skip: usize,
     /// Cells of which nothing can be said.
@@ -142,8 +162,11 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one more.
-    pub fn add(&mut self, word: VerdictWord) {
+    /// Counts one more, of a cell of which this was expected.
+    pub fn add(&mut self, word: VerdictWord, expectation: &Expectation) {
+        if word == VerdictWord::Xpass && expectation.known_stale().is_some() {
+            self.known_stale += 1;
+        }
         *match word {
             VerdictWord::Pass => &mut self.pass,
             VerdictWord::Fail => &mut self.fail,
@@ -154,14 +177,14 @@ impl Tally {
         } += 1;
     }
 
-    /// The exit code that these verdicts call for: 0 as expected, 1 a fail or xpass, 3 an error, 4 nothing ran. An
-    /// error goes before a fail: with one, the result set is not complete.
+    /// The exit code that these verdicts call for: 0 as expected or known, 1 a fail or an xpass that is news, 3 an error,
+    /// 4 nothing ran. An error goes before a fail: with one, the result set is not complete.
     pub fn exit_code(&self) -> u8 {
         if self.error > 0 {
             3
-        } else if self.fail + self.xpass > 0 {
+        } else if self.fail > 0 || self.xpass > self.known_stale {
             1
-        } else if self.pass + self.xfail == 0 {
+        } else if self.pass + self.xfail + self.xpass == 0 {
             4
         } else {
             0
@@ -175,10 +198,51 @@ mod tests {
     use crate::scenario::Architecture;
     use rstest::rstest;
 
-    fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
-        let observation = Observation { stop, ..Observation::stopped(Stop::interrupted(Stage::Provision)) };
+    use crate::qemu::{CpuReport, KvmReport};
+    use crate::scenario::KnownStale;
+    use crate::stack::{Gathered, LeafReport};
+
+    /// Judges a stack that went through these stages and then stopped, or did not.
+    fn judge_after(
+        stages: &str,
+        expectation: &Expectation,
+        gathered: Gathered,
+        stop: Option<Stop>,
+    ) -> Verdict {
+        let began = |name| StageTime { stage: stage(name), start: 0.0, end: 0.0 };
+        let stages = stages.split_whitespace().map(began).collect();
+        let nothing = Observation::stopped(Stop::interrupted(Stage::Provision));
+        let observation = Observation { stages, gathered, stop, ..nothing };
         let profile = Profile::of(Architecture::Amd).unwrap();
         Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
+    }
+
+    fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
+        judge_after("", expectation, Gathered::default(), stop)
+    }
+
+    /// What is gathered of a stack of three levels that works.
+    fn all_evidence() -> Gathered {
+        let [l0, l1, l2, _] = LevelNumber::ALL;
+        let kvm = KvmReport { enabled: true, present: true };
+        let cpu = CpuReport {
+            model: "host".into(),
+            model_type: "host-x86_64-cpu".into(),
+            required: [("svm".to_owned(), true)].into(),
+            unavailable: Vec::new(),
+            features: Vec::new(),
+        };
+        let counters = |count| ["exits", "nested_run"].map(|name| (name.to_owned(), count)).into();
+        let report = LeafReport { nonce: "17".into(), hypervisor: "KVM".into(), ..LeafReport::default() };
+        Gathered {
+            nonce: "17".into(),
+            report: Some(report),
+            kvm: [l1, l2].map(|level| (level, kvm)).into(),
+            cpus: [l1, l2].map(|level| (level, cpu.clone())).into(),
+            counters_before: [l0, l1].map(|level| (level, counters(0))).into(),
+            counters_after: [l0, l1].map(|level| (level, counters(800))).into(),
+            ..Gathered::default()
+        }
     }
 
     fn stage(name: &str) -> Stage {
@@ -186,7 +250,23 @@ mod tests {
     }
 
     fn limitation() -> Expectation {
-        Expectation::Stops { stage: stage("l1-launch"), symptom: Some("svm".into()) }
+        stops(StopStage::At(stage("l1-launch")), Some("svm"))
+    }
+
+    fn stops(stop: StopStage, symptom: Option<&str>) -> Expectation {
+        let limitation = Limitation { stop, symptom: symptom.map(str::to_owned) };
+        Expectation::Stops { limitation, known_stale: None }
+    }
+
+    fn may_stop() -> Expectation {
+        let stop = StopStage::From(stage("l1-launch"));
+        Expectation::MayStop(Limitation { stop, symptom: Some("svm".into()) })
+    }
+
+    fn known_stale() -> Expectation {
+        let Expectation::Stops { limitation, .. } = limitation() else { unreachable!() };
+        let [since, seen, note] = ["Linux 5.8", "2026-11-22", "why"].map(str::to_owned);
+        Expectation::Stops { limitation, known_stale: Some(KnownStale { since, seen, note }) }
     }
 
     #[rstest]
@@ -196,6 +276,13 @@ mod tests {
     #[case(limitation(), Stop::stack(stage("l1-launch"), "another reason"), VerdictWord::Fail)]
     #[case(limitation(), Stop::stack(stage("l2-boot"), "svm"), VerdictWord::Fail)]
     #[case(limitation(), Stop::harness(stage("l1-launch"), "svm"), VerdictWord::Error)]
+    #[case(known_stale(), Stop::stack(stage("l1-launch"), "missing CPU feature: svm"), VerdictWord::Xfail)]
+    #[case(known_stale(), Stop::stack(stage("l1-launch"), "another reason"), VerdictWord::Fail)]
+    #[case(known_stale(), Stop::harness(stage("l1-launch"), "svm"), VerdictWord::Error)]
+    #[case(may_stop(), Stop::stack(stage("l2-boot"), "missing CPU feature: svm"), VerdictWord::Xfail)]
+    #[case(may_stop(), Stop::stack(stage("l2-boot"), "another reason"), VerdictWord::Fail)]
+    #[case(may_stop(), Stop::stack(stage("l0-kvm"), "missing CPU feature: svm"), VerdictWord::Fail)]
+    #[case(may_stop(), Stop::harness(stage("l2-boot"), "svm"), VerdictWord::Error)]
     fn a_stop_is_judged_by_who_is_at_fault_and_what_is_documented(
         #[case] expectation: Expectation,
         #[case] stop: Stop,
@@ -204,19 +291,82 @@ mod tests {
         assert_eq!(judge(&expectation, Some(stop)).word(), expected);
     }
 
+    #[rstest]
+    #[case::right_there("l1-launch", "l0-kvm l1-launch", "l1-launch", true)]
+    #[case::later("l1-launch", "l0-kvm l1-launch l1-boot", "l1-boot", true)]
+    #[case::earlier("l1-boot", "l0-kvm l1-launch", "l1-launch", false)]
+    #[case::at_a_step_that_comes_after_it(
+        "l1-launch",
+        "l0-kvm l1-launch l1-boot l1-kvm step-1",
+        "step-1",
+        true
+    )]
+    #[case::at_a_step_that_comes_before_it("l1-launch", "l0-launch l0-boot l0-kvm step-1", "step-1", false)]
+    #[case::at_the_step_itself("step-2", "l0-kvm step-1 step-2", "step-2", true)]
+    #[case::at_the_step_before("step-2", "l0-kvm step-1", "step-1", false)]
+    #[case::at_a_stage_before_the_step("step-1", "l0-launch l0-boot", "l0-boot", false)]
+    #[case::at_a_stage_after_the_step("step-1", "l0-kvm step-1 l1-launch", "l1-launch", true)]
+    #[case::shown_only_after_a_step_that_comes_later("step-1", "l2-boot l2-check step-1", "l2-check", false)]
+    #[case::passed_over_on_native_metal("l0-launch", "l0-kvm l1-launch", "l1-launch", true)]
+    #[case::passed_over_before_a_step("l0-boot", "l0-kvm step-1", "step-1", true)]
+    #[case::from_the_beginning("provision", "l0-launch", "l0-launch", true)]
+    fn this_stage_or_a_later_one_is_told_by_the_stages_that_the_stack_went_through(
+        #[case] from: &str,
+        #[case] stages: &str,
+        #[case] stopped: &str,
+        #[case] as_documented: bool,
+    ) {
+        let expectation = stops(StopStage::From(stage(from)), None);
+        let stop = Stop::stack(stage(stopped), "any");
+        let verdict = judge_after(stages, &expectation, Gathered::default(), Some(stop));
+        let expected = if as_documented { VerdictWord::Xfail } else { VerdictWord::Fail };
+        assert_eq!(verdict.word(), expected, "{:?}", verdict.stop());
+    }
+
     #[test]
-    fn a_stack_that_came_to_its_end_without_evidence_is_an_error() {
-        let verdict = judge(&Expectation::Works, None);
+    fn a_stop_at_a_step_can_be_what_is_documented() {
+        let expectation = stops(StopStage::At(stage("step-2")), None);
+        let at = |name| judge(&expectation, Some(Stop::stack(stage(name), "any"))).word();
+        assert_eq!((at("step-2"), at("step-1")), (VerdictWord::Xfail, VerdictWord::Fail));
+    }
+
+    #[test]
+    fn another_stop_than_the_documented_one_is_told_with_what_is_documented() {
+        let verdict = judge(&may_stop(), Some(Stop::stack(stage("l0-kvm"), "no /dev/kvm")));
+        let documented = "no /dev/kvm (documented is: may stop at l1-launch or later (svm))";
+        assert_eq!(verdict.stop().unwrap().symptom, documented);
+    }
+
+    #[rstest]
+    #[case(Expectation::Works, VerdictWord::Pass)]
+    #[case(may_stop(), VerdictWord::Pass)]
+    #[case(limitation(), VerdictWord::Xpass)]
+    #[case(known_stale(), VerdictWord::Xpass)]
+    fn a_stack_that_works_is_judged_by_what_is_documented(
+        #[case] expectation: Expectation,
+        #[case] expected: VerdictWord,
+    ) {
+        let verdict = judge_after("", &expectation, all_evidence(), None);
+        assert_eq!(verdict.word(), expected, "{:?}", verdict.stop());
+        assert!(verdict.evidence().is_some());
+    }
+
+    #[rstest]
+    #[case(Expectation::Works)]
+    #[case(limitation())]
+    #[case(known_stale())]
+    #[case(may_stop())]
+    fn a_stack_that_came_to_its_end_without_evidence_is_an_error(#[case] expectation: Expectation) {
+        let verdict = judge(&expectation, None);
         assert_eq!(verdict.word(), VerdictWord::Error);
         assert_eq!(verdict.stop().unwrap().symptom, "missing evidence: L2's report");
-        assert_eq!(judge(&limitation(), None).word(), VerdictWord::Error);
     }
 
     #[test]
     fn exit_codes_follow_the_worst_verdict() {
         let tally = |words: &[VerdictWord]| {
             let mut tally = Tally::default();
-            words.iter().for_each(|word| tally.add(*word));
+            words.iter().for_each(|word| tally.add(*word, &limitation()));
             tally.exit_code()
         };
         assert_eq!(tally(&[VerdictWord::Pass, VerdictWord::Xfail, VerdictWord::Skip]), 0);
@@ -225,5 +375,20 @@ mod tests {
         assert_eq!(tally(&[VerdictWord::Fail, VerdictWord::Error]), 3);
         assert_eq!(tally(&[VerdictWord::Skip]), 4);
         assert_eq!(tally(&[]), 4);
+    }
+
+    #[test]
+    fn an_xpass_that_is_known_fails_no_run_and_hides_no_other() {
+        let tally = |verdicts: &[(VerdictWord, Expectation)]| {
+            let mut tally = Tally::default();
+            verdicts.iter().for_each(|(word, expectation)| tally.add(*word, expectation));
+            (tally.xpass, tally.known_stale, tally.exit_code())
+        };
+        let known = (VerdictWord::Xpass, known_stale());
+        assert_eq!(tally(std::slice::from_ref(&known)), (1, 1, 0));
+        assert_eq!(tally(&[known.clone(), (VerdictWord::Xpass, limitation())]), (2, 1, 1));
+        assert_eq!(tally(&[known.clone(), (VerdictWord::Fail, known_stale())]), (1, 1, 1));
+        assert_eq!(tally(&[known, (VerdictWord::Error, known_stale())]), (1, 1, 3));
+        assert_eq!(tally(&[(VerdictWord::Xfail, known_stale())]), (0, 0, 0));
     }
 }

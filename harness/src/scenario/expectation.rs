@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use toml::value::Datetime;
 
 use super::level::LevelNumber;
 use super::problem::InputProblem;
@@ -19,20 +20,82 @@ pub enum Expectation {
     Works,
     /// The stack stops, as the document says that it does.
     Stops {
-        /// The stage that is not completed.
-        stage: Stage,
-        /// Text that must occur in the symptom; without it any symptom at that stage will do.
-        symptom: Option<String>,
+        /// How it stops.
+        #[serde(flatten)]
+        limitation: Limitation,
+        /// What is known of the limitation's end, if it has been seen gone.
+        known_stale: Option<KnownStale>,
     },
+    /// The document promises neither: the stack may work, and if it stops, then so.
+    MayStop(Limitation),
+}
+
+/// A stop as a document describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limitation {
+    /// The stage that is not completed.
+    #[serde(flatten)]
+    pub stop: StopStage,
+    /// Text that must occur in the symptom; without it any symptom will do.
+    pub symptom: Option<String>,
+}
+
+/// How exactly a document says where a stack stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopStage {
+    /// At this stage.
+    #[serde(rename = "stage")]
+    At(Stage),
+    /// At this stage or a later one.
+    #[serde(rename = "from")]
+    From(Stage),
+}
+
+/// A limitation that has been seen gone: its document is known to be out of date there, and an xpass is no news.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KnownStale {
+    /// The version of what brought the change: `Linux 5.8`.
+    pub since: String,
+    /// The day on which it was seen gone, as `YEAR-MONTH-DAY`.
+    pub seen: String,
+    /// What is known of it, for people.
+    pub note: String,
+}
+
+impl Expectation {
+    /// What is known of the end of the limitation that is expected, if it has been seen gone.
+    pub fn known_stale(&self) -> Option<&KnownStale> {
+        match self {
+            Self::Stops { known_stale, .. } => known_stale.as_ref(),
+            Self::Works | Self::MayStop(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Works => f.write_str("works"),
-            Self::Stops { stage, symptom: None } => write!(f, "stops at {stage}"),
-            Self::Stops { stage, symptom: Some(symptom) } => write!(f, "stops at {stage} ({symptom})"),
+            Self::Stops { limitation, .. } => write!(f, "stops {limitation}"),
+            Self::MayStop(limitation) => write!(f, "may stop {limitation}"),
         }
+    }
+}
+
+impl fmt::Display for Limitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stop {
+            StopStage::At(stage) => write!(f, "at {stage}")?,
+            StopStage::From(stage) => write!(f, "at {stage} or later")?,
+        }
+        self.symptom.as_ref().map_or(Ok(()), |symptom| write!(f, " ({symptom})"))
+    }
+}
+
+impl fmt::Display for KnownStale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { since, seen, note } = self;
+        write!(f, "known stale since {since}, seen {seen}: {note}")
     }
 }
 
@@ -40,38 +103,98 @@ impl fmt::Display for Expectation {
 enum Outcome {
     Works,
     Stops,
+    MayStop,
 }
 
 impl Word for Outcome {
     const WHAT: &'static str = "outcome";
-    const ALL: &'static [Self] = &[Self::Works, Self::Stops];
+    const ALL: &'static [Self] = &[Self::Works, Self::Stops, Self::MayStop];
 
     fn word(self) -> &'static str {
         match self {
             Self::Works => "works",
             Self::Stops => "stops",
+            Self::MayStop => "may-stop",
         }
     }
 }
 
 impl Expectation {
-    /// Reads `[expect]` of a scenario whose stacks go from L0 to `innermost`.
-    pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Self> {
-        match table.string("outcome")?.parse(Outcome::parse)? {
+    pub(super) const KEYS: &'static [&'static str] = &["outcome", "stage", "from", "symptom", "known-stale"];
+
+    /// Reads `[expect]` of a scenario whose stacks go through these stages.
+    pub(super) fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
+        let outcome = table.string("outcome")?.parse(Outcome::parse)?;
+        let known_stale = table.optional_table("known-stale", KnownStale::KEYS);
+        if let (Outcome::Works | Outcome::MayStop, Some(known_stale)) = (outcome, &known_stale) {
+            known_stale.report(needless("known-stale"));
+        }
+        match outcome {
             Outcome::Works => {
-                for key in ["stage", "symptom"] {
+                for key in ["stage", "from", "symptom"] {
                     if let Some(text) = table.optional_string(key) {
-                        text.report(InputProblem::NeedlessKey { key, wants: "outcome = \"stops\"" });
+                        text.report(needless(key));
                     }
                 }
                 Some(Self::Works)
             }
             Outcome::Stops => {
-                let symptom = table.optional_string("symptom").and_then(|text| text.parse(symptom));
-                let stage = table.string("stage")?.parse(|text| stage_in_stack(text, innermost))?;
-                Some(Self::Stops { stage, symptom })
+                let known_stale = known_stale.map(|table| KnownStale::read(&table));
+                let limitation = Limitation::read(table, stages)?;
+                // One that is there and wrong has been reported.
+                Some(Self::Stops { limitation, known_stale: known_stale.flatten() })
+            }
+            Outcome::MayStop => Limitation::read(table, stages).map(Self::MayStop),
+        }
+    }
+}
+
+fn needless(key: &'static str) -> InputProblem {
+    InputProblem::NeedlessKey { key, wants: "outcome = \"stops\"" }
+}
+
+impl Limitation {
+    fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
+        let symptom = table.optional_string("symptom").and_then(|text| text.parse(symptom));
+        let stop = StopStage::read(table, stages)?;
+        Some(Self { stop, symptom })
+    }
+}
+
+impl StopStage {
+    fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
+        let keys = ["stage", "from"];
+        let [at, from] = keys.map(|key| {
+            let text = table.optional_string(key)?;
+            let stage = text.parse(|text| stage_among(text, stages));
+            Some((text, stage))
+        });
+        match (at, from) {
+            (Some(_), Some((from, _))) => {
+                from.report(InputProblem::BothKeys { keys });
+                None
+            }
+            (Some((_, at)), None) => at.map(Self::At),
+            (None, Some((_, from))) => from.map(Self::From),
+            (None, None) => {
+                // One that is there and no text has been reported.
+                if !keys.iter().any(|key| table.has(key)) {
+                    table.report(InputProblem::NeitherKey { keys });
+                }
+                None
             }
         }
+    }
+}
+
+impl KnownStale {
+    const KEYS: &'static [&'static str] = &["since", "seen", "note"];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let since = table.prose("since");
+        let seen = table.string("seen").and_then(|text| text.parse(date));
+        let note = table.prose("note");
+        Some(Self { since: since?, seen: seen?, note: note? })
     }
 }
 
@@ -80,8 +203,19 @@ fn symptom(text: &str) -> Result<String, InputProblem> {
     if text.trim().is_empty() { Err(InputProblem::Empty { key: "symptom" }) } else { Ok(text.to_owned()) }
 }
 
+/// A day of the calendar, without a time.
+fn date(text: &str) -> Result<String, InputProblem> {
+    match text.parse() {
+        Ok(Datetime { date: Some(_), time: None, offset: None }) => Ok(text.to_owned()),
+        _ => Err(InputProblem::BadDate { given: text.to_owned() }),
+    }
+}
+
 pub(super) fn stage_in_stack(text: &str, innermost: LevelNumber) -> Result<Stage, InputProblem> {
-    let stages = Stage::of_stack(innermost);
+    stage_among(text, &Stage::of_stack(innermost))
+}
+
+fn stage_among(text: &str, stages: &[Stage]) -> Result<Stage, InputProblem> {
     stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| InputProblem::UnknownWord {
         what: "stage of this stack",
         given: text.to_owned(),

@@ -5,11 +5,37 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use super::cell::CellName;
 use super::error::InputError;
 use super::problem::InputProblem;
+use super::profile::RunProfile;
+
+/// A glob over the whole name of a cell.
+#[derive(Debug, Clone)]
+pub(super) struct CellGlob(GlobSet);
+
+impl CellGlob {
+    /// Reads a glob that stands under `key`.
+    pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, InputProblem> {
+        if text.is_empty() {
+            return Err(InputProblem::Empty { key });
+        }
+        if text.contains("..") {
+            return Err(InputProblem::ParentInGlob);
+        }
+        // A set of one, since a glob's own matcher panics where the glob is too large.
+        let set = Glob::new(text).and_then(|glob| GlobSetBuilder::new().add(glob).build());
+        set.map(Self).map_err(|error| InputProblem::BadGlob(error.kind().to_string()))
+    }
+
+    /// Whether it matches this name.
+    pub(super) fn matches(&self, name: &CellName) -> bool {
+        self.0.is_match(name.as_str())
+    }
+}
 
 /// Which cells to take. A filter without globs takes them all, one with several takes the cells that match any.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    globs: Option<GlobSet>,
+    globs: Vec<CellGlob>,
+    profile: Option<RunProfile>,
 }
 
 impl Filter {
@@ -18,27 +44,31 @@ impl Filter {
     /// # Errors
     /// The first glob that is empty, holds `..`, or is not a glob.
     pub fn parse(globs: &[String]) -> Result<Self, InputError> {
-        let mut set = GlobSetBuilder::new();
-        for text in globs {
-            let wrong = |span, problem| InputError::at("filter", &text.as_str().into(), span, problem);
-            if text.is_empty() {
-                return Err(wrong(0..0, InputProblem::Empty { key: "filter" }));
-            }
-            if let Some(start) = text.find("..") {
-                return Err(wrong(start..start + 2, InputProblem::ParentInFilter));
-            }
-            set.add(Glob::new(text).map_err(|error| wrong(0..text.len(), bad_glob(&error)))?);
-        }
-        let set = set.build().map_err(|error| InputError::of_file("filter", bad_glob(&error)))?;
-        Ok(Self { globs: (!globs.is_empty()).then_some(set) })
+        let parse = |text: &String| {
+            CellGlob::parse("filter", text).map_err(|problem| {
+                let parent = text.find("..").map(|start| start..start + 2);
+                let span = parent.unwrap_or(0..text.len());
+                InputError::at("filter", &text.as_str().into(), span, problem)
+            })
+        };
+        let globs = globs.iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { globs, profile: None })
+    }
+
+    /// The filter that takes of this profile's cells those that this one takes.
+    #[must_use]
+    pub fn within(self, profile: &RunProfile) -> Self {
+        Self { profile: Some(profile.clone()), ..self }
+    }
+
+    /// The filter that takes every cell.
+    pub fn all() -> Self {
+        Self { globs: Vec::new(), profile: None }
     }
 
     /// Whether to take the cell of this name.
     pub fn matches(&self, name: &CellName) -> bool {
-        self.globs.as_ref().is_none_or(|globs| globs.is_match(name.as_str()))
+        let of_profile = self.profile.as_ref().is_none_or(|profile| profile.takes(name));
+        of_profile && (self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(name)))
     }
-}
-
-fn bad_glob(error: &globset::Error) -> InputProblem {
-    InputProblem::BadGlob(error.kind().to_string())
 }

@@ -19,6 +19,7 @@ pub(super) struct Folder {
     pub(super) documents: Vec<PathBuf>,
     pub(super) scenarios: Vec<PathBuf>,
     pub(super) contradictions: Option<PathBuf>,
+    pub(super) profiles: Option<PathBuf>,
     /// What is wrong with the folder itself.
     pub(super) errors: Vec<InputError>,
 }
@@ -34,6 +35,11 @@ impl Folder {
         root.join("contradictions.toml")
     }
 
+    /// Where the profiles are, if there are any.
+    pub(super) fn profiles(root: &Path) -> PathBuf {
+        root.join("profiles.toml")
+    }
+
     pub(super) fn scan(root: &Path) -> Self {
         let mut folder = Self::default();
         let documents = root.join("documents");
@@ -45,6 +51,8 @@ impl Folder {
                 folder.scenarios.extend(scenarios);
             } else if path == Self::contradictions(root) {
                 folder.contradictions = Some(path);
+            } else if path == Self::profiles(root) {
+                folder.profiles = Some(path);
             } else if is_toml(&path) && path != Self::systems(root) {
                 folder.errors.push(InputError::of_file(&display(&path), InputProblem::Misplaced));
             }

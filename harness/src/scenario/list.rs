@@ -222,6 +222,9 @@ impl Listing<'_> {
     fn write_scenario(&self, f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
         writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
         writeln!(f, "    {}, expected: {}", scenario.tier, scenario.expectation)?;
+        if let Some(known_stale) = scenario.expectation.known_stale() {
+            write_wrapped(f, "", &known_stale.to_string())?;
+        }
         write_wrapped(f, "claims: ", &claims(rows).join(", "))?;
         if let Some(note) = &scenario.note {
             write_wrapped(f, "note: ", note)?;

@@ -9,6 +9,8 @@ use super::document::Document;
 use super::documents::{Contradiction, Documents};
 use super::error::{InputError, InputErrors};
 use super::folder::{Folder, display, read_file};
+use super::problem::InputProblem;
+use super::profile::{Profiles, RunProfile};
 use super::scenario_file::{Context, Scenario};
 use super::system::{StandIn, System, Systems};
 use super::table::{Keys, Table};
@@ -21,11 +23,12 @@ pub struct Matrix {
     contradictions: Vec<Contradiction>,
     scenarios: Vec<Scenario>,
     cells: Vec<Cell>,
+    profiles: Profiles,
 }
 
 impl Matrix {
-    /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, and the scenarios in every other
-    /// folder.
+    /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, the scenarios in every other folder, and
+    /// its `profiles.toml`.
     ///
     /// # Errors
     /// Everything that is wrong in any of the files. A file that is wrong does not make those that refer to it wrong.
@@ -58,11 +61,17 @@ impl Matrix {
                 cells.extend(cells_of_it);
             }
         }
+        // Cells of files that are wrong are missing, and a glob is not wrong for that.
+        let known = errors.is_empty().then_some(cells.as_slice());
+        let profiles = folder.profiles.as_ref().map_or(Some(Profiles::default()), |path| {
+            load(path, errors, Profiles::KEYS, |root| Profiles::read(root, known))
+        });
         match context.systems {
             Some(systems) if folder.errors.is_empty() => {
                 let documents = context.documents.sound.into_values().collect();
                 let contradictions = contradictions.unwrap_or_default();
-                Ok(Self { systems, documents, contradictions, scenarios, cells })
+                let profiles = profiles.unwrap_or_default();
+                Ok(Self { systems, documents, contradictions, scenarios, cells, profiles })
             }
             _ => Err(InputErrors::new(display(dir), folder.errors)),
         }
@@ -86,6 +95,28 @@ impl Matrix {
     /// The scenarios, in the order of their files' paths.
     pub fn scenarios(&self) -> &[Scenario] {
         &self.scenarios
+    }
+
+    /// The profiles, the default one first. A folder without a file of profiles has one, `full`, of all its cells.
+    pub fn profiles(&self) -> impl Iterator<Item = &RunProfile> {
+        self.profiles.all()
+    }
+
+    /// The profile for those who ask for none.
+    pub fn default_profile(&self) -> &RunProfile {
+        &self.profiles.default
+    }
+
+    /// The profile of this name.
+    ///
+    /// # Errors
+    /// There is none; the error names those that there are.
+    pub fn profile(&self, name: &str) -> Result<&RunProfile, InputError> {
+        self.profiles().find(|profile| profile.name == name).ok_or_else(|| {
+            let known = self.profiles().map(|profile| profile.name.clone()).collect();
+            let problem = InputProblem::UnknownWord { what: "profile", given: name.to_owned(), known };
+            InputError::at("profile", &name.into(), 0..name.len(), problem)
+        })
     }
 
     /// The operating systems that scenarios can name.

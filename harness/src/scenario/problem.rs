@@ -58,6 +58,18 @@ pub enum InputProblem {
         /// What would give it a meaning.
         wants: &'static str,
     },
+    /// Neither of two keys is here, one of which has to be.
+    #[error("neither `{}` nor `{}` is there", .keys[0], .keys[1])]
+    NeitherKey {
+        /// The keys.
+        keys: [&'static str; 2],
+    },
+    /// Two keys are here that say the same thing in different ways.
+    #[error("`{}` and `{}` are both there", .keys[0], .keys[1])]
+    BothKeys {
+        /// The keys.
+        keys: [&'static str; 2],
+    },
     /// A value of another type than the key takes.
     #[error("`{key}` holds {found}")]
     WrongType {
@@ -131,6 +143,12 @@ pub enum InputProblem {
     /// A version that is none.
     #[error("`{given}` is not a version")]
     BadVersion {
+        /// As written.
+        given: String,
+    },
+    /// A date that is none.
+    #[error("`{given}` is not a date")]
+    BadDate {
         /// As written.
         given: String,
     },
@@ -265,12 +283,24 @@ pub enum InputProblem {
         /// How many are not named.
         count: usize,
     },
-    /// A filter that is not a glob.
+    /// A glob of a profile that no cell matches.
+    #[error("`{given}` matches no cell")]
+    NoSuchCell {
+        /// The glob as written.
+        given: String,
+    },
+    /// No profile that is taken where none is asked for.
+    #[error("no profile is the default one")]
+    NoDefault,
+    /// Another profile that is taken where none is asked for.
+    #[error("a second default profile")]
+    SecondDefault,
+    /// A glob that is none.
     #[error("not a glob: {0}")]
     BadGlob(String),
-    /// A filter that would climb out of the tree of cells.
-    #[error("`..` in a filter")]
-    ParentInFilter,
+    /// A glob that would climb out of the tree of cells.
+    #[error("`..` in a glob")]
+    ParentInGlob,
 }
 
 impl InputProblem {
@@ -289,7 +319,7 @@ impl InputProblem {
             }
             Self::Misplaced => {
                 "documents are in documents/, scenarios in a folder for their product line, and beside those folders \
-                 are systems.toml and contradictions.toml alone"
+                 are systems.toml, contradictions.toml and profiles.toml alone"
                     .into()
             }
             Self::UnknownKey { key, known } => {
@@ -297,6 +327,12 @@ impl InputProblem {
             }
             Self::MissingKey { key } => format!("add `{key} = ...`; docs/scenarios.md says what it means"),
             Self::NeedlessKey { key, wants } => format!("remove `{key}`, or write `{wants}`"),
+            Self::NeitherKey { keys: [one, other] } => {
+                format!("add `{one} = ...` or `{other} = ...`; docs/scenarios.md says what they mean")
+            }
+            Self::BothKeys { keys: [one, other] } => {
+                format!("remove `{one}` or `{other}`; docs/scenarios.md says what they mean")
+            }
             Self::WrongType { key, wanted, .. } => format!("`{key}` takes {wanted}"),
             Self::OutOfRange { min, max, .. } => format!("it takes a whole number from {min} to {max}"),
             Self::Empty { key } => format!("give `{key}` a value, or remove it if it is optional"),
@@ -317,6 +353,7 @@ impl InputProblem {
             Self::Untestable { .. } => "leave it out here, or take `untestable` out of its document".into(),
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
+            Self::BadDate { .. } => "a date is YEAR-MONTH-DAY of the calendar, such as `2026-01-31`".into(),
             Self::BadRequirement { known, .. } => {
                 format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them, or `SYSTEM` alone if it has no versions; the systems are {}", list(known))
             }
@@ -352,16 +389,22 @@ impl InputProblem {
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::More { .. } => "mend those above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),
-            Self::ParentInFilter => {
-                "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a filter is a glob over the whole name".into()
+            Self::ParentInGlob => {
+                "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a glob is over the whole name".into()
             }
+            Self::NoSuchCell { .. } => {
+                "a glob is over the whole name, SCENARIO/ARCHITECTURE/L0/L1/L2; `cargo xtask list` shows those of all cells"
+                    .into()
+            }
+            Self::NoDefault => "write `default = true` in one of them".into(),
+            Self::SecondDefault => "remove `default = true` from all but one".into(),
         }
     }
 
     /// What the label at the place itself says.
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::MissingKey { .. } => "missing from this table",
+            Self::MissingKey { .. } | Self::NeitherKey { .. } => "missing from this table",
             Self::UnknownKey { .. } | Self::UnknownWord { .. } => "not known",
             Self::WrongType { .. } => "wrong type",
             Self::NotUtf8 => "first such byte",

@@ -11,6 +11,7 @@ use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSettings};
 use super::problem::InputProblem;
+use super::stage::Stage;
 use super::step::Step;
 use super::system::Systems;
 use super::table::{Table, Text};
@@ -78,11 +79,16 @@ impl Scenario {
         // Without axes, which has been reported, nothing that is said of any level is charged with it.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let settings = read_settings(root, innermost);
-        let expectation = match root.optional_table("expect", &["outcome", "stage", "symptom"]) {
-            Some(table) => Expectation::read(&table, innermost),
+        let steps = root.tables("step", Step::KEYS);
+        let expectation = match root.optional_table("expect", Expectation::KEYS) {
+            Some(table) => {
+                let of_steps =
+                    (1..=steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
+                let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
+                Expectation::read(&table, &stages)
+            }
             None => Some(Expectation::Works),
         };
-        let steps = root.tables("step", Step::KEYS);
         let mut second_machines = 0;
         let read_step = |table: &Table<'_>| {
             let step = Step::read(table, innermost)?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use nestmatrix::run::{
     Attempt, CellRecord, Fate, LevelRecord, Outcome, Planned, PlannedLevel, RunPlan, Tally, VerdictWord,
 };
-use nestmatrix::scenario::{AvailableImage, Cell, Expectation, LevelNumber, Matrix, Stage, StandIns, Tier};
+use nestmatrix::scenario::{
+    AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
+    StopStage, Tier,
+};
 use nestmatrix::stack::{LevelSeen, Metal};
 
 const SYSTEMS: &str = r#"
@@ -83,7 +86,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         };
         Planned { cell, fate }
     };
-    RunPlan { cells: cells.into_iter().map(planned).collect(), no_native: None }
+    RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
 }
 
 /// A record of a cell that has this name and document and was booted on emulated metal.
@@ -147,7 +150,17 @@ pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
 /// The record of a cell whose document says that it stops.
 pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
     record.tier = Tier::Unsupported;
-    record.expectation = Expectation::Stops { stage: stage.parse().unwrap(), symptom: Some(symptom.into()) };
+    let limitation =
+        Limitation { stop: StopStage::At(stage.parse().unwrap()), symptom: Some(symptom.into()) };
+    record.expectation = Expectation::Stops { limitation, known_stale: None };
+    record
+}
+
+/// The record of a cell whose limitation is known to be gone.
+pub fn known_stale(mut record: CellRecord, note: &str) -> CellRecord {
+    let Expectation::Stops { known_stale, .. } = &mut record.expectation else { panic!("{record:?}") };
+    *known_stale =
+        Some(KnownStale { since: "Linux 5.8".into(), seen: "2026-11-22".into(), note: note.into() });
     record
 }
 
@@ -172,7 +185,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
 /// What came of a run with these records that took `seconds`.
 pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Outcome {
     let mut tally = Tally::default();
-    records.iter().for_each(|record| tally.add(record.verdict));
+    records.iter().for_each(|record| tally.add(record.verdict, &record.expectation));
     let folder = "results/2025-11-21T22-39-41Z".into();
     Outcome { folder, records, tally, interrupted, took: Duration::from_secs(seconds) }
 }
