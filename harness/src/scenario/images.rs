@@ -146,18 +146,23 @@ impl Matrix {
         }
         let serving = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
         let stand_in = serving.min_by_key(|stand_in| stand_in.major);
-        let requirement = requirement.clone();
         let Some(StandIn { image, reason, .. }) = stand_in else {
-            return Err(MissingImage::NoImage { requirement });
+            return Err(MissingImage::NoImage { requirement: requirement.clone() });
         };
         let stand_in = image.clone();
+        // Cloned for errors alone: a matrix has many levels.
+        let requirement = || requirement.clone();
         match stand_ins {
-            StandIns::DeniedByScenario(reason) => {
-                Err(MissingImage::StandInUnfit { requirement, stand_in, reason: reason.to_owned() })
+            StandIns::DeniedByScenario(reason) => Err(MissingImage::StandInUnfit {
+                requirement: requirement(),
+                stand_in,
+                reason: reason.to_owned(),
+            }),
+            StandIns::DeniedByUser => {
+                Err(MissingImage::StandInDenied { requirement: requirement(), stand_in })
             }
-            StandIns::DeniedByUser => Err(MissingImage::StandInDenied { requirement, stand_in }),
             StandIns::Allowed if !available.iter().any(|available| available.name == stand_in) => {
-                Err(MissingImage::StandInUnavailable { requirement, stand_in })
+                Err(MissingImage::StandInUnavailable { requirement: requirement(), stand_in })
             }
             StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),
         }

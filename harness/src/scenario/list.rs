@@ -154,12 +154,12 @@ impl LevelRow {
             Ok(choice) => (Some(choice), None),
             Err(missing) => (None, Some(missing)),
         };
-        let SystemRequirement { system, version, and_later, role, .. } = requirement.clone();
+        let SystemRequirement { system, version, and_later, role, .. } = requirement;
         Self {
-            system,
-            version,
-            and_later,
-            role,
+            system: system.clone(),
+            version: *version,
+            and_later: *and_later,
+            role: *role,
             requirement: requirement.to_string(),
             stand_in: choice.as_ref().is_some_and(|choice| choice.stand_in),
             reason: choice.as_ref().and_then(|choice| choice.reason.clone()),
