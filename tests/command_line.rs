@@ -5,10 +5,10 @@ mod common;
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Place, Run, checkout, copy_folder};
+use common::{Place, Run, checkout, copy_folder, scenarios};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -466,4 +466,25 @@ fn every_claim_is_listed_with_what_tries_it() {
     assert!(with(&claims, "covered") > 0 && with(&claims, "skipped") > 0, "{}", text.stdout);
     let denied = json_lines(&run(&["list", "--claims", "--deny-stand-ins", "--format", "json"]).stdout);
     assert!(with(&denied, "covered") < with(&claims, "covered"), "most images are stand-ins");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_the_run() {
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--deny-stand-ins"]).args(SOME_CELLS);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_folder_of_scenarios_may_be_the_current_one() {
+    let place = Place::new();
+    let mut command = place.xtask();
+    command.current_dir(scenarios("deep")).args(["list", "--scenarios", "."]);
+    let run = place.finish(command, SOON);
+    assert_eq!(run.code, Some(0), "{run:#?}");
 }

@@ -178,7 +178,6 @@ fn a_claim_is_covered_by_cells_that_can_be_booted_here() {
 }
 
 #[test]
-#[ignore = "scenarios for all claims are being written"]
 fn every_claim_of_the_documents_is_tried_or_says_why_nothing_can_try_it() {
     let matrix = real();
     let listing = ClaimListing::new(&matrix, &real_supply(), false);

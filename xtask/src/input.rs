@@ -37,5 +37,9 @@ fn short(folder: &Path) -> std::path::PathBuf {
     let (Ok(here), Ok(folder)) = (std::env::current_dir(), folder.canonicalize()) else {
         return folder.to_owned();
     };
-    folder.strip_prefix(here).map_or_else(|_| folder.clone(), Path::to_owned)
+    match folder.strip_prefix(here) {
+        Ok(below) if below.as_os_str().is_empty() => ".".into(),
+        Ok(below) => below.to_owned(),
+        Err(_) => folder,
+    }
 }

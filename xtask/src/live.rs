@@ -147,7 +147,7 @@ impl RunListener for Cells {
                 }
                 if self.json {
                     if let Ok(line) = serde_json::to_string(record) {
-                        println!("{line}");
+                        crate::run_matrix::say(&format!("{line}\n"));
                     }
                 } else if record.metal.is_some() {
                     // Skipped cells were named in the plan.

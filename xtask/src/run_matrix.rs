@@ -1,6 +1,6 @@
 //! `run-matrix`: plans, boots, shows.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -96,8 +96,7 @@ async fn carry_out(
     let jobs = arguments.jobs.map_or_else(default_jobs, usize::from);
     let style = style_of(&std::io::stdout());
     if !json {
-        print!("{}", report::plan(plan, jobs, &style));
-        println!();
+        say(&format!("{}\n", report::plan(plan, jobs, &style)));
     } else if let Some(profile) = report::profile(plan) {
         eprintln!("profile {profile}");
     }
@@ -121,14 +120,17 @@ async fn carry_out(
     if json {
         eprintln!("records: {}", outcome.folder.display());
     } else {
-        println!();
-        print!("{}", report::matrix(&outcome, &style));
-        println!("records: {}", outcome.folder.display());
+        say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     if outcome.interrupted {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), plan.cells.len());
     }
     Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.tally.exit_code())))
+}
+
+/// Prints what is in the records as well, so that a reader who has gone away does not end the run.
+pub fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {

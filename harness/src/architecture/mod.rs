@@ -19,6 +19,8 @@ pub struct Profile {
     pub metal_machine: &'static str,
     /// CPU model of the emulated metal, which offers the virtualization extension.
     pub metal_cpu: &'static str,
+    /// Features of that model that the emulated metal does without.
+    pub metal_cpu_without: &'static [&'static str],
     /// The CPU feature without which a level can't host a KVM guest; it is required of every level that does.
     pub virtualization_feature: &'static str,
     /// The CPU flags in /proc/cpuinfo that the documents ask for on L0.

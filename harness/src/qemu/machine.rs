@@ -128,6 +128,8 @@ pub struct Cpu {
     pub model: String,
     /// Features that are switched on and must be there.
     pub require: Vec<String>,
+    /// Features that are switched off.
+    pub without: Vec<String>,
 }
 
 impl Cpu {
@@ -141,13 +143,16 @@ impl Cpu {
         if let Some(also) = also.filter(|also| !require.iter().any(|r| r == also)) {
             require.push(also.to_owned());
         }
-        Self { model, require }
+        Self { model, require, without: Vec::new() }
     }
 
     fn argument(&self, explicit: bool) -> String {
         let mut argument = self.model.clone();
         for feature in self.require.iter().filter(|_| explicit) {
             argument.push_str(&format!(",{feature}=on"));
+        }
+        for feature in &self.without {
+            argument.push_str(&format!(",{feature}=off"));
         }
         argument
     }
@@ -298,7 +303,7 @@ mod tests {
             instance: Instance::First,
             machine: "q35".into(),
             accelerator: Accelerator::Kvm,
-            cpu: Cpu { model: "EPYC-IBPB".into(), require: vec!["svm".into()] },
+            cpu: Cpu { model: "EPYC-IBPB".into(), require: vec!["svm".into()], without: Vec::new() },
             memory_mib: 1024,
             boot: Boot {
                 kernel: file("l1-kernel"),
@@ -341,6 +346,9 @@ mod tests {
     fn a_named_model_gets_its_required_features_and_host_passthrough_what_the_host_has() {
         let mut machine = machine();
         assert!(arguments(&machine).contains("-cpu EPYC-IBPB,svm=on "));
+        machine.cpu.without = vec!["la57".into()];
+        assert!(arguments(&machine).contains("-cpu EPYC-IBPB,svm=on,la57=off "));
+        machine.cpu.without.clear();
         machine.cpu.model = "host".into();
         assert!(arguments(&machine).contains("-cpu host "));
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
 use crate::scenario::{
-    Architecture, AvailableImage, Cell, Choice, LevelNumber, LevelSpec, Matrix, RunProfile, StandIns, Supply,
-    Version,
+    Architecture, AvailableImage, Cell, Choice, CpuRequirement, LevelNumber, LevelSpec, Matrix, RunProfile,
+    StandIns, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -184,7 +184,10 @@ impl Ground<'_> {
             Ok(available) => available,
             Err(why) => return Fate::Skipped(vec![why.to_owned()]),
         };
-        let on_native = |native: &NativeMetal| self.levels(cell, available, Some(native));
+        let on_native = |native: &NativeMetal| match touches_l0(cell) {
+            Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
+            None => self.levels(cell, available, Some(native)),
+        };
         let on_emulated = || self.levels(cell, available, None);
         let (metal, levels) = match (self.options.metal, native) {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
@@ -251,6 +254,24 @@ impl Ground<'_> {
     }
 }
 
+/// What a cell does to its L0, if it does anything. On native metal it can't be had, or must not: the harness changes nothing
+/// about this machine, and a setting that is left out would make the verdict one on something else.
+fn touches_l0(cell: &Cell) -> Option<&'static str> {
+    let outermost = LevelNumber::ALL[0];
+    let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
+    if cell.steps.iter().any(|step| step.on == outermost) {
+        Some("it has steps in L0")
+    } else if !spec.kernel_parameters.is_empty() {
+        Some("it sets kernel parameters of L0")
+    } else if spec.cpu != CpuRequirement::default() {
+        Some("it sets the CPU of L0")
+    } else if spec.disk {
+        Some("it gives L0 a disk")
+    } else {
+        None
+    }
+}
+
 /// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -298,7 +319,8 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str) -> Option<&'c Rec
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{Filter, Listing};
+    use crate::scenario::{CpuMode, Filter, Listing, Step, StepAction};
+    use rstest::rstest;
     use std::path::Path;
 
     /// Cells of an emulator as L0 and of an ordinary one, on an architecture that boots and on one that does not.
@@ -327,10 +349,17 @@ mod tests {
 
     /// A plan with native metal that runs Debian 12.
     fn plan(metal: MetalChoice) -> RunPlan {
+        plan_with(metal, |_| {})
+    }
+
+    /// The same, with every cell changed before it is planned.
+    fn plan_with(metal: MetalChoice, change: impl Fn(&mut Cell)) -> RunPlan {
         let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
         let options = PlanOptions { metal, deny_stand_ins: false, profile: None };
         let matrix = matrix();
-        RunPlan::new(matrix.cells().to_vec(), &matrix, &catalog(), Ok(&NativeMetal::of(&facts)), &options)
+        let mut cells = matrix.cells().to_vec();
+        cells.iter_mut().for_each(change);
+        RunPlan::new(cells, &matrix, &catalog(), Ok(&NativeMetal::of(&facts)), &options)
     }
 
     fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
@@ -354,6 +383,31 @@ mod tests {
         assert_eq!(metals(&native), [None, Some(Metal::Native), None, None]);
         let why = "TCG is an emulator, and native metal does without one (L0 on amd64)";
         assert_eq!(native.skipped().next().unwrap().1, [why]);
+    }
+
+    #[rstest]
+    #[case::step(
+        |cell: &mut Cell| {
+            let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
+            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Reboot }];
+        },
+        "it has steps in L0"
+    )]
+    #[case::parameters(
+        |cell: &mut Cell| cell.levels[0].kernel_parameters = vec!["kvm_amd.nested=0".into()],
+        "it sets kernel parameters of L0"
+    )]
+    #[case::cpu(
+        |cell: &mut Cell| cell.levels[0].cpu.mode = CpuMode::Custom { model: "EPYC".into() },
+        "it sets the CPU of L0"
+    )]
+    #[case::disk(|cell: &mut Cell| cell.levels[0].disk = true, "it gives L0 a disk")]
+    fn what_is_done_to_l0_is_never_done_to_this_machine(#[case] change: fn(&mut Cell), #[case] what: &str) {
+        assert_eq!(metals(&plan_with(MetalChoice::Auto, change))[1], Some(Metal::Emulated));
+        let native = plan_with(MetalChoice::Native, change);
+        assert_eq!(metals(&native)[1], None);
+        let why = format!("{what}, and on native metal this machine is L0");
+        assert_eq!(native.skipped().nth(1).unwrap().1, [why]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
 use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Port};
-use crate::scenario::{Accelerator, CpuRequirement, LevelNumber};
+use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 
 /// What L0 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,10 +120,12 @@ impl StackPlan {
         };
         let virtualization = (!is_leaf).then_some(profile.virtualization_feature);
         let cpu = if on_emulator {
-            Cpu {
-                model: profile.metal_cpu.to_owned(),
-                require: vec![profile.virtualization_feature.to_owned()],
+            let mut cpu = Cpu::required(&plan.cpu, Some(profile.virtualization_feature));
+            if plan.cpu.mode == CpuMode::HostPassthrough {
+                profile.metal_cpu.clone_into(&mut cpu.model);
+                cpu.without = profile.metal_cpu_without.iter().map(|&feature| feature.to_owned()).collect();
             }
+            cpu
         } else {
             Cpu::required(&plan.cpu, virtualization)
         };

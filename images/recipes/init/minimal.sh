@@ -33,6 +33,7 @@ nestmatrix-report-end"
 
 if [ -n "$stay" ]; then
     # Goes on by itself, so that whoever looks at it twice sees whether this level lives.
+    echo 0 > /count
     (count=0; while sleep 0.2; do count=$((count + 1)); echo $count > /count; done) < /dev/null &
     # What is typed must not come back: each byte costs exits.
     stty -echo
