@@ -1,5 +1,5 @@
 //! Stacks that are broken on purpose (`tests/sabotage/`): none gets a pass, and the record tells where and by what each
-//! was stopped. Boots three-level stacks on emulated metal.
+//! was stopped. Boots stacks of two and three levels on emulated metal.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -12,7 +12,7 @@ use common::{Cell, Place, Run, boots, scenarios};
 use rstest::rstest;
 
 /// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
-const FAULTS: [&str; 12] = [
+const FAULTS: [&str; 14] = [
     "l1-without-kvm",
     "l0-nested-off",
     "l2-on-tcg",
@@ -25,6 +25,8 @@ const FAULTS: [&str; 12] = [
     "feature-not-given",
     "documented-limitation",
     "stale-limitation",
+    "migrated-level-stands-still",
+    "l0-reboots-without-kvm",
 ];
 
 /// Longest wait for a run over all of them: a stack is up within a minute even on a busy machine.
@@ -55,6 +57,18 @@ fn faults() -> &'static Run {
 #[case::no_such_feature("no-such-feature", "fail", "l1-launch", &["no-such-feature"])]
 #[case::feature_not_given("feature-not-given", "fail", "l1-launch", &["missing CPU feature: vmx"])]
 #[case::documented_limitation("documented-limitation", "xfail", "l1-launch", &["missing CPU feature: svm"])]
+#[case::migrated_level_stands_still(
+    "migrated-level-stands-still",
+    "fail",
+    "step-2",
+    &["L1's counter stands still"]
+)]
+#[case::l0_reboots_without_kvm(
+    "l0-reboots-without-kvm",
+    "fail",
+    "step-2",
+    &["L0 has no usable /dev/kvm", "kvm_amd is not loaded"]
+)]
 fn a_broken_stack_stops_where_it_is_broken(
     #[case] scenario: &str,
     #[case] verdict: &str,
@@ -131,6 +145,10 @@ fn list_sabotage() -> BTreeSet<String> {
 
 /// Each level that came to run has its console and the conversation with its QEMU on record.
 fn assert_records_up_to(cell: &Cell, stage: &str) {
+    // A step is none of a level's stages; it comes after one.
+    let stages = cell.stages();
+    let of_level = stages.iter().rev().find(|before| !before.starts_with("step-"));
+    let stage = if stage.starts_with("step-") { of_level.unwrap() } else { stage };
     let (reached, what) = stage.split_once('-').unwrap();
     for level in ["l0", "l1", "l2"] {
         if level > reached {

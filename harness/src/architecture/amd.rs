@@ -34,5 +34,5 @@ pub(super) static PROFILE: Profile = Profile {
         filter: "exit_reason != 0xffffffff",
     },
     // Each 16 bytes that are read are one CPUID instruction (cpuid(4)), which always leaves the guest.
-    exit_loop: "modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=1 2>/dev/null",
+    exit_loop: "modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=5 2>/dev/null",
 };

@@ -36,7 +36,7 @@ pub(super) fn script(exit_loop: &str) -> String {
     };
     [
         timed("cpu", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"),
-        timed("syscall", "dd if=/dev/zero of=/dev/null bs=1 count=20000 2>/dev/null || exit 1"),
+        timed("syscall", "dd if=/dev/zero of=/dev/null bs=1 count=100000 2>/dev/null || exit 1"),
         timed("exit", &format!("{exit_loop} || exit 1")),
     ]
     .concat()

@@ -1,0 +1,121 @@
+//! What scenarios do to a stack besides booting it, on the real scenarios and emulated metal: reboot L0, migrate L1 with a
+//! running L2, boot a second L1, time loops, do without KVM on L0. Boots.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use common::{Cell, Place, Run, boots};
+use serde_json::Value;
+
+/// Longest wait for all stacks of the run.
+const ALL: Duration = Duration::from_secs(30 * 60);
+
+const CELLS: [&str; 5] = [
+    "rhel-8-persist-nesting/amd/*",
+    "rhel-8-several-l1/amd/*",
+    "rhel-8-performance/amd/*",
+    "rhel-10-amd-migration/amd/*",
+    "rhel-10-non-kvm-l0/amd/qemu-tcg/*",
+];
+
+/// One run over the cells, carried out by the test that comes first.
+fn procedures() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let _guard = boots();
+        let place = Place::new();
+        let mut command = place.run_matrix();
+        command.args(["--metal", "emulated", "--jobs", "1"]).args(CELLS);
+        place.finish(command, ALL).keep("procedures")
+    })
+}
+
+fn cell(scenario: &str, verdict: &str) -> Cell {
+    let cell = procedures().cell(&format!("{scenario}/"));
+    assert_eq!(cell.text("verdict"), verdict, "{:#}", cell.record);
+    assert!(cell.record["evidence"].is_object(), "it worked: {:#}", cell.record);
+    cell
+}
+
+/// What came of the steps of this kind.
+fn outputs(cell: &Cell, kind: &str) -> Vec<String> {
+    let steps = cell.record["steps"].as_array().unwrap().iter();
+    steps.filter(|step| step["do"] == kind).map(|step| step["output"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_is_known_to_be_stale_does_not_fail_the_run() {
+    let run = procedures();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let tally = &run.record()["verdicts"];
+    assert_eq!((&tally["pass"], &tally["xpass"]), (&4.into(), &1.into()), "{tally}");
+    assert!(run.stdout.contains("known stale since"), "{}", run.stdout);
+}
+
+#[test]
+fn what_lies_on_l0s_disk_outlives_a_reboot() {
+    let cell = cell("rhel-8-persist-nesting", "pass");
+    assert_eq!(outputs(&cell, "reboot"), ["L0 is up again; nested=0", "L0 is up again; nested=1"]);
+    let boots = cell.console("L0").iter().filter(|line| line.starts_with("nestmatrix: level up")).count();
+    assert_eq!(boots, 3);
+}
+
+#[test]
+fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
+    let cell = cell("rhel-10-amd-migration", "xpass");
+    let seen = outputs(&cell, "migrate").remove(0);
+    assert!(seen.starts_with("completed in ") && seen.contains("L2 answers, its counter was "), "{seen}");
+    let said = |name: &str, direction: &str, what: &dyn Fn(&Value) -> bool| {
+        cell.conversation(name).iter().any(|(dir, message)| dir == direction && what(message))
+    };
+    assert!(said("L1.qmp.jsonl", ">", &|message| message["execute"] == "quit"), "the first QEMU has ended");
+    assert!(said("L1-second.qmp.jsonl", "<", &|message| message["event"] == "RESUME"), "the second runs it");
+    let nonce = cell.record["evidence"]["nonce"].as_str().unwrap();
+    let answers = cell.console("L2").iter().filter(|line| line.starts_with(&format!("{nonce}-"))).count();
+    assert_eq!(answers, 3, "L2 gave back a fresh nonce once before and twice after");
+}
+
+#[test]
+fn a_second_l1_runs_beside_the_first() {
+    let cell = cell("rhel-8-several-l1", "pass");
+    let seen = outputs(&cell, "boot-another").remove(0);
+    assert!(seen.starts_with("a second L1 is up, kernel 5.10."), "{seen}");
+    for console in ["L1", "L1-second"] {
+        let lines = cell.console(console);
+        assert!(lines.iter().any(|line| line.starts_with("nestmatrix: level up")), "{console}: {lines:#?}");
+    }
+}
+
+#[test]
+fn loops_are_set_against_those_of_l0() {
+    let cell = cell("rhel-8-performance", "pass");
+    for (index, level) in cell.record["levels"].as_array().unwrap().iter().enumerate() {
+        for name in ["cpu", "syscall", "exit"] {
+            let time = &level["loops"][name];
+            assert!(time["seconds"].as_f64().unwrap() >= 0.0, "{level:#}");
+            assert!(index > 0 || time["ratio"].is_null() || time["ratio"] == 1.0, "{level:#}");
+        }
+    }
+    let ratio = |level: usize| cell.record["levels"][level]["loops"]["exit"]["ratio"].as_f64().unwrap();
+    assert!(
+        ratio(2) > ratio(1),
+        "what leaves the guest is dearer the deeper it is: {:#}",
+        cell.record["levels"]
+    );
+}
+
+#[test]
+fn an_emulator_as_l0_leaves_kvm_to_the_levels_inside() {
+    let cell = cell("rhel-10-non-kvm-l0", "pass");
+    let evidence = &cell.record["evidence"];
+    assert_eq!(evidence["emulator_is_l0"], true);
+    assert_eq!(
+        (&evidence["kvm"]["l1"]["enabled"], &evidence["kvm"]["l2"]["enabled"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(cell.stages()[0], "l1-launch", "L0 is there already");
+    assert_eq!(evidence["report"]["hypervisor"], "KVM");
+}
