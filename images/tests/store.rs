@@ -89,7 +89,9 @@ fn a_damaged_image_is_told_and_built_again_never_handed_out() {
 
         let heard = Heard::default();
         let again = store.ensure(&toy.recipe(), Product::Minimal, &heard).unwrap();
-        assert!(heard.events()[0].starts_with("Corrupted { product: Minimal"), "{:?}", heard.events());
+        // A program that another test is just starting may hold this one's lock for a moment (fork, then exec).
+        let first = heard.events().into_iter().find(|event| event != "Waiting").unwrap();
+        assert!(first.starts_with("Corrupted { product: Minimal"), "{first}");
         assert_eq!(initramfs(&again), good);
     }
     fs::remove_file(image.kernel().unwrap()).unwrap();
