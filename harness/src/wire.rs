@@ -287,7 +287,15 @@ impl Exchange {
                     reader = BufReader::new(other_reader);
                     self.writer = other_writer;
                     line.clear();
+                    for pending in self.pending.drain(..) {
+                        let _ = pending.reply.send(Err("its peer was moved away before it answered".into()));
+                    }
                 }
+                Some(why) = closing.recv() => return why,
+                request = requested.recv() => match request {
+                    None => return "the harness is done with it".into(),
+                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
+                },
                 read = read_line(&mut reader, &mut line) => match read {
                     Err(e) => return e.to_string(),
                     Ok(false) => return "end of file".into(),
@@ -296,11 +304,6 @@ impl Exchange {
                         line.clear();
                     }
                 },
-                request = requested.recv() => match request {
-                    None => return "the harness is done with it".into(),
-                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
-                },
-                Some(why) = closing.recv() => return why,
             }
         }
     }

@@ -33,16 +33,21 @@ impl Stack<'_> {
         }
     }
 
-    /// Ends every QEMU on this machine: the outermost one; all others run inside it.
+    /// Ends every QEMU on this machine: those of the outermost level that is booted; all others run inside them.
     pub(super) async fn end(&mut self) -> Result<(), String> {
-        let Some(outermost) = self.live.first() else { return Ok(()) };
-        let _ = outermost.qemu.kill().await;
+        let outermost = self.plan.levels.first().map(|plan| plan.level);
+        let here = || self.live.iter().filter(|live| Some(live.level) == outermost);
+        for live in here() {
+            let _ = live.qemu.kill().await;
+        }
         let deadline = Instant::now() + LAST_WORDS;
-        while matches!(outermost.qemu.ended().await, Ok(None)) {
-            if Instant::now() > deadline {
-                return Err(format!("QEMU of {} lingers after it was killed", outermost.level));
+        for live in here() {
+            while matches!(live.qemu.ended().await, Ok(None)) {
+                if Instant::now() > deadline {
+                    return Err(format!("QEMU of {} lingers after it was killed", live.level));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.live.clear();
         Ok(())

@@ -18,6 +18,7 @@ use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
 
 use super::evidence::{nests, not_kvm};
+use super::second::Beside;
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
 use super::{Cancellation, Gathered, Limits, Loops, Metal, StackPlan, Stop, measure};
@@ -89,9 +90,10 @@ impl Observation {
     }
 }
 
-/// A level that runs.
+/// A machine that runs.
 pub(super) struct Live {
     pub(super) level: LevelNumber,
+    pub(super) instance: Instance,
     pub(super) qemu: Box<dyn RunningQemu>,
 }
 
@@ -109,8 +111,14 @@ pub(super) struct Stack<'a> {
     pub(super) streams: BTreeMap<ChannelName, UnixStream>,
     /// What can be typed at each console. They are kept because a console whose writing end is closed is closed altogether.
     pub(super) shells: BTreeMap<ChannelName, Shell>,
-    /// Outermost first.
+    /// Outermost first, but for second machines, which come where they were started.
     pub(super) live: Vec<Live>,
+    /// Whether what is waited for is about the second machine of its level.
+    pub(super) on_second: bool,
+    /// Whether L0 is down for a reboot.
+    pub(super) rebooting: bool,
+    /// A machine that was booted beside one of the stack's levels.
+    pub(super) beside: Option<Beside>,
     /// The hosts that the levels have become, and L0 if it is this machine.
     pub(super) hosts: Vec<(LevelNumber, Rc<dyn Host>)>,
     pub(super) stage: Stage,
@@ -121,8 +129,6 @@ pub(super) struct Stack<'a> {
     pub(super) steps_seen: Vec<StepSeen>,
     /// How many commands the shells on consoles were given.
     pub(super) asked: u32,
-    /// Of monitors that nobody listens to. They are kept because a conversation without a listener is over.
-    pub(super) idle_notices: Vec<mpsc::UnboundedReceiver<Notice>>,
 }
 
 /// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
@@ -152,6 +158,9 @@ pub async fn boot(
         streams: BTreeMap::new(),
         shells: BTreeMap::new(),
         live: Vec::new(),
+        on_second: false,
+        rebooting: false,
+        beside: None,
         hosts: Vec::new(),
         stage: Stage::Provision,
         stages: Vec::new(),
@@ -164,7 +173,6 @@ pub async fn boot(
         },
         steps_seen: Vec::new(),
         asked: 0,
-        idle_notices: Vec::new(),
     };
     let mut stop = stack.climb(Rc::new(this_machine)).await.err();
     if let Some(last) = stack.stages.last_mut() {
@@ -217,7 +225,8 @@ impl Stack<'_> {
                 self.prove_kvm(level, Rc::clone(&host)).await?;
             }
         }
-        self.take_steps().await
+        self.take_steps().await?;
+        self.see_that_the_second_runs().await
     }
 
     /// Starts the QEMU of a level, paused, and asks it what it really made.
@@ -227,8 +236,7 @@ impl Stack<'_> {
         self.levels.entry(level).or_default();
         self.watch.add(level, level == self.plan.innermost() && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
-        let (qemu, monitor, notices) = self.start(&machine, host).await?;
-        self.live.push(Live { level, qemu });
+        let (monitor, notices) = self.start(&machine, host).await?;
         self.watch.take_over(level, notices);
         self.interrogate(&machine, &monitor).await?;
         Ok(monitor)
@@ -239,12 +247,12 @@ impl Stack<'_> {
         &mut self,
         machine: &Machine,
         host: &dyn Host,
-    ) -> Result<(Box<dyn RunningQemu>, Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
-        let level = machine.level;
+    ) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+        let Machine { level, instance, .. } = *machine;
         let started = self.during(level, host.start(machine)).await?;
         self.streams.extend(started.streams);
-        let (monitor, notices) = self.open_channels(machine).await?;
-        Ok((started.qemu, monitor, notices))
+        self.live.push(Live { level, instance, qemu: started.qemu });
+        self.open_channels(machine).await
     }
 
     async fn open_channels(
@@ -303,12 +311,15 @@ impl Stack<'_> {
             Ok((monitor.machine_type().await?, monitor.kvm().await?, monitor.cpu(model, required).await?))
         };
         let (machine_type, kvm, cpu) = self.during(level, questions).await?;
-        let seen = self.saw(level);
-        seen.qemu = Some(monitor.version().to_owned());
-        seen.machine = Some(machine_type);
-        seen.cpu = Some(cpu.model_type.clone());
-        self.gathered.kvm.insert(level, kvm);
-        self.gathered.cpus.insert(level, cpu.clone());
+        // The level's evidence is that of the machine in which the levels inside it run.
+        if machine.instance != Instance::Beside {
+            let seen = self.saw(level);
+            seen.qemu = Some(monitor.version().to_owned());
+            seen.machine = Some(machine_type);
+            seen.cpu = Some(cpu.model_type.clone());
+            self.gathered.kvm.insert(level, kvm);
+            self.gathered.cpus.insert(level, cpu.clone());
+        }
         let on_metal = level.below().is_none();
         if !self.plan.on_emulator(level) && !kvm.enabled {
             return Err(Stop::stack(self.stage, not_kvm(level)));
@@ -344,6 +355,7 @@ impl Stack<'_> {
     pub(super) async fn look_at(&mut self, level: LevelNumber, host: &dyn Host) -> Result<(), Stop> {
         let facts = self.ask(level, host).await?;
         self.check_kernel(level, &facts.kernel)?;
+        self.check_disk(level, host).await?;
         let below = level.below().and_then(|below| self.facts.get(&below));
         let lacks = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
         let seen = self.saw(level);
@@ -371,7 +383,7 @@ impl Stack<'_> {
     }
 
     /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.
-    fn check_kernel(&mut self, level: LevelNumber, running: &str) -> Result<(), Stop> {
+    pub(super) fn check_kernel(&mut self, level: LevelNumber, running: &str) -> Result<(), Stop> {
         self.saw(level).kernel = Some(running.to_owned());
         match self.plan.levels.iter().find(|plan| plan.level == level) {
             Some(plan) if plan.kernel_release != running => {
@@ -382,6 +394,18 @@ impl Stack<'_> {
                 ))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A level that has a disk for its modprobe configuration must use it: one that forgets shows nothing.
+    async fn check_disk(&mut self, level: LevelNumber, host: &dyn Host) -> Result<(), Stop> {
+        if !self.plan.levels.iter().any(|plan| plan.level == level && plan.disk.is_some()) {
+            return Ok(());
+        }
+        let mounted = self.during(level, host.run("grep -q ' /etc/modprobe.d ' /proc/mounts")).await?;
+        match mounted.status {
+            Some(0) => Ok(()),
+            _ => Err(Stop::harness(self.stage, format!("{level} does not use its disk")).about(level)),
         }
     }
 

@@ -7,12 +7,18 @@ use crate::qemu::ChannelKind;
 use crate::scenario::{LevelNumber, Stage, StageKind};
 use crate::wire::CallError;
 
-use super::boot::Stack;
+use super::boot::{Live, Stack};
 use super::watch::{Trouble, Watch};
 use super::{Blame, Stop};
 
 /// Longest wait for a QEMU's end to be known once a channel of it has closed.
 const END_KNOWN: Duration = Duration::from_secs(3);
+
+/// The machine of a level that is waited for: its second one, if that is what it is about, else its own.
+fn attended(live: &[Live], level: LevelNumber, on_second: bool) -> Option<&Live> {
+    let of_level = live.iter().filter(|live| live.level == level);
+    of_level.max_by_key(|live| live.instance.is_second() == on_second)
+}
 
 impl Stack<'_> {
     /// Waits for `work`, which is about `level`; trouble meanwhile becomes a stop.
@@ -21,7 +27,7 @@ impl Stack<'_> {
         level: LevelNumber,
         work: impl Future<Output = Result<T, HostError>>,
     ) -> Result<T, Stop> {
-        let qemu = self.live.iter().find(|live| live.level == level).map(|live| &*live.qemu);
+        let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
         match self.watch.during(level, self.limits.of(level), qemu, work).await {
             Ok(value) => Ok(value),
             Err(trouble) => Err(self.explain(trouble).await),
@@ -33,7 +39,7 @@ impl Stack<'_> {
         level: LevelNumber,
         done: impl Fn(&Watch) -> Option<T>,
     ) -> Result<T, Stop> {
-        let Some(live) = self.live.iter().find(|live| live.level == level) else {
+        let Some(live) = attended(&self.live, level, self.on_second) else {
             return Err(Stop::harness(self.stage, format!("{level} does not run")));
         };
         match self.watch.until(level, self.limits.of(level), &*live.qemu, done).await {
@@ -44,18 +50,20 @@ impl Stack<'_> {
 
     /// Finds the cause behind trouble: a channel that closed is only the consequence of a QEMU's end, and that of the
     /// end of one further out.
-    async fn explain(&mut self, trouble: Trouble) -> Stop {
+    pub(super) async fn explain(&mut self, trouble: Trouble) -> Stop {
         if matches!(trouble, Trouble::Interrupted) {
             return Stop::interrupted(self.stage);
         }
         self.watch.settle().await;
         if let Some((level, end)) = self.first_end(&trouble).await {
-            return if level.below().is_none() {
+            let stop = if level.below().is_none() {
                 Stop::harness(self.stage, format!("the emulator that plays {level}'s metal {end}"))
-                    .about(level)
+            } else if self.plan.on_emulator(level) {
+                Stop::harness(self.stage, format!("the emulator that is L0's hypervisor {end}"))
             } else {
-                Stop::stack(self.stage, format!("{level}'s QEMU {end}")).about(level)
+                Stop::stack(self.stage, format!("{level}'s QEMU {end}"))
             };
+            return stop.about(level);
         }
         let (level, symptom, blame) = self.read_trouble(trouble).await;
         let symptom = match self.watch.symptom(level) {
@@ -63,7 +71,8 @@ impl Stack<'_> {
             None => symptom,
         };
         // That an emulator does not boot L0 says nothing of the matrix.
-        let metal_fails = level.below().is_none() && self.stage < Stage::Level(level, StageKind::Kvm);
+        let booting = self.rebooting || self.stage < Stage::Level(level, StageKind::Kvm);
+        let metal_fails = level.below().is_none() && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
         Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false }
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::host::{BootedLevel, Host, RunningQemu};
-use crate::qemu::{ChannelKind, ChannelName, Instance, Machine};
+use crate::host::{BootedLevel, Host};
+use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::LevelNumber;
 use crate::wire::{CallError, Notice, Wire};
 
 use super::Stop;
-use super::boot::{Live, Stack};
+use super::boot::Stack;
 
 /// Pause between two looks at a migration. QEMU has an event for its end, but it is the last word of a monitor that is
 /// otherwise no longer listened to.
@@ -23,39 +23,72 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Pause between two questions to a level that must show that it lives: its counter goes on five times a second.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A migration that is about to begin.
+struct Prepared {
+    machine: Machine,
+    monitor: Monitor,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    /// Where the second QEMU listens, as QMP takes it.
+    uri: Value,
+    /// The innermost level's counter, if it is up.
+    before: Option<u64>,
+}
+
+/// A machine that runs beside the one of its level.
+pub(super) struct Beside {
+    level: LevelNumber,
+    monitor: Monitor,
+    host: BootedLevel,
+}
+
 impl Stack<'_> {
     /// Boots one more machine like that of `level` beside it, and asks it for its KVM; gives what was seen.
     pub(super) async fn boot_another(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        self.on_second = true;
+        let seen = self.boot_beside(level).await;
+        self.on_second = false;
+        seen
+    }
+
+    async fn boot_beside(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let (machine, host) = self.second(level, Instance::Beside)?;
-        let (qemu, monitor, notices) = self.start(&machine, &*host).await?;
-        // The first machine's monitor stays the one that is listened to for this level's end.
-        self.live.push(Live { level, qemu });
+        let (monitor, notices) = self.start(&machine, &*host).await?;
+        self.watch.listen_beside(level, notices);
         self.interrogate(&machine, &monitor).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let agent = self.greet(self.second_agent(&machine)?, level).await?;
-        let another: Rc<dyn Host> = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
-        let facts = self.during(level, another.facts(self.plan.profile, false)).await?;
-        self.idle_notices.push(notices);
-        if facts.kvm_device {
-            Ok(format!("a second {level} is up, kernel {}, with a usable /dev/kvm", facts.kernel))
-        } else {
-            Err(Stop::stack(self.stage, format!("the second {level} has no usable /dev/kvm")).about(level))
+        let host = BootedLevel::new(level, agent, self.plan.profile.qemu);
+        let facts = self.during(level, host.facts(self.plan.profile, false)).await?;
+        self.check_kernel(level, &facts.kernel)?;
+        if !facts.kvm_device {
+            return Err(
+                Stop::stack(self.stage, format!("the second {level} has no usable /dev/kvm")).about(level)
+            );
         }
+        self.beside = Some(Beside { level, monitor, host });
+        Ok(format!("a second {level} is up, kernel {}, with a usable /dev/kvm", facts.kernel))
+    }
+
+    /// A machine that was booted beside a level must run still when the stack has done its work.
+    pub(super) async fn see_that_the_second_runs(&mut self) -> Result<(), Stop> {
+        let Some(Beside { level, monitor, host }) = self.beside.take() else { return Ok(()) };
+        let state = self.during(level, async { Ok(monitor.run_state().await?) }).await?;
+        if state != "running" {
+            let symptom = format!("the second {level} does not run any more ({state})");
+            return Err(Stop::stack(self.stage, symptom).about(level));
+        }
+        self.during(level, host.facts(self.plan.profile, false)).await.map(|_| ())
     }
 
     /// Migrates `level` to a second QEMU on the host that it runs on, with all that runs in it, and sees that all of it
     /// lives on; gives what was seen.
     pub(super) async fn migrate(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let before = self.heartbeat().await?;
-        let (machine, host) = self.second(level, Instance::Incoming)?;
+        let prepared = self.prepare(level).await;
+        self.on_second = false;
+        let Prepared { machine, monitor, notices, uri, before } =
+            prepared.map_err(|stop| stop.before("the migration"))?;
         let source = self.wire(level, ChannelKind::Qmp)?;
-        let (qemu, monitor, notices) = self.start(&machine, &*host).await?;
-        self.interrogate(&machine, &monitor).await?;
-        let uri =
-            json!({"uri": format!("unix:{}", host.socket_path(&format!("{}.migration", machine.label())))});
         let reply = self.limits.reply(level);
-        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone(), reply).await?) };
-        self.during(level, listening).await?;
         self.watch.begin_move(level);
         self.during(level, async { Ok(source.call("migrate", uri, reply).await?) }).await?;
         let came = self.during(level, async { Ok(outcome(&source, reply).await?) }).await?;
@@ -64,7 +97,7 @@ impl Stack<'_> {
             let symptom = format!("the migration of {level} is {}: {why}", came["status"]);
             return Err(Stop::stack(self.stage, symptom).about(level));
         }
-        self.switch(&machine, qemu, notices, &source).await?;
+        self.switch(&machine, notices, &source).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let lives = self.see_that_it_lives(level, before).await?;
         let ram = &came["ram"];
@@ -75,6 +108,21 @@ impl Stack<'_> {
             ram["transferred"].as_u64().unwrap_or(0) / 1024,
             ram["dirty-sync-count"],
         ))
+    }
+
+    /// Sees that the innermost level, if it is up, lives before the migration, and has the second QEMU listen.
+    async fn prepare(&mut self, level: LevelNumber) -> Result<Prepared, Stop> {
+        let before = self.heartbeat().await?;
+        let (machine, host) = self.second(level, Instance::Incoming)?;
+        self.on_second = true;
+        let (monitor, notices) = self.start(&machine, &*host).await?;
+        self.interrogate(&machine, &monitor).await?;
+        let uri =
+            json!({"uri": format!("unix:{}", host.socket_path(&format!("{}.migration", machine.label())))});
+        let reply = self.limits.reply(level);
+        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone(), reply).await?) };
+        self.during(level, listening).await?;
+        Ok(Prepared { machine, monitor, notices, uri, before })
     }
 
     /// The second machine of a level as it is to be started, and the host on which the first one runs.
@@ -100,13 +148,16 @@ impl Stack<'_> {
     async fn switch(
         &mut self,
         machine: &Machine,
-        qemu: Box<dyn RunningQemu>,
         notices: mpsc::UnboundedReceiver<Notice>,
         source: &Wire,
     ) -> Result<(), Stop> {
         let level = machine.level;
-        self.watch.end_move(level);
+        let trouble = self.watch.end_move(level);
         self.watch.take_over(level, notices);
+        self.live.retain(|live| live.level != level || live.instance.is_second());
+        if let Some(trouble) = trouble {
+            return Err(self.explain(trouble).await);
+        }
         let own_agent = machine.agent.then(|| machine.channel(ChannelKind::Agent));
         let passed: BTreeSet<ChannelName> = machine.ports.iter().map(|port| port.channel).collect();
         for channel in own_agent.into_iter().chain(passed) {
@@ -122,9 +173,6 @@ impl Stack<'_> {
                     self.wire(channel.level, channel.kind)?.move_to(stream);
                 }
             }
-        }
-        if let Some(live) = self.live.iter_mut().find(|live| live.level == level) {
-            live.qemu = qemu;
         }
         let reply = self.limits.reply(level);
         let quit = async {
@@ -164,13 +212,17 @@ impl Stack<'_> {
             return Ok(None);
         }
         let innermost = self.plan.innermost();
-        let nonce = format!("{}-{}", self.plan.nonce, self.asked);
-        let answer = self.run(innermost, &format!("echo {nonce}; cat /count")).await?;
+        let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
+        let nonce = nonce.map_err(|e| Stop::harness(self.stage, format!("no nonce is to be had: {e}")))?;
+        // Whoever counts may be just about to write; a line without its end is no answer yet.
+        let question = format!("until read -r count </count; do :; done; echo {} $count", nonce.trim());
+        let answer = self.run(innermost, &question).await?;
         let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        match lines.as_slice() {
-            [echoed, count] if *echoed == nonce && count.parse::<u64>().is_ok() => Ok(count.parse().ok()),
-            _ => {
+        // The kernel may have said something in between.
+        let count = text.lines().find_map(|line| line.strip_prefix(nonce.trim())?.trim().parse().ok());
+        match count {
+            Some(count) => Ok(Some(count)),
+            None => {
                 let symptom =
                     format!("{innermost} was asked for its nonce and counter, it answered {text:?}");
                 Err(Stop::stack(self.stage, symptom).about(innermost))

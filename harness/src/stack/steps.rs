@@ -58,38 +58,46 @@ impl Stack<'_> {
             status: None,
             output: String::new(),
         };
-        match action {
+        let done = match action {
             StepAction::Run { run, fails, output } => {
-                // So that one scenario serves every architecture.
-                let profile = self.plan.profile;
-                let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
-                let ended = self.run(*on, &format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {run}")).await?;
                 seen.run = Some(run.clone());
-                seen.status = ended.status;
-                seen.output = said(&ended);
-                let verdict = judge(&seen, *fails, output.as_deref());
-                self.steps_seen.push(seen);
-                verdict.map_err(|symptom| Stop::stack(self.stage, symptom).about(*on))?;
-                self.look_again(*on).await?;
+                self.run_command(&mut seen, run, *fails, output.as_deref()).await
             }
-            StepAction::Measure => {
-                seen.output = self.measure(*on).await?;
-                self.steps_seen.push(seen);
-            }
-            StepAction::Reboot => {
-                seen.output = self.reboot(*on).await?;
-                self.steps_seen.push(seen);
-            }
-            StepAction::BootAnother => {
-                seen.output = self.boot_another(*on).await?;
-                self.steps_seen.push(seen);
-            }
-            StepAction::Migrate => {
-                seen.output = self.migrate(*on).await?;
-                self.steps_seen.push(seen);
-            }
+            StepAction::Measure => self.measure(*on).await.map(|output| seen.output = output),
+            StepAction::Reboot => self.reboot(*on).await.map(|output| seen.output = output),
+            StepAction::BootAnother => self.boot_another(*on).await.map(|output| seen.output = output),
+            StepAction::Migrate => self.migrate(*on).await.map(|output| seen.output = output),
+        };
+        if let Err(stop) = &done
+            && seen.output.is_empty()
+        {
+            seen.output.clone_from(&stop.symptom);
         }
-        Ok(())
+        self.steps_seen.push(seen);
+        done
+    }
+
+    /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
+    async fn run_command(
+        &mut self,
+        seen: &mut StepSeen,
+        command: &str,
+        fails: bool,
+        wanted_output: Option<&str>,
+    ) -> Result<(), Stop> {
+        // So that one scenario serves every architecture.
+        let profile = self.plan.profile;
+        let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
+        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {command}");
+        let ended = self.run(seen.on, &script).await?;
+        seen.status = ended.status;
+        seen.output = said(&ended);
+        let stage = self.stage;
+        let of_harness = |why| Stop::harness(stage, why).about(seen.on);
+        never_ran(seen).map_or(Ok(()), |why| Err(of_harness(why)))?;
+        let judged = judge(seen, fails, wanted_output);
+        judged.map_err(|symptom| Stop::stack(stage, symptom).about(seen.on))?;
+        self.look_again(seen.on).await
     }
 
     /// Asks a level again what it is: a command may have loaded KVM with another parameter.
@@ -115,10 +123,12 @@ impl Stack<'_> {
         // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
         let resets = self.watch.resets(level);
         self.run(level, "sync").await?;
+        self.rebooting = true;
         self.during(level, async { Ok(qemu.call("system_reset", json!({}), reply).await?) }).await?;
         self.until(level, |watch| (watch.resets(level) > resets).then_some(())).await?;
         let wire = self.wire(level, ChannelKind::Agent)?;
         self.greet(wire, level).await?;
+        self.rebooting = false;
         // Not before it is up again: SeaBIOS answers a reset with one of its own.
         self.during(level, on_reboot("shutdown")).await?;
         let after = self.boot_id(level).await?;
@@ -178,17 +188,25 @@ impl Stack<'_> {
     }
 }
 
+/// Why nothing can be said of a command, if so: the shell did not find it or was not let run it, or a signal ended it.
+/// (POSIX, Shell Command Language, 2.8.2.) Such a command does not fail as documented.
+fn never_ran(seen: &StepSeen) -> Option<String> {
+    let why = match seen.status {
+        None => "it was ended by a signal",
+        Some(126) => "it could not be run",
+        Some(127) => "a program in it was not found",
+        Some(_) => return None,
+    };
+    Some(format!("{} on {}: {why}; it printed {:?}", seen.name, seen.on, seen.output))
+}
+
 /// Whether a command did as the scenario expects; else the symptom.
 fn judge(seen: &StepSeen, fails: bool, wanted_output: Option<&str>) -> Result<(), String> {
-    let ended = match seen.status {
-        Some(status) => format!("exited with status {status}"),
-        None => "was ended by a signal".to_owned(),
-    };
     let about = |why: String| format!("{} on {}: {why}; it printed {:?}", seen.name, seen.on, seen.output);
     let failed = seen.status != Some(0);
     if failed != fails {
         let wanted = if fails { "it should fail" } else { "it should not fail" };
-        return Err(about(format!("it {ended}, {wanted}")));
+        return Err(about(format!("it exited with status {}, {wanted}", seen.status.unwrap_or_default())));
     }
     match wanted_output {
         Some(wanted) if !seen.output.contains(wanted) => {
@@ -211,15 +229,28 @@ mod tests {
     use rstest::rstest;
 
     fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), String> {
-        let seen = StepSeen {
+        judge(&seen(status, output), fails, wanted)
+    }
+
+    fn seen(status: Option<i64>, output: &str) -> StepSeen {
+        StepSeen {
             name: "unload".into(),
             on: LevelNumber::ALL[0],
             action: "run",
             run: Some("modprobe -r kvm_amd".into()),
             status,
             output: output.into(),
-        };
-        judge(&seen, fails, wanted)
+        }
+    }
+
+    #[rstest]
+    #[case(Some(127), true)]
+    #[case(Some(126), true)]
+    #[case(None, true)]
+    #[case(Some(1), false)]
+    #[case(Some(0), false)]
+    fn a_command_that_never_ran_is_nobodys_failure(#[case] status: Option<i64>, #[case] expected: bool) {
+        assert_eq!(never_ran(&seen(status, "")).is_some(), expected);
     }
 
     #[rstest]
@@ -237,7 +268,6 @@ mod tests {
     #[rstest]
     #[case(false, None, Some(1), "it exited with status 1, it should not fail")]
     #[case(true, None, Some(0), "it exited with status 0, it should fail")]
-    #[case(false, None, None, "it was ended by a signal, it should not fail")]
     #[case(true, Some("in use"), Some(1), "\"in use\" is not in its output")]
     fn a_step_that_does_otherwise_is_a_symptom(
         #[case] fails: bool,

@@ -45,6 +45,12 @@ impl Stop {
         Self { level: Some(level), ..self }
     }
 
+    /// The same stop before what is under test was even begun: nothing can be said of it.
+    pub fn before(self, what: &str) -> Self {
+        let symptom = format!("{what} could not be begun: {}", self.symptom);
+        Self { symptom, blame: Blame::Harness, ..self }
+    }
+
     /// Somebody asked the harness to end.
     pub fn interrupted(stage: Stage) -> Self {
         Self { interrupted: true, ..Self::harness(stage, "interrupted") }

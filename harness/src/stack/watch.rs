@@ -123,38 +123,39 @@ impl Watch {
         level: LevelNumber,
         sign: impl Fn(T) -> Sign + 'static,
     ) -> mpsc::UnboundedSender<T> {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        self.forward(level, async move { receiver.recv().await.map(|message| (message, receiver)) }, sign);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.forward(level, receiver, sign);
         sender
     }
 
     fn forward<T: 'static>(
         &self,
         level: LevelNumber,
-        first: impl Future<Output = Option<(T, mpsc::UnboundedReceiver<T>)>> + 'static,
+        mut messages: mpsc::UnboundedReceiver<T>,
         sign: impl Fn(T) -> Sign + 'static,
     ) -> AbortHandle {
         let all = self.sender.clone();
         let task = tokio::task::spawn_local(async move {
-            let Some((message, mut rest)) = first.await else { return };
-            let mut next = Some(message);
-            while let Some(message) = next {
+            while let Some(message) = messages.recv().await {
                 if all.send((level, sign(message))).is_err() {
                     return;
                 }
-                next = rest.recv().await;
             }
         });
         task.abort_handle()
     }
 
     /// Lets what still comes out of `notices` in as signs of `level`.
-    pub(super) fn take_over(&mut self, level: LevelNumber, mut notices: mpsc::UnboundedReceiver<Notice>) {
-        let first = async move { notices.recv().await.map(|notice| (notice, notices)) };
-        let monitor = self.forward(level, first, Sign::Monitor);
+    pub(super) fn take_over(&mut self, level: LevelNumber, notices: mpsc::UnboundedReceiver<Notice>) {
+        let monitor = self.forward(level, notices, Sign::Monitor);
         if let Some(state) = self.levels.get_mut(&level) {
             state.monitor = Some(monitor);
         }
+    }
+
+    /// Likewise for the monitor of a machine that runs beside that of `level`.
+    pub(super) fn listen_beside(&self, level: LevelNumber, notices: mpsc::UnboundedReceiver<Notice>) {
+        self.forward(level, notices, Sign::Monitor);
     }
 
     /// From now on, `level` is being migrated.
@@ -165,15 +166,19 @@ impl Watch {
     }
 
     /// `level` has been migrated: what its first machine's QEMU says does not matter any more, and the channels of the
-    /// level and of those inside it are those of the second machine.
-    pub(super) fn end_move(&mut self, level: LevelNumber) {
+    /// level and of those inside it are those of the second machine. Gives the trouble that there was until now, if it
+    /// was another's.
+    pub(super) fn end_move(&mut self, level: LevelNumber) -> Option<Trouble> {
         self.moved = Some(level);
         if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
             monitor.abort();
         }
-        // What it has said before counts as said during the move. Of another level's trouble, the symptom stays known.
+        // What it has said before counts as said during the move.
+        let mut trouble = None;
         while let Ok((of, sign)) = self.signs.try_recv() {
-            self.take_in(of, sign);
+            let its_monitor = of == level && matches!(sign, Sign::Monitor(_));
+            let taken_in = self.take_in(of, sign);
+            trouble = trouble.or(taken_in.filter(|_| !its_monitor));
         }
         for (_, state) in self.levels.range_mut(level..) {
             for (channel, _) in &mut state.wires {
@@ -185,6 +190,7 @@ impl Watch {
             let first = state.wires.iter().position(|(channel, _)| channel.kind == ChannelKind::Qmp);
             first.map(|first| state.wires.remove(first));
         }
+        trouble
     }
 
     /// Names a conversation with `level`, so that it can be ended when the port that carries it closes.

@@ -172,7 +172,7 @@ async fn what_the_old_qemu_of_a_migrated_level_says_is_not_about_the_level() {
             watch.begin_move(level(1));
             old.send(Notice::Event(Event { name: "STOP".into(), data: Value::Null })).unwrap();
             tokio::task::yield_now().await;
-            watch.end_move(level(1));
+            assert!(watch.end_move(level(1)).is_none());
             // Behind a closed channel there is nobody left to tell.
             let _ = old.send(Notice::Closed("end of file".into()));
             let nothing = watch.until(level(1), LIMIT, &qemu(0.0), |_| None::<()>).await;
