@@ -33,7 +33,7 @@ pub fn store(source: &ImageSource) -> Result<Store, Failure> {
 }
 
 /// The folder as a user would write it from where they are, for messages.
-fn short(folder: &Path) -> std::path::PathBuf {
+pub fn short(folder: &Path) -> std::path::PathBuf {
     let (Ok(here), Ok(folder)) = (std::env::current_dir(), folder.canonicalize()) else {
         return folder.to_owned();
     };

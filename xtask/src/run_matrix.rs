@@ -108,7 +108,7 @@ async fn carry_out(
         progress: builds,
         native_qemu,
         wrapper: tied::wrapper().map_err(Failure::error)?,
-        results: arguments.results.clone().unwrap_or_else(|| checkout().join("results")),
+        results: arguments.results.clone().unwrap_or_else(|| input::short(checkout()).join("results")),
         jobs,
         timeout_scale: arguments.timeout_scale,
         arguments: std::env::args().skip(1).collect(),
