@@ -319,7 +319,7 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str) -> Option<&'c Rec
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{CpuMode, Filter, Listing, Step, StepAction};
+    use crate::scenario::{CpuMode, Filter, Listing, OwnAction, Step, StepAction};
     use rstest::rstest;
     use std::path::Path;
 
@@ -389,7 +389,7 @@ mod tests {
     #[case::step(
         |cell: &mut Cell| {
             let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Reboot }];
+            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot } }];
         },
         "it has steps in L0"
     )]

@@ -47,6 +47,6 @@ pub use profile::RunProfile;
 pub use role::Role;
 pub use scenario_file::Scenario;
 pub use stage::{Stage, StageKind};
-pub use step::{Step, StepAction};
+pub use step::{Command, OwnAction, Step, StepAction};
 pub use system::{Hypervisor, Later, StandIn, System, SystemRequirement, Versions};
 pub use version::Version;

@@ -10,7 +10,7 @@ use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
 use super::table::{Table, Text};
-use super::word::Word;
+use super::word::{Word, word_traits};
 
 /// Something that is done in a level once a stage is done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,17 +29,32 @@ pub struct Step {
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
+#[serde(untagged)]
 pub enum StepAction {
     /// A command is run.
-    Run {
-        /// What is run, by `/bin/sh -c`.
-        run: String,
-        /// Whether it should exit with a status other than 0.
-        fails: bool,
-        /// Text that must occur in what it prints, on either of its streams.
-        output: Option<String>,
+    Run(Command),
+    /// The harness does something itself.
+    Own {
+        /// What.
+        #[serde(rename = "do")]
+        action: OwnAction,
     },
+}
+
+/// A command of a scenario's own, and what should come of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Command {
+    /// What is run, by `/bin/sh -c`.
+    pub run: String,
+    /// Whether it should exit with a status other than 0.
+    pub fails: bool,
+    /// Text that must occur in what it prints, on either of its streams.
+    pub output: Option<String>,
+}
+
+/// What the harness does itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnAction {
     /// Loops are timed, for the record.
     Measure,
     /// L0 is rebooted.
@@ -50,16 +65,7 @@ pub enum StepAction {
     Migrate,
 }
 
-/// The words for what the harness does itself; a command has none, it is there as `run`.
-#[derive(Clone, Copy)]
-enum ActionWord {
-    Measure,
-    Reboot,
-    BootAnother,
-    Migrate,
-}
-
-impl Word for ActionWord {
+impl Word for OwnAction {
     const WHAT: &'static str = "action";
     const ALL: &'static [Self] = &[Self::Measure, Self::Reboot, Self::BootAnother, Self::Migrate];
 
@@ -72,16 +78,14 @@ impl Word for ActionWord {
         }
     }
 }
+word_traits!(OwnAction);
 
 impl StepAction {
     /// What it is called in records: `run`, or the word for what the harness does itself.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Run { .. } => "run",
-            Self::Measure => ActionWord::Measure.word(),
-            Self::Reboot => ActionWord::Reboot.word(),
-            Self::BootAnother => ActionWord::BootAnother.word(),
-            Self::Migrate => ActionWord::Migrate.word(),
+            Self::Run(_) => "run",
+            Self::Own { action } => action.word(),
         }
     }
 }
@@ -107,10 +111,8 @@ impl Step {
 
     /// The level that it gives a second machine, if it does.
     pub fn second_machine(&self) -> Option<LevelNumber> {
-        match self.action {
-            StepAction::BootAnother | StepAction::Migrate => Some(self.on),
-            StepAction::Run { .. } | StepAction::Measure | StepAction::Reboot => None,
-        }
+        let second = [OwnAction::BootAnother, OwnAction::Migrate].map(|action| StepAction::Own { action });
+        second.contains(&self.action).then_some(self.on)
     }
 
     /// Whether it needs the innermost level to live on once it has given its evidence.
@@ -122,19 +124,14 @@ impl Step {
 fn read_run(table: &Table<'_>) -> Option<StepAction> {
     let fails = table.optional_boolean("fails").unwrap_or(false);
     let output = table.optional_prose("output");
-    Some(StepAction::Run { run: table.prose("run")?, fails, output })
+    Some(StepAction::Run(Command { run: table.prose("run")?, fails, output }))
 }
 
 fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     for key in ["run", "fails", "output"].into_iter().filter(|key| table.has(key)) {
         word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" in place of do" });
     }
-    match word.parse(ActionWord::parse)? {
-        ActionWord::Measure => Some(StepAction::Measure),
-        ActionWord::Reboot => Some(StepAction::Reboot),
-        ActionWord::BootAnother => Some(StepAction::BootAnother),
-        ActionWord::Migrate => Some(StepAction::Migrate),
-    }
+    Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
 }
 
 /// Whether `level` takes commands once the stage `after` is done. The innermost level has no agent, but a shell on its
@@ -161,12 +158,13 @@ fn suits(
     let alone = Stage::Level(level, StageKind::Kvm);
     // Between these stages the levels inside are half up, and could not show that they live.
     let is_guest = level.below().is_some();
+    let &StepAction::Own { action } = action else { return Some(()) };
     let (right_level, stages) = match action {
-        StepAction::Run { .. } | StepAction::Measure => return Some(()),
-        StepAction::Reboot => (!is_guest, vec![alone]),
-        StepAction::BootAnother => (is_guest && level != innermost, vec![alone]),
-        StepAction::Migrate if level == innermost => (is_guest, vec![done]),
-        StepAction::Migrate => (is_guest, vec![alone, done]),
+        OwnAction::Measure => return Some(()),
+        OwnAction::Reboot => (!is_guest, vec![alone]),
+        OwnAction::BootAnother => (is_guest && level != innermost, vec![alone]),
+        OwnAction::Migrate if level == innermost => (is_guest, vec![done]),
+        OwnAction::Migrate => (is_guest, vec![alone, done]),
     };
     let action = action.word();
     if !right_level {

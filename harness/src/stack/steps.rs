@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::guest::{ExecOutput, printable};
 use crate::host::Host;
 use crate::qemu::ChannelKind;
-use crate::scenario::{LevelNumber, Stage, Step, StepAction};
+use crate::scenario::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 
 use super::boot::Stack;
 use super::{Stop, measure};
@@ -59,14 +59,16 @@ impl Stack<'_> {
             output: String::new(),
         };
         let done = match action {
-            StepAction::Run { run, fails, output } => {
-                seen.run = Some(run.clone());
-                self.run_command(&mut seen, run, *fails, output.as_deref()).await
+            StepAction::Run(command) => self.run_command(&mut seen, command).await,
+            StepAction::Own { action } => {
+                let did = match action {
+                    OwnAction::Measure => self.measure(*on).await,
+                    OwnAction::Reboot => self.reboot(*on).await,
+                    OwnAction::BootAnother => self.boot_another(*on).await,
+                    OwnAction::Migrate => self.migrate(*on).await,
+                };
+                did.map(|output| seen.output = output)
             }
-            StepAction::Measure => self.measure(*on).await.map(|output| seen.output = output),
-            StepAction::Reboot => self.reboot(*on).await.map(|output| seen.output = output),
-            StepAction::BootAnother => self.boot_another(*on).await.map(|output| seen.output = output),
-            StepAction::Migrate => self.migrate(*on).await.map(|output| seen.output = output),
         };
         if let Err(stop) = &done
             && seen.output.is_empty()
@@ -78,25 +80,20 @@ impl Stack<'_> {
     }
 
     /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
-    async fn run_command(
-        &mut self,
-        seen: &mut StepSeen,
-        command: &str,
-        fails: bool,
-        wanted_output: Option<&str>,
-    ) -> Result<(), Stop> {
+    async fn run_command(&mut self, seen: &mut StepSeen, command: &Command) -> Result<(), Stop> {
+        seen.run = Some(command.run.clone());
         // So that one scenario serves every architecture.
         let profile = self.plan.profile;
         let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
-        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {command}");
+        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {}", command.run);
         let ended = self.run(seen.on, &script).await?;
         seen.status = ended.status;
         seen.output = said(&ended);
-        let stage = self.stage;
-        let of_harness = |why| Stop::harness(stage, why).about(seen.on);
-        never_ran(seen).map_or(Ok(()), |why| Err(of_harness(why)))?;
-        let judged = judge(seen, fails, wanted_output);
-        judged.map_err(|symptom| Stop::stack(stage, symptom).about(seen.on))?;
+        if let Some(why) = never_ran(seen) {
+            return Err(Stop::harness(self.stage, why).about(seen.on));
+        }
+        let judged = judge(seen, command.fails, command.output.as_deref());
+        judged.map_err(|symptom| Stop::stack(self.stage, symptom).about(seen.on))?;
         self.look_again(seen.on).await
     }
 
