@@ -75,7 +75,12 @@ impl Verdict {
             (Err(stop), Expectation::Works) => Self::Fail(stop),
             (Err(stop), Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) => {
                 if shows_itself(limitation, &stop, &observation.stages) {
-                    Self::Xfail(stop)
+                    // Too slow is not the same as not working, and a text that names no symptom does not mean the former.
+                    if stop.by_limit && limitation.symptom.is_none() {
+                        Self::Error(stop)
+                    } else {
+                        Self::Xfail(stop)
+                    }
                 } else {
                     let symptom = format!("{} (documented is: {expectation})", stop.symptom);
                     Self::Fail(Stop { symptom, ..stop })
@@ -321,6 +326,16 @@ mod tests {
         let verdict = judge_after(stages, &expectation, Gathered::default(), Some(stop));
         let expected = if as_documented { VerdictWord::Xfail } else { VerdictWord::Fail };
         assert_eq!(verdict.word(), expected, "{:?}", verdict.stop());
+    }
+
+    #[test]
+    fn running_out_of_time_is_no_limitation_unless_the_document_says_so() {
+        let slow =
+            Stop { by_limit: true, ..Stop::stack(stage("l1-launch"), "busy, but not done after 720 s") };
+        let documented = |symptom| stops(StopStage::At(stage("l1-launch")), symptom);
+        assert_eq!(judge(&documented(None), Some(slow.clone())).word(), VerdictWord::Error);
+        assert_eq!(judge(&documented(Some("not done")), Some(slow.clone())).word(), VerdictWord::Xfail);
+        assert_eq!(judge(&Expectation::Works, Some(slow)).word(), VerdictWord::Fail);
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Stack<'_> {
             };
             return stop.about(level);
         }
+        let by_limit = matches!(trouble, Trouble::Silent { .. } | Trouble::Endless { .. });
         let (level, symptom, blame) = self.read_trouble(trouble).await;
+        let by_limit = by_limit && self.watch.symptom(level).is_none();
         let symptom = match self.watch.symptom(level) {
             Some(said) => said.to_owned(),
             None => symptom,
@@ -74,7 +76,7 @@ impl Stack<'_> {
         let booting = self.rebooting || self.stage < Stage::Level(level, StageKind::Kvm);
         let metal_fails = level.below().is_none() && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
-        Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false }
+        Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false, by_limit }
     }
 
     /// The outermost QEMU that has ended, where the trouble may come from such an end.

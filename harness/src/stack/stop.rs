@@ -27,12 +27,21 @@ pub struct Stop {
     pub blame: Blame,
     /// Whether it stopped because somebody asked the harness to end.
     pub interrupted: bool,
+    /// Whether it stopped because a time limit was reached, and not because anything was seen.
+    pub by_limit: bool,
 }
 
 impl Stop {
     /// What is under test stopped.
     pub fn stack(stage: Stage, symptom: impl Into<String>) -> Self {
-        Self { stage, level: stage.level(), symptom: symptom.into(), blame: Blame::Stack, interrupted: false }
+        Self {
+            stage,
+            level: stage.level(),
+            symptom: symptom.into(),
+            blame: Blame::Stack,
+            interrupted: false,
+            by_limit: false,
+        }
     }
 
     /// The harness or its machine stopped it.
