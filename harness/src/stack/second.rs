@@ -17,8 +17,8 @@ use crate::wire::{CallError, Notice, Wire};
 use super::Stop;
 use super::boot::Stack;
 
-/// Pause between two looks at a migration. QEMU has an event for its end, but it is the last word of a monitor that is
-/// otherwise no longer listened to.
+/// Pause between two looks at a migration. QEMU tells its end by an event only where a capability was set before, and the
+/// figures have to be asked for all the same.
 const LOOK: Duration = Duration::from_millis(250);
 /// Pause between two questions to a level that must show that it lives: its counter goes on five times a second.
 const HEARTBEAT: Duration = Duration::from_secs(1);
