@@ -49,7 +49,7 @@ fn all_is_as_documented() {
     assert_eq!(record["interrupted"], false);
     assert!(record["began"].as_str().unwrap() < record["ended"].as_str().unwrap(), "{record:#}");
     assert_eq!(record["arguments"][0], "run-matrix");
-    assert!(record["emulator"].as_str().unwrap().starts_with("qemu-system-x86 "), "{record:#}");
+    assert!(record["emulators"][0].as_str().unwrap().starts_with("qemu-system-x86 "), "{record:#}");
     for fact in ["kernel", "system", "processor"] {
         assert!(!record["machine"][fact].as_str().unwrap().is_empty(), "{fact}: {record:#}");
     }

@@ -24,7 +24,7 @@ folder() {
 l0=$(folder "$3" hypervisor)
 l1=$(folder "$4" hypervisor)
 l2=$(folder "$5" minimal)
-tree=$(folder emulator-amd64 emulator)/tree
+tree=$(folder qemu-x86-amd64 emulator)/tree
 
 median() {
     sort -n "$1" | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'
@@ -32,8 +32,8 @@ median() {
 
 round=1
 while [ "$round" -le "$rounds" ]; do
-    "$(dirname "$0")/amd.sh" "$l0" "$l1" "$l2" "$tree/ld.so" --library-path "$tree/libraries" "$tree/qemu" \
-        -L "$tree/firmware" 2>/dev/null >>"$work/by-hand"
+    "$(dirname "$0")/amd.sh" "$l0" "$l1" "$l2" "$tree/ld.so" --library-path "$tree/libraries" \
+        "$tree/programs/qemu-system-x86_64" -L "$tree/data" 2>/dev/null >>"$work/by-hand"
     # The whole attempt: from the first process to the verdict, with all that is read of the levels and with their end.
     cargo xtask run-matrix "$cell" --metal emulated --offline --format json --results "$work/results" 2>/dev/null |
         sed -n 's/.*"attempts":\[{"start":\([0-9.]*\),"end":\([0-9.]*\),"verdict":"pass"}.*/\1 \2/p' |

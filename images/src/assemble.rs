@@ -1,17 +1,17 @@
 //! Takes out of the unpacked packages what a recipe names, with everything that needs, and lays it out as an image's tree.
 
 use crate::elf::{self, Closure};
-use crate::recipe::{EmulatorText, InitramfsText};
+use crate::recipe::{EmulatorText, Init, InitramfsText};
 use crate::tree::{Node, Tree};
 use crate::{Architecture, modules};
 use std::collections::HashSet;
 
 /// Where things are in the tree of an emulator. None of it is called like a folder that a merged `/usr` moves.
 pub(crate) const LOADER: &str = "ld.so";
-pub(crate) const QEMU: &str = "qemu";
+pub(crate) const PROGRAMS: &str = "programs";
 pub(crate) const LIBRARIES: &str = "libraries";
-pub(crate) const FIRMWARE: &str = "firmware";
-pub(crate) const QEMU_MODULES: &str = "qemu-modules";
+pub(crate) const DATA: &str = "data";
+pub(crate) const MODULES: &str = "modules";
 
 const BUSYBOX: &str = "usr/bin/busybox";
 
@@ -48,7 +48,7 @@ pub(crate) fn kernel(packages: &Tree, pattern: &str) -> Result<(String, String),
 pub(crate) fn initramfs(
     packages: &Tree,
     text: &InitramfsText,
-    init: &str,
+    init: &Init,
     release: &str,
     architecture: Architecture,
 ) -> Result<Tree, String> {
@@ -56,8 +56,8 @@ pub(crate) fn initramfs(
     for folder in FOLDERS {
         tree.insert(folder, Node::Folder);
     }
-    tree.write("init", init.as_bytes(), true);
-    busybox(packages, &text.applets, &mut tree)?;
+    tree.write("init", init.script.as_bytes(), true);
+    busybox(packages, &init.applets, &mut tree)?;
     let programs: Vec<&str> =
         text.qemu.iter().chain(&text.qemu_modules).chain(&text.programs).map(String::as_str).collect();
     let Closure { interpreter, libraries } = elf::closure(packages, &programs, architecture)?;
@@ -74,10 +74,10 @@ pub(crate) fn initramfs(
 }
 
 /// busybox under the names of its applets. It keeps them in one list of zero-ended names, which shows those that it lacks.
-fn busybox(packages: &Tree, applets: &[String], tree: &mut Tree) -> Result<(), String> {
+fn busybox(packages: &Tree, applets: &str, tree: &mut Tree) -> Result<(), String> {
     let program = packages.copy_to(BUSYBOX, tree).ok_or_else(|| format!("no package holds {BUSYBOX}"))?;
     let names: HashSet<&[u8]> = program.data.split(|byte| *byte == 0).collect();
-    for applet in applets {
+    for applet in applets.split_whitespace() {
         if !names.contains(applet.as_bytes()) {
             return Err(format!("busybox has no applet {applet}"));
         }
@@ -95,10 +95,10 @@ pub(crate) fn emulator(
     text: &EmulatorText,
     architecture: Architecture,
 ) -> Result<Tree, String> {
-    let programs: Vec<&str> =
-        std::iter::once(&text.qemu).chain(&text.qemu_modules).map(String::as_str).collect();
-    let Closure { interpreter, libraries } = elf::closure(packages, &programs, architecture)?;
-    let loader = interpreter.ok_or_else(|| format!("{} is linked statically", text.qemu))?;
+    let roots = || std::iter::once(&text.program).chain(&text.programs).chain(&text.modules);
+    let names: Vec<&str> = roots().map(String::as_str).collect();
+    let Closure { interpreter, libraries } = elf::closure(packages, &names, architecture)?;
+    let loader = interpreter.ok_or_else(|| format!("{} is linked statically", text.program))?;
     let mut tree = Tree::default();
     let mut take = |from: &str, to: &str| -> Result<(), String> {
         let (_, file) = packages.file(from).ok_or_else(|| format!("no package holds {from}"))?;
@@ -106,15 +106,14 @@ pub(crate) fn emulator(
         Ok(())
     };
     take(&loader, LOADER)?;
-    take(&text.qemu, QEMU)?;
     for (name, path) in &libraries {
         take(path, &format!("{LIBRARIES}/{name}"))?;
     }
-    for (folder, paths) in [(FIRMWARE, &text.files), (QEMU_MODULES, &text.qemu_modules)] {
-        for path in paths {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            take(path, &format!("{folder}/{name}"))?;
-        }
+    let programs = std::iter::once(&text.program).chain(&text.programs).map(|path| (PROGRAMS, path));
+    let modules = text.modules.iter().map(|path| (MODULES, path));
+    for (folder, path) in programs.chain(modules).chain(text.files.iter().map(|path| (DATA, path))) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        take(path, &format!("{folder}/{name}"))?;
     }
     Ok(tree)
 }

@@ -176,7 +176,7 @@ impl Build<'_> {
         if let (Product::Emulator, Some(part)) = (product, &text.emulator) {
             let tree = assemble::emulator(packages, part, self.recipe.architecture()).map_err(lacks)?;
             pack::folder(&tree, &folder.join(TREE))?;
-            qemu = owner(&part.qemu).map(qemu_of);
+            qemu = owner(&part.program).map(qemu_of);
         }
         let metadata = Metadata {
             format: FORMAT,

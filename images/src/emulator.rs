@@ -1,12 +1,12 @@
-//! How to start the QEMU of an emulator image on this machine, whatever libraries the machine has.
+//! How to start the programs of an emulator image on this machine, whatever libraries the machine has.
 
-use crate::assemble::{FIRMWARE, LIBRARIES, LOADER, QEMU, QEMU_MODULES};
+use crate::assemble::{DATA, LIBRARIES, LOADER, MODULES, PROGRAMS};
 use crate::image::TREE;
 use crate::{Image, Product};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// QEMU with its own loader, libraries and firmware.
+/// An emulator with its own loader, libraries and firmware.
 #[derive(Debug, Clone)]
 pub struct Emulator(Image);
 
@@ -21,23 +21,29 @@ impl Emulator {
         &self.0
     }
 
-    /// The program to start, the arguments that go before QEMU's own, and variables to add to the environment.
+    /// What to start for `program`, one of the image's, and the arguments that go before the program's own.
     ///
-    /// The program is the image's dynamic loader (ld.so(8)), so QEMU's libraries are those of the image.
-    pub fn command(&self) -> (PathBuf, Vec<OsString>, Vec<(OsString, OsString)>) {
+    /// What is started is the image's dynamic loader (ld.so(8)), so the program's libraries are those of the image.
+    pub fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         let tree = self.0.folder().join(TREE);
         let arguments = vec![
             "--library-path".into(),
             tree.join(LIBRARIES).into(),
             "--argv0".into(),
-            QEMU.into(),
-            tree.join(QEMU).into(),
-            "-L".into(),
-            tree.join(FIRMWARE).into(),
+            program.into(),
+            tree.join(PROGRAMS).join(program).into(),
         ];
-        let modules = tree.join(QEMU_MODULES);
-        let variables =
-            if modules.is_dir() { vec![("QEMU_MODULE_DIR".into(), modules.into())] } else { Vec::new() };
-        (tree.join(LOADER), arguments, variables)
+        (tree.join(LOADER), arguments)
+    }
+
+    /// The folder of its firmware and other files that it reads.
+    pub fn data(&self) -> PathBuf {
+        self.0.folder().join(TREE).join(DATA)
+    }
+
+    /// The folder of what it loads while it runs, if it does.
+    pub fn modules(&self) -> Option<PathBuf> {
+        let modules = self.0.folder().join(TREE).join(MODULES);
+        modules.is_dir().then_some(modules)
     }
 }

@@ -58,6 +58,7 @@ fn with_folders(tree: &Tree) -> BTreeMap<&str, &Node> {
 
 /// Writes a tree's files into a folder, which must not exist. Links are not kept: an emulator's tree has none.
 pub(crate) fn folder(tree: &Tree, root: &Path) -> Result<(), Error> {
+    fs::create_dir_all(root).map_err(Error::io("create folder", root))?;
     for (path, node) in with_folders(tree) {
         let path = root.join(path);
         match node {

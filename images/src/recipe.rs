@@ -51,8 +51,17 @@ pub struct Os {
 pub struct Recipe {
     pub(crate) text: RecipeText,
     pub(crate) path: PathBuf,
-    pub(crate) init: BTreeMap<Product, String>,
+    pub(crate) init: BTreeMap<Product, Init>,
     digest: Digest,
+}
+
+/// The files beside recipes that an initramfs begins with.
+#[derive(Debug, Clone)]
+pub(crate) struct Init {
+    /// The script that is its first process.
+    pub(crate) script: String,
+    /// Names under which busybox is called, separated by white space.
+    pub(crate) applets: String,
 }
 
 /// A recipe's TOML. Paths inside packages are written as on a system with a merged `/usr`.
@@ -93,8 +102,8 @@ pub(crate) struct KernelText {
 pub(crate) struct InitramfsText {
     pub(crate) init: Spanned<String>,
     pub(crate) compression: Compression,
-    /// Names under which busybox is called.
-    pub(crate) applets: Vec<String>,
+    /// File of the names under which busybox is called.
+    pub(crate) applets: Spanned<String>,
     pub(crate) qemu: Option<String>,
     #[serde(default)]
     pub(crate) qemu_modules: Vec<String>,
@@ -109,9 +118,14 @@ pub(crate) struct InitramfsText {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct EmulatorText {
-    pub(crate) qemu: String,
+    /// The emulator itself.
+    pub(crate) program: String,
+    /// Programs that it needs beside it, to make what it boots.
     #[serde(default)]
-    pub(crate) qemu_modules: Vec<String>,
+    pub(crate) programs: Vec<String>,
+    /// What it loads while it runs.
+    #[serde(default)]
+    pub(crate) modules: Vec<String>,
     #[serde(default)]
     pub(crate) files: Vec<String>,
 }
@@ -125,7 +139,7 @@ pub(crate) enum Compression {
 }
 
 impl Recipe {
-    /// Reads a recipe and the init scripts it names.
+    /// Reads a recipe and the files beside it that it names.
     ///
     /// # Errors
     /// [`Error::Recipe`] with line and column if the text is not a recipe, [`Error::Io`] if it cannot be read.
@@ -146,12 +160,14 @@ impl Recipe {
                 let message = format!("product {product} boots a kernel, so the recipe needs a [kernel]");
                 return Err(located(path, &source, part.init.span(), message));
             }
-            let script = path.with_file_name(part.init.get_ref());
-            let script = fs::read_to_string(&script).map_err(|e| {
-                let message = format!("cannot read init script {}: {e}", script.display());
-                located(path, &source, part.init.span(), message)
-            })?;
-            init.insert(product, script);
+            let beside = |name: &Spanned<String>| {
+                let file = path.with_file_name(name.get_ref());
+                fs::read_to_string(&file).map_err(|e| {
+                    let message = format!("cannot read {}: {e}", file.display());
+                    located(path, &source, name.span(), message)
+                })
+            };
+            init.insert(product, Init { script: beside(&part.init)?, applets: beside(&part.applets)? });
         }
         if init.is_empty() && text.emulator.is_none() {
             let message =
@@ -159,8 +175,8 @@ impl Recipe {
             return Err(located(path, &source, 0..0, message));
         }
         let mut hasher = Hasher::new().field(FORMAT.to_le_bytes()).field(&source);
-        for (product, script) in &init {
-            hasher = hasher.field(product.to_string()).field(script);
+        for (product, Init { script, applets }) in &init {
+            hasher = hasher.field(product.to_string()).field(script).field(applets);
         }
         Ok(Self { text, path: path.to_owned(), init, digest: hasher.finish() })
     }
@@ -173,6 +189,12 @@ impl Recipe {
     /// The recipe's file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The emulator's program, such as `qemu-system-ppc64`, if it makes an emulator.
+    pub fn emulator(&self) -> Option<&str> {
+        let program = &self.text.emulator.as_ref()?.program;
+        Some(program.rsplit('/').next().unwrap_or(program))
     }
 
     /// Architecture of the programs in its images.
@@ -192,7 +214,7 @@ impl Recipe {
         products
     }
 
-    /// SHA-256 of the recipe's text, its init scripts and the version of what this crate makes of them.
+    /// SHA-256 of the recipe's text, of the files beside it that it names, and the version of what this crate makes of them.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }

@@ -1,5 +1,6 @@
 //! `run-matrix`: plans, boots, shows.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use std::sync::Arc;
 use nestmatrix::architecture::Profile;
 use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
-use nestmatrix::run::{MachineTrial, MetalChoice, PlanOptions, RunPlan, Setting, execute};
+use nestmatrix::run::{
+    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute, host_isa,
+};
 use nestmatrix::scenario::{Architecture, Cell};
 use nestmatrix_images::{Catalog, Store};
 
@@ -49,33 +52,32 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     let done = runtime.block_on(local.run_until(async {
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(Builds::new());
-        let native_qemu = installed_qemu(Architecture::Amd);
+        let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
+        let native_qemu = architectures.iter().find_map(|architecture| installed_qemu(*architecture));
         let choice = metal(arguments.metal);
-        let native = match choice {
-            MetalChoice::Emulated => Err("not asked for".to_owned()),
-            MetalChoice::Auto | MetalChoice::Native => {
-                let trial = MachineTrial {
-                    catalog: &catalog,
-                    store: Arc::clone(&store),
-                    progress: Arc::clone(&builds) as _,
-                    installed: native_qemu.clone(),
-                    wrapper: tied::wrapper().map_err(Failure::error)?,
-                    timeout_scale: arguments.timeout_scale,
-                    insist: choice == MetalChoice::Native,
-                };
-                tokio::select! {
-                    native = trial.run(Architecture::Amd) => native.map_err(|why| why.to_string()),
-                    () = async { signals.cancellation.clone().requested().await } => Err("interrupted".to_owned()),
-                }
-            }
-        };
+        let mut natives = NativeMetals::new();
+        for architecture in architectures.into_iter().filter(|_| choice != MetalChoice::Emulated) {
+            let trial = MachineTrial {
+                catalog: &catalog,
+                store: Arc::clone(&store),
+                progress: Arc::clone(&builds) as _,
+                installed: native_qemu.clone(),
+                wrapper: tied::wrapper().map_err(Failure::error)?,
+                timeout_scale: arguments.timeout_scale,
+                insist: choice == MetalChoice::Native,
+            };
+            let native = tokio::select! {
+                native = trial.run(architecture) => native,
+                () = async { signals.cancellation.clone().requested().await } => Err("interrupted".to_owned()),
+            };
+            natives.insert(architecture, native);
+        }
         let options = PlanOptions {
             metal: choice,
             deny_stand_ins: arguments.selection.deny_stand_ins,
             profile: profile.cloned(),
         };
-        let native = native.as_ref().map_err(Clone::clone);
-        let plan = RunPlan::new(cells, &matrix, &catalog, native, &options);
+        let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
         carry_out(arguments, &plan, catalog.clone(), store, builds, native_qemu, signals).await
     }));
     // A download that is still under way must not hold the end up; it is tied to this process.
@@ -151,7 +153,7 @@ fn metal(argument: MetalArgument) -> MetalChoice {
 
 /// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
 fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
-    let program = Profile::of(architecture)?.qemu;
+    let program = Profile::of(architecture).filter(|_| architecture.isa() == host_isa())?.qemu;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> =
         std::env::split_paths(&path).map(|folder| folder.join(program)).collect();

@@ -1,6 +1,8 @@
 //! What differs between architectures, as data: one file an architecture.
 
 mod amd;
+mod arm;
+mod power9;
 
 use crate::scenario::Architecture;
 
@@ -9,36 +11,78 @@ use crate::scenario::Architecture;
 pub struct Profile {
     /// The QEMU program that runs this architecture's guests.
     pub qemu: &'static str,
-    /// Machine type of a level that hosts another one.
-    pub host_machine: &'static str,
-    /// Machine type of the innermost level.
-    pub leaf_machine: &'static str,
-    /// Further machine options of the innermost level.
-    pub leaf_machine_options: &'static str,
-    /// Machine type and CPU of the emulated metal.
-    pub metal_machine: &'static str,
+    /// The program that plays the bare machine.
+    pub emulator: &'static str,
+    /// The emulated bare machine.
+    pub metal: MachineType,
     /// CPU model of the emulated metal, which offers the virtualization extension.
     pub metal_cpu: &'static str,
+    /// Features of that model that the emulated metal is given on top.
+    pub metal_cpu_with: &'static [&'static str],
     /// Features of that model that the emulated metal does without.
     pub metal_cpu_without: &'static [&'static str],
-    /// The CPU feature without which a level can't host a KVM guest; it is required of every level that does.
-    pub virtualization_feature: &'static str,
+    /// The machine of a level that hosts another one.
+    pub host: MachineType,
+    /// The machine of the innermost level.
+    pub leaf: MachineType,
+    /// What a machine must have for its guest to be a hypervisor.
+    pub nesting: Nesting,
+    /// What /proc/cpuinfo of a bare machine that can be L0 has among its CPU flags.
+    pub virtualization_flag: Option<&'static str>,
     /// The CPU flags in /proc/cpuinfo that the documents ask for on L0.
     pub documented_flags: &'static [&'static str],
-    /// KVM's module for this architecture.
+    /// KVM's module for this architecture, which its guests load.
     pub kvm_module: &'static str,
     /// Kernel command line that every level gets.
     pub kernel_parameters: &'static str,
+    /// What is added for a level that hosts a level that hosts another one.
+    pub nesting_kernel_parameters: &'static str,
     /// What is added for the innermost level.
     pub leaf_kernel_parameters: &'static str,
+    /// Memory of the innermost level, in MiB.
+    pub leaf_memory_mib: u32,
+    /// Memory that a level needs for itself on top of what it gives to the levels inside it, in MiB: its file system, which
+    /// is in memory, a copy of the next level's image, and QEMU.
+    pub own_memory_mib: u32,
     /// What a guest's kernel calls KVM in its own report of the hypervisor it runs on.
     pub kvm_as_seen_by_guest: &'static str,
-    /// The counter of KVM that grows with each entry into a nested guest: in L0's KVM, into an L2.
-    pub nested_counter: &'static str,
-    /// What is counted in its place by a kernel that does not have it yet.
+    /// KVM's counter of its guests' exits; of several names, what a kernel has.
+    pub exit_counters: &'static [&'static str],
+    /// The counter of KVM that grows with each entry into a nested guest, if it has one: in L0's KVM, into an L2.
+    pub nested_counter: Option<&'static str>,
+    /// What is counted in its place by a kernel that does not have it.
     pub nested_event: TraceEvent,
-    /// A shell command that makes a guest leave to its hypervisor some thousand times.
-    pub exit_loop: &'static str,
+    /// A shell command that makes a guest leave to its hypervisor some thousand times, where one is known.
+    pub exit_loop: Option<&'static str>,
+}
+
+/// A machine as QEMU is asked for it.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineType {
+    /// Its type.
+    pub name: &'static str,
+    /// Its properties, as `NAME=VALUE`.
+    pub properties: &'static [&'static str],
+    /// Devices that it needs for itself, before any other.
+    pub devices: &'static [&'static str],
+    /// The bus for the harness's devices, if it is not the machine's default.
+    pub bus: Option<&'static str>,
+}
+
+/// What lets a machine's guest be a hypervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nesting {
+    /// A feature of its CPU.
+    CpuFeature(&'static str),
+    /// A property of the machine that must be on.
+    MachineProperty(&'static str),
+}
+
+impl Nesting {
+    /// Whether it is this CPU feature.
+    pub fn is_feature(self, feature: &str) -> bool {
+        matches!(self, Self::CpuFeature(name) if name == feature)
+    }
 }
 
 /// A trace event of the kernel (Linux, Documentation/trace/events).
@@ -57,7 +101,9 @@ impl Profile {
     pub fn of(architecture: Architecture) -> Option<&'static Profile> {
         match architecture {
             Architecture::Amd => Some(&amd::PROFILE),
-            Architecture::Intel | Architecture::Power9 | Architecture::Arm | Architecture::IbmZ => None,
+            Architecture::Power9 => Some(&power9::PROFILE),
+            Architecture::Arm => Some(&arm::PROFILE),
+            Architecture::Intel | Architecture::IbmZ => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::Profile;
+use crate::architecture::{Profile, TraceEvent};
 
 /// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
 /// trace events that are counted for want of one.
@@ -23,6 +23,10 @@ pub struct Facts {
     pub cpu_flags: Vec<String>,
     /// /dev/kvm is there and may be opened for reading and writing.
     pub kvm_device: bool,
+    /// KVM's module is loaded, or part of the kernel.
+    pub kvm_module: bool,
+    /// What the kernel last said of KVM, where there is no /dev/kvm.
+    pub kvm_says: Option<String>,
     /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
     pub nested: Option<String>,
     /// KVM's counters; empty where they can't be read.
@@ -38,6 +42,8 @@ pub(super) fn script(kvm_module: &str) -> String {
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
          while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
          if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
+         if [ ! -c /dev/kvm ]; then echo \"kvm-says=$(dmesg 2>/dev/null | grep -i kvm | grep -v nest.kvm= | tail -n 1)\"; fi
+         if [ -d /sys/module/{kvm_module} ]; then echo kvm-module; fi
          if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
            read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"
          fi
@@ -52,8 +58,8 @@ const INSTANCES: &str = "/sys/kernel/tracing/instances";
 /// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
 /// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
 pub(super) fn count_nested_script(profile: &Profile) -> String {
-    let (counter, event) = (profile.nested_counter, profile.nested_event);
-    let (system, name, filter) = (event.system, event.name, event.filter);
+    let TraceEvent { system, name, filter } = profile.nested_event;
+    let counter = profile.nested_counter.unwrap_or("none");
     format!(
         "if [ -d /sys/kernel/debug/kvm ] && [ ! -e /sys/kernel/debug/kvm/{counter} ]; then
            [ -d {INSTANCES} ] || mount -t tracefs tracefs /sys/kernel/tracing
@@ -101,6 +107,12 @@ fn read_counters(output: &str) -> Counters {
         .collect()
 }
 
+/// A line of the kernel's messages without the time in front of it.
+fn without_time(line: &str) -> String {
+    let text = line.strip_prefix('[').and_then(|line| line.split_once("] ")).map_or(line, |(_, text)| text);
+    text.to_owned()
+}
+
 impl Facts {
     /// The CPU flags of this host that `other` does not have.
     pub fn flags_missing_in(&self, other: &Self) -> Vec<String> {
@@ -120,7 +132,9 @@ impl Facts {
                     facts.cpu_flags = flags.map(str::to_owned).collect();
                 }
                 Some(("nested", value)) => facts.nested = Some(value.to_owned()),
+                Some(("kvm-says", value)) if !value.is_empty() => facts.kvm_says = Some(without_time(value)),
                 None if line == "kvm-device" => facts.kvm_device = true,
+                None if line == "kvm-module" => facts.kvm_module = true,
                 _ => {}
             }
         }
@@ -135,12 +149,12 @@ mod tests {
     #[test]
     fn facts_are_read_from_what_the_script_prints() {
         let facts = Facts::parse(
-            "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nnested=1\ncounters\n\
+            "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n\
              exits:80475\nnested_run:6479\nvm-1:not a number\n",
         );
         assert_eq!((facts.kernel.as_str(), facts.os_version.as_str()), ("6.12.1", "13"));
         assert_eq!(facts.cpu_flags, ["fpu", "svm", "npt"]);
-        assert!(facts.kvm_device);
+        assert!(facts.kvm_device && facts.kvm_module && facts.kvm_says.is_none());
         assert_eq!(facts.nested.as_deref(), Some("1"));
         assert_eq!(facts.counters, Counters::from([("exits".into(), 80475), ("nested_run".into(), 6479)]));
     }
@@ -180,8 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_kvm_says_so_by_silence() {
-        let facts = Facts::parse("kernel=6.12.1\n");
-        assert!(!facts.kvm_device && facts.nested.is_none() && facts.counters.is_empty());
+    fn a_host_without_kvm_says_so_by_silence_and_its_kernel_may_say_why() {
+        let facts = Facts::parse("kernel=6.12.1\nkvm-says=[    0.55] kvm [1]: HYP mode not available\n");
+        assert!(
+            !facts.kvm_device && !facts.kvm_module && facts.nested.is_none() && facts.counters.is_empty()
+        );
+        assert_eq!(facts.kvm_says.as_deref(), Some("kvm [1]: HYP mode not available"));
+        assert_eq!(Facts::parse("kvm-says=\n").kvm_says, None);
     }
 }

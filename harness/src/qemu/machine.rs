@@ -4,6 +4,7 @@
 //! without saying how they are backed: by a Unix socket of the harness on this machine, by a port of the level below
 //! anywhere else. That is the one difference between starting a QEMU here and starting it in a level.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -128,6 +129,8 @@ pub struct Cpu {
     pub model: String,
     /// Features that are switched on and must be there.
     pub require: Vec<String>,
+    /// Features that are switched on besides.
+    pub with: Vec<String>,
     /// Features that are switched off.
     pub without: Vec<String>,
 }
@@ -143,12 +146,15 @@ impl Cpu {
         if let Some(also) = also.filter(|also| !require.iter().any(|r| r == also)) {
             require.push(also.to_owned());
         }
-        Self { model, require, without: Vec::new() }
+        Self { model, require, with: Vec::new(), without: Vec::new() }
     }
 
     fn argument(&self, explicit: bool) -> String {
         let mut argument = self.model.clone();
         for feature in self.require.iter().filter(|_| explicit) {
+            argument.push_str(&format!(",{feature}=on"));
+        }
+        for feature in &self.with {
             argument.push_str(&format!(",{feature}=on"));
         }
         for feature in &self.without {
@@ -184,8 +190,16 @@ pub struct Machine {
     pub level: LevelNumber,
     /// Which of that level's machines.
     pub instance: Instance,
-    /// Machine type with its options, without accelerator.
+    /// Machine type.
     pub machine: String,
+    /// The machine's properties, without its accelerator.
+    pub properties: BTreeMap<String, String>,
+    /// Those of them that must be on in the machine that QEMU makes.
+    pub require: Vec<String>,
+    /// Devices that the machine needs for itself.
+    pub devices: Vec<String>,
+    /// The bus for all devices below, if it is not the machine's default.
+    pub bus: Option<String>,
     /// Accelerator.
     pub accelerator: Accelerator,
     /// CPU.
@@ -233,7 +247,11 @@ impl Machine {
         let mut option = |name: &str, value: String| args.extend([format!("-{name}"), value]);
 
         option("name", self.label());
-        option("machine", format!("{},accel={}", self.machine, self.accelerator.as_qemu()));
+        let mut machine = format!("{},accel={}", self.machine, self.accelerator.as_qemu());
+        for (name, value) in &self.properties {
+            machine.push_str(&format!(",{name}={value}"));
+        }
+        option("machine", machine);
         option("cpu", self.cpu.argument(self.cpu.model != "host"));
         option("smp", "1".into());
         option("m", format!("{}M", self.memory_mib));
@@ -242,12 +260,16 @@ impl Machine {
         option("initrd", placement.file(&self.boot.initramfs));
         option("append", self.boot.parameters.clone());
 
+        for device in &self.devices {
+            option("device", device.clone());
+        }
+        let on_bus = self.bus.as_ref().map_or(String::new(), |bus| format!(",bus={bus}"));
         option("chardev", backing(own(ChannelKind::Qmp)).chardev("qmp"));
         option("mon", "chardev=qmp,mode=control".into());
         option("chardev", backing(own(ChannelKind::Console)).chardev("console"));
         option("serial", "chardev:console".into());
         if self.agent || !self.ports.is_empty() {
-            option("device", "virtio-serial-pci".into());
+            option("device", format!("virtio-serial-pci{on_bus}"));
         }
         if self.agent {
             option("chardev", backing(own(ChannelKind::Agent)).chardev("agent"));
@@ -262,7 +284,7 @@ impl Machine {
             let file = placement.disk(disk).replace(',', ",,");
             let serial = &disk.serial;
             option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
-            option("device", format!("virtio-blk-pci,drive={serial},serial={serial}"));
+            option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
         }
         if self.instance == Instance::Incoming {
             option("incoming", "defer".into());
@@ -302,8 +324,17 @@ mod tests {
             level: level(1),
             instance: Instance::First,
             machine: "q35".into(),
+            properties: BTreeMap::new(),
+            require: Vec::new(),
+            devices: Vec::new(),
+            bus: None,
             accelerator: Accelerator::Kvm,
-            cpu: Cpu { model: "EPYC-IBPB".into(), require: vec!["svm".into()], without: Vec::new() },
+            cpu: Cpu {
+                model: "EPYC-IBPB".into(),
+                require: vec!["svm".into()],
+                with: Vec::new(),
+                without: Vec::new(),
+            },
             memory_mib: 1024,
             boot: Boot {
                 kernel: file("l1-kernel"),
@@ -357,6 +388,19 @@ mod tests {
     fn a_machine_never_runs_before_its_cpu_was_looked_at() {
         let args = machine().arguments(&InLevel);
         assert!(args.iter().any(|a| a == "-S") && args.iter().any(|a| a == "-nodefaults"), "{args:?}");
+    }
+
+    #[test]
+    fn what_the_machine_needs_for_itself_comes_before_what_stands_on_it() {
+        let mut machine = machine();
+        machine.properties.insert("cap-nested-hv".into(), "on".into());
+        machine.devices = vec!["pcie-pci-bridge,id=slots".into()];
+        machine.bus = Some("slots".into());
+        let args = arguments(&machine);
+        assert!(args.contains("-machine q35,accel=kvm,cap-nested-hv=on "), "{args}");
+        let at = |what: &str| args.find(what).unwrap_or_else(|| panic!("no {what} in {args}"));
+        assert!(at("-device pcie-pci-bridge,id=slots ") < at("-device virtio-serial-pci,bus=slots "));
+        assert!(args.contains("serial=l2-kernel,bus=slots"), "{args}");
     }
 
     #[test]

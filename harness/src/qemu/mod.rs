@@ -9,5 +9,5 @@ pub use cpu::{CpuReport, MissingFeature};
 pub use machine::{
     Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Placement, Port, quote,
 };
-pub use monitor::{KvmReport, Monitor};
+pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, cpu_time_in_stat};

@@ -2,6 +2,7 @@
 //!
 //! Replies whose schema has grown between QEMU 5.2 and 11.1 are read as data, member by member.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qapi::qmp;
@@ -12,6 +13,30 @@ use tokio::sync::mpsc;
 use crate::wire::{CallError, Notice, Wire};
 
 use super::{CpuReport, cpu};
+
+/// What QEMU says of the machine that it made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineReport {
+    /// Its type with its version: `pc-q35-10.0-machine`.
+    pub machine_type: String,
+    /// Each property that is required to be on, and whether it is.
+    pub required: BTreeMap<String, bool>,
+}
+
+impl MachineReport {
+    /// Whether it has what is required of it.
+    ///
+    /// # Errors
+    /// The first property that is off, in a sentence's end.
+    pub fn check(&self) -> Result<(), String> {
+        match self.required.iter().find(|(_, on)| !**on) {
+            None => Ok(()),
+            Some((property, _)) => {
+                Err(format!("missing machine property: {property} ({})", self.machine_type))
+            }
+        }
+    }
+}
 
 /// What `query-kvm` says: the only proof that an accelerator is KVM and not a silent fall-back to TCG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +107,26 @@ impl Monitor {
         Ok(KvmReport { enabled: info.enabled, present: info.present })
     }
 
-    /// The machine type that QEMU made, with its version: `pc-q35-10.0-machine`.
+    /// The machine that QEMU made, with the properties in `required` looked at one by one.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn machine_type(&self) -> Result<String, CallError> {
-        let value = self.property("/machine", "type").await?;
-        Ok(value.as_str().unwrap_or_default().to_owned())
+    pub async fn machine(&self, required: &[String]) -> Result<MachineReport, CallError> {
+        let machine_type = self.property("/machine", "type").await?;
+        let mut report = MachineReport {
+            machine_type: machine_type.as_str().unwrap_or_default().to_owned(),
+            required: BTreeMap::new(),
+        };
+        for property in required {
+            // One that does not exist is one that is not on.
+            let value = match self.property("/machine", property).await {
+                Ok(value) => value,
+                Err(CallError::Refused { .. }) => Value::Bool(false),
+                Err(e) => return Err(e),
+            };
+            report.required.insert(property.clone(), value == Value::Bool(true));
+        }
+        Ok(report)
     }
 
     /// What the first CPU really got, with the features in `required` looked at one by one.

@@ -1,7 +1,7 @@
 //! Carries out a plan: images are made ready, cells are booted side by side, each verdict is recorded as it is known.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -77,8 +77,13 @@ pub enum RunError {
     #[error("failed to make a private folder for sockets: {0}")]
     Scratch(std::io::Error),
     /// There is no recipe for an emulator that runs on this machine.
-    #[error("no recipe for an emulator that runs on {0} machines")]
-    NoEmulator(String),
+    #[error("no recipe for {program} on {isa} machines")]
+    NoEmulator {
+        /// The emulator.
+        program: String,
+        /// This machine's instruction set.
+        isa: String,
+    },
     /// The operating system gives no random numbers, so no nonce.
     #[error("failed to read a nonce from /dev/urandom: {0}")]
     Nonce(std::io::Error),
@@ -125,7 +130,7 @@ pub async fn execute(
         interrupted: false,
         arguments: setting.arguments.clone(),
         machine: Machine::this(),
-        emulator: None,
+        emulators: Vec::new(),
         profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
         cells: plan.cells.len(),
         verdicts: Tally::default(),
@@ -150,11 +155,12 @@ pub async fn execute(
         images = provision(plan, &setting) => images?,
         () = stopping.requested() => Images::new(),
     };
-    let emulator = images.iter().find(|((_, product), _)| *product == Product::Emulator);
-    record.emulator = emulator.and_then(|(_, image)| {
-        let qemu = image.as_ref().ok()?.qemu_version()?;
-        Some(format!("{} {}", qemu.package, qemu.version))
+    let emulators = images.iter().filter(|((_, product), _)| *product == Product::Emulator);
+    let emulators = emulators.filter_map(|(_, image)| {
+        let program = image.as_ref().ok()?.qemu_version()?;
+        Some(format!("{} {}", program.package, program.version))
     });
+    record.emulators = emulators.collect();
     let jobs = setting.jobs.max(1);
     let run = Rc::new(Run {
         setting,
@@ -204,7 +210,7 @@ async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError
     if wanted.is_empty() {
         return Ok(Images::new());
     }
-    wanted.push((emulator_recipe(&setting.catalog)?, Product::Emulator));
+    wanted.extend(emulators(plan, &setting.catalog)?);
     let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
     let recipes: Vec<_> = wanted
         .into_iter()
@@ -220,30 +226,59 @@ async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError
     Ok(built.await.unwrap_or_default())
 }
 
-/// The recipe of the emulator that runs on this machine.
-///
-/// # Errors
-/// There is none.
-pub(crate) fn emulator_recipe(catalog: &Catalog) -> Result<String, RunError> {
-    // Rust's names of architectures are the kernel's, recipes use Debian's.
-    let isa = match std::env::consts::ARCH {
+/// Every emulator that the plan's outermost levels are run by.
+fn emulators(plan: &RunPlan, catalog: &Catalog) -> Result<BTreeSet<(String, Product)>, RunError> {
+    let programs: BTreeSet<&str> = plan
+        .boots()
+        .filter_map(|planned| match planned.fate {
+            Fate::Boots { metal, .. } => Some(runs_outermost(Profile::of(planned.cell.architecture)?, metal)),
+            Fate::Skipped(_) => None,
+        })
+        .collect();
+    let recipe = |program| Ok((emulator_recipe(catalog, program)?, Product::Emulator));
+    programs.into_iter().map(recipe).collect()
+}
+
+/// The program that runs the outermost level that is booted.
+fn runs_outermost(profile: &Profile, metal: Metal) -> &'static str {
+    match metal {
+        Metal::Native => profile.qemu,
+        Metal::Emulated => profile.emulator,
+    }
+}
+
+/// What Debian, and with it the recipes, calls this machine's instruction set.
+pub fn host_isa() -> &'static str {
+    // Rust's names of architectures are the kernel's.
+    match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "powerpc64" => "ppc64el",
         other => other,
-    };
+    }
+}
+
+/// The recipe of the emulator `program` that runs on this machine.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn emulator_recipe(catalog: &Catalog, program: &str) -> Result<String, RunError> {
+    let isa = host_isa();
     let runs_here = |recipe: &&nestmatrix_images::Recipe| {
-        recipe.architecture().debian() == isa && recipe.products().contains(&Product::Emulator)
+        recipe.architecture().debian() == isa && recipe.emulator() == Some(program)
     };
-    let recipe = catalog.recipes().find(runs_here).ok_or_else(|| RunError::NoEmulator(isa.to_owned()))?;
+    let recipe = catalog.recipes().find(runs_here);
+    let recipe =
+        recipe.ok_or_else(|| RunError::NoEmulator { program: program.to_owned(), isa: isa.to_owned() })?;
     Ok(recipe.name().to_owned())
 }
 
-/// QEMU of an emulator image.
-pub(crate) fn emulator_of(image: Image) -> Option<Emulator> {
+/// The QEMU `program` of an emulator image.
+pub(crate) fn qemu_of(image: Image, program: &str) -> Option<Emulator> {
     let emulator = nestmatrix_images::Emulator::new(image)?;
-    let (program, arguments, environment) = emulator.command();
-    Some(Emulator { program, arguments, environment })
+    let (loader, mut arguments) = emulator.command(program);
+    arguments.extend(["-L".into(), emulator.data().into()]);
+    Some(Emulator { program: loader, arguments, environment: Vec::new() })
 }
 
 /// A fresh number that no earlier guest can know.
@@ -335,10 +370,11 @@ impl Run {
                 accelerator: level.spec.accelerator,
                 memory_mib: level.spec.memory_mib,
                 kernel_parameters: level.spec.kernel_parameters.clone(),
+                machine: level.spec.machine.clone(),
                 disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
             });
         }
-        let emulator = self.emulator(metal).map_err(stop)?;
+        let emulator = self.emulator(profile, metal).map_err(stop)?;
         let made = std::fs::create_dir_all(&scratch);
         made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
         for disk in plans.iter().filter_map(|plan| plan.disk.as_ref()) {
@@ -378,13 +414,15 @@ impl Run {
         }
     }
 
-    fn emulator(&self, metal: Metal) -> Result<Emulator, String> {
+    fn emulator(&self, profile: &Profile, metal: Metal) -> Result<Emulator, String> {
         if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
             return Ok(installed.clone());
         }
-        let key = (emulator_recipe(&self.setting.catalog).map_err(|e| e.to_string())?, Product::Emulator);
+        let program = runs_outermost(profile, metal);
+        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
+        let key = (recipe, Product::Emulator);
         let image = self.image(&key)?.clone();
-        emulator_of(image).ok_or_else(|| format!("image {} is no emulator", key.0))
+        qemu_of(image, program).ok_or_else(|| format!("image {} is no emulator", key.0))
     }
 
     fn level_record(&self, level: &PlannedLevel, observation: &Observation) -> LevelRecord {

@@ -9,8 +9,8 @@ mod scratch;
 mod verdict;
 
 pub use event::{RunEvent, RunListener};
-pub use execute::{Outcome, RunError, Setting, execute};
-pub use native::{MachineTrial, NativeMetal, NoNativeMetal, Trial};
+pub use execute::{Outcome, RunError, Setting, execute, host_isa};
+pub use native::{MachineTrial, NativeMetal, NativeMetals, NoNativeMetal, Trial};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{Attempt, CellRecord, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
 pub use scratch::Scratch;

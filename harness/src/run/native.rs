@@ -3,6 +3,7 @@
 //! That `/dev/kvm` exists, opens and answers proves nothing: there are machines whose KVM does all that and runs no stock
 //! guest. The proof is a guest that boots to 64-bit userspace under KVM and says so within a bounded time.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::scenario::{Accelerator, Architecture, AvailableImage, CpuRequirement,
 use crate::stack::{Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot};
 
 use super::Scratch;
-use super::execute::{emulator_of, emulator_recipe, nonce};
+use super::execute::{emulator_recipe, host_isa, nonce, qemu_of};
 use super::plan::no_way_to_boot;
 
 /// Native metal that has proved itself.
@@ -27,6 +28,9 @@ pub struct NativeMetal {
     os: String,
     os_version: String,
 }
+
+/// What native metal this machine offers for each architecture, or why none.
+pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
 
 /// Why there is no native metal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +92,10 @@ impl NativeMetal {
     pub async fn examine(profile: &Profile) -> Result<Facts, NoNativeMetal> {
         let facts = Facts::of_this_machine(profile.kvm_module).await;
         let facts = facts.map_err(|e| NoNativeMetal::Unknown(e.to_string()))?;
-        if !facts.cpu_flags.iter().any(|flag| flag == profile.virtualization_feature) {
-            return Err(NoNativeMetal::NoExtension { feature: profile.virtualization_feature.to_owned() });
+        if let Some(feature) = profile.virtualization_flag
+            && !facts.cpu_flags.iter().any(|flag| flag == feature)
+        {
+            return Err(NoNativeMetal::NoExtension { feature: feature.to_owned() });
         }
         if facts.kvm_device { Ok(facts) } else { Err(NoNativeMetal::NoDevice) }
     }
@@ -109,6 +115,7 @@ impl NativeMetal {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            machine: BTreeMap::new(),
             disk: None,
         };
         let plan = StackPlan {
@@ -192,8 +199,12 @@ impl MachineTrial<'_> {
     ///
     /// # Errors
     /// Every reason that was found, joined.
-    pub async fn run(self, architecture: Architecture) -> Result<NativeMetal, String> {
+    pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
         let profile = Profile::of(architecture).ok_or_else(|| no_way_to_boot(architecture))?;
+        let (isa, here) = (architecture.isa(), host_isa());
+        if isa != here {
+            return Err(format!("needs a machine of {isa}: this one is {here}"));
+        }
         let examined = NativeMetal::examine(profile).await;
         let mut reasons: Vec<String> = examined.as_ref().err().map(ToString::to_string).into_iter().collect();
         if reasons.is_empty() || (self.insist && Path::new("/dev/kvm").exists()) {
@@ -209,7 +220,7 @@ impl MachineTrial<'_> {
     }
 
     async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), String> {
-        let emulator_recipe = emulator_recipe(self.catalog).map_err(|e| e.to_string())?;
+        let emulator_recipe = emulator_recipe(self.catalog, profile.qemu).map_err(|e| e.to_string())?;
         let minimal = self.catalog.recipes().find(|recipe| {
             recipe.architecture().debian() == architecture.isa()
                 && recipe.products().contains(&Product::Minimal)
@@ -222,7 +233,7 @@ impl MachineTrial<'_> {
             let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
             let emulator = match installed {
                 Some(installed) => Some(installed),
-                None => emulator_of(store.ensure(&emulator, Product::Emulator, &*progress)?),
+                None => qemu_of(store.ensure(&emulator, Product::Emulator, &*progress)?, profile.qemu),
             };
             Ok::<_, nestmatrix_images::Error>((guest, emulator))
         });

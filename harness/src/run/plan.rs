@@ -10,7 +10,8 @@ use crate::scenario::{
 };
 use crate::stack::Metal;
 
-use super::NativeMetal;
+use super::execute::host_isa;
+use super::{NativeMetal, NativeMetals};
 
 /// What the user wants L0 to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -99,21 +100,23 @@ pub struct RunPlan {
 const TYPICAL_SECONDS: [(Metal, u64); 2] = [(Metal::Emulated, 30), (Metal::Native, 6)];
 
 impl RunPlan {
-    /// Plans these cells. `native` says what native metal this machine offers, or why none.
+    /// Plans these cells. `natives` says for each of their architectures what native metal this machine offers, or why
+    /// none.
     pub fn new(
         cells: impl IntoIterator<Item = Cell>,
         matrix: &Matrix,
         catalog: &Catalog,
-        native: Result<&NativeMetal, String>,
+        natives: &NativeMetals,
         options: &PlanOptions,
     ) -> Self {
         let ground = Ground { matrix, catalog, supply: supply(catalog), options };
         let cells = cells.into_iter().map(|cell| {
-            let fate = ground.fate(&cell, &native);
+            let native = natives.get(&cell.architecture).map(|native| native.as_ref().map_err(Clone::clone));
+            let fate = ground.fate(&cell, &native.unwrap_or_else(|| Err("not asked for".to_owned())));
             Planned { cell, fate }
         });
         let cells = cells.collect();
-        let no_native = if options.metal == MetalChoice::Emulated { None } else { native.err() };
+        let no_native = if options.metal == MetalChoice::Emulated { None } else { no_native(natives) };
         let profile = options.profile.as_ref().map(|profile| PlannedProfile {
             name: profile.name.clone(),
             title: profile.title.clone(),
@@ -162,6 +165,15 @@ impl RunPlan {
         };
         self.cells.iter().map(seconds).sum::<u64>().div_ceil(jobs.max(1) as u64)
     }
+}
+
+/// Why native metal is not used, architecture by architecture; nothing on those that no such machine can be.
+fn no_native(natives: &NativeMetals) -> Option<String> {
+    let ours = natives.iter().filter(|(architecture, _)| architecture.isa() == host_isa());
+    let why =
+        ours.filter_map(|(architecture, native)| Some(format!("{architecture}: {}", native.as_ref().err()?)));
+    let why = why.collect::<Vec<_>>().join("; ");
+    (!why.is_empty()).then_some(why)
 }
 
 /// The profile that takes every cell.
@@ -265,6 +277,8 @@ fn touches_l0(cell: &Cell) -> Option<&'static str> {
         Some("it sets kernel parameters of L0")
     } else if spec.cpu != CpuRequirement::default() {
         Some("it sets the CPU of L0")
+    } else if !spec.machine.is_empty() {
+        Some("it sets up the machine of L0")
     } else if spec.disk {
         Some("it gives L0 a disk")
     } else {
@@ -336,7 +350,7 @@ mod tests {
         let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
                         id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
         let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                        architecture = [\"amd\", \"power9\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
+                        architecture = [\"amd\", \"intel\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
         write("systems.toml", systems);
         write("documents/d.toml", document);
         write("product/s.toml", scenario);
@@ -359,7 +373,8 @@ mod tests {
         let matrix = matrix();
         let mut cells = matrix.cells().to_vec();
         cells.iter_mut().for_each(change);
-        RunPlan::new(cells, &matrix, &catalog(), Ok(&NativeMetal::of(&facts)), &options)
+        let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(&facts)))]);
+        RunPlan::new(cells, &matrix, &catalog(), &natives, &options)
     }
 
     fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
@@ -420,6 +435,6 @@ mod tests {
         let listed = listing.rows().iter().filter(|row| !row.missing.is_empty());
         assert_eq!(listed.map(|row| (row.cell.clone(), row.missing.clone())).collect::<Vec<_>>(), skipped);
         assert_eq!(skipped.len(), 2);
-        assert_eq!(skipped[0].1, ["no way to boot power9 stacks yet"]);
+        assert_eq!(skipped[0].1, ["no way to boot intel stacks yet"]);
     }
 }

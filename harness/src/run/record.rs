@@ -39,7 +39,7 @@ pub struct RunRecord {
     /// This machine: kernel, system, processor, cores, memory.
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
-    pub emulator: Option<String>,
+    pub emulators: Vec<String>,
     /// The profile whose cells were run; absent where the filter alone chose.
     pub profile: Option<String>,
     /// How many cells the profile and the filter let through.

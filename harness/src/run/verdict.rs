@@ -203,7 +203,7 @@ mod tests {
     use crate::scenario::Architecture;
     use rstest::rstest;
 
-    use crate::qemu::{CpuReport, KvmReport};
+    use crate::qemu::{CpuReport, KvmReport, MachineReport};
     use crate::scenario::KnownStale;
     use crate::stack::{Gathered, LeafReport};
 
@@ -244,6 +244,7 @@ mod tests {
             report: Some(report),
             kvm: [l1, l2].map(|level| (level, kvm)).into(),
             cpus: [l1, l2].map(|level| (level, cpu.clone())).into(),
+            machines: [l1, l2].map(|level| (level, MachineReport::default())).into(),
             counters_before: [l0, l1].map(|level| (level, counters(0))).into(),
             counters_after: [l0, l1].map(|level| (level, counters(800))).into(),
             ..Gathered::default()

@@ -124,7 +124,7 @@ pub enum MissingImage {
 
 impl Matrix {
     /// The image for a level. Of several that satisfy the requirement it is the one of the lowest version, which is the
-    /// nearest to the one that the document names.
+    /// nearest to the one that the document names; of several stand-ins for a major version, the first that is available.
     ///
     /// # Errors
     /// What is missing, if no image satisfies the requirement and no stand-in may be used for it.
@@ -144,8 +144,11 @@ impl Matrix {
         if let Some(AvailableImage { name, .. }) = real {
             return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
         }
-        let serving = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
-        let stand_in = serving.min_by_key(|stand_in| stand_in.major);
+        let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
+        let serving = || self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
+        let nearest = serving().map(|stand_in| stand_in.major).min();
+        let nearest = || serving().filter(|stand_in| Some(stand_in.major) == nearest);
+        let stand_in = nearest().find(|stand_in| to_be_had(&stand_in.image)).or_else(|| nearest().next());
         let Some(StandIn { image, reason, .. }) = stand_in else {
             return Err(MissingImage::NoImage { requirement: requirement.clone() });
         };
@@ -161,7 +164,7 @@ impl Matrix {
             StandIns::DeniedByUser => {
                 Err(MissingImage::StandInDenied { requirement: requirement(), stand_in })
             }
-            StandIns::Allowed if !available.iter().any(|available| available.name == stand_in) => {
+            StandIns::Allowed if !to_be_had(&stand_in) => {
                 Err(MissingImage::StandInUnavailable { requirement: requirement(), stand_in })
             }
             StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),

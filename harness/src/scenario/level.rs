@@ -1,6 +1,7 @@
 //! One level of a cell's stack as the scenario asks for it: its number, its operating system, its CPU, and how the QEMU
 //! that runs it is to accelerate it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,8 @@ pub struct LevelSpec {
     pub accelerator: Accelerator,
     /// The size of its memory in MiB, if the scenario sets one.
     pub memory_mib: Option<u32>,
+    /// Properties of the machine that it runs in, by QEMU's names.
+    pub machine: BTreeMap<String, String>,
     /// Whether its modprobe configuration lies on a disk and so survives a reboot.
     pub disk: bool,
 }
@@ -181,12 +184,13 @@ pub(super) struct LevelSettings {
     kernel_parameters: Vec<String>,
     accelerator: Accelerator,
     memory_mib: Option<u32>,
+    machine: BTreeMap<String, String>,
     disk: bool,
 }
 
 impl LevelSettings {
     pub(super) const KEYS: &'static [&'static str] =
-        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "disk"];
+        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine", "disk"];
 
     pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
         let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
@@ -198,14 +202,30 @@ impl LevelSettings {
                 .and_then(|text| text.parse(Accelerator::parse))
                 .unwrap_or_default(),
             memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+            machine: read_machine(table),
             disk: read_disk(table, level),
         }
     }
 
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        let Self { cpu, kernel_parameters, accelerator, memory_mib, disk } = self.clone();
-        LevelSpec { level, system, cpu, kernel_parameters, accelerator, memory_mib, disk }
+        let Self { cpu, kernel_parameters, accelerator, memory_mib, machine, disk } = self.clone();
+        LevelSpec { level, system, cpu, kernel_parameters, accelerator, memory_mib, machine, disk }
     }
+}
+
+fn read_machine(table: &Table<'_>) -> BTreeMap<String, String> {
+    let properties = table.optional_strings("machine").unwrap_or_default();
+    let property = |text: &str| match text.split_once('=') {
+        Some((name, value)) => {
+            Ok((qemu_name("a machine property", name)?, qemu_name("the value of a machine property", value)?))
+        }
+        None => Err(InputProblem::BadName {
+            what: "a machine property",
+            given: text.to_owned(),
+            rule: "NAME=VALUE, as after QEMU's `-machine TYPE,`",
+        }),
+    };
+    properties.iter().filter_map(|text| text.parse(property)).collect()
 }
 
 /// Only L0 is ever rebooted; further in, a disk would have nothing to survive.

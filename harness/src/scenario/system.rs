@@ -166,7 +166,7 @@ impl Systems {
                 continue;
             };
             let System { id: system, name, .. } = system;
-            match places.insert((system.clone(), major), text.location()) {
+            match places.insert((system.clone(), major, image.clone()), text.location()) {
                 Some(first) => {
                     let name = text.as_str().to_owned();
                     text.report(InputProblem::Duplicate { what: "stand-in for", name, first });

@@ -308,27 +308,30 @@ impl Stack<'_> {
         let level = machine.level;
         let (model, required) = (&machine.cpu.model, &machine.cpu.require);
         let questions = async {
-            Ok((monitor.machine_type().await?, monitor.kvm().await?, monitor.cpu(model, required).await?))
+            let made = monitor.machine(&machine.require).await?;
+            Ok((made, monitor.kvm().await?, monitor.cpu(model, required).await?))
         };
-        let (machine_type, kvm, cpu) = self.during(level, questions).await?;
+        let (made, kvm, cpu) = self.during(level, questions).await?;
         // The level's evidence is that of the machine in which the levels inside it run.
         if machine.instance != Instance::Beside {
             let seen = self.saw(level);
             seen.qemu = Some(monitor.version().to_owned());
-            seen.machine = Some(machine_type);
+            seen.machine = Some(made.machine_type.clone());
             seen.cpu = Some(cpu.model_type.clone());
             self.gathered.kvm.insert(level, kvm);
             self.gathered.cpus.insert(level, cpu.clone());
+            self.gathered.machines.insert(level, made.clone());
         }
         let on_metal = level.below().is_none();
         if !self.plan.on_emulator(level) && !kvm.enabled {
             return Err(Stop::stack(self.stage, not_kvm(level)));
         }
+        made.check().map_err(|missing| Stop::stack(self.stage, missing))?;
         cpu.check().map_err(|missing| {
             let below =
                 level.below().and_then(|below| Some((below, self.facts.get(&below)?.nested.as_deref()?)));
             let why = match below {
-                Some((below, nested)) if missing.feature == self.plan.profile.virtualization_feature => {
+                Some((below, nested)) if self.plan.profile.nesting.is_feature(&missing.feature) => {
                     format!("; {} of {below} has nested={nested}", self.plan.profile.kvm_module)
                 }
                 _ => String::new(),
@@ -370,8 +373,10 @@ impl Stack<'_> {
             Ok(())
         } else {
             let module = self.plan.profile.kvm_module;
-            let loaded = if self.facts[&level].nested.is_some() { "is loaded" } else { "is not loaded" };
-            Err(Stop::stack(self.stage, format!("{level} has no usable /dev/kvm ({module} {loaded})")))
+            let Facts { kvm_module, kvm_says, .. } = &self.facts[&level];
+            let loaded = if *kvm_module { "is loaded" } else { "is not loaded" };
+            let says = kvm_says.as_ref().map_or(String::new(), |says| format!("; its kernel says {says:?}"));
+            Err(Stop::stack(self.stage, format!("{level} has no usable /dev/kvm ({module} {loaded}{says})")))
         }
     }
 

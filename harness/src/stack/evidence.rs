@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::architecture::Profile;
 use crate::host::Counters;
-use crate::qemu::{CpuReport, KvmReport};
+use crate::qemu::{CpuReport, KvmReport, MachineReport};
 use crate::scenario::LevelNumber;
 
 use super::LeafReport;
@@ -25,6 +25,8 @@ pub struct Gathered {
     pub kvm: BTreeMap<LevelNumber, KvmReport>,
     /// The CPU that each level got.
     pub cpus: BTreeMap<LevelNumber, CpuReport>,
+    /// The machine that each level got.
+    pub machines: BTreeMap<LevelNumber, MachineReport>,
     /// KVM's counters of each level that hosts another one, before any guest of it ran.
     pub counters_before: BTreeMap<LevelNumber, Counters>,
     /// The same while the innermost level had just done its work.
@@ -64,6 +66,7 @@ pub struct Evidence {
     report: LeafReport,
     kvm: BTreeMap<LevelNumber, KvmReport>,
     cpus: BTreeMap<LevelNumber, CpuReport>,
+    machines: BTreeMap<LevelNumber, MachineReport>,
     /// Entries into nested guests, by the level whose KVM counted them.
     nested_runs: BTreeMap<LevelNumber, Growth>,
     /// Exits of guests, by the level whose KVM counted them.
@@ -100,6 +103,7 @@ impl Evidence {
             report,
             kvm: BTreeMap::new(),
             cpus: BTreeMap::new(),
+            machines: BTreeMap::new(),
             nested_runs: BTreeMap::new(),
             exits: BTreeMap::new(),
             l0_counters_unreadable: gathered.l0_counters_unreadable,
@@ -121,12 +125,17 @@ impl Evidence {
                 cpu.check().map_err(|feature| Doubt::Contradicts(format!("{level}: {feature}")))?;
                 evidence.kvm.insert(level, *kvm);
                 evidence.cpus.insert(level, cpu.clone());
+                let machine = gathered.machines.get(&level);
+                let machine = machine.ok_or_else(|| missing(format!("the machine that {level} got")))?;
+                machine.check().map_err(|property| Doubt::Contradicts(format!("{level}: {property}")))?;
+                evidence.machines.insert(level, machine.clone());
             }
             let hosts_another = level < innermost;
             let no_counters = gathered.l0_counters_unreadable || gathered.emulator_is_l0;
             let readable = level.below().is_some() || !no_counters;
             if hosts_another && readable {
-                evidence.exits.insert(level, growth(gathered, level, "exits")?);
+                let counter = counted(gathered, level, profile.exit_counters);
+                evidence.exits.insert(level, growth(gathered, level, counter)?);
                 if nests(level, innermost) {
                     let counter = nested_counter(gathered, level, profile);
                     evidence.nested_runs.insert(level, growth(gathered, level, counter)?);
@@ -144,9 +153,18 @@ pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
 
 /// What tells a level's entries into nested guests: KVM's own counter; the event only where that is not to be had.
 fn nested_counter(gathered: &Gathered, level: LevelNumber, profile: &Profile) -> &'static str {
-    let (counter, event) = (profile.nested_counter, profile.nested_event.name);
-    let had = |name| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));
-    if !had(counter) && had(event) { event } else { counter }
+    let event = profile.nested_event.name;
+    match profile.nested_counter {
+        Some(counter) => counted(gathered, level, &[counter, event]),
+        None => event,
+    }
+}
+
+/// The first of these that a level's KVM counts, or the first of all where it counts none.
+fn counted(gathered: &Gathered, level: LevelNumber, names: &[&'static str]) -> &'static str {
+    let had =
+        |name: &str| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));
+    names.iter().find(|name| had(name)).or(names.first()).copied().unwrap_or_default()
 }
 
 /// The symptom of a level whose QEMU runs without KVM.
@@ -196,11 +214,16 @@ mod tests {
             |exits, nested| Counters::from([("exits".into(), exits), ("nested_run".into(), nested)]);
         let report = LeafReport { nonce: "17".into(), hypervisor: "KVM".into(), ..LeafReport::default() };
         let kvm = KvmReport { enabled: true, present: true };
+        let machine = MachineReport {
+            machine_type: "pc-q35-10.0-machine".into(),
+            required: [("virtualization".to_owned(), true)].into(),
+        };
         Gathered {
             nonce: "17".into(),
             report: Some(report),
             kvm: [(level(1), kvm), (level(2), kvm)].into(),
             cpus: [(level(1), cpu(true)), (level(2), cpu(true))].into(),
+            machines: [(level(1), machine.clone()), (level(2), machine)].into(),
             counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
             counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
             l0_counters_unreadable: false,

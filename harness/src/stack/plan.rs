@@ -1,11 +1,12 @@
 //! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::Profile;
+use crate::architecture::{Nesting, Profile};
 use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Port};
 use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 
@@ -47,6 +48,8 @@ pub struct LevelPlan {
     pub memory_mib: Option<u32>,
     /// What the scenario appends to its kernel command line.
     pub kernel_parameters: Vec<String>,
+    /// Properties that the scenario sets of the machine that it runs in.
+    pub machine: BTreeMap<String, String>,
     /// An empty disk, on this machine, for what is to survive a reboot of the outermost level.
     pub disk: Option<PathBuf>,
 }
@@ -69,11 +72,6 @@ pub struct StackPlan {
     pub second: Option<LevelNumber>,
 }
 
-/// Memory of the innermost level, in MiB.
-const LEAF_MEMORY_MIB: u32 = 256;
-/// Memory that a level needs for itself on top of what it gives to the levels inside it, in MiB: its file system, which
-/// is in memory, a copy of the next level's image, and QEMU.
-const OWN_MEMORY_MIB: u32 = 768;
 /// Serial number of a level's own disk.
 const OWN_DISK: &str = "own";
 
@@ -97,8 +95,9 @@ impl StackPlan {
     /// Memory of the level at `index`, in MiB.
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
+        let Profile { leaf_memory_mib, own_memory_mib, .. } = self.profile;
         let default =
-            LEAF_MEMORY_MIB + OWN_MEMORY_MIB * u32::try_from(levels_inside).unwrap_or(u32::MAX / 1024);
+            leaf_memory_mib + own_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
         let own = self.levels[index].level;
         let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
         let default = default + second.map_or(0, |second| self.memory_mib(second));
@@ -113,27 +112,41 @@ impl StackPlan {
         let is_leaf = inside.is_empty();
         let on_emulator = self.on_emulator(plan.level);
 
-        let machine = match (on_emulator, is_leaf) {
-            (true, _) => profile.metal_machine.to_owned(),
-            (false, false) => profile.host_machine.to_owned(),
-            (false, true) => format!("{},{}", profile.leaf_machine, profile.leaf_machine_options),
+        let on_metal = plan.level.below().is_none();
+        let machine = match (on_metal, is_leaf && !on_emulator) {
+            (true, _) => &profile.metal,
+            (false, false) => &profile.host,
+            (false, true) => &profile.leaf,
         };
-        let virtualization = (!is_leaf).then_some(profile.virtualization_feature);
-        let cpu = if on_emulator {
-            let mut cpu = Cpu::required(&plan.cpu, Some(profile.virtualization_feature));
-            if plan.cpu.mode == CpuMode::HostPassthrough {
-                profile.metal_cpu.clone_into(&mut cpu.model);
-                cpu.without = profile.metal_cpu_without.iter().map(|&feature| feature.to_owned()).collect();
+        let properties = machine.properties.iter().filter_map(|property| property.split_once('='));
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (mut feature, mut require) = (None, Vec::new());
+        match profile.nesting {
+            Nesting::CpuFeature(name) => feature = (on_emulator || !is_leaf).then_some(name),
+            // A scenario may switch it off on purpose, and a bare machine has no such property.
+            Nesting::MachineProperty(name) => {
+                let asked_for = !on_metal && !is_leaf && !plan.machine.contains_key(name);
+                require.extend(asked_for.then(|| name.to_owned()));
             }
-            cpu
-        } else {
-            Cpu::required(&plan.cpu, virtualization)
-        };
+        }
+        let mut cpu = Cpu::required(&plan.cpu, feature);
+        if on_emulator && plan.cpu.mode == CpuMode::HostPassthrough {
+            let owned = |features: &[&str]| features.iter().map(|&feature| feature.to_owned()).collect();
+            profile.metal_cpu.clone_into(&mut cpu.model);
+            cpu.with = owned(profile.metal_cpu_with);
+            cpu.without = owned(profile.metal_cpu_without);
+        }
         let mut parameters = vec![profile.kernel_parameters.to_owned()];
+        if inside.len() > 1 && !profile.nesting_kernel_parameters.is_empty() {
+            parameters.push(profile.nesting_kernel_parameters.to_owned());
+        }
         if is_leaf {
-            parameters.push(profile.leaf_kernel_parameters.to_owned());
+            let own = profile.leaf_kernel_parameters;
+            parameters.extend((!own.is_empty()).then(|| own.to_owned()));
             parameters.push(format!("nest.nonce={}", self.nonce));
             parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
+        } else {
+            parameters.push(format!("nest.kvm={}", profile.kvm_module));
         }
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         parameters.extend(plan.kernel_parameters.iter().cloned());
@@ -150,7 +163,11 @@ impl StackPlan {
         Machine {
             level: plan.level,
             instance,
-            machine,
+            machine: machine.name.to_owned(),
+            properties: properties.chain(plan.machine.clone()).collect(),
+            require,
+            devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
+            bus: machine.bus.map(str::to_owned),
             accelerator: if on_emulator { Accelerator::Tcg } else { plan.accelerator },
             cpu,
             memory_mib: self.memory_mib(index),
@@ -188,6 +205,10 @@ mod tests {
     use crate::scenario::Architecture;
 
     fn plan(levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
+        plan_of(Architecture::Amd, levels, metal)
+    }
+
+    fn plan_of(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
         let level = |n| LevelPlan {
             level: LevelNumber::new(n).unwrap(),
             kernel: format!("/k{n}").into(),
@@ -197,9 +218,10 @@ mod tests {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            machine: BTreeMap::new(),
             disk: None,
         };
-        let profile = Profile::of(Architecture::Amd).unwrap();
+        let profile = Profile::of(architecture).unwrap();
         StackPlan {
             metal,
             profile,
@@ -244,7 +266,7 @@ mod tests {
         let [l0, l1] = [0, 1].map(|index| plan.machine(index, Instance::First));
         assert_eq!(names(&l0), ["nest.l1.qmp", "nest.l1.console"]);
         assert!(l0.agent && !l1.agent && l1.disks.is_empty());
-        assert!(l1.machine.starts_with("microvm") && l1.boot.parameters.contains("nest.nonce=17"));
+        assert!(l1.machine == "microvm" && l1.boot.parameters.contains("nest.nonce=17"));
         assert!(l1.cpu.require.is_empty());
     }
 
@@ -254,6 +276,32 @@ mod tests {
         assert_eq!(plan.machine(0, Instance::First).cpu.require, ["svm"]);
         assert!(plan.machine(1, Instance::First).cpu.require.is_empty());
         assert!(plan.memory_mib(0) > plan.memory_mib(1));
+    }
+
+    #[test]
+    fn where_a_machine_property_lets_a_level_host_it_is_required_unless_the_scenario_sets_it() {
+        let mut plan = plan_of(Architecture::Power9, 0..=2, Metal::Emulated);
+        let [l0, l1, l2] = [0, 1, 2].map(|index| plan.machine(index, Instance::First));
+        assert_eq!((l0.machine.as_str(), l1.machine.as_str()), ("powernv9", "pseries"));
+        assert_eq!(
+            (l1.require.as_slice(), l1.properties["cap-nested-hv"].as_str()),
+            (&["cap-nested-hv".to_owned()][..], "on")
+        );
+        assert!(
+            l0.require.is_empty() && l2.require.is_empty() && !l2.properties.contains_key("cap-nested-hv")
+        );
+        plan.levels[1].machine.insert("cap-nested-hv".into(), "off".into());
+        let l1 = plan.machine(1, Instance::First);
+        assert!(l1.require.is_empty() && l1.properties["cap-nested-hv"] == "off");
+    }
+
+    #[test]
+    fn only_a_level_that_hosts_a_host_is_told_to_let_its_guests_host() {
+        let plan = plan_of(Architecture::Arm, 0..=2, Metal::Emulated);
+        let nested = [0, 1, 2].map(|index| {
+            plan.machine(index, Instance::First).boot.parameters.contains("kvm-arm.mode=nested")
+        });
+        assert_eq!(nested, [true, false, false]);
     }
 
     #[test]

@@ -153,8 +153,9 @@ impl Stack<'_> {
 
     /// Times the loops in a level; gives what they printed.
     async fn measure(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let printed = said(&self.run(level, &measure::script(self.plan.profile.exit_loop)).await?);
-        let loops = measure::read(&printed).ok_or_else(|| {
+        let exit_loop = self.plan.profile.exit_loop;
+        let printed = said(&self.run(level, &measure::script(exit_loop)).await?);
+        let loops = measure::read(&printed, if exit_loop.is_some() { 3 } else { 2 }).ok_or_else(|| {
             Stop::harness(
                 self.stage,
                 format!("the loops could not be timed in {level}; they printed {printed:?}"),

@@ -19,9 +19,14 @@ read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
 cpu=
 while [ -z "$cpu" ] && IFS=: read -r key value; do
-    case $key in "model name"*) cpu=${value# } ;; esac
+    case $key in "model name"* | "cpu	"* | "CPU part"*) cpu=${value# } ;; esac
 done < /proc/cpuinfo
-hypervisor=$(dmesg | sed -n 's/.*Hypervisor detected: //p')
+# How a kernel comes to know its hypervisor differs: it says so (x86), asks its firmware (Arm), or is told in its device
+# tree (POWER).
+hypervisor=$(dmesg | sed -n -e 's/.*Hypervisor detected: //p' -e 's/.*smccc: \(KVM\): hypervisor services detected.*/\1/p')
+told=
+[ -e /proc/device-tree/hypervisor/compatible ] && read -r told < /proc/device-tree/hypervisor/compatible
+case $told in *linux,kvm*) hypervisor=KVM ;; esac
 
 echo "nestmatrix-report-begin
 nonce=$nonce

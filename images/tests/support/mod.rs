@@ -42,17 +42,17 @@ image = "boot/vmlinuz-{release}"
 [hypervisor]
 init = "init.sh"
 compression = "zstd"
-applets = ["sh", "mount"]
+applets = "hypervisor.applets"
 qemu = "usr/bin/qemu"
 kernel-modules = ["virtio_pci"]
 
 [minimal]
 init = "init.sh"
 compression = "none"
-applets = ["sh"]
+applets = "minimal.applets"
 
 [emulator]
-qemu = "usr/bin/qemu"
+program = "usr/bin/qemu"
 files = ["usr/share/qemu/bios.bin"]
 "#;
 
@@ -68,7 +68,14 @@ impl Toy {
         fs::create_dir(toy.path("debs")).unwrap();
         fs::create_dir(toy.path("recipes")).unwrap();
         fs::write(toy.path("keyring"), "").unwrap();
-        fs::write(toy.path("recipes/init.sh"), "#!/bin/sh\n").unwrap();
+        for (file, text) in [
+            ("init.sh", "#!/bin/sh\n"),
+            ("hypervisor.applets", "sh\nmount"),
+            ("minimal.applets", "sh"),
+            ("bad.applets", "sh fly"),
+        ] {
+            fs::write(toy.path("recipes").join(file), text).unwrap();
+        }
         fs::write(toy.path("recipes/toy.toml"), RECIPE.replace("ARCHITECTURE", architecture().debian()))
             .unwrap();
         toy.release("1.0");

@@ -1,0 +1,64 @@
+//! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
+
+use super::{MachineType, Nesting, Profile, TraceEvent};
+
+/// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
+/// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
+/// page table.
+macro_rules! pseries {
+    ($($more:expr),*) => {
+        MachineType {
+            name: "pseries",
+            properties: &[
+                "cap-cfpc=broken",
+                "cap-sbbc=broken",
+                "cap-ibs=broken",
+                "cap-ccf-assist=off",
+                "cap-hpt-max-page-size=4096",
+                "x-vof=on",
+                $($more),*
+            ],
+            devices: &[],
+            bus: None,
+        }
+    };
+}
+
+pub(super) static PROFILE: Profile = Profile {
+    qemu: "qemu-system-ppc64",
+    emulator: "qemu-system-ppc64",
+    metal: MachineType {
+        name: "powernv9",
+        properties: &[],
+        // Without the board's management controller, a shutdown hangs. A PCI host bridge has one slot: for a bridge.
+        devices: &[
+            "ipmi-bmc-sim,id=bmc0",
+            "isa-ipmi-bt,bmc=bmc0,irq=10",
+            "pnv-phb,chip-id=0,index=0",
+            "pnv-phb-root-port,id=root",
+            "pci-bridge,id=slots,bus=root,chassis_nr=1,shpc=off",
+        ],
+        bus: Some("slots"),
+    },
+    metal_cpu: "POWER9",
+    metal_cpu_with: &[],
+    metal_cpu_without: &[],
+    host: pseries!("cap-nested-hv=on"),
+    leaf: pseries!(),
+    nesting: Nesting::MachineProperty("cap-nested-hv"),
+    virtualization_flag: None,
+    documented_flags: &[],
+    kvm_module: "kvm_hv",
+    kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
+    nesting_kernel_parameters: "",
+    leaf_kernel_parameters: "",
+    leaf_memory_mib: 512,
+    own_memory_mib: 1024,
+    kvm_as_seen_by_guest: "KVM",
+    exit_counters: &["exits", "sum_exits"],
+    nested_counter: None,
+    // arch/powerpc/kvm/trace_hv.h: the calls that a guest makes. 0xf804 is H_ENTER_NESTED (asm/hvcall.h), by which L1 has L0
+    // run its guest.
+    nested_event: TraceEvent { system: "kvm_hv", name: "kvm_hcall_enter", filter: "req == 0xf804" },
+    exit_loop: None,
+};
