@@ -57,6 +57,9 @@ pub(crate) fn initramfs(
         tree.insert(folder, Node::Folder);
     }
     tree.write("init", init.script.as_bytes(), true);
+    for (name, script) in &init.scripts {
+        tree.write(name, script.as_bytes(), false);
+    }
     busybox(packages, &init.applets, &mut tree)?;
     let programs: Vec<&str> =
         text.qemu.iter().chain(&text.qemu_modules).chain(&text.programs).map(String::as_str).collect();

@@ -26,9 +26,15 @@ impl Emulator {
     /// What is started is the image's dynamic loader (ld.so(8)), so the program's libraries are those of the image.
     pub fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         let tree = self.0.folder().join(TREE);
+        let mut libraries = tree.join(LIBRARIES).into_os_string();
+        // Some emulators have the loader find what they load by its name alone.
+        if let Some(modules) = self.modules() {
+            libraries.push(":");
+            libraries.push(modules);
+        }
         let arguments = vec![
             "--library-path".into(),
-            tree.join(LIBRARIES).into(),
+            libraries,
             "--argv0".into(),
             program.into(),
             tree.join(PROGRAMS).join(program).into(),

@@ -29,6 +29,7 @@ pub use digest::Digest;
 pub use emulator::Emulator;
 pub use error::Error;
 pub use image::{Image, Kernel, Package, Qemu};
+pub use pack::files as pack_files;
 pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use recipe::{Catalog, Os, Product, Recipe};
 pub use store::{Store, StoreOptions};

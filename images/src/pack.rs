@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// zstd's level: higher ones save little here and cost seconds.
 const ZSTD_LEVEL: i32 = 9;
@@ -23,6 +23,20 @@ pub(crate) fn initramfs(tree: &Tree, compression: Compression, path: &Path) -> R
         }
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Writes files of this machine, each under its path in an initramfs, as one more initramfs that a boot loader puts behind
+/// that of the kernel.
+///
+/// # Errors
+/// [`Error::Io`] if one can't be read, or the archive can't be written.
+pub fn files(files: &[(String, PathBuf)], path: &Path) -> Result<(), Error> {
+    let mut tree = Tree::default();
+    for (name, file) in files {
+        let data = fs::read(file).map_err(Error::io("read", file))?;
+        tree.write(name, data, false);
+    }
+    initramfs(&tree, Compression::None, path)
 }
 
 /// Entries sorted by path, so that folders come before what is in them; owner root, time 0, inode numbers counted up.

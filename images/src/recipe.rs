@@ -44,6 +44,9 @@ pub struct Os {
     pub id: String,
     /// As `VERSION_ID` in os-release(5): `12`.
     pub version: String,
+    /// What sets the image apart from the ordinary one of the same system, for a machine that needs it: `generic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 /// One recipe: where its packages come from and what is made of them.
@@ -62,6 +65,8 @@ pub(crate) struct Init {
     pub(crate) script: String,
     /// Names under which busybox is called, separated by white space.
     pub(crate) applets: String,
+    /// What the script reads in, by file name.
+    pub(crate) scripts: BTreeMap<String, String>,
 }
 
 /// A recipe's TOML. Paths inside packages are written as on a system with a merged `/usr`.
@@ -104,6 +109,9 @@ pub(crate) struct InitramfsText {
     pub(crate) compression: Compression,
     /// File of the names under which busybox is called.
     pub(crate) applets: Spanned<String>,
+    /// Files that the init script reads in; they lie at the root.
+    #[serde(default)]
+    pub(crate) scripts: Vec<Spanned<String>>,
     pub(crate) qemu: Option<String>,
     #[serde(default)]
     pub(crate) qemu_modules: Vec<String>,
@@ -167,7 +175,13 @@ impl Recipe {
                     located(path, &source, name.span(), message)
                 })
             };
-            init.insert(product, Init { script: beside(&part.init)?, applets: beside(&part.applets)? });
+            let mut scripts = BTreeMap::new();
+            for script in &part.scripts {
+                let name = script.get_ref().rsplit('/').next().unwrap_or_default();
+                scripts.insert(name.to_owned(), beside(script)?);
+            }
+            let (script, applets) = (beside(&part.init)?, beside(&part.applets)?);
+            init.insert(product, Init { script, applets, scripts });
         }
         if init.is_empty() && text.emulator.is_none() {
             let message =
@@ -175,8 +189,11 @@ impl Recipe {
             return Err(located(path, &source, 0..0, message));
         }
         let mut hasher = Hasher::new().field(FORMAT.to_le_bytes()).field(&source);
-        for (product, Init { script, applets }) in &init {
+        for (product, Init { script, applets, scripts }) in &init {
             hasher = hasher.field(product.to_string()).field(script).field(applets);
+            for (name, script) in scripts {
+                hasher = hasher.field(name).field(script);
+            }
         }
         Ok(Self { text, path: path.to_owned(), init, digest: hasher.finish() })
     }

@@ -39,7 +39,10 @@ fn every_recipe_here_loads() {
     for recipe in catalog.recipes() {
         let (name, architecture) = (recipe.name(), recipe.architecture());
         match recipe.os() {
-            Some(os) => assert_eq!(name, format!("{}-{}-{architecture}", os.id, os.version)),
+            Some(os) => {
+                let variant = os.variant.as_ref().map_or(String::new(), |variant| format!("-{variant}"));
+                assert_eq!(name, format!("{}-{}{variant}-{architecture}", os.id, os.version));
+            }
             None => assert!(name.ends_with(&format!("-{architecture}")), "{name}"),
         }
         assert_eq!(recipe.emulator().is_some(), recipe.products().contains(&Product::Emulator), "{name}");

@@ -153,14 +153,17 @@ fn metal(argument: MetalArgument) -> MetalChoice {
 
 /// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
 fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
-    let program = Profile::of(architecture).filter(|_| architecture.isa() == host_isa())?.qemu;
+    if architecture.isa() != host_isa() {
+        return None;
+    }
+    let program = Profile::of(architecture).qemu;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> =
         std::env::split_paths(&path).map(|folder| folder.join(program)).collect();
     // Where RHEL keeps it.
     candidates.push(PathBuf::from("/usr/libexec/qemu-kvm"));
     let program = candidates.into_iter().find(|candidate| candidate.is_file())?;
-    Some(Emulator { program, arguments: Vec::new(), environment: Vec::new() })
+    Some(Emulator::Installed(program))
 }
 
 /// Half the cores, since a stack keeps one busy with its CPU and part of another with its devices, within memory.

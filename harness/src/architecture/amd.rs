@@ -1,18 +1,18 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
 
-use super::{MachineType, Nesting, Profile, TraceEvent};
+use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
-    emulator: "qemu-system-x86_64",
-    metal: Q35,
-    metal_cpu: "max",
-    metal_cpu_with: &[],
+    metal: BareMachine::Qemu(Q35),
+    tcg_lacks: None,
+    emulated_cpu: "max",
+    emulated_cpu_with: &[],
     // No AMD processor of the documents' time had 5-level paging. KVM shadows it since Linux 5.15; before, a guest that uses it
     // makes a nested one hang.
-    metal_cpu_without: &["la57"],
+    emulated_cpu_without: &["la57"],
     host: Q35,
     // microvm has none of the devices whose probing costs a nested guest an exit each. Without a clock, Linux' cmos_init
     // polls for one: minutes in an L2.
@@ -25,6 +25,7 @@ pub(super) static PROFILE: Profile = Profile {
     // no_timer_check: where the emulator gets too little of its machine, the check finds that timer interrupts do not come,
     // and panics. KVM guests leave it out by themselves.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check",
+    transport: "pci",
     nesting_kernel_parameters: "",
     // reboot=t: microvm has no keyboard controller to reset by, a triple fault is what works.
     leaf_kernel_parameters: "reboot=t",
@@ -36,11 +37,11 @@ pub(super) static PROFILE: Profile = Profile {
     nested_counter: Some("nested_run"),
     // arch/x86/kvm/svm/svm.c of 5.10: handle_exit tells it when the processor has left a guest while that was a nested
     // one. SVM_EXIT_ERR (-1) is no exit: the processor refused to enter.
-    nested_event: TraceEvent {
+    nested_event: Some(TraceEvent {
         system: "kvm",
         name: "kvm_nested_vmexit",
         filter: "exit_reason != 0xffffffff",
-    },
+    }),
     // Each 16 bytes that are read are one CPUID instruction (cpuid(4)), which always leaves the guest.
     exit_loop: Some("modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=5 2>/dev/null"),
 };

@@ -1,32 +1,30 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
 
-use super::{MachineType, Nesting, Profile, TraceEvent};
+use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
+
+const VIRT_WITH_EL2: MachineType = MachineType {
+    name: "virt",
+    properties: &["virtualization=on", "gic-version=3"],
+    devices: &[],
+    bus: None,
+};
 
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-aarch64",
-    emulator: "qemu-system-aarch64",
-    metal: MachineType {
-        name: "virt",
-        properties: &["virtualization=on", "gic-version=3"],
-        devices: &[],
-        bus: None,
-    },
-    metal_cpu: "max",
+    metal: BareMachine::Qemu(VIRT_WITH_EL2),
+    tcg_lacks: None,
+    emulated_cpu: "max",
     // The architected signing of pointers takes most of an emulator's time.
-    metal_cpu_with: &["pauth-impdef"],
-    metal_cpu_without: &[],
-    host: MachineType {
-        name: "virt",
-        properties: &["virtualization=on", "gic-version=3"],
-        devices: &[],
-        bus: None,
-    },
+    emulated_cpu_with: &["pauth-impdef"],
+    emulated_cpu_without: &[],
+    host: VIRT_WITH_EL2,
     leaf: MachineType { name: "virt", properties: &["gic-version=3"], devices: &[], bus: None },
     nesting: Nesting::MachineProperty("virtualization"),
     virtualization_flag: None,
     documented_flags: &[],
     kvm_module: "kvm",
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
+    transport: "pci",
     nesting_kernel_parameters: "kvm-arm.mode=nested",
     leaf_kernel_parameters: "",
     leaf_memory_mib: 384,
@@ -36,6 +34,10 @@ pub(super) static PROFILE: Profile = Profile {
     nested_counter: None,
     // arch/arm64/kvm/trace_arm.h: the returns from exception of a guest hypervisor. Those to its own userspace, for which it
     // has set HCR_EL2.TGE, are no entries into its guest.
-    nested_event: TraceEvent { system: "kvm", name: "kvm_nested_eret", filter: "!(hcr_el2 & 0x8000000)" },
+    nested_event: Some(TraceEvent {
+        system: "kvm",
+        name: "kvm_nested_eret",
+        filter: "!(hcr_el2 & 0x8000000)",
+    }),
     exit_loop: None,
 };

@@ -2,6 +2,8 @@
 
 mod amd;
 mod arm;
+mod ibm_z;
+mod intel;
 mod power9;
 
 use crate::scenario::Architecture;
@@ -11,16 +13,16 @@ use crate::scenario::Architecture;
 pub struct Profile {
     /// The QEMU program that runs this architecture's guests.
     pub qemu: &'static str,
-    /// The program that plays the bare machine.
-    pub emulator: &'static str,
     /// The emulated bare machine.
-    pub metal: MachineType,
-    /// CPU model of the emulated metal, which offers the virtualization extension.
-    pub metal_cpu: &'static str,
-    /// Features of that model that the emulated metal is given on top.
-    pub metal_cpu_with: &'static [&'static str],
-    /// Features of that model that the emulated metal does without.
-    pub metal_cpu_without: &'static [&'static str],
+    pub metal: BareMachine,
+    /// What QEMU's TCG lacks for its guest to run guests with KVM, if anything.
+    pub tcg_lacks: Option<&'static str>,
+    /// CPU model of what QEMU's TCG runs.
+    pub emulated_cpu: &'static str,
+    /// Features of that model that are switched on.
+    pub emulated_cpu_with: &'static [&'static str],
+    /// Features of that model that are switched off.
+    pub emulated_cpu_without: &'static [&'static str],
     /// The machine of a level that hosts another one.
     pub host: MachineType,
     /// The machine of the innermost level.
@@ -33,8 +35,10 @@ pub struct Profile {
     pub documented_flags: &'static [&'static str],
     /// KVM's module for this architecture, which its guests load.
     pub kvm_module: &'static str,
-    /// Kernel command line that every level gets.
+    /// Kernel command line that every level gets which QEMU runs.
     pub kernel_parameters: &'static str,
+    /// How devices are attached: the end of the names of QEMU's virtio devices.
+    pub transport: &'static str,
     /// What is added for a level that hosts a level that hosts another one.
     pub nesting_kernel_parameters: &'static str,
     /// What is added for the innermost level.
@@ -51,13 +55,75 @@ pub struct Profile {
     /// The counter of KVM that grows with each entry into a nested guest, if it has one: in L0's KVM, into an L2.
     pub nested_counter: Option<&'static str>,
     /// What is counted in its place by a kernel that does not have it.
-    pub nested_event: TraceEvent,
+    pub nested_event: Option<TraceEvent>,
     /// A shell command that makes a guest leave to its hypervisor some thousand times, where one is known.
     pub exit_loop: Option<&'static str>,
 }
 
+/// What plays the bare machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BareMachine {
+    /// QEMU's TCG.
+    Qemu(MachineType),
+    /// Bochs, which emulates VMX.
+    Bochs,
+    /// Hercules, which emulates SIE.
+    Hercules(HerculesMachine),
+}
+
+/// A bare machine that Hercules plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HerculesMachine {
+    /// Kernel command line of L0.
+    pub kernel_parameters: &'static str,
+    /// Why no guest runs on it.
+    pub no_guests: &'static str,
+}
+
+impl BareMachine {
+    /// The program that plays it, where guests are run by `qemu`.
+    pub fn program(&self, qemu: &'static str) -> &'static str {
+        match self {
+            Self::Qemu(_) => qemu,
+            Self::Bochs => "bochs-bin",
+            Self::Hercules(_) => "hercules",
+        }
+    }
+
+    /// The processor that it has, where that is none of QEMU's models.
+    pub fn processor(&self) -> Option<&'static str> {
+        match self {
+            Self::Qemu(_) => None,
+            // With VMX, EPT, unrestricted guests, VPID and VMCS shadowing. On Skylake-X, KVM needs enable_apicv=0.
+            Self::Bochs => Some("corei7_haswell_4770"),
+            Self::Hercules(_) => Some("2097"),
+        }
+    }
+
+    /// Whether all that can be spoken to in it is its console.
+    pub fn has_console_alone(&self) -> bool {
+        matches!(self, Self::Hercules(_))
+    }
+
+    /// The variant of a system's image that it boots, if that is not the ordinary one.
+    pub fn variant(&self) -> Option<&'static str> {
+        match self {
+            Self::Bochs => Some("generic"),
+            Self::Qemu(_) | Self::Hercules(_) => None,
+        }
+    }
+
+    /// Why no guest runs on it, if none does.
+    pub fn no_guests(&self) -> Option<&'static str> {
+        match self {
+            Self::Qemu(_) | Self::Bochs => None,
+            Self::Hercules(machine) => Some(machine.no_guests),
+        }
+    }
+}
+
 /// A machine as QEMU is asked for it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineType {
     /// Its type.
     pub name: &'static str,
@@ -97,13 +163,14 @@ pub struct TraceEvent {
 }
 
 impl Profile {
-    /// The profile of `architecture`, if stacks of it can be booted.
-    pub fn of(architecture: Architecture) -> Option<&'static Profile> {
+    /// The profile of `architecture`.
+    pub fn of(architecture: Architecture) -> &'static Profile {
         match architecture {
-            Architecture::Amd => Some(&amd::PROFILE),
-            Architecture::Power9 => Some(&power9::PROFILE),
-            Architecture::Arm => Some(&arm::PROFILE),
-            Architecture::Intel | Architecture::IbmZ => None,
+            Architecture::Amd => &amd::PROFILE,
+            Architecture::Intel => &intel::PROFILE,
+            Architecture::Power9 => &power9::PROFILE,
+            Architecture::Arm => &arm::PROFILE,
+            Architecture::IbmZ => &ibm_z::PROFILE,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
 
-use super::{MachineType, Nesting, Profile, TraceEvent};
+use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
 /// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
@@ -26,8 +26,7 @@ macro_rules! pseries {
 
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-ppc64",
-    emulator: "qemu-system-ppc64",
-    metal: MachineType {
+    metal: BareMachine::Qemu(MachineType {
         name: "powernv9",
         properties: &[],
         // Without the board's management controller, a shutdown hangs. A PCI host bridge has one slot: for a bridge.
@@ -39,10 +38,11 @@ pub(super) static PROFILE: Profile = Profile {
             "pci-bridge,id=slots,bus=root,chassis_nr=1,shpc=off",
         ],
         bus: Some("slots"),
-    },
-    metal_cpu: "POWER9",
-    metal_cpu_with: &[],
-    metal_cpu_without: &[],
+    }),
+    tcg_lacks: None,
+    emulated_cpu: "POWER9",
+    emulated_cpu_with: &[],
+    emulated_cpu_without: &[],
     host: pseries!("cap-nested-hv=on"),
     leaf: pseries!(),
     nesting: Nesting::MachineProperty("cap-nested-hv"),
@@ -50,6 +50,7 @@ pub(super) static PROFILE: Profile = Profile {
     documented_flags: &[],
     kvm_module: "kvm_hv",
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
+    transport: "pci",
     nesting_kernel_parameters: "",
     leaf_kernel_parameters: "",
     leaf_memory_mib: 512,
@@ -59,6 +60,6 @@ pub(super) static PROFILE: Profile = Profile {
     nested_counter: None,
     // arch/powerpc/kvm/trace_hv.h: the calls that a guest makes. 0xf804 is H_ENTER_NESTED (asm/hvcall.h), by which L1 has L0
     // run its guest.
-    nested_event: TraceEvent { system: "kvm_hv", name: "kvm_hcall_enter", filter: "req == 0xf804" },
+    nested_event: Some(TraceEvent { system: "kvm_hv", name: "kvm_hcall_enter", filter: "req == 0xf804" }),
     exit_loop: None,
 };

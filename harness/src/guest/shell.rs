@@ -3,14 +3,21 @@
 //! Its other end is images/recipes/init/minimal.sh. A command is one line, `ID COMMAND`; what comes back stands between a
 //! line `nestmatrix-answer-begin ID` and one that ends in `nestmatrix-answer-end ID STATUS`.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::Notify;
 
 use super::ExecOutput;
 
 const READY: &str = "nestmatrix-shell-ready";
 const BEGIN: &str = "nestmatrix-answer-begin ";
 const END: &str = "nestmatrix-answer-end ";
+const MORE: &str = "nestmatrix-answer-more ";
+/// Longest piece of a command for a console that takes only short lines, in bytes: Hercules' takes less than 150.
+const LONGEST_PIECE: usize = 100;
 /// Longest command, in bytes: the line discipline of a terminal cuts a longer line (termios(3), canonical mode).
 const LONGEST_COMMAND: usize = 4000;
 /// Longest answer that is kept, in bytes. A guest is not trusted to end it.
@@ -20,12 +27,49 @@ const LONGEST_ANSWER: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Shell {
     console: OwnedWriteHalf,
+    /// What stands before each line that is typed.
+    prefix: &'static str,
 }
 
 impl Shell {
     /// A shell behind this writing half of a console.
     pub fn new(console: OwnedWriteHalf) -> Self {
-        Self { console }
+        Self { console, prefix: "" }
+    }
+
+    /// A shell behind the panel of Hercules, whose console is typed at by lines that begin with a slash.
+    pub fn on_panel(console: OwnedWriteHalf) -> Self {
+        Self { console, prefix: "/" }
+    }
+
+    /// `script` in the pieces in which it is typed where lines must be short.
+    pub fn pieces(script: &str) -> Vec<String> {
+        let (mut pieces, mut piece) = (Vec::new(), String::new());
+        for c in escaped(script).chars() {
+            if piece.len() + c.len_utf8() > LONGEST_PIECE {
+                pieces.push(std::mem::take(&mut piece));
+            }
+            piece.push(c);
+        }
+        pieces.push(piece);
+        pieces
+    }
+
+    /// Types a piece of a command under a number that goes up; [`Answers::taken`] tells that it was taken. The next must not
+    /// be typed before. One that is typed again is taken once.
+    ///
+    /// # Errors
+    /// The console can't be written to.
+    pub async fn type_piece(&mut self, number: usize, piece: &str) -> std::io::Result<()> {
+        self.console.write_all(format!("{}+{number}:{piece}.\n", self.prefix).as_bytes()).await
+    }
+
+    /// Asks for the pieces typed since the last command to be run; once, however often it is asked.
+    ///
+    /// # Errors
+    /// The console can't be written to.
+    pub async fn run_pieces(&mut self, id: u32) -> std::io::Result<()> {
+        self.console.write_all(format!("{}{id}\n", self.prefix).as_bytes()).await
     }
 
     /// Asks for `script` to be run by `/bin/sh`; [`Answers`] knows the answer by the number `id`, which must not have been
@@ -34,7 +78,7 @@ impl Shell {
     /// # Errors
     /// The console can't be written to; the script is too long for a line.
     pub async fn ask(&mut self, id: u32, script: &str) -> std::io::Result<()> {
-        let script = script.replace('\\', r"\\").replace('\n', r"\n");
+        let script = escaped(script);
         if script.len() > LONGEST_COMMAND {
             return Err(std::io::Error::other("the command is too long for a console's line"));
         }
@@ -42,10 +86,49 @@ impl Shell {
     }
 }
 
+/// A script as one line.
+fn escaped(script: &str) -> String {
+    script.replace('\\', r"\\").replace('\n', r"\n")
+}
+
+/// Answers that are read in one place and waited for in another.
+#[derive(Debug, Clone, Default)]
+pub struct SharedAnswers(Rc<(RefCell<Answers>, Notify)>);
+
+impl SharedAnswers {
+    /// Takes in the next line.
+    pub fn line(&self, line: &str) {
+        self.0.0.borrow_mut().line(line);
+        self.0.1.notify_waiters();
+    }
+
+    /// What is to be known of them now.
+    pub fn now<T>(&self, known: impl FnOnce(&Answers) -> T) -> T {
+        known(&self.0.0.borrow())
+    }
+
+    /// The number of the last piece that was taken.
+    pub fn taken(&self) -> usize {
+        self.now(Answers::taken)
+    }
+
+    /// Waits until `known` gives something.
+    pub async fn when<T>(&self, known: impl Fn(&Answers) -> Option<T>) -> T {
+        loop {
+            let changed = self.0.1.notified();
+            if let Some(value) = self.now(&known) {
+                return value;
+            }
+            changed.await;
+        }
+    }
+}
+
 /// Reads a shell's answers from console lines as they come.
 #[derive(Debug, Default)]
 pub struct Answers {
     ready: bool,
+    taken: usize,
     open: Option<(u32, String)>,
     last: Option<(u32, ExecOutput)>,
 }
@@ -55,6 +138,8 @@ impl Answers {
     pub fn line(&mut self, line: &str) {
         if line.trim() == READY {
             self.ready = true;
+        } else if let Some(number) = line.strip_prefix(MORE).and_then(|number| number.trim().parse().ok()) {
+            self.taken = number;
         } else if let Some(id) = line.strip_prefix(BEGIN).and_then(|id| id.trim().parse().ok()) {
             self.open = Some((id, String::new()));
         } else if let Some((id, output)) = &mut self.open {
@@ -75,6 +160,16 @@ impl Answers {
                 self.open = None;
             }
         }
+    }
+
+    /// Whether the command with this number is being run, or was.
+    pub fn begun(&self, id: u32) -> bool {
+        self.open.as_ref().is_some_and(|(of, _)| *of == id) || self.to(id).is_some()
+    }
+
+    /// The number of the last piece of a command that the shell has taken.
+    pub fn taken(&self) -> usize {
+        self.taken
     }
 
     /// Whether the shell takes commands.
@@ -111,6 +206,16 @@ mod tests {
         let begun = ["nestmatrix-answer-begin 3", "one", "nestmatrix-answer-end 2 0"];
         assert!(read(&begun).to(3).is_none());
         assert!(read(&["nestmatrix-answer-end 3 0"]).to(3).is_none(), "it never began");
+    }
+
+    #[test]
+    fn pieces_are_short_and_together_the_whole_command() {
+        let script = format!("{}\n\\", "x ".repeat(130));
+        let pieces = Shell::pieces(&script);
+        assert!(pieces.iter().all(|piece| piece.len() <= LONGEST_PIECE) && pieces.len() == 3, "{pieces:?}");
+        assert_eq!(pieces.concat(), escaped(&script));
+        let answers = read(&["nestmatrix-answer-more 3", "nestmatrix-answer-begin 5"]);
+        assert!(answers.taken() == 3 && answers.begun(5) && !answers.begun(4));
     }
 
     #[test]

@@ -6,13 +6,21 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::guest::{Agent, ExecOutput, ExecState};
-use crate::qemu::{Backing, ChannelName, Ended, ImageFile, Machine, Placement, cpu_time_in_stat, quote};
+use tokio::net::UnixStream;
+
+use crate::qemu::{
+    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Placement, cpu_time_in_stat, quote,
+};
 use crate::scenario::LevelNumber;
 
-use super::{Host, HostError, Pending, QemuEnd, RunningQemu, Started};
+use super::bochs::{IMAGES, RETRY, as_channel};
+use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
+
+/// The kernel messages of a level without virtio that are read at the end.
+const LAST_MESSAGES: usize = 60;
 
 /// A level whose agent answers.
 #[derive(Debug, Clone)]
@@ -20,12 +28,43 @@ pub struct BootedLevel {
     name: String,
     agent: Agent,
     qemu: &'static str,
+    relay: Option<Relay>,
 }
 
 impl BootedLevel {
-    /// The level with this number and agent, in which guests are run by the program `qemu`.
-    pub fn new(level: LevelNumber, agent: Agent, qemu: &'static str) -> Self {
-        Self { name: level.to_string(), agent, qemu }
+    /// The level with this number and agent, in which guests are run by the program `qemu`. With `relay` it has no virtio:
+    /// channels are TCP ports of it, and images lie on its root file system.
+    pub fn new(level: LevelNumber, agent: Agent, qemu: &'static str, relay: Option<Relay>) -> Self {
+        Self { name: level.to_string(), agent, qemu, relay }
+    }
+
+    /// Connects the machine's channels, as soon as its QEMU listens.
+    async fn connect(
+        &self,
+        relay: &Relay,
+        machine: &Machine,
+        qemu: &QemuInLevel,
+    ) -> Result<BTreeMap<ChannelName, UnixStream>, HostError> {
+        let failed = |source| HostError::System { what: format!("connecting to {}", self.name), source };
+        let mut streams = BTreeMap::new();
+        // The monitor comes first. It greets, and by then QEMU listens for all others.
+        for channel in machine.channels() {
+            let stream = loop {
+                let stream = relay.connect(channel.tcp_port()).await.map_err(failed)?;
+                if channel.kind != ChannelKind::Qmp || channel.level != machine.level {
+                    break stream;
+                }
+                if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+                    break stream;
+                }
+                if let Some(QemuEnd { ended, output }) = qemu.ended().await? {
+                    return Err(HostError::EndedAtStart { ended, output: last_words(&output) });
+                }
+                tokio::time::sleep(RETRY).await;
+            };
+            streams.insert(channel, as_channel(stream).map_err(failed)?);
+        }
+        Ok(streams)
     }
 
     /// The script that brings the machine's files in place and becomes its QEMU.
@@ -33,6 +72,12 @@ impl BootedLevel {
         // A disk is known by its serial number: the order in which a kernel finds disks is nobody's promise. sysfs gives
         // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
         // the level's init, which waits for its agent's only, may have missed some.
+        let words = machine.arguments(self);
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        let become_qemu = format!("exec {} {}\n", self.qemu, words.join(" "));
+        if self.relay.is_some() {
+            return format!("mkdir -p {FOLDER}\n{become_qemu}");
+        }
         let mut script = format!(
             "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
                s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
@@ -47,24 +92,31 @@ impl BootedLevel {
             let (disk, copy) = (quote(&self.disk(file)), quote(&self.file(file)));
             let _ = writeln!(script, "[ -e {copy} ] || cat {disk} >{copy} || exit 97");
         }
-        let words = machine.arguments(self);
-        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
-        let _ = writeln!(script, "exec {} {}", self.qemu, words.join(" "));
+        script.push_str(&become_qemu);
         script
     }
 }
 
 impl Placement for BootedLevel {
     fn channel(&self, channel: ChannelName) -> Backing {
-        Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name()))
+        match self.relay {
+            Some(_) => Backing::Listen(channel.tcp_port()),
+            None => Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())),
+        }
     }
 
     fn file(&self, file: &ImageFile) -> String {
-        format!("{FOLDER}/{}", file.serial)
+        match self.relay {
+            Some(_) => format!("/{IMAGES}/{}", file.serial),
+            None => format!("{FOLDER}/{}", file.serial),
+        }
     }
 
     fn disk(&self, file: &ImageFile) -> String {
-        format!("{FOLDER}/disk/{}", file.serial)
+        match self.relay {
+            Some(_) => format!("/{IMAGES}/{}", file.serial),
+            None => format!("{FOLDER}/disk/{}", file.serial),
+        }
     }
 }
 
@@ -86,12 +138,25 @@ impl Host for BootedLevel {
                 pid,
                 end: RefCell::default(),
             };
-            Ok(Started { qemu: Box::new(qemu), streams: BTreeMap::new() })
+            let streams = match &self.relay {
+                Some(relay) => self.connect(relay, machine, &qemu).await?,
+                None => BTreeMap::new(),
+            };
+            Ok(Started { qemu: Box::new(qemu), streams, relay: None })
         })
     }
 
     fn socket_path(&self, name: &str) -> String {
         format!("{FOLDER}/{name}")
+    }
+
+    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+        // Where it has no virtio, its agent's serial line is slow.
+        let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
+        Box::pin(async move {
+            let output = self.run(&facts::aftermath_script(last)).await?;
+            Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
+        })
     }
 }
 

@@ -58,7 +58,7 @@ const INSTANCES: &str = "/sys/kernel/tracing/instances";
 /// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
 /// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
 pub(super) fn count_nested_script(profile: &Profile) -> String {
-    let TraceEvent { system, name, filter } = profile.nested_event;
+    let Some(TraceEvent { system, name, filter }) = profile.nested_event else { return String::new() };
     let counter = profile.nested_counter.unwrap_or("none");
     format!(
         "if [ -d /sys/kernel/debug/kvm ] && [ ! -e /sys/kernel/debug/kvm/{counter} ]; then
@@ -85,9 +85,10 @@ fn counters_script(instances: &str) -> String {
     )
 }
 
-/// The script that prints the kernel's messages and then the counters; see [`read_aftermath`].
-pub(super) fn aftermath_script() -> String {
-    format!("dmesg 2>/dev/null; {}", counters_script(INSTANCES))
+/// The script that prints the kernel's messages, or the last so many, and then the counters; see [`read_aftermath`].
+pub(super) fn aftermath_script(last: Option<usize>) -> String {
+    let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
+    format!("dmesg 2>/dev/null{last}; {}", counters_script(INSTANCES))
 }
 
 /// Reads what [`aftermath_script`] printed: counters and messages.

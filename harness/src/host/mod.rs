@@ -3,8 +3,11 @@
 //! There are two kinds, this machine and a booted level, behind one interface; a stack boots by folding over its levels,
 //! each started on the host that the one below it has become. Nothing above this module knows how deep it is.
 
+mod bochs;
 mod booted_level;
+mod console_level;
 mod facts;
+mod hercules;
 mod this_machine;
 
 use std::collections::BTreeMap;
@@ -14,7 +17,9 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 
+pub use bochs::Relay;
 pub use booted_level::BootedLevel;
+pub use console_level::ConsoleLevel;
 pub use facts::{Counters, Facts};
 pub use this_machine::{Emulator, ThisMachine};
 
@@ -77,7 +82,7 @@ pub trait Host {
     /// Reads KVM's counters and the kernel's messages.
     fn aftermath(&self) -> Pending<'_, (Counters, String)> {
         Box::pin(async move {
-            let output = self.run(&facts::aftermath_script()).await?;
+            let output = self.run(&facts::aftermath_script(None)).await?;
             Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
         })
     }
@@ -101,6 +106,8 @@ pub struct Started {
     pub qemu: Box<dyn RunningQemu>,
     /// The channels.
     pub streams: BTreeMap<ChannelName, UnixStream>,
+    /// How the channels of the levels inside are reached, where they are no ports of the machine.
+    pub relay: Option<Relay>,
 }
 
 /// How a QEMU ended, and what it last said.

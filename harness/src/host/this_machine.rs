@@ -9,30 +9,43 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 
+use crate::architecture::BareMachine;
 use crate::guest::ExecOutput;
-use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process};
+use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start};
 
-use super::{Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, facts, last_words};
+use super::{
+    Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, bochs, facts, hercules, last_words,
+};
 
 /// Longest wait for a QEMU on this machine to open its channels.
-const OPENING: Duration = Duration::from_secs(60);
+pub(super) const OPENING: Duration = Duration::from_secs(60);
 
-/// How QEMU is started on this machine: an installed one or one unpacked from packages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Emulator {
-    /// Program.
-    pub program: PathBuf,
-    /// Arguments before the machine's own.
-    pub arguments: Vec<OsString>,
-    /// Environment on top of the harness's own.
-    pub environment: Vec<(OsString, OsString)>,
+/// Where the emulator on this machine comes from.
+#[derive(Debug, Clone)]
+pub enum Emulator {
+    /// An installed QEMU.
+    Installed(PathBuf),
+    /// One unpacked from packages.
+    Image(Box<nestmatrix_images::Emulator>),
+}
+
+impl Emulator {
+    /// The folder of what it loads while it runs, if it does.
+    pub(super) fn modules(&self) -> Option<PathBuf> {
+        match self {
+            Self::Installed(_) => None,
+            Self::Image(image) => image.modules(),
+        }
+    }
 }
 
 /// This machine.
 #[derive(Debug, Clone)]
 pub struct ThisMachine {
-    /// QEMU.
+    /// The emulator that runs the outermost level.
     pub emulator: Emulator,
+    /// Its program.
+    pub program: &'static str,
     /// Ties QEMU's life to the harness's.
     pub wrapper: ExecWrapper,
     /// Folder of the sockets: private, short (a socket's path has at most 107 bytes).
@@ -60,7 +73,31 @@ impl ThisMachine {
         self.sockets.join(channel.to_string())
     }
 
+    /// What to start for `program` of the emulator, and the arguments that go before the program's own.
+    pub(super) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
+        match &self.emulator {
+            Emulator::Installed(qemu) => (qemu.clone(), Vec::new()),
+            Emulator::Image(image) => image.command(program),
+        }
+    }
+
+    /// A file that the emulator reads; where it is installed, it knows by itself where they are.
+    pub(super) fn data(&self, name: &str) -> PathBuf {
+        match &self.emulator {
+            Emulator::Installed(_) => name.into(),
+            Emulator::Image(image) => image.data().join(name),
+        }
+    }
+
     async fn start_process(&self, machine: &Machine) -> Result<Started, HostError> {
+        match machine.metal {
+            Some(BareMachine::Bochs) => bochs::start(self, machine).await,
+            Some(BareMachine::Hercules(_)) => hercules::start(self, machine),
+            Some(BareMachine::Qemu(_)) | None => self.start_qemu(machine).await,
+        }
+    }
+
+    async fn start_qemu(&self, machine: &Machine) -> Result<Started, HostError> {
         let failed = |what: &str, source| HostError::System { what: what.to_owned(), source };
         // The harness listens and QEMU connects, so that every channel is open before anything can speak on it: a port
         // whose far side is not connected reads as end of file in the guest.
@@ -71,14 +108,20 @@ impl ThisMachine {
             listeners.insert(channel, listener);
         }
         let output = self.records.join(format!("{}.qemu.log", machine.label()));
-        let arguments = machine.arguments(self).into_iter().map(OsString::from);
-        let mut process = Process::start(
-            &self.wrapper,
-            &self.emulator.program,
-            self.emulator.arguments.iter().cloned().chain(arguments),
-            &self.emulator.environment,
-            &output,
-        )
+        let (program, mut arguments) = self.command(self.program);
+        if let Emulator::Image(image) = &self.emulator {
+            arguments.extend(["-L".into(), image.data().into()]);
+        }
+        arguments.extend(machine.arguments(self).into_iter().map(OsString::from));
+        let mut process = Process::start(&Start {
+            wrapper: &self.wrapper,
+            program: &program,
+            arguments: &arguments,
+            environment: &[],
+            folder: None,
+            output: &output,
+            stdio: None,
+        })
         .map_err(|e| failed("starting QEMU", e))?;
         let mut streams = BTreeMap::new();
         for (channel, listener) in listeners {
@@ -100,7 +143,7 @@ impl ThisMachine {
             // Both ends are held now; the name in the file system has served.
             let _ = std::fs::remove_file(self.socket(channel));
         }
-        Ok(Started { qemu: Box::new(LocalQemu(RefCell::new(process))), streams })
+        Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
     }
 }
 
@@ -149,10 +192,14 @@ async fn run_here(script: &str) -> Result<ExecOutput, HostError> {
     })
 }
 
-/// A QEMU that is a process of this machine.
-struct LocalQemu(RefCell<Process>);
+/// An emulator that is a process of this machine.
+pub(super) struct LocalQemu(RefCell<Process>);
 
 impl LocalQemu {
+    pub(super) fn new(process: Process) -> Self {
+        Self(RefCell::new(process))
+    }
+
     fn answer<T>(&self, what: &str, answer: std::io::Result<T>) -> Result<T, HostError> {
         answer.map_err(|source| HostError::System { what: what.to_owned(), source })
     }

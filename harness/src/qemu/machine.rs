@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::BareMachine;
 use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 
 /// What a channel carries.
@@ -55,6 +56,16 @@ impl ChannelName {
     pub fn port_name(self) -> String {
         format!("nest.{self}")
     }
+
+    /// The TCP port that stands for it inside a level that has no virtio-serial ports.
+    pub fn tcp_port(self) -> u16 {
+        let kind = match self.kind {
+            ChannelKind::Qmp => 0,
+            ChannelKind::Console => 1,
+            ChannelKind::Agent => 2,
+        };
+        6000 + u16::from(self.level.number()) * 10 + u16::from(self.second) * 5 + kind
+    }
 }
 
 impl fmt::Display for ChannelName {
@@ -71,6 +82,8 @@ pub enum Backing {
     Socket(String),
     /// A virtio-serial port of the level in which the QEMU runs.
     Port(String),
+    /// A TCP port of the level in which the QEMU runs; it listens there.
+    Listen(u16),
 }
 
 impl Backing {
@@ -79,6 +92,7 @@ impl Backing {
         match self {
             Self::Socket(path) => format!("socket,id={id},path={}", path.replace(',', ",,")),
             Self::Port(path) => format!("serial,id={id},path={}", path.replace(',', ",,")),
+            Self::Listen(port) => format!("socket,id={id},host=127.0.0.1,port={port},server=on,wait=off"),
         }
     }
 }
@@ -190,6 +204,8 @@ pub struct Machine {
     pub level: LevelNumber,
     /// Which of that level's machines.
     pub instance: Instance,
+    /// The bare machine that it is, if it is one.
+    pub metal: Option<BareMachine>,
     /// Machine type.
     pub machine: String,
     /// The machine's properties, without its accelerator.
@@ -222,6 +238,11 @@ pub struct Machine {
 const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 impl Machine {
+    /// Whether it has a monitor: bare machines that QEMU does not play have none.
+    pub fn has_monitor(&self) -> bool {
+        matches!(self.metal, None | Some(BareMachine::Qemu(_)))
+    }
+
     /// Every channel that this machine's QEMU opens, its own first.
     pub fn channels(&self) -> Vec<ChannelName> {
         let own = ChannelKind::ALL.into_iter().filter(|kind| self.agent || *kind != ChannelKind::Agent);
@@ -323,6 +344,7 @@ mod tests {
         Machine {
             level: level(1),
             instance: Instance::First,
+            metal: None,
             machine: "q35".into(),
             properties: BTreeMap::new(),
             require: Vec::new(),

@@ -10,4 +10,4 @@ pub use machine::{
     Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Placement, Port, quote,
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
-pub use process::{Ended, ExecWrapper, Process, cpu_time_in_stat};
+pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -76,36 +77,61 @@ pub struct Process {
     stderr: PathBuf,
 }
 
+/// What a process is started with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Ties its life to the harness's.
+    pub wrapper: &'a ExecWrapper,
+    /// The program.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub arguments: &'a [OsString],
+    /// Its environment, on top of the harness's own.
+    pub environment: &'a [(OsString, OsString)],
+    /// The folder that it works in, if not the harness's.
+    pub folder: Option<&'a Path>,
+    /// The file to which goes what it writes.
+    pub output: &'a Path,
+    /// What it reads its standard input from and writes its standard output to, if that is not nothing and `output`.
+    pub stdio: Option<OwnedFd>,
+}
+
 impl Process {
-    /// Starts `program` with `arguments` and `environment` through `wrapper`; what it writes goes to the file `output`.
+    /// Starts a process.
     ///
     /// Must be called on the thread that lives as long as the harness: the kernel ties the life of a child to the
     /// thread that made it (prctl(2), PR_SET_PDEATHSIG).
     ///
     /// # Errors
     /// The file can't be made, the program can't be started.
-    pub fn start(
-        wrapper: &ExecWrapper,
-        program: &Path,
-        arguments: impl IntoIterator<Item = OsString>,
-        environment: &[(OsString, OsString)],
-        output: &Path,
-    ) -> io::Result<Self> {
-        let mut words = wrapper.0.iter().cloned().chain([program.into()]).chain(arguments);
-        let first = words.next().unwrap_or_else(|| program.into());
+    pub fn start(start: &Start<'_>) -> io::Result<Self> {
+        let Start { wrapper, program, arguments, environment, folder, output, stdio } = start;
+        let mut words = wrapper
+            .0
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([program.as_os_str()])
+            .chain(arguments.iter().map(OsString::as_os_str));
+        let first = words.next().unwrap_or(program.as_os_str());
         let record = std::fs::File::create(output)?;
-        let child = Command::new(first)
+        let mut command = Command::new(first);
+        match stdio {
+            Some(both) => command.stdin(both.try_clone()?).stdout(both.try_clone()?),
+            None => command.stdin(Stdio::null()).stdout(record.try_clone()?),
+        };
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+        let child = command
             .args(words)
             .envs(environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(record.try_clone()?)
             .stderr(record)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = id.ok_or_else(|| io::Error::other("it ended before it had a process identifier"))?;
-        Ok(Self { child, group, stderr: output.to_owned() })
+        Ok(Self { child, group, stderr: output.to_path_buf() })
     }
 
     /// Its process identifier, which is also that of its group.
@@ -207,7 +233,16 @@ mod tests {
     fn shell(script: &str, output: &Path) -> Process {
         let wrapper = ExecWrapper::new(Vec::<OsString>::new());
         let arguments = ["-c".into(), script.into()];
-        Process::start(&wrapper, Path::new("/bin/sh"), arguments, &[], output).unwrap()
+        Process::start(&Start {
+            wrapper: &wrapper,
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[],
+            folder: None,
+            output,
+            stdio: None,
+        })
+        .unwrap()
     }
 
     fn alive(id: i32) -> bool {

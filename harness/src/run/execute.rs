@@ -231,7 +231,11 @@ fn emulators(plan: &RunPlan, catalog: &Catalog) -> Result<BTreeSet<(String, Prod
     let programs: BTreeSet<&str> = plan
         .boots()
         .filter_map(|planned| match planned.fate {
-            Fate::Boots { metal, .. } => Some(runs_outermost(Profile::of(planned.cell.architecture)?, metal)),
+            Fate::Boots { metal, .. } => Some(runs_outermost(
+                Profile::of(planned.cell.architecture),
+                metal,
+                emulator_is_l0(&planned.cell),
+            )),
             Fate::Skipped(_) => None,
         })
         .collect();
@@ -240,11 +244,16 @@ fn emulators(plan: &RunPlan, catalog: &Catalog) -> Result<BTreeSet<(String, Prod
 }
 
 /// The program that runs the outermost level that is booted.
-fn runs_outermost(profile: &Profile, metal: Metal) -> &'static str {
+fn runs_outermost(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> &'static str {
     match metal {
-        Metal::Native => profile.qemu,
-        Metal::Emulated => profile.emulator,
+        Metal::Emulated if !emulator_is_l0 => profile.metal.program(profile.qemu),
+        Metal::Native | Metal::Emulated => profile.qemu,
     }
+}
+
+/// Whether QEMU's own emulation is the hypervisor of L0.
+fn emulator_is_l0(cell: &Cell) -> bool {
+    cell.levels.first().is_some_and(|spec| spec.system.is_emulator())
 }
 
 /// What Debian, and with it the recipes, calls this machine's instruction set.
@@ -273,12 +282,9 @@ pub(crate) fn emulator_recipe(catalog: &Catalog, program: &str) -> Result<String
     Ok(recipe.name().to_owned())
 }
 
-/// The QEMU `program` of an emulator image.
-pub(crate) fn qemu_of(image: Image, program: &str) -> Option<Emulator> {
-    let emulator = nestmatrix_images::Emulator::new(image)?;
-    let (loader, mut arguments) = emulator.command(program);
-    arguments.extend(["-L".into(), emulator.data().into()]);
-    Some(Emulator { program: loader, arguments, environment: Vec::new() })
+/// An emulator image as what runs the outermost level.
+pub(crate) fn emulator_of(image: Image) -> Option<Emulator> {
+    nestmatrix_images::Emulator::new(image).map(|image| Emulator::Image(Box::new(image)))
 }
 
 /// A fresh number that no earlier guest can know.
@@ -317,8 +323,7 @@ impl Run {
         if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
             return Ok(None);
         }
-        // Cells of an architecture without a profile are skipped by the plan.
-        let Some(profile) = Profile::of(cell.architecture) else { return Ok(None) };
+        let profile = Profile::of(cell.architecture);
         let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
         // A pass whose evidence can't be kept is none.
         let evidence = verdict.evidence().map(serde_json::to_value).transpose();
@@ -350,7 +355,7 @@ impl Run {
         records: &Path,
     ) -> Result<(StackPlan, ThisMachine), Stop> {
         let stop = |why: String| Stop::harness(Stage::Provision, why);
-        let profile = Profile::of(cell.architecture).ok_or_else(|| stop("no profile".into()))?;
+        let profile = Profile::of(cell.architecture);
         let scratch = self.scratch.path().join(worker.to_string());
         let mut plans = Vec::new();
         for level in levels {
@@ -374,7 +379,8 @@ impl Run {
                 disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
             });
         }
-        let emulator = self.emulator(profile, metal).map_err(stop)?;
+        let program = runs_outermost(profile, metal, emulator_is_l0(cell));
+        let emulator = self.emulator(program, metal).map_err(stop)?;
         let made = std::fs::create_dir_all(&scratch);
         made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
         for disk in plans.iter().filter_map(|plan| plan.disk.as_ref()) {
@@ -387,7 +393,8 @@ impl Run {
         let second = cell.steps.iter().find_map(Step::second_machine);
         let plan = StackPlan { metal, profile, levels: plans, nonce, stays, second };
         let wrapper = self.setting.wrapper.clone();
-        Ok((plan, ThisMachine { emulator, wrapper, sockets: scratch, records: records.to_owned() }))
+        let records = records.to_owned();
+        Ok((plan, ThisMachine { emulator, program, wrapper, sockets: scratch, records }))
     }
 
     async fn boot(
@@ -414,15 +421,14 @@ impl Run {
         }
     }
 
-    fn emulator(&self, profile: &Profile, metal: Metal) -> Result<Emulator, String> {
+    fn emulator(&self, program: &str, metal: Metal) -> Result<Emulator, String> {
         if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
             return Ok(installed.clone());
         }
-        let program = runs_outermost(profile, metal);
         let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
         let key = (recipe, Product::Emulator);
         let image = self.image(&key)?.clone();
-        qemu_of(image, program).ok_or_else(|| format!("image {} is no emulator", key.0))
+        emulator_of(image).ok_or_else(|| format!("image {} is no emulator", key.0))
     }
 
     fn level_record(&self, level: &PlannedLevel, observation: &Observation) -> LevelRecord {

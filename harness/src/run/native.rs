@@ -17,8 +17,7 @@ use crate::scenario::{Accelerator, Architecture, AvailableImage, CpuRequirement,
 use crate::stack::{Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot};
 
 use super::Scratch;
-use super::execute::{emulator_recipe, host_isa, nonce, qemu_of};
-use super::plan::no_way_to_boot;
+use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
 
 /// Native metal that has proved itself.
 #[derive(Debug, Clone)]
@@ -128,6 +127,7 @@ impl NativeMetal {
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,
+            program: profile.qemu,
             wrapper: trial.wrapper,
             sockets: trial.scratch.to_owned(),
             records: trial.scratch.to_owned(),
@@ -200,7 +200,7 @@ impl MachineTrial<'_> {
     /// # Errors
     /// Every reason that was found, joined.
     pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
-        let profile = Profile::of(architecture).ok_or_else(|| no_way_to_boot(architecture))?;
+        let profile = Profile::of(architecture);
         let (isa, here) = (architecture.isa(), host_isa());
         if isa != here {
             return Err(format!("needs a machine of {isa}: this one is {here}"));
@@ -233,7 +233,7 @@ impl MachineTrial<'_> {
             let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
             let emulator = match installed {
                 Some(installed) => Some(installed),
-                None => qemu_of(store.ensure(&emulator, Product::Emulator, &*progress)?, profile.qemu),
+                None => emulator_of(store.ensure(&emulator, Product::Emulator, &*progress)?),
             };
             Ok::<_, nestmatrix_images::Error>((guest, emulator))
         });

@@ -3,10 +3,10 @@
 use nestmatrix_images::{Catalog, Product, Recipe};
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::Profile;
+use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
-    Architecture, AvailableImage, Cell, Choice, CpuRequirement, LevelNumber, LevelSpec, Matrix, RunProfile,
-    StandIns, Supply, Version,
+    AvailableImage, Cell, Choice, CpuRequirement, LevelNumber, LevelSpec, Matrix, OwnAction, RunProfile,
+    StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -200,7 +200,10 @@ impl Ground<'_> {
             Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
             None => self.levels(cell, available, Some(native)),
         };
-        let on_emulated = || self.levels(cell, available, None);
+        let on_emulated = || match beyond_metal(cell) {
+            Some(why) => Err(vec![why]),
+            None => self.levels(cell, available, None),
+        };
         let (metal, levels) = match (self.options.metal, native) {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
@@ -241,10 +244,12 @@ impl Ground<'_> {
             };
             match choice {
                 Ok(choice) => {
-                    let product =
-                        if Some(spec.level) == innermost { Product::Minimal } else { Product::Hypervisor };
-                    let recipe =
-                        recipe_of(self.catalog, &choice.image, isa).map(|recipe| recipe.name().to_owned());
+                    let reports = Some(spec.level) == innermost && spec.level.reports();
+                    let product = if reports { Product::Minimal } else { Product::Hypervisor };
+                    let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
+                    let variant = Profile::of(cell.architecture).metal.variant().filter(|_| on_metal);
+                    let recipe = recipe_of(self.catalog, &choice.image, isa, variant);
+                    let recipe = recipe.map(|recipe| recipe.name().to_owned());
                     let runs_already = this_machine.is_some() || spec.system.is_emulator();
                     let boots = if runs_already { None } else { recipe.map(|recipe| (recipe, product)) };
                     levels.push(PlannedLevel { spec: spec.clone(), choice, boots });
@@ -286,6 +291,33 @@ fn touches_l0(cell: &Cell) -> Option<&'static str> {
     }
 }
 
+/// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
+fn beyond_metal(cell: &Cell) -> Option<String> {
+    let Profile { metal, qemu, tcg_lacks, .. } = Profile::of(cell.architecture);
+    let l0 = cell.levels.first()?;
+    if l0.system.is_emulator() {
+        let nests = cell.innermost() > LevelNumber::ALL[1];
+        return tcg_lacks.filter(|_| nests).map(|what| format!("needs {what}: {} has none", l0.system));
+    }
+    if matches!(metal, BareMachine::Qemu(_)) {
+        return None;
+    }
+    let why = if let (Some(why), true) = (metal.no_guests(), cell.innermost().reports()) {
+        format!("no guest runs there: {why}")
+    } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot }) {
+        "it can't be reset from outside".to_owned()
+    } else if l0.disk || !l0.machine.is_empty() || l0.cpu != CpuRequirement::default() {
+        "its machine and processor can't be chosen by QEMU's names".to_owned()
+    } else {
+        return None;
+    };
+    let program = metal.program(qemu);
+    Some(format!(
+        "needs a real {} machine: the emulated one is played by {program}, and {why}",
+        cell.architecture
+    ))
+}
+
 /// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -305,16 +337,15 @@ fn native_choice(
 /// for, as the scenario model knows them (`debian-13`).
 pub fn supply(catalog: &Catalog) -> Supply {
     Supply::new(|architecture| {
-        Profile::of(architecture).ok_or_else(|| no_way_to_boot(architecture))?;
         let isa = architecture.isa();
         let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
-        Ok(of_isa.filter_map(available_image).collect())
+        Ok(of_isa.filter_map(ordinary_image).collect())
     })
+    .barring(beyond_metal)
 }
 
-/// Why the cells of an architecture without a profile are skipped.
-pub(super) fn no_way_to_boot(architecture: Architecture) -> String {
-    format!("no way to boot {architecture} stacks yet")
+fn ordinary_image(recipe: &Recipe) -> Option<AvailableImage> {
+    available_image(recipe).filter(|_| recipe.os().is_some_and(|os| os.variant.is_none()))
 }
 
 fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
@@ -323,9 +354,11 @@ fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
     Some(AvailableImage { name: format!("{}-{}", os.id, os.version), system: os.id.clone(), version })
 }
 
-fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str) -> Option<&'c Recipe> {
+fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str, variant: Option<&str>) -> Option<&'c Recipe> {
     catalog.recipes().find(|recipe| {
-        recipe.architecture().debian() == isa && available_image(recipe).is_some_and(|a| a.name == image)
+        recipe.architecture().debian() == isa
+            && recipe.os().is_some_and(|os| os.variant.as_deref() == variant)
+            && available_image(recipe).is_some_and(|a| a.name == image)
     })
 }
 
@@ -333,11 +366,12 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str) -> Option<&'c Rec
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{CpuMode, Filter, Listing, OwnAction, Step, StepAction};
+    use crate::scenario::{Architecture, CpuMode, Filter, Listing, OwnAction, Step, StepAction};
     use rstest::rstest;
     use std::path::Path;
 
-    /// Cells of an emulator as L0 and of an ordinary one, on an architecture that boots and on one that does not.
+    /// Cells of an emulator as L0 and of an ordinary one, on an architecture whose emulated metal runs guests and on one whose
+    /// does not.
     fn matrix() -> Matrix {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
@@ -350,7 +384,7 @@ mod tests {
         let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
                         id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
         let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                        architecture = [\"amd\", \"intel\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
+                        architecture = [\"amd\", \"ibm-z\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
         write("systems.toml", systems);
         write("documents/d.toml", document);
         write("product/s.toml", scenario);
@@ -388,7 +422,7 @@ mod tests {
     #[test]
     fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
         let auto = plan(MetalChoice::Auto);
-        assert_eq!(metals(&auto), [Some(Metal::Emulated), Some(Metal::Native), None, None]);
+        assert_eq!(metals(&auto), [Some(Metal::Emulated), Some(Metal::Native), Some(Metal::Emulated), None]);
         let Fate::Boots { levels, .. } = &auto.cells[0].fate else { panic!("{auto:#?}") };
         let boots: Vec<_> = levels.iter().map(|level| level.boots.clone()).collect();
         assert_eq!(boots, [None, Some(("debian-13-amd64".into(), Product::Minimal))]);
@@ -426,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_and_the_list_skip_an_architecture_for_the_same_reason() {
+    fn a_run_and_the_list_skip_a_cell_for_the_same_reason() {
         let matrix = matrix();
         let plan = plan(MetalChoice::Emulated);
         let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(&catalog()), false);
@@ -434,7 +468,11 @@ mod tests {
             plan.skipped().map(|(cell, reasons)| (cell.name.clone(), reasons.to_vec())).collect();
         let listed = listing.rows().iter().filter(|row| !row.missing.is_empty());
         assert_eq!(listed.map(|row| (row.cell.clone(), row.missing.clone())).collect::<Vec<_>>(), skipped);
-        assert_eq!(skipped.len(), 2);
-        assert_eq!(skipped[0].1, ["no way to boot intel stacks yet"]);
+        let [(cell, reasons)] = &skipped[..] else { panic!("{skipped:?}") };
+        assert!(cell.as_str().contains("/ibm-z/debian-12"), "{cell}");
+        assert!(
+            reasons[0].starts_with("needs a real ibm-z machine: the emulated one is played by hercules"),
+            "{reasons:?}"
+        );
     }
 }

@@ -139,7 +139,8 @@ fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
 }
 
 fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -> Result<Evidence, Stop> {
-    let stage = Stage::Level(innermost, StageKind::Check);
+    let last = if innermost.reports() { StageKind::Check } else { StageKind::Kvm };
+    let stage = Stage::Level(innermost, last);
     let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
     weighed.map_err(|doubt| match doubt {
         Doubt::Contradicts(symptom) => Stop::stack(stage, symptom),
@@ -218,7 +219,7 @@ mod tests {
         let stages = stages.split_whitespace().map(began).collect();
         let nothing = Observation::stopped(Stop::interrupted(Stage::Provision));
         let observation = Observation { stages, gathered, stop, ..nothing };
-        let profile = Profile::of(Architecture::Amd).unwrap();
+        let profile = Profile::of(Architecture::Amd);
         Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
     }
 

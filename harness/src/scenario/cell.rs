@@ -14,7 +14,7 @@ use super::problem::InputProblem;
 use super::stage::Stage;
 use super::step::Step;
 
-/// The name of a cell: `SCENARIO/ARCHITECTURE/L0/L1`, with L2 and L3 where there are such levels. It is safe as a relative
+/// The name of a cell: `SCENARIO/ARCHITECTURE/L0`, with L1, L2 and L3 where there are such levels. It is safe as a relative
 /// path: each part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -49,13 +49,13 @@ impl FromStr for CellName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split('/').collect();
-        if matches!(parts.len(), 4..=6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
+        if matches!(parts.len(), 3..=6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InputProblem::BadName {
                 what: "a cell name",
                 given: text.to_owned(),
-                rule: "SCENARIO/ARCHITECTURE/L0/L1, perhaps with /L2 and /L3, in small letters, digits, `.`, `_`, `+` and `-`",
+                rule: "SCENARIO/ARCHITECTURE/L0, perhaps with /L1, /L2 and /L3, in small letters, digits, `.`, `_`, `+` and `-`",
             })
         }
     }

@@ -29,13 +29,24 @@ const EMULATOR: &str = "emulator";
 #[derive(Debug, Clone)]
 pub struct Supply {
     by_architecture: BTreeMap<Architecture, Result<Vec<AvailableImage>, String>>,
+    bar: fn(&Cell) -> Option<String>,
 }
 
 impl Supply {
     /// `of` says for each architecture which images there are, or why no stack of it can be booted whatever there is.
     pub fn new(of: impl Fn(Architecture) -> Result<Vec<AvailableImage>, String>) -> Self {
         let of = |architecture: &Architecture| (*architecture, of(*architecture));
-        Self { by_architecture: Architecture::ALL.iter().map(of).collect() }
+        Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
+    }
+
+    /// The same, where `bar` says of a cell why it can't be booted whatever images there are.
+    pub fn barring(self, bar: fn(&Cell) -> Option<String>) -> Self {
+        Self { bar, ..self }
+    }
+
+    /// Why a cell can't be booted whatever images there are, if so.
+    pub fn bar(&self, cell: &Cell) -> Option<String> {
+        (self.bar)(cell)
     }
 
     /// The images for stacks of this architecture.

@@ -29,11 +29,18 @@ impl LevelNumber {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The innermost level of a stack: L1 where a document speaks of a VM and its host alone, L2 where it speaks of
-    /// nesting, L3 where it speaks of nesting in nesting. `has` says whether the stack has the level of this word.
+    /// The innermost level of a stack: L0 where a document speaks of a host alone, L1 where it speaks of a VM and its
+    /// host, L2 where it speaks of nesting, L3 where it speaks of nesting in nesting. `has` says whether the stack has the
+    /// level of this word.
     pub(super) fn innermost(has: impl Fn(&'static str) -> bool) -> Self {
-        let deeper = [Self(3), Self(2)].into_iter().find(|level| has(level.word()));
-        deeper.unwrap_or(Self(1))
+        let deeper = [Self(3), Self(2), Self(1)].into_iter().find(|level| has(level.word()));
+        deeper.unwrap_or(Self(0))
+    }
+
+    /// Whether the innermost level of a stack is a guest that runs nothing and reports. An L0 that is alone is a host without
+    /// guests.
+    pub fn reports(self) -> bool {
+        self.below().is_some()
     }
 
     /// L0 to `innermost`, outermost first.

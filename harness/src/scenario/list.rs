@@ -107,7 +107,7 @@ impl<'m> Listing<'m> {
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
             let mut missing: Vec<String> =
-                levels.values().filter_map(|level| level.missing.clone()).collect();
+                levels.values().filter_map(|level| level.missing.clone()).chain(supply.bar(cell)).collect();
             missing.sort();
             missing.dedup();
             Row {

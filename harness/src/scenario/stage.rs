@@ -53,7 +53,8 @@ impl Stage {
     pub fn of_stack(innermost: LevelNumber) -> Vec<Self> {
         let mut stages = vec![Self::Provision];
         for level in LevelNumber::up_to(innermost) {
-            let last = if level == innermost { StageKind::Check } else { StageKind::Kvm };
+            let reports = level == innermost && innermost.reports();
+            let last = if reports { StageKind::Check } else { StageKind::Kvm };
             stages.extend([StageKind::Launch, StageKind::Boot, last].map(|kind| Self::Level(level, kind)));
         }
         stages
@@ -69,7 +70,7 @@ impl Stage {
 
     /// Every stage that some stack has.
     fn all() -> Vec<Self> {
-        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().skip(1).flat_map(Self::of_stack).collect();
+        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().flat_map(Self::of_stack).collect();
         stages.sort();
         stages.dedup();
         stages

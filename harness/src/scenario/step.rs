@@ -117,7 +117,7 @@ impl Step {
 
     /// Whether it needs the innermost level to live on once it has given its evidence.
     pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
-        self.after >= Stage::Level(innermost, StageKind::Check)
+        innermost.reports() && self.after >= Stage::Level(innermost, StageKind::Check)
     }
 }
 
@@ -137,7 +137,8 @@ fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
 /// Whether `level` takes commands once the stage `after` is done. The innermost level has no agent, but a shell on its
 /// console once it has given its evidence.
 fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
-    let kind = if level == innermost { StageKind::Check } else { StageKind::Boot };
+    let reports = level == innermost && innermost.reports();
+    let kind = if reports { StageKind::Check } else { StageKind::Boot };
     let up = Stage::Level(level, kind);
     if after < up {
         on.report(InputProblem::StepTooEarly { level, after, up });

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use crate::guest::{Agent, Console, Shell};
-use crate::host::{BootedLevel, Facts, Host, RunningQemu, ThisMachine};
+use crate::guest::{Agent, Answers, Console, Shell};
+use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
@@ -21,7 +22,7 @@ use super::evidence::{nests, not_kvm};
 use super::second::Beside;
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
-use super::{Cancellation, Gathered, Limits, Loops, Metal, StackPlan, Stop, measure};
+use super::{Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, measure};
 
 /// Told as stages begin.
 pub trait StageListener {
@@ -97,6 +98,24 @@ pub(super) struct Live {
     pub(super) qemu: Box<dyn RunningQemu>,
 }
 
+/// What a machine that was started is spoken to by.
+pub(super) enum Opened {
+    /// The monitor of its QEMU, and what that says unasked.
+    Qemu(Monitor, mpsc::UnboundedReceiver<Notice>),
+    /// It has no monitor.
+    Other,
+}
+
+impl Opened {
+    /// What only QEMU has.
+    pub(super) fn of_qemu(self, stage: Stage) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+        match self {
+            Self::Qemu(monitor, notices) => Ok((monitor, notices)),
+            Self::Other => Err(Stop::harness(stage, "the machine has no monitor".to_owned())),
+        }
+    }
+}
+
 /// A stack on its way up.
 pub(super) struct Stack<'a> {
     pub(super) plan: &'a StackPlan,
@@ -111,6 +130,8 @@ pub(super) struct Stack<'a> {
     pub(super) streams: BTreeMap<ChannelName, UnixStream>,
     /// What can be typed at each console. They are kept because a console whose writing end is closed is closed altogether.
     pub(super) shells: BTreeMap<ChannelName, Shell>,
+    /// How the channels of the levels inside the one that was launched last are reached, where they are no ports of it.
+    pub(super) relay: Option<Relay>,
     /// Outermost first, but for second machines, which come where they were started.
     pub(super) live: Vec<Live>,
     /// Whether what is waited for is about the second machine of its level.
@@ -157,6 +178,7 @@ pub async fn boot(
         watch: Watch::new(cancellation),
         streams: BTreeMap::new(),
         shells: BTreeMap::new(),
+        relay: None,
         live: Vec::new(),
         on_second: false,
         rebooting: false,
@@ -208,63 +230,103 @@ impl Stack<'_> {
             let level = self.plan.levels[index].level;
             let monitor = self.launch(index, &*host).await?;
             self.begin(level, StageKind::Boot).await?;
-            self.during(level, async { Ok(monitor.resume().await?) }).await?;
-            if level == self.plan.innermost() {
+            if let Some(monitor) = monitor {
+                self.during(level, async { Ok(monitor.resume().await?) }).await?;
+            }
+            if self.plan.reports(level) {
                 self.until(level, |watch| watch.report(level)?.begun().then_some(())).await?;
                 self.begin(level, StageKind::Check).await?;
                 let report = self.until(level, |watch| watch.report(level)?.complete().cloned()).await?;
                 self.check_kernel(level, &report.kernel)?;
                 self.gathered.report = Some(report);
                 if self.plan.stays {
-                    self.until(level, |watch| watch.answers(level)?.ready().then_some(())).await?;
+                    self.until(level, |watch| watch.answers(level)?.now(Answers::ready).then_some(()))
+                        .await?;
                 }
             } else {
-                let wire = self.wire(level, ChannelKind::Agent)?;
-                let agent = self.greet(wire, level).await?;
-                host = Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu));
+                host = self.come_up(index).await?;
                 self.prove_kvm(level, Rc::clone(&host)).await?;
             }
         }
         self.take_steps().await?;
+        if !self.plan.innermost().reports() {
+            self.ask_for_nonce(self.plan.innermost(), &*host).await?;
+        }
         self.see_that_the_second_runs().await
     }
 
-    /// Starts the QEMU of a level, paused, and asks it what it really made.
-    async fn launch(&mut self, index: usize, host: &dyn Host) -> Result<Monitor, Stop> {
+    /// Has a host without guests give back the nonce: its report.
+    async fn ask_for_nonce(&mut self, level: LevelNumber, host: &dyn Host) -> Result<(), Stop> {
+        let line = self.during(level, host.run("cat /proc/cmdline")).await?;
+        let line = String::from_utf8_lossy(&line.stdout).into_owned();
+        let nonce = line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix("nest.nonce="));
+        let kernel = self.saw(level).kernel.clone().unwrap_or_default();
+        let nonce = nonce.unwrap_or_default().to_owned();
+        self.gathered.report = Some(LeafReport { nonce, kernel, ..LeafReport::default() });
+        Ok(())
+    }
+
+    /// Waits until a level that hosts takes commands.
+    async fn come_up(&mut self, index: usize) -> Result<Rc<dyn Host>, Stop> {
+        let level = self.plan.levels[index].level;
+        let machine = self.plan.machine(index, Instance::First);
+        if machine.agent {
+            let wire = self.wire(level, ChannelKind::Agent)?;
+            let agent = self.greet(wire, level).await?;
+            let relay = self.relay.take();
+            return Ok(Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu, relay)));
+        }
+        self.until(level, |watch| watch.answers(level)?.now(Answers::ready).then_some(())).await?;
+        let missing = || Stop::harness(self.stage, format!("{level} has no console"));
+        let shell = self.shells.remove(&machine.channel(ChannelKind::Console)).ok_or_else(missing)?;
+        let answers = self.watch.answers(level).cloned().ok_or_else(missing)?;
+        Ok(Rc::new(ConsoleLevel::new(level, shell, answers)))
+    }
+
+    /// Starts the QEMU of a level, paused, and asks it what it really made. A bare machine that QEMU does not play has no
+    /// monitor, and runs from its start.
+    async fn launch(&mut self, index: usize, host: &dyn Host) -> Result<Option<Monitor>, Stop> {
         let machine = self.plan.machine(index, Instance::First);
         let level = machine.level;
         self.levels.entry(level).or_default();
-        self.watch.add(level, level == self.plan.innermost() && !self.plan.stays);
+        self.watch.add(level, self.plan.reports(level) && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
-        let (monitor, notices) = self.start(&machine, host).await?;
+        let Opened::Qemu(monitor, notices) = self.start(&machine, host).await? else {
+            let seen = self.saw(level);
+            seen.machine = Some(machine.machine);
+            seen.cpu = Some(machine.cpu.model);
+            return Ok(None);
+        };
         self.watch.take_over(level, notices);
         self.interrogate(&machine, &monitor).await?;
-        Ok(monitor)
+        Ok(Some(monitor))
     }
 
     /// Starts a machine's QEMU and opens its channels. What its monitor says unasked comes out of the notices.
-    pub(super) async fn start(
-        &mut self,
-        machine: &Machine,
-        host: &dyn Host,
-    ) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+    pub(super) async fn start(&mut self, machine: &Machine, host: &dyn Host) -> Result<Opened, Stop> {
         let Machine { level, instance, .. } = *machine;
         let started = self.during(level, host.start(machine)).await?;
         self.streams.extend(started.streams);
+        self.relay = started.relay;
         self.live.push(Live { level, instance, qemu: started.qemu });
         self.open_channels(machine).await
     }
 
-    async fn open_channels(
-        &mut self,
-        machine: &Machine,
-    ) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+    async fn open_channels(&mut self, machine: &Machine) -> Result<Opened, Stop> {
         let (level, label) = (machine.level, machine.label());
-        self.open_console(machine.channel(ChannelKind::Console), &label)?;
+        let on_panel = machine.metal.is_some_and(|metal| metal.has_console_alone());
+        self.open_console(
+            machine.channel(ChannelKind::Console),
+            &label,
+            if on_panel { Shell::on_panel } else { Shell::new },
+        )?;
         // The agent of a level that comes in is spoken to already.
         if machine.agent && machine.instance != Instance::Incoming {
             let notices = self.watch.inlet(level, Sign::Agent);
             self.open_wire(machine, ChannelKind::Agent, format!("agent of {label}"), notices)?;
+        }
+        if !machine.has_monitor() {
+            return Ok(Opened::Other);
         }
         let (sender, mut notices) = mpsc::unbounded_channel();
         let wire = self.open_wire(machine, ChannelKind::Qmp, format!("QMP of {label}'s QEMU"), sender)?;
@@ -272,17 +334,22 @@ impl Stack<'_> {
         let reply = self.limits.reply(level);
         let greeting = async { Ok(Monitor::greet(wire, &mut notices, limit.total, reply).await?) };
         let monitor = self.during(level, greeting).await?;
-        Ok((monitor, notices))
+        Ok(Opened::Qemu(monitor, notices))
     }
 
     /// Reads a console from now on, into the record of what is called `label`.
-    pub(super) fn open_console(&mut self, channel: ChannelName, label: &str) -> Result<(), Stop> {
+    pub(super) fn open_console(
+        &mut self,
+        channel: ChannelName,
+        label: &str,
+        shell: fn(OwnedWriteHalf) -> Shell,
+    ) -> Result<(), Stop> {
         let stream = self.stream(channel)?;
         let record = self.record(label, "console.log");
         let reader = Console::open(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
         let (from_guest, to_guest) = stream.into_split();
         tokio::task::spawn_local(reader.read(from_guest, self.watch.inlet(channel.level, Sign::Line)));
-        self.shells.insert(channel, Shell::new(to_guest));
+        self.shells.insert(channel, shell(to_guest));
         Ok(())
     }
 
@@ -407,7 +474,8 @@ impl Stack<'_> {
         if !self.plan.levels.iter().any(|plan| plan.level == level && plan.disk.is_some()) {
             return Ok(());
         }
-        let mounted = self.during(level, host.run("grep -q ' /etc/modprobe.d ' /proc/mounts")).await?;
+        let mounted =
+            self.during(level, host.run("grep -q '^/dev/.* /etc/modprobe.d ' /proc/mounts")).await?;
         match mounted.status {
             Some(0) => Ok(()),
             _ => Err(Stop::harness(self.stage, format!("{level} does not use its disk")).about(level)),

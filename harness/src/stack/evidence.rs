@@ -89,7 +89,7 @@ impl Evidence {
                 report.nonce, gathered.nonce
             )));
         }
-        if report.hypervisor != kvm_name {
+        if innermost.reports() && report.hypervisor != kvm_name {
             let seen = &report.hypervisor;
             return Err(Doubt::Contradicts(format!(
                 "{innermost} says that its hypervisor is {seen:?}, not {kvm_name}"
@@ -153,11 +153,9 @@ pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
 
 /// What tells a level's entries into nested guests: KVM's own counter; the event only where that is not to be had.
 fn nested_counter(gathered: &Gathered, level: LevelNumber, profile: &Profile) -> &'static str {
-    let event = profile.nested_event.name;
-    match profile.nested_counter {
-        Some(counter) => counted(gathered, level, &[counter, event]),
-        None => event,
-    }
+    let event = profile.nested_event.map(|event| event.name);
+    let names: Vec<&str> = profile.nested_counter.into_iter().chain(event).collect();
+    counted(gathered, level, &names)
 }
 
 /// The first of these that a level's KVM counts, or the first of all where it counts none.
@@ -232,7 +230,7 @@ mod tests {
     }
 
     fn weigh(gathered: &Gathered) -> Result<Evidence, Doubt> {
-        Evidence::weigh(gathered, level(2), Profile::of(Architecture::Amd).unwrap())
+        Evidence::weigh(gathered, level(2), Profile::of(Architecture::Amd))
     }
 
     #[test]
@@ -339,9 +337,7 @@ mod tests {
         }
         gathered.kvm.remove(&level(2));
         gathered.cpus.remove(&level(2));
-        let weigh = |gathered: &Gathered| {
-            Evidence::weigh(gathered, level(1), Profile::of(Architecture::Amd).unwrap())
-        };
+        let weigh = |gathered: &Gathered| Evidence::weigh(gathered, level(1), Profile::of(Architecture::Amd));
         let evidence = weigh(&gathered).unwrap();
         assert_eq!(evidence.exits.keys().collect::<Vec<_>>(), [&level(0)]);
         assert!(evidence.nested_runs.is_empty() && evidence.kvm.contains_key(&level(1)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{Nesting, Profile};
+use crate::architecture::{BareMachine, MachineType, Nesting, Profile};
 use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Port};
 use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 
@@ -72,6 +72,8 @@ pub struct StackPlan {
     pub second: Option<LevelNumber>,
 }
 
+/// What is said of a machine that is not QEMU's.
+const NOTHING: MachineType = MachineType { name: "", properties: &[], devices: &[], bus: None };
 /// Serial number of a level's own disk.
 const OWN_DISK: &str = "own";
 
@@ -80,6 +82,11 @@ impl StackPlan {
     pub fn innermost(&self) -> LevelNumber {
         // A stack without levels can't be planned: scenarios have at least L0 and L1.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
+    }
+
+    /// Whether this level runs nothing and reports.
+    pub fn reports(&self, level: LevelNumber) -> bool {
+        level == self.innermost() && level.reports()
     }
 
     /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
@@ -96,6 +103,8 @@ impl StackPlan {
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
         let Profile { leaf_memory_mib, own_memory_mib, .. } = self.profile;
+        // A host without guests takes what it needs for itself, too.
+        let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
         let default =
             leaf_memory_mib + own_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
         let own = self.levels[index].level;
@@ -109,17 +118,21 @@ impl StackPlan {
         let plan = &self.levels[index];
         let inside = &self.levels[index + 1..];
         let profile = self.profile;
-        let is_leaf = inside.is_empty();
+        let is_leaf = self.reports(plan.level);
         let on_emulator = self.on_emulator(plan.level);
 
         let on_metal = plan.level.below().is_none();
-        let machine = match (on_metal, is_leaf && !on_emulator) {
-            (true, _) => &profile.metal,
-            (false, false) => &profile.host,
-            (false, true) => &profile.leaf,
+        let metal = on_metal.then_some(profile.metal);
+        let machine = match metal {
+            Some(BareMachine::Qemu(machine)) => machine,
+            Some(other) => MachineType { name: other.program(profile.qemu), ..NOTHING },
+            None if is_leaf && !on_emulator => profile.leaf,
+            None => profile.host,
         };
         let properties = machine.properties.iter().filter_map(|property| property.split_once('='));
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut properties: BTreeMap<String, String> = properties.chain(plan.machine.clone()).collect();
+        let kind = properties.remove("type");
         let (mut feature, mut require) = (None, Vec::new());
         match profile.nesting {
             Nesting::CpuFeature(name) => feature = (on_emulator || !is_leaf).then_some(name),
@@ -130,24 +143,29 @@ impl StackPlan {
             }
         }
         let mut cpu = Cpu::required(&plan.cpu, feature);
-        if on_emulator && plan.cpu.mode == CpuMode::HostPassthrough {
+        if let Some(processor) = metal.and_then(|metal| metal.processor()) {
+            processor.clone_into(&mut cpu.model);
+        } else if on_emulator && plan.cpu.mode == CpuMode::HostPassthrough {
             let owned = |features: &[&str]| features.iter().map(|&feature| feature.to_owned()).collect();
-            profile.metal_cpu.clone_into(&mut cpu.model);
-            cpu.with = owned(profile.metal_cpu_with);
-            cpu.without = owned(profile.metal_cpu_without);
+            profile.emulated_cpu.clone_into(&mut cpu.model);
+            cpu.with = owned(profile.emulated_cpu_with);
+            cpu.without = owned(profile.emulated_cpu_without);
         }
-        let mut parameters = vec![profile.kernel_parameters.to_owned()];
+        let mut parameters = vec![match metal {
+            Some(BareMachine::Hercules(machine)) => machine.kernel_parameters.to_owned(),
+            Some(_) | None => profile.kernel_parameters.to_owned(),
+        }];
         if inside.len() > 1 && !profile.nesting_kernel_parameters.is_empty() {
             parameters.push(profile.nesting_kernel_parameters.to_owned());
         }
         if is_leaf {
             let own = profile.leaf_kernel_parameters;
             parameters.extend((!own.is_empty()).then(|| own.to_owned()));
-            parameters.push(format!("nest.nonce={}", self.nonce));
             parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
         } else {
             parameters.push(format!("nest.kvm={}", profile.kvm_module));
         }
+        parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         parameters.extend(plan.kernel_parameters.iter().cloned());
 
@@ -163,8 +181,9 @@ impl StackPlan {
         Machine {
             level: plan.level,
             instance,
-            machine: machine.name.to_owned(),
-            properties: properties.chain(plan.machine.clone()).collect(),
+            metal,
+            machine: kind.unwrap_or_else(|| machine.name.to_owned()),
+            properties,
             require,
             devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
             bus: machine.bus.map(str::to_owned),
@@ -172,7 +191,7 @@ impl StackPlan {
             cpu,
             memory_mib: self.memory_mib(index),
             boot: Boot { kernel: kernel(plan), initramfs: initramfs(plan), parameters: parameters.join(" ") },
-            agent: !is_leaf,
+            agent: !is_leaf && !metal.is_some_and(|metal| metal.has_console_alone()),
             ports,
             disks: inside.iter().flat_map(|inner| [kernel(inner), initramfs(inner)]).collect(),
             own_disk: plan.disk.clone().map(|path| ImageFile { serial: OWN_DISK.to_owned(), path }),
@@ -182,7 +201,7 @@ impl StackPlan {
     /// The ports by which the channels of `plan` pass through a machine further out. Inside it they are called the same
     /// whether it is the first or the second of its level.
     fn ports(&self, plan: &LevelPlan, second: bool) -> Vec<Port> {
-        let is_leaf = plan.level == self.innermost();
+        let is_leaf = self.reports(plan.level);
         let kinds = ChannelKind::ALL.into_iter().filter(|kind| !is_leaf || *kind != ChannelKind::Agent);
         let first = |kind| ChannelName { level: plan.level, kind, second: false };
         let port =
@@ -221,7 +240,7 @@ mod tests {
             machine: BTreeMap::new(),
             disk: None,
         };
-        let profile = Profile::of(architecture).unwrap();
+        let profile = Profile::of(architecture);
         StackPlan {
             metal,
             profile,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::guest::Shell;
 use crate::host::{BootedLevel, Host};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::LevelNumber;
@@ -52,12 +53,12 @@ impl Stack<'_> {
 
     async fn boot_beside(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let (machine, host) = self.second(level, Instance::Beside)?;
-        let (monitor, notices) = self.start(&machine, &*host).await?;
+        let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
         self.watch.listen_beside(level, notices);
         self.interrogate(&machine, &monitor).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let agent = self.greet(self.second_agent(&machine)?, level).await?;
-        let host = BootedLevel::new(level, agent, self.plan.profile.qemu);
+        let host = BootedLevel::new(level, agent, self.plan.profile.qemu, None);
         let facts = self.during(level, host.facts(self.plan.profile, false)).await?;
         self.check_kernel(level, &facts.kernel)?;
         if !facts.kvm_device {
@@ -115,7 +116,7 @@ impl Stack<'_> {
         let before = self.heartbeat().await?;
         let (machine, host) = self.second(level, Instance::Incoming)?;
         self.on_second = true;
-        let (monitor, notices) = self.start(&machine, &*host).await?;
+        let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
         self.interrogate(&machine, &monitor).await?;
         let uri =
             json!({"uri": format!("unix:{}", host.socket_path(&format!("{}.migration", machine.label())))});
@@ -167,7 +168,7 @@ impl Stack<'_> {
                     let stream = self.stream(channel)?;
                     self.streams.insert(ChannelName { second: false, ..channel }, stream);
                 }
-                ChannelKind::Console => self.open_console(channel, &channel.level.to_string())?,
+                ChannelKind::Console => self.open_console(channel, &channel.level.to_string(), Shell::new)?,
                 ChannelKind::Qmp | ChannelKind::Agent => {
                     let stream = self.stream(channel)?;
                     self.wire(channel.level, channel.kind)?.move_to(stream);

@@ -177,7 +177,7 @@ impl Stack<'_> {
         self.asked += 1;
         let id = self.asked;
         shell.ask(id, script).await.map_err(|e| not_up(e.to_string()))?;
-        self.until(level, |watch| watch.answers(level)?.to(id).cloned()).await
+        self.until(level, |watch| watch.answers(level)?.now(|answers| answers.to(id).cloned())).await
     }
 
     /// The host that a level has become.

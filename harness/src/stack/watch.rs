@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::guest::{Answers, symptom_in};
+use crate::guest::{SharedAnswers, symptom_in};
 use crate::host::{HostError, RunningQemu};
 use crate::qemu::{ChannelKind, ChannelName};
 use crate::scenario::LevelNumber;
@@ -68,7 +68,7 @@ struct LevelState {
     lines: VecDeque<String>,
     symptom: Option<String>,
     report: ReportReader,
-    answers: Answers,
+    answers: SharedAnswers,
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
     may_shut_down: bool,
@@ -106,7 +106,7 @@ impl Watch {
             lines: VecDeque::new(),
             symptom: None,
             report: ReportReader::default(),
-            answers: Answers::default(),
+            answers: SharedAnswers::default(),
             shut_down: None,
             may_shut_down,
             wires: Vec::new(),
@@ -219,7 +219,7 @@ impl Watch {
     }
 
     /// What the shell on the console of `level` has said.
-    pub(super) fn answers(&self, level: LevelNumber) -> Option<&Answers> {
+    pub(super) fn answers(&self, level: LevelNumber) -> Option<&SharedAnswers> {
         self.levels.get(&level).map(|state| &state.answers)
     }
 

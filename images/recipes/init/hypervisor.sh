@@ -22,21 +22,46 @@ case $line in *nest.disk=*)
         [ "$serial" = "$wanted" ] || continue
         device=/dev/${disk##*/}
         mkdir -p /disk /etc/modprobe.d
-        mount -t ext4 "$device" /disk 2> /dev/null || { mke2fs "$device" > /dev/null && mount -t ext4 "$device" /disk; }
-        mkdir -p /disk/modprobe.d
-        mount --bind /disk/modprobe.d /etc/modprobe.d || echo "nestmatrix: the disk $wanted can't be used"
+        modprobe -a crc32c_generic ext4 2> /dev/null
+        if mount -t ext4 "$device" /disk 2> /dev/null ||
+            { mke2fs "$device" > /dev/null && mount -t ext4 "$device" /disk; }; then
+            mkdir -p /disk/modprobe.d
+            mount --bind /disk/modprobe.d /etc/modprobe.d
+        else
+            echo "nestmatrix: the disk $wanted can't be used"
+        fi
     done
     ;;
 esac
 
-# Ports appear some time after their device. Wait for the agent's, at most about 10 s.
+# On a bare machine without virtio, the agent is on a serial line. The channels of the levels inside come over the network card
+# one after the other: who connects says his secret and a port of this level first.
 agent=
+method=virtio-serial
+case $line in *nest.relay=*)
+    secret=${line##*nest.relay=}
+    secret=${secret%% *}
+    modprobe e1000
+    ifconfig lo 127.0.0.1 up
+    ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+    echo "#!/bin/sh
+read -r secret port
+[ \"\$secret\" = $secret ] && exec nc 127.0.0.1 \"\$port\"" > /run/relay
+    chmod +x /run/relay
+    nc -ll -p 5000 -e /run/relay < /dev/null > /dev/null 2>&1 &
+    agent=/dev/ttyS1
+    method=isa-serial
+    ;;
+esac
+
+# Ports appear some time after their device. Wait for the agent's, at most about 10 s.
 tries=0
+case $line in *nest.console=*) tries=100 ;; esac
 while [ -z "$agent" ] && [ $tries -lt 100 ]; do
     for file in /sys/class/virtio-ports/*/name; do
         name=
         [ -e "$file" ] && read -r name < "$file"
-        [ "$name" = org.qemu.guest_agent.0 ] && agent=$name
+        [ "$name" = org.qemu.guest_agent.0 ] && agent=/dev/virtio-ports/$name
     done
     tries=$((tries + 1))
     [ -z "$agent" ] && sleep 0.1
@@ -59,8 +84,14 @@ esac
 read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
 echo "nestmatrix: level up, kernel $release, uptime $uptime"
+case $line in *nest.console=*)
+    dmesg -n 1
+    . /shell.sh
+    serve_console
+    ;;
+esac
 if [ -n "$agent" ]; then
-    qemu-ga -m virtio-serial -p "/dev/virtio-ports/$agent" -t /run
+    qemu-ga -m "$method" -p "$agent" -t /run
     echo "nestmatrix: the guest agent ended with status $?"
 else
     echo "nestmatrix: no guest agent port came within 10 s"

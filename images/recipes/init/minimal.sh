@@ -21,12 +21,13 @@ cpu=
 while [ -z "$cpu" ] && IFS=: read -r key value; do
     case $key in "model name"* | "cpu	"* | "CPU part"*) cpu=${value# } ;; esac
 done < /proc/cpuinfo
-# How a kernel comes to know its hypervisor differs: it says so (x86), asks its firmware (Arm), or is told in its device
-# tree (POWER).
+# How a level comes to know its hypervisor differs: its kernel says so (x86), has asked its firmware (Arm), or was told in its
+# device tree (POWER) or by the machine itself (IBM Z).
 hypervisor=$(dmesg | sed -n -e 's/.*Hypervisor detected: //p' -e 's/.*smccc: \(KVM\): hypervisor services detected.*/\1/p')
 told=
 [ -e /proc/device-tree/hypervisor/compatible ] && read -r told < /proc/device-tree/hypervisor/compatible
 case $told in *linux,kvm*) hypervisor=KVM ;; esac
+[ -e /proc/sysinfo ] && grep -q '^VM00 Control Program: KVM' /proc/sysinfo && hypervisor=KVM
 
 echo "nestmatrix-report-begin
 nonce=$nonce
@@ -40,15 +41,8 @@ if [ -n "$stay" ]; then
     # Goes on by itself, so that whoever looks at it twice sees whether this level lives.
     echo 0 > /count
     (count=0; while sleep 0.2; do count=$((count + 1)); echo $count > /count; done) < /dev/null &
-    # What is typed must not come back: each byte costs exits.
-    stty -echo
-    echo nestmatrix-shell-ready
-    # A command is one line, in which `\n` stands for a line end and `\\` for a backslash.
-    while IFS=' ' read -r id command; do
-        echo "nestmatrix-answer-begin $id"
-        (eval "$(printf %b "$command")") < /dev/null 2>&1
-        echo "nestmatrix-answer-end $id $?"
-    done
+    . /shell.sh
+    serve_console
 fi
 # The console's last bytes are only waited for when its last user lets go of it.
 exec < /dev/null > /dev/null 2>&1

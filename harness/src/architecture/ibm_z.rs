@@ -1,0 +1,40 @@
+//! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
+//! more than it has. Guests run on the real machine only.
+
+use super::{BareMachine, HerculesMachine, MachineType, Nesting, Profile};
+
+const S390_CCW: MachineType =
+    MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
+
+pub(super) static PROFILE: Profile = Profile {
+    qemu: "qemu-system-s390x",
+    metal: BareMachine::Hercules(HerculesMachine {
+        // con3215_drop: what the console can't take at once must not be lost.
+        kernel_parameters: "conmode=3215 condev=0x0009 console=ttyS0 con3215_drop=0 cryptomgr.notests loglevel=3 panic=-1 nest.console=slow",
+        no_guests: "Hercules' SIE lacks what QEMU asks of KVM (KVM_CAP_S390_COW)",
+    }),
+    tcg_lacks: Some("SIE"),
+    emulated_cpu: "max",
+    emulated_cpu_with: &[],
+    emulated_cpu_without: &[],
+    host: S390_CCW,
+    leaf: S390_CCW,
+    // QEMU's name for the interpretive execution that a guest may use itself.
+    nesting: Nesting::CpuFeature("sief2"),
+    virtualization_flag: Some("sie"),
+    documented_flags: &["sie"],
+    kvm_module: "kvm",
+    kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
+    transport: "ccw",
+    nesting_kernel_parameters: "",
+    leaf_kernel_parameters: "",
+    leaf_memory_mib: 256,
+    own_memory_mib: 1024,
+    kvm_as_seen_by_guest: "KVM",
+    // arch/s390/kvm/kvm-s390.c: guests' instructions that left to KVM, and SIE instructions among them, by which L1 has L0
+    // run its guest.
+    exit_counters: &["exit_instruction"],
+    nested_counter: Some("instruction_sie"),
+    nested_event: None,
+    exit_loop: None,
+};

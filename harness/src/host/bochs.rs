@@ -1,0 +1,248 @@
+//! A bare machine that Bochs plays, and how the levels inside it are reached.
+//!
+//! Bochs has no virtio and no monitor. L0's console and agent are serial lines, which Bochs connects to TCP ports of the
+//! harness. The channels of the levels inside go through its network card: user-mode, restricted to one forwarded port, behind
+//! which L0 passes each connection on to the port of its own that it asks for (images/recipes/init/hypervisor.sh). L0 boots
+//! from a CD, and finds the images of the levels inside it on its root file system.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::qemu::{ChannelKind, Machine, Process, Start};
+
+use super::this_machine::{LocalQemu, OPENING, ThisMachine};
+use super::{HostError, Started, last_words};
+
+/// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
+pub(super) const IMAGES: &str = "nest";
+
+/// The port that is forwarded into L0.
+const RELAY_PORT: u16 = 5000;
+
+/// The most memory that Bochs can give to a machine without a file to swap to, in MiB.
+const MOST_MEMORY_MIB: u32 = 2048;
+
+/// How the ports of a level on Bochs are reached from this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    address: Ipv4Addr,
+    /// What a connection says first, so that nobody else on this machine gets in.
+    secret: String,
+}
+
+impl Relay {
+    /// A place of its own on this machine, so that stacks side by side do not meet.
+    fn new() -> io::Result<Self> {
+        let mut random = [0; 12];
+        io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+        let [a, b, c, secret @ ..] = random;
+        let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { address: Ipv4Addr::new(127, a, b, c.clamp(2, 254)), secret })
+    }
+
+    /// Connects to a port of the level. That is accepted even where nobody listens there, and closed again shortly after.
+    pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect((self.address, RELAY_PORT)).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(format!("{} {port}\n", self.secret).as_bytes()).await?;
+        Ok(stream)
+    }
+}
+
+/// A TCP connection as the kind of stream that all channels are. It lives as long as either side.
+pub(super) fn as_channel(mut stream: TcpStream) -> io::Result<UnixStream> {
+    let (near, mut far) = UnixStream::pair()?;
+    tokio::task::spawn_local(async move {
+        // Its end is seen at the other end of the pair.
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut far).await;
+    });
+    Ok(near)
+}
+
+/// Makes the CD and starts Bochs.
+pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
+    let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
+    let folder = &host.sockets;
+    let relay = Relay::new().map_err(failed("choosing an address for Bochs"))?;
+    make_cd(host, machine, &relay).await?;
+    let mut serial = Vec::new();
+    for _ in 0..2 {
+        let listener = TcpListener::bind((relay.address, 0)).await;
+        serial.push(listener.map_err(failed("listening for Bochs"))?);
+    }
+    let terminal = folder.join("terminfo/d");
+    let write = || {
+        std::fs::write(folder.join("bochsrc"), configuration(host, machine, &serial)?)?;
+        std::fs::write(folder.join("slirp.conf"), network(&relay))?;
+        std::fs::write(folder.join("debugger"), "c\n")?;
+        std::fs::create_dir_all(&terminal)?;
+        let _ = std::fs::remove_file(terminal.join("dumb"));
+        std::os::unix::fs::symlink(host.data("dumb"), terminal.join("dumb"))
+    };
+    write().map_err(failed("writing Bochs' configuration"))?;
+    let (program, mut arguments) = host.command("bochs-bin");
+    arguments.extend(["-q", "-f", "bochsrc", "-rc", "debugger"].map(Into::into));
+    let modules = host.emulator.modules().unwrap_or_default();
+    let environment = [
+        ("LTDL_LIBRARY_PATH".into(), modules.into()),
+        ("BXSHARE".into(), host.data("").into()),
+        ("TERM".into(), "dumb".into()),
+        ("TERMINFO".into(), folder.join("terminfo").into()),
+        ("HOME".into(), folder.into()),
+    ];
+    let output = host.records.join(format!("{}.bochs.log", machine.label()));
+    let mut process = Process::start(&Start {
+        wrapper: &host.wrapper,
+        program: &program,
+        arguments: &arguments,
+        environment: &environment,
+        folder: Some(folder),
+        output: &output,
+        stdio: None,
+    })
+    .map_err(failed("starting Bochs"))?;
+    let mut streams = BTreeMap::new();
+    for (kind, listener) in [ChannelKind::Console, ChannelKind::Agent].into_iter().zip(serial) {
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(OPENING, listener.accept()) => accepted,
+            ended = process.wait() => {
+                let ended = ended.map_err(failed("waiting for Bochs"))?;
+                return Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) });
+            }
+        };
+        let late = || io::Error::other(format!("it did not connect within {} s", OPENING.as_secs()));
+        let (stream, _) = accepted.unwrap_or_else(|_| Err(late())).map_err(failed("starting Bochs"))?;
+        let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
+        streams.insert(machine.channel(kind), stream);
+    }
+    Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: Some(relay) })
+}
+
+/// The CD: isolinux, L0's kernel and initramfs, and one more initramfs with the images of the levels inside.
+async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result<(), HostError> {
+    let failed = |source| HostError::System { what: "making a CD for Bochs".into(), source };
+    let cd = host.sockets.join("cd");
+    let make = || -> io::Result<()> {
+        std::fs::create_dir_all(&cd)?;
+        for name in ["isolinux.bin", "ldlinux.c32"] {
+            std::fs::copy(host.data(name), cd.join(name))?;
+        }
+        link(&machine.boot.kernel.path, &cd.join("kernel"))?;
+        link(&machine.boot.initramfs.path, &cd.join("initramfs"))?;
+        let images = machine.disks.iter();
+        let images: Vec<_> =
+            images.map(|disk| (format!("{IMAGES}/{}", disk.serial), disk.path.clone())).collect();
+        nestmatrix_images::pack_files(&images, &cd.join("images")).map_err(io::Error::other)?;
+        let parameters = format!("{} nest.relay={}", machine.boot.parameters, relay.secret);
+        let menu = format!(
+            "DEFAULT l0\nPROMPT 0\nSERIAL 0 115200\nLABEL l0\nKERNEL kernel\nINITRD initramfs,images\nAPPEND {parameters}\n"
+        );
+        std::fs::write(cd.join("isolinux.cfg"), menu)
+    };
+    make().map_err(failed)?;
+    let (program, mut arguments) = host.command("xorriso");
+    arguments.extend(
+        "-as mkisofs -quiet -f -R -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table -o"
+            .split(' ')
+            .map(Into::into),
+    );
+    arguments.extend([host.sockets.join("cd.iso").into(), cd.clone().into()]);
+    let output = host.records.join(format!("{}.xorriso.log", machine.label()));
+    let mut process = Process::start(&Start {
+        wrapper: &host.wrapper,
+        program: &program,
+        arguments: &arguments,
+        environment: &[],
+        folder: None,
+        output: &output,
+        stdio: None,
+    })
+    .map_err(failed)?;
+    let ended = tokio::time::timeout(OPENING, process.wait()).await;
+    let late = || io::Error::other("xorriso did not end");
+    match ended.unwrap_or_else(|_| Err(late())).map_err(failed)? {
+        crate::qemu::Ended::Exited(0) => {}
+        ended => {
+            let why = format!("xorriso {ended}: {}", last_words(&process.output()));
+            return Err(failed(io::Error::other(why)));
+        }
+    }
+    std::fs::remove_dir_all(&cd).map_err(failed)
+}
+
+fn link(file: &Path, name: &Path) -> io::Result<()> {
+    match std::os::unix::fs::symlink(file, name) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(name)?;
+            std::os::unix::fs::symlink(file, name)
+        }
+        linked => linked,
+    }
+}
+
+/// bochsrc. sync=none: the guest's time goes as fast as it is emulated. A triple fault ends Bochs, as a reset does QEMU here.
+fn configuration(host: &ThisMachine, machine: &Machine, serial: &[TcpListener]) -> io::Result<String> {
+    let memory = machine.memory_mib.min(MOST_MEMORY_MIB);
+    let mut text = format!(
+        "config_interface: textconfig
+display_library: term
+cpu: model={}, count=1, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest={memory}, host={memory}
+romimage: file={}, options=fastboot
+vgaromimage: file={}
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path=cd.iso, status=inserted
+boot: cdrom
+clock: sync=none, time0=utc
+log: /dev/null
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfpuirq=false
+e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
+",
+        machine.cpu.model,
+        host.data("BIOS-bochs-latest").display(),
+        host.data("vgabios.bin").display(),
+    );
+    for (number, listener) in (1..).zip(serial) {
+        let address = listener.local_addr()?;
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "com{number}: enabled=1, mode=socket-client, dev={address}");
+    }
+    Ok(text)
+}
+
+/// The network card's configuration: nothing gets out, and one port in.
+fn network(relay: &Relay) -> String {
+    let address = relay.address;
+    format!(
+        "# slirp config\nrestricted = 1\nipv6_enabled = 0\nhostfwd = tcp:{address}:{RELAY_PORT}-10.0.2.15:{RELAY_PORT}\n"
+    )
+}
+
+/// Pause before a port of the level on which nobody listened yet is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_machine_has_an_address_and_a_secret_of_its_own() {
+        let [one, other] = [Relay::new().unwrap(), Relay::new().unwrap()];
+        assert!(one.address.is_loopback() && one.secret.len() == 18);
+        assert_ne!(one, other);
+        let network = network(&one);
+        assert!(network.contains("restricted = 1") && network.matches("hostfwd").count() == 1, "{network}");
+        assert!(network.starts_with("# slirp config\n"), "Bochs wants this line");
+    }
+}

@@ -1,0 +1,94 @@
+//! A booted level as a host that is spoken to by the shell on its console: one without agent. It starts nothing.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::guest::{Answers, ExecOutput, SharedAnswers, Shell};
+use crate::qemu::Machine;
+use crate::scenario::LevelNumber;
+
+use super::{Counters, Host, HostError, Pending, Started, facts};
+
+/// The kernel messages that are read at the end: a console takes its time.
+const LAST_MESSAGES: usize = 25;
+
+/// How long what was typed is waited for before it counts as lost: such a console loses some.
+const LOST: Duration = Duration::from_secs(3);
+
+/// A level whose shell answers.
+#[derive(Debug, Clone)]
+pub struct ConsoleLevel {
+    name: String,
+    shell: Rc<Mutex<Shell>>,
+    answers: SharedAnswers,
+    asked: Rc<Cell<u32>>,
+}
+
+impl ConsoleLevel {
+    /// The level with this number, whose console's lines go to `answers`.
+    pub fn new(level: LevelNumber, shell: Shell, answers: SharedAnswers) -> Self {
+        let shell = Rc::new(Mutex::new(shell));
+        Self { name: level.to_string(), shell, answers, asked: Rc::default() }
+    }
+
+    async fn ask(&self, script: &str) -> Result<ExecOutput, HostError> {
+        let cannot =
+            |source| HostError::System { what: format!("typing at the console of {}", self.name), source };
+        // One after the other: what is typed before the level reads takes the place of what was typed before it.
+        let mut shell = self.shell.lock().await;
+        let id = self.asked.get() + 1;
+        self.asked.set(id);
+        for piece in Shell::pieces(script) {
+            let number = self.answers.taken() + 1;
+            loop {
+                shell.type_piece(number, &piece).await.map_err(cannot)?;
+                if self.sees(|answers| answers.taken() >= number).await {
+                    break;
+                }
+            }
+        }
+        loop {
+            shell.run_pieces(id).await.map_err(cannot)?;
+            if self.sees(|answers| answers.begun(id)).await {
+                break;
+            }
+        }
+        Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
+    }
+
+    /// Whether `it` holds now or shortly.
+    async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
+        let holds = self.answers.when(|answers| it(answers).then_some(()));
+        tokio::time::timeout(LOST, holds).await.is_ok()
+    }
+}
+
+impl Host for ConsoleLevel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
+        Box::pin(self.ask(script))
+    }
+
+    fn start<'a>(&'a self, _: &'a Machine) -> Pending<'a, Started> {
+        let why = "a level that has a console alone runs no guests".to_owned();
+        let what = "starting QEMU".to_owned();
+        Box::pin(std::future::ready(Err(HostError::Command { what, host: self.name.clone(), why })))
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        format!("/run/{name}")
+    }
+
+    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+        Box::pin(async move {
+            let output = self.ask(&facts::aftermath_script(Some(LAST_MESSAGES))).await?;
+            Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+}
