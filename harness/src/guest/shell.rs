@@ -136,7 +136,8 @@ pub struct Answers {
 impl Answers {
     /// Takes in the next line.
     pub fn line(&mut self, line: &str) {
-        if line.trim() == READY {
+        // What was said before may lack its line end.
+        if line.trim_end().ends_with(READY) {
             self.ready = true;
         } else if let Some(number) = line.strip_prefix(MORE).and_then(|number| number.trim().parse().ok()) {
             self.taken = number;

@@ -7,7 +7,8 @@
 /// put time stamps, levels and CPU numbers before them.
 ///
 /// Sources: Linux `kernel/panic.c`, `kernel/watchdog.c`, `kernel/hung_task.c`, `arch/x86/kernel/dumpstack.c`,
-/// `arch/x86/kernel/traps.c`; QEMU `accel/kvm/kvm-all.c`, `target/i386/kvm/kvm.c`.
+/// `arch/x86/kernel/traps.c`; QEMU `accel/kvm/kvm-all.c`, `target/i386/kvm/kvm.c`;
+/// Hercules, whose processor waits for ever then.
 const FATAL: &[(&str, &str)] = &[
     ("Kernel panic - not syncing", "kernel panic"),
     ("watchdog: BUG: soft lockup", "soft lockup"),
@@ -20,6 +21,7 @@ const FATAL: &[(&str, &str)] = &[
     ("BUG: unable to handle", "oops"),
     ("BUG: kernel NULL pointer dereference", "oops"),
     ("general protection fault, ", "oops"),
+    ("HHCCP011I", "disabled wait state"),
 ];
 
 /// The symptom that `line` reports, such as `kernel panic: Attempted to kill init!`, if it reports one.

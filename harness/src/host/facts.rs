@@ -23,9 +23,9 @@ pub struct Facts {
     pub cpu_flags: Vec<String>,
     /// /dev/kvm is there and may be opened for reading and writing.
     pub kvm_device: bool,
-    /// KVM's module is loaded, or part of the kernel.
+    /// KVM's module for the architecture is loaded, or part of the kernel. /dev/kvm can be there without it.
     pub kvm_module: bool,
-    /// What the kernel last said of KVM, where there is no /dev/kvm.
+    /// What the kernel last said of KVM, where it is not there.
     pub kvm_says: Option<String>,
     /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
     pub nested: Option<String>,
@@ -42,7 +42,7 @@ pub(super) fn script(kvm_module: &str) -> String {
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
          while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
          if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
-         if [ ! -c /dev/kvm ]; then echo \"kvm-says=$(dmesg 2>/dev/null | grep -i kvm | grep -v nest.kvm= | tail -n 1)\"; fi
+         if [ ! -c /dev/kvm ] || [ ! -d /sys/module/{kvm_module} ]; then echo \"kvm-says=$(dmesg 2>/dev/null | grep -i kvm | grep -v nest.kvm= | tail -n 1)\"; fi
          if [ -d /sys/module/{kvm_module} ]; then echo kvm-module; fi
          if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
            read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"

@@ -96,7 +96,7 @@ impl NativeMetal {
         {
             return Err(NoNativeMetal::NoExtension { feature: feature.to_owned() });
         }
-        if facts.kvm_device { Ok(facts) } else { Err(NoNativeMetal::NoDevice) }
+        if facts.kvm_device && facts.kvm_module { Ok(facts) } else { Err(NoNativeMetal::NoDevice) }
     }
 
     /// Boots one guest under this machine's KVM.

@@ -434,7 +434,7 @@ impl Stack<'_> {
         let native_l0 = level.below().is_none() && self.plan.metal == Metal::Native;
         self.gathered.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
         self.gathered.counters_before.insert(level, facts.counters.clone());
-        let usable = facts.kvm_device;
+        let usable = facts.kvm_device && facts.kvm_module;
         self.facts.insert(level, facts);
         if usable {
             Ok(())

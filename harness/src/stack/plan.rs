@@ -131,8 +131,7 @@ impl StackPlan {
         };
         let properties = machine.properties.iter().filter_map(|property| property.split_once('='));
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut properties: BTreeMap<String, String> = properties.chain(plan.machine.clone()).collect();
-        let kind = properties.remove("type");
+        let properties = properties.chain(plan.machine.clone()).collect();
         let (mut feature, mut require) = (None, Vec::new());
         match profile.nesting {
             Nesting::CpuFeature(name) => feature = (on_emulator || !is_leaf).then_some(name),
@@ -182,7 +181,7 @@ impl StackPlan {
             level: plan.level,
             instance,
             metal,
-            machine: kind.unwrap_or_else(|| machine.name.to_owned()),
+            machine: machine.name.to_owned(),
             properties,
             require,
             devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),

@@ -61,7 +61,7 @@ impl Stack<'_> {
         let host = BootedLevel::new(level, agent, self.plan.profile.qemu, None);
         let facts = self.during(level, host.facts(self.plan.profile, false)).await?;
         self.check_kernel(level, &facts.kernel)?;
-        if !facts.kvm_device {
+        if !(facts.kvm_device && facts.kvm_module) {
             return Err(
                 Stop::stack(self.stage, format!("the second {level} has no usable /dev/kvm")).about(level)
             );

@@ -83,13 +83,15 @@ esac
 
 read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
-echo "nestmatrix: level up, kernel $release, uptime $uptime"
+up="nestmatrix: level up, kernel $release, uptime $uptime"
 case $line in *nest.console=*)
     dmesg -n 1
     . /shell.sh
+    tell echo "$up"
     serve_console
     ;;
 esac
+echo "$up"
 if [ -n "$agent" ]; then
     qemu-ga -m "$method" -p "$agent" -t /run
     echo "nestmatrix: the guest agent ended with status $?"

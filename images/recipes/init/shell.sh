@@ -32,10 +32,11 @@ answer() {
     echo "nestmatrix-answer-end $id $?"
 }
 
+slow=
+case $line in *nest.console=slow*) slow=yes ;; esac
+
 # Takes commands until the console ends.
 serve_console() {
-    slow=
-    case $line in *nest.console=slow*) slow=yes ;; esac
     # What is typed must not come back: each byte costs exits.
     stty -echo
     tell echo nestmatrix-shell-ready
