@@ -74,7 +74,7 @@ fn main() {
     write(folder.path());
     let image =
         AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() };
-    let supply = Supply::new(|_| Ok(vec![image.clone()]));
+    let supply = Supply::new(|_| vec![image.clone()]);
     let began = Instant::now();
     let matrix = timed("read and expanded", || Matrix::load(folder.path()).unwrap());
     let filter = Filter::parse(&["*/amd/*".into(), "scenario-*/power9/*".into()]).unwrap();

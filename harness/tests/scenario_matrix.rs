@@ -20,7 +20,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
 
 /// What there is for stacks of any architecture.
 fn supply() -> Supply {
-    Supply::new(|_| Ok(debian()))
+    Supply::new(|_| debian())
 }
 
 fn debian() -> Vec<AvailableImage> {
@@ -51,7 +51,7 @@ fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
     names.filter(|name| profile.takes(name)).map(CellName::as_str).collect()
 }
 
-/// A cold stack takes up to a minute on emulated metal, and two cores boot one after the other.
+/// Two cores boot one stack after the other. Most take half a minute on emulated metal, the one on Bochs takes two.
 #[test]
 fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
     let matrix = matrix();
@@ -59,7 +59,7 @@ fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an
     let listing = Listing::new(&matrix, &filter, &supply(), false);
     let skipped: Vec<_> = listing.rows().iter().filter(|row| !row.missing.is_empty()).collect();
     assert!(skipped.is_empty(), "{skipped:#?}");
-    assert!((1..=15).contains(&listing.rows().len()), "{} cells", listing.rows().len());
+    assert!((1..=20).contains(&listing.rows().len()), "{} cells", listing.rows().len());
 }
 
 #[test]

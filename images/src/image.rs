@@ -35,10 +35,10 @@ pub struct Kernel {
     pub version: String,
 }
 
-/// The QEMU in an image.
+/// The QEMU in an image, or another emulator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qemu {
-    /// QEMU's own version: `7.2`. What a distribution added since is only in `version`.
+    /// Its own version: `7.2`. What a distribution added since is only in `version`.
     pub upstream: String,
     /// Name of the package it came from.
     pub package: String,
@@ -135,7 +135,7 @@ impl Image {
         self.metadata.kernel.as_ref()
     }
 
-    /// The version of the QEMU in it.
+    /// The version of the QEMU in it, or of another emulator.
     pub fn qemu_version(&self) -> Option<&Qemu> {
         self.metadata.qemu.as_ref()
     }

@@ -15,7 +15,7 @@ const FIRST_SIGN: Duration = Duration::from_secs(120);
 /// Longest wait for a harness that was asked to end.
 const ORDERLY_END: Duration = Duration::from_secs(60);
 
-/// The processes whose command line holds `path`, as `PID COMMAND LINE`.
+/// The processes whose command line holds `path`, or that work in it, as `PID COMMAND LINE`.
 pub fn processes_that_name(path: &Path) -> Vec<String> {
     let wanted = path.as_os_str().as_bytes();
     let mut found = Vec::new();
@@ -23,7 +23,8 @@ pub fn processes_that_name(path: &Path) -> Vec<String> {
         let folder = entry.unwrap().path();
         // A process that ends while it is looked at has no command line any more.
         let Ok(line) = fs::read(folder.join("cmdline")) else { continue };
-        if line.windows(wanted.len()).any(|part| part == wanted) {
+        let works_there = fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(path));
+        if works_there || line.windows(wanted.len()).any(|part| part == wanted) {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             found.push(format!("{} {line}", folder.file_name().unwrap().to_string_lossy()));
         }

@@ -57,8 +57,8 @@ fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
 
 fn made_of(image: &Image) -> String {
     let kernel = image.kernel_version().map(|kernel| format!("kernel {}", kernel.release));
-    let qemu = image.qemu_version().map(|qemu| format!("QEMU {}", qemu.version));
-    [kernel, qemu].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let emulator = image.qemu_version().map(|program| format!("{} {}", program.package, program.version));
+    [kernel, emulator].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn mib(bytes: u64) -> u64 {

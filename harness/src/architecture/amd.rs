@@ -7,6 +7,8 @@ const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
     metal: BareMachine::Qemu(Q35),
+    metal_processors: None,
+    typical_seconds: 30,
     tcg_lacks: None,
     emulated_cpu: "max",
     emulated_cpu_with: &[],

@@ -12,6 +12,8 @@ const VIRT_WITH_EL2: MachineType = MachineType {
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-aarch64",
     metal: BareMachine::Qemu(VIRT_WITH_EL2),
+    metal_processors: None,
+    typical_seconds: 60,
     tcg_lacks: None,
     emulated_cpu: "max",
     // The architected signing of pointers takes most of an emulator's time.
@@ -32,12 +34,8 @@ pub(super) static PROFILE: Profile = Profile {
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     nested_counter: None,
-    // arch/arm64/kvm/trace_arm.h: the returns from exception of a guest hypervisor. Those to its own userspace, for which it
-    // has set HCR_EL2.TGE, are no entries into its guest.
-    nested_event: Some(TraceEvent {
-        system: "kvm",
-        name: "kvm_nested_eret",
-        filter: "!(hcr_el2 & 0x8000000)",
-    }),
+    // arch/arm64/kvm/trace_arm.h: the returns from exception of a guest hypervisor. Only those with HCR_EL2.VM are entries into a
+    // guest of its own: for itself it does without the second stage of translation.
+    nested_event: Some(TraceEvent { system: "kvm", name: "kvm_nested_eret", filter: "hcr_el2 & 0x1" }),
     exit_loop: None,
 };

@@ -9,10 +9,13 @@ const S390_CCW: MachineType =
 pub(super) static PROFILE: Profile = Profile {
     qemu: "qemu-system-s390x",
     metal: BareMachine::Hercules(HerculesMachine {
+        processor: "2097",
         // con3215_drop: what the console can't take at once must not be lost.
         kernel_parameters: "conmode=3215 condev=0x0009 console=ttyS0 con3215_drop=0 cryptomgr.notests loglevel=3 panic=-1 nest.console=slow",
         no_guests: "Hercules' SIE lacks what QEMU asks of KVM (KVM_CAP_S390_COW)",
     }),
+    metal_processors: None,
+    typical_seconds: 60,
     tcg_lacks: Some("SIE"),
     emulated_cpu: "max",
     emulated_cpu_with: &[],

@@ -15,6 +15,10 @@ pub struct Profile {
     pub qemu: &'static str,
     /// The emulated bare machine.
     pub metal: BareMachine,
+    /// How the models of the processors begin that the emulated bare machine can be given, if not with anything.
+    pub metal_processors: Option<&'static str>,
+    /// About how long a cold stack takes on emulated metal, in seconds, as measured on a machine with 2 cores.
+    pub typical_seconds: u64,
     /// What QEMU's TCG lacks for its guest to run guests with KVM, if anything.
     pub tcg_lacks: Option<&'static str>,
     /// CPU model of what QEMU's TCG runs.
@@ -66,14 +70,25 @@ pub enum BareMachine {
     /// QEMU's TCG.
     Qemu(MachineType),
     /// Bochs, which emulates VMX.
-    Bochs,
+    Bochs(BochsMachine),
     /// Hercules, which emulates SIE.
     Hercules(HerculesMachine),
+}
+
+/// A bare machine that Bochs plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BochsMachine {
+    /// Its processor.
+    pub processor: &'static str,
+    /// The variant of a system's image that it boots.
+    pub variant: &'static str,
 }
 
 /// A bare machine that Hercules plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HerculesMachine {
+    /// Its processor.
+    pub processor: &'static str,
     /// Kernel command line of L0.
     pub kernel_parameters: &'static str,
     /// Why no guest runs on it.
@@ -85,7 +100,7 @@ impl BareMachine {
     pub fn program(&self, qemu: &'static str) -> &'static str {
         match self {
             Self::Qemu(_) => qemu,
-            Self::Bochs => "bochs-bin",
+            Self::Bochs(_) => "bochs-bin",
             Self::Hercules(_) => "hercules",
         }
     }
@@ -94,9 +109,8 @@ impl BareMachine {
     pub fn processor(&self) -> Option<&'static str> {
         match self {
             Self::Qemu(_) => None,
-            // With VMX, EPT, unrestricted guests, VPID and VMCS shadowing. On Skylake-X, KVM needs enable_apicv=0.
-            Self::Bochs => Some("corei7_haswell_4770"),
-            Self::Hercules(_) => Some("2097"),
+            Self::Bochs(machine) => Some(machine.processor),
+            Self::Hercules(machine) => Some(machine.processor),
         }
     }
 
@@ -108,7 +122,7 @@ impl BareMachine {
     /// The variant of a system's image that it boots, if that is not the ordinary one.
     pub fn variant(&self) -> Option<&'static str> {
         match self {
-            Self::Bochs => Some("generic"),
+            Self::Bochs(machine) => Some(machine.variant),
             Self::Qemu(_) | Self::Hercules(_) => None,
         }
     }
@@ -116,7 +130,7 @@ impl BareMachine {
     /// Why no guest runs on it, if none does.
     pub fn no_guests(&self) -> Option<&'static str> {
         match self {
-            Self::Qemu(_) | Self::Bochs => None,
+            Self::Qemu(_) | Self::Bochs(_) => None,
             Self::Hercules(machine) => Some(machine.no_guests),
         }
     }

@@ -39,6 +39,8 @@ pub(super) static PROFILE: Profile = Profile {
         ],
         bus: Some("slots"),
     }),
+    metal_processors: Some("POWER9"),
+    typical_seconds: 40,
     tcg_lacks: None,
     emulated_cpu: "POWER9",
     emulated_cpu_with: &[],

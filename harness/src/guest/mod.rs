@@ -7,5 +7,5 @@ mod symptom;
 
 pub use agent::{Agent, ExecOutput, ExecState};
 pub use console::{Console, printable};
-pub use shell::{Answers, SharedAnswers, Shell};
+pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
 pub use symptom::symptom_in;

@@ -18,6 +18,8 @@ const END: &str = "nestmatrix-answer-end ";
 const MORE: &str = "nestmatrix-answer-more ";
 /// Longest piece of a command for a console that takes only short lines, in bytes: Hercules' takes less than 150.
 const LONGEST_PIECE: usize = 100;
+/// Where such a console breaks its lines, in bytes.
+const SLOW_LINE: usize = 120;
 /// Longest command, in bytes: the line discipline of a terminal cuts a longer line (termios(3), canonical mode).
 const LONGEST_COMMAND: usize = 4000;
 /// Longest answer that is kept, in bytes. A guest is not trusted to end it.
@@ -55,13 +57,13 @@ impl Shell {
         pieces
     }
 
-    /// Types a piece of a command under a number that goes up; [`Answers::taken`] tells that it was taken. The next must not
+    /// Types a piece of the command `id` under a number that goes up; [`Answers::taken`] tells that it was taken. The next must not
     /// be typed before. One that is typed again is taken once.
     ///
     /// # Errors
     /// The console can't be written to.
-    pub async fn type_piece(&mut self, number: usize, piece: &str) -> std::io::Result<()> {
-        self.console.write_all(format!("{}+{number}:{piece}.\n", self.prefix).as_bytes()).await
+    pub async fn type_piece(&mut self, id: u32, number: usize, piece: &str) -> std::io::Result<()> {
+        self.console.write_all(format!("{}+{number}:{id}:{piece}.\n", self.prefix).as_bytes()).await
     }
 
     /// Asks for the pieces typed since the last command to be run; once, however often it is asked.
@@ -83,6 +85,28 @@ impl Shell {
             return Err(std::io::Error::other("the command is too long for a console's line"));
         }
         self.console.write_all(format!("{id} {script}\n").as_bytes()).await
+    }
+}
+
+/// Makes whole lines of what a slow console prints, and leaves out what was typed at it, which comes back there.
+#[derive(Debug, Default)]
+pub struct PanelLines {
+    begun: String,
+}
+
+impl PanelLines {
+    /// Takes in the next line; gives the one that it completes, if it does.
+    pub fn line(&mut self, line: String) -> Option<String> {
+        if line.starts_with("/(") {
+            return None;
+        }
+        match line.strip_suffix('\\') {
+            Some(part) if part.len() == SLOW_LINE => {
+                self.begun.push_str(part);
+                None
+            }
+            _ => Some(std::mem::take(&mut self.begun) + &line),
+        }
     }
 }
 
@@ -217,6 +241,15 @@ mod tests {
         assert_eq!(pieces.concat(), escaped(&script));
         let answers = read(&["nestmatrix-answer-more 3", "nestmatrix-answer-begin 5"]);
         assert!(answers.taken() == 3 && answers.begun(5) && !answers.begun(4));
+    }
+
+    #[test]
+    fn a_broken_line_is_made_whole_and_what_was_typed_is_no_line() {
+        let mut lines = PanelLines::default();
+        assert_eq!(lines.line("/(0009) +1:1:Kernel panic - not syncing.".into()), None);
+        assert_eq!(lines.line(format!("{}\\", "x".repeat(SLOW_LINE))), None);
+        assert_eq!(lines.line("y".into()), Some("x".repeat(SLOW_LINE) + "y"));
+        assert_eq!(lines.line("a\\".into()).as_deref(), Some("a\\"));
     }
 
     #[test]

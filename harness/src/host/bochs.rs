@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::qemu::{ChannelKind, Machine, Process, Start};
@@ -23,36 +23,53 @@ use super::{HostError, Started, last_words};
 /// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
 pub(super) const IMAGES: &str = "nest";
 
-/// The port that is forwarded into L0.
+/// The port of L0 into which one is forwarded.
 const RELAY_PORT: u16 = 5000;
+/// What L0 says once it has taken the secret.
+const TAKEN: &[u8] = b"nestmatrix-relay\n";
+/// Longest wait for that. L0 answers within a second where it runs at all.
+const TAKING: Duration = Duration::from_secs(30);
 
-/// The most memory that Bochs can give to a machine without a file to swap to, in MiB.
+/// The most memory of a machine that Bochs keeps in its own, in MiB; for the rest it has a file.
 const MOST_MEMORY_MIB: u32 = 2048;
 
 /// How the ports of a level on Bochs are reached from this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
-    address: Ipv4Addr,
+    address: SocketAddrV4,
     /// What a connection says first, so that nobody else on this machine gets in.
     secret: String,
 }
 
 impl Relay {
-    /// A place of its own on this machine, so that stacks side by side do not meet.
+    /// A place of its own on this machine, so that stacks side by side do not meet, and neither does anything that listens on
+    /// all addresses.
     fn new() -> io::Result<Self> {
         let mut random = [0; 12];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
         let [a, b, c, secret @ ..] = random;
         let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { address: Ipv4Addr::new(127, a, b, c.clamp(2, 254)), secret })
+        let address = Ipv4Addr::new(127, a, b, c.clamp(2, 254));
+        // Bochs takes it as soon as this listener is gone.
+        let port = std::net::TcpListener::bind((address, 0))?.local_addr()?.port();
+        Ok(Self { address: SocketAddrV4::new(address, port), secret })
     }
 
-    /// Connects to a port of the level. That is accepted even where nobody listens there, and closed again shortly after.
+    /// Connects to a port of the level. Where nobody listens there, that is closed again shortly after.
+    ///
+    /// # Errors
+    /// The level does not pass it on: that is no finding on it.
     pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect((self.address, RELAY_PORT)).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(format!("{} {port}\n", self.secret).as_bytes()).await?;
-        Ok(stream)
+        let connect = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            stream.write_all(format!("{} {port}\n", self.secret).as_bytes()).await?;
+            let mut said = [0; TAKEN.len()];
+            stream.read_exact(&mut said).await?;
+            if said == TAKEN { Ok(stream) } else { Err(io::Error::other("something else answers there")) }
+        };
+        let late = |_| Err(io::Error::other(format!("no answer within {} s", TAKING.as_secs())));
+        tokio::time::timeout(TAKING, connect).await.unwrap_or_else(late)
     }
 }
 
@@ -74,17 +91,20 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
     make_cd(host, machine, &relay).await?;
     let mut serial = Vec::new();
     for _ in 0..2 {
-        let listener = TcpListener::bind((relay.address, 0)).await;
+        let listener = TcpListener::bind((*relay.address.ip(), 0)).await;
         serial.push(listener.map_err(failed("listening for Bochs"))?);
     }
     let terminal = folder.join("terminfo/d");
     let write = || {
-        std::fs::write(folder.join("bochsrc"), configuration(host, machine, &serial)?)?;
+        std::fs::write(folder.join("bochsrc"), configuration(machine, &serial)?)?;
         std::fs::write(folder.join("slirp.conf"), network(&relay))?;
         std::fs::write(folder.join("debugger"), "c\n")?;
         std::fs::create_dir_all(&terminal)?;
-        let _ = std::fs::remove_file(terminal.join("dumb"));
-        std::os::unix::fs::symlink(host.data("dumb"), terminal.join("dumb"))
+        // By links, since a path in bochsrc may hold neither blanks nor commas.
+        for rom in ROMS {
+            link(&host.data(rom), &folder.join(rom))?;
+        }
+        link(&host.data("dumb"), &terminal.join("dumb"))
     };
     write().map_err(failed("writing Bochs' configuration"))?;
     let (program, mut arguments) = host.command("bochs-bin");
@@ -188,15 +208,16 @@ fn link(file: &Path, name: &Path) -> io::Result<()> {
 }
 
 /// bochsrc. sync=none: the guest's time goes as fast as it is emulated. A triple fault ends Bochs, as a reset does QEMU here.
-fn configuration(host: &ThisMachine, machine: &Machine, serial: &[TcpListener]) -> io::Result<String> {
-    let memory = machine.memory_mib.min(MOST_MEMORY_MIB);
+fn configuration(machine: &Machine, serial: &[TcpListener]) -> io::Result<String> {
+    let (guest, host) = (machine.memory_mib, machine.memory_mib.min(MOST_MEMORY_MIB));
+    let [bios, vga] = ROMS;
     let mut text = format!(
         "config_interface: textconfig
 display_library: term
 cpu: model={}, count=1, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
-memory: guest={memory}, host={memory}
-romimage: file={}, options=fastboot
-vgaromimage: file={}
+memory: guest={guest}, host={host}
+romimage: file={bios}, options=fastboot
+vgaromimage: file={vga}
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path=cd.iso, status=inserted
 boot: cdrom
@@ -210,8 +231,6 @@ plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfp
 e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
 ",
         machine.cpu.model,
-        host.data("BIOS-bochs-latest").display(),
-        host.data("vgabios.bin").display(),
     );
     for (number, listener) in (1..).zip(serial) {
         let address = listener.local_addr()?;
@@ -225,9 +244,12 @@ e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
 fn network(relay: &Relay) -> String {
     let address = relay.address;
     format!(
-        "# slirp config\nrestricted = 1\nipv6_enabled = 0\nhostfwd = tcp:{address}:{RELAY_PORT}-10.0.2.15:{RELAY_PORT}\n"
+        "# slirp config\nrestricted = 1\nipv6_enabled = 0\nhostfwd = tcp:{address}-10.0.2.15:{RELAY_PORT}\n"
     )
 }
+
+/// The firmware, by its files' names.
+const ROMS: [&str; 2] = ["BIOS-bochs-latest", "vgabios.bin"];
 
 /// Pause before a port of the level on which nobody listened yet is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(300);
@@ -239,7 +261,7 @@ mod tests {
     #[test]
     fn each_machine_has_an_address_and_a_secret_of_its_own() {
         let [one, other] = [Relay::new().unwrap(), Relay::new().unwrap()];
-        assert!(one.address.is_loopback() && one.secret.len() == 18);
+        assert!(one.address.ip().is_loopback() && one.secret.len() == 18);
         assert_ne!(one, other);
         let network = network(&one);
         assert!(network.contains("restricted = 1") && network.matches("hostfwd").count() == 1, "{network}");

@@ -36,7 +36,6 @@ pub struct Facts {
 /// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
 /// hypervisors and an emulator, each costs milliseconds.
 pub(super) fn script(kvm_module: &str) -> String {
-    let counters = counters_script(INSTANCES);
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
@@ -46,9 +45,13 @@ pub(super) fn script(kvm_module: &str) -> String {
          if [ -d /sys/module/{kvm_module} ]; then echo kvm-module; fi
          if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
            read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"
-         fi
-         {counters}"
+         fi\n"
     )
+}
+
+/// The same with KVM's counters.
+pub(super) fn script_with_counters(kvm_module: &str) -> String {
+    script(kvm_module) + &counters_script(INSTANCES)
 }
 
 /// Where tracing counts in a kernel whose KVM lacks a counter. An instance of tracing has its own events and its own

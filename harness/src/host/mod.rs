@@ -92,7 +92,7 @@ pub trait Host {
     fn facts<'a>(&'a self, profile: &'a Profile, count_nested: bool) -> Pending<'a, Facts> {
         Box::pin(async move {
             let mut script = if count_nested { facts::count_nested_script(profile) } else { String::new() };
-            script.push_str(&facts::script(profile.kvm_module));
+            script.push_str(&facts::script_with_counters(profile.kvm_module));
             let output = self.run(&script).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
         })

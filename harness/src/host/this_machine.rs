@@ -81,7 +81,7 @@ impl ThisMachine {
         }
     }
 
-    /// A file that the emulator reads; where it is installed, it knows by itself where they are.
+    /// A file that comes with the emulator; an installed one knows by itself where its are.
     pub(super) fn data(&self, name: &str) -> PathBuf {
         match &self.emulator {
             Emulator::Installed(_) => name.into(),
@@ -91,7 +91,7 @@ impl ThisMachine {
 
     async fn start_process(&self, machine: &Machine) -> Result<Started, HostError> {
         match machine.metal {
-            Some(BareMachine::Bochs) => bochs::start(self, machine).await,
+            Some(BareMachine::Bochs(_)) => bochs::start(self, machine).await,
             Some(BareMachine::Hercules(_)) => hercules::start(self, machine),
             Some(BareMachine::Qemu(_)) | None => self.start_qemu(machine).await,
         }
@@ -171,7 +171,7 @@ impl Facts {
     /// # Errors
     /// It has no shell that can be run.
     pub async fn of_this_machine(kvm_module: &str) -> Result<Self, HostError> {
-        let output = run_here(&facts::script(kvm_module)).await?;
+        let output = run_here(&facts::script_with_counters(kvm_module)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
     }
 }

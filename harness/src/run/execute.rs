@@ -210,7 +210,7 @@ async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError
     if wanted.is_empty() {
         return Ok(Images::new());
     }
-    wanted.extend(emulators(plan, &setting.catalog)?);
+    wanted.extend(emulators(plan, &setting.catalog, setting.native_qemu.is_some())?);
     let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
     let recipes: Vec<_> = wanted
         .into_iter()
@@ -226,11 +226,16 @@ async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError
     Ok(built.await.unwrap_or_default())
 }
 
-/// Every emulator that the plan's outermost levels are run by.
-fn emulators(plan: &RunPlan, catalog: &Catalog) -> Result<BTreeSet<(String, Product)>, RunError> {
+/// Every emulator that the plan's outermost levels are run by, but for a QEMU that is installed.
+fn emulators(
+    plan: &RunPlan,
+    catalog: &Catalog,
+    installed: bool,
+) -> Result<BTreeSet<(String, Product)>, RunError> {
     let programs: BTreeSet<&str> = plan
         .boots()
         .filter_map(|planned| match planned.fate {
+            Fate::Boots { metal: Metal::Native, .. } if installed => None,
             Fate::Boots { metal, .. } => Some(runs_outermost(
                 Profile::of(planned.cell.architecture),
                 metal,
@@ -320,6 +325,8 @@ impl Run {
             Ok((plan, this_machine)) => self.boot(cell, *metal, &plan, this_machine, &folder.0).await,
             Err(stop) => Observation::stopped(stop),
         };
+        // What a boot medium was made of is large. What can't be removed now goes with the run's folder.
+        let _ = std::fs::remove_dir_all(self.scratch.path().join(worker.to_string()));
         if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
             return Ok(None);
         }

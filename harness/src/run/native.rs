@@ -40,9 +40,12 @@ pub enum NoNativeMetal {
         /// Its name among the CPU flags.
         feature: String,
     },
-    /// `/dev/kvm` is not there or may not be opened.
-    #[error("needs a usable /dev/kvm: this machine has none that this user may open")]
-    NoDevice,
+    /// `/dev/kvm` is not there, may not be opened, or has no module for the architecture behind it.
+    #[error("needs a usable /dev/kvm, with {module} loaded: this machine has none that this user may open")]
+    NoDevice {
+        /// KVM's module for the architecture.
+        module: String,
+    },
     /// KVM is there but ran no guest.
     #[error("needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed ({0})")]
     NotProven(String),
@@ -96,7 +99,11 @@ impl NativeMetal {
         {
             return Err(NoNativeMetal::NoExtension { feature: feature.to_owned() });
         }
-        if facts.kvm_device && facts.kvm_module { Ok(facts) } else { Err(NoNativeMetal::NoDevice) }
+        if facts.kvm_device && facts.kvm_module {
+            Ok(facts)
+        } else {
+            Err(NoNativeMetal::NoDevice { module: profile.kvm_module.to_owned() })
+        }
     }
 
     /// Boots one guest under this machine's KVM.
@@ -220,20 +227,26 @@ impl MachineTrial<'_> {
     }
 
     async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), String> {
-        let emulator_recipe = emulator_recipe(self.catalog, profile.qemu).map_err(|e| e.to_string())?;
         let minimal = self.catalog.recipes().find(|recipe| {
             recipe.architecture().debian() == architecture.isa()
                 && recipe.products().contains(&Product::Minimal)
         });
         let minimal = minimal.ok_or("no recipe for a minimal image")?.clone();
-        let emulator = self.catalog.get(&emulator_recipe).ok_or("no recipe for an emulator")?.clone();
+        // An installed QEMU needs no recipe.
+        let recipe = match &self.installed {
+            Some(_) => None,
+            None => {
+                let name = emulator_recipe(self.catalog, profile.qemu).map_err(|e| e.to_string())?;
+                Some(self.catalog.get(&name).ok_or("no recipe for an emulator")?.clone())
+            }
+        };
         let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
         let installed = self.installed.clone();
         let provisioned = tokio::task::spawn_blocking(move || {
             let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
-            let emulator = match installed {
-                Some(installed) => Some(installed),
-                None => emulator_of(store.ensure(&emulator, Product::Emulator, &*progress)?),
+            let emulator = match &recipe {
+                Some(recipe) => emulator_of(store.ensure(recipe, Product::Emulator, &*progress)?),
+                None => installed,
             };
             Ok::<_, nestmatrix_images::Error>((guest, emulator))
         });

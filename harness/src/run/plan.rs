@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
-    AvailableImage, Cell, Choice, CpuRequirement, LevelNumber, LevelSpec, Matrix, OwnAction, RunProfile,
-    StandIns, StepAction, Supply, Version,
+    AvailableImage, Cell, Choice, CpuMode, CpuRequirement, LevelNumber, LevelSpec, Matrix, OwnAction,
+    RunProfile, StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -95,9 +95,9 @@ pub struct RunPlan {
     pub no_native: Option<String>,
 }
 
-/// Typical time of one cold stack of three levels, in seconds, for the estimate that a user is shown before a run: on
-/// emulated metal as measured on a machine with 2 cores, on native metal about one per level.
-const TYPICAL_SECONDS: [(Metal, u64); 2] = [(Metal::Emulated, 30), (Metal::Native, 6)];
+/// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that a user is shown before a
+/// run: about one boot a level.
+const NATIVE_SECONDS: u64 = 6;
 
 impl RunPlan {
     /// Plans these cells. `natives` says for each of their architectures what native metal this machine offers, or why
@@ -159,8 +159,9 @@ impl RunPlan {
     pub fn estimated_seconds(&self, jobs: usize) -> u64 {
         let seconds = |planned: &Planned| match &planned.fate {
             Fate::Skipped(_) => 0,
-            Fate::Boots { metal, .. } => {
-                TYPICAL_SECONDS.iter().find(|(of, _)| of == metal).map_or(0, |(_, seconds)| *seconds)
+            Fate::Boots { metal: Metal::Native, .. } => NATIVE_SECONDS,
+            Fate::Boots { metal: Metal::Emulated, .. } => {
+                Profile::of(planned.cell.architecture).typical_seconds
             }
         };
         self.cells.iter().map(seconds).sum::<u64>().div_ceil(jobs.max(1) as u64)
@@ -192,17 +193,15 @@ struct Ground<'a> {
 
 impl Ground<'_> {
     fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
-        let available = match self.supply.of(cell.architecture) {
-            Ok(available) => available,
-            Err(why) => return Fate::Skipped(vec![why.to_owned()]),
-        };
+        let available = self.supply.of(cell.architecture);
         let on_native = |native: &NativeMetal| match touches_l0(cell) {
             Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
             None => self.levels(cell, available, Some(native)),
         };
-        let on_emulated = || match beyond_metal(cell) {
-            Some(why) => Err(vec![why]),
-            None => self.levels(cell, available, None),
+        let on_emulated = || match (beyond_metal(cell), self.levels(cell, available, None)) {
+            (None, levels) => levels,
+            (Some(why), Ok(_)) => Err(vec![why]),
+            (Some(why), Err(missing)) => Err(missing.into_iter().chain([why]).collect()),
         };
         let (metal, levels) = match (self.options.metal, native) {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
@@ -276,7 +275,9 @@ impl Ground<'_> {
 fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
-    if cell.steps.iter().any(|step| step.on == outermost) {
+    if !cell.innermost().reports() {
+        Some("L0 is alone")
+    } else if cell.steps.iter().any(|step| step.on == outermost) {
         Some("it has steps in L0")
     } else if !spec.kernel_parameters.is_empty() {
         Some("it sets kernel parameters of L0")
@@ -293,14 +294,19 @@ fn touches_l0(cell: &Cell) -> Option<&'static str> {
 
 /// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
 fn beyond_metal(cell: &Cell) -> Option<String> {
-    let Profile { metal, qemu, tcg_lacks, .. } = Profile::of(cell.architecture);
+    let Profile { metal, qemu, tcg_lacks, metal_processors, .. } = Profile::of(cell.architecture);
     let l0 = cell.levels.first()?;
+    if l0.system.is_emulator() && !cell.innermost().reports() {
+        return Some(format!("needs a guest: {} alone boots nothing", l0.system));
+    }
     if l0.system.is_emulator() {
         let nests = cell.innermost() > LevelNumber::ALL[1];
         return tcg_lacks.filter(|_| nests).map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Qemu(_)) {
-        return None;
+        let CpuMode::Custom { model } = &l0.cpu.mode else { return None };
+        let begins = metal_processors.filter(|begins| !model.starts_with(begins))?;
+        return Some(format!("needs a real machine with {model}: the emulated one has a {begins}"));
     }
     let why = if let (Some(why), true) = (metal.no_guests(), cell.innermost().reports()) {
         format!("no guest runs there: {why}")
@@ -339,7 +345,7 @@ pub fn supply(catalog: &Catalog) -> Supply {
     Supply::new(|architecture| {
         let isa = architecture.isa();
         let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
-        Ok(of_isa.filter_map(ordinary_image).collect())
+        of_isa.filter_map(ordinary_image).collect()
     })
     .barring(beyond_metal)
 }
@@ -366,7 +372,7 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str, variant: Option<&
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{Architecture, CpuMode, Filter, Listing, OwnAction, Step, StepAction};
+    use crate::scenario::{Architecture, Filter, Listing, OwnAction, Step, StepAction};
     use rstest::rstest;
     use std::path::Path;
 
@@ -457,6 +463,19 @@ mod tests {
         assert_eq!(metals(&native)[1], None);
         let why = format!("{what}, and on native metal this machine is L0");
         assert_eq!(native.skipped().nth(1).unwrap().1, [why]);
+    }
+
+    #[test]
+    fn an_l0_that_is_alone_is_never_this_machine_nor_the_emulator() {
+        let alone = |cell: &mut Cell| cell.levels.truncate(1);
+        let auto = plan_with(MetalChoice::Auto, alone);
+        assert_eq!(metals(&auto), [None, Some(Metal::Emulated), None, Some(Metal::Emulated)]);
+        assert_eq!(auto.skipped().next().unwrap().1, ["needs a guest: TCG alone boots nothing"]);
+        let native = plan_with(MetalChoice::Native, alone);
+        assert_eq!(
+            native.skipped().nth(1).unwrap().1,
+            ["L0 is alone, and on native metal this machine is L0"]
+        );
     }
 
     #[test]

@@ -28,13 +28,13 @@ const EMULATOR: &str = "emulator";
 /// What there is to boot stacks with.
 #[derive(Debug, Clone)]
 pub struct Supply {
-    by_architecture: BTreeMap<Architecture, Result<Vec<AvailableImage>, String>>,
+    by_architecture: BTreeMap<Architecture, Vec<AvailableImage>>,
     bar: fn(&Cell) -> Option<String>,
 }
 
 impl Supply {
-    /// `of` says for each architecture which images there are, or why no stack of it can be booted whatever there is.
-    pub fn new(of: impl Fn(Architecture) -> Result<Vec<AvailableImage>, String>) -> Self {
+    /// `of` says for each architecture which images there are.
+    pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
         let of = |architecture: &Architecture| (*architecture, of(*architecture));
         Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
     }
@@ -50,15 +50,8 @@ impl Supply {
     }
 
     /// The images for stacks of this architecture.
-    ///
-    /// # Errors
-    /// Why none can be booted.
-    pub fn of(&self, architecture: Architecture) -> Result<&[AvailableImage], &str> {
-        match self.by_architecture.get(&architecture) {
-            Some(Ok(images)) => Ok(images),
-            Some(Err(why)) => Err(why),
-            None => Ok(&[]),
-        }
+    pub fn of(&self, architecture: Architecture) -> &[AvailableImage] {
+        self.by_architecture.get(&architecture).map_or(&[], Vec::as_slice)
     }
 }
 

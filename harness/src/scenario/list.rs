@@ -18,7 +18,6 @@ use super::role::Role;
 use super::scenario_file::Scenario;
 use super::system::{Later, StandIn, SystemRequirement};
 use super::version::Version;
-use super::word::Word;
 
 /// The cells that a filter takes, with the images they will boot. `Display` gives the text for people.
 #[derive(Debug, Clone)]
@@ -26,8 +25,6 @@ pub struct Listing<'m> {
     matrix: &'m Matrix,
     cells: Vec<&'m Cell>,
     rows: Vec<Row>,
-    /// Why no stack of an architecture can be booted, of those where none can.
-    unbootable: BTreeMap<Architecture, String>,
 }
 
 /// One cell, for programs.
@@ -99,10 +96,7 @@ impl<'m> Listing<'m> {
             let available = supply.of(cell.architecture);
             let stand_ins = StandIns::of(cell, deny_stand_ins);
             let level = |level: &LevelSpec| {
-                let choice = match available {
-                    Ok(available) => matrix.image_for(&level.system, available, stand_ins),
-                    Err(why) => return (level.level, LevelRow::new(&level.system, Err(why.to_owned()))),
-                };
+                let choice = matrix.image_for(&level.system, available, stand_ins);
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
@@ -124,9 +118,7 @@ impl<'m> Listing<'m> {
             }
         };
         let rows = cells.iter().map(row).collect();
-        let why =
-            |architecture: &Architecture| Some((*architecture, supply.of(*architecture).err()?.to_owned()));
-        Self { matrix, cells, rows, unbootable: Architecture::ALL.iter().filter_map(why).collect() }
+        Self { matrix, cells, rows }
     }
 
     /// The cells, one row for each, in the matrix's order.
@@ -235,19 +227,11 @@ impl Listing<'_> {
         for rows in rows.chunk_by(|left, right| left.architecture == right.architecture) {
             let Some(Row { architecture, .. }) = rows.first() else { continue };
             writeln!(f)?;
-            match self.unbootable.get(architecture) {
-                Some(why) => {
-                    writeln!(f, "    {architecture}, skipped: {why}")?;
-                    write_table(f, rows, false)?;
-                }
-                None => {
-                    writeln!(f, "    {architecture}")?;
-                    write_table(f, rows, true)?;
-                    let missing: BTreeSet<&String> = rows.iter().flat_map(|row| &row.missing).collect();
-                    for missing in missing {
-                        write_wrapped(f, "  skipped: ", missing)?;
-                    }
-                }
+            writeln!(f, "    {architecture}")?;
+            write_table(f, rows, true)?;
+            let missing: BTreeSet<&String> = rows.iter().flat_map(|row| &row.missing).collect();
+            for missing in missing {
+                write_wrapped(f, "  skipped: ", missing)?;
             }
         }
         writeln!(f)

@@ -44,7 +44,7 @@ impl Stack<'_> {
         for live in here() {
             while matches!(live.qemu.ended().await, Ok(None)) {
                 if Instant::now() > deadline {
-                    return Err(format!("QEMU of {} lingers after it was killed", live.level));
+                    return Err(format!("the emulator of {} lingers after it was killed", live.level));
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use crate::guest::{Agent, Answers, Console, Shell};
+use crate::guest::{Agent, Answers, Console, PanelLines, Shell};
 use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
@@ -261,8 +260,8 @@ impl Stack<'_> {
         let line = String::from_utf8_lossy(&line.stdout).into_owned();
         let nonce = line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix("nest.nonce="));
         let kernel = self.saw(level).kernel.clone().unwrap_or_default();
-        let nonce = nonce.unwrap_or_default().to_owned();
-        self.gathered.report = Some(LeafReport { nonce, kernel, ..LeafReport::default() });
+        let report = |nonce: &str| LeafReport { nonce: nonce.to_owned(), kernel, ..LeafReport::default() };
+        self.gathered.report = nonce.map(report);
         Ok(())
     }
 
@@ -315,11 +314,7 @@ impl Stack<'_> {
     async fn open_channels(&mut self, machine: &Machine) -> Result<Opened, Stop> {
         let (level, label) = (machine.level, machine.label());
         let on_panel = machine.metal.is_some_and(|metal| metal.has_console_alone());
-        self.open_console(
-            machine.channel(ChannelKind::Console),
-            &label,
-            if on_panel { Shell::on_panel } else { Shell::new },
-        )?;
+        self.open_console(machine.channel(ChannelKind::Console), &label, on_panel)?;
         // The agent of a level that comes in is spoken to already.
         if machine.agent && machine.instance != Instance::Incoming {
             let notices = self.watch.inlet(level, Sign::Agent);
@@ -342,14 +337,33 @@ impl Stack<'_> {
         &mut self,
         channel: ChannelName,
         label: &str,
-        shell: fn(OwnedWriteHalf) -> Shell,
+        on_panel: bool,
     ) -> Result<(), Stop> {
         let stream = self.stream(channel)?;
         let record = self.record(label, "console.log");
         let reader = Console::open(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
         let (from_guest, to_guest) = stream.into_split();
-        tokio::task::spawn_local(reader.read(from_guest, self.watch.inlet(channel.level, Sign::Line)));
-        self.shells.insert(channel, shell(to_guest));
+        let (sender, mut lines) = mpsc::unbounded_channel::<String>();
+        let signs = self.watch.inlet(channel.level, Sign::Line);
+        // Read here and not where signs are, so that an answer comes whether anybody waits for a sign or not.
+        let answers = self.watch.answers(channel.level).cloned().unwrap_or_default();
+        tokio::task::spawn_local(async move {
+            let mut panel = on_panel.then(PanelLines::default);
+            while let Some(line) = lines.recv().await {
+                let line = match &mut panel {
+                    Some(panel) => panel.line(line),
+                    None => Some(line),
+                };
+                let Some(line) = line else { continue };
+                answers.line(&line);
+                if signs.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::task::spawn_local(reader.read(from_guest, sender));
+        let shell = if on_panel { Shell::on_panel(to_guest) } else { Shell::new(to_guest) };
+        self.shells.insert(channel, shell);
         Ok(())
     }
 
@@ -519,7 +533,7 @@ impl Stack<'_> {
             }
             FaultAction::CloseQmp => {
                 let wire =
-                    self.watch.wire(fault.level, ChannelKind::Qmp).ok_or("its QEMU does not run yet")?;
+                    self.watch.wire(fault.level, ChannelKind::Qmp).ok_or("it has no QMP, or not yet")?;
                 wire.declare_closed("a fault of the scenario closed it");
                 Ok(())
             }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::guest::Shell;
 use crate::host::{BootedLevel, Host};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::LevelNumber;
@@ -168,7 +167,7 @@ impl Stack<'_> {
                     let stream = self.stream(channel)?;
                     self.streams.insert(ChannelName { second: false, ..channel }, stream);
                 }
-                ChannelKind::Console => self.open_console(channel, &channel.level.to_string(), Shell::new)?,
+                ChannelKind::Console => self.open_console(channel, &channel.level.to_string(), false)?,
                 ChannelKind::Qmp | ChannelKind::Agent => {
                     let stream = self.stream(channel)?;
                     self.wire(channel.level, channel.kind)?.move_to(stream);

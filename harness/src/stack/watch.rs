@@ -375,7 +375,6 @@ impl Watch {
     fn line(&mut self, level: LevelNumber, line: String) -> Option<Trouble> {
         let state = self.levels.get_mut(&level)?;
         state.report.line(&line);
-        state.answers.line(&line);
         let symptom = symptom_in(&line);
         if !line.trim().is_empty() {
             state.lines.push_back(line);

@@ -46,7 +46,7 @@ case $line in *nest.relay=*)
     ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
     echo "#!/bin/sh
 read -r secret port
-[ \"\$secret\" = $secret ] && exec nc 127.0.0.1 \"\$port\"" > /run/relay
+[ \"\$secret\" = $secret ] && echo nestmatrix-relay && exec nc 127.0.0.1 \"\$port\"" > /run/relay
     chmod +x /run/relay
     nc -ll -p 5000 -e /run/relay < /dev/null > /dev/null 2>&1 &
     agent=/dev/ttyS1
@@ -89,6 +89,7 @@ case $line in *nest.console=*)
     . /shell.sh
     tell echo "$up"
     serve_console
+    poweroff -f
     ;;
 esac
 echo "$up"

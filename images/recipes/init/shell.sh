@@ -1,11 +1,12 @@
 # Read in by init scripts: a shell on the console, for a level that has no guest agent. A command is one line, `ID COMMAND`,
 # in which `\n` stands for a line end and `\\` for a backslash. A console that takes only short lines, and not all of them
-# (nest.console=slow), gets a command in pieces, `+NUMBER:PIECE.`, each of which is acknowledged, before an `ID` alone. What was
-# taken is not taken again.
+# (nest.console=slow), gets a command in pieces, `+NUMBER:ID:PIECE.`, each of which is acknowledged, before an `ID` alone. What was
+# taken is not taken again; what was cut short on its way is not taken.
 
-# Passes on what a console would lose if it came faster: in short lines, and each waited for.
+# Passes on what a console would lose if it came faster: in short lines, and each waited for. A line that goes on in the next one
+# ends in a backslash.
 paced() {
-    fold -w 120 | while IFS= read -r said || [ -n "$said" ]; do
+    sed 's/.\{120\}/&\\\n/g' | while IFS= read -r said || [ -n "$said" ]; do
         echo "$said"
         # Setting a terminal waits until all that was written to it is out.
         stty -echo -opost < /dev/console
@@ -41,22 +42,31 @@ serve_console() {
     stty -echo
     tell echo nestmatrix-shell-ready
     command=
+    of=
     pieces=0
-    answered=
+    answered=0
     while IFS= read -r typed; do
         case $typed in
-        +*)
+        +*:*:*.)
             piece=${typed#+}
             number=${piece%%:*}
             piece=${piece#*:}
-            [ "$number" -gt "$pieces" ] && command=$command${piece%.} pieces=$number
+            if [ "$number" -gt "$pieces" ]; then
+                # What is left of a command that nobody asks for any more goes.
+                [ "$of" = "${piece%%:*}" ] || command=
+                of=${piece%%:*}
+                piece=${piece#*:}
+                command=$command${piece%.}
+                pieces=$number
+            fi
             tell echo "nestmatrix-answer-more $number"
             continue
             ;;
-        *" "*) id=${typed%% *} command=$command${typed#* } ;;
+        *" "*) id=${typed%% *} command=${typed#* } ;;
         *) id=$typed ;;
         esac
-        [ "$id" = "$answered" ] && continue
+        case $id in "" | *[!0-9]*) continue ;; esac
+        [ "$id" -gt "$answered" ] || continue
         answered=$id
         tell answer
         command=
