@@ -124,7 +124,7 @@ fn guests_on_ibm_z_want_the_real_machine() {
 #[case::intel_killed(
     "intel-metal-killed",
     "error",
-    "l0-kvm",
+    "l1-boot",
     "the emulator that plays L0's metal was killed"
 )]
 #[case::power9_off("power9-nested-hv-off", "fail", "l1-kvm", "Parent hypervisor does not support nesting")]

@@ -4,7 +4,7 @@ use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
-pub(super) static PROFILE: Profile = Profile {
+pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
     metal: BareMachine::Qemu(Q35),
     metal_processors: None,

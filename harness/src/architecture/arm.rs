@@ -9,7 +9,7 @@ const VIRT_WITH_EL2: MachineType = MachineType {
     bus: None,
 };
 
-pub(super) static PROFILE: Profile = Profile {
+pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-aarch64",
     metal: BareMachine::Qemu(VIRT_WITH_EL2),
     metal_processors: None,

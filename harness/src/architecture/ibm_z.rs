@@ -6,7 +6,7 @@ use super::{BareMachine, HerculesMachine, MachineType, Nesting, Profile};
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
 
-pub(super) static PROFILE: Profile = Profile {
+pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-s390x",
     metal: BareMachine::Hercules(HerculesMachine {
         processor: "2097",

@@ -24,7 +24,7 @@ macro_rules! pseries {
     };
 }
 
-pub(super) static PROFILE: Profile = Profile {
+pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-ppc64",
     metal: BareMachine::Qemu(MachineType {
         name: "powernv9",
