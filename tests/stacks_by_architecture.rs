@@ -13,9 +13,9 @@ use rstest::rstest;
 const INTEL: &str = "rhel-10-preview/intel/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 const POWER9: &str = "rhel-8-power9/power9/rhel-8.2+/rhel-8.2+/rhel-8.2+";
 const ARM: &str = "rhel-10-arm/arm/rhel-10.0+/rhel-10.0+/rhel-10.0+";
-const ARM_CURRENT: &str = "rhel-10-arm-current/arm/debian-14/debian-14/debian-14";
+const ARM_CURRENT: &str = "rhel-10-arm-current/arm/rhel-later-10/rhel-later-10/rhel-later-10";
 const IBM_Z: &str = "rhel-10-ibm-z-huge-pages/ibm-z/rhel-10.0+";
-const IBM_Z_CURRENT: &str = "rhel-10-ibm-z-huge-pages-current/ibm-z/debian-14";
+const IBM_Z_CURRENT: &str = "rhel-10-ibm-z-huge-pages-current/ibm-z/rhel-later-10";
 const IBM_Z_GUEST: &str = "rhel-10-preview/ibm-z/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 
 /// Longest wait for a run.

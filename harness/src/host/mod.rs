@@ -1,7 +1,8 @@
 //! A host: anything that can start a QEMU, run a command and be asked what it is.
 //!
-//! There are two kinds, this machine and a booted level, behind one interface; a stack boots by folding over its levels,
-//! each started on the host that the one below it has become. Nothing above this module knows how deep it is.
+//! There are two kinds, this machine and a booted level (one with an agent, or one with a shell on its console alone), behind one
+//! interface; a stack boots by folding over its levels, each started on the host that the one below it has become. Nothing above
+//! this module knows how deep it is, and nothing but `start` knows which emulator plays a bare machine.
 
 mod bochs;
 mod booted_level;

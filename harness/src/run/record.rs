@@ -17,7 +17,7 @@ use super::{Tally, VerdictWord};
 
 /// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
 /// when one is added.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A run as a whole: `run.json`.
 #[derive(Debug, Clone, Serialize)]

@@ -80,7 +80,7 @@ const OWN_DISK: &str = "own";
 impl StackPlan {
     /// The innermost level.
     pub fn innermost(&self) -> LevelNumber {
-        // A stack without levels can't be planned: scenarios have at least L0 and L1.
+        // A stack without levels can't be planned: scenarios have at least L0, and one that is the emulator has guests.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
     }
 
