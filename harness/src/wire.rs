@@ -97,7 +97,8 @@ impl Transcript {
 
 struct Request {
     message: Value,
-    delimited: bool,
+    /// The number that its answer must echo behind a delimiter, if it is a synchronization.
+    echo: Option<u32>,
     reply: oneshot::Sender<Result<Value, String>>,
 }
 
@@ -196,7 +197,7 @@ impl Wire {
         if arguments.as_object().is_some_and(|a| !a.is_empty()) {
             message["arguments"] = arguments;
         }
-        self.ask(command, message, false, limit).await
+        self.ask(command, message, None, limit).await
     }
 
     /// Synchronizes with a guest agent: waits until it answers, and drops whatever an earlier conversation left.
@@ -206,23 +207,18 @@ impl Wire {
     pub async fn synchronize(&self, id: u32, limit: Duration) -> Result<(), CallError> {
         let command = "guest-sync-delimited";
         let message = json!({"execute": command, "arguments": {"id": id}});
-        let echoed = self.ask(command, message, true, limit).await?;
-        if echoed.as_u64() == Some(u64::from(id)) {
-            Ok(())
-        } else {
-            Err(self.unexpected(command, format!("asked to echo {id}, it echoed {echoed}")))
-        }
+        self.ask(command, message, Some(id), limit).await.map(|_| ())
     }
 
     async fn ask(
         &self,
         command: &str,
         message: Value,
-        delimited: bool,
+        echo: Option<u32>,
         limit: Duration,
     ) -> Result<Value, CallError> {
         let (reply, replied) = oneshot::channel();
-        if self.requests.send(Request { message, delimited, reply }).is_err() {
+        if self.requests.send(Request { message, echo, reply }).is_err() {
             return Err(self.closed_error());
         }
         match tokio::time::timeout(limit, replied).await {
@@ -254,8 +250,8 @@ impl Wire {
 
 /// A command whose reply is still to come.
 struct Pending {
-    /// Its reply stands behind a delimiter, and what comes before that is stale.
-    delimited: bool,
+    /// The number that its reply must echo behind a delimiter, if it is a synchronization; what comes before that is stale.
+    echo: Option<u32>,
     reply: oneshot::Sender<Result<Value, String>>,
 }
 
@@ -311,12 +307,14 @@ impl Exchange {
     async fn send(&mut self, request: Request) -> std::io::Result<()> {
         self.transcript.note(">", &request.message);
         let mut bytes = Vec::new();
-        if request.delimited {
+        if request.echo.is_some() {
             bytes.push(SYNC_DELIMITER);
+            // One that was asked before and has not been answered in time is not waited for any more.
+            self.pending.retain(|pending| !pending.reply.is_closed());
         }
         bytes.extend_from_slice(request.message.to_string().as_bytes());
         bytes.push(b'\n');
-        self.pending.push_back(Pending { delimited: request.delimited, reply: request.reply });
+        self.pending.push_back(Pending { echo: request.echo, reply: request.reply });
         self.writer.write_all(&bytes).await
     }
 
@@ -343,9 +341,11 @@ impl Exchange {
     }
 
     fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
-        // An agent answers the delimiter itself with an error (it is no JSON); that and all else that comes before a
-        // delimited reply belongs to nobody.
-        if self.pending.front().is_some_and(|pending| pending.delimited && !delimited) {
+        // An agent answers the delimiter itself with an error (it is no JSON); that and all else that comes before the
+        // delimited echo that is waited for belongs to nobody.
+        let echoes =
+            |id: u32| delimited && reply.as_ref().is_ok_and(|value| value.as_u64() == Some(id.into()));
+        if self.pending.front().and_then(|pending| pending.echo).is_some_and(|id| !echoes(id)) {
             return;
         }
         if let Some(pending) = self.pending.pop_front() {
@@ -477,5 +477,24 @@ mod tests {
             std::future::pending::<()>().await;
         };
         with_peer(stale, |wire, _noticed| async move { wire.synchronize(77, SOON).await.unwrap() }).await;
+    }
+
+    #[tokio::test]
+    async fn a_synchronization_that_was_given_up_does_not_answer_for_the_next() {
+        let late = async |mut far: UnixStream| {
+            let mut asked = BufReader::new(&mut far);
+            let mut line = Vec::new();
+            for _ in 0..2 {
+                asked.read_until(b'\n', &mut line).await.unwrap();
+            }
+            far.write_all(b"\xff{\"return\": 1}\n\xff{\"return\": 2}\n").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        with_peer(late, |wire, _noticed| async move {
+            let first = wire.synchronize(1, Duration::from_millis(50)).await;
+            assert!(matches!(first, Err(CallError::TimedOut { .. })), "{first:?}");
+            wire.synchronize(2, SOON).await.unwrap();
+        })
+        .await;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source of the commands: QEMU, docs/interop/qemu-ga-ref.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qapi::qga;
 
@@ -12,6 +12,9 @@ use crate::wire::{CallError, Wire};
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// Longest pause between two looks.
 const LATER_LOOKS: Duration = Duration::from_millis(250);
+
+/// Pause before an agent on a serial line is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How a command in a level ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,28 @@ impl Agent {
     /// Any [`CallError`].
     pub async fn greet(wire: Wire, boot_limit: Duration, limit: Duration) -> Result<Self, CallError> {
         wire.synchronize(std::process::id(), boot_limit).await?;
+        Ok(Self { wire, limit })
+    }
+
+    /// Likewise where what is said before the agent listens may be lost in part: on a serial line. It is asked again and again.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn greet_on_serial(
+        wire: Wire,
+        boot_limit: Duration,
+        limit: Duration,
+    ) -> Result<Self, CallError> {
+        let began = Instant::now();
+        for id in 1.. {
+            match wire.synchronize(id, AGAIN).await {
+                Err(CallError::TimedOut { .. }) if began.elapsed() < boot_limit => {}
+                synchronized => {
+                    synchronized?;
+                    break;
+                }
+            }
+        }
         Ok(Self { wire, limit })
     }
 

@@ -43,16 +43,16 @@ pub struct Relay {
 
 impl Relay {
     /// A place of its own on this machine, so that stacks side by side do not meet, and neither does anything that listens on
-    /// all addresses.
-    fn new() -> io::Result<Self> {
+    /// all addresses; and what holds its port until Bochs takes it.
+    fn new() -> io::Result<(Self, std::net::TcpListener)> {
         let mut random = [0; 12];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
         let [a, b, c, secret @ ..] = random;
         let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let address = Ipv4Addr::new(127, a, b, c.clamp(2, 254));
-        // Bochs takes it as soon as this listener is gone.
-        let port = std::net::TcpListener::bind((address, 0))?.local_addr()?.port();
-        Ok(Self { address: SocketAddrV4::new(address, port), secret })
+        let held = std::net::TcpListener::bind((address, 0))?;
+        let address = SocketAddrV4::new(address, held.local_addr()?.port());
+        Ok((Self { address, secret }, held))
     }
 
     /// Connects to a port of the level. Where nobody listens there, that is closed again shortly after.
@@ -87,7 +87,7 @@ pub(super) fn as_channel(mut stream: TcpStream) -> io::Result<UnixStream> {
 pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
     let folder = &host.sockets;
-    let relay = Relay::new().map_err(failed("choosing an address for Bochs"))?;
+    let (relay, held) = Relay::new().map_err(failed("choosing an address for Bochs"))?;
     make_cd(host, machine, &relay).await?;
     let mut serial = Vec::new();
     for _ in 0..2 {
@@ -118,6 +118,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
         ("HOME".into(), folder.into()),
     ];
     let output = host.records.join(format!("{}.bochs.log", machine.label()));
+    drop(held);
     let mut process = Process::start(&Start {
         wrapper: &host.wrapper,
         program: &program,
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_machine_has_an_address_and_a_secret_of_its_own() {
-        let [one, other] = [Relay::new().unwrap(), Relay::new().unwrap()];
+        let [(one, _held), (other, _also)] = [Relay::new().unwrap(), Relay::new().unwrap()];
         assert!(one.address.ip().is_loopback() && one.secret.len() == 18);
         assert_ne!(one, other);
         let network = network(&one);

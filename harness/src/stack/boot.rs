@@ -271,8 +271,15 @@ impl Stack<'_> {
         let machine = self.plan.machine(index, Instance::First);
         if machine.agent {
             let wire = self.wire(level, ChannelKind::Agent)?;
-            let agent = self.greet(wire, level).await?;
             let relay = self.relay.take();
+            let agent = match relay {
+                Some(_) => {
+                    let (limit, reply) = (self.limits.of(level), self.limits.reply(level));
+                    let greet = Agent::greet_on_serial(wire, limit.total, reply);
+                    self.during(level, async { Ok(greet.await?) }).await?
+                }
+                None => self.greet(wire, level).await?,
+            };
             return Ok(Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu, relay)));
         }
         self.until(level, |watch| watch.answers(level)?.now(Answers::ready).then_some(())).await?;
