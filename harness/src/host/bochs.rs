@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::qemu::{ChannelKind, Machine, Process, Start};
 
-use super::this_machine::{LocalQemu, OPENING, ThisMachine};
+use super::this_machine::{LocalQemu, OPENING, ThisMachine, opened};
 use super::{HostError, Started, last_words};
 
 /// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
@@ -131,15 +131,8 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
     .map_err(failed("starting Bochs"))?;
     let mut streams = BTreeMap::new();
     for (kind, listener) in [ChannelKind::Console, ChannelKind::Agent].into_iter().zip(serial) {
-        let accepted = tokio::select! {
-            accepted = tokio::time::timeout(OPENING, listener.accept()) => accepted,
-            ended = process.wait() => {
-                let ended = ended.map_err(failed("waiting for Bochs"))?;
-                return Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) });
-            }
-        };
-        let late = || io::Error::other(format!("it did not connect within {} s", OPENING.as_secs()));
-        let (stream, _) = accepted.unwrap_or_else(|_| Err(late())).map_err(failed("starting Bochs"))?;
+        let what = format!("waiting for Bochs to open the {kind} of L0");
+        let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
         let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
         streams.insert(machine.channel(kind), stream);
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,25 +126,32 @@ impl ThisMachine {
         .map_err(|e| failed("starting QEMU", e))?;
         let mut streams = BTreeMap::new();
         for (channel, listener) in listeners {
-            let accepted = tokio::select! {
-                accepted = tokio::time::timeout(OPENING, listener.accept()) => accepted,
-                ended = process.wait() => {
-                    let ended = ended.map_err(|e| failed("waiting for QEMU", e))?;
-                    return Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) });
-                }
-            };
-            let (stream, _) = match accepted {
-                Ok(accepted) => accepted.map_err(|e| failed("accepting a channel of QEMU", e))?,
-                Err(_) => {
-                    let late = format!("QEMU did not open {channel} within {} s", OPENING.as_secs());
-                    return Err(failed("starting QEMU", std::io::Error::other(late)));
-                }
-            };
+            let what = format!("waiting for QEMU to open {channel}");
+            let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
             streams.insert(channel, stream);
             // Both ends are held now; the name in the file system has served.
             let _ = std::fs::remove_file(self.socket(channel));
         }
         Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
+    }
+}
+
+/// The connection that an emulator makes to what listens for it, or how it ended before.
+pub(super) async fn opened<S>(
+    process: &mut Process,
+    accept: impl Future<Output = io::Result<S>>,
+    what: &str,
+) -> Result<S, HostError> {
+    let failed = |source| HostError::System { what: what.to_owned(), source };
+    tokio::select! {
+        accepted = tokio::time::timeout(OPENING, accept) => {
+            let late = || io::Error::other(format!("not done within {} s", OPENING.as_secs()));
+            accepted.unwrap_or_else(|_| Err(late())).map_err(failed)
+        }
+        ended = process.wait() => {
+            let ended = ended.map_err(failed)?;
+            Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) })
+        }
     }
 }
 
