@@ -38,26 +38,26 @@ fn without_colours(text: &str) -> String {
 
 #[test]
 fn a_plan_says_what_will_boot_on_what_and_what_is_left_out() {
-    insta::assert_snapshot!(plan(&big_plan(), 2, &TERMINAL));
+    insta::assert_snapshot!(plan(&big_plan(), 2, false, &TERMINAL));
 }
 
 #[test]
 fn a_plan_where_nothing_can_boot() {
     let plan_of_8 = report_fixtures::plan(cells(r#""rhel 8""#, r#""rhel 8""#, r#""rhel 8""#), |_| false);
-    insta::assert_snapshot!(plan(&plan_of_8, 1, &Style::plain()));
+    insta::assert_snapshot!(plan(&plan_of_8, 1, false, &Style::plain()));
 }
 
 #[test]
 fn a_plan_for_both_metals() {
     let cells = cells(r#""rhel 9", "rhel 10""#, r#""rhel 10""#, r#""rhel 10""#);
     let plan_of_2 = report_fixtures::plan(cells, |cell| cell.name.as_str().contains("/rhel-9/"));
-    insta::assert_snapshot!(plan(&plan_of_2, 1, &TERMINAL));
+    insta::assert_snapshot!(plan(&plan_of_2, 1, false, &TERMINAL));
 }
 
 #[test]
 fn a_plan_of_one_cell() {
     let cells = cells(r#""rhel 10""#, r#""rhel 10""#, r#""rhel 10""#);
-    insta::assert_snapshot!(plan(&report_fixtures::plan(cells, |_| false), 1, &TERMINAL));
+    insta::assert_snapshot!(plan(&report_fixtures::plan(cells, |_| false), 1, false, &TERMINAL));
 }
 
 /// The plan of three of nine cells with this profile of all.
@@ -71,8 +71,8 @@ fn plan_of_a_profile(full: Option<&str>) -> RunPlan {
 
 #[test]
 fn a_plan_of_a_profile_says_how_much_it_is_and_how_all_is_run() {
-    insta::assert_snapshot!(plan(&plan_of_a_profile(Some("full")), 1, &TERMINAL));
-    let without = plan(&plan_of_a_profile(None), 1, &Style::plain());
+    insta::assert_snapshot!(plan(&plan_of_a_profile(Some("full")), 1, false, &TERMINAL));
+    let without = plan(&plan_of_a_profile(None), 1, false, &Style::plain());
     assert!(without.contains("2 of 9 cells; `cargo xtask run-matrix '*'` runs all"), "{without}");
 }
 
@@ -85,13 +85,13 @@ fn a_plan_of_a_profile_of_all_cells_says_so() {
         of: 2,
         full: Some("full".into()),
     });
-    let text = plan(&all, 1, &TERMINAL);
+    let text = plan(&all, 1, false, &TERMINAL);
     assert!(text.contains("  profile     full: all cells; 2 of 2 cells\n"), "{text}");
 }
 
 #[test]
 fn a_plan_without_cells() {
-    assert_eq!(plan(&RunPlan::default(), 1, &TERMINAL), "no cell matches\n");
+    assert_eq!(plan(&RunPlan::default(), 1, false, &TERMINAL), "no cell matches\n");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn every_cell_that_ends_has_its_line() {
 fn colours_only_repeat_what_words_say(#[case] width: usize) {
     let (plain, coloured) = (Style { colour: false, width }, Style { colour: true, width });
     let pairs = |style| {
-        let mut texts = vec![plan(&big_plan(), 2, style), matrix(&every_verdict(), style)];
+        let mut texts = vec![plan(&big_plan(), 2, false, style), matrix(&every_verdict(), style)];
         texts.extend(every_verdict().records.iter().map(|record| cell_line(record, style)));
         texts
     };

@@ -3,7 +3,9 @@
 use crate::apt::{Apt, Resolved, Source};
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
-use crate::image::{self, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE};
+use crate::image::{
+    self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
+};
 use crate::progress::{Reporter, Step};
 use crate::recipe::{FORMAT, InitramfsText};
 use crate::tree::Tree;
@@ -166,6 +168,7 @@ impl Build<'_> {
             let tree = assemble::initramfs(packages, part, init, &release, self.recipe.architecture())
                 .map_err(lacks)?;
             pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
+            pack::disk(&to, &folder.join(INITRAMFS), &folder.join(DISK))?;
             kernel = owner(&path).map(|package| Kernel {
                 release,
                 package: package.name.clone(),
@@ -177,6 +180,13 @@ impl Build<'_> {
             let tree = assemble::emulator(packages, part, self.recipe.architecture()).map_err(lacks)?;
             pack::folder(&tree, &folder.join(TREE))?;
             qemu = owner(&part.program).map(qemu_of);
+        }
+        let mut files = image::record_files(folder)?;
+        for disk in files.iter_mut().filter(|file| file.path == DISK) {
+            let path = folder.join(DISK);
+            let grow = fs::File::options().write(true).open(&path).and_then(|file| file.set_len(DISK_BYTES));
+            grow.map_err(Error::io("write", &path))?;
+            disk.padded = Some(DISK_BYTES);
         }
         let metadata = Metadata {
             format: FORMAT,
@@ -190,7 +200,7 @@ impl Build<'_> {
             os: self.recipe.os().cloned(),
             kernel,
             qemu,
-            files: image::record_files(folder)?,
+            files,
             packages: downloaded.resolved.iter().map(|one| one.package.clone()).collect(),
         };
         let path = folder.join(METADATA);

@@ -31,7 +31,12 @@ impl Digest {
     }
 
     pub(crate) fn of_file(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        Self::of_start(path, u64::MAX)
+    }
+
+    /// Of at most so many bytes of a file, from its start.
+    pub(crate) fn of_start(path: &Path, bytes: u64) -> Result<Self, Error> {
+        let mut file = File::open(path).map_err(Error::io("open", path))?.take(bytes);
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; 1 << 18];
         loop {

@@ -3,6 +3,7 @@
 use crate::{Architecture, Digest, Error, Os, Product};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,7 @@ pub(crate) const METADATA: &str = "image.toml";
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const TREE: &str = "tree";
+pub(crate) const DISK: &str = "disk";
 
 /// A package that went into an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +55,29 @@ pub(crate) struct FileRecord {
     pub(crate) path: String,
     /// In bytes.
     pub(crate) size: u64,
+    /// Of so many bytes.
     pub(crate) sha256: Digest,
+    /// Length of the file, where what is behind these bytes is a hole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) padded: Option<u64>,
 }
+
+/// A disk that holds a kernel and its initramfs, one behind the other and nothing else. All such disks are of one size, so that one
+/// can be put in the place of another under a guest whose state was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// Where the kernel lies in it, in bytes.
+    pub kernel: Range<u64>,
+    /// Where the initramfs lies in it, in bytes.
+    pub initramfs: Range<u64>,
+}
+
+/// Length of every disk, in bytes. It is mostly a hole.
+pub(crate) const DISK_BYTES: u64 = 512 << 20;
+/// What the initramfs on a disk is aligned to, in bytes, so that it can be read in large pieces.
+pub(crate) const DISK_ALIGNMENT: u64 = 64 << 10;
 
 /// What `image.toml` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +153,15 @@ impl Image {
         self.has(INITRAMFS)
     }
 
+    /// The disk with both, for a guest of a level; none in an emulator.
+    pub fn disk(&self) -> Option<Disk> {
+        let size = |name: &str| Some(self.metadata.files.iter().find(|file| file.path == name)?.size);
+        let (kernel, initramfs) = (size(KERNEL)?, size(INITRAMFS)?);
+        let start = kernel.next_multiple_of(DISK_ALIGNMENT);
+        let path = self.has(DISK)?;
+        Some(Disk { path, kernel: 0..kernel, initramfs: start..start + initramfs })
+    }
+
     /// The kernel's release and package.
     pub fn kernel_version(&self) -> Option<&Kernel> {
         self.metadata.kernel.as_ref()
@@ -186,10 +218,11 @@ impl Image {
         for record in &self.metadata.files {
             let path = self.folder.join(&record.path);
             let size = fs::metadata(&path).map_err(|e| format!("{}: {e}", record.path))?.len();
-            if size != record.size {
-                return Err(format!("{} has {size} bytes, {} were recorded", record.path, record.size));
+            let recorded = record.padded.unwrap_or(record.size);
+            if size != recorded {
+                return Err(format!("{} has {size} bytes, {recorded} were recorded", record.path));
             }
-            if Digest::of_file(&path).map_err(|e| e.to_string())? != record.sha256 {
+            if Digest::of_start(&path, record.size).map_err(|e| e.to_string())? != record.sha256 {
                 return Err(format!("{} has another SHA-256 than was recorded", record.path));
             }
         }
@@ -214,6 +247,7 @@ pub(crate) fn record_files(folder: &Path) -> Result<Vec<FileRecord>, Error> {
                 path: relative,
                 size: metadata.len(),
                 sha256: Digest::of_file(&path)?,
+                padded: None,
             });
         }
     }

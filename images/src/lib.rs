@@ -28,7 +28,7 @@ pub use cache::Cached;
 pub use digest::Digest;
 pub use emulator::Emulator;
 pub use error::Error;
-pub use image::{Image, Kernel, Package, Qemu};
+pub use image::{Disk, Image, Kernel, Package, Qemu};
 pub use pack::files as pack_files;
 pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use recipe::{Catalog, Os, Product, Recipe};

@@ -1,12 +1,13 @@
 //! Writes an assembled tree out: as an initramfs, or as a folder. The same tree gives the same bytes, whoever writes it when.
 
 use crate::Error;
+use crate::image::{DISK_ALIGNMENT, DISK_BYTES};
 use crate::recipe::Compression;
 use crate::tree::{File, Node, Tree};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,21 @@ pub(crate) fn initramfs(tree: &Tree, compression: Compression, path: &Path) -> R
             Compression::None => cpio(tree, file)?.flush(),
             Compression::Zstd => cpio(tree, zstd::Encoder::new(file, ZSTD_LEVEL)?)?.finish()?.flush(),
         }
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// Writes a kernel and its initramfs one behind the other into a file that a guest gets as a disk.
+pub(crate) fn disk(kernel: &Path, initramfs: &Path, path: &Path) -> Result<(), Error> {
+    let write = || -> io::Result<()> {
+        let mut disk = fs::File::create(path)?;
+        let kernel = io::copy(&mut fs::File::open(kernel)?, &mut disk)?;
+        disk.seek(io::SeekFrom::Start(kernel.next_multiple_of(DISK_ALIGNMENT)))?;
+        let initramfs = io::copy(&mut fs::File::open(initramfs)?, &mut disk)?;
+        if kernel.next_multiple_of(DISK_ALIGNMENT) + initramfs > DISK_BYTES {
+            return Err(io::Error::other(format!("a disk has room for {DISK_BYTES} bytes")));
+        }
+        Ok(())
     };
     write().map_err(Error::io("write", path))
 }

@@ -12,7 +12,7 @@ use toml::Spanned;
 
 /// Version of what this crate makes of a recipe: part of every recipe's digest, so that a change of the layout of
 /// images makes all of them anew. Raise it with every change of the code that changes an image's bytes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// What an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

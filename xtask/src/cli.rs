@@ -93,10 +93,16 @@ pub struct RunMatrix {
     /// What L0 runs on
     #[arg(long, value_enum, default_value = "auto")]
     pub metal: MetalArgument,
-    /// How many cells run side by side; each keeps about one core busy and takes up to 3 GiB of memory [default: half
-    /// the cores, at least 1, and no more than memory allows]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
+    /// How many cells run side by side, or `auto`: as many as this machine has cores and memory for, by what those before
+    /// them used
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
+    pub jobs: Jobs,
+    /// Boot every stack from its beginning: use no saved states, and save none
+    #[arg(long)]
+    pub cold: bool,
+    /// Disk space in GiB that saved states may take; those that were used longest ago go first
+    #[arg(long, value_name = "GIB", default_value = "10", conflicts_with = "cold")]
+    pub saved_limit: u64,
     /// Folder that gets a folder for this run [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
@@ -153,6 +159,18 @@ pub enum ImagesCommand {
     },
     /// Remove everything from the cache but the current images of the recipes
     Prune,
+}
+
+/// How many cells run side by side; none is as many as there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jobs(pub Option<usize>);
+
+fn jobs(text: &str) -> Result<Jobs, String> {
+    match text.parse::<u16>() {
+        _ if text == "auto" => Ok(Jobs(None)),
+        Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
+        _ => Err("it must be `auto` or a number from 1 to 65535".into()),
+    }
 }
 
 fn timeout_scale(text: &str) -> Result<f64, String> {

@@ -15,6 +15,7 @@ use nestmatrix::run::{
     MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute, host_isa,
 };
 use nestmatrix::scenario::{Architecture, Cell};
+use nestmatrix::stack::States;
 use nestmatrix_images::{Catalog, Store};
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
@@ -24,7 +25,7 @@ use crate::live::{Builds, Cells};
 use crate::signals::Signals;
 use crate::tied;
 
-/// Memory that one cell may take, in MiB: L0's, with all that is in it, and QEMU's own.
+/// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
 
 pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
@@ -95,10 +96,16 @@ async fn carry_out(
     signals: Signals,
 ) -> Result<ExitCode, Failure> {
     let json = arguments.format == Format::Json;
-    let jobs = arguments.jobs.map_or_else(default_jobs, usize::from);
+    let jobs = arguments.jobs.0.unwrap_or_else(probable_jobs);
+    let states = if arguments.cold {
+        None
+    } else {
+        let states = States::open(store.cache().join("states"), arguments.saved_limit << 30);
+        Some(Arc::new(states.map_err(Failure::error)?))
+    };
     let style = style_of(&std::io::stdout());
     if !json {
-        say(&format!("{}\n", report::plan(plan, jobs, &style)));
+        say(&format!("{}\n", report::plan(plan, jobs, states.is_some(), &style)));
     } else if let Some(profile) = report::profile(plan) {
         eprintln!("profile {profile}");
     }
@@ -111,7 +118,8 @@ async fn carry_out(
         native_qemu,
         wrapper: tied::wrapper().map_err(Failure::error)?,
         results: arguments.results.clone().unwrap_or_else(|| input::short(checkout()).join("results")),
-        jobs,
+        jobs: arguments.jobs.0,
+        states,
         timeout_scale: arguments.timeout_scale,
         arguments: std::env::args().skip(1).collect(),
     };
@@ -166,11 +174,11 @@ fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
     Some(Emulator::Installed(program))
 }
 
-/// Half the cores, since a stack keeps one busy with its CPU and part of another with its devices, within memory.
-fn default_jobs() -> usize {
+/// One cell a core, within memory: an estimate, since cells are started by what those before them used.
+fn probable_jobs() -> usize {
     let machine = nestmatrix::run::Machine::this();
-    let by_memory = usize::try_from(machine.memory_mib / CELL_MEMORY_MIB).unwrap_or(1);
-    (machine.cores / 2).min(by_memory).max(1)
+    let by_memory = usize::try_from(machine.available_memory_mib() / CELL_MEMORY_MIB).unwrap_or(1);
+    machine.cores.min(by_memory).max(1)
 }
 
 fn checkout() -> &'static Path {

@@ -8,6 +8,7 @@ pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
     metal: BareMachine::Qemu(Q35),
     metal_processors: None,
+    saves_no_state: None,
     typical_seconds: 30,
     tcg_lacks: None,
     emulated_cpu: "max",

@@ -13,6 +13,7 @@ pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-aarch64",
     metal: BareMachine::Qemu(VIRT_WITH_EL2),
     metal_processors: None,
+    saves_no_state: None,
     typical_seconds: 60,
     tcg_lacks: None,
     emulated_cpu: "max",

@@ -15,6 +15,7 @@ pub(super) const PROFILE: Profile = Profile {
         no_guests: "Hercules' SIE lacks what QEMU asks of KVM (KVM_CAP_S390_COW)",
     }),
     metal_processors: None,
+    saves_no_state: Some("Hercules saves no state"),
     typical_seconds: 60,
     tcg_lacks: Some("SIE"),
     emulated_cpu: "max",

@@ -10,6 +10,7 @@ pub(super) const PROFILE: Profile = Profile {
         // The kernels for clouds have no driver for its network cards.
         variant: "generic",
     }),
+    saves_no_state: Some("Bochs saves no state"),
     typical_seconds: 110,
     tcg_lacks: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),

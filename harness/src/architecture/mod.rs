@@ -17,6 +17,8 @@ pub struct Profile {
     pub metal: BareMachine,
     /// How the models of the processors begin that the emulated bare machine can be given, if not with anything.
     pub metal_processors: Option<&'static str>,
+    /// Why a stack on emulated metal can't be saved on its way, if it can't.
+    pub saves_no_state: Option<&'static str>,
     /// About how long a cold stack takes on emulated metal, in seconds, as measured on a machine with 2 cores.
     pub typical_seconds: u64,
     /// What QEMU's TCG lacks for its guest to run guests with KVM, if anything.

@@ -40,6 +40,7 @@ pub(super) const PROFILE: Profile = Profile {
         bus: Some("slots"),
     }),
     metal_processors: Some("POWER9"),
+    saves_no_state: None,
     typical_seconds: 40,
     tcg_lacks: None,
     emulated_cpu: "POWER9",

@@ -9,7 +9,7 @@ use crate::guest::{Agent, ExecOutput, ExecState};
 use tokio::net::UnixStream;
 
 use crate::qemu::{
-    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Placement, cpu_time_in_stat, quote,
+    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat, quote,
 };
 use crate::scenario::LevelNumber;
 
@@ -18,6 +18,9 @@ use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Sta
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
+
+/// What a level reads of its disks at once, in bytes. The parts of a disk begin at multiples of it.
+const BLOCK: u64 = 64 << 10;
 
 /// The kernel messages of a level without virtio that are read at the end.
 const LAST_MESSAGES: usize = 60;
@@ -89,8 +92,17 @@ impl BootedLevel {
         for file in [&machine.boot.kernel, &machine.boot.initramfs] {
             // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0. What a first machine's
             // QEMU has mapped must not be written again for a second one.
-            let (disk, copy) = (quote(&self.disk(file)), quote(&self.file(file)));
-            let _ = writeln!(script, "[ -e {copy} ] || cat {disk} >{copy} || exit 97");
+            let copy = quote(&self.file(file));
+            let read = match &file.part {
+                None => format!("cat {}", quote(&self.disk(file))),
+                // A little more than the file at its end: zeros.
+                Some(Part { disk, bytes }) => format!(
+                    "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} 2>/dev/null",
+                    bytes.start / BLOCK,
+                    (bytes.end - bytes.start).div_ceil(BLOCK)
+                ),
+            };
+            let _ = writeln!(script, "[ -e {copy} ] || {read} >{copy} || exit 97");
         }
         script.push_str(&become_qemu);
         script
@@ -146,6 +158,11 @@ impl Host for BootedLevel {
         })
     }
 
+    fn adopt(&self, pid: i64) -> Option<Box<dyn RunningQemu>> {
+        let (host, agent) = (self.name.clone(), self.agent.clone());
+        Some(Box::new(QemuInLevel { host, agent, pid, end: RefCell::default() }))
+    }
+
     fn socket_path(&self, name: &str) -> String {
         format!("{FOLDER}/{name}")
     }
@@ -193,6 +210,10 @@ impl RunningQemu for QemuInLevel {
             }
             Ok(self.end.borrow().clone())
         })
+    }
+
+    fn pid_in_level(&self) -> Option<i64> {
+        Some(self.pid)
     }
 
     fn kill(&self) -> Pending<'_, ()> {

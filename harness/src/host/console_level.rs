@@ -110,7 +110,7 @@ impl Host for ConsoleLevel {
         })
     }
 
-    fn facts<'a>(&'a self, profile: &'a Profile, _: bool) -> Pending<'a, Facts> {
+    fn facts<'a>(&'a self, profile: &'a Profile, _: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
             let output = self.ask(&facts::script(profile.kvm_module)).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))

@@ -60,7 +60,7 @@ const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
 /// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
 /// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
-pub(super) fn count_nested_script(profile: &Profile) -> String {
+pub(crate) fn count_nested_script(profile: &Profile) -> String {
     let Some(TraceEvent { system, name, filter }) = profile.nested_event else { return String::new() };
     let counter = profile.nested_counter.unwrap_or("none");
     format!(

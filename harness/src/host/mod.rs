@@ -10,6 +10,7 @@ mod console_level;
 mod facts;
 mod hercules;
 mod this_machine;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,8 +22,10 @@ use tokio::net::UnixStream;
 pub use bochs::Relay;
 pub use booted_level::BootedLevel;
 pub use console_level::ConsoleLevel;
+pub(crate) use facts::count_nested_script;
 pub use facts::{Counters, Facts};
 pub use this_machine::{Emulator, ThisMachine};
+pub use waits::Waits;
 
 use crate::architecture::Profile;
 use crate::guest::ExecOutput;
@@ -88,12 +91,16 @@ pub trait Host {
         })
     }
 
-    /// Asks it what it is and what it can do. With `count_nested`, entries into nested guests are counted from now on
-    /// even if its KVM does not, which changes the settings of its kernel.
-    fn facts<'a>(&'a self, profile: &'a Profile, count_nested: bool) -> Pending<'a, Facts> {
+    /// The QEMU that runs as this process, which was started before; none where none is started.
+    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningQemu>> {
+        None
+    }
+
+    /// Runs the script `before`, and asks it what it is and what it can do. Both are one command, since each costs much in a
+    /// level.
+    fn facts<'a>(&'a self, profile: &'a Profile, before: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
-            let mut script = if count_nested { facts::count_nested_script(profile) } else { String::new() };
-            script.push_str(&facts::script_with_counters(profile.kvm_module));
+            let script = [before, &facts::script_with_counters(profile.kvm_module)].concat();
             let output = self.run(&script).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
         })
@@ -138,6 +145,18 @@ pub trait RunningQemu {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
     /// Kills it.
     fn kill(&self) -> Pending<'_, ()>;
+    /// Its process identifier in the level in which it runs, if it runs in one.
+    fn pid_in_level(&self) -> Option<i64> {
+        None
+    }
+    /// How long it has waited for a CPU of this machine, if it runs on this machine.
+    fn waits(&self) -> Option<Waits> {
+        None
+    }
+    /// The most memory of this machine that it had in use at a time, in MiB, if it runs on this machine.
+    fn peak_memory_mib(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The last line of `output` that says something.

@@ -15,7 +15,7 @@ use crate::guest::ExecOutput;
 use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start};
 
 use super::{
-    Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, bochs, facts, hercules, last_words,
+    Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts, hercules, last_words,
 };
 
 /// Longest wait for a QEMU on this machine to open its channels.
@@ -229,5 +229,13 @@ impl RunningQemu for LocalQemu {
     fn kill(&self) -> Pending<'_, ()> {
         self.0.borrow().kill();
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn waits(&self) -> Option<Waits> {
+        Some(Waits::of(self.0.borrow().id()))
+    }
+
+    fn peak_memory_mib(&self) -> Option<u64> {
+        self.0.borrow().peak_memory_mib().ok()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -106,13 +107,37 @@ pub struct Port {
     pub name: String,
 }
 
-/// A file of an image. It lies on this machine and reaches the levels as a read-only disk of the same name.
+/// A file of an image. It lies on this machine and reaches the levels as a read-only disk of the same name, or as part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
     /// Serial number of its disk, by which a level finds it; at most 20 characters (virtio 1.2, 5.2.6).
     pub serial: String,
     /// Where it lies on this machine.
     pub path: PathBuf,
+    /// The part of a disk that it reaches the levels as, if it has none of its own.
+    pub part: Option<Part>,
+}
+
+/// Part of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The disk's serial number.
+    pub disk: String,
+    /// Where in it, in bytes.
+    pub bytes: Range<u64>,
+}
+
+/// What a machine's memory is, on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// QEMU's own.
+    #[default]
+    Private,
+    /// This file, which can be read while the machine stands still.
+    Shared(PathBuf),
+    /// This file of a saved state, of which nothing is changed: what is written to stays with this machine. The machine waits
+    /// for the rest of its state.
+    Saved(PathBuf),
 }
 
 /// What a level boots.
@@ -222,6 +247,8 @@ pub struct Machine {
     pub cpu: Cpu,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// What its memory is.
+    pub memory: Memory,
     /// What it boots.
     pub boot: Boot,
     /// Whether its guest has an agent.
@@ -269,13 +296,25 @@ impl Machine {
 
         option("name", self.label());
         let mut machine = format!("{},accel={}", self.machine, self.accelerator.as_qemu());
+        let size = self.memory_mib;
+        let file = match &self.memory {
+            Memory::Private => None,
+            Memory::Shared(file) => Some((file, "on")),
+            Memory::Saved(file) => Some((file, "off")),
+        };
+        if let Some((file, share)) = file {
+            let file = file.display().to_string().replace(',', ",,");
+            let backend = format!("memory-backend-file,id=memory,size={size}M,mem-path={file},share={share}");
+            option("object", backend);
+            machine.push_str(",memory-backend=memory");
+        }
         for (name, value) in &self.properties {
             machine.push_str(&format!(",{name}={value}"));
         }
         option("machine", machine);
         option("cpu", self.cpu.argument(self.cpu.model != "host"));
         option("smp", "1".into());
-        option("m", format!("{}M", self.memory_mib));
+        option("m", format!("{size}M"));
         option("display", "none".into());
         option("kernel", placement.file(&self.boot.kernel));
         option("initrd", placement.file(&self.boot.initramfs));
@@ -307,7 +346,7 @@ impl Machine {
             option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
             option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
         }
-        if self.instance == Instance::Incoming {
+        if self.instance == Instance::Incoming || matches!(self.memory, Memory::Saved(_)) {
             option("incoming", "defer".into());
         }
         // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
@@ -336,7 +375,7 @@ mod tests {
     }
 
     fn file(serial: &str) -> ImageFile {
-        ImageFile { serial: serial.into(), path: format!("/cache/{serial}").into() }
+        ImageFile { serial: serial.into(), path: format!("/cache/{serial}").into(), part: None }
     }
 
     fn machine() -> Machine {
@@ -358,6 +397,7 @@ mod tests {
                 without: Vec::new(),
             },
             memory_mib: 1024,
+            memory: Memory::Private,
             boot: Boot {
                 kernel: file("l1-kernel"),
                 initramfs: file("l1-initramfs"),

@@ -85,7 +85,16 @@ impl Monitor {
             Ok(None) => return Err(CallError::Closed { peer: peer(), why: "nothing came".into() }),
         };
         wire.execute(qmp::qmp_capabilities { enable: None }, limit).await?;
-        Ok(Self { wire, limit, version: version_in(&greeting) })
+        Ok(Self { wire, limit, version: version_in(&greeting["version"]) })
+    }
+
+    /// Goes on with a conversation that was begun before: its peer has greeted and was answered then.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn take_up(wire: Wire, limit: Duration) -> Result<Self, CallError> {
+        let version = version_in(&wire.call("query-version", Value::Null, limit).await?);
+        Ok(Self { wire, limit, version })
     }
 
     /// The conversation itself.
@@ -174,8 +183,8 @@ impl Monitor {
     }
 }
 
-fn version_in(greeting: &Value) -> String {
-    let version = &greeting["version"];
+/// What a greeting says of QEMU's version, or `query-version`.
+fn version_in(version: &Value) -> String {
     let number = ["major", "minor", "micro"]
         .map(|part| version["qemu"][part].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string()))
         .join(".");
@@ -190,10 +199,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_read_from_any_greeting() {
-        let greeting =
-            json!({"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "Debian 1:7.2"}});
-        assert_eq!(version_in(&greeting), "7.2.0 (Debian 1:7.2)");
-        assert_eq!(version_in(&json!({"version": {"qemu": {"major": 11}, "package": ""}})), "11.?.?");
+    fn a_version_is_read_whatever_is_missing_in_it() {
+        let version = json!({"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "Debian 1:7.2"});
+        assert_eq!(version_in(&version), "7.2.0 (Debian 1:7.2)");
+        assert_eq!(version_in(&json!({"qemu": {"major": 11}, "package": ""})), "11.?.?");
     }
 }

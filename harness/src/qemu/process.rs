@@ -169,6 +169,17 @@ impl Process {
         cpu_time_in_stat(&stat).ok_or_else(|| io::Error::other("its /proc/PID/stat can't be read"))
     }
 
+    /// The most memory that it had in use at a time, in MiB.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn peak_memory_mib(&self) -> io::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let kib: Option<u64> = peak.and_then(|peak| peak.trim().parse().ok());
+        kib.map(|kib| kib / 1024).ok_or_else(|| io::Error::other("its /proc/PID/status can't be read"))
+    }
+
     /// Sends SIGKILL to its whole group.
     pub fn kill(&self) {
         // The only error is that the group is gone, which is what is wanted.

@@ -184,5 +184,8 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
     } else {
         ""
     };
-    format!("{verdicts} in {took}{end}\n")
+    let continued = outcome.records.iter().filter(|record| record.continued.is_some()).count();
+    let continued =
+        if continued > 0 { format!("; {continued} went on from saved states") } else { String::new() };
+    format!("{verdicts} in {took}{continued}{end}\n")
 }

@@ -13,8 +13,8 @@ const NAMED: usize = 5;
 /// Reasons to skip cells that are told at length; where there are more, all are told in short.
 const REASONS: usize = 8;
 
-/// What `plan` will do with `jobs` cells side by side.
-pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
+/// What `plan` will do with about `jobs` cells side by side, which go on from saved states if `saved`.
+pub fn plan(plan: &RunPlan, jobs: usize, saved: bool, style: &Style) -> String {
     if plan.cells.is_empty() {
         return "no cell matches\n".to_owned();
     }
@@ -32,6 +32,9 @@ pub fn plan(plan: &RunPlan, jobs: usize, style: &Style) -> String {
     }
     if let Some(why) = &plan.no_native {
         out.push_str(&field("metal", &[format!("native metal is not used ({})", one_line(why))], style));
+    }
+    if saved {
+        out.push_str(&field("states", &always_cold(plan), style));
     }
     out.push_str(&field("stand-ins", &stand_ins(plan), style));
     // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
@@ -99,6 +102,15 @@ fn counts(plan: &RunPlan) -> String {
         .collect();
     let cells = plan.cells.len();
     format!("{cells} {}: {}", if cells == 1 { "cell" } else { "cells" }, parts.join(", "))
+}
+
+/// Why which number of cells never go on from a saved state; nothing if all do once there is one.
+fn always_cold(plan: &RunPlan) -> Vec<String> {
+    let line = |(why, number): (String, usize)| {
+        let cells = if number == 1 { "1 cell boots".to_owned() } else { format!("{number} cells boot") };
+        one_line(&format!("{cells} from the beginning: {why}"))
+    };
+    plan.always_cold().into_iter().map(line).collect()
 }
 
 /// Every stand-in that is used, with what for and why, each once.

@@ -1,29 +1,26 @@
 //! Carries out a plan: images are made ready, cells are booted side by side, each verdict is recorded as it is known.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Image, Product, Progress, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::architecture::Profile;
-use crate::host::{Emulator, ThisMachine};
+use crate::host::Emulator;
 use crate::qemu::ExecWrapper;
-use crate::scenario::{Cell, CellName, Stage, Step};
-use crate::stack::{
-    Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
-};
+use crate::scenario::{Cell, CellName};
+use crate::stack::{Cancellation, Metal, StateKey, States};
 
-use super::record::{ImageRecord, Machine, now};
-use super::{
-    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Planned, PlannedLevel, RunEvent, RunFolder, RunListener,
-    RunPlan, RunRecord, Scratch, Tally, Verdict,
-};
+use super::cell::Done;
+use super::record::{Machine, now};
+use super::schedule::Schedule;
+use super::{CellRecord, FORMAT, Fate, RunEvent, RunFolder, RunListener, RunPlan, RunRecord, Scratch, Tally};
 
 /// What a run is carried out with.
 pub struct Setting {
@@ -39,8 +36,10 @@ pub struct Setting {
     pub wrapper: ExecWrapper,
     /// Folder of all runs.
     pub results: PathBuf,
-    /// How many cells run side by side.
-    pub jobs: usize,
+    /// How many cells run side by side; as many as this machine has room for, if that is not said.
+    pub jobs: Option<usize>,
+    /// Saved states, if stacks go on from them and leave new ones.
+    pub states: Option<Arc<States>>,
     /// What all limits are multiplied by.
     pub timeout_scale: f64,
     /// The command line's arguments, for the record.
@@ -89,20 +88,42 @@ pub enum RunError {
     Nonce(std::io::Error),
 }
 
-/// Size of a level's own disk, which holds a few lines of configuration.
-const DISK_BYTES: u64 = 4 << 20;
-
 /// Images by recipe and product, or why one can't be had.
-type Images = BTreeMap<(String, Product), Result<Image, String>>;
+pub(super) type Images = BTreeMap<(String, Product), Result<Image, String>>;
 
-struct Run {
-    setting: Setting,
-    listener: Rc<dyn RunListener>,
-    cancellation: Cancellation,
-    images: Images,
-    scratch: Scratch,
-    folder: PathBuf,
-    began: Instant,
+pub(super) struct Run {
+    pub(super) setting: Setting,
+    pub(super) listener: Rc<dyn RunListener>,
+    pub(super) cancellation: Cancellation,
+    pub(super) images: Images,
+    pub(super) scratch: Scratch,
+    pub(super) folder: PathBuf,
+    pub(super) began: Instant,
+    pub(super) machine: Machine,
+    /// What became of states since the schedule was told.
+    pub(super) states: RefCell<Vec<StateNews>>,
+    /// Rung when there is something to tell it.
+    pub(super) news: Notify,
+}
+
+/// What became of a state.
+pub(super) enum StateNews {
+    /// It is there now.
+    Saved(StateKey),
+    /// It can't be used.
+    Lost(StateKey),
+}
+
+impl Run {
+    /// Tells the schedule what became of states.
+    fn tell(&self, schedule: &mut Schedule) {
+        for news in self.states.borrow_mut().drain(..) {
+            match news {
+                StateNews::Saved(key) => schedule.is_saved(&key),
+                StateNews::Lost(key) => schedule.is_lost(&key),
+            }
+        }
+    }
 }
 
 /// Carries out `plan`. Must be called within a [`tokio::task::LocalSet`], on the thread that lives as long as the process
@@ -149,7 +170,6 @@ pub async fn execute(
         take(CellRecord::skipped(cell, reasons), &mut record, &mut folder).map_err(cannot_record)?;
     }
 
-    let queue: VecDeque<Planned> = plan.boots().cloned().collect();
     let mut stopping = cancellation.clone();
     let images = tokio::select! {
         images = provision(plan, &setting) => images?,
@@ -161,7 +181,6 @@ pub async fn execute(
         Some(format!("{} {}", program.package, program.version))
     });
     record.emulators = emulators.collect();
-    let jobs = setting.jobs.max(1);
     let run = Rc::new(Run {
         setting,
         listener: Rc::clone(&listener),
@@ -170,31 +189,44 @@ pub async fn execute(
         scratch,
         folder: folder.path().to_owned(),
         began,
+        machine: record.machine.clone(),
+        states: RefCell::default(),
+        news: Notify::new(),
     });
-    let queue = Rc::new(RefCell::new(queue));
+    let mut schedule = run.schedule(plan);
     let (sender, mut ended) = mpsc::unbounded_channel();
     // Dropped with its tasks when this function returns early, and with them every QEMU.
-    let mut workers = tokio::task::JoinSet::new();
-    for number in 0..jobs {
-        let (run, queue, sender) = (Rc::clone(&run), Rc::clone(&queue), sender.clone());
-        workers.spawn_local(async move {
-            loop {
-                let next =
-                    if run.cancellation.is_requested() { None } else { queue.borrow_mut().pop_front() };
-                let Some(planned) = next else { return };
-                if let Some(record) = run.cell(&planned, number).await.transpose()
-                    && sender.send(record).is_err()
-                {
-                    return;
+    let mut cells = tokio::task::JoinSet::new();
+    loop {
+        if cancellation.is_requested() {
+            schedule.give_up();
+        }
+        run.tell(&mut schedule);
+        while let Some(choice) = schedule.next() {
+            let (run, sender) = (Rc::clone(&run), sender.clone());
+            let planned = plan.cells[choice.task.index].clone();
+            cells.spawn_local(async move {
+                let done = run.cell(&planned, &choice).await;
+                // Nobody listens any more where the run has failed.
+                let _ = sender.send((choice, done));
+            });
+        }
+        if cells.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some((choice, done)) = ended.recv() => {
+                let Done { record: cell, usage, seconds } = done?;
+                run.tell(&mut schedule);
+                schedule.ended(&choice, usage, seconds);
+                if let Some(cell) = cell {
+                    take(*cell, &mut record, &mut folder).map_err(cannot_record)?;
                 }
+                while cells.try_join_next().is_some() {}
             }
-        });
+            () = run.news.notified() => {}
+        }
     }
-    drop(sender);
-    while let Some(cell) = ended.recv().await {
-        take(cell?, &mut record, &mut folder).map_err(cannot_record)?;
-    }
-    while workers.join_next().await.is_some() {}
 
     record.ended = Some(now());
     record.interrupted = cancellation.is_requested();
@@ -249,7 +281,7 @@ fn emulators(
 }
 
 /// The program that runs the outermost level that is booted.
-fn runs_outermost(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> &'static str {
+pub(super) fn runs_outermost(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> &'static str {
     match metal {
         Metal::Emulated if !emulator_is_l0 => profile.metal.program(profile.qemu),
         Metal::Native | Metal::Emulated => profile.qemu,
@@ -257,7 +289,7 @@ fn runs_outermost(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> &'st
 }
 
 /// Whether QEMU's own emulation is the hypervisor of L0.
-fn emulator_is_l0(cell: &Cell) -> bool {
+pub(super) fn emulator_is_l0(cell: &Cell) -> bool {
     cell.levels.first().is_some_and(|spec| spec.system.is_emulator())
 }
 
@@ -298,163 +330,4 @@ pub(crate) fn nonce() -> Result<String, RunError> {
     let mut source = std::fs::File::open("/dev/urandom").map_err(RunError::Nonce)?;
     source.read_exact(&mut bytes).map_err(RunError::Nonce)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-struct CellStages {
-    cell: CellName,
-    listener: Rc<dyn RunListener>,
-}
-
-impl StageListener for CellStages {
-    fn stage_began(&self, stage: Stage) {
-        self.listener.event(&RunEvent::StageBegan { cell: &self.cell, stage });
-    }
-}
-
-impl Run {
-    /// Boots and judges one cell; no record if it was interrupted.
-    async fn cell(&self, planned: &Planned, worker: usize) -> Result<Option<CellRecord>, RunError> {
-        let Fate::Boots { metal, levels } = &planned.fate else { return Ok(None) };
-        let cell = &planned.cell;
-        self.listener.event(&RunEvent::CellBegan { cell: &cell.name });
-        self.listener.event(&RunEvent::StageBegan { cell: &cell.name, stage: Stage::Provision });
-        let start = self.began.elapsed().as_secs_f64();
-        let folder = RunFolder::cell_in(&self.folder, &cell.name)
-            .map_err(|source| RunError::Records { path: self.folder.clone(), source })?;
-        let observation = match self.prepare(cell, *metal, levels, worker, &folder.0) {
-            Ok((plan, this_machine)) => self.boot(cell, *metal, &plan, this_machine, &folder.0).await,
-            Err(stop) => Observation::stopped(stop),
-        };
-        // What a boot medium was made of is large. What can't be removed now goes with the run's folder.
-        let _ = std::fs::remove_dir_all(self.scratch.path().join(worker.to_string()));
-        if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
-            return Ok(None);
-        }
-        let profile = Profile::of(cell.architecture);
-        let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
-        // A pass whose evidence can't be kept is none.
-        let evidence = verdict.evidence().map(serde_json::to_value).transpose();
-        let evidence =
-            evidence.map_err(|e| RunError::Records { path: self.folder.clone(), source: e.into() })?;
-        let attempt = Attempt { start, end: self.began.elapsed().as_secs_f64(), verdict: verdict.word() };
-        Ok(Some(CellRecord {
-            metal: Some(*metal),
-            stage: verdict.stop().map(|stop| stop.stage),
-            level: verdict.stop().and_then(|stop| stop.level),
-            symptom: verdict.stop().map(|stop| stop.symptom.clone()),
-            levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
-            evidence,
-            steps: observation.steps,
-            stages: observation.stages,
-            attempts: vec![attempt],
-            folder: Some(folder.1),
-            ..CellRecord::blank(cell, verdict.word())
-        }))
-    }
-
-    /// The stack of a cell and this machine as its host, or why the cell can't be tried.
-    fn prepare(
-        &self,
-        cell: &Cell,
-        metal: Metal,
-        levels: &[PlannedLevel],
-        worker: usize,
-        records: &Path,
-    ) -> Result<(StackPlan, ThisMachine), Stop> {
-        let stop = |why: String| Stop::harness(Stage::Provision, why);
-        let profile = Profile::of(cell.architecture);
-        let scratch = self.scratch.path().join(worker.to_string());
-        let mut plans = Vec::new();
-        for level in levels {
-            let Some(key) = &level.boots else { continue };
-            let image = self.image(key).map_err(stop)?;
-            let (Some(kernel), Some(release), Some(initramfs)) =
-                (image.kernel(), image.kernel_version(), image.initramfs())
-            else {
-                return Err(stop(format!("image {} has no kernel or no initramfs", image.name())));
-            };
-            plans.push(LevelPlan {
-                level: level.spec.level,
-                kernel,
-                kernel_release: release.release.clone(),
-                initramfs,
-                cpu: level.spec.cpu.clone(),
-                accelerator: level.spec.accelerator,
-                memory_mib: level.spec.memory_mib,
-                kernel_parameters: level.spec.kernel_parameters.clone(),
-                machine: level.spec.machine.clone(),
-                disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
-            });
-        }
-        let program = runs_outermost(profile, metal, emulator_is_l0(cell));
-        let emulator = self.emulator(program, metal).map_err(stop)?;
-        let made = std::fs::create_dir_all(&scratch);
-        made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
-        for disk in plans.iter().filter_map(|plan| plan.disk.as_ref()) {
-            // Whatever an earlier cell left on it is gone.
-            let made = std::fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
-            made.map_err(|e| stop(format!("{} can't be made: {e}", disk.display())))?;
-        }
-        let nonce = nonce().map_err(|e| stop(e.to_string()))?;
-        let stays = cell.steps.iter().any(|step| step.needs_innermost(cell.innermost()));
-        let second = cell.steps.iter().find_map(Step::second_machine);
-        let plan = StackPlan { metal, profile, levels: plans, nonce, stays, second };
-        let wrapper = self.setting.wrapper.clone();
-        let records = records.to_owned();
-        Ok((plan, ThisMachine { emulator, program, wrapper, sockets: scratch, records }))
-    }
-
-    async fn boot(
-        &self,
-        cell: &Cell,
-        metal: Metal,
-        plan: &StackPlan,
-        this_machine: ThisMachine,
-        records: &Path,
-    ) -> Observation {
-        let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
-        let limits = Limits::new(metal, self.setting.timeout_scale);
-        let cancellation = self.cancellation.clone();
-        let began = Instant::now();
-        boot(plan, this_machine, limits, &cell.faults, &cell.steps, records, began, &listener, cancellation)
-            .await
-    }
-
-    fn image(&self, key: &(String, Product)) -> Result<&Image, String> {
-        match self.images.get(key) {
-            Some(Ok(image)) => Ok(image),
-            Some(Err(why)) => Err(why.clone()),
-            None => Err(format!("image {} {} was not made ready", key.0, key.1)),
-        }
-    }
-
-    fn emulator(&self, program: &str, metal: Metal) -> Result<Emulator, String> {
-        if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
-            return Ok(installed.clone());
-        }
-        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
-        let key = (recipe, Product::Emulator);
-        let image = self.image(&key)?.clone();
-        emulator_of(image).ok_or_else(|| format!("image {} is no emulator", key.0))
-    }
-
-    fn level_record(&self, level: &PlannedLevel, observation: &Observation) -> LevelRecord {
-        let image = level.boots.as_ref().and_then(|key| {
-            let image = self.image(key).ok()?;
-            Some(ImageRecord {
-                recipe: image.name().to_owned(),
-                product: image.product().to_string(),
-                digest: image.digest().to_string(),
-            })
-        });
-        LevelRecord {
-            level: level.spec.level,
-            required: level.spec.system.to_string(),
-            os: level.choice.image.clone(),
-            image,
-            stand_in: level.choice.stand_in,
-            stand_in_reason: level.choice.reason.clone(),
-            seen: observation.levels.get(&level.spec.level).cloned().unwrap_or_default(),
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! A run: cells are planned, booted and judged, and what came of each is recorded as it is known.
 
+mod cell;
 mod event;
 mod execute;
 mod native;
 mod plan;
 mod record;
+mod schedule;
 mod scratch;
 mod verdict;
 
@@ -12,6 +14,6 @@ pub use event::{RunEvent, RunListener};
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoNativeMetal, Trial};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
-pub use record::{Attempt, CellRecord, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
+pub use record::{Attempt, CellRecord, Continued, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
 pub use scratch::Scratch;
 pub use verdict::{Tally, Verdict, VerdictWord};

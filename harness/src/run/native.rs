@@ -12,9 +12,11 @@ use nestmatrix_images::{Catalog, Product, Progress, Store};
 
 use crate::architecture::Profile;
 use crate::host::{Emulator, Facts, ThisMachine};
-use crate::qemu::ExecWrapper;
+use crate::qemu::{ExecWrapper, Memory};
 use crate::scenario::{Accelerator, Architecture, AvailableImage, CpuRequirement, LevelNumber, Stage};
-use crate::stack::{Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot};
+use crate::stack::{
+    Ascent, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+};
 
 use super::Scratch;
 use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
@@ -117,6 +119,8 @@ impl NativeMetal {
             kernel: trial.kernel,
             kernel_release: trial.kernel_release,
             initramfs: trial.initramfs,
+            images: None,
+            image: String::new(),
             cpu: CpuRequirement::default(),
             accelerator: Accelerator::Kvm,
             memory_mib: None,
@@ -131,6 +135,7 @@ impl NativeMetal {
             nonce: trial.nonce,
             stays: false,
             second: None,
+            memory: Memory::Private,
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,
@@ -141,17 +146,19 @@ impl NativeMetal {
         };
         let limits = Limits::fixed(TRIAL.mul_f64(trial.timeout_scale));
         let (_keep, cancellation) = Cancellation::new();
-        let observation = boot(
-            &plan,
+        let observation = boot(Ascent {
+            plan: &plan,
             this_machine,
             limits,
-            &[],
-            &[],
-            trial.scratch,
-            Instant::now(),
-            &Unheard,
+            faults: &[],
+            steps: &[],
+            records: trial.scratch,
+            started: Instant::now(),
+            listener: &Unheard,
             cancellation,
-        )
+            from: None,
+            saver: None,
+        })
         .await;
         if let Some(stop) = observation.stop {
             return Err(NoNativeMetal::NotProven(format!("{}: {}", stop.stage, stop.symptom)));

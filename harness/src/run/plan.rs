@@ -1,12 +1,14 @@
 //! What a run will do: for each cell, the image of each level and the metal, or why it is skipped. Nothing runs yet.
 
+use std::collections::BTreeMap;
+
 use nestmatrix_images::{Catalog, Product, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
     AvailableImage, Cell, Choice, CpuMode, CpuRequirement, LevelNumber, LevelSpec, Matrix, OwnAction,
-    RunProfile, StandIns, StepAction, Supply, Version,
+    RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -69,6 +71,17 @@ pub struct Planned {
     pub cell: Cell,
     /// What becomes of it.
     pub fate: Fate,
+}
+
+impl Planned {
+    /// About how long it takes to boot it from its beginning, in seconds.
+    pub(super) fn typical_seconds(&self, metal: Metal) -> f64 {
+        let seconds = match metal {
+            Metal::Native => NATIVE_SECONDS,
+            Metal::Emulated => Profile::of(self.cell.architecture).typical_seconds,
+        };
+        seconds as f64
+    }
 }
 
 /// The profile whose cells are planned.
@@ -155,16 +168,22 @@ impl RunPlan {
         images
     }
 
+    /// The cells that always boot from their beginning, by the reason.
+    pub fn always_cold(&self) -> BTreeMap<String, usize> {
+        let mut reasons = BTreeMap::new();
+        for reason in self.cells.iter().filter_map(always_cold) {
+            *reasons.entry(reason).or_default() += 1;
+        }
+        reasons
+    }
+
     /// A rough idea of how long the boots will take with this many side by side, in seconds.
     pub fn estimated_seconds(&self, jobs: usize) -> u64 {
         let seconds = |planned: &Planned| match &planned.fate {
-            Fate::Skipped(_) => 0,
-            Fate::Boots { metal: Metal::Native, .. } => NATIVE_SECONDS,
-            Fate::Boots { metal: Metal::Emulated, .. } => {
-                Profile::of(planned.cell.architecture).typical_seconds
-            }
+            Fate::Skipped(_) => 0.0,
+            Fate::Boots { metal, .. } => planned.typical_seconds(*metal),
         };
-        self.cells.iter().map(seconds).sum::<u64>().div_ceil(jobs.max(1) as u64)
+        (self.cells.iter().map(seconds).sum::<f64>() / jobs.max(1) as f64).ceil() as u64
     }
 }
 
@@ -268,6 +287,36 @@ impl Ground<'_> {
         };
         Err(lacking.into_iter().map(name).collect())
     }
+}
+
+/// Why a cell's stack is never saved on its way nor goes on from a saved state, if so.
+pub(super) fn always_cold(planned: &Planned) -> Option<String> {
+    let Fate::Boots { metal, .. } = &planned.fate else { return None };
+    let cell = &planned.cell;
+    let profile = Profile::of(cell.architecture);
+    let on_qemu = cell.levels.first().is_some_and(|l0| l0.system.is_emulator());
+    if *metal == Metal::Native {
+        Some("native metal is not saved".to_owned())
+    } else if let (Some(why), false) = (profile.saves_no_state, on_qemu) {
+        Some(why.to_owned())
+    } else if cell.levels.iter().any(|level| level.disk) {
+        Some("it has a disk of its own".to_owned())
+    } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
+        Some("it has two machines of one level".to_owned())
+    } else if !cell.levels.iter().any(|level| savable(cell, level.level)) {
+        Some("its scenario is about the boot of what could be saved".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Whether a cell's stack can be saved once `level` is up, and gone on with: it hosts another one, and the scenario has done
+/// nothing to the stack until then.
+pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
+    let up = Stage::Level(level, StageKind::Kvm);
+    level < cell.innermost()
+        && cell.steps.iter().all(|step| step.after >= up && !matches!(step.after, Stage::Step(_)))
+        && cell.faults.iter().all(|fault| fault.at > up)
 }
 
 /// What a cell does to its L0, if it does anything. On native metal it can't be had, or must not: the harness changes nothing

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
-use crate::stack::{LevelSeen, Metal, StageTime, StepSeen};
+use crate::stack::{Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Usage};
 
 use super::{Tally, VerdictWord};
 
@@ -94,6 +94,24 @@ pub struct ImageRecord {
     pub digest: String,
 }
 
+/// The saved state from which a cell went on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Continued {
+    /// Its key, the SHA-256 of all that went into it.
+    pub key: StateKey,
+    /// The innermost level that was up in it.
+    pub level: LevelNumber,
+    /// When it was saved, UTC, RFC 3339.
+    pub saved: String,
+}
+
+impl From<&SavedState> for Continued {
+    fn from(state: &SavedState) -> Self {
+        let Description { key, level, saved, .. } = state.description();
+        Self { key: key.clone(), level: *level, saved: saved.clone() }
+    }
+}
+
 /// One attempt at a cell.
 #[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
@@ -103,6 +121,13 @@ pub struct Attempt {
     pub end: f64,
     /// What came of it.
     pub verdict: VerdictWord,
+    /// The key of the saved state from which it went on, or was to; absent if it began at its outermost level.
+    pub from: Option<StateKey>,
+    /// Where the stack stopped, what was seen.
+    pub symptom: Option<String>,
+    /// What the emulator of the outermost level used of this machine.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// A cell's verdict and what led to it: one line of `verdicts.jsonl`.
@@ -140,6 +165,10 @@ pub struct CellRecord {
     pub steps: Vec<StepSeen>,
     /// The stages that it went through, in seconds since the cell began.
     pub stages: Vec<StageTime>,
+    /// The saved state from which it went on, if it did.
+    pub continued: Option<Continued>,
+    /// Why it did not, where states are used.
+    pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
     /// Its folder, relative to the run's.
@@ -171,6 +200,8 @@ impl CellRecord {
             evidence: None,
             steps: Vec::new(),
             stages: Vec::new(),
+            continued: None,
+            cold: None,
             attempts: Vec::new(),
             folder: None,
         }
@@ -291,6 +322,14 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: kib / 1024,
         }
+    }
+
+    /// Memory in MiB that programs may still take now; all of it if that can't be read.
+    pub fn available_memory_mib(&self) -> u64 {
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = available.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.map_or(self.memory_mib, |kib| kib / 1024)
     }
 }
 

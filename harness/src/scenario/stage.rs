@@ -42,6 +42,8 @@ impl Word for StageKind {
 pub enum Stage {
     /// Images and channels are made ready; no level runs yet.
     Provision,
+    /// The stack goes on from a saved state: levels come up that had been booted before. No scenario names it.
+    Continue,
     /// Something happens to one level.
     Level(LevelNumber, StageKind),
     /// A step of the scenario's own is run, by its number from 1. It may come between any two of the others.
@@ -63,7 +65,7 @@ impl Stage {
     /// The level that the stage is about, if it is about one.
     pub fn level(self) -> Option<LevelNumber> {
         match self {
-            Self::Provision | Self::Step(_) => None,
+            Self::Provision | Self::Continue | Self::Step(_) => None,
             Self::Level(level, _) => Some(level),
         }
     }
@@ -81,6 +83,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Provision => f.pad("provision"),
+            Self::Continue => f.pad("continue"),
             Self::Level(level, kind) => f.pad(&format!("{}-{}", level.word(), kind.word())),
             Self::Step(number) => f.pad(&format!("step-{number}")),
         }

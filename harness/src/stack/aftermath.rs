@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Metal;
 use super::boot::Stack;
+use super::{Metal, Usage};
 
 /// Longest wait for a level's last words (kernel messages, counters), and for the end of a QEMU that was killed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -30,6 +30,18 @@ impl Stack<'_> {
                 tracing::warn!("the records of {level} can't be written: {e}");
             }
             self.gathered.counters_after.insert(level, counters);
+        }
+    }
+
+    /// What the emulator of the outermost level has used so far.
+    pub(super) async fn usage(&self) -> Usage {
+        let outermost = self.plan.levels.first().map(|plan| plan.level);
+        let Some(live) = self.live.iter().find(|live| Some(live.level) == outermost) else {
+            return Usage::default();
+        };
+        Usage {
+            cpu_seconds: live.qemu.cpu_time().await.unwrap_or_default().as_secs_f64(),
+            peak_memory_mib: live.qemu.peak_memory_mib().unwrap_or_default(),
         }
     }
 

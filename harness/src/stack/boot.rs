@@ -7,21 +7,25 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::guest::{Agent, Answers, Console, PanelLines, Shell};
-use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine};
+use crate::host::{
+    BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine, count_nested_script,
+};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Transcript, Wire};
 
+use super::continuing::Saver;
 use super::evidence::{nests, not_kvm};
 use super::second::Beside;
+use super::states::SavedState;
 use super::steps::StepSeen;
 use super::watch::{Sign, Watch};
-use super::{Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, measure};
+use super::{Blame, Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, measure};
 
 /// Told as stages begin.
 pub trait StageListener {
@@ -30,7 +34,7 @@ pub trait StageListener {
 }
 
 /// When a stage began and ended, in seconds since the cell began.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
@@ -75,6 +79,19 @@ pub struct Observation {
     pub gathered: Gathered,
     /// Why it stopped, if it did not come to its end.
     pub stop: Option<Stop>,
+    /// Whether it went on from the saved state that it was given; absent if it was given none.
+    pub went_on: Option<bool>,
+    /// What its outermost level's emulator used of this machine.
+    pub usage: Usage,
+}
+
+/// What an emulator used of this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// CPU time in seconds.
+    pub cpu_seconds: f64,
+    /// The most memory that it had in use at a time, in MiB; what several share counts for each.
+    pub peak_memory_mib: u64,
 }
 
 impl Observation {
@@ -86,6 +103,8 @@ impl Observation {
             steps: Vec::new(),
             gathered: Gathered::default(),
             stop: Some(stop),
+            went_on: None,
+            usage: Usage::default(),
         }
     }
 }
@@ -149,23 +168,42 @@ pub(super) struct Stack<'a> {
     pub(super) steps_seen: Vec<StepSeen>,
     /// How many commands the shells on consoles were given.
     pub(super) asked: u32,
+    /// What is done in the next level that is asked what it is, before it is.
+    pub(super) freshen: Option<String>,
+    /// Saves it on its way.
+    pub(super) saver: Option<&'a dyn Saver>,
 }
 
-/// Boots the stack of `plan` on this machine and watches it to its end or its stop. Records of its consoles and
-/// conversations go to the folder `records`; times count from `started`. Everything that it started is ended when this
+/// A stack that is to be booted, and all that its boot needs to know.
+pub struct Ascent<'a> {
+    /// The stack.
+    pub plan: &'a StackPlan,
+    /// The host of its outermost level.
+    pub this_machine: ThisMachine,
+    /// How long it may take.
+    pub limits: Limits,
+    /// What is done to it.
+    pub faults: &'a [Fault],
+    /// What is done in it.
+    pub steps: &'a [Step],
+    /// Folder for the records of its consoles and conversations.
+    pub records: &'a Path,
+    /// When its cell began: times count from then.
+    pub started: Instant,
+    /// Told as stages begin.
+    pub listener: &'a dyn StageListener,
+    /// Told when to end.
+    pub cancellation: Cancellation,
+    /// The state from which it goes on, if it does not begin at its outermost level.
+    pub from: Option<&'a SavedState>,
+    /// Saves it on its way, if somebody wants that.
+    pub saver: Option<&'a dyn Saver>,
+}
+
+/// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
 /// returns, and also when the future is dropped.
-#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
-pub async fn boot(
-    plan: &StackPlan,
-    this_machine: ThisMachine,
-    limits: Limits,
-    faults: &[Fault],
-    steps: &[Step],
-    records: &Path,
-    started: Instant,
-    listener: &dyn StageListener,
-    cancellation: Cancellation,
-) -> Observation {
+pub async fn boot(ascent: Ascent<'_>) -> Observation {
+    let Ascent { plan, this_machine, limits, faults, steps, records, started, listener, .. } = ascent;
     let mut stack = Stack {
         plan,
         limits,
@@ -174,7 +212,7 @@ pub async fn boot(
         records,
         listener,
         started,
-        watch: Watch::new(cancellation),
+        watch: Watch::new(ascent.cancellation),
         streams: BTreeMap::new(),
         shells: BTreeMap::new(),
         relay: None,
@@ -194,14 +232,31 @@ pub async fn boot(
         },
         steps_seen: Vec::new(),
         asked: 0,
+        freshen: None,
+        saver: ascent.saver,
     };
-    let mut stop = stack.climb(Rc::new(this_machine)).await.err();
+    let this_machine: Rc<dyn Host> = Rc::new(this_machine);
+    let mut went_on = None;
+    let begun = match ascent.from {
+        None => Ok((0, this_machine)),
+        Some(state) => {
+            let begun = stack.go_on(state, this_machine).await;
+            went_on = Some(begun.is_ok());
+            begun
+        }
+    };
+    let mut stop = match begun {
+        Ok((index, host)) => stack.climb(index, host).await.err(),
+        // Nothing of the stack has been tried yet.
+        Err(why) => Some(Stop { blame: Blame::Harness, ..why }),
+    };
     if let Some(last) = stack.stages.last_mut() {
         last.end = started.elapsed().as_secs_f64();
     }
-    if !stop.as_ref().is_some_and(|stop| stop.interrupted) {
+    if !stop.as_ref().is_some_and(|stop| stop.interrupted) && went_on != Some(false) {
         stack.last_words().await;
     }
+    let usage = stack.usage().await;
     if let Err(why) = stack.end().await {
         stop.get_or_insert(Stop::harness(stack.stage, why));
     }
@@ -215,17 +270,18 @@ pub async fn boot(
         steps: stack.steps_seen,
         gathered: stack.gathered,
         stop,
+        went_on,
+        usage,
     }
 }
 
 impl Stack<'_> {
     /// The fold: each level boots on the host that the one below it has become.
-    async fn climb(&mut self, this_machine: Rc<dyn Host>) -> Result<(), Stop> {
-        let mut host = this_machine;
+    async fn climb(&mut self, first: usize, mut host: Rc<dyn Host>) -> Result<(), Stop> {
         if self.plan.metal == Metal::Native {
             self.prove_kvm(LevelNumber::ALL[0], Rc::clone(&host)).await?;
         }
-        for index in 0..self.plan.levels.len() {
+        for index in first..self.plan.levels.len() {
             let level = self.plan.levels[index].level;
             let monitor = self.launch(index, &*host).await?;
             self.begin(level, StageKind::Boot).await?;
@@ -245,6 +301,7 @@ impl Stack<'_> {
             } else {
                 host = self.come_up(index).await?;
                 self.prove_kvm(level, Rc::clone(&host)).await?;
+                self.save(level).await?;
             }
         }
         self.take_steps().await?;
@@ -266,7 +323,7 @@ impl Stack<'_> {
     }
 
     /// Waits until a level that hosts takes commands.
-    async fn come_up(&mut self, index: usize) -> Result<Rc<dyn Host>, Stop> {
+    pub(super) async fn come_up(&mut self, index: usize) -> Result<Rc<dyn Host>, Stop> {
         let level = self.plan.levels[index].level;
         let machine = self.plan.machine(index, Instance::First);
         if machine.agent {
@@ -314,6 +371,9 @@ impl Stack<'_> {
         let started = self.during(level, host.start(machine)).await?;
         self.streams.extend(started.streams);
         self.relay = started.relay;
+        if let Some(waits) = started.qemu.waits() {
+            self.watch.forgive_waits_of(waits);
+        }
         self.live.push(Live { level, instance, qemu: started.qemu });
         self.open_channels(machine).await
     }
@@ -374,7 +434,7 @@ impl Stack<'_> {
         Ok(())
     }
 
-    fn open_wire(
+    pub(super) fn open_wire(
         &mut self,
         machine: &Machine,
         kind: ChannelKind,
@@ -472,7 +532,11 @@ impl Stack<'_> {
     pub(super) async fn ask(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Facts, Stop> {
         let ours = level.below().is_some() || self.plan.metal == Metal::Emulated;
         let count_nested = ours && nests(level, self.plan.innermost());
-        self.during(level, host.facts(self.plan.profile, count_nested)).await
+        let mut before = self.freshen.take().unwrap_or_default();
+        if count_nested {
+            before.push_str(&count_nested_script(self.plan.profile));
+        }
+        self.during(level, host.facts(self.plan.profile, &before)).await
     }
 
     /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.

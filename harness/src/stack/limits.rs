@@ -52,9 +52,10 @@ impl Limits {
         }
     }
 
-    /// Bound of a single reply of a monitor or an agent of `level`.
+    /// Bound of a single reply of a monitor or an agent of `level`, for one that talks and uses its CPU, and still does not
+    /// answer. One that does not is given up before.
     pub fn reply(&self, level: LevelNumber) -> Duration {
-        self.of(level).silence
+        self.of(level).total
     }
 }
 

@@ -3,6 +3,7 @@
 mod aftermath;
 mod boot;
 mod cancellation;
+mod continuing;
 mod evidence;
 mod explain;
 
@@ -11,16 +12,19 @@ mod measure;
 mod plan;
 mod report;
 mod second;
+mod states;
 mod steps;
 mod stop;
 mod watch;
 
-pub use boot::{LevelSeen, Observation, StageListener, StageTime, boot};
+pub use boot::{Ascent, LevelSeen, Observation, StageListener, StageTime, Usage, boot};
 pub use cancellation::Cancellation;
+pub use continuing::Saver;
 pub use evidence::{Doubt, Evidence, Gathered};
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
 pub use plan::{LevelPlan, Metal, StackPlan};
 pub use report::LeafReport;
+pub use states::{Description, Draft, Finished, Inputs, Listed, Lookup, SavedState, StateKey, States};
 pub use steps::StepSeen;
 pub use stop::{Blame, Stop};

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
+use nestmatrix_images::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, MachineType, Nesting, Profile};
-use crate::qemu::{Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Port};
+use crate::qemu::{
+    Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement, Port,
+};
 use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+
+use super::Inputs;
 
 /// What L0 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +46,10 @@ pub struct LevelPlan {
     pub kernel_release: String,
     /// Initramfs, on this machine.
     pub initramfs: PathBuf,
+    /// Both on one disk, on this machine; absent for a level that runs in no other.
+    pub images: Option<Disk>,
+    /// What names its image: the same name means the same files.
+    pub image: String,
     /// The CPU that the scenario requires.
     pub cpu: CpuRequirement,
     /// What the QEMU that runs it accelerates it with.
@@ -70,6 +80,8 @@ pub struct StackPlan {
     pub stays: bool,
     /// The level that will have a second machine on the way, if one will.
     pub second: Option<LevelNumber>,
+    /// What the memory of the outermost level's machine is, where QEMU emulates that.
+    pub memory: Memory,
 }
 
 /// What is said of a machine that is not QEMU's.
@@ -92,6 +104,11 @@ impl StackPlan {
     /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
     pub fn on_emulator(&self, level: LevelNumber) -> bool {
         self.metal == Metal::Emulated && self.levels.first().is_some_and(|plan| plan.level == level)
+    }
+
+    /// Whether the emulator that runs the outermost level is QEMU.
+    pub fn runs_on_qemu(&self) -> bool {
+        self.emulator_is_l0() || matches!(self.profile.metal, BareMachine::Qemu(_))
     }
 
     /// Whether the emulator itself is the hypervisor of L0, so that there is no KVM in L0.
@@ -121,6 +138,7 @@ impl StackPlan {
         let is_leaf = self.reports(plan.level);
         let on_emulator = self.on_emulator(plan.level);
 
+        let on_qemu_metal = on_emulator && self.runs_on_qemu();
         let on_metal = plan.level.below().is_none();
         let metal = on_metal.then_some(profile.metal);
         let machine = match metal {
@@ -189,12 +207,55 @@ impl StackPlan {
             accelerator: if on_emulator { Accelerator::Tcg } else { plan.accelerator },
             cpu,
             memory_mib: self.memory_mib(index),
-            boot: Boot { kernel: kernel(plan), initramfs: initramfs(plan), parameters: parameters.join(" ") },
+            memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
+            boot: Boot {
+                kernel: self.kernel(plan),
+                initramfs: self.initramfs(plan),
+                parameters: parameters.join(" "),
+            },
             agent: !is_leaf && !metal.is_some_and(|metal| metal.has_console_alone()),
             ports,
-            disks: inside.iter().flat_map(|inner| [kernel(inner), initramfs(inner)]).collect(),
-            own_disk: plan.disk.clone().map(|path| ImageFile { serial: OWN_DISK.to_owned(), path }),
+            disks: inside.iter().flat_map(|inner| self.disks(inner)).collect(),
+            own_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
         }
+    }
+
+    fn kernel(&self, plan: &LevelPlan) -> ImageFile {
+        let bytes = self.disk(plan).map(|disk| disk.kernel.clone());
+        boot_file(plan, "kernel", &plan.kernel, bytes)
+    }
+
+    fn initramfs(&self, plan: &LevelPlan) -> ImageFile {
+        let bytes = self.disk(plan).map(|disk| disk.initramfs.clone());
+        boot_file(plan, "initramfs", &plan.initramfs, bytes)
+    }
+
+    /// The disks by which the images of `plan` reach the levels outside it.
+    fn disks(&self, plan: &LevelPlan) -> Vec<ImageFile> {
+        match self.disk(plan) {
+            Some(disk) => vec![image_file(disk_name(plan), &disk.path)],
+            None => vec![self.kernel(plan), self.initramfs(plan)],
+        }
+    }
+
+    fn disk<'a>(&self, plan: &'a LevelPlan) -> Option<&'a Disk> {
+        plan.images.as_ref().filter(|_| !self.images_are_files())
+    }
+
+    /// Whether images lie in L0 as files, one by one, since its metal has no virtio disks.
+    fn images_are_files(&self) -> bool {
+        self.metal == Metal::Emulated && !self.runs_on_qemu()
+    }
+
+    /// All that goes into the levels up to the one at `index`, by name, without what runs them.
+    pub fn inputs(&self, index: usize) -> Inputs {
+        let mut inputs = Inputs::new();
+        for (index, plan) in self.levels.iter().enumerate().take(index + 1) {
+            let machine = Self { memory: Memory::Private, ..self.clone() }.machine(index, Instance::First);
+            inputs.insert(format!("{} image", plan.level), plan.image.clone());
+            inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));
+        }
+        inputs
     }
 
     /// The ports by which the channels of `plan` pass through a machine further out. Inside it they are called the same
@@ -209,12 +270,35 @@ impl StackPlan {
     }
 }
 
-fn kernel(plan: &LevelPlan) -> ImageFile {
-    ImageFile { serial: format!("l{}-kernel", plan.level.number()), path: plan.kernel.clone() }
+/// A host that is none in particular, for what is the same on all.
+struct Anywhere;
+
+impl Placement for Anywhere {
+    fn channel(&self, channel: ChannelName) -> Backing {
+        Backing::Socket(channel.to_string())
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        file.serial.clone()
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        file.serial.clone()
+    }
 }
 
-fn initramfs(plan: &LevelPlan) -> ImageFile {
-    ImageFile { serial: format!("l{}-initramfs", plan.level.number()), path: plan.initramfs.clone() }
+/// Serial number of the disk with a level's images.
+fn disk_name(plan: &LevelPlan) -> String {
+    format!("l{}", plan.level.number())
+}
+
+fn boot_file(plan: &LevelPlan, name: &str, path: &Path, bytes: Option<Range<u64>>) -> ImageFile {
+    let part = bytes.map(|bytes| Part { disk: disk_name(plan), bytes });
+    ImageFile { part, ..image_file(format!("{}-{name}", disk_name(plan)), path) }
+}
+
+fn image_file(serial: String, path: &Path) -> ImageFile {
+    ImageFile { serial, path: path.to_owned(), part: None }
 }
 
 #[cfg(test)]
@@ -232,6 +316,8 @@ mod tests {
             kernel: format!("/k{n}").into(),
             kernel_release: "6.12.1".into(),
             initramfs: format!("/i{n}").into(),
+            images: Some(Disk { path: format!("/d{n}").into(), kernel: 0..10, initramfs: 64..100 }),
+            image: format!("image {n}"),
             cpu: CpuRequirement::default(),
             accelerator: Accelerator::Kvm,
             memory_mib: None,
@@ -247,6 +333,7 @@ mod tests {
             nonce: "17".into(),
             stays: false,
             second: None,
+            memory: Memory::Private,
         }
     }
 
@@ -264,8 +351,7 @@ mod tests {
             ["nest.l2.qmp", "nest.l2.console", "nest.l2.agent", "nest.l3.qmp", "nest.l3.console"]
         );
         let serials: Vec<_> = plan.machine(0, Instance::First).disks.into_iter().map(|d| d.serial).collect();
-        assert_eq!(serials.len(), 6);
-        assert!(serials.iter().all(|s| s.len() <= 20));
+        assert_eq!(serials, ["l1", "l2", "l3"]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Stack<'_> {
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let agent = self.greet(self.second_agent(&machine)?, level).await?;
         let host = BootedLevel::new(level, agent, self.plan.profile.qemu, None);
-        let facts = self.during(level, host.facts(self.plan.profile, false)).await?;
+        let facts = self.during(level, host.facts(self.plan.profile, "")).await?;
         self.check_kernel(level, &facts.kernel)?;
         if !(facts.kvm_device && facts.kvm_module) {
             return Err(
@@ -77,7 +77,7 @@ impl Stack<'_> {
             let symptom = format!("the second {level} does not run any more ({state})");
             return Err(Stop::stack(self.stage, symptom).about(level));
         }
-        self.during(level, host.facts(self.plan.profile, false)).await.map(|_| ())
+        self.during(level, host.facts(self.plan.profile, "")).await.map(|_| ())
     }
 
     /// Migrates `level` to a second QEMU on the host that it runs on, with all that runs in it, and sees that all of it

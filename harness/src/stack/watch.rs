@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::guest::{SharedAnswers, symptom_in};
-use crate::host::{HostError, RunningQemu};
+use crate::host::{HostError, RunningQemu, Waits};
 use crate::qemu::{ChannelKind, ChannelName};
 use crate::scenario::LevelNumber;
 use crate::wire::{Event, Notice, Wire};
@@ -74,12 +74,24 @@ struct LevelState {
     may_shut_down: bool,
     /// The conversations with it, those of its second machine behind those of its first.
     wires: Vec<(ChannelName, Wire)>,
-    /// It is being migrated: its QEMU stops it on purpose.
+    /// It is being migrated, or saved: its QEMU stops it on purpose.
     moving: bool,
+    /// With which status its QEMU has ended a migration, to another QEMU or to a file or from one.
+    migrated: Option<String>,
     /// How often it was reset.
     resets: usize,
     /// What brings in what its monitor says.
     monitor: Option<AbortHandle>,
+}
+
+/// What a look at a level that gives no sign has seen.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    when: Instant,
+    /// CPU time that its QEMU had used.
+    used: Duration,
+    /// How long the outermost machine's emulator had waited for a CPU.
+    waited: Duration,
 }
 
 /// Watches every level of one stack.
@@ -92,12 +104,32 @@ pub(super) struct Watch {
     moved: Option<LevelNumber>,
     cancellation: Cancellation,
     last_sign: Instant,
+    /// The emulator that all levels run in, if it is known how long it had to wait for this machine.
+    metal: Option<Waits>,
 }
 
 impl Watch {
     pub(super) fn new(cancellation: Cancellation) -> Self {
         let (sender, signs) = mpsc::unbounded_channel();
-        Self { signs, sender, levels: BTreeMap::new(), moved: None, cancellation, last_sign: Instant::now() }
+        Self {
+            signs,
+            sender,
+            levels: BTreeMap::new(),
+            moved: None,
+            cancellation,
+            last_sign: Instant::now(),
+            metal: None,
+        }
+    }
+
+    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts for nobody's silence
+    /// or slowness: others are at fault for it.
+    pub(super) fn forgive_waits_of(&mut self, metal: Waits) {
+        self.metal = Some(metal);
+    }
+
+    fn waited(&self) -> Duration {
+        self.metal.as_ref().map(Waits::so_far).unwrap_or_default()
     }
 
     /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
@@ -111,6 +143,7 @@ impl Watch {
             may_shut_down,
             wires: Vec::new(),
             moving: false,
+            migrated: None,
             resets: 0,
             monitor: None,
         };
@@ -163,6 +196,19 @@ impl Watch {
         if let Some(state) = self.levels.get_mut(&level) {
             state.moving = true;
         }
+    }
+
+    /// From now on until it runs again, `level` stands still so that its state can be saved.
+    pub(super) fn pause(&mut self, level: LevelNumber) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.moving = true;
+            state.migrated = None;
+        }
+    }
+
+    /// With which status its QEMU has ended the last migration.
+    pub(super) fn migrated(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.migrated.as_deref()
     }
 
     /// `level` has been migrated: what its first machine's QEMU says does not matter any more, and the channels of the
@@ -277,7 +323,10 @@ impl Watch {
         tokio::pin!(work);
         let began = Instant::now();
         self.last_sign = began;
-        let mut cpu: Option<(Instant, Duration)> = None;
+        let waited_before = self.waited();
+        // The last sign that was known at the last look, and what had been waited until about then.
+        let mut heard = (began, waited_before);
+        let mut cpu = None;
         let mut looks = tokio::time::interval(LOOK.min(limit.silence / 2));
         looks.tick().await;
         loop {
@@ -296,13 +345,17 @@ impl Watch {
                 }
                 result = &mut work => return result.map_err(|error| Trouble::Host { level, error }),
                 _ = looks.tick() => {
-                    if began.elapsed() >= limit.total {
+                    let waited = self.waited();
+                    if began.elapsed().saturating_sub(waited - waited_before) >= limit.total {
                         return Err(Trouble::Endless { level, total: limit.total });
                     }
                     if let Some(qemu) = qemu && self.last_sign.elapsed() >= LOOK.min(limit.silence / 2) {
                         self.look(level, qemu, limit, &mut cpu).await?;
                     }
-                    let silence = self.last_sign.elapsed();
+                    if self.last_sign > heard.0 {
+                        heard = (self.last_sign, waited);
+                    }
+                    let silence = self.last_sign.elapsed().saturating_sub(waited - heard.1);
                     if silence >= limit.silence {
                         return Err(Trouble::Silent { level, silence });
                     }
@@ -317,7 +370,7 @@ impl Watch {
         level: LevelNumber,
         qemu: &dyn RunningQemu,
         limit: Limit,
-        cpu: &mut Option<(Instant, Duration)>,
+        cpu: &mut Option<Looked>,
     ) -> Result<(), Trouble> {
         let looked = tokio::time::timeout(limit.silence / 4, async {
             if qemu.ended().await?.is_some() {
@@ -333,9 +386,10 @@ impl Watch {
             }
             Ok(Ok(Some(used))) => {
                 let now = Instant::now();
-                if let Some((then, before)) = cpu.replace((now, used)) {
-                    let share =
-                        used.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64().max(0.001);
+                let waited = self.waited();
+                if let Some(before) = cpu.replace(Looked { when: now, used, waited }) {
+                    let had = (now - before.when).saturating_sub(waited - before.waited);
+                    let share = used.saturating_sub(before.used).as_secs_f64() / had.as_secs_f64().max(0.001);
                     if share >= BUSY {
                         self.last_sign = now;
                     }
@@ -400,6 +454,18 @@ impl Watch {
             "GUEST_PANICKED" => {
                 let symptom = "the guest panicked (GUEST_PANICKED)".to_owned();
                 Some(Trouble::Symptom { level, symptom })
+            }
+            "MIGRATION" => {
+                let status = event.data["status"].as_str().unwrap_or_default();
+                if matches!(status, "completed" | "failed" | "cancelled") {
+                    state.migrated = Some(status.to_owned());
+                }
+                None
+            }
+            // What was paused to be saved goes on.
+            "RESUME" if state.migrated.is_some() => {
+                state.moving = false;
+                None
             }
             "RESET" => {
                 state.resets += 1;

@@ -10,7 +10,7 @@ use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
     StopStage, Tier,
 };
-use nestmatrix::stack::{LevelSeen, Metal};
+use nestmatrix::stack::{LevelSeen, Metal, Usage};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -113,7 +113,9 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         evidence: None,
         steps: Vec::new(),
         stages: Vec::new(),
-        attempts: vec![Attempt { start: 1.0, end: 1.0 + seconds, verdict }],
+        continued: None,
+        cold: None,
+        attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
         folder: Some(PathBuf::from("cells").join(cell)),
     }
 }
@@ -218,7 +220,7 @@ pub fn every_verdict() -> Outcome {
         "provision",
         "image debian-12-amd64 hypervisor was not made ready",
     );
-    error.attempts.insert(0, Attempt { start: 0.0, end: 1.0, verdict: VerdictWord::Error });
+    error.attempts.insert(0, attempt(0.0, 1.0, VerdictWord::Error));
     let limit = |cell, verdict, seconds| {
         limited(record("rhel-8-nested-vms", cell, verdict, seconds), "l1-launch", "missing CPU feature: svm")
     };
@@ -243,4 +245,8 @@ pub fn every_verdict() -> Outcome {
         192,
         false,
     )
+}
+
+fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
+    Attempt { start, end, verdict, from: None, symptom: None, usage: Usage::default() }
 }

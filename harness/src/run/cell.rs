@@ -1,0 +1,431 @@
+//! Carries out one cell: its stack is booted, from its beginning or from a saved state, and judged.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nestmatrix_images::{Image, Product};
+
+use crate::architecture::Profile;
+use crate::host::{Emulator, ThisMachine};
+use crate::qemu::Memory;
+use crate::scenario::{Cell, CellName, LevelNumber, Stage, StageKind, Step};
+use crate::stack::{
+    Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
+    StackPlan, StageListener, StateKey, States, Stop, Usage, boot,
+};
+
+use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
+use super::plan::{always_cold, savable};
+use super::record::{Continued, ImageRecord};
+use super::schedule::{Budget, Choice, Schedule, Task};
+use super::{
+    Attempt, CellRecord, Fate, LevelRecord, Planned, PlannedLevel, RunError, RunEvent, RunFolder,
+    RunListener, RunPlan, Verdict, VerdictWord,
+};
+
+/// Size of a level's own disk, which holds a few lines of configuration.
+const DISK_BYTES: u64 = 4 << 20;
+/// Memory that an emulator needs besides its machine's, in MiB: for code that it has translated, above all.
+const EMULATOR_MEMORY_MIB: u64 = 384;
+/// Memory of this machine that cells leave to others, in MiB.
+const SPARED_MEMORY_MIB: u64 = 512;
+
+/// What came of a cell.
+pub(super) struct Done {
+    /// Its record; none if it was interrupted.
+    pub(super) record: Option<Box<CellRecord>>,
+    /// What its last attempt used.
+    pub(super) usage: Usage,
+    /// How long that took, in seconds.
+    pub(super) seconds: f64,
+}
+
+/// A state from which a cell can go on, or which it can save.
+struct Link {
+    level: LevelNumber,
+    inputs: Inputs,
+    key: StateKey,
+}
+
+struct CellStages {
+    cell: CellName,
+    listener: Rc<dyn RunListener>,
+}
+
+impl StageListener for CellStages {
+    fn stage_began(&self, stage: Stage) {
+        self.listener.event(&RunEvent::StageBegan { cell: &self.cell, stage });
+    }
+}
+
+/// Saves the states that a cell was chosen to save.
+struct CellSaver<'a> {
+    run: &'a Run,
+    states: &'a States,
+    makes: RefCell<BTreeMap<LevelNumber, Inputs>>,
+}
+
+impl Saver for CellSaver<'_> {
+    fn draft(&self, level: LevelNumber) -> Option<Draft> {
+        let inputs = self.makes.borrow_mut().remove(&level)?;
+        let draft = self.states.draft(level, inputs);
+        draft.inspect_err(|e| tracing::warn!("the state of {level} can't be saved: {e}")).ok()
+    }
+
+    fn saved(&self, level: LevelNumber, finished: Result<Finished, String>) {
+        let published = finished.and_then(|finished| {
+            let key = finished.key().clone();
+            self.states.publish(finished).map_err(|e| e.to_string()).map(|()| key)
+        });
+        match published {
+            Ok(key) => self.run.news(StateNews::Saved(key)),
+            Err(why) => tracing::warn!("the state of {level} could not be saved: {why}"),
+        }
+    }
+}
+
+impl Run {
+    fn news(&self, news: StateNews) {
+        self.states.borrow_mut().push(news);
+        self.news.notify_one();
+    }
+
+    /// What is to be booted, and what is known of what that needs.
+    pub(super) fn schedule(&self, plan: &RunPlan) -> Schedule {
+        let cells = plan.cells.iter().enumerate();
+        let tasks = cells.filter_map(|(index, planned)| {
+            let Fate::Boots { metal, .. } = &planned.fate else { return None };
+            let cell = &planned.cell;
+            let stack = self.stack_plan(planned, Path::new(""));
+            let memory = stack.as_ref().map_or(0, |stack| u64::from(stack.memory_mib(0)));
+            Some(Task {
+                index,
+                architecture: cell.architecture,
+                chain: self.chain(planned).into_iter().map(|link| link.key).collect(),
+                seconds: planned.typical_seconds(*metal),
+                memory_mib: memory + EMULATOR_MEMORY_MIB,
+            })
+        });
+        let budget = match self.setting.jobs {
+            Some(jobs) => Budget::Jobs(jobs.max(1)),
+            None => Budget::Machine {
+                cores: self.machine.cores as f64,
+                memory_mib: self.machine.available_memory_mib().saturating_sub(SPARED_MEMORY_MIB),
+            },
+        };
+        let states = self.setting.states.as_ref();
+        Schedule::new(tasks.collect(), budget, |key| states.is_some_and(|states| states.has(key)))
+    }
+
+    /// Boots and judges one cell.
+    pub(super) async fn cell(&self, planned: &Planned, choice: &Choice) -> Result<Done, RunError> {
+        let mut done = Done { record: None, usage: Usage::default(), seconds: 0.0 };
+        let Fate::Boots { metal, levels } = &planned.fate else { return Ok(done) };
+        let cell = &planned.cell;
+        self.listener.event(&RunEvent::CellBegan { cell: &cell.name });
+        self.listener.event(&RunEvent::StageBegan { cell: &cell.name, stage: Stage::Provision });
+        let cannot_record = |source| RunError::Records { path: self.folder.clone(), source };
+        let folder = RunFolder::cell_in(&self.folder, &cell.name).map_err(cannot_record)?;
+        let chain = self.chain(planned);
+        let mut attempts: Vec<Attempt> = Vec::new();
+        loop {
+            let start = self.began.elapsed().as_secs_f64();
+            let first = attempts.is_empty();
+            let (state, cold) = match (&choice.from, first) {
+                (_, false) => (None, Some("it was booted again from its beginning".to_owned())),
+                (None, true) => (None, self.why_cold(planned, &chain).await),
+                (Some(key), true) => match chain.iter().find(|link| link.key == *key) {
+                    Some(link) => self.look_up(link).await,
+                    None => (None, None),
+                },
+            };
+            let scratch = self.scratch.path().join(choice.task.index.to_string());
+            let observation = match self.prepare(planned, &scratch, state.as_ref(), &folder.0) {
+                Ok((plan, host, _memory)) => {
+                    self.boot(planned, &plan, host, &folder.0, state.as_ref(), choice, &chain).await
+                }
+                Err(stop) => Observation::stopped(stop),
+            };
+            // What a boot medium was made of is large. What can't be removed now goes with the run's folder.
+            let _ = fs::remove_dir_all(&scratch);
+            if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
+                return Ok(done);
+            }
+            let end = self.began.elapsed().as_secs_f64();
+            (done.usage, done.seconds) = (observation.usage, end - start);
+            let profile = Profile::of(cell.architecture);
+            let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
+            let from = state.as_ref().map(|state| state.description().key.clone());
+            let symptom = verdict.stop().map(|stop| stop.symptom.clone());
+            let word = verdict.word();
+            attempts.push(Attempt { start, end, verdict: word, from, symptom, usage: observation.usage });
+            if first && is_tried_again(cell, &verdict, observation.went_on) {
+                if let (Some(state), Some(states), Some(false)) =
+                    (&state, &self.setting.states, observation.went_on)
+                {
+                    // It would not do for anybody else either.
+                    self.news(StateNews::Lost(state.description().key.clone()));
+                    let _ = states.discard(state);
+                }
+                set_aside(&folder.0).map_err(cannot_record)?;
+                continue;
+            }
+            // A pass whose evidence can't be kept is none.
+            let evidence = verdict.evidence().map(serde_json::to_value).transpose();
+            let evidence = evidence.map_err(|e| cannot_record(e.into()))?;
+            done.record = Some(Box::new(CellRecord {
+                metal: Some(*metal),
+                stage: verdict.stop().map(|stop| stop.stage),
+                level: verdict.stop().and_then(|stop| stop.level),
+                symptom: verdict.stop().map(|stop| stop.symptom.clone()),
+                levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
+                evidence,
+                steps: observation.steps,
+                stages: observation.stages,
+                continued: state.as_ref().map(Continued::from),
+                cold,
+                attempts,
+                folder: Some(folder.1),
+                ..CellRecord::blank(cell, word)
+            }));
+            return Ok(done);
+        }
+    }
+
+    /// The states of a cell's stack that can be saved and gone on from, the one of the fewest levels first.
+    fn chain(&self, planned: &Planned) -> Vec<Link> {
+        let (Some(_), None) = (&self.setting.states, always_cold(planned)) else { return Vec::new() };
+        let Ok(plan) = self.stack_plan(planned, Path::new("")) else { return Vec::new() };
+        let Ok(emulator) = self.emulator_name(planned) else { return Vec::new() };
+        let levels = plan.levels.iter().enumerate().filter(|(_, level)| savable(&planned.cell, level.level));
+        let links = levels.map(|(index, level)| {
+            let mut inputs = plan.inputs(index);
+            inputs.insert("nestmatrix".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+            inputs.insert("emulator".to_owned(), emulator.clone());
+            // The clock of what it emulates is its own.
+            inputs.insert("processor".to_owned(), self.machine.processor.clone());
+            let level = level.level;
+            Link { level, key: StateKey::of(level, &inputs), inputs }
+        });
+        links.collect()
+    }
+
+    /// The state of a link, or why it can't be used.
+    async fn look_up(&self, link: &Link) -> (Option<SavedState>, Option<String>) {
+        let Some(states) = self.setting.states.clone() else { return (None, None) };
+        let (level, inputs) = (link.level, link.inputs.clone());
+        // Comparing its hashes takes a while.
+        let found = tokio::task::spawn_blocking(move || states.find(level, &inputs)).await;
+        let why = match found {
+            Ok(Ok(Lookup::Found(state))) => return (Some(state), None),
+            Ok(Ok(Lookup::Nothing(_))) => "the saved state is gone".to_owned(),
+            Ok(Ok(Lookup::Damaged(why))) => format!("the saved state is damaged: {why}"),
+            Ok(Err(e)) => format!("the saved state can't be read: {e}"),
+            Err(_) => "the saved state was not looked up to its end".to_owned(),
+        };
+        tracing::warn!("{why}; the stack boots from its beginning");
+        self.news(StateNews::Lost(link.key.clone()));
+        (None, Some(why))
+    }
+
+    /// Why a cell boots from its beginning.
+    async fn why_cold(&self, planned: &Planned, chain: &[Link]) -> Option<String> {
+        let states = self.setting.states.clone()?;
+        let Some(link) = chain.last() else { return always_cold(planned) };
+        let (level, inputs) = (link.level, link.inputs.clone());
+        let found = tokio::task::spawn_blocking(move || states.nearest(level, &inputs)).await.ok()?;
+        Some(match found {
+            Some(difference) => format!("the saved state is of other things: {difference}"),
+            None => "no state is saved".to_owned(),
+        })
+    }
+
+    /// What names the emulator that runs a cell's outermost level.
+    fn emulator_name(&self, planned: &Planned) -> Result<String, String> {
+        let Fate::Boots { metal, .. } = &planned.fate else { return Err("it is not booted".to_owned()) };
+        let cell = &planned.cell;
+        let program = runs_outermost(Profile::of(cell.architecture), *metal, emulator_is_l0(cell));
+        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
+        let image = self.image(&(recipe, Product::Emulator))?;
+        let version = image.qemu_version().map_or("", |qemu| &qemu.version);
+        Ok(format!("{program} {version} ({})", &image.digest().as_str()[..12]))
+    }
+
+    /// The stack of a cell, whose own disks are in the folder `scratch`, or why the cell can't be tried.
+    fn stack_plan(&self, planned: &Planned, scratch: &Path) -> Result<StackPlan, Stop> {
+        let stop = |why: String| Stop::harness(Stage::Provision, why);
+        let cell = &planned.cell;
+        let Fate::Boots { metal, levels } = &planned.fate else {
+            return Err(stop("it is not booted".to_owned()));
+        };
+        let mut plans = Vec::new();
+        for level in levels {
+            let Some(key) = &level.boots else { continue };
+            let image = self.image(key).map_err(stop)?;
+            let (Some(kernel), Some(release), Some(initramfs), Some(images)) =
+                (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
+            else {
+                return Err(stop(format!("image {} has no kernel or no initramfs", image.name())));
+            };
+            plans.push(LevelPlan {
+                level: level.spec.level,
+                kernel,
+                kernel_release: release.release.clone(),
+                initramfs,
+                images: Some(images),
+                image: image.digest().to_string(),
+                cpu: level.spec.cpu.clone(),
+                accelerator: level.spec.accelerator,
+                memory_mib: level.spec.memory_mib,
+                kernel_parameters: level.spec.kernel_parameters.clone(),
+                machine: level.spec.machine.clone(),
+                disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
+            });
+        }
+        Ok(StackPlan {
+            metal: *metal,
+            profile: Profile::of(cell.architecture),
+            levels: plans,
+            nonce: String::new(),
+            stays: cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
+            second: cell.steps.iter().find_map(Step::second_machine),
+            memory: Memory::Private,
+        })
+    }
+
+    /// The stack of a cell, this machine as its host, and what is to be kept while it runs; or why the cell can't be tried.
+    fn prepare(
+        &self,
+        planned: &Planned,
+        scratch: &Path,
+        state: Option<&SavedState>,
+        records: &Path,
+    ) -> Result<(StackPlan, ThisMachine, Option<fs::File>), Stop> {
+        let stop = |why: String| Stop::harness(Stage::Provision, why);
+        let mut plan = self.stack_plan(planned, scratch)?;
+        plan.nonce = nonce().map_err(|e| stop(e.to_string()))?;
+        let mut memory = None;
+        if let Some(state) = state {
+            plan.memory = Memory::Saved(state.memory());
+        } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
+            // Without a name, so that it goes with the last who has it open. QEMU leaves the memory out of what it migrates only
+            // where that has a path, hence this one; and it is faster than memory that QEMU takes itself.
+            let made = rustix::fs::memfd_create("nestmatrix", rustix::fs::MemfdFlags::CLOEXEC);
+            let made = made.map_err(|e| stop(format!("there is no memory for its machine: {e}")))?;
+            let path = format!("/proc/{}/fd/{}", std::process::id(), made.as_raw_fd());
+            plan.memory = Memory::Shared(path.into());
+            memory = Some(fs::File::from(made));
+        }
+        let cell = &planned.cell;
+        let program = runs_outermost(plan.profile, plan.metal, emulator_is_l0(cell));
+        let emulator = self.emulator(program, plan.metal).map_err(stop)?;
+        let made = fs::create_dir_all(scratch);
+        made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
+        for disk in plan.levels.iter().filter_map(|plan| plan.disk.as_ref()) {
+            let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
+            made.map_err(|e| stop(format!("{} can't be made: {e}", disk.display())))?;
+        }
+        let wrapper = self.setting.wrapper.clone();
+        let (sockets, records) = (scratch.to_owned(), records.to_owned());
+        Ok((plan, ThisMachine { emulator, program, wrapper, sockets, records }, memory))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
+    async fn boot(
+        &self,
+        planned: &Planned,
+        plan: &StackPlan,
+        this_machine: ThisMachine,
+        records: &Path,
+        state: Option<&SavedState>,
+        choice: &Choice,
+        chain: &[Link],
+    ) -> Observation {
+        let cell = &planned.cell;
+        let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
+        let makes = chain.iter().filter(|link| choice.makes.contains(&link.key));
+        let makes = makes.map(|link| (link.level, link.inputs.clone())).collect();
+        let states: Option<&Arc<States>> = self.setting.states.as_ref();
+        let saver = states.map(|states| CellSaver { run: self, states, makes: RefCell::new(makes) });
+        boot(Ascent {
+            plan,
+            this_machine,
+            limits: Limits::new(plan.metal, self.setting.timeout_scale),
+            faults: &cell.faults,
+            steps: &cell.steps,
+            records,
+            started: Instant::now(),
+            listener: &listener,
+            cancellation: self.cancellation.clone(),
+            from: state,
+            saver: saver.as_ref().map(|saver| saver as &dyn Saver),
+        })
+        .await
+    }
+
+    fn image(&self, key: &(String, Product)) -> Result<&Image, String> {
+        match self.images.get(key) {
+            Some(Ok(image)) => Ok(image),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err(format!("image {} {} was not made ready", key.0, key.1)),
+        }
+    }
+
+    fn emulator(&self, program: &str, metal: Metal) -> Result<Emulator, String> {
+        if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
+            return Ok(installed.clone());
+        }
+        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
+        let key = (recipe, Product::Emulator);
+        let image = self.image(&key)?.clone();
+        emulator_of(image).ok_or_else(|| format!("image {} is no emulator", key.0))
+    }
+
+    fn level_record(&self, level: &PlannedLevel, observation: &Observation) -> LevelRecord {
+        let image = level.boots.as_ref().and_then(|key| {
+            let image = self.image(key).ok()?;
+            Some(ImageRecord {
+                recipe: image.name().to_owned(),
+                product: image.product().to_string(),
+                digest: image.digest().to_string(),
+            })
+        });
+        LevelRecord {
+            level: level.spec.level,
+            required: level.spec.system.to_string(),
+            os: level.choice.image.clone(),
+            image,
+            stand_in: level.choice.stand_in,
+            stand_in_reason: level.choice.reason.clone(),
+            seen: observation.levels.get(&level.spec.level).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether a cell is tried once more: where the harness or its machine failed before anything of the innermost level was tried. What
+/// that one does counts as it came, and what a scenario does on purpose is no failure.
+fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool {
+    let Some(stop) = verdict.stop().filter(|_| verdict.word() == VerdictWord::Error) else { return false };
+    let innermost = Stage::Level(cell.innermost(), StageKind::Launch);
+    let early = stop.stage > Stage::Provision && stop.stage < innermost;
+    went_on == Some(false) || (cell.faults.is_empty() && early)
+}
+
+/// Moves the records of a first attempt out of the way of the second one's.
+fn set_aside(folder: &Path) -> std::io::Result<()> {
+    let aside: PathBuf = folder.join("attempt-1");
+    fs::create_dir(&aside)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::rename(entry.path(), aside.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! A stack that goes on from a saved state, and the saving of one.
+//!
+//! The machine that is saved is that of the outermost level, with all levels that run in it: QEMU writes its devices as it does
+//! for a migration, and its memory is copied beside. Whoever goes on from it maps that copy, of which only what is read is read
+//! and what is written to stays with this stack.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::host::Host;
+use crate::qemu::{ChannelKind, Instance, Machine, Memory, Monitor};
+use crate::scenario::{LevelNumber, Stage, StageKind};
+use crate::wire::CallError;
+
+use super::Stop;
+use super::boot::{Live, Stack};
+use super::states::{Draft, Finished, SavedLevel, SavedState};
+use super::watch::Sign;
+
+/// Saves states of stacks on their way up.
+pub trait Saver {
+    /// A place for the state of the stack up to `level`, if somebody wants it.
+    fn draft(&self, level: LevelNumber) -> Option<Draft>;
+    /// What came of saving it.
+    fn saved(&self, level: LevelNumber, finished: Result<Finished, String>);
+}
+
+/// The memory is not written with the devices; and QEMU tells when it is through.
+fn capabilities() -> Value {
+    let on = |name: &str| json!({"capability": name, "state": true});
+    json!({"capabilities": [on("x-ignore-shared"), on("events")]})
+}
+
+fn uri(file: &Path) -> Value {
+    json!({"uri": format!("file:{}", file.display())})
+}
+
+impl Stack<'_> {
+    /// Brings up the levels of a saved state; gives the host that the innermost of them is, and the number of levels.
+    pub(super) async fn go_on(
+        &mut self,
+        state: &SavedState,
+        this_machine: Rc<dyn Host>,
+    ) -> Result<(usize, Rc<dyn Host>), Stop> {
+        self.enter(Stage::Continue);
+        self.bring_records(state)?;
+        let mut host = this_machine;
+        let mut hosts = Vec::new();
+        let levels = &state.description().levels;
+        for (index, saved) in levels.iter().enumerate() {
+            let machine = self.plan.machine(index, Instance::First);
+            let level = machine.level;
+            if saved.level != level {
+                return Err(self.not_as_saved(format!("{} is not {level}", saved.level)));
+            }
+            self.levels.entry(level).or_default();
+            self.watch.add(level, false);
+            let monitor = match saved.pid {
+                None => self.load(&machine, state, &*host).await?,
+                Some(pid) => self.take_up(&machine, pid, &*host).await?,
+            };
+            if monitor.version() != saved.qemu {
+                let why = format!("{level}'s QEMU is {}, not {}", monitor.version(), saved.qemu);
+                return Err(self.not_as_saved(why));
+            }
+            self.interrogate(&machine, &monitor).await?;
+            if saved.pid.is_none() {
+                self.during(level, async { Ok(monitor.resume().await?) }).await?;
+            }
+            host = self.come_up(index).await?;
+            hosts.push((level, Rc::clone(&host)));
+        }
+        for (level, host) in hosts {
+            self.freshen = Some(self.refreshment()?);
+            self.hosts.push((level, Rc::clone(&host)));
+            self.enter(Stage::Level(level, StageKind::Kvm));
+            self.look_at(level, &*host).await?;
+        }
+        Ok((levels.len(), host))
+    }
+
+    fn not_as_saved(&self, why: String) -> Stop {
+        Stop::harness(self.stage, format!("the state is not what was saved: {why}"))
+    }
+
+    /// What levels said up to here is part of this stack's records.
+    fn bring_records(&self, state: &SavedState) -> Result<(), Stop> {
+        let bring = || {
+            for entry in fs::read_dir(state.records())? {
+                let from = entry?.path();
+                let Some(name) = from.file_name() else { continue };
+                // What is recorded from now on has the same name.
+                let mut to = PathBuf::from(name);
+                to.set_extension(format!("saved.{}", from.extension().unwrap_or_default().to_string_lossy()));
+                fs::copy(&from, self.records.join(to))?;
+            }
+            Ok(())
+        };
+        bring()
+            .map_err(|e: std::io::Error| Stop::harness(self.stage, format!("records can't be written: {e}")))
+    }
+
+    /// Starts the QEMU of the outermost level and has it load the state.
+    async fn load(
+        &mut self,
+        machine: &Machine,
+        state: &SavedState,
+        host: &dyn Host,
+    ) -> Result<Monitor, Stop> {
+        let level = machine.level;
+        let (monitor, notices) = self.start(machine, host).await?.of_qemu(self.stage)?;
+        self.watch.take_over(level, notices);
+        let wire = monitor.wire();
+        let reply = self.limits.reply(level);
+        let loading = async {
+            wire.call("migrate-set-capabilities", capabilities(), reply).await?;
+            Ok(wire.call("migrate-incoming", uri(&state.device()), reply).await?)
+        };
+        self.during(level, loading).await?;
+        match self.migrated(level).await?.as_str() {
+            "completed" => Ok(monitor),
+            status => Err(self.not_as_saved(format!("QEMU's loading of it is {status}"))),
+        }
+    }
+
+    /// Goes on speaking with a QEMU that runs in a level, and with its guest.
+    async fn take_up(&mut self, machine: &Machine, pid: i64, host: &dyn Host) -> Result<Monitor, Stop> {
+        let level = machine.level;
+        let qemu =
+            host.adopt(pid).ok_or_else(|| self.not_as_saved(format!("{} runs nothing", host.name())))?;
+        self.live.push(Live { level, instance: Instance::First, qemu });
+        self.open_console(machine.channel(ChannelKind::Console), &machine.label(), false)?;
+        if machine.agent {
+            let notices = self.watch.inlet(level, Sign::Agent);
+            self.open_wire(machine, ChannelKind::Agent, format!("agent of {level}"), notices)?;
+        }
+        let (sender, notices) = mpsc::unbounded_channel();
+        let wire = self.open_wire(machine, ChannelKind::Qmp, format!("QMP of {level}'s QEMU"), sender)?;
+        self.watch.take_over(level, notices);
+        let reply = self.limits.reply(level);
+        self.during(level, async { Ok(Monitor::take_up(wire, reply).await?) }).await
+    }
+
+    /// The script that brings a level up to date that stood still since it was saved: its clock is late, other stacks have the
+    /// same random numbers, and what it has read of disks may not be on them any more.
+    fn refreshment(&self) -> Result<String, Stop> {
+        let failed = |what: &str| Stop::harness(self.stage, format!("no {what} is to be had"));
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| failed("time"))?.as_secs();
+        let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|_| failed("random number"));
+        let seed = [uuid()?, uuid()?].concat().replace('\n', "");
+        Ok(format!(
+            "echo {seed} >/dev/urandom; date -u -s @{seconds} >/dev/null; echo 1 >/proc/sys/vm/drop_caches\n"
+        ))
+    }
+
+    /// Saves the stack as it is now, when `level` is up and nothing runs in it yet. That it can't be saved is nothing against
+    /// the stack.
+    pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let Some(saver) = self.saver else { return Ok(()) };
+        let Some(draft) = saver.draft(level) else { return Ok(()) };
+        let outermost = self.plan.levels[0].level;
+        let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        let reply = self.limits.reply(outermost);
+        self.watch.pause(outermost);
+        let write = async |file: PathBuf| -> Result<(), CallError> {
+            wire.call("stop", Value::Null, reply).await?;
+            wire.call("migrate-set-capabilities", capabilities(), reply).await?;
+            wire.call("migrate", uri(&file), reply).await.map(|_| ())
+        };
+        let finished = match self.during(outermost, async { Ok(write(draft.device()).await) }).await? {
+            Ok(()) => match self.migrated(outermost).await?.as_str() {
+                "completed" => self.copy_memory(outermost, draft).await?,
+                status => Err(format!("QEMU's writing of it is {status}")),
+            },
+            Err(why) => Err(why.to_string()),
+        };
+        self.during(outermost, async { Ok(wire.call("cont", Value::Null, reply).await?) }).await?;
+        saver.saved(level, finished);
+        Ok(())
+    }
+
+    async fn copy_memory(
+        &mut self,
+        outermost: LevelNumber,
+        draft: Draft,
+    ) -> Result<Result<Finished, String>, Stop> {
+        let Memory::Shared(memory) = &self.plan.memory else {
+            return Ok(Err("its memory is no file of its own".to_owned()));
+        };
+        let memory = match fs::File::open(memory) {
+            Ok(memory) => memory,
+            Err(e) => return Ok(Err(format!("its memory can't be opened: {e}"))),
+        };
+        let levels = self.live.iter().map(|live| SavedLevel {
+            level: live.level,
+            pid: live.qemu.pid_in_level(),
+            qemu: self.levels.get(&live.level).and_then(|seen| seen.qemu.clone()).unwrap_or_default(),
+        });
+        let (levels, records, stages) = (levels.collect(), self.records.to_owned(), self.stages.clone());
+        let copying = tokio::task::spawn_blocking(move || draft.finish(&memory, &records, levels, stages));
+        let copied = self.during(outermost, async { Ok(copying.await) }).await?;
+        Ok(match copied {
+            Ok(finished) => finished.map_err(|e| e.to_string()),
+            Err(_) => Err("it was given up".to_owned()),
+        })
+    }
+
+    /// Waits until QEMU has written or loaded the state of a machine; gives the status with which it ended.
+    async fn migrated(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        self.until(level, |watch| watch.migrated(level).map(str::to_owned)).await
+    }
+}
