@@ -45,6 +45,11 @@ impl Place {
         self.path().join("results")
     }
 
+    /// Folder of the states that runs in this place save: what one finds does not hang on what ran before the test.
+    pub fn states(&self) -> PathBuf {
+        self.path().join("states")
+    }
+
     fn runtime(&self) -> PathBuf {
         self.path().join("run")
     }
@@ -68,6 +73,7 @@ impl Place {
     pub fn xtask(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.runtime());
+        command.env("NESTMATRIX_STATES", self.states());
         for variable in ["NESTMATRIX_LOG", "NO_COLOR", "COLUMNS", "CLICOLOR_FORCE", "FORCE_COLOR"] {
             command.env_remove(variable);
         }

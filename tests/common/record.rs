@@ -107,7 +107,12 @@ impl Cell {
 
     /// The lines of a level's console, without their times, which must be there and in order.
     pub fn console(&self, level: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.file(&format!("{level}.console.log"))).unwrap();
+        self.console_file(&format!("{level}.console.log"))
+    }
+
+    /// The lines of a console's record of this name, whose times do not go back.
+    pub fn console_file(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.file(name)).unwrap();
         let mut last = 0.0;
         let mut lines = Vec::new();
         for line in text.lines() {

@@ -25,6 +25,7 @@ Environment:
   NESTMATRIX_CACHE    folder of images and packages [default: nestmatrix in the XDG cache folder]
   NESTMATRIX_ARCHIVE  address of the Debian archive [default: the one in this machine's own apt configuration]
   NESTMATRIX_KEYRING  keyring that vouches for it [default: this machine's Debian keyring]
+  NESTMATRIX_STATES   folder of saved states [default: states in the folder of images]
   NESTMATRIX_LOG      what is logged to standard error, such as `debug` [default: warn]
   NO_COLOR            no colours";
 
@@ -36,6 +37,8 @@ pub enum Command {
     List(List),
     /// Build, show and remove what levels boot
     Images(Images),
+    /// Measure nestmatrix, above all against a script that boots the same stack by hand
+    Bench(Bench),
 }
 
 /// Which scenarios, and which of their cells.
@@ -159,6 +162,47 @@ pub enum ImagesCommand {
     },
     /// Remove everything from the cache but the current images of the recipes
     Prune,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Rounds: in each the script and every yardstick once, so that the machine's noise hits all alike
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Rounds of the matrix, each of which takes minutes
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub matrix_rounds: u32,
+    /// Boot the matrix in each of its rounds once more without saved states, to compare the verdicts
+    #[arg(long)]
+    pub cold_matrix: bool,
+    /// How many cells of the matrix run side by side, or `auto`, as for run-matrix
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
+    pub jobs: Jobs,
+    /// Run one cell from its saved state so often, and compare the verdicts
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub repeat: u32,
+    /// Measure only these
+    #[arg(long, value_name = "NAME", value_enum, num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<Yardstick>,
+    /// Folder that gets the records of every run [default: a temporary one, kept if a cell did not pass]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    #[command(flatten)]
+    pub source: ImageSource,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Yardstick {
+    /// One cold stack
+    Cold,
+    /// The same from a saved state
+    Saved,
+    /// Twelve cells, with nothing saved and again with what was saved
+    Matrix,
+    /// One cell over and over; `--repeat` says how often
+    Repeat,
+    /// Planning and writing, where nothing is booted
+    Harness,
 }
 
 /// How many cells run side by side; none is as many as there is room for.

@@ -1,5 +1,6 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`. `main` only dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `bench`. `main` only dispatches.
 
+mod bench;
 mod cli;
 mod exit;
 mod images;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
+        cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -100,7 +100,9 @@ async fn carry_out(
     let states = if arguments.cold {
         None
     } else {
-        let states = States::open(store.cache().join("states"), arguments.saved_limit << 30);
+        let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
+        let place = place.map_or_else(|| store.cache().join("states"), PathBuf::from);
+        let states = States::open(place, arguments.saved_limit << 30);
         Some(Arc::new(states.map_err(Failure::error)?))
     };
     let style = style_of(&std::io::stdout());

@@ -1,6 +1,6 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
 
-use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
+use super::{BareMachine, MachineType, Nesting, Profile, Shorter, TraceEvent};
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -30,6 +30,7 @@ pub(super) const PROFILE: Profile = Profile {
     transport: "pci",
     nesting_kernel_parameters: "kvm-arm.mode=nested",
     leaf_kernel_parameters: "",
+    shorter: Shorter::NOT,
     leaf_memory_mib: 384,
     own_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",

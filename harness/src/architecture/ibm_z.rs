@@ -1,7 +1,7 @@
 //! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
 //! more than it has. Guests run on the real machine only.
 
-use super::{BareMachine, HerculesMachine, MachineType, Nesting, Profile};
+use super::{BareMachine, HerculesMachine, MachineType, Nesting, Profile, Shorter};
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
@@ -32,6 +32,7 @@ pub(super) const PROFILE: Profile = Profile {
     transport: "ccw",
     nesting_kernel_parameters: "",
     leaf_kernel_parameters: "",
+    shorter: Shorter::NOT,
     leaf_memory_mib: 256,
     own_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",

@@ -1,6 +1,6 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
 
-use super::{BareMachine, MachineType, Nesting, Profile, TraceEvent};
+use super::{BareMachine, MachineType, Nesting, Profile, Shorter, TraceEvent};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
 /// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
@@ -56,6 +56,7 @@ pub(super) const PROFILE: Profile = Profile {
     transport: "pci",
     nesting_kernel_parameters: "",
     leaf_kernel_parameters: "",
+    shorter: Shorter::NOT,
     leaf_memory_mib: 512,
     own_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",

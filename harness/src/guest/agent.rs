@@ -141,7 +141,7 @@ impl Agent {
             if let ExecState::Ended(output) = self.look(pid).await? {
                 return Ok(output);
             }
-            pause = (pause * 2).min(LATER_LOOKS);
+            pause = (pause * 3 / 2).min(LATER_LOOKS);
         }
     }
 }

@@ -19,6 +19,9 @@ use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Sta
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
 
+/// What a level's kernel reads ahead of its disks, in KiB: each request costs it several exits, and of its own accord it makes them
+/// small.
+const READ_AHEAD_KIB: u32 = 4096;
 /// What a level reads of its disks at once, in bytes. The parts of a disk begin at multiples of it.
 const BLOCK: u64 = 64 << 10;
 
@@ -84,6 +87,7 @@ impl BootedLevel {
         let mut script = format!(
             "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
                s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
+             echo {READ_AHEAD_KIB} >$d/queue/read_ahead_kb
              done
              cd /sys/class/virtio-ports && for p in vport*; do
                n=; read -r n <$p/name || :; [ -e /dev/virtio-ports/$n ] || ln -s ../$p /dev/virtio-ports/$n

@@ -135,8 +135,7 @@ pub enum Memory {
     Private,
     /// This file, which can be read while the machine stands still.
     Shared(PathBuf),
-    /// This file of a saved state, of which nothing is changed: what is written to stays with this machine. The machine waits
-    /// for the rest of its state.
+    /// This file of a saved state, of which nothing is changed: what is written to stays with this machine.
     Saved(PathBuf),
 }
 
@@ -249,6 +248,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// What its memory is.
     pub memory: Memory,
+    /// Whether it waits for its state from elsewhere instead of starting.
+    pub waits: bool,
     /// What it boots.
     pub boot: Boot,
     /// Whether its guest has an agent.
@@ -346,7 +347,7 @@ impl Machine {
             option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
             option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
         }
-        if self.instance == Instance::Incoming || matches!(self.memory, Memory::Saved(_)) {
+        if self.waits {
             option("incoming", "defer".into());
         }
         // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
@@ -398,6 +399,7 @@ mod tests {
             },
             memory_mib: 1024,
             memory: Memory::Private,
+            waits: false,
             boot: Boot {
                 kernel: file("l1-kernel"),
                 initramfs: file("l1-initramfs"),

@@ -146,7 +146,7 @@ impl Run {
                 },
             };
             let scratch = self.scratch.path().join(choice.task.index.to_string());
-            let observation = match self.prepare(planned, &scratch, state.as_ref(), &folder.0) {
+            let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0) {
                 Ok((plan, host, _memory)) => {
                     self.boot(planned, &plan, host, &folder.0, state.as_ref(), choice, &chain).await
                 }
@@ -296,6 +296,7 @@ impl Run {
             stays: cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
+            goes_on: false,
         })
     }
 
@@ -305,22 +306,30 @@ impl Run {
         planned: &Planned,
         scratch: &Path,
         state: Option<&SavedState>,
+        choice: &Choice,
         records: &Path,
     ) -> Result<(StackPlan, ThisMachine, Option<fs::File>), Stop> {
         let stop = |why: String| Stop::harness(Stage::Provision, why);
         let mut plan = self.stack_plan(planned, scratch)?;
         plan.nonce = nonce().map_err(|e| stop(e.to_string()))?;
+        plan.goes_on = state.is_some();
+        let saves = !choice.makes.is_empty();
         let mut memory = None;
-        if let Some(state) = state {
+        if let (Some(state), false) = (state, saves) {
             plan.memory = Memory::Saved(state.memory());
         } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
             // Without a name, so that it goes with the last who has it open. QEMU leaves the memory out of what it migrates only
             // where that has a path, hence this one; and it is faster than memory that QEMU takes itself.
+            let failed = |e: std::io::Error| stop(format!("there is no memory for its machine: {e}"));
             let made = rustix::fs::memfd_create("nestmatrix", rustix::fs::MemfdFlags::CLOEXEC);
-            let made = made.map_err(|e| stop(format!("there is no memory for its machine: {e}")))?;
+            let made = fs::File::from(made.map_err(|e| failed(e.into()))?);
             let path = format!("/proc/{}/fd/{}", std::process::id(), made.as_raw_fd());
             plan.memory = Memory::Shared(path.into());
-            memory = Some(fs::File::from(made));
+            if let Some(state) = state {
+                // What is saved next is the whole of it, so it must be the stack's own.
+                state.copy_memory(&made).map_err(failed)?;
+            }
+            memory = Some(made);
         }
         let cell = &planned.cell;
         let program = runs_outermost(plan.profile, plan.metal, emulator_is_l0(cell));

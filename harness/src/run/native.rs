@@ -136,6 +136,7 @@ impl NativeMetal {
             stays: false,
             second: None,
             memory: Memory::Private,
+            goes_on: false,
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,

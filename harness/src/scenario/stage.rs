@@ -118,6 +118,7 @@ impl TryFrom<String> for Stage {
     type Error = InputProblem;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+        // Records have it, scenarios do not.
+        if text == Self::Continue.to_string() { Ok(Self::Continue) } else { text.parse() }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nestmatrix_images::Disk;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{BareMachine, MachineType, Nesting, Profile};
+use crate::architecture::{BareMachine, MachineType, Nesting, Profile, Shorter};
 use crate::qemu::{
     Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement, Port,
 };
@@ -82,6 +82,8 @@ pub struct StackPlan {
     pub second: Option<LevelNumber>,
     /// What the memory of the outermost level's machine is, where QEMU emulates that.
     pub memory: Memory,
+    /// Whether it goes on from a saved state.
+    pub goes_on: bool,
 }
 
 /// What is said of a machine that is not QEMU's.
@@ -147,7 +149,11 @@ impl StackPlan {
             None if is_leaf && !on_emulator => profile.leaf,
             None => profile.host,
         };
-        let properties = machine.properties.iter().filter_map(|property| property.split_once('='));
+        let emulated = self.metal == Metal::Emulated;
+        let shorter = if emulated { profile.shorter } else { Shorter::NOT };
+        let of_leaf = if is_leaf && !on_emulator { shorter.leaf_properties } else { &[] };
+        let properties = machine.properties.iter().chain(of_leaf);
+        let properties = properties.filter_map(|property| property.split_once('='));
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let properties = properties.chain(plan.machine.clone()).collect();
         let (mut feature, mut require) = (None, Vec::new());
@@ -182,6 +188,14 @@ impl StackPlan {
         } else {
             parameters.push(format!("nest.kvm={}", profile.kvm_module));
         }
+        let shorter = match (is_leaf, on_emulator) {
+            (true, true) => vec![],
+            (true, false) => vec![shorter.leaf],
+            (false, true) => vec![shorter.host],
+            (false, false) => vec![shorter.host, shorter.guest_host],
+        };
+        let shorter = shorter.into_iter().filter(|parameters| !parameters.is_empty());
+        parameters.extend(shorter.map(str::to_owned));
         parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         parameters.extend(plan.kernel_parameters.iter().cloned());
@@ -208,6 +222,7 @@ impl StackPlan {
             cpu,
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
+            waits: instance == Instance::Incoming || (on_qemu_metal && self.goes_on),
             boot: Boot {
                 kernel: self.kernel(plan),
                 initramfs: self.initramfs(plan),
@@ -251,8 +266,12 @@ impl StackPlan {
     pub fn inputs(&self, index: usize) -> Inputs {
         let mut inputs = Inputs::new();
         for (index, plan) in self.levels.iter().enumerate().take(index + 1) {
-            let machine = Self { memory: Memory::Private, ..self.clone() }.machine(index, Instance::First);
+            let machine = Self { memory: Memory::Private, goes_on: false, ..self.clone() }
+                .machine(index, Instance::First);
             inputs.insert(format!("{} image", plan.level), plan.image.clone());
+            // Not all that is required is asked for on the command line, and what lacks it comes to no state.
+            let required = [&machine.cpu.require[..], &machine.require].concat().join(" ");
+            inputs.insert(format!("{} requirements", plan.level), required);
             inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));
         }
         inputs
@@ -334,6 +353,7 @@ mod tests {
             stays: false,
             second: None,
             memory: Memory::Private,
+            goes_on: false,
         }
     }
 

@@ -1,0 +1,174 @@
+//! Figures of several rounds, and the table that they are shown in. Apart from what measures them, so that it can be tested.
+
+/// What was measured of one thing, a figure a round.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series(Vec<f64>);
+
+impl Series {
+    /// One more round's.
+    pub fn push(&mut self, figure: f64) {
+        self.0.push(figure);
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The middle one, or the mean of the two in the middle; none of nothing.
+    pub fn median(&self) -> Option<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get((sorted.len() - 1) / 2)?;
+        Some(f64::midpoint(lower, upper))
+    }
+
+    /// The smallest and the largest; none of nothing.
+    pub fn spread(&self) -> Option<(f64, f64)> {
+        let smallest = self.0.iter().copied().min_by(f64::total_cmp)?;
+        let largest = self.0.iter().copied().max_by(f64::total_cmp)?;
+        Some((smallest, largest))
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    yardstick: String,
+    ratio: String,
+    spread: String,
+    seconds: String,
+    target: String,
+    result: String,
+}
+
+impl Row {
+    /// Times that are judged by their ratio to the script's of the same round.
+    pub fn ratio(yardstick: &str, ratios: &Series, seconds: &Series, limit: Option<f64>) -> Self {
+        Self {
+            yardstick: yardstick.to_owned(),
+            ratio: two_places(ratios.median()),
+            spread: range(ratios),
+            seconds: two_places(seconds.median()),
+            target: limit.map_or_else(none, |limit| format!("<= {limit:.2}")),
+            result: judged(ratios.median(), limit),
+        }
+    }
+
+    /// Times that are judged as they are.
+    pub fn seconds(yardstick: &str, seconds: &Series, limit: Option<f64>) -> Self {
+        Self {
+            yardstick: yardstick.to_owned(),
+            ratio: none(),
+            spread: range(seconds),
+            seconds: two_places(seconds.median()),
+            target: limit.map_or_else(none, |limit| format!("<= {limit:.2} s")),
+            result: judged(seconds.median(), limit),
+        }
+    }
+
+    /// What has no time.
+    pub fn fact(yardstick: &str, target: &str, result: String) -> Self {
+        let (yardstick, target) = (yardstick.to_owned(), target.to_owned());
+        Self { yardstick, ratio: none(), spread: none(), seconds: none(), target, result }
+    }
+
+    /// The same with another word on how it came out.
+    pub fn with_result(self, result: String) -> Self {
+        Self { result, ..self }
+    }
+
+    /// The same with a remark on how it came out.
+    pub fn remarked(self, remark: &str) -> Self {
+        let result = match self.result.as_str() {
+            "-" => remark.to_owned(),
+            result => format!("{result}, {remark}"),
+        };
+        self.with_result(result)
+    }
+
+    fn cells(&self) -> [&str; 6] {
+        [&self.yardstick, &self.ratio, &self.spread, &self.seconds, &self.target, &self.result]
+    }
+}
+
+/// The rows below their headings, in columns.
+pub fn table(rows: &[Row]) -> String {
+    let headings = ["yardstick", "ratio", "min-max", "seconds", "target", "result"];
+    let lines: Vec<[&str; 6]> = std::iter::once(headings).chain(rows.iter().map(Row::cells)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in &lines {
+        let [yardstick, ratio, spread, seconds, target, result] = line;
+        let [first, second, third, fourth, fifth, _] = widths;
+        let line = format!(
+            "{yardstick:<first$}  {ratio:>second$}  {spread:>third$}  {seconds:>fourth$}  {target:<fifth$}  {result}"
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+fn two_places(figure: Option<f64>) -> String {
+    figure.map_or_else(none, |figure| format!("{figure:.2}"))
+}
+
+fn range(series: &Series) -> String {
+    series.spread().map_or_else(none, |(smallest, largest)| format!("{smallest:.2}-{largest:.2}"))
+}
+
+/// What a limit says of a figure as it is, not as it is rounded.
+fn judged(figure: Option<f64>, limit: Option<f64>) -> String {
+    match (figure, limit) {
+        (Some(figure), Some(limit)) if figure <= limit => "ok".to_owned(),
+        (Some(_), Some(_)) => "over".to_owned(),
+        _ => none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn series(figures: &[f64]) -> Series {
+        Series(figures.to_vec())
+    }
+
+    #[rstest]
+    #[case::none(&[], None, None)]
+    #[case::one(&[3.0], Some(3.0), Some((3.0, 3.0)))]
+    #[case::odd_and_out_of_order(&[9.0, 1.0, 2.0], Some(2.0), Some((1.0, 9.0)))]
+    #[case::even(&[4.0, 1.0, 2.0, 9.0], Some(3.0), Some((1.0, 9.0)))]
+    fn rounds_have_a_median_and_a_spread(
+        #[case] figures: &[f64],
+        #[case] median: Option<f64>,
+        #[case] spread: Option<(f64, f64)>,
+    ) {
+        assert_eq!((series(figures).median(), series(figures).spread()), (median, spread));
+    }
+
+    #[test]
+    fn the_table_judges_by_the_ratio_or_by_the_seconds_and_leaves_out_what_there_is_not() {
+        let rows = [
+            Row::ratio(
+                "one cold stack",
+                &series(&[0.8, 0.9, 0.84]),
+                &series(&[30.0, 31.0, 29.0]),
+                Some(0.85),
+            ),
+            Row::ratio("from a saved state", &series(&[0.352]), &series(&[12.0]), Some(0.35)),
+            Row::ratio("the matrix", &Series::default(), &Series::default(), Some(0.4)).remarked("1 without"),
+            Row::seconds("planning", &series(&[0.5]), Some(1.0)).remarked("102400 cells"),
+            Row::fact("memory of two cells", "<= 6144 MiB", "ok, 4000 MiB".into()),
+        ];
+        insta::assert_snapshot!(table(&rows), @"");
+    }
+}

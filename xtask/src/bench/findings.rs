@@ -1,0 +1,192 @@
+//! What the yardsticks found, from the first round to the last, and how it is shown.
+
+use nestmatrix::run::{Machine, VerdictWord};
+
+use super::figures::{Row, Series, table};
+use super::harness_alone::Seconds;
+use super::records::{Memory, Record, Verdicts, span, tally};
+use super::stacks::Ran;
+
+/// Most of what the script takes that one cold stack may take.
+const COLD: f64 = 0.85;
+/// The same of one that goes on from a saved L0 and L1.
+const SAVED: f64 = 0.35;
+/// The same of a cell of the matrix, the first time.
+const MATRIX_FIRST: f64 = 0.40;
+/// The same of a cell of the matrix with all states saved.
+const MATRIX_AGAIN: f64 = 0.22;
+/// Memory in MiB that two cells at once may take.
+const TWO_CELLS_MIB: u64 = 6 * 1024;
+/// Seconds that planning may take.
+const PLANNING: f64 = 1.0;
+/// Seconds that writing may take.
+const WRITING: f64 = 2.0;
+
+/// Times of one yardstick.
+#[derive(Debug, Default)]
+pub struct Times {
+    seconds: Series,
+    ratios: Series,
+    /// Rounds whose time says nothing.
+    missed: usize,
+}
+
+impl Times {
+    /// Takes a round's time, if it says something, and the script's of the same round.
+    pub fn push(&mut self, seconds: Option<f64>, script: f64) {
+        match seconds {
+            Some(seconds) => {
+                self.seconds.push(seconds);
+                self.ratios.push(seconds / script);
+            }
+            None => self.missed += 1,
+        }
+    }
+
+    fn row(&self, yardstick: &str, limit: Option<f64>) -> Option<Row> {
+        let row = Row::ratio(yardstick, &self.ratios, &self.seconds, limit);
+        match self.missed {
+            0 if self.seconds.is_empty() => None,
+            0 => Some(row),
+            missed => Some(row.remarked(&format!("{missed} without a time"))),
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The script's times.
+    pub script: Series,
+    /// One cold stack.
+    pub cold: Times,
+    /// One stack from a saved state.
+    pub saved: Times,
+    /// A cell of the matrix, nothing saved before.
+    pub matrix_first: Times,
+    /// A cell of the matrix, all saved.
+    pub matrix_again: Times,
+    /// A cell of the matrix, without saved states.
+    pub matrix_cold: Times,
+    /// Times of the harness alone, a round each.
+    pub harness: Vec<Seconds>,
+    repeated: Vec<VerdictWord>,
+    verdicts: Verdicts,
+    memory: Memory,
+    unexpected: bool,
+}
+
+impl Findings {
+    /// Takes the verdicts and the memory of a run, whose name tells it from others, and says how it went.
+    pub fn take(&mut self, name: &str, ran: &Ran) {
+        let records = &ran.records;
+        let tally = tally(records.iter().map(|record| record.verdict));
+        let went_on = records.iter().filter(|record| record.went_on()).count();
+        let seconds = span(records).unwrap_or_default();
+        eprintln!("{name}: {seconds:.2} s, {tally}, {went_on} went on from a saved state");
+        for record in records.iter().filter(|record| record.verdict != VerdictWord::Pass) {
+            self.unexpected = true;
+            let symptom = record.symptom.as_deref().unwrap_or("no symptom");
+            let folder =
+                record.folder.as_deref().map_or_else(|| ran.folder.clone(), |cell| ran.folder.join(cell));
+            eprintln!("  {} {}: {symptom}\n    {}", record.verdict, record.cell, folder.display());
+        }
+        self.verdicts.add(name, records);
+        self.memory = self.memory.max(Memory::of(records));
+    }
+
+    /// Whether a cell did not pass.
+    pub fn unexpected(&self) -> bool {
+        self.unexpected
+    }
+
+    /// Takes the verdict of a repeated run.
+    pub fn repeated(&mut self, verdict: VerdictWord) {
+        self.repeated.push(verdict);
+    }
+
+    /// Whether a round gave no time.
+    pub fn incomplete(&self) -> bool {
+        let all = [&self.cold, &self.saved, &self.matrix_first, &self.matrix_again, &self.matrix_cold];
+        all.iter().any(|times| times.missed > 0)
+    }
+
+    /// The table, below the machine that it was measured on, and above what differs.
+    pub fn to_text(&self, machine: &Machine) -> String {
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let Machine { processor, cores, memory_mib, .. } = machine;
+        let version = env!("CARGO_PKG_VERSION");
+        let head =
+            format!("nestmatrix {version}, {build} build; {cores} cores ({processor}), {memory_mib} MiB\n\n");
+        let mut text = head + &table(&self.rows());
+        for difference in self.verdicts.differences() {
+            text.push_str(&format!("\nverdicts differ of {difference}"));
+        }
+        if text.ends_with('\n') { text } else { text + "\n" }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        if !self.script.is_empty() {
+            rows.push(Row::seconds("the script", &self.script, None));
+        }
+        rows.extend(self.cold.row("cold: one stack", Some(COLD)));
+        rows.extend(self.saved.row("saved: one stack from a saved state", Some(SAVED)));
+        rows.extend(self.matrix_first.row("matrix: a cell, first time", Some(MATRIX_FIRST)));
+        rows.extend(self.matrix_again.row("matrix: a cell, again", Some(MATRIX_AGAIN)));
+        rows.extend(self.matrix_cold.row("matrix: a cell, cold", None));
+        if !self.repeated.is_empty() {
+            let equal = self.repeated.windows(2).all(|two| two[0] == two[1]);
+            let tally = tally(self.repeated.iter().copied());
+            let result = if equal { format!("ok, {tally}") } else { tally };
+            rows.push(Row::fact("repeat: verdicts", "all equal", result));
+        }
+        let compared = self.verdicts.compared();
+        if compared > 0 {
+            let result = match self.verdicts.differences().len() {
+                0 => format!("ok, cells compared: {compared}"),
+                differ => format!("{differ} of {compared} cells differ"),
+            };
+            rows.push(Row::fact("verdicts of the same cells", "all equal", result));
+        }
+        rows.extend(self.memory_rows());
+        rows.extend(self.harness_rows());
+        rows
+    }
+
+    fn memory_rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        if self.memory.of_one > 0 {
+            rows.push(Row::fact("memory: one cell", "-", format!("{} MiB", self.memory.of_one)));
+        }
+        if let Some(mib) = self.memory.of_two {
+            let word = if mib <= TWO_CELLS_MIB { "ok" } else { "over" };
+            let target = format!("<= {TWO_CELLS_MIB} MiB");
+            rows.push(Row::fact("memory: two cells at once", &target, format!("{word}, {mib} MiB")));
+        }
+        rows
+    }
+
+    fn harness_rows(&self) -> Vec<Row> {
+        let row = |what: &str, of: fn(&Seconds) -> f64, limit| {
+            let mut series = Series::default();
+            self.harness.iter().for_each(|seconds| series.push(of(seconds)));
+            let row = Row::seconds(what, &series, limit);
+            // What is not optimized tells nothing of what is.
+            if cfg!(debug_assertions) { row.with_result("debug build".to_owned()) } else { row }
+        };
+        if self.harness.is_empty() {
+            return Vec::new();
+        }
+        vec![
+            row("harness: read 100,000 cells", |seconds| seconds.reading, None),
+            row("harness: plan 100,000 cells", |seconds| seconds.planning, Some(PLANNING)),
+            row("harness: write 10,000 verdicts", |seconds| seconds.writing, Some(WRITING)),
+        ]
+    }
+}
+
+/// The time of a run, or nothing if a cell of it did not pass: where a stack stops tells no time.
+pub fn time(records: &[Record]) -> Option<f64> {
+    span(records).filter(|_| records.iter().all(|record| record.verdict == VerdictWord::Pass))
+}

@@ -1,0 +1,117 @@
+//! What the harness takes where nothing is booted: planning many cells, writing many verdicts.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use nestmatrix::run::{
+    CellRecord, Fate, LevelRecord, MetalChoice, NativeMetals, PlanOptions, Planned, PlannedLevel, RunFolder,
+    RunPlan,
+};
+use nestmatrix::scenario::{Matrix, Stage, StageKind};
+use nestmatrix::stack::{LevelSeen, Metal, StageTime};
+use nestmatrix_images::Catalog;
+use serde_json::json;
+
+use crate::exit::Failure;
+
+#[path = "../../../harness/benches/generated/mod.rs"]
+mod generated;
+
+/// Cells that are planned.
+const CELLS: usize = 100_000;
+/// Verdicts that are written.
+const VERDICTS: usize = 10_000;
+
+/// What one round took.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds {
+    /// Reading the scenarios and expanding them to cells.
+    pub reading: f64,
+    /// Planning 100,000 of the cells.
+    pub planning: f64,
+    /// Writing 10,000 verdicts.
+    pub writing: f64,
+}
+
+/// Measures one round, within the empty folder `work`.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
+    let failed = |e: io::Error| Failure::error(format!("failed to write in {}: {e}", work.display()));
+    let scenarios = work.join("scenarios");
+    generated::write(&scenarios).map_err(failed)?;
+    let (matrix, reading) = timed(|| Matrix::load(&scenarios));
+    let matrix = matrix.map_err(Failure::error)?;
+    let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+    let (plan, planning) = timed(|| {
+        let cells = matrix.cells().iter().take(CELLS).cloned();
+        RunPlan::new(cells, &matrix, catalog, &NativeMetals::new(), &options)
+    });
+    if plan.boots().count() < CELLS {
+        let skipped = plan.skipped().next().map(|(_, reasons)| reasons.join("; ")).unwrap_or_default();
+        return Err(Failure::error(format!("not all of {CELLS} cells would be booted: {skipped}")));
+    }
+    let mut folder = RunFolder::create(&work.join("results")).map_err(failed)?;
+    let mut record = plan.cells.first().map(pass).ok_or_else(|| Failure::error("no cells"))?;
+    let (written, writing) = timed(|| {
+        plan.cells.iter().take(VERDICTS).try_for_each(|Planned { cell, .. }| {
+            record.cell = cell.name.clone();
+            folder.append(&record)
+        })
+    });
+    written.map_err(failed)?;
+    Ok(Seconds { reading, planning, writing })
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let began = Instant::now();
+    let done = work();
+    (done, began.elapsed().as_secs_f64())
+}
+
+/// The record of a stack that worked, as long as those of AMD stacks are, about 6 kB: most of that is what CPUs can do.
+fn pass(planned: &Planned) -> CellRecord {
+    let cell = &planned.cell;
+    let features: Vec<String> = (0..150).map(|number| format!("feature-{number:03}")).collect();
+    let cpu =
+        json!({ "model": "host", "model_type": "host-x86_64-cpu", "required": {}, "features": features });
+    let counts = json!({ "l0": { "after": 40_219, "before": 10_471 } });
+    let evidence = json!({
+        "nonce": "0123456789abcdef".repeat(2),
+        "cpus": { "l1": cpu, "l2": cpu },
+        "exits": counts,
+        "nested_runs": counts,
+    });
+    let stages = cell.levels.iter().flat_map(|spec| {
+        [StageKind::Launch, StageKind::Boot, StageKind::Kvm].map(|kind| Stage::Level(spec.level, kind))
+    });
+    CellRecord {
+        metal: Some(Metal::Emulated),
+        levels: levels(planned),
+        evidence: Some(evidence),
+        stages: stages.map(|stage| StageTime { stage, start: 1.012_608_846, end: 5.092_800_814 }).collect(),
+        folder: Some(Path::new("cells").join(cell.name.as_str())),
+        ..CellRecord::skipped(cell, &[])
+    }
+}
+
+fn levels(planned: &Planned) -> Vec<LevelRecord> {
+    let Fate::Boots { levels, .. } = &planned.fate else { return Vec::new() };
+    let line = "[   16.875001] kvm [97]: vcpu0, guest rIP: 0xffffffff8fc73744 Unhandled WRMSR(0xc0010007)";
+    let record = |level: &PlannedLevel| LevelRecord {
+        level: level.spec.level,
+        required: level.spec.system.to_string(),
+        os: level.choice.image.clone(),
+        image: None,
+        stand_in: level.choice.stand_in,
+        stand_in_reason: level.choice.reason.clone(),
+        seen: LevelSeen {
+            kernel: Some("6.1.0-50-cloud-amd64".to_owned()),
+            last_lines: vec![line.to_owned(); 2],
+            ..LevelSeen::default()
+        },
+    };
+    levels.iter().map(record).collect()
+}

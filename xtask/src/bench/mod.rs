@@ -1,0 +1,10 @@
+//! `bench`: the yardsticks of docs/performance.md, measured in one go.
+
+mod figures;
+mod findings;
+mod harness_alone;
+mod records;
+mod rounds;
+mod stacks;
+
+pub use rounds::run;

@@ -1,0 +1,205 @@
+//! What runs left behind, as far as the yardsticks ask: times, verdicts, memory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nestmatrix::run::VerdictWord;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A line of `verdicts.jsonl` (docs/records.md).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Record {
+    /// The cell.
+    pub cell: String,
+    /// Its verdict.
+    pub verdict: VerdictWord,
+    /// What was seen where it stopped.
+    pub symptom: Option<String>,
+    /// Its folder, relative to the run's.
+    pub folder: Option<PathBuf>,
+    /// Whatever is said of the saved state from which it went on, if it did.
+    continued: Option<IgnoredAny>,
+    attempts: Vec<Attempt>,
+}
+
+/// An attempt at a cell, in seconds since the run began.
+#[derive(Debug, Clone, Deserialize)]
+struct Attempt {
+    start: f64,
+    end: f64,
+    peak_memory_mib: u64,
+}
+
+impl Record {
+    /// Whether it went on from a saved state.
+    pub fn went_on(&self) -> bool {
+        self.continued.is_some()
+    }
+}
+
+/// The records of a run, one a line.
+///
+/// # Errors
+/// A line is none.
+pub fn parse(text: &str) -> serde_json::Result<Vec<Record>> {
+    text.lines().map(serde_json::from_str).collect()
+}
+
+/// Seconds from the first attempt's start to the last one's end; none if nothing was attempted.
+pub fn span(records: &[Record]) -> Option<f64> {
+    let attempts = || records.iter().flat_map(|record| &record.attempts);
+    let start = attempts().map(|attempt| attempt.start).min_by(f64::total_cmp)?;
+    let end = attempts().map(|attempt| attempt.end).max_by(f64::total_cmp)?;
+    Some(end - start)
+}
+
+/// Memory in MiB that the emulators of one run's cells took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The most of one cell.
+    pub of_one: u64,
+    /// The most of two that ran at the same time, each at its own peak; none if no two did.
+    pub of_two: Option<u64>,
+}
+
+impl Memory {
+    /// That of the cells of one run.
+    pub fn of(records: &[Record]) -> Self {
+        let mut memory = Self::default();
+        for (number, record) in records.iter().enumerate() {
+            for attempt in &record.attempts {
+                memory.of_one = memory.of_one.max(attempt.peak_memory_mib);
+                let others = records[number + 1..].iter().flat_map(|other| &other.attempts);
+                let beside = others.filter(|other| attempt.start < other.end && other.start < attempt.end);
+                let both = beside.map(|other| attempt.peak_memory_mib + other.peak_memory_mib).max();
+                memory.of_two = memory.of_two.max(both);
+            }
+        }
+        memory
+    }
+
+    /// The most of both.
+    pub fn max(self, other: Self) -> Self {
+        Self { of_one: self.of_one.max(other.of_one), of_two: self.of_two.max(other.of_two) }
+    }
+}
+
+/// The verdicts of every run, cell by cell.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// For each cell and verdict the runs that came to it.
+    cells: BTreeMap<String, BTreeMap<VerdictWord, Vec<String>>>,
+}
+
+impl Verdicts {
+    /// Adds those of a run.
+    pub fn add(&mut self, run: &str, records: &[Record]) {
+        for record in records {
+            let verdicts = self.cells.entry(record.cell.clone()).or_default();
+            verdicts.entry(record.verdict).or_default().push(run.to_owned());
+        }
+    }
+
+    /// How many cells have been run more than once.
+    pub fn compared(&self) -> usize {
+        let runs = |verdicts: &BTreeMap<_, Vec<String>>| verdicts.values().map(Vec::len).sum::<usize>();
+        self.cells.values().filter(|verdicts| runs(verdicts) > 1).count()
+    }
+
+    /// The cells whose verdicts are not the same in all runs: a line for each.
+    pub fn differences(&self) -> Vec<String> {
+        let differ = self.cells.iter().filter(|(_, verdicts)| verdicts.len() > 1);
+        let line = |(cell, verdicts): (&String, &BTreeMap<VerdictWord, Vec<String>>)| {
+            let verdict =
+                |(word, runs): (&VerdictWord, &Vec<String>)| format!("{word} ({})", runs.join(", "));
+            format!("{cell}: {}", verdicts.iter().map(verdict).collect::<Vec<_>>().join("; "))
+        };
+        differ.map(line).collect()
+    }
+}
+
+/// How often each verdict was given: `19 pass, 1 fail`.
+pub fn tally(words: impl IntoIterator<Item = VerdictWord>) -> String {
+    let mut counts: BTreeMap<VerdictWord, usize> = BTreeMap::new();
+    for word in words {
+        *counts.entry(word).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn record(cell: &str, verdict: VerdictWord, attempts: &[(f64, f64, u64)]) -> Record {
+        let attempt = |&(start, end, peak_memory_mib)| Attempt { start, end, peak_memory_mib };
+        Record {
+            cell: cell.into(),
+            verdict,
+            symptom: None,
+            folder: None,
+            continued: None,
+            attempts: attempts.iter().map(attempt).collect(),
+        }
+    }
+
+    fn passes(attempts: &[&[(f64, f64, u64)]]) -> Vec<Record> {
+        attempts.iter().map(|attempts| record("c/amd/a", VerdictWord::Pass, attempts)).collect()
+    }
+
+    #[test]
+    fn a_line_of_the_records_is_read_with_what_is_not_asked_for_passed_over() {
+        let went_on = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{"nonce":"0"},
+            "continued":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
+            "attempts":[{"start":0.5,"end":16.25,"verdict":"pass","from":"ab","symptom":null,"cpu_seconds":15.9,
+            "peak_memory_mib":585}],"folder":"cells/t"}"#;
+        let skipped = r#"{"cell":"t/amd/a","verdict":"skip","symptom":"none","attempts":[],"folder":null}"#;
+        let records = parse(&format!("{}\n{skipped}\n", went_on.replace('\n', ""))).unwrap();
+        assert_eq!((records[0].verdict, records[0].went_on()), (VerdictWord::Pass, true));
+        assert_eq!(span(&records), Some(15.75));
+        assert_eq!(Memory::of(&records), Memory { of_one: 585, of_two: None });
+        assert_eq!((records[1].symptom.as_deref(), records[1].went_on()), (Some("none"), false));
+        assert!(parse("{}").is_err());
+    }
+
+    #[test]
+    fn a_run_lasts_from_its_first_attempt_to_its_last() {
+        assert_eq!(span(&passes(&[&[(2.0, 9.0, 0), (9.0, 30.0, 0)], &[(1.0, 8.0, 0)]])), Some(29.0));
+        assert_eq!(span(&passes(&[&[]])), None);
+    }
+
+    #[rstest]
+    #[case::after_each_other(&[&[(0.0, 1.0, 500)], &[(1.0, 2.0, 700)]], 700, None)]
+    #[case::attempts_of_one_cell(&[&[(0.0, 2.0, 500), (1.0, 3.0, 600)]], 600, None)]
+    #[case::side_by_side(&[&[(0.0, 2.0, 500)], &[(1.0, 3.0, 700)]], 700, Some(1200))]
+    #[case::one_within_the_other(&[&[(0.0, 9.0, 500)], &[(1.0, 2.0, 300)], &[(3.0, 4.0, 400)]], 500, Some(900))]
+    #[case::the_largest_alone(&[&[(0.0, 1.0, 900)], &[(2.0, 4.0, 300)], &[(3.0, 5.0, 400)]], 900, Some(700))]
+    fn memory_of_two_counts_those_that_ran_at_the_same_time(
+        #[case] attempts: &[&[(f64, f64, u64)]],
+        #[case] of_one: u64,
+        #[case] of_two: Option<u64>,
+    ) {
+        assert_eq!(Memory::of(&passes(attempts)), Memory { of_one, of_two });
+    }
+
+    #[test]
+    fn a_cell_with_different_verdicts_is_told_with_the_runs() {
+        let mut verdicts = Verdicts::default();
+        let run = |a, b| [record("a", a, &[]), record("b", b, &[])];
+        verdicts.add("first", &run(VerdictWord::Pass, VerdictWord::Pass));
+        assert_eq!((verdicts.compared(), verdicts.differences()), (0, vec![]));
+        verdicts.add("again", &run(VerdictWord::Pass, VerdictWord::Fail));
+        verdicts.add("cold", &run(VerdictWord::Pass, VerdictWord::Pass));
+        assert_eq!(verdicts.compared(), 2);
+        assert_eq!(verdicts.differences(), ["b: pass (first, cold); fail (again)"]);
+    }
+
+    #[test]
+    fn verdicts_are_counted_by_their_words() {
+        assert_eq!(tally([VerdictWord::Pass, VerdictWord::Fail, VerdictWord::Pass]), "2 pass, 1 fail");
+        assert_eq!(tally([]), "none");
+    }
+}
