@@ -39,7 +39,7 @@ fn faults() -> &'static Run {
         let _guard = boots();
         let place = Place::new();
         let mut command = place.run_matrix();
-        command.args(["--metal", "emulated", "--jobs", "1", "--scenarios"]).arg(scenarios("sabotage"));
+        command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
         command.args(FAULTS.map(|name| format!("{name}/*")));
         place.finish(command, ALL).keep("faults")
     })

@@ -25,7 +25,7 @@ fn run_of(name: &str, cells: &[&str], sabotage: bool) -> Run {
     let _guard = boots();
     let place = Place::new();
     let mut command = place.run_matrix();
-    command.args(["--metal", "emulated", "--jobs", "1"]).args(cells);
+    command.args(["--metal", "emulated", "--cold", "--jobs", "1"]).args(cells);
     if sabotage {
         command.arg("--scenarios").arg(scenarios("sabotage"));
     }

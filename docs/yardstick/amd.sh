@@ -7,9 +7,10 @@
 #   L2       the same of a minimal image
 #   QEMU     the emulator that plays L0's metal, with the arguments that it needs before a machine's own
 #
-# Machines, memory, kernel parameters, and the way of images to the levels (read-only disks) are nestmatrix's own
-# (harness/src/stack/plan.rs, harness/src/architecture/amd.rs). What is different is what a hand-written script does
-# without: no monitor, no agent, no look at what a CPU really got, and consoles on serial lines inside each other.
+# Machine types, memory, and the way of images to the levels (read-only disks) are those with which nestmatrix began. It
+# stays as it is: what nestmatrix does since to shorten boots (docs/performance.md) is what is measured against it. A
+# script also does without monitor, agent, and a look at what a CPU really got; consoles are serial lines inside each
+# other.
 set -eu
 
 if [ $# -lt 4 ]; then

@@ -84,6 +84,11 @@ impl Transcript {
         Ok(Self { file: Some(File::create(path)?), started })
     }
 
+    /// No transcript, for a conversation that is nobody's finding.
+    pub fn none() -> Self {
+        Self { file: None, started: Instant::now() }
+    }
+
     fn note(&mut self, direction: &str, message: &Value) {
         let Some(file) = &mut self.file else { return };
         let line = json!({"t": self.started.elapsed().as_secs_f64(), "dir": direction, "message": message});

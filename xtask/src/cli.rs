@@ -37,6 +37,8 @@ pub enum Command {
     List(List),
     /// Build, show and remove what levels boot
     Images(Images),
+    /// Show and remove saved states of stacks
+    States(States),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
@@ -133,6 +135,20 @@ pub struct List {
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct States {
+    #[command(subcommand)]
+    pub command: StatesCommand,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum StatesCommand {
+    /// Show every saved state, the one that was used last first
+    List,
+    /// Remove every saved state that is not in use
+    Clear,
 }
 
 #[derive(Debug, Args)]

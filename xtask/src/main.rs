@@ -1,4 +1,4 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `bench`. `main` only dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `states`, `bench`. `main` only dispatches.
 
 mod bench;
 mod cli;
@@ -9,6 +9,7 @@ mod list;
 mod live;
 mod run_matrix;
 mod signals;
+mod states;
 mod tied;
 
 use std::io::IsTerminal as _;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
+        cli::Command::States(arguments) => states::run(arguments.command),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

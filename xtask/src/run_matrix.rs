@@ -15,7 +15,6 @@ use nestmatrix::run::{
     MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute, host_isa,
 };
 use nestmatrix::scenario::{Architecture, Cell};
-use nestmatrix::stack::States;
 use nestmatrix_images::{Catalog, Store};
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
@@ -23,7 +22,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::tied;
+use crate::{states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -97,14 +96,8 @@ async fn carry_out(
 ) -> Result<ExitCode, Failure> {
     let json = arguments.format == Format::Json;
     let jobs = arguments.jobs.0.unwrap_or_else(probable_jobs);
-    let states = if arguments.cold {
-        None
-    } else {
-        let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
-        let place = place.map_or_else(|| store.cache().join("states"), PathBuf::from);
-        let states = States::open(place, arguments.saved_limit << 30);
-        Some(Arc::new(states.map_err(Failure::error)?))
-    };
+    let states =
+        if arguments.cold { None } else { Some(Arc::new(states::open(&store, arguments.saved_limit)?)) };
     let style = style_of(&std::io::stdout());
     if !json {
         say(&format!("{}\n", report::plan(plan, jobs, states.is_some(), &style)));

@@ -1,5 +1,5 @@
-//! A folder of scenarios with more cells than anybody will write. Apart from the benchmarks, since several use it: this
-//! crate's own and, by its path, `cargo xtask bench`.
+//! A folder of scenarios with more cells than anybody will write. Apart from the benchmarks, since two use it:
+//! this crate's and, by its path, that of `cargo xtask bench`.
 
 use std::fs;
 use std::io;

@@ -40,7 +40,7 @@ pub(super) const PROFILE: Profile = Profile {
         bus: Some("slots"),
     }),
     metal_processors: Some("POWER9"),
-    saves_no_state: None,
+    saves_no_state: Some("QEMU's powernv machine does not go on from a saved state"),
     typical_seconds: 40,
     tcg_lacks: None,
     emulated_cpu: "POWER9",

@@ -279,7 +279,7 @@ impl Run {
                 kernel_release: release.release.clone(),
                 initramfs,
                 images: Some(images),
-                image: image.digest().to_string(),
+                image: format!("{} {}", image.name(), image.digest()),
                 cpu: level.spec.cpu.clone(),
                 accelerator: level.spec.accelerator,
                 memory_mib: level.spec.memory_mib,

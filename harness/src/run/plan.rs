@@ -294,10 +294,9 @@ pub(super) fn always_cold(planned: &Planned) -> Option<String> {
     let Fate::Boots { metal, .. } = &planned.fate else { return None };
     let cell = &planned.cell;
     let profile = Profile::of(cell.architecture);
-    let on_qemu = cell.levels.first().is_some_and(|l0| l0.system.is_emulator());
     if *metal == Metal::Native {
         Some("native metal is not saved".to_owned())
-    } else if let (Some(why), false) = (profile.saves_no_state, on_qemu) {
+    } else if let Some(why) = profile.saves_no_state {
         Some(why.to_owned())
     } else if cell.levels.iter().any(|level| level.disk) {
         Some("it has a disk of its own".to_owned())

@@ -170,6 +170,8 @@ pub(super) struct Stack<'a> {
     pub(super) asked: u32,
     /// What is done in the next level that is asked what it is, before it is.
     pub(super) freshen: Option<String>,
+    /// The host of the outermost level.
+    pub(super) this_machine: Rc<dyn Host>,
     /// Saves it on its way.
     pub(super) saver: Option<&'a dyn Saver>,
 }
@@ -203,7 +205,8 @@ pub struct Ascent<'a> {
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
 /// returns, and also when the future is dropped.
 pub async fn boot(ascent: Ascent<'_>) -> Observation {
-    let Ascent { plan, this_machine, limits, faults, steps, records, started, listener, .. } = ascent;
+    let this_machine: Rc<dyn Host> = Rc::new(ascent.this_machine);
+    let Ascent { plan, limits, faults, steps, records, started, listener, .. } = ascent;
     let mut stack = Stack {
         plan,
         limits,
@@ -233,9 +236,9 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         steps_seen: Vec::new(),
         asked: 0,
         freshen: None,
+        this_machine: Rc::clone(&this_machine),
         saver: ascent.saver,
     };
-    let this_machine: Rc<dyn Host> = Rc::new(this_machine);
     let mut went_on = None;
     let begun = match ascent.from {
         None => Ok((0, this_machine)),

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -15,12 +15,17 @@ use tokio::sync::mpsc;
 use crate::host::Host;
 use crate::qemu::{ChannelKind, Instance, Machine, Memory, Monitor};
 use crate::scenario::{LevelNumber, Stage, StageKind};
-use crate::wire::CallError;
+use crate::wire::{Notice, Transcript, Wire};
 
 use super::Stop;
 use super::boot::{Live, Stack};
 use super::states::{Draft, Finished, SavedLevel, SavedState};
 use super::watch::Sign;
+
+/// How often it is tried to stop a machine where it can be gone on from.
+const TRIES: usize = 20;
+/// How long it runs in between.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Saves states of stacks on their way up.
 pub trait Saver {
@@ -163,32 +168,80 @@ impl Stack<'_> {
     pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let Some(saver) = self.saver else { return Ok(()) };
         let Some(draft) = saver.draft(level) else { return Ok(()) };
+        let finished = match self.write_devices(&draft).await? {
+            Ok(()) => self.copy_memory(draft).await?,
+            Err(why) => Err(why),
+        };
         let outermost = self.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
         let reply = self.limits.reply(outermost);
-        self.watch.pause(outermost);
-        let write = async |file: PathBuf| -> Result<(), CallError> {
-            wire.call("stop", Value::Null, reply).await?;
-            wire.call("migrate-set-capabilities", capabilities(), reply).await?;
-            wire.call("migrate", uri(&file), reply).await.map(|_| ())
-        };
-        let finished = match self.during(outermost, async { Ok(write(draft.device()).await) }).await? {
-            Ok(()) => match self.migrated(outermost).await?.as_str() {
-                "completed" => self.copy_memory(outermost, draft).await?,
-                status => Err(format!("QEMU's writing of it is {status}")),
-            },
-            Err(why) => Err(why.to_string()),
-        };
         self.during(outermost, async { Ok(wire.call("cont", Value::Null, reply).await?) }).await?;
         saver.saved(level, finished);
         Ok(())
     }
 
-    async fn copy_memory(
-        &mut self,
-        outermost: LevelNumber,
-        draft: Draft,
-    ) -> Result<Result<Finished, String>, Stop> {
+    /// Stops the outermost machine and has QEMU write its devices, so that another QEMU loads them. It does not where the machine
+    /// stands in the midst of a guest of its KVM, which it is in and out of a thousand times a second.
+    async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
+        let outermost = self.plan.levels[0].level;
+        let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        let reply = self.limits.reply(outermost);
+        for _ in 0..TRIES {
+            self.watch.pause(outermost);
+            let write = async {
+                wire.call("stop", Value::Null, reply).await?;
+                wire.call("migrate-set-capabilities", capabilities(), reply).await?;
+                wire.call("migrate", uri(&draft.device()), reply).await
+            };
+            if let Err(why) = self.during(outermost, async { Ok(write.await) }).await? {
+                return Ok(Err(why.to_string()));
+            }
+            let status = self.migrated(outermost).await?;
+            if status != "completed" {
+                return Ok(Err(format!("QEMU's writing of it is {status}")));
+            }
+            if self.loads(&draft.device()).await? {
+                return Ok(Ok(()));
+            }
+            self.during(outermost, async { Ok(wire.call("cont", Value::Null, reply).await?) }).await?;
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
+    }
+
+    /// Whether another QEMU loads these devices. It gets the memory as it is, of which it changes nothing.
+    async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
+        let mut machine = self.plan.machine(0, Instance::Incoming);
+        if let Memory::Shared(memory) = &self.plan.memory {
+            machine.memory = Memory::Saved(memory.clone());
+        }
+        let (host, reply) = (Rc::clone(&self.this_machine), self.limits.reply(machine.level));
+        let trial = async {
+            let mut started = host.start(&machine).await?;
+            let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
+                return Ok(false);
+            };
+            let (sender, mut notices) = mpsc::unbounded_channel();
+            let wire = Wire::start("QMP of a QEMU that tries a state", stream, Transcript::none(), sender);
+            let monitor = Monitor::greet(wire, &mut notices, reply, reply).await?;
+            monitor.wire().call("migrate-set-capabilities", capabilities(), reply).await?;
+            monitor.wire().call("migrate-incoming", uri(device), reply).await?;
+            // It also ends by itself where it can't load.
+            while let Some(notice) = notices.recv().await {
+                match notice {
+                    Notice::Event(event) if event.data["status"] == "completed" => return Ok(true),
+                    Notice::Event(event) if event.data["status"] == "failed" => return Ok(false),
+                    Notice::Closed(_) => return Ok(false),
+                    Notice::Event(_) | Notice::Greeting(_) => {}
+                }
+            }
+            Ok(false)
+        };
+        self.during(machine.level, trial).await
+    }
+
+    async fn copy_memory(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {
+        let outermost = self.plan.levels[0].level;
         let Memory::Shared(memory) = &self.plan.memory else {
             return Ok(Err("its memory is no file of its own".to_owned()));
         };

@@ -56,8 +56,8 @@ const KEPT_LINES: usize = 20;
 /// Longest pause between two looks at a level that gives no sign.
 const LOOK: Duration = Duration::from_secs(5);
 /// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle L2 on emulated metal
-/// still uses a tenth for its timers, one that boots nearly all of it.
-const BUSY: f64 = 0.25;
+/// still uses a tenth for its timers, or more where its machine is loaded; one that boots uses nearly all of it.
+const BUSY: f64 = 0.4;
 /// How long signs are still taken in after trouble: a panic's message comes behind the event that it causes.
 const AFTERMATH: Duration = Duration::from_millis(1500);
 /// After trouble, how long a pause between two signs means that all have come.

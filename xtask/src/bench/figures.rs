@@ -1,4 +1,5 @@
-//! Figures of several rounds, and the table that they are shown in. Apart from what measures them, so that it can be tested.
+//! Figures of several rounds, and the table that they are shown in. Apart from what measures them, so that it can
+//! be tested.
 
 /// What was measured of one thing, a figure a round.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,12 +102,12 @@ pub fn table(rows: &[Row]) -> String {
     let widths: [usize; 6] = std::array::from_fn(width);
     let mut text = String::new();
     for line in &lines {
-        let [yardstick, ratio, spread, seconds, target, result] = line;
-        let [first, second, third, fourth, fifth, _] = widths;
-        let line = format!(
-            "{yardstick:<first$}  {ratio:>second$}  {spread:>third$}  {seconds:>fourth$}  {target:<fifth$}  {result}"
-        );
-        text.push_str(line.trim_end());
+        // Figures are aligned on the right, words on the left.
+        let figures = 1..=3;
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if figures.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
     text
@@ -169,6 +170,13 @@ mod tests {
             Row::seconds("planning", &series(&[0.5]), Some(1.0)).remarked("102400 cells"),
             Row::fact("memory of two cells", "<= 6144 MiB", "ok, 4000 MiB".into()),
         ];
-        insta::assert_snapshot!(table(&rows), @"");
+        insta::assert_snapshot!(table(&rows), @r"
+        yardstick            ratio    min-max  seconds  target       result
+        one cold stack        0.84  0.80-0.90    30.00  <= 0.85      ok
+        from a saved state    0.35  0.35-0.35    12.00  <= 0.35      over
+        the matrix               -          -        -  <= 0.40      1 without
+        planning                 -  0.50-0.50     0.50  <= 1.00 s    ok, 102400 cells
+        memory of two cells      -          -        -  <= 6144 MiB  ok, 4000 MiB
+        ");
     }
 }

@@ -111,14 +111,18 @@ impl Findings {
         all.iter().any(|times| times.missed > 0)
     }
 
-    /// The table, below the machine that it was measured on, and above what differs.
+    /// The table, below the machine that it was measured on, and above what differs; nothing if nothing was found.
     pub fn to_text(&self, machine: &Machine) -> String {
+        let rows = self.rows();
+        if rows.is_empty() {
+            return String::new();
+        }
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         let Machine { processor, cores, memory_mib, .. } = machine;
         let version = env!("CARGO_PKG_VERSION");
         let head =
             format!("nestmatrix {version}, {build} build; {cores} cores ({processor}), {memory_mib} MiB\n\n");
-        let mut text = head + &table(&self.rows());
+        let mut text = head + &table(&rows);
         for difference in self.verdicts.differences() {
             text.push_str(&format!("\nverdicts differ of {difference}"));
         }

@@ -62,6 +62,8 @@ pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
         })
     });
     written.map_err(failed)?;
+    // The rounds need not be kept until the last one's end.
+    std::fs::remove_dir_all(work).map_err(failed)?;
     Ok(Seconds { reading, planning, writing })
 }
 
@@ -71,7 +73,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (done, began.elapsed().as_secs_f64())
 }
 
-/// The record of a stack that worked, as long as those of AMD stacks are, about 6 kB: most of that is what CPUs can do.
+/// The record of a stack that worked, as long as those of AMD stacks are, about 6 kB, most of which is features of
+/// CPUs.
 fn pass(planned: &Planned) -> CellRecord {
     let cell = &planned.cell;
     let features: Vec<String> = (0..150).map(|number| format!("feature-{number:03}")).collect();

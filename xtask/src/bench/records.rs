@@ -134,8 +134,13 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn record(cell: &str, verdict: VerdictWord, attempts: &[(f64, f64, u64)]) -> Record {
-        let attempt = |&(start, end, peak_memory_mib)| Attempt { start, end, peak_memory_mib };
+    /// A record with these attempts: start, end, peak of memory.
+    fn record(cell: &str, verdict: VerdictWord, attempts: &[(u32, u32, u64)]) -> Record {
+        let attempt = |&(start, end, peak_memory_mib): &(u32, u32, u64)| Attempt {
+            start: start.into(),
+            end: end.into(),
+            peak_memory_mib,
+        };
         Record {
             cell: cell.into(),
             verdict,
@@ -146,13 +151,13 @@ mod tests {
         }
     }
 
-    fn passes(attempts: &[&[(f64, f64, u64)]]) -> Vec<Record> {
+    fn passes(attempts: Vec<Vec<(u32, u32, u64)>>) -> Vec<Record> {
         attempts.iter().map(|attempts| record("c/amd/a", VerdictWord::Pass, attempts)).collect()
     }
 
     #[test]
     fn a_line_of_the_records_is_read_with_what_is_not_asked_for_passed_over() {
-        let went_on = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{"nonce":"0"},
+        let went_on = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{},
             "continued":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
             "attempts":[{"start":0.5,"end":16.25,"verdict":"pass","from":"ab","symptom":null,"cpu_seconds":15.9,
             "peak_memory_mib":585}],"folder":"cells/t"}"#;
@@ -167,18 +172,19 @@ mod tests {
 
     #[test]
     fn a_run_lasts_from_its_first_attempt_to_its_last() {
-        assert_eq!(span(&passes(&[&[(2.0, 9.0, 0), (9.0, 30.0, 0)], &[(1.0, 8.0, 0)]])), Some(29.0));
-        assert_eq!(span(&passes(&[&[]])), None);
+        assert_eq!(span(&passes(vec![vec![(2, 9, 0), (9, 30, 0)], vec![(1, 8, 0)]])), Some(29.0));
+        assert_eq!(span(&passes(vec![vec![]])), None);
     }
 
     #[rstest]
-    #[case::after_each_other(&[&[(0.0, 1.0, 500)], &[(1.0, 2.0, 700)]], 700, None)]
-    #[case::attempts_of_one_cell(&[&[(0.0, 2.0, 500), (1.0, 3.0, 600)]], 600, None)]
-    #[case::side_by_side(&[&[(0.0, 2.0, 500)], &[(1.0, 3.0, 700)]], 700, Some(1200))]
-    #[case::one_within_the_other(&[&[(0.0, 9.0, 500)], &[(1.0, 2.0, 300)], &[(3.0, 4.0, 400)]], 500, Some(900))]
-    #[case::the_largest_alone(&[&[(0.0, 1.0, 900)], &[(2.0, 4.0, 300)], &[(3.0, 5.0, 400)]], 900, Some(700))]
+    #[case::after_each_other(vec![vec![(0, 1, 500)], vec![(1, 2, 700)]], 700, None)]
+    #[case::attempts_of_one_cell(vec![vec![(0, 2, 500), (1, 3, 600)]], 600, None)]
+    #[case::side_by_side(vec![vec![(0, 2, 500)], vec![(1, 3, 700)]], 700, Some(1200))]
+    #[case::in_a_second_attempt(vec![vec![(0, 2, 500)], vec![(3, 4, 9), (1, 3, 700)]], 700, Some(1200))]
+    #[case::the_larger_of_two(vec![vec![(0, 9, 500)], vec![(1, 2, 300)], vec![(3, 4, 400)]], 500, Some(900))]
+    #[case::not_the_largest(vec![vec![(0, 1, 900)], vec![(2, 4, 300)], vec![(3, 5, 400)]], 900, Some(700))]
     fn memory_of_two_counts_those_that_ran_at_the_same_time(
-        #[case] attempts: &[&[(f64, f64, u64)]],
+        #[case] attempts: Vec<Vec<(u32, u32, u64)>>,
         #[case] of_one: u64,
         #[case] of_two: Option<u64>,
     ) {

@@ -68,8 +68,8 @@ impl Bench {
     }
 }
 
-/// Where the bench keeps its things: with what is built, since states are large and a folder for temporary files may lie in
-/// memory.
+/// Where the bench keeps its things: with what is built, since states are large and a folder for temporary files
+/// may lie in memory.
 struct Place {
     /// Saved states, which are nobody's but the bench's.
     work: TempDir,

@@ -1,4 +1,5 @@
-//! Starts what is measured: the hand-written script, and this program again for the cells. Each is waited for to its end.
+//! Starts what is measured: the hand-written script, and this program again for the cells. Each is waited for to
+//! its end.
 
 use std::ffi::OsString;
 use std::fs;
@@ -138,7 +139,8 @@ impl Stacks {
         })
     }
 
-    /// Runs the cells that `filter` lets through, `jobs` side by side, with saved states in the folder `states`, or cold.
+    /// Runs the cells that `filter` lets through, `jobs` side by side, with saved states in the folder `states`,
+    /// or without any.
     ///
     /// # Errors
     /// Not every cell of the `expected` number has a verdict.

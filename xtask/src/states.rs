@@ -1,0 +1,53 @@
+//! `cargo xtask states`: what is saved of stacks, and its removal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nestmatrix::stack::States;
+use nestmatrix_images::{Store, StoreOptions};
+
+use crate::cli::StatesCommand;
+use crate::exit::Failure;
+use crate::run_matrix::say;
+
+/// The saved states of the user, which may take `limit` GiB of disk.
+pub fn open(store: &Store, limit: u64) -> Result<States, Failure> {
+    let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
+    let place = place.map_or_else(|| store.cache().join("states"), PathBuf::from);
+    States::open(place, limit << 30).map_err(Failure::error)
+}
+
+pub fn run(command: StatesCommand) -> Result<ExitCode, Failure> {
+    let store =
+        Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
+    // Nothing is saved here, so the limit does not matter.
+    let states = open(&store, 0)?;
+    match command {
+        StatesCommand::List => {
+            let listed = states.list().map_err(Failure::error)?;
+            let mut text = format!("{:<13} {:<5} {:>5}  {:<20}  made of\n", "key", "up to", "MiB", "saved");
+            for state in &listed {
+                let description = &state.description;
+                let images = description.inputs.iter().filter(|(name, _)| name.ends_with("image"));
+                // The recipe; behind it stands the digest.
+                let recipe = |image: &str| image.split(' ').next().unwrap_or_default().to_owned();
+                let images: Vec<String> = images.map(|(_, image)| recipe(image)).collect();
+                text.push_str(&format!(
+                    "{:<13} {:<5} {:>5}  {:<20}  {}; {}\n",
+                    &description.key.as_str()[..12],
+                    description.level.to_string(),
+                    state.bytes >> 20,
+                    description.saved,
+                    images.join(" > "),
+                    description.inputs.get("emulator").map_or("", String::as_str),
+                ));
+            }
+            say(if listed.is_empty() { "no state is saved\n" } else { &text });
+        }
+        StatesCommand::Clear => {
+            let freed = states.clear().map_err(Failure::error)?;
+            say(&format!("freed {} MiB\n", freed >> 20));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
