@@ -14,7 +14,9 @@ use crate::run_matrix::say;
 pub fn open(store: &Store, limit: u64) -> Result<States, Failure> {
     let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
     let place = place.map_or_else(|| store.cache().join("states"), PathBuf::from);
-    States::open(place, limit << 30).map_err(Failure::error)
+    let opened = States::open(place.clone(), limit.saturating_mul(1 << 30));
+    opened
+        .map_err(|e| Failure::error(std::io::Error::other(format!("{} can't be used: {e}", place.display()))))
 }
 
 pub fn run(command: StatesCommand) -> Result<ExitCode, Failure> {

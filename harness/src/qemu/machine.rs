@@ -300,12 +300,13 @@ impl Machine {
         let size = self.memory_mib;
         let file = match &self.memory {
             Memory::Private => None,
-            Memory::Shared(file) => Some((file, "on")),
-            Memory::Saved(file) => Some((file, "off")),
+            Memory::Shared(file) => Some((file, "share=on")),
+            // The file is opened for reading only, and what is written to all the same stays with the machine.
+            Memory::Saved(file) => Some((file, "share=off,readonly=on,rom=off")),
         };
         if let Some((file, share)) = file {
             let file = file.display().to_string().replace(',', ",,");
-            let backend = format!("memory-backend-file,id=memory,size={size}M,mem-path={file},share={share}");
+            let backend = format!("memory-backend-file,id=memory,size={size}M,mem-path={file},{share}");
             option("object", backend);
             machine.push_str(",memory-backend=memory");
         }

@@ -134,11 +134,13 @@ impl Run {
         let folder = RunFolder::cell_in(&self.folder, &cell.name).map_err(cannot_record)?;
         let chain = self.chain(planned);
         let mut attempts: Vec<Attempt> = Vec::new();
+        let again =
+            self.setting.states.is_some().then(|| "it was booted again from its beginning".to_owned());
         loop {
             let start = self.began.elapsed().as_secs_f64();
             let first = attempts.is_empty();
             let (state, cold) = match (&choice.from, first) {
-                (_, false) => (None, Some("it was booted again from its beginning".to_owned())),
+                (_, false) => (None, again.clone()),
                 (None, true) => (None, self.why_cold(planned, &chain).await),
                 (Some(key), true) => match chain.iter().find(|link| link.key == *key) {
                     Some(link) => self.look_up(link).await,
@@ -146,9 +148,11 @@ impl Run {
                 },
             };
             let scratch = self.scratch.path().join(choice.task.index.to_string());
-            let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0) {
+            let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0).await {
                 Ok((plan, host, _memory)) => {
-                    self.boot(planned, &plan, host, &folder.0, state.as_ref(), choice, &chain).await
+                    // Whatever went wrong the first time, nothing is saved the second time.
+                    let makes = if first { &choice.makes[..] } else { &[] };
+                    self.boot(planned, &plan, host, &folder.0, state.as_ref(), makes, &chain).await
                 }
                 Err(stop) => Observation::stopped(stop),
             };
@@ -158,7 +162,10 @@ impl Run {
                 return Ok(done);
             }
             let end = self.began.elapsed().as_secs_f64();
-            (done.usage, done.seconds) = (observation.usage, end - start);
+            if observation.stop.is_none() {
+                // What one that stopped early used says nothing of others.
+                (done.usage, done.seconds) = (observation.usage, end - start);
+            }
             let profile = Profile::of(cell.architecture);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
             let from = state.as_ref().map(|state| state.description().key.clone());
@@ -206,7 +213,7 @@ impl Run {
         let levels = plan.levels.iter().enumerate().filter(|(_, level)| savable(&planned.cell, level.level));
         let links = levels.map(|(index, level)| {
             let mut inputs = plan.inputs(index);
-            inputs.insert("nestmatrix".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+            inputs.insert("nestmatrix".to_owned(), self.build.clone());
             inputs.insert("emulator".to_owned(), emulator.clone());
             // The clock of what it emulates is its own.
             inputs.insert("processor".to_owned(), self.machine.processor.clone());
@@ -301,7 +308,7 @@ impl Run {
     }
 
     /// The stack of a cell, this machine as its host, and what is to be kept while it runs; or why the cell can't be tried.
-    fn prepare(
+    async fn prepare(
         &self,
         planned: &Planned,
         scratch: &Path,
@@ -327,7 +334,7 @@ impl Run {
             plan.memory = Memory::Shared(path.into());
             if let Some(state) = state {
                 // What is saved next is the whole of it, so it must be the stack's own.
-                state.copy_memory(&made).map_err(failed)?;
+                state.copy_memory(&made).await.map_err(failed)?;
             }
             memory = Some(made);
         }
@@ -353,12 +360,12 @@ impl Run {
         this_machine: ThisMachine,
         records: &Path,
         state: Option<&SavedState>,
-        choice: &Choice,
+        makes: &[StateKey],
         chain: &[Link],
     ) -> Observation {
         let cell = &planned.cell;
         let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
-        let makes = chain.iter().filter(|link| choice.makes.contains(&link.key));
+        let makes = chain.iter().filter(|link| makes.contains(&link.key));
         let makes = makes.map(|link| (link.level, link.inputs.clone())).collect();
         let states: Option<&Arc<States>> = self.setting.states.as_ref();
         let saver = states.map(|states| CellSaver { run: self, states, makes: RefCell::new(makes) });

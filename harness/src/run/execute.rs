@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Image, Product, Progress, Store};
-use tokio::sync::{Notify, mpsc};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 use crate::architecture::Profile;
 use crate::host::Emulator;
@@ -100,6 +101,8 @@ pub(super) struct Run {
     pub(super) folder: PathBuf,
     pub(super) began: Instant,
     pub(super) machine: Machine,
+    /// What names this program: its scripts are in the levels of saved states.
+    pub(super) build: String,
     /// What became of states since the schedule was told.
     pub(super) states: RefCell<Vec<StateNews>>,
     /// Rung when there is something to tell it.
@@ -190,11 +193,11 @@ pub async fn execute(
         folder: folder.path().to_owned(),
         began,
         machine: record.machine.clone(),
+        build: build(),
         states: RefCell::default(),
         news: Notify::new(),
     });
     let mut schedule = run.schedule(plan);
-    let (sender, mut ended) = mpsc::unbounded_channel();
     // Dropped with its tasks when this function returns early, and with them every QEMU.
     let mut cells = tokio::task::JoinSet::new();
     loop {
@@ -203,26 +206,20 @@ pub async fn execute(
         }
         run.tell(&mut schedule);
         while let Some(choice) = schedule.next() {
-            let (run, sender) = (Rc::clone(&run), sender.clone());
+            let run = Rc::clone(&run);
             let planned = plan.cells[choice.task.index].clone();
-            cells.spawn_local(async move {
-                let done = run.cell(&planned, &choice).await;
-                // Nobody listens any more where the run has failed.
-                let _ = sender.send((choice, done));
-            });
-        }
-        if cells.is_empty() {
-            break;
+            cells.spawn_local(async move { (run.cell(&planned, &choice).await, choice) });
         }
         tokio::select! {
-            Some((choice, done)) = ended.recv() => {
+            joined = cells.join_next() => {
+                let Some(joined) = joined else { break };
+                let (done, choice) = joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
                 let Done { record: cell, usage, seconds } = done?;
                 run.tell(&mut schedule);
                 schedule.ended(&choice, usage, seconds);
                 if let Some(cell) = cell {
                     take(*cell, &mut record, &mut folder).map_err(cannot_record)?;
                 }
-                while cells.try_join_next().is_some() {}
             }
             () = run.news.notified() => {}
         }
@@ -234,6 +231,13 @@ pub async fn execute(
     let records = plan.cells.iter().filter_map(|planned| done.remove(&planned.cell.name)).collect();
     let (tally, interrupted) = (record.verdicts, record.interrupted);
     Ok(Outcome { folder: folder.path().to_owned(), records, tally, interrupted, took: began.elapsed() })
+}
+
+/// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.
+fn build() -> String {
+    let program = std::fs::read("/proc/self/exe").unwrap_or_default();
+    let hash: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), &hash[..12])
 }
 
 /// Makes every image ready that the plan needs. What can't be had is an error of the cells that need it.

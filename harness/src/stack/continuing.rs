@@ -12,15 +12,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::qemu::{ChannelKind, Instance, Machine, Memory, Monitor};
 use crate::scenario::{LevelNumber, Stage, StageKind};
 use crate::wire::{Notice, Transcript, Wire};
 
-use super::Stop;
 use super::boot::{Live, Stack};
 use super::states::{Draft, Finished, SavedLevel, SavedState};
 use super::watch::Sign;
+use super::{Blame, Stop};
 
 /// How often it is tried to stop a machine where it can be gone on from.
 const TRIES: usize = 20;
@@ -46,8 +46,21 @@ fn uri(file: &Path) -> Value {
 }
 
 impl Stack<'_> {
-    /// Brings up the levels of a saved state; gives the host that the innermost of them is, and the number of levels.
+    /// Brings up the levels of a saved state; gives the number of levels, and the host that the innermost of them is.
     pub(super) async fn go_on(
+        &mut self,
+        state: &SavedState,
+        this_machine: Rc<dyn Host>,
+    ) -> Result<(usize, Rc<dyn Host>), Stop> {
+        let limits = self.limits;
+        // It takes a few seconds, or the state is no good.
+        self.limits = limits.short();
+        let up = self.bring_up(state, this_machine).await;
+        self.limits = limits;
+        up
+    }
+
+    async fn bring_up(
         &mut self,
         state: &SavedState,
         this_machine: Rc<dyn Host>,
@@ -166,6 +179,12 @@ impl Stack<'_> {
     /// Saves the stack as it is now, when `level` is up and nothing runs in it yet. That it can't be saved is nothing against
     /// the stack.
     pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        // What goes wrong meanwhile, the harness has brought upon the stack.
+        let own = |stop: Stop| Stop { blame: Blame::Harness, ..stop };
+        self.save_as_it_is(level).await.map_err(own)
+    }
+
+    async fn save_as_it_is(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let Some(saver) = self.saver else { return Ok(()) };
         let Some(draft) = saver.draft(level) else { return Ok(()) };
         let finished = match self.write_devices(&draft).await? {
@@ -216,10 +235,12 @@ impl Stack<'_> {
             machine.memory = Memory::Saved(memory.clone());
         }
         let (host, reply) = (Rc::clone(&self.this_machine), self.limits.reply(machine.level));
+        // What it writes is nothing of this stack's.
+        let log = self.record(&machine.label(), "qemu.log");
         let trial = async {
             let mut started = host.start(&machine).await?;
             let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
-                return Ok(false);
+                return Ok::<bool, HostError>(false);
             };
             let (sender, mut notices) = mpsc::unbounded_channel();
             let wire = Wire::start("QMP of a QEMU that tries a state", stream, Transcript::none(), sender);
@@ -237,7 +258,11 @@ impl Stack<'_> {
             }
             Ok(false)
         };
-        self.during(machine.level, trial).await
+        // A QEMU that ends on the way has not loaded it, whatever was said last.
+        let trial = async { Ok(trial.await.unwrap_or(false)) };
+        let loaded = self.during(machine.level, trial).await;
+        let _ = fs::remove_file(log);
+        loaded
     }
 
     async fn copy_memory(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {

@@ -52,6 +52,11 @@ impl Limits {
         }
     }
 
+    /// The same bounds for what is done in a moment or not at all, busy or silent.
+    pub fn short(self) -> Self {
+        Self { total: 1.0, ..self }
+    }
+
     /// Bound of a single reply of a monitor or an agent of `level`, for one that talks and uses its CPU, and still does not
     /// answer. One that does not is given up before.
     pub fn reply(&self, level: LevelNumber) -> Duration {

@@ -147,13 +147,18 @@ impl SavedState {
         self.folder.join(MEMORY)
     }
 
-    /// Copies its memory to a file. Blocks meanwhile.
+    /// Copies its memory to a file, on another thread.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn copy_memory(&self, to: &File) -> io::Result<()> {
-        to.set_len(self.description.memory_bytes)?;
-        copy_memory(&File::open(self.memory())?, self.description.memory_bytes, to)
+    pub async fn copy_memory(&self, to: &File) -> io::Result<()> {
+        let size = self.description.memory_bytes;
+        let (memory, to) = (File::open(self.memory())?, to.try_clone()?);
+        let copying = tokio::task::spawn_blocking(move || {
+            to.set_len(size)?;
+            copy_memory(&memory, size, &to)
+        });
+        copying.await.map_err(io::Error::other)?
     }
 
     /// The folder with what was recorded up to it.
@@ -188,8 +193,15 @@ impl States {
         for entry in fs::read_dir(&states.root)? {
             let folder = entry?.path();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(REMOVING) || name.starts_with(SAVING) && !in_use(&folder)? {
-                fs::remove_dir_all(&folder)?;
+            let half = name.starts_with(REMOVING) || name.starts_with(SAVING);
+            // Nobody would ever ask for one that can't be read, and so it would never go.
+            let unreadable = || name.len() == 64 && describe(&folder).is_none();
+            if (half || unreadable()) && !in_use(&folder)? {
+                match fs::remove_dir_all(&folder) {
+                    // Whoever was at it has removed it himself.
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
             }
         }
         Ok(states)
@@ -304,9 +316,7 @@ impl States {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let folder = entry?.path();
-            let description =
-                fs::read(folder.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            let Some(description) = description else { continue };
+            let Some(description) = describe(&folder) else { continue };
             let used = fs::metadata(folder.join(USED)).and_then(|used| used.modified());
             let bytes = [DEVICE, MEMORY].iter().filter_map(|name| fs::metadata(folder.join(name)).ok());
             let bytes = bytes.map(|file| file.blocks() * 512).sum();
@@ -350,7 +360,10 @@ impl States {
             let _ = draft.folder.keep();
             self.verified.lock().unwrap_or_else(|e| e.into_inner()).insert(description.key.clone(), stamps);
         }
-        self.shrink(&description.key)
+        if let Err(e) = self.shrink(&description.key) {
+            tracing::warn!("saved states take more room than they may: {e}");
+        }
+        Ok(())
     }
 
     fn shrink(&self, keep: &StateKey) -> io::Result<()> {
@@ -388,10 +401,19 @@ impl States {
     fn remove(&self, folder: &Path) -> io::Result<()> {
         let rubbish = tempfile::Builder::new().prefix(REMOVING).tempdir_in(&self.root)?;
         match fs::rename(folder, rubbish.path().join("state")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        match rubbish.close() {
+            // Somebody has swept it.
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => rubbish.close(),
+            _ => Ok(()),
         }
     }
+}
+
+fn describe(folder: &Path) -> Option<Description> {
+    serde_json::from_slice(&fs::read(folder.join(STATE)).ok()?).ok()
 }
 
 /// A state in a list.
@@ -658,8 +680,8 @@ mod tests {
         fs::read_dir(&states.root).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
     }
 
-    #[test]
-    fn what_is_saved_is_found_as_it_was_by_another_harness() {
+    #[tokio::test]
+    async fn what_is_saved_is_found_as_it_was_by_another_harness() {
         let place = tempfile::tempdir().unwrap();
         save(&states(place.path()), "A", &[0, 5, 200]);
         let states = states(place.path());
@@ -676,7 +698,7 @@ mod tests {
         assert_eq!(fs::read(state.records().join("L0.console.log")).unwrap(), b"up");
         assert!(matches!(states.find(LevelNumber::ALL[0], &inputs("A")).unwrap(), Lookup::Nothing(_)));
         let copy = tempfile::tempfile().unwrap();
-        state.copy_memory(&copy).unwrap();
+        state.copy_memory(&copy).await.unwrap();
         assert!(bytes(&copy) == bytes(&original));
     }
 

@@ -76,6 +76,8 @@ struct LevelState {
     wires: Vec<(ChannelName, Wire)>,
     /// It is being migrated, or saved: its QEMU stops it on purpose.
     moving: bool,
+    /// It stands still to be saved, until it is let run again.
+    pausing: bool,
     /// With which status its QEMU has ended a migration, to another QEMU or to a file or from one.
     migrated: Option<String>,
     /// How often it was reset.
@@ -143,6 +145,7 @@ impl Watch {
             may_shut_down,
             wires: Vec::new(),
             moving: false,
+            pausing: false,
             migrated: None,
             resets: 0,
             monitor: None,
@@ -201,7 +204,7 @@ impl Watch {
     /// From now on until it runs again, `level` stands still so that its state can be saved.
     pub(super) fn pause(&mut self, level: LevelNumber) {
         if let Some(state) = self.levels.get_mut(&level) {
-            state.moving = true;
+            (state.moving, state.pausing) = (true, true);
             state.migrated = None;
         }
     }
@@ -346,7 +349,7 @@ impl Watch {
                 result = &mut work => return result.map_err(|error| Trouble::Host { level, error }),
                 _ = looks.tick() => {
                     let waited = self.waited();
-                    if began.elapsed().saturating_sub(waited - waited_before) >= limit.total {
+                    if began.elapsed().saturating_sub(waited.saturating_sub(waited_before)) >= limit.total {
                         return Err(Trouble::Endless { level, total: limit.total });
                     }
                     if let Some(qemu) = qemu && self.last_sign.elapsed() >= LOOK.min(limit.silence / 2) {
@@ -355,7 +358,7 @@ impl Watch {
                     if self.last_sign > heard.0 {
                         heard = (self.last_sign, waited);
                     }
-                    let silence = self.last_sign.elapsed().saturating_sub(waited - heard.1);
+                    let silence = self.last_sign.elapsed().saturating_sub(waited.saturating_sub(heard.1));
                     if silence >= limit.silence {
                         return Err(Trouble::Silent { level, silence });
                     }
@@ -388,7 +391,7 @@ impl Watch {
                 let now = Instant::now();
                 let waited = self.waited();
                 if let Some(before) = cpu.replace(Looked { when: now, used, waited }) {
-                    let had = (now - before.when).saturating_sub(waited - before.waited);
+                    let had = (now - before.when).saturating_sub(waited.saturating_sub(before.waited));
                     let share = used.saturating_sub(before.used).as_secs_f64() / had.as_secs_f64().max(0.001);
                     if share >= BUSY {
                         self.last_sign = now;
@@ -463,8 +466,8 @@ impl Watch {
                 None
             }
             // What was paused to be saved goes on.
-            "RESUME" if state.migrated.is_some() => {
-                state.moving = false;
+            "RESUME" if state.pausing => {
+                (state.moving, state.pausing) = (false, false);
                 None
             }
             "RESET" => {
