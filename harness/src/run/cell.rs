@@ -231,7 +231,7 @@ impl Run {
         let found = tokio::task::spawn_blocking(move || states.find(level, &inputs)).await;
         let why = match found {
             Ok(Ok(Lookup::Found(state))) => return (Some(state), None),
-            Ok(Ok(Lookup::Nothing(_))) => "the saved state is gone".to_owned(),
+            Ok(Ok(Lookup::Nothing)) => "the saved state is gone".to_owned(),
             Ok(Ok(Lookup::Damaged(why))) => format!("the saved state is damaged: {why}"),
             Ok(Err(e)) => format!("the saved state can't be read: {e}"),
             Err(_) => "the saved state was not looked up to its end".to_owned(),
@@ -278,7 +278,7 @@ impl Run {
             let (Some(kernel), Some(release), Some(initramfs), Some(images)) =
                 (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
             else {
-                return Err(stop(format!("image {} has no kernel or no initramfs", image.name())));
+                return Err(stop(format!("image {} lacks its kernel, initramfs or disk", image.name())));
             };
             plans.push(LevelPlan {
                 level: level.spec.level,

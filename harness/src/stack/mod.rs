@@ -9,6 +9,7 @@ mod explain;
 
 mod limits;
 mod measure;
+mod memory;
 mod plan;
 mod report;
 mod second;

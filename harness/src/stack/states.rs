@@ -11,31 +11,27 @@
 //!     records/           consoles and conversations up to here
 //!     used               an empty file whose time says when the state was last used
 //! states/saving-XXXXXX/  one that is being written; rubbish if nobody holds its lock
+//! states/removing-XXX/   one that is being removed
 //! ```
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::SeekFrom;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::scenario::LevelNumber;
 
 use super::StageTime;
+use super::memory::{copy_memory, read_memory};
 
 /// Version of the form of a saved state. It goes into every key.
 const FORMAT: u32 = 1;
-/// What is read, compared with zeros and written at once, in bytes.
-const BLOCK: u64 = 256 << 10;
-/// What one thread hashes at a time, in bytes.
-const CHUNK: u64 = 32 << 20;
 
 const GATE: &str = "gate";
 const LOCK: &str = "lock";
@@ -107,7 +103,7 @@ pub struct Description {
     /// The stages that it went through, in seconds since its cell began.
     pub stages: Vec<StageTime>,
     memory_bytes: u64,
-    /// SHA-256 of each [`CHUNK`] of its memory.
+    /// SHA-256 of its memory, chunk by chunk.
     memory: Vec<String>,
     device: String,
 }
@@ -117,8 +113,8 @@ pub struct Description {
 pub enum Lookup {
     /// A state that can be used.
     Found(SavedState),
-    /// None, and in what the nearest to it differs, if one is near.
-    Nothing(Option<String>),
+    /// None.
+    Nothing,
     /// One that can't be used, and why. It has been removed.
     Damaged(String),
 }
@@ -222,15 +218,13 @@ impl States {
         let key = StateKey::of(level, inputs);
         let folder = self.root.join(key.as_str());
         let lock = match File::options().read(true).write(true).open(folder.join(LOCK)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Ok(Lookup::Nothing(self.nearest(level, inputs)));
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Nothing),
             lock => lock?,
         };
         lock.lock_shared()?;
         // It may have been removed before it was locked.
         if !folder.join(LOCK).exists() {
-            return Ok(Lookup::Nothing(None));
+            return Ok(Lookup::Nothing);
         }
         match self.check(&key, &folder, inputs) {
             Ok(description) => {
@@ -507,85 +501,8 @@ impl Finished {
     }
 }
 
-/// Reads a memory of `size` bytes; gives the SHA-256 of each [`CHUNK`], over its blocks that are not all zeros, each with its
-/// place. Those blocks are also written to `copy`. The same memory has the same hashes, wherever its file has holes.
-fn read_memory(memory: &File, size: u64, copy: Option<&File>) -> io::Result<Vec<String>> {
-    let chunks = usize::try_from(size.div_ceil(CHUNK)).map_err(io::Error::other)?;
-    let next = AtomicUsize::new(0);
-    let hashes = Mutex::new(vec![String::new(); chunks]);
-    let work = || -> io::Result<()> {
-        let mut buffer = vec![0; BLOCK as usize];
-        loop {
-            let chunk = next.fetch_add(1, Ordering::Relaxed);
-            if chunk >= chunks {
-                return Ok(());
-            }
-            let start = chunk as u64 * CHUNK;
-            let hash = hex(read_chunk(memory, start, size.min(start + CHUNK), copy, &mut buffer)?);
-            hashes.lock().unwrap_or_else(|e| e.into_inner())[chunk] = hash;
-        }
-    };
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-        })
-    })?;
-    Ok(hashes.into_inner().unwrap_or_else(|e| e.into_inner()))
-}
-
-fn read_chunk(
-    memory: &File,
-    start: u64,
-    end: u64,
-    copy: Option<&File>,
-    buffer: &mut [u8],
-) -> io::Result<Sha256> {
-    let mut hasher = Sha256::new();
-    let mut at = start;
-    while at < end {
-        // Behind the last data there is none.
-        let data = match rustix::fs::seek(memory, SeekFrom::Data(at)) {
-            Err(rustix::io::Errno::NXIO) => return Ok(hasher),
-            data => data?,
-        };
-        at = at.max(data / BLOCK * BLOCK);
-        if at >= end {
-            return Ok(hasher);
-        }
-        let block = &mut buffer[..usize::try_from(BLOCK.min(end - at)).map_err(io::Error::other)?];
-        memory.read_exact_at(block, at)?;
-        if block.iter().any(|byte| *byte != 0) {
-            hasher.update(at.to_le_bytes());
-            hasher.update(&*block);
-            if let Some(copy) = copy {
-                copy.write_all_at(block, at)?;
-            }
-        }
-        at += BLOCK;
-    }
-    Ok(hasher)
-}
-
-/// Copies what is data of a memory of `size` bytes.
-fn copy_memory(memory: &File, size: u64, to: &File) -> io::Result<()> {
-    let mut buffer = vec![0; BLOCK as usize];
-    let mut at = 0;
-    while at < size {
-        at = match rustix::fs::seek(memory, SeekFrom::Data(at)) {
-            Err(rustix::io::Errno::NXIO) => return Ok(()),
-            data => data? / BLOCK * BLOCK,
-        };
-        let block = &mut buffer[..usize::try_from(BLOCK.min(size - at)).map_err(io::Error::other)?];
-        memory.read_exact_at(block, at)?;
-        to.write_all_at(block, at)?;
-        at += BLOCK;
-    }
-    Ok(())
-}
-
-fn hex(hasher: Sha256) -> String {
+/// What was hashed, as hexadecimal digits.
+pub(super) fn hex(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -630,7 +547,9 @@ fn difference(made: &Inputs, wanted: &Inputs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::memory::{BLOCK, CHUNK};
     use rstest::rstest;
+    use std::os::unix::fs::FileExt as _;
 
     const L1: LevelNumber = LevelNumber::ALL[1];
 
@@ -696,7 +615,7 @@ mod tests {
         assert!(fs::metadata(state.memory()).unwrap().blocks() * 512 < CHUNK, "what is zero takes no room");
         assert_eq!(fs::read(state.device()).unwrap(), b"devices");
         assert_eq!(fs::read(state.records().join("L0.console.log")).unwrap(), b"up");
-        assert!(matches!(states.find(LevelNumber::ALL[0], &inputs("A")).unwrap(), Lookup::Nothing(_)));
+        assert!(matches!(states.find(LevelNumber::ALL[0], &inputs("A")).unwrap(), Lookup::Nothing));
         let copy = tempfile::tempfile().unwrap();
         state.copy_memory(&copy).await.unwrap();
         assert!(bytes(&copy) == bytes(&original));
@@ -772,10 +691,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let states = states(place.path());
         save(&states, "QEMU 10.0", &[3]);
-        match states.find(L1, &inputs("QEMU 11.1")).unwrap() {
-            Lookup::Nothing(Some(why)) => assert_eq!(why, "emulator: QEMU 10.0, not QEMU 11.1"),
-            other => panic!("{other:?}"),
-        }
+        assert!(matches!(states.find(L1, &inputs("QEMU 11.1")).unwrap(), Lookup::Nothing));
+        let why = states.nearest(L1, &inputs("QEMU 11.1"));
+        assert_eq!(why.as_deref(), Some("emulator: QEMU 10.0, not QEMU 11.1"));
     }
 
     #[test]
