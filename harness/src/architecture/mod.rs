@@ -72,6 +72,8 @@ pub struct Profile {
 /// changing anything about KVM. docs/performance.md tells what each gains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shorter {
+    /// Kernel command line of the outermost level, where QEMU plays its machine on a host of the same instruction set.
+    pub metal: &'static str,
     /// Kernel command line of a level that hosts another one.
     pub host: &'static str,
     /// The same of one that is a guest itself.
@@ -84,7 +86,7 @@ pub struct Shorter {
 
 impl Shorter {
     /// Nothing.
-    pub const NOT: Self = Self { host: "", guest_host: "", leaf: "", leaf_properties: &[] };
+    pub const NOT: Self = Self { metal: "", host: "", guest_host: "", leaf: "", leaf_properties: &[] };
 }
 
 /// What plays the bare machine.

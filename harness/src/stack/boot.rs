@@ -45,7 +45,7 @@ pub struct StageTime {
 }
 
 /// What was seen of a level.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LevelSeen {
     /// Its kernel release, by its own word.
     pub kernel: Option<String>,
@@ -86,7 +86,7 @@ pub struct Observation {
 }
 
 /// What an emulator used of this machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time in seconds.
     pub cpu_seconds: f64,

@@ -5,17 +5,18 @@
 //! say much of bare metal; so they are recorded and decide nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::LevelNumber;
 
 use super::boot::LevelSeen;
 
 /// One loop in one level.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoopTime {
-    /// How long it took, in seconds of the level's own clock, which counts hundredths.
+    /// How long it took, in seconds of the level's own clock, to the thousandth.
     pub seconds: f64,
     /// That time over the time of the same loop in the outermost level that was measured; absent where that was too short to
     /// be seen.
@@ -25,16 +26,28 @@ pub struct LoopTime {
 /// The loops in one level, by name: `cpu`, `syscall`, `exit`.
 pub type Loops = BTreeMap<String, LoopTime>;
 
-/// The script that runs the loops and prints for each `loop NAME START END`, in seconds of uptime. `exit_loop` is the command
-/// that makes a guest of this architecture leave often, if one is known.
+/// Sets `now` to what the level's clock says, in nanoseconds. /proc/uptime, which is for everybody, counts hundredths of a
+/// second only, into which a loop fits on emulated metal, whose clock is slow.
+const NOW: &str = r#"now() {
+             now=
+             [ -r /proc/timer_list ] && while read -r word at number _; do
+                 [ "$word $at" = "now at" ] && now=$number && break
+             done </proc/timer_list
+             [ -n "$now" ] || { read -r now _ </proc/uptime; now=${now%.*}${now#*.}0000000; }
+         }
+"#;
+
+/// The script that runs the loops and prints for each `loop NAME START END`, in nanoseconds. `exit_loop` is the command that makes
+/// a guest of this architecture leave often, if one is known.
 pub(super) fn script(exit_loop: Option<&str>) -> String {
     let timed = |name: &str, command: &str| {
         format!(
-            "read -r start _ </proc/uptime; {command}
-             read -r end _ </proc/uptime; echo \"loop {name} $start $end\"\n"
+            "now; start=$now; {command}
+             now; echo \"loop {name} $start $now\"\n"
         )
     };
     [
+        NOW.to_owned(),
         timed("cpu", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"),
         timed("syscall", "dd if=/dev/zero of=/dev/null bs=1 count=100000 2>/dev/null || exit 1"),
         exit_loop.map_or(String::new(), |exit_loop| timed("exit", &format!("{exit_loop} || exit 1"))),
@@ -47,14 +60,15 @@ pub(super) fn read(output: &str, number: usize) -> Option<Loops> {
     let time = |line: &str| {
         let (name, times) = line.strip_prefix("loop ")?.split_once(' ')?;
         let (start, end) = times.split_once(' ')?;
-        let seconds = hundredths(end.trim().parse::<f64>().ok()? - start.parse::<f64>().ok()?);
+        let nanoseconds = end.trim().parse::<u64>().ok()?.checked_sub(start.parse().ok()?)?;
+        let seconds = Duration::from_nanos(nanoseconds).as_millis() as f64 / 1000.0;
         Some((name.to_owned(), LoopTime { seconds, ratio: None }))
     };
     let loops: Loops = output.lines().filter_map(time).collect();
     (loops.len() == number).then_some(loops)
 }
 
-/// No more digits than the clock has.
+/// No more digits than mean anything.
 fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
@@ -83,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_loop_that_fails_gives_no_times() {
-        assert_eq!(read("loop cpu 1.00 1.50\nloop syscall 1.50 x\nloop exit 2.00 2.10", 3), None);
+        assert_eq!(read("loop cpu 1000 1500\nloop syscall 1500 x\nloop exit 2000 2100", 3), None);
     }
 
     #[test]
@@ -91,7 +105,7 @@ mod tests {
         let seen = |seconds: [&str; 3]| LevelSeen {
             loops: read(
                 &format!(
-                    "loop cpu 0.00 {}\nloop syscall 0.00 {}\nloop exit 0.00 {}",
+                    "loop cpu 0 {}\nloop syscall 0 {}\nloop exit 0 {}",
                     seconds[0], seconds[1], seconds[2]
                 ),
                 3,
@@ -99,9 +113,9 @@ mod tests {
             ..LevelSeen::default()
         };
         let mut levels: BTreeMap<LevelNumber, LevelSeen> = [
-            (LevelNumber::ALL[0], seen(["0.50", "0.25", "0.00"])),
+            (LevelNumber::ALL[0], seen(["500000000", "250000000", "0"])),
             (LevelNumber::ALL[1], LevelSeen::default()),
-            (LevelNumber::ALL[2], seen(["0.50", "1.00", "3.00"])),
+            (LevelNumber::ALL[2], seen(["500000000", "1000000000", "3000000000"])),
         ]
         .into();
         compare(&mut levels);

@@ -16,6 +16,9 @@ use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 
 use super::Inputs;
 
+/// Whether an emulated x86 machine has the time stamp counter of its host's processor.
+const SAME_INSTRUCTION_SET: bool = cfg!(target_arch = "x86_64");
+
 /// What L0 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,6 +194,7 @@ impl StackPlan {
         let shorter = match (is_leaf, on_emulator) {
             (true, true) => vec![],
             (true, false) => vec![shorter.leaf],
+            (false, true) if on_qemu_metal && SAME_INSTRUCTION_SET => vec![shorter.metal, shorter.host],
             (false, true) => vec![shorter.host],
             (false, false) => vec![shorter.host, shorter.guest_host],
         };

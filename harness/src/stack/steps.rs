@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::guest::{ExecOutput, printable};
@@ -17,7 +17,7 @@ use super::{Stop, measure};
 const KEPT_OUTPUT: usize = 4000;
 
 /// What came of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSeen {
     /// Its name.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct StepSeen {
     pub on: LevelNumber,
     /// What was done: `run`, or a word of what the harness does itself.
     #[serde(rename = "do")]
-    pub action: &'static str,
+    pub action: String,
     /// The command, if it was one of the scenario's.
     pub run: Option<String>,
     /// Exit status of the command; absent if a signal ended it.
@@ -53,7 +53,7 @@ impl Stack<'_> {
         let mut seen = StepSeen {
             name: name.clone(),
             on: *on,
-            action: action.word(),
+            action: action.word().to_owned(),
             run: None,
             status: None,
             output: String::new(),
@@ -234,7 +234,7 @@ mod tests {
         StepSeen {
             name: "unload".into(),
             on: LevelNumber::ALL[0],
-            action: "run",
+            action: "run".into(),
             run: Some("modprobe -r kvm_amd".into()),
             status,
             output: output.into(),
