@@ -3,6 +3,7 @@
 //! A state is made by the first cell that comes by on its way; the others that need it wait. What is ready goes in the order of the
 //! longest way to an end, its own or that of those who wait for it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::scenario::Architecture;
@@ -66,12 +67,46 @@ struct Measured {
     memory_mib: u64,
 }
 
+/// Cells that wait and share all states: they differ in how long they take.
+#[derive(Debug)]
+struct Group {
+    /// Its states, by their places in [`Schedule::states`].
+    chain: Vec<usize>,
+    /// The longest at the end, of equals the first in the plan.
+    waiting: Vec<Task>,
+    /// What it stands in the order of those that are ready for.
+    rank: Option<Rank>,
+}
+
+/// The longest way first, in milliseconds, and of equals the first in the plan.
+type Rank = (Reverse<u64>, usize);
+
+/// A state that cells share.
+#[derive(Debug)]
+struct State {
+    key: StateKey,
+    known: Option<Known>,
+    /// Cells that wait and go by it.
+    waiting: usize,
+    /// The groups that go by it.
+    groups: Vec<usize>,
+    /// The two cells that take longest of those that go by it, in seconds, with their places in the plan. Nobody who goes by a
+    /// state leaves before it is made, so this holds for as long as it is asked for.
+    longest: [(f64, usize); 2],
+}
+
 /// The cells of a run that wait, and what is known of what they need.
+///
+/// A state has one state before it, so they are a forest. What becomes of one changes the order of those groups alone that
+/// go by it: with many cells, choosing one costs no more than with few.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    waiting: Vec<Task>,
+    groups: Vec<Group>,
+    states: Vec<State>,
+    places: BTreeMap<StateKey, usize>,
+    /// Groups that no state is being made for.
+    ready: BTreeMap<Rank, usize>,
     running: Vec<Task>,
-    states: BTreeMap<StateKey, Known>,
     measured: BTreeMap<Architecture, Measured>,
     budget: Budget,
 }
@@ -79,43 +114,81 @@ pub(super) struct Schedule {
 impl Schedule {
     /// These cells, of whose states those are there that `saved` says.
     pub(super) fn new(tasks: Vec<Task>, budget: Budget, saved: impl Fn(&StateKey) -> bool) -> Self {
-        let keys = tasks.iter().flat_map(|task| &task.chain).filter(|key| saved(key));
-        let states = keys.map(|key| (key.clone(), Known::Saved)).collect();
-        Self { waiting: tasks, running: Vec::new(), states, measured: BTreeMap::new(), budget }
+        let mut schedule = Self {
+            groups: Vec::new(),
+            states: Vec::new(),
+            places: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            running: Vec::new(),
+            measured: BTreeMap::new(),
+            budget,
+        };
+        let mut of_chain = BTreeMap::new();
+        for task in tasks {
+            let chain: Vec<usize> = task.chain.iter().map(|key| schedule.place(key, &saved)).collect();
+            let group = *of_chain.entry((task.architecture, chain)).or_insert_with_key(|(_, chain)| {
+                for &state in chain {
+                    schedule.states[state].groups.push(schedule.groups.len());
+                }
+                schedule.groups.push(Group { chain: chain.clone(), waiting: Vec::new(), rank: None });
+                schedule.groups.len() - 1
+            });
+            for &state in &schedule.groups[group].chain {
+                schedule.states[state].goes_by(&task);
+            }
+            schedule.groups[group].waiting.push(task);
+        }
+        for group in 0..schedule.groups.len() {
+            let longest_last =
+                |a: &Task, b: &Task| a.seconds.total_cmp(&b.seconds).then(b.index.cmp(&a.index));
+            schedule.groups[group].waiting.sort_by(longest_last);
+            schedule.rank(group);
+        }
+        schedule
     }
 
     /// The next cell to boot; none while there is no room, or while all that wait wait for a state.
     pub(super) fn next(&mut self) -> Option<Choice> {
-        let ready = (0..self.waiting.len()).filter(|&index| self.is_ready(&self.waiting[index]));
-        // Of equals the first in the plan.
-        let best = ready.map(|index| (index, self.way(&self.waiting[index])));
-        let (best, _) = best.reduce(|best, other| if other.1 > best.1 { other } else { best })?;
-        if !self.fits(&self.waiting[best]) {
+        let &group = self.ready.values().next()?;
+        let task = self.groups[group].waiting.last()?;
+        if !self.fits(task) {
             return None;
         }
-        let makes = self.would_make(&self.waiting[best]);
-        let task = self.waiting.remove(best);
-        let from = self.saved(&task).map(|depth| task.chain[depth].clone());
-        for key in &makes {
-            self.states.insert(key.clone(), Known::Making);
+        let makes = self.would_make(&self.groups[group]);
+        let task = self.groups[group].waiting.pop()?;
+        let from = self.saved(&self.groups[group]).map(|depth| task.chain[depth].clone());
+        for state in self.groups[group].chain.clone() {
+            self.states[state].waiting -= 1;
         }
+        for &state in &makes {
+            self.know(state, Some(Known::Making));
+        }
+        self.rank(group);
         self.running.push(task.clone());
+        let makes = makes.into_iter().map(|state| self.states[state].key.clone()).collect();
         Some(Choice { task, from, makes })
     }
 
     /// No cell is booted any more.
     pub(super) fn give_up(&mut self) {
-        self.waiting.clear();
+        self.ready.clear();
+        self.groups.clear();
+        self.states.clear();
+        self.places.clear();
     }
 
     /// A state is there.
     pub(super) fn is_saved(&mut self, key: &StateKey) {
-        self.states.insert(key.clone(), Known::Saved);
+        if let Some(&state) = self.places.get(key) {
+            self.know(state, Some(Known::Saved));
+        }
     }
 
     /// A state that was there is not, or can't be used.
     pub(super) fn is_lost(&mut self, key: &StateKey) {
-        self.states.remove(key);
+        if let Some(&state) = self.places.get(key) {
+            self.know(state, None);
+        }
     }
 
     /// A cell has ended that used this.
@@ -123,8 +196,10 @@ impl Schedule {
         self.running.retain(|task| task.index != choice.task.index);
         for key in &choice.makes {
             // Whoever comes next would come to the same end.
-            if self.states.get(key) == Some(&Known::Making) {
-                self.states.insert(key.clone(), Known::Given);
+            if let Some(&state) = self.places.get(key)
+                && self.states[state].known == Some(Known::Making)
+            {
+                self.know(state, Some(Known::Given));
             }
         }
         if usage.peak_memory_mib > 0 && seconds > 0.0 {
@@ -136,45 +211,68 @@ impl Schedule {
         }
     }
 
-    /// The depth of the deepest state of a cell that is there.
-    fn saved(&self, task: &Task) -> Option<usize> {
-        task.chain.iter().rposition(|key| self.states.get(key) == Some(&Known::Saved))
+    /// The place of a state in [`Self::states`].
+    fn place(&mut self, key: &StateKey, saved: impl Fn(&StateKey) -> bool) -> usize {
+        if let Some(&state) = self.places.get(key) {
+            return state;
+        }
+        let known = saved(key).then_some(Known::Saved);
+        let longest = [(0.0, usize::MAX); 2];
+        self.states.push(State { key: key.clone(), known, waiting: 0, groups: Vec::new(), longest });
+        self.places.insert(key.clone(), self.states.len() - 1);
+        self.states.len() - 1
     }
 
-    fn is_ready(&self, task: &Task) -> bool {
-        let first = self.saved(task).map_or(0, |depth| depth + 1);
-        task.chain[first..].iter().all(|key| self.states.get(key) != Some(&Known::Making))
+    /// From now on, this is known of a state.
+    fn know(&mut self, state: usize, known: Option<Known>) {
+        self.states[state].known = known;
+        for group in self.states[state].groups.clone() {
+            self.rank(group);
+        }
+    }
+
+    /// Puts a group where it belongs in the order of those that are ready.
+    fn rank(&mut self, group: usize) {
+        if let Some(rank) = self.groups[group].rank.take() {
+            self.ready.remove(&rank);
+        }
+        let of = &self.groups[group];
+        let Some(first) = of.waiting.last() else { return };
+        let after_saved = self.saved(of).map_or(0, |depth| depth + 1);
+        if of.chain[after_saved..].iter().any(|&state| self.states[state].known == Some(Known::Making)) {
+            return;
+        }
+        let milliseconds = (self.way(of, first) * 1000.0).max(0.0) as u64;
+        let rank = (Reverse(milliseconds), first.index);
+        self.ready.insert(rank, group);
+        self.groups[group].rank = Some(rank);
+    }
+
+    /// The depth of the deepest state that is there.
+    fn saved(&self, group: &Group) -> Option<usize> {
+        group.chain.iter().rposition(|&state| self.states[state].known == Some(Known::Saved))
     }
 
     /// The states that a cell would save: the deepest, for this run and later ones, and others where cells part ways.
-    fn would_make(&self, task: &Task) -> Vec<StateKey> {
-        let first = self.saved(task).map_or(0, |depth| depth + 1);
-        let last = task.chain.len().saturating_sub(1);
-        let unknown =
-            (first..task.chain.len()).filter(|&depth| !self.states.contains_key(&task.chain[depth]));
-        let parts = |depth: usize| {
-            self.waiting.iter().any(|other| {
-                other.chain.contains(&task.chain[depth])
-                    && other.chain.get(depth + 1) != task.chain.get(depth + 1)
-            })
+    fn would_make(&self, group: &Group) -> Vec<usize> {
+        let first = self.saved(group).map_or(0, |depth| depth + 1);
+        let makes = |&depth: &usize| {
+            let state = &self.states[group.chain[depth]];
+            let next = group.chain.get(depth + 1).map(|&next| &self.states[next]);
+            state.known.is_none() && next.is_none_or(|next| next.waiting < state.waiting)
         };
-        unknown
-            .filter(|&depth| depth == last || parts(depth))
-            .map(|depth| task.chain[depth].clone())
-            .collect()
+        (first..group.chain.len()).filter(makes).map(|depth| group.chain[depth]).collect()
     }
 
     /// About how long it takes until a cell, or one of those who would wait for it, is through, in seconds.
-    fn way(&self, task: &Task) -> f64 {
-        let own = match self.saved(task) {
-            Some(depth) if depth + 1 == task.chain.len() => task.seconds * LEFT,
+    fn way(&self, group: &Group, task: &Task) -> f64 {
+        let own = match self.saved(group) {
+            Some(depth) if depth + 1 == group.chain.len() => task.seconds * LEFT,
             _ => task.seconds,
         };
-        let makes = self.would_make(task);
-        let waits =
-            |other: &&Task| other.index != task.index && other.chain.iter().any(|key| makes.contains(key));
-        let after = self.waiting.iter().filter(waits).map(|other| other.seconds * LEFT);
-        own + after.fold(0.0, f64::max)
+        // Who goes by a later one of them goes by the first.
+        let first = self.would_make(group).first().copied();
+        own + first.map_or(0.0, |state| self.states[state].longest_but(task) * LEFT)
     }
 
     fn fits(&self, task: &Task) -> bool {
@@ -201,8 +299,29 @@ impl Schedule {
     }
 }
 
+impl State {
+    /// Counts a cell that goes by it.
+    fn goes_by(&mut self, task: &Task) {
+        self.waiting += 1;
+        let cell = (task.seconds, task.index);
+        if cell.0 > self.longest[0].0 {
+            self.longest = [cell, self.longest[0]];
+        } else if cell.0 > self.longest[1].0 {
+            self.longest[1] = cell;
+        }
+    }
+
+    /// How long the longest of the others takes that go by it, in seconds.
+    fn longest_but(&self, task: &Task) -> f64 {
+        let [first, second] = self.longest;
+        if first.1 == task.index { second.0 } else { first.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::scenario::LevelNumber;
     use crate::stack::Inputs;
@@ -240,6 +359,31 @@ mod tests {
         schedule.is_saved(&key("ab"));
         let third = schedule.next().unwrap();
         assert_eq!((third.task.index, third.from, third.makes), (1, Some(key("ab")), vec![]));
+    }
+
+    #[test]
+    fn each_of_many_cells_is_booted_once_and_each_state_made_once() {
+        let names: Vec<[String; 2]> = (0..3000)
+            .map(|index| [format!("l0-{}", index % 7), format!("l0-{}-l1-{}", index % 7, index % 800)])
+            .collect();
+        let task = |(index, [l0, l1]): (usize, &[String; 2])| {
+            task(index, &[l0.as_str(), l1.as_str()], (index % 50) as f64)
+        };
+        let mut schedule = schedule(names.iter().enumerate().map(task).collect(), 4);
+        let (mut booted, mut made, mut running) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        loop {
+            while let Some(choice) = schedule.next() {
+                assert!(booted.insert(choice.task.index));
+                choice.makes.iter().for_each(|key| assert!(made.insert(key.clone())));
+                running.push(choice);
+            }
+            let Some(choice) = running.pop() else { break };
+            choice.makes.iter().for_each(|key| schedule.is_saved(key));
+            let (usage, seconds) = used(1.0, 500);
+            schedule.ended(&choice, usage, seconds);
+        }
+        let states: BTreeSet<StateKey> = names.iter().flatten().map(|name| key(name)).collect();
+        assert_eq!((booted.len(), made), (3000, states));
     }
 
     #[test]
