@@ -93,6 +93,10 @@ pub struct RunMatrix {
     /// default profile, or with FILTER none]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Cells that must run on this machine, by globs: what keeps one from it is an error and no skip, so that nobody takes a run
+    /// for a good one that has lost its hardware
+    #[arg(long, value_name = "GLOB")]
+    pub deny_skip: Vec<String>,
     #[command(flatten)]
     pub source: ImageSource,
     /// What L0 runs on

@@ -12,9 +12,10 @@ use nestmatrix::architecture::Profile;
 use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
-    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute, host_isa,
+    CellRecord, MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, RunRecord, Setting, execute,
+    host_isa,
 };
-use nestmatrix::scenario::{Architecture, Cell};
+use nestmatrix::scenario::{Architecture, Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
@@ -45,6 +46,7 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");
         return Ok(ExitCode::from(4));
     }
+    let deny_skips = deny_skips(&arguments.deny_skip, &cells)?;
     // One thread: the kernel ties the life of a child to the thread that started it.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
@@ -75,6 +77,7 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
         let options = PlanOptions {
             metal: choice,
             deny_stand_ins: arguments.selection.deny_stand_ins,
+            deny_skips: deny_skips.clone(),
             profile: profile.cloned(),
         };
         let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
@@ -83,6 +86,20 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     // A download that is still under way must not hold the end up; it is tied to this process.
     runtime.shutdown_background();
     done
+}
+
+/// The cells that must run. A glob that matches none of this run's would guard nothing.
+fn deny_skips(globs: &[String], cells: &[Cell]) -> Result<Option<Filter>, Failure> {
+    for glob in globs {
+        let filter = Filter::parse(std::slice::from_ref(glob)).map_err(Failure::bad_input)?;
+        if !cells.iter().any(|cell| filter.matches(&cell.name)) {
+            return Err(Failure::bad_input(miette::miette!(
+                "--deny-skip {glob}: no cell of this run matches"
+            )));
+        }
+    }
+    let filter = Filter::parse(globs).map_err(Failure::bad_input)?;
+    Ok((!globs.is_empty()).then_some(filter))
 }
 
 async fn carry_out(
@@ -120,6 +137,7 @@ async fn carry_out(
     };
     let outcome =
         execute(plan, setting, listener, signals.cancellation.clone()).await.map_err(Failure::error)?;
+    write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
     // Fails only if the terminal is gone.
     let _ = bars.clear();
     if json {
@@ -127,10 +145,19 @@ async fn carry_out(
     } else {
         say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
-    if outcome.interrupted {
+    if outcome.run.interrupted {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), plan.cells.len());
     }
-    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.tally.exit_code())))
+    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.run.verdicts.exit_code())))
+}
+
+/// Writes the run once more as JUnit XML, for CI systems.
+fn write_junit(folder: &Path, run: &RunRecord, cells: &[CellRecord]) -> Result<(), Failure> {
+    let path = folder.join("junit.xml");
+    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let text = report::junit(run, cells, &absolute).map_err(Failure::error)?;
+    let cannot = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
+    std::fs::write(&path, text).map_err(cannot)
 }
 
 /// Prints what is in the records as well, so that a reader who has gone away does not end the run.

@@ -160,7 +160,7 @@ fn stand_ins(records: &[CellRecord], style: &Style) -> String {
 
 /// The last line: `6 pass, 3 skip in 3 min 12 s`.
 fn summary(outcome: &Outcome, style: &Style) -> String {
-    let Tally { pass, fail, xfail, xpass, known_stale, skip, error } = outcome.tally;
+    let Tally { pass, fail, xfail, xpass, known_stale, skip, error } = outcome.run.verdicts;
     let numbers = [
         (VerdictWord::Pass, pass, ""),
         (VerdictWord::Fail, fail, ""),
@@ -177,7 +177,7 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
         .collect();
     let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
     let took = lasting(outcome.took.as_secs_f64().round() as u64);
-    let end = if outcome.interrupted {
+    let end = if outcome.run.interrupted {
         "; interrupted, so cells that are not listed have no verdict"
     } else if skip > 0 && parts.len() == 1 {
         "; nothing was tried"

@@ -3,6 +3,7 @@
 //! Nothing here prints, asks the terminal or reads a file; the caller does. Text of several lines ends with a line end.
 
 mod cell;
+mod junit;
 mod matrix;
 mod plan;
 mod style;
@@ -11,6 +12,7 @@ mod text;
 mod trouble;
 
 pub use cell::cell_line;
+pub use junit::junit;
 pub use matrix::matrix;
 pub use plan::{plan, profile};
 pub use style::Style;

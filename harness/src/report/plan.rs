@@ -37,6 +37,10 @@ pub fn plan(plan: &RunPlan, jobs: usize, saved: bool, style: &Style) -> String {
         out.push_str(&field("states", &always_cold(plan), style));
     }
     out.push_str(&field("stand-ins", &stand_ins(plan), style));
+    if plan.denied().next().is_some() {
+        out.push_str(&field("errors", &["these must run here and can't".to_owned()], style));
+        out.push_str(&verbatim("", &names(plan.denied()), style));
+    }
     // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
     let missing = plan.skipped().flat_map(|(cell, reasons)| reasons.iter().map(move |reason| (reason, cell)));
     let by_reason = grouped(missing, |(reason, _)| *reason);

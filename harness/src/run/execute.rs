@@ -52,12 +52,10 @@ pub struct Setting {
 pub struct Outcome {
     /// Its folder.
     pub folder: PathBuf,
+    /// The run as a whole.
+    pub run: RunRecord,
     /// Every cell's record, in the order of the plan.
     pub records: Vec<CellRecord>,
-    /// How many cells got which verdict.
-    pub tally: Tally,
-    /// Whether somebody asked it to end before it was through.
-    pub interrupted: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -169,8 +167,11 @@ pub async fn execute(
         done.insert(cell.cell.clone(), cell);
         Ok(())
     };
-    for (cell, reasons) in plan.skipped() {
-        take(CellRecord::skipped(cell, reasons), &mut record, &mut folder).map_err(cannot_record)?;
+    for planned in &plan.cells {
+        if let Fate::Skipped(reasons) = &planned.fate {
+            let skipped = CellRecord::skipped(&planned.cell, reasons, planned.must_run);
+            take(skipped, &mut record, &mut folder).map_err(cannot_record)?;
+        }
     }
 
     let mut stopping = cancellation.clone();
@@ -229,8 +230,7 @@ pub async fn execute(
     record.interrupted = cancellation.is_requested();
     folder.write_run(&record).map_err(cannot_record)?;
     let records = plan.cells.iter().filter_map(|planned| done.remove(&planned.cell.name)).collect();
-    let (tally, interrupted) = (record.verdicts, record.interrupted);
-    Ok(Outcome { folder: folder.path().to_owned(), records, tally, interrupted, took: began.elapsed() })
+    Ok(Outcome { folder: folder.path().to_owned(), run: record, records, took: began.elapsed() })
 }
 
 /// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.

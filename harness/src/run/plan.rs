@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
-    AvailableImage, Cell, Choice, CpuMode, CpuRequirement, LevelNumber, LevelSpec, Matrix, OwnAction,
+    AvailableImage, Cell, Choice, CpuMode, CpuRequirement, Filter, LevelNumber, LevelSpec, Matrix, OwnAction,
     RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
@@ -35,6 +35,8 @@ pub struct PlanOptions {
     pub metal: MetalChoice,
     /// Use no image that stands in for another system.
     pub deny_stand_ins: bool,
+    /// Cells that must run on this machine: what keeps one from it is an error and no skip.
+    pub deny_skips: Option<Filter>,
     /// The profile whose cells are planned, if they are those of one.
     pub profile: Option<RunProfile>,
 }
@@ -71,6 +73,8 @@ pub struct Planned {
     pub cell: Cell,
     /// What becomes of it.
     pub fate: Fate,
+    /// Whether it is an error if it is skipped.
+    pub must_run: bool,
 }
 
 impl Planned {
@@ -126,7 +130,8 @@ impl RunPlan {
         let cells = cells.into_iter().map(|cell| {
             let native = natives.get(&cell.architecture).map(|native| native.as_ref().map_err(Clone::clone));
             let fate = ground.fate(&cell, &native.unwrap_or_else(|| Err("not asked for".to_owned())));
-            Planned { cell, fate }
+            let must_run = options.deny_skips.as_ref().is_some_and(|cells| cells.matches(&cell.name));
+            Planned { cell, fate, must_run }
         });
         let cells = cells.collect();
         let no_native = if options.metal == MetalChoice::Emulated { None } else { no_native(natives) };
@@ -150,6 +155,12 @@ impl RunPlan {
             Fate::Skipped(reasons) => Some((&planned.cell, reasons.as_slice())),
             Fate::Boots { .. } => None,
         })
+    }
+
+    /// The cells that are skipped though they must run.
+    pub fn denied(&self) -> impl Iterator<Item = &Cell> {
+        let denied = |planned: &&Planned| planned.must_run && matches!(planned.fate, Fate::Skipped(_));
+        self.cells.iter().filter(denied).map(|planned| &planned.cell)
     }
 
     /// Every recipe and product that is needed, each once.
@@ -457,7 +468,7 @@ mod tests {
     /// The same, with every cell changed before it is planned.
     fn plan_with(metal: MetalChoice, change: impl Fn(&mut Cell)) -> RunPlan {
         let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
-        let options = PlanOptions { metal, deny_stand_ins: false, profile: None };
+        let options = PlanOptions { metal, deny_stand_ins: false, deny_skips: None, profile: None };
         let matrix = matrix();
         let mut cells = matrix.cells().to_vec();
         cells.iter_mut().for_each(change);

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
@@ -20,7 +20,7 @@ use super::{Tally, VerdictWord};
 pub const FORMAT: u32 = 2;
 
 /// A run as a whole: `run.json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
     /// [`FORMAT`].
     pub format: u32,
@@ -49,7 +49,7 @@ pub struct RunRecord {
 }
 
 /// This machine.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
@@ -64,7 +64,7 @@ pub struct Machine {
 }
 
 /// A level of a cell's record.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LevelRecord {
     /// Which.
     pub level: LevelNumber,
@@ -84,7 +84,7 @@ pub struct LevelRecord {
 }
 
 /// An image as a record names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// Recipe.
     pub recipe: String,
@@ -95,7 +95,7 @@ pub struct ImageRecord {
 }
 
 /// The saved state from which a cell went on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Continued {
     /// Its key, the SHA-256 of all that went into it.
     pub key: StateKey,
@@ -113,7 +113,7 @@ impl From<&SavedState> for Continued {
 }
 
 /// One attempt at a cell.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
     /// Seconds since the run began.
     pub start: f64,
@@ -131,7 +131,7 @@ pub struct Attempt {
 }
 
 /// A cell's verdict and what led to it: one line of `verdicts.jsonl`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CellRecord {
     /// The cell.
     pub cell: CellName,
@@ -176,9 +176,15 @@ pub struct CellRecord {
 }
 
 impl CellRecord {
-    /// The record of a cell that was not tried.
-    pub fn skipped(cell: &Cell, reasons: &[String]) -> Self {
-        Self { symptom: Some(reasons.join("; ")), ..Self::blank(cell, VerdictWord::Skip) }
+    /// The record of a cell that was not tried, which is an error if it had to be.
+    pub fn skipped(cell: &Cell, reasons: &[String], must_run: bool) -> Self {
+        let reasons = reasons.join("; ");
+        if must_run {
+            let symptom = Some(format!("it must run here and can't: {reasons}"));
+            Self { symptom, ..Self::blank(cell, VerdictWord::Error) }
+        } else {
+            Self { symptom: Some(reasons), ..Self::blank(cell, VerdictWord::Skip) }
+        }
     }
 
     /// A record that says of `cell` nothing but this verdict.

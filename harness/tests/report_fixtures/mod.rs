@@ -1,10 +1,13 @@
 //! Runs as they come about, made up of their parts: cells of two documents with every verdict.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nestmatrix::run::{
-    Attempt, CellRecord, Fate, LevelRecord, Outcome, Planned, PlannedLevel, RunPlan, Tally, VerdictWord,
+    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, RunPlan,
+    RunRecord, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
@@ -84,7 +87,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
             true => Fate::Boots { metal, levels: levels.into_iter().filter_map(Result::ok).collect() },
             false => Fate::Skipped(reasons),
         };
-        Planned { cell, fate }
+        Planned { cell, fate, must_run: false }
     };
     RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
 }
@@ -189,7 +192,27 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
     let mut tally = Tally::default();
     records.iter().for_each(|record| tally.add(record.verdict, &record.expectation));
     let folder = "results/2025-11-21T22-39-41Z".into();
-    Outcome { folder, records, tally, interrupted, took: Duration::from_secs(seconds) }
+    let run = RunRecord {
+        format: FORMAT,
+        nestmatrix: "0.1.0".into(),
+        run: "2025-11-21T22-39-41Z".into(),
+        began: "2025-11-21T22:39:41Z".into(),
+        ended: Some("2025-11-21T22:51:17Z".into()),
+        interrupted,
+        arguments: vec!["run-matrix".into()],
+        machine: Machine {
+            kernel: "6.12.57+deb13-amd64".into(),
+            system: "debian 13".into(),
+            processor: "Some(R) Processor".into(),
+            cores: 2,
+            memory_mib: 16_000,
+        },
+        emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
+        profile: None,
+        cells: records.len(),
+        verdicts: tally,
+    };
+    Outcome { folder, run, records, took: Duration::from_secs(seconds) }
 }
 
 /// A run with every verdict.

@@ -1,0 +1,126 @@
+//! A run as JUnit XML, which CI systems show.
+//!
+//! JUnit knows less than a verdict tells: what is as expected is a success there, a document that turns out stale a
+//! failure. The verdict itself is a property of each test case. docs/records.md has the whole mapping.
+
+use std::path::Path;
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use crate::run::{CellRecord, LevelRecord, RunRecord, VerdictWord};
+
+use super::cell::{attempts, documented, observed, remark};
+
+/// The run with these cells as JUnit XML: a suite a scenario, a test case a cell. `folder` is that of the run; the files of
+/// its cells are named as attachments.
+///
+/// # Errors
+/// None that is known of: text that XML can't hold is left out.
+pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<String, SerializeError> {
+    let mut report = Report::new(format!("nestmatrix {}", run.run));
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for cell in cells {
+        let place = suites.iter().position(|suite| suite.name.as_str() == cell.scenario);
+        let place = place.unwrap_or_else(|| {
+            suites.push(suite(run, cell));
+            suites.len() - 1
+        });
+        suites[place].add_test_case(test_case(cell, folder));
+    }
+    for suite in &mut suites {
+        suite.set_time(suite.test_cases.iter().filter_map(|case| case.time).sum());
+    }
+    report.set_time(suites.iter().filter_map(|suite| suite.time).sum());
+    report.add_test_suites(suites);
+    // Two characters that XML can't hold pass through.
+    Ok(report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], ""))
+}
+
+/// The suite of a cell's scenario, still empty.
+fn suite(run: &RunRecord, cell: &CellRecord) -> TestSuite {
+    let mut suite = TestSuite::new(cell.scenario.as_str());
+    let machine = &run.machine;
+    let properties = [
+        ("nestmatrix", run.nestmatrix.clone()),
+        ("document", cell.document.clone()),
+        ("machine.kernel", machine.kernel.clone()),
+        ("machine.system", machine.system.clone()),
+        ("machine.processor", machine.processor.clone()),
+        ("emulators", run.emulators.join(", ")),
+    ];
+    for (name, value) in properties {
+        suite.add_property(Property::new(name, value));
+    }
+    suite
+}
+
+fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
+    let name = cell.cell.as_str();
+    let name = name.strip_prefix(&format!("{}/", cell.scenario)).unwrap_or(name);
+    let mut case = TestCase::new(name, status(cell));
+    case.set_classname(cell.scenario.as_str());
+    case.set_time(Duration::try_from_secs_f64(cell.seconds()).unwrap_or_default());
+    let mut property = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            case.properties.push(Property::new(name, value));
+        }
+    };
+    property("verdict", Some(cell.verdict.to_string()));
+    property("expected", Some(documented(cell)));
+    property("claims", Some(cell.claims.join(", ")));
+    property("architecture", Some(cell.architecture.to_string()));
+    property("metal", cell.metal.map(|metal| metal.to_string()));
+    property("tier", Some(cell.tier.to_string()));
+    property("attempts", attempts(cell));
+    for level in &cell.levels {
+        let of_level = |what: &str| format!("{}.{what}", level.level.to_string().to_lowercase());
+        property(&of_level("system"), Some(level.os.clone()));
+        property(&of_level("stands-in-for"), level.stand_in.then(|| level.required.clone()));
+        property(&of_level("kernel"), level.seen.kernel.clone());
+        property(&of_level("qemu"), level.seen.qemu.clone());
+        property(&of_level("cpu"), level.seen.cpu.clone());
+    }
+    let files = attachments(cell, folder);
+    if !files.is_empty() {
+        case.set_system_out(files);
+    }
+    case
+}
+
+fn status(cell: &CellRecord) -> TestCaseStatus {
+    let known_stale = cell.expectation.known_stale().is_some();
+    let mut status = match cell.verdict {
+        VerdictWord::Pass | VerdictWord::Xfail => return TestCaseStatus::success(),
+        VerdictWord::Xpass if known_stale => return TestCaseStatus::success(),
+        VerdictWord::Skip => TestCaseStatus::skipped(),
+        VerdictWord::Fail | VerdictWord::Xpass => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        VerdictWord::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
+    };
+    status.set_type(cell.verdict.to_string()).set_message(remark(cell));
+    let seen: Vec<String> =
+        observed(cell).into_iter().chain(cell.levels.iter().filter_map(last_lines)).collect();
+    if cell.verdict != VerdictWord::Skip {
+        status.set_description(seen.join("\n"));
+    }
+    status
+}
+
+/// The last lines of a level's console, under its name.
+fn last_lines(level: &LevelRecord) -> Option<String> {
+    let lines: String = level.seen.last_lines.iter().map(|line| format!("  {line}\n")).collect();
+    (!lines.is_empty()).then(|| format!("\n{}:\n{lines}", level.level))
+}
+
+/// A line for each file of a cell, as the JUnit plug-ins of CI systems read them.
+fn attachments(cell: &CellRecord, folder: &Path) -> String {
+    let Some(of_cell) = cell.folder.as_ref().map(|of_cell| folder.join(of_cell)) else {
+        return String::new();
+    };
+    let entries = std::fs::read_dir(of_cell).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let mut files: Vec<String> =
+        files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.path().display())).collect();
+    files.sort();
+    files.concat()
+}

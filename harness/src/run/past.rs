@@ -1,0 +1,90 @@
+//! Runs that are over: what their folders tell.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{CellRecord, FORMAT, RunRecord};
+
+/// A run as its folder has it.
+#[derive(Debug, Clone)]
+pub struct PastRun {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The run as a whole.
+    pub record: RunRecord,
+    /// Every cell that has a verdict, in the order in which these became known.
+    pub cells: Vec<CellRecord>,
+    /// Length in bytes of the verdicts that are complete: what a run was writing while it was killed is none.
+    pub complete: u64,
+}
+
+/// Why a folder can't be read as that of a run.
+#[derive(Debug, thiserror::Error)]
+pub enum PastRunError {
+    /// A file can't be read.
+    #[error("failed to read {}: {source}", .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// Its format is not the one of this version.
+    #[error("{} has format {format}, and this nestmatrix reads format {FORMAT}", .path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// The format that it names.
+        format: u64,
+    },
+    /// It is not what it should be.
+    #[error("{}, line {line}: {source}", .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which of its lines, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl PastRun {
+    /// Reads the run whose folder this is. Its last verdict may be cut off, as `kill -9` leaves it, and then counts for nothing.
+    ///
+    /// # Errors
+    /// A file is missing, damaged, or of another format.
+    pub fn read(folder: &Path) -> Result<Self, PastRunError> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map_err(|source| PastRunError::Unreadable { path: path.clone(), source })
+        };
+        let path = folder.join("run.json");
+        let text = read(&path)?;
+        let damaged = |source: serde_json::Error| PastRunError::Damaged {
+            path: path.clone(),
+            line: source.line(),
+            source,
+        };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            format => return Err(PastRunError::Format { path, format: format.unwrap_or(0) }),
+        }
+        let record = serde_json::from_value(value).map_err(damaged)?;
+
+        let path = folder.join("verdicts.jsonl");
+        let text = read(&path)?;
+        let complete = text.rfind('\n').map_or(0, |end| end + 1);
+        let lines = text[..complete].lines().enumerate();
+        let cells = lines.map(|(index, line)| {
+            serde_json::from_str(line).map_err(|source| PastRunError::Damaged {
+                path: path.clone(),
+                line: index + 1,
+                source,
+            })
+        });
+        let cells = cells.collect::<Result<_, _>>()?;
+        Ok(Self { folder: folder.to_owned(), record, cells, complete: complete as u64 })
+    }
+}
