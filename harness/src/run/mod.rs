@@ -7,15 +7,17 @@ mod native;
 mod past;
 mod plan;
 mod record;
+mod requirement;
 mod schedule;
 mod scratch;
 mod verdict;
 
 pub use event::{RunEvent, RunListener};
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
-pub use native::{MachineTrial, NativeMetal, NativeMetals, NoNativeMetal, Trial};
+pub use native::{MachineTrial, NativeMetal, NativeMetals, Trial};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{Attempt, CellRecord, Continued, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
+pub use requirement::{Feature, Requirement, Runner};
 pub use scratch::Scratch;
 pub use verdict::{Tally, Verdict, VerdictWord};

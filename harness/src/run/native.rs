@@ -20,6 +20,7 @@ use crate::stack::{
 
 use super::Scratch;
 use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
+use super::requirement::{Feature, Requirement, Runner};
 
 /// Native metal that has proved itself.
 #[derive(Debug, Clone)]
@@ -32,29 +33,6 @@ pub struct NativeMetal {
 
 /// What native metal this machine offers for each architecture, or why none.
 pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
-
-/// Why there is no native metal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoNativeMetal {
-    /// The processor lacks the virtualization extension.
-    #[error("needs {feature} on L0: this machine has none")]
-    NoExtension {
-        /// Its name among the CPU flags.
-        feature: String,
-    },
-    /// `/dev/kvm` is not there, may not be opened, or has no module for the architecture behind it.
-    #[error("needs a usable /dev/kvm, with {module} loaded: this machine has none that this user may open")]
-    NoDevice {
-        /// KVM's module for the architecture.
-        module: String,
-    },
-    /// KVM is there but ran no guest.
-    #[error("needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed ({0})")]
-    NotProven(String),
-    /// This machine can't be asked.
-    #[error("this machine can't be asked what it is: {0}")]
-    Unknown(String),
-}
 
 /// Longest wait for the trial guest, without the user's time scale. A stock kernel is through its boot in two seconds
 /// under a KVM that works.
@@ -88,31 +66,12 @@ impl StageListener for Unheard {
 }
 
 impl NativeMetal {
-    /// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to
-    /// know that it can.
-    ///
-    /// # Errors
-    /// Why it can't be.
-    pub async fn examine(profile: &Profile) -> Result<Facts, NoNativeMetal> {
-        let facts = Facts::of_this_machine(profile.kvm_module).await;
-        let facts = facts.map_err(|e| NoNativeMetal::Unknown(e.to_string()))?;
-        if let Some(feature) = profile.virtualization_flag
-            && !facts.cpu_flags.iter().any(|flag| flag == feature)
-        {
-            return Err(NoNativeMetal::NoExtension { feature: feature.to_owned() });
-        }
-        if facts.kvm_device && facts.kvm_module {
-            Ok(facts)
-        } else {
-            Err(NoNativeMetal::NoDevice { module: profile.kvm_module.to_owned() })
-        }
-    }
-
     /// Boots one guest under this machine's KVM.
     ///
     /// # Errors
     /// Where and why it stopped.
-    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), NoNativeMetal> {
+    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), String> {
+        let failed = |why: String| format!("/dev/kvm opens here, but a trial guest failed ({why})");
         let guest = LevelNumber::ALL[1];
         let level = LevelPlan {
             level: guest,
@@ -162,10 +121,10 @@ impl NativeMetal {
         })
         .await;
         if let Some(stop) = observation.stop {
-            return Err(NoNativeMetal::NotProven(format!("{}: {}", stop.stage, stop.symptom)));
+            return Err(failed(format!("{}: {}", stop.stage, stop.symptom)));
         }
         let weighed = Evidence::weigh(&observation.gathered, guest, profile);
-        weighed.map(|_| ()).map_err(|doubt| NoNativeMetal::NotProven(doubt.to_string()))
+        weighed.map(|_| ()).map_err(|doubt| failed(doubt.to_string()))
     }
 
     pub(super) fn of(facts: &Facts) -> Self {
@@ -188,6 +147,24 @@ impl NativeMetal {
 
     pub(super) fn unknown_system(&self) -> String {
         format!("needs to know this machine's system: its os-release says {:?}", self.system)
+    }
+}
+
+/// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to know that it
+/// can.
+fn examined(profile: &Profile, facts: &Facts) -> Runner {
+    let mut runner = Runner::default().with(Feature::Isa(host_isa().to_owned()));
+    if let Some(flag) = profile.virtualization_flag {
+        let feature = Feature::CpuFlag(flag.to_owned());
+        runner = match facts.cpu_flags.iter().any(|of| of == flag) {
+            true => runner.with(feature),
+            false => runner.without(feature, "this machine has none"),
+        };
+    }
+    let device = Feature::KvmDevice(profile.kvm_module.to_owned());
+    match facts.kvm_device && facts.kvm_module {
+        true => runner.with(device),
+        false => runner.without(device, "this machine has none that this user may open"),
     }
 }
 
@@ -216,21 +193,27 @@ impl MachineTrial<'_> {
     /// Every reason that was found, joined.
     pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
         let profile = Profile::of(architecture);
-        let (isa, here) = (architecture.isa(), host_isa());
-        if isa != here {
-            return Err(format!("needs a machine of {isa}: this one is {here}"));
+        let here = host_isa();
+        if architecture.isa() != here {
+            // What else it has is of another instruction set.
+            return Err(format!("needs {}: this one is {here}", Feature::Isa(architecture.isa().to_owned())));
         }
-        let examined = NativeMetal::examine(profile).await;
-        let mut reasons: Vec<String> = examined.as_ref().err().map(ToString::to_string).into_iter().collect();
-        if reasons.is_empty() || (self.insist && Path::new("/dev/kvm").exists()) {
-            match self.prove(architecture, profile).await {
-                Ok(()) => {}
-                Err(why) => reasons.push(why),
-            }
+        let facts = Facts::of_this_machine(profile.kvm_module).await;
+        let facts = facts.map_err(|e| format!("this machine can't be asked what it is: {e}"))?;
+        let mut runner = examined(profile, &facts);
+        let before_a_guest = Requirement::to_host(architecture).unmet(&runner);
+        if before_a_guest.is_none() || (self.insist && Path::new("/dev/kvm").exists()) {
+            runner = match self.prove(architecture, profile).await {
+                Ok(()) => runner.with(Feature::KvmGuests),
+                Err(why) => runner.without(Feature::KvmGuests, why),
+            };
         }
-        match examined {
-            Ok(facts) if reasons.is_empty() => Ok(NativeMetal::of(&facts)),
-            _ => Err(reasons.join("; ")),
+        match before_a_guest {
+            Some(why) if !runner.knows(&Feature::KvmGuests) => Err(why),
+            _ => match Requirement::native_metal(architecture).unmet(&runner) {
+                Some(why) => Err(why),
+                None => Ok(NativeMetal::of(&facts)),
+            },
         }
     }
 
@@ -276,6 +259,6 @@ impl MachineTrial<'_> {
             nonce: nonce().map_err(|e| e.to_string())?,
             timeout_scale: self.timeout_scale,
         };
-        NativeMetal::prove(profile, trial).await.map_err(|e| e.to_string())
+        NativeMetal::prove(profile, trial).await
     }
 }
