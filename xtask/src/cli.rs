@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nestmatrix::run::RunnerKind;
 
 /// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
 #[derive(Debug, Parser)]
@@ -39,6 +40,8 @@ pub enum Command {
     Images(Images),
     /// Show and remove saved states of stacks
     States(States),
+    /// Tell which of several kinds of runners run which cells, as a CI system reads it; nothing is booted
+    CiMatrix(CiMatrix),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
@@ -139,6 +142,36 @@ pub struct List {
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CiMatrix {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Only cells of this profile, one of those in profiles.toml among the scenarios
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Folder of image recipes
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    pub recipes: PathBuf,
+    /// A kind of runners by its labels: `emulated`, or, for a bare machine whose KVM is used, `bare-metal`, one of `amd`, `intel`,
+    /// `power9`, `arm` and `z`, and its system, such as `debian-13`. Other labels are passed on
+    #[arg(long, value_name = "LABEL,...", required = true)]
+    pub runner: Vec<RunnerKind>,
+    /// Jobs for each kind, each of which runs a part of its cells
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub shards: u32,
+    /// The CI system
+    #[arg(long, value_enum, default_value = "github")]
+    pub format: CiFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CiFormat {
+    /// The value of a job's `strategy.matrix`
+    Github,
+    /// A child pipeline
+    Gitlab,
 }
 
 #[derive(Debug, Args)]

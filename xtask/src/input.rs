@@ -16,6 +16,16 @@ pub fn scenarios(selection: &Selection) -> Result<(Matrix, Filter), Failure> {
     Ok((matrix, filter))
 }
 
+/// The matrix and the cells that are wanted of it, of a profile if one is named.
+pub fn selection(selection: &Selection, profile: Option<&str>) -> Result<(Matrix, Filter), Failure> {
+    let (matrix, filter) = scenarios(selection)?;
+    let filter = match profile {
+        Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
+        None => filter,
+    };
+    Ok((matrix, filter))
+}
+
 /// The image recipes.
 pub fn recipes(folder: &Path) -> Result<Catalog, Failure> {
     Catalog::load(&short(folder)).map_err(|e| Failure::bad_input(miette::miette!("{e}")))

@@ -1,6 +1,7 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `states`, `bench`. `main` only dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `states`, `ci-matrix`, `bench`. `main` only dispatches.
 
 mod bench;
+mod ci_matrix;
 mod cli;
 mod exit;
 mod images;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::States(arguments) => states::run(arguments.command),
+        cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -3,6 +3,7 @@
 mod cell;
 mod event;
 mod execute;
+mod jobs;
 mod native;
 mod past;
 mod plan;
@@ -14,6 +15,7 @@ mod verdict;
 
 pub use event::{RunEvent, RunListener};
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
+pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, Trial};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};

@@ -128,11 +128,12 @@ impl NativeMetal {
     }
 
     pub(super) fn of(facts: &Facts) -> Self {
-        Self {
-            system: format!("{} {}", facts.os, facts.os_version).trim().to_owned(),
-            os: facts.os.clone(),
-            os_version: facts.os_version.clone(),
-        }
+        Self::named(facts.os.clone(), facts.os_version.clone())
+    }
+
+    /// Native metal with this system, that is taken to be there: `debian` and `13`.
+    pub(super) fn named(os: String, os_version: String) -> Self {
+        Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version }
     }
 
     /// This machine's system as an image of L0, if it has a version that can be compared.

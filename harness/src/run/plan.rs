@@ -331,7 +331,7 @@ pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
 
 /// What a cell does to its L0, if it does anything. On native metal it can't be had, or must not: the harness changes nothing
 /// about this machine, and a setting that is left out would make the verdict one on something else.
-fn touches_l0(cell: &Cell) -> Option<&'static str> {
+pub(super) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
     if !cell.innermost().reports() {
@@ -352,7 +352,7 @@ fn touches_l0(cell: &Cell) -> Option<&'static str> {
 }
 
 /// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
-fn beyond_metal(cell: &Cell) -> Option<String> {
+pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     let Profile { metal, qemu, tcg_lacks, metal_processors, .. } = Profile::of(cell.architecture);
     let l0 = cell.levels.first()?;
     if l0.system.is_emulator() && !cell.innermost().reports() {

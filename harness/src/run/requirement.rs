@@ -82,16 +82,21 @@ pub enum Requirement {
 impl Requirement {
     /// What a machine needs to be L0 of stacks of this architecture.
     pub fn native_metal(architecture: Architecture) -> Self {
-        Self::All(vec![Self::to_host(architecture), Self::Has(Feature::KvmGuests)])
+        let guests = Self::Has(Feature::KvmGuests);
+        Self::All(Self::seen_without_a_guest(architecture).into_iter().chain([guests]).collect())
     }
 
     /// The part of it that can be seen without a guest.
     pub(super) fn to_host(architecture: Architecture) -> Self {
+        Self::All(Self::seen_without_a_guest(architecture))
+    }
+
+    fn seen_without_a_guest(architecture: Architecture) -> Vec<Self> {
         let profile = Profile::of(architecture);
         let isa = Feature::Isa(architecture.isa().to_owned());
         let flag = profile.virtualization_flag.map(|flag| Feature::CpuFlag(flag.to_owned()));
         let device = Feature::KvmDevice(profile.kvm_module.to_owned());
-        Self::All([Some(isa), flag, Some(device)].into_iter().flatten().map(Self::Has).collect())
+        [Some(isa), flag, Some(device)].into_iter().flatten().map(Self::Has).collect()
     }
 
     /// What of it `runner` does not meet, as the reason of a skip: `needs svm on L0: this machine has none`. Nothing if it meets

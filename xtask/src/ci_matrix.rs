@@ -1,0 +1,111 @@
+//! `ci-matrix`: which runners of a CI system run which cells, as that system reads it.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use nestmatrix::run::{Job, Jobs, RunnerKind};
+use nestmatrix::scenario::Cell;
+use nestmatrix::stack::Metal;
+use serde_json::{Value, json};
+
+use crate::cli::{CiFormat, CiMatrix};
+use crate::exit::Failure;
+use crate::input;
+use crate::run_matrix::say;
+
+pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
+    let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
+    let catalog = input::recipes(&arguments.recipes)?;
+    let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
+    if cells.is_empty() {
+        eprintln!("no cell matches; `cargo xtask list` shows all of them");
+        return Ok(ExitCode::from(4));
+    }
+    let jobs = Jobs::new(&cells, &matrix, &catalog, &arguments.runner);
+    let mut nowhere: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (cell, why) in &jobs.nowhere {
+        nowhere.entry(why).or_default().push(cell);
+    }
+    for (why, cells) in nowhere {
+        eprintln!("no runner for {}: {why}", cells.join(", "));
+    }
+    let shards = |job| (1..=arguments.shards).map(move |shard| (job, shard));
+    let entries: Vec<Entry> = jobs
+        .jobs
+        .iter()
+        .flat_map(shards)
+        .map(|(job, shard)| Entry::new(arguments, &arguments.runner[job.kind], job, shard))
+        .collect();
+    let printed = match arguments.format {
+        CiFormat::Github => github(&entries),
+        CiFormat::Gitlab => gitlab(&entries),
+    };
+    say(&format!("{printed}\n"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One job of the CI system.
+struct Entry<'a> {
+    name: String,
+    labels: &'a [String],
+    metal: Metal,
+    /// The arguments of `run-matrix`, quoted for a shell.
+    arguments: String,
+}
+
+impl<'a> Entry<'a> {
+    fn new(command: &CiMatrix, kind: &'a RunnerKind, job: &Job, shard: u32) -> Self {
+        // Names of cells and globs have no character that ends a quotation.
+        let quoted = |text: &String| format!("'{text}'");
+        let mut arguments: Vec<String> = job.cells.iter().map(quoted).collect();
+        arguments.extend(["--metal".to_owned(), kind.metal().to_string()]);
+        // Emulated metal has no hardware that could be lost, and skips cells whose images can't be had.
+        if kind.metal() == Metal::Native {
+            arguments.extend(["--deny-skip", "'*'"].map(str::to_owned));
+        }
+        if command.selection.deny_stand_ins {
+            arguments.push("--deny-stand-ins".to_owned());
+        }
+        let mut name = kind.to_string();
+        if command.shards > 1 {
+            arguments.extend(["--shard".to_owned(), format!("{shard}/{}", command.shards)]);
+            name = format!("{name} {shard} of {}", command.shards);
+        }
+        Self { name, labels: &kind.labels, metal: kind.metal(), arguments: arguments.join(" ") }
+    }
+}
+
+/// The value of `strategy.matrix`. Bare machines are not GitHub's own. Of what plays emulated metal any will do, and `emulated` is
+/// no label of GitHub's own.
+fn github(entries: &[Entry<'_>]) -> Value {
+    let include = entries.iter().map(|entry| {
+        let labels = entry.labels.iter().map(String::as_str);
+        let labels: Vec<&str> = match entry.metal {
+            Metal::Native => ["self-hosted"].into_iter().chain(labels).collect(),
+            Metal::Emulated if entry.labels.len() == 1 => vec!["ubuntu-latest"],
+            Metal::Emulated => labels.filter(|label| *label != "emulated").collect(),
+        };
+        json!({
+            "name": entry.name,
+            "artifact": entry.name.replace(' ', "-"),
+            "labels": labels,
+            "metal": entry.metal,
+            "arguments": entry.arguments,
+        })
+    });
+    json!({ "include": include.collect::<Vec<_>>() })
+}
+
+/// A child pipeline, whose jobs extend `.nestmatrix` of the file that it includes. JSON is YAML.
+fn gitlab(entries: &[Entry<'_>]) -> Value {
+    let job = |entry: &Entry<'_>| {
+        let job = json!({
+            "extends": ".nestmatrix",
+            "tags": entry.labels,
+            "variables": { "METAL": entry.metal, "ARGUMENTS": entry.arguments },
+        });
+        (entry.name.clone(), job)
+    };
+    let include = ("include".to_owned(), json!([{ "local": ".ci/gitlab-jobs.yml" }]));
+    Value::Object([include].into_iter().chain(entries.iter().map(job)).collect())
+}
