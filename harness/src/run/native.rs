@@ -29,6 +29,8 @@ pub struct NativeMetal {
     pub system: String,
     os: String,
     os_version: String,
+    /// Why no guest of it can be a hypervisor, if none can.
+    no_nesting: Option<String>,
 }
 
 /// What native metal this machine offers for each architecture, or why none.
@@ -127,13 +129,22 @@ impl NativeMetal {
         weighed.map(|_| ()).map_err(|doubt| failed(doubt.to_string()))
     }
 
-    pub(super) fn of(facts: &Facts) -> Self {
-        Self::named(facts.os.clone(), facts.os_version.clone())
+    pub(super) fn of(facts: &Facts, kvm_module: &str) -> Self {
+        let off = facts.nested.as_ref().filter(|nested| matches!(nested.as_str(), "0" | "N"));
+        let off = off.map(|nested| {
+            format!("needs nesting switched on in L0's KVM: {kvm_module} of this machine has nested={nested}")
+        });
+        Self { no_nesting: off, ..Self::named(facts.os.clone(), facts.os_version.clone()) }
     }
 
     /// Native metal with this system, that is taken to be there: `debian` and `13`.
     pub(super) fn named(os: String, os_version: String) -> Self {
-        Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version }
+        Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version, no_nesting: None }
+    }
+
+    /// Why it can't run a cell whose stack ends at `innermost`, if it can't: guests of guests need nesting switched on.
+    pub(super) fn lacks_nesting(&self, innermost: LevelNumber) -> Option<&str> {
+        self.no_nesting.as_deref().filter(|_| innermost > LevelNumber::ALL[1])
     }
 
     /// This machine's system as an image of L0, if it has a version that can be compared.
@@ -213,7 +224,7 @@ impl MachineTrial<'_> {
             Some(why) if !runner.knows(&Feature::KvmGuests) => Err(why),
             _ => match Requirement::native_metal(architecture).unmet(&runner) {
                 Some(why) => Err(why),
-                None => Ok(NativeMetal::of(&facts)),
+                None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
             },
         }
     }

@@ -226,7 +226,10 @@ impl Ground<'_> {
         let available = self.supply.of(cell.architecture);
         let on_native = |native: &NativeMetal| match touches_l0(cell) {
             Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
-            None => self.levels(cell, available, Some(native)),
+            None => match native.lacks_nesting(cell.innermost()) {
+                Some(why) => Err(vec![why.to_owned()]),
+                None => self.levels(cell, available, Some(native)),
+            },
         };
         let on_emulated = || match (beyond_metal(cell), self.levels(cell, available, None)) {
             (None, levels) => levels,
@@ -472,7 +475,7 @@ mod tests {
         let matrix = matrix();
         let mut cells = matrix.cells().to_vec();
         cells.iter_mut().for_each(change);
-        let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(&facts)))]);
+        let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(&facts, "kvm_amd")))]);
         RunPlan::new(cells, &matrix, &catalog(), &natives, &options)
     }
 
@@ -522,6 +525,25 @@ mod tests {
         assert_eq!(metals(&native)[1], None);
         let why = format!("{what}, and on native metal this machine is L0");
         assert_eq!(native.skipped().nth(1).unwrap().1, [why]);
+    }
+
+    #[rstest]
+    #[case::off("0", 3, Some("needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=0"))]
+    #[case::off_in_words(
+        "N",
+        3,
+        Some("needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=N")
+    )]
+    #[case::on("1", 3, None)]
+    #[case::not_asked_for("0", 2, None)]
+    fn a_machine_whose_kvm_does_not_nest_runs_no_guests_of_guests(
+        #[case] nested: &str,
+        #[case] levels: usize,
+        #[case] why: Option<&str>,
+    ) {
+        let facts = Facts { nested: Some(nested.into()), ..Facts::default() };
+        let innermost = LevelNumber::ALL[levels - 1];
+        assert_eq!(NativeMetal::of(&facts, "kvm_amd").lacks_nesting(innermost), why);
     }
 
     #[test]
