@@ -36,7 +36,11 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn insert(&mut self, path: &str, node: Node) {
-        self.nodes.insert(merged(path), node);
+        let path = merged(path);
+        // A package brings the links of a merged `/usr`: `bin` would be a link to itself.
+        if !matches!(&node, Node::Link(target) if *target == path) {
+            self.nodes.insert(path, node);
+        }
     }
 
     /// Adds a file that no package holds.
@@ -144,6 +148,14 @@ mod tests {
             tree.file("/usr/lib/x86_64-linux-gnu/libc.so.6").unwrap().0,
             "usr/lib/x86_64-linux-gnu/libc.so.6"
         );
+    }
+
+    #[test]
+    fn a_package_that_merges_the_folders_hides_no_file() {
+        let mut tree = Tree::default();
+        tree.write("usr/bin/sh", *b"sh", true);
+        tree.insert("./bin", Node::Link("usr/bin".into()));
+        assert!(tree.file("bin/sh").is_some());
     }
 
     #[test]

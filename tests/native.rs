@@ -1,0 +1,262 @@
+//! Native metal, proven where there is none: an emulated machine with a userspace of its own runs this project's program as an
+//! ordinary user, with its own KVM as L0's. Boots.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use common::{Place, boots, checkout, scenarios};
+use cpio::newc::{Builder, ModeFileType, trailer};
+use nestmatrix_images::{
+    Catalog, Emulator, Image, Product, Progress, ProgressEvent, Recipe, Store, StoreOptions,
+};
+use rstest::rstest;
+use serde_json::Value;
+
+/// Longest time for the machine to do everything, in seconds.
+const ALL: Duration = Duration::from_secs(30 * 60);
+
+/// The recipe of what the machine's stacks boot, which is of the system that it runs itself.
+const OF_STACKS: &str = "debian-13-amd64";
+
+struct Unheard;
+
+impl Progress for Unheard {
+    fn event(&self, _: &ProgressEvent<'_>) {}
+}
+
+/// What was tried on the machine, by name.
+struct Machine(BTreeMap<String, Tried>);
+
+/// What the doctor and a run said of the machine, and what they left.
+#[derive(Debug, Default)]
+struct Tried {
+    doctor: Option<Value>,
+    doctor_code: i32,
+    verdicts: Vec<Value>,
+    run_code: i32,
+    said: String,
+    left: Vec<String>,
+    files: String,
+}
+
+impl Machine {
+    /// Boots the machine, by the test that comes first.
+    fn get() -> &'static Self {
+        static MACHINE: OnceLock<Machine> = OnceLock::new();
+        MACHINE.get_or_init(|| {
+            let _guard = boots();
+            Self::boot()
+        })
+    }
+
+    fn boot() -> Self {
+        let place = Place::new();
+        let store = Store::open(StoreOptions::default()).unwrap();
+        let catalog = Catalog::load(&checkout().join("images/recipes")).unwrap();
+        let userspace = Recipe::load(&folder().join("debian-13-userspace.toml")).unwrap();
+        let userspace = store.ensure(&userspace, Product::Hypervisor, &Unheard).unwrap();
+        let emulator = store.ensure(catalog.get("qemu-x86-amd64").unwrap(), Product::Emulator, &Unheard);
+        let emulator = Emulator::new(emulator.unwrap()).unwrap();
+        let of_stacks = catalog.get(OF_STACKS).unwrap();
+        let images = [Product::Hypervisor, Product::Minimal]
+            .map(|product| store.ensure(of_stacks, product, &Unheard).unwrap());
+
+        let initramfs = place.path().join("initramfs");
+        let mut archive = File::create(&initramfs).unwrap();
+        io::copy(&mut File::open(userspace.initramfs().unwrap()).unwrap(), &mut archive).unwrap();
+        append(&mut archive, &given(store.cache(), of_stacks, &images));
+
+        // Ends with this process, however that ends.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["exec-tied-to", &std::process::id().to_string()]);
+        let (program, arguments) = emulator.command("qemu-system-x86_64");
+        command.arg(program).args(arguments).arg("-L").arg(emulator.data());
+        command.args(
+            "-machine q35,accel=tcg -cpu max,svm=on,la57=off,erms=off,fsrm=off -smp 1 -m 4096M".split(' '),
+        );
+        command.args("-display none -nodefaults -no-user-config -no-reboot -serial stdio".split(' '));
+        command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
+        command.args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check highres=off nohz=off \
+             tsc_early_khz=16000000 tsc=reliable nolapic_timer",
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let watch = std::thread::spawn(move || {
+            let began = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                if began.elapsed() > ALL {
+                    child.kill().unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let mut text = Vec::new();
+        output.read_to_end(&mut text).unwrap();
+        watch.join().unwrap();
+        let text = String::from_utf8_lossy(&text).replace('\r', "");
+        let machine = Self::read(&text);
+        assert!(machine.0.contains_key("end"), "the machine did not come to its end: {text}");
+        place.assert_nothing_left();
+        machine
+    }
+
+    fn read(text: &str) -> Self {
+        let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
+        let mut name = String::new();
+        let mut json: Vec<Value> = Vec::new();
+        for line in text.lines() {
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let now = tried.entry(name.clone()).or_default();
+            match word {
+                "@@case" => {
+                    rest.clone_into(&mut name);
+                    tried.entry(name.clone()).or_default();
+                }
+                "@@doctor" => {
+                    now.doctor_code = rest.parse().unwrap();
+                    now.doctor = json.pop();
+                }
+                "@@run" => {
+                    now.run_code = rest.parse().unwrap();
+                    now.verdicts = std::mem::take(&mut json);
+                }
+                "@@said" => now.said = format!("{}{rest}\n", now.said),
+                "@@left" => now.left.push(rest.to_owned()),
+                "@@files" => rest.clone_into(&mut now.files),
+                _ => json.extend(serde_json::from_str::<Value>(line)),
+            }
+        }
+        Self(tried)
+    }
+
+    fn tried(&self, name: &str) -> &Tried {
+        &self.0[name]
+    }
+}
+
+fn folder() -> PathBuf {
+    scenarios("native")
+}
+
+/// A file that the machine gets.
+struct Given {
+    to: String,
+    from: PathBuf,
+    /// So many of its first bytes.
+    size: u64,
+}
+
+impl Given {
+    fn new(to: String, from: PathBuf) -> Self {
+        let size = fs::metadata(&from).unwrap().len();
+        Self { to, from, size }
+    }
+}
+
+/// Every file of the folder `from`, to lie in the folder `to`.
+fn all_of(from: &Path, to: &str) -> Vec<Given> {
+    let entries = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| Given::new(format!("{to}/{}", name_of(&path)), path)).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// What the machine is to run: the program, its scenarios and recipe, the cache of images.
+fn given(cache: &Path, recipe: &Recipe, images: &[Image]) -> Vec<Given> {
+    let one = |to: &str, from: PathBuf| Given::new(to.to_owned(), from);
+    let mut given = vec![
+        one("nest/xtask", env!("CARGO_BIN_EXE_xtask").into()),
+        one("nest/procedure", folder().join("procedure")),
+        one(&format!("nest/recipes/{}.toml", recipe.name()), recipe.path().to_owned()),
+    ];
+    given.extend(all_of(&recipe.path().with_file_name("init"), "nest/recipes/init"));
+    for file in ["systems.toml", "documents/nestmatrix.toml", "native/stack.toml"] {
+        given.push(one(&format!("nest/scenarios/{file}"), folder().join("scenarios").join(file)));
+    }
+    let refs = all_of(&cache.join("refs"), "nest/cache/refs").into_iter();
+    given.extend(refs.filter(|file| name_of(&file.from).starts_with(recipe.name())));
+    for image in images {
+        given.extend(all_of(image.folder(), &format!("nest/cache/images/{}", name_of(image.folder()))));
+        // The rest of its disk is empty.
+        let disk = given.iter_mut().find(|file| file.from == image.folder().join("disk")).unwrap();
+        disk.size = image.disk().unwrap().initramfs.end;
+    }
+    given
+}
+
+/// Appends an archive to those that are the initramfs already.
+fn append(archive: &mut File, given: &[Given]) {
+    let mut folders = BTreeSet::new();
+    for file in given {
+        let parents = Path::new(&file.to).ancestors().skip(1);
+        folders.extend(
+            parents.filter(|folder| *folder != Path::new("")).map(|folder| folder.display().to_string()),
+        );
+    }
+    for folder in folders {
+        let entry = Builder::new(&folder).mode(0o755).set_mode_file_type(ModeFileType::Directory);
+        entry.write(&mut *archive, 0).finish().unwrap();
+    }
+    for Given { to, from, size } in given {
+        let entry = Builder::new(to).mode(0o755).set_mode_file_type(ModeFileType::Regular);
+        let mut written = entry.write(&mut *archive, u32::try_from(*size).unwrap());
+        io::copy(&mut File::open(from).unwrap().take(*size), &mut written).unwrap();
+        written.finish().unwrap();
+    }
+    trailer(archive).unwrap();
+}
+
+#[test]
+fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
+    let works = Machine::get().tried("works");
+    assert_eq!(works.run_code, 0, "{works:#?}");
+    let [cell] = works.verdicts.as_slice() else { panic!("{works:#?}") };
+    assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
+    assert_eq!(cell["levels"][0]["os"], "debian-13");
+    assert!(cell["levels"][0]["image"].is_null(), "L0 is the machine itself: {cell:#}");
+    // KVM's counters in debugfs are root's.
+    assert_eq!(cell["evidence"]["l0_counters_unreadable"], true, "{cell:#}");
+    for file in ["L1.console.log", "L2.console.log"] {
+        assert!(works.files.contains(file), "{}", works.files);
+    }
+    assert_eq!(works.left, Vec::<String>::new());
+}
+
+#[rstest]
+#[case::nesting_off(
+    "nesting-off",
+    "needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=0"
+)]
+#[case::no_permission(
+    "no-permission",
+    "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
+)]
+#[case::no_module(
+    "no-module",
+    "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
+)]
+#[case::hangs(
+    "hangs",
+    "needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed (l1-boot: "
+)]
+fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(#[case] name: &str, #[case] why: &str) {
+    let tried = Machine::get().tried(name);
+    assert_eq!(tried.run_code, 4, "{tried:#?}");
+    let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!(cell["verdict"], "skip", "{cell:#}");
+    assert!(cell["symptom"].as_str().unwrap().starts_with(why), "{cell:#}");
+    assert_eq!(tried.left, Vec::<String>::new());
+}
