@@ -20,7 +20,7 @@ use nestmatrix_images::{
 use rstest::rstest;
 use serde_json::Value;
 
-/// Longest time for the machine to do everything, in seconds.
+/// Longest time for the machine to do everything.
 const ALL: Duration = Duration::from_secs(30 * 60);
 
 /// The recipe of what the machine's stacks boot, which is of the system that it runs itself.

@@ -1,6 +1,7 @@
 //! A run: cells are planned, booted and judged, and what came of each is recorded as it is known.
 
 mod cell;
+mod comparison;
 mod event;
 mod execute;
 mod jobs;
@@ -13,6 +14,7 @@ mod schedule;
 mod scratch;
 mod verdict;
 
+pub use comparison::{Change, Comparison};
 pub use event::{RunEvent, RunListener};
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};

@@ -1,0 +1,103 @@
+//! Two sets of results side by side: what is worse, what is better, what is new.
+
+use std::collections::BTreeMap;
+
+use crate::scenario::CellName;
+
+use super::{CellRecord, VerdictWord};
+
+/// A cell whose verdict differs between two sets of results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The cell.
+    pub cell: CellName,
+    /// Its verdict before; absent if it had none.
+    pub before: Option<VerdictWord>,
+    /// Its verdict now; absent if it has none.
+    pub now: Option<VerdictWord>,
+    /// What was seen where it stops now.
+    pub symptom: Option<String>,
+}
+
+/// What changed between two sets of results.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Cells that were as expected or known, and are not any more.
+    pub regressions: Vec<Change>,
+    /// Cells that are as expected or known, and were not.
+    pub improvements: Vec<Change>,
+    /// Cells that had no verdict, and those that were skipped.
+    pub new: Vec<Change>,
+    /// Cells that have no verdict any more, and those that are skipped.
+    pub gone: Vec<Change>,
+}
+
+/// What a verdict says of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// As expected or known.
+    Good,
+    /// Against a document, or nothing can be said.
+    Bad,
+    /// It was not tried.
+    Untried,
+}
+
+impl Standing {
+    fn of(record: Option<&&CellRecord>) -> Self {
+        let Some(record) = record else { return Self::Untried };
+        match record.verdict {
+            VerdictWord::Pass | VerdictWord::Xfail => Self::Good,
+            VerdictWord::Xpass if record.expectation.known_stale().is_some() => Self::Good,
+            VerdictWord::Xpass | VerdictWord::Fail | VerdictWord::Error => Self::Bad,
+            VerdictWord::Skip => Self::Untried,
+        }
+    }
+}
+
+impl Comparison {
+    /// What changed from the cells `before` to those `now`. Of several records of one cell in a set, the worst counts.
+    pub fn new(before: &[CellRecord], now: &[CellRecord]) -> Self {
+        let (before, now) = (worst(before), worst(now));
+        let mut comparison = Self::default();
+        let mut cells: Vec<&CellName> = before.keys().chain(now.keys()).copied().collect();
+        cells.sort();
+        cells.dedup();
+        for cell in cells {
+            let (was, is) = (before.get(cell), now.get(cell));
+            let change = || Change {
+                cell: cell.clone(),
+                before: was.map(|record| record.verdict),
+                now: is.map(|record| record.verdict),
+                symptom: is.and_then(|record| record.symptom.clone()),
+            };
+            match (Standing::of(was), Standing::of(is)) {
+                (Standing::Good, Standing::Bad) => comparison.regressions.push(change()),
+                (Standing::Bad, Standing::Good) => comparison.improvements.push(change()),
+                (Standing::Untried, Standing::Good | Standing::Bad) => comparison.new.push(change()),
+                (Standing::Good | Standing::Bad, Standing::Untried) => comparison.gone.push(change()),
+                (Standing::Good, Standing::Good)
+                | (Standing::Bad, Standing::Bad)
+                | (Standing::Untried, Standing::Untried) => {}
+            }
+        }
+        comparison
+    }
+}
+
+/// The worst record of each cell.
+fn worst(records: &[CellRecord]) -> BTreeMap<&CellName, &CellRecord> {
+    let mut of_cell: BTreeMap<&CellName, &CellRecord> = BTreeMap::new();
+    let rank = |record: &CellRecord| match Standing::of(Some(&record)) {
+        Standing::Untried => 0,
+        Standing::Good => 1,
+        Standing::Bad => 2,
+    };
+    for record in records {
+        let worst = of_cell.entry(&record.cell).or_insert(record);
+        if rank(record) > rank(worst) {
+            *worst = record;
+        }
+    }
+    of_cell
+}

@@ -1,0 +1,66 @@
+//! What changed between two runs.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod report_fixtures;
+
+use nestmatrix::run::{CellRecord, Change, Comparison, VerdictWord};
+use report_fixtures::{known_stale, limited, record};
+use rstest::rstest;
+
+fn cell(verdict: VerdictWord) -> CellRecord {
+    record("limits", "preview/amd/rhel-10/rhel-10/rhel-10", verdict, 9.0)
+}
+
+fn stale(known: bool) -> CellRecord {
+    let gone = limited(cell(VerdictWord::Xpass), "l1-boot", "hangs");
+    if known { known_stale(gone, "fixed") } else { gone }
+}
+
+/// Where the one cell of two runs stands that is `before` in the first and `now` in the second.
+fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
+    let before: Vec<CellRecord> = before.into_iter().collect();
+    let now: Vec<CellRecord> = now.into_iter().collect();
+    let Comparison { regressions, improvements, new, gone } = Comparison::new(&before, &now);
+    match [regressions.len(), improvements.len(), new.len(), gone.len()] {
+        [0, 0, 0, 0] => "same",
+        [1, 0, 0, 0] => "regression",
+        [0, 1, 0, 0] => "improvement",
+        [0, 0, 1, 0] => "new",
+        [0, 0, 0, 1] => "gone",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Fail)), "regression")]
+#[case(Some(cell(VerdictWord::Xfail)), Some(stale(false)), "regression")]
+#[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Error)), "regression")]
+#[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Pass)), "improvement")]
+#[case(Some(stale(false)), Some(stale(true)), "improvement")]
+#[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Error)), "same")]
+#[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Xfail)), "same")]
+#[case(Some(cell(VerdictWord::Skip)), Some(cell(VerdictWord::Fail)), "new")]
+#[case(None, Some(cell(VerdictWord::Fail)), "new")]
+#[case(None, Some(cell(VerdictWord::Skip)), "same")]
+#[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Skip)), "gone")]
+#[case(Some(cell(VerdictWord::Pass)), None, "gone")]
+fn a_cell_is_where_its_verdicts_put_it(
+    #[case] before: Option<CellRecord>,
+    #[case] now: Option<CellRecord>,
+    #[case] expected: &str,
+) {
+    assert_eq!(place(before, now), expected);
+}
+
+#[test]
+fn of_several_machines_the_one_with_the_worst_verdict_counts() {
+    let now = [VerdictWord::Skip, VerdictWord::Fail, VerdictWord::Pass].map(cell);
+    let comparison = Comparison::new(&[cell(VerdictWord::Pass)], &now);
+    let expected = Change {
+        cell: now[0].cell.clone(),
+        before: Some(VerdictWord::Pass),
+        now: Some(VerdictWord::Fail),
+        symptom: now[1].symptom.clone(),
+    };
+    assert_eq!(comparison.regressions, [expected]);
+}
