@@ -9,6 +9,7 @@ use crate::cli::{Images, ImagesCommand};
 use crate::exit::Failure;
 use crate::input;
 use crate::live::Builds;
+use crate::run_matrix::say;
 
 pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.source.recipes)?;
@@ -23,34 +24,34 @@ pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
 
 fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
     let cached = store.list().map_err(Failure::error)?;
-    println!("cache: {}\n", store.cache().display());
-    println!("{:<20} {:<11} {:<14} {:>6}  made of", "recipe", "product", "state", "MiB");
+    let width = catalog.recipes().map(|recipe| recipe.name().len()).max().unwrap_or(0);
+    let line = |name: &str, product: &str, state: &str, size: &str, made_of: &str| {
+        let line = format!("{name:<width$} {product:<11} {state:<10} {size:>6}  {made_of}");
+        line.trim_end().to_owned() + "\n"
+    };
+    say(&format!("cache: {}\n\n", store.cache().display()));
+    say(&line("recipe", "product", "state", "MiB", "made of"));
     for recipe in catalog.recipes() {
         for product in recipe.products() {
             let of_product =
                 |c: &&Cached| c.image.name() == recipe.name() && c.image.product() == product && c.referenced;
             let (name, product_name) = (recipe.name(), product.to_string());
-            match cached.iter().find(of_product) {
-                None => println!("{name:<20} {product_name:<11} {:<14}", "not built"),
+            say(&match cached.iter().find(of_product) {
+                None => line(name, &product_name, "not built", "", ""),
                 Some(Cached { image, .. }) => {
-                    println!(
-                        "{name:<20} {product_name:<11} {:<14} {:>6}  {}",
-                        "cached",
-                        mib(image.size()),
-                        made_of(image)
-                    );
+                    line(name, &product_name, "cached", &mib(image.size()).to_string(), &made_of(image))
                 }
-            }
+            });
         }
     }
     let unused: Vec<&Cached> = cached.iter().filter(|cached| !cached.referenced).collect();
     if !unused.is_empty() {
         let size: u64 = unused.iter().map(|cached| cached.image.size()).sum();
-        println!(
-            "\n{} older images ({} MiB) are no longer used: `cargo xtask images prune`",
+        say(&format!(
+            "\n{} older images ({} MiB) are no longer used: `cargo xtask images prune`\n",
             unused.len(),
             mib(size)
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -91,26 +92,35 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
     }
     progress.finish();
     for image in images {
-        println!("{} {}: {} MiB, {}", image.name(), image.product(), mib(image.size()), made_of(&image));
+        say(&format!(
+            "{} {}: {} MiB, {}\n",
+            image.name(),
+            image.product(),
+            mib(image.size()),
+            made_of(&image)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failure> {
     let recipe = find(catalog, name)?;
-    println!("recipe {} ({})", recipe.name(), recipe.path().display());
+    say(&format!("recipe {} ({})\n", recipe.name(), recipe.path().display()));
     let cached = store.list().map_err(Failure::error)?;
     let mut current = cached.iter().filter(|c| c.referenced && c.image.name() == recipe.name()).peekable();
     if current.peek().is_none() {
-        println!("not built yet: `cargo xtask images build {}`", recipe.name());
+        say(&format!("not built yet: `cargo xtask images build {}`\n", recipe.name()));
     }
     for Cached { image, .. } in current {
-        println!("\n{}: {} MiB, {}", image.product(), mib(image.size()), made_of(image));
-        println!("  folder     {}", image.folder().display());
-        println!("  provenance {}", image.provenance().display());
-        println!("  packages   {}", image.packages().len());
+        say(&format!("\n{}: {} MiB, {}\n", image.product(), mib(image.size()), made_of(image)));
+        say(&format!("  folder     {}\n", image.folder().display()));
+        say(&format!("  provenance {}\n", image.provenance().display()));
+        say(&format!("  packages   {}\n", image.packages().len()));
         for package in image.packages() {
-            println!("    {} {} {} {}", package.name, package.version, package.architecture, package.sha256);
+            say(&format!(
+                "    {} {} {} {}\n",
+                package.name, package.version, package.architecture, package.sha256
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -119,6 +129,6 @@ fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failur
 fn prune(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
     let keep: Vec<&Recipe> = catalog.recipes().collect();
     let freed = store.prune(&keep).map_err(|e: Error| Failure::error(e))?;
-    println!("freed {} MiB", mib(freed));
+    say(&format!("freed {} MiB\n", mib(freed)));
     Ok(ExitCode::SUCCESS)
 }
