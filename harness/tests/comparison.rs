@@ -3,8 +3,9 @@
 
 mod report_fixtures;
 
+use nestmatrix::report::{Style, comparison};
 use nestmatrix::run::{CellRecord, Change, Comparison, VerdictWord};
-use report_fixtures::{known_stale, limited, record};
+use report_fixtures::{known_stale, limited, record, stopped};
 use rstest::rstest;
 
 fn cell(verdict: VerdictWord) -> CellRecord {
@@ -63,4 +64,14 @@ fn of_several_machines_the_one_with_the_worst_verdict_counts() {
         symptom: now[1].symptom.clone(),
     };
     assert_eq!(comparison.regressions, [expected]);
+}
+
+#[test]
+fn changes_are_told_by_what_they_are() {
+    let seen = stopped(cell(VerdictWord::Fail), "l2-boot", "kernel panic: \x1b[2Jno root");
+    let before =
+        [cell(VerdictWord::Pass), record("limits", "old/amd/rhel-9/rhel-9/rhel-9", VerdictWord::Fail, 1.0)];
+    let text = comparison(&Comparison::new(&before, &[seen]), &Style::plain());
+    insta::assert_snapshot!(text);
+    assert_eq!(comparison(&Comparison::default(), &Style::plain()), "");
 }

@@ -3,6 +3,7 @@
 //! Nothing here prints, asks the terminal or reads a file; the caller does. Text of several lines ends with a line end.
 
 mod cell;
+mod comparison;
 mod junit;
 mod matrix;
 mod plan;
@@ -12,6 +13,7 @@ mod text;
 mod trouble;
 
 pub use cell::cell_line;
+pub use comparison::comparison;
 pub use junit::junit;
 pub use matrix::matrix;
 pub use plan::{plan, profile};

@@ -1,0 +1,34 @@
+//! What changed between two sets of results.
+
+use crate::run::{Change, Comparison, VerdictWord};
+
+use super::style::{Role, Style};
+use super::text::{cut, one_line};
+
+/// What changed, under a heading for each kind of change; nothing if nothing did.
+pub fn comparison(comparison: &Comparison, style: &Style) -> String {
+    let Comparison { regressions, improvements, new, gone } = comparison;
+    let kinds = [("regressions", regressions), ("improvements", improvements), ("new", new), ("gone", gone)];
+    let mut out = String::new();
+    for (heading, changes) in kinds.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+        out.push_str(&format!("{}\n", style.paint(Role::Heading, heading)));
+        for change in changes {
+            out.push_str(&line(change, style));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// `  pass -> fail  CELL`, and below it what was seen, cut to the width of `style`.
+fn line(change: &Change, style: &Style) -> String {
+    let word = |verdict: Option<VerdictWord>| match verdict {
+        Some(verdict) => style.paint(Role::Verdict(verdict), &verdict.to_string()),
+        None => "nothing".to_owned(),
+    };
+    let mut line = format!("  {} -> {}  {}\n", word(change.before), word(change.now), change.cell);
+    if let Some(symptom) = &change.symptom {
+        line.push_str(&format!("    {}\n", cut(&one_line(symptom), style.width.saturating_sub(4).max(1))));
+    }
+    line
+}
