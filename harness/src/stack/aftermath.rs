@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use super::boot::Stack;
 use super::{Metal, Usage};
 
-/// Longest wait for a level's last words (kernel messages, counters), and for the end of a QEMU that was killed.
+/// Longest wait for the last words of a level whose stack has stopped (kernel messages, counters), and for the end of a QEMU that
+/// was killed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 impl Stack<'_> {
-    /// Reads the counters and kernel messages of every host that answers.
-    pub(super) async fn last_words(&mut self) {
+    /// Reads the counters and kernel messages of every host that answers. Of a stack that has not `stopped` they are evidence, so
+    /// that a slow machine is waited for.
+    pub(super) async fn last_words(&mut self, stopped: bool) {
         for (level, host) in self.hosts.clone() {
-            let Ok(Ok((counters, messages))) = tokio::time::timeout(LAST_WORDS, host.aftermath()).await
-            else {
+            let longest = if stopped { LAST_WORDS } else { self.limits.reply(level) };
+            let Ok(Ok((counters, messages))) = tokio::time::timeout(longest, host.aftermath()).await else {
                 // Nothing inside a host that does not answer can be asked either.
                 break;
             };

@@ -257,7 +257,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         last.end = started.elapsed().as_secs_f64();
     }
     if !stop.as_ref().is_some_and(|stop| stop.interrupted) && went_on != Some(false) {
-        stack.last_words().await;
+        stack.last_words(stop.is_some()).await;
     }
     let usage = stack.usage().await;
     if let Err(why) = stack.end().await {
