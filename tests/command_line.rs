@@ -45,6 +45,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help", &["--help"])]
 #[case("help_run_matrix", &["run-matrix", "--help"])]
 #[case("help_list", &["list", "--help"])]
+#[case("help_merge", &["merge", "--help"])]
 #[case("help_images", &["images", "--help"])]
 #[case("help_images_build", &["images", "build", "--help"])]
 fn help_reads_well(#[case] name: &str, #[case] arguments: &[&str]) {
@@ -122,6 +123,13 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::unknown_command(&["run-matirx"], &["unrecognized subcommand 'run-matirx'", "'run-matrix'"])]
 #[case::no_jobs(&["run-matrix", "--jobs", "0"], &["'0' for '--jobs <N>'", "`auto` or a number from 1"])]
 #[case::no_time(&["run-matrix", "--timeout-scale", "0"], &["'0' for '--timeout-scale <F>'", "from 0.01 to 1000"])]
+#[case::no_shard(&["run-matrix", "--shard", "3/2"], &["'3/2' for '--shard <K/N>'", "K from 1 to N"])]
+#[case::history_of_no_shard(&["run-matrix", "--history", "a"], &["--shard <K/N>", "not provided"])]
+#[case::history_that_is_none(&["run-matrix", "--shard", "1/2", "--history", "nowhere"], &["--history: failed to read nowhere/run.json"])]
+#[case::resume_of_other_cells(&["run-matrix", "--resume", "latest", "a/*"], &["cannot be used with", "--resume <RUN>"])]
+#[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is no run, neither by itself nor in b"])]
+#[case::merge_of_nothing(&["merge"], &["not provided", "<RUN>"])]
+#[case::merge_of_no_run(&["merge", "nowhere"], &["failed to read nowhere/run.json"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
 #[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
 #[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
@@ -487,4 +495,167 @@ fn the_folder_of_scenarios_may_be_the_current_one() {
     command.current_dir(scenarios("deep")).args(["list", "--scenarios", "."]);
     let run = place.finish(command, SOON);
     assert_eq!(run.code, Some(0), "{run:#?}");
+}
+
+/// A run of some cells that boots nothing, with its records in the folder `results` of the place.
+fn skipping(place: &Place, results: &str, arguments: &[&str]) -> Run {
+    let mut command =
+        command(place, &["run-matrix", "--metal", "emulated", "--deny-stand-ins", "--results", results]);
+    command.args(SOME_CELLS).args(arguments);
+    finish(place, command, results)
+}
+
+fn finish(place: &Place, command: Command, results: &str) -> Run {
+    let output = place.finish(command, SOON);
+    output.with_results(&place.path().join(results))
+}
+
+fn names(run: &Run) -> Vec<String> {
+    let mut names: Vec<String> = run.cells().iter().map(|cell| cell.text("cell").to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn shards_have_each_cell_once_and_are_merged_into_all_of_them() {
+    let place = Place::new();
+    let whole = skipping(&place, "whole", &[]);
+    // More shards than cells, so that some have none.
+    let shards: Vec<Run> = (1..=12)
+        .map(|number| skipping(&place, &format!("shard-{number}"), &["--shard", &format!("{number}/12")]))
+        .collect();
+    for shard in &shards {
+        assert_eq!(shard.code, Some(0), "a shard of which nothing ran fails no job: {shard:#?}");
+        assert!(shard.stderr.contains(&format!("{} of 9 cells", shard.cells().len())), "{shard:#?}");
+        assert!(!shard.stdout.contains("no cell matches"), "{shard:#?}");
+    }
+    assert!(shards.iter().any(|shard| shard.cells().is_empty()), "one is empty");
+    let mut all: Vec<String> = shards.iter().flat_map(names).collect();
+    all.sort();
+    assert_eq!(all, names(&whole));
+
+    let runs: Vec<String> = (1..=12).map(|number| format!("shard-{number}/latest")).collect();
+    let merge = |runs: &[String], results: &str, format: &str| {
+        let mut command = command(&place, &["merge", "--results", results, "--format", format]);
+        command.args(runs);
+        finish(&place, command, results)
+    };
+    let merged = merge(&runs, "merged", "json");
+    assert_eq!(merged.code, Some(4), "all were skipped: {merged:#?}");
+    assert_eq!(names(&merged), names(&whole));
+    assert_eq!(json_lines(&merged.stdout).len(), 9);
+    for member in ["cells", "verdicts"] {
+        assert_eq!(merged.record()[member], whole.record()[member]);
+    }
+    for line in json_lines(&merged.stdout) {
+        let members: Vec<String> = line.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(members, documented_members(), "as documented");
+    }
+
+    let partly = merge(&runs[1..], "partly", "text");
+    assert_eq!(partly.code, Some(3), "{partly:#?}");
+    assert!(partly.stdout.contains("missing\n  shard 1/12\n"), "{}", partly.stdout);
+}
+
+#[test]
+fn a_glob_that_denies_skips_is_held_against_the_cells_of_all_shards() {
+    let place = Place::new();
+    for number in 1..=4 {
+        let arguments = ["--shard", &format!("{number}/4"), "--deny-skip", "rhel-8-amd-custom-cpu/*"];
+        let run = skipping(&place, "results", &arguments);
+        assert!(matches!(run.code, Some(0 | 3)), "{run:#?}");
+    }
+    assert_eq!(skipping(&place, "results", &["--shard", "1/4", "--deny-skip", "no/*"]).code, Some(2));
+}
+
+/// The members of `run.json` and of `merged` that docs/records.md tells of.
+fn documented(heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(checkout().join("docs/records.md")).unwrap();
+    let (_, section) = page.split_once(heading).unwrap();
+    let rows =
+        section.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    let mut names: Vec<String> =
+        names.map(|name| name.trim().trim_matches('`').split('.').next().unwrap().to_owned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn a_run_and_a_merged_one_have_the_members_that_are_documented() {
+    let place = Place::new();
+    let run = skipping(&place, "a", &["--shard", "1/1"]);
+    let merged = finish(&place, command(&place, &["merge", "a/latest", "--results", "b"]), "b");
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&run.record()), documented("## run.json"));
+    assert_eq!(members(&merged.record()), documented("## run.json"));
+    assert_eq!(members(&merged.record()["merged"][0]), documented("## Merged runs"));
+}
+
+/// Makes of a run that came to its end one that was killed when it had `lines` verdicts and a part of another.
+fn kill(run: &Path, lines: usize) {
+    let verdicts = fs::read_to_string(run.join("verdicts.jsonl")).unwrap();
+    let kept: usize = verdicts.split_inclusive('\n').take(lines).map(str::len).sum();
+    fs::write(run.join("verdicts.jsonl"), &verdicts[..kept + 100]).unwrap();
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(run.join("run.json")).unwrap()).unwrap();
+    record["ended"] = Value::Null;
+    fs::write(run.join("run.json"), record.to_string()).unwrap();
+    fs::remove_file(run.join("junit.xml")).unwrap();
+}
+
+#[test]
+fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
+    let place = Place::new();
+    copy_folder(&checkout().join("scenarios"), &place.path().join("mine"));
+    // Relative to the folder in which it was given.
+    let whole = skipping(&place, "results", &["--scenarios", "mine"]);
+    let folder = place.path().join("results/latest").canonicalize().unwrap();
+    kill(&folder, 4);
+    let resume = |run: &str| {
+        let elsewhere = place.path().join("elsewhere");
+        fs::create_dir_all(&elsewhere).unwrap();
+        let mut command = command(&place, &["run-matrix", "--results", "../results", "--resume", run]);
+        command.current_dir(elsewhere);
+        finish(&place, command, "results")
+    };
+    let merged =
+        finish(&place, command(&place, &["merge", "results/latest", "--results", "merged"]), "merged");
+    assert_eq!((merged.code, merged.cells().len()), (Some(3), 4), "{merged:#?}");
+    assert!(merged.stdout.contains("killed with 4 of 9 cells"), "{}", merged.stdout);
+
+    let resumed = resume("latest");
+    assert!(resumed.stderr.contains("resuming: 4 of 9 cells have a verdict"), "{resumed:#?}");
+    assert_eq!((resumed.code, names(&resumed)), (whole.code, names(&whole)), "{resumed:#?}");
+    assert_eq!(resumed.record()["verdicts"]["skip"], 9);
+    assert_eq!(resumed.record()["resumed"][0]["verdicts"], 4);
+    assert!(folder.join("junit.xml").is_file());
+    assert_eq!(fs::read_dir(place.path().join("results")).unwrap().count(), 2, "one run and a link to it");
+    assert!(resume(folder.to_str().unwrap()).stderr.contains("nothing to go on with"));
+    let of_merged = place.path().join("merged/latest");
+    let refused = resume(of_merged.to_str().unwrap());
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr_words().contains("was merged from other runs"), "{refused:#?}");
+
+    // What has come and gone meanwhile is told.
+    kill(&folder, 4);
+    let scenario = place.path().join("mine").join(SCENARIO);
+    let text = fs::read_to_string(&scenario).unwrap();
+    let (before, after) = text
+        .split_once("    { system = \"rhel 8.8 and later\", claims = [\"preview-l1-rhel-8-8\"] },\n")
+        .unwrap();
+    fs::write(&scenario, format!("{before}{after}")).unwrap();
+    // It names cells that are gone.
+    fs::remove_file(place.path().join("mine/profiles.toml")).unwrap();
+    let text = fs::read_to_string(folder.join("verdicts.jsonl")).unwrap();
+    let had: Vec<Value> = text.lines().take(4).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let resumed = resume("latest");
+    let said = "gone from the matrix since the run began: rhel-9-preview/amd/rhel-9.2+/rhel-8.8+/rhel-8.8+, ";
+    assert!(resumed.stderr.contains(said), "{resumed:#?}");
+    assert!(names(&resumed).iter().all(|name| names(&whole).contains(name)), "none is new");
+    assert!(
+        had.iter().all(|line| names(&resumed).contains(&line["cell"].as_str().unwrap().to_owned())),
+        "no verdict is lost"
+    );
+    assert_eq!(resumed.record()["cells"], names(&resumed).len());
 }

@@ -27,6 +27,11 @@ impl Run {
         }
     }
 
+    /// The same with the newest run's records in another folder of results.
+    pub fn with_results(self, results: &Path) -> Self {
+        Self { folder: results.join("latest"), ..self }
+    }
+
     /// Standard error without the line breaks and bars with which an error is laid out for a terminal.
     pub fn stderr_words(&self) -> String {
         self.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nestmatrix::run::RunnerKind;
+use nestmatrix::run::{RunnerKind, Shard};
 
 /// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ Exit codes:
   1    a cell failed, or a documented limitation is gone, which was not known (xpass)
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
-  4    nothing ran: no cell matched, or all were skipped
+  4    nothing ran: no cell matched, or all were skipped; a shard whose cells all were gives 0
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM
 
 Environment:
@@ -34,6 +34,8 @@ Environment:
 pub enum Command {
     /// Boot the matrix's stacks and give each cell its verdict
     RunMatrix(RunMatrix),
+    /// Make one result of several runs: of shards, or of several machines
+    Merge(Merge),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot
@@ -100,6 +102,20 @@ pub struct RunMatrix {
     /// for a good one that has lost its hardware
     #[arg(long, value_name = "GLOB")]
     pub deny_skip: Vec<String>,
+    /// Only the cells of shard K of N: each is in exactly one, and the shards can be run on machines that know nothing of each
+    /// other; `cargo xtask merge` makes one result of them
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<Shard>,
+    /// Runs by whose durations cells are dealt out, so that all shards take about as long; each shard must be given the same
+    #[arg(long, value_name = "RUN", num_args = 1.., requires = "shard")]
+    pub history: Vec<PathBuf>,
+    /// Go on with a run that was cut off, with the arguments that it was begun with: its folder, or its name in the folder of
+    /// results. What has a verdict keeps it
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
+        "jobs", "cold", "saved_limit", "timeout_scale",
+    ])]
+    pub resume: Option<PathBuf>,
     #[command(flatten)]
     pub source: ImageSource,
     /// What L0 runs on
@@ -121,6 +137,22 @@ pub struct RunMatrix {
     /// Multiply every time limit by this, for a slow machine
     #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
     pub timeout_scale: f64,
+    /// How verdicts are printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Folders of runs, also of merged ones and of such as were cut off
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder that becomes that of the merged run; it must not be there yet [default: one named after now, in that of results]
+    #[arg(long, value_name = "DIR", conflicts_with = "results")]
+    pub into: Option<PathBuf>,
+    /// Folder that gets a folder for the merged run [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
     /// How verdicts are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -1,4 +1,5 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `list`, `images`, `states`, `ci-matrix`, `bench`. `main` only dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `list`, `images`, `states`, `ci-matrix`, `bench`. `main` only
+//! dispatches.
 
 mod bench;
 mod ci_matrix;
@@ -8,6 +9,8 @@ mod images;
 mod input;
 mod list;
 mod live;
+mod merge;
+mod resume;
 mod run_matrix;
 mod signals;
 mod states;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
+        cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::States(arguments) => states::run(arguments.command),

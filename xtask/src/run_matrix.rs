@@ -12,8 +12,8 @@ use nestmatrix::architecture::Profile;
 use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
-    CellRecord, MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunPlan, RunRecord, Setting, execute,
-    host_isa,
+    CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Resumed,
+    RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
 use nestmatrix::scenario::{Architecture, Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
@@ -23,12 +23,20 @@ use crate::exit::Failure;
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{states, tied};
+use crate::{resume, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
 
 pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
+    match &arguments.resume {
+        Some(run) => resume::run(arguments, run),
+        None => start(arguments, None),
+    }
+}
+
+/// Runs what `arguments` choose; of a run that was cut off what it still lacks.
+pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let profile = match &arguments.profile {
         Some(name) => Some(matrix.profile(name).map_err(Failure::bad_input)?),
@@ -42,11 +50,20 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.source.recipes)?;
     let store = Arc::new(input::store(&arguments.source)?);
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
-    if cells.is_empty() {
+    if cells.is_empty() && cut_off.is_none() {
         eprintln!("no cell matches; `cargo xtask list` shows all of them");
         return Ok(ExitCode::from(4));
     }
     let deny_skips = deny_skips(&arguments.deny_skip, &cells)?;
+    let (cells, part) = in_shard(arguments, cells, cut_off.as_ref())?;
+    let (resumed, cells) = match cut_off {
+        Some(cut_off) => {
+            let (resumed, left) = cut_off.go_on(cells);
+            resume::tell(&resumed);
+            (Some(resumed), left)
+        }
+        None => (None, cells),
+    };
     // One thread: the kernel ties the life of a child to the thread that started it.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
@@ -81,7 +98,7 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
             profile: profile.cloned(),
         };
         let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
-        carry_out(arguments, &plan, catalog.clone(), store, builds, native_qemu, signals).await
+        carry_out(arguments, &plan, (resumed, part), catalog.clone(), store, builds, native_qemu, signals).await
     }));
     // A download that is still under way must not hold the end up; it is tied to this process.
     runtime.shutdown_background();
@@ -102,9 +119,38 @@ fn deny_skips(globs: &[String], cells: &[Cell]) -> Result<Option<Filter>, Failur
     Ok((!globs.is_empty()).then_some(filter))
 }
 
+/// The cells of the shard that is wanted, if one is.
+fn in_shard(
+    arguments: &RunMatrix,
+    mut cells: Vec<Cell>,
+    cut_off: Option<&CutOff>,
+) -> Result<(Vec<Cell>, Option<Part>), Failure> {
+    let Some(shard) = arguments.shard else { return Ok((cells, None)) };
+    let all = cells.len();
+    let names = || cells.iter().map(|cell| &cell.name);
+    let mut part = None;
+    let chosen = match cut_off {
+        // What its history was may have changed since, and with it what is whose.
+        Some(cut_off) if !arguments.history.is_empty() => cut_off.planned().iter().cloned().collect(),
+        _ => {
+            let history: Result<Vec<PastRun>, _> =
+                arguments.history.iter().map(|run| PastRun::read(run)).collect();
+            let history = history.map_err(|e| Failure::bad_input(miette::miette!("--history: {e}")))?;
+            let durations = durations(&history);
+            part = Some(Part { shard, division: division(names(), &durations) });
+            shard.choose(names(), &durations)
+        }
+    };
+    cells.retain(|cell| chosen.contains(&cell.name));
+    eprintln!("shard {shard}: {} of {all} cells", cells.len());
+    Ok((cells, part))
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
 async fn carry_out(
     arguments: &RunMatrix,
     plan: &RunPlan,
+    (resumed, part): (Option<Resumed>, Option<Part>),
     catalog: Catalog,
     store: Arc<Store>,
     builds: Arc<Builds>,
@@ -116,7 +162,9 @@ async fn carry_out(
     let states =
         if arguments.cold { None } else { Some(Arc::new(states::open(&store, arguments.saved_limit)?)) };
     let style = style_of(&std::io::stdout());
-    if !json {
+    if plan.cells.is_empty() {
+        // Of a shard without cells, or of a run that has all its verdicts, there is nothing to be told.
+    } else if !json {
         say(&format!("{}\n", report::plan(plan, jobs, states.is_some(), &style)));
     } else if let Some(profile) = report::profile(plan) {
         eprintln!("profile {profile}");
@@ -129,11 +177,13 @@ async fn carry_out(
         progress: builds,
         native_qemu,
         wrapper: tied::wrapper().map_err(Failure::error)?,
-        results: arguments.results.clone().unwrap_or_else(|| input::short(checkout()).join("results")),
+        results: arguments.results.clone().unwrap_or_else(results),
         jobs: arguments.jobs.0,
         states,
         timeout_scale: arguments.timeout_scale,
         arguments: std::env::args().skip(1).collect(),
+        part,
+        resumed,
     };
     let outcome =
         execute(plan, setting, listener, signals.cancellation.clone()).await.map_err(Failure::error)?;
@@ -146,13 +196,18 @@ async fn carry_out(
         say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     if outcome.run.interrupted {
-        eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), plan.cells.len());
+        eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }
-    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.run.verdicts.exit_code())))
+    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.run.exit_code())))
+}
+
+/// The folder of all runs, where no other is named.
+pub fn results() -> PathBuf {
+    input::short(checkout()).join("results")
 }
 
 /// Writes the run once more as JUnit XML, for CI systems.
-fn write_junit(folder: &Path, run: &RunRecord, cells: &[CellRecord]) -> Result<(), Failure> {
+pub fn write_junit(folder: &Path, run: &RunRecord, cells: &[CellRecord]) -> Result<(), Failure> {
     let path = folder.join("junit.xml");
     let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let text = report::junit(run, cells, &absolute).map_err(Failure::error)?;
@@ -165,7 +220,7 @@ pub fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
+pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
     if !stream.is_terminal() {
         return Style::plain();
     }

@@ -20,8 +20,12 @@ use crate::stack::{Cancellation, Metal, StateKey, States};
 
 use super::cell::Done;
 use super::record::{Machine, now};
+use super::resume::Begun;
 use super::schedule::Schedule;
-use super::{CellRecord, FORMAT, Fate, RunEvent, RunFolder, RunListener, RunPlan, RunRecord, Scratch, Tally};
+use super::{
+    CellRecord, FORMAT, Fate, Part, Resumed, RunEvent, RunFolder, RunListener, RunPlan, RunRecord, Scratch,
+    Tally,
+};
 
 /// What a run is carried out with.
 pub struct Setting {
@@ -45,6 +49,10 @@ pub struct Setting {
     pub timeout_scale: f64,
     /// The command line's arguments, for the record.
     pub arguments: Vec<String>,
+    /// The shard whose cells are planned, if they are those of one.
+    pub part: Option<Part>,
+    /// The run that is gone on with, if it is none of its own. The plan is of the cells that it still lacks.
+    pub resumed: Option<Resumed>,
 }
 
 /// What came of a run.
@@ -134,32 +142,23 @@ impl Run {
 /// What no single cell can be blamed for.
 pub async fn execute(
     plan: &RunPlan,
-    setting: Setting,
+    mut setting: Setting,
     listener: Rc<dyn RunListener>,
     cancellation: Cancellation,
 ) -> Result<Outcome, RunError> {
-    let began = Instant::now();
+    let called = Instant::now();
     let results = setting.results.clone();
     let cannot_record = |source| RunError::Records { path: results.clone(), source };
     let scratch = Scratch::create().map_err(RunError::Scratch)?;
-    let mut folder = RunFolder::create(&setting.results).map_err(cannot_record)?;
-    let mut record = RunRecord {
-        format: FORMAT,
-        nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
-        run: folder.name(),
-        began: now(),
-        ended: None,
-        interrupted: false,
-        arguments: setting.arguments.clone(),
-        machine: Machine::this(),
-        emulators: Vec::new(),
-        profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
-        cells: plan.cells.len(),
-        verdicts: Tally::default(),
+    let begun = match setting.resumed.take() {
+        Some(resumed) => resumed.begin(),
+        None => begin(plan, &setting, called),
     };
+    let Begun { mut folder, mut record, done, cells: all, began } = begun.map_err(cannot_record)?;
     folder.write_run(&record).map_err(cannot_record)?;
 
-    let mut done: BTreeMap<CellName, CellRecord> = BTreeMap::new();
+    let mut done: BTreeMap<CellName, CellRecord> =
+        done.into_iter().map(|record| (record.cell.clone(), record)).collect();
     let mut take = |cell: CellRecord, record: &mut RunRecord, folder: &mut RunFolder| {
         record.verdicts.add(cell.verdict, &cell.expectation);
         folder.append(&cell)?;
@@ -184,7 +183,9 @@ pub async fn execute(
         let program = image.as_ref().ok()?.qemu_version()?;
         Some(format!("{} {}", program.package, program.version))
     });
-    record.emulators = emulators.collect();
+    record.emulators.extend(emulators);
+    record.emulators.sort();
+    record.emulators.dedup();
     let run = Rc::new(Run {
         setting,
         listener: Rc::clone(&listener),
@@ -193,7 +194,8 @@ pub async fn execute(
         scratch,
         folder: folder.path().to_owned(),
         began,
-        machine: record.machine.clone(),
+        // Who goes on with a run may be on another one than that on which it began.
+        machine: Machine::this(),
         build: build(),
         states: RefCell::default(),
         news: Notify::new(),
@@ -229,8 +231,39 @@ pub async fn execute(
     record.ended = Some(now());
     record.interrupted = cancellation.is_requested();
     folder.write_run(&record).map_err(cannot_record)?;
-    let records = plan.cells.iter().filter_map(|planned| done.remove(&planned.cell.name)).collect();
-    Ok(Outcome { folder: folder.path().to_owned(), run: record, records, took: began.elapsed() })
+    let records = all.iter().filter_map(|cell| done.remove(cell)).collect();
+    Ok(Outcome { folder: folder.path().to_owned(), run: record, records, took: called.elapsed() })
+}
+
+/// Makes the folder of a run that begins.
+fn begin(plan: &RunPlan, setting: &Setting, began: Instant) -> std::io::Result<Begun> {
+    let folder = RunFolder::create(&setting.results)?;
+    let cells: Vec<CellName> = plan.cells.iter().map(|planned| planned.cell.name.clone()).collect();
+    folder.write_cells(&cells)?;
+    let record = RunRecord {
+        format: FORMAT,
+        nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
+        run: folder.name(),
+        began: now(),
+        ended: None,
+        interrupted: false,
+        arguments: setting.arguments.clone(),
+        // One that is no text can't be recorded.
+        called_in: std::env::current_dir().ok().filter(|folder| folder.to_str().is_some()),
+        machine: Machine::this(),
+        emulators: Vec::new(),
+        profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
+        shard: setting.part.as_ref().map(|part| part.shard),
+        division: setting.part.as_ref().map(|part| part.division.clone()),
+        cells: cells.len(),
+        verdicts: Tally::default(),
+        resumed: Vec::new(),
+        merged: Vec::new(),
+        conflicts: Vec::new(),
+        missing_shards: Vec::new(),
+        missing_cells: Vec::new(),
+    };
+    Ok(Begun { folder, record, done: Vec::new(), cells, began })
 }
 
 /// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::scenario::CellName;
+
+use super::record::CELLS;
 use super::{CellRecord, FORMAT, RunRecord};
 
 /// A run as its folder has it.
@@ -14,6 +17,8 @@ pub struct PastRun {
     pub record: RunRecord,
     /// Every cell that has a verdict, in the order in which these became known.
     pub cells: Vec<CellRecord>,
+    /// Every cell that it was to have a verdict of, in order; absent in runs of old.
+    pub planned: Option<Vec<CellName>>,
     /// Length in bytes of the verdicts that are complete: what a run was writing while it was killed is none.
     pub complete: u64,
 }
@@ -37,6 +42,24 @@ pub enum PastRunError {
         /// The format that it names.
         format: u64,
     },
+    /// A line is no text.
+    #[error("{}: {source}", .path.display())]
+    NoText {
+        /// Which file.
+        path: PathBuf,
+        /// Where it is none.
+        source: std::str::Utf8Error,
+    },
+    /// A line is not the name of a cell.
+    #[error("{}, line {line}: {problem}", .path.display())]
+    NoCell {
+        /// Which file.
+        path: PathBuf,
+        /// Which of its lines, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// It is not what it should be.
     #[error("{}, line {line}: {source}", .path.display())]
     Damaged {
@@ -55,12 +78,9 @@ impl PastRun {
     /// # Errors
     /// A file is missing, damaged, or of another format.
     pub fn read(folder: &Path) -> Result<Self, PastRunError> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path)
-                .map_err(|source| PastRunError::Unreadable { path: path.clone(), source })
-        };
+        let unreadable = |path: &PathBuf, source| PastRunError::Unreadable { path: path.clone(), source };
         let path = folder.join("run.json");
-        let text = read(&path)?;
+        let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
         let damaged = |source: serde_json::Error| PastRunError::Damaged {
             path: path.clone(),
             line: source.line(),
@@ -74,9 +94,12 @@ impl PastRun {
         let record = serde_json::from_value(value).map_err(damaged)?;
 
         let path = folder.join("verdicts.jsonl");
-        let text = read(&path)?;
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
-        let lines = text[..complete].lines().enumerate();
+        let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
+        // The last line may end within a character.
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text = std::str::from_utf8(&bytes[..complete])
+            .map_err(|source| PastRunError::NoText { path: path.clone(), source })?;
+        let lines = text.lines().enumerate();
         let cells = lines.map(|(index, line)| {
             serde_json::from_str(line).map_err(|source| PastRunError::Damaged {
                 path: path.clone(),
@@ -85,6 +108,25 @@ impl PastRun {
             })
         });
         let cells = cells.collect::<Result<_, _>>()?;
-        Ok(Self { folder: folder.to_owned(), record, cells, complete: complete as u64 })
+
+        let path = folder.join(CELLS);
+        let planned = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(names(&path, &text)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(unreadable(&path, e)),
+        };
+        Ok(Self { folder: folder.to_owned(), record, cells, planned, complete: complete as u64 })
     }
+}
+
+/// The cells that a file names, one a line.
+fn names(path: &Path, text: &str) -> Result<Vec<CellName>, PastRunError> {
+    let name = |(index, line): (usize, &str)| {
+        line.parse().map_err(|problem: crate::scenario::InputProblem| PastRunError::NoCell {
+            path: path.to_owned(),
+            line: index + 1,
+            problem: problem.to_string(),
+        })
+    };
+    text.lines().enumerate().map(name).collect()
 }

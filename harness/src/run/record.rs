@@ -2,7 +2,7 @@
 //!
 //! docs/records.md describes the format for those who read it; [`FORMAT`] is its version.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
 use crate::stack::{Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Usage};
 
-use super::{Tally, VerdictWord};
+use super::{MergedRun, Resumption, Shard, Tally, VerdictWord};
 
 /// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
 /// when one is added.
@@ -36,20 +36,53 @@ pub struct RunRecord {
     pub interrupted: bool,
     /// The command line's arguments.
     pub arguments: Vec<String>,
+    /// The folder in which they were given: what is relative in them is relative to that. Absent in runs of old and in merged ones.
+    pub called_in: Option<PathBuf>,
     /// This machine: kernel, system, processor, cores, memory.
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
     pub emulators: Vec<String>,
     /// The profile whose cells were run; absent where the filter alone chose.
     pub profile: Option<String>,
-    /// How many cells the profile and the filter let through.
+    /// The shard whose cells were run; absent where all were, and in merged runs.
+    pub shard: Option<Shard>,
+    /// What was divided into shards, if it was: those of the same division have the same here.
+    pub division: Option<String>,
+    /// How many cells the profile and the filter let through, and the shard.
     pub cells: usize,
     /// How many of them got which verdict.
     pub verdicts: Tally,
+    /// How often somebody went on with it after it had been cut off, first to last.
+    #[serde(default)]
+    pub resumed: Vec<Resumption>,
+    /// The runs that it was merged from; none in a run of a machine's own.
+    #[serde(default)]
+    pub merged: Vec<MergedRun>,
+    /// The cells that got different verdicts from those.
+    #[serde(default)]
+    pub conflicts: Vec<CellName>,
+    /// The shards that none of those was of, though others of the same division were.
+    #[serde(default)]
+    pub missing_shards: Vec<Shard>,
+    /// The cells that none of those has a verdict of, though one was to.
+    #[serde(default)]
+    pub missing_cells: Vec<CellName>,
+}
+
+impl RunRecord {
+    /// The exit code that the run calls for: that of its verdicts. But what was merged from less than all is not complete, and a
+    /// shard may have nothing to do: what ran altogether is told when all are merged.
+    pub fn exit_code(&self) -> u8 {
+        match self.verdicts.exit_code() {
+            _ if !self.missing_shards.is_empty() || !self.missing_cells.is_empty() => 3,
+            4 if self.shard.is_some() => 0,
+            code => code,
+        }
+    }
 }
 
 /// This machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
@@ -173,6 +206,8 @@ pub struct CellRecord {
     pub attempts: Vec<Attempt>,
     /// Its folder, relative to the run's.
     pub folder: Option<PathBuf>,
+    /// In a merged run, which of those that it was merged from has seen this.
+    pub run: Option<String>,
 }
 
 impl CellRecord {
@@ -210,6 +245,7 @@ impl CellRecord {
             cold: None,
             attempts: Vec::new(),
             folder: None,
+            run: None,
         }
     }
 
@@ -233,16 +269,42 @@ impl RunFolder {
     /// It can't be written.
     pub fn create(results: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(results)?;
-        let name = now().replace(':', "-");
-        let path = unique_folder(results, &name)?;
+        let path = folder_of_now(results)?;
         let options = OpenOptions::new().create_new(true).append(true).clone();
         let verdicts = options.open(path.join("verdicts.jsonl"))?;
+        // Kept for as long as the file is open, and so given up by the kernel however this process ends.
+        if let Err(e) = verdicts.try_lock() {
+            tracing::warn!("the run's folder can't be kept from others: {e}");
+        }
         let folder = Self { path, verdicts };
-        // A link can't be replaced in one step, but a file can be renamed over it.
-        let link = results.join(format!(".latest-{}", std::process::id()));
-        std::os::unix::fs::symlink(folder.name(), &link)?;
-        std::fs::rename(&link, results.join("latest"))?;
+        point_latest_to(results, &folder.name())?;
         Ok(folder)
+    }
+
+    /// Opens the folder of a run that was cut off, and keeps it from others; `None` if somebody else does.
+    ///
+    /// # Errors
+    /// It can't be opened or locked.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let verdicts = OpenOptions::new().append(true).open(path.join("verdicts.jsonl"))?;
+        match verdicts.try_lock() {
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), verdicts })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// Cuts off of the verdicts what comes after this many bytes.
+    pub(super) fn cut_verdicts(&self, bytes: u64) -> io::Result<()> {
+        self.verdicts.set_len(bytes)
+    }
+
+    /// Writes whole which cells the run is to have, in order.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_cells<'a>(&self, cells: impl IntoIterator<Item = &'a CellName>) -> io::Result<()> {
+        write_whole(&self.path, CELLS, &lines_of(cells))
     }
 
     /// Its path.
@@ -260,11 +322,7 @@ impl RunFolder {
     /// # Errors
     /// It can't be written.
     pub fn write_run(&self, record: &RunRecord) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(record)?;
-        text.push('\n');
-        let new = self.path.join(".run.json");
-        std::fs::write(&new, text)?;
-        std::fs::rename(&new, self.path.join("run.json"))
+        write_whole(&self.path, "run.json", &text_of(record)?)
     }
 
     /// Appends a cell's record as one line.
@@ -272,9 +330,15 @@ impl RunFolder {
     /// # Errors
     /// It can't be written.
     pub fn append(&mut self, record: &CellRecord) -> io::Result<()> {
-        let mut line = serde_json::to_string(record)?;
-        line.push('\n');
-        self.verdicts.write_all(line.as_bytes())
+        self.verdicts.write_all(line_of(record)?.as_bytes())
+    }
+
+    /// Removes what there is of a cell, if there is something.
+    pub(super) fn clear(&self, cell: &CellName) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.path.join("cells").join(cell.as_str())) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the folder of a cell in that of its run; gives its path and the same relative to the run's folder.
@@ -292,6 +356,48 @@ impl RunFolder {
 /// Now, UTC, RFC 3339 to the second.
 pub(super) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// The file of a run's folder that names the cells that the run is to have, one a line.
+pub(super) const CELLS: &str = "cells.txt";
+
+/// The text of `run.json`.
+pub(super) fn text_of(record: &RunRecord) -> io::Result<String> {
+    let mut text = serde_json::to_string_pretty(record)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// A line of `verdicts.jsonl`.
+pub(super) fn line_of(record: &CellRecord) -> io::Result<String> {
+    let mut line = serde_json::to_string(record)?;
+    line.push('\n');
+    Ok(line)
+}
+
+/// The text of [`CELLS`].
+pub(super) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> String {
+    cells.into_iter().map(|cell| format!("{cell}\n")).collect()
+}
+
+/// Writes a file in one step: a reader sees the old one or the new one.
+fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = folder.join(format!(".{name}"));
+    std::fs::write(&new, text)?;
+    std::fs::rename(&new, folder.join(name))
+}
+
+/// Points `results/latest` to this folder in it.
+pub(super) fn point_latest_to(results: &Path, name: &str) -> io::Result<()> {
+    // A link can't be replaced in one step, but a file can be renamed over it.
+    let link = results.join(format!(".latest-{}", std::process::id()));
+    std::os::unix::fs::symlink(name, &link)?;
+    std::fs::rename(&link, results.join("latest"))
+}
+
+/// Makes a folder in `results` that is named after now.
+pub(super) fn folder_of_now(results: &Path) -> io::Result<PathBuf> {
+    unique_folder(results, &now().replace(':', "-"))
 }
 
 /// Makes `name` in `parent`, or `name-2` and so on if another run began in the same second.

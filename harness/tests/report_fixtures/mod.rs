@@ -120,6 +120,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         cold: None,
         attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
         folder: Some(PathBuf::from("cells").join(cell)),
+        run: None,
     }
 }
 
@@ -200,6 +201,7 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
         ended: Some("2025-11-21T22:51:17Z".into()),
         interrupted,
         arguments: vec!["run-matrix".into()],
+        called_in: None,
         machine: Machine {
             kernel: "6.12.57+deb13-amd64".into(),
             system: "debian 13".into(),
@@ -209,8 +211,15 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
         },
         emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
         profile: None,
+        shard: None,
+        division: None,
         cells: records.len(),
         verdicts: tally,
+        resumed: Vec::new(),
+        merged: Vec::new(),
+        conflicts: Vec::new(),
+        missing_shards: Vec::new(),
+        missing_cells: Vec::new(),
     };
     Outcome { folder, run, records, took: Duration::from_secs(seconds) }
 }

@@ -1,0 +1,163 @@
+//! A run in parts: shards that are merged, and a run that is killed and resumed, end as one that went through in one go.
+//! Boots four small cells several times, most of them from a saved state.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use common::{Place, Run, Running, boots, scenarios};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Longest wait for a run of all four.
+const ALL: Duration = Duration::from_secs(20 * 60);
+/// Longest wait for a command that boots nothing.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Four cells that don't come further than to L1's launch, of three different verdicts.
+const CELLS: [&str; 4] =
+    ["documented-limitation/*", "l0-nested-off/*", "feature-not-given/*", "metal-killed/*"];
+
+/// A run over them, one after the other, with its records in the folder `results` of the place.
+fn run_matrix(place: &Place, results: &str) -> Command {
+    let mut command = place.xtask();
+    command.args(["run-matrix", "--results"]).arg(place.path().join(results));
+    command
+        .args(["--metal", "emulated", "--jobs", "1", "--scenarios"])
+        .arg(scenarios("sabotage"))
+        .args(CELLS);
+    command
+}
+
+/// Goes on with the newest run in the folder `results` of the place.
+fn resume(place: &Place, results: &str) -> Command {
+    let mut command = place.xtask();
+    command.args(["run-matrix", "--resume", "latest", "--results"]).arg(place.path().join(results));
+    command
+}
+
+fn finish(place: &Place, command: Command, results: &str, limit: Duration) -> Run {
+    let output = assert_cmd::Command::from_std(command).timeout(limit).output().unwrap();
+    place.assert_nothing_left();
+    Run::new(output, &place.path().join(results))
+}
+
+/// What came of each cell; each has one line.
+fn verdicts(run: &Run) -> BTreeMap<String, (String, Value, Value)> {
+    let mut verdicts = BTreeMap::new();
+    for cell in run.cells() {
+        let name = cell.text("cell").to_owned();
+        let seen =
+            (cell.text("verdict").to_owned(), cell.record["stage"].clone(), cell.record["symptom"].clone());
+        assert!(fs::read_dir(cell.file("")).unwrap().next().is_some(), "{name} has its files");
+        assert_eq!(verdicts.insert(name, seen), None, "each cell once: {run:#?}");
+    }
+    verdicts
+}
+
+/// The run in one go, and the place whose saved states it leaves to the others.
+fn in_one_go() -> &'static (Place, Run) {
+    static RUN: OnceLock<(Place, Run)> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let place = Place::new();
+        let run = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
+        assert_eq!(verdicts(&run).len(), CELLS.len(), "{run:#?}");
+        assert_eq!(run.code, Some(3), "an error is among them: {run:#?}");
+        (place, run)
+    })
+}
+
+#[test]
+fn shards_that_are_merged_equal_a_run_in_one_go() {
+    let _guard = boots();
+    let (place, whole) = in_one_go();
+    // By the durations of the first run, so that both have something to do.
+    let shard = |number: u8| {
+        let results = format!("shard-{number}");
+        let mut command = run_matrix(place, &results);
+        command.args(["--shard", &format!("{number}/2"), "--history"]).arg(place.path().join("whole/latest"));
+        finish(place, command, &results, ALL)
+    };
+    let shards = [1, 2].map(shard);
+    for (shard, name) in shards.iter().zip(["1/2", "2/2"]) {
+        assert!(!shard.cells().is_empty(), "{shard:#?}");
+        assert_eq!(shard.record()["shard"], name);
+    }
+    let mut merge = place.xtask();
+    let runs = [1, 2].map(|number| place.path().join(format!("shard-{number}/latest")));
+    merge.arg("merge").args(runs).arg("--into").arg(place.path().join("merged/latest"));
+    let merged = finish(place, merge, "merged", SOON);
+    assert_eq!(verdicts(&merged), verdicts(whole));
+    let (record, expected) = (merged.record(), whole.record());
+    assert_eq!((&record["verdicts"], &record["cells"]), (&expected["verdicts"], &expected["cells"]));
+    assert_eq!(merged.code, whole.code, "{merged:#?}");
+    assert!(fs::exists(place.path().join("merged/latest/junit.xml")).unwrap());
+}
+
+#[test]
+fn a_run_that_is_killed_and_resumed_equals_one_in_one_go() {
+    let _guard = boots();
+    let (place, whole) = in_one_go();
+    let mut harness = Running::start(place, run_matrix(place, "killed"));
+    let folder = place.path().join("killed/latest");
+    wait_for_a_verdict(&folder);
+    let going_on = refused(resume(place, "killed"));
+    assert!(going_on.contains("is still going on"), "{going_on}");
+    harness.send(Signal::KILL);
+    assert_eq!(harness.end().status.signal(), Some(Signal::KILL.as_raw()));
+    place.wait_for_no_process();
+    let killed = so_far(place, "killed");
+    let (began, before) = (killed.record()["began"].clone(), complete_lines(&folder));
+    assert!((1..CELLS.len()).contains(&before), "{before} verdicts");
+
+    let resumed = finish(place, resume(place, "killed"), "killed", ALL);
+    assert!(
+        resumed.stderr.contains(&format!("resuming: {before} of 4 cells have a verdict")),
+        "{resumed:#?}"
+    );
+    assert_eq!(verdicts(&resumed), verdicts(whole));
+    let (record, expected) = (resumed.record(), whole.record());
+    assert_eq!((&record["verdicts"], &record["cells"]), (&expected["verdicts"], &expected["cells"]));
+    assert_eq!((&record["began"], &record["interrupted"]), (&began, &Value::Bool(false)));
+    assert_eq!(record["resumed"].as_array().unwrap().len(), 1, "{record:#}");
+    assert_eq!(resumed.code, whole.code);
+
+    let again = finish(place, resume(place, "killed"), "killed", SOON);
+    assert!(again.stderr.contains("there is nothing to go on with"), "{again:#?}");
+    assert_eq!((again.code, again.record()), (whole.code, record), "nothing is changed");
+}
+
+/// What the newest run in the folder `results` of the place has so far.
+fn so_far(place: &Place, results: &str) -> Run {
+    let output = Command::new("true").output().unwrap();
+    Run::new(output, &place.path().join(results))
+}
+
+/// What a command says that is bad usage.
+fn refused(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
+/// Waits until the run has its first verdict.
+fn wait_for_a_verdict(folder: &Path) {
+    let began = Instant::now();
+    while !fs::read_to_string(folder.join("verdicts.jsonl")).is_ok_and(|text| text.contains('\n')) {
+        assert!(began.elapsed() < ALL, "no verdict within {ALL:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Verdicts that were written to their end.
+fn complete_lines(folder: &Path) -> usize {
+    fs::read(folder.join("verdicts.jsonl")).unwrap().iter().filter(|byte| **byte == b'\n').count()
+}

@@ -1,0 +1,44 @@
+//! `merge`: several runs as one.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::ExitCode;
+
+use nestmatrix::report;
+use nestmatrix::run::{self, MergeError};
+
+use crate::cli::{Format, Merge};
+use crate::exit::Failure;
+use crate::run_matrix::{results, say, style_of, write_junit};
+
+pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
+    let merge = run::Merge::read(&arguments.runs).map_err(failure)?;
+    let results = arguments.results.clone().unwrap_or_else(results);
+    let typed = std::env::args().skip(1).collect();
+    let merged = merge.write(&results, arguments.into.as_deref(), typed).map_err(failure)?;
+    let outcome = &merged.outcome;
+    write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
+    let style = style_of(&std::io::stdout());
+    match arguments.format {
+        Format::Text => {
+            let (matrix, about) = (report::matrix(outcome, &style), report::merged(&merged, &style));
+            say(&format!("{matrix}\n{about}\nrecords: {}\n", outcome.folder.display()));
+        }
+        Format::Json => {
+            // As they are recorded: of a cell that several runs had, every one.
+            let verdicts =
+                std::fs::File::open(outcome.folder.join("verdicts.jsonl")).map_err(Failure::error)?;
+            for line in BufReader::new(verdicts).lines() {
+                say(&format!("{}\n", line.map_err(Failure::error)?));
+            }
+            eprintln!("records: {}", outcome.folder.display());
+        }
+    }
+    Ok(ExitCode::from(outcome.run.exit_code()))
+}
+
+fn failure(e: MergeError) -> Failure {
+    match e {
+        MergeError::Unwritable { .. } => Failure::error(e),
+        e => Failure::bad_input(miette::miette!("{e}")),
+    }
+}
