@@ -150,6 +150,9 @@ pub struct Merge {
     /// Folder that becomes that of the merged run; it must not be there yet [default: one named after now, in that of results]
     #[arg(long, value_name = "DIR", conflicts_with = "results")]
     pub into: Option<PathBuf>,
+    /// A run to compare with: exit code 1 is for what was as expected or known there and is not any more, and for nothing else
+    #[arg(long, value_name = "RUN")]
+    pub baseline: Option<PathBuf>,
     /// Folder that gets a folder for the merged run [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,

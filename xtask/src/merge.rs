@@ -4,13 +4,15 @@ use std::io::{BufRead as _, BufReader};
 use std::process::ExitCode;
 
 use nestmatrix::report;
-use nestmatrix::run::{self, MergeError};
+use nestmatrix::run::{self, Comparison, MergeError, PastRun};
 
 use crate::cli::{Format, Merge};
 use crate::exit::Failure;
 use crate::run_matrix::{results, say, style_of, write_junit};
 
 pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
+    let baseline = arguments.baseline.as_deref().map(PastRun::read).transpose();
+    let baseline = baseline.map_err(|e| Failure::bad_input(miette::miette!("--baseline: {e}")))?;
     let merge = run::Merge::read(&arguments.runs).map_err(failure)?;
     let results = arguments.results.clone().unwrap_or_else(results);
     let typed = std::env::args().skip(1).collect();
@@ -33,7 +35,20 @@ pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
             eprintln!("records: {}", outcome.folder.display());
         }
     }
-    Ok(ExitCode::from(outcome.run.exit_code()))
+    let code = match (outcome.run.exit_code(), baseline) {
+        (code, Some(baseline)) => {
+            let comparison = Comparison::new(&baseline.cells, &outcome.records);
+            let text = report::comparison(&comparison, &style);
+            // In JSON there is a line for each verdict and nothing else.
+            match arguments.format {
+                Format::Text => say(&text),
+                Format::Json => eprint!("{text}"),
+            }
+            if code == 1 && comparison.regressions.is_empty() { 0 } else { code }
+        }
+        (code, None) => code,
+    };
+    Ok(ExitCode::from(code))
 }
 
 fn failure(e: MergeError) -> Failure {

@@ -1,0 +1,97 @@
+//! What the workflows of CI systems run, run here: a night of two shards, merged, and compared with the night before. Boots.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use common::{Place, boots, checkout, copy_folder};
+use serde_json::Value;
+
+/// Longest time for one job.
+const JOB: Duration = Duration::from_secs(15 * 60);
+
+/// Two cells that end early: QEMU refuses to make L1's processor.
+const CELLS: [&str; 2] = ["rhel-8-nesting-off/amd/*", "rhel-8-amd-custom-cpu-lacking/amd/*"];
+
+/// A script of `.ci` as the workflows call it, with the program of these tests in place of one that cargo builds first.
+fn script(place: &Place, name: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(checkout().join(".ci").join(name));
+    command.args(arguments).envs(environment.iter().copied());
+    command.env("XTASK", env!("CARGO_BIN_EXE_xtask")).env("NESTMATRIX_STATES", place.states());
+    assert_cmd::Command::from_std(command).timeout(JOB).output().unwrap()
+}
+
+fn merge(place: &Place, results: &Path, merged: &str, baseline: &str) -> Output {
+    let [results, merged, baseline] = [results, &place.path().join(merged), &place.path().join(baseline)]
+        .map(|path| path.to_str().unwrap().to_owned());
+    let environment = [("RESULTS", results.as_str()), ("MERGED", &merged), ("BASELINE", &baseline)];
+    script(place, "nightly-merge", &environment, &[])
+}
+
+#[test]
+fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_before() {
+    let _guard = boots();
+    let place = Place::new();
+    let night = [("NESTMATRIX_RUNNERS", "emulated"), ("NESTMATRIX_SHARDS", "2")];
+    let planned = script(&place, "nightly-plan", &night, &CELLS);
+    assert!(planned.status.success(), "{planned:#?}");
+    let planned: Value = serde_json::from_slice(&planned.stdout).unwrap();
+    let jobs = planned["include"].as_array().unwrap();
+    assert_eq!(jobs.len(), 2, "{planned:#}");
+
+    let results = place.path().join("results");
+    for job in jobs {
+        let of_job = results.join(job["artifact"].as_str().unwrap());
+        let environment = [
+            ("METAL", job["metal"].as_str().unwrap()),
+            ("ARGUMENTS", job["arguments"].as_str().unwrap()),
+            ("RESULTS", of_job.to_str().unwrap()),
+        ];
+        let ran = script(&place, "nightly-run", &environment, &[]);
+        assert!(ran.status.success(), "{ran:#?}");
+        assert!(fs::read_link(of_job.join("latest")).is_err(), "an artifact would hold it twice");
+    }
+    let first = merge(&place, &results, "first", "none");
+    assert!(first.status.success(), "{first:#?}");
+    let merged: Value =
+        serde_json::from_slice(&fs::read(place.path().join("first/run.json")).unwrap()).unwrap();
+    assert_eq!((&merged["verdicts"]["xfail"], &merged["cells"]), (&1.into(), &2.into()), "{merged:#}");
+    let junit = fs::read_to_string(place.path().join("first/junit.xml")).unwrap();
+    assert!(junit.contains(r#"<property name="verdict" value="xfail"/>"#), "{junit}");
+
+    // The next night sees the same, and the one after it something worse.
+    let second = merge(&place, &results, "second", "first");
+    assert!(second.status.success(), "{second:#?}");
+    let worse = place.path().join("worse");
+    copy_folder(&results, &worse);
+    let changed = change_verdicts(&worse);
+    assert_eq!(changed, 1);
+    let third = merge(&place, &worse, "third", "second");
+    assert_eq!(third.status.code(), Some(1), "{third:#?}");
+    let said = String::from_utf8_lossy(&third.stdout);
+    assert!(said.contains("regressions") && said.contains("rhel-8-nesting-off/amd/"), "{said}");
+    // What failed before is no regression.
+    let fourth = merge(&place, &worse, "fourth", "third");
+    assert!(fourth.status.success(), "{fourth:#?}");
+    place.assert_nothing_left();
+}
+
+/// Makes a fail of every xfail, as if the stacks had stopped elsewhere.
+fn change_verdicts(folder: &Path) -> usize {
+    let mut changed = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            changed += change_verdicts(&path);
+        } else if path.file_name().unwrap() == "verdicts.jsonl" {
+            let text = fs::read_to_string(&path).unwrap();
+            changed += text.matches(r#""verdict":"xfail""#).count();
+            fs::write(&path, text.replace(r#""verdict":"xfail""#, r#""verdict":"fail""#)).unwrap();
+        }
+    }
+    changed
+}
