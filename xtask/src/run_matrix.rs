@@ -165,7 +165,7 @@ pub fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
+pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
     if !stream.is_terminal() {
         return Style::plain();
     }
@@ -173,7 +173,7 @@ fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
     Style::for_terminal(width.filter(|width| *width > 0), |name| std::env::var_os(name))
 }
 
-fn metal(argument: MetalArgument) -> MetalChoice {
+pub fn metal(argument: MetalArgument) -> MetalChoice {
     match argument {
         MetalArgument::Auto => MetalChoice::Auto,
         MetalArgument::Native => MetalChoice::Native,
@@ -182,7 +182,7 @@ fn metal(argument: MetalArgument) -> MetalChoice {
 }
 
 /// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
-fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
+pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
     if architecture.isa() != host_isa() {
         return None;
     }

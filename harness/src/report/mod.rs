@@ -4,6 +4,7 @@
 
 mod cell;
 mod comparison;
+mod doctor;
 mod junit;
 mod matrix;
 mod plan;
@@ -14,6 +15,7 @@ mod trouble;
 
 pub use cell::cell_line;
 pub use comparison::comparison;
+pub use doctor::checkup;
 pub use junit::junit;
 pub use matrix::matrix;
 pub use plan::{plan, profile};
