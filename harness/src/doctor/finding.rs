@@ -269,7 +269,7 @@ pub fn findings(patient: &Patient<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let isa = architecture.isa();
     if probe.isa() == isa {
-        found.push(Finding::ok(Check::InstructionSet, isa));
+        found.push(Finding::ok(Check::InstructionSet, format!("a machine of {isa}")));
         let processor = patient.processor();
         let is_own = processor.status != Status::Lacking;
         found.push(processor);
@@ -286,7 +286,7 @@ pub fn findings(patient: &Patient<'_>) -> Vec<Finding> {
             found.push(patient.system());
         }
     } else {
-        let what = format!("needs a machine of {isa} for native metal: this one is {}", probe.isa());
+        let what = format!("needs a machine of {isa}: this one is {}", probe.isa());
         found.push(Finding::lacking(Check::InstructionSet, &[Metal::Native], what));
     }
     found.push(patient.memory());
@@ -329,7 +329,7 @@ impl Patient<'_> {
         if own_architecture(probe) == Some(architecture) {
             return Finding::ok(Check::Processor, is);
         }
-        let what = format!("needs {} for native metal: this one is {is}", make(architecture));
+        let what = format!("needs {}: this one is {is}", make(architecture));
         let lacking = Finding::lacking(Check::Processor, self.native(), what);
         match architecture {
             Architecture::Power9 if probe.processor.starts_with("POWER8") => {
@@ -349,7 +349,7 @@ impl Patient<'_> {
             documented.iter().copied().filter(|flag| !self.probe.has_flag(flag)).collect();
         let claims = self.claims(&["cpu-flags"]);
         if missing.is_empty() {
-            return Some(Finding::ok(Check::CpuFlags, documented.join(", ")).by(claims));
+            return Some(Finding::ok(Check::CpuFlags, format!("flags {}", documented.join(", "))).by(claims));
         }
         let what = format!("/proc/cpuinfo lacks {}", missing.join(" and "));
         // KVM does without nested paging, slowly.
@@ -400,7 +400,8 @@ impl Patient<'_> {
         if !others.is_empty() {
             what.push_str(&format!("; KVM here is that of {}", others.join(" and ")));
         }
-        if let Some(says) = &probe.facts.kvm_says {
+        // Where KVM is another module's, so is what the kernel says of it.
+        if let (Some(says), true) = (&probe.facts.kvm_says, others.is_empty()) {
             what.push_str(&format!("; the kernel says: {says}"));
         }
         let lacking = Finding::lacking(Check::KvmModule, self.native(), what);
@@ -431,9 +432,9 @@ impl Patient<'_> {
             };
             return vec![finding];
         }
-        let there = Finding::ok(Check::KvmDevice, "/dev/kvm");
+        let there = Finding::ok(Check::KvmDevice, "/dev/kvm is there");
         let permission = match probe.kvm_opens.as_str() {
-            "ok" => Finding::ok(Check::KvmPermission, "it opens"),
+            "ok" => Finding::ok(Check::KvmPermission, "/dev/kvm opens"),
             "Permission denied" => self.permission(),
             other => Finding::lacking(
                 Check::KvmPermission,
@@ -533,7 +534,7 @@ impl Patient<'_> {
                 Finding::lacking(check, self.native(), what)
                     .advise("boot a kernel whose KVM has the parameter")
             }
-            None => Finding::idle(check, format!("{path} comes with the module")),
+            None => Finding::idle(check, format!("{path}, which comes with the module")),
         }
     }
 
@@ -571,7 +572,7 @@ impl Patient<'_> {
         };
         let in_level = matches!(self.place, Place::Level { .. });
         Some(match configured {
-            Some((by, true)) => Finding::ok(check, format!("set by {by}")).by(claims),
+            Some((by, true)) => Finding::ok(check, format!("{by} sets it for each boot")).by(claims),
             Some((by, false)) if probe.command_line_nested.is_empty() => {
                 let what = format!("{by} says nested=0: it is off after the next boot");
                 Finding::warning(check, what).mended_by(self.persist()).by(claims)
@@ -599,8 +600,10 @@ impl Patient<'_> {
     fn huge_pages(&self) -> Finding {
         let (probe, check) = (self.probe, Check::HugePages);
         if self.architecture != Architecture::IbmZ {
-            let what =
-                format!("{} of {} KiB; no document asks for them", probe.huge_pages, probe.huge_page_kib);
+            let what = format!(
+                "{} huge pages of {} KiB, for which no document asks",
+                probe.huge_pages, probe.huge_page_kib
+            );
             return Finding::idle(check, what);
         }
         let claims =
@@ -650,7 +653,7 @@ impl Patient<'_> {
         if qemu.is_empty() {
             return match self.place {
                 Place::ThisMachine(_) => {
-                    Finding::ok(check, format!("no {} installed; nestmatrix brings one", profile.qemu))
+                    Finding::ok(check, format!("no {} installed, nestmatrix brings one", profile.qemu))
                 }
                 Place::Level { .. } => {
                     Finding::lacking(check, self.native(), format!("no {} in the level", profile.qemu))
@@ -715,7 +718,7 @@ impl Patient<'_> {
                 (need, need)
             }
         };
-        let what = |need: u64| format!("{} free, a stack takes {}", size(available), size(need));
+        let what = |need: u64| format!("{} of memory free, a stack takes {}", size(available), size(need));
         if available >= emulated {
             Finding::ok(check, what(emulated))
         } else if available >= native {
@@ -739,19 +742,22 @@ impl Patient<'_> {
         };
         let prune = "cargo xtask images prune".to_owned();
         if *cache < images {
-            let what = format!("{} free for images, which take {}", size(*cache), size(images));
+            let what = format!("{} of disk free for images, which take {}", size(*cache), size(images));
             return Finding::lacking(check, &both, what).mended_by([prune]);
         }
         if *states < STATES_MIB {
-            let what =
-                format!("{} free for saved states, which may take {}", size(*states), size(STATES_MIB));
+            let what = format!(
+                "{} of disk free for saved states, which may take {}",
+                size(*states),
+                size(STATES_MIB)
+            );
             let limit = states >> 11;
             let advice = format!("run-matrix with --saved-limit {limit}, or with --cold, takes less");
             return Finding::warning(check, what)
                 .advise(advice)
                 .mended_by(["cargo xtask states clear".to_owned()]);
         }
-        Finding::ok(check, format!("{} free for images and saved states", size(*cache.min(states))))
+        Finding::ok(check, format!("{} of disk free", size(*cache.min(states))))
     }
 
     fn images(&self, kept: &Kept) -> Finding {
@@ -761,11 +767,11 @@ impl Patient<'_> {
             return Finding::idle(check, "no cell boots any");
         }
         if missing == 0 {
-            return Finding::ok(check, format!("all {wanted} in the cache"));
+            return Finding::ok(check, format!("all {wanted} images in the cache"));
         }
         let both = [Metal::Native, Metal::Emulated];
         let names: Vec<&str> = kept.missing.iter().map(String::as_str).collect();
-        let what = format!("{missing} of {wanted} are not in the cache ({})", in_short(&names));
+        let what = format!("{missing} of {wanted} images are not in the cache ({})", in_short(&names));
         if kept.offline {
             let recipes: Vec<&str> = recipes(&names);
             return Finding::lacking(check, &both, format!("{what}, and --offline forbids to fetch them"))
@@ -777,14 +783,14 @@ impl Patient<'_> {
                     "install apt and Debian's archive keyring, and name an archive (NESTMATRIX_ARCHIVE)",
                 );
         }
-        Finding::ok(check, format!("{missing} of {wanted} are fetched and built first"))
+        Finding::ok(check, format!("{missing} of {wanted} images are fetched and built first"))
     }
 }
 
 fn emulator(kept: &Kept) -> Finding {
     let check = Check::Emulator;
     match &kept.emulator {
-        Ok((name, true)) => Finding::ok(check, format!("{name}, in the cache")),
+        Ok((name, true)) => Finding::ok(check, format!("{name} in the cache")),
         Ok((name, false)) if kept.offline => {
             let what = format!("{name} is not in the cache, and --offline forbids to fetch it");
             Finding::lacking(check, &[Metal::Emulated], what)

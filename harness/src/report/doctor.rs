@@ -14,11 +14,21 @@ const REASONS: usize = 5;
 pub fn checkup(checkup: &Checkup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &wrapped(&host(checkup), 0, 2, style.width));
     out.push_str("\n\n");
-    for own in [true, false] {
-        for checked in checkup.architectures.iter().filter(|checked| checked.own == own) {
-            out.push_str(&architecture(checked, style));
-            out.push('\n');
-        }
+    for checked in checkup.architectures.iter().filter(|checked| checked.own) {
+        out.push_str(&architecture(checked, style));
+        out.push('\n');
+    }
+    let others: Vec<String> = checkup
+        .architectures
+        .iter()
+        .filter(|checked| !checked.own)
+        .map(|checked| other(checked, style))
+        .collect();
+    if !others.is_empty() {
+        out.push_str(&style.paint(Role::Heading, "other architectures"));
+        out.push('\n');
+        out.push_str(&others.concat());
+        out.push('\n');
     }
     if !checkup.families.is_empty() {
         out.push_str(&families(&checkup.families, style));
@@ -56,18 +66,6 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &checked.architecture.to_string());
     out.push('\n');
     let of = |status: Status| checked.findings.iter().filter(move |finding| finding.status == status);
-    if !checked.own {
-        // What keeps it from being such a machine is all that is said of native metal.
-        let lacking = of(Status::Lacking).filter(|finding| !is_about_make(finding));
-        let make = checked.findings.iter().find(|finding| is_about_make(finding));
-        let why = make.map_or_else(|| checked.native.why.join(", "), |finding| finding.found.clone());
-        out.push_str(&field("native", &[format!("no: {}", one_line(&why))], style));
-        for finding in lacking {
-            out.push_str(&long("lacking", finding, style));
-        }
-        out.push_str(&emulated(checked, style));
-        return out;
-    }
     let fine: Vec<String> = of(Status::Ok).map(brief).collect();
     if !fine.is_empty() {
         out.push_str(&field("ok", &[fine.join("; ")], style));
@@ -91,6 +89,21 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     out
 }
 
+/// An architecture that the machine is not of: what keeps it from being such a machine is all that is said of native metal.
+fn other(checked: &ArchitectureCheckup, style: &Style) -> String {
+    let make = checked.findings.iter().find(|finding| is_about_make(finding));
+    let why = make.map_or_else(|| checked.native.why.join(", "), |finding| finding.found.clone());
+    let why = why.split(": ").next().unwrap_or_default();
+    let emulated = checked.emulated.as_ref().map_or_else(String::new, |metal| answer(metal, checked.cells));
+    let text = one_line(&format!("{why}; emulated metal: {emulated}"));
+    let mut out = field(&checked.architecture.to_string(), &[text], style);
+    let lacking = checked.findings.iter().filter(|finding| finding.status == Status::Lacking);
+    for finding in lacking.filter(|finding| !is_about_make(finding)) {
+        out.push_str(&long("lacking", finding, style));
+    }
+    out
+}
+
 /// Whether a finding says that the machine is another one altogether.
 fn is_about_make(finding: &Finding) -> bool {
     let make = matches!(finding.check, Check::InstructionSet | Check::Processor);
@@ -98,7 +111,7 @@ fn is_about_make(finding: &Finding) -> bool {
 }
 
 fn brief(finding: &Finding) -> String {
-    one_line(&format!("{} ({})", finding.check.word(), finding.found))
+    one_line(&finding.found)
 }
 
 /// A finding at length: what was found, what to do, and the commands, each on a line of its own to be copied.
@@ -125,9 +138,9 @@ fn emulated(checked: &ArchitectureCheckup, style: &Style) -> String {
     field("emulated", &[answer(emulated, checked.cells)], style)
 }
 
-/// `yes: 38 of 60 cells`, `no: kvm-proof, kvm-module`.
+/// `yes, 38 of 60 cells`, `no: kvm-proof, kvm-module`.
 fn answer(metal: &MetalCheckup, cells: usize) -> String {
-    if metal.usable { format!("yes: {} of {cells} cells", metal.cells) } else { yes_or_why(metal) }
+    if metal.usable { format!("yes, {} of {cells} cells", metal.cells) } else { yes_or_why(metal) }
 }
 
 fn yes_or_why(metal: &MetalCheckup) -> String {
