@@ -254,14 +254,14 @@ impl Examination<'_> {
         let probe = Probe::of_this_machine(Profile::of(architecture), &folders).await?;
         let not_asked = |why: &str| Proof::NotAsked(why.to_owned());
         if self.metal == MetalChoice::Emulated {
-            let proof = not_asked("not tried, since emulated metal was asked for");
+            let proof = not_asked("no guest tried, since emulated metal was asked for");
             return Ok((Seen { probe, proof }, Err("emulated metal was asked for".to_owned())));
         }
         if own_architecture(&probe) != Some(architecture) {
             // No guest is booted to learn what is known already.
             self.trial.insist = false;
             let native = self.trial.run(architecture).await;
-            return Ok((Seen { probe, proof: not_asked("not tried: another architecture") }, native));
+            return Ok((Seen { probe, proof: not_asked("no guest tried: another architecture") }, native));
         }
         // Also where something else is lacking, so that the user learns all of it.
         self.trial.insist = probe.kvm_opens == "ok";
@@ -270,7 +270,7 @@ impl Examination<'_> {
             Some(Ok(())) => Proof::Proven,
             Some(Err(NoGuest::NotTried(why))) => Proof::NotTried(why.clone()),
             Some(Err(NoGuest::Failed(why))) => Proof::Failed(why.clone()),
-            None => not_asked("not tried: /dev/kvm does not open"),
+            None => not_asked("no guest tried, since /dev/kvm does not open"),
         };
         Ok((Seen { probe, proof }, tried.native))
     }
@@ -328,7 +328,7 @@ impl Examination<'_> {
 impl ArchitectureCheckup {
     /// A booted level that goes on to `innermost` in its own stack.
     pub(super) fn of_level(architecture: Architecture, probe: &Probe, place: Place<'_>) -> Self {
-        let proof = Proof::NotAsked("not tried: run the cell to see".to_owned());
+        let proof = Proof::NotAsked("no guest tried: run the cell to see".to_owned());
         let findings = findings(&Patient { architecture, probe, place, proof: &proof });
         let native = MetalCheckup::of(Metal::Native, 1, &findings, None);
         Self { architecture, own: true, cells: 1, native, emulated: None, findings }

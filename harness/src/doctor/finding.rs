@@ -394,8 +394,12 @@ impl Patient<'_> {
             let how = if probe.unloadable { "loaded" } else { "part of the kernel" };
             return Finding::ok(Check::KvmModule, format!("{module}, {how}"));
         }
-        let others: Vec<&str> =
-            probe.kvm_modules.iter().map(String::as_str).filter(|name| *name != "kvm").collect();
+        let others: Vec<&str> = probe
+            .kvm_modules
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !["kvm", module].contains(name))
+            .collect();
         let mut what = format!("{module} is not loaded");
         if !others.is_empty() {
             what.push_str(&format!("; KVM here is that of {}", others.join(" and ")));
@@ -406,7 +410,16 @@ impl Patient<'_> {
         }
         let lacking = Finding::lacking(Check::KvmModule, self.native(), what);
         match probe.module_file {
-            ModuleFile::Loadable => lacking.mended_by([self.root(&format!("modprobe {module}"))]),
+            ModuleFile::Loadable => {
+                let flag = self.profile().virtualization_flag;
+                let lacking = match flag.filter(|flag| !probe.has_flag(flag)) {
+                    Some(flag) => {
+                        lacking.advise(format!("it can be loaded once the processor shows {flag}:"))
+                    }
+                    None => lacking,
+                };
+                lacking.mended_by([self.root(&format!("modprobe {module}"))])
+            }
             ModuleFile::BuiltIn => {
                 lacking.advise("it is part of the kernel and did not start; the kernel's messages say why")
             }
@@ -468,7 +481,9 @@ impl Patient<'_> {
         if !groups.contains(group) && kvm_members.contains(user) && !user.is_empty() {
             return lacking.advise(format!("{user} is a member since this session began: log in again"));
         }
-        lacking.advise("then log in again").mended_by([self.root(&format!("usermod -aG {group} $USER"))])
+        lacking
+            .advise("join the group, then log in again:")
+            .mended_by([self.root(&format!("usermod -aG {group} $USER"))])
     }
 
     /// The commands that switch nesting on until the next boot, by the documents' procedure.
@@ -513,11 +528,11 @@ impl Patient<'_> {
                 }
                 let huge = self.architecture == Architecture::IbmZ && is_on(&probe.hpage);
                 let mut advice = match probe.module_users {
-                    0 => "stop every VM first".to_owned(),
-                    users => format!("stop every VM first (the module is used {users} times now)"),
+                    0 => "stop every VM, then reload the module:".to_owned(),
+                    users => format!("stop every VM (the module is used {users} times now), then reload it:"),
                 };
                 if huge {
-                    advice.push_str("; hpage=1 has to go, which excludes nesting");
+                    advice.insert_str(0, "hpage=1 has to go, which excludes nesting; ");
                 }
                 let unload =
                     if self.architecture == Architecture::Power9 { "unload-kvm-hv" } else { "unload" };

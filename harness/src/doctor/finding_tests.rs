@@ -314,3 +314,12 @@ fn every_claim_that_a_finding_names_is_in_the_documents() {
     let unknown: Vec<_> = named.difference(&known).collect();
     assert!(unknown.is_empty() && named.len() > 20, "{unknown:?} of {named:?}");
 }
+
+#[test]
+fn every_check_is_documented_in_its_order() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/doctor.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(id, _)| id));
+    let ids: Vec<&str> = Check::ALL.iter().map(|check| check.word()).collect();
+    assert_eq!(rows.take(ids.len()).collect::<Vec<_>>(), ids);
+}

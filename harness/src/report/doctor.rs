@@ -66,7 +66,9 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &checked.architecture.to_string());
     out.push('\n');
     let of = |status: Status| checked.findings.iter().filter(move |finding| finding.status == status);
-    let fine: Vec<String> = of(Status::Ok).map(brief).collect();
+    // What opens is there.
+    let fine = of(Status::Ok).filter(|finding| finding.check != Check::KvmDevice);
+    let fine: Vec<String> = fine.map(brief).collect();
     if !fine.is_empty() {
         out.push_str(&field("ok", &[fine.join("; ")], style));
     }
@@ -117,12 +119,12 @@ fn brief(finding: &Finding) -> String {
 /// A finding at length: what was found, what to do, and the commands, each on a line of its own to be copied.
 fn long(label: &str, finding: &Finding, style: &Style) -> String {
     let mut text = format!("{}: {}", finding.check.word(), finding.found);
+    if let [first, ..] = &finding.claims[..] {
+        text.push_str(&format!(" ({first})"));
+    }
     if let Some(advice) = &finding.advice {
         text.push_str("; ");
         text.push_str(advice);
-    }
-    if let [first, ..] = &finding.claims[..] {
-        text.push_str(&format!(" ({first})"));
     }
     let mut out = field(label, &[one_line(&text)], style);
     let commands: Vec<String> =
