@@ -17,7 +17,7 @@ const AMD: &str = "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\
     huge-pages=0\nhuge-page-kib=2048\nkvm-opens=ok\nkvm-mode=crw-rw----\nkvm-group=kvm\nuid=1000\nuser=ann\n\
     groups=ann kvm\nkvm-modules=kvm kvm_amd\nunloadable=yes\nmodule-users=0\nmodule-file=loadable\n\
     option=/etc/modprobe.d/kvm.conf:options kvm_amd nested=1\nqemu=/usr/bin/qemu-system-x86_64\n\
-    qemu-version=QEMU emulator version 10.0.2 (Debian)\napt=yes\ndisk.cache=52428800\ndisk.states=52428800\n";
+    qemu-version=QEMU emulator version 10.0.2 (Debian)\napt=yes\ndisk.cache=/dev/a 9 9 52428800 1% /a\ndisk.states=/dev/b 9 9 52428800 1% /b\n";
 
 fn kept() -> Kept {
     Kept { emulator: Ok(("qemu-x86-amd64".into(), true)), wanted: 6, missing: Vec::new(), offline: false }

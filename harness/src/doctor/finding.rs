@@ -16,7 +16,9 @@ const PROCEDURES: &str = "rhel-8-nested-vms";
 /// The oldest QEMU that stacks were booted with.
 const OLDEST_QEMU: [u32; 2] = [5, 2];
 /// Memory that an emulator takes besides its machine's, in MiB, and that is left to others.
-const BESIDE_MIB: u64 = 384 + 512;
+const BESIDE_EMULATED_MIB: u64 = 384 + 512;
+/// The same of a QEMU with KVM.
+const BESIDE_NATIVE_MIB: u64 = 128;
 /// Disk space that all images take, with the packages that they are made of, in MiB.
 const IMAGES_MIB: u64 = 5 << 10;
 /// Disk space that saved states take at most, unless `--saved-limit` says otherwise, in MiB.
@@ -726,7 +728,7 @@ impl Patient<'_> {
         let available = self.probe.available_memory_mib;
         let (native, emulated) = match self.place {
             // L0 and L1 host; on native metal L0 is there already.
-            Place::ThisMachine(_) => (leaf + own + BESIDE_MIB, leaf + 2 * own + BESIDE_MIB),
+            Place::ThisMachine(_) => (leaf + own + BESIDE_NATIVE_MIB, leaf + 2 * own + BESIDE_EMULATED_MIB),
             Place::Level { level, innermost } => {
                 let inside = u64::from(innermost.number().saturating_sub(level.number()));
                 let need = if inside == 0 { 0 } else { leaf + own * (inside - 1) };
@@ -734,7 +736,9 @@ impl Patient<'_> {
             }
         };
         let what = |need: u64| format!("{} of memory free, a stack takes {}", size(available), size(need));
-        if available >= emulated {
+        if available == 0 {
+            Finding::warning(check, "the free memory can't be told")
+        } else if available >= emulated {
             Finding::ok(check, what(emulated))
         } else if available >= native {
             Finding::lacking(check, &[Metal::Emulated], what(emulated))

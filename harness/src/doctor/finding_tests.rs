@@ -23,7 +23,7 @@ fn good(architecture: Architecture) -> String {
          uid=1000\nuser=ann\ngroups=ann kvm\nkvm-modules=kvm {module}\nunloadable=yes\nmodule-users=0\n\
          module-file=loadable\nhpage=0\noption=/etc/modprobe.d/kvm.conf:options {module} nested=1\n\
          command-line-nested=\ncommand-line-mode=nested\nqemu=/usr/bin/qemu\n\
-         qemu-version=QEMU emulator version 10.1.0\napt=yes\ndisk.cache=52428800\ndisk.states=52428800\n"
+         qemu-version=QEMU emulator version 10.1.0\napt=yes\ndisk.cache=/dev/a 9 9 52428800 1% /a\ndisk.states=/dev/b 9 9 52428800 1% /b\n"
     )
 }
 
@@ -227,7 +227,7 @@ fn kvm_counts_once_it_has_run_a_guest(#[case] proof: Proof, #[case] status: Stat
 #[case::guest(("fpu svm", "fpu hypervisor svm"), Check::BareMetal, "a hypervisor is below")]
 #[case::no_nested_paging((" npt", ""), Check::CpuFlags, "lacks npt")]
 #[case::old_qemu(("10.1.0", "4.2.1"), Check::Qemu, "older than 5.2")]
-#[case::little_disk(("states=52428800", "states=1048576"), Check::Disk, "1.0 GiB of disk free for saved states")]
+#[case::little_disk(("52428800 1% /b", "1048576 1% /b"), Check::Disk, "1.0 GiB of disk free for saved states")]
 fn what_will_do_with_a_reservation_is_a_warning(
     #[case] change: (&str, &str),
     #[case] check: Check,
@@ -267,7 +267,7 @@ fn what_emulated_metal_lacks_is_told_also_on_another_machine() {
 }
 
 #[rstest]
-#[case::little(("disk.cache=52428800", "disk.cache=102400"), &[Metal::Native, Metal::Emulated])]
+#[case::little(("52428800 1% /a", "102400 1% /a"), &[Metal::Native, Metal::Emulated])]
 fn images_need_disk_space(#[case] change: (&str, &str), #[case] prevents: &[Metal]) {
     let finding = one(&found(Architecture::Amd, &[change]), Check::Disk);
     assert_eq!((finding.status, &finding.prevents[..]), (Status::Lacking, prevents));

@@ -21,8 +21,6 @@ pub struct Probe {
     pub machine: String,
     /// Who made its processor, or which one it is: `AuthenticAMD`, `POWER9`, `IBM/S390`.
     pub processor: String,
-    /// What POWER machines are: `PowerNV` is the bare machine.
-    pub platform: String,
     /// Its processors.
     pub processors: u64,
     /// Its memory, in MiB.
@@ -90,10 +88,9 @@ pub enum ModuleFile {
 
 /// The keys that the script always prints, besides those of [`Facts`].
 #[cfg(test)]
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 23] = [
     "machine",
     "processor",
-    "platform",
     "processors",
     "memory-kib",
     "available-kib",
@@ -117,7 +114,8 @@ const KEYS: [&str; 24] = [
     "apt",
 ];
 
-/// The script whose output [`Probe::parse`] reads: POSIX shell, with what every system and busybox have. `folders` are those
+/// The script whose output [`Probe::parse`] reads: POSIX shell, with what every system and busybox have;
+/// awk is not among that. `folders` are those
 /// whose free space is wanted, by what they are for; they need not exist yet.
 pub fn script(profile: &Profile, folders: &[(&str, PathBuf)]) -> String {
     let (module, qemu) = (profile.kvm_module, profile.qemu);
@@ -127,15 +125,16 @@ pub fn script(profile: &Profile, folders: &[(&str, PathBuf)]) -> String {
     script.push_str(&format!(
         "LC_ALL=C; set -f
          echo \"machine=$(uname -m)\"
-         awk -F'[ \\t]*:[ \\t]*' '
-           $1 == \"vendor_id\" && v == \"\" {{ v = $2 }} $1 == \"cpu\" && v == \"\" {{ v = $2 }}
-           $1 == \"platform\" {{ f = $2 }} /^processor/ {{ n++ }}
-           $1 == \"MemTotal\" {{ m = $2 + 0 }} $1 == \"MemAvailable\" {{ a = $2 + 0 }}
-           $1 == \"HugePages_Total\" {{ h = $2 + 0 }} $1 == \"Hugepagesize\" {{ s = $2 + 0 }}
-           END {{
-             print \"processor=\" v; print \"platform=\" f; print \"processors=\" n + 0; printf \"memory-kib=%d\\n\", m
-             printf \"available-kib=%d\\n\", a; print \"huge-pages=\" h + 0; print \"huge-page-kib=\" s + 0
-           }}' /proc/cpuinfo /proc/meminfo
+         t=$(printf '\\t'); v=
+         while IFS=: read -r k w; do
+           case $k in vendor_id*|cpu$t*) v=$w; break;; esac
+         done </proc/cpuinfo
+         echo \"processor=$v\"; echo \"processors=$(grep -c '^processor' /proc/cpuinfo)\"
+         m=; a=; h=; s=
+         while read -r k w u; do
+           case $k in MemTotal:) m=$w;; MemAvailable:) a=$w;; HugePages_Total:) h=$w;; Hugepagesize:) s=$w;; esac
+         done </proc/meminfo
+         echo \"memory-kib=$m\"; echo \"available-kib=$a\"; echo \"huge-pages=$h\"; echo \"huge-page-kib=$s\"
          e=; l=; g=; w=
          if [ -c /dev/kvm ]; then
            if e=$( (: <>/dev/kvm) 2>&1); then e=ok; else e=${{e##*: }}; fi
@@ -168,10 +167,8 @@ pub fn script(profile: &Profile, folders: &[(&str, PathBuf)]) -> String {
          a=no; command -v apt-get >/dev/null 2>&1 && a=yes; echo \"apt=$a\"\n"
     ));
     for (what, folder) in folders {
-        // The last field is a path, which may have spaces, and the first one a device, which may too.
         script.push_str(&format!(
-            "echo \"disk.{what}=$(df -Pk {} 2>/dev/null | awk 'NR > 1 {{ for (i = 2; i <= NF; i++) \
-             if ($i ~ /^[0-9]+%$/) {{ print $(i - 1); exit }} }}')\"\n",
+            "echo \"disk.{what}=$(df -Pk {} 2>/dev/null | tail -n 1)\"\n",
             quote(&existing(folder).display().to_string())
         ));
     }
@@ -213,7 +210,6 @@ impl Probe {
         match key {
             "machine" => self.machine = value.to_owned(),
             "processor" => self.processor = value.to_owned(),
-            "platform" => self.platform = value.to_owned(),
             "processors" => self.processors = number(),
             "memory-kib" => self.memory_mib = number() >> 10,
             "available-kib" => self.available_memory_mib = number() >> 10,
@@ -243,7 +239,7 @@ impl Probe {
             "apt" => self.apt = value == "yes",
             _ => {
                 // What `df` did not tell is not known, rather than 0.
-                if let (Some(what), Ok(kib)) = (key.strip_prefix("disk."), value.parse::<u64>()) {
+                if let (Some(what), Some(kib)) = (key.strip_prefix("disk."), free_kib(value)) {
                     self.disks.insert(what.to_owned(), kib >> 10);
                 }
             }
@@ -304,6 +300,15 @@ pub(super) fn is_on(value: &str) -> bool {
     matches!(value, "1" | "Y" | "y")
 }
 
+/// The free space in a line of `df`. What it is on and where that is mounted may have spaces; before the part in use stands what
+/// is free.
+fn free_kib(line: &str) -> Option<u64> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let is_part = |word: &&str| word.strip_suffix('%').is_some_and(|part| part.parse::<u64>().is_ok());
+    let part = words.iter().position(is_part)?;
+    words.get(part.checked_sub(1)?)?.parse().ok()
+}
+
 /// `10.0.2` of `QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)`.
 fn qemu_version(line: &str) -> String {
     let after = line.split_once("version ").map_or(line, |(_, after)| after);
@@ -348,7 +353,7 @@ mod tests {
              kvm-opens=Permission denied\nkvm-members=ann,ben\nkvm-modules=kvm kvm_amd\nunloadable=yes\nnested=0\n\
              option=/etc/modprobe.d/a.conf:options kvm_amd nested=0\n\
              option=/etc/modprobe.d/kvm.conf:options kvm-amd avic=1 nested=1\n\
-             qemu-version=QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\ndisk.cache=2048\ndisk.states=\n",
+             qemu-version=QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\ndisk.cache=/dev/a disk 9 7 2048 78% /mnt/my 5% disk\ndisk.states=rootfs 0 0 0 - /\n",
         );
         assert_eq!((probe.isa(), probe.memory_mib, probe.nested()), ("amd64", 8192, Some(false)));
         assert!(probe.is_guest() && probe.unloadable && probe.has_flag("npt"));
