@@ -264,7 +264,7 @@ fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(#[case] na
 #[rstest]
 #[case::works("works", &[], &[])]
 #[case::nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"])]
-#[case::no_permission("no-permission", &["kvm-permission"], &[])]
+#[case::no_permission("no-permission", &["kvm-permission", "nested-parameter"], &["sudo chmod 660 /dev/kvm"])]
 #[case::no_module("no-module", &["kvm-module", "kvm-device"], &["sudo modprobe kvm_amd"])]
 #[case::hangs("hangs", &["kvm-proof"], &[])]
 fn the_doctor_names_what_the_machine_lacks(

@@ -474,11 +474,11 @@ impl Patient<'_> {
         if !for_group || group == "root" {
             let advice =
                 "the device should belong to the group kvm, as udev's rules have it; until the next boot:";
-            let commands = ["chgrp kvm /dev/kvm", "chmod 660 /dev/kvm"].map(|command| self.root(command));
-            return lacking
-                .advise(advice)
-                .mended_by(commands)
-                .mended_by([self.root("usermod -aG kvm $USER")]);
+            let chgrp = (group != "kvm").then(|| self.root("chgrp kvm /dev/kvm"));
+            let chmod = self.root("chmod 660 /dev/kvm");
+            let is_in = groups.iter().any(|group| group == "kvm");
+            let join = (!is_in).then(|| self.root("usermod -aG kvm $USER"));
+            return lacking.advise(advice).mended_by(chgrp.into_iter().chain([chmod]).chain(join));
         }
         if !groups.contains(group) && kvm_members.contains(user) && !user.is_empty() {
             return lacking.advise(format!("{user} is a member since this session began: log in again"));

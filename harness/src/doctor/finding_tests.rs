@@ -97,7 +97,7 @@ fn a_machine_on_which_nesting_works_lacks_nothing(#[case] architecture: Architec
 )]
 #[case::no_group(
     Architecture::Amd,
-    &[("kvm-opens=ok", "kvm-opens=Permission denied"), ("crw-rw----", "crw-------"), ("kvm-group=kvm", "kvm-group=root")],
+    &[("kvm-opens=ok", "kvm-opens=Permission denied"), ("crw-rw----", "crw-------"), ("kvm-group=kvm", "kvm-group=root"), ("ann kvm", "ann")],
     Check::KvmPermission,
     "which is crw------- of group root",
     &["sudo chgrp kvm /dev/kvm", "sudo chmod 660 /dev/kvm", "sudo usermod -aG kvm $USER"]
