@@ -46,6 +46,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help_run_matrix", &["run-matrix", "--help"])]
 #[case("help_list", &["list", "--help"])]
 #[case("help_merge", &["merge", "--help"])]
+#[case("help_doctor", &["doctor", "--help"])]
 #[case("help_images", &["images", "--help"])]
 #[case("help_images_build", &["images", "build", "--help"])]
 fn help_reads_well(#[case] name: &str, #[case] arguments: &[&str]) {
@@ -131,6 +132,8 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::merge_of_nothing(&["merge"], &["not provided", "<RUN>"])]
 #[case::merge_of_no_run(&["merge", "nowhere"], &["failed to read nowhere/run.json"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
+#[case::level_of_metal(&["doctor", "--level", "l0", "--metal", "native"], &["'--level <LEVEL>' cannot be used with '--metal <METAL>'"])]
+#[case::no_such_level(&["doctor", "--level", "l2"], &["'l2' for '--level <LEVEL>'", "l0, l1"])]
 #[case::show_unknown_recipe(&["images", "show", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
 #[case::build_unknown_recipe(&["images", "build", "debian-1"], &["there is no recipe \"debian-1\"", "debian-11-amd64"])]
 fn bad_usage_is_told_with_what_would_be_right(#[case] arguments: &[&str], #[case] said: &[&str]) {
@@ -158,6 +161,7 @@ fn assert_bad_input(run: &Run, said: &[&str]) {
 #[rstest]
 #[case(&["run-matrix", "rhel-99/*"])]
 #[case(&["list", "rhel-99/*"])]
+#[case(&["doctor", "rhel-99/*"])]
 #[case(&["run-matrix", "--profile", "default", "rhel-8-l3/*"])]
 #[case(&["list", "--profile", "default", "rhel-8-l3/*"])]
 fn a_filter_that_nothing_matches_is_told_and_exits_with_4(#[case] arguments: &[&str]) {
@@ -261,6 +265,52 @@ fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
         let kvm = symptom.contains("/dev/kvm") || symptom.contains("KVM can't be tried: offline");
         assert!(kvm || !has_svm, "{symptom}");
     }
+}
+
+#[rstest]
+#[case::auto("auto")]
+#[case::native("native")]
+#[case::emulated("emulated")]
+fn the_doctor_tells_what_is_missing_and_exits_by_it(#[case] metal: &str) {
+    // The cache is empty and must stay so: there is nothing to boot with, and KVM can't be tried.
+    let run = run(&["doctor", "--offline", "--format", "json", "--metal", metal]);
+    let [checkup] = &json_lines(&run.stdout)[..] else { panic!("{run:#?}") };
+    assert_eq!((run.code, &checkup["usable"]), (Some(1), &Value::Bool(false)), "{run:#?}");
+    assert!(!checkup["why"].as_array().unwrap().is_empty(), "{checkup:#}");
+    assert_eq!((&checkup["format"], &checkup["metal"]), (&1.into(), &metal.into()));
+    let architectures = checkup["architectures"].as_array().unwrap();
+    let names: Vec<&Value> = architectures.iter().map(|architecture| &architecture["architecture"]).collect();
+    assert_eq!(names, ["amd", "intel", "power9", "arm", "ibm-z"]);
+    for architecture in architectures {
+        assert_eq!(architecture["native"]["usable"], false, "{architecture:#}");
+        assert_eq!(architecture["emulated"]["usable"], false, "{architecture:#}");
+        let lacking = |check: &str| {
+            let findings = architecture["findings"].as_array().unwrap().iter();
+            let found =
+                findings.filter(|finding| finding["check"] == check).map(|finding| &finding["status"]);
+            found.collect::<Vec<_>>() == ["lacking"]
+        };
+        assert!(lacking("emulator"), "{architecture:#}");
+        // No cell is known to boot on native metal, so none is known to want an image for it.
+        assert_eq!(lacking("images"), metal != "native", "{architecture:#}");
+    }
+    let cells: u64 =
+        checkup["families"].as_array().unwrap().iter().map(|f| f["cells"].as_u64().unwrap()).sum();
+    let of_architectures: u64 = architectures.iter().map(|a| a["cells"].as_u64().unwrap()).sum();
+    assert_eq!(cells, of_architectures, "every cell is counted once in each");
+}
+
+#[test]
+fn the_doctor_gives_each_command_a_line_of_its_own() {
+    let run = run(&["doctor", "--offline", "--metal", "emulated", "rhel-10-preview/amd/*"]);
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    let commands: Vec<&str> = run.stdout.lines().filter_map(|line| line.trim().strip_prefix("$ ")).collect();
+    assert!(commands.contains(&"cargo xtask images build qemu-x86-amd64"), "{}", run.stdout);
+    assert!(
+        run.stdout.lines().all(|line| line.trim_start().starts_with('$') || line.len() <= 80),
+        "{}",
+        run.stdout
+    );
 }
 
 #[rstest]

@@ -260,3 +260,35 @@ fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(#[case] na
     assert!(cell["symptom"].as_str().unwrap().starts_with(why), "{cell:#}");
     assert_eq!(tried.left, Vec::<String>::new());
 }
+
+#[rstest]
+#[case::works("works", &[], &[])]
+#[case::nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"])]
+#[case::no_permission("no-permission", &["kvm-permission", "nested-parameter"], &["sudo chmod 660 /dev/kvm"])]
+#[case::no_module("no-module", &["kvm-module", "kvm-device"], &["sudo modprobe kvm_amd"])]
+#[case::hangs("hangs", &["kvm-proof"], &[])]
+fn the_doctor_names_what_the_machine_lacks(
+    #[case] name: &str,
+    #[case] lacking: &[&str],
+    #[case] mend: &[&str],
+) {
+    let tried = Machine::get().tried(name);
+    let checkup = tried.doctor.as_ref().unwrap_or_else(|| panic!("{tried:#?}"));
+    assert_eq!(checkup["usable"], lacking.is_empty(), "{checkup:#}");
+    assert_eq!(tried.doctor_code, i32::from(!lacking.is_empty()), "{checkup:#}");
+    let native = &checkup["architectures"][0]["native"];
+    assert_eq!(
+        (native["usable"] == true, &native["why"]),
+        (lacking.is_empty(), &lacking.into()),
+        "{checkup:#}"
+    );
+    let findings = checkup["architectures"][0]["findings"].as_array().unwrap();
+    let commands: Vec<&str> = findings
+        .iter()
+        .filter(|finding| lacking.iter().any(|check| finding["check"] == *check))
+        .flat_map(|finding| {
+            finding["mend"].as_array().unwrap().iter().map(|command| command.as_str().unwrap())
+        })
+        .collect();
+    assert!(mend.iter().all(|command| commands.contains(command)), "{findings:#?}");
+}

@@ -44,6 +44,8 @@ pub enum Command {
     States(States),
     /// Tell which of several kinds of runners run which cells, as a CI system reads it; nothing is booted
     CiMatrix(CiMatrix),
+    /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
+    Doctor(Doctor),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
@@ -207,6 +209,44 @@ pub enum CiFormat {
     Github,
     /// A child pipeline
     Gitlab,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXIT_CODES)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub source: ImageSource,
+    /// What L0 is to run on: `auto` is content with either metal, `native` wants KVM to prove itself
+    #[arg(long, value_enum, default_value = "auto")]
+    pub metal: MetalArgument,
+    /// Ask this level of an emulated stack in the place of this machine: the first cell that matches FILTER is booted up to it
+    #[arg(long, value_enum, value_name = "LEVEL", conflicts_with = "metal")]
+    pub level: Option<LevelArgument>,
+    /// Multiply every time limit by this, for a slow machine
+    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
+    pub timeout_scale: f64,
+    /// How findings are printed; `json` is one object
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+const DOCTOR_EXIT_CODES: &str = "\
+Exit codes:
+  0    usable: all cells that match FILTER can run on the metal asked for, those of the default profile without one;
+       with --metal native, this machine's KVM has booted a guest and lets it nest; with --level, the level can host
+  1    not usable
+  2    bad usage or bad input
+  3    an error of the harness or its machine
+  4    no cell matched";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LevelArgument {
+    /// The host on the emulated metal
+    L0,
+    /// Its guest
+    L1,
 }
 
 #[derive(Debug, Args)]

@@ -117,11 +117,18 @@ pub struct Cells {
     style: Style,
     /// Verdicts go to standard output as JSON lines.
     json: bool,
+    /// Verdicts are nobody's concern.
+    silent: bool,
 }
 
 impl Cells {
     pub fn new(bars: MultiProgress, style: Style, json: bool) -> Self {
-        Self { bars, running: RefCell::default(), style, json }
+        Self { bars, running: RefCell::default(), style, json, silent: false }
+    }
+
+    /// Shows what runs, and no verdicts.
+    pub fn silent(bars: MultiProgress, style: Style) -> Self {
+        Self { silent: true, ..Self::new(bars, style, false) }
     }
 }
 
@@ -145,7 +152,8 @@ impl RunListener for Cells {
                 if let Some(bar) = running.remove(&record.cell) {
                     bar.finish_and_clear();
                 }
-                if self.json {
+                if self.silent {
+                } else if self.json {
                     if let Ok(line) = serde_json::to_string(record) {
                         crate::run_matrix::say(&format!("{line}\n"));
                     }

@@ -1,9 +1,10 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `list`, `images`, `states`, `ci-matrix`, `bench`. `main` only
-//! dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `list`, `images`, `states`, `ci-matrix`, `doctor`, `bench`.
+//! `main` only dispatches.
 
 mod bench;
 mod ci_matrix;
 mod cli;
+mod doctor;
 mod exit;
 mod images;
 mod input;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::States(arguments) => states::run(arguments.command),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
+        cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -228,7 +228,7 @@ pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
     Style::for_terminal(width.filter(|width| *width > 0), |name| std::env::var_os(name))
 }
 
-fn metal(argument: MetalArgument) -> MetalChoice {
+pub fn metal(argument: MetalArgument) -> MetalChoice {
     match argument {
         MetalArgument::Auto => MetalChoice::Auto,
         MetalArgument::Native => MetalChoice::Native,
@@ -237,7 +237,7 @@ fn metal(argument: MetalArgument) -> MetalChoice {
 }
 
 /// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
-fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
+pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
     if architecture.isa() != host_isa() {
         return None;
     }

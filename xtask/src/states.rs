@@ -12,11 +12,16 @@ use crate::run_matrix::say;
 
 /// The saved states of the user, which may take `limit` GiB of disk.
 pub fn open(store: &Store, limit: u64) -> Result<States, Failure> {
-    let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
-    let place = place.map_or_else(|| store.cache().join("states"), PathBuf::from);
+    let place = place(store);
     let opened = States::open(place.clone(), limit.saturating_mul(1 << 30));
     opened
         .map_err(|e| Failure::error(std::io::Error::other(format!("{} can't be used: {e}", place.display()))))
+}
+
+/// Where they are.
+pub fn place(store: &Store) -> PathBuf {
+    let place = std::env::var_os("NESTMATRIX_STATES").filter(|place| !place.is_empty());
+    place.map_or_else(|| store.cache().join("states"), PathBuf::from)
 }
 
 pub fn run(command: StatesCommand) -> Result<ExitCode, Failure> {

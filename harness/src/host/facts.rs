@@ -35,7 +35,7 @@ pub struct Facts {
 
 /// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
 /// hypervisors and an emulator, each costs milliseconds.
-pub(super) fn script(kvm_module: &str) -> String {
+pub(crate) fn script(kvm_module: &str) -> String {
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi

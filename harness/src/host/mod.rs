@@ -22,8 +22,9 @@ use tokio::net::UnixStream;
 pub use bochs::Relay;
 pub use booted_level::BootedLevel;
 pub use console_level::ConsoleLevel;
-pub(crate) use facts::count_nested_script;
 pub use facts::{Counters, Facts};
+pub(crate) use facts::{count_nested_script, script as facts_script};
+pub(crate) use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
 pub use waits::Waits;
 

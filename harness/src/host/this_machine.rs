@@ -184,7 +184,8 @@ impl Facts {
     }
 }
 
-async fn run_here(script: &str) -> Result<ExecOutput, HostError> {
+/// Runs `/bin/sh -c script` on this machine to its end.
+pub(crate) async fn run_here(script: &str) -> Result<ExecOutput, HostError> {
     let output = tokio::process::Command::new("/bin/sh")
         .args(["-c", script])
         .stdin(std::process::Stdio::null())

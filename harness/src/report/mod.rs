@@ -4,6 +4,7 @@
 
 mod cell;
 mod comparison;
+mod doctor;
 mod junit;
 mod matrix;
 mod merged;
@@ -15,6 +16,7 @@ mod trouble;
 
 pub use cell::cell_line;
 pub use comparison::comparison;
+pub use doctor::checkup;
 pub use junit::junit;
 pub use matrix::matrix;
 pub use merged::merged;

@@ -19,10 +19,11 @@ mod verdict;
 
 pub use comparison::{Change, Comparison};
 pub use event::{RunEvent, RunListener};
+pub(crate) use execute::emulator_recipe;
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use merge::{Merge, MergeError, Merged, MergedRun};
-pub use native::{MachineTrial, NativeMetal, NativeMetals, Trial};
+pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{Attempt, CellRecord, Continued, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};

@@ -36,9 +36,29 @@ pub struct NativeMetal {
 /// What native metal this machine offers for each architecture, or why none.
 pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
 
+/// Why no guest ran in a trial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoGuest {
+    /// None could be tried.
+    #[error("KVM can't be tried: {0}")]
+    NotTried(String),
+    /// It stopped on its way, or there is no evidence that it ran under KVM.
+    #[error("/dev/kvm opens here, but a trial guest failed ({0})")]
+    Failed(String),
+}
+
+/// What was seen in a trial of this machine.
+#[derive(Debug, Clone)]
+pub struct TrialSeen {
+    /// The native metal that it makes, or every reason against it, joined.
+    pub native: Result<NativeMetal, String>,
+    /// Whether KVM ran a guest; absent if none was tried.
+    pub guest: Option<Result<(), NoGuest>>,
+}
+
 /// Longest wait for the trial guest, without the user's time scale. A stock kernel is through its boot in two seconds
-/// under a KVM that works.
-const TRIAL: Duration = Duration::from_secs(8);
+/// under a KVM that works, and who asks what a machine can run wants to know within ten.
+const TRIAL: Duration = Duration::from_secs(6);
 
 /// The guest with which KVM proves itself.
 #[derive(Debug)]
@@ -72,9 +92,12 @@ impl NativeMetal {
     ///
     /// # Errors
     /// Where and why it stopped.
-    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), String> {
-        let failed = |why: String| format!("/dev/kvm opens here, but a trial guest failed ({why})");
+    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), NoGuest> {
+        let failed = NoGuest::Failed;
         let guest = LevelNumber::ALL[1];
+        // Whether the architecture's own module is there is known already. Where KVM is another module's, the guest is tried
+        // all the same, so that what is said of it is seen and not concluded. It is one small leak for a whole process.
+        let any_kvm: &'static Profile = Box::leak(Box::new(Profile { kvm_module: "kvm", ..*profile }));
         let level = LevelPlan {
             level: guest,
             kernel: trial.kernel,
@@ -91,7 +114,7 @@ impl NativeMetal {
         };
         let plan = StackPlan {
             metal: Metal::Native,
-            profile,
+            profile: any_kvm,
             levels: vec![level],
             nonce: trial.nonce,
             stays: false,
@@ -204,43 +227,59 @@ impl MachineTrial<'_> {
     /// # Errors
     /// Every reason that was found, joined.
     pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
+        self.see(architecture).await.native
+    }
+
+    /// Likewise, with what became of the guest that was tried.
+    pub async fn see(&self, architecture: Architecture) -> TrialSeen {
+        let nothing_tried = |why| TrialSeen { native: Err(why), guest: None };
         let profile = Profile::of(architecture);
         let here = host_isa();
         if architecture.isa() != here {
             // What else it has is of another instruction set.
-            return Err(format!("needs {}: this one is {here}", Feature::Isa(architecture.isa().to_owned())));
+            let wanted = Feature::Isa(architecture.isa().to_owned());
+            return nothing_tried(format!("needs {wanted}: this one is {here}"));
         }
-        let facts = Facts::of_this_machine(profile.kvm_module).await;
-        let facts = facts.map_err(|e| format!("this machine can't be asked what it is: {e}"))?;
+        let facts = match Facts::of_this_machine(profile.kvm_module).await {
+            Ok(facts) => facts,
+            Err(e) => return nothing_tried(format!("this machine can't be asked what it is: {e}")),
+        };
         let mut runner = examined(profile, &facts);
         let before_a_guest = Requirement::to_host(architecture).unmet(&runner);
+        let mut guest = None;
         if before_a_guest.is_none() || (self.insist && Path::new("/dev/kvm").exists()) {
-            runner = match self.prove(architecture, profile).await {
+            let tried = self.prove(architecture, profile).await;
+            runner = match &tried {
                 Ok(()) => runner.with(Feature::KvmGuests),
-                Err(why) => runner.without(Feature::KvmGuests, why),
+                Err(why) => runner.without(Feature::KvmGuests, why.to_string()),
             };
+            guest = Some(tried);
         }
-        match before_a_guest {
-            Some(why) if !runner.knows(&Feature::KvmGuests) => Err(why),
+        let native = match before_a_guest {
+            Some(why) if guest.is_none() => Err(why),
             _ => match Requirement::native_metal(architecture).unmet(&runner) {
                 Some(why) => Err(why),
                 None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
             },
-        }
+        };
+        TrialSeen { native, guest }
     }
 
-    async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), String> {
+    async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), NoGuest> {
+        let not_tried = |why: String| NoGuest::NotTried(why);
         let minimal = self.catalog.recipes().find(|recipe| {
             recipe.architecture().debian() == architecture.isa()
                 && recipe.products().contains(&Product::Minimal)
         });
-        let minimal = minimal.ok_or("no recipe for a minimal image")?.clone();
+        let minimal = minimal.ok_or_else(|| not_tried("no recipe for a minimal image".to_owned()))?.clone();
         // An installed QEMU needs no recipe.
         let recipe = match &self.installed {
             Some(_) => None,
             None => {
-                let name = emulator_recipe(self.catalog, profile.qemu).map_err(|e| e.to_string())?;
-                Some(self.catalog.get(&name).ok_or("no recipe for an emulator")?.clone())
+                let name =
+                    emulator_recipe(self.catalog, profile.qemu).map_err(|e| not_tried(e.to_string()))?;
+                let recipe = self.catalog.get(&name);
+                Some(recipe.ok_or_else(|| not_tried("no recipe for an emulator".to_owned()))?.clone())
             }
         };
         let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
@@ -254,13 +293,13 @@ impl MachineTrial<'_> {
             Ok::<_, nestmatrix_images::Error>((guest, emulator))
         });
         let (guest, emulator) =
-            provisioned.await.map_err(|e| e.to_string())?.map_err(|e| format!("KVM can't be tried: {e}"))?;
+            provisioned.await.map_err(|e| not_tried(e.to_string()))?.map_err(|e| not_tried(e.to_string()))?;
         let (Some(kernel), Some(release), Some(initramfs), Some(emulator)) =
             (guest.kernel(), guest.kernel_version(), guest.initramfs(), emulator)
         else {
-            return Err("KVM can't be tried: an image is not complete".into());
+            return Err(not_tried("an image is not complete".to_owned()));
         };
-        let scratch = Scratch::create().map_err(|e| format!("KVM can't be tried: {e}"))?;
+        let scratch = Scratch::create().map_err(|e| not_tried(e.to_string()))?;
         let trial = Trial {
             emulator,
             kernel,
@@ -268,7 +307,7 @@ impl MachineTrial<'_> {
             initramfs,
             wrapper: self.wrapper.clone(),
             scratch: scratch.path(),
-            nonce: nonce().map_err(|e| e.to_string())?,
+            nonce: nonce().map_err(|e| not_tried(e.to_string()))?,
             timeout_scale: self.timeout_scale,
         };
         NativeMetal::prove(profile, trial).await

@@ -1,0 +1,147 @@
+//! `doctor`: what this machine can run and what it lacks.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nestmatrix::doctor::{Checkup, Examination, check_level};
+use nestmatrix::report::{self, Style};
+use nestmatrix::run::{MachineTrial, Scratch, Setting};
+use nestmatrix::scenario::{Architecture, Cell, Filter, LevelNumber, Matrix};
+use nestmatrix_images::{Catalog, Store};
+
+use crate::cli::{Doctor, Format, LevelArgument};
+use crate::exit::Failure;
+use crate::live::{Builds, Cells};
+use crate::run_matrix::{installed_qemu, metal, say, style_of};
+use crate::signals::Signals;
+use crate::{input, states, tied};
+
+/// The cell whose levels are asked where none is named.
+const USUAL_CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
+
+pub fn run(arguments: &Doctor) -> Result<ExitCode, Failure> {
+    let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    let catalog = input::recipes(&arguments.source.recipes)?;
+    let store = Arc::new(input::store(&arguments.source)?);
+    if !matrix.cells().iter().any(|cell| filter.matches(&cell.name)) {
+        eprintln!("no cell matches; `cargo xtask list` shows all of them");
+        return Ok(ExitCode::from(4));
+    }
+    // One thread: the kernel ties the life of a child to the thread that started it.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
+    let local = tokio::task::LocalSet::new();
+    let done = runtime.block_on(local.run_until(async {
+        let signals = Signals::listen().map_err(Failure::error)?;
+        let builds = Arc::new(Builds::new());
+        let examined = match arguments.level {
+            None => {
+                let examined = this_machine(arguments, &matrix, filter, &catalog, &store, &builds);
+                tokio::select! {
+                    examined = examined => examined.map(Some),
+                    () = async { signals.cancellation.clone().requested().await } => Ok(None),
+                }
+            }
+            Some(level) => level_of(arguments, level, &matrix, &filter, &catalog, &store, &builds, &signals)
+                .await
+                .map(Some),
+        };
+        builds.finish();
+        if let Some(code) = signals.exit_code() {
+            return Ok(ExitCode::from(code));
+        }
+        examined?.map_or(Ok(ExitCode::from(3)), |checkup| tell(arguments, &checkup))
+    }));
+    // A download that is still under way must not hold the end up; it is tied to this process.
+    runtime.shutdown_background();
+    done
+}
+
+fn tell(arguments: &Doctor, checkup: &Checkup) -> Result<ExitCode, Failure> {
+    match arguments.format {
+        Format::Text => say(&report::checkup(checkup, &style())),
+        Format::Json => say(&format!("{}\n", serde_json::to_string(checkup).map_err(Failure::error)?)),
+    }
+    Ok(if checkup.usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Pipes and files get what a terminal of the usual width does: the commands in it are not broken anyway.
+fn style() -> Style {
+    let style = style_of(&std::io::stdout());
+    if style == Style::plain() { Style { width: 80, ..style } } else { style }
+}
+
+async fn this_machine(
+    arguments: &Doctor,
+    matrix: &Matrix,
+    filter: Filter,
+    catalog: &Catalog,
+    store: &Arc<Store>,
+    builds: &Arc<Builds>,
+) -> Result<Checkup, Failure> {
+    let images = store.list().map_err(Failure::error)?.into_iter().filter(|cached| cached.referenced);
+    let architectures = [Architecture::Amd, Architecture::Arm, Architecture::Power9, Architecture::IbmZ];
+    let examination = Examination {
+        matrix,
+        catalog,
+        trial: MachineTrial {
+            catalog,
+            store: Arc::clone(store),
+            progress: Arc::clone(builds) as _,
+            installed: architectures.into_iter().find_map(installed_qemu),
+            wrapper: tied::wrapper().map_err(Failure::error)?,
+            timeout_scale: arguments.timeout_scale,
+            insist: true,
+        },
+        cached: images.map(|cached| (cached.image.name().to_owned(), cached.image.product())).collect(),
+        offline: arguments.source.offline,
+        named: (!arguments.selection.filter.is_empty()).then_some(filter),
+        metal: metal(arguments.metal),
+        deny_stand_ins: arguments.selection.deny_stand_ins,
+        cache: store.cache().to_owned(),
+        states: states::place(store),
+    };
+    examination.carry_out().await.map_err(Failure::error)
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
+async fn level_of(
+    arguments: &Doctor,
+    level: LevelArgument,
+    matrix: &Matrix,
+    filter: &Filter,
+    catalog: &Catalog,
+    store: &Arc<Store>,
+    builds: &Arc<Builds>,
+    signals: &Signals,
+) -> Result<Checkup, Failure> {
+    let level = match level {
+        LevelArgument::L0 => LevelNumber::ALL[0],
+        LevelArgument::L1 => LevelNumber::ALL[1],
+    };
+    let named = !arguments.selection.filter.is_empty();
+    let matching = |cell: &&Cell| filter.matches(&cell.name);
+    let usual = matrix.cells().iter().find(|cell| !named && cell.name.as_str() == USUAL_CELL);
+    let cell =
+        usual.or_else(|| matrix.cells().iter().find(matching)).ok_or_else(|| Failure::error("no cell"))?;
+    // What such a run records is of no use to anybody. Where this is killed, the next run removes it.
+    let results = Scratch::create().map_err(Failure::error)?;
+    let setting = Setting {
+        catalog: catalog.clone(),
+        store: Arc::clone(store),
+        progress: Arc::clone(builds) as _,
+        native_qemu: None,
+        wrapper: tied::wrapper().map_err(Failure::error)?,
+        results: results.path().to_owned(),
+        jobs: Some(1),
+        states: None,
+        timeout_scale: arguments.timeout_scale,
+        arguments: std::env::args().skip(1).collect(),
+        part: None,
+        resumed: None,
+    };
+    let listener = Rc::new(Cells::silent(builds.bars().clone(), style_of(&std::io::stderr())));
+    let cancellation = signals.cancellation.clone();
+    check_level(cell, level, (matrix, catalog), setting, listener, cancellation).await.map_err(Failure::error)
+}
