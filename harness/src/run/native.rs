@@ -58,7 +58,7 @@ pub struct TrialSeen {
 
 /// Longest wait for the trial guest, without the user's time scale. A stock kernel is through its boot in two seconds
 /// under a KVM that works, and who asks what a machine can run wants to know within ten.
-const TRIAL: Duration = Duration::from_secs(6);
+const TRIAL: Duration = Duration::from_secs(5);
 
 /// The guest with which KVM proves itself.
 #[derive(Debug)]
