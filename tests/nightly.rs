@@ -59,7 +59,7 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     assert!(first.status.success(), "{first:#?}");
     let merged: Value =
         serde_json::from_slice(&fs::read(place.path().join("first/run.json")).unwrap()).unwrap();
-    assert_eq!((&merged["verdicts"]["xfail"], &merged["cells"]), (&1.into(), &2.into()), "{merged:#}");
+    assert_eq!((&merged["verdicts"]["xfail"], &merged["cells"]), (&2.into(), &2.into()), "{merged:#}");
     let junit = fs::read_to_string(place.path().join("first/junit.xml")).unwrap();
     assert!(junit.contains(r#"<property name="verdict" value="xfail"/>"#), "{junit}");
 
@@ -69,7 +69,7 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     let worse = place.path().join("worse");
     copy_folder(&results, &worse);
     let changed = change_verdicts(&worse);
-    assert_eq!(changed, 1);
+    assert_eq!(changed, 2);
     let third = merge(&place, &worse, "third", "second");
     assert_eq!(third.status.code(), Some(1), "{third:#?}");
     let said = String::from_utf8_lossy(&third.stdout);
@@ -80,7 +80,7 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     place.assert_nothing_left();
 }
 
-/// Makes a fail of every xfail, as if the stacks had stopped elsewhere.
+/// Makes a fail of every xfail, as if the stacks had stopped elsewhere; gives the number of cells.
 fn change_verdicts(folder: &Path) -> usize {
     let mut changed = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -89,7 +89,7 @@ fn change_verdicts(folder: &Path) -> usize {
             changed += change_verdicts(&path);
         } else if path.file_name().unwrap() == "verdicts.jsonl" {
             let text = fs::read_to_string(&path).unwrap();
-            changed += text.matches(r#""verdict":"xfail""#).count();
+            changed += text.lines().filter(|line| line.contains(r#""verdict":"xfail""#)).count();
             fs::write(&path, text.replace(r#""verdict":"xfail""#, r#""verdict":"fail""#)).unwrap();
         }
     }
