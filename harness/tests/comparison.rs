@@ -39,6 +39,7 @@ fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
 #[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Pass)), "improvement")]
 #[case(Some(stale(false)), Some(stale(true)), "improvement")]
 #[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Error)), "same")]
+#[case(Some(cell(VerdictWord::Error)), Some(cell(VerdictWord::Fail)), "new")]
 #[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Xfail)), "same")]
 #[case(Some(cell(VerdictWord::Skip)), Some(cell(VerdictWord::Fail)), "new")]
 #[case(None, Some(cell(VerdictWord::Fail)), "new")]
@@ -53,6 +54,25 @@ fn a_cell_is_where_its_verdicts_put_it(
     assert_eq!(place(before, now), expected);
 }
 
+#[rstest]
+#[case(Some(cell(VerdictWord::Pass)), cell(VerdictWord::Fail), true)]
+#[case(Some(cell(VerdictWord::Fail)), cell(VerdictWord::Fail), false)]
+#[case(Some(cell(VerdictWord::Error)), cell(VerdictWord::Fail), true)]
+#[case(Some(cell(VerdictWord::Skip)), cell(VerdictWord::Fail), true)]
+#[case(None, cell(VerdictWord::Fail), true)]
+#[case(None, stale(false), true)]
+#[case(None, stale(true), false)]
+#[case(None, cell(VerdictWord::Pass), false)]
+#[case(None, cell(VerdictWord::Skip), false)]
+fn what_is_not_known_to_have_been_bad_is_worse(
+    #[case] before: Option<CellRecord>,
+    #[case] now: CellRecord,
+    #[case] worse: bool,
+) {
+    let before: Vec<CellRecord> = before.into_iter().collect();
+    assert_eq!(Comparison::new(&before, &[now]).is_worse(), worse);
+}
+
 #[test]
 fn of_several_machines_the_one_with_the_worst_verdict_counts() {
     let now = [VerdictWord::Skip, VerdictWord::Fail, VerdictWord::Pass].map(cell);
@@ -61,6 +81,7 @@ fn of_several_machines_the_one_with_the_worst_verdict_counts() {
         cell: now[0].cell.clone(),
         before: Some(VerdictWord::Pass),
         now: Some(VerdictWord::Fail),
+        known_stale: false,
         symptom: now[1].symptom.clone(),
     };
     assert_eq!(comparison.regressions, [expected]);

@@ -13,6 +13,12 @@ use crate::exit::Failure;
 use crate::input;
 use crate::run_matrix::say;
 
+/// Most jobs of one matrix on GitHub.
+const MOST_JOBS: usize = 256;
+
+/// Where emulated metal is played: a Debian, since packages are taken from the archive that its own apt names.
+const CONTAINER: &str = "rust:1.95-trixie";
+
 pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
     let catalog = input::recipes(&arguments.recipes)?;
@@ -36,6 +42,10 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
         .flat_map(shards)
         .map(|(job, shard)| Entry::new(arguments, &arguments.runner[job.kind], job, shard))
         .collect();
+    if arguments.format == CiFormat::Github && entries.len() > MOST_JOBS {
+        let why = format!("{} jobs, and GitHub takes at most {MOST_JOBS}: use fewer --shards", entries.len());
+        return Err(Failure::bad_input(miette::miette!("{why}")));
+    }
     let printed = match arguments.format {
         CiFormat::Github => github(&entries),
         CiFormat::Gitlab => gitlab(&entries),
@@ -99,11 +109,15 @@ fn github(entries: &[Entry<'_>]) -> Value {
 /// A child pipeline, whose jobs extend `.nestmatrix` of the file that it includes. JSON is YAML.
 fn gitlab(entries: &[Entry<'_>]) -> Value {
     let job = |entry: &Entry<'_>| {
-        let job = json!({
+        let mut job = json!({
             "extends": ".nestmatrix",
             "tags": entry.labels,
             "variables": { "METAL": entry.metal, "ARGUMENTS": entry.arguments },
         });
+        // A container would show its own system in place of the machine's.
+        if entry.metal == Metal::Emulated {
+            job["image"] = CONTAINER.into();
+        }
         (entry.name.clone(), job)
     };
     let include = ("include".to_owned(), json!([{ "local": ".ci/gitlab-jobs.yml" }]));

@@ -152,7 +152,8 @@ pub struct Merge {
     /// Folder that becomes that of the merged run; it must not be there yet [default: one named after now, in that of results]
     #[arg(long, value_name = "DIR", conflicts_with = "results")]
     pub into: Option<PathBuf>,
-    /// A run to compare with: exit code 1 is for what was as expected or known there and is not any more, and for nothing else
+    /// A run to compare with: exit code 1 is then for what is worse than there, or new and not as expected, and not for what was
+    /// bad already
     #[arg(long, value_name = "RUN")]
     pub baseline: Option<PathBuf>,
     /// Folder that gets a folder for the merged run [default: results in the checkout]

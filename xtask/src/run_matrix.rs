@@ -91,6 +91,11 @@ pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode,
             };
             natives.insert(architecture, native);
         }
+        if let Some(code) = signals.exit_code() {
+            // What could not be tried to its end says nothing of any cell.
+            eprintln!("interrupted before a cell was planned; nothing is recorded");
+            return Ok(ExitCode::from(code));
+        }
         let options = PlanOptions {
             metal: choice,
             deny_stand_ins: arguments.selection.deny_stand_ins,

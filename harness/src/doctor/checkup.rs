@@ -1,5 +1,5 @@
 //! Findings summed up: what can run on which metal, by architecture and by document. What is counted is planned by the same
-//! [`RunPlan`] as a run, so that the two never disagree.
+//! [`RunPlan`] as a run, so that the two count the same cells.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

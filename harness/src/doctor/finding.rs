@@ -498,6 +498,8 @@ impl Patient<'_> {
     fn persist(&self) -> Vec<String> {
         let module = self.profile().kvm_module;
         if let Some((file, false)) = self.probe.configured_nested() {
+            // modprobe takes both characters for one.
+            let module = module.replace('_', "[-_]");
             return vec![self.root(&format!("sed -i '/{module}/s/nested=[0Nn]/nested=1/' {file}"))];
         }
         let line = format!("echo 'options {module} nested=1'");

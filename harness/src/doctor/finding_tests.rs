@@ -184,7 +184,7 @@ fn nesting_that_is_off_is_mended_by_the_documents_procedure(
 #[case::no_line(("option=/etc/modprobe.d/kvm.conf:options kvm_amd nested=1\n", ""), "nothing in modprobe.d",
     &["echo 'options kvm_amd nested=1' | sudo tee -a /etc/modprobe.d/kvm.conf"])]
 #[case::off_by_line(("options kvm_amd nested=1", "options kvm_amd nested=0"), "/etc/modprobe.d/kvm.conf says nested=0",
-    &["sudo sed -i '/kvm_amd/s/nested=[0Nn]/nested=1/' /etc/modprobe.d/kvm.conf"])]
+    &["sudo sed -i '/kvm[-_]amd/s/nested=[0Nn]/nested=1/' /etc/modprobe.d/kvm.conf"])]
 #[case::off_by_boot(("command-line-nested=", "command-line-nested=0"), "the kernel's command line says nested=0", &[])]
 fn nesting_that_goes_with_the_next_boot_is_a_warning(
     #[case] change: (&str, &str),

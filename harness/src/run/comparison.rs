@@ -15,6 +15,8 @@ pub struct Change {
     pub before: Option<VerdictWord>,
     /// Its verdict now; absent if it has none.
     pub now: Option<VerdictWord>,
+    /// Whether its limitation is known to be gone.
+    pub known_stale: bool,
     /// What was seen where it stops now.
     pub symptom: Option<String>,
 }
@@ -26,7 +28,7 @@ pub struct Comparison {
     pub regressions: Vec<Change>,
     /// Cells that are as expected or known, and were not.
     pub improvements: Vec<Change>,
-    /// Cells that had no verdict, and those that were skipped.
+    /// Cells that had no verdict, were skipped, or of which nothing could be said.
     pub new: Vec<Change>,
     /// Cells that have no verdict any more, and those that are skipped.
     pub gone: Vec<Change>,
@@ -44,6 +46,14 @@ enum Standing {
 }
 
 impl Standing {
+    /// What `before` says: an error is no verdict that another one could be held against.
+    fn before(record: Option<&&CellRecord>) -> Self {
+        match record {
+            Some(record) if record.verdict == VerdictWord::Error => Self::Untried,
+            record => Self::of(record),
+        }
+    }
+
     fn of(record: Option<&&CellRecord>) -> Self {
         let Some(record) = record else { return Self::Untried };
         match record.verdict {
@@ -56,6 +66,14 @@ impl Standing {
 }
 
 impl Comparison {
+    /// Whether something is worse than it is known to have been: regressions, and what is new and not as expected.
+    pub fn is_worse(&self) -> bool {
+        let bad = |change: &Change| {
+            matches!(change.now, Some(VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Error))
+        };
+        !self.regressions.is_empty() || self.new.iter().any(|change| bad(change) && !change.known_stale)
+    }
+
     /// What changed from the cells `before` to those `now`. Of several records of one cell in a set, the worst counts.
     pub fn new(before: &[CellRecord], now: &[CellRecord]) -> Self {
         let (before, now) = (worst(before), worst(now));
@@ -69,9 +87,10 @@ impl Comparison {
                 cell: cell.clone(),
                 before: was.map(|record| record.verdict),
                 now: is.map(|record| record.verdict),
+                known_stale: is.is_some_and(|record| record.expectation.known_stale().is_some()),
                 symptom: is.and_then(|record| record.symptom.clone()),
             };
-            match (Standing::of(was), Standing::of(is)) {
+            match (Standing::before(was), Standing::of(is)) {
                 (Standing::Good, Standing::Bad) => comparison.regressions.push(change()),
                 (Standing::Bad, Standing::Good) => comparison.improvements.push(change()),
                 (Standing::Untried, Standing::Good | Standing::Bad) => comparison.new.push(change()),

@@ -221,7 +221,7 @@ impl Gathered {
                     Some(folder) if !is_within(&folder) => {
                         return Err(leads_out(&folder.display().to_string()));
                     }
-                    Some(folder) => Some(folder).filter(|folder| run.folder.join(folder).is_dir()),
+                    Some(folder) => Some(folder).filter(|folder| is_own_folder(&run.folder, folder)),
                     // A skipped cell has no files.
                     None => None,
                 };
@@ -381,6 +381,15 @@ fn is_within(path: &Path) -> bool {
     !path.as_os_str().is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
+/// Whether a run has this folder, itself and not by a link to somewhere else.
+fn is_own_folder(run: &Path, folder: &Path) -> bool {
+    let mut path = run.to_owned();
+    folder.components().all(|part| {
+        path.push(part);
+        path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+    })
+}
+
 /// What all of these are, if they are all the same.
 fn same<'a, T: PartialEq>(mut of: impl Iterator<Item = &'a T>) -> Option<&'a T> {
     let first = of.next()?;
@@ -456,7 +465,8 @@ fn link_all(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             link_all(&entry.path(), &to)?;
         } else if kind.is_file() && fs::hard_link(entry.path(), &to).is_err() {
-            fs::copy(entry.path(), &to)?;
+            // Never into a file that is there: that could be the very one that is to be copied.
+            io::copy(&mut File::open(entry.path())?, &mut File::create_new(&to)?)?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Runs that are over: what their folders tell.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,16 @@ pub enum PastRunError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A cell has two records.
+    #[error("{}, line {line}: there is a record of {cell} already", .path.display())]
+    Twice {
+        /// Which file.
+        path: PathBuf,
+        /// Which of its lines, from 1.
+        line: usize,
+        /// The cell.
+        cell: CellName,
+    },
     /// It is not what it should be.
     #[error("{}, line {line}: {source}", .path.display())]
     Damaged {
@@ -107,7 +118,14 @@ impl PastRun {
                 source,
             })
         });
-        let cells = cells.collect::<Result<_, _>>()?;
+        let cells = cells.collect::<Result<Vec<CellRecord>, _>>()?;
+        let mut seen = BTreeSet::new();
+        for (index, cell) in cells.iter().enumerate() {
+            // Two records of one cell, or of one folder, would count for two.
+            if !seen.insert((&cell.run, &cell.cell)) {
+                return Err(PastRunError::Twice { path, line: index + 1, cell: cell.cell.clone() });
+            }
+        }
 
         let path = folder.join(CELLS);
         let planned = match std::fs::read_to_string(&path) {

@@ -186,7 +186,10 @@ impl Schedule {
 
     /// A state that was there is not, or can't be used.
     pub(super) fn is_lost(&mut self, key: &StateKey) {
-        if let Some(&state) = self.places.get(key) {
+        // Of several cells that went on from it, the second tells what is known, when somebody makes it anew already.
+        if let Some(&state) = self.places.get(key)
+            && self.states[state].known == Some(Known::Saved)
+        {
             self.know(state, None);
         }
     }
