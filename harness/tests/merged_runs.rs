@@ -266,6 +266,31 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn nothing_of_a_run_is_changed_and_nothing_from_outside_is_taken() {
+    let place = tempfile::tempdir().unwrap();
+    let a = write(&place.path().join("a"), &[failed(PASS)], &[PASS], |_| {});
+    let outside = place.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    let linked =
+        write(&place.path().join("linked"), &[failed(OTHER)], &[OTHER], |run| run.run = "linked".into());
+    let (of_cell, _) = RunFolder::cell_in(&linked, &OTHER.parse().unwrap()).unwrap();
+    fs::remove_dir_all(&of_cell).unwrap();
+    std::os::unix::fs::symlink(&outside, &of_cell).unwrap();
+    merge(&place.path().join("results"), &[a.clone(), linked]);
+    assert!(!all_below(&place.path().join("results")).iter().any(|path| path.ends_with("secret")));
+
+    // The same record twice would name the same files twice.
+    let verdicts = a.join("verdicts.jsonl");
+    let line = fs::read_to_string(&verdicts).unwrap();
+    fs::write(&verdicts, format!("{line}{line}")).unwrap();
+    let why = Merge::read(std::slice::from_ref(&a)).unwrap_err();
+    assert!(why.to_string().contains("line 2: there is a record of rhel-preview/amd/"), "{why}");
+    let log = a.join("cells").join(PASS).join("L0.console.log");
+    assert!(fs::metadata(log).unwrap().len() > 0);
+}
+
+#[test]
 fn the_newest_duration_of_a_cell_counts() {
     let place = tempfile::tempdir().unwrap();
     let run = |name: &str, began: &str, cells: &[CellRecord]| {

@@ -107,3 +107,11 @@ fn a_guest_cannot_write_into_the_report() {
     assert_eq!(count(&document, "testcase"), "1");
     assert!(!text.contains(['\x1b', '\0', '\x08']), "{text:?}");
 }
+
+#[test]
+fn times_that_no_clock_shows_are_told_all_the_same() {
+    let mut cell = record("limits", "preview/amd/rhel-10/rhel-10/rhel-10", VerdictWord::Pass, 9.0);
+    cell.attempts[0].end = 1.8e19;
+    let text = xml(&outcome(vec![cell.clone(), cell], 9, false));
+    check(Document::parse(&text).unwrap().root_element());
+}
