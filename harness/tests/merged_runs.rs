@@ -257,7 +257,7 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
         assert!(matches!(merged, Err(MergeError::LeadsOut { .. })), "{merged:?}");
     }
     let in_the_way =
-        Merge::read(std::slice::from_ref(&good)).unwrap().write(&results, Some(&results), Vec::new());
+        Merge::read(std::slice::from_ref(&good)).unwrap().write(&results, Some(&good), Vec::new());
     assert!(matches!(in_the_way, Err(MergeError::InTheWay(_))), "{in_the_way:?}");
     assert!(all_below(&results).is_empty(), "nothing is left");
 
@@ -288,6 +288,28 @@ fn nothing_of_a_run_is_changed_and_nothing_from_outside_is_taken() {
     assert!(why.to_string().contains("line 2: there is a record of rhel-preview/amd/"), "{why}");
     let log = a.join("cells").join(PASS).join("L0.console.log");
     assert!(fs::metadata(log).unwrap().len() > 0);
+}
+
+#[test]
+fn what_a_merge_leaves_that_is_killed_is_in_nobodys_way() {
+    let place = tempfile::tempdir().unwrap();
+    let a = write(&place.path().join("a"), &[failed(PASS)], &[PASS], |_| {});
+    let left = place.path().join(".merging-x1");
+    let going_on = place.path().join(".merging-x2");
+    for folder in [&left, &going_on] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("lock"), "").unwrap();
+    }
+    let locked = fs::File::open(going_on.join("lock")).unwrap();
+    locked.lock().unwrap();
+    let into = place.path().join("merged");
+    fs::create_dir(&into).unwrap();
+    let merge = || Merge::read(std::slice::from_ref(&a)).unwrap();
+    merge().write(place.path(), Some(&into), vec!["merge".into()]).unwrap();
+    assert!(!left.exists() && going_on.exists());
+    assert_eq!(PastRun::read(&into).unwrap().cells.len(), 1);
+    let again = merge().write(place.path(), Some(&into), vec!["merge".into()]);
+    assert!(matches!(again, Err(MergeError::InTheWay(_))), "{again:?}");
 }
 
 #[test]

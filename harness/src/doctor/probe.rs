@@ -266,16 +266,27 @@ impl Probe {
         }
     }
 
-    /// What the module's `nested` becomes by modprobe's configuration, and the file that says so: the last option counts.
+    /// What the module's `nested` becomes by modprobe's configuration, and the file that says so. Files count in the order of their
+    /// names, whatever folders they are in, the last option for most; of two with one name the first folder's alone
+    /// (modprobe.d(5)).
     pub fn configured_nested(&self) -> Option<(&str, bool)> {
-        let set = |(file, line): &'_ (String, String)| {
-            let value =
-                line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("nested=")).next_back()?;
-            Some((file.clone(), is_on(value)))
+        let name = |file: &'_ str| file.rsplit('/').next().unwrap_or_default().to_owned();
+        let hidden = |file: &str| {
+            let first = self.options.iter().find(|(other, _)| name(other) == name(file));
+            first.is_some_and(|(first, _)| first != file)
         };
-        let (file, on) = self.options.iter().filter_map(set).next_back()?;
-        let (file, _) = self.options.iter().find(|(known, _)| *known == file)?;
-        Some((file, on))
+        let mut set: Vec<(&str, bool)> = self
+            .options
+            .iter()
+            .filter(|(file, _)| !hidden(file))
+            .filter_map(|(file, line)| {
+                let mut values =
+                    line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("nested="));
+                Some((file.as_str(), is_on(values.next_back()?)))
+            })
+            .collect();
+        set.sort_by_key(|(file, _)| name(file));
+        set.pop()
     }
 
     /// Whether the module's `nested` is on now; nothing if there is no such parameter.
@@ -319,6 +330,7 @@ fn qemu_version(line: &str) -> String {
 mod tests {
     use super::*;
     use crate::scenario::Architecture;
+    use rstest::rstest;
 
     #[test]
     fn the_script_runs_in_this_machines_shell_and_gives_every_key() {
@@ -344,6 +356,35 @@ mod tests {
             assert!(probe.memory_mib > 0 && probe.processors > 0 && probe.disks["cache"] > 0, "{probe:#?}");
             assert_eq!(probe.kvm_opens.is_empty(), !Path::new("/dev/kvm").exists(), "{probe:#?}");
         }
+    }
+
+    #[rstest]
+    #[case::by_the_names_of_files(
+        "/etc/modprobe.d/zz.conf:0 /usr/lib/modprobe.d/qemu.conf:1",
+        "/etc/modprobe.d/zz.conf",
+        false
+    )]
+    #[case::of_one_name_the_first_folder(
+        "/etc/modprobe.d/kvm.conf:1 /usr/lib/modprobe.d/kvm.conf:0",
+        "/etc/modprobe.d/kvm.conf",
+        true
+    )]
+    #[case::of_one_file_the_last(
+        "/etc/modprobe.d/kvm.conf:1 /etc/modprobe.d/kvm.conf:0",
+        "/etc/modprobe.d/kvm.conf",
+        false
+    )]
+    fn of_modprobes_files_the_one_counts_that_counts_for_modprobe(
+        #[case] lines: &str,
+        #[case] file: &str,
+        #[case] on: bool,
+    ) {
+        let option = |line: &str| {
+            let (file, value) = line.split_once(':').unwrap();
+            format!("option={file}:options kvm_amd nested={value}\n")
+        };
+        let probe = Probe::parse(&lines.split(' ').map(option).collect::<String>());
+        assert_eq!(probe.configured_nested(), Some((file, on)));
     }
 
     #[test]

@@ -16,6 +16,10 @@ use super::{
     VerdictWord,
 };
 
+/// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
+const MERGING: &str = ".merging-";
+const LOCK: &str = "lock";
+
 /// One of the runs that a merged run was merged from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergedRun {
@@ -247,9 +251,11 @@ impl Gathered {
         arguments: Vec<String>,
     ) -> io::Result<(Outcome, Vec<Vec<CellRecord>>)> {
         // Beside it, and so on the same file system.
-        let temporary = tempfile::Builder::new().prefix(".merging-").tempdir_in(
-            place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        )?;
+        let beside = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sweep(beside)?;
+        let temporary = tempfile::Builder::new().prefix(MERGING).tempdir_in(beside)?;
+        let lock = File::create_new(temporary.path().join(LOCK))?;
+        lock.try_lock()?;
         // A temporary folder is its owner's alone; this one is not to stay so.
         let folder = temporary.path().join("run");
         fs::create_dir(&folder)?;
@@ -354,6 +360,10 @@ impl Reserved {
         let made = parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::create_dir(path));
         match made {
             Ok(()) => Ok(Self(path.to_owned())),
+            // As a merge leaves it that is killed.
+            Err(_) if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) => {
+                Ok(Self(path.to_owned()))
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(MergeError::InTheWay(path.to_owned())),
             Err(source) => Err(MergeError::Unwritable { path: path.to_owned(), source }),
         }
@@ -454,6 +464,21 @@ fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
 fn differs(seen: &[CellRecord]) -> bool {
     let words = seen.iter().map(|record| record.verdict).filter(|word| *word != VerdictWord::Skip);
     words.collect::<BTreeSet<VerdictWord>>().len() > 1
+}
+
+/// Removes what merges have left that were killed: their folders are locked while they live.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with(MERGING) {
+            continue;
+        }
+        // One without a lock has just been made.
+        if File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives all files below `from` a second name below `to`; where that can't be, copies them.
