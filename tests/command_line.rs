@@ -130,6 +130,7 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::resume_of_other_cells(&["run-matrix", "--resume", "latest", "a/*"], &["cannot be used with", "--resume <RUN>"])]
 #[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is no run, neither by itself nor in b"])]
 #[case::merge_of_nothing(&["merge"], &["not provided", "<RUN>"])]
+#[case::diff_of_no_run(&["diff", "nowhere", "latest", "--results", "b"], &["nowhere is no run, neither by itself nor in b"])]
 #[case::merge_of_no_run(&["merge", "nowhere"], &["failed to read nowhere/run.json"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
 #[case::level_of_metal(&["doctor", "--level", "l0", "--metal", "native"], &["'--level <LEVEL>' cannot be used with '--metal <METAL>'"])]
@@ -605,6 +606,27 @@ fn shards_have_each_cell_once_and_are_merged_into_all_of_them() {
     let partly = merge(&runs[1..], "partly", "text");
     assert_eq!(partly.code, Some(3), "{partly:#?}");
     assert!(partly.stdout.contains("missing\n  shard 1/12\n"), "{}", partly.stdout);
+}
+
+#[test]
+fn what_changed_between_two_runs_is_told_and_fails_where_it_is_worse() {
+    let place = Place::new();
+    skipping(&place, "a", &[]);
+    skipping(&place, "b", &[]);
+    let diff = |format: &str| {
+        let arguments = ["diff", "a/latest", "b/latest", "--format", format];
+        finish(&place, command(&place, &arguments), "b")
+    };
+    let same = diff("text");
+    assert_eq!((same.code, same.stdout.as_str()), (Some(0), "nothing changed\n"), "{same:#?}");
+    let verdicts = place.path().join("b/latest/verdicts.jsonl");
+    let text = fs::read_to_string(&verdicts).unwrap();
+    fs::write(&verdicts, text.replacen(r#""verdict":"skip""#, r#""verdict":"fail""#, 1)).unwrap();
+    let worse = diff("text");
+    assert_eq!(worse.code, Some(1), "{worse:#?}");
+    assert!(worse.stdout.starts_with("new\n  skip -> fail  "), "{}", worse.stdout);
+    let lines = json_lines(&diff("json").stdout);
+    assert_eq!((lines.len(), &lines[0]["change"], &lines[0]["now"]), (1, &"new".into(), &"fail".into()));
 }
 
 #[test]

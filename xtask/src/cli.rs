@@ -36,6 +36,8 @@ pub enum Command {
     RunMatrix(RunMatrix),
     /// Make one result of several runs: of shards, or of several machines
     Merge(Merge),
+    /// Show what changed from one run to another: regressions, improvements, what is new and what is gone
+    Diff(Diff),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot
@@ -160,6 +162,22 @@ pub struct Merge {
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// How verdicts are printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The run to compare with: its folder, or its name in that of results
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The run that is compared
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Folder of all runs [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// How changes are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }

@@ -42,6 +42,18 @@ pub fn store(source: &ImageSource) -> Result<Store, Failure> {
     Store::open(options).map_err(Failure::error)
 }
 
+/// The folder of the run that is meant, by itself or by its name in `results`.
+///
+/// # Errors
+/// A sentence, if it is none.
+pub fn run(run: &Path, results: &Path) -> Result<std::path::PathBuf, String> {
+    let candidates = [run.to_owned(), results.join(run)];
+    let found = candidates.into_iter().find(|folder| folder.join("run.json").is_file());
+    let why = || format!("{} is no run, neither by itself nor in {}", run.display(), results.display());
+    // `latest` is a link, and points elsewhere after the next run.
+    found.map(|folder| short(&folder)).ok_or_else(why)
+}
+
 /// The folder as a user would write it from where they are, for messages.
 pub fn short(folder: &Path) -> std::path::PathBuf {
     let (Ok(here), Ok(folder)) = (std::env::current_dir(), folder.canonicalize()) else {

@@ -1,9 +1,10 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `list`, `images`, `states`, `ci-matrix`, `doctor`, `bench`.
-//! `main` only dispatches.
+//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `diff`, `list`, `images`, `states`, `ci-matrix`, `doctor`,
+//! `bench`. `main` only dispatches.
 
 mod bench;
 mod ci_matrix;
 mod cli;
+mod diff;
 mod doctor;
 mod exit;
 mod images;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
+        cli::Command::Diff(arguments) => diff::run(&arguments),
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),

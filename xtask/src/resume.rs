@@ -1,6 +1,6 @@
 //! `run-matrix --resume`: goes on with a run that was cut off.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -16,7 +16,9 @@ use crate::run_matrix::{results, start};
 const NAMED: usize = 5;
 
 pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
-    let folder = folder_of(arguments, run)?;
+    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let folder =
+        input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("--resume: {why}")))?;
     let cut_off = CutOff::open(&folder).map_err(|e| match e {
         e @ ResumeError::Closed { .. } => Failure::error(e),
         e => Failure::bad_input(miette::miette!("--resume: {e}")),
@@ -47,19 +49,6 @@ fn names(cells: &[CellName]) -> String {
         names.push(format!("and {} more", cells.len() - NAMED));
     }
     names.join(", ")
-}
-
-/// The folder of the run that is meant.
-fn folder_of(arguments: &RunMatrix, run: &Path) -> Result<PathBuf, Failure> {
-    let results = arguments.results.clone().unwrap_or_else(results);
-    let candidates = [run.to_owned(), results.join(run)];
-    let found = candidates.iter().find(|folder| folder.join("run.json").is_file());
-    let found = found.ok_or_else(|| {
-        let (run, results) = (run.display(), results.display());
-        Failure::bad_input(miette::miette!("--resume: {run} is no run, neither by itself nor in {results}"))
-    })?;
-    // `latest` is a link, and points elsewhere after the next run.
-    Ok(input::short(found))
 }
 
 /// The arguments that a run was begun with.

@@ -1,0 +1,46 @@
+//! `diff`: what changed from one run to another.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use nestmatrix::report;
+use nestmatrix::run::{Change, Comparison, PastRun};
+use serde_json::json;
+
+use crate::cli::{Diff, Format};
+use crate::exit::Failure;
+use crate::input;
+use crate::run_matrix::{results, say, style_of};
+
+pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
+    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let read = |run: &Path| {
+        let folder =
+            input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
+        PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+    };
+    let comparison = Comparison::new(&read(&arguments.before)?.cells, &read(&arguments.after)?.cells);
+    match arguments.format {
+        Format::Text => {
+            let text = report::comparison(&comparison, &style_of(&std::io::stdout()));
+            say(if text.is_empty() { "nothing changed\n" } else { &text });
+        }
+        Format::Json => {
+            let Comparison { regressions, improvements, new, gone } = &comparison;
+            let kinds =
+                [("regression", regressions), ("improvement", improvements), ("new", new), ("gone", gone)];
+            for (kind, changes) in kinds {
+                changes.iter().for_each(|change| say(&line(kind, change)));
+            }
+        }
+    }
+    Ok(if comparison.is_worse() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn line(kind: &str, change: &Change) -> String {
+    let Change { cell, before, now, known_stale, symptom } = change;
+    let line = json!({
+        "change": kind, "cell": cell, "before": before, "now": now, "known_stale": known_stale, "symptom": symptom,
+    });
+    format!("{line}\n")
+}
