@@ -9,7 +9,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::{Place, Run, Running, boots, scenarios};
@@ -62,22 +61,19 @@ fn verdicts(run: &Run) -> BTreeMap<String, (String, Value, Value)> {
     verdicts
 }
 
-/// The run in one go, and the place whose saved states it leaves to the others.
-fn in_one_go() -> &'static (Place, Run) {
-    static RUN: OnceLock<(Place, Run)> = OnceLock::new();
-    RUN.get_or_init(|| {
-        let place = Place::new();
-        let run = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
-        assert_eq!(verdicts(&run).len(), CELLS.len(), "{run:#?}");
-        assert_eq!(run.code, Some(3), "an error is among them: {run:#?}");
-        (place, run)
-    })
+#[test]
+fn shards_that_are_merged_and_a_killed_run_that_is_resumed_equal_a_run_in_one_go() {
+    let _guard = boots();
+    // One place, so that all go on from the states of the first.
+    let place = Place::new();
+    let whole = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
+    assert_eq!(verdicts(&whole).len(), CELLS.len(), "{whole:#?}");
+    assert_eq!(whole.code, Some(3), "an error is among them: {whole:#?}");
+    shards_that_are_merged_equal(&place, &whole);
+    a_run_that_is_killed_and_resumed_equals(&place, &whole);
 }
 
-#[test]
-fn shards_that_are_merged_equal_a_run_in_one_go() {
-    let _guard = boots();
-    let (place, whole) = in_one_go();
+fn shards_that_are_merged_equal(place: &Place, whole: &Run) {
     // By the durations of the first run, so that both have something to do.
     let shard = |number: u8| {
         let results = format!("shard-{number}");
@@ -101,10 +97,7 @@ fn shards_that_are_merged_equal_a_run_in_one_go() {
     assert!(fs::exists(place.path().join("merged/latest/junit.xml")).unwrap());
 }
 
-#[test]
-fn a_run_that_is_killed_and_resumed_equals_one_in_one_go() {
-    let _guard = boots();
-    let (place, whole) = in_one_go();
+fn a_run_that_is_killed_and_resumed_equals(place: &Place, whole: &Run) {
     let mut harness = Running::start(place, run_matrix(place, "killed"));
     let folder = place.path().join("killed/latest");
     wait_for_a_verdict(&folder);
