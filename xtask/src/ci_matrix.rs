@@ -24,8 +24,7 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.recipes)?;
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
     if cells.is_empty() {
-        eprintln!("no cell matches; `cargo xtask list` shows all of them");
-        return Ok(ExitCode::from(4));
+        return Ok(input::no_cell());
     }
     let jobs = Jobs::new(&cells, &matrix, &catalog, &arguments.runner);
     let mut nowhere: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::live::{Builds, Cells};
 use crate::run_matrix::{installed_qemu, metal, say, style_of};
 use crate::signals::Signals;
-use crate::{input, states, tied};
+use crate::{input, runtime, states, tied};
 
 /// The cell whose levels are asked where none is named.
 const USUAL_CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
@@ -25,14 +25,9 @@ pub fn run(arguments: &Doctor) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.source.recipes)?;
     let store = Arc::new(input::store(&arguments.source)?);
     if !matrix.cells().iter().any(|cell| filter.matches(&cell.name)) {
-        eprintln!("no cell matches; `cargo xtask list` shows all of them");
-        return Ok(ExitCode::from(4));
+        return Ok(input::no_cell());
     }
-    // One thread: the kernel ties the life of a child to the thread that started it.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
-    let local = tokio::task::LocalSet::new();
-    let done = runtime.block_on(local.run_until(async {
+    runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(Builds::new());
         let examined = match arguments.level {
@@ -52,10 +47,7 @@ pub fn run(arguments: &Doctor) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(code));
         }
         examined?.map_or(Ok(ExitCode::from(3)), |checkup| tell(arguments, &checkup))
-    }));
-    // A download that is still under way must not hold the end up; it is tied to this process.
-    runtime.shutdown_background();
-    done
+    })
 }
 
 fn tell(arguments: &Doctor, checkup: &Checkup) -> Result<ExitCode, Failure> {

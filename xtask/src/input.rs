@@ -1,6 +1,7 @@
 //! Reads what every command needs: scenarios, recipes, the image store.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
@@ -24,6 +25,12 @@ pub fn selection(selection: &Selection, profile: Option<&str>) -> Result<(Matrix
         None => filter,
     };
     Ok((matrix, filter))
+}
+
+/// Says that no cell matches, and gives the exit code for that.
+pub fn no_cell() -> ExitCode {
+    eprintln!("no cell matches; `cargo xtask list` shows all of them");
+    ExitCode::from(4)
 }
 
 /// The image recipes.

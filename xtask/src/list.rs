@@ -12,21 +12,16 @@ use crate::exit::Failure;
 use crate::input;
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
-    let (matrix, filter) = input::scenarios(&arguments.selection)?;
+    let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
     let supply = supply(&input::recipes(&arguments.recipes)?);
     let deny_stand_ins = arguments.selection.deny_stand_ins;
     if arguments.claims {
         let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);
         return print(&listing, listing.rows().map(serde_json::to_string), arguments.format);
     }
-    let filter = match &arguments.profile {
-        Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
-        None => filter,
-    };
     let listing = Listing::new(&matrix, &filter, &supply, deny_stand_ins);
     if listing.rows().is_empty() {
-        eprintln!("no cell matches; `cargo xtask list` shows all of them");
-        return Ok(ExitCode::from(4));
+        return Ok(input::no_cell());
     }
     print(&listing, listing.rows().iter().map(serde_json::to_string), arguments.format)
 }

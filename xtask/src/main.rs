@@ -14,6 +14,7 @@ mod live;
 mod merge;
 mod resume;
 mod run_matrix;
+mod runtime;
 mod signals;
 mod states;
 mod tied;

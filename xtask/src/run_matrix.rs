@@ -23,7 +23,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{resume, states, tied};
+use crate::{resume, runtime, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -51,8 +51,7 @@ pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode,
     let store = Arc::new(input::store(&arguments.source)?);
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
     if cells.is_empty() && cut_off.is_none() {
-        eprintln!("no cell matches; `cargo xtask list` shows all of them");
-        return Ok(ExitCode::from(4));
+        return Ok(input::no_cell());
     }
     let deny_skips = deny_skips(&arguments.deny_skip, &cells)?;
     let (cells, part) = in_shard(arguments, cells, cut_off.as_ref())?;
@@ -64,11 +63,7 @@ pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode,
         }
         None => (None, cells),
     };
-    // One thread: the kernel ties the life of a child to the thread that started it.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
-    let local = tokio::task::LocalSet::new();
-    let done = runtime.block_on(local.run_until(async {
+    runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(Builds::new());
         let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
@@ -103,11 +98,9 @@ pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode,
             profile: profile.cloned(),
         };
         let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
-        carry_out(arguments, &plan, (resumed, part), catalog.clone(), store, builds, native_qemu, signals).await
-    }));
-    // A download that is still under way must not hold the end up; it is tied to this process.
-    runtime.shutdown_background();
-    done
+        carry_out(arguments, &plan, (resumed, part), catalog.clone(), store, builds, native_qemu, signals)
+            .await
+    })
 }
 
 /// The cells that must run. A glob that matches none of this run's would guard nothing.
