@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::{Place, boots, checkout, scenarios};
 use cpio::newc::{Builder, ModeFileType, trailer};
+use nestmatrix::architecture::Profile;
+use nestmatrix::scenario::Architecture;
 use nestmatrix_images::{
     Catalog, Emulator, Image, Product, Progress, ProgressEvent, Recipe, Store, StoreOptions,
 };
@@ -79,16 +81,15 @@ impl Machine {
         command.args(["exec-tied-to", &std::process::id().to_string()]);
         let (program, arguments) = emulator.command("qemu-system-x86_64");
         command.arg(program).args(arguments).arg("-L").arg(emulator.data());
-        command.args(
-            "-machine q35,accel=tcg -cpu max,svm=on,la57=off,erms=off,fsrm=off -smp 1 -m 4096M".split(' '),
-        );
+        // The machine that plays the metal of AMD's L0.
+        let Profile { emulated_cpu, emulated_cpu_without, kernel_parameters, shorter, .. } =
+            Profile::of(Architecture::Amd);
+        let without: String = emulated_cpu_without.iter().map(|feature| format!(",{feature}=off")).collect();
+        command.arg("-cpu").arg(format!("{emulated_cpu},svm=on{without}"));
+        command.args("-machine q35,accel=tcg -smp 1 -m 4096M".split(' '));
         command.args("-display none -nodefaults -no-user-config -no-reboot -serial stdio".split(' '));
         command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
-        command.args([
-            "-append",
-            "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check highres=off nohz=off \
-             tsc_early_khz=16000000 tsc=reliable nolapic_timer",
-        ]);
+        command.arg("-append").arg([*kernel_parameters, shorter.metal, shorter.host].join(" "));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
