@@ -16,7 +16,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    everything as expected or known
-  1    a cell failed, or a documented limitation is gone, which was not known (xpass)
+  1    a cell failed, or a documented limitation is gone, which was not known (xpass);
+       with diff, something is worse; with doctor, this machine is not usable
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
   4    nothing ran: no cell matched, or all were skipped; a shard whose cells all were gives 0
