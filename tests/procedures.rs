@@ -74,7 +74,7 @@ fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
     assert!(said("L1.qmp.jsonl", ">", &|message| message["execute"] == "quit"), "the first QEMU has ended");
     assert!(said("L1-second.qmp.jsonl", "<", &|message| message["event"] == "RESUME"), "the second runs it");
     let asked = cell.console("L2").iter().filter(|line| line.starts_with("nestmatrix-answer-begin")).count();
-    assert_eq!(asked, 3, "L2 was asked once before and twice after");
+    assert!(asked >= 3, "L2 was asked once before and at least twice after: {asked}");
 }
 
 #[test]

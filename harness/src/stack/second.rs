@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -20,7 +20,8 @@ use super::boot::Stack;
 /// Pause between two looks at a migration. QEMU tells its end by an event only where a capability was set before, and the
 /// figures have to be asked for all the same.
 const LOOK: Duration = Duration::from_millis(250);
-/// Pause between two questions to a level that must show that it lives: its counter goes on five times a second.
+/// Pause between two questions to a level that must show that it lives. Its counter goes on five times a second of its own
+/// clock, which may be several times slower than the host's.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A migration that is about to begin.
@@ -193,10 +194,14 @@ impl Stack<'_> {
             seen.push(format!("{level} answers, kernel {}", facts.kernel));
         }
         if let Some(before) = before {
-            let after = self.heartbeat().await?.unwrap_or_default();
-            tokio::time::sleep(HEARTBEAT).await;
-            let later = self.heartbeat().await?.unwrap_or_default();
             let innermost = self.plan.innermost();
+            let given_up = Instant::now() + self.limits.of(innermost).silence;
+            let after = self.heartbeat().await?.unwrap_or_default();
+            let mut later = after;
+            while later == after && Instant::now() < given_up {
+                tokio::time::sleep(HEARTBEAT).await;
+                later = self.heartbeat().await?.unwrap_or_default();
+            }
             if after < before || later <= after {
                 let symptom = format!("{innermost}'s counter stands still: {before}, {after}, {later}");
                 return Err(Stop::stack(self.stage, symptom).about(innermost));
