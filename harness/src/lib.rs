@@ -5,6 +5,7 @@
 //! [`guest`], each over a [`wire`]. [`architecture`] is data that all of them read.
 
 pub mod architecture;
+pub mod desk;
 pub mod doctor;
 pub mod guest;
 pub mod host;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestmatrix::run::{RunnerKind, Shard};
+use nestmatrix::scenario::{LevelNumber, Stage};
 
 /// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
 #[derive(Debug, Parser)]
@@ -49,6 +50,12 @@ pub enum Command {
     CiMatrix(CiMatrix),
     /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
     Doctor(Doctor),
+    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside
+    Repro(Repro),
+    /// Run commands in a level of a stack that `repro` holds
+    Shell(Shell),
+    /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
+    Qmp(Qmp),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
@@ -270,6 +277,77 @@ pub enum LevelArgument {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = REPRO_EXIT_CODES)]
+pub struct Repro {
+    /// The cell: its name, or a glob that matches no other
+    pub cell: String,
+    /// Hold the stack once this stage is done, such as `l1-kvm` or `step-1` [default: at its end, or where it stops]
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    pub until: Option<Stage>,
+    /// Hold the stack where it stops, and do not hold one that comes to its end
+    #[arg(long)]
+    pub on_failure: bool,
+    /// Folder of documents and scenarios
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
+    pub scenarios: PathBuf,
+    #[command(flatten)]
+    pub source: ImageSource,
+    /// What L0 runs on
+    #[arg(long, value_enum, default_value = "auto")]
+    pub metal: MetalArgument,
+    /// Folder that gets a folder for this run [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Multiply every time limit by this, for a slow machine
+    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
+    pub timeout_scale: f64,
+}
+
+const REPRO_EXIT_CODES: &str = "\
+While it is held, `cargo xtask shell L1` and `cargo xtask qmp L1` ask its levels, from another terminal. Ctrl-C lets it go.
+
+Exit codes: those of run-matrix for the cell's verdict; 0 for a stack that was let go before it had one";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: that of the command, 128 and the signal's number if one ended it; without a command 0; \
+                        255 if the level could not be asked"
+)]
+pub struct Shell {
+    /// The level: L0, L1, ...
+    #[arg(value_parser = level)]
+    pub level: LevelNumber,
+    /// What to run: joined by spaces, by `/bin/sh -c` in the level [default: each line of standard input, in a shell of its own]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Which stack, if several are held: a glob of its cell's name
+    #[arg(long, value_name = "GLOB")]
+    pub cell: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 if all was answered, 255 if QEMU refused something or could not be asked"
+)]
+pub struct Qmp {
+    /// The level that the QEMU runs: L0, L1, ...
+    #[arg(value_parser = level)]
+    pub level: LevelNumber,
+    /// The command, such as `query-status` [default: each line of standard input, such as `query-status`,
+    /// `device_del {"id": "x"}` or a whole `{"execute": ...}`]
+    pub command: Option<String>,
+    /// Its arguments, a JSON object
+    #[arg(value_parser = json_object)]
+    pub arguments: Option<serde_json::Value>,
+    /// COMMAND is one of the human monitor, such as `info registers`
+    #[arg(long, requires = "command", conflicts_with = "arguments")]
+    pub human: bool,
+    /// Which stack, if several are held: a glob of its cell's name
+    #[arg(long, value_name = "GLOB")]
+    pub cell: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct States {
     #[command(subcommand)]
     pub command: StatesCommand,
@@ -362,6 +440,25 @@ fn jobs(text: &str) -> Result<Jobs, String> {
         _ if text == "auto" => Ok(Jobs(None)),
         Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
         _ => Err("it must be `auto` or a number from 1 to 65535".into()),
+    }
+}
+
+fn stage(text: &str) -> Result<Stage, String> {
+    text.parse().map_err(|e: nestmatrix::scenario::InputProblem| e.to_string())
+}
+
+fn level(text: &str) -> Result<LevelNumber, String> {
+    let known = || LevelNumber::ALL.map(|level| level.to_string()).join(", ");
+    let found = LevelNumber::ALL.into_iter().find(|level| level.to_string().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("levels are {}", known()))
+}
+
+/// Reads a JSON object.
+pub fn json_object(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) if value.is_object() => Ok(value),
+        Ok(_) => Err("it must be a JSON object".to_owned()),
+        Err(e) => Err(e.to_string()),
     }
 }
 

@@ -132,6 +132,7 @@ async fn level_of(
         arguments: std::env::args().skip(1).collect(),
         part: None,
         resumed: None,
+        attendant: None,
     };
     let listener = Rc::new(Cells::silent(builds.bars().clone(), style_of(&std::io::stderr())));
     let cancellation = signals.cancellation.clone();

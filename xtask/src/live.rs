@@ -101,7 +101,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn say(bars: &MultiProgress, line: &str) {
+/// Shows a line above those that go on.
+pub fn say(bars: &MultiProgress, line: &str) {
     if std::io::stderr().is_terminal() {
         // Fails only if the terminal is gone, and then nobody reads it.
         let _ = bars.println(line);

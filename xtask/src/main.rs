@@ -1,5 +1,5 @@
 //! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `diff`, `list`, `images`, `states`, `ci-matrix`, `doctor`,
-//! `bench`. `main` only dispatches.
+//! `repro`, `shell`, `qmp`, `bench`. `main` only dispatches.
 
 mod bench;
 mod ci_matrix;
@@ -12,12 +12,14 @@ mod input;
 mod list;
 mod live;
 mod merge;
+mod repro;
 mod resume;
 mod run_matrix;
 mod runtime;
 mod signals;
 mod states;
 mod tied;
+mod visit;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
         cli::Command::States(arguments) => states::run(arguments.command),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
+        cli::Command::Repro(arguments) => repro::run(arguments),
+        cli::Command::Shell(arguments) => visit::shell(&arguments),
+        cli::Command::Qmp(arguments) => visit::qmp(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -30,7 +30,7 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
     let mut begun_with = recorded(cut_off.record())?;
     begun_with.results = folder.parent().map(Path::to_owned);
     begun_with.format = arguments.format;
-    start(&begun_with, Some(cut_off))
+    start(&begun_with, Some(cut_off), None)
 }
 
 /// Says what is left to do, and in what the run is not what it was when it began.

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nestmatrix::architecture::Profile;
+use nestmatrix::desk::HoldAt;
 use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
     CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Resumed,
-    RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
+    RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
 use nestmatrix::scenario::{Architecture, Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
@@ -23,7 +24,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{resume, runtime, states, tied};
+use crate::{repro, resume, runtime, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -31,12 +32,16 @@ const CELL_MEMORY_MIB: u64 = 3 * 1024;
 pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     match &arguments.resume {
         Some(run) => resume::run(arguments, run),
-        None => start(arguments, None),
+        None => start(arguments, None, None),
     }
 }
 
-/// Runs what `arguments` choose; of a run that was cut off what it still lacks.
-pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode, Failure> {
+/// Runs what `arguments` choose; of a run that was cut off what it still lacks. One cell alone can be held.
+pub fn start(
+    arguments: &RunMatrix,
+    cut_off: Option<CutOff>,
+    hold: Option<HoldAt>,
+) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let profile = match &arguments.profile {
         Some(name) => Some(matrix.profile(name).map_err(Failure::bad_input)?),
@@ -98,8 +103,8 @@ pub fn start(arguments: &RunMatrix, cut_off: Option<CutOff>) -> Result<ExitCode,
             profile: profile.cloned(),
         };
         let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
-        carry_out(arguments, &plan, (resumed, part), catalog.clone(), store, builds, native_qemu, signals)
-            .await
+        let made = (catalog.clone(), store, builds, native_qemu);
+        carry_out(arguments, &plan, (resumed, part), hold, made, signals).await
     })
 }
 
@@ -144,15 +149,12 @@ fn in_shard(
     Ok((cells, part))
 }
 
-#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
 async fn carry_out(
     arguments: &RunMatrix,
     plan: &RunPlan,
     (resumed, part): (Option<Resumed>, Option<Part>),
-    catalog: Catalog,
-    store: Arc<Store>,
-    builds: Arc<Builds>,
-    native_qemu: Option<Emulator>,
+    hold: Option<HoldAt>,
+    (catalog, store, builds, native_qemu): (Catalog, Arc<Store>, Arc<Builds>, Option<Emulator>),
     signals: Signals,
 ) -> Result<ExitCode, Failure> {
     let json = arguments.format == Format::Json;
@@ -168,7 +170,16 @@ async fn carry_out(
         eprintln!("profile {profile}");
     }
     let bars = builds.bars().clone();
-    let listener = Rc::new(Cells::new(bars.clone(), style_of(&std::io::stderr()), json));
+    let desk = hold.and_then(|at| Some(repro::desk(at, &plan.cells.first()?.cell, &bars))).transpose()?;
+    let cells = Cells::new(bars.clone(), style_of(&std::io::stderr()), json);
+    let listener: Rc<dyn RunListener> = match &desk {
+        Some(desk) => Rc::new(repro::Noted { desk: Rc::clone(desk), cells }),
+        None => Rc::new(cells),
+    };
+    let cancellation = match &desk {
+        Some(desk) => desk.guard(signals.cancellation.clone()),
+        None => signals.cancellation.clone(),
+    };
     let setting = Setting {
         catalog,
         store,
@@ -182,9 +193,9 @@ async fn carry_out(
         arguments: std::env::args().skip(1).collect(),
         part,
         resumed,
+        attendant: desk.clone().map(|desk| desk as _),
     };
-    let outcome =
-        execute(plan, setting, listener, signals.cancellation.clone()).await.map_err(Failure::error)?;
+    let outcome = execute(plan, setting, listener, cancellation).await.map_err(Failure::error)?;
     write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
     // Fails only if the terminal is gone.
     let _ = bars.clear();
@@ -192,6 +203,11 @@ async fn carry_out(
         eprintln!("records: {}", outcome.folder.display());
     } else {
         say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
+    }
+    if desk.is_some_and(|desk| desk.was_held()) {
+        // The signal was meant for the desk, whose stack may have been let go before it had a verdict.
+        let code = if outcome.records.is_empty() { 0 } else { outcome.run.exit_code() };
+        return Ok(ExitCode::from(code));
     }
     if outcome.run.interrupted {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);

@@ -5,6 +5,7 @@
 mod cell;
 mod comparison;
 mod doctor;
+mod held;
 mod junit;
 mod matrix;
 mod merged;
@@ -17,6 +18,7 @@ mod trouble;
 pub use cell::cell_line;
 pub use comparison::comparison;
 pub use doctor::checkup;
+pub use held::{heard, held};
 pub use junit::junit;
 pub use matrix::matrix;
 pub use merged::merged;

@@ -161,7 +161,7 @@ impl Run {
             if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
                 return Ok(done);
             }
-            let end = self.began.elapsed().as_secs_f64();
+            let end = (self.began.elapsed() - observation.held).as_secs_f64();
             if observation.stop.is_none() {
                 // What one that stopped early used says nothing of others.
                 (done.usage, done.seconds) = (observation.usage, end - start);
@@ -172,7 +172,9 @@ impl Run {
             let symptom = verdict.stop().map(|stop| stop.symptom.clone());
             let word = verdict.word();
             attempts.push(Attempt { start, end, verdict: word, from, symptom, usage: observation.usage });
-            if first && is_tried_again(cell, &verdict, observation.went_on) {
+            // Somebody has looked at the first attempt, and it is what they wanted to see.
+            let may_be_tried_again = first && self.setting.attendant.is_none();
+            if may_be_tried_again && is_tried_again(cell, &verdict, observation.went_on) {
                 if let (Some(state), Some(states), Some(false)) =
                     (&state, &self.setting.states, observation.went_on)
                 {
@@ -300,7 +302,9 @@ impl Run {
             profile: Profile::of(cell.architecture),
             levels: plans,
             nonce: String::new(),
-            stays: cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
+            // Who has it held wants to ask it, too.
+            stays: self.setting.attendant.is_some()
+                || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             goes_on: false,
@@ -381,6 +385,7 @@ impl Run {
             cancellation: self.cancellation.clone(),
             from: state,
             saver: saver.as_ref().map(|saver| saver as &dyn Saver),
+            attendant: self.setting.attendant.as_deref(),
         })
         .await
     }

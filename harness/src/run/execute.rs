@@ -16,7 +16,7 @@ use crate::architecture::Profile;
 use crate::host::Emulator;
 use crate::qemu::ExecWrapper;
 use crate::scenario::{Cell, CellName};
-use crate::stack::{Cancellation, Metal, StateKey, States};
+use crate::stack::{Attendant, Cancellation, Metal, StateKey, States};
 
 use super::cell::Done;
 use super::record::{Machine, now};
@@ -53,6 +53,8 @@ pub struct Setting {
     pub part: Option<Part>,
     /// The run that is gone on with, if it is none of its own. The plan is of the cells that it still lacks.
     pub resumed: Option<Resumed>,
+    /// Holds the stacks, if they are to be held; only where there is one cell.
+    pub attendant: Option<Rc<dyn Attendant>>,
 }
 
 /// What came of a run.

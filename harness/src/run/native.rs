@@ -143,6 +143,7 @@ impl NativeMetal {
             cancellation,
             from: None,
             saver: None,
+            attendant: None,
         })
         .await;
         if let Some(stop) = observation.stop {

@@ -45,6 +45,20 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+
+    /// What is called `name` in the folders of this user's harnesses.
+    ///
+    /// # Errors
+    /// The place can't be read, or belongs to somebody else.
+    pub fn find(name: &str) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(place()?)? {
+            let path = entry?.path().join(name);
+            found.extend(path.exists().then_some(path));
+        }
+        found.sort();
+        Ok(found)
+    }
 }
 
 /// Where this user's scratch folders are.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -21,6 +21,7 @@ use crate::wire::{Notice, Transcript, Wire};
 
 use super::continuing::Saver;
 use super::evidence::{nests, not_kvm};
+use super::hold::Attendant;
 use super::second::Beside;
 use super::states::SavedState;
 use super::steps::StepSeen;
@@ -83,6 +84,8 @@ pub struct Observation {
     pub went_on: Option<bool>,
     /// What its outermost level's emulator used of this machine.
     pub usage: Usage,
+    /// How long it was held for somebody to look at it.
+    pub held: Duration,
 }
 
 /// What an emulator used of this machine.
@@ -105,6 +108,7 @@ impl Observation {
             stop: Some(stop),
             went_on: None,
             usage: Usage::default(),
+            held: Duration::ZERO,
         }
     }
 }
@@ -174,6 +178,10 @@ pub(super) struct Stack<'a> {
     pub(super) this_machine: Rc<dyn Host>,
     /// Saves it on its way.
     pub(super) saver: Option<&'a dyn Saver>,
+    /// Holds it.
+    pub(super) attendant: Option<&'a dyn Attendant>,
+    /// How long it was held.
+    pub(super) held: Duration,
 }
 
 /// A stack that is to be booted, and all that its boot needs to know.
@@ -200,6 +208,8 @@ pub struct Ascent<'a> {
     pub from: Option<&'a SavedState>,
     /// Saves it on its way, if somebody wants that.
     pub saver: Option<&'a dyn Saver>,
+    /// Holds it, if somebody wants that.
+    pub attendant: Option<&'a dyn Attendant>,
 }
 
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
@@ -238,6 +248,8 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         freshen: None,
         this_machine: Rc::clone(&this_machine),
         saver: ascent.saver,
+        attendant: ascent.attendant,
+        held: Duration::ZERO,
     };
     let mut went_on = None;
     let begun = match ascent.from {
@@ -260,6 +272,13 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         stack.last_words(stop.is_some()).await;
     }
     let usage = stack.usage().await;
+    let interrupted = stop.as_ref().is_some_and(|stop| stop.interrupted);
+    if let Some(attendant) = stack.attendant.filter(|attendant| attendant.holds_at_end(stop.is_some()))
+        && !interrupted
+    {
+        // Whatever is done to it or heard of it now, it is judged by what it did before.
+        let _ = stack.hold(attendant, stack.stage, stop.as_ref()).await;
+    }
     if let Err(why) = stack.end().await {
         stop.get_or_insert(Stop::harness(stack.stage, why));
     }
@@ -275,6 +294,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         stop,
         went_on,
         usage,
+        held: stack.held,
     }
 }
 

@@ -6,7 +6,7 @@ mod cancellation;
 mod continuing;
 mod evidence;
 mod explain;
-
+mod hold;
 mod limits;
 mod measure;
 mod memory;
@@ -22,6 +22,7 @@ pub use boot::{Ascent, LevelSeen, Observation, StageListener, StageTime, Usage, 
 pub use cancellation::Cancellation;
 pub use continuing::Saver;
 pub use evidence::{Doubt, Evidence, Gathered};
+pub use hold::{Answer, Ask, Attendant, Held, HeldLevel, Request};
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
 pub use plan::{LevelPlan, Metal, StackPlan};

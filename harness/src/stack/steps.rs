@@ -35,13 +35,15 @@ pub struct StepSeen {
 }
 
 impl Stack<'_> {
-    /// Runs the steps that come after the stage that is done now.
+    /// Runs the steps that come after the stage that is done now. Where the stack is to be held, it is held between them.
     pub(super) async fn take_steps(&mut self) -> Result<(), Stop> {
         let done = self.stage;
+        self.pause_after(done).await?;
         let steps = self.steps;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.after == done) {
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)));
             self.take(step).await?;
+            self.pause_after(self.stage).await?;
         }
         // The stage that is done is still the last one of the fold; what follows is told from it.
         self.stage = done;

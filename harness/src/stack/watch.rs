@@ -315,6 +315,22 @@ impl Watch {
         self.wait(level, limit, Some(qemu), std::future::pending(), done).await
     }
 
+    /// Takes in what comes, for however long, until that is trouble.
+    pub(super) async fn trouble(&mut self) -> Trouble {
+        loop {
+            let mut cancellation = self.cancellation.clone();
+            tokio::select! {
+                biased;
+                () = cancellation.requested() => return Trouble::Interrupted,
+                Some((of, sign)) = self.signs.recv() => {
+                    if let Some(trouble) = self.take_in(of, sign) {
+                        return trouble;
+                    }
+                }
+            }
+        }
+    }
+
     async fn wait<T>(
         &mut self,
         level: LevelNumber,
