@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestmatrix::run::{RunnerKind, Shard};
-use nestmatrix::scenario::{LevelNumber, Stage};
+use nestmatrix::scenario::LevelNumber;
 
 /// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
 #[derive(Debug, Parser)]
@@ -282,8 +282,8 @@ pub struct Repro {
     /// The cell: its name, or a glob that matches no other
     pub cell: String,
     /// Hold the stack once this stage is done, such as `l1-kvm` or `step-1` [default: at its end, or where it stops]
-    #[arg(long, value_name = "STAGE", value_parser = stage)]
-    pub until: Option<Stage>,
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
     /// Hold the stack where it stops, and do not hold one that comes to its end
     #[arg(long)]
     pub on_failure: bool,
@@ -441,10 +441,6 @@ fn jobs(text: &str) -> Result<Jobs, String> {
         Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
         _ => Err("it must be `auto` or a number from 1 to 65535".into()),
     }
-}
-
-fn stage(text: &str) -> Result<Stage, String> {
-    text.parse().map_err(|e: nestmatrix::scenario::InputProblem| e.to_string())
 }
 
 fn level(text: &str) -> Result<LevelNumber, String> {

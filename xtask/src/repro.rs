@@ -33,15 +33,13 @@ pub fn run(arguments: Repro) -> Result<ExitCode, Failure> {
             return Err(Failure::bad_input(miette::miette!("{why}")));
         }
     };
-    let at = match (arguments.until, arguments.on_failure) {
+    let until = arguments.until.map(|stage| stage_of(cell, &stage)).transpose()?;
+    let at = match (until, arguments.on_failure) {
         (None, false) => HoldAt::End,
         (None, true) => HoldAt::Failure,
         (Some(stage), false) => HoldAt::Stage(stage),
         (Some(stage), true) => HoldAt::StageOrFailure(stage),
     };
-    if let Some(stage) = arguments.until {
-        check(stage, cell)?;
-    }
     let run = RunMatrix {
         selection,
         profile: None,
@@ -61,17 +59,19 @@ pub fn run(arguments: Repro) -> Result<ExitCode, Failure> {
     run_matrix::start(&run, None, Some(at))
 }
 
-/// Refuses a stage that the cell's stack does not come to.
-fn check(stage: Stage, cell: &Cell) -> Result<(), Failure> {
+/// The stage of this name that the cell's stack comes to.
+fn stage_of(cell: &Cell, name: &str) -> Result<Stage, Failure> {
     let stages = Stage::of_stack(cell.innermost()).into_iter().filter(|stage| *stage != Stage::Provision);
     let steps = (1..=cell.steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
     let stages: Vec<Stage> = stages.chain(steps).collect();
-    if stages.contains(&stage) {
-        return Ok(());
-    }
     let names: Vec<String> = stages.iter().map(Stage::to_string).collect();
-    let why = format!("--until {stage}: the stages of {} are {}", cell.name, names.join(", "));
-    Err(Failure::bad_input(miette::miette!("{why}")))
+    match names.iter().position(|known| known == name) {
+        Some(index) => Ok(stages[index]),
+        None => {
+            let why = format!("--until {name}: the stages of {} are {}", cell.name, names.join(", "));
+            Err(Failure::bad_input(miette::miette!("{why}")))
+        }
+    }
 }
 
 /// Opens the desk at which the stack of `cell` is attended to.

@@ -195,7 +195,7 @@ impl Stack<'_> {
         }
         if let Some(before) = before {
             let innermost = self.plan.innermost();
-            let given_up = Instant::now() + self.limits.of(innermost).silence;
+            let given_up = Instant::now() + self.limits.of(innermost).silence / 2;
             let after = self.heartbeat().await?.unwrap_or_default();
             let mut later = after;
             while later == after && Instant::now() < given_up {
