@@ -148,10 +148,12 @@ impl Run {
                 },
             };
             let scratch = self.scratch.path().join(choice.task.index.to_string());
+            let mut booted = None;
             let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0).await {
                 Ok((plan, host, _memory)) => {
                     // Whatever went wrong the first time, nothing is saved the second time.
                     let makes = if first { &choice.makes[..] } else { &[] };
+                    booted = Some(self.began.elapsed().as_secs_f64());
                     self.boot(planned, &plan, host, &folder.0, state.as_ref(), makes, &chain).await
                 }
                 Err(stop) => Observation::stopped(stop),
@@ -171,7 +173,15 @@ impl Run {
             let from = state.as_ref().map(|state| state.description().key.clone());
             let symptom = verdict.stop().map(|stop| stop.symptom.clone());
             let word = verdict.word();
-            attempts.push(Attempt { start, end, verdict: word, from, symptom, usage: observation.usage });
+            attempts.push(Attempt {
+                start,
+                end,
+                booted,
+                verdict: word,
+                from,
+                symptom,
+                usage: observation.usage,
+            });
             // Somebody has looked at the first attempt, and it is what they wanted to see.
             let may_be_tried_again = first && self.setting.attendant.is_none();
             if may_be_tried_again && is_tried_again(cell, &verdict, observation.went_on) {

@@ -152,9 +152,10 @@ pub async fn execute(
     let results = setting.results.clone();
     let cannot_record = |source| RunError::Records { path: results.clone(), source };
     let scratch = Scratch::create().map_err(RunError::Scratch)?;
+    let build = build();
     let begun = match setting.resumed.take() {
-        Some(resumed) => resumed.begin(),
-        None => begin(plan, &setting, called),
+        Some(resumed) => resumed.begin(&build),
+        None => begin(plan, &setting, called, &build),
     };
     let Begun { mut folder, mut record, done, cells: all, began } = begun.map_err(cannot_record)?;
     folder.write_run(&record).map_err(cannot_record)?;
@@ -198,7 +199,7 @@ pub async fn execute(
         began,
         // Who goes on with a run may be on another one than that on which it began.
         machine: Machine::this(),
-        build: build(),
+        build,
         states: RefCell::default(),
         news: Notify::new(),
     });
@@ -238,13 +239,14 @@ pub async fn execute(
 }
 
 /// Makes the folder of a run that begins.
-fn begin(plan: &RunPlan, setting: &Setting, began: Instant) -> std::io::Result<Begun> {
+fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std::io::Result<Begun> {
     let folder = RunFolder::create(&setting.results)?;
     let cells: Vec<CellName> = plan.cells.iter().map(|planned| planned.cell.name.clone()).collect();
     folder.write_cells(&cells)?;
     let record = RunRecord {
         format: FORMAT,
         nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
+        build: Some(build.to_owned()),
         run: folder.name(),
         began: now(),
         ended: None,

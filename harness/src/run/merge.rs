@@ -27,6 +27,9 @@ pub struct MergedRun {
     pub run: String,
     /// The version of nestmatrix that carried it out.
     pub nestmatrix: String,
+    /// What names its program, by the SHA-256 of that.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The shard that it was of, if it was of one.
     pub shard: Option<Shard>,
     /// What was divided into shards, if it was.
@@ -297,6 +300,7 @@ impl Gathered {
         RunRecord {
             format: FORMAT,
             nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
+            build: None,
             run: name.to_owned(),
             began: merged.iter().map(|run| run.began.clone()).min().unwrap_or_default(),
             ended: ended.and_then(|ended| ended.into_iter().max().cloned()),
@@ -330,6 +334,7 @@ impl From<&PastRun> for MergedRun {
         Self {
             run: run.run,
             nestmatrix: run.nestmatrix,
+            build: run.build,
             shard: run.shard,
             division: run.division,
             machine: run.machine,

@@ -26,6 +26,10 @@ pub struct RunRecord {
     pub format: u32,
     /// nestmatrix's own version.
     pub nestmatrix: String,
+    /// What names its program, by the SHA-256 of that: two that are built of different sources may have the same version. Absent
+    /// in runs of old and in merged ones.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The run's name, which is its folder's.
     pub run: String,
     /// When it began, UTC, RFC 3339.
@@ -152,6 +156,10 @@ pub struct Attempt {
     pub start: f64,
     /// Seconds since the run began.
     pub end: f64,
+    /// When its stack began to boot, in seconds since the run began: what times of stages, consoles and conversations are counted
+    /// from. Absent if it did not come to that, and in runs of old.
+    #[serde(default)]
+    pub booted: Option<f64>,
     /// What came of it.
     pub verdict: VerdictWord,
     /// The key of the saved state from which it went on, or was to; absent if it began at its outermost level.

@@ -196,6 +196,7 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
     let run = RunRecord {
         format: FORMAT,
         nestmatrix: "0.1.0".into(),
+        build: None,
         run: "2025-11-21T22-39-41Z".into(),
         began: "2025-11-21T22:39:41Z".into(),
         ended: Some("2025-11-21T22:51:17Z".into()),
@@ -280,5 +281,5 @@ pub fn every_verdict() -> Outcome {
 }
 
 fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
-    Attempt { start, end, verdict, from: None, symptom: None, usage: Usage::default() }
+    Attempt { start, end, booted: None, verdict, from: None, symptom: None, usage: Usage::default() }
 }
