@@ -8,6 +8,7 @@ pub mod architecture;
 pub mod desk;
 pub mod doctor;
 pub mod guest;
+pub mod history;
 pub mod host;
 pub mod qemu;
 pub mod report;

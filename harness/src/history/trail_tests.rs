@@ -1,0 +1,144 @@
+use super::*;
+use crate::history::testing::{attempt, cell, run, skipped};
+use rstest::rstest;
+use serde_json::Value;
+
+const A: &str = "s/amd/a";
+
+/// What runs saw that had these records of the cell, one after the other.
+fn seen(records: &[Value]) -> Vec<Sighting> {
+    let results = tempfile::tempdir().unwrap();
+    let number = |(minute, record): (u8, &Value)| {
+        let folder =
+            run(results.path(), (&format!("run-{minute}"), "CPU"), minute, std::slice::from_ref(record));
+        sightings(&PastRun::read(&folder).unwrap()).remove(0)
+    };
+    (0..).zip(records).map(number).collect()
+}
+
+fn trail(records: &[Value]) -> Trail {
+    Trail::new(A.parse().unwrap(), seen(records), &Wanted::default()).unwrap()
+}
+
+fn with(verdict: &str, kernel: &str) -> Value {
+    cell(A, verdict, (1.0, 11.0), kernel)
+}
+
+fn what(differences: &[Difference]) -> Vec<String> {
+    let line = |Difference { level, what, before, after }: &Difference| {
+        let of = level.map_or(String::new(), |level| format!("{level}'s "));
+        format!("{of}{what}: {before} -> {after}")
+    };
+    differences.iter().map(line).collect()
+}
+
+#[test]
+fn a_change_of_the_verdict_has_what_was_before_and_after_it_and_what_differs() {
+    let trail =
+        trail(&[with("pass", "6.12"), with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")]);
+    let [turn] = &trail.turns[..] else { panic!("{:#?}", trail.turns) };
+    assert_eq!((turn.before.run.as_str(), turn.after.run.as_str()), ("run-1", "run-2"));
+    assert_eq!(what(&turn.differences), ["L0's kernel: 6.12 -> 6.13", "L0's image: l06.12 -> l06.13"]);
+    assert!(!trail.is_flaky());
+    assert_eq!(trail.last.unwrap().run, "run-3");
+}
+
+#[test]
+fn a_skip_is_no_change_and_no_verdict_of_it() {
+    let trail = trail(&[with("pass", "6.12"), skipped(A), with("pass", "6.12"), skipped(A)]);
+    assert_eq!((trail.sightings, trail.skipped, trail.turns.len()), (4, 2, 0));
+    assert_eq!(trail.last.unwrap().verdict, VerdictWord::Pass);
+}
+
+#[rstest]
+#[case::nothing_differs(&[with("pass", "6.12"), with("fail", "6.12")], true)]
+#[case::not_one_after_the_other(&[with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.12")], true)]
+#[case::the_kernel_differs(&[with("pass", "6.12"), with("fail", "6.13"), with("pass", "6.14")], false)]
+#[case::always_the_same(&[with("fail", "6.12"), with("fail", "6.12")], false)]
+#[case::skips(&[with("pass", "6.12"), skipped(A)], false)]
+fn a_cell_is_flaky_that_had_different_verdicts_with_the_same_software(
+    #[case] records: &[Value],
+    #[case] flaky: bool,
+) {
+    assert_eq!(trail(records).is_flaky(), flaky);
+}
+
+#[test]
+fn attempts_of_one_run_that_differ_make_a_cell_flaky() {
+    let mut twice = with("pass", "6.12");
+    twice["attempts"] = serde_json::json!([attempt("error", 0.0, 1.0), attempt("pass", 1.0, 9.0)]);
+    let trail = trail(&[twice]);
+    assert_eq!(trail.flaky[0].verdicts, [VerdictWord::Error, VerdictWord::Pass]);
+    assert_eq!(trail.flaky[0].runs, ["run-0", "run-0"]);
+}
+
+#[rstest]
+#[case::another_expectation(|record: &mut Value| record["expectation"] = serde_json::json!({
+    "outcome": "stops", "stage": "l1-boot", "symptom": null, "known_stale": null,
+}), &["expectation: "])]
+#[case::another_metal(|record: &mut Value| record["metal"] = "native".into(), &["metal: emulated -> native"])]
+#[case::another_image(|record: &mut Value| record["levels"][1]["image"]["digest"] = "other".into(), &["L1's image: l1? -> other"])]
+#[case::a_kernel_that_is_not_known(|record: &mut Value| record["levels"][0]["kernel"] = Value::Null, &[])]
+#[case::another_symptom(|record: &mut Value| record["symptom"] = "other".into(), &[])]
+fn what_differs_is_what_both_know(#[case] change: fn(&mut Value), #[case] expected: &[&str]) {
+    let before = with("pass", "6.12");
+    let mut after = with("fail", "6.12");
+    change(&mut after);
+    let trail = trail(&[before, after]);
+    let found = what(&trail.turns[0].differences);
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
+    assert_eq!(trail.is_flaky(), expected.is_empty());
+}
+
+#[test]
+fn durations_are_told_apart_by_how_a_cell_began() {
+    let mut records: Vec<Value> = [12.0, 10.0, 17.0, 13.0]
+        .into_iter()
+        .map(|seconds| cell(A, "pass", (1.0, 1.0 + seconds), "6.12"))
+        .collect();
+    let key = "0".repeat(64);
+    records[2]["continued"] = serde_json::json!({"key": key, "level": "l1", "saved": "2026-11-22T20:00:00Z"});
+    let durations = trail(&records).durations;
+    let of =
+        |durations: &Durations| (durations.saved, durations.median, durations.shortest, durations.longest);
+    assert_eq!(
+        durations.iter().map(of).collect::<Vec<_>>(),
+        [(false, 12.0, 10.0, 13.0), (true, 17.0, 17.0, 17.0)]
+    );
+    assert_eq!(durations[0].seconds, [12.0, 10.0, 13.0]);
+}
+
+#[test]
+fn only_what_is_wanted_counts() {
+    let records = [with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")];
+    let turns = |wanted: Wanted| {
+        Trail::new(A.parse().unwrap(), seen(&records), &wanted).map(|trail| trail.turns.len())
+    };
+    assert_eq!(turns(Wanted { newest: Some(3), since: None }), Some(1));
+    assert_eq!(turns(Wanted { newest: Some(2), since: None }), Some(0));
+    assert_eq!(turns(Wanted { newest: None, since: Some("2026-11-22T20:01".into()) }), Some(0));
+    assert_eq!(turns(Wanted { newest: None, since: Some("2026-12".into()) }), None);
+}
+
+#[rstest]
+#[case::the_two_alone_show_it(&[], ("6.12", "6.12"), true)]
+#[case::nothing_does(&[], ("6.12", "6.13"), false)]
+#[case::the_kernel_of_now_had_both(&[("pass", "6.13")], ("6.12", "6.13"), true)]
+#[case::the_kernel_of_before_had_both(&[("fail", "6.12")], ("6.12", "6.13"), true)]
+#[case::a_third_kernel_had_both(&[("pass", "6.10"), ("fail", "6.10")], ("6.12", "6.13"), false)]
+#[case::another_verdict(&[("error", "6.12"), ("xpass", "6.13")], ("6.12", "6.13"), false)]
+fn a_change_flips_if_one_of_its_kernels_was_seen_with_both_verdicts(
+    #[case] past: &[(&str, &str)],
+    #[case] (before, now): (&str, &str),
+    #[case] expected: bool,
+) {
+    let results = tempfile::tempdir().unwrap();
+    let read = |name: &str, minute: u8, record: Value| {
+        PastRun::read(&run(results.path(), (name, "CPU"), minute, &[record])).unwrap()
+    };
+    let runs = [read("before", 10, with("pass", before)), read("now", 20, with("fail", now))];
+    let past: Vec<Value> = past.iter().map(|(verdict, kernel)| with(verdict, kernel)).collect();
+    let words = (VerdictWord::Pass, VerdictWord::Fail);
+    assert_eq!(flips(&A.parse().unwrap(), words, [&runs[0], &runs[1]], seen(&past)), expected);
+}
