@@ -46,6 +46,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help_run_matrix", &["run-matrix", "--help"])]
 #[case("help_list", &["list", "--help"])]
 #[case("help_merge", &["merge", "--help"])]
+#[case("help_history", &["history", "--help"])]
 #[case("help_doctor", &["doctor", "--help"])]
 #[case("help_repro", &["repro", "--help"])]
 #[case("help_shell", &["shell", "--help"])]
@@ -708,7 +709,11 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
     assert_eq!(resumed.record()["verdicts"]["skip"], 9);
     assert_eq!(resumed.record()["resumed"][0]["verdicts"], 4);
     assert!(folder.join("junit.xml").is_file());
-    assert_eq!(fs::read_dir(place.path().join("results")).unwrap().count(), 2, "one run and a link to it");
+    assert_eq!(
+        fs::read_dir(place.path().join("results")).unwrap().count(),
+        3,
+        "one run, a link to it, the history"
+    );
     assert!(resume(folder.to_str().unwrap()).stderr.contains("nothing to go on with"));
     let of_merged = place.path().join("merged/latest");
     let refused = resume(of_merged.to_str().unwrap());

@@ -1,8 +1,9 @@
 //! nestmatrix: boots nested-virtualization stacks and turns documented support matrices into verdicts with evidence.
 //!
 //! Upper modules know lower ones, never the reverse: [`report`] shows what [`run`] does with the cells of a
-//! [`scenario`]; a run boots a [`stack`] of levels on a [`host`]; hosts start [`qemu`] and speak to what runs in a
-//! [`guest`], each over a [`wire`]. [`architecture`] is data that all of them read.
+//! [`scenario`]; a [`history`] keeps what many runs saw of them; a run boots a
+//! [`stack`] of levels on a [`host`]; hosts start [`qemu`] and speak to what runs in a [`guest`], each over a [`wire`].
+//! [`architecture`] is data that all of them read.
 
 pub mod architecture;
 pub mod desk;

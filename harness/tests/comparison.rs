@@ -21,7 +21,8 @@ fn stale(known: bool) -> CellRecord {
 fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
     let before: Vec<CellRecord> = before.into_iter().collect();
     let now: Vec<CellRecord> = now.into_iter().collect();
-    let Comparison { regressions, improvements, new, gone } = Comparison::new(&before, &now);
+    let Comparison { regressions, improvements, flaky, new, gone } = Comparison::new(&before, &now);
+    assert!(flaky.is_empty(), "that is for a history to tell");
     match [regressions.len(), improvements.len(), new.len(), gone.len()] {
         [0, 0, 0, 0] => "same",
         [1, 0, 0, 0] => "regression",
@@ -95,4 +96,29 @@ fn changes_are_told_by_what_they_are() {
     let text = comparison(&Comparison::new(&before, &[seen]), &Style::plain());
     insta::assert_snapshot!(text);
     assert_eq!(comparison(&Comparison::default(), &Style::plain()), "");
+}
+
+#[rstest]
+#[case::worse(VerdictWord::Pass, VerdictWord::Fail, 1)]
+#[case::nothing_to_be_said(VerdictWord::Pass, VerdictWord::Error, 3)]
+#[case::better(VerdictWord::Fail, VerdictWord::Pass, 0)]
+fn a_flaky_cell_is_told_apart_and_passes_no_gate_while_it_is_bad(
+    #[case] before: VerdictWord,
+    #[case] now: VerdictWord,
+    #[case] code: u8,
+) {
+    let compare = |flaky| Comparison::new(&[cell(before)], &[cell(now)]).with_flaky(|_, _, _| flaky);
+    let [steady, flaky] = [compare(false), compare(true)];
+    assert!(steady.flaky.is_empty());
+    assert_eq!((flaky.flaky.len(), flaky.regressions.len(), flaky.improvements.len()), (1, 0, 0));
+    for comparison in [steady, flaky] {
+        assert_eq!(comparison.exit_code(code), code, "{comparison:#?}");
+        assert_eq!(comparison.is_worse(), code != 0, "{comparison:#?}");
+    }
+}
+
+#[test]
+fn what_was_bad_already_is_no_reason_to_fail() {
+    let same = Comparison::new(&[cell(VerdictWord::Fail)], &[cell(VerdictWord::Fail)]);
+    assert_eq!([0, 1, 3, 4].map(|code| same.exit_code(code)), [0, 0, 3, 4]);
 }

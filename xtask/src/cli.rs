@@ -38,8 +38,10 @@ pub enum Command {
     RunMatrix(RunMatrix),
     /// Make one result of several runs: of shards, or of several machines
     Merge(Merge),
-    /// Show what changed from one run to another: regressions, improvements, what is new and what is gone
+    /// Show what changed from one run to another: regressions, improvements, what is flaky, new, and gone
     Diff(Diff),
+    /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
+    History(crate::history::Arguments),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot
@@ -125,7 +127,7 @@ pub struct RunMatrix {
     /// results. What has a verdict keeps it
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "jobs", "cold", "saved_limit", "timeout_scale",
+        "jobs", "cold", "saved_limit", "timeout_scale", "baseline",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -143,6 +145,10 @@ pub struct RunMatrix {
     /// Disk space in GiB that saved states may take; those that were used longest ago go first
     #[arg(long, value_name = "GIB", default_value = "10", conflicts_with = "cold")]
     pub saved_limit: u64,
+    /// A run to compare with, its folder or its name in that of results: exit code 1 is then for what is worse than there, or new and
+    /// not as expected, and not for what was bad already
+    #[arg(long, value_name = "RUN")]
+    pub baseline: Option<PathBuf>,
     /// Folder that gets a folder for this run [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,

@@ -7,6 +7,7 @@ use nestmatrix::report;
 use nestmatrix::run::{Change, Comparison, PastRun};
 use serde_json::json;
 
+use crate::baseline;
 use crate::cli::{Diff, Format};
 use crate::exit::Failure;
 use crate::input;
@@ -19,16 +20,22 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
             input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
         PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
     };
-    let comparison = Comparison::new(&read(&arguments.before)?.cells, &read(&arguments.after)?.cells);
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let comparison = baseline::compare(&before, &after, &in_results);
     match arguments.format {
         Format::Text => {
             let text = report::comparison(&comparison, &style_of(&std::io::stdout()));
             say(if text.is_empty() { "nothing changed\n" } else { &text });
         }
         Format::Json => {
-            let Comparison { regressions, improvements, new, gone } = &comparison;
-            let kinds =
-                [("regression", regressions), ("improvement", improvements), ("new", new), ("gone", gone)];
+            let Comparison { regressions, improvements, flaky, new, gone } = &comparison;
+            let kinds = [
+                ("regression", regressions),
+                ("flaky", flaky),
+                ("improvement", improvements),
+                ("new", new),
+                ("gone", gone),
+            ];
             for (kind, changes) in kinds {
                 changes.iter().for_each(|change| say(&line(kind, change)));
             }

@@ -1,12 +1,13 @@
-//! nestmatrix's command line: `cargo xtask run-matrix`, `merge`, `diff`, `list`, `images`, `states`, `ci-matrix`, `doctor`,
-//! `repro`, `shell`, `qmp`, `bench`. `main` only dispatches.
+//! nestmatrix's command line. `main` only dispatches; a module a command.
 
+mod baseline;
 mod bench;
 mod ci_matrix;
 mod cli;
 mod diff;
 mod doctor;
 mod exit;
+mod history;
 mod images;
 mod input;
 mod list;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::Diff(arguments) => diff::run(&arguments),
+        cli::Command::History(arguments) => history::run(&arguments),
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),

@@ -1,20 +1,20 @@
 //! `merge`: several runs as one.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nestmatrix::history::FILE;
 use nestmatrix::report;
-use nestmatrix::run::{self, Comparison, MergeError, PastRun};
+use nestmatrix::run::{self, MergeError};
 
 use crate::cli::{Format, Merge};
 use crate::exit::Failure;
 use crate::run_matrix::{results, say, style_of, write_junit};
+use crate::{baseline, history};
 
 pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
-    // A night must not be lost for what became of the one before it.
-    let baseline = arguments.baseline.as_deref().and_then(|run| {
-        PastRun::read(run).inspect_err(|e| eprintln!("compared with nothing: --baseline: {e}")).ok()
-    });
+    let baseline = arguments.baseline.as_deref().and_then(baseline::read);
     let merge = run::Merge::read(&arguments.runs).map_err(failure)?;
     let results = arguments.results.clone().unwrap_or_else(results);
     let typed = std::env::args().skip(1).collect();
@@ -37,20 +37,26 @@ pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
             eprintln!("records: {}", outcome.folder.display());
         }
     }
+    let results = of_results(arguments.into.as_deref(), results);
+    if let Some(results) = &results {
+        history::feed(results);
+    }
     let code = match (outcome.run.exit_code(), baseline) {
         (code, Some(baseline)) => {
-            let comparison = Comparison::new(&baseline.cells, &outcome.records);
-            let text = report::comparison(&comparison, &style);
-            // In JSON there is a line for each verdict and nothing else.
-            match arguments.format {
-                Format::Text => say(&text),
-                Format::Json => eprint!("{text}"),
-            }
-            if code == 1 && !comparison.is_worse() { 0 } else { code }
+            let results = results.unwrap_or_default();
+            baseline::show(&baseline, &outcome.folder, &results, (arguments.format, &style), code)
         }
         (code, None) => code,
     };
     Ok(ExitCode::from(code))
+}
+
+/// The folder of results in whose history the merged run belongs. Where it was put `into` a place of its own, the folder around that
+/// is one only if it has a history: nobody wants one in a folder of something else.
+fn of_results(into: Option<&Path>, results: PathBuf) -> Option<PathBuf> {
+    let Some(into) = into else { return Some(results) };
+    let around = into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    around.join(FILE).is_file().then(|| around.to_owned())
 }
 
 fn failure(e: MergeError) -> Failure {

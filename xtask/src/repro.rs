@@ -54,6 +54,7 @@ pub fn run(arguments: Repro) -> Result<ExitCode, Failure> {
         saved_limit: 0,
         results: arguments.results,
         timeout_scale: arguments.timeout_scale,
+        baseline: None,
         format: Format::Text,
     };
     run_matrix::start(&run, None, Some(at))

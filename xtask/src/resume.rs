@@ -73,5 +73,12 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
             *path = called_in.join(&path);
         }
     }
+    if let (Some(run), Some(called_in)) = (&mut arguments.baseline, &run.called_in) {
+        // Else it is a name in the folder of results.
+        let there = called_in.join(&run);
+        if there.join("run.json").is_file() {
+            *run = there;
+        }
+    }
     Ok(arguments)
 }

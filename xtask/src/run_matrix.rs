@@ -16,7 +16,7 @@ use nestmatrix::run::{
     CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Resumed,
     RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
-use nestmatrix::scenario::{Architecture, Cell, Filter};
+use nestmatrix::scenario::{Architecture, Cell, CellName, Filter};
 use nestmatrix_images::{Catalog, Store};
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
@@ -24,7 +24,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{repro, resume, runtime, states, tied};
+use crate::{baseline, history, repro, resume, runtime, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -195,6 +195,15 @@ async fn carry_out(
         resumed,
         attendant: desk.clone().map(|desk| desk as _),
     };
+    // Before this run becomes the `latest` that may be meant.
+    let in_results = setting.results.clone();
+    let baseline = arguments.baseline.as_ref().and_then(|run| match input::run(run, &in_results) {
+        Ok(folder) => baseline::read(&folder),
+        Err(why) => {
+            eprintln!("compared with nothing: --baseline: {why}");
+            None
+        }
+    });
     let outcome = execute(plan, setting, listener, cancellation).await.map_err(Failure::error)?;
     write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
     // Fails only if the terminal is gone.
@@ -204,6 +213,7 @@ async fn carry_out(
     } else {
         say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
+    history::feed(&in_results);
     if desk.is_some_and(|desk| desk.was_held()) {
         // The signal was meant for the desk, whose stack may have been let go before it had a verdict.
         let code = if outcome.records.is_empty() { 0 } else { outcome.run.exit_code() };
@@ -212,7 +222,26 @@ async fn carry_out(
     if outcome.run.interrupted {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }
-    Ok(ExitCode::from(signals.exit_code().unwrap_or_else(|| outcome.run.exit_code())))
+    // `latest` may be the very run that was gone on with.
+    let same = |baseline: &PastRun| baseline.folder.canonicalize().ok() == outcome.folder.canonicalize().ok();
+    let baseline = baseline.filter(|baseline| {
+        let same = same(baseline);
+        if same {
+            eprintln!("compared with nothing: --baseline is this very run");
+        }
+        !same
+    });
+    let code = match (outcome.run.exit_code(), baseline) {
+        (code, Some(mut baseline)) => {
+            // Of others, this run was to tell nothing.
+            let cells = PastRun::read(&outcome.folder).ok().and_then(|run| run.planned).unwrap_or_default();
+            let cells: BTreeSet<CellName> = cells.into_iter().collect();
+            baseline.cells.retain(|record| cells.contains(&record.cell));
+            baseline::show(&baseline, &outcome.folder, &in_results, (arguments.format, &style), code)
+        }
+        (code, None) => code,
+    };
+    Ok(ExitCode::from(signals.exit_code().unwrap_or(code)))
 }
 
 /// The folder of all runs, where no other is named.

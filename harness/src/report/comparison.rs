@@ -7,8 +7,14 @@ use super::text::{cut, one_line};
 
 /// What changed, under a heading for each kind of change; nothing if nothing did.
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
-    let Comparison { regressions, improvements, new, gone } = comparison;
-    let kinds = [("regressions", regressions), ("improvements", improvements), ("new", new), ("gone", gone)];
+    let Comparison { regressions, improvements, flaky, new, gone } = comparison;
+    let kinds = [
+        ("regressions", regressions),
+        ("flaky: both verdicts were seen with the same software", flaky),
+        ("improvements", improvements),
+        ("new", new),
+        ("gone", gone),
+    ];
     let mut out = String::new();
     for (heading, changes) in kinds.into_iter().filter(|(_, changes)| !changes.is_empty()) {
         out.push_str(&format!("{}\n", style.paint(Role::Heading, heading)));

@@ -28,6 +28,8 @@ pub struct Comparison {
     pub regressions: Vec<Change>,
     /// Cells that are as expected or known, and were not.
     pub improvements: Vec<Change>,
+    /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software.
+    pub flaky: Vec<Change>,
     /// Cells that had no verdict, were skipped, or of which nothing could be said.
     pub new: Vec<Change>,
     /// Cells that have no verdict any more, and those that are skipped.
@@ -66,12 +68,40 @@ impl Standing {
 }
 
 impl Comparison {
-    /// Whether something is worse than it is known to have been: regressions, and what is new and not as expected.
+    /// Whether something is worse than it is known to have been: regressions, and what is new and not as expected. So is a flaky
+    /// cell that is not as expected now: that it was not so at another time as well is no reason to let it pass.
     pub fn is_worse(&self) -> bool {
         let bad = |change: &Change| {
             matches!(change.now, Some(VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Error))
         };
-        !self.regressions.is_empty() || self.new.iter().any(|change| bad(change) && !change.known_stale)
+        let mut others = self.new.iter().chain(&self.flaky);
+        !self.regressions.is_empty() || others.any(|change| bad(change) && !change.known_stale)
+    }
+
+    /// The exit code of a run that is compared with another one, where its own is `code`: what was bad already is no reason to fail,
+    /// but one of which nothing can be said, or that is not complete, fails either way.
+    pub fn exit_code(&self, code: u8) -> u8 {
+        if code == 1 && !self.is_worse() { 0 } else { code }
+    }
+
+    /// The same with those regressions and improvements as flaky of which `is_flaky` says so, from their cell, the verdict before,
+    /// and that of now.
+    #[must_use]
+    pub fn with_flaky(
+        mut self,
+        mut is_flaky: impl FnMut(&CellName, VerdictWord, VerdictWord) -> bool,
+    ) -> Self {
+        let mut flaky = |change: &Change| match (change.before, change.now) {
+            (Some(before), Some(now)) => is_flaky(&change.cell, before, now),
+            _ => false,
+        };
+        for changes in [&mut self.regressions, &mut self.improvements] {
+            let (moved, stay) = std::mem::take(changes).into_iter().partition(&mut flaky);
+            *changes = stay;
+            self.flaky.extend::<Vec<Change>>(moved);
+        }
+        self.flaky.sort_by(|a, b| a.cell.cmp(&b.cell));
+        self
     }
 
     /// What changed from the cells `before` to those `now`. Of several records of one cell in a set, the worst counts.
