@@ -1,4 +1,4 @@
-//! The history from outside: fed by runs that boot nothing, killed, damaged, and without room. Boots nothing.
+//! The history and the trace from outside: fed by runs that boot nothing, killed, damaged, and without room. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Place, Run, copy_folder};
+use common::{Place, Run, copy_folder, trace};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -293,4 +293,23 @@ fn a_writer_that_is_killed_leaves_a_history_that_others_go_on_with() {
         assert!(shown.stdout.contains(&format!("seen {runs} times")), "{shown:#?}");
     }
     assert!(killed > 0, "none was killed while it wrote");
+}
+
+#[test]
+fn a_run_is_written_as_a_trace() {
+    let place = Place::new();
+    skipping(&place, &[]);
+    let folder = pretend(&place, "fail", (1.0, 31.0));
+    let run = finish(&place, &["trace", "--results", "results"]);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let text = fs::read_to_string(folder.join("trace.json")).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let seen = trace::validate(&trace);
+    assert_eq!(seen.slices["cell"], [CELL]);
+    assert_eq!(seen.instants, ["fail at l1-boot"]);
+    let out = finish(&place, &["trace", name(&folder), "--output", "-", "--results", "results"]);
+    assert_eq!(out.stdout, text);
+    let refused = finish(&place, &["trace", "--output", "no/such/folder", "--results", "results"]);
+    assert_eq!(refused.code, Some(3), "{refused:#?}");
+    assert_eq!(finish(&place, &["trace", "none", "--results", "results"]).code, Some(2));
 }

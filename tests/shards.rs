@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Place, Run, Running, boots, scenarios};
+use common::{Place, Run, Running, boots, scenarios, trace};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -69,8 +69,23 @@ fn shards_that_are_merged_and_a_killed_run_that_is_resumed_equal_a_run_in_one_go
     let whole = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
     assert_eq!(verdicts(&whole).len(), CELLS.len(), "{whole:#?}");
     assert_eq!(whole.code, Some(3), "an error is among them: {whole:#?}");
+    its_trace_is_valid(&place, &whole);
     shards_that_are_merged_equal(&place, &whole);
     a_run_that_is_killed_and_resumed_equals(&place, &whole);
+}
+
+/// A real run's timeline, with all its slices.
+fn its_trace_is_valid(place: &Place, whole: &Run) {
+    let mut command = place.xtask();
+    command.args(["trace", "--output", "-", "--results"]).arg(place.path().join("whole"));
+    let run = finish(place, command, "whole", SOON);
+    let seen = trace::validate(&serde_json::from_str(&run.stdout).unwrap());
+    let stages: usize = whole.cells().iter().map(|cell| cell.stages().len()).sum();
+    // Besides the stages of its last attempt, each cell has what was before and after its stack.
+    let booted = whole.cells().iter().filter(|cell| !cell.stages().is_empty()).count();
+    assert_eq!(seen.slices["cell"].len(), CELLS.len());
+    assert_eq!(seen.slices["stage"].len(), stages + 2 * booted, "{seen:#?}");
+    assert!(seen.counters.keys().any(|(_, name)| name == "L0 exits"), "{seen:#?}");
 }
 
 fn shards_that_are_merged_equal(place: &Place, whole: &Run) {

@@ -1,7 +1,7 @@
 //! nestmatrix: boots nested-virtualization stacks and turns documented support matrices into verdicts with evidence.
 //!
 //! Upper modules know lower ones, never the reverse: [`report`] shows what [`run`] does with the cells of a
-//! [`scenario`]; a [`history`] keeps what many runs saw of them; a run boots a
+//! [`scenario`]; a [`history`] keeps what many runs saw of them, and a [`trace`] tells when one did what; a run boots a
 //! [`stack`] of levels on a [`host`]; hosts start [`qemu`] and speak to what runs in a [`guest`], each over a [`wire`].
 //! [`architecture`] is data that all of them read.
 
@@ -16,4 +16,5 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod stack;
+pub mod trace;
 pub mod wire;

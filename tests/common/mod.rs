@@ -5,6 +5,7 @@
 
 mod process;
 mod record;
+pub mod trace;
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;

@@ -42,6 +42,8 @@ pub enum Command {
     Diff(Diff),
     /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
     History(crate::history::Arguments),
+    /// Write the timeline of a run as a trace file, for Perfetto or Chrome
+    Trace(crate::trace::Arguments),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot

@@ -20,6 +20,7 @@ mod runtime;
 mod signals;
 mod states;
 mod tied;
+mod trace;
 mod visit;
 
 use std::io::IsTerminal as _;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::Diff(arguments) => diff::run(&arguments),
         cli::Command::History(arguments) => history::run(&arguments),
+        cli::Command::Trace(arguments) => trace::run(&arguments),
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
