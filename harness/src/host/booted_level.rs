@@ -75,15 +75,48 @@ impl BootedLevel {
 
     /// The script that brings the machine's files in place and becomes its QEMU.
     fn start_script(&self, machine: &Machine) -> String {
-        // A disk is known by its serial number: the order in which a kernel finds disks is nobody's promise. sysfs gives
-        // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
-        // the level's init, which waits for its agent's only, may have missed some.
         let words = machine.arguments(self);
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
         let become_qemu = format!("exec {} {}\n", self.qemu, words.join(" "));
         if self.relay.is_some() {
             return format!("mkdir -p {FOLDER}\n{become_qemu}");
         }
+        WithVirtio.bring_files(machine) + &become_qemu
+    }
+}
+
+impl Placement for BootedLevel {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        match self.relay {
+            Some(_) => Some(Backing::Listen(channel.tcp_port())),
+            None => WithVirtio.channel(channel),
+        }
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        match self.relay {
+            Some(_) => format!("/{IMAGES}/{}", file.serial),
+            None => WithVirtio.file(file),
+        }
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        match self.relay {
+            Some(_) => format!("/{IMAGES}/{}", file.serial),
+            None => WithVirtio.disk(file),
+        }
+    }
+}
+
+/// Where a level that has virtio keeps what its QEMU needs, whoever starts that.
+pub(crate) struct WithVirtio;
+
+impl WithVirtio {
+    /// The script that brings in place what a QEMU for `machine` reads in the level.
+    pub(crate) fn bring_files(&self, machine: &Machine) -> String {
+        // A disk is known by its serial number: the order in which a kernel finds disks is nobody's promise. sysfs gives
+        // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
+        // the level's init, which waits for its agent's only, may have missed some.
         let mut script = format!(
             "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
                s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
@@ -108,31 +141,21 @@ impl BootedLevel {
             };
             let _ = writeln!(script, "[ -e {copy} ] || {read} >{copy} || exit 97");
         }
-        script.push_str(&become_qemu);
         script
     }
 }
 
-impl Placement for BootedLevel {
-    fn channel(&self, channel: ChannelName) -> Backing {
-        match self.relay {
-            Some(_) => Backing::Listen(channel.tcp_port()),
-            None => Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())),
-        }
+impl Placement for WithVirtio {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())))
     }
 
     fn file(&self, file: &ImageFile) -> String {
-        match self.relay {
-            Some(_) => format!("/{IMAGES}/{}", file.serial),
-            None => format!("{FOLDER}/{}", file.serial),
-        }
+        format!("{FOLDER}/{}", file.serial)
     }
 
     fn disk(&self, file: &ImageFile) -> String {
-        match self.relay {
-            Some(_) => format!("/{IMAGES}/{}", file.serial),
-            None => format!("{FOLDER}/disk/{}", file.serial),
-        }
+        format!("{FOLDER}/disk/{}", file.serial)
     }
 }
 

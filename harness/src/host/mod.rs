@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 
 pub use bochs::Relay;
 pub use booted_level::BootedLevel;
+pub(crate) use booted_level::WithVirtio;
 pub use console_level::ConsoleLevel;
 pub use facts::{Counters, Facts};
 pub(crate) use facts::{count_nested_script, script as facts_script};

@@ -56,8 +56,8 @@ pub struct ThisMachine {
 }
 
 impl Placement for ThisMachine {
-    fn channel(&self, channel: ChannelName) -> Backing {
-        Backing::Socket(self.socket(channel).display().to_string())
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Socket(self.socket(channel).display().to_string()))
     }
 
     fn file(&self, file: &ImageFile) -> String {

@@ -85,6 +85,8 @@ pub enum Backing {
     Port(String),
     /// A TCP port of the level in which the QEMU runs; it listens there.
     Listen(u16),
+    /// Two FIFOs, `NAME.in` and `NAME.out`, which a shell script can speak through.
+    Fifos(String),
 }
 
 impl Backing {
@@ -93,6 +95,7 @@ impl Backing {
         match self {
             Self::Socket(path) => format!("socket,id={id},path={}", path.replace(',', ",,")),
             Self::Port(path) => format!("serial,id={id},path={}", path.replace(',', ",,")),
+            Self::Fifos(name) => format!("pipe,id={id},path={}", name.replace(',', ",,")),
             Self::Listen(port) => format!("socket,id={id},host=127.0.0.1,port={port},server=on,wait=off"),
         }
     }
@@ -152,8 +155,8 @@ pub struct Boot {
 
 /// Where a host keeps what its QEMU needs: the whole difference between a QEMU on this machine and one in a level.
 pub trait Placement {
-    /// What QEMU's end of a channel is connected to.
-    fn channel(&self, channel: ChannelName) -> Backing;
+    /// What QEMU's end of a channel is connected to; nothing where nobody is at its other end, and the machine goes without it.
+    fn channel(&self, channel: ChannelName) -> Option<Backing>;
     /// Path of a file that QEMU reads by itself (kernel, initramfs).
     fn file(&self, file: &ImageFile) -> String;
     /// Path of what backs a disk.
@@ -290,8 +293,7 @@ impl Machine {
 
     /// QEMU's arguments, without the program, on a host with this placement.
     pub fn arguments(&self, placement: &dyn Placement) -> Vec<String> {
-        let backing = |channel| placement.channel(channel);
-        let own = |kind| self.channel(kind);
+        let own = |kind| placement.channel(self.channel(kind));
         let mut args: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| args.extend([format!("-{name}"), value]);
 
@@ -326,19 +328,26 @@ impl Machine {
             option("device", device.clone());
         }
         let on_bus = self.bus.as_ref().map_or(String::new(), |bus| format!(",bus={bus}"));
-        option("chardev", backing(own(ChannelKind::Qmp)).chardev("qmp"));
-        option("mon", "chardev=qmp,mode=control".into());
-        option("chardev", backing(own(ChannelKind::Console)).chardev("console"));
-        option("serial", "chardev:console".into());
-        if self.agent || !self.ports.is_empty() {
+        if let Some(monitor) = own(ChannelKind::Qmp) {
+            option("chardev", monitor.chardev("qmp"));
+            option("mon", "chardev=qmp,mode=control".into());
+        }
+        if let Some(console) = own(ChannelKind::Console) {
+            option("chardev", console.chardev("console"));
+            option("serial", "chardev:console".into());
+        }
+        let agent = if self.agent { own(ChannelKind::Agent) } else { None };
+        let ports = self.ports.iter().filter_map(|port| Some((port, placement.channel(port.channel)?)));
+        let ports: Vec<_> = ports.collect();
+        if agent.is_some() || !ports.is_empty() {
             option("device", format!("virtio-serial-pci{on_bus}"));
         }
-        if self.agent {
-            option("chardev", backing(own(ChannelKind::Agent)).chardev("agent"));
+        if let Some(agent) = agent {
+            option("chardev", agent.chardev("agent"));
             option("device", format!("virtserialport,id=agent,chardev=agent,name={AGENT_PORT}"));
         }
-        for Port { channel, name } in &self.ports {
-            option("chardev", backing(*channel).chardev(&channel.to_string()));
+        for (Port { channel, name }, backing) in ports {
+            option("chardev", backing.chardev(&channel.to_string()));
             option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
         }
         let disks = self.disks.iter().map(|disk| (disk, "on"));
@@ -415,8 +424,8 @@ mod tests {
 
     struct InLevel;
     impl Placement for InLevel {
-        fn channel(&self, channel: ChannelName) -> Backing {
-            Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name()))
+        fn channel(&self, channel: ChannelName) -> Option<Backing> {
+            Some(Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())))
         }
         fn file(&self, file: &ImageFile) -> String {
             format!("/run/{}", file.serial)

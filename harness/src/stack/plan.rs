@@ -297,8 +297,8 @@ impl StackPlan {
 struct Anywhere;
 
 impl Placement for Anywhere {
-    fn channel(&self, channel: ChannelName) -> Backing {
-        Backing::Socket(channel.to_string())
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Socket(channel.to_string()))
     }
 
     fn file(&self, file: &ImageFile) -> String {
