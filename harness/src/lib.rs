@@ -13,6 +13,7 @@ pub mod history;
 pub mod host;
 pub mod qemu;
 pub mod report;
+pub mod reproduce;
 pub mod run;
 pub mod scenario;
 pub mod stack;

@@ -128,6 +128,14 @@ pub enum Error {
         /// What is missing or unreadable, and who wanted it.
         message: String,
     },
+    /// An image in the cache is not what it was when it was built.
+    #[error("image {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Folder of the image.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// An image was damaged while it was being handed out, just after it had been built.
     #[error("image {} does not verify just after it was built: {reason}", path.display())]
     Corrupted {

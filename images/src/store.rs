@@ -174,6 +174,24 @@ impl Store {
         Ok(images)
     }
 
+    /// The image of this digest with all its files verified, if the cache has it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is not what it was.
+    pub fn find(&self, digest: &str) -> Result<Option<Image>, Error> {
+        // It names a folder, and comes from a file that anybody may have written.
+        if digest.is_empty() || !digest.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let digest = Digest::from_hex(digest);
+        let folder = self.cache.image(&digest);
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let image = Image::open(&folder, &digest, None).and_then(|image| image.verify().map(|()| image));
+        image.map(Some).map_err(|reason| Error::Damaged { path: folder, reason })
+    }
+
     /// Removes everything but the current images of these recipes and the packages they were made of.
     /// Returns the bytes freed.
     ///

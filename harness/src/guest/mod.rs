@@ -9,3 +9,4 @@ pub use agent::{Agent, ExecOutput, ExecState};
 pub use console::{Console, printable};
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
 pub use symptom::symptom_in;
+pub(crate) use symptom::{fatal_messages, fatal_names};

@@ -41,6 +41,16 @@ pub fn symptom_in(line: &str) -> Option<String> {
     })
 }
 
+/// The messages, each with how it is named in a symptom.
+pub(crate) fn fatal_messages() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FATAL.iter().copied()
+}
+
+/// How they are named.
+pub(crate) fn fatal_names() -> impl Iterator<Item = &'static str> {
+    FATAL.iter().map(|(_, name)| *name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::symptom_in;

@@ -198,8 +198,11 @@ impl Run {
             // A pass whose evidence can't be kept is none.
             let evidence = verdict.evidence().map(serde_json::to_value).transpose();
             let evidence = evidence.map_err(|e| cannot_record(e.into()))?;
-            done.record = Some(Box::new(CellRecord {
+            let emulator = self.outermost(planned).ok();
+            let emulator = emulator.as_ref().and_then(|(_, emulator)| image_of(emulator));
+            let record = CellRecord {
                 metal: Some(*metal),
+                emulator: emulator.map(ImageRecord::from),
                 stage: verdict.stop().map(|stop| stop.stage),
                 level: verdict.stop().and_then(|stop| stop.level),
                 symptom: verdict.stop().map(|stop| stop.symptom.clone()),
@@ -212,7 +215,9 @@ impl Run {
                 attempts,
                 folder: Some(folder.1),
                 ..CellRecord::blank(cell, word)
-            }));
+            };
+            self.write_script(planned, &record, &folder.0).map_err(cannot_record)?;
+            done.record = Some(Box::new(record));
             return Ok(done);
         }
     }
@@ -277,7 +282,7 @@ impl Run {
     }
 
     /// The stack of a cell, whose own disks are in the folder `scratch`, or why the cell can't be tried.
-    fn stack_plan(&self, planned: &Planned, scratch: &Path) -> Result<StackPlan, Stop> {
+    pub(super) fn stack_plan(&self, planned: &Planned, scratch: &Path) -> Result<StackPlan, Stop> {
         let stop = |why: String| Stop::harness(Stage::Provision, why);
         let cell = &planned.cell;
         let Fate::Boots { metal, levels } = &planned.fate else {
@@ -352,9 +357,7 @@ impl Run {
             }
             memory = Some(made);
         }
-        let cell = &planned.cell;
-        let program = runs_outermost(plan.profile, plan.metal, emulator_is_l0(cell));
-        let emulator = self.emulator(program, plan.metal).map_err(stop)?;
+        let (program, emulator) = self.outermost(planned).map_err(stop)?;
         let made = fs::create_dir_all(scratch);
         made.map_err(|e| stop(format!("{} can't be made: {e}", scratch.display())))?;
         for disk in plan.levels.iter().filter_map(|plan| plan.disk.as_ref()) {
@@ -400,12 +403,20 @@ impl Run {
         .await
     }
 
-    fn image(&self, key: &(String, Product)) -> Result<&Image, String> {
+    pub(super) fn image(&self, key: &(String, Product)) -> Result<&Image, String> {
         match self.images.get(key) {
             Some(Ok(image)) => Ok(image),
             Some(Err(why)) => Err(why.clone()),
             None => Err(format!("image {} {} was not made ready", key.0, key.1)),
         }
+    }
+
+    /// The program that runs a cell's outermost level, and what it is started from.
+    pub(super) fn outermost(&self, planned: &Planned) -> Result<(&'static str, Emulator), String> {
+        let Fate::Boots { metal, .. } = &planned.fate else { return Err("it is not booted".to_owned()) };
+        let cell = &planned.cell;
+        let program = runs_outermost(Profile::of(cell.architecture), *metal, emulator_is_l0(cell));
+        Ok((program, self.emulator(program, *metal)?))
     }
 
     fn emulator(&self, program: &str, metal: Metal) -> Result<Emulator, String> {
@@ -419,14 +430,7 @@ impl Run {
     }
 
     fn level_record(&self, level: &PlannedLevel, observation: &Observation) -> LevelRecord {
-        let image = level.boots.as_ref().and_then(|key| {
-            let image = self.image(key).ok()?;
-            Some(ImageRecord {
-                recipe: image.name().to_owned(),
-                product: image.product().to_string(),
-                digest: image.digest().to_string(),
-            })
-        });
+        let image = level.boots.as_ref().and_then(|key| Some(ImageRecord::from(self.image(key).ok()?)));
         LevelRecord {
             level: level.spec.level,
             required: level.spec.system.to_string(),
@@ -436,6 +440,14 @@ impl Run {
             stand_in_reason: level.choice.reason.clone(),
             seen: observation.levels.get(&level.spec.level).cloned().unwrap_or_default(),
         }
+    }
+}
+
+/// The image that an emulator comes from, if it comes from one.
+pub(super) fn image_of(emulator: &Emulator) -> Option<&Image> {
+    match emulator {
+        Emulator::Installed(_) => None,
+        Emulator::Image(image) => Some(image.image()),
     }
 }
 

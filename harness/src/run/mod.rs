@@ -10,6 +10,7 @@ mod native;
 mod past;
 mod plan;
 mod record;
+mod reproduction;
 mod requirement;
 mod resume;
 mod schedule;
@@ -26,7 +27,9 @@ pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
-pub use record::{Attempt, CellRecord, Continued, FORMAT, LevelRecord, Machine, RunFolder, RunRecord};
+pub use record::{
+    Attempt, CellRecord, Continued, FORMAT, ImageRecord, LevelRecord, Machine, RunFolder, RunRecord,
+};
 pub use requirement::{Feature, Requirement, Runner};
 pub use resume::{CutOff, ResumeError, Resumed, Resumption};
 pub use scratch::Scratch;

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nestmatrix_images::Image;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -131,6 +132,16 @@ pub struct ImageRecord {
     pub digest: String,
 }
 
+impl From<&Image> for ImageRecord {
+    fn from(image: &Image) -> Self {
+        Self {
+            recipe: image.name().to_owned(),
+            product: image.product().to_string(),
+            digest: image.digest().to_string(),
+        }
+    }
+}
+
 /// The saved state from which a cell went on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Continued {
@@ -198,6 +209,9 @@ pub struct CellRecord {
     pub level: Option<LevelNumber>,
     /// What was seen there, or for a skip what is missing.
     pub symptom: Option<String>,
+    /// The image of the emulator that ran its outermost level; absent if that was none of an image, and in runs of old.
+    #[serde(default)]
+    pub emulator: Option<ImageRecord>,
     /// Its levels, L0 first; empty if it was skipped.
     pub levels: Vec<LevelRecord>,
     /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
@@ -245,6 +259,7 @@ impl CellRecord {
             stage: None,
             level: None,
             symptom: None,
+            emulator: None,
             levels: Vec::new(),
             evidence: None,
             steps: Vec::new(),
@@ -389,7 +404,7 @@ pub(super) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> Str
 }
 
 /// Writes a file in one step: a reader sees the old one or the new one.
-fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+pub(super) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let new = folder.join(format!(".{name}"));
     std::fs::write(&new, text)?;
     std::fs::rename(&new, folder.join(name))

@@ -108,6 +108,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         stage: None,
         level: None,
         symptom: None,
+        emulator: None,
         levels: LevelNumber::ALL
             .into_iter()
             .zip(&parts[2..])
@@ -181,6 +182,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
     CellRecord {
         metal: None,
         symptom: Some(reason.into()),
+        emulator: None,
         levels: Vec::new(),
         attempts: Vec::new(),
         folder: None,

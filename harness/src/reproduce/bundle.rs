@@ -1,0 +1,288 @@
+//! One archive with all that it takes to see a cell's outcome again on another machine: script, images, records.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+
+use super::SCRIPT;
+
+/// A file of an image that holds nothing of its own: kernel and initramfs once more, and a large hole.
+const DISK: &str = "disk";
+/// Compression level. Most of what is in a bundle is compressed already, and higher ones gain a few percent.
+const LEVEL: i32 = 3;
+
+/// What goes into a bundle.
+#[derive(Debug)]
+pub struct Bundle<'a> {
+    /// The folder that unpacking it makes.
+    pub name: String,
+    /// The cell's folder: its records, and the script.
+    pub cell: &'a Path,
+    /// Further records by their names.
+    pub records: Vec<(String, Vec<u8>)>,
+    /// Folders of images, by their names in the bundle.
+    pub images: Vec<(String, PathBuf)>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bundled {
+    /// How many files are in it.
+    pub files: usize,
+    /// Bytes of all of them.
+    pub unpacked: u64,
+    /// Bytes of the archive.
+    pub bytes: u64,
+}
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// There is something of its name.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// It can't be written.
+    #[error("failed to write {}: {source}", .path.display())]
+    Unwritable {
+        /// Where.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// Something that belongs into it can't be read.
+    #[error("failed to read {}: {source}", .path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl Bundle<'_> {
+    /// Writes it as one file, which is there whole or not at all.
+    ///
+    /// # Errors
+    /// Something can't be read or written, or is there already and must not be replaced.
+    pub fn write(&self, to: &Path, replace: bool) -> Result<Bundled, BundleError> {
+        let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
+        // Asked before half a minute's work and again after it.
+        if !replace && to.symlink_metadata().is_ok() {
+            return Err(BundleError::Exists(to.to_owned()));
+        }
+        let folder = match to.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // Without a name until it is whole, so that nothing is left of it however this process ends.
+        let mode = Mode::from_raw_mode(0o666);
+        let file = rustix::fs::openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode);
+        let file = File::from(file.map_err(|e| unwritable(e.into()))?);
+        let (files, unpacked) = self.fill(&file, to)?;
+        file.sync_all().map_err(unwritable)?;
+        let bytes = file.metadata().map_err(unwritable)?.len();
+        publish(&file, to, replace).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => BundleError::Exists(to.to_owned()),
+            _ => unwritable(e),
+        })?;
+        Ok(Bundled { files, unpacked, bytes })
+    }
+
+    fn fill(&self, file: &File, to: &Path) -> Result<(usize, u64), BundleError> {
+        let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
+        let packer = zstd::Encoder::new(file, LEVEL).map_err(unwritable)?;
+        let mut archive = tar::Builder::new(packer);
+        let mut count = (0, 0);
+        let mut put = |name: String, source: Source<'_>| {
+            let name = format!("{}/{name}", self.name);
+            count.0 += 1;
+            count.1 += source.put(&mut archive, &name, to)?;
+            Ok(())
+        };
+        let script = self.cell.join(SCRIPT);
+        put(SCRIPT.to_owned(), Source::File(&script))?;
+        for (name, content) in &self.records {
+            put(format!("record/{name}"), Source::Bytes(content, &script))?;
+        }
+        let cell = files_in(self.cell)?;
+        for (name, path) in cell.iter().filter(|(name, _)| name != SCRIPT) {
+            put(format!("record/{name}"), Source::File(path))?;
+        }
+        for (image, folder) in &self.images {
+            let files = files_in(folder)?;
+            for (name, path) in files.iter().filter(|(name, _)| name != DISK) {
+                put(format!("images/{image}/{name}"), Source::File(path))?;
+            }
+        }
+        let packer = archive.into_inner().map_err(unwritable)?;
+        packer.finish().and_then(|mut file| file.flush()).map_err(unwritable)?;
+        Ok(count)
+    }
+}
+
+/// What a file of the archive is made of.
+enum Source<'a> {
+    File(&'a Path),
+    /// Bytes, and a file that is as old as they are.
+    Bytes(&'a [u8], &'a Path),
+}
+
+impl Source<'_> {
+    /// Appends it; gives its length. Who it belongs to is nobody's business.
+    fn put(
+        &self,
+        archive: &mut tar::Builder<impl io::Write>,
+        name: &str,
+        to: &Path,
+    ) -> Result<u64, BundleError> {
+        let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
+        let path = match self {
+            Self::File(path) | Self::Bytes(_, path) => *path,
+        };
+        let unreadable = |source| BundleError::Unreadable { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let about = file.metadata().map_err(unreadable)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        let time = about.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        header.set_mtime(time.map_or(0, |time| time.as_secs()));
+        let put = match self {
+            Self::File(_) => {
+                header.set_mode(if about.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 });
+                header.set_size(about.len());
+                archive.append_data(&mut header, name, &mut file)
+            }
+            Self::Bytes(bytes, _) => {
+                header.set_mode(0o644);
+                header.set_size(bytes.len() as u64);
+                archive.append_data(&mut header, name, *bytes)
+            }
+        };
+        put.map_err(unwritable)?;
+        header.size().map_err(unwritable)
+    }
+}
+
+/// Every file below a folder by its name in it, in order.
+fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(current) = folders.pop() {
+        let unreadable = |source| BundleError::Unreadable { path: current.clone(), source };
+        for entry in fs::read_dir(&current).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+                files.push((name, path));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Gives a file without a name its name.
+fn publish(file: &File, to: &Path, replace: bool) -> io::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = |name: &Path| rustix::fs::linkat(CWD, unnamed.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
+    if !replace {
+        return Ok(link(to)?);
+    }
+    // A file can't be linked over another one, but renamed.
+    let mut beside = to.file_name().unwrap_or_default().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = to.with_file_name(beside);
+    link(&beside)?;
+    fs::rename(&beside, to).inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io::Read as _;
+
+    fn cell() -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("cell");
+        fs::create_dir_all(folder.join("attempt-1")).unwrap();
+        fs::write(folder.join(SCRIPT), "#!/bin/sh\n").unwrap();
+        fs::write(folder.join("L0.console.log"), "said\n").unwrap();
+        fs::write(folder.join("attempt-1/L0.console.log"), "said before\n").unwrap();
+        let image = place.path().join("image");
+        fs::create_dir_all(image.join("tree")).unwrap();
+        fs::write(image.join("tree/ld.so"), "program").unwrap();
+        fs::set_permissions(image.join("tree/ld.so"), fs::Permissions::from_mode(0o755)).unwrap();
+        File::create(image.join(DISK)).unwrap().set_len(1 << 30).unwrap();
+        (place, folder)
+    }
+
+    fn bundle<'a>(place: &Path, cell: &'a Path) -> Bundle<'a> {
+        Bundle {
+            name: "a-cell".into(),
+            cell,
+            records: vec![("cell.json".into(), b"{}".to_vec())],
+            images: vec![("qemu-emulator".into(), place.join("image"))],
+        }
+    }
+
+    #[test]
+    fn it_holds_script_records_and_images_without_their_disks() {
+        let (place, cell) = cell();
+        let to = place.path().join("bundle.tar.zst");
+        let written = bundle(place.path(), &cell).write(&to, false).unwrap();
+        let mut unpacked = tar::Archive::new(zstd::Decoder::new(File::open(&to).unwrap()).unwrap());
+        let mut files = BTreeMap::new();
+        for entry in unpacked.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            files.insert(name, (entry.header().mode().unwrap(), content));
+        }
+        let expected = [
+            ("a-cell/images/qemu-emulator/tree/ld.so", (0o755, "program".to_owned())),
+            ("a-cell/record/L0.console.log", (0o644, "said\n".to_owned())),
+            ("a-cell/record/attempt-1/L0.console.log", (0o644, "said before\n".to_owned())),
+            ("a-cell/record/cell.json", (0o644, "{}".to_owned())),
+            ("a-cell/reproduce.sh", (0o644, "#!/bin/sh\n".to_owned())),
+        ];
+        assert_eq!(files, expected.map(|(name, file)| (name.to_owned(), file)).into());
+        assert_eq!((written.files, written.bytes), (5, fs::metadata(&to).unwrap().len()));
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_if_that_is_asked_for() {
+        let (place, cell) = cell();
+        let to = place.path().join("bundle.tar.zst");
+        fs::write(&to, "dear").unwrap();
+        let bundle = bundle(place.path(), &cell);
+        assert!(matches!(bundle.write(&to, false), Err(BundleError::Exists(_))));
+        assert_eq!(fs::read_to_string(&to).unwrap(), "dear");
+        bundle.write(&to, true).unwrap();
+        assert_ne!(fs::read(&to).unwrap(), b"dear");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3, "nothing lies beside it");
+    }
+
+    #[test]
+    fn nothing_is_left_of_one_that_can_not_be_written_to_its_end() {
+        let (place, cell) = cell();
+        let to = place.path().join("bundle.tar.zst");
+        let bundle = Bundle {
+            images: vec![("gone".into(), place.path().join("nowhere"))],
+            ..bundle(place.path(), &cell)
+        };
+        let error = bundle.write(&to, false).unwrap_err().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        assert!(!to.exists());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+}

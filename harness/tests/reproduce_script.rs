@@ -1,0 +1,242 @@
+//! The script that boots a cell's stack without nestmatrix: what it says and types, and that nothing that a guest or a scenario has
+//! said gets out of its comments and quotes. Nothing is booted.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use nestmatrix::architecture::Profile;
+use nestmatrix::qemu::Memory;
+use nestmatrix::reproduce::{ImageName, Reproduction, Stopped, ToldLevel};
+use nestmatrix::scenario::{
+    Accelerator, Architecture, Command as StepCommand, CpuRequirement, Fault, FaultAction, LevelNumber,
+    OwnAction, Step, StepAction,
+};
+use nestmatrix::stack::{LevelPlan, Limits, Metal, StackPlan};
+use rstest::rstest;
+
+fn level(number: u8) -> LevelNumber {
+    LevelNumber::new(number).unwrap()
+}
+
+fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
+    let level = |number| LevelPlan {
+        level: level(number),
+        kernel: "/elsewhere/vmlinuz".into(),
+        kernel_release: "6.12.1".into(),
+        initramfs: "/elsewhere/initramfs.cpio".into(),
+        images: None,
+        image: format!("image {number}"),
+        cpu: CpuRequirement::default(),
+        accelerator: Accelerator::Kvm,
+        memory_mib: None,
+        kernel_parameters: Vec::new(),
+        machine: BTreeMap::new(),
+        disk: None,
+    };
+    StackPlan {
+        metal,
+        profile: Profile::of(architecture),
+        levels: levels.map(level).collect(),
+        nonce: "17".into(),
+        stays: false,
+        second: None,
+        memory: Memory::Private,
+        goes_on: false,
+    }
+}
+
+fn image(recipe: &str, product: &str) -> ImageName {
+    ImageName { recipe: recipe.into(), product: product.into(), digest: "0123456789abcdef".repeat(4) }
+}
+
+/// A cell of this stack, which works as documented.
+fn cell(plan: &StackPlan) -> Reproduction<'_> {
+    let innermost = plan.innermost();
+    let told = |number| ToldLevel {
+        level: level(number),
+        required: "RHEL 10.0 and later".into(),
+        os: "debian-13".into(),
+        stand_in: number == 0,
+        kernel: Some("6.12.1 (6.12.1-1)".into()),
+        qemu: (number > 0).then(|| "10.0.2 (Debian 1:10.0.2+ds-2)".into()),
+        image: Some(image("debian-13", if level(number) == innermost { "minimal" } else { "hypervisor" })),
+    };
+    Reproduction {
+        cell: "preview/cell",
+        title: "Nested virtualization",
+        document: "rhel-10-limitations: preview (technology-preview)".into(),
+        expected: "works".into(),
+        verdict: "pass".into(),
+        stopped: None,
+        harness_at_fault: false,
+        seen: "2026-11-22T14:55:46Z by nestmatrix 0.1.0".into(),
+        plan,
+        steps: &[],
+        faults: &[],
+        limits: Limits::new(plan.metal, 1.0),
+        program: plan.profile.qemu,
+        emulator: Some(image("qemu", "emulator")),
+        levels: (0..=innermost.number()).map(told).collect(),
+    }
+}
+
+/// What is the cell's own in a script.
+fn own_part(script: &str) -> String {
+    let (own, _) = script.split_once("\n# What a console says of a level").unwrap();
+    own.replace(std::env::consts::ARCH, "ISA")
+}
+
+fn sh(script: &str, arguments: &[&str], folder: &Path) -> Output {
+    let file = folder.join("reproduce.sh");
+    fs::write(&file, script).unwrap();
+    Command::new("sh").args(arguments).arg(&file).current_dir(folder).output().unwrap()
+}
+
+fn assert_is_a_script(script: &str) {
+    let place = tempfile::tempdir().unwrap();
+    let checked = sh(script, &["-n"], place.path());
+    assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn an_amd_stack_of_three_levels() {
+    let script = cell(&plan(Architecture::Amd, 0..=2, Metal::Emulated)).script().unwrap();
+    assert_is_a_script(&script);
+    insta::assert_snapshot!(own_part(&script));
+}
+
+#[test]
+fn a_power9_stack_that_stops_at_a_machine_property() {
+    let plan = plan(Architecture::Power9, 0..=1, Metal::Emulated);
+    let symptom = "missing machine property: cap-nested-hv (pseries-10.0-machine)";
+    let stage = "l1-launch".parse().unwrap();
+    let stopped = Some(Stopped { stage, level: Some(level(1)), symptom });
+    let script = Reproduction { stopped, verdict: "fail".into(), ..cell(&plan) }.script().unwrap();
+    assert_is_a_script(&script);
+    insta::assert_snapshot!(own_part(&script));
+}
+
+#[test]
+fn on_native_metal_it_begins_with_l1_on_this_machines_kvm() {
+    let script = cell(&plan(Architecture::Arm, 1..=2, Metal::Native)).script().unwrap();
+    assert_is_a_script(&script);
+    let own = own_part(&script);
+    assert!(own.contains("stage l0-kvm 20 120\n    must_host_here kvm\n"), "{own}");
+    assert!(own.contains("outermost l1 \\\n") && own.contains("launch l1 l2 << 'END'\n"), "{own}");
+    assert!(!own.contains("accel=tcg"), "{own}");
+}
+
+#[test]
+fn steps_and_faults_are_done_where_the_harness_does_them() {
+    let step = |name: &str, after: &str, action| Step {
+        name: name.into(),
+        after: after.parse().unwrap(),
+        on: level(0),
+        action,
+    };
+    let run = |run: &str, fails, output: Option<&str>| {
+        StepAction::Run(StepCommand { run: run.into(), fails, output: output.map(str::to_owned) })
+    };
+    let steps = [
+        step("look", "l0-kvm", run("cat /sys/module/$KVM_MODULE/parameters/nested\nEND", false, Some("1"))),
+        step("time it", "l0-kvm", StepAction::Own { action: OwnAction::Measure }),
+        step("move it", "l2-check", StepAction::Own { action: OwnAction::Migrate }),
+    ];
+    let faults = [Fault { at: "l2-boot".parse().unwrap(), action: FaultAction::KillQemu, level: level(1) }];
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let script = Reproduction { steps: &steps, faults: &faults, ..cell(&plan) }.script().unwrap();
+    assert_is_a_script(&script);
+    let own = own_part(&script);
+    let order = [
+        "stage l0-kvm ",
+        "stage step-1 30 180\n    step l0 no 1 << 'END_'\nKVM_MODULE=kvm_amd CPU_FLAGS='svm npt'\n\
+         cat /sys/module/$KVM_MODULE/parameters/nested\nEND\nEND_\n",
+        "stage step-2 ",
+        "stage l1-launch ",
+        "stage l2-boot 90 540\n    kill_qemu l1 l0\n    qmp l2 cont\n",
+        "stage step-3 30 180\n    not_here 'migrates the level'\n",
+    ];
+    let places: Vec<usize> =
+        order.iter().map(|part| own.find(part).unwrap_or_else(|| panic!("no {part:?} in {own}"))).collect();
+    assert!(places.is_sorted(), "{places:?} in {own}");
+    assert!(own.contains("# NOT DONE HERE: step-3 (move it): nestmatrix migrates the level."), "{own}");
+}
+
+#[rstest]
+#[case::fault_of_the_harness("QMP of L1's QEMU closed", true)]
+#[case::nothing_that_a_script_sees("agent of L1 did not answer", false)]
+fn what_can_not_be_compared_is_said_at_the_top(#[case] symptom: &str, #[case] harness_at_fault: bool) {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let stopped = Some(Stopped { stage: "l1-boot".parse().unwrap(), level: Some(level(1)), symptom });
+    let script = Reproduction { stopped, harness_at_fault, ..cell(&plan) }.script().unwrap();
+    assert!(script.contains("\n# NOTHING TO COMPARE WITH: "), "{script}");
+    assert!(script.contains("\nrecorded=''\n"), "{script}");
+}
+
+#[test]
+fn a_bare_machine_that_is_not_qemus_is_refused_in_words() {
+    let plan = plan(Architecture::Intel, 0..=2, Metal::Emulated);
+    let script = Reproduction { program: "bochs-bin", ..cell(&plan) }.script().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let ran = sh(&script, &[], place.path());
+    assert_eq!(ran.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(said.contains("can't run: bochs-bin plays the bare machine"), "{said}");
+    assert!(script.contains("\n# IT CAN'T BE RUN: bochs-bin plays the bare machine"), "{script}");
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let hostile =
+        "x'\n touch broken-out #`touch broken-out`$(touch broken-out)\"; touch broken-out; \u{1b}[2J\\";
+    let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    plan.levels[2].kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
+    let steps = [Step {
+        name: hostile.into(),
+        after: "l0-kvm".parse().unwrap(),
+        on: level(0),
+        action: StepAction::Run(StepCommand {
+            run: "true\nEND\ntouch broken-out".into(),
+            fails: false,
+            output: Some("'; touch broken-out; '\nEND\ntouch broken-out".into()),
+        }),
+    }];
+    let stopped = Stopped { stage: "step-1".parse().unwrap(), level: Some(level(0)), symptom: hostile };
+    let mut of = cell(&plan);
+    (of.cell, of.title, of.stopped, of.steps) = (hostile, hostile, Some(stopped), &steps);
+    (of.document, of.expected, of.seen) = (hostile.into(), hostile.into(), hostile.into());
+    for told in &mut of.levels {
+        (told.os, told.required, told.stand_in) = (hostile.into(), hostile.into(), true);
+        (told.kernel, told.qemu) = (Some(hostile.into()), Some(hostile.into()));
+    }
+    let script = of.script().unwrap();
+    assert!(script.chars().all(|c| !c.is_control() || c == '\n'), "{script}");
+    assert_is_a_script(&script);
+    // With an empty cache it ends before it boots anything, and has read all of itself by then.
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("reproduce.sh"), &script).unwrap();
+    let ran = Command::new("sh")
+        .arg("reproduce.sh")
+        .current_dir(place.path())
+        .env("NESTMATRIX_CACHE", place.path().join("empty"))
+        .env("QEMU", "/bin/true")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.code() == Some(2) && said.contains("can't run: the image debian-13-hypervisor is missing"),
+        "{said}"
+    );
+    let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names == ["reproduce.sh"], "{names:?}");
+}
+
+#[test]
+fn a_control_character_makes_no_script() {
+    let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    plan.levels[1].kernel_parameters = vec!["a\nb".into()];
+    assert_eq!(cell(&plan).script(), None);
+}
