@@ -54,8 +54,8 @@ pub enum Command {
     CiMatrix(CiMatrix),
     /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
     Doctor(Doctor),
-    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside
-    Repro(Repro),
+    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside, or bundle what reproduces it
+    Repro(crate::repro::Repro),
     /// Run commands in a level of a stack that `repro` holds
     Shell(Shell),
     /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
@@ -285,38 +285,6 @@ pub enum LevelArgument {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = REPRO_EXIT_CODES)]
-pub struct Repro {
-    /// The cell: its name, or a glob that matches no other
-    pub cell: String,
-    /// Hold the stack once this stage is done, such as `l1-kvm` or `step-1` [default: at its end, or where it stops]
-    #[arg(long, value_name = "STAGE")]
-    pub until: Option<String>,
-    /// Hold the stack where it stops, and do not hold one that comes to its end
-    #[arg(long)]
-    pub on_failure: bool,
-    /// Folder of documents and scenarios
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
-    pub scenarios: PathBuf,
-    #[command(flatten)]
-    pub source: ImageSource,
-    /// What L0 runs on
-    #[arg(long, value_enum, default_value = "auto")]
-    pub metal: MetalArgument,
-    /// Folder that gets a folder for this run [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
-    pub timeout_scale: f64,
-}
-
-const REPRO_EXIT_CODES: &str = "\
-While it is held, `cargo xtask shell L1` and `cargo xtask qmp L1` ask its levels, from another terminal. Ctrl-C lets it go.
-
-Exit codes: those of run-matrix for the cell's verdict; 0 for a stack that was let go before it had one";
-
-#[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: that of the command, 128 and the signal's number if one ended it; without a command 0; \
                         255 if the level could not be asked"
@@ -466,7 +434,8 @@ pub fn json_object(text: &str) -> Result<serde_json::Value, String> {
     }
 }
 
-fn timeout_scale(text: &str) -> Result<f64, String> {
+/// Reads what time limits are multiplied by.
+pub fn timeout_scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if scale.is_finite() && (0.01..=1000.0).contains(&scale) => Ok(scale),
         _ => Err("it must be a number from 0.01 to 1000".into()),

@@ -1,0 +1,67 @@
+//! `repro --bundle`: one archive for a bug report.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
+use nestmatrix::run::{CellRecord, PastRun};
+use nestmatrix_images::{Store, StoreOptions};
+
+use super::Repro;
+use crate::exit::Failure;
+use crate::run_matrix::say;
+
+pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<ExitCode, Failure> {
+    let refuse = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
+    let cell = &record.cell;
+    let Some(folder) = record.folder.as_ref().map(|folder| past.folder.join(folder)) else {
+        let why = record.symptom.as_deref().unwrap_or("nothing says why");
+        return refuse(format!("{cell} was not tried: {why}"));
+    };
+    if !folder.join(SCRIPT).is_file() {
+        let why = "its images could not be had, or the run is of an older nestmatrix";
+        return refuse(format!("{} has no {SCRIPT}: {why}", folder.display()));
+    }
+    let store =
+        Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
+    let mut images = BTreeMap::new();
+    for image in record.levels.iter().filter_map(|level| level.image.as_ref()).chain(&record.emulator) {
+        let name = ImageName::from(image);
+        let found = store.find(&name.digest).map_err(Failure::error)?;
+        let Some(found) = found else {
+            let (cache, digest) = (store.cache().display(), &name.digest);
+            let image = name.folder();
+            return Err(Failure::error(format!(
+                "{image} as it was booted ({digest}) is not in {cache} any more; run the cell again"
+            )));
+        };
+        images.insert(name.folder(), found.folder().to_owned());
+    }
+    let name = cell.as_str().replace('/', "-");
+    let to = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar.zst")));
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(Failure::error);
+    let bundle = Bundle {
+        name: name.clone(),
+        cell: &folder,
+        records: vec![
+            ("cell.json".to_owned(), json(serde_json::to_vec_pretty(record))?),
+            ("run.json".to_owned(), json(serde_json::to_vec_pretty(&past.record))?),
+        ],
+        images: images.into_iter().collect(),
+    };
+    let written = bundle.write(&to, arguments.overwrite).map_err(|error| match error {
+        BundleError::Exists(_) => Failure::bad_input(miette::miette!("{error}; --overwrite replaces it")),
+        BundleError::Unwritable { .. } | BundleError::Unreadable { .. } => Failure::error(error),
+    })?;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let to = to.display();
+    say(&format!(
+        "{to}: {} MiB; {} files, {} MiB when unpacked\n",
+        mib(written.bytes),
+        written.files,
+        mib(written.unpacked)
+    ));
+    say(&format!("to run it anywhere: tar --zstd -xf {to} && sh {name}/{SCRIPT}\n"));
+    Ok(ExitCode::SUCCESS)
+}
