@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use nestmatrix::guest::printable;
 use nestmatrix::history::{FILE, Fed, History, HistoryError, Trail, Wanted};
 use nestmatrix::report;
 use nestmatrix::scenario::Filter;
@@ -84,12 +85,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The history with all runs that are there; as it is, where nothing can be written.
+/// The history with all runs that are there; in memory alone, where nothing can be written.
 fn up_to_date(results: &Path) -> Result<History, HistoryError> {
     match open_and_feed(results) {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
-            let Ok(history) = History::open_to_read(results) else { return Err(e) };
-            eprintln!("warning: runs that are new are missing: {e}");
+            eprintln!("warning: what is new is shown, but not kept: {e}");
+            let mut history = History::in_memory(results)?;
+            tell(&history.take_in()?);
             Ok(history)
         }
         other => other,
@@ -123,7 +125,8 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
 
 fn tell(fed: &Fed) {
     for unread in &fed.unread {
-        eprintln!("warning: not in the history: {}", unread.why);
+        // It may quote what stands in the file.
+        eprintln!("warning: not in the history: {}", printable(&unread.why));
     }
 }
 

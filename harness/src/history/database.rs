@@ -42,13 +42,14 @@ impl History {
         Ok((Self { connection, path }, aside))
     }
 
-    /// Opens the history in the folder `results` as it is, where nothing can be written.
+    /// A history of the folder `results` that is in memory alone, for where nothing can be written: with what the one that is there
+    /// has, if that can be read.
     ///
     /// # Errors
-    /// There is none, or none that this version can read as it is.
-    pub fn open_to_read(results: &Path) -> Result<Self, HistoryError> {
+    /// There is no memory for it.
+    pub fn in_memory(results: &Path) -> Result<Self, HistoryError> {
         let path = results.join(FILE);
-        Ok(Self { connection: schema::open_to_read(&path)?, path })
+        Ok(Self { connection: schema::in_memory(&path)?, path })
     }
 
     /// Sets aside the history that is in the folder `results`, if there is one, whatever it is, and opens a new one.
@@ -57,7 +58,7 @@ impl History {
     /// It can't be moved away, or a new one not be made.
     pub fn anew(results: &Path) -> Result<(Self, Option<PathBuf>), HistoryError> {
         let path = results.join(FILE);
-        let aside = path.symlink_metadata().is_ok().then(|| schema::set_aside(&path)).transpose()?;
+        let aside = schema::clear(&path)?;
         Ok((Self::open(results)?.0, aside))
     }
 
@@ -217,13 +218,7 @@ impl History {
 
     fn failed(&self, doing: &'static str, source: rusqlite::Error) -> HistoryError {
         let path = self.path.clone();
-        let of_rows = matches!(
-            source,
-            rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-        );
-        if of_rows || is_damage(&source) {
+        if is_damage(&source) {
             HistoryError::Damaged { path, why: source.to_string() }
         } else {
             HistoryError::Failed { doing, path, source }

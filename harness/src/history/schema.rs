@@ -112,11 +112,8 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<SetAside>), Histor
     if let Found::Usable(connection) = examine(path)? {
         return Ok((connection, None));
     }
-    // Of several that find it damaged at the same time, one alone sets it aside; the others find the new one then. The kernel gives
-    // the lock up however this ends, and a file system that has none is no reason to do nothing.
-    let results = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let lock = File::open(results).ok();
-    let _ = lock.as_ref().map(File::lock);
+    // Of several that find it damaged at the same time, one alone sets it aside; the others find the new one then.
+    let _lock = lock(path);
     match examine(path)? {
         Found::Usable(connection) => Ok((connection, None)),
         Found::Damaged(why) => {
@@ -129,25 +126,61 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<SetAside>), Histor
     }
 }
 
-/// Opens a history that is up to date and can't be written, to read it as it is.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, HistoryError> {
-    let failed = |source| HistoryError::Failed { doing: "read", path: path.to_owned(), source };
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-    connection.busy_timeout(PATIENCE).map_err(failed)?;
-    match state(&connection).map_err(failed)? {
-        State::UpToDate => match problem(&connection).map_err(failed)? {
-            None => Ok(connection),
-            Some(why) => Err(HistoryError::Damaged { path: path.to_owned(), why }),
-        },
-        State::Version(version) if version > SCHEMA => Err(newer(path, version)),
-        State::Empty | State::Version(_) => Err(failed(rusqlite::Error::InvalidQuery)),
-        State::Foreign(why) => Err(HistoryError::Damaged { path: path.to_owned(), why }),
+/// A history in memory with what the one at `path` has, if that can be read and is up to date.
+pub(super) fn in_memory(path: &Path) -> Result<Connection, HistoryError> {
+    let made = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_in_memory()?;
+        MIGRATIONS.iter().try_for_each(|migration| connection.execute_batch(migration))?;
+        Ok(connection)
+    };
+    let failed = |source| HistoryError::Failed { doing: "make in memory", path: path.to_owned(), source };
+    let mut connection = made().map_err(failed)?;
+    // What can't be read is made anew from the runs, like everything that is damaged.
+    if let Err(e) = copy(path, &mut connection) {
+        tracing::debug!("{} is not read: {e}", path.display());
     }
+    Ok(connection)
+}
+
+/// Copies all rows of the history at `path`, or none.
+fn copy(path: &Path, to: &mut Connection) -> rusqlite::Result<()> {
+    let from = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    from.busy_timeout(PATIENCE)?;
+    if !matches!(state(&from)?, State::UpToDate) || problem(&from)?.is_some() {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    let transaction = to.transaction()?;
+    for table in tables(&from)? {
+        let mut rows = from.prepare(&format!("SELECT * FROM \"{table}\""))?;
+        let columns = rows.column_count();
+        let places = vec!["?"; columns].join(", ");
+        let mut insert = transaction.prepare(&format!("INSERT INTO \"{table}\" VALUES ({places})"))?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column));
+            insert.execute(rusqlite::params_from_iter(values.collect::<rusqlite::Result<Vec<_>>>()?))?;
+        }
+    }
+    transaction.commit()
+}
+
+/// Keeps others from setting aside the history at `path`. The kernel gives the lock up however this ends; a file system that has none
+/// is no reason to do nothing.
+fn lock(path: &Path) -> Option<File> {
+    let results = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let lock = File::open(results).ok()?;
+    lock.lock().is_ok().then_some(lock)
+}
+
+/// Moves what is at `path` out of the way, whatever it is; gives the place where it is then, if there was something.
+pub(super) fn clear(path: &Path) -> Result<Option<PathBuf>, HistoryError> {
+    let _lock = lock(path);
+    path.symlink_metadata().is_ok().then(|| set_aside(path)).transpose()
 }
 
 /// Moves the history at `path` out of the way, with the journal of what was being written to it: that would be taken for the new
 /// one's. Gives the place where it is then.
-pub(super) fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
+fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
     let beside = |path: &Path, end: &str| {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(end);
@@ -156,14 +189,15 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
     let to = (1..).map(|number| beside(path, &format!(".aside-{number}"))).find(|to| !to.exists());
     let to = to.unwrap_or_else(|| beside(path, ".aside"));
     let failed =
-        |source| HistoryError::Folder { doing: "move away the damaged", path: path.to_owned(), source };
-    fs::rename(path, &to).map_err(failed)?;
+        |source| HistoryError::Folder { doing: "move away", path: path.to_owned(), source };
+    // First what belongs to it: once it is gone, somebody else may make a new one, which has a journal of its own.
     for end in ["-journal", "-wal", "-shm"] {
         match fs::rename(beside(path, end), beside(&to, end)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
     }
+    fs::rename(path, &to).map_err(failed)?;
     Ok(to)
 }
 
@@ -176,9 +210,16 @@ fn examine(path: &Path) -> Result<Found, HistoryError> {
     }
 }
 
-/// Whether SQLite says that what it reads is not what it has written.
+/// Whether what is read is not what was written: SQLite says so, or a value is none of its column's.
 pub(super) fn is_damage(e: &rusqlite::Error) -> bool {
-    matches!(code(e), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    let of_value = matches!(
+        e,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    );
+    of_value || matches!(code(e), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn code(e: &rusqlite::Error) -> Option<ErrorCode> {
@@ -268,15 +309,21 @@ fn problem(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
     let fresh = Connection::open_in_memory()?;
     MIGRATIONS.iter().try_for_each(|migration| fresh.execute_batch(migration))?;
-    Ok((tables(connection)? != tables(&fresh)?).then(|| "its tables are not those of its version".to_owned()))
+    Ok((parts(connection)? != parts(&fresh)?).then(|| "its tables are not those of its version".to_owned()))
 }
 
 /// Tables and indices, as they were made.
-fn tables(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Option<String>>> {
+fn parts(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Option<String>>> {
     // SQLite's own statistics are nobody's concern.
     let mut statement =
         connection.prepare("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// The names of all tables.
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    connection.prepare(names)?.query_map([], |row| row.get(0))?.collect()
 }
 
 #[cfg(test)]
