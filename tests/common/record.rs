@@ -94,6 +94,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// The folder of its run.
+    pub fn run_folder(&self) -> &Path {
+        &self.run
+    }
+
     /// A member that is a text.
     pub fn text(&self, member: &str) -> &str {
         self.record[member].as_str().unwrap_or_else(|| panic!("{member} is no text: {:#}", self.record))

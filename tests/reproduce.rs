@@ -1,0 +1,192 @@
+//! A cell's script, alone in an empty folder, sees what the run saw, and so does a bundle on a machine without a cache; what is
+//! changed shows. Nothing is left of a script that is interrupted or killed. Boots stacks on emulated metal.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use common::{Cell, Place, Run, Running, boots, copy_folder, scenarios};
+use rstest::rstest;
+use rustix::process::Signal;
+
+/// Longest wait for a run of three stacks, or for one script.
+const ALL: Duration = Duration::from_secs(20 * 60);
+/// Longest wait for what boots nothing.
+const SOON: Duration = Duration::from_secs(120);
+
+/// A run of a cell that works, of one that stops as documented, and of one that was broken on purpose.
+fn seen() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let _guard = boots();
+        let place = Place::new();
+        let sabotage = scenarios("sabotage");
+        let folder = place.path().join("scenarios");
+        copy_folder(&sabotage.join("documents"), &folder.join("documents"));
+        fs::copy(sabotage.join("systems.toml"), folder.join("systems.toml")).unwrap();
+        let scenario = |name: &str| fs::read_to_string(sabotage.join(format!("faults/{name}.toml"))).unwrap();
+        fs::create_dir(folder.join("cells")).unwrap();
+        let write = |name: &str, text: &str| {
+            fs::write(folder.join(format!("cells/{name}.toml")), text).unwrap();
+        };
+        write("documented-limitation", &scenario("documented-limitation"));
+        write("l2-panics", &scenario("l2-panics"));
+        // The stack of the limitation that is gone works, and here nobody expects anything else.
+        let stale = scenario("stale-limitation");
+        let (works, _) = stale.split_once("[expect]").unwrap();
+        write("works", &works.replace("\"stale-limitation\"", "\"works\""));
+        let mut command = place.run_matrix();
+        command.args(["--metal", "emulated", "--scenarios"]).arg(&folder);
+        place.finish(command, ALL).keep("reproduce")
+    })
+}
+
+fn cell(scenario: &str) -> Cell {
+    seen().cell(&format!("{scenario}/"))
+}
+
+/// The script as a user gets it: alone, in an empty folder.
+fn alone(place: &Place, scenario: &str) -> PathBuf {
+    fs::create_dir(place.results()).unwrap();
+    let script = place.results().join("reproduce.sh");
+    fs::copy(cell(scenario).file("reproduce.sh"), &script).unwrap();
+    script
+}
+
+/// The script of this path, called from the place's folder of results.
+fn command(place: &Place, script: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.arg(script).current_dir(place.results()).env("TMPDIR", place.path());
+    for variable in ["QEMU", "L0_KERNEL", "L1_KERNEL", "L2_KERNEL"] {
+        command.env_remove(variable);
+    }
+    // It shares its machine with other tests.
+    command.env("TIMEOUT_SCALE", "4");
+    command
+}
+
+/// Runs the script to its end; gives its exit code and the last line that it said.
+fn run(place: &Place, command: Command) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } =
+        assert_cmd::Command::from_std(command).timeout(ALL).output().unwrap();
+    place.assert_nothing_left();
+    let folders = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> =
+        folders.filter(|name| name.to_string_lossy().starts_with("nestmatrix-reproduce")).collect();
+    assert!(left.is_empty(), "left in the temporary folder: {left:?}");
+    let said = String::from_utf8([stdout, stderr].concat()).unwrap();
+    println!("{said}");
+    (status.code(), said.lines().last().unwrap_or_default().to_owned())
+}
+
+#[rstest]
+#[case::that_works("works", "pass", "l2 reported kernel ")]
+#[case::that_shows_a_limitation(
+    "documented-limitation",
+    "xfail",
+    "stopped at l1-launch: missing CPU feature: svm (model host)"
+)]
+fn a_script_alone_sees_what_the_run_of_a_cell_saw(
+    #[case] scenario: &str,
+    #[case] verdict: &str,
+    #[case] expected: &str,
+) {
+    assert_eq!(cell(scenario).text("verdict"), verdict);
+    let _guard = boots();
+    let place = Place::new();
+    let script = alone(&place, scenario);
+    let (code, last) = run(&place, command(&place, &script));
+    assert_eq!(code, Some(0), "{last}");
+    assert!(last.starts_with(expected) && last.ends_with("; the same as recorded"), "{last}");
+    let console = place.results().join("reproduced/l0.console.log");
+    assert!(fs::read_to_string(console).unwrap().contains("nestmatrix: level up"));
+}
+
+#[test]
+fn another_outcome_is_told_from_the_one_that_was_recorded() {
+    let text = fs::read_to_string(cell("works").file("reproduce.sh")).unwrap();
+    let _guard = boots();
+    let place = Place::new();
+    let script = alone(&place, "works");
+    assert_eq!(text.matches(" nest.kvm=kvm_amd ").count(), 2, "L0's and L1's kernel command line\n{text}");
+    fs::write(&script, text.replacen(" nest.kvm=kvm_amd ", " nest.kvm=kvm_amd kvm_amd.nested=0 ", 1))
+        .unwrap();
+    let (code, last) = run(&place, command(&place, &script));
+    assert_eq!(code, Some(1), "{last}");
+    assert!(last.starts_with("stopped at l1-launch: missing CPU feature: svm"), "{last}");
+    assert!(last.ends_with("ANOTHER outcome than recorded: pass: it works"), "{last}");
+}
+
+/// Makes a bundle of the cell and unpacks it; gives its script.
+fn unpacked(place: &Place, scenario: &str) -> PathBuf {
+    let archive = place.path().join("bundle.tar.zst");
+    // What was kept of the run lies beside no other one.
+    let cell = cell(scenario);
+    let mut bundle = place.xtask();
+    bundle.args(["repro", &format!("{scenario}/*"), "--bundle", "--output"]).arg(&archive);
+    bundle.arg("--run").arg(cell.run_folder());
+    let bundled = place.finish(bundle, SOON);
+    assert_eq!(bundled.code, Some(0), "{bundled:#?}");
+    let packed = fs::File::open(&archive).unwrap();
+    tar::Archive::new(zstd::Decoder::new(packed).unwrap()).unpack(place.path()).unwrap();
+    place.path().join(cell.text("cell").replace('/', "-")).join("reproduce.sh")
+}
+
+#[test]
+fn a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted() {
+    let _ = seen();
+    let _guard = boots();
+    let place = Place::new();
+    let script = unpacked(&place, "l2-panics");
+    fs::create_dir(place.results()).unwrap();
+    let without_cache = || {
+        let mut command = command(&place, &script);
+        command.env("NESTMATRIX_CACHE", place.path().join("no-cache"));
+        command
+    };
+    let (code, last) = run(&place, without_cache());
+    assert_eq!(code, Some(0), "{last}");
+    assert!(last.starts_with("stopped at l2-boot: l2: ") && last.contains("Kernel panic"), "{last}");
+
+    let initramfs = script.with_file_name("images/debian-12-amd64-minimal/initramfs.cpio");
+    let mut file = fs::File::options().write(true).open(&initramfs).unwrap();
+    file.seek(SeekFrom::Start(1000)).unwrap();
+    file.write_all(b"damaged").unwrap();
+    let (code, last) = run(&place, without_cache());
+    assert_eq!(code, Some(2), "{last}");
+    assert!(last.contains("debian-12-amd64-minimal is damaged: initramfs.cpio"), "{last}");
+
+    fs::remove_dir_all(script.with_file_name("images/debian-12-amd64-minimal")).unwrap();
+    let (code, last) = run(&place, without_cache());
+    assert_eq!((code, last.as_str()), (Some(2), "can't run: the image debian-12-amd64-minimal is missing"));
+}
+
+#[rstest]
+#[case::ctrl_c(Signal::INT, Some(130))]
+#[case::terminated(Signal::TERM, Some(143))]
+#[case::killed(Signal::KILL, None)]
+fn nothing_is_left_of_a_script_that_is_ended(#[case] signal: Signal, #[case] code: Option<i32>) {
+    let _ = seen();
+    let _guard = boots();
+    let place = Place::new();
+    let script = alone(&place, "works");
+    let mut running = Running::start(&place, command(&place, &script));
+    running.wait_for_a_boot();
+    running.send(signal);
+    let output = running.end();
+    assert_eq!(output.status.code(), code);
+    if code.is_none() {
+        assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+    }
+    place.assert_nothing_left();
+    let left = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("nestmatrix-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
