@@ -15,7 +15,7 @@ use super::this_machine::{LocalQemu, ThisMachine};
 use super::{HostError, Started};
 
 /// Where the initramfs is loaded, behind the kernel.
-const INITRAMFS_AT: u64 = 0x400_0000;
+pub(crate) const INITRAMFS_AT: u64 = 0x400_0000;
 
 /// Starts Hercules.
 pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
@@ -45,7 +45,15 @@ pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, Ho
     Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
 }
 
-/// The configuration, and what is loaded where (Linux, arch/s390/boot/head.S and Documentation/arch/s390).
+/// What is loaded where (Linux, arch/s390/boot/head.S and Documentation/arch/s390), by the names of files.
+pub(crate) fn load_list() -> String {
+    format!(
+        "* Linux\nkernel 0x00000000\ninitramfs {INITRAMFS_AT:#010x}\nparameters 0x00010480\n\
+         at 0x00010408\nsize 0x00010410\n"
+    )
+}
+
+/// Writes all that it loads, and its configuration.
 fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
     let initramfs = &machine.boot.initramfs.path;
     let size = std::fs::metadata(initramfs)?.len();
@@ -55,14 +63,7 @@ fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
         ("parameters", [machine.boot.parameters.as_bytes(), b"\0"].concat()),
         ("at", INITRAMFS_AT.to_be_bytes().to_vec()),
         ("size", size.to_be_bytes().to_vec()),
-        (
-            "l0.ins",
-            format!(
-                "* Linux\nkernel 0x00000000\ninitramfs {INITRAMFS_AT:#010x}\nparameters 0x00010480\n\
-                 at 0x00010408\nsize 0x00010410\n"
-            )
-            .into_bytes(),
-        ),
+        ("l0.ins", load_list().into_bytes()),
     ];
     for (name, content) in files {
         std::fs::write(folder.join(name), content)?;
@@ -76,7 +77,7 @@ fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
 
 /// Priorities of 0: by default, the processor is emulated at nice 15. This code page keeps all of ASCII. No port is opened, since
 /// the console is none that a terminal connects to.
-fn configuration(machine: &Machine) -> String {
+pub(crate) fn configuration(machine: &Machine) -> String {
     format!(
         "CPUSERIAL 000069\nCPUMODEL {}\nMAINSIZE {}\nXPNDSIZE 0\nNUMCPU 1\nHERCPRIO 0\nCPUPRIO 0\nDEVPRIO 0\nTODPRIO 0\n\
          ARCHMODE ESAME\nOSTAILOR QUIET\nPANRATE SLOW\nCODEPAGE 437/037\n0009 3215-C noprompt\n",

@@ -8,7 +8,7 @@ mod bochs;
 mod booted_level;
 mod console_level;
 mod facts;
-mod hercules;
+pub(crate) mod hercules;
 mod this_machine;
 mod waits;
 

@@ -44,7 +44,7 @@ main() {
             ;;
         esac
     done
-    for program in awk cat cut date dd fold grep head kill ln mkdir mkfifo mktemp od rm sed sha256sum sleep tail timeout tr wc; do
+    for program in awk cat cp cut date dd fold grep head kill ln mkdir mkfifo mktemp od rm sed sha256sum sleep tail timeout tr wc; do
         command -v "$program" > /dev/null 2>&1 || cannot "there is no $program in PATH"
     done
     [ -z "$impossible" ] || cannot "$impossible"
@@ -141,7 +141,8 @@ link() {
 
 # emulator NAME DIGEST PROGRAM ISA: how PROGRAM is started. QEMU=... goes first, then the image, which has its own libraries.
 emulator() {
-    own=${QEMU:-} program=$3 emulator=
+    own= program=$3 emulator=
+    case $program in qemu*) own=${QEMU:-} ;; esac
     case $own in
     */*) own=$(absolute "$own") ;;
     ?*) own=$(command -v "$own") || cannot "there is no QEMU=$QEMU in PATH" ;;
@@ -152,12 +153,19 @@ emulator() {
         [ -z "$2" ] || [ "$(uname -m)" != "$4" ] || find_image "$1" "$2"
         emulator=${image:-}
         [ -n "$emulator" ] || own=$(command -v "$program") ||
-            cannot "there is no $program in PATH, and no image of it; QEMU=... names another one"
+            cannot "there is no $program in PATH, and no image of it (a QEMU can be named by QEMU=...)"
     fi
     say "the outermost level runs on ${own:-$emulator/tree/programs/$program}"
 }
 
 run_emulator() {
+    if [ "$program" = hercules ]; then
+        HERCULES_RC=hercules.rc
+        export HERCULES_RC
+        [ -n "$own" ] || set -- -p "$emulator/tree/modules" "$@"
+        # Opened both ways, since it would be waited for whoever writes to it.
+        exec 0<> "$first.console.in" > "$logs/$first.console.log" 2> "$logs/$first.hercules.err"
+    fi
     [ -z "$own" ] || exec "$own" "$@"
     tree=$emulator/tree
     libraries=$tree/libraries
@@ -185,6 +193,23 @@ outermost() {
     up=$first
 }
 
+# hercules_files LEVEL PARAMETERS ADDRESS: what Hercules loads besides its kernel: as files that are no links, and with the place
+# and the size of the initramfs as numbers of 8 bytes.
+hercules_files() {
+    cp "$1-kernel" kernel && cp "$1-initramfs" initramfs || cannot "$work can't be written"
+    printf '%s\000' "$2" > parameters
+    eight_bytes "$3" > at
+    eight_bytes "$(wc -c < initramfs)" > size
+    echo "ipl l0.ins" > hercules.rc
+}
+
+eight_bytes() {
+    for shift in 56 48 40 32 24 16 8 0; do
+        # shellcheck disable=SC2059
+        printf "\\$(printf %03o $((($1 >> shift) & 255)))"
+    done
+}
+
 # Starts the emulator, and ends it once nobody holds `life` open any more: also where this script was killed.
 keep() {
     trap '' HUP INT TERM
@@ -192,6 +217,8 @@ keep() {
     exec 3< life 4>&-
     readers=
     for channel in $channels; do
+        # Hercules, whose console is its own, opens one way of it alone.
+        [ "$program" != hercules ] || break
         cat < "$channel.out" > "$logs/$channel.log" 2> /dev/null 3<&- &
         readers="$readers $!"
     done
@@ -222,11 +249,12 @@ stage() {
     say "[$((now - started)) s] $stage"
 }
 
-# await FILE PATTERN: until a line of it matches; trouble meanwhile ends the script.
+# await FILE PATTERN [LOOKS]: until a line of it matches, or for so many looks; trouble meanwhile ends the script.
 await() {
     looks=0
     until grep -q -e "$2" -- "$1" 2> /dev/null; do
         looks=$((looks + 1))
+        [ "$looks" -le "${3:-$looks}" ] || return 1
         # Not every sleep knows parts of a second.
         if [ "$looks" -gt 15 ] || ! sleep 0.2 2> /dev/null; then sleep 1; fi
         look
@@ -363,14 +391,20 @@ ask() {
     echo >> pieces
     while IFS= read -r piece; do
         piece_number=$((piece_number + 1))
-        printf '%s+%s:%s:%s.\n' "$typed_behind" "$piece_number" "$id" "$piece" | to "$1.console"
-        await "$console" "nestmatrix-answer-more $piece_number[^0-9]*\$"
+        tries=0
+        until [ "$tries" -gt 0 ] && await "$console" "nestmatrix-answer-more $piece_number[^0-9]*\$" 20; do
+            # What was lost on its way is typed again; what was taken is not taken twice.
+            tries=$((tries + 1))
+            printf '%s+%s:%s:%s.\n' "$typed_behind" "$piece_number" "$id" "$piece" | to "$1.console"
+        done
     done < pieces
     printf '%s%s\n' "$typed_behind" "$id" | to "$1.console"
     await "$console" "nestmatrix-answer-end $id [0-9]"
     status=$(sed -n "s/.*nestmatrix-answer-end $id \([0-9]*\).*/\1/p" "$console" | head -n 1)
     answer=$(tr -d '\r' < "$console" | sed -n "/nestmatrix-answer-begin $id\$/,/nestmatrix-answer-end $id /p" |
-        sed -e '1d' -e "s/nestmatrix-answer-end $id .*//" | plain)
+        sed -e '1d' -e '/^\/(/d' -e "s/nestmatrix-answer-end $id .*//" | plain)
+    # A slow console breaks its lines.
+    [ -z "$typed_behind" ] || answer=$(say "$answer" | sed -e :more -e '/\\$/N' -e 's/\\\n//' -e 't more')
 }
 
 # qmp LEVEL COMMAND [ARGUMENTS]: asks the QEMU that runs a level. The reply comes to $reply.
@@ -571,6 +605,8 @@ outcome() {
     show
     now=$(date +%s)
     say "[$((now - started)) s] the logs are in $logs"
+    # One line, whatever a level has printed.
+    set -- "$1" "$(say "$2" | tr '\n' ' ' | sed 's/ *$//')"
     if [ -z "$1" ]; then
         say "$2, so nothing can be said of the outcome that was recorded: $recorded_text"
         exit 2

@@ -90,9 +90,7 @@ impl Reproduction<'_> {
     /// The script; nothing if something of the cell can't stand in one (a control character in a kernel parameter).
     pub fn script(&self) -> Option<String> {
         let plan = self.plan();
-        let impossible = (!plan.runs_on_qemu() && plan.metal == Metal::Emulated).then(|| {
-            format!("{} plays the bare machine, and only QEMU is driven by this script", self.program)
-        });
+        let impossible = self.impossible(&plan);
         let mut text = "#!/bin/sh\n".to_owned();
         text.push_str(&self.told(&plan, impossible.as_deref()));
         text.push_str(&self.settings(&plan, impossible.as_deref()));
@@ -117,6 +115,19 @@ impl Reproduction<'_> {
             level.images = None;
         }
         plan
+    }
+
+    /// Why a script can't boot it, if it can't. Bochs has no virtio and no FIFOs: the levels inside are reached over its network.
+    fn impossible(&self, plan: &StackPlan) -> Option<String> {
+        let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_console_alone(plan);
+        (!drivable)
+            .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))
+    }
+
+    /// Whether its one level runs on a bare machine that has a console and nothing else.
+    fn has_console_alone(&self, plan: &StackPlan) -> bool {
+        let on_metal = plan.metal == Metal::Emulated && !plan.emulator_is_l0();
+        plan.levels.len() == 1 && on_metal && plan.profile.metal.has_console_alone()
     }
 
     /// The comments at the top.
@@ -176,6 +187,9 @@ impl Reproduction<'_> {
         let channels = plan.levels.iter().map(|level| outcome::word(level.level));
         let channels: Vec<String> =
             channels.flat_map(|level| [format!("{level}.qmp"), format!("{level}.console")]).collect();
+        let console_alone = self.has_console_alone(plan);
+        let channels = if console_alone { vec!["l0.console".to_owned()] } else { channels };
+        let (typed_behind, piece_length) = if console_alone { ("/", "100") } else { ("", "800") };
         let values: [(&str, String); 8] = [
             ("cell", self.cell.to_owned()),
             ("recorded", recorded.unwrap_or_default()),
@@ -183,8 +197,8 @@ impl Reproduction<'_> {
             ("impossible", impossible.unwrap_or_default().to_owned()),
             ("channels", channels.join(" ")),
             ("may_shut_down", if may_shut_down { outcome::word(innermost) } else { String::new() }),
-            ("typed_behind", String::new()),
-            ("piece_length", "800".to_owned()),
+            ("typed_behind", typed_behind.to_owned()),
+            ("piece_length", piece_length.to_owned()),
         ];
         let mut text = "set -u\nLC_ALL=C\nexport LC_ALL\n\n".to_owned();
         for (name, value) in values {

@@ -11,8 +11,8 @@ use crate::stack::{Metal, StackPlan};
 use super::outcome::word as name_of;
 use super::placement::{InLevel, InWorkingFolder};
 use super::script::Reproduction;
-use super::words::{command_line, comment, here_document, word};
-use crate::host::WithVirtio;
+use super::words::{argument, command_line, comment, here_document, word};
+use crate::host::{WithVirtio, hercules};
 
 /// What the harness does itself in these steps and to these stacks, and a script does not.
 pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
@@ -122,11 +122,15 @@ impl Writer<'_> {
         let machine = self.machine(index);
         self.begin(level, StageKind::Launch);
         self.launch(index, &machine)?;
-        self.check_machine(&machine);
+        if machine.has_monitor() {
+            self.check_machine(&machine);
+        }
         self.end(Stage::Level(level, StageKind::Launch));
 
         self.begin(level, StageKind::Boot);
-        self.line(&format!("qmp {name} cont"));
+        if machine.has_monitor() {
+            self.line(&format!("qmp {name} cont"));
+        }
         if self.plan.reports(level) {
             self.line(&format!("await \"$logs/{name}.console.log\" nestmatrix-report-begin"));
             self.end(Stage::Level(level, StageKind::Boot));
@@ -148,7 +152,7 @@ impl Writer<'_> {
 
     fn machine(&self, index: usize) -> Machine {
         let mut machine = self.plan.machine(index, Instance::First);
-        if !self.plan.reports(machine.level) {
+        if !self.plan.reports(machine.level) && machine.has_monitor() {
             machine.boot.parameters.push_str(" nest.console=shell");
         }
         machine
@@ -158,6 +162,7 @@ impl Writer<'_> {
     fn launch(&mut self, index: usize, machine: &Machine) -> Option<()> {
         let name = name_of(machine.level);
         match index.checked_sub(1) {
+            None if !machine.has_monitor() => self.launch_hercules(&name, machine)?,
             None => {
                 let arguments = machine.arguments(&InWorkingFolder);
                 let call = command_line(&format!("outermost {name}"), &arguments, "        ")?;
@@ -171,6 +176,20 @@ impl Writer<'_> {
                 self.line(&format!("launch {host} {name} {}", document.trim_end_matches('\n')));
             }
         }
+        Some(())
+    }
+
+    /// Hercules has no command line to speak of, but a configuration, and loads what a list names.
+    fn launch_hercules(&mut self, name: &str, machine: &Machine) -> Option<()> {
+        for (file, content) in
+            [("hercules.cnf", hercules::configuration(machine)), ("l0.ins", hercules::load_list())]
+        {
+            self.line(&format!("cat > {file} {}", here_document(&content).trim_end_matches('\n')));
+        }
+        let parameters = argument(&machine.boot.parameters)?;
+        self.line(&format!("hercules_files {name} {parameters} {}", hercules::INITRAMFS_AT));
+        // EXTERNALGUI, which must come last, has it read commands from standard input.
+        self.line(&format!("outermost {name} -f hercules.cnf -d EXTERNALGUI"));
         Some(())
     }
 
