@@ -47,6 +47,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help_list", &["list", "--help"])]
 #[case("help_merge", &["merge", "--help"])]
 #[case("help_history", &["history", "--help"])]
+#[case("help_report", &["report", "--help"])]
 #[case("help_doctor", &["doctor", "--help"])]
 #[case("help_repro", &["repro", "--help"])]
 #[case("help_shell", &["shell", "--help"])]

@@ -44,6 +44,8 @@ pub enum Command {
     History(crate::history::Arguments),
     /// Write the timeline of a run as a trace file, for Perfetto or Chrome
     Trace(crate::trace::Arguments),
+    /// Show runs as a page (HTML), as Markdown, TAP, JUnit XML or JSON
+    Report(crate::report::Report),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot

@@ -13,6 +13,7 @@ mod input;
 mod list;
 mod live;
 mod merge;
+mod report;
 mod repro;
 mod resume;
 mod run_matrix;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         cli::Command::Diff(arguments) => diff::run(&arguments),
         cli::Command::History(arguments) => history::run(&arguments),
         cli::Command::Trace(arguments) => trace::run(&arguments),
+        cli::Command::Report(arguments) => report::run(&arguments),
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),

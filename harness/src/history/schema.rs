@@ -188,8 +188,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
     };
     let to = (1..).map(|number| beside(path, &format!(".aside-{number}"))).find(|to| !to.exists());
     let to = to.unwrap_or_else(|| beside(path, ".aside"));
-    let failed =
-        |source| HistoryError::Folder { doing: "move away", path: path.to_owned(), source };
+    let failed = |source| HistoryError::Folder { doing: "move away", path: path.to_owned(), source };
     // First what belongs to it: once it is gone, somebody else may make a new one, which has a journal of its own.
     for end in ["-journal", "-wal", "-shm"] {
         match fs::rename(beside(path, end), beside(&to, end)) {

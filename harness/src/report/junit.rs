@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use crate::run::{CellRecord, LevelRecord, RunRecord, VerdictWord};
+use crate::run::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
 use super::cell::{attempts, documented, observed, remark};
 
@@ -35,6 +35,23 @@ pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<Str
     report.add_test_suites(suites);
     // Two characters that XML can't hold pass through.
     Ok(report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], ""))
+}
+
+/// What several runs together say, as JUnit XML: in the suites stand the machines of all.
+///
+/// # Errors
+/// As [`junit`].
+pub fn junit_of(overview: &Overview) -> Result<String, SerializeError> {
+    let cells = overview.cells.iter().map(|cell| {
+        let folder = overview.folder(cell).map(|folder| folder.canonicalize().unwrap_or(folder));
+        CellRecord { folder, run: Some(overview.run_of(cell).to_owned()), ..cell.record.clone() }
+    });
+    let cells: Vec<CellRecord> = cells.collect();
+    // Folders of cells are absolute.
+    match overview.as_one_run() {
+        Some(run) => junit(&run, &cells, Path::new("")),
+        None => Report::new("nestmatrix").to_string(),
+    }
 }
 
 /// All of these together, or the longest time that there is: records may come from anywhere.
@@ -78,6 +95,7 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     property("metal", cell.metal.map(|metal| metal.to_string()));
     property("tier", Some(cell.tier.to_string()));
     property("attempts", attempts(cell));
+    property("run", cell.run.clone());
     for level in &cell.levels {
         let of_level = |what: &str| format!("{}.{what}", level.level.to_string().to_lowercase());
         property(&of_level("system"), Some(level.os.clone()));

@@ -119,7 +119,7 @@ fn systems(record: &CellRecord) -> Vec<String> {
 }
 
 /// `RHEL 9.2+` for `RHEL 9.2 and later`.
-fn short(required: &str) -> String {
+pub(super) fn short(required: &str) -> String {
     match required.strip_suffix(" and later") {
         Some(first) => format!("{first}+"),
         None => required.to_owned(),
@@ -127,7 +127,7 @@ fn short(required: &str) -> String {
 }
 
 /// The system that ran; a stand-in has an asterisk.
-fn ran(level: &LevelRecord) -> String {
+pub(super) fn ran(level: &LevelRecord) -> String {
     format!("{}{}", level.os, if level.stand_in { "*" } else { "" })
 }
 

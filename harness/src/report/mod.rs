@@ -1,18 +1,25 @@
-//! What a run is going to do, does and did, as text for the terminal: pure functions from typed values to text.
+//! What a run is going to do, does and did, as text for the terminal, as a page and in forms that other programs read: pure
+//! functions from typed values to text.
 //!
-//! Nothing here prints, asks the terminal or reads a file; the caller does. Text of several lines ends with a line end.
+//! Nothing here prints or asks the terminal; the caller does. Text of several lines ends with a line end.
 
 mod cell;
+mod command;
 mod comparison;
 mod doctor;
 mod held;
 mod history;
+mod html;
+mod json;
 mod junit;
+mod layout;
+mod markdown;
 mod matrix;
 mod merged;
 mod plan;
 mod style;
 mod table;
+mod tap;
 mod text;
 mod trouble;
 
@@ -21,8 +28,12 @@ pub use comparison::comparison;
 pub use doctor::checkup;
 pub use held::{heard, held};
 pub use history::trail;
-pub use junit::junit;
+pub use html::html;
+pub use json::json;
+pub use junit::{junit, junit_of};
+pub use markdown::markdown;
 pub use matrix::matrix;
 pub use merged::merged;
 pub use plan::{plan, profile};
 pub use style::Style;
+pub use tap::tap;

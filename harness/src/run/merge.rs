@@ -307,7 +307,7 @@ impl Gathered {
             interrupted: merged.iter().any(|run| run.interrupted),
             arguments,
             called_in: None,
-            machine: together(merged),
+            machine: together(merged.iter().map(|run| &run.machine)),
             emulators: emulators.into_iter().cloned().collect(),
             profile: same(merged.iter().map(|run| &run.profile)).cloned().flatten(),
             shard: None,
@@ -411,18 +411,18 @@ fn same<'a, T: PartialEq>(mut of: impl Iterator<Item = &'a T>) -> Option<&'a T> 
     of.all(|other| other == first).then_some(first)
 }
 
-/// The machines of these runs as if they were one: every text that is different, and numbers that all have.
-fn together(runs: &[MergedRun]) -> Machine {
+/// These machines as if they were one: every text that is different, and numbers that all have.
+pub(super) fn together<'m>(machines: impl Iterator<Item = &'m Machine> + Clone) -> Machine {
     let text = |of: fn(&Machine) -> &String| {
-        let different: BTreeSet<&str> = runs.iter().map(|run| of(&run.machine).as_str()).collect();
+        let different: BTreeSet<&str> = machines.clone().map(|machine| of(machine).as_str()).collect();
         different.into_iter().collect::<Vec<_>>().join(", ")
     };
     Machine {
         kernel: text(|machine| &machine.kernel),
         system: text(|machine| &machine.system),
         processor: text(|machine| &machine.processor),
-        cores: same(runs.iter().map(|run| &run.machine.cores)).copied().unwrap_or(0),
-        memory_mib: same(runs.iter().map(|run| &run.machine.memory_mib)).copied().unwrap_or(0),
+        cores: same(machines.clone().map(|machine| &machine.cores)).copied().unwrap_or(0),
+        memory_mib: same(machines.clone().map(|machine| &machine.memory_mib)).copied().unwrap_or(0),
     }
 }
 
@@ -453,7 +453,7 @@ fn by_cell(cells: Vec<CellRecord>) -> impl Iterator<Item = Vec<CellRecord>> {
 }
 
 /// Of what was seen of a cell, what counts: the worst, and of equals the first.
-fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
+pub(super) fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
     seen.iter().rev().max_by_key(|record| match record.verdict {
         VerdictWord::Skip => 0,
         VerdictWord::Pass => 1,

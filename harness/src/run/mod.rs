@@ -7,6 +7,7 @@ mod execute;
 mod jobs;
 mod merge;
 mod native;
+mod overview;
 mod past;
 mod plan;
 mod record;
@@ -25,6 +26,7 @@ pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
+pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{

@@ -1,0 +1,189 @@
+//! The particulars of each cell as JSON, from which the page's script makes what a reader sees who opens the cell.
+
+use maud::{Markup, PreEscaped, html};
+use serde_json::{Value, json};
+
+use crate::report::cell::{attempts, documented, observed};
+use crate::report::command::again;
+use crate::report::layout::{Layout, Placed, Shade};
+use crate::report::matrix::ran;
+use crate::run::{CellRecord, LevelRecord};
+use crate::scenario::Claim;
+
+use super::contradictions::{against, in_full};
+use super::head::{class, machine};
+use super::text;
+
+/// The file with which a cell can be tried again by hand, if its folder has it.
+const REPRODUCER: &str = "reproduce.sh";
+
+/// A `script` element for each cell, which no browser runs, and one that has what the filter looks through.
+pub(super) fn cells(layout: &Layout<'_>) -> Markup {
+    let cells = layout.overview.cells.iter().enumerate();
+    let index: Vec<String> = cells.clone().map(|placed| searched(layout, placed)).collect();
+    html! {
+        script #index type="application/json" { (PreEscaped(text::json(&index))) }
+        @for placed in cells {
+            script type="application/json" id={ "c" (placed.0) } { (PreEscaped(text::json(&cell(layout, placed)))) } "\n"
+        }
+    }
+}
+
+/// All that a filter can find a cell by, in small letters, the verdict first.
+fn searched(layout: &Layout<'_>, (_, cell): Placed<'_>) -> String {
+    let record = &cell.record;
+    let systems = layout.systems(cell);
+    let of_levels = record.levels.iter().flat_map(|level| {
+        let seen = &level.seen;
+        [Some(ran(level)), seen.kernel.clone(), seen.qemu.clone(), seen.cpu.clone()].into_iter().flatten()
+    });
+    let mut words = vec![
+        record.verdict.to_string(),
+        record.cell.to_string(),
+        Shade::of(cell).note().to_owned(),
+        record.document.clone(),
+        record.tier.to_string(),
+        record.metal.map_or(String::new(), |metal| metal.to_string()),
+        observed(record).unwrap_or_default(),
+    ];
+    for word in systems.into_iter().chain(of_levels) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    text::shown(&words.join(" ")).to_lowercase()
+}
+
+fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
+    let (record, overview) = (&cell.record, layout.overview);
+    let run = overview.runs.get(cell.run).map(|run| &run.record);
+    let scenario = layout.matrix.scenarios().iter().find(|known| known.name == record.scenario);
+    let stages = record.stages.iter().map(|time| json!([time.stage.to_string(), time.start, time.end]));
+    let steps = record.steps.iter().map(|step| {
+        json!({
+            "name": text::shown(&step.name), "on": step.on.to_string(), "do": text::shown(&step.action),
+            "run": step.run.as_deref().map(text::shown), "status": step.status, "output": text::shown(&step.output),
+        })
+    });
+    let others = cell.others.iter().map(|other| {
+        let seen = other.symptom.as_deref().map(text::shown);
+        json!([other.verdict, text::shown(&other.run), other.stage.map(|stage| stage.to_string()), seen])
+    });
+    json!({
+        "cell": record.cell,
+        "title": scenario.map(|scenario| text::shown(&scenario.title)),
+        "verdict": record.verdict,
+        "shade": class(Shade::of(cell)),
+        "note": Shade::of(cell).note(),
+        "stage": record.stage.map(|stage| stage.to_string()),
+        "level": record.level.map(|level| level.to_string()),
+        "symptom": record.symptom.as_deref().map(text::shown),
+        "documented": text::shown(&documented(record)),
+        "known_stale": record.expectation.known_stale().map(|known| text::shown(&known.to_string())),
+        "tier": record.tier.to_string(),
+        "metal": record.metal.map(|metal| metal.to_string()),
+        "seconds": (!record.attempts.is_empty()).then(|| record.seconds()),
+        "attempts": attempts(record),
+        "levels": record.levels.iter().map(level).collect::<Vec<_>>(),
+        "stages": stages.collect::<Vec<_>>(),
+        "steps": steps.collect::<Vec<_>>(),
+        "evidence": evidence(record),
+        "continued": record.continued.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
+        "claims": claims(layout, record),
+        "again": text::shown(&again(overview, cell)),
+        "reproducer": cell.file(overview, REPRODUCER).map(|path| text::shown(&path.display().to_string())),
+        "folder": overview.folder(cell).map(|folder| text::shown(&folder.display().to_string())),
+        "run": text::shown(overview.run_of(cell)),
+        "machine": run.map(|run| machine(&run.machine)),
+        "others": others.collect::<Vec<_>>(),
+    })
+}
+
+fn level(level: &LevelRecord) -> Value {
+    let seen = &level.seen;
+    let shown = |text: &Option<String>| text.as_deref().map(text::shown);
+    let image = level.image.as_ref().map(|image| {
+        let digest: String = image.digest.chars().take(12).collect();
+        text::shown(&format!("{} {} {digest}", image.recipe, image.product))
+    });
+    json!({
+        "level": level.level.to_string(),
+        "required": text::shown(&level.required),
+        "ran": text::shown(&ran(level)),
+        "why": shown(&level.stand_in_reason),
+        "image": image,
+        "kernel": shown(&seen.kernel),
+        "qemu": shown(&seen.qemu),
+        "machine": shown(&seen.machine),
+        "cpu": shown(&seen.cpu),
+        "nested": shown(&seen.nested),
+        "lacks": seen.lacks.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
+        "console": seen.last_lines.iter().map(|line| text::shown(line)).collect::<Vec<_>>(),
+    })
+}
+
+/// What proves that it worked, as pairs of a name and a value.
+fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
+    let Some(evidence) = record.evidence.as_ref() else { return Vec::new() };
+    let mut rows = Vec::new();
+    let mut row = |name: String, value: String| rows.push([text::shown(&name), text::shown(&value)]);
+    let of_levels = |member: &str| evidence[member].as_object().cloned().unwrap_or_default();
+    if let Some(nonce) = evidence["nonce"].as_str() {
+        row("nonce, given back".into(), nonce.into());
+    }
+    if let Some(hypervisor) = evidence["report"]["hypervisor"].as_str() {
+        row("innermost level's hypervisor".into(), hypervisor.into());
+    }
+    for (level, kvm) in of_levels("kvm") {
+        row(
+            format!("KVM of {}'s QEMU", level.to_uppercase()),
+            if kvm["enabled"] == true { "enabled" } else { "off" }.into(),
+        );
+    }
+    for (level, cpu) in of_levels("cpus") {
+        let required = cpu["required"].as_object().cloned().unwrap_or_default();
+        let features: Vec<String> = required
+            .iter()
+            .map(|(name, given)| format!("{name} {}", if given == true { "given" } else { "not given" }))
+            .collect();
+        if !features.is_empty() {
+            row(format!("features that {} needs", level.to_uppercase()), features.join(", "));
+        }
+    }
+    for (member, what) in [("nested_runs", "nested entries"), ("exits", "exits")] {
+        for (level, growth) in of_levels(member) {
+            let counter = growth["counter"].as_str().unwrap_or_default();
+            let value = format!("{} → {} ({counter})", growth["before"], growth["after"]);
+            row(format!("{what} that {} counted", level.to_uppercase()), value);
+        }
+    }
+    if evidence["l0_counters_unreadable"] == true {
+        row("L0's counters".into(), "not readable".into());
+    }
+    if evidence["emulator_is_l0"] == true {
+        row("L0".into(), "the emulator itself".into());
+    }
+    rows
+}
+
+/// The claims that a cell tries, with what the document says and what contradicts it.
+fn claims(layout: &Layout<'_>, record: &CellRecord) -> Vec<Value> {
+    let claim = |claim: &String| {
+        let name = in_full(claim, &record.document);
+        let known: Option<&Claim> = name.split_once('/').and_then(|(document, id)| {
+            let document = layout.matrix.documents().iter().find(|known| known.id == document)?;
+            document.claims.iter().find(|known| known.id == id)
+        });
+        let against: Vec<[String; 2]> = against(layout, &record.document, &[claim].into_iter().collect())
+            .into_iter()
+            .map(|(claim, about)| [text::shown(&claim), text::shown(&about)])
+            .collect();
+        json!({
+            "claim": text::shown(&name),
+            "section": known.map(|claim| text::shown(&claim.section)),
+            "text": known.map(|claim| text::shown(&claim.text)),
+            "against": against,
+        })
+    };
+    record.claims.iter().map(claim).collect()
+}

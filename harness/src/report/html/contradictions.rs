@@ -1,0 +1,90 @@
+//! Where documents contradict each other, with what the cells say of either side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
+
+use crate::report::layout::{Layout, Placed, Shade};
+use crate::run::VerdictWord;
+
+use super::head::class;
+use super::text::{prose, shown};
+
+/// Cells that are shown for a claim; more are counted, and those that were skipped.
+const SHOWN: usize = 12;
+
+/// The claims that contradict one of `claims`, which are those of cells that try `document`, with what they disagree about.
+pub(super) fn against(
+    layout: &Layout<'_>,
+    document: &str,
+    claims: &BTreeSet<&String>,
+) -> Vec<(String, String)> {
+    let names: BTreeSet<String> = claims.iter().map(|claim| in_full(claim, document)).collect();
+    let mut against = Vec::new();
+    for contradiction in layout.matrix.contradictions() {
+        let [one, other] = &contradiction.claims;
+        for (claim, against_it) in [(one, other), (other, one)] {
+            if names.contains(claim) {
+                against.push((against_it.clone(), contradiction.text.clone()));
+            }
+        }
+    }
+    against
+}
+
+/// A claim as `DOCUMENT/CLAIM`.
+pub(super) fn in_full(claim: &str, document: &str) -> String {
+    if claim.contains('/') { claim.to_owned() } else { format!("{document}/{claim}") }
+}
+
+/// Every contradiction of which a cell tries one side.
+pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
+    let mut tried: BTreeMap<String, Vec<Placed<'_>>> = BTreeMap::new();
+    for (place, cell) in layout.overview.cells.iter().enumerate() {
+        for claim in &cell.record.claims {
+            tried.entry(in_full(claim, &cell.record.document)).or_default().push((place, cell));
+        }
+    }
+    let touched = |claims: &[String; 2]| claims.iter().any(|claim| tried.contains_key(claim));
+    let pairs: Vec<_> = layout.matrix.contradictions().iter().filter(|pair| touched(&pair.claims)).collect();
+    if pairs.is_empty() {
+        return html! {};
+    }
+    html! {
+        section.contradictions aria-labelledby="contradictions" {
+            h2 #contradictions { "Where the documents contradict each other" }
+            @for pair in pairs {
+                article {
+                    p { (prose(&pair.text)) }
+                    div.sides { @for claim in &pair.claims { (side(layout, claim, tried.get(claim))) } }
+                }
+            }
+        }
+    }
+}
+
+fn side(layout: &Layout<'_>, name: &str, cells: Option<&Vec<Placed<'_>>>) -> Markup {
+    let cells = cells.map_or(&[][..], Vec::as_slice);
+    let tried: Vec<&Placed<'_>> =
+        cells.iter().filter(|(_, cell)| cell.record.verdict != VerdictWord::Skip).collect();
+    let skipped = cells.len() - tried.len();
+    let text = name.split_once('/').and_then(|(document, claim)| {
+        let document = layout.matrix.documents().iter().find(|known| known.id == document)?;
+        document.claims.iter().find(|known| known.id == claim)
+    });
+    html! {
+        div.side {
+            p { code { (shown(name)) } @if let Some(claim) = text { " " span class={ "tier " (claim.tier) } { (claim.tier) } br; (prose(&claim.text)) } }
+            p.tried {
+                @if cells.is_empty() { span.none { "no cell of this tries it" } }
+                @for (place, cell) in tried.iter().take(SHOWN) {
+                    button class={ "cell tiny " (class(Shade::of(cell))) } type="button" data-cell=(place) title=(cell.record.cell) {
+                        b { (cell.record.verdict) } " " (cell.record.architecture)
+                    } " "
+                }
+                @if tried.len() > SHOWN { "and " (tried.len() - SHOWN) " more " }
+                @if skipped > 0 { span.none { (skipped) " skipped" } }
+            }
+        }
+    }
+}

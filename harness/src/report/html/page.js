@@ -1,0 +1,270 @@
+// Filters the matrix and opens cells. Whatever a cell says becomes text, never HTML: everything is made by `make`.
+"use strict";
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const read = (id) => JSON.parse(byId(id).textContent);
+  const main = document.querySelector("main");
+
+  // An element with these attributes and children; texts are text. What is null or false is left out.
+  const make = (tag, attributes, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value !== null && value !== false && value !== undefined) element.setAttribute(name, value);
+    }
+    element.append(...children.flat(Infinity).filter((child) => child !== null && child !== false && child !== undefined));
+    return element;
+  };
+
+  // The filter.
+  const filter = byId("filter");
+  const found = byId("found");
+  const shades = [...document.querySelectorAll(".count")];
+  let index = null;
+  let buttons = null;
+
+  const places = () => {
+    buttons ??= [...byId("matrix").querySelectorAll(".cell")].map((button) => ({
+      button, place: Number(button.dataset.cell), shade: button.classList[1], row: button.closest("tr"),
+      scenario: button.closest(".scenario"), document: button.closest(".document"),
+    }));
+    return buttons;
+  };
+
+  // A verdict's word means that verdict: who asks for fail does not want xfail.
+  const verdicts = new Set(["pass", "fail", "xfail", "xpass", "skip", "error"]);
+  const matches = (place, words) => words.every((word) =>
+    verdicts.has(word) ? index[place].startsWith(`${word} `) : index[place].includes(word));
+
+  const apply = () => {
+    index ??= read("index");
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = new Set(shades.filter((shade) => shade.getAttribute("aria-pressed") === "true").map((shade) => shade.dataset.shade));
+    const parts = new Map();
+    let number = 0;
+    for (const cell of places()) {
+      const shown = wanted.has(cell.shade) && matches(cell.place, words);
+      number += shown;
+      cell.button.hidden = !shown;
+      for (const part of [cell.row, cell.scenario, cell.document]) parts.set(part, parts.get(part) || shown);
+    }
+    for (const [part, shown] of parts) part.hidden = !shown;
+    for (const link of document.querySelectorAll(".documents a")) {
+      link.hidden = Boolean(byId(link.getAttribute("href").slice(1))?.hidden);
+    }
+    for (const article of document.querySelectorAll(".trouble article")) {
+      const cells = article.dataset.cells.split(" ");
+      article.hidden = !wanted.has(article.className) || !cells.some((place) => matches(place, words));
+    }
+    const all = places().length;
+    found.textContent = number === all ? `${all} cells` : `${number} of ${all} cells`;
+  };
+
+  let waiting = 0;
+  filter.addEventListener("input", () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(apply);
+  });
+  for (const shade of shades) {
+    shade.addEventListener("click", () => {
+      shade.setAttribute("aria-pressed", String(shade.getAttribute("aria-pressed") !== "true"));
+      apply();
+    });
+  }
+
+  // A cell that is open.
+  const dialog = byId("cell");
+  let open = null;
+
+  const seconds = (number) => {
+    if (number >= 100) return `${Math.round(number)} s`;
+    return number >= 0.1 ? `${number.toFixed(1)} s` : `${Math.round(number * 1000)} ms`;
+  };
+  const section = (title, ...children) => [make("h3", {}, title), ...children];
+  const pairs = (list) => make("dl", { class: "said" }, list.filter(Boolean).map(([name, value, strong]) =>
+    [make("dt", {}, name), make("dd", { class: strong && "strong" }, value)]));
+
+  // Prose in which what stands between backticks is code.
+  const prose = (text) => {
+    const parts = text.split("`");
+    return parts.length % 2 ? parts.map((part, place) => place % 2 ? make("code", {}, part) : part) : [text];
+  };
+
+  const copier = (text) => {
+    const button = make("button", { type: "button", class: "plain" }, "Copy");
+    button.addEventListener("click", async () => {
+      const area = make("textarea", {}, text);
+      dialog.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      button.textContent = done ? "Copied" : "Not copied";
+      button.focus();
+    });
+    return button;
+  };
+
+  const said = (cell) => {
+    const works = "works, with evidence for every level";
+    const stopped = cell.stage ? `stopped at ${cell.stage}` + (cell.level ? ` (${cell.level})` : "") : null;
+    const observed = cell.verdict === "skip" ? `not tried: ${cell.symptom}`
+      : [stopped, cell.symptom].filter(Boolean).join(": ") || works;
+    return pairs([
+      ["observed", observed, true],
+      ["documented", cell.documented],
+      cell.known_stale && ["known", cell.known_stale],
+      cell.verdict === "error" && ["at fault", "the harness or its machine; this says nothing of the document"],
+      ["tier", cell.tier],
+      cell.metal && ["metal", cell.metal],
+      cell.attempts && ["attempts", cell.attempts],
+    ]);
+  };
+
+  const levels = (cell) => {
+    if (!cell.levels.length) return [];
+    const row = (name, value) => {
+      const values = cell.levels.map(value);
+      return values.some(Boolean) && make("tr", {}, make("th", { scope: "row" }, name), values.map((text) => make("td", {}, text || "–")));
+    };
+    const head = cell.levels.map((level) => make("th", { scope: "col", class: level.level === cell.level && "stopped" }, level.level));
+    const rows = [
+      row("document", (level) => level.required),
+      // Why a stand-in was used is said once.
+      row("ran", (level, place) => [level.ran,
+        level.why && level.why !== cell.levels[place - 1]?.why ? make("small", {}, ` ${level.why}`) : ""]),
+      row("kernel", (level) => level.kernel),
+      row("QEMU", (level) => level.qemu),
+      row("machine", (level) => level.machine),
+      row("CPU", (level) => level.cpu),
+      row("nested", (level) => level.nested),
+      row("flags lost", (level) => level.lacks.join(" ")),
+      row("image", (level) => level.image),
+    ];
+    const table = make("table", { class: "levels" }, make("thead", {}, make("tr", {}, make("th", {}), head)), make("tbody", {}, rows));
+    return section("Levels", make("div", { class: "wide" }, table));
+  };
+
+  const timeline = (cell) => {
+    if (!cell.stages.length) return [];
+    const end = Math.max(...cell.stages.map(([, , until]) => until), 0.001);
+    const rows = cell.stages.map(([stage, from, until]) => {
+      const bar = make("span", { class: /^l\d/.test(stage) && stage.slice(0, 2) });
+      bar.style.left = `${(from / end) * 100}%`;
+      bar.style.width = `${(Math.max(until - from, 0) / end) * 100}%`;
+      const stop = stage === cell.stage ? " stop" : "";
+      return [make("span", { class: `name-of${stop}` }, stage + (stop && " ■")), make("span", { class: "track" }, bar),
+        make("span", { class: `secs${stop}` }, seconds(until - from))];
+    });
+    const from = cell.continued ? `; went on from a state saved with ${cell.continued[0]} up (${cell.continued[1]})` : "";
+    return section(`Timeline: ${seconds(end)}${from}`, make("div", { class: "time" }, rows));
+  };
+
+  const consoles = (cell) => {
+    const spoke = cell.levels.filter((level) => level.console.length);
+    if (!spoke.length) return [];
+    // Of an outer level where the one that stopped has said nothing, as when its QEMU did not start.
+    const inner = [...spoke].reverse();
+    const shown = inner.find((level) => cell.level && level.level <= cell.level) || inner[0];
+    return section("Last console lines", inner.map((level) => {
+      const summary = make("summary", {}, `${level.level} (${level.console.length} lines)`);
+      return make("details", { open: level === shown && "" }, summary, make("pre", { tabindex: "0" }, level.console.join("\n")));
+    }));
+  };
+
+  const steps = (cell) => cell.steps.length ? section("Steps of the scenario", cell.steps.map((step, place) => {
+    const status = step.run === null ? "" : step.status === null ? ", ended by a signal" : `, status ${step.status}`;
+    return [make("p", { class: "step" }, make("b", {}, `step-${place + 1} `), `${step.name} on ${step.on}${status}`),
+      make("pre", { tabindex: "0" }, (step.run === null ? step.do : `$ ${step.run}`) + (step.output ? `\n${step.output}` : ""))];
+  })) : [];
+
+  const claims = (cell) => section("Claims that it tries", make("ul", { class: "claims" }, cell.claims.map((claim) =>
+    make("li", {}, make("code", {}, claim.claim), claim.section && ` (${claim.section})`, claim.text && [": ", prose(claim.text)],
+      claim.against.map(([other, about]) => make("p", { class: "against-it" }, "≠ ", make("code", {}, other), ": ", prose(about)))))));
+
+  const again = (cell) => section("Try it again",
+    make("div", { class: "again" }, make("pre", {}, cell.again), copier(cell.again)),
+    cell.reproducer && [make("p", { class: "about" }, "without nestmatrix:"),
+      make("div", { class: "again" }, make("pre", {}, cell.reproducer), copier(cell.reproducer))]);
+
+  const origin = (cell) => section("Where this is from", pairs([
+    ["run", make("code", {}, cell.run)],
+    cell.machine && ["machine", cell.machine],
+    cell.folder && ["files", make("code", {}, cell.folder)],
+    ...cell.others.map(([verdict, run, stage, symptom]) =>
+      [`also ${verdict}`, [make("code", {}, run), [stage, symptom].filter(Boolean).map((text) => `: ${text}`).join("")]]),
+  ]));
+
+  const evidence = (cell) => cell.evidence.length ? section("Evidence", pairs(cell.evidence)) : [];
+
+  // The cells that the filter leaves, in their order.
+  const visible = () => places().filter((cell) => !cell.button.hidden).map((cell) => cell.place);
+
+  const show = (place) => {
+    const cell = read(`c${place}`);
+    open = place;
+    const to = (step) => {
+      const list = visible();
+      const at = list.indexOf(open);
+      const next = list[(at < 0 ? 0 : at + step + list.length) % list.length];
+      if (next !== undefined) show(next);
+    };
+    const button = (text, label, action) => {
+      const element = make("button", { type: "button", class: "plain", "aria-label": label, title: label }, text);
+      element.addEventListener("click", action);
+      return element;
+    };
+    const bar = make("div", { class: "cell-bar" },
+      make("span", { class: `word ${cell.shade}` }, cell.verdict, cell.note && ` (${cell.note})`),
+      cell.seconds !== null && make("span", { class: "about" }, seconds(cell.seconds)),
+      make("span", { class: "space" }),
+      button("←", "Previous cell (arrow left)", () => to(-1)),
+      button("→", "Next cell (arrow right)", () => to(1)),
+      button("Close", "Close (Escape)", () => dialog.close()));
+    const head = make("div", { class: `cell-head ${cell.shade}` }, bar, make("h2", { id: "cell-name" }, cell.cell),
+      cell.title && make("p", { class: "about" }, cell.title));
+    // What a stack said last comes first where it stopped.
+    const parts = cell.stage ? [consoles, levels, timeline, steps] : [levels, timeline, steps, consoles];
+    const body = make("div", { class: "cell-body", tabindex: "0" }, said(cell), parts.map((part) => part(cell)),
+      again(cell), evidence(cell), claims(cell), origin(cell));
+    dialog.replaceChildren(head, body);
+    dialog.onkeydown = (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey || event.target.tagName === "PRE") return;
+      if (event.key === "ArrowLeft") to(-1);
+      else if (event.key === "ArrowRight") to(1);
+    };
+    if (!dialog.open) dialog.showModal();
+    body.focus();
+    for (const console of body.querySelectorAll("details[open] pre")) console.scrollTop = console.scrollHeight;
+    history.replaceState(null, "", `#cell=${encodeURIComponent(cell.cell)}`);
+  };
+
+  main.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-cell]");
+    if (button) show(Number(button.dataset.cell));
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("close", () => {
+    history.replaceState(null, "", location.pathname + location.search);
+    // Where the reader has gone on to, not where they began.
+    const button = places().find((cell) => cell.place === open)?.button;
+    if (button && !button.hidden) button.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !dialog.open && event.target.tagName !== "INPUT") {
+      event.preventDefault();
+      filter.focus();
+    } else if (event.key === "Escape" && event.target === filter && filter.value) {
+      filter.value = "";
+      apply();
+    }
+  });
+
+  // A link to a cell.
+  const linked = () => {
+    const cell = location.hash && places().find((cell) => `#cell=${encodeURIComponent(cell.button.title)}` === location.hash);
+    if (cell) show(cell.place);
+  };
+  window.addEventListener("hashchange", linked);
+  linked();
+})();

@@ -1,0 +1,94 @@
+//! What somebody has to act upon, above the matrix: what was seen once, with all cells in which it was.
+
+use maud::{Markup, html};
+
+use crate::report::cell::{documented, observed};
+use crate::report::layout::{Layout, Placed, Shade};
+use crate::report::text::grouped;
+use crate::run::{CellRecord, LevelRecord};
+
+use super::head::class;
+use super::text::shown;
+
+/// Cells that are named for each kind of trouble and the same versions; more are counted.
+const NAMED: usize = 12;
+
+/// Different versions that are told for each kind of trouble; cells of others are counted.
+const STACKS: usize = 4;
+
+pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
+    let cells = layout.overview.cells.iter().enumerate().filter(|(_, cell)| cell.is_trouble());
+    let mut kinds = grouped(cells, |(_, cell)| (Shade::of(cell), seen(cell)));
+    if kinds.is_empty() {
+        return html! {};
+    }
+    let rank = |shade| Shade::ALL.iter().position(|known| *known == shade);
+    kinds.sort_by_key(|((shade, _), cells)| (rank(*shade), std::cmp::Reverse(cells.len())));
+    html! {
+        section.trouble aria-labelledby="trouble" {
+            h2 #trouble { "To act upon" }
+            @for ((shade, seen), cells) in &kinds {
+                article class=(class(*shade)) data-cells=(places(cells)) {
+                    (kind(*shade, seen, cells))
+                }
+            }
+        }
+    }
+}
+
+fn seen(cell: &crate::run::OverviewCell) -> String {
+    let works = || "works: the documented limitation no longer shows itself".to_owned();
+    observed(&cell.record).unwrap_or_else(works)
+}
+
+/// All cells of a kind, named or not, for the filter.
+fn places(cells: &[Placed<'_>]) -> String {
+    cells.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn kind(shade: Shade, seen: &str, cells: &[Placed<'_>]) -> Markup {
+    let Some((_, first)) = cells.first() else { return html! {} };
+    let record = &first.record;
+    let stacks = grouped(cells.iter().copied(), |(_, cell)| versions(&cell.record));
+    let untold: usize = stacks.iter().skip(STACKS).map(|(_, cells)| cells.len()).sum();
+    let (stage, symptom) = match record.stage {
+        Some(stage) => (Some(stage.to_string()), seen.strip_prefix(&format!("{stage}: ")).unwrap_or(seen)),
+        None => (None, seen),
+    };
+    html! {
+        h3 { span class={ "word " (class(shade)) } { (shade.word()) }
+            @if let Some(stage) = stage { " " span.stage { (stage) } }
+            " " span.symptom { (shown(symptom)) } }
+        p.about { "documented: " (shown(&documented(record))) }
+        @for (versions, cells) in stacks.iter().take(STACKS) {
+            ul.versions { @for (levels, text) in versions { li { b { (levels) } " " (shown(text)) } } }
+            ul.names {
+                @for (place, cell) in cells.iter().take(NAMED) {
+                    li { button.name type="button" data-cell=(place) { (cell.record.cell) } }
+                }
+                @if cells.len() > NAMED { li { "and " (cells.len() - NAMED) " more" } }
+            }
+        }
+        @if untold > 0 { p.about { "and " (untold) " more cells with other versions" } }
+    }
+}
+
+/// What the levels of a stack were, in few words, those that were the same together.
+fn versions(record: &CellRecord) -> Vec<(String, String)> {
+    let same = grouped(&record.levels, |level| in_short(level));
+    let line = |(text, levels): (Option<String>, Vec<&LevelRecord>)| {
+        let levels: Vec<String> = levels.iter().map(|level| level.level.to_string()).collect();
+        Some((levels.join(", "), text?))
+    };
+    same.into_iter().filter_map(line).collect()
+}
+
+/// What a level was, without what its packagers add; nothing if nothing is known of it.
+fn in_short(level: &LevelRecord) -> Option<String> {
+    let seen = &level.seen;
+    let number = |qemu: &String| qemu.split(" (").next().unwrap_or_default().to_owned();
+    let qemu = seen.qemu.as_ref().map(|qemu| format!("QEMU {}", number(qemu)));
+    let kernel = seen.kernel.as_ref().map(|kernel| format!("Linux {kernel}"));
+    let facts: Vec<String> = [kernel, qemu, seen.cpu.clone()].into_iter().flatten().collect();
+    (!facts.is_empty()).then(|| facts.join(", "))
+}

@@ -1,0 +1,173 @@
+//! An overview's cells as the documents lay them out, for reports that are pages and not a terminal.
+
+use std::collections::BTreeMap;
+
+use crate::run::{Overview, OverviewCell, Tally, VerdictWord};
+use crate::scenario::{Cell, CellName, Document, Matrix, Scenario};
+
+use super::matrix::short;
+use super::text::{grouped, one_line};
+
+/// A verdict as it is shown: an xpass that is known is told from one that is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shade {
+    Fail,
+    Error,
+    News,
+    Known,
+    Xfail,
+    Pass,
+    Skip,
+}
+
+impl Shade {
+    /// The one to act upon first, first.
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fail, Self::Error, Self::News, Self::Known, Self::Xfail, Self::Pass, Self::Skip];
+
+    pub(super) fn of(cell: &OverviewCell) -> Self {
+        match cell.record.verdict {
+            VerdictWord::Fail => Self::Fail,
+            VerdictWord::Error => Self::Error,
+            VerdictWord::Xpass if cell.record.expectation.known_stale().is_some() => Self::Known,
+            VerdictWord::Xpass => Self::News,
+            VerdictWord::Xfail => Self::Xfail,
+            VerdictWord::Pass => Self::Pass,
+            VerdictWord::Skip => Self::Skip,
+        }
+    }
+
+    /// The verdict's word.
+    pub(super) fn word(self) -> VerdictWord {
+        match self {
+            Self::Fail => VerdictWord::Fail,
+            Self::Error => VerdictWord::Error,
+            Self::News | Self::Known => VerdictWord::Xpass,
+            Self::Xfail => VerdictWord::Xfail,
+            Self::Pass => VerdictWord::Pass,
+            Self::Skip => VerdictWord::Skip,
+        }
+    }
+
+    /// What stands behind the word, if something does.
+    pub(super) fn note(self) -> &'static str {
+        if self == Self::Known { "known stale" } else { "" }
+    }
+
+    fn count(self, tally: &Tally) -> usize {
+        match self {
+            Self::Fail => tally.fail,
+            Self::Error => tally.error,
+            Self::News => tally.xpass.saturating_sub(tally.known_stale),
+            Self::Known => tally.known_stale,
+            Self::Xfail => tally.xfail,
+            Self::Pass => tally.pass,
+            Self::Skip => tally.skip,
+        }
+    }
+}
+
+/// What a tally counts, without what there is none of.
+pub(super) fn counts(tally: &Tally) -> Vec<(Shade, usize)> {
+    Shade::ALL
+        .into_iter()
+        .map(|shade| (shade, shade.count(tally)))
+        .filter(|(_, number)| *number > 0)
+        .collect()
+}
+
+/// `10 pass, 1 xpass (known stale)`.
+pub(super) fn counted(tally: &Tally) -> String {
+    let part = |(shade, number): (Shade, usize)| match shade.note() {
+        "" => format!("{number} {}", shade.word()),
+        note => format!("{number} {} ({note})", shade.word()),
+    };
+    let parts: Vec<String> = counts(tally).into_iter().map(part).collect();
+    if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") }
+}
+
+/// How many of these cells have which verdict.
+pub(super) fn tally<'o>(cells: impl IntoIterator<Item = &'o OverviewCell>) -> Tally {
+    let mut tally = Tally::default();
+    cells.into_iter().for_each(|cell| tally.add(cell.record.verdict, &cell.record.expectation));
+    tally
+}
+
+/// A cell and its place in the overview.
+pub(super) type Placed<'o> = (usize, &'o OverviewCell);
+
+/// The cells of a document.
+pub(super) struct DocumentPart<'o> {
+    /// Its id.
+    pub(super) id: &'o str,
+    /// What is known of it, if it is (still) there.
+    pub(super) document: Option<&'o Document>,
+    pub(super) scenarios: Vec<ScenarioPart<'o>>,
+}
+
+/// The cells of a scenario.
+pub(super) struct ScenarioPart<'o> {
+    pub(super) name: &'o str,
+    /// What is known of it, if it is (still) there.
+    pub(super) scenario: Option<&'o Scenario>,
+    pub(super) cells: Vec<Placed<'o>>,
+}
+
+/// An overview with what the documents say of its cells.
+pub(super) struct Layout<'o> {
+    pub(super) overview: &'o Overview,
+    pub(super) matrix: &'o Matrix,
+    specs: BTreeMap<&'o CellName, &'o Cell>,
+}
+
+impl<'o> Layout<'o> {
+    pub(super) fn new(overview: &'o Overview, matrix: &'o Matrix) -> Self {
+        let specs = matrix.cells().iter().map(|cell| (&cell.name, cell)).collect();
+        Self { overview, matrix, specs }
+    }
+
+    /// The documents of which there are cells.
+    pub(super) fn documents(&self) -> Vec<DocumentPart<'o>> {
+        let cells = self.overview.cells.iter().enumerate();
+        let of_document = grouped(cells, |(_, cell)| cell.record.document.as_str());
+        let scenarios = |cells| {
+            let of_scenario = grouped(cells, |(_, cell): &Placed<'o>| cell.record.scenario.as_str());
+            let part = |(name, cells)| {
+                let scenario = self.matrix.scenarios().iter().find(|scenario| scenario.name == name);
+                ScenarioPart { name, scenario, cells }
+            };
+            of_scenario.into_iter().map(part).collect()
+        };
+        let part = |(id, cells)| {
+            let document = self.matrix.documents().iter().find(|document| document.id == id);
+            DocumentPart { id, document, scenarios: scenarios(cells) }
+        };
+        of_document.into_iter().map(part).collect()
+    }
+
+    /// What the document asks for on each level, in few letters; where nobody can tell any more, as the cell's name does.
+    pub(super) fn systems(&self, cell: &OverviewCell) -> Vec<String> {
+        let record = &cell.record;
+        if !record.levels.is_empty() {
+            return record.levels.iter().map(|level| short(&one_line(&level.required))).collect();
+        }
+        match self.specs.get(&record.cell) {
+            Some(spec) => spec.levels.iter().map(|level| short(&level.system.to_string())).collect(),
+            None => record.cell.as_str().split('/').skip(2).map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl DocumentPart<'_> {
+    /// Its title with what it documents, or its id.
+    pub(super) fn heading(&self) -> String {
+        match self.document {
+            Some(Document { title, product, section, .. }) => format!("{product}, {section} {title}"),
+            None => self.id.to_owned(),
+        }
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        tally(self.scenarios.iter().flat_map(|part| part.cells.iter().map(|(_, cell)| *cell)))
+    }
+}

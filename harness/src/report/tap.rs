@@ -1,0 +1,122 @@
+//! Cells as TAP, version 14 (<https://testanything.org/tap-version-14-specification.html>), which many test tools read.
+//!
+//! TAP's TODO is a test that is not expected to succeed, which is what a documented limitation is. docs/reports.md has the
+//! whole mapping.
+
+use std::fmt::Write as _;
+
+use crate::run::{Overview, OverviewCell, VerdictWord};
+
+use super::cell::{attempts, documented, observed};
+use super::layout::counted;
+use super::matrix::ran;
+use super::text::one_line;
+
+/// The cells as TAP: a test point a cell, with what is known of it in YAML. A plan of more tests than there are test points
+/// is TAP's way to say that something is missing.
+pub fn tap(overview: &Overview) -> String {
+    let missing = overview.without_verdict.len();
+    let mut out = format!("TAP version 14\n1..{}\n", overview.cells.len() + missing);
+    for run in &overview.runs {
+        let run = &run.record;
+        let machine = &run.machine;
+        let text = format!("run {}, began {}, {}, {}", run.run, run.began, machine.system, machine.processor);
+        let _ = writeln!(out, "# {}", one_line(&text));
+    }
+    for (index, cell) in overview.cells.iter().enumerate() {
+        let (ok, directive) = result(cell);
+        let ok = if ok { "ok" } else { "not ok" };
+        let _ = writeln!(out, "{ok} {} - {}{directive}", index + 1, escaped(cell.record.cell.as_str()));
+        out.push_str(&diagnostics(overview, cell));
+    }
+    for cell in &overview.without_verdict {
+        let _ = writeln!(out, "# no verdict: {cell}");
+    }
+    let _ = writeln!(out, "# {}", counted(&overview.tally()));
+    out
+}
+
+/// Whether the test point is `ok`, and its directive.
+fn result(cell: &OverviewCell) -> (bool, String) {
+    let record = &cell.record;
+    match record.verdict {
+        VerdictWord::Pass => (true, String::new()),
+        VerdictWord::Fail | VerdictWord::Error => (false, String::new()),
+        VerdictWord::Xfail => (false, format!(" # TODO documented: {}", escaped(&documented(record)))),
+        VerdictWord::Xpass => match record.expectation.known_stale() {
+            Some(known) => (true, format!(" # TODO {}", escaped(&one_line(&known.to_string())))),
+            // A TODO that succeeds fails no run, and this is to.
+            None => (false, String::new()),
+        },
+        VerdictWord::Skip => (true, format!(" # SKIP {}", escaped(&observed(record).unwrap_or_default()))),
+    }
+}
+
+/// What TAP would take for the beginning of a directive is escaped.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('#', "\\#")
+}
+
+fn diagnostics(overview: &Overview, cell: &OverviewCell) -> String {
+    let record = &cell.record;
+    let mut out = "  ---\n".to_owned();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(out, "  {name}: {}", scalar(&value));
+        }
+    };
+    line("verdict", Some(record.verdict.to_string()));
+    line("expected", Some(documented(record)));
+    line("observed", observed(record));
+    line("document", Some(record.document.clone()));
+    line("claims", Some(record.claims.join(", ")));
+    line("tier", Some(record.tier.to_string()));
+    line("metal", record.metal.map(|metal| metal.to_string()));
+    line("attempts", attempts(record));
+    line("run", Some(overview.run_of(cell).to_owned()));
+    line("folder", overview.folder(cell).map(|folder| folder.display().to_string()));
+    if !record.attempts.is_empty() {
+        let _ = writeln!(out, "  duration_ms: {:.0}", record.seconds().max(0.0) * 1000.0);
+    }
+    if !record.levels.is_empty() {
+        out.push_str("  levels:\n");
+    }
+    for level in &record.levels {
+        let _ = writeln!(out, "    {}:", level.level.to_string().to_lowercase());
+        let seen = &level.seen;
+        let facts = [
+            ("required", Some(&level.required)),
+            ("system", Some(&ran(level))),
+            ("kernel", seen.kernel.as_ref()),
+            ("qemu", seen.qemu.as_ref()),
+            ("machine", seen.machine.as_ref()),
+            ("cpu", seen.cpu.as_ref()),
+        ];
+        for (name, value) in facts.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            let _ = writeln!(out, "      {name}: {}", scalar(value));
+        }
+        if cell.is_trouble() && !seen.last_lines.is_empty() {
+            out.push_str("      console:\n");
+            seen.last_lines.iter().for_each(|text| {
+                let _ = writeln!(out, "        - {}", scalar(text));
+            });
+        }
+    }
+    out.push_str("  ...\n");
+    out
+}
+
+/// Text as a double-quoted scalar of YAML, on one line: in that form, YAML is JSON but for characters that are not printed.
+fn scalar(text: &str) -> String {
+    let json = serde_json::Value::from(one_line(text)).to_string();
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

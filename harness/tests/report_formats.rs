@@ -1,0 +1,240 @@
+//! Runs that are over, in the forms that other programs read, and as a page (which tests/report.rs tries in a browser).
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod report_fixtures;
+
+use nestmatrix::report::{html, json, junit_of, markdown, tap};
+use nestmatrix::run::{CellRecord, MergedRun, Overview, PastRun, VerdictWord};
+use nestmatrix::scenario::Matrix;
+use report_fixtures::{
+    cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
+};
+use rstest::rstest;
+use serde_json::Value;
+
+const CELL: &str = "rhel-preview/amd/rhel-10/rhel-10/rhel-10";
+
+/// What a guest and a scenario could write to be taken for something else.
+const HOSTILE: &str = "</script><script>alert(1)</script><!-- | ` `` ``` # TODO @all \\ \x1b[2J \u{202e}exe.gnp \u{2028}\u{200b}\n...\nBail out!\n|";
+
+fn matrix() -> Matrix {
+    cells("\"rhel 10\"", "\"rhel 10\"", "\"rhel 10\"").0
+}
+
+/// The run with these cells, begun on this day of a month.
+fn run(day: u32, cells: Vec<CellRecord>) -> PastRun {
+    let outcome = outcome(cells, 192, false);
+    let mut record = outcome.run;
+    record.run = format!("2025-11-{day:02}T22-39-41Z");
+    record.began = format!("2025-11-{day:02}T22:39:41Z");
+    let folder = format!("results/{}", record.run).into();
+    PastRun { folder, record, cells: outcome.records, planned: None, complete: 0 }
+}
+
+fn overview(runs: Vec<PastRun>) -> Overview {
+    Overview::new(runs, &matrix())
+}
+
+fn all_verdicts() -> Overview {
+    let mut records = every_verdict().records;
+    let stale = limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs");
+    records.push(known_stale(stale, "fixed"));
+    overview(vec![run(21, records)])
+}
+
+fn hostile() -> Overview {
+    let cell = stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l1-boot", HOSTILE);
+    let mut cell = with_console(cell, 1, &[HOSTILE, "```"]);
+    cell.levels[1].seen.qemu = Some(HOSTILE.into());
+    cell.levels[2].os = HOSTILE.into();
+    overview(vec![run(21, vec![cell])])
+}
+
+#[test]
+fn a_run_as_markdown() {
+    insta::assert_snapshot!(markdown(&all_verdicts(), &matrix()));
+}
+
+#[test]
+fn a_run_as_tap() {
+    insta::assert_snapshot!(tap(&all_verdicts()));
+}
+
+#[test]
+fn a_run_as_json_has_the_runs_and_the_cells() {
+    let value: Value = serde_json::from_str(&json(&all_verdicts()).unwrap()).unwrap();
+    assert_eq!(value["format"], 1);
+    assert_eq!(value["runs"][0]["machine"]["cores"], 2);
+    assert_eq!(value["cells"].as_array().unwrap().len(), 7);
+    let stale = &value["cells"].as_array().unwrap().iter().find(|cell| cell["cell"] == CELL).unwrap();
+    assert_eq!(stale["run"], "2025-11-21T22-39-41Z");
+    assert_eq!(stale["expectation"]["known_stale"]["note"], "fixed");
+    assert_eq!(stale["folder"], format!("results/2025-11-21T22-39-41Z/cells/{CELL}"));
+    assert_eq!((&value["verdicts"]["xpass"], &value["verdicts"]["known_stale"]), (&2.into(), &1.into()));
+}
+
+/// The test point of a run of this cell alone.
+fn test_point(cell: CellRecord) -> String {
+    let text = tap(&overview(vec![run(21, vec![cell])]));
+    text.lines().find(|line| line.contains("ok 1 - ")).unwrap().to_owned()
+}
+
+#[rstest]
+#[case::pass(record("limits", CELL, VerdictWord::Pass, 9.0), "ok 1 - CELL")]
+#[case::fail(stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l1-boot", "panic"), "not ok 1 - CELL")]
+#[case::error(stopped(record("limits", CELL, VerdictWord::Error, 9.0), "l1-boot", "full"), "not ok 1 - CELL")]
+#[case::xfail(
+    limited(record("limits", CELL, VerdictWord::Xfail, 9.0), "l1-boot", "hangs # TODO"),
+    r"not ok 1 - CELL # TODO documented: stops at l1-boot (hangs \# TODO)"
+)]
+#[case::news(limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs"), "not ok 1 - CELL")]
+#[case::known(
+    known_stale(limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs"), "fixed"),
+    "ok 1 - CELL # TODO known stale since Linux 5.8, seen 2026-11-22: fixed"
+)]
+#[case::skip(skipped("limits", CELL, "no image"), "ok 1 - CELL # SKIP no image")]
+fn a_verdict_is_what_taps_readers_make_of_it(#[case] cell: CellRecord, #[case] expected: &str) {
+    assert_eq!(test_point(cell), expected.replace("CELL", CELL));
+}
+
+#[test]
+fn what_has_no_verdict_is_in_taps_plan() {
+    let mut cut_off = run(21, vec![record("limits", CELL, VerdictWord::Pass, 9.0)]);
+    let missing = CELL.replace("amd", "intel");
+    cut_off.planned = Some(vec![CELL.parse().unwrap(), missing.parse().unwrap()]);
+    let overview = overview(vec![cut_off]);
+    let text = tap(&overview);
+    assert!(text.contains("\n1..2\n") && text.contains(&format!("\n# no verdict: {missing}\n")), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 1);
+    assert!(markdown(&overview, &matrix()).contains(&format!("- `{missing}`\n")));
+    assert!(
+        html(&overview, &matrix()).contains("Without a verdict, since the run did not come to its end: 1")
+    );
+}
+
+#[test]
+fn a_guest_cannot_write_into_tap() {
+    let text = tap(&hostile());
+    assert!(!text.contains(['\x1b', '\u{202e}', '\u{2028}']), "{text:?}");
+    for line in text.lines() {
+        let own =
+            ["TAP version 14", "1..1", "# ", "not ok 1 - ", "  "].iter().any(|own| line.starts_with(own));
+        assert!(own, "{line}");
+    }
+    assert_eq!(text.lines().filter(|line| line.trim() == "...").count(), 1);
+    for value in
+        text.lines().filter_map(|line| line.split_once(": \"").map(|(_, value)| format!("\"{value}")))
+    {
+        serde_json::from_str::<String>(&value).unwrap();
+    }
+}
+
+#[test]
+fn a_guest_cannot_write_into_markdown() {
+    let text = markdown(&hostile(), &matrix());
+    assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| amd")).collect();
+    assert_eq!(rows.len(), 1);
+    let columns = rows[0].replace("\\\\", "").replace("\\|", "").matches('|').count();
+    assert_eq!(columns, 8, "{}", rows[0]);
+    // Outside of code, nothing of HTML is left; code is in spans and blocks that are longer than what they hold.
+    assert!(text.contains("````text\n") && text.trim_end().ends_with("\n````"), "{text}");
+    let outside: String =
+        text.split("````").enumerate().filter(|(place, _)| place % 2 == 0).map(|(_, t)| t).collect();
+    assert!(!outside.contains("<script>"), "{outside}");
+}
+
+#[test]
+fn a_guest_cannot_write_into_the_page() {
+    let (own, hostile) = (html(&all_verdicts(), &matrix()), html(&hostile(), &matrix()));
+    let scripts = |page: &str, cells: usize| page.matches("<script").count() - cells;
+    assert_eq!(scripts(&own, 7), scripts(&hostile, 1));
+    assert_eq!(hostile.matches("</script").count(), hostile.matches("<script").count());
+    assert!(!hostile.contains(['\x1b', '\u{202e}', '\u{2028}', '\u{200b}']), "{hostile}");
+    assert!(hostile.contains("&lt;script&gt;alert(1)"));
+}
+
+#[test]
+fn the_page_asks_for_nothing_and_runs_nothing_but_its_own() {
+    let page = html(&all_verdicts(), &matrix());
+    assert!(page.contains("content=\"default-src 'none'; style-src 'sha256-"));
+    assert!(!page.contains("unsafe-inline") && !page.contains(" style=\"") && !page.contains("http://"));
+    let references =
+        page.matches(" src=").count() + page.matches("url(").count() + page.matches("@import").count();
+    assert_eq!((references, page.matches("https://").count()), (0, 0));
+}
+
+#[test]
+fn without_scripts_the_page_has_the_matrix_with_its_words() {
+    let page = html(&all_verdicts(), &matrix());
+    for text in ["<b>pass</b>", "<b>fail</b>", "<b>xfail</b>", "<b>xpass</b>", "<b>skip</b>", "<b>error</b>"]
+    {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(page.contains("RHEL 10.0+ <small>debian-13*</small>"), "{page}");
+    assert!(page.contains("kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)"));
+    assert!(page.contains("3 of 6 cells that ran need attention"));
+}
+
+#[test]
+fn the_newest_run_counts_and_the_others_are_told_beside_it() {
+    let failed = stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l1-boot", "panic");
+    let other = CELL.replace("amd", "intel");
+    let older = run(3, vec![failed, record("limits", &other, VerdictWord::Pass, 9.0)]);
+    let newer =
+        run(4, vec![record("limits", CELL, VerdictWord::Pass, 9.0), skipped("limits", &other, "no image")]);
+    for runs in [vec![older.clone(), newer.clone()], vec![newer.clone(), older.clone(), newer]] {
+        let overview = overview(runs);
+        assert_eq!(overview.runs.len(), 2);
+        let seen: Vec<(&str, VerdictWord, &str)> = overview
+            .cells
+            .iter()
+            .map(|cell| (cell.record.cell.as_str(), cell.record.verdict, overview.run_of(cell)))
+            .collect();
+        // That a newer run skipped a cell says nothing of it.
+        let expected = [
+            (CELL, VerdictWord::Pass, "2025-11-04T22-39-41Z"),
+            (other.as_str(), VerdictWord::Pass, "2025-11-03T22-39-41Z"),
+        ];
+        assert_eq!(seen, expected);
+        let gave_way = &overview.cells[0].others[0];
+        assert_eq!((gave_way.run.as_str(), gave_way.verdict), ("2025-11-03T22-39-41Z", VerdictWord::Fail));
+        let text = junit_of(&overview).unwrap();
+        assert!(text.contains("name=\"run\" value=\"2025-11-03T22-39-41Z\""), "{text}");
+        assert_eq!(text.matches("<testcase").count(), 2);
+    }
+}
+
+#[test]
+fn of_a_merged_run_the_worst_counts() {
+    let seen_by = |run: &str, verdict| {
+        let cell = record("limits", CELL, verdict, 9.0);
+        CellRecord { run: Some(run.into()), ..cell }
+    };
+    let cells = vec![seen_by("one", VerdictWord::Pass), seen_by("two", VerdictWord::Fail)];
+    let mut merged = run(4, cells);
+    merged.record.merged = Vec::<MergedRun>::new();
+    let overview = overview(vec![merged]);
+    assert_eq!(overview.run_of(&overview.cells[0]), "two");
+    assert_eq!(overview.cells[0].others[0].run, "one");
+    assert!(html(&overview, &matrix()).contains("disputed"));
+}
+
+#[test]
+fn no_cell_is_lost_though_two_stand_in_one_place() {
+    let mut twin =
+        record("limits", &CELL.replace("rhel-10/rhel-10/rhel-10", "a/b/c"), VerdictWord::Fail, 9.0);
+    let first = record("limits", CELL, VerdictWord::Pass, 9.0);
+    twin.levels.clone_from(&first.levels);
+    let page = html(&overview(vec![run(4, vec![first, twin])]), &matrix());
+    assert_eq!(page.matches("<button class=\"cell ").count(), 2);
+}
+
+#[test]
+fn a_run_without_cells_is_a_report_too() {
+    let empty = overview(vec![run(4, Vec::new())]);
+    assert!(tap(&empty).contains("\n1..0\n"));
+    assert!(markdown(&empty, &matrix()).starts_with("# nestmatrix: no verdicts\n"));
+    assert!(html(&empty, &matrix()).contains("Nothing ran"));
+    assert!(json(&empty).is_ok() && junit_of(&empty).is_ok());
+}

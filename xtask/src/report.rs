@@ -1,0 +1,119 @@
+//! `report`: runs that are over, as a page or in a form that other programs read.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use nestmatrix::report;
+use nestmatrix::run::{Overview, PastRun};
+use nestmatrix::scenario::Matrix;
+
+use crate::exit::Failure;
+use crate::input;
+use crate::run_matrix::results;
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Runs, also merged ones: folders, or names in that of results. Of several, what the newest says of a cell counts, and what
+    /// the others said is told beside it [default: latest]
+    #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
+    pub runs: Vec<PathBuf>,
+    /// The form
+    #[arg(long, value_enum, default_value = "markdown")]
+    pub format: ReportFormat,
+    /// File to write to, or `-` for standard output [default: standard output; with html, report.html in the folder of the run, of
+    /// several in the current folder]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Folder of documents and scenarios: their titles, claims and contradictions
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
+    pub scenarios: PathBuf,
+    /// Folder of all runs [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Tables for the page of a document or an issue
+    Markdown,
+    /// TAP, version 14, with YAML
+    Tap,
+    /// JUnit XML, as each run leaves it
+    Junit,
+    /// One JSON object
+    Json,
+    /// One page that needs no other file and no network
+    Html,
+}
+
+pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
+    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let read = |run: &PathBuf| {
+        let folder =
+            input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
+        PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+    };
+    let runs = arguments.runs.iter().map(read).collect::<Result<Vec<PastRun>, _>>()?;
+    let matrix = Matrix::load(&input::short(&arguments.scenarios)).map_err(Failure::bad_input)?;
+    let overview = Overview::new(runs, &matrix);
+    let text = match arguments.format {
+        ReportFormat::Markdown => report::markdown(&overview, &matrix),
+        ReportFormat::Tap => report::tap(&overview),
+        ReportFormat::Junit => report::junit_of(&overview).map_err(Failure::error)?,
+        ReportFormat::Json => report::json(&overview).map_err(Failure::error)?,
+        ReportFormat::Html => report::html(&overview, &matrix),
+    };
+    match output(arguments, &overview) {
+        Some(path) => {
+            write(&path, &text)?;
+            eprintln!("report: {}", path.display());
+        }
+        None => print(&text)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file to write to; none for standard output.
+fn output(arguments: &Report, overview: &Overview) -> Option<PathBuf> {
+    match (&arguments.output, arguments.format) {
+        (Some(path), _) if path == Path::new("-") => None,
+        (Some(path), _) => Some(path.clone()),
+        (None, ReportFormat::Html) => Some(match overview.runs.as_slice() {
+            [run] => run.folder.join("report.html"),
+            _ => "report.html".into(),
+        }),
+        (None, _) => None,
+    }
+}
+
+/// Writes a file in one step: who looks at the page while it is written sees the old one or the new one.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let cannot = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
+    // What is no file can't be replaced by one.
+    if path.exists() && !path.is_file() {
+        return std::fs::write(path, text).map_err(cannot);
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".report-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(cannot)?;
+    file.write_all(text.as_bytes()).map_err(cannot)?;
+    file.persist(path).map(drop).map_err(|e| cannot(e.error))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::error(format!("failed to print: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
