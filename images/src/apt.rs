@@ -24,11 +24,14 @@ const HOST_SETTINGS: [&str; 8] = [
     "Acquire::Max-ValidTime",
 ];
 
+/// Before apt's list of what can't be installed, and why.
+const UNMET: &str = "The following packages have unmet dependencies";
+
 /// Where packages come from.
 #[derive(Debug, Clone)]
 pub(crate) struct Source<'a> {
-    pub(crate) archive: &'a str,
-    pub(crate) suites: &'a [String],
+    /// Suites, each behind the address of its archive.
+    pub(crate) suites: &'a [(String, String)],
     pub(crate) components: &'a [String],
     pub(crate) keyring: &'a Path,
     pub(crate) architecture: Architecture,
@@ -51,7 +54,7 @@ pub(crate) struct Apt<'a> {
 
 impl<'a> Apt<'a> {
     /// Writes the private configuration into `state`. Packages are downloaded into `downloads`.
-    /// `assumed` are packages that apt shall take for installed.
+    /// `assumed` are packages that apt shall take for installed, as `NAME` or `NAME=VERSION`.
     pub(crate) fn new(
         state: &Path,
         downloads: &'a Path,
@@ -68,17 +71,17 @@ impl<'a> Apt<'a> {
             fs::write(&path, text).map_err(Error::io("write", &path)).map(|()| path)
         };
         let architecture = source.architecture.debian();
-        let sources = source.suites.iter().fold(String::new(), |mut text, suite| {
-            let (keyring, archive, components) =
-                (source.keyring.display(), source.archive, source.components.join(" "));
+        let sources = source.suites.iter().fold(String::new(), |mut text, (archive, suite)| {
+            let (keyring, components) = (source.keyring.display(), source.components.join(" "));
             let _ = writeln!(text, "deb [signed-by={keyring}] {archive} {suite} {components}"); // a String takes all
             text
         });
         write("sources.list", sources)?;
         let status = assumed.iter().fold(String::new(), |mut text, name| {
-            // A version that satisfies whatever lower bound there is.
+            // Else a version that satisfies whatever lower bound there is.
+            let (name, version) = name.split_once('=').unwrap_or((name, "9999:0"));
             let _ = write!(text, "Package: {name}\nStatus: install ok installed\n");
-            let _ = write!(text, "Architecture: {architecture}\nVersion: 9999:0\n\n");
+            let _ = write!(text, "Architecture: {architecture}\nVersion: {version}\n\n");
             text
         });
         write("status", status)?;
@@ -115,12 +118,54 @@ Acquire::ForceHash "SHA256";
         self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
     }
 
-    /// What installing these packages takes, in the archive's current versions.
-    pub(crate) fn resolve(&self, install: &[String], reporter: Reporter<'_>) -> Result<Vec<Resolved>, Error> {
+    /// The same of each suite that can be had. Returns what apt says of those that can't.
+    pub(crate) fn update_what_can_be_had(&self, reporter: Reporter<'_>) -> Result<String, Error> {
+        match self.update(reporter) {
+            Ok(()) => Ok(String::new()),
+            Err(Error::Apt { output, .. }) => Ok(output),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Names of suites whose indexes are there.
+    pub(crate) fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+        let format = "$(CREATED_BY)\t$(RELEASE)";
+        let targets = self.get("list its indexes", &["indextargets", "--format", format], reporter)?;
+        let packages = targets.lines().filter_map(|line| line.strip_prefix("Packages\t"));
+        Ok(packages.map(str::to_owned).collect())
+    }
+
+    /// Names of packages that start so.
+    pub(crate) fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+        let names = self.run("apt-cache", "list packages", &["pkgnames", start], reporter)?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Every version of these packages: name, version, suite.
+    pub(crate) fn versions(
+        &self,
+        names: &[String],
+        reporter: Reporter<'_>,
+    ) -> Result<Vec<(String, String, String)>, Error> {
+        let mut arguments = vec!["madison"];
+        arguments.extend(names.iter().map(String::as_str));
+        let output = self.run("apt-cache", "list versions of packages", &arguments, reporter)?;
+        output.lines().map(parse_version).collect()
+    }
+
+    /// What installing these packages takes, in the archive's current versions; those of the suite `target` where one is
+    /// named.
+    pub(crate) fn resolve(
+        &self,
+        install: &[String],
+        target: Option<&str>,
+        reporter: Reporter<'_>,
+    ) -> Result<Vec<Resolved>, Error> {
         // apt leaves out what is downloaded already, so it is shown an empty folder.
         let nothing = self.config.with_file_name("nothing");
         let nothing = format!("Dir::Cache::archives={}", nothing.display());
-        let mut arguments = vec!["install", "--yes", "-qq", "--print-uris", "-o", &nothing];
+        let mut arguments = vec!["install", "--yes", "-q", "--print-uris", "-o", &nothing];
+        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
         arguments.extend(install.iter().map(String::as_str));
         let output = self.get("resolve the packages", &arguments, reporter)?;
         let mut resolved = output
@@ -136,6 +181,7 @@ Acquire::ForceHash "SHA256";
     pub(crate) fn download(
         &self,
         install: &[String],
+        target: Option<&str>,
         resolved: &[Resolved],
         reporter: Reporter<'_>,
     ) -> Result<(), Error> {
@@ -154,6 +200,7 @@ Acquire::ForceHash "SHA256";
             return Ok(());
         }
         let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
+        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
         arguments.extend(install.iter().map(String::as_str));
         self.get("download the packages", &arguments, reporter)?;
         for one in resolved {
@@ -178,9 +225,20 @@ Acquire::ForceHash "SHA256";
         Ok(())
     }
 
-    /// Runs `apt-get` to its end; progress lines go to the reporter, the rest of its standard output is returned.
+    /// Runs `apt-get`.
     fn get(&self, action: &str, arguments: &[&str], reporter: Reporter<'_>) -> Result<String, Error> {
-        let mut command = command(self.wrapper, "apt-get");
+        self.run("apt-get", action, arguments, reporter)
+    }
+
+    /// Runs a program of apt's to its end; progress lines go to the reporter, the rest of its standard output is returned.
+    fn run(
+        &self,
+        program: &str,
+        action: &str,
+        arguments: &[&str],
+        reporter: Reporter<'_>,
+    ) -> Result<String, Error> {
+        let mut command = command(self.wrapper, program);
         command.env("APT_CONFIG", &self.config).args(arguments);
         let mut child = command
             .stdin(Stdio::null())
@@ -215,7 +273,10 @@ Acquire::ForceHash "SHA256";
         if status.success() {
             return Ok(output);
         }
-        Err(Error::Apt { action: action.to_owned(), status, output: complaints.trim_end().to_owned() })
+        // What is unmet apt tells on its standard output.
+        let unmet = output.find(UNMET).map_or("", |at| &output[at..]);
+        let output = format!("{unmet}{complaints}");
+        Err(Error::Apt { action: action.to_owned(), status, output: output.trim_end().to_owned() })
     }
 }
 
@@ -267,6 +328,20 @@ pub(crate) fn file_name(package: &Package) -> String {
     format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
 }
 
+/// ` NAME | VERSION | ADDRESS SUITE/COMPONENT ARCHITECTURE Packages`.
+fn parse_version(line: &str) -> Result<(String, String, String), Error> {
+    let parse = || {
+        let mut fields = line.split('|').map(str::trim);
+        let (name, version, place) = (fields.next()?, fields.next()?, fields.next()?);
+        let (suite, _) = place.split(' ').nth(1)?.rsplit_once('/')?;
+        Some((name.to_owned(), version.to_owned(), suite.to_owned()))
+    };
+    parse().ok_or_else(|| Error::AptAnswer {
+        line: line.to_owned(),
+        expected: "name | version | address suite/component architecture Packages",
+    })
+}
+
 /// `'ADDRESS' NAME_VERSION_ARCHITECTURE.deb SIZE SHA256:DIGEST`.
 fn parse_uri(line: &str) -> Result<Resolved, Error> {
     let parse = || {
@@ -309,6 +384,15 @@ mod tests {
         assert_eq!(resolved.package.sha256.as_str(), digest);
         let weak = "'http://a.example/x' x_1_all.deb 1 MD5Sum:608bc9dedd07ab4017e384be25d6edc6";
         assert!(matches!(parse_uri(weak), Err(Error::AptAnswer { .. })));
+    }
+
+    #[test]
+    fn a_line_of_madison_names_a_version_and_its_suite() {
+        let line = "linux-image-6.16.3+deb13-amd64 | 6.16.3-1~bpo13+1 | http://a.example/debian trixie-backports/main amd64 Packages";
+        let (name, version, suite) = parse_version(line).unwrap();
+        assert_eq!((name.as_str(), version.as_str()), ("linux-image-6.16.3+deb13-amd64", "6.16.3-1~bpo13+1"));
+        assert_eq!(suite, "trixie-backports");
+        assert!(matches!(parse_version("N: no packages found"), Err(Error::AptAnswer { .. })));
     }
 
     #[test]

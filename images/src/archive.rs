@@ -28,6 +28,41 @@ pub(crate) fn candidates(
     Ok(found)
 }
 
+/// Address of the archive that holds a suite of only a part of a distribution, where that is another one than the main
+/// archive; of whichever release the host's apt has such a suite.
+pub(crate) fn beside(origin: &str, suite: &str, wrapper: &[OsString]) -> Result<Option<String>, Error> {
+    let Some(end) = PARTIAL.iter().find(|end| suite.ends_with(**end)) else { return Ok(None) };
+    let format = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)";
+    let targets = ask(wrapper, &["indextargets", "--format", format])?;
+    let found = partial_from_targets(&targets, origin, end);
+    if found.is_some() {
+        return Ok(found);
+    }
+    Ok(partial_from_releases(&ask(wrapper, &["update", "--print-uris"])?, end))
+}
+
+fn partial_from_targets(targets: &str, origin: &str, end: &str) -> Option<String> {
+    targets.lines().find_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+        ["Packages", uri, release, found] if found == origin && release.ends_with(end) => {
+            Some(uri.trim_end_matches('/').to_owned())
+        }
+        _ => None,
+    })
+}
+
+fn partial_from_releases(uris: &str, end: &str) -> Option<String> {
+    uris.lines().find_map(|line| {
+        let uri = line.strip_prefix('\'')?.split_once('\'')?.0.strip_suffix("/InRelease")?;
+        let (archive, suite) = uri.rsplit_once("/dists/")?;
+        suite.ends_with(end).then(|| archive.to_owned())
+    })
+}
+
+/// The suite that a suite of only a part of a distribution belongs to; the same for any other.
+pub(crate) fn whole(suite: &str) -> &str {
+    PARTIAL.iter().find_map(|end| suite.strip_suffix(end)).unwrap_or(suite)
+}
+
 fn ask(wrapper: &[OsString], arguments: &[&str]) -> Result<String, Error> {
     let mut command = command(wrapper, "apt-get");
     let output = command.args(arguments).stdin(Stdio::null()).output().map_err(not_started(&command))?;
@@ -95,6 +130,20 @@ mod tests {
             ["http://a.example/debian", "http://old.example/debian"]
         );
         assert!(from_targets(targets, "Ubuntu", &suites).is_empty());
+    }
+
+    #[test]
+    fn a_suite_of_a_part_is_looked_for_where_the_host_has_its_like() {
+        let targets = "Packages\thttp://a.example/debian/\tbookworm\tDebian\n\
+            Packages\thttp://s.example/debian-security/\tbookworm-security\tDebian\n";
+        let found = |end| partial_from_targets(targets, "Debian", end);
+        assert_eq!(found("-security").as_deref(), Some("http://s.example/debian-security"));
+        assert_eq!(found("-backports"), None);
+        let uris = "'http://a.example/debian/dists/trixie/InRelease' a_InRelease 0 \n\
+            'http://s.example/debian-security/dists/trixie-security/InRelease' c_InRelease 0 \n";
+        let found = partial_from_releases(uris, "-security");
+        assert_eq!(found.as_deref(), Some("http://s.example/debian-security"));
+        assert_eq!((whole("trixie-backports"), whole("sid")), ("trixie", "sid"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) fn kernel(packages: &Tree, pattern: &str) -> Result<(String, String),
     }
 }
 
-/// The tree of an initramfs.
+/// The tree of an initramfs, and the kernel modules that were left out of it: only where `lenient`, a kernel may lack some.
 ///
 /// # Errors
 /// A sentence that names what the packages lack.
@@ -50,8 +50,9 @@ pub(crate) fn initramfs(
     text: &InitramfsText,
     init: &Init,
     release: &str,
+    lenient: bool,
     architecture: Architecture,
-) -> Result<Tree, String> {
+) -> Result<(Tree, Vec<String>), String> {
     let mut tree = Tree::default();
     for folder in FOLDERS {
         tree.insert(folder, Node::Folder);
@@ -69,11 +70,12 @@ pub(crate) fn initramfs(
     for path in programs.iter().copied().chain(files).chain(needed) {
         packages.copy_to(path, &mut tree).ok_or_else(|| format!("no package holds {path}"))?;
     }
+    let mut left_out = Vec::new();
     if !text.kernel_modules.is_empty() {
-        modules::add(packages, release, &text.kernel_modules, &mut tree)?;
+        left_out = modules::add(packages, release, &text.kernel_modules, lenient, &mut tree)?;
     }
     tree.link_merged_folders();
-    Ok(tree)
+    Ok((tree, left_out))
 }
 
 /// busybox under the names of its applets. It keeps them in one list of zero-ended names, which shows those that it lacks.

@@ -1,17 +1,17 @@
 //! Makes all products of a recipe in one go: resolve, download, unpack, assemble, write, record, and only then publish.
 
-use crate::apt::{Apt, Resolved, Source};
+use crate::apt::{Apt, Source};
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
 use crate::image::{
     self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
 };
 use crate::progress::{Reporter, Step};
-use crate::recipe::{FORMAT, InitramfsText};
-use crate::tree::Tree;
+use crate::recipe::{FORMAT, PackagesText};
+use crate::replacement::Part;
+use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
 use crate::{archive, assemble, deb, pack};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -31,11 +31,26 @@ pub(crate) struct Build<'a> {
     pub(crate) reporter: Reporter<'a>,
 }
 
-/// What apt brought.
-struct Downloaded {
-    archive: String,
-    resolved: Vec<Resolved>,
-    when: u64,
+/// What a recipe's products are made of.
+pub(crate) struct Materials {
+    pub(crate) archive: String,
+    pub(crate) suites: Vec<String>,
+    pub(crate) packages: Vec<Package>,
+    /// Where those are, in the same order.
+    pub(crate) files: Vec<PathBuf>,
+    /// A kernel that is in no package, told as if it were one.
+    pub(crate) kernel_image: Option<(Package, PathBuf)>,
+    /// What is not the recipe's own.
+    pub(crate) replaced: Option<Part>,
+    /// In seconds since 1970.
+    pub(crate) when: u64,
+}
+
+impl Materials {
+    /// Everything, with the kernel that is in no package at the end.
+    fn all(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().chain(self.kernel_image.iter().map(|(package, _)| package))
+    }
 }
 
 impl Build<'_> {
@@ -44,28 +59,25 @@ impl Build<'_> {
         let started = Instant::now();
         let building = self.cache.fresh_building(self.recipe)?;
         self.reporter.step(Step::Resolving);
-        let downloaded = self.download()?;
+        let materials = match &self.recipe.derivation {
+            Some(derivation) => self.gather(derivation)?,
+            None => self.download()?,
+        };
         let mut reference = Reference::default();
         let mut wanted = Vec::new();
         for product in self.recipe.products() {
-            let digest = self.image_digest(product, &downloaded.resolved);
+            let digest = self.image_digest(product, &materials);
             match self.intact(&digest) {
                 Some(record) => drop(reference.products.insert(product, Entry { image: digest, record })),
                 None => wanted.push((product, digest)),
             }
         }
         if !wanted.is_empty() {
-            let folder = self.cache.packages();
-            let files: Vec<(String, PathBuf)> = downloaded
-                .resolved
-                .iter()
-                .map(|one| (one.package.name.clone(), folder.join(&one.file)))
-                .collect();
-            let packages = deb::unpack(&files, self.reporter)?;
+            let packages = self.unpack(&materials)?;
             for (product, digest) in wanted {
                 self.reporter.step(Step::Packing { product });
                 let folder = building.path().join(product.to_string());
-                let record = self.write(product, &packages, &downloaded, &folder)?;
+                let record = self.write(product, &packages, &materials, &folder)?;
                 self.publish(&folder, &digest)?;
                 reference.products.insert(product, Entry { image: digest, record });
             }
@@ -75,16 +87,31 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn download(&self) -> Result<Downloaded, Error> {
+    fn unpack(&self, materials: &Materials) -> Result<Tree, Error> {
+        let names = materials.packages.iter().map(|package| package.name.clone());
+        let files: Vec<(String, PathBuf)> = names.zip(materials.files.iter().cloned()).collect();
+        let mut packages = deb::unpack(&files, self.reporter)?;
+        if let Some((package, path)) = &materials.kernel_image {
+            let data = fs::read(path).map_err(Error::io("read", path))?;
+            let number = Some(materials.packages.len());
+            let file = File { data: data.into(), executable: false, package: number };
+            let patterns = self.recipe.kernel_images();
+            let pattern = patterns.first().map_or("boot/vmlinuz-{release}", String::as_str);
+            packages.insert(&pattern.replace("{release}", &package.version), Node::File(file));
+        }
+        Ok(packages)
+    }
+
+    pub(crate) fn keyring(&self) -> Result<PathBuf, Error> {
+        keyring(self.keyring, &self.recipe.text.packages)
+    }
+
+    fn download(&self) -> Result<Materials, Error> {
         let text = &self.recipe.text.packages;
         // apt would give up at once if another apt worked in the same folder; so wait before it is started.
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
-        let keyring = match self.keyring {
-            Some(keyring) => keyring.to_owned(),
-            None => Path::new(KEYRINGS).join(&text.keyring),
-        };
-        let keyring = keyring.canonicalize().map_err(|_| Error::NoKeyring(keyring))?;
+        let keyring = self.keyring()?;
         let archives = match self.archive {
             Some(archive) => vec![archive.trim_end_matches('/').to_owned()],
             None => archive::candidates(&text.origin, &text.suites, self.wrapper)?,
@@ -92,16 +119,15 @@ impl Build<'_> {
         let downloads = self.cache.packages();
         let mut tried = String::new();
         for archive in archives {
+            let suites: Vec<(String, String)> =
+                text.suites.iter().map(|suite| (archive.clone(), suite.clone())).collect();
             let source = Source {
-                archive: &archive,
-                suites: &text.suites,
+                suites: &suites,
                 components: &text.components,
                 keyring: &keyring,
                 architecture: self.recipe.architecture(),
             };
-            let key = [&text.suites[..], &text.components[..]].concat();
-            let key = key.iter().fold(Hasher::new().field(&archive), Hasher::field);
-            let state = self.cache.apt(&key.field(source.architecture.debian()).finish());
+            let state = self.cache.apt(&source.key());
             let apt = Apt::new(&state, &downloads, self.wrapper, &source, &text.assume_installed)?;
             match apt.update(self.reporter) {
                 Ok(()) => {}
@@ -111,20 +137,30 @@ impl Build<'_> {
                 }
                 Err(other) => return Err(other),
             }
-            let when =
-                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            let resolved = apt.resolve(&text.install, self.reporter)?;
-            apt.download(&text.install, &resolved, self.reporter)?;
+            let when = now();
+            let resolved = apt.resolve(&text.install, None, self.reporter)?;
+            apt.download(&text.install, None, &resolved, self.reporter)?;
             apt.tidy()?;
-            return Ok(Downloaded { archive, resolved, when });
+            let (packages, files) =
+                resolved.into_iter().map(|one| (one.package, downloads.join(one.file))).unzip();
+            let suites = text.suites.clone();
+            return Ok(Materials {
+                archive,
+                suites,
+                packages,
+                files,
+                kernel_image: None,
+                replaced: None,
+                when,
+            });
         }
         Err(Error::ArchiveFailed { suites: text.suites.join(", "), tried: tried.trim_end().to_owned() })
     }
 
     /// Everything that decides about an image's bytes.
-    fn image_digest(&self, product: Product, resolved: &[Resolved]) -> Digest {
+    fn image_digest(&self, product: Product, materials: &Materials) -> Digest {
         let mut hasher = Hasher::new().field(self.recipe.digest().as_str()).field(product.to_string());
-        for Resolved { package: Package { name, version, architecture, sha256 }, .. } in resolved {
+        for Package { name, version, architecture, sha256 } in materials.all() {
             hasher = hasher.field(name).field(version).field(architecture).field(sha256.as_str());
         }
         hasher.finish()
@@ -142,7 +178,7 @@ impl Build<'_> {
         &self,
         product: Product,
         packages: &Tree,
-        downloaded: &Downloaded,
+        materials: &Materials,
         folder: &Path,
     ) -> Result<Digest, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
@@ -150,23 +186,25 @@ impl Build<'_> {
         let lacks = |message| Error::Assemble { recipe: self.recipe.name().to_owned(), message };
         let owner = |path: &str| {
             let (_, file) = packages.file(path)?;
-            Some(&downloaded.resolved.get(file.package?)?.package)
+            materials.all().nth(file.package?)
         };
-        let (mut kernel, mut qemu) = (None, None);
-        let initramfs: BTreeMap<Product, &InitramfsText> =
-            [(Product::Hypervisor, &text.hypervisor), (Product::Minimal, &text.minimal)]
-                .into_iter()
-                .filter_map(|(product, part)| Some((product, part.as_ref()?)))
-                .collect();
-        if let (Some(part), Some(init), Some(kernel_text)) =
-            (initramfs.get(&product), self.recipe.init.get(&product), &text.kernel)
-        {
-            let (release, path) = assemble::kernel(packages, &kernel_text.image).map_err(lacks)?;
+        let (mut kernel, mut qemu, mut left_out) = (None, None, Vec::new());
+        let layouts = self.recipe.layouts(product);
+        if let (false, Some(init)) = (layouts.is_empty(), self.recipe.init.get(&product)) {
+            let kernels = self.recipe.kernel_images();
+            let (release, path) =
+                first(kernels.iter().map(|image| assemble::kernel(packages, image))).map_err(lacks)?;
             let (_, file) = packages.file(&path).ok_or_else(|| lacks(format!("no package holds {path}")))?;
             let to = folder.join(KERNEL);
             fs::write(&to, &file.data).map_err(Error::io("write", &to))?;
-            let tree = assemble::initramfs(packages, part, init, &release, self.recipe.architecture())
-                .map_err(lacks)?;
+            let lenient = materials.replaced == Some(Part::Kernel);
+            let architecture = self.recipe.architecture();
+            let made = layouts.iter().map(|part| {
+                let made = assemble::initramfs(packages, part, init, &release, lenient, architecture)?;
+                Ok((part, made))
+            });
+            let (part, (tree, lacking)) = first(made).map_err(lacks)?;
+            left_out = lacking;
             pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
             pack::disk(&to, &folder.join(INITRAMFS), &folder.join(DISK))?;
             kernel = owner(&path).map(|package| Kernel {
@@ -194,14 +232,15 @@ impl Build<'_> {
             product,
             architecture: self.recipe.architecture(),
             recipe_sha256: self.recipe.digest().clone(),
-            resolved: downloaded.when,
-            archive: downloaded.archive.clone(),
-            suites: text.packages.suites.clone(),
+            resolved: materials.when,
+            archive: materials.archive.clone(),
+            suites: materials.suites.clone(),
             os: self.recipe.os().cloned(),
             kernel,
             qemu,
+            left_out,
             files,
-            packages: downloaded.resolved.iter().map(|one| one.package.clone()).collect(),
+            packages: materials.all().cloned().collect(),
         };
         let path = folder.join(METADATA);
         let record =
@@ -218,6 +257,32 @@ impl Build<'_> {
         }
         fs::rename(folder, &place).map_err(Error::io("move an image to", &place))
     }
+}
+
+/// The first that can be made; the first reason if none can.
+fn first<T>(made: impl Iterator<Item = Result<T, String>>) -> Result<T, String> {
+    let mut why = None;
+    for made in made {
+        match made {
+            Ok(made) => return Ok(made),
+            Err(reason) => drop(why.get_or_insert(reason)),
+        }
+    }
+    Err(why.unwrap_or_else(|| "it names no kernel".to_owned()))
+}
+
+/// The keyring that vouches for a recipe's packages.
+pub(crate) fn keyring(chosen: Option<&Path>, text: &PackagesText) -> Result<PathBuf, Error> {
+    let keyring = match chosen {
+        Some(keyring) => keyring.to_owned(),
+        None => Path::new(KEYRINGS).join(&text.keyring),
+    };
+    keyring.canonicalize().map_err(|_| Error::NoKeyring(keyring))
+}
+
+/// In seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `1:7.2+dfsg-7+deb12u18` is upstream's 7.2 (deb-version(7): epoch, upstream version with `+` repacking marks, revision).

@@ -120,6 +120,25 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Something can't take the place of a part of an image.
+    #[error("{what}: {message}")]
+    Replacement {
+        /// What was given.
+        what: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Packages are gone that an image was made of, so nothing can be derived from it.
+    #[error(
+        "the cache lacks packages that {recipe} was made of ({}); `cargo xtask images build --refresh {recipe}` brings \
+         current ones", .files.join(", ")
+    )]
+    PackagesGone {
+        /// The recipe.
+        recipe: String,
+        /// The files of some of them.
+        files: Vec<String>,
+    },
     /// The packages do not hold what the recipe takes from them.
     #[error("recipe {recipe}: {message}")]
     Assemble {

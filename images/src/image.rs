@@ -95,6 +95,9 @@ pub(crate) struct Metadata {
     pub(crate) os: Option<Os>,
     pub(crate) kernel: Option<Kernel>,
     pub(crate) qemu: Option<Qemu>,
+    /// Kernel modules that the recipe wants and the kernel has not, where it is not the recipe's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left_out: Vec<String>,
     pub(crate) files: Vec<FileRecord>,
     pub(crate) packages: Vec<Package>,
 }
@@ -165,6 +168,12 @@ impl Image {
     /// The kernel's release and package.
     pub fn kernel_version(&self) -> Option<&Kernel> {
         self.metadata.kernel.as_ref()
+    }
+
+    /// Kernel modules that its recipe wants and that did not come with its kernel; they may be built in. Only where the
+    /// kernel is not the recipe's own.
+    pub fn left_out(&self) -> &[String] {
+        &self.metadata.left_out
     }
 
     /// The version of the QEMU in it, or of another emulator.

@@ -8,12 +8,22 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _};
 
 /// Adds modules and their dependencies, decompressed, with `modules.dep` and `modules.builtin`, to a tree.
-/// A wanted module that is built into the kernel needs nothing.
+/// A wanted module that is built into the kernel needs nothing. Where the kernel is not the one that the recipe was written
+/// for, `lenient`, one that it has not is left out. Returns those.
 ///
 /// # Errors
 /// A sentence that names the module that is missing or unreadable.
-pub(crate) fn add(packages: &Tree, release: &str, wanted: &[String], to: &mut Tree) -> Result<(), String> {
+pub(crate) fn add(
+    packages: &Tree,
+    release: &str,
+    wanted: &[String],
+    lenient: bool,
+    to: &mut Tree,
+) -> Result<Vec<String>, String> {
     let root = format!("usr/lib/modules/{release}/");
+    if lenient && packages.under(&root).next().is_none() {
+        return Ok(wanted.to_vec());
+    }
     let paths: BTreeMap<String, &str> = packages
         .under(&root)
         .filter_map(|(path, _)| Some((canonical(path.rsplit('/').next()?.split_once(".ko")?.0), path)))
@@ -31,8 +41,13 @@ pub(crate) fn add(packages: &Tree, release: &str, wanted: &[String], to: &mut Tr
     let mut chosen: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut queue: Vec<(String, Option<String>)> =
         wanted.iter().map(|name| (canonical(name), None)).collect();
+    let mut left_out = Vec::new();
     while let Some((name, needed_by)) = queue.pop() {
         if chosen.contains_key(&name) || builtin.contains(&name) {
+            continue;
+        }
+        if lenient && needed_by.is_none() && !paths.contains_key(&name) {
+            left_out.push(name);
             continue;
         }
         let path = paths.get(&name).ok_or_else(|| match &needed_by {
@@ -48,7 +63,8 @@ pub(crate) fn add(packages: &Tree, release: &str, wanted: &[String], to: &mut Tr
         chosen.insert(name, (file_name, depends));
     }
     to.write(&format!("{root}modules.dep"), dep(&chosen).into_bytes(), false);
-    Ok(())
+    left_out.sort();
+    Ok(left_out)
 }
 
 /// Module names are the same with `-` and `_`; the kernel itself says `_`.
@@ -155,9 +171,16 @@ mod tests {
         let mut packages = Tree::default();
         packages.write("lib/modules/6.1/modules.builtin", *b"kernel/drivers/virtio/virtio-pci.ko\n", false);
         let mut to = Tree::default();
-        add(&packages, "6.1", &["virtio_pci".into()], &mut to).unwrap();
+        add(&packages, "6.1", &["virtio_pci".into()], false, &mut to).unwrap();
         assert!(to.file("lib/modules/6.1/modules.dep").unwrap().1.data.is_empty());
-        let error = add(&packages, "6.1", &["kvm".into()], &mut to).unwrap_err();
+        let wanted = ["kvm".into(), "virtio-pci".into()];
+        let error = add(&packages, "6.1", &wanted, false, &mut to).unwrap_err();
         assert_eq!(error, "kernel 6.1 has no module kvm");
+        assert_eq!(add(&packages, "6.1", &wanted, true, &mut to).unwrap(), ["kvm"], "left out, and told");
+        assert_eq!(
+            add(&packages, "6.2", &wanted, true, &mut to).unwrap(),
+            wanted,
+            "a kernel without modules"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The TOML model of a recipe, and the catalog of all recipes of a folder. Errors carry file, line and column.
 
 use crate::digest::Hasher;
+use crate::replacement::Derivation;
 use crate::{Architecture, Digest, Error};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::Spanned;
 
 /// Version of what this crate makes of a recipe: part of every recipe's digest, so that a change of the layout of
@@ -55,6 +57,8 @@ pub struct Recipe {
     pub(crate) text: RecipeText,
     pub(crate) path: PathBuf,
     pub(crate) init: BTreeMap<Product, Init>,
+    /// What it is made of, where it is derived from another one.
+    pub(crate) derivation: Option<Arc<Derivation>>,
     digest: Digest,
 }
 
@@ -195,7 +199,15 @@ impl Recipe {
                 hasher = hasher.field(name).field(script);
             }
         }
-        Ok(Self { text, path: path.to_owned(), init, digest: hasher.finish() })
+        Ok(Self { text, path: path.to_owned(), init, derivation: None, digest: hasher.finish() })
+    }
+
+    /// This recipe under another name, made otherwise: of kernel and initramfs, since no emulator is derived.
+    pub(crate) fn renamed(&self, name: String, digest: Digest, derivation: Derivation) -> Self {
+        let mut text = self.text.clone();
+        text.name = Spanned::new(text.name.span(), name);
+        text.emulator = None;
+        Self { text, digest, derivation: Some(Arc::new(derivation)), ..self.clone() }
     }
 
     /// Name of the recipe, which is that of its file without `.toml`.
@@ -258,6 +270,11 @@ impl Catalog {
             }
         }
         Ok(Self { recipes })
+    }
+
+    /// Adds a recipe that is in no file.
+    pub fn add(&mut self, recipe: Recipe) {
+        self.recipes.insert(recipe.name().to_owned(), recipe);
     }
 
     /// All recipes, by name.

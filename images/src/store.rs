@@ -72,6 +72,15 @@ impl Store {
         self.cache.root()
     }
 
+    /// Whether the network may not be used.
+    pub fn is_offline(&self) -> bool {
+        self.options.offline
+    }
+
+    pub(crate) fn parts(&self) -> (&Cache, &StoreOptions) {
+        (&self.cache, &self.options)
+    }
+
     /// Gives an image with all its files verified; builds the recipe if the cache lacks it or has it damaged. Blocks
     /// meanwhile, also while another process builds the same recipe.
     ///
@@ -81,10 +90,12 @@ impl Store {
         let reporter = Reporter { recipe: recipe.name(), to: progress };
         match self.look_up(recipe, product)? {
             Found::Intact(image) => return Ok(verified(image, reporter)),
-            Found::Damaged(reason) if self.options.offline => {
+            Found::Damaged(reason) if self.options.offline && !recipe.is_at_hand() => {
                 reporter.step(Step::Corrupted { product, reason: &reason });
                 return Err(Error::Offline { missing: vec![missing(recipe, product, Some(&reason))] });
             }
+            // What was downloaded before is at hand; apt is not started unless something must be.
+            Found::Nothing if recipe.is_at_hand() => {}
             Found::Nothing if self.options.offline => {
                 return Err(Error::Offline { missing: vec![missing(recipe, product, None)] });
             }
@@ -234,6 +245,32 @@ impl Store {
             }
         }
         Ok(freed)
+    }
+
+    /// Removes the images of a derived recipe that were made for one trial, unless another process has this cache open: it may
+    /// be booting them. Then they stay until the cache is pruned.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they can't be removed.
+    pub fn discard(&self, recipe: &Recipe) -> Result<(), Error> {
+        let alone = recipe.replacement().is_some() && self.in_use.try_lock().is_ok();
+        let result = if alone { self.remove_images(recipe) } else { Ok(()) };
+        self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
+        result
+    }
+
+    fn remove_images(&self, recipe: &Recipe) -> Result<(), Error> {
+        let Some(reference) = self.cache.reference(recipe) else { return Ok(()) };
+        let own = self.cache.reference_path(recipe);
+        remove(&own)?;
+        let others = self.referenced(|path| path != own)?;
+        for entry in reference.products.into_values().filter(|entry| !others.contains(&entry.image)) {
+            let folder = self.cache.image(&entry.image);
+            if folder.exists() {
+                remove(&folder)?;
+            }
+        }
+        Ok(())
     }
 
     /// The images that the references of these files lead to.

@@ -1,0 +1,116 @@
+//! The order of Debian's version numbers (deb-version(7)), in which the kernels and QEMUs of an archive came out.
+
+use std::cmp::Ordering;
+
+/// Compares two versions as `dpkg --compare-versions` does.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    let (a, b) = (split(a), split(b));
+    a.0.cmp(&b.0).then_with(|| part(a.1, b.1)).then_with(|| part(a.2, b.2))
+}
+
+/// Epoch, upstream version and revision. What is missing counts as zero.
+fn split(version: &str) -> (u64, &str, &str) {
+    let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
+    let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, "0"));
+    (epoch.parse().unwrap_or(0), upstream, revision)
+}
+
+/// Compares, by turns, what is no number and what is one.
+fn part(mut a: &str, mut b: &str) -> Ordering {
+    while !a.is_empty() || !b.is_empty() {
+        let (words, rest) = (take(a, |c| !c.is_ascii_digit()), take(b, |c| !c.is_ascii_digit()));
+        let numbers = (take(words.1, |c| c.is_ascii_digit()), take(rest.1, |c| c.is_ascii_digit()));
+        let order = text(words.0, rest.0).then_with(|| number(numbers.0.0, numbers.1.0));
+        if order != Ordering::Equal {
+            return order;
+        }
+        (a, b) = (numbers.0.1, numbers.1.1);
+    }
+    Ordering::Equal
+}
+
+fn take(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+}
+
+/// A tilde goes before everything, even before the end; letters go before all else.
+fn text(a: &str, b: &str) -> Ordering {
+    let rank = |c: Option<u8>| match c {
+        Some(b'~') => -1,
+        None => 0,
+        Some(c) if c.is_ascii_alphabetic() => i32::from(c),
+        Some(c) => i32::from(c) + 256,
+    };
+    let longer = a.len().max(b.len());
+    (0..longer)
+        .map(|at| rank(a.as_bytes().get(at).copied()).cmp(&rank(b.as_bytes().get(at).copied())))
+        .find(|order| *order != Ordering::Equal)
+        .unwrap_or(Ordering::Equal)
+}
+
+/// Numbers of any length.
+fn number(a: &str, b: &str) -> Ordering {
+    let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Each lower than the next.
+    const ORDER: [&str; 16] = [
+        "5.10.223-1",
+        "5.10.223-1+b1",
+        "6.1.176-1~deb11u1",
+        "6.1.176-1",
+        "6.1.192-2",
+        "6.12.9-1",
+        "6.12.90-1~bpo12+1",
+        "6.12.90-1",
+        "6.12.90-1.1",
+        "6.12.107-1",
+        "6.16~rc7-1~exp1",
+        "6.16.3-1~bpo13+1",
+        "7.2.13-1",
+        "1:5.2+dfsg-11+deb11u3",
+        "1:10.0.2+ds-2",
+        "1:11.1.0~rc2+ds-1",
+    ];
+
+    #[test]
+    fn versions_are_in_debians_order() {
+        for (index, a) in ORDER.iter().enumerate() {
+            for (other, b) in ORDER.iter().enumerate() {
+                assert_eq!(compare_versions(a, b), index.cmp(&other), "{a} and {b}");
+            }
+        }
+        for (a, b) in [("1.0", "1.00"), ("0:1", "1"), ("1", "1-0")] {
+            assert_eq!(compare_versions(a, b), Ordering::Equal, "{a} and {b}");
+        }
+    }
+
+    /// Where there is a dpkg, it says the same.
+    #[test]
+    fn the_order_is_that_of_dpkg() {
+        let says = |a: &str, relation: &str, b: &str| {
+            Command::new("dpkg").args(["--compare-versions", a, relation, b]).status().map(|s| s.success())
+        };
+        if says("1", "eq", "1").is_err() {
+            eprintln!("there is no dpkg here to compare with");
+            return;
+        }
+        let odd = ["1.0~", "1.0", "1.0a", "1.0+", "1.0.", "1.a0", "01", "1.0-0.1", "2:0~", "1.0~~a"];
+        for a in ORDER.iter().chain(&odd) {
+            for b in odd {
+                let relation = match compare_versions(a, b) {
+                    Ordering::Less => "lt",
+                    Ordering::Equal => "eq",
+                    Ordering::Greater => "gt",
+                };
+                assert!(says(a, relation, b).unwrap(), "{a} {relation} {b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a derived recipe is made of: the packages of its base's image as they are in the cache, and what takes the place of
+//! some of them.
+
+use crate::apt::{Apt, Source, file_name};
+use crate::build::{Build, Materials, now};
+use crate::debian_version::compare_versions;
+use crate::recipe::PackagesText;
+use crate::replacement::{Derivation, LocalKernel, Offered, Replacement, Whence, is_of_kernel, is_package};
+use crate::{Digest, Error, Package};
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+impl Build<'_> {
+    /// Everything that the recipe is made of.
+    pub(crate) fn gather(&self, derivation: &Derivation) -> Result<Materials, Error> {
+        let folder = self.cache.packages();
+        let in_cache = |packages: Vec<Package>| -> Vec<(Package, PathBuf)> {
+            packages.into_iter().map(|one| (one.clone(), folder.join(file_name(&one)))).collect()
+        };
+        let text = &self.recipe.text.packages;
+        let base = derivation.packages.clone();
+        intact(&derivation.base, &base, &folder)?;
+        let mut archive = "-".to_owned();
+        let mut suites = text.suites.clone();
+        let mut offered = |offered: &Offered| -> Result<Vec<Package>, Error> {
+            match &offered.whence {
+                Whence::Image { recipe, packages } => {
+                    intact(recipe, packages, &folder)?;
+                    Ok(packages.clone())
+                }
+                Whence::Archive { suite, sources } => {
+                    archive = sources.iter().map(|(archive, _)| archive.clone()).next().unwrap_or_default();
+                    suites = vec![suite.clone()];
+                    self.bring(offered, suite, sources, text, derivation, &folder)
+                }
+            }
+        };
+        let (packages, kernel_image) = match &derivation.replacement {
+            Replacement::Kernel(kernel) => {
+                let mut packages = without_kernel(base);
+                packages.extend(offered(kernel)?.into_iter().filter(|one| is_of_kernel(&one.name)));
+                (in_cache(packages), None)
+            }
+            Replacement::Qemu(qemu) => (in_cache(with_qemu(base, without_kernel(offered(qemu)?))), None),
+            Replacement::LocalKernel(kernel) => {
+                let mut packages = in_cache(without_kernel(base));
+                let (debs, image) = self.local(kernel)?;
+                packages.extend(debs);
+                (packages, image)
+            }
+        };
+        let (packages, files) = packages.into_iter().unzip();
+        let replaced = Some(derivation.replacement.part());
+        Ok(Materials { archive, suites, packages, files, kernel_image, replaced, when: now() })
+    }
+
+    /// Downloads an offered version with what it depends on.
+    fn bring(
+        &self,
+        offered: &Offered,
+        suite: &str,
+        sources: &[(String, String)],
+        text: &PackagesText,
+        derivation: &Derivation,
+        folder: &Path,
+    ) -> Result<Vec<Package>, Error> {
+        let keyring = self.keyring()?;
+        let architecture = self.recipe.architecture();
+        let source =
+            Source { suites: sources, components: &text.components, keyring: &keyring, architecture };
+        let lock = self.cache.lock_of_packages()?;
+        lock.lock().map_err(Error::io("lock", self.cache.root()))?;
+        let state = self.cache.apt(&source.key());
+        let mut assumed = derivation.assumed.clone();
+        if let Some(release) = offered.package.strip_prefix("linux-image-") {
+            // It holds nothing that an image uses, and archives drop it while they still have its kernel.
+            assumed.push(format!("linux-base-{release}={}", offered.version));
+        }
+        let apt = Apt::new(&state, folder, self.wrapper, &source, &assumed)?;
+        apt.update(self.reporter)?;
+        let install = [format!("{}={}", offered.package, offered.version)];
+        let resolved = apt.resolve(&install, Some(suite), self.reporter)?;
+        apt.download(&install, Some(suite), &resolved, self.reporter)?;
+        apt.tidy()?;
+        Ok(resolved.into_iter().map(|one| one.package).collect())
+    }
+
+    /// The packages of a local kernel, and its image if that is in none.
+    #[allow(clippy::type_complexity, reason = "one call site")]
+    fn local(
+        &self,
+        kernel: &LocalKernel,
+    ) -> Result<(Vec<(Package, PathBuf)>, Option<(Package, PathBuf)>), Error> {
+        let mut packages = Vec::new();
+        let mut image = None;
+        for (path, digest) in &kernel.files {
+            if Digest::of_file(path)? != *digest {
+                let message = "it changed since it was looked at".to_owned();
+                return Err(Error::Replacement { what: path.display().to_string(), message });
+            }
+            let package = Package {
+                name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                version: kernel.release().to_owned(),
+                architecture: self.recipe.architecture().to_string(),
+                sha256: digest.clone(),
+            };
+            let one = (package, path.clone());
+            if is_package(path) { packages.push(one) } else { image = Some(one) }
+        }
+        Ok((packages, image))
+    }
+}
+
+/// Makes sure that packages are in the cache as they were.
+fn intact(recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error> {
+    let gone = |package: &&Package| {
+        Digest::of_file(&folder.join(file_name(package))).map_or(true, |digest| digest != package.sha256)
+    };
+    let files: Vec<String> = packages.iter().filter(gone).take(3).map(file_name).collect();
+    if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
+}
+
+fn without_kernel(packages: Vec<Package>) -> Vec<Package> {
+    packages.into_iter().filter(|one| !is_of_kernel(&one.name)).collect()
+}
+
+/// The packages of an image with another QEMU and what that depends on. Libraries are good for what was built with older
+/// ones and not the other way round: so the higher version of each stays, and the set with the newer C library goes on top,
+/// where two packages of different names hold the same path.
+fn with_qemu(base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
+    let is_qemu = |one: &Package| one.name.starts_with("qemu-") && one.name != "qemu-guest-agent";
+    let (qemu, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_qemu);
+    let base: Vec<_> = base.into_iter().filter(|one| !is_qemu(one)).collect();
+    let libc = |packages: &[Package]| {
+        packages.iter().find(|one| one.name == "libc6").map_or(String::new(), |one| one.version.clone())
+    };
+    let new_is_newer = compare_versions(&libc(&new), &libc(&base)) != Ordering::Less;
+    let (older, newer) = if new_is_newer { (base, new) } else { (new, base) };
+    let mut merged: Vec<Package> = Vec::new();
+    for one in older.into_iter().chain(newer).chain(qemu) {
+        match merged.iter().position(|other| other.name == one.name) {
+            Some(at) if compare_versions(&merged[at].version, &one.version) == Ordering::Greater => {}
+            Some(at) => {
+                merged.remove(at);
+                merged.push(one);
+            }
+            None => merged.push(one),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packages(text: &str) -> Vec<Package> {
+        let package = |word: &str| {
+            let (name, version) = word.split_once('=').unwrap();
+            Package {
+                name: name.into(),
+                version: version.into(),
+                architecture: "amd64".into(),
+                sha256: Digest::of_bytes(word.as_bytes()),
+            }
+        };
+        text.split_whitespace().map(package).collect()
+    }
+
+    fn text(packages: &[Package]) -> String {
+        packages.iter().map(|one| format!("{}={}", one.name, one.version)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn another_qemu_comes_with_its_libraries_and_takes_none_away() {
+        let base = packages("busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=10");
+        let older = packages("libc6=2.31 libglib=2.66 libusb=1 qemu-system-x86=5 qemu-system-data=5");
+        assert_eq!(
+            text(&with_qemu(base.clone(), older)),
+            "libusb=1 busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=5 qemu-system-data=5"
+        );
+        let newer = packages("libc6=2.42 libglib=2.90 qemu-guest-agent=9 qemu-system-x86=11");
+        assert_eq!(
+            text(&with_qemu(base, newer)),
+            "busybox=1 qemu-guest-agent=10 libc6=2.42 libglib=2.90 qemu-system-x86=11"
+        );
+    }
+}
