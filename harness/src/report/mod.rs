@@ -3,6 +3,7 @@
 //!
 //! Nothing here prints or asks the terminal; the caller does. Text of several lines ends with a line end.
 
+mod bisection;
 mod cell;
 mod command;
 mod comparison;
@@ -23,6 +24,7 @@ mod tap;
 mod text;
 mod trouble;
 
+pub use bisection::{changes, finding, tried};
 pub use cell::cell_line;
 pub use comparison::comparison;
 pub use doctor::checkup;

@@ -227,7 +227,10 @@ impl Run {
         let (Some(_), None) = (&self.setting.states, always_cold(planned)) else { return Vec::new() };
         let Ok(plan) = self.stack_plan(planned, Path::new("")) else { return Vec::new() };
         let Ok(emulator) = self.emulator_name(planned) else { return Vec::new() };
-        let levels = plan.levels.iter().enumerate().filter(|(_, level)| savable(&planned.cell, level.level));
+        // What was put together for one trial is not gone on with by any other, and would only take room.
+        let own =
+            plan.levels.iter().enumerate().take_while(|(_, level)| !self.is_derived(planned, level.level));
+        let levels = own.filter(|(_, level)| savable(&planned.cell, level.level));
         let links = levels.map(|(index, level)| {
             let mut inputs = plan.inputs(index);
             inputs.insert("nestmatrix".to_owned(), self.build.clone());
@@ -238,6 +241,16 @@ impl Run {
             Link { level, key: StateKey::of(level, &inputs), inputs }
         });
         links.collect()
+    }
+
+    /// Whether a level boots an image that has something else than its recipe says.
+    fn is_derived(&self, planned: &Planned, level: LevelNumber) -> bool {
+        let Fate::Boots { levels, .. } = &planned.fate else { return false };
+        let mut boots = levels.iter().filter(|planned| planned.spec.level == level);
+        boots.any(|level| {
+            let recipe = level.boots.as_ref().and_then(|(recipe, _)| self.setting.catalog.get(recipe));
+            recipe.is_some_and(|recipe| recipe.replacement().is_some())
+        })
     }
 
     /// The state of a link, or why it can't be used.
@@ -261,7 +274,10 @@ impl Run {
     /// Why a cell boots from its beginning.
     async fn why_cold(&self, planned: &Planned, chain: &[Link]) -> Option<String> {
         let states = self.setting.states.clone()?;
-        let Some(link) = chain.last() else { return always_cold(planned) };
+        let Some(link) = chain.last() else {
+            let derived = self.is_derived(planned, LevelNumber::ALL[0]);
+            return always_cold(planned).or(derived.then(|| "its L0 has another kernel or QEMU".to_owned()));
+        };
         let (level, inputs) = (link.level, link.inputs.clone());
         let found = tokio::task::spawn_blocking(move || states.nearest(level, &inputs)).await.ok()?;
         Some(match found {

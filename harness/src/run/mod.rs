@@ -1,5 +1,6 @@
 //! A run: cells are planned, booted and judged, and what came of each is recorded as it is known.
 
+mod bisection;
 mod cell;
 mod comparison;
 mod event;
@@ -17,8 +18,11 @@ mod resume;
 mod schedule;
 mod scratch;
 mod shard;
+mod substitute;
+mod trial;
 mod verdict;
 
+pub use bisection::{Bisection, Finding, Tried};
 pub use comparison::{Change, Comparison};
 pub use event::{RunEvent, RunListener};
 pub(crate) use execute::emulator_recipe;
@@ -36,4 +40,6 @@ pub use requirement::{Feature, Requirement, Runner};
 pub use resume::{CutOff, ResumeError, Resumed, Resumption};
 pub use scratch::Scratch;
 pub use shard::{Durations, NoShard, Part, Shard, division, durations};
+pub use substitute::{Substitute, substitute};
+pub use trial::{NOT_TRIED, TriedVersion, VersionTrial, exit_code_of_trial};
 pub use verdict::{Tally, Verdict, VerdictWord};

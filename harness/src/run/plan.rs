@@ -39,6 +39,8 @@ pub struct PlanOptions {
     pub deny_skips: Option<Filter>,
     /// The profile whose cells are planned, if they are those of one.
     pub profile: Option<RunProfile>,
+    /// L0 is to boot with something of its own, which this machine does not.
+    pub replaces_l0: bool,
 }
 
 /// A level of a planned cell.
@@ -224,7 +226,8 @@ struct Ground<'a> {
 impl Ground<'_> {
     fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
         let available = self.supply.of(cell.architecture);
-        let on_native = |native: &NativeMetal| match touches_l0(cell) {
+        let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
+        let on_native = |native: &NativeMetal| match touches_l0(cell).or(replaced) {
             Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
             None => match native.lacks_nesting(cell.innermost()) {
                 Some(why) => Err(vec![why.to_owned()]),
@@ -471,7 +474,7 @@ mod tests {
     /// The same, with every cell changed before it is planned.
     fn plan_with(metal: MetalChoice, change: impl Fn(&mut Cell)) -> RunPlan {
         let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
-        let options = PlanOptions { metal, deny_stand_ins: false, deny_skips: None, profile: None };
+        let options = PlanOptions { metal, ..PlanOptions::default() };
         let matrix = matrix();
         let mut cells = matrix.cells().to_vec();
         cells.iter_mut().for_each(change);

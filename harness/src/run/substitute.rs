@@ -1,0 +1,105 @@
+//! Plans whose cells boot something else at a level than the image that was chosen for it: another kernel, or another QEMU.
+
+use std::collections::BTreeSet;
+
+use nestmatrix_images::{Catalog, Error, Part, Progress, Recipe, Replacement, Store};
+
+use crate::scenario::LevelNumber;
+
+use super::{Fate, RunPlan};
+
+/// Something that a level is to boot with.
+#[derive(Debug, Clone)]
+pub struct Substitute {
+    /// The level.
+    pub level: LevelNumber,
+    /// What is in its image in the place of the image's own.
+    pub replacement: Replacement,
+}
+
+impl RunPlan {
+    /// The recipes of what cells boot at this level.
+    pub fn recipes_at(&self, level: LevelNumber) -> BTreeSet<String> {
+        let levels = self.cells.iter().filter_map(|planned| match &planned.fate {
+            Fate::Boots { levels, .. } => levels.iter().find(|planned| planned.spec.level == level),
+            Fate::Skipped(_) => None,
+        });
+        levels.filter_map(|level| Some(level.boots.as_ref()?.0.clone())).collect()
+    }
+
+    /// Has each cell that boots `base` at this level boot the recipe that was derived from it.
+    fn boot_instead(&mut self, level: LevelNumber, base: &str, derived: &Recipe, what: &str, reason: &str) {
+        for planned in &mut self.cells {
+            let Fate::Boots { levels, .. } = &mut planned.fate else { continue };
+            for planned in levels.iter_mut().filter(|planned| planned.spec.level == level) {
+                let Some((recipe, _)) = planned.boots.as_mut().filter(|(recipe, _)| recipe == base) else {
+                    continue;
+                };
+                *recipe = derived.name().to_owned();
+                let choice = &mut planned.choice;
+                choice.image = format!("{}+{what}", choice.image);
+                // It is not the system that was asked for, whatever the rest of its image is.
+                choice.reason = Some(match choice.reason.take().filter(|_| choice.stand_in) {
+                    Some(before) => format!("{reason}; {before}"),
+                    None => reason.to_owned(),
+                });
+                choice.stand_in = true;
+            }
+        }
+    }
+
+    /// Skips the cells that have no such level, or boot nothing there.
+    fn skip_without(&mut self, level: LevelNumber, part: Part) {
+        for planned in &mut self.cells {
+            let Fate::Boots { levels, .. } = &planned.fate else { continue };
+            let has = levels.iter().any(|planned| planned.spec.level == level && planned.boots.is_some());
+            let why = if !has {
+                format!("it boots no {level} that could have another {}", name(part))
+            } else if part == Part::Qemu && planned.cell.innermost() == level {
+                format!("{level} runs no guest: there is no QEMU in it")
+            } else {
+                continue;
+            };
+            planned.fate = Fate::Skipped(vec![why]);
+        }
+    }
+}
+
+/// Puts substitutes into a plan, and the recipes for them into the catalog. Blocks while images are built that recipes are
+/// derived from.
+///
+/// # Errors
+/// Such an image can't be had, or the substitute does not fit it.
+pub fn substitute(
+    plan: &mut RunPlan,
+    substitutes: &[Substitute],
+    catalog: &mut Catalog,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    for Substitute { level, replacement } in substitutes {
+        let part = replacement.part();
+        plan.skip_without(*level, part);
+        for base in plan.recipes_at(*level) {
+            let Some(recipe) = catalog.get(&base).cloned() else { continue };
+            let derived = store.derive(&recipe, replacement.clone(), catalog, progress)?;
+            let local = matches!(replacement, Replacement::LocalKernel(_));
+            let what = if local { "local-kernel" } else { name(part) };
+            let (version, place) = (replacement.version(), replacement.place());
+            let reason = match part {
+                Part::Kernel => format!("its kernel is not its own but {version} ({place})"),
+                Part::Qemu => format!("the QEMU in it is not its own but {version} ({place})"),
+            };
+            plan.boot_instead(*level, &base, &derived, what, &reason);
+            catalog.add(derived);
+        }
+    }
+    Ok(())
+}
+
+fn name(part: Part) -> &'static str {
+    match part {
+        Part::Kernel => "kernel",
+        Part::Qemu => "qemu",
+    }
+}

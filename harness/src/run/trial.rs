@@ -1,0 +1,256 @@
+//! What a cell's verdict says about one kernel or one QEMU that was put into its stack: something, or nothing, since that
+//! kernel or QEMU did not even come up. As with `git bisect`, where exit code 125 is for what can't be tried.
+
+use std::path::PathBuf;
+
+use nestmatrix_images::Part;
+use serde::Serialize;
+
+use crate::architecture::Profile;
+use crate::scenario::{Expectation, LevelNumber, Stage, StageKind};
+
+use super::{CellRecord, VerdictWord};
+
+/// The exit code that `git bisect run` takes for "this one can't be tried".
+pub const NOT_TRIED: u8 = 125;
+
+/// By what QEMU refuses a command line that it does not understand: it is older than what it is told, and has not come to
+/// trying anything (QEMU: system/vl.c, qom/object.c, util/qemu-option.c).
+const NOT_UNDERSTOOD: [&str; 10] = [
+    "invalid option",
+    "requires an argument",
+    "unsupported machine type",
+    "is not a valid device model name",
+    "Invalid parameter",
+    "unable to find CPU model",
+    "could not load",
+    "could not find",
+    "' not found",
+    "is unexpected",
+];
+
+/// By what QEMU refuses to load a kernel.
+const NOT_LOADED: [&str; 3] = ["could not load kernel", "invalid kernel header", "could not load"];
+
+/// What is tried with a cell: one part of one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionTrial<'a> {
+    /// The level whose image has another version of something.
+    pub level: LevelNumber,
+    /// Of what.
+    pub part: Part,
+    /// Kernel modules that the image's recipe wants and that did not come with the kernel.
+    pub left_out: &'a [String],
+    /// A level that does not boot counts as what it is: as a verdict.
+    pub boot_counts: bool,
+}
+
+impl VersionTrial<'_> {
+    /// Why `record` says nothing about the version that was tried, if so.
+    ///
+    /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`.
+    /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
+    ///   Unless the document says that just this level stops there, with a symptom that was seen.
+    /// - A kernel that came without KVM's module, in a level that lacks KVM: that says how it was configured.
+    /// - A QEMU that does not understand its command line, or a kernel that QEMU can't load.
+    ///
+    /// What happens further in is what nesting does with it, and counts.
+    pub fn says_nothing(&self, record: &CellRecord) -> Option<String> {
+        let symptom = || record.symptom.clone().unwrap_or_else(|| "nothing is known of it".to_owned());
+        if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
+            return Some(symptom());
+        }
+        if self.boot_counts || is_documented(record) {
+            return None;
+        }
+        let Some(Stage::Level(level, kind)) = record.stage else { return None };
+        let said = symptom();
+        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+        let inside = LevelNumber::ALL.into_iter().find(|level| *level > self.level);
+        match (self.part, kind) {
+            (Part::Kernel, StageKind::Boot) if level == self.level => {
+                Some(format!("{level} does not boot with it: {said}"))
+            }
+            (Part::Kernel, StageKind::Launch) if level == self.level && says(&NOT_LOADED) => {
+                Some(format!("it can't be loaded: {said}"))
+            }
+            (Part::Kernel, StageKind::Kvm) if level == self.level => {
+                let module = Profile::of(record.architecture).kvm_module;
+                let came_without = self.left_out.iter().any(|left_out| left_out == module);
+                came_without.then(|| format!("{module} did not come with it and is not built in: {said}"))
+            }
+            (Part::Qemu, StageKind::Launch) if Some(level) == inside && says(&NOT_UNDERSTOOD) => {
+                Some(format!("it does not understand what it is told: {said}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether what was seen is what the document says, by a symptom of its own.
+fn is_documented(record: &CellRecord) -> bool {
+    let (Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) = &record.expectation
+    else {
+        return false;
+    };
+    record.verdict == VerdictWord::Xfail && limitation.symptom.is_some()
+}
+
+/// The exit code of a run that tries something: 0 where every cell came out as expected or known, 1 where one did not, and
+/// [`NOT_TRIED`] where one says nothing, or none ran. `says_nothing` has the reasons, cell by cell.
+pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord]) -> u8 {
+    if records.is_empty() || says_nothing.iter().any(Option::is_some) {
+        return NOT_TRIED;
+    }
+    let bad = |record: &CellRecord| match record.verdict {
+        VerdictWord::Fail => true,
+        VerdictWord::Xpass => record.expectation.known_stale().is_none(),
+        _ => false,
+    };
+    u8::from(records.iter().any(bad))
+}
+
+/// A version that was tried, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TriedVersion {
+    /// The version, or the release of a local kernel.
+    pub version: String,
+    /// Where it comes from: a suite, an image in the cache, or a file.
+    pub from: String,
+    /// The cell's verdict; also where it says nothing.
+    pub verdict: Option<VerdictWord>,
+    /// Why it says nothing of the version, if so.
+    pub not_tried: Option<String>,
+    /// Where the stack stopped, if it did.
+    pub stage: Option<Stage>,
+    /// What was seen there.
+    pub symptom: Option<String>,
+    /// How long it took, without making the image.
+    pub seconds: f64,
+    /// The folder of its run.
+    pub records: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Filter, Matrix};
+    use rstest::rstest;
+    use std::path::Path;
+
+    /// A record of a cell of the project's own scenarios.
+    fn record(cell: &str, verdict: VerdictWord, stage: Option<&str>, symptom: &str) -> CellRecord {
+        let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap();
+        let filter = Filter::parse(&[cell.to_owned()]).unwrap();
+        let cell = matrix.cells().iter().find(|cell| filter.matches(&cell.name)).unwrap();
+        let stage = stage.map(|stage| stage.parse().unwrap());
+        CellRecord { verdict, stage, symptom: Some(symptom.into()), ..CellRecord::skipped(cell, &[], false) }
+    }
+
+    const WORKS: &str = "rhel-10-preview/amd/*";
+    const STOPS: &str = "rhel-10-arm/*";
+
+    #[rstest]
+    // What nesting does with the level inside counts, whatever it is.
+    #[case::inside(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 0, Part::Kernel, false)]
+    #[case::inside_kvm(WORKS, VerdictWord::Fail, "l1-kvm", "no usable /dev/kvm", 0, Part::Kernel, false)]
+    #[case::innermost(WORKS, VerdictWord::Fail, "l2-check", "hypervisor is none", 2, Part::Kernel, false)]
+    // A level that does not come up by itself says nothing.
+    #[case::own_boot(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 1, Part::Kernel, true)]
+    #[case::error(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 0, Part::Kernel, true)]
+    #[case::skip(WORKS, VerdictWord::Skip, "l0-boot", "no image", 0, Part::Kernel, true)]
+    #[case::no_kernel(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "could not load kernel 'x'",
+        1,
+        Part::Kernel,
+        true
+    )]
+    #[case::refused(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "missing CPU feature: svm",
+        1,
+        Part::Kernel,
+        false
+    )]
+    #[case::old_qemu(WORKS, VerdictWord::Fail, "l1-launch", "Property 'x' not found", 0, Part::Qemu, true)]
+    #[case::old_machine(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "unsupported machine type",
+        0,
+        Part::Qemu,
+        true
+    )]
+    #[case::qemu_refuses(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "KVM does not support it",
+        0,
+        Part::Qemu,
+        false
+    )]
+    #[case::other_qemu(WORKS, VerdictWord::Fail, "l2-launch", "Property 'x' not found", 0, Part::Qemu, false)]
+    // What the document says in so many words is what the cell is about.
+    #[case::documented(
+        STOPS,
+        VerdictWord::Xfail,
+        "l1-launch",
+        "Property 'x' not found",
+        0,
+        Part::Qemu,
+        false
+    )]
+    fn what_does_not_come_up_is_told_from_what_is_tried(
+        #[case] cell: &str,
+        #[case] verdict: VerdictWord,
+        #[case] stage: &str,
+        #[case] symptom: &str,
+        #[case] level: usize,
+        #[case] part: Part,
+        #[case] nothing: bool,
+    ) {
+        let record = record(cell, verdict, Some(stage), symptom);
+        let trial = VersionTrial { level: LevelNumber::ALL[level], part, left_out: &[], boot_counts: false };
+        assert_eq!(trial.says_nothing(&record).is_some(), nothing, "{:?}", trial.says_nothing(&record));
+        let insisting = VersionTrial { boot_counts: true, ..trial };
+        let machine_at_fault = matches!(verdict, VerdictWord::Error | VerdictWord::Skip);
+        assert_eq!(
+            insisting.says_nothing(&record).is_some(),
+            machine_at_fault,
+            "where booting is what counts"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_came_without_kvm_says_nothing_and_one_whose_kvm_refuses_does() {
+        let record = record(WORKS, VerdictWord::Fail, Some("l0-kvm"), "L0 has no usable /dev/kvm");
+        let level = LevelNumber::ALL[0];
+        let trial = |left_out| VersionTrial { level, part: Part::Kernel, left_out, boot_counts: false };
+        let left_out = ["kvm_amd".to_owned()];
+        assert!(trial(&left_out).says_nothing(&record).unwrap().starts_with("kvm_amd did not come with it"));
+        assert_eq!(trial(&["kvm_intel".to_owned()]).says_nothing(&record), None);
+    }
+
+    #[test]
+    fn exit_codes_are_those_that_git_bisect_understands() {
+        let code = |cell, verdict, nothing: Option<&str>| {
+            exit_code_of_trial(&[nothing.map(str::to_owned)], &[record(cell, verdict, None, "")])
+        };
+        assert_eq!(code(WORKS, VerdictWord::Pass, None), 0);
+        assert_eq!(code(STOPS, VerdictWord::Xfail, None), 0);
+        assert_eq!(code(WORKS, VerdictWord::Fail, None), 1);
+        assert_eq!(code(STOPS, VerdictWord::Xpass, None), 1);
+        assert_eq!(code("rhel-10-arm-current/*", VerdictWord::Xpass, None), 0, "known to be gone");
+        assert_eq!(code(WORKS, VerdictWord::Error, Some("it does not boot")), 125);
+        assert_eq!(exit_code_of_trial(&[], &[]), 125, "nothing ran");
+        let both = [record(WORKS, VerdictWord::Fail, None, ""), record(WORKS, VerdictWord::Error, None, "")];
+        assert_eq!(exit_code_of_trial(&[None, Some("why".into())], &both), 125, "the result is not complete");
+    }
+}
