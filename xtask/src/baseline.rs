@@ -1,5 +1,6 @@
 //! A run held against another one: what `run-matrix --baseline`, `merge --baseline` and `diff` have in common.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use nestmatrix::history::{self, Sighting};
@@ -8,12 +9,32 @@ use nestmatrix::run::{Comparison, PastRun};
 use nestmatrix::scenario::CellName;
 
 use crate::cli::Format;
+use crate::input;
 use crate::run_matrix::say;
 
 /// Reads the run to compare with. A run must not be lost for what became of one before it: one that can't be read counts for none,
 /// and then the exit code is that of the run alone.
 pub fn read(folder: &Path) -> Option<PastRun> {
     PastRun::read(folder).inspect_err(|e| eprintln!("compared with nothing: --baseline: {e}")).ok()
+}
+
+/// Likewise the run that is meant, by its folder or by its name in that of results.
+pub fn find(run: &Path, results: &Path) -> Option<PastRun> {
+    let folder = input::run(run, results);
+    read(&folder.inspect_err(|why| eprintln!("compared with nothing: --baseline: {why}")).ok()?)
+}
+
+/// What `baseline` tells of the cells that the run in `folder` was to have a verdict of: of others, it was to tell nothing.
+pub fn beside(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
+    // `latest` may be the very run that was gone on with.
+    if baseline.folder.canonicalize().ok() == folder.canonicalize().ok() {
+        eprintln!("compared with nothing: --baseline is this very run");
+        return None;
+    }
+    let cells = PastRun::read(folder).ok().and_then(|run| run.planned).unwrap_or_default();
+    let cells: BTreeSet<CellName> = cells.into_iter().collect();
+    baseline.cells.retain(|record| cells.contains(&record.cell));
+    Some(baseline)
 }
 
 /// What changed, by the history in the folder of results as well.

@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestmatrix::run::{RunnerKind, Shard};
 use nestmatrix::scenario::LevelNumber;
 
+use crate::bisect::Bisect;
+use crate::kernels::Kernels;
+
 /// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
@@ -18,10 +21,12 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    everything as expected or known
   1    a cell failed, or a documented limitation is gone, which was not known (xpass);
-       with diff, something is worse; with doctor, this machine is not usable
+       with diff, something is worse; with doctor, this machine is not usable; with bisect, no change was found
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
   4    nothing ran: no cell matched, or all were skipped; a shard whose cells all were gives 0
+  125  with run-matrix --kernel, as `git bisect run` wants it: the kernel could not be tried, in place of 3 and 4;
+       and 128, at which that ends, in place of 2
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM
 
 Environment:
@@ -62,6 +67,8 @@ pub enum Command {
     Shell(Shell),
     /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
     Qmp(Qmp),
+    /// Find the first version of a kernel or a QEMU with which a cell's verdict is another one
+    Bisect(Bisect),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
@@ -131,9 +138,11 @@ pub struct RunMatrix {
     /// results. What has a verdict keeps it
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "jobs", "cold", "saved_limit", "timeout_scale", "baseline",
+        "jobs", "cold", "saved_limit", "timeout_scale", "baseline", "files", "level",
     ])]
     pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub kernels: Kernels,
     #[command(flatten)]
     pub source: ImageSource,
     /// What L0 runs on

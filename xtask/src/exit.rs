@@ -26,6 +26,11 @@ impl Failure {
         Self { code: ERROR, report: miette::miette!("{what}") }
     }
 
+    /// The same with other exit codes: for bad input, and for errors.
+    pub fn with_codes(self, bad_input: u8, error: u8) -> Self {
+        Self { code: if self.code == BAD_INPUT { bad_input } else { error }, ..self }
+    }
+
     /// Prints why, and gives the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("{:?}", self.report);

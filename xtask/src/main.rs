@@ -2,6 +2,7 @@
 
 mod baseline;
 mod bench;
+mod bisect;
 mod ci_matrix;
 mod cli;
 mod diff;
@@ -10,6 +11,7 @@ mod exit;
 mod history;
 mod images;
 mod input;
+mod kernels;
 mod list;
 mod live;
 mod merge;
@@ -35,7 +37,16 @@ fn main() -> ExitCode {
     if let Some(tied) = tied::Tied::parse(&arguments) {
         return tied.become_it();
     }
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|e| {
+        // A mistake in the command line says nothing of any commit, so `git bisect run` is told to end.
+        let tried = e.use_stderr() && arguments.iter().any(|argument| argument == "--kernel");
+        if !tried {
+            e.exit();
+        }
+        // Fails only if nobody reads it.
+        let _ = e.print();
+        std::process::exit(kernels::GIT_BISECT_ENDS.into())
+    });
     let log = tracing_subscriber::EnvFilter::try_from_env("NESTMATRIX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let colours =
@@ -61,6 +72,7 @@ fn main() -> ExitCode {
         cli::Command::Repro(arguments) => repro::run(arguments),
         cli::Command::Shell(arguments) => visit::shell(&arguments),
         cli::Command::Qmp(arguments) => visit::qmp(&arguments),
+        cli::Command::Bisect(arguments) => bisect::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -13,6 +13,7 @@ use nestmatrix::scenario::Filter;
 use crate::cli::{ImageSource, MetalArgument, timeout_scale};
 use crate::exit::Failure;
 use crate::input;
+use crate::kernels::Kernels;
 use crate::run_matrix::results;
 
 pub use hold::{Noted, desk};
@@ -39,10 +40,12 @@ pub struct Repro {
     pub scenarios: PathBuf,
     #[command(flatten, next_help_heading = HOLD)]
     pub source: ImageSource,
+    #[command(flatten, next_help_heading = HOLD)]
+    pub kernels: Kernels,
     /// Boot nothing: write one archive with a script that boots the cell's stack, the images that it boots and the cell's records,
     /// to attach to a bug report
     #[arg(long, help_heading = BUNDLE, conflicts_with_all = [
-        "until", "on_failure", "metal", "timeout_scale", "scenarios", "offline", "recipes",
+        "until", "on_failure", "metal", "timeout_scale", "scenarios", "offline", "recipes", "files", "level",
     ])]
     pub bundle: bool,
     /// The archive [default: the cell's name, with dashes, and `.tar.zst`, in this folder]

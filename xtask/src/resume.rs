@@ -64,7 +64,7 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
         return Err(Failure::bad_input(miette::miette!("--resume: the run is none of run-matrix")));
     };
     let paths = [&mut arguments.selection.scenarios, &mut arguments.source.recipes];
-    for path in paths.into_iter().chain(&mut arguments.history) {
+    for path in paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files) {
         if path.is_relative() {
             let called_in = run.called_in.as_ref().ok_or_else(|| {
                 let path = path.display();

@@ -16,15 +16,15 @@ use nestmatrix::run::{
     CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Resumed,
     RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
-use nestmatrix::scenario::{Architecture, Cell, CellName, Filter};
+use nestmatrix::scenario::{Architecture, Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
-use crate::exit::Failure;
+use crate::exit::{ERROR, Failure};
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{baseline, history, repro, resume, runtime, states, tied};
+use crate::{baseline, history, kernels, repro, resume, runtime, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -32,7 +32,8 @@ const CELL_MEMORY_MIB: u64 = 3 * 1024;
 pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
     match &arguments.resume {
         Some(run) => resume::run(arguments, run),
-        None => start(arguments, None, None),
+        None if arguments.kernels.is_empty() => start(arguments, None, None),
+        None => kernels::for_git_bisect(start(arguments, None, None)),
     }
 }
 
@@ -74,8 +75,9 @@ pub fn start(
         let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
         let native_qemu = architectures.iter().find_map(|architecture| installed_qemu(*architecture));
         let choice = metal(arguments.metal);
+        let tried = architectures.into_iter().filter(|_| choice != MetalChoice::Emulated);
         let mut natives = NativeMetals::new();
-        for architecture in architectures.into_iter().filter(|_| choice != MetalChoice::Emulated) {
+        for architecture in tried {
             let trial = MachineTrial {
                 catalog: &catalog,
                 store: Arc::clone(&store),
@@ -101,9 +103,23 @@ pub fn start(
             deny_stand_ins: arguments.selection.deny_stand_ins,
             deny_skips: deny_skips.clone(),
             profile: profile.cloned(),
+            replaces_l0: arguments.kernels.replace_l0(),
         };
-        let plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
-        let made = (catalog.clone(), store, builds, native_qemu);
+        let mut plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
+        let mut catalog = catalog.clone();
+        if !arguments.kernels.is_empty() {
+            let substitutes = arguments.kernels.substitutes(&catalog)?;
+            let progress = Arc::clone(&builds) as _;
+            let put_in = kernels::put_in(plan, substitutes, catalog, Arc::clone(&store), progress);
+            (plan, catalog) = tokio::select! {
+                done = put_in => done?,
+                () = async { signals.cancellation.clone().requested().await } => {
+                    eprintln!("interrupted before a cell was booted; nothing is recorded");
+                    return Ok(ExitCode::from(signals.exit_code().unwrap_or(ERROR)));
+                }
+            };
+        }
+        let made = (catalog, store, builds, native_qemu);
         carry_out(arguments, &plan, (resumed, part), hold, made, signals).await
     })
 }
@@ -181,8 +197,8 @@ async fn carry_out(
         None => signals.cancellation.clone(),
     };
     let setting = Setting {
-        catalog,
-        store,
+        catalog: catalog.clone(),
+        store: Arc::clone(&store),
         progress: builds,
         native_qemu,
         wrapper: tied::wrapper().map_err(Failure::error)?,
@@ -197,13 +213,7 @@ async fn carry_out(
     };
     // Before this run becomes the `latest` that may be meant.
     let in_results = setting.results.clone();
-    let baseline = arguments.baseline.as_ref().and_then(|run| match input::run(run, &in_results) {
-        Ok(folder) => baseline::read(&folder),
-        Err(why) => {
-            eprintln!("compared with nothing: --baseline: {why}");
-            None
-        }
-    });
+    let baseline = arguments.baseline.as_ref().and_then(|run| baseline::find(run, &in_results));
     let outcome = execute(plan, setting, listener, cancellation).await.map_err(Failure::error)?;
     write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
     // Fails only if the terminal is gone.
@@ -222,26 +232,20 @@ async fn carry_out(
     if outcome.run.interrupted {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }
-    // `latest` may be the very run that was gone on with.
-    let same = |baseline: &PastRun| baseline.folder.canonicalize().ok() == outcome.folder.canonicalize().ok();
-    let baseline = baseline.filter(|baseline| {
-        let same = same(baseline);
-        if same {
-            eprintln!("compared with nothing: --baseline is this very run");
+    let code = match baseline.and_then(|baseline| baseline::beside(baseline, &outcome.folder)) {
+        Some(baseline) => {
+            let how = (arguments.format, &style);
+            baseline::show(&baseline, &outcome.folder, &in_results, how, outcome.run.exit_code())
         }
-        !same
-    });
-    let code = match (outcome.run.exit_code(), baseline) {
-        (code, Some(mut baseline)) => {
-            // Of others, this run was to tell nothing.
-            let cells = PastRun::read(&outcome.folder).ok().and_then(|run| run.planned).unwrap_or_default();
-            let cells: BTreeSet<CellName> = cells.into_iter().collect();
-            baseline.cells.retain(|record| cells.contains(&record.cell));
-            baseline::show(&baseline, &outcome.folder, &in_results, (arguments.format, &style), code)
-        }
-        (code, None) => code,
+        None => outcome.run.exit_code(),
     };
-    Ok(ExitCode::from(signals.exit_code().unwrap_or(code)))
+    if let Some(code) = signals.exit_code() {
+        return Ok(ExitCode::from(code));
+    }
+    if !arguments.kernels.is_empty() {
+        return Ok(arguments.kernels.exit_code(&outcome, &catalog, &store));
+    }
+    Ok(ExitCode::from(code))
 }
 
 /// The folder of all runs, where no other is named.

@@ -10,6 +10,9 @@ use crate::cli::StatesCommand;
 use crate::exit::Failure;
 use crate::run_matrix::say;
 
+/// Disk that saved states may take where nothing else is said, in GiB.
+pub const USUAL_LIMIT_GIB: u64 = 10;
+
 /// The saved states of the user, which may take `limit` GiB of disk.
 pub fn open(store: &Store, limit: u64) -> Result<States, Failure> {
     let place = place(store);

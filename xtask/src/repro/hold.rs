@@ -57,6 +57,7 @@ pub fn boot(arguments: Repro) -> Result<ExitCode, Failure> {
         results: arguments.results,
         timeout_scale: arguments.timeout_scale,
         baseline: None,
+        kernels: arguments.kernels,
         format: Format::Text,
     };
     run_matrix::start(&run, None, Some(at))
