@@ -42,6 +42,8 @@ pub(crate) struct Materials {
     pub(crate) kernel_image: Option<(Package, PathBuf)>,
     /// What is not the recipe's own.
     pub(crate) replaced: Option<Part>,
+    /// How many of the packages, the first ones, are to give no kernel.
+    pub(crate) without_kernel: usize,
     /// In seconds since 1970.
     pub(crate) when: u64,
 }
@@ -91,6 +93,7 @@ impl Build<'_> {
         let names = materials.packages.iter().map(|package| package.name.clone());
         let files: Vec<(String, PathBuf)> = names.zip(materials.files.iter().cloned()).collect();
         let mut packages = deb::unpack(&files, self.reporter)?;
+        packages.remove_kernels(materials.without_kernel);
         if let Some((package, path)) = &materials.kernel_image {
             let data = fs::read(path).map_err(Error::io("read", path))?;
             let number = Some(materials.packages.len());
@@ -151,6 +154,7 @@ impl Build<'_> {
                 files,
                 kernel_image: None,
                 replaced: None,
+                without_kernel: 0,
                 when,
             });
         }

@@ -35,15 +35,18 @@ impl Build<'_> {
                 }
             }
         };
+        let mut without = 0;
         let (packages, kernel_image) = match &derivation.replacement {
             Replacement::Kernel(kernel) => {
                 let mut packages = without_kernel(base);
+                without = packages.len();
                 packages.extend(offered(kernel)?.into_iter().filter(|one| is_of_kernel(&one.name)));
                 (in_cache(packages), None)
             }
             Replacement::Qemu(qemu) => (in_cache(with_qemu(base, without_kernel(offered(qemu)?))), None),
             Replacement::LocalKernel(kernel) => {
                 let mut packages = in_cache(without_kernel(base));
+                without = packages.len();
                 let (debs, image) = self.local(kernel)?;
                 packages.extend(debs);
                 (packages, image)
@@ -51,7 +54,16 @@ impl Build<'_> {
         };
         let (packages, files) = packages.into_iter().unzip();
         let replaced = Some(derivation.replacement.part());
-        Ok(Materials { archive, suites, packages, files, kernel_image, replaced, when: now() })
+        Ok(Materials {
+            archive,
+            suites,
+            packages,
+            files,
+            kernel_image,
+            replaced,
+            without_kernel: without,
+            when: now(),
+        })
     }
 
     /// Downloads an offered version with what it depends on.
@@ -120,6 +132,7 @@ fn intact(recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error
     if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
 }
 
+/// Without those packages that, by their names, hold a kernel: they are large.
 fn without_kernel(packages: Vec<Package>) -> Vec<Package> {
     packages.into_iter().filter(|one| !is_of_kernel(&one.name)).collect()
 }

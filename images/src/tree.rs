@@ -60,6 +60,15 @@ impl Tree {
         self.nodes.extend(other.nodes);
     }
 
+    /// Takes the kernels away, and their modules, that the first so many packages brought.
+    pub(crate) fn remove_kernels(&mut self, packages: usize) {
+        let is_of_kernel = |path: &str| path.starts_with("boot/") || path.starts_with("usr/lib/modules/");
+        self.nodes.retain(|path, node| match node {
+            Node::File(file) => !is_of_kernel(path) || file.package.is_none_or(|package| package >= packages),
+            Node::Folder | Node::Link(_) => true,
+        });
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }

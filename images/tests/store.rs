@@ -4,9 +4,9 @@
 
 mod support;
 
-use nestmatrix_images::{Emulator, Error, Image, Product, Silent};
+use nestmatrix_images::{Catalog, Emulator, Error, Image, LocalKernel, Product, Replacement, Silent};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Heard, Toy};
 
@@ -233,4 +233,85 @@ fn what_the_packages_lack_is_named_with_the_recipe() {
             toy.store("cache", false).ensure(&toy.recipe(), Product::Hypervisor, &Silent).unwrap_err();
         assert_eq!(error.to_string(), format!("recipe toy: {complaint}"));
     }
+}
+
+/// A file that is a kernel of this machine's architecture as far as anybody can tell without booting it.
+fn kernel_file(toy: &Toy, release: &str) -> PathBuf {
+    let machine: [u8; 2] = match std::env::consts::ARCH {
+        "x86_64" => [62, 0],
+        "aarch64" => [183, 0],
+        "powerpc64" => [21, 0],
+        _ => [0, 22],
+    };
+    let mut file = vec![0; 64];
+    file[..5].copy_from_slice(b"\x7fELF\x02");
+    file[0x12..0x14].copy_from_slice(&machine);
+    file.extend(format!("Linux version {release} (me@here) #1").bytes());
+    let path = toy.path(&format!("vmlinux-{release}"));
+    fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn a_derived_image_differs_in_its_kernel_alone() {
+    let toy = Toy::new();
+    let catalog = Catalog::load(&toy.path("recipes")).unwrap();
+    let base = toy.store("cache", false).ensure(&toy.recipe(), Product::Hypervisor, &Silent).unwrap();
+    // All that it takes is at hand.
+    let store = toy.store("cache", true);
+    let calls = toy.calls("");
+    let path = kernel_file(&toy, "7.0.1-mine+");
+    let kernel = LocalKernel::read(std::slice::from_ref(&path), &catalog).unwrap();
+    assert_eq!((kernel.release(), kernel.has_modules()), ("7.0.1-mine+", false));
+    let replacement = Replacement::LocalKernel(kernel);
+    let recipe = store.derive(&toy.recipe(), replacement.clone(), &catalog, &Silent).unwrap();
+    assert!(recipe.name().starts_with("toy+local-kernel-7.0.1-mine+-"), "{}", recipe.name());
+    let image = store.ensure(&recipe, Product::Hypervisor, &Silent).unwrap();
+    assert_eq!(image.kernel_version().unwrap().release, "7.0.1-mine+");
+    assert_eq!(fs::read(image.kernel().unwrap()).unwrap(), fs::read(&path).unwrap());
+    assert_eq!(image.left_out(), ["virtio_pci"], "its modules did not come with it");
+    assert_eq!(image.qemu_version(), base.qemu_version());
+    assert_ne!(image.digest(), base.digest());
+    assert_eq!(toy.calls(""), calls, "no apt is asked");
+    let again = store.derive(&toy.recipe(), replacement.clone(), &catalog, &Silent).unwrap();
+    assert_eq!(again.digest(), recipe.digest());
+
+    // Another build of the same release is another image.
+    fs::write(&path, [fs::read(&path).unwrap(), b"!".to_vec()].concat()).unwrap();
+    let changed = LocalKernel::read(std::slice::from_ref(&path), &catalog).unwrap();
+    let other = store.derive(&toy.recipe(), Replacement::LocalKernel(changed), &catalog, &Silent).unwrap();
+    assert_ne!((other.name(), other.digest()), (recipe.name(), recipe.digest()));
+
+    // The images of one trial go, those of recipes stay, and another process is not robbed of what it may be booting.
+    let neighbour = toy.store("cache", true);
+    store.discard(&recipe).unwrap();
+    assert!(image.folder().exists());
+    drop(neighbour);
+    store.discard(&recipe).unwrap();
+    store.discard(&toy.recipe()).unwrap();
+    assert!(!image.folder().exists() && base.folder().exists());
+
+    // Built again, it would not be the kernel that was looked at.
+    let error = store.ensure(&recipe, Product::Hypervisor, &Silent).unwrap_err().to_string();
+    assert!(error.contains("vmlinux-7.0.1-mine+: it changed since it was looked at"), "{error}");
+    fs::remove_dir_all(toy.path("cache/packages")).unwrap();
+    let error = store.ensure(&other, Product::Hypervisor, &Silent).unwrap_err();
+    assert!(matches!(&error, Error::PackagesGone { recipe, .. } if recipe == "toy"), "{error}");
+}
+
+#[test]
+fn what_is_no_kernel_takes_no_kernels_place() {
+    let toy = Toy::new();
+    let catalog = Catalog::load(&toy.path("recipes")).unwrap();
+    let refused = |paths: &[PathBuf]| LocalKernel::read(paths, &catalog).unwrap_err().to_string();
+    assert!(refused(&[toy.path("not/there")]).contains("not/there"));
+    assert!(refused(&[toy.path("init.sh"), toy.path("keyring")]).contains("cannot find"));
+    assert!(refused(&[toy.path("keyring")]).contains("it is no kernel"));
+    let package = toy.path("debs").join("qemu_1%3a1.0-1_all.deb");
+    assert!(refused(std::slice::from_ref(&package)).contains("no kernel image is in it"));
+    let two = [kernel_file(&toy, "6.1.0"), kernel_file(&toy, "6.2.0")];
+    assert!(refused(&two).contains("it is more than one kernel: 6.1.0, 6.2.0"));
+    // A kernel from one file, modules or nothing at all from another.
+    let mixed = LocalKernel::read(&[kernel_file(&toy, "6.1.0"), package], &catalog).unwrap();
+    assert_eq!(mixed.release(), "6.1.0");
 }
