@@ -1,5 +1,7 @@
 //! `bisect`: finds the version of a kernel or a QEMU at which a cell's verdict changes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -141,8 +143,11 @@ pub fn run(arguments: &Bisect) -> Result<ExitCode, Failure> {
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(Builds::new());
-        let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals };
-        search.run().await
+        let made = RefCell::default();
+        let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals, made };
+        let done = search.run().await;
+        search.discard_all_but(|_| false)?;
+        done
     })
 }
 
@@ -155,6 +160,8 @@ struct Search<'a> {
     store: Arc<Store>,
     builds: Arc<Builds>,
     signals: Signals,
+    /// Recipes whose images were made for a version, by its number.
+    made: RefCell<BTreeMap<usize, Vec<Recipe>>>,
 }
 
 /// A version, and what came of it if it was tried.
@@ -258,13 +265,15 @@ impl Search<'_> {
                 false => bisection.next(),
             };
             let Some(next) = next else { break };
-            let Some(tried) = self.trial(&replacements[next]).await? else {
+            let Some(tried) = self.trial(next, &replacements[next]).await? else {
                 self.show(&versions);
                 return Ok(self.interrupted());
             };
             bisection.tell(next, known(&tried).map_or(Tried::Unknown, Tried::Is));
             self.tell_trial(&tried);
             versions[next].1 = Some(tried);
+            // Both sides are tried again at the end.
+            self.discard_all_but(|version| bisection.is_side(version) && !self.arguments.all)?;
         }
         let finding = bisection.finding();
         if let (Finding::Changed { before, first, .. }, false) =
@@ -272,7 +281,7 @@ impl Search<'_> {
         {
             eprintln!("once more, to be certain: {} and {}", versions[*before].0, versions[*first].0);
             for at in [*before, *first] {
-                let Some(again) = self.trial(&replacements[at]).await? else {
+                let Some(again) = self.trial(at, &replacements[at]).await? else {
                     self.show(&versions);
                     return Ok(self.interrupted());
                 };
@@ -290,7 +299,11 @@ impl Search<'_> {
     }
 
     /// Boots the cell with one version; none if somebody asked for the end.
-    async fn trial(&self, replacement: &Replacement) -> Result<Option<TriedVersion>, Failure> {
+    async fn trial(
+        &self,
+        version: usize,
+        replacement: &Replacement,
+    ) -> Result<Option<TriedVersion>, Failure> {
         let (level, part) = self.arguments.axis.level_and_part();
         let substitutes = vec![Substitute { level, replacement: replacement.clone() }];
         let progress = Arc::clone(&self.builds) as _;
@@ -303,6 +316,9 @@ impl Search<'_> {
         );
         let Some(put_in) = self.interruptible(put_in).await else { return Ok(None) };
         let (plan, catalog) = put_in?;
+        let derived = plan.recipes_at(level);
+        let derived = derived.iter().filter_map(|name| catalog.get(name).cloned()).collect();
+        self.made.borrow_mut().insert(version, derived);
         let bars = self.builds.bars().clone();
         let listener = Rc::new(Cells::silent(bars, style_of(&std::io::stderr())));
         let setting = Setting {
@@ -339,13 +355,19 @@ impl Search<'_> {
                 records: outcome.folder.clone(),
             }
         });
-        if !self.arguments.keep_images {
-            let derived = plan.recipes_at(level);
-            for recipe in derived.iter().filter_map(|name| catalog.get(name)) {
-                self.store.discard(recipe).map_err(Failure::error)?;
-            }
-        }
         Ok(tried)
+    }
+
+    /// Removes the images that were made for versions, but for those that are still wanted.
+    fn discard_all_but(&self, wanted: impl Fn(usize) -> bool) -> Result<(), Failure> {
+        let mut made = self.made.borrow_mut();
+        let (kept, gone) = std::mem::take(&mut *made).into_iter().partition(|(version, _)| wanted(*version));
+        *made = kept;
+        if self.arguments.keep_images {
+            return Ok(());
+        }
+        let gone: BTreeMap<usize, Vec<Recipe>> = gone;
+        gone.values().flatten().try_for_each(|recipe| self.store.discard(recipe)).map_err(Failure::error)
     }
 
     /// What was done, unless somebody asked for the end before.
@@ -372,7 +394,7 @@ impl Search<'_> {
                 let stage = tried.stage.map_or(String::new(), |stage| format!(" at {stage}"));
                 let line =
                     format!("{} ({}): {verdict}{stage}, {:.1} s", tried.version, tried.from, tried.seconds);
-                eprintln!("{line}");
+                eprintln!("{}", kernels::escaped(&line));
             }
             Format::Json => say(&format!("{}\n", json!({ "tried": tried }))),
         }

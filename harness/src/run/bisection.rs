@@ -114,6 +114,11 @@ impl<V: PartialEq + Copy> Bisection<V> {
         Finding::Changed { before: low, first: high, unknown: (low + 1..high).collect() }
     }
 
+    /// Whether the change is next to this version, as far as is known: the last one before it or the first one behind.
+    pub fn is_side(&self, version: usize) -> bool {
+        [self.low, self.high].contains(&Some(version))
+    }
+
     /// The most trials that it can still take, if each of them comes to a verdict.
     pub fn at_most(&self) -> u32 {
         let halvings = |versions: usize| (versions + 1).next_power_of_two().trailing_zeros();
