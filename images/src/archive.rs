@@ -28,10 +28,13 @@ pub(crate) fn candidates(
     Ok(found)
 }
 
-/// Address of the archive that holds a suite of only a part of a distribution, where that is another one than the main
-/// archive; of whichever release the host's apt has such a suite.
+/// The end of the names of suites that lie in an archive of their own.
+const ELSEWHERE: &str = "-security";
+
+/// Address of the archive that holds a suite which is not in the main archive; of whichever release the host's apt has such
+/// a suite.
 pub(crate) fn beside(origin: &str, suite: &str, wrapper: &[OsString]) -> Result<Option<String>, Error> {
-    let Some(end) = PARTIAL.iter().find(|end| suite.ends_with(**end)) else { return Ok(None) };
+    let Some(end) = suite.ends_with(ELSEWHERE).then_some(ELSEWHERE) else { return Ok(None) };
     let format = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)";
     let targets = ask(wrapper, &["indextargets", "--format", format])?;
     let found = partial_from_targets(&targets, origin, end);

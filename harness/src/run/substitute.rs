@@ -103,3 +103,52 @@ fn name(part: Part) -> &'static str {
         Part::Qemu => "qemu",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{MetalChoice, NativeMetals, PlanOptions};
+    use crate::scenario::{Filter, Matrix};
+    use std::path::Path;
+
+    /// A plan of the project's own cells that match.
+    fn plan(cells: &str) -> RunPlan {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let matrix = Matrix::load(&project.join("scenarios")).unwrap();
+        let catalog = Catalog::load(&project.join("images/recipes")).unwrap();
+        let filter = Filter::parse(&[cells.to_owned()]).unwrap();
+        let cells = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned();
+        let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+        RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options)
+    }
+
+    const AMD: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
+
+    fn skipped(plan: &RunPlan) -> Vec<String> {
+        plan.skipped().flat_map(|(_, reasons)| reasons.to_vec()).collect()
+    }
+
+    #[test]
+    fn recipes_are_those_of_the_level_on_its_metal() {
+        let level = LevelNumber::ALL;
+        let plan = plan("rhel-10-preview/intel/rhel-10.0+/rhel-10.0+/rhel-10.0+");
+        assert_eq!(plan.recipes_at(level[0]), BTreeSet::from(["debian-13-generic-amd64".to_owned()]));
+        assert_eq!(plan.recipes_at(level[1]), BTreeSet::from(["debian-13-amd64".to_owned()]));
+        assert!(plan.recipes_at(level[3]).is_empty());
+    }
+
+    #[test]
+    fn a_cell_without_such_a_part_is_skipped_and_not_run_as_it_is() {
+        let level = LevelNumber::ALL;
+        let mut without_l3 = plan(AMD);
+        without_l3.skip_without(level[3], Part::Kernel);
+        assert_eq!(skipped(&without_l3), ["it boots no L3 that could have another kernel"]);
+        let mut without_guest = plan(AMD);
+        without_guest.skip_without(level[2], Part::Qemu);
+        assert_eq!(skipped(&without_guest), ["L2 runs no guest: there is no QEMU in it"]);
+        let mut fits = plan(AMD);
+        fits.skip_without(level[2], Part::Kernel);
+        fits.skip_without(level[1], Part::Qemu);
+        assert!(skipped(&fits).is_empty());
+    }
+}
