@@ -116,12 +116,23 @@ fn every_run_comes_into_the_history_once() {
 }
 
 #[test]
-fn a_merged_run_that_is_put_elsewhere_makes_no_history_there() {
+fn a_merged_run_that_is_put_elsewhere_comes_only_into_a_history_that_is_there() {
     let place = Place::new();
     skipping(&place, &[]);
+    pretend(&place, "pass", (1.0, 31.0));
     finish(&place, &["merge", "results/latest", "--into", "elsewhere/merged"]);
     assert!(place.path().join("elsewhere/merged/run.json").is_file());
-    assert_eq!(fs::read_dir(place.path().join("elsewhere")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(place.path().join("elsewhere")).unwrap().count(), 1, "nothing but the run");
+    finish(&place, &["history", "*", "--results", "elsewhere"]);
+    skipping(&place, &[]);
+    pretend(&place, "pass", (1.0, 41.0));
+    finish(&place, &["merge", "results/latest", "--into", "elsewhere/another"]);
+    // Without the folders, what is seen can only be what was taken in.
+    for run in ["merged", "another"] {
+        fs::remove_dir_all(place.path().join("elsewhere").join(run)).unwrap();
+    }
+    let shown = finish(&place, &["history", CELL, "--results", "elsewhere"]);
+    assert!(shown.stdout.contains("seen 2 times"), "{shown:#?}");
 }
 
 #[test]

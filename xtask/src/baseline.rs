@@ -39,7 +39,7 @@ pub fn beside(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
 
 /// What changed, by the history in the folder of results as well.
 pub fn compare(before: &PastRun, now: &PastRun, results: &Path) -> Comparison {
-    let history = crate::history::as_it_is(results);
+    let history = crate::history::if_there(results);
     let past = |cell: &CellName| -> Vec<Sighting> {
         let Some(history) = &history else { return Vec::new() };
         history

@@ -139,7 +139,7 @@ pub fn feed(results: &Path) {
 }
 
 /// The history of the folder of results, for who only wants to know more; none where there is none, and nothing is made.
-pub fn as_it_is(results: &Path) -> Option<History> {
+pub fn if_there(results: &Path) -> Option<History> {
     if !results.join(FILE).is_file() {
         return None;
     }
