@@ -16,6 +16,7 @@ use nestmatrix::stack::{StageTime, Usage};
 use nestmatrix::trace::Trace;
 use proptest::prelude::*;
 use report_fixtures::{outcome, record, stopped};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 const CELL: &str = "preview/amd/rhel-10/rhel-10/rhel-10";
@@ -213,4 +214,26 @@ proptest! {
     fn a_trace_is_valid_whatever_the_records_say(cells in proptest::collection::vec(any_cell(), 0..8)) {
         traced(cells, Path::new("nowhere"));
     }
+}
+
+fn a_trace_with(event: Value) -> Value {
+    let name =
+        |name: &str, tid: u64| json!({"ph": "M", "name": name, "pid": 1, "tid": tid, "args": {"name": "it"}});
+    let slice =
+        json!({"ph": "X", "name": "parent", "cat": "c", "ts": 10, "dur": 10, "pid": 1, "tid": 1, "args": {}});
+    let count = json!({"ph": "C", "name": "exits", "ts": 5, "pid": 1, "args": {"exits": 5}});
+    json!({"traceEvents": [name("process_name", 0), name("thread_name", 1), slice, count, event]})
+}
+
+#[rstest]
+#[case::whole(json!({"ph": "X", "name": "child", "cat": "c", "ts": 12, "dur": 8, "pid": 1, "tid": 1, "args": {}}), true)]
+#[case::outlasts_its_parent(json!({"ph": "X", "name": "child", "cat": "c", "ts": 12, "dur": 9, "pid": 1, "tid": 1, "args": {}}), false)]
+#[case::before_its_parent(json!({"ph": "X", "name": "child", "cat": "c", "ts": 9, "dur": 5, "pid": 1, "tid": 1, "args": {}}), false)]
+#[case::less_than_nothing(json!({"ph": "X", "name": "child", "cat": "c", "ts": 12, "dur": -1, "pid": 1, "tid": 1, "args": {}}), false)]
+#[case::a_thread_without_a_name(json!({"ph": "X", "name": "child", "cat": "c", "ts": 12, "dur": 1, "pid": 1, "tid": 2, "args": {}}), false)]
+#[case::a_counter_that_goes_back(json!({"ph": "C", "name": "exits", "ts": 6, "pid": 1, "args": {"exits": 4}}), false)]
+#[case::an_unknown_process(json!({"ph": "C", "name": "exits", "ts": 6, "pid": 2, "args": {"exits": 9}}), false)]
+fn the_validator_finds_what_is_not_valid(#[case] event: Value, #[case] valid: bool) {
+    let validated = std::panic::catch_unwind(|| validate(&a_trace_with(event)));
+    assert_eq!(validated.is_ok(), valid, "{validated:?}");
 }
