@@ -88,10 +88,9 @@ end() {
     if [ -n "$keeper" ]; then
         exec 4>&-
         wait "$keeper"
-    else
-        cd /
-        rm -rf "$work"
     fi
+    cd /
+    rm -rf "$work"
     exit "$code"
 }
 
@@ -153,7 +152,8 @@ emulator() {
         [ -z "$2" ] || [ "$(uname -m)" != "$4" ] || find_image "$1" "$2"
         emulator=${image:-}
         [ -n "$emulator" ] || own=$(command -v "$program") ||
-            cannot "there is no $program in PATH, and no image of it (a QEMU can be named by QEMU=...)"
+            cannot "there is no $program in PATH, and no image of it in $here/images (a bundle of the cell has it)" \
+                "or ${cache:-a cache folder, since HOME is not set,}/images; a QEMU can be named by QEMU=..."
     fi
     say "the outermost level runs on ${own:-$emulator/tree/programs/$program}"
 }
@@ -325,6 +325,9 @@ event() {
 explain() {
     if [ -e emulator.ended ]; then
         said=$(grep . "$logs/$first.qemu.log" | tail -n 1 | plain)
+        # A QEMU that does not know its options, or lacks its firmware, says nothing of the stack.
+        [ "$stage" != "$first-launch" ] ||
+            cannot "the QEMU that is to run $first ended with status $(cat emulator.ended)${said:+: $said}"
         stopped "$first: QEMU ended" "$first's QEMU ended with status $(cat emulator.ended)${said:+: $said}"
     fi
     for level in $up; do
@@ -603,6 +606,9 @@ outcome() {
         done
     fi
     show
+    # Where consoles can't be written, silence is no outcome.
+    say test > "$logs/space" 2> /dev/null && [ -s "$logs/space" ] || cannot "$logs can't be written; is the disk full?"
+    rm "$logs/space"
     now=$(date +%s)
     say "[$((now - started)) s] the logs are in $logs"
     # One line, whatever a level has printed.
