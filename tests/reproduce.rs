@@ -168,6 +168,38 @@ fn a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted() {
     assert_eq!((code, last.as_str()), (Some(2), "can't run: the image debian-12-amd64-minimal is missing"));
 }
 
+#[test]
+fn what_can_not_be_bundled_is_told_with_the_reason() {
+    let place = Place::new();
+    // Every cell is skipped.
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--deny-stand-ins", "rhel-10-preview/amd/*"]);
+    assert_eq!(place.finish(command, SOON).code, Some(4));
+    let refused = |arguments: &[&str]| {
+        let mut repro = place.xtask();
+        repro.arg("repro").args(arguments).arg("--results").arg(place.results());
+        let refused = place.finish(repro, SOON);
+        assert_eq!(refused.code, Some(2), "{refused:#?}");
+        refused.stderr_words()
+    };
+    let first = seen_in(&place);
+    let skipped = refused(&[&first, "--bundle"]);
+    assert!(skipped.contains(&format!("{first} was not tried: ")), "{skipped}");
+    let unknown = refused(&["no-such-cell", "--bundle"]);
+    assert!(unknown.contains("has no cell \"no-such-cell\"; there are:"), "{unknown}");
+    let no_run = refused(&[&first, "--bundle", "--run", "no-such-run"]);
+    assert!(no_run.contains("no-such-run is no run"), "{no_run}");
+    let nothing_asked = refused(&[&first]);
+    assert!(nothing_asked.contains("--bundle"), "{nothing_asked}");
+}
+
+/// The first cell of the newest run.
+fn seen_in(place: &Place) -> String {
+    let verdicts = fs::read_to_string(place.results().join("latest/verdicts.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(verdicts.lines().next().unwrap()).unwrap();
+    first["cell"].as_str().unwrap().to_owned()
+}
+
 #[rstest]
 #[case::ctrl_c(Signal::INT, Some(130))]
 #[case::terminated(Signal::TERM, Some(143))]

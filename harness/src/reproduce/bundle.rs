@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::SCRIPT;
 
@@ -78,14 +79,11 @@ impl Bundle<'_> {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        // Without a name until it is whole, so that nothing is left of it however this process ends.
-        let mode = Mode::from_raw_mode(0o666);
-        let file = rustix::fs::openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode);
-        let file = File::from(file.map_err(|e| unwritable(e.into()))?);
-        let (files, unpacked) = self.fill(&file, to)?;
-        file.sync_all().map_err(unwritable)?;
-        let bytes = file.metadata().map_err(unwritable)?.len();
-        publish(&file, to, replace).map_err(|e| match e.kind() {
+        let file = Unpublished::create(folder).map_err(unwritable)?;
+        let (files, unpacked) = self.fill(file.file(), to)?;
+        file.file().sync_all().map_err(unwritable)?;
+        let bytes = file.file().metadata().map_err(unwritable)?.len();
+        file.publish(to, replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => BundleError::Exists(to.to_owned()),
             _ => unwritable(e),
         })?;
@@ -187,21 +185,58 @@ fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     Ok(files)
 }
 
-/// Gives a file without a name its name.
-fn publish(file: &File, to: &Path, replace: bool) -> io::Result<()> {
-    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = |name: &Path| rustix::fs::linkat(CWD, unnamed.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
-    if !replace {
-        return Ok(link(to)?);
+/// A file that is not there until it is whole.
+enum Unpublished {
+    /// Without a name, so that nothing is left of it however this process ends.
+    Unnamed(File),
+    /// Under another name, where the file system has no files without one.
+    Elsewhere(tempfile::NamedTempFile),
+}
+
+impl Unpublished {
+    fn create(folder: &Path) -> io::Result<Self> {
+        let mode = Mode::from_raw_mode(0o666);
+        match rustix::fs::openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
+            Ok(file) => Ok(Self::Unnamed(file.into())),
+            // open(2): what those answer that do not know it.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let permissions = fs::Permissions::from_mode(0o666);
+                let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+                Ok(Self::Elsewhere(file))
+            }
+            Err(e) => Err(e.into()),
+        }
     }
-    // A file can't be linked over another one, but renamed.
-    let mut beside = to.file_name().unwrap_or_default().to_owned();
-    beside.push(format!(".{}", std::process::id()));
-    let beside = to.with_file_name(beside);
-    link(&beside)?;
-    fs::rename(&beside, to).inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
-    })
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Elsewhere(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name.
+    fn publish(self, to: &Path, replace: bool) -> io::Result<()> {
+        let file = match self {
+            Self::Unnamed(file) => file,
+            Self::Elsewhere(file) if replace => return file.persist(to).map(|_| ()).map_err(|e| e.error),
+            Self::Elsewhere(file) => return file.persist_noclobber(to).map(|_| ()).map_err(|e| e.error),
+        };
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link =
+            |name: &Path| rustix::fs::linkat(CWD, unnamed.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
+        if !replace {
+            return Ok(link(to)?);
+        }
+        // A file can't be linked over another one, but renamed.
+        let mut beside = to.file_name().unwrap_or_default().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = to.with_file_name(beside);
+        link(&beside)?;
+        fs::rename(&beside, to).inspect_err(|_| {
+            let _ = fs::remove_file(&beside);
+        })
+    }
 }
 
 #[cfg(test)]
