@@ -15,7 +15,7 @@ pub struct Stopped<'a> {
     pub symptom: &'a str,
 }
 
-/// The outcome in the words of the script (`works`, `stopped` in runtime.sh); none if it is of no kind that a script can see.
+/// The outcome in the words of the script (`works`, `stopped` in runtime/end.sh); none if it is of no kind that a script can see.
 pub(super) fn of(stop: Option<Stopped<'_>>) -> Option<String> {
     let Some(Stopped { stage, level, symptom }) = stop else { return Some("works".into()) };
     Some(format!("{stage}: {}", kind(level, symptom)?))

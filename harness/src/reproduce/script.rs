@@ -12,7 +12,14 @@ use super::stages;
 use super::words::{NONCE, comment, word};
 
 /// What all scripts share.
-const RUNTIME: &str = include_str!("runtime.sh");
+const RUNTIME: &str = concat!(
+    include_str!("runtime/main.sh"),
+    include_str!("runtime/images.sh"),
+    include_str!("runtime/outermost.sh"),
+    include_str!("runtime/waiting.sh"),
+    include_str!("runtime/speaking.sh"),
+    include_str!("runtime/end.sh"),
+);
 
 /// An image by what names it.
 #[derive(Debug, Clone, PartialEq, Eq)]

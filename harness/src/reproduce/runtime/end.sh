@@ -1,0 +1,68 @@
+# --- The end
+
+# last_words LEVEL: its kernel's messages go to its console's file, if it still answers.
+last_words() {
+    id=$((id + 1))
+    printf '%s%s dmesg | tail -n 200\n' "$typed_behind" "$id" | to "$1.console" 2> /dev/null
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        ! grep -q "nestmatrix-answer-end $id " "$logs/$1.console.log" || return 0
+        sleep 1
+    done
+    return 1
+}
+
+works() {
+    [ -z "${reported:-}" ] || weigh_report
+    outcome works "${told:-it came up}"
+}
+
+# stopped KIND WHAT: the stack stops here.
+stopped() {
+    outcome "$stage: $1" "stopped at $stage: $2"
+}
+
+# not_here WHAT: the recorded run did what a script does not.
+not_here() {
+    outcome "" "came to $stage, where nestmatrix $1; that is not done here"
+}
+
+# kill_qemu LEVEL [HOST]: as the scenario has it done, to see that it is noticed.
+kill_qemu() {
+    say "  the QEMU that runs $1 is killed, as the scenario has it"
+    case ${2:-} in
+    "") kill -9 "$(cat emulator.pid)" ;;
+    *) say "kill -9 \$(cat /run/nest/$1.pid)" | ask "$2" ;;
+    esac
+}
+
+outcome() {
+    decided=yes
+    if [ "$1" != works ]; then
+        for level in $hosts; do
+            last_words "$level" || break
+        done
+    fi
+    show
+    # Where consoles can't be written, silence is no outcome.
+    say test > "$logs/space" 2> /dev/null && [ -s "$logs/space" ] || cannot "$logs can't be written; is the disk full?"
+    rm "$logs/space"
+    now=$(date +%s)
+    say "[$((now - started)) s] the logs are in $logs"
+    # One line, whatever a level has printed.
+    set -- "$1" "$(say "$2" | tr '\n' ' ' | sed 's/ *$//')"
+    if [ -z "$1" ]; then
+        say "$2, so nothing can be said of the outcome that was recorded: $recorded_text"
+        exit 2
+    elif [ -z "$recorded" ]; then
+        say "$2; it can't be compared with what was recorded: $recorded_text"
+        exit 2
+    elif [ "$1" = "$recorded" ]; then
+        say "$2; the same as recorded"
+        exit 0
+    else
+        say "$2; ANOTHER outcome than recorded: $recorded_text"
+        exit 1
+    fi
+}
+
+main "$@"

@@ -1,0 +1,80 @@
+# --- Images
+
+# find_image NAME DIGEST: its folder comes to $image, empty if there is none. A damaged one is an end.
+find_image() {
+    image=
+    for place in "$here/images/$1" "${cache:-/nonexistent}/images/$2"; do
+        [ -e "$place/image.toml" ] || continue
+        image=$place
+        break
+    done
+    [ -n "$image" ] || return 0
+    # Its record has the SHA-256 of each file. A disk of kernel and initramfs together is not needed here.
+    awk -F '"' '/^path = / { path = $2 }
+        /^sha256 = / { if (path != "" && path != "disk") print $2 "  " path; path = "" }' "$image/image.toml" > files
+    [ -s files ] || cannot "the image $image is damaged: its image.toml names no files"
+    (cd "$image" && sha256sum -c -) < files > checked 2>&1 || {
+        bad=$(grep -v ': OK$' checked | head -n 1 | plain)
+        cannot "the image $image is damaged: $bad"
+    }
+}
+
+# level_image LEVEL NAME DIGEST KERNEL INITRAMFS: links the level's kernel and initramfs, or those that are given in their place.
+level_image() {
+    kernel=$(absolute "$4") initramfs=$(absolute "$5")
+    if [ -z "$kernel" ] || [ -z "$initramfs" ]; then
+        find_image "$2" "$3"
+        if [ -z "$image" ]; then
+            say "There is no image $2 in $here/images, nor $3 in ${cache:-a cache folder, since HOME is not set,}/images." >&2
+            say "A bundle of this cell has it (cargo xtask repro CELL --bundle). nestmatrix builds the newest one" >&2
+            say "of this kind from Debian's packages: cargo xtask images build ${2%-*}" >&2
+            cannot "the image $2 is missing"
+        fi
+    fi
+    link "$1-kernel" "${kernel:-$image/vmlinuz}"
+    link "$1-initramfs" "${initramfs:-$image/initramfs.cpio}"
+    [ -z "$4" ] || say "$1 boots the kernel $kernel"
+    [ -z "$5" ] || say "$1 boots the initramfs $initramfs"
+}
+
+link() {
+    [ -r "$2" ] && [ -f "$2" ] || cannot "there is no file $2 that can be read"
+    ln -s "$2" "$1"
+}
+
+# emulator NAME DIGEST PROGRAM ISA: how PROGRAM is started. QEMU=... goes first, then the image, which has its own libraries.
+emulator() {
+    own= program=$3 emulator=
+    case $program in qemu*) own=${QEMU:-} ;; esac
+    case $own in
+    */*) own=$(absolute "$own") ;;
+    ?*) own=$(command -v "$own") || cannot "there is no QEMU=$QEMU in PATH" ;;
+    esac
+    if [ -n "$own" ]; then
+        [ -x "$own" ] || cannot "QEMU=$own can't be run"
+    else
+        [ -z "$2" ] || [ "$(uname -m)" != "$4" ] || find_image "$1" "$2"
+        emulator=${image:-}
+        [ -n "$emulator" ] || own=$(command -v "$program") ||
+            cannot "there is no $program in PATH, and no image of it in $here/images (a bundle of the cell has it)" \
+                "or ${cache:-a cache folder, since HOME is not set,}/images; a QEMU can be named by QEMU=..."
+    fi
+    say "the outermost level runs on ${own:-$emulator/tree/programs/$program}"
+}
+
+run_emulator() {
+    if [ "$program" = hercules ]; then
+        HERCULES_RC=hercules.rc
+        export HERCULES_RC
+        [ -n "$own" ] || set -- -p "$emulator/tree/modules" "$@"
+        # Opened both ways, since it would be waited for whoever writes to it.
+        exec 0<> "$first.console.in" > "$logs/$first.console.log" 2> "$logs/$first.hercules.err"
+    fi
+    [ -z "$own" ] || exec "$own" "$@"
+    tree=$emulator/tree
+    libraries=$tree/libraries
+    [ ! -d "$tree/modules" ] || libraries=$libraries:$tree/modules
+    case $program in qemu*) set -- -L "$tree/data" "$@" ;; esac
+    exec "$tree/ld.so" --library-path "$libraries" --argv0 "$program" "$tree/programs/$program" "$@"
+}
+

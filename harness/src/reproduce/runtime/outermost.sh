@@ -1,0 +1,65 @@
+# --- The outermost level, and what ends it
+
+# outermost LEVEL ARGUMENTS...: starts the emulator, with two FIFOs for each channel.
+outermost() {
+    first=$1
+    shift
+    for channel in $channels; do
+        mkfifo "$channel.in" "$channel.out" || cannot "FIFOs can't be made in $work"
+        : > "$logs/$channel.log"
+    done
+    mkfifo life
+    # Held open for as long as this process lives, and by nobody else for longer than a moment.
+    exec 4<> life
+    # The shell's own word on what was killed is of no use to anybody.
+    keep "$@" 2> /dev/null &
+    keeper=$!
+    up=$first
+}
+
+# hercules_files LEVEL PARAMETERS ADDRESS: what Hercules loads besides its kernel: as files that are no links, and with the place
+# and the size of the initramfs as numbers of 8 bytes.
+hercules_files() {
+    cp "$1-kernel" kernel && cp "$1-initramfs" initramfs || cannot "$work can't be written"
+    printf '%s\000' "$2" > parameters
+    eight_bytes "$3" > at
+    eight_bytes "$(wc -c < initramfs)" > size
+    echo "ipl l0.ins" > hercules.rc
+}
+
+eight_bytes() {
+    for shift in 56 48 40 32 24 16 8 0; do
+        # shellcheck disable=SC2059
+        printf "\\$(printf %03o $((($1 >> shift) & 255)))"
+    done
+}
+
+# Starts the emulator, and ends it once nobody holds `life` open any more: also where this script was killed.
+keep() {
+    trap '' HUP INT TERM
+    trap - EXIT
+    exec 3< life 4>&-
+    readers=
+    for channel in $channels; do
+        # Hercules, whose console is its own, opens one way of it alone.
+        [ "$program" != hercules ] || break
+        cat < "$channel.out" > "$logs/$channel.log" 2> /dev/null 3<&- &
+        readers="$readers $!"
+    done
+    (run_emulator "$@") < /dev/null > "$logs/$first.qemu.log" 2>&1 3<&- &
+    emulator_pid=$!
+    echo "$emulator_pid" > emulator.pid
+    {
+        cat <&3
+        [ -e emulator.ended ] || kill -9 "$emulator_pid"
+    } > /dev/null 2>&1 &
+    watcher=$!
+    wait "$emulator_pid"
+    echo $? > emulator.ended
+    wait "$watcher"
+    # shellcheck disable=SC2086
+    kill -9 $readers 2> /dev/null
+    cd /
+    rm -rf "$work"
+}
+

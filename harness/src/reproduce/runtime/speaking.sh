@@ -1,0 +1,183 @@
+# --- What is said to levels and their QEMUs
+
+# to CHANNEL: what is on standard input goes in. A FIFO that nobody reads any more would be waited for without end.
+to() {
+    timeout 10 sh -c 'cat > "$1"' sh "$1.in" 4>&-
+}
+
+# ask LEVEL: types the script on standard input at the shell on the level's console, as one line with line ends written as `\n`,
+# and in pieces that a terminal takes. Its exit status comes to $status, what it printed to $answer.
+ask() {
+    id=$((id + 1))
+    console=$logs/$1.console.log
+    sed -e 's/\\/\\\\/g' -e 's/$/\\n/' | tr -d '\n' | fold -b -w "$piece_length" > pieces
+    echo >> pieces
+    while IFS= read -r piece; do
+        piece_number=$((piece_number + 1))
+        tries=0
+        until [ "$tries" -gt 0 ] && await "$console" "nestmatrix-answer-more $piece_number[^0-9]*\$" 20; do
+            # What was lost on its way is typed again; what was taken is not taken twice.
+            tries=$((tries + 1))
+            printf '%s+%s:%s:%s.\n' "$typed_behind" "$piece_number" "$id" "$piece" | to "$1.console"
+        done
+    done < pieces
+    printf '%s%s\n' "$typed_behind" "$id" | to "$1.console"
+    await "$console" "nestmatrix-answer-end $id [0-9]"
+    status=$(sed -n "s/.*nestmatrix-answer-end $id \([0-9]*\).*/\1/p" "$console" | head -n 1)
+    answer=$(tr -d '\r' < "$console" | sed -n "/nestmatrix-answer-begin $id\$/,/nestmatrix-answer-end $id /p" |
+        sed -e '1d' -e '/^\/(/d' -e "s/nestmatrix-answer-end $id .*//" | plain)
+    # A slow console breaks its lines.
+    [ -z "$typed_behind" ] || answer=$(say "$answer" | sed -e :more -e '/\\$/N' -e 's/\\\n//' -e 't more')
+}
+
+# qmp LEVEL COMMAND [ARGUMENTS]: asks the QEMU that runs a level. The reply comes to $reply.
+qmp() {
+    id=$((id + 1))
+    printf '{"execute": "%s", "id": %s%s}\n' "$2" "$id" "${3:+, \"arguments\": $3}" | to "$1.qmp"
+    await "$logs/$1.qmp.log" "\"id\": $id[,}]"
+    reply=$(grep -e "\"id\": $id[,}]" "$logs/$1.qmp.log" | tr -d '\r')
+}
+
+monitor() {
+    await "$logs/$1.qmp.log" '"QMP"'
+    qmp "$1" qmp_capabilities
+}
+
+# launch HOST LEVEL: starts a QEMU in HOST by the command on standard input. What it says comes on the console of HOST.
+launch() {
+    host=$1
+    {
+        say "nonce=$nonce"
+        bring_files "$2"
+        say '{'
+        cat
+        say "echo \$! > /run/nest/$2.pid"
+        say 'wait $!'
+        say 'echo nestmatrix-ended $?'
+        say "} 2>&1 < /dev/null | while IFS= read -r said; do echo \"qemu-$2| \$said\"; done &"
+    } > launched
+    up="$up $2"
+    ask "$host" < launched
+    [ "$status" = 0 ] || stopped "$2: QEMU could not be started" "$2's QEMU could not be started in $host: $answer"
+    monitor "$2"
+}
+
+must_run_with_kvm() {
+    qmp "$1" query-kvm
+    case $reply in
+    *'"enabled": true'*) ;;
+    *) stopped "$1: not run with KVM" "$1's QEMU does not run it with KVM ($reply)" ;;
+    esac
+}
+
+# must_have_property LEVEL NAME: a property of its machine.
+must_have_property() {
+    qmp "$1" qom-get "{\"path\": \"/machine\", \"property\": \"$2\"}"
+    case $reply in
+    *'"return": true'*) ;;
+    *) stopped "missing machine property: $2" "missing machine property: $2" ;;
+    esac
+}
+
+# must_have_feature LEVEL NAME MODEL: a feature of its CPU, which QEMU leaves out with a warning where it can't be given.
+must_have_feature() {
+    qmp "$1" query-cpus-fast
+    cpu=$(say "$reply" | sed 's/.*"qom-path": "\([^"]*\)".*/\1/')
+    qmp "$1" qom-get "{\"path\": \"$cpu\", \"property\": \"$2\"}"
+    given=$reply
+    qmp "$1" qom-get "{\"path\": \"$cpu\", \"property\": \"unavailable-features\"}"
+    case $given-$reply in
+    *'"return": true'*-*"\"$2\""*) ;;
+    *'"return": true'*-*) return 0 ;;
+    esac
+    stopped "missing CPU feature: $2" "missing CPU feature: $2 (model $3)"
+}
+
+# take_commands LEVEL: waits for the shell on its console. Its kernel's messages are shown as `quiet` lets them be.
+take_commands() {
+    await "$logs/$1.console.log" nestmatrix-shell-ready
+    hosts="$hosts $1"
+}
+
+# must_host LEVEL MODULE: whether it can be a hypervisor.
+must_host() {
+    ask "$1" << END
+dmesg -n 4
+[ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -d /sys/module/$2 ] && echo usable
+cat /sys/module/$2/parameters/nested 2> /dev/null
+true
+END
+    case $answer in
+    usable*) say "  $1: $2 has nested=$(say "$answer" | sed -n 2p)" ;;
+    *) stopped "$1: no usable /dev/kvm" "$1 has no usable /dev/kvm" ;;
+    esac
+}
+
+# must_host_here MODULE: the same of this machine.
+must_host_here() {
+    if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -d "/sys/module/$1" ]; then return 0; fi
+    cannot "this machine has no KVM that can be used: /dev/kvm must be there, be yours to read and write, and $1 be loaded"
+}
+
+# must_report LEVEL HYPERVISOR: what it gives back must be of this boot, and its hypervisor KVM.
+must_report() {
+    await "$logs/$1.console.log" nestmatrix-report-end
+    tr -d '\r' < "$logs/$1.console.log" | sed -n '/nestmatrix-report-begin/,/nestmatrix-report-end/p' > report
+    given=$(sed -n 's/^nonce=//p' report | plain)
+    hypervisor=$(sed -n 's/^hypervisor=//p' report | plain)
+    told="$1 reported kernel $(sed -n 's/^kernel=//p' report | plain), hypervisor $hypervisor, nonce $given"
+    reported="$given-$hypervisor" wanted_report="$nonce-$2" reporter=$1 check=$stage
+}
+
+# Weighed at the end, when all steps are done.
+weigh_report() {
+    stage=$check
+    case $reported in
+    "$wanted_report") ;;
+    "$nonce-"*) stopped "another hypervisor" "$reporter says that its hypervisor is $hypervisor" ;;
+    *) stopped "another nonce" "$reporter gave back nonce $given, it was started with $nonce" ;;
+    esac
+}
+
+# must_give_back LEVEL: the same of a host without guests.
+must_give_back() {
+    ask "$1" << END
+cat /proc/cmdline
+END
+    case $answer in
+    *"nest.nonce=$nonce"*) told="$1 gave back nonce $nonce" ;;
+    *) stopped "another nonce" "$1 does not give back nonce $nonce" ;;
+    esac
+}
+
+# step LEVEL FAILS OUTPUT: a command of the scenario's own, on standard input, and what must come of it.
+step() {
+    ask "$1"
+    failed=no
+    [ "$status" = 0 ] || failed=yes
+    case $status in
+    126 | 127) cannot "a program of $stage was not found in $1: $answer" ;;
+    esac
+    [ "$failed" = "$2" ] || stopped "another exit status" "$stage on $1: exit status $status; it printed $answer"
+    case $answer in
+    *"$3"*) ;;
+    *) stopped "another output" "$stage on $1: it printed $answer" ;;
+    esac
+}
+
+# reboot LEVEL MODULE: by a reset from outside, since a guest's own was seen to hang an emulator's firmware. Afterwards it must be
+# able to host again.
+reboot() {
+    # A guest that reboots by itself has given up, so each QEMU is told not to let it.
+    qmp "$1" set-action '{"reboot": "reset"}'
+    echo sync | ask "$1"
+    ready=$(grep -c nestmatrix-shell-ready "$logs/$1.console.log")
+    qmp "$1" system_reset
+    until [ "$(grep -c nestmatrix-shell-ready "$logs/$1.console.log")" -gt "$ready" ]; do
+        sleep 1
+        look
+    done
+    qmp "$1" set-action '{"reboot": "shutdown"}'
+    must_host "$1" "$2"
+}
+

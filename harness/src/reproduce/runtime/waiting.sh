@@ -1,0 +1,139 @@
+# --- Stages, waiting, trouble
+
+# stage NAME SILENCE TOTAL: what is waited for from now on, and how long, in seconds.
+stage() {
+    stage=$1 silence=$(($2 * scale)) total=$(($3 * scale))
+    now=$(date +%s)
+    began=$now last_sign=$now
+    say "[$((now - started)) s] $stage"
+}
+
+# await FILE PATTERN [LOOKS]: until a line of it matches, or for so many looks; trouble meanwhile ends the script.
+await() {
+    looks=0
+    until grep -q -e "$2" -- "$1" 2> /dev/null; do
+        looks=$((looks + 1))
+        [ "$looks" -le "${3:-$looks}" ] || return 1
+        # Not every sleep knows parts of a second.
+        if [ "$looks" -gt 15 ] || ! sleep 0.2 2> /dev/null; then sleep 1; fi
+        look
+    done
+    show
+}
+
+look() {
+    now=$(date +%s)
+    show
+    [ -z "$decided" ] || return 0
+    if trouble; then
+        # What is the cause may be told a moment after its consequence.
+        sleep 2
+        show
+        explain
+    fi
+    patience
+}
+
+# With -v, what is new on the consoles.
+show() {
+    [ -n "$verbose" ] || return 0
+    for level in $up; do
+        log=$logs/$level.console.log
+        [ -e "shown.$level" ] || echo 0 > "shown.$level"
+        before=$(cat "shown.$level")
+        lines=$(wc -l < "$log")
+        [ "$lines" -gt "$before" ] || continue
+        tail -n "+$((before + 1))" "$log" | head -n "$((lines - before))" | plain | sed "s/^/$level| /"
+        echo "$((lines))" > "shown.$level"
+    done
+}
+
+trouble() {
+    [ ! -e emulator.ended ] || return 0
+    for level in $up; do
+        [ -z "$(ended_in "$level")" ] && [ -z "$(fatal_line "$level")" ] && [ -z "$(event "$level")" ] || return 0
+    done
+    return 1
+}
+
+# How the QEMU of a level that runs in another one has ended, if it has.
+ended_in() {
+    outer=$(outer_of "$1")
+    [ -n "$outer" ] || return 0
+    sed -n "s/^qemu-$1| nestmatrix-ended \([0-9]*\).*/\1/p" "$logs/$outer.console.log"
+}
+
+outer_of() {
+    before=
+    for level_of in $up; do
+        [ "$level_of" != "$1" ] || break
+        before=$level_of
+    done
+    printf '%s' "$before"
+}
+
+# What QEMU says unasked of a level that will not go on.
+event() {
+    [ -e "$logs/$1.qmp.log" ] || return 0
+    if [ "$1" = "$may_shut_down" ] && grep -q nestmatrix-report-end "$logs/$1.console.log"; then return 0; fi
+    sed -n -e 's/.*"event": "\(SHUTDOWN\)".*/\1/p' -e 's/.*"event": "\(GUEST_PANICKED\)".*/\1/p' \
+        -e 's/.*"event": "\(STOP\)".*/\1/p' "$logs/$1.qmp.log" | head -n 1
+}
+
+# The outermost QEMU that has ended goes before what a console said, and that before what a monitor said.
+explain() {
+    if [ -e emulator.ended ]; then
+        said=$(grep . "$logs/$first.qemu.log" | tail -n 1 | plain)
+        # A QEMU that does not know its options, or lacks its firmware, says nothing of the stack.
+        [ "$stage" != "$first-launch" ] ||
+            cannot "the QEMU that is to run $first ended with status $(cat emulator.ended)${said:+: $said}"
+        stopped "$first: QEMU ended" "$first's QEMU ended with status $(cat emulator.ended)${said:+: $said}"
+    fi
+    for level in $up; do
+        status=$(ended_in "$level")
+        [ -n "$status" ] || continue
+        said=$(grep "^qemu-$level| " "$logs/$(outer_of "$level").console.log" | grep -v nestmatrix-ended | tail -n 1 | plain)
+        stopped "$level: QEMU ended" "$level's QEMU ended with status $status${said:+: ${said#*| }}"
+    done
+    for level in $up; do
+        said=$(fatal_line "$level")
+        [ -z "$said" ] || stopped "$level: $(fatal_name "$said")" "$level: $said"
+    done
+    for level in $up; do
+        case $(event "$level") in
+        SHUTDOWN) stopped "$level: shut down" "$level shut down before its work was done" ;;
+        GUEST_PANICKED) stopped "$level: the guest panicked" "$level: the guest panicked (GUEST_PANICKED)" ;;
+        STOP) stopped "$level: stopped by QEMU" "$level's QEMU stopped it" ;;
+        esac
+    done
+}
+
+# A stage is given up after its time, or before, where there is neither a word nor work.
+patience() {
+    size=$(cat "$logs"/*.log | wc -c)
+    used=$(cpu_seconds)
+    if [ "$size" != "$last_size" ]; then
+        last_size=$size last_sign=$now
+    fi
+    # Looked at in spans of ten seconds.
+    if [ $((now - busy_since)) -ge 10 ]; then
+        if [ $(((used - used_then) * 10)) -ge $(((now - busy_since) * 4)) ]; then last_sign=$now; fi
+        busy_since=$now used_then=$used
+    fi
+    if [ $((now - last_sign)) -gt "$silence" ]; then
+        stopped "not done in time" "no progress for $((now - last_sign)) s"
+    elif [ $((now - began)) -gt "$total" ]; then
+        stopped "not done in time" "busy, but not done after $((now - began)) s"
+    fi
+}
+
+# CPU time that the emulator has used, by Linux' /proc.
+cpu_seconds() {
+    pid=$(cat emulator.pid 2> /dev/null) || pid=none
+    stat=$(cat "/proc/$pid/stat" 2> /dev/null) || stat=
+    stat=${stat##*) }
+    # shellcheck disable=SC2086
+    set -- $stat
+    echo $(((${12:-0} + ${13:-0}) / $(getconf CLK_TCK 2> /dev/null || echo 100)))
+}
+
