@@ -135,6 +135,12 @@ pub fn for_git_bisect(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failu
     }
 }
 
+/// Removes the images with kernels of one's own: `git bisect run` tries each just once, and they are large.
+pub fn discard(catalog: &Catalog, store: &Store) -> Result<(), Failure> {
+    let mut derived = catalog.recipes().filter(|recipe| recipe.replacement().is_some());
+    derived.try_for_each(|recipe| store.discard(recipe)).map_err(Failure::error)
+}
+
 /// The kernel modules that the image of a level lacks, of those that its recipe names.
 pub fn left_out(record: &CellRecord, level: LevelNumber, catalog: &Catalog, store: &Store) -> Vec<String> {
     let image = record.levels.iter().find(|seen| seen.level == level).and_then(|seen| seen.image.as_ref());

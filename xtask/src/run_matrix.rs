@@ -224,28 +224,26 @@ async fn carry_out(
         say(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     history::feed(&in_results);
-    if desk.is_some_and(|desk| desk.was_held()) {
-        // The signal was meant for the desk, whose stack may have been let go before it had a verdict.
-        let code = if outcome.records.is_empty() { 0 } else { outcome.run.exit_code() };
-        return Ok(ExitCode::from(code));
-    }
-    if outcome.run.interrupted {
+    let held = desk.is_some_and(|desk| desk.was_held());
+    if outcome.run.interrupted && !held {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }
-    let code = match baseline.and_then(|baseline| baseline::beside(baseline, &outcome.folder)) {
+    let of_run = match baseline.and_then(|baseline| baseline::beside(baseline, &outcome.folder)) {
         Some(baseline) => {
             let how = (arguments.format, &style);
             baseline::show(&baseline, &outcome.folder, &in_results, how, outcome.run.exit_code())
         }
         None => outcome.run.exit_code(),
     };
-    if let Some(code) = signals.exit_code() {
-        return Ok(ExitCode::from(code));
-    }
-    if !arguments.kernels.is_empty() {
-        return Ok(arguments.kernels.exit_code(&outcome, &catalog, &store));
-    }
-    Ok(ExitCode::from(code))
+    let code = match signals.exit_code() {
+        // The signal was meant for the desk, whose stack may have been let go before it had a verdict.
+        _ if held && outcome.records.is_empty() => ExitCode::SUCCESS,
+        Some(code) if !held => ExitCode::from(code),
+        _ if arguments.kernels.is_empty() => ExitCode::from(of_run),
+        _ => arguments.kernels.exit_code(&outcome, &catalog, &store),
+    };
+    kernels::discard(&catalog, &store)?;
+    Ok(code)
 }
 
 /// The folder of all runs, where no other is named.
