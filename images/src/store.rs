@@ -263,6 +263,12 @@ impl Store {
         let Some(reference) = self.cache.reference(recipe) else { return Ok(()) };
         let own = self.cache.reference_path(recipe);
         remove(&own)?;
+        // Nobody will build it again, and nobody else is here who could be building it.
+        for path in [self.cache.building(recipe), self.cache.lock_path(recipe)] {
+            if path.exists() {
+                remove(&path)?;
+            }
+        }
         let others = self.referenced(|path| path != own)?;
         for entry in reference.products.into_values().filter(|entry| !others.contains(&entry.image)) {
             let folder = self.cache.image(&entry.image);

@@ -290,6 +290,12 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     store.discard(&recipe).unwrap();
     store.discard(&toy.recipe()).unwrap();
     assert!(!image.folder().exists() && base.folder().exists());
+    for folder in ["building", "locks", "refs"] {
+        let left =
+            fs::read_dir(toy.path("cache").join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("local-kernel")).collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
 
     // Built again, it would not be the kernel that was looked at.
     let error = store.ensure(&recipe, Product::Hypervisor, &Silent).unwrap_err().to_string();

@@ -170,15 +170,16 @@ pub async fn put_in(
     done.await.map_err(Failure::error)?.map_err(Failure::error)
 }
 
-/// An error with what caused it, in one line.
+/// An error with what caused it; names of files may hold anything.
 pub fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
+    escaped(&match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    })
 }
 
-/// What a guest said, without anything that a terminal would act on.
+/// What others said, without anything that a terminal would act on but the ends of lines.
 pub fn escaped(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    let harmless = |c: char| !c.is_control() || c == '\n';
+    text.chars().flat_map(|c| if harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
