@@ -19,7 +19,7 @@ const BOOTS: Duration = Duration::from_secs(20 * 60);
 /// `command` with the scenarios of these tests, and its records in the place.
 fn with_scenarios(place: &Place, words: &[&str]) -> Command {
     let mut command = place.xtask();
-    command.args(words).arg("--scenarios").arg(scenarios("bisect"));
+    command.args(words).arg("--scenarios").arg(scenarios("kernels"));
     command.arg("--results").arg(place.results()).arg("--offline");
     command
 }
