@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use browser::Browser;
 use common::Place;
 use nestmatrix::run::{
-    Attempt, CellRecord, FORMAT, LevelRecord, Machine, RunFolder, RunRecord, Tally, VerdictWord,
+    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Purpose, RunFolder, RunRecord, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{Expectation, LevelNumber, Limitation, Stage, StopStage, Tier};
 use nestmatrix::stack::{LevelSeen, Metal, StageTime, Usage};
@@ -108,6 +108,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
         nestmatrix: "0.1.0".into(),
         build: None,
         run: folder.name(),
+        purpose: Purpose::Matrix,
         began: "2026-03-01T20:15:09Z".into(),
         ended: Some("2026-03-01T20:31:31Z".into()),
         interrupted: false,

@@ -27,6 +27,14 @@ impl Run {
         }
     }
 
+    /// The same with the records of the only run in this folder of results, also if that is not its `latest`.
+    pub fn with_the_only_run(self, results: &Path) -> Self {
+        let runs = fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
+        let mut runs: Vec<PathBuf> = runs.filter(|folder| folder.join("run.json").is_file()).collect();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        Self { folder: runs.remove(0), ..self }
+    }
+
     /// The same with the newest run's records in another folder of results.
     pub fn with_results(self, results: &Path) -> Self {
         Self { folder: results.join("latest"), ..self }

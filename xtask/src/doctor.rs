@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nestmatrix::doctor::{Checkup, Examination, check_level};
 use nestmatrix::report::{self, Style};
-use nestmatrix::run::{MachineTrial, Scratch, Setting};
+use nestmatrix::run::{MachineTrial, Purpose, Scratch, Setting};
 use nestmatrix::scenario::{Architecture, Cell, Filter, LevelNumber, Matrix};
 use nestmatrix_images::{Catalog, Store};
 
@@ -132,6 +132,7 @@ async fn level_of(
         arguments: std::env::args().skip(1).collect(),
         part: None,
         resumed: None,
+        purpose: Purpose::Matrix,
         attendant: None,
     };
     let listener = Rc::new(Cells::silent(builds.bars().clone(), style_of(&std::io::stderr())));

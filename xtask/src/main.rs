@@ -15,6 +15,7 @@ mod kernels;
 mod list;
 mod live;
 mod merge;
+mod output;
 mod report;
 mod repro;
 mod resume;

@@ -1,6 +1,5 @@
 //! `report`: runs that are over, as a page or in a form that other programs read.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,8 +9,8 @@ use nestmatrix::run::{Overview, PastRun};
 use nestmatrix::scenario::Matrix;
 
 use crate::exit::Failure;
-use crate::input;
 use crate::run_matrix::results;
+use crate::{input, output};
 
 #[derive(Debug, Args)]
 pub struct Report {
@@ -65,18 +64,18 @@ pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
         ReportFormat::Json => report::json(&overview).map_err(Failure::error)?,
         ReportFormat::Html => report::html(&overview, &matrix),
     };
-    match output(arguments, &overview) {
+    match file(arguments, &overview) {
         Some(path) => {
-            write(&path, &text)?;
+            output::write(&path, &text)?;
             eprintln!("report: {}", path.display());
         }
-        None => print(&text)?,
+        None => output::print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The file to write to; none for standard output.
-fn output(arguments: &Report, overview: &Overview) -> Option<PathBuf> {
+fn file(arguments: &Report, overview: &Overview) -> Option<PathBuf> {
     match (&arguments.output, arguments.format) {
         (Some(path), _) if path == Path::new("-") => None,
         (Some(path), _) => Some(path.clone()),
@@ -85,35 +84,5 @@ fn output(arguments: &Report, overview: &Overview) -> Option<PathBuf> {
             _ => "report.html".into(),
         }),
         (None, _) => None,
-    }
-}
-
-/// Writes a file in one step: who looks at the page while it is written sees the old one or the new one.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let cannot = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
-    // What is no file can't be replaced by one.
-    if path.exists() && !path.is_file() {
-        return std::fs::write(path, text).map_err(cannot);
-    }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".report-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(cannot)?;
-    file.write_all(text.as_bytes()).map_err(cannot)?;
-    file.persist(path).map(drop).map_err(|e| cannot(e.error))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::error(format!("failed to print: {e}")))
-        }
-        _ => Ok(()),
     }
 }

@@ -13,8 +13,8 @@ use nestmatrix::desk::HoldAt;
 use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
-    CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Resumed,
-    RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
+    CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Purpose,
+    Resumed, RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
 use nestmatrix::scenario::{Architecture, Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
@@ -209,6 +209,7 @@ async fn carry_out(
         arguments: std::env::args().skip(1).collect(),
         part,
         resumed,
+        purpose: if desk.is_some() { Purpose::Repro } else { Purpose::Matrix },
         attendant: desk.clone().map(|desk| desk as _),
     };
     // Before this run becomes the `latest` that may be meant.

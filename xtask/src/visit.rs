@@ -17,6 +17,22 @@ use crate::run_matrix::say;
 const UNASKED: u8 = 255;
 
 pub fn shell(arguments: &Shell) -> Result<ExitCode, Failure> {
+    Ok(code_of(run(arguments)))
+}
+
+pub fn qmp(arguments: &Qmp) -> Result<ExitCode, Failure> {
+    Ok(code_of(ask(arguments)))
+}
+
+/// Whatever keeps a level from being asked has one exit code, which few commands have.
+fn code_of(done: Result<u8, Failure>) -> ExitCode {
+    ExitCode::from(done.unwrap_or_else(|failure| {
+        failure.report();
+        UNASKED
+    }))
+}
+
+fn run(arguments: &Shell) -> Result<u8, Failure> {
     let level = arguments.level;
     let mut visit = visit(arguments.cell.as_deref())?;
     let mut ask = |script: String| match visit.ask(level, Ask::Run { script }).map_err(Failure::error)? {
@@ -29,21 +45,22 @@ pub fn shell(arguments: &Shell) -> Result<ExitCode, Failure> {
         other => Ok(refused(&other)),
     };
     if !arguments.command.is_empty() {
-        return Ok(ExitCode::from(ask(arguments.command.join(" "))?));
+        return ask(arguments.command.join(" "));
     }
-    each_line(level, |line| match ask(line.to_owned())? {
-        0 => Ok(()),
-        // Told already.
-        UNASKED => Ok(()),
-        status => {
-            eprintln!("exit status {status}");
-            Ok(())
+    let mut code = 0;
+    each_line(level, |line| {
+        match ask(line.to_owned())? {
+            0 => {}
+            // Why was told already.
+            UNASKED => code = UNASKED,
+            status => eprintln!("exit status {status}"),
         }
+        Ok(())
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-pub fn qmp(arguments: &Qmp) -> Result<ExitCode, Failure> {
+fn ask(arguments: &Qmp) -> Result<u8, Failure> {
     let level = arguments.level;
     let mut visit = visit(arguments.cell.as_deref())?;
     let mut ask = |command: String, given: Value| {
@@ -66,7 +83,7 @@ pub fn qmp(arguments: &Qmp) -> Result<ExitCode, Failure> {
         } else {
             ask(command.clone(), arguments.arguments.clone().unwrap_or_default())?
         };
-        return Ok(ExitCode::from(code));
+        return Ok(code);
     }
     let mut worst = 0;
     each_line(level, |line| {
@@ -79,7 +96,7 @@ pub fn qmp(arguments: &Qmp) -> Result<ExitCode, Failure> {
         });
         Ok(())
     })?;
-    Ok(ExitCode::from(worst))
+    Ok(worst)
 }
 
 /// A command as it is typed: a whole message of QMP, or its name and perhaps its arguments.

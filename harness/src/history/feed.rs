@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::run::{FORMAT, PastRun};
+use crate::run::{FORMAT, PastRun, Purpose};
 
 use super::{History, HistoryError};
 
@@ -53,6 +53,8 @@ impl History {
                 continue;
             }
             match PastRun::read(&folder) {
+                // What somebody did to a stack that was held, or put into one for a trial, is no part of a cell's history.
+                Ok(past) if past.record.purpose != Purpose::Matrix => {}
                 Ok(past) => {
                     fed.verdicts += self.take_in_run(&past, (&name, &stamp))?;
                     fed.folders += 1;

@@ -43,6 +43,21 @@ fn what_is_fed_twice_counts_once() {
 }
 
 #[test]
+fn what_was_held_or_tried_in_a_search_is_no_part_of_it() {
+    let results = tempfile::tempdir().unwrap();
+    let results = results.path();
+    for (name, purpose, minute) in [("held", "repro", 1), ("trial", "bisect", 2), ("run", "matrix", 3)] {
+        let folder = run(results, (name, "CPU"), minute, &[cell(A, "fail", (1.0, 2.0), "6.12")]);
+        let path = folder.join("run.json");
+        let mut record: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        record["purpose"] = purpose.into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(seen(results, A), pairs(&[("run", "fail")]));
+}
+
+#[test]
 fn a_run_that_goes_on_adds_what_it_has_then() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();

@@ -23,8 +23,8 @@ use super::record::{Machine, now};
 use super::resume::Begun;
 use super::schedule::Schedule;
 use super::{
-    CellRecord, FORMAT, Fate, Part, Resumed, RunEvent, RunFolder, RunListener, RunPlan, RunRecord, Scratch,
-    Tally,
+    CellRecord, FORMAT, Fate, Part, Purpose, Resumed, RunEvent, RunFolder, RunListener, RunPlan, RunRecord,
+    Scratch, Tally,
 };
 
 /// What a run is carried out with.
@@ -53,6 +53,8 @@ pub struct Setting {
     pub part: Option<Part>,
     /// The run that is gone on with, if it is none of its own. The plan is of the cells that it still lacks.
     pub resumed: Option<Resumed>,
+    /// What it is made for.
+    pub purpose: Purpose,
     /// Holds the stacks, if they are to be held; only where there is one cell.
     pub attendant: Option<Rc<dyn Attendant>>,
 }
@@ -232,7 +234,8 @@ pub async fn execute(
     }
 
     record.ended = Some(now());
-    record.interrupted = cancellation.is_requested();
+    // A stack that was held on its way and came to no end has no verdict either.
+    record.interrupted = cancellation.is_requested() || done.len() < all.len();
     folder.write_run(&record).map_err(cannot_record)?;
     let records = all.iter().filter_map(|cell| done.remove(cell)).collect();
     Ok(Outcome { folder: folder.path().to_owned(), run: record, records, took: called.elapsed() })
@@ -240,7 +243,10 @@ pub async fn execute(
 
 /// Makes the folder of a run that begins.
 fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std::io::Result<Begun> {
-    let folder = RunFolder::create(&setting.results)?;
+    let folder = match setting.purpose {
+        Purpose::Matrix => RunFolder::create(&setting.results)?,
+        Purpose::Repro | Purpose::Bisect => RunFolder::create_aside(&setting.results)?,
+    };
     let cells: Vec<CellName> = plan.cells.iter().map(|planned| planned.cell.name.clone()).collect();
     folder.write_cells(&cells)?;
     let record = RunRecord {
@@ -248,6 +254,7 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
         nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
         build: Some(build.to_owned()),
         run: folder.name(),
+        purpose: setting.purpose,
         began: now(),
         ended: None,
         interrupted: false,

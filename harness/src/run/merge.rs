@@ -12,8 +12,8 @@ use crate::scenario::CellName;
 
 use super::record::{CELLS, folder_of_now, line_of, lines_of, point_latest_to, text_of};
 use super::{
-    CellRecord, FORMAT, Machine, Outcome, PastRun, PastRunError, Resumption, RunRecord, Shard, Tally,
-    VerdictWord,
+    CellRecord, FORMAT, Machine, Outcome, PastRun, PastRunError, Purpose, Resumption, RunRecord, Shard,
+    Tally, VerdictWord,
 };
 
 /// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
@@ -302,6 +302,7 @@ impl Gathered {
             nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
             build: None,
             run: name.to_owned(),
+            purpose: Purpose::Matrix,
             began: merged.iter().map(|run| run.began.clone()).min().unwrap_or_default(),
             ended: ended.and_then(|ended| ended.into_iter().max().cloned()),
             interrupted: merged.iter().any(|run| run.interrupted),
@@ -391,7 +392,7 @@ impl Drop for Reserved {
 }
 
 /// Whether a path that a record names stays within the folder that it is relative to.
-fn is_within(path: &Path) -> bool {
+pub(crate) fn is_within(path: &Path) -> bool {
     let mut parts = path.components();
     !path.as_os_str().is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
 }

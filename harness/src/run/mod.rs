@@ -28,13 +28,14 @@ pub use event::{RunEvent, RunListener};
 pub(crate) use execute::emulator_recipe;
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
+pub(crate) use merge::is_within;
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};
 pub use past::{PastRun, PastRunError};
 pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
 pub use record::{
-    Attempt, CellRecord, Continued, FORMAT, ImageRecord, LevelRecord, Machine, RunFolder, RunRecord,
+    Attempt, CellRecord, Continued, FORMAT, ImageRecord, LevelRecord, Machine, Purpose, RunFolder, RunRecord,
 };
 pub use requirement::{Feature, Requirement, Runner};
 pub use resume::{CutOff, ResumeError, Resumed, Resumption};

@@ -20,6 +20,19 @@ use super::{MergedRun, Resumption, Shard, Tally, VerdictWord};
 /// when one is added.
 pub const FORMAT: u32 = 2;
 
+/// What a run was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// The verdicts of cells as they are.
+    #[default]
+    Matrix,
+    /// A stack that somebody wants to look at. The last one that was is not the `latest` run, nor part of a cell's history.
+    Repro,
+    /// A trial of a search, with something else at a level than the matrix has there. The same holds for it.
+    Bisect,
+}
+
 /// A run as a whole: `run.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -33,6 +46,9 @@ pub struct RunRecord {
     pub build: Option<String>,
     /// The run's name, which is its folder's.
     pub run: String,
+    /// What it was made for.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// When it began, UTC, RFC 3339.
     pub began: String,
     /// When it ended; absent while it runs, and for ever if it was killed.
@@ -291,6 +307,16 @@ impl RunFolder {
     /// # Errors
     /// It can't be written.
     pub fn create(results: &Path) -> io::Result<Self> {
+        let folder = Self::create_aside(results)?;
+        point_latest_to(results, &folder.name())?;
+        Ok(folder)
+    }
+
+    /// Likewise, for a run that is not what `results/latest` should mean.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(super) fn create_aside(results: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(results)?;
         let path = folder_of_now(results)?;
         let options = OpenOptions::new().create_new(true).append(true).clone();
@@ -299,9 +325,7 @@ impl RunFolder {
         if let Err(e) = verdicts.try_lock() {
             tracing::warn!("the run's folder can't be kept from others: {e}");
         }
-        let folder = Self { path, verdicts };
-        point_latest_to(results, &folder.name())?;
-        Ok(folder)
+        Ok(Self { path, verdicts })
     }
 
     /// Opens the folder of a run that was cut off, and keeps it from others; `None` if somebody else does.

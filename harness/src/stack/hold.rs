@@ -228,7 +228,8 @@ impl Stack<'_> {
                         attendant.hears(&seen.symptom);
                     }
                     if interrupted || self.metal_is_gone().await {
-                        break Err(seen);
+                        // Whatever was done to it meanwhile, it was not let go on its way.
+                        break Err(Stop::interrupted(stage));
                     }
                     known = Some(seen.symptom);
                 }

@@ -1,14 +1,14 @@
 //! From a run's records to the events of a trace.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
 use crate::architecture::Profile;
 use crate::guest::printable;
-use crate::run::{Attempt, CellRecord, PastRun};
+use crate::run::{Attempt, CellRecord, PastRun, is_within};
 use crate::scenario::{LevelNumber, Stage, StageKind};
 
 use super::event::{Event, Trace, known, metadata};
@@ -313,9 +313,4 @@ impl CellTracks<'_> {
 
 fn thread(level: LevelNumber) -> u64 {
     LEVELS + u64::from(level.number())
-}
-
-/// Whether a folder that a record names is one within the run's.
-fn is_within(folder: &Path) -> bool {
-    folder.components().all(|part| matches!(part, Component::Normal(_)))
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nestmatrix::run::{
-    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, RunPlan,
-    RunRecord, Tally, VerdictWord,
+    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, Purpose,
+    RunPlan, RunRecord, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
@@ -200,6 +200,7 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
         nestmatrix: "0.1.0".into(),
         build: None,
         run: "2025-11-21T22-39-41Z".into(),
+        purpose: Purpose::Matrix,
         began: "2025-11-21T22:39:41Z".into(),
         ended: Some("2025-11-21T22:51:17Z".into()),
         interrupted,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nestmatrix::run::{
-    Bisection, Finding, MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, Substitute, Tried,
+    Bisection, Finding, MetalChoice, NativeMetals, PlanOptions, Purpose, RunPlan, Setting, Substitute, Tried,
     TriedVersion, VerdictWord, VersionTrial, execute,
 };
 use nestmatrix::scenario::{Cell, Matrix};
@@ -194,6 +194,7 @@ impl Search<'_> {
             arguments: std::env::args().skip(1).collect(),
             part: None,
             resumed: None,
+            purpose: Purpose::Bisect,
             attendant: None,
         };
         let outcome = execute(&plan, setting, listener, self.signals.cancellation.clone());
