@@ -95,6 +95,25 @@ fn mistakes_are_told_from_what_cannot_be_tried(
 }
 
 #[test]
+fn a_kernel_for_another_architecture_is_a_mistake() {
+    let place = Place::new();
+    // What an ELF file for Arm begins with, and what every kernel says of itself.
+    let kernel =
+        [b"\x7fELF\x02".as_slice(), &[0; 13], &[183, 0], &[0; 44], b"Linux version 6.1.0 (x)"].concat();
+    let file = place.path().join("vmlinux");
+    std::fs::write(&file, kernel).unwrap();
+    for (words, code) in
+        [(vec!["run-matrix", "line/*"], 128), (vec!["bisect", "line/*", "--axis", "l0.kernel"], 2)]
+    {
+        let mut command = with_scenarios(&place, &words);
+        command.arg("--kernel").arg(&file);
+        let run = place.finish(command, SOON);
+        assert_eq!(run.code, Some(code), "{run:#?}");
+        assert!(run.stderr_words().contains("it is a kernel for arm64"), "{run:#?}");
+    }
+}
+
+#[test]
 fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_tried() {
     let _guard = boots();
     let place = Place::new();

@@ -1,6 +1,6 @@
 //! Everything that can go wrong between a recipe and an image, with what the reader can do about it.
 
-use crate::Product;
+use crate::{Architecture, Product};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -127,6 +127,18 @@ pub enum Error {
         what: String,
         /// What is wrong with it.
         message: String,
+    },
+    /// A kernel can't be booted by what the recipe's images are for.
+    #[error("{what}: it is a kernel for {kernel}, and {recipe} is for {wanted}")]
+    OtherArchitecture {
+        /// The kernel's files.
+        what: String,
+        /// What it is for.
+        kernel: Architecture,
+        /// Name of the recipe.
+        recipe: String,
+        /// What that one is for.
+        wanted: Architecture,
     },
     /// Packages are gone that an image was made of, so nothing can be derived from it.
     #[error(

@@ -119,6 +119,23 @@ impl LocalKernel {
         self.has_modules
     }
 
+    /// Checks that it is for the architecture of a recipe.
+    ///
+    /// # Errors
+    /// [`Error::OtherArchitecture`] if it is not.
+    pub fn check_fits(&self, base: &Recipe) -> Result<(), Error> {
+        if self.architecture == base.architecture() {
+            return Ok(());
+        }
+        let files: Vec<String> = self.files().map(|path| path.display().to_string()).collect();
+        Err(Error::OtherArchitecture {
+            what: files.join(", "),
+            kernel: self.architecture,
+            recipe: base.name().to_owned(),
+            wanted: base.architecture(),
+        })
+    }
+
     /// Its files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
@@ -326,7 +343,7 @@ impl Store {
     /// since what its packages are is taken over.
     ///
     /// # Errors
-    /// As [`Store::ensure`]; [`Error::Replacement`] if the kernel is for another architecture.
+    /// As [`Store::ensure`]; [`Error::OtherArchitecture`] if the kernel is for another one.
     pub fn derive(
         &self,
         base: &Recipe,
@@ -334,12 +351,8 @@ impl Store {
         catalog: &Catalog,
         progress: &dyn Progress,
     ) -> Result<Recipe, Error> {
-        if let Replacement::LocalKernel(kernel) = &replacement
-            && kernel.architecture != base.architecture()
-        {
-            let message =
-                format!("it is for {}, and {} for {}", kernel.architecture, base.name(), base.architecture());
-            return Err(Error::Replacement { what: replacement.place(), message });
+        if let Replacement::LocalKernel(kernel) = &replacement {
+            kernel.check_fits(base)?;
         }
         let product = base.products().first().copied().unwrap_or(Product::Hypervisor);
         let image = self.ensure(base, product, progress)?;

@@ -8,7 +8,9 @@ use nestmatrix::run::{
     CellRecord, NOT_TRIED, Outcome, RunPlan, Substitute, VersionTrial, exit_code_of_trial, substitute,
 };
 use nestmatrix::scenario::LevelNumber;
-use nestmatrix_images::{Catalog, LocalKernel, Part, Product, Progress, Recipe, Replacement, Silent, Store};
+use nestmatrix_images::{
+    Catalog, Error, LocalKernel, Part, Product, Progress, Recipe, Replacement, Silent, Store,
+};
 
 use crate::exit::Failure;
 
@@ -163,11 +165,14 @@ pub async fn put_in(
 ) -> Result<(RunPlan, Catalog), Failure> {
     let (mut plan, mut catalog) = (plan, catalog);
     let done = tokio::task::spawn_blocking(move || {
-        substitute(&mut plan, &substitutes, &mut catalog, &store, &*progress)
-            .map_err(|e| with_cause(&e))
-            .map(|()| (plan, catalog))
+        let done = substitute(&mut plan, &substitutes, &mut catalog, &store, &*progress);
+        done.map(|()| (plan, catalog)).map_err(|e| match e {
+            // No other commit would make it one for this cell.
+            Error::OtherArchitecture { .. } => Failure::bad_input(miette::miette!("{}", with_cause(&e))),
+            _ => Failure::error(with_cause(&e)),
+        })
     });
-    done.await.map_err(Failure::error)?.map_err(Failure::error)
+    done.await.map_err(Failure::error)?
 }
 
 /// An error with what caused it; names of files may hold anything.
