@@ -1,5 +1,6 @@
 //! `bisect`: finds the version of a kernel or a QEMU at which a cell's verdict changes.
 
+mod choices;
 mod search;
 mod tell;
 
@@ -28,17 +29,18 @@ pub struct Bisect {
     /// What is another version each time: the kernel of a level, or the QEMU in it, which runs the level inside
     #[arg(long, value_enum)]
     pub axis: Axis,
-    /// Kernels of one's own to choose from, in the place of those of the archive: each a bzImage, Image or vmlinux that needs no
-    /// modules, or a package that has them
+    /// Kernels of one's own to choose from, in the place of those of the archive, in the order of their history: the oldest first.
+    /// Each is a bzImage, Image or vmlinux that needs no modules, or a package that has them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["suite", "list"])]
     pub kernel: Vec<PathBuf>,
     /// Only versions of these suites of the archive [default: those that recipes know, with their backports and updates]
     #[arg(long, value_name = "NAME")]
     pub suite: Vec<String>,
-    /// Leave out lower versions, by Debian's order: `6.12` is lower than `6.12.107-1`
+    /// Leave out lower versions, by Debian's order: `6.12` is lower than `6.12.107-1`; with --kernel, those given before the one of
+    /// this release
     #[arg(long, value_name = "VERSION")]
     pub from: Option<String>,
-    /// Leave out higher versions
+    /// Leave out higher versions; with --kernel, those given behind the one of this release
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
     /// Try every version and show each change: verdicts need not change just once

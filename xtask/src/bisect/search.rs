@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use nestmatrix::run::{
     TriedVersion, VerdictWord, VersionTrial, execute,
 };
 use nestmatrix::scenario::{Cell, Matrix};
-use nestmatrix_images::{Catalog, LocalKernel, Offers, Part, Recipe, Replacement, Store, compare_versions};
+use nestmatrix_images::{Catalog, Recipe, Store};
 
 use crate::exit::{ERROR, Failure};
 use crate::live::{Builds, Cells};
@@ -20,7 +19,8 @@ use crate::run_matrix::{results, style_of, write_junit};
 use crate::signals::Signals;
 use crate::{kernels, states, tied};
 
-use super::{Bisect, tell};
+use super::Bisect;
+use super::choices::Choice;
 
 /// Everything that a search needs.
 pub(super) struct Search<'a> {
@@ -48,20 +48,21 @@ impl Search<'_> {
             let why = why.unwrap_or_else(|| format!("it boots no {level} of its own"));
             return Err(Failure::bad_input(miette::miette!("{}: {why}", self.cell.name)));
         };
-        let replacements = match self.interruptible(self.replacements(base, part)).await {
-            Some(replacements) => replacements?,
+        let choices = match self.interruptible(self.choices(base, part)).await {
+            Some(choices) => choices?,
             None => return Ok(self.interrupted()),
         };
-        if self.arguments.list {
-            self.list(&replacements);
-        } else if replacements.len() > 1 || self.arguments.all {
-            return self.search(&replacements).await;
+        match choices.as_slice() {
+            [_, ..] if self.arguments.list => {
+                self.list(&choices);
+                Ok(ExitCode::SUCCESS)
+            }
+            [first, .., last] => self.search(&choices, first, last).await,
+            [] | [_] => {
+                eprintln!("{} versions to choose from; it takes two", choices.len());
+                Ok(ExitCode::from(4))
+            }
         }
-        if replacements.is_empty() || (!self.arguments.list && replacements.len() < 2) {
-            eprintln!("{} versions to choose from; it takes two", replacements.len());
-            return Ok(ExitCode::from(4));
-        }
-        Ok(ExitCode::SUCCESS)
     }
 
     fn plan(&self) -> RunPlan {
@@ -70,62 +71,23 @@ impl Search<'_> {
         RunPlan::new([self.cell.clone()], self.matrix, &self.catalog, &NativeMetals::new(), &options)
     }
 
-    /// What there is to choose from, the lowest version first.
-    async fn replacements(&self, base: &Recipe, part: Part) -> Result<Vec<Replacement>, Failure> {
-        let arguments = self.arguments;
-        let mut replacements: Vec<Replacement> = if arguments.kernel.is_empty() {
-            let (store, catalog, base) = (Arc::clone(&self.store), self.catalog.clone(), base.clone());
-            let builds = Arc::clone(&self.builds);
-            let offers = tokio::task::spawn_blocking(move || {
-                let offers = store.offers(&base, part, &catalog, &*builds);
-                builds.finish();
-                offers.map_err(|e| kernels::with_cause(&e))
-            });
-            let offers: Offers = offers.await.map_err(Failure::error)?.map_err(Failure::error)?;
-            tell::offers(&offers);
-            let of_suite = |place: String| arguments.suite.is_empty() || arguments.suite.contains(&place);
-            let wanted = offers.offered.into_iter().filter(|offered| of_suite(offered.place()));
-            let replacement = |offered| match part {
-                Part::Kernel => Replacement::Kernel(offered),
-                Part::Qemu => Replacement::Qemu(offered),
-            };
-            wanted.map(replacement).collect()
-        } else {
-            let read = |file: &PathBuf| LocalKernel::read(std::slice::from_ref(file), &self.catalog);
-            let kernels = arguments.kernel.iter().map(read).collect::<Result<Vec<_>, _>>();
-            let kernels =
-                kernels.map_err(|e| Failure::bad_input(miette::miette!("{}", kernels::with_cause(&e))))?;
-            kernels.into_iter().map(Replacement::LocalKernel).collect()
-        };
-        replacements.retain(|replacement| {
-            let at_least = |bound: &String| compare_versions(replacement.version(), bound).is_ge();
-            let at_most = |bound: &String| compare_versions(replacement.version(), bound).is_le();
-            arguments.from.as_ref().is_none_or(at_least) && arguments.to.as_ref().is_none_or(at_most)
-        });
-        replacements.sort_by(|a, b| compare_versions(a.version(), b.version()));
-        Ok(replacements)
-    }
-
-    async fn search(&self, replacements: &[Replacement]) -> Result<ExitCode, Failure> {
-        let mut versions: Vec<Version> =
-            replacements.iter().map(|one| (one.version().to_owned(), None)).collect();
+    async fn search(&self, choices: &[Choice], first: &Choice, last: &Choice) -> Result<ExitCode, Failure> {
+        let mut versions: Vec<Version> = choices.iter().map(|one| (one.name.clone(), None)).collect();
         let mut bisection = Bisection::new(versions.len());
         let count = versions.len();
-        let (lowest, highest) = (&replacements[0], &replacements[count - 1]);
         let trials = if self.arguments.all { count } else { bisection.at_most() as usize };
-        eprintln!(
+        let line = format!(
             "{count} versions from {} to {}, about {trials} to be tried with {}",
-            lowest.version(),
-            highest.version(),
-            self.cell.name
+            first.name, last.name, self.cell.name
         );
+        eprintln!("{}", kernels::escaped(&line));
         loop {
             let next = match self.arguments.all {
                 true => versions.iter().position(|(_, tried)| tried.is_none()),
                 false => bisection.next(),
             };
             let Some(next) = next else { break };
-            let Some(tried) = self.trial(next, &replacements[next]).await? else {
+            let Some(tried) = self.trial(next, &choices[next]).await? else {
                 self.show(&versions);
                 return Ok(self.interrupted());
             };
@@ -139,9 +101,11 @@ impl Search<'_> {
         if let (Finding::Changed { before, first, .. }, false) =
             (&finding, self.arguments.all || self.arguments.once)
         {
-            eprintln!("once more, to be certain: {} and {}", versions[*before].0, versions[*first].0);
+            let line =
+                format!("once more, to be certain: {} and {}", versions[*before].0, versions[*first].0);
+            eprintln!("{}", kernels::escaped(&line));
             for at in [*before, *first] {
-                let Some(again) = self.trial(at, &replacements[at]).await? else {
+                let Some(again) = self.trial(at, &choices[at]).await? else {
                     self.show(&versions);
                     return Ok(self.interrupted());
                 };
@@ -159,11 +123,8 @@ impl Search<'_> {
     }
 
     /// Boots the cell with one version; none if somebody asked for the end.
-    async fn trial(
-        &self,
-        version: usize,
-        replacement: &Replacement,
-    ) -> Result<Option<TriedVersion>, Failure> {
+    async fn trial(&self, version: usize, choice: &Choice) -> Result<Option<TriedVersion>, Failure> {
+        let replacement = &choice.replacement;
         let (level, part) = self.arguments.axis.level_and_part();
         let substitutes = vec![Substitute { level, replacement: replacement.clone() }];
         let progress = Arc::clone(&self.builds) as _;
@@ -206,7 +167,7 @@ impl Search<'_> {
             let not_tried =
                 VersionTrial { level, part, left_out: &left_out, boot_counts }.says_nothing(record);
             TriedVersion {
-                version: replacement.version().to_owned(),
+                version: choice.name.clone(),
                 from: replacement.place(),
                 verdict: Some(record.verdict),
                 not_tried,

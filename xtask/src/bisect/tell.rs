@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use nestmatrix::guest::printable;
 use nestmatrix::report;
 use nestmatrix::run::{Finding, TriedVersion, VerdictWord};
-use nestmatrix_images::{Offers, Replacement};
+use nestmatrix_images::Offers;
 use serde_json::json;
 
 use crate::cli::Format;
@@ -12,15 +13,17 @@ use crate::exit::ERROR;
 use crate::kernels;
 use crate::run_matrix::{say, style_of};
 
+use super::choices::Choice;
 use super::search::{Search, Version};
 
 impl Search<'_> {
-    pub(super) fn list(&self, replacements: &[Replacement]) {
-        let width = replacements.iter().map(|one| one.version().len()).max().unwrap_or(0);
-        for replacement in replacements {
-            let (version, place) = (replacement.version(), replacement.place());
+    pub(super) fn list(&self, choices: &[Choice]) {
+        let shown = |choice: &Choice| printable(&choice.name);
+        let width = choices.iter().map(|one| shown(one).len()).max().unwrap_or(0);
+        for choice in choices {
+            let (version, place) = (&choice.name, choice.replacement.place());
             say(&match self.arguments.format {
-                Format::Text => format!("{version:<width$}  {place}\n"),
+                Format::Text => format!("{:<width$}  {}\n", shown(choice), printable(&place)),
                 Format::Json => format!("{}\n", json!({ "version": version, "from": place })),
             });
         }
@@ -60,6 +63,7 @@ impl Search<'_> {
                     verdict.map_or_else(|| "no verdict".to_owned(), |verdict| verdict.to_string())
                 };
                 let words: Vec<String> = verdicts.iter().map(word).collect();
+                let version = printable(version);
                 say(&format!(
                     "not certain: {version} came to {}; this machine may be too busy, or the cell does not always come out \
                      alike\n",

@@ -1,0 +1,153 @@
+//! What a search chooses from: versions of the archive and the cache in Debian's order, or kernels of one's own in the order
+//! in which they are given.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nestmatrix_images::{LocalKernel, Offers, Part, Recipe, Replacement, compare_versions};
+
+use crate::exit::Failure;
+use crate::kernels;
+
+use super::search::Search;
+use super::tell;
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// What tells it apart from the others: its version, or the release of a kernel of one's own, with its file where several
+    /// have that release.
+    pub(super) name: String,
+    pub(super) replacement: Replacement,
+}
+
+impl Search<'_> {
+    /// What there is to choose from: the lowest version first, or the kernel that was given first.
+    pub(super) async fn choices(&self, base: &Recipe, part: Part) -> Result<Vec<Choice>, Failure> {
+        if !self.arguments.kernel.is_empty() {
+            return self.own_kernels(base);
+        }
+        let arguments = self.arguments;
+        let (store, catalog, base) = (Arc::clone(&self.store), self.catalog.clone(), base.clone());
+        let builds = Arc::clone(&self.builds);
+        let offers = tokio::task::spawn_blocking(move || {
+            let offers = store.offers(&base, part, &catalog, &*builds);
+            builds.finish();
+            offers.map_err(|e| kernels::with_cause(&e))
+        });
+        let offers: Offers = offers.await.map_err(Failure::error)?.map_err(Failure::error)?;
+        tell::offers(&offers);
+        let at_least = |version: &str, bound: &String| compare_versions(version, bound).is_ge();
+        let at_most = |version: &str, bound: &String| compare_versions(version, bound).is_le();
+        let wanted = offers.offered.into_iter().filter(|offered| {
+            let version = offered.version.as_str();
+            (arguments.suite.is_empty() || arguments.suite.contains(&offered.place()))
+                && arguments.from.as_ref().is_none_or(|bound| at_least(version, bound))
+                && arguments.to.as_ref().is_none_or(|bound| at_most(version, bound))
+        });
+        let choice = |offered| {
+            let replacement = match part {
+                Part::Kernel => Replacement::Kernel(offered),
+                Part::Qemu => Replacement::Qemu(offered),
+            };
+            Choice { name: replacement.version().to_owned(), replacement }
+        };
+        let mut choices: Vec<Choice> = wanted.map(choice).collect();
+        choices.sort_by(|a, b| compare_versions(&a.name, &b.name));
+        Ok(choices)
+    }
+
+    fn own_kernels(&self, base: &Recipe) -> Result<Vec<Choice>, Failure> {
+        let files = &self.arguments.kernel;
+        let read = |file: &PathBuf| {
+            let kernel = LocalKernel::read(std::slice::from_ref(file), &self.catalog)?;
+            kernel.check_fits(base).map(|()| kernel)
+        };
+        let kernels: Result<Vec<LocalKernel>, _> = files.iter().map(read).collect();
+        let kernels = kernels.map_err(|e| bad_input(kernels::with_cause(&e)))?;
+        let releases: Vec<&str> = kernels.iter().map(LocalKernel::release).collect();
+        let (from, to) = (self.arguments.from.as_deref(), self.arguments.to.as_deref());
+        let (first, end) = between(&releases, from, to).map_err(bad_input)?;
+        let names = names(&releases, files).map_err(bad_input)?;
+        let choices = names.into_iter().zip(kernels).take(end).skip(first);
+        Ok(choices
+            .map(|(name, kernel)| Choice { name, replacement: Replacement::LocalKernel(kernel) })
+            .collect())
+    }
+}
+
+fn bad_input(why: String) -> Failure {
+    Failure::bad_input(miette::miette!("{why}"))
+}
+
+/// Names of kernels: their releases, which need not be of one kernel alone where kernels were built from commits.
+fn names(releases: &[&str], files: &[PathBuf]) -> Result<Vec<String>, String> {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for release in releases {
+        *count.entry(*release).or_default() += 1;
+    }
+    if let Some((at, file)) = files.iter().enumerate().find(|(at, file)| files[..*at].contains(file)) {
+        return Err(kernels::escaped(&format!(
+            "--kernel {} ({}) is given twice",
+            file.display(),
+            releases[at]
+        )));
+    }
+    let name = |(release, file): (&&str, &PathBuf)| match count[release] {
+        1 => (*release).to_owned(),
+        _ => format!("{release} ({})", file.display()),
+    };
+    Ok(releases.iter().zip(files).map(name).collect())
+}
+
+/// The first of the kernels, and the one behind the last, where `--from` and `--to` name releases of theirs. Nothing says how
+/// any other release is to be placed among them: `6.12.0-rc1` comes before `6.12.0`, and Debian's order has it behind.
+fn between(releases: &[&str], from: Option<&str>, to: Option<&str>) -> Result<(usize, usize), String> {
+    let none = |option: &str, bound: &str| {
+        let given = releases.join(", ");
+        kernels::escaped(&format!(
+            "{option} {bound}: kernels of one's own keep the order in which they are given, so it must be the release of \
+             one of them: {given}"
+        ))
+    };
+    let first = match from {
+        Some(bound) => releases.iter().position(|release| *release == bound),
+        None => Some(0),
+    };
+    let last = match to {
+        Some(bound) => releases.iter().rposition(|release| *release == bound),
+        None => releases.len().checked_sub(1),
+    };
+    let first = first.ok_or_else(|| none("--from", from.unwrap_or_default()))?;
+    let last = last.ok_or_else(|| none("--to", to.unwrap_or_default()))?;
+    Ok((first, last + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASES: [&str; 4] = ["6.12.0-rc3", "6.12.0-rc4", "6.12.0", "6.12.0"];
+
+    #[test]
+    fn kernels_of_one_release_are_told_apart_by_their_files() {
+        let files = ["a", "b", "c/bzImage", "d/bzImage"].map(PathBuf::from);
+        let names_of = |files: &[PathBuf]| names(&RELEASES, files);
+        let told = names_of(&files).unwrap();
+        assert_eq!(told, ["6.12.0-rc3", "6.12.0-rc4", "6.12.0 (c/bzImage)", "6.12.0 (d/bzImage)"]);
+        let twice = ["a", "b", "c", "c"].map(PathBuf::from);
+        assert_eq!(names_of(&twice).unwrap_err(), "--kernel c (6.12.0) is given twice");
+    }
+
+    #[test]
+    fn bounds_are_releases_that_were_given() {
+        assert_eq!(between(&RELEASES, None, None), Ok((0, 4)));
+        assert_eq!(between(&RELEASES, Some("6.12.0-rc4"), None), Ok((1, 4)));
+        assert_eq!(between(&RELEASES, Some("6.12.0"), Some("6.12.0")), Ok((2, 4)));
+        assert_eq!(between(&RELEASES, None, Some("6.12.0-rc4")), Ok((0, 2)));
+        let unknown = between(&RELEASES, Some("6.12"), None).unwrap_err();
+        assert!(unknown.starts_with("--from 6.12: kernels of one's own keep the order"), "{unknown}");
+        assert!(unknown.ends_with("6.12.0-rc3, 6.12.0-rc4, 6.12.0, 6.12.0"), "{unknown}");
+    }
+}
