@@ -83,6 +83,7 @@ fn trials(run: &Run) -> (Vec<Value>, Value) {
 #[case::which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "it boots no L1 of its own")]
 #[case::kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "does not go with")]
 #[case::nothing_between(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99"], 4, "0 versions")]
+#[case::all_of_nothing(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99", "--all"], 4, "0 versions")]
 fn mistakes_are_told_from_what_cannot_be_tried(
     #[case] words: &[&str],
     #[case] code: i32,
