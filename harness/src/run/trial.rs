@@ -51,7 +51,8 @@ impl VersionTrial<'_> {
     /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`.
     /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
     ///   Unless the document says that just this level stops there, with a symptom that was seen.
-    /// - A kernel that came without KVM's module, in a level that lacks KVM: that says how it was configured.
+    /// - A kernel that came without KVM's module and has it not built in, in a level that lacks KVM: that says how it was
+    ///   configured. One whose KVM is there and refuses counts.
     /// - A QEMU that does not understand its command line, or a kernel that QEMU can't load.
     ///
     /// What happens further in is what nesting does with it, and counts.
@@ -77,7 +78,8 @@ impl VersionTrial<'_> {
             (Part::Kernel, StageKind::Kvm) if level == self.level => {
                 let module = Profile::of(record.architecture).kvm_module;
                 let came_without = self.left_out.iter().any(|left_out| left_out == module);
-                came_without.then(|| format!("{module} did not come with it and is not built in: {said}"))
+                (came_without && lacks_kvm(record, level))
+                    .then(|| format!("{module} did not come with it and is not built in: {said}"))
             }
             (Part::Qemu, StageKind::Launch) if Some(level) == inside && says(&NOT_UNDERSTOOD) => {
                 Some(format!("it does not understand what it is told: {said}"))
@@ -85,6 +87,13 @@ impl VersionTrial<'_> {
             _ => None,
         }
     }
+}
+
+/// Whether a level was asked and has no KVM of its architecture. What came without any modules may have it built in: then
+/// the kernel shows its `nested` parameter, also where it found no hardware that it can use.
+fn lacks_kvm(record: &CellRecord, level: LevelNumber) -> bool {
+    let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
+    seen.is_some_and(|seen| seen.kernel.is_some() && seen.nested.is_none())
 }
 
 /// Whether what was seen is what the document says, by a symptom of its own.
@@ -230,12 +239,31 @@ mod tests {
 
     #[test]
     fn a_kernel_that_came_without_kvm_says_nothing_and_one_whose_kvm_refuses_does() {
-        let record = record(WORKS, VerdictWord::Fail, Some("l0-kvm"), "L0 has no usable /dev/kvm");
         let level = LevelNumber::ALL[0];
+        let record = |symptom: &str, kernel: Option<&str>, nested: Option<&str>| {
+            let levels = serde_json::json!([{
+                "level": "L0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
+                "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "lacks": [], "loops": null,
+                "last_lines": [],
+            }]);
+            let levels = serde_json::from_value(levels).unwrap();
+            CellRecord { levels, ..record(WORKS, VerdictWord::Fail, Some("l0-kvm"), symptom) }
+        };
         let trial = |left_out| VersionTrial { level, part: Part::Kernel, left_out, boot_counts: false };
-        let left_out = ["kvm_amd".to_owned()];
-        assert!(trial(&left_out).says_nothing(&record).unwrap().starts_with("kvm_amd did not come with it"));
-        assert_eq!(trial(&["kvm_intel".to_owned()]).says_nothing(&record), None);
+        let all = ["kvm_amd".to_owned(), "virtio_pci".to_owned()];
+        let others = ["kvm_intel".to_owned()];
+        let kernel = Some("6.18.0-rc1");
+
+        let not_there = "L0 has no usable /dev/kvm (kvm_amd is not loaded)";
+        let not_there = record(not_there, kernel, None);
+        assert!(trial(&all).says_nothing(&not_there).unwrap().starts_with("kvm_amd did not come with it"));
+        assert_eq!(trial(&others).says_nothing(&not_there), None, "it came, and was not loaded");
+
+        // Built in, so it is no module that could have come.
+        let refuses = "L0 has no usable /dev/kvm (kvm_amd is loaded; its kernel says \"kvm_amd: SVM not supported by CPU 0\")";
+        assert_eq!(trial(&all).says_nothing(&record(refuses, kernel, Some("1"))), None);
+        let silent = record("L0 said nothing for 60 s", None, None);
+        assert_eq!(trial(&all).says_nothing(&silent), None, "what it has is not known");
     }
 
     #[test]
