@@ -41,14 +41,15 @@ pub struct VersionTrial<'a> {
     pub part: Part,
     /// Kernel modules that the image's recipe wants and that did not come with the kernel.
     pub left_out: &'a [String],
-    /// A level that does not boot counts as what it is: as a verdict.
+    /// A level that does not boot counts as what it is: as a verdict. Of L0 that is an `error`, since nothing was tried.
     pub boot_counts: bool,
 }
 
 impl VersionTrial<'_> {
     /// Why `record` says nothing about the version that was tried, if so.
     ///
-    /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`.
+    /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`, which counts where
+    ///   `boot_counts`.
     /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
     ///   Unless the document says that just this level stops there, with a symptom that was seen.
     /// - A kernel that came without KVM's module and has it not built in, in a level that lacks KVM: that says how it was
@@ -59,7 +60,7 @@ impl VersionTrial<'_> {
     pub fn says_nothing(&self, record: &CellRecord) -> Option<String> {
         let symptom = || record.symptom.clone().unwrap_or_else(|| "nothing is known of it".to_owned());
         if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
-            return Some(symptom());
+            return (!self.boot_counts || !self.is_boot_of_l0(record)).then(symptom);
         }
         if self.boot_counts || is_documented(record) {
             return None;
@@ -86,6 +87,14 @@ impl VersionTrial<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether a run stopped where L0 boots with the kernel that is tried.
+    fn is_boot_of_l0(&self, record: &CellRecord) -> bool {
+        let Some(Stage::Level(level, kind)) = record.stage else { return false };
+        let refused = || NOT_LOADED.iter().any(|text| record.symptom.iter().any(|said| said.contains(text)));
+        let boots = kind == StageKind::Boot || kind == StageKind::Launch && refused();
+        self.part == Part::Kernel && level == self.level && level.below().is_none() && boots
     }
 }
 
@@ -167,6 +176,16 @@ mod tests {
     // A level that does not come up by itself says nothing.
     #[case::own_boot(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 1, Part::Kernel, true)]
     #[case::error(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 0, Part::Kernel, true)]
+    #[case::other_error(
+        WORKS,
+        VerdictWord::Error,
+        "l0-kvm",
+        "records can't be written",
+        0,
+        Part::Kernel,
+        true
+    )]
+    #[case::error_of_other(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 1, Part::Kernel, true)]
     #[case::skip(WORKS, VerdictWord::Skip, "l0-boot", "no image", 0, Part::Kernel, true)]
     #[case::no_kernel(
         WORKS,
@@ -229,7 +248,8 @@ mod tests {
         let trial = VersionTrial { level: LevelNumber::ALL[level], part, left_out: &[], boot_counts: false };
         assert_eq!(trial.says_nothing(&record).is_some(), nothing, "{:?}", trial.says_nothing(&record));
         let insisting = VersionTrial { boot_counts: true, ..trial };
-        let machine_at_fault = matches!(verdict, VerdictWord::Error | VerdictWord::Skip);
+        let of_l0 = verdict == VerdictWord::Error && stage == "l0-boot" && level == 0;
+        let machine_at_fault = matches!(verdict, VerdictWord::Error | VerdictWord::Skip) && !of_l0;
         assert_eq!(
             insisting.says_nothing(&record).is_some(),
             machine_at_fault,

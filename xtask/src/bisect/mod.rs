@@ -49,8 +49,8 @@ pub struct Bisect {
     /// Show the versions that there are, and try none
     #[arg(long)]
     pub list: bool,
-    /// Take it for a verdict too where the level does not boot with a version, or does not understand what it is told; otherwise
-    /// such a version counts as one that could not be tried
+    /// Take it for a verdict too where the level does not boot with a version (of L0, that is `error`), or does not understand what
+    /// it is told; otherwise such a version counts as one that could not be tried
     #[arg(long)]
     pub boot_counts: bool,
     /// Take each trial's word for it; otherwise both sides of the change are tried once more before it is told
