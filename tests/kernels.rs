@@ -68,6 +68,7 @@ fn trials(run: &Run) -> (Vec<Value>, Value) {
 #[case::no_such_cell(&["run-matrix", "nothing/*", "--kernel", "x"], 128, "no cell matches")]
 #[case::no_such_level(&["run-matrix", "line/*", "--kernel", "x", "--level", "l9"], 128, "invalid value 'l9'")]
 #[case::no_such_option(&["run-matrix", "line/*", "--kernel", "x", "--leve", "l0"], 128, "unexpected argument")]
+#[case::equals_sign(&["run-matrix", "line/*", "--kernel=x", "--leve", "l0"], 128, "unexpected argument")]
 #[case::levels_and_kernels(
     &["run-matrix", "line/*", "--kernel", "x", "--kernel", "y", "--kernel", "z", "--level", "l0", "--level", "l1"],
     128,
@@ -79,6 +80,7 @@ fn trials(run: &Run) -> (Vec<Value>, Value) {
 // Without a kernel all is as ever.
 #[case::usual(&["run-matrix", "nothing/*"], 4, "no cell matches")]
 #[case::level_alone(&["run-matrix", "line/*", "--level", "l0"], 2, "required")]
+#[case::not_run_matrix(&["bisect", "*", "--axis", "l0.kernel", "--kernel", "x", "--oops"], 2, "unexpected argument")]
 #[case::which_cell(&["bisect", "*", "--axis", "l0.kernel"], 2, "matches 2 cells")]
 #[case::which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "it boots no L1 of its own")]
 #[case::kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "does not go with")]

@@ -1,5 +1,6 @@
 //! `run-matrix --kernel`: a kernel of one's own at a level, as `git bisect run` wants it tried.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -125,6 +126,15 @@ impl Kernels {
 
 /// The exit code with which `git bisect run` ends at once: something must be mended before anything can be tried.
 pub const GIT_BISECT_ENDS: u8 = 128;
+
+/// Whether a command line, also one with mistakes, is `run-matrix --kernel`.
+pub fn tries_one(arguments: &[OsString]) -> bool {
+    let kernel = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument == "--kernel" || argument.starts_with("--kernel=")
+    };
+    arguments.first().is_some_and(|command| command == "run-matrix") && arguments.iter().any(kernel)
+}
 
 /// What a run with kernels of one's own ended with, as `git bisect run` understands it.
 pub fn for_git_bisect(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {

@@ -40,8 +40,7 @@ fn main() -> ExitCode {
     }
     let cli = cli::Cli::try_parse().unwrap_or_else(|e| {
         // A mistake in the command line says nothing of any commit, so `git bisect run` is told to end.
-        let tried = e.use_stderr() && arguments.iter().any(|argument| argument == "--kernel");
-        if !tried {
+        if !e.use_stderr() || !kernels::tries_one(&arguments) {
             e.exit();
         }
         // Fails only if nobody reads it.
