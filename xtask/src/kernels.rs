@@ -147,10 +147,14 @@ pub fn for_git_bisect(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failu
     }
 }
 
-/// Removes the images with kernels of one's own: `git bisect run` tries each just once, and they are large.
-pub fn discard(catalog: &Catalog, store: &Store) -> Result<(), Failure> {
-    let mut derived = catalog.recipes().filter(|recipe| recipe.replacement().is_some());
-    derived.try_for_each(|recipe| store.discard(recipe)).map_err(Failure::error)
+/// Removes the images of derived recipes: each is tried just once or twice, and they are large. What can't be removed takes
+/// room and changes no verdict.
+pub fn discard<'a>(recipes: impl Iterator<Item = &'a Recipe>, store: &Store) {
+    for recipe in recipes.filter(|recipe| recipe.replacement().is_some()) {
+        if let Err(e) = store.discard(recipe) {
+            eprintln!("warning: the image of {} stays in the cache: {}", recipe.name(), with_cause(&e));
+        }
+    }
 }
 
 /// The kernel modules that the image of a level lacks, of those that its recipe names.

@@ -144,7 +144,7 @@ pub fn run(arguments: &Bisect) -> Result<ExitCode, Failure> {
         let made = RefCell::default();
         let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals, made };
         let done = search.run().await;
-        search.discard_all_but(|_| false)?;
+        search.discard_all_but(|_| false);
         done
     })
 }

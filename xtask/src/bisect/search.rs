@@ -95,7 +95,7 @@ impl Search<'_> {
             self.tell_trial(&tried);
             versions[next].1 = Some(tried);
             // Both sides are tried again at the end.
-            self.discard_all_but(|version| bisection.is_side(version) && !self.arguments.all)?;
+            self.discard_all_but(|version| bisection.is_side(version) && !self.arguments.all);
         }
         let finding = bisection.finding();
         if let (Finding::Changed { before, first, .. }, false) =
@@ -181,15 +181,14 @@ impl Search<'_> {
     }
 
     /// Removes the images that were made for versions, but for those that are still wanted.
-    pub(super) fn discard_all_but(&self, wanted: impl Fn(usize) -> bool) -> Result<(), Failure> {
+    pub(super) fn discard_all_but(&self, wanted: impl Fn(usize) -> bool) {
         let mut made = self.made.borrow_mut();
         let (kept, gone) = std::mem::take(&mut *made).into_iter().partition(|(version, _)| wanted(*version));
         *made = kept;
-        if self.arguments.keep_images {
-            return Ok(());
-        }
         let gone: BTreeMap<usize, Vec<Recipe>> = gone;
-        gone.values().flatten().try_for_each(|recipe| self.store.discard(recipe)).map_err(Failure::error)
+        if !self.arguments.keep_images {
+            kernels::discard(gone.values().flatten(), &self.store);
+        }
     }
 
     /// What was done, unless somebody asked for the end before.
