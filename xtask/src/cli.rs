@@ -138,7 +138,7 @@ pub struct RunMatrix {
     /// results. What has a verdict keeps it
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "jobs", "cold", "saved_limit", "timeout_scale", "baseline", "files", "level",
+        "jobs", "cold", "saved_limit", "timeout_scale", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]

@@ -27,6 +27,10 @@ pub struct Kernels {
     /// The level that boots the kernel; with several kernels one for each, in their order, or one for all [default: l0]
     #[arg(long, value_enum, value_name = "LEVEL", requires = "files", ignore_case = true)]
     pub level: Vec<KernelLevel>,
+    /// Keep the images with these kernels, so that what the run's records name can be booted again: `reproduce.sh`, and
+    /// `repro --bundle`; otherwise they are removed after the run
+    #[arg(long, requires = "files")]
+    pub keep_images: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

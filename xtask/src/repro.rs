@@ -45,7 +45,7 @@ pub struct Repro {
     /// Boot nothing: write one archive with a script that boots the cell's stack, the images that it boots and the cell's records,
     /// to attach to a bug report
     #[arg(long, help_heading = BUNDLE, conflicts_with_all = [
-        "until", "on_failure", "metal", "timeout_scale", "scenarios", "offline", "recipes", "files", "level",
+        "until", "on_failure", "metal", "timeout_scale", "scenarios", "offline", "recipes", "files", "level", "keep_images",
     ])]
     pub bundle: bool,
     /// The archive [default: the cell's name, with dashes, and `.tar.zst`, in this folder]

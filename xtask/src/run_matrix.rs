@@ -243,7 +243,9 @@ async fn carry_out(
         _ if arguments.kernels.is_empty() => ExitCode::from(of_run),
         _ => arguments.kernels.exit_code(&outcome, &catalog, &store),
     };
-    kernels::discard(catalog.recipes(), &store);
+    if !arguments.kernels.keep_images {
+        kernels::discard(catalog.recipes(), &store);
+    }
     Ok(code)
 }
 
