@@ -164,7 +164,7 @@ fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
     assert_eq!(tried.len(), 5, "{tried:#?}");
     let records: Vec<&str> = tried.iter().map(|tried| tried["records"].as_str().unwrap()).collect();
     assert!(records.iter().all(|run| Path::new(run).join("verdicts.jsonl").exists()), "{records:?}");
-    assert_eq!((&tried[0]["stage"], &tried[0]["symptom"]), (&"step-1".into(), &tried[0]["symptom"]));
+    assert_eq!(tried[0]["stage"], "step-1");
     assert!(tried[0]["symptom"].as_str().unwrap().contains("too old"), "{tried:#?}");
 
     let [old, new] = ["debian-11-amd64", "debian-13-amd64"].map(|recipe| kernel_package(&place, recipe));
