@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use nestmatrix::guest::printable;
 use nestmatrix::run::{
     CellRecord, NOT_TRIED, Outcome, RunPlan, Substitute, VersionTrial, exit_code_of_trial, substitute,
 };
@@ -201,8 +202,8 @@ pub fn with_cause(error: &dyn std::error::Error) -> String {
     })
 }
 
-/// What others said, without anything that a terminal would act on but the ends of lines.
+/// What others said, line by line without anything that a terminal would act on.
 pub fn escaped(text: &str) -> String {
-    let harmless = |c: char| !c.is_control() || c == '\n';
-    text.chars().flat_map(|c| if harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n")
 }
