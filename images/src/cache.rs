@@ -92,17 +92,17 @@ impl Cache {
         self.root.join("refs")
     }
 
-    pub(crate) fn lock_path(&self, recipe: &Recipe) -> PathBuf {
-        self.root.join("locks").join(format!("recipe-{}", recipe.name()))
+    pub(crate) fn lock_path(&self, recipe: &str) -> PathBuf {
+        self.root.join("locks").join(format!("recipe-{recipe}"))
     }
 
-    pub(crate) fn lock_of_recipe(&self, recipe: &Recipe) -> Result<File, Error> {
+    pub(crate) fn lock_of_recipe(&self, recipe: &str) -> Result<File, Error> {
         lock_file(&self.lock_path(recipe))
     }
 
     /// The folder in which a recipe's images are written.
-    pub(crate) fn building(&self, recipe: &Recipe) -> PathBuf {
-        self.all_building().join(recipe.name())
+    pub(crate) fn building(&self, recipe: &str) -> PathBuf {
+        self.all_building().join(recipe)
     }
 
     pub(crate) fn lock_of_packages(&self) -> Result<File, Error> {
@@ -134,7 +134,7 @@ impl Cache {
     /// An empty folder to build this recipe in, gone when dropped. What a process that was killed left of this recipe is
     /// removed first; the caller holds the recipe's lock.
     pub(crate) fn fresh_building(&self, recipe: &Recipe) -> Result<TempDir, Error> {
-        let folder = self.building(recipe);
+        let folder = self.building(recipe.name());
         if folder.exists() {
             remove(&folder)?;
         }

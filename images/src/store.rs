@@ -260,20 +260,39 @@ impl Store {
     }
 
     fn remove_images(&self, recipe: &Recipe) -> Result<(), Error> {
+        self.remove_leftovers(recipe)?;
         let Some(reference) = self.cache.reference(recipe) else { return Ok(()) };
         let own = self.cache.reference_path(recipe);
         remove(&own)?;
-        // Nobody will build it again, and nobody else is here who could be building it.
-        for path in [self.cache.building(recipe), self.cache.lock_path(recipe)] {
-            if path.exists() {
-                remove(&path)?;
-            }
-        }
         let others = self.referenced(|path| path != own)?;
         for entry in reference.products.into_values().filter(|entry| !others.contains(&entry.image)) {
             let folder = self.cache.image(&entry.image);
             if folder.exists() {
                 remove(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what builds of derived recipes that were cut off left, and the lock of this one, which nobody will build again.
+    /// No other process is here, but a thread of this one may be, whose build goes on: it holds the lock, and what it leaves
+    /// when this process ends goes the next time.
+    fn remove_leftovers(&self, recipe: &Recipe) -> Result<(), Error> {
+        let building = entries(&self.cache.all_building())?;
+        let name = |folder: &PathBuf| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What is derived has its base's name, a `+`, and what is not its base's.
+        let derived = building.iter().map(name).filter(|name| name.contains('+'));
+        for name in derived.chain([recipe.name().to_owned()]).collect::<BTreeSet<String>>() {
+            let lock = self.cache.lock_of_recipe(&name)?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", self.cache.root())(source)),
+            }
+            for path in [self.cache.building(&name), self.cache.lock_path(&name)] {
+                if path.exists() {
+                    remove(&path)?;
+                }
             }
         }
         Ok(())
@@ -305,7 +324,7 @@ impl Store {
 
     /// Holds the recipe's lock until the file is dropped or this process ends, however it ends.
     fn lock(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<File, Error> {
-        let lock = self.cache.lock_of_recipe(recipe)?;
+        let lock = self.cache.lock_of_recipe(recipe.name())?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

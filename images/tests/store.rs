@@ -287,8 +287,21 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     store.discard(&recipe).unwrap();
     assert!(image.folder().exists());
     drop(neighbour);
+    // Builds that were cut off left something, of this recipe and of another one; one goes on.
+    let left = |folder: &str, name: &str| toy.path("cache").join(folder).join(name);
+    let goes_on = "toy+local-kernel-1.0-goes-on";
+    for name in [recipe.name(), other.name(), "toy+local-kernel-1.0-cut-off", goes_on] {
+        fs::create_dir_all(left("building", name).join("x/y")).unwrap();
+    }
+    let lock = fs::File::create(left("locks", &format!("recipe-{goes_on}"))).unwrap();
+    lock.lock().unwrap();
+    store.discard(&other).unwrap();
+    assert!(!left("building", other.name()).exists() && image.folder().exists());
     store.discard(&recipe).unwrap();
     store.discard(&toy.recipe()).unwrap();
+    assert!(left("building", goes_on).join("x/y").exists());
+    drop(lock);
+    store.discard(&recipe).unwrap();
     assert!(!image.folder().exists() && base.folder().exists());
     for folder in ["building", "locks", "refs"] {
         let left =
