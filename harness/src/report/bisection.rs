@@ -1,6 +1,6 @@
 //! What came of trying versions: a table of them, and what was found.
 
-use crate::run::{Finding, TriedVersion};
+use crate::run::{self, Finding, TriedVersion};
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -83,24 +83,20 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
 
 /// Each change of the verdict from one version to the next, where all were tried.
 pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
-    let known =
-        versions.iter().filter_map(|(_, tried)| tried.as_ref().filter(|tried| tried.not_tried.is_none()));
-    let known: Vec<&TriedVersion> = known.collect();
+    let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
     let mut out = String::new();
-    for pair in known.windows(2).filter(|pair| pair[0].verdict != pair[1].verdict) {
-        let word = |tried: &TriedVersion| tried.verdict.map_or(String::new(), |verdict| verdict.to_string());
-        let (before, now) = (pair[0], pair[1]);
+    for (before, now) in run::changes(tried()) {
         let text = format!(
             "{} from {} on (before: {}, {})",
-            word(now),
+            word_of(now),
             one_line(&now.version),
             one_line(&before.version),
-            word(before)
+            word_of(before)
         );
         out.push_str(&format!("{}\n", wrapped(&text, 0, 2, style.width)));
     }
     if out.is_empty() {
-        out = match known.first() {
+        out = match tried().find(|tried| tried.not_tried.is_none()) {
             Some(first) => format!("no change: all that could be tried have {}\n", word_of(first)),
             None => "no version came to a verdict\n".to_owned(),
         };

@@ -42,5 +42,5 @@ pub use resume::{CutOff, ResumeError, Resumed, Resumption};
 pub use scratch::Scratch;
 pub use shard::{Durations, NoShard, Part, Shard, division, durations};
 pub use substitute::{Substitute, substitute};
-pub use trial::{NOT_TRIED, TriedVersion, VersionTrial, exit_code_of_trial};
+pub use trial::{NOT_TRIED, TriedVersion, VersionTrial, changes, exit_code_of_trial};
 pub use verdict::{Tally, Verdict, VerdictWord};

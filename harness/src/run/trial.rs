@@ -149,6 +149,15 @@ pub struct TriedVersion {
     pub records: PathBuf,
 }
 
+/// Each change of the verdict from one version to the next of those that came to one, as the last before and the first with.
+pub fn changes<'a>(
+    versions: impl IntoIterator<Item = &'a TriedVersion>,
+) -> Vec<(&'a TriedVersion, &'a TriedVersion)> {
+    let known: Vec<&TriedVersion> = versions.into_iter().filter(|tried| tried.not_tried.is_none()).collect();
+    let pairs = known.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(before, first)| before.verdict != first.verdict).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

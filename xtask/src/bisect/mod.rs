@@ -70,14 +70,14 @@ pub struct Bisect {
     /// Multiply every time limit by this, for a slow machine
     #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
     pub timeout_scale: f64,
-    /// How what was tried is printed; `json` has one object a line, the last of which is what was found
+    /// How what was tried is printed; `json` has one object a line, the last of which is what was found: with --all, all changes
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    a change was found; with --all, every version was tried or said why not; with --list, there are some
+  0    a change was found; with --all, every version was tried, or it is told why not; with --list, there are some
   1    no change: both ends have the same verdict
   2    bad usage or bad input
   3    an error of the harness or its machine; nothing certain: a version came out once so and once otherwise

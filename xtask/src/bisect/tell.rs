@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use nestmatrix::guest::printable;
 use nestmatrix::report;
-use nestmatrix::run::{Finding, TriedVersion, VerdictWord};
+use nestmatrix::run::{Finding, TriedVersion, VerdictWord, changes};
 use nestmatrix_images::Offers;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::Format;
 use crate::exit::ERROR;
@@ -83,6 +83,18 @@ impl Search<'_> {
         match self.arguments.format {
             Format::Text if self.arguments.all => say(&report::changes(versions, &style)),
             Format::Text => say(&report::finding(finding, versions, &style)),
+            Format::Json if self.arguments.all => {
+                let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
+                let version = |one: &TriedVersion| json!({ "version": one.version, "verdict": one.verdict });
+                let changes: Vec<Value> = changes(tried())
+                    .into_iter()
+                    .map(|(before, first)| json!({ "before": version(before), "first": version(first) }))
+                    .collect();
+                let not_tried = tried().filter(|one| one.not_tried.is_some()).map(|one| &one.version);
+                let not_tried: Vec<&String> = not_tried.collect();
+                let found = json!({ "found": "changes", "changes": changes, "not_tried": not_tried });
+                say(&format!("{found}\n"));
+            }
             Format::Json => {
                 let name = |at: &usize| versions[*at].0.as_str();
                 let verdict = |at: &usize| versions[*at].1.as_ref().and_then(|tried| tried.verdict);
@@ -99,17 +111,14 @@ impl Search<'_> {
                     }),
                     Finding::TooFew => json!({ "found": "nothing" }),
                 };
-                // With every version tried, readers find each change in the lines before.
-                if !self.arguments.all {
-                    say(&format!("{found}\n"));
-                }
+                say(&format!("{found}\n"));
             }
         }
         match finding {
+            Finding::TooFew => ExitCode::from(4),
             _ if self.arguments.all => ExitCode::SUCCESS,
             Finding::Changed { .. } => ExitCode::SUCCESS,
             Finding::Same { .. } => ExitCode::from(1),
-            Finding::TooFew => ExitCode::from(4),
         }
     }
 }
