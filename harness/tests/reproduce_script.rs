@@ -240,3 +240,67 @@ fn a_control_character_makes_no_script() {
     plan.levels[1].kernel_parameters = vec!["a\nb".into()];
     assert_eq!(cell(&plan).script(), None);
 }
+
+/// Runs shell commands with the functions of the script of a cell at hand, in a folder of logs; gives exit code and what was said.
+fn with_functions(of: &Reproduction<'_>, logs: &[(&str, &[u8])], commands: &str) -> (Option<i32>, String) {
+    let place = tempfile::tempdir().unwrap();
+    for (name, said) in logs {
+        fs::write(place.path().join(name), said).unwrap();
+    }
+    let script = of.script().unwrap();
+    let functions = script.strip_suffix("main \"$@\"\n").unwrap();
+    let state = "logs=$PWD verbose= decided= hosts= started=0 first=l0 up='l0 l1 l2' stage=l2-boot";
+    let ran = sh(&format!("{functions}\n{state}\n{commands}\n"), &[], place.path());
+    let said = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
+    (ran.status.code(), said)
+}
+
+/// What is said by the consoles of a stack whose L1 goes on to `console`.
+fn consoles(console: &[u8]) -> [(&'static str, &[u8]); 6] {
+    [
+        ("l0.console.log", b"nestmatrix-shell-ready\n"),
+        ("l1.console.log", console),
+        ("l2.console.log", b""),
+        ("l0.qmp.log", b""),
+        ("l1.qmp.log", b""),
+        ("l2.qmp.log", b""),
+    ]
+}
+
+#[rstest]
+#[case::panic(
+    b"up\0\r\n[    1.0] Kernel panic - not syncing: x\r\nagain\r\n",
+    "stopped at l2-boot: l1: [    1.0] Kernel panic - not syncing: x; "
+)]
+#[case::within(
+    b"Kernel pa\0nic - not syncing: x\n",
+    "stopped at l2-boot: l1: Kernel panic - not syncing: x; "
+)]
+#[case::qemu(
+    b"\0\0\nqemu-l2| no \0memory\nqemu-l2| nestmatrix-ended 1\n",
+    "stopped at l2-boot: l2's QEMU ended with status 1: no memory; "
+)]
+fn what_a_console_says_is_found_beside_a_nul(#[case] console: &[u8], #[case] expected: &str) {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let (code, said) = with_functions(&cell(&plan), &consoles(console), "trouble && explain\nexit 9");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.lines().last().unwrap().starts_with(expected), "{said}");
+}
+
+#[test]
+fn what_the_outermost_qemu_said_is_found_beside_a_nul() {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let mut logs = consoles(b"").to_vec();
+    logs.extend([("l0.qemu.log", &b"\0started\nno mem\0ory\n\n"[..]), ("emulator.ended", &b"1\n"[..])]);
+    let (_, said) = with_functions(&cell(&plan), &logs, "trouble && explain\nexit 9");
+    assert!(said.contains("stopped at l2-boot: l0's QEMU ended with status 1: no memory; "), "{said}");
+}
+
+#[test]
+fn what_is_waited_for_is_found_beside_a_nul() {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let console = b"\0\nnestmatrix-answer-more 7\0\r\n";
+    let commands = "await \"$logs/l1.console.log\" 'nestmatrix-answer-more 7[^0-9]*$' 0 && say found";
+    let (_, said) = with_functions(&cell(&plan), &consoles(console), commands);
+    assert_eq!(said, "found\n");
+}

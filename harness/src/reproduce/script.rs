@@ -262,7 +262,7 @@ fn fatal_functions() -> String {
     }
     format!(
         "# What a console says of a level that will not go on. What the QEMUs in a level say is none of it.\n\
-         fatal_line() {{\n    grep -v '^qemu-l[0-9]| ' \"$logs/$1.console.log\" | grep -F{patterns} |\n        \
+         fatal_line() {{\n    text \"$logs/$1.console.log\" | grep -v '^qemu-l[0-9]| ' | grep -F{patterns} |\n        \
          head -n 1 | plain\n}}\n\nfatal_name() {{\n    case $1 in\n{names}    esac\n}}\n\n"
     )
 }

@@ -5,7 +5,7 @@ last_words() {
     id=$((id + 1))
     printf '%s%s dmesg | tail -n 200\n' "$typed_behind" "$id" | to "$1.console" 2> /dev/null
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        ! grep -q "nestmatrix-answer-end $id " "$logs/$1.console.log" || return 0
+        ! text "$logs/$1.console.log" | grep -q "nestmatrix-answer-end $id " || return 0
         sleep 1
     done
     return 1

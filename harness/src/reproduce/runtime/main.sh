@@ -16,6 +16,11 @@ plain() {
     tr -d '\000-\010\013-\037\177'
 }
 
+# text FILE: what was said by a level or a QEMU, as text: for a NUL in it grep would take it for binary, and show none of it.
+text() {
+    tr -d '\000\015' 2> /dev/null < "$1"
+}
+
 cannot() {
     say "can't run: $*" >&2
     exit 2

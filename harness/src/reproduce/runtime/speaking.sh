@@ -23,8 +23,8 @@ ask() {
     done < pieces
     printf '%s%s\n' "$typed_behind" "$id" | to "$1.console"
     await "$console" "nestmatrix-answer-end $id [0-9]"
-    status=$(sed -n "s/.*nestmatrix-answer-end $id \([0-9]*\).*/\1/p" "$console" | head -n 1)
-    answer=$(tr -d '\r' < "$console" | sed -n "/nestmatrix-answer-begin $id\$/,/nestmatrix-answer-end $id /p" |
+    status=$(text "$console" | sed -n "s/.*nestmatrix-answer-end $id \([0-9]*\).*/\1/p" | head -n 1)
+    answer=$(text "$console" | sed -n "/nestmatrix-answer-begin $id\$/,/nestmatrix-answer-end $id /p" |
         sed -e '1d' -e '/^\/(/d' -e "s/nestmatrix-answer-end $id .*//" | plain)
     # A slow console breaks its lines.
     [ -z "$typed_behind" ] || answer=$(say "$answer" | sed -e :more -e '/\\$/N' -e 's/\\\n//' -e 't more')
@@ -35,7 +35,7 @@ qmp() {
     id=$((id + 1))
     printf '{"execute": "%s", "id": %s%s}\n' "$2" "$id" "${3:+, \"arguments\": $3}" | to "$1.qmp"
     await "$logs/$1.qmp.log" "\"id\": $id[,}]"
-    reply=$(grep -e "\"id\": $id[,}]" "$logs/$1.qmp.log" | tr -d '\r')
+    reply=$(text "$logs/$1.qmp.log" | grep -e "\"id\": $id[,}]")
 }
 
 monitor() {
@@ -122,7 +122,7 @@ must_host_here() {
 # must_report LEVEL HYPERVISOR: what it gives back must be of this boot, and its hypervisor KVM.
 must_report() {
     await "$logs/$1.console.log" nestmatrix-report-end
-    tr -d '\r' < "$logs/$1.console.log" | sed -n '/nestmatrix-report-begin/,/nestmatrix-report-end/p' > report
+    text "$logs/$1.console.log" | sed -n '/nestmatrix-report-begin/,/nestmatrix-report-end/p' > report
     given=$(sed -n 's/^nonce=//p' report | plain)
     hypervisor=$(sed -n 's/^hypervisor=//p' report | plain)
     told="$1 reported kernel $(sed -n 's/^kernel=//p' report | plain), hypervisor $hypervisor, nonce $given"
@@ -171,9 +171,9 @@ reboot() {
     # A guest that reboots by itself has given up, so each QEMU is told not to let it.
     qmp "$1" set-action '{"reboot": "reset"}'
     echo sync | ask "$1"
-    ready=$(grep -c nestmatrix-shell-ready "$logs/$1.console.log")
+    ready=$(text "$logs/$1.console.log" | grep -c nestmatrix-shell-ready)
     qmp "$1" system_reset
-    until [ "$(grep -c nestmatrix-shell-ready "$logs/$1.console.log")" -gt "$ready" ]; do
+    until [ "$(text "$logs/$1.console.log" | grep -c nestmatrix-shell-ready)" -gt "$ready" ]; do
         sleep 1
         look
     done

@@ -11,7 +11,7 @@ stage() {
 # await FILE PATTERN [LOOKS]: until a line of it matches, or for so many looks; trouble meanwhile ends the script.
 await() {
     looks=0
-    until grep -q -e "$2" -- "$1" 2> /dev/null; do
+    until text "$1" | grep -q -e "$2"; do
         looks=$((looks + 1))
         [ "$looks" -le "${3:-$looks}" ] || return 1
         # Not every sleep knows parts of a second.
@@ -60,7 +60,7 @@ trouble() {
 ended_in() {
     outer=$(outer_of "$1")
     [ -n "$outer" ] || return 0
-    sed -n "s/^qemu-$1| nestmatrix-ended \([0-9]*\).*/\1/p" "$logs/$outer.console.log"
+    text "$logs/$outer.console.log" | sed -n "s/^qemu-$1| nestmatrix-ended \([0-9]*\).*/\1/p"
 }
 
 outer_of() {
@@ -75,15 +75,15 @@ outer_of() {
 # What QEMU says unasked of a level that will not go on.
 event() {
     [ -e "$logs/$1.qmp.log" ] || return 0
-    if [ "$1" = "$may_shut_down" ] && grep -q nestmatrix-report-end "$logs/$1.console.log"; then return 0; fi
-    sed -n -e 's/.*"event": "\(SHUTDOWN\)".*/\1/p' -e 's/.*"event": "\(GUEST_PANICKED\)".*/\1/p' \
-        -e 's/.*"event": "\(STOP\)".*/\1/p' "$logs/$1.qmp.log" | head -n 1
+    if [ "$1" = "$may_shut_down" ] && text "$logs/$1.console.log" | grep -q nestmatrix-report-end; then return 0; fi
+    text "$logs/$1.qmp.log" | sed -n -e 's/.*"event": "\(SHUTDOWN\)".*/\1/p' -e 's/.*"event": "\(GUEST_PANICKED\)".*/\1/p' \
+        -e 's/.*"event": "\(STOP\)".*/\1/p' | head -n 1
 }
 
 # The outermost QEMU that has ended goes before what a console said, and that before what a monitor said.
 explain() {
     if [ -e emulator.ended ]; then
-        said=$(grep . "$logs/$first.qemu.log" | tail -n 1 | plain)
+        said=$(text "$logs/$first.qemu.log" | grep . | tail -n 1 | plain)
         # A QEMU that does not know its options, or lacks its firmware, says nothing of the stack.
         [ "$stage" != "$first-launch" ] ||
             cannot "the QEMU that is to run $first ended with status $(cat emulator.ended)${said:+: $said}"
@@ -92,7 +92,8 @@ explain() {
     for level in $up; do
         status=$(ended_in "$level")
         [ -n "$status" ] || continue
-        said=$(grep "^qemu-$level| " "$logs/$(outer_of "$level").console.log" | grep -v nestmatrix-ended | tail -n 1 | plain)
+        said=$(text "$logs/$(outer_of "$level").console.log" | grep "^qemu-$level| " | grep -v nestmatrix-ended |
+            tail -n 1 | plain)
         stopped "$level: QEMU ended" "$level's QEMU ended with status $status${said:+: ${said#*| }}"
     done
     for level in $up; do
