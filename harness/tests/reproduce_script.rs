@@ -71,6 +71,7 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
         expected: "works".into(),
         verdict: "pass".into(),
         stopped: None,
+        documented: None,
         harness_at_fault: false,
         seen: "2026-11-22T14:55:46Z by nestmatrix 0.1.0".into(),
         plan,
@@ -249,7 +250,7 @@ fn with_functions(of: &Reproduction<'_>, logs: &[(&str, &[u8])], commands: &str)
     }
     let script = of.script().unwrap();
     let functions = script.strip_suffix("main \"$@\"\n").unwrap();
-    let state = "logs=$PWD verbose= decided= hosts= started=0 first=l0 up='l0 l1 l2' stage=l2-boot";
+    let state = "logs=$PWD verbose= decided= heard= hosts= started=0 first=l0 up='l0 l1 l2' stage=l2-boot";
     let ran = sh(&format!("{functions}\n{state}\n{commands}\n"), &[], place.path());
     let said = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
     (ran.status.code(), said)
@@ -303,4 +304,71 @@ fn what_is_waited_for_is_found_beside_a_nul() {
     let commands = "await \"$logs/l1.console.log\" 'nestmatrix-answer-more 7[^0-9]*$' 0 && say found";
     let (_, said) = with_functions(&cell(&plan), &consoles(console), commands);
     assert_eq!(said, "found\n");
+}
+
+#[rstest]
+#[case::same("KVM does not support it", "", Some(0), "the same kind of outcome as recorded: ")]
+#[case::told_before(
+    "KVM does not support it",
+    "qemu-l1| a hint\n",
+    Some(0),
+    "the same kind of outcome as recorded: "
+)]
+#[case::another_reason(
+    "cannot allocate memory",
+    "",
+    Some(1),
+    "ANOTHER outcome than recorded, of the same kind but without \"KVM does not support it\": "
+)]
+fn an_end_of_qemu_is_the_same_if_it_says_what_is_documented(
+    #[case] says: &str,
+    #[case] behind: &str,
+    #[case] code: Option<i32>,
+    #[case] expected: &str,
+) {
+    let plan = plan(Architecture::Arm, 0..=2, Metal::Emulated);
+    let symptom = "L1's QEMU exited with status 1: qemu-system-aarch64: KVM does not support it";
+    let stopped = Some(Stopped { stage: "l1-launch".parse().unwrap(), level: Some(level(1)), symptom });
+    let documented = Some("KVM does not support it");
+    let of = Reproduction { stopped, documented, verdict: "xfail".into(), ..cell(&plan) };
+    assert_is_a_script(&of.script().unwrap());
+    let console = format!("qemu-l1| qemu: {says}\n{behind}qemu-l1| nestmatrix-ended 1\n");
+    let logs = [
+        ("l0.console.log", console.as_bytes()),
+        ("l1.console.log", b""),
+        ("l0.qmp.log", b""),
+        ("l1.qmp.log", b""),
+    ];
+    let commands = "up='l0 l1' stage=l1-launch\ntrouble && explain\nexit 9";
+    let (ended, said) = with_functions(&of, &logs, commands);
+    let last = said.lines().last().unwrap();
+    assert_eq!(ended, code, "{said}");
+    // What was recorded stands beside it in any case.
+    assert!(last.ends_with(&format!("; {expected}xfail: stopped at l1-launch: {symptom}")), "{last}");
+    // Without a document that says why, any end of that QEMU is of the same kind.
+    let (ended, said) = with_functions(&Reproduction { documented: None, ..of }, &logs, commands);
+    assert_eq!(ended, Some(0), "{said}");
+}
+
+#[rstest]
+#[case::refused("no", "it should not fail", "it exited with status 1", Some(0))]
+#[case::in_other_words("no", "it should not fail", "Device or resource busy", Some(1))]
+fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
+    #[case] fails: &str,
+    #[case] wanted: &str,
+    #[case] documented: &str,
+    #[case] code: Option<i32>,
+) {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let symptom =
+        &format!("unload on L0: it exited with status 1, {wanted}; it printed \"Device or resource busy\"");
+    let stopped = Some(Stopped { stage: "step-1".parse().unwrap(), level: Some(level(0)), symptom });
+    let of = Reproduction { stopped, documented: Some(documented), ..cell(&plan) };
+    let asked = "stage=step-1\nask() {\n    status=1 answer=other\n}";
+    let (ended, said) = with_functions(&of, &consoles(b""), &format!("{asked}\nstep l0 {fails} ''"));
+    assert_eq!(ended, code, "{said}");
+    assert!(
+        said.contains(&format!("step-1 on l0: it exited with status 1, {wanted}; it printed other")),
+        "{said}"
+    );
 }

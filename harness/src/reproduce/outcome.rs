@@ -21,6 +21,17 @@ pub(super) fn of(stop: Option<Stopped<'_>>) -> Option<String> {
     Some(format!("{stage}: {}", kind(level, symptom)?))
 }
 
+/// The words of the document that a script must see too, for its outcome to be the same as this one: where a kind has room for
+/// many a reason, and they are among what was said and not among what the harness says of it.
+pub(super) fn wanted<'a>(stop: Stopped<'_>, documented: &'a str) -> Option<&'a str> {
+    let kind = kind(stop.level, stop.symptom)?;
+    let (_, said) = stop.symptom.split_once(": ")?;
+    let of_many_reasons = kind.ends_with(": QEMU ended")
+        || kind == "another exit status"
+        || fatal_names().any(|name| kind.ends_with(&format!(": {name}")));
+    (of_many_reasons && said.contains(documented)).then_some(documented)
+}
+
 fn kind(level: Option<LevelNumber>, symptom: &str) -> Option<String> {
     let of_level = |kind: &str| level.map(|level| format!("{}: {kind}", word(level)));
     for what in ["missing CPU feature: ", "missing machine property: "] {
@@ -117,6 +128,26 @@ mod tests {
         let level = LevelNumber::new(1);
         let stop = Stopped { stage: stage.parse().unwrap(), level, symptom };
         assert_eq!(of(Some(stop)).as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case("L1's QEMU exited with status 1: qemu: KVM does not support it", "KVM does not support it", true)]
+    #[case("unload on L0: it exited with status 1, it should not fail", "it exited with status 1", true)]
+    #[case("kernel panic: Attempted to kill init!", "Attempted to kill", true)]
+    // The kind says it already.
+    #[case("missing CPU feature: svm (model host)", "svm", false)]
+    #[case("kernel panic: Attempted to kill init!", "kernel panic", false)]
+    // A script does not see what the harness finds out.
+    #[case("missing CPU feature: svm (model host); kvm_amd of L0 has nested=0", "nested=0", false)]
+    #[case("L1's QEMU exited with status 1: cannot allocate memory", "KVM does not support it", false)]
+    #[case("agent of L1 did not answer: svm", "svm", false)]
+    fn words_of_the_document_are_wanted_where_they_were_said(
+        #[case] symptom: &str,
+        #[case] documented: &str,
+        #[case] expected: bool,
+    ) {
+        let stop = Stopped { stage: "l1-launch".parse().unwrap(), level: LevelNumber::new(1), symptom };
+        assert_eq!(wanted(stop, documented), expected.then_some(documented));
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct Reproduction<'a> {
     pub verdict: String,
     /// Where and by what it stopped, if it did.
     pub stopped: Option<Stopped<'a>>,
+    /// What the document says that its symptom has in it, if it stopped as documented.
+    pub documented: Option<&'a str>,
     /// Whether the verdict says that the harness or its machine was at fault: there is nothing to compare with then.
     pub harness_at_fault: bool,
     /// When, and by which version.
@@ -187,6 +189,11 @@ impl Reproduction<'_> {
         }
     }
 
+    /// What of the document's own words the script wants to see too.
+    fn wanted(&self) -> Option<&str> {
+        outcome::wanted(self.stopped?, self.documented?)
+    }
+
     fn settings(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
         let recorded = if self.harness_at_fault { None } else { outcome::of(self.stopped) };
         let innermost = plan.innermost();
@@ -197,9 +204,10 @@ impl Reproduction<'_> {
         let console_alone = self.has_console_alone(plan);
         let channels = if console_alone { vec!["l0.console".to_owned()] } else { channels };
         let (typed_behind, piece_length) = if console_alone { ("/", "100") } else { ("", "800") };
-        let values: [(&str, String); 8] = [
+        let values: [(&str, String); 9] = [
             ("cell", self.cell.to_owned()),
             ("recorded", recorded.unwrap_or_default()),
+            ("documented", self.wanted().unwrap_or_default().to_owned()),
             ("recorded_text", self.recorded_text()),
             ("impossible", impossible.unwrap_or_default().to_owned()),
             ("channels", channels.join(" ")),
@@ -235,10 +243,11 @@ const ABOUT: &str = "\
 #   NESTMATRIX_CACHE=FOLDER    the cache of nestmatrix
 #   TIMEOUT_SCALE=N            all time limits times N, for a slow machine
 #
-# Exit code: 0 the outcome is the one that was recorded, 1 it is another one, 2 it can't be run or can't be compared.
-# Compared is where the stack stopped and of what kind the symptom is; KVM's counters, which nestmatrix wants as evidence too,
-# are not. Everything that was started ends with the script, also if that is killed (SIGKILL); only if the process that sees to
-# this, another one of the same script, is killed in the same moment, QEMU is left.
+# Exit code: 0 the outcome is of the same kind as the recorded one, 1 it is another one, 2 it can't be run or can't be compared.
+# Compared is where the stack stopped, of what kind the symptom is and, where documented= below has words, whether they were said
+# again. KVM's counters, which nestmatrix wants as evidence too, are not. Everything that was started ends with the script, also
+# if that is killed (SIGKILL); only if the process that sees to this, another one of the same script, is killed in the same
+# moment, QEMU is left.
 
 ";
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
+use crate::scenario::Expectation;
 use crate::stack::Limits;
 
 use super::cell::image_of;
@@ -39,6 +40,7 @@ impl Run {
             expected: cell.expectation.to_string(),
             verdict: record.verdict.to_string(),
             stopped,
+            documented: documented(record),
             harness_at_fault: record.verdict == VerdictWord::Error,
             seen: format!("{} by nestmatrix {}", now(), env!("CARGO_PKG_VERSION")),
             plan: &plan,
@@ -72,6 +74,15 @@ impl Run {
             image: image.map(|image| ImageName::from(&ImageRecord::from(image))),
         }
     }
+}
+
+/// What the document says that the symptom has in it, if that has it.
+fn documented(record: &CellRecord) -> Option<&str> {
+    let (Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) = &record.expectation
+    else {
+        return None;
+    };
+    limitation.symptom.as_deref().filter(|_| record.verdict == VerdictWord::Xfail)
 }
 
 impl From<&ImageRecord> for ImageName {

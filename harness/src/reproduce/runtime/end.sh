@@ -56,13 +56,21 @@ outcome() {
     elif [ -z "$recorded" ]; then
         say "$2; it can't be compared with what was recorded: $recorded_text"
         exit 2
-    elif [ "$1" = "$recorded" ]; then
-        say "$2; the same as recorded"
-        exit 0
-    else
+    elif [ "$1" != "$recorded" ]; then
         say "$2; ANOTHER outcome than recorded: $recorded_text"
         exit 1
     fi
+    # What a document says of a limitation is what it is about: a QEMU may end for many a reason.
+    case $2$heard in
+    *"$documented"*)
+        say "$2; the same kind of outcome as recorded: $recorded_text"
+        exit 0
+        ;;
+    *)
+        say "$2; ANOTHER outcome than recorded, of the same kind but without \"$documented\": $recorded_text"
+        exit 1
+        ;;
+    esac
 }
 
 main "$@"

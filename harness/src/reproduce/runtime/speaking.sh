@@ -158,7 +158,10 @@ step() {
     case $status in
     126 | 127) cannot "a program of $stage was not found in $1: $answer" ;;
     esac
-    [ "$failed" = "$2" ] || stopped "another exit status" "$stage on $1: exit status $status; it printed $answer"
+    should="should fail"
+    [ "$2" = yes ] || should="should not fail"
+    [ "$failed" = "$2" ] ||
+        stopped "another exit status" "$stage on $1: it exited with status $status, it $should; it printed $answer"
     case $answer in
     *"$3"*) ;;
     *) stopped "another output" "$stage on $1: it printed $answer" ;;

@@ -80,10 +80,12 @@ event() {
         -e 's/.*"event": "\(STOP\)".*/\1/p' | head -n 1
 }
 
-# The outermost QEMU that has ended goes before what a console said, and that before what a monitor said.
+# The outermost QEMU that has ended goes before what a console said, and that before what a monitor said. All that such a QEMU
+# has said comes to $heard: what it ends for need not be its last line.
 explain() {
     if [ -e emulator.ended ]; then
-        said=$(text "$logs/$first.qemu.log" | grep . | tail -n 1 | plain)
+        heard=$(text "$logs/$first.qemu.log" | plain)
+        said=$(say "$heard" | grep . | tail -n 1)
         # A QEMU that does not know its options, or lacks its firmware, says nothing of the stack.
         [ "$stage" != "$first-launch" ] ||
             cannot "the QEMU that is to run $first ended with status $(cat emulator.ended)${said:+: $said}"
@@ -92,8 +94,8 @@ explain() {
     for level in $up; do
         status=$(ended_in "$level")
         [ -n "$status" ] || continue
-        said=$(text "$logs/$(outer_of "$level").console.log" | grep "^qemu-$level| " | grep -v nestmatrix-ended |
-            tail -n 1 | plain)
+        heard=$(text "$logs/$(outer_of "$level").console.log" | grep "^qemu-$level| " | grep -v nestmatrix-ended | plain)
+        said=$(say "$heard" | tail -n 1)
         stopped "$level: QEMU ended" "$level's QEMU ended with status $status${said:+: ${said#*| }}"
     done
     for level in $up; do
