@@ -372,3 +372,16 @@ fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
         "{said}"
     );
 }
+
+#[rstest]
+#[case::of_a_recipe("debian-13", "cargo xtask images build debian-13\n")]
+#[case::derived("debian-13+local-kernel-6.12.1-01234567", "with --keep-images")]
+fn what_is_advised_for_a_missing_image_can_be_done(#[case] recipe: &str, #[case] advice: &str) {
+    let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    let commands =
+        format!("here=$PWD cache=$PWD called_in=$PWD\nlevel_image l0 {recipe}-hypervisor 0123 '' ''");
+    let (code, said) = with_functions(&cell(&plan), &[], &commands);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(said.contains("images build"), !recipe.contains('+'), "{said}");
+}

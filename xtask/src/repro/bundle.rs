@@ -32,8 +32,15 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         let Some(found) = found else {
             let (cache, digest) = (store.cache().display(), &name.digest);
             let image = name.folder();
+            // Only a derived recipe has such a name.
+            let advice = if name.recipe.contains('+') {
+                "its kernel or QEMU was replaced, and such an image is removed when it was tried; try the cell again with the \
+                 command of its run and --keep-images"
+            } else {
+                "run the cell again"
+            };
             return Err(Failure::error(format!(
-                "{image} as it was booted ({digest}) is not in {cache} any more; run the cell again"
+                "{image} as it was booted ({digest}) is not in {cache} any more; {advice}"
             )));
         };
         images.insert(name.folder(), found.folder().to_owned());

@@ -26,8 +26,17 @@ level_image() {
         find_image "$2" "$3"
         if [ -z "$image" ]; then
             say "There is no image $2 in $here/images, nor $3 in ${cache:-a cache folder, since HOME is not set,}/images." >&2
-            say "A bundle of this cell has it (cargo xtask repro CELL --bundle). nestmatrix builds the newest one" >&2
-            say "of this kind from Debian's packages: cargo xtask images build ${2%-*}" >&2
+            say "A bundle of this cell has it (cargo xtask repro CELL --bundle)." >&2
+            case $2 in
+            *+*)
+                # No recipe has such a name: it is one with a replacement.
+                say "It is an image whose kernel or QEMU was replaced (run-matrix --kernel, bisect), which can't be built by its" >&2
+                say "name, and is removed when it was tried: with --keep-images, those commands leave it where it can be found." >&2
+                ;;
+            *)
+                say "nestmatrix builds the newest one of this kind from Debian's packages: cargo xtask images build ${2%-*}" >&2
+                ;;
+            esac
             cannot "the image $2 is missing"
         fi
     fi
