@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::qemu::quote;
 use crate::run::{Overview, OverviewCell};
 use crate::stack::Metal;
 
@@ -16,7 +17,7 @@ pub(super) fn again(overview: &Overview, cell: &OverviewCell) -> String {
         && let Some(scenarios) = value_of("--scenarios", &run.arguments)
     {
         let folder = run.called_in.as_deref().unwrap_or(Path::new("")).join(scenarios);
-        command.push_str(&format!(" --scenarios {}", quoted(&folder.display().to_string())));
+        command.push_str(&format!(" --scenarios {}", quote(&folder.display().to_string())));
     }
     command
 }
@@ -31,11 +32,6 @@ fn value_of<'a>(option: &str, arguments: &'a [String]) -> Option<&'a str> {
         }
     }
     None
-}
-
-/// As one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -7,15 +7,13 @@ use crate::report::cell::{attempts, documented, observed};
 use crate::report::command::again;
 use crate::report::layout::{Layout, Placed, Shade};
 use crate::report::matrix::ran;
+use crate::reproduce::SCRIPT;
 use crate::run::{CellRecord, LevelRecord};
 use crate::scenario::Claim;
 
 use super::contradictions::{against, in_full};
 use super::head::{class, machine};
 use super::text;
-
-/// The file with which a cell can be tried again by hand, if its folder has it.
-const REPRODUCER: &str = "reproduce.sh";
 
 /// A `script` element for each cell, which no browser runs, and one that has what the filter looks through.
 pub(super) fn cells(layout: &Layout<'_>) -> Markup {
@@ -91,7 +89,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "continued": record.continued.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
         "claims": claims(layout, record),
         "again": text::shown(&again(overview, cell)),
-        "reproducer": cell.file(overview, REPRODUCER).map(|path| text::shown(&path.display().to_string())),
+        "reproducer": cell.file(overview, SCRIPT).map(|path| text::shown(&path.display().to_string())),
         "folder": overview.folder(cell).map(|folder| text::shown(&folder.display().to_string())),
         "run": text::shown(overview.run_of(cell)),
         "machine": run.map(|run| machine(&run.machine)),
