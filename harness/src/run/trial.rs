@@ -89,12 +89,13 @@ impl VersionTrial<'_> {
         }
     }
 
-    /// Whether a run stopped where L0 boots with the kernel that is tried.
+    /// Whether it is an error that L0 does not boot with the kernel that is tried.
     fn is_boot_of_l0(&self, record: &CellRecord) -> bool {
         let Some(Stage::Level(level, kind)) = record.stage else { return false };
         let refused = || NOT_LOADED.iter().any(|text| record.symptom.iter().any(|said| said.contains(text)));
         let boots = kind == StageKind::Boot || kind == StageKind::Launch && refused();
-        self.part == Part::Kernel && level == self.level && level.below().is_none() && boots
+        let of_l0 = level == self.level && level.below().is_none();
+        record.verdict == VerdictWord::Error && self.part == Part::Kernel && of_l0 && boots
     }
 }
 
@@ -271,7 +272,7 @@ mod tests {
         let level = LevelNumber::ALL[0];
         let record = |symptom: &str, kernel: Option<&str>, nested: Option<&str>| {
             let levels = serde_json::json!([{
-                "level": "L0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
+                "level": "l0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
                 "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "lacks": [], "loops": null,
                 "last_lines": [],
             }]);
