@@ -21,17 +21,18 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    everything as expected or known
   1    a cell failed, or a documented limitation is gone, which was not known (xpass);
-       with diff, something is worse; with doctor, this machine is not usable; with bisect, no change was found
+       with diff, something is worse; with doctor, this machine is not usable;
+       with bisect, no change was found
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete
   4    nothing ran: no cell matched, or all were skipped; a shard whose cells all were gives 0
-  125  with run-matrix --kernel, as `git bisect run` wants it: the kernel could not be tried, in place of 3 and 4;
-       and 128, at which that ends, in place of 2
+  125  with run-matrix --kernel, in place of 3 and 4: the kernel could not be tried, as
+       `git bisect run` wants to be told; and 128 in place of 2
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM
 
 Environment:
   NESTMATRIX_CACHE    folder of images and packages [default: nestmatrix in the XDG cache folder]
-  NESTMATRIX_ARCHIVE  address of the Debian archive [default: the one in this machine's own apt configuration]
+  NESTMATRIX_ARCHIVE  address of the Debian archive [default: that of this machine's own apt]
   NESTMATRIX_KEYRING  keyring that vouches for it [default: this machine's Debian keyring]
   NESTMATRIX_STATES   folder of saved states [default: states in the folder of images]
   NESTMATRIX_LOG      what is logged to standard error, such as `debug` [default: warn]
@@ -41,16 +42,24 @@ Environment:
 pub enum Command {
     /// Boot the matrix's stacks and give each cell its verdict
     RunMatrix(RunMatrix),
-    /// Make one result of several runs: of shards, or of several machines
-    Merge(Merge),
-    /// Show what changed from one run to another: regressions, improvements, what is flaky, new, and gone
-    Diff(Diff),
-    /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
-    History(crate::history::Arguments),
-    /// Write the timeline of a run as a trace file, for Perfetto or Chrome
-    Trace(crate::trace::Arguments),
     /// Show runs as a page (HTML), as Markdown, TAP, JUnit XML or JSON
     Report(crate::report::Report),
+    /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
+    History(crate::history::Arguments),
+    /// Show what changed from one run to another: regressions, improvements, what is flaky, new, and gone
+    Diff(Diff),
+    /// Make one result of several runs: of shards, or of several machines
+    Merge(Merge),
+    /// Write the timeline of a run as a trace file, for Perfetto or Chrome
+    Trace(crate::trace::Arguments),
+    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside, or bundle what reproduces it
+    Repro(crate::repro::Repro),
+    /// Run commands in a level of a stack that `repro` holds
+    Shell(Shell),
+    /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
+    Qmp(Qmp),
+    /// Find the first version of a kernel or a QEMU with which a cell's verdict is another one
+    Bisect(Bisect),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot
@@ -61,14 +70,6 @@ pub enum Command {
     CiMatrix(CiMatrix),
     /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
     Doctor(Doctor),
-    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside, or bundle what reproduces it
-    Repro(crate::repro::Repro),
-    /// Run commands in a level of a stack that `repro` holds
-    Shell(Shell),
-    /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
-    Qmp(Qmp),
-    /// Find the first version of a kernel or a QEMU with which a cell's verdict is another one
-    Bisect(Bisect),
     /// Measure nestmatrix, above all against a script that boots the same stack by hand
     Bench(Bench),
 }
