@@ -39,8 +39,9 @@ fn run(arguments: &Shell) -> Result<u8, Failure> {
         Answer::Ended { status, signal, stdout, stderr } => {
             show(&mut std::io::stdout(), &stdout);
             show(&mut std::io::stderr(), &stderr);
-            let signalled = signal.map(|signal| signal + 128);
-            Ok(u8::try_from(signalled.or(status).unwrap_or_default()).unwrap_or(1))
+            let code = signal.map(|signal| signal + 128).or(status);
+            // Of what ended in neither way, nothing is known, least of all that it went well.
+            Ok(code.map_or(UNASKED, |code| u8::try_from(code).unwrap_or(1)))
         }
         other => Ok(refused(&other)),
     };
