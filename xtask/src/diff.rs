@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nestmatrix::report;
-use nestmatrix::run::{Change, Comparison, PastRun};
+use nestmatrix::run::{Change, Comparison};
 use serde_json::json;
 
 use crate::baseline;
@@ -15,11 +15,7 @@ use crate::run_matrix::{results, say, style_of};
 
 pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
     let in_results = arguments.results.clone().unwrap_or_else(results);
-    let read = |run: &Path| {
-        let folder =
-            input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
-        PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
-    };
+    let read = |run: &Path| input::past_run(run, &in_results);
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     let comparison = baseline::compare(&before, &after, &in_results);
     match arguments.format {

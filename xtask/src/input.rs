@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use nestmatrix::run::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
 
@@ -59,6 +60,12 @@ pub fn run(run: &Path, results: &Path) -> Result<std::path::PathBuf, String> {
     let why = || format!("{} is no run, neither by itself nor in {}", run.display(), results.display());
     // `latest` is a link, and points elsewhere after the next run.
     found.map(|folder| short(&folder)).ok_or_else(why)
+}
+
+/// What the folder of the run that is meant tells.
+pub fn past_run(run: &Path, results: &Path) -> Result<PastRun, Failure> {
+    let folder = self::run(run, results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
+    PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
 /// The folder as a user would write it from where they are, for messages.

@@ -49,12 +49,11 @@ pub enum ReportFormat {
 
 pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
     let in_results = arguments.results.clone().unwrap_or_else(results);
-    let read = |run: &PathBuf| {
-        let folder =
-            input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
-        PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
-    };
-    let runs = arguments.runs.iter().map(read).collect::<Result<Vec<PastRun>, _>>()?;
+    let runs = arguments
+        .runs
+        .iter()
+        .map(|run| input::past_run(run, &in_results))
+        .collect::<Result<Vec<PastRun>, _>>()?;
     let matrix = Matrix::load(&input::short(&arguments.scenarios)).map_err(Failure::bad_input)?;
     let overview = Overview::new(runs, &matrix);
     let text = match arguments.format {

@@ -75,9 +75,7 @@ pub fn run(arguments: Repro) -> Result<ExitCode, Failure> {
         return hold::boot(arguments);
     }
     let in_results = arguments.results.clone().unwrap_or_else(results);
-    let folder = input::run(&arguments.run, &in_results)
-        .map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
-    let past = PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))?;
+    let past = input::past_run(&arguments.run, &in_results)?;
     bundle::write(&arguments, &past, find(&past, &arguments.cell)?)
 }
 

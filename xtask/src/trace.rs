@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use nestmatrix::run::PastRun;
 use nestmatrix::trace::Trace;
 
 use crate::exit::Failure;
@@ -26,12 +25,10 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let in_results = arguments.results.clone().unwrap_or_else(results);
-    let folder = input::run(&arguments.run, &in_results)
-        .map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
-    let past = PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))?;
+    let past = input::past_run(&arguments.run, &in_results)?;
     let mut text = serde_json::to_string(&Trace::new(&past)).map_err(Failure::error)?;
     text.push('\n');
-    let file = arguments.output.clone().unwrap_or_else(|| folder.join("trace.json"));
+    let file = arguments.output.clone().unwrap_or_else(|| past.folder.join("trace.json"));
     if file == Path::new("-") {
         output::print(&text)?;
     } else {
