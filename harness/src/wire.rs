@@ -4,13 +4,14 @@
 //! events that the schema does not know (the stacks mix QEMU 5.2 to 11.1) must not break the conversation, and the
 //! end of a conversation is sometimes seen from elsewhere (a port of a level below it closes, the socket does not).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a bound, one that never ends
 /// its line would fill the harness's memory. QGA itself limits captured output to 16 MiB.
-const LONGEST_LINE: usize = 64 << 20;
+const LONGEST_LINE: usize = 24 << 20;
 
 /// Marks the start of a fresh reply in `guest-sync-delimited` (QEMU, docs/interop/qemu-ga-ref).
 const SYNC_DELIMITER: u8 = 0xff;
@@ -41,20 +42,12 @@ pub enum CallError {
     Refused {
         /// Who was spoken to.
         peer: String,
+        /// What kind of peer that is.
+        speaker: Speaker,
         /// The command.
         command: String,
         /// The peer's own words.
         description: String,
-    },
-    /// The reply came too late.
-    #[error("{peer} did not answer {command} within {} s", .limit.as_secs())]
-    TimedOut {
-        /// Who was spoken to.
-        peer: String,
-        /// The command.
-        command: String,
-        /// How long was waited.
-        limit: Duration,
     },
     /// The reply does not have the documented form.
     #[error("{peer} answered {command} with something else than documented: {why}")]
@@ -66,6 +59,15 @@ pub enum CallError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+/// What kind of peer is spoken to. QEMU's words are about the stack; an agent's are about the level's own software.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// A QEMU's monitor.
+    Qemu,
+    /// A guest agent.
+    Agent,
 }
 
 /// Writes each line of a conversation, with its time in seconds since the cell began, to a file of JSON lines.
@@ -128,9 +130,15 @@ pub enum Notice {
 }
 
 /// The near end of a conversation. Cheap to clone; the last clone's end closes the socket.
+///
+/// It sets no time limit: a reply may never come. Whoever waits for one does so in a
+/// [`Watch`](crate::stack), or bounds the wait otherwise.
 #[derive(Clone)]
 pub struct Wire {
     peer: Rc<str>,
+    speaker: Speaker,
+    /// When the peer last said anything.
+    heard: Rc<Cell<Option<tokio::time::Instant>>>,
     requests: mpsc::UnboundedSender<Request>,
     moves: mpsc::UnboundedSender<UnixStream>,
     close: mpsc::UnboundedSender<String>,
@@ -146,24 +154,28 @@ impl fmt::Debug for Wire {
 impl Wire {
     /// Starts the conversation on `stream`; must be called within a [`tokio::task::LocalSet`].
     pub fn start(
+        speaker: Speaker,
         peer: impl Into<String>,
         stream: UnixStream,
         transcript: Transcript,
-        notices: mpsc::UnboundedSender<Notice>,
+        notices: mpsc::Sender<Notice>,
     ) -> Self {
+        let heard = Rc::new(Cell::new(None));
         let (requests, requested) = mpsc::unbounded_channel();
         let (moves, moving) = mpsc::unbounded_channel();
         let (close, closing) = mpsc::unbounded_channel();
         let (closed_tx, closed) = watch::channel(None);
         let (reader, writer) = stream.into_split();
+        let mut exchange =
+            Exchange { writer, transcript, pending: VecDeque::new(), notices, heard: Rc::clone(&heard) };
         tokio::task::spawn_local(async move {
-            let mut exchange = Exchange { writer, transcript, pending: VecDeque::new(), notices };
             let why = exchange.go(reader, requested, moving, closing).await;
             exchange.pending.clear();
-            let _ = exchange.notices.send(Notice::Closed(why.clone()));
-            let _ = closed_tx.send(Some(why));
+            // Pending calls fail with the reason, so it must not wait until the notice is taken.
+            let _ = closed_tx.send(Some(why.clone()));
+            let _ = exchange.notices.send(Notice::Closed(why)).await;
         });
-        Self { peer: Rc::from(peer.into()), requests, moves, close, closed }
+        Self { peer: Rc::from(peer.into()), speaker, heard, requests, moves, close, closed }
     }
 
     /// Goes on with the conversation on another stream, behind which the same peer is: it has been migrated. What was sent on
@@ -178,18 +190,23 @@ impl Wire {
         &self.peer
     }
 
+    /// When the peer last said anything.
+    pub fn last_heard(&self) -> Option<tokio::time::Instant> {
+        self.heard.get()
+    }
+
     /// Declares the conversation over for a reason seen elsewhere; every pending call fails with it.
     pub fn declare_closed(&self, why: impl Into<String>) {
         let _ = self.close.send(why.into());
     }
 
-    /// Runs a typed command. `limit` bounds the wait for its reply.
+    /// Runs a typed command.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn execute<C: qapi::Command>(&self, command: C, limit: Duration) -> Result<C::Ok, CallError> {
+    pub async fn execute<C: qapi::Command>(&self, command: C) -> Result<C::Ok, CallError> {
         let arguments = serde_json::to_value(&command).map_err(|e| self.unexpected(C::NAME, e))?;
-        let value = self.call(C::NAME, arguments, limit).await?;
+        let value = self.call(C::NAME, arguments).await?;
         serde_json::from_value(value).map_err(|e| self.unexpected(C::NAME, e))
     }
 
@@ -197,49 +214,43 @@ impl Wire {
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn call(&self, command: &str, arguments: Value, limit: Duration) -> Result<Value, CallError> {
+    pub async fn call(&self, command: &str, arguments: Value) -> Result<Value, CallError> {
         let mut message = json!({"execute": command});
         if arguments.as_object().is_some_and(|a| !a.is_empty()) {
             message["arguments"] = arguments;
         }
-        self.ask(command, message, None, limit).await
+        self.ask(command, message, None).await
     }
 
     /// Synchronizes with a guest agent: waits until it answers, and drops whatever an earlier conversation left.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn synchronize(&self, id: u32, limit: Duration) -> Result<(), CallError> {
+    pub async fn synchronize(&self, id: u32) -> Result<(), CallError> {
         let command = "guest-sync-delimited";
         let message = json!({"execute": command, "arguments": {"id": id}});
-        self.ask(command, message, Some(id), limit).await.map(|_| ())
+        self.ask(command, message, Some(id)).await.map(|_| ())
     }
 
-    async fn ask(
-        &self,
-        command: &str,
-        message: Value,
-        echo: Option<u32>,
-        limit: Duration,
-    ) -> Result<Value, CallError> {
+    async fn ask(&self, command: &str, message: Value, echo: Option<u32>) -> Result<Value, CallError> {
         let (reply, replied) = oneshot::channel();
         if self.requests.send(Request { message, echo, reply }).is_err() {
             return Err(self.closed_error());
         }
-        match tokio::time::timeout(limit, replied).await {
+        match replied.await {
             Err(_) => {
-                Err(CallError::TimedOut { peer: self.peer.to_string(), command: command.into(), limit })
-            }
-            Ok(Err(_)) => {
                 // The reply's sender is dropped just before the reason is published.
                 let mut closed = self.closed.clone();
                 let _ = closed.wait_for(Option::is_some).await;
                 Err(self.closed_error())
             }
-            Ok(Ok(Err(description))) => {
-                Err(CallError::Refused { peer: self.peer.to_string(), command: command.into(), description })
-            }
-            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Err(description)) => Err(CallError::Refused {
+                peer: self.peer.to_string(),
+                speaker: self.speaker,
+                command: command.into(),
+                description,
+            }),
+            Ok(Ok(value)) => Ok(value),
         }
     }
 
@@ -265,7 +276,8 @@ struct Exchange {
     writer: OwnedWriteHalf,
     transcript: Transcript,
     pending: VecDeque<Pending>,
-    notices: mpsc::UnboundedSender<Notice>,
+    notices: mpsc::Sender<Notice>,
+    heard: Rc<Cell<Option<tokio::time::Instant>>>,
 }
 
 impl Exchange {
@@ -301,8 +313,13 @@ impl Exchange {
                     Err(e) => return e.to_string(),
                     Ok(false) => return "end of file".into(),
                     Ok(true) => {
-                        self.received(&line);
+                        self.heard.set(Some(tokio::time::Instant::now()));
+                        // A peer that says more than is taken waits, so that it can't fill the harness's memory.
+                        let notice = self.received(&line);
                         line.clear();
+                        if let Some(notice) = notice {
+                            let _ = self.notices.send(notice).await;
+                        }
                     }
                 },
             }
@@ -323,26 +340,28 @@ impl Exchange {
         self.writer.write_all(&bytes).await
     }
 
-    fn received(&mut self, line: &[u8]) {
+    /// Takes in a line; gives what is no reply.
+    fn received(&mut self, line: &[u8]) -> Option<Notice> {
         let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
         let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
         let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
             self.transcript.note("<?", &Value::String(String::from_utf8_lossy(line).into_owned()));
-            return;
+            return None;
         };
         self.transcript.note("<", &message);
-        let Some(object) = message.as_object_mut() else { return };
+        let object = message.as_object_mut()?;
         if let Some(value) = object.remove("return") {
             self.reply(Ok(value), delimiter.is_some());
         } else if let Some(error) = object.remove("error") {
             let description = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
             self.reply(Err(description), delimiter.is_some());
         } else if let Some(greeting) = object.remove("QMP") {
-            let _ = self.notices.send(Notice::Greeting(greeting));
+            return Some(Notice::Greeting(greeting));
         } else if let Some(Value::String(name)) = object.remove("event") {
             let data = object.remove("data").unwrap_or(Value::Null);
-            let _ = self.notices.send(Notice::Event(Event { name, data }));
+            return Some(Notice::Event(Event { name, data }));
         }
+        None
     }
 
     fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
@@ -385,20 +404,18 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
-    const SOON: Duration = Duration::from_secs(5);
-
     async fn with_peer<T, F: Future<Output = T>>(
         peer: impl AsyncFnOnce(UnixStream) + 'static,
-        test: impl FnOnce(Wire, mpsc::UnboundedReceiver<Notice>) -> F,
+        test: impl FnOnce(Wire, mpsc::Receiver<Notice>) -> F,
     ) -> T {
         let (near, far) = UnixStream::pair().unwrap();
-        let (notices, noticed) = mpsc::unbounded_channel();
+        let (notices, noticed) = mpsc::channel(16);
         let local = tokio::task::LocalSet::new();
         local.spawn_local(async move { peer(far).await });
         local
             .run_until(async move {
                 let transcript = Transcript { file: None, started: Instant::now() };
-                test(Wire::start("the peer", near, transcript, notices), noticed).await
+                test(Wire::start(Speaker::Qemu, "the peer", near, transcript, notices), noticed).await
             })
             .await
     }
@@ -414,7 +431,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         with_peer(answer, |wire, mut noticed| async move {
-            let kvm = wire.execute(qapi::qmp::query_kvm {}, SOON).await.unwrap();
+            let kvm = wire.execute(qapi::qmp::query_kvm {}).await.unwrap();
             assert!(kvm.enabled && kvm.present);
             let event = Event { name: "FROM_THE_FUTURE".into(), data: json!({"x": 1}) };
             assert_eq!(noticed.recv().await, Some(Notice::Event(event)));
@@ -429,7 +446,7 @@ mod tests {
             let _ = far.read(&mut heard).await.unwrap();
         };
         with_peer(hang_up, |wire, _noticed| async move {
-            let error = wire.call("query-status", Value::Null, SOON).await.unwrap_err();
+            let error = wire.call("query-status", Value::Null).await.unwrap_err();
             assert_eq!(error.to_string(), "the peer closed its channel: end of file");
         })
         .await;
@@ -442,7 +459,7 @@ mod tests {
             |wire, _noticed| async move {
                 let other = wire.clone();
                 tokio::task::spawn_local(async move { other.declare_closed("its port closed") });
-                let error = wire.call("query-status", Value::Null, SOON).await.unwrap_err();
+                let error = wire.call("query-status", Value::Null).await.unwrap_err();
                 assert_eq!(error.to_string(), "the peer closed its channel: its port closed");
             },
         )
@@ -462,7 +479,7 @@ mod tests {
                 std::future::pending::<()>().await;
             });
             tokio::task::yield_now().await;
-            assert_eq!(wire.call("query-status", Value::Null, SOON).await.unwrap(), json!(7));
+            assert_eq!(wire.call("query-status", Value::Null).await.unwrap(), json!(7));
             assert!(noticed.try_recv().is_err(), "the old stream's end is no end of the conversation");
         })
         .await;
@@ -481,7 +498,7 @@ mod tests {
             far.write_all(format!("{{\"return\": {id}}}\n").as_bytes()).await.unwrap();
             std::future::pending::<()>().await;
         };
-        with_peer(stale, |wire, _noticed| async move { wire.synchronize(77, SOON).await.unwrap() }).await;
+        with_peer(stale, |wire, _noticed| async move { wire.synchronize(77).await.unwrap() }).await;
     }
 
     #[tokio::test]
@@ -496,9 +513,10 @@ mod tests {
             std::future::pending::<()>().await;
         };
         with_peer(late, |wire, _noticed| async move {
-            let first = wire.synchronize(1, Duration::from_millis(50)).await;
-            assert!(matches!(first, Err(CallError::TimedOut { .. })), "{first:?}");
-            wire.synchronize(2, SOON).await.unwrap();
+            let given_up = std::time::Duration::from_millis(50);
+            let first = tokio::time::timeout(given_up, wire.synchronize(1)).await;
+            assert!(first.is_err(), "{first:?}");
+            wire.synchronize(2).await.unwrap();
         })
         .await;
     }

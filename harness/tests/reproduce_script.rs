@@ -8,17 +8,27 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use nestmatrix::architecture::Profile;
-use nestmatrix::qemu::Memory;
+use nestmatrix::qemu::{Ended, Memory};
 use nestmatrix::reproduce::{ImageName, Reproduction, Stopped, ToldLevel};
 use nestmatrix::scenario::{
     Accelerator, Architecture, Command as StepCommand, CpuRequirement, Fault, FaultAction, LevelNumber,
     OwnAction, Step, StepAction,
 };
-use nestmatrix::stack::{LevelPlan, Limits, Metal, StackPlan};
+use nestmatrix::stack::{LevelPlan, Limits, Metal, StackPlan, Symptom};
 use rstest::rstest;
 
 fn level(number: u8) -> LevelNumber {
     LevelNumber::new(number).unwrap()
+}
+
+/// L1's QEMU ended and said this.
+fn ended(said: &str) -> Symptom {
+    Symptom::QemuEnded { level: level(1), ended: Ended::Exited(1), said: said.into() }
+}
+
+/// A step in L0 ended with status 1 and said this.
+fn step_status(said: &str) -> Symptom {
+    Symptom::StepStatus { level: level(0), step: "unload".into(), status: 1, fails: false, said: said.into() }
 }
 
 fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
@@ -112,9 +122,12 @@ fn an_amd_stack_of_three_levels() {
 #[test]
 fn a_power9_stack_that_stops_at_a_machine_property() {
     let plan = plan(Architecture::Power9, 0..=1, Metal::Emulated);
-    let symptom = "missing machine property: cap-nested-hv (pseries-10.0-machine)";
-    let stage = "l1-launch".parse().unwrap();
-    let stopped = Some(Stopped { stage, level: Some(level(1)), symptom });
+    let symptom = Symptom::MissingMachineProperty {
+        level: level(1),
+        property: "cap-nested-hv".into(),
+        machine_type: "pseries-10.0-machine".into(),
+    };
+    let stopped = Some(Stopped { stage: "l1-launch".parse().unwrap(), symptom: &symptom });
     let script = Reproduction { stopped, verdict: "fail".into(), ..cell(&plan) }.script().unwrap();
     assert_is_a_script(&script);
     insta::assert_snapshot!(own_part(&script));
@@ -167,11 +180,11 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
 }
 
 #[rstest]
-#[case::fault_of_the_harness("QMP of L1's QEMU closed", true)]
-#[case::nothing_that_a_script_sees("agent of L1 did not answer", false)]
-fn what_can_not_be_compared_is_said_at_the_top(#[case] symptom: &str, #[case] harness_at_fault: bool) {
+#[case::fault_of_the_harness(ended("cannot allocate memory"), true)]
+#[case::nothing_that_a_script_sees(Symptom::Harness { level: None, why: "a channel closed".into() }, false)]
+fn what_can_not_be_compared_is_said_at_the_top(#[case] symptom: Symptom, #[case] harness_at_fault: bool) {
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
-    let stopped = Some(Stopped { stage: "l1-boot".parse().unwrap(), level: Some(level(1)), symptom });
+    let stopped = Some(Stopped { stage: "l1-boot".parse().unwrap(), symptom: &symptom });
     let script = Reproduction { stopped, harness_at_fault, ..cell(&plan) }.script().unwrap();
     assert!(script.contains("\n# NOTHING TO COMPARE WITH: "), "{script}");
     assert!(script.contains("\nrecorded=''\n"), "{script}");
@@ -205,7 +218,8 @@ fn hostile_text_stays_text() {
             output: Some("'; touch broken-out; '\nEND\ntouch broken-out".into()),
         }),
     }];
-    let stopped = Stopped { stage: "step-1".parse().unwrap(), level: Some(level(0)), symptom: hostile };
+    let symptom = step_status(hostile);
+    let stopped = Stopped { stage: "step-1".parse().unwrap(), symptom: &symptom };
     let mut of = cell(&plan);
     (of.cell, of.title, of.stopped, of.steps) = (hostile, hostile, Some(stopped), &steps);
     (of.document, of.expected, of.seen) = (hostile.into(), hostile.into(), hostile.into());
@@ -271,7 +285,7 @@ fn consoles(console: &[u8]) -> [(&'static str, &[u8]); 6] {
 #[rstest]
 #[case::panic(
     b"up\0\r\n[    1.0] Kernel panic - not syncing: x\r\nagain\r\n",
-    "stopped at l2-boot: l1: [    1.0] Kernel panic - not syncing: x; "
+    "stopped at l2-boot: l1: Kernel panic - not syncing: x; "
 )]
 #[case::within(
     b"Kernel pa\0nic - not syncing: x\n",
@@ -327,8 +341,8 @@ fn an_end_of_qemu_is_the_same_if_it_says_what_is_documented(
     #[case] expected: &str,
 ) {
     let plan = plan(Architecture::Arm, 0..=2, Metal::Emulated);
-    let symptom = "L1's QEMU exited with status 1: qemu-system-aarch64: KVM does not support it";
-    let stopped = Some(Stopped { stage: "l1-launch".parse().unwrap(), level: Some(level(1)), symptom });
+    let symptom = ended("qemu-system-aarch64: KVM does not support it");
+    let stopped = Some(Stopped { stage: "l1-launch".parse().unwrap(), symptom: &symptom });
     let documented = Some("KVM does not support it");
     let of = Reproduction { stopped, documented, verdict: "xfail".into(), ..cell(&plan) };
     assert_is_a_script(&of.script().unwrap());
@@ -360,9 +374,8 @@ fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
     #[case] code: Option<i32>,
 ) {
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
-    let symptom =
-        &format!("unload on L0: it exited with status 1, {wanted}; it printed \"Device or resource busy\"");
-    let stopped = Some(Stopped { stage: "step-1".parse().unwrap(), level: Some(level(0)), symptom });
+    let symptom = step_status("Device or resource busy");
+    let stopped = Some(Stopped { stage: "step-1".parse().unwrap(), symptom: &symptom });
     let of = Reproduction { stopped, documented: Some(documented), ..cell(&plan) };
     let asked = "stage=step-1\nask() {\n    status=1 answer=other\n}";
     let (ended, said) = with_functions(&of, &consoles(b""), &format!("{asked}\nstep l0 {fails} ''"));

@@ -34,7 +34,16 @@ fn run(cells: Vec<CellRecord>, folder: &Path) -> PastRun {
 
 fn attempt(start: f64, booted: Option<f64>, end: f64) -> Attempt {
     let verdict = VerdictWord::Pass;
-    Attempt { start, end, booted, verdict, from: None, symptom: None, usage: Usage::default() }
+    Attempt {
+        start,
+        end,
+        booted,
+        verdict,
+        from: None,
+        symptom: None,
+        timeout_scale: None,
+        usage: Usage::default(),
+    }
 }
 
 fn stages(of: &[(&str, f64, f64)]) -> Vec<StageTime> {

@@ -2,7 +2,7 @@
 //!
 //! Source of the commands: QEMU, docs/interop/qemu-ga-ref.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qapi::qga;
 
@@ -42,41 +42,30 @@ pub enum ExecState {
 #[derive(Debug, Clone)]
 pub struct Agent {
     wire: Wire,
-    /// Bounds each single reply (not each command that is run).
-    limit: Duration,
 }
 
 impl Agent {
-    /// Waits until the agent behind `wire` answers a fresh synchronization, for `boot_limit` at most; after that,
-    /// each reply must come within `limit`.
+    /// Waits until the agent behind `wire` answers a fresh synchronization.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn greet(wire: Wire, boot_limit: Duration, limit: Duration) -> Result<Self, CallError> {
-        wire.synchronize(std::process::id(), boot_limit).await?;
-        Ok(Self { wire, limit })
+    pub async fn greet(wire: Wire) -> Result<Self, CallError> {
+        wire.synchronize(std::process::id()).await?;
+        Ok(Self { wire })
     }
 
     /// Likewise where what is said before the agent listens may be lost in part: on a serial line. It is asked again and again.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn greet_on_serial(
-        wire: Wire,
-        boot_limit: Duration,
-        limit: Duration,
-    ) -> Result<Self, CallError> {
-        let began = Instant::now();
+    pub async fn greet_on_serial(wire: Wire) -> Result<Self, CallError> {
         for id in 1.. {
-            match wire.synchronize(id, AGAIN).await {
-                Err(CallError::TimedOut { .. }) if began.elapsed() < boot_limit => {}
-                synchronized => {
-                    synchronized?;
-                    break;
-                }
+            if let Ok(synchronized) = tokio::time::timeout(AGAIN, wire.synchronize(id)).await {
+                synchronized?;
+                break;
             }
         }
-        Ok(Self { wire, limit })
+        Ok(Self { wire })
     }
 
     /// The conversation itself.
@@ -96,7 +85,7 @@ impl Agent {
             input_data: None,
             capture_output: Some(qga::GuestExecCaptureOutput::flag(true)),
         };
-        Ok(self.wire.execute(command, self.limit).await?.pid)
+        Ok(self.wire.execute(command).await?.pid)
     }
 
     /// Looks whether the command with `pid` has ended. QGA forgets a command once its end was told.
@@ -104,7 +93,7 @@ impl Agent {
     /// # Errors
     /// Any [`CallError`].
     pub async fn look(&self, pid: i64) -> Result<ExecState, CallError> {
-        let status = self.wire.execute(qga::guest_exec_status { pid }, self.limit).await?;
+        let status = self.wire.execute(qga::guest_exec_status { pid }).await?;
         Ok(if status.exited {
             ExecState::Ended(ExecOutput {
                 status: status.exitcode,
@@ -123,9 +112,9 @@ impl Agent {
     /// Any [`CallError`].
     pub async fn read_start(&self, path: &str) -> Result<Vec<u8>, CallError> {
         let open = qga::guest_file_open { path: path.into(), mode: None };
-        let handle = self.wire.execute(open, self.limit).await?;
-        let read = self.wire.execute(qga::guest_file_read { handle, count: Some(4096) }, self.limit).await;
-        self.wire.execute(qga::guest_file_close { handle }, self.limit).await?;
+        let handle = self.wire.execute(open).await?;
+        let read = self.wire.execute(qga::guest_file_read { handle, count: Some(4096) }).await;
+        self.wire.execute(qga::guest_file_close { handle }).await?;
         Ok(read?.buf_b64)
     }
 

@@ -7,16 +7,22 @@ use std::time::Instant;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::mpsc;
 
 /// Longest line that is kept together, in bytes; a longer one is handed on in pieces. A guest is not trusted to end
 /// its lines.
 const LONGEST_LINE: usize = 4096;
+/// Largest record of a console, in bytes. A guest is not trusted to stop printing.
+const LARGEST_RECORD: usize = 16 << 20;
+
+/// Bytes of the record that each line takes besides its own: its time and its end.
+const RECORDED_WITH_EACH_LINE: usize = 14;
 
 /// Where a console's output goes.
 #[derive(Debug)]
 pub struct Console {
     record: File,
+    /// Bytes that may still be recorded.
+    room: usize,
     started: Instant,
     line: Vec<u8>,
 }
@@ -28,27 +34,22 @@ impl Console {
     /// The file can't be opened.
     pub fn open(path: &Path, started: Instant) -> std::io::Result<Self> {
         let record = File::options().append(true).create(true).open(path)?;
-        Ok(Self { record, started, line: Vec::new() })
+        Ok(Self { record, room: LARGEST_RECORD, started, line: Vec::new() })
     }
 
-    /// Reads `stream` to its end and hands each line to `lines`; ends early when nobody listens any more.
-    pub async fn read(mut self, mut stream: OwnedReadHalf, lines: mpsc::UnboundedSender<String>) {
+    /// Reads `stream` to its end and hands each line to `each`.
+    pub async fn read(mut self, mut stream: OwnedReadHalf, mut each: impl FnMut(String)) {
         let mut buffer = vec![0; 16 << 10];
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(n) => {
-                    for line in self.take_in(&buffer[..n]) {
-                        if lines.send(line).is_err() {
-                            return;
-                        }
-                    }
-                }
+                Ok(n) => self.take_in(&buffer[..n]).into_iter().for_each(&mut each),
             }
+            // One that never stops printing must leave the thread to others.
+            tokio::task::yield_now().await;
         }
         if !self.line.is_empty() {
-            let last = self.end_line();
-            let _ = lines.send(last);
+            each(self.end_line());
         }
     }
 
@@ -70,11 +71,31 @@ impl Console {
     fn end_line(&mut self) -> String {
         let line = printable(&String::from_utf8_lossy(&self.line));
         self.line.clear();
+        self.note(&line);
+        line
+    }
+
+    fn note(&mut self, line: &str) {
+        if self.room == 0 {
+            return;
+        }
         let seconds = self.started.elapsed().as_secs_f64();
-        if let Err(e) = writeln!(self.record, "[{seconds:10.3}] {line}") {
+        let text = match self.room.checked_sub(line.len() + RECORDED_WITH_EACH_LINE) {
+            Some(room) => {
+                self.room = room;
+                format!("[{seconds:10.3}] {line}\n")
+            }
+            None => {
+                self.room = 0;
+                format!(
+                    "[{seconds:10.3}] (truncated: the console printed more than {} MiB)\n",
+                    LARGEST_RECORD >> 20
+                )
+            }
+        };
+        if let Err(e) = self.record.write_all(text.as_bytes()) {
             tracing::warn!("a console's record can't be written: {e}");
         }
-        line
     }
 }
 
@@ -121,6 +142,19 @@ mod tests {
         let (_dir, mut console) = console();
         let lines = console.take_in(&[b'x'; 3 * LONGEST_LINE]);
         assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn a_record_has_an_end_however_much_is_printed() {
+        let (dir, mut console) = console();
+        console.room = 1000;
+        for _ in 0..100 {
+            assert_eq!(console.take_in(b"once more\n"), ["once more"], "the line is handed on all the same");
+        }
+        let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
+        assert!(record.len() < 1200, "{} bytes", record.len());
+        assert!(record.lines().last().unwrap().contains("truncated"), "{record}");
+        assert_eq!(record.matches("truncated").count(), 1);
     }
 
     #[test]

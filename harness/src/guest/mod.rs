@@ -8,5 +8,5 @@ mod symptom;
 pub use agent::{Agent, ExecOutput, ExecState};
 pub use console::{Console, printable};
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
-pub use symptom::symptom_in;
-pub(crate) use symptom::{fatal_messages, fatal_names};
+pub(crate) use symptom::fatal_messages;
+pub use symptom::{GuestFailure, Trouble, trouble_in};

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::qemu::{ChannelKind, Machine, Process, Start};
 
-use super::this_machine::{LocalQemu, OPENING, ThisMachine, opened};
-use super::{HostError, Started, last_words};
+use super::this_machine::{LocalQemu, ThisMachine, opened};
+use super::{HostError, QemuEnd, Started};
 
 /// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
 pub(super) const IMAGES: &str = "nest";
@@ -179,13 +179,11 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
         stdio: None,
     })
     .map_err(failed)?;
-    let ended = tokio::time::timeout(OPENING, process.wait()).await;
-    let late = || io::Error::other("xorriso did not end");
-    match ended.unwrap_or_else(|_| Err(late())).map_err(failed)? {
+    match process.wait().await.map_err(failed)? {
         crate::qemu::Ended::Exited(0) => {}
         ended => {
-            let why = format!("xorriso {ended}: {}", last_words(&process.output()));
-            return Err(failed(io::Error::other(why)));
+            let end = QemuEnd::new(ended, process.output().as_bytes());
+            return Err(failed(io::Error::other(format!("xorriso {}", end.describe()))));
         }
     }
     std::fs::remove_dir_all(&cd).map_err(failed)

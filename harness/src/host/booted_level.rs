@@ -1,20 +1,23 @@
 //! A booted level as a host: commands go through its guest agent, channels are its virtio-serial ports, images its disks.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::guest::{Agent, ExecOutput, ExecState};
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 
 use crate::qemu::{
     Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat, quote,
 };
 use crate::scenario::LevelNumber;
+use crate::wire::CallError;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
-use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
+use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_line};
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
@@ -24,6 +27,11 @@ const FOLDER: &str = "/run/nest";
 const READ_AHEAD_KIB: u32 = 4096;
 /// What a level reads of its disks at once, in bytes. The parts of a disk begin at multiples of it.
 const BLOCK: u64 = 64 << 10;
+
+/// The status of a script that could not bring a file in place for its QEMU.
+const NOT_BROUGHT: i64 = 97;
+/// What it prints then, before the file's name. By both, such an end is told from one of QEMU's.
+const NOT_COPIED: &str = "nestmatrix could not copy";
 
 /// The kernel messages of a level without virtio that are read at the end.
 const LAST_MESSAGES: usize = 60;
@@ -63,8 +71,8 @@ impl BootedLevel {
                 if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
                     break stream;
                 }
-                if let Some(QemuEnd { ended, output }) = qemu.ended().await? {
-                    return Err(HostError::EndedAtStart { ended, output: last_words(&output) });
+                if let Some(end) = qemu.ended().await? {
+                    return Err(HostError::EndedAtStart(end));
                 }
                 tokio::time::sleep(RETRY).await;
             };
@@ -124,7 +132,8 @@ impl WithVirtio {
              done
              cd /sys/class/virtio-ports && for p in vport*; do
                n=; read -r n <$p/name || :; [ -e /dev/virtio-ports/$n ] || ln -s ../$p /dev/virtio-ports/$n
-             done\n"
+             done
+             not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n"
         );
         for file in [&machine.boot.kernel, &machine.boot.initramfs] {
             // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0. What a first machine's
@@ -134,12 +143,17 @@ impl WithVirtio {
                 None => format!("cat {}", quote(&self.disk(file))),
                 // A little more than the file at its end: zeros.
                 Some(Part { disk, bytes }) => format!(
-                    "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} 2>/dev/null",
+                    "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} status=none",
                     bytes.start / BLOCK,
                     (bytes.end - bytes.start).div_ceil(BLOCK)
                 ),
             };
-            let _ = writeln!(script, "[ -e {copy} ] || {read} >{copy} || exit 97");
+            // A copy has its name only once it is whole, or the next attempt would use half a file.
+            let _ = writeln!(
+                script,
+                "[ -e {copy} ] || {{ {read} >{copy}.part && mv {copy}.part {copy}; }} || not_copied {}",
+                file.serial
+            );
         }
         script
     }
@@ -171,12 +185,7 @@ impl Host for BootedLevel {
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
         Box::pin(async move {
             let pid = self.agent.start(&self.start_script(machine)).await?;
-            let qemu = QemuInLevel {
-                host: self.name.clone(),
-                agent: self.agent.clone(),
-                pid,
-                end: RefCell::default(),
-            };
+            let qemu = QemuInLevel::new(&self.name, &self.agent, pid);
             let streams = match &self.relay {
                 Some(relay) => self.connect(relay, machine, &qemu).await?,
                 None => BTreeMap::new(),
@@ -186,8 +195,7 @@ impl Host for BootedLevel {
     }
 
     fn adopt(&self, pid: i64) -> Option<Box<dyn RunningQemu>> {
-        let (host, agent) = (self.name.clone(), self.agent.clone());
-        Some(Box::new(QemuInLevel { host, agent, pid, end: RefCell::default() }))
+        Some(Box::new(QemuInLevel::new(&self.name, &self.agent, pid)))
     }
 
     fn socket_path(&self, name: &str) -> String {
@@ -205,18 +213,44 @@ impl Host for BootedLevel {
 }
 
 /// A QEMU that runs in a level.
+///
+/// What it is asked is carried through by a task, also where the asker gives up: an agent tells the end of a command
+/// only once, and keeps a file open until it is asked to close it.
 struct QemuInLevel {
     host: String,
     agent: Agent,
     pid: i64,
-    /// Kept because an agent forgets a command once it has told its end.
-    end: RefCell<Option<QemuEnd>>,
+    /// Its end, once it is known.
+    end: Rc<OnceCell<QemuEnd>>,
+    /// Held while the agent is asked for it, so that no second question finds the command forgotten.
+    asking: Rc<Mutex<()>>,
+}
+
+impl QemuInLevel {
+    fn new(host: &str, agent: &Agent, pid: i64) -> Self {
+        let (host, agent) = (host.to_owned(), agent.clone());
+        Self { host, agent, pid, end: Rc::default(), asking: Rc::default() }
+    }
+
+    /// Carries `work` through, even if this future is dropped.
+    async fn carry_through<T: 'static>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>> + 'static,
+    ) -> Result<T, HostError> {
+        let done = tokio::task::spawn_local(work).await;
+        done.map_err(|e| HostError::System {
+            what: format!("asking {}", self.host),
+            source: std::io::Error::other(e),
+        })?
+        .map_err(HostError::Agent)
+    }
 }
 
 impl RunningQemu for QemuInLevel {
     fn cpu_time(&self) -> Pending<'_, Duration> {
         Box::pin(async move {
-            let stat = self.agent.read_start(&format!("/proc/{}/stat", self.pid)).await?;
+            let (agent, path) = (self.agent.clone(), format!("/proc/{}/stat", self.pid));
+            let stat = self.carry_through(async move { agent.read_start(&path).await }).await?;
             let stat = String::from_utf8_lossy(&stat);
             cpu_time_in_stat(&stat).ok_or_else(|| HostError::Command {
                 what: "reading QEMU's CPU time".into(),
@@ -228,14 +262,19 @@ impl RunningQemu for QemuInLevel {
 
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
         Box::pin(async move {
-            let known = self.end.borrow().clone();
-            if known.is_some() {
-                return Ok(known);
-            }
-            if let ExecState::Ended(output) = self.agent.look(self.pid).await? {
-                *self.end.borrow_mut() = Some(qemu_end(&output));
-            }
-            Ok(self.end.borrow().clone())
+            let (agent, pid) = (self.agent.clone(), self.pid);
+            let (end, asking) = (Rc::clone(&self.end), Rc::clone(&self.asking));
+            self.carry_through(async move {
+                let _one_at_a_time = asking.lock().await;
+                if end.get().is_none()
+                    && let ExecState::Ended(output) = agent.look(pid).await?
+                {
+                    // Nothing else sets it while the lock is held.
+                    let _ = end.set(qemu_end(&output));
+                }
+                Ok(end.get().cloned())
+            })
+            .await
         })
     }
 
@@ -256,6 +295,43 @@ fn qemu_end(output: &ExecOutput) -> QemuEnd {
         (Some(signal), _) => Ended::Signalled(signal),
         (None, status) => Ended::Exited(status.unwrap_or_default()),
     };
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    QemuEnd { ended, output: String::from_utf8_lossy(&said).into_owned() }
+    let end = QemuEnd::new(ended, &[&output.stdout[..], &output.stderr[..]].concat());
+    QemuEnd { not_started: not_started(&end), ..end }
+}
+
+/// Why QEMU never ran, where the script that was to become it ended by itself: it could not bring a file in place, or
+/// the shell did not find QEMU or may not run it (POSIX, Shell Command Language, 2.8.2).
+fn not_started(end: &QemuEnd) -> Option<String> {
+    match end.ended {
+        Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
+        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_line(&end.output))),
+        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_line(&end.output))),
+        Ended::Exited(_) | Ended::Signalled(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::full(
+        97,
+        "cat: write error: No space left on device\nnestmatrix could not copy l1-initramfs",
+        true
+    )]
+    #[case::of_qemu(97, "qemu-system-x86_64: something else", false)]
+    #[case::not_executable(126, "sh: exec: qemu-system-x86_64: Permission denied", true)]
+    #[case::missing(127, "sh: exec: qemu-system-x86_64: not found", true)]
+    #[case::an_ordinary_end(1, "qemu-system-x86_64: -accel kvm: failed to initialize kvm", false)]
+    fn a_qemu_that_never_ran_is_told_from_one_that_ended(
+        #[case] status: i64,
+        #[case] said: &str,
+        #[case] never_ran: bool,
+    ) {
+        let output =
+            ExecOutput { status: Some(status), signal: None, stdout: Vec::new(), stderr: said.into() };
+        assert_eq!(qemu_end(&output).not_started.is_some(), never_ran);
+    }
 }

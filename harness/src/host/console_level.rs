@@ -16,11 +16,9 @@ use super::{Counters, Facts, Host, HostError, Pending, Started, facts};
 /// The kernel messages that are read at the end: a console takes its time.
 const LAST_MESSAGES: usize = 15;
 
-/// How long what was typed is waited for before it counts as lost: such a console loses some.
-const LOST: Duration = Duration::from_secs(3);
-
-/// How often it is typed.
-const TRIES: usize = 10;
+/// Pause before something is typed again: such a console loses some of it. How often is a question of the time that the
+/// caller gives it.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// A level whose shell answers.
 #[derive(Debug, Clone)]
@@ -47,39 +45,26 @@ impl ConsoleLevel {
         self.asked.set(id);
         for piece in Shell::pieces(script) {
             let number = self.answers.taken() + 1;
-            let mut tries = 0;
             loop {
                 shell.type_piece(id, number, &piece).await.map_err(cannot)?;
                 if self.sees(|answers| answers.taken() >= number).await {
                     break;
                 }
-                tries = self.once_more(tries)?;
             }
         }
-        let mut tries = 0;
         loop {
             shell.run_pieces(id).await.map_err(cannot)?;
             if self.sees(|answers| answers.begun(id)).await {
                 break;
             }
-            tries = self.once_more(tries)?;
         }
         Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
-    }
-
-    /// One try more, if that makes sense still.
-    fn once_more(&self, tries: usize) -> Result<usize, HostError> {
-        if tries + 1 < TRIES {
-            return Ok(tries + 1);
-        }
-        let why = std::io::Error::other(format!("it was not taken, {TRIES} times"));
-        Err(HostError::System { what: format!("typing at the console of {}", self.name), source: why })
     }
 
     /// Whether `it` holds now or shortly.
     async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
         let holds = self.answers.when(|answers| it(answers).then_some(()));
-        tokio::time::timeout(LOST, holds).await.is_ok()
+        tokio::time::timeout(AGAIN, holds).await.is_ok()
     }
 }
 

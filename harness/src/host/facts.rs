@@ -11,7 +11,7 @@ use crate::architecture::{Profile, TraceEvent};
 pub type Counters = BTreeMap<String, u64>;
 
 /// What a host says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Kernel release.
     pub kernel: String,
@@ -31,6 +31,9 @@ pub struct Facts {
     pub nested: Option<String>,
     /// KVM's counters; empty where they can't be read.
     pub counters: Counters,
+    /// How long it runs by its own clock, in seconds (Linux, `/proc/uptime`).
+    #[serde(default)]
+    pub uptime: Option<f64>,
 }
 
 /// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
@@ -38,6 +41,7 @@ pub struct Facts {
 pub(crate) fn script(kvm_module: &str) -> String {
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
+         read -r u _ </proc/uptime; echo \"uptime=$u\"
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
          while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
          if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
@@ -72,7 +76,7 @@ pub(crate) fn count_nested_script(profile: &Profile) -> String {
     )
 }
 
-/// The script that prints each counter as `NAME:VALUE` behind the line `counters`; it prints nothing where they can't be
+/// The script that prints each counter as `NAME:VALUE` after the line `counters`; it prints nothing where they can't be
 /// read.
 fn counters_script(instances: &str) -> String {
     format!(
@@ -135,6 +139,7 @@ impl Facts {
                     let flags = value.trim_start_matches(':').split_ascii_whitespace();
                     facts.cpu_flags = flags.map(str::to_owned).collect();
                 }
+                Some(("uptime", value)) => facts.uptime = value.parse().ok(),
                 Some(("nested", value)) => facts.nested = Some(value.to_owned()),
                 Some(("kvm-says", value)) if !value.is_empty() => facts.kvm_says = Some(without_time(value)),
                 None if line == "kvm-device" => facts.kvm_device = true,

@@ -52,13 +52,8 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// A QEMU ended before it had opened its channels.
-    #[error("QEMU {ended} before it opened its channels{}", if .output.is_empty() { String::new() } else { format!(": {output}") })]
-    EndedAtStart {
-        /// How.
-        ended: Ended,
-        /// What it wrote last.
-        output: String,
-    },
+    #[error("QEMU {} before it opened its channels", .0.describe())]
+    EndedAtStart(QemuEnd),
     /// A command of the harness failed on a host.
     #[error("{what} on {host}: {why}")]
     Command {
@@ -125,16 +120,29 @@ pub struct Started {
 pub struct QemuEnd {
     /// How.
     pub ended: Ended,
-    /// What it wrote to standard output and error.
+    /// What it wrote to standard output and error, at most its last [`KEPT_OUTPUT`] bytes.
     pub output: String,
+    /// Why QEMU itself never ran, where what ended is what was to start it.
+    pub not_started: Option<String>,
 }
 
+/// How much of what a QEMU wrote is kept, in bytes.
+const KEPT_OUTPUT: usize = 4096;
+
 impl QemuEnd {
+    /// The end of a QEMU that wrote `output`.
+    pub fn new(ended: Ended, output: &[u8]) -> Self {
+        let kept = &output[output.len().saturating_sub(KEPT_OUTPUT)..];
+        let text = String::from_utf8_lossy(kept);
+        let lines: Vec<String> = text.lines().map(crate::guest::printable).collect();
+        Self { ended, output: lines.join("\n"), not_started: None }
+    }
+
     /// In a sentence's end: `exited with status 1: its last line`.
     pub fn describe(&self) -> String {
-        match last_words(&self.output) {
-            words if words.is_empty() => self.ended.to_string(),
-            words => format!("{}: {words}", self.ended),
+        match last_line(&self.output) {
+            "" => self.ended.to_string(),
+            last => format!("{}: {last}", self.ended),
         }
     }
 }
@@ -162,7 +170,6 @@ pub trait RunningQemu {
 }
 
 /// The last line of `output` that says something.
-fn last_words(output: &str) -> String {
-    let line = output.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    crate::guest::printable(line.unwrap_or_default())
+fn last_line(output: &str) -> &str {
+    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }

@@ -14,12 +14,7 @@ use crate::architecture::BareMachine;
 use crate::guest::ExecOutput;
 use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start};
 
-use super::{
-    Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts, hercules, last_words,
-};
-
-/// Longest wait for a QEMU on this machine to open its channels.
-pub(super) const OPENING: Duration = Duration::from_secs(60);
+use super::{Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts, hercules};
 
 /// Where the emulator on this machine comes from.
 #[derive(Debug, Clone)]
@@ -144,13 +139,10 @@ pub(super) async fn opened<S>(
 ) -> Result<S, HostError> {
     let failed = |source| HostError::System { what: what.to_owned(), source };
     tokio::select! {
-        accepted = tokio::time::timeout(OPENING, accept) => {
-            let late = || io::Error::other(format!("not done within {} s", OPENING.as_secs()));
-            accepted.unwrap_or_else(|_| Err(late())).map_err(failed)
-        }
+        accepted = accept => accepted.map_err(failed),
         ended = process.wait() => {
             let ended = ended.map_err(failed)?;
-            Err(HostError::EndedAtStart { ended, output: last_words(&process.output()) })
+            Err(HostError::EndedAtStart(QemuEnd::new(ended, process.output().as_bytes())))
         }
     }
 }
@@ -223,12 +215,12 @@ impl RunningQemu for LocalQemu {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
         let mut process = self.0.borrow_mut();
         let ended = self.answer("waiting for QEMU", process.ended());
-        let end = ended.map(|ended| ended.map(|ended| QemuEnd { ended, output: process.output() }));
+        let end = ended.map(|ended| ended.map(|ended| QemuEnd::new(ended, process.output().as_bytes())));
         Box::pin(std::future::ready(end))
     }
 
     fn kill(&self) -> Pending<'_, ()> {
-        self.0.borrow().kill();
+        self.0.borrow_mut().kill();
         Box::pin(std::future::ready(Ok(())))
     }
 

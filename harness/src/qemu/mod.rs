@@ -4,6 +4,7 @@ mod cpu;
 mod machine;
 mod monitor;
 mod process;
+mod rejection;
 
 pub use cpu::{CpuReport, MissingFeature};
 pub use machine::{
@@ -12,3 +13,4 @@ pub use machine::{
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
+pub(crate) use rejection::{names_one_of, rejects_command_line, rejects_kernel};

@@ -3,7 +3,6 @@
 //! Replies whose schema has grown between QEMU 5.2 and 11.1 are read as data, member by member.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use qapi::qmp;
 use serde::{Deserialize, Serialize};
@@ -27,13 +26,11 @@ impl MachineReport {
     /// Whether it has what is required of it.
     ///
     /// # Errors
-    /// The first property that is off, in a sentence's end.
+    /// The first property that is off.
     pub fn check(&self) -> Result<(), String> {
         match self.required.iter().find(|(_, on)| !**on) {
             None => Ok(()),
-            Some((property, _)) => {
-                Err(format!("missing machine property: {property} ({})", self.machine_type))
-            }
+            Some((property, _)) => Err(property.clone()),
         }
     }
 }
@@ -51,50 +48,36 @@ pub struct KvmReport {
 #[derive(Debug, Clone)]
 pub struct Monitor {
     wire: Wire,
-    limit: Duration,
     version: String,
 }
 
 impl Monitor {
-    /// Waits for the greeting, for `start_limit` at most, and negotiates; each later reply must come within `limit`.
-    /// What comes besides the greeting stays in `notices`.
+    /// Waits for the greeting and negotiates. What comes besides the greeting stays in `notices`.
     ///
     /// # Errors
     /// Any [`CallError`]: QEMU did not start, or it is no QEMU.
-    pub async fn greet(
-        wire: Wire,
-        notices: &mut mpsc::UnboundedReceiver<Notice>,
-        start_limit: Duration,
-        limit: Duration,
-    ) -> Result<Self, CallError> {
+    pub async fn greet(wire: Wire, notices: &mut mpsc::Receiver<Notice>) -> Result<Self, CallError> {
         let peer = || wire.peer().to_owned();
-        let greeting = match tokio::time::timeout(start_limit, notices.recv()).await {
-            Err(_) => {
-                return Err(CallError::TimedOut {
-                    peer: peer(),
-                    command: "with its greeting".into(),
-                    limit: start_limit,
-                });
-            }
-            Ok(Some(Notice::Greeting(greeting))) => greeting,
-            Ok(Some(Notice::Event(event))) => {
+        let greeting = match notices.recv().await {
+            Some(Notice::Greeting(greeting)) => greeting,
+            Some(Notice::Event(event)) => {
                 let why = format!("the event {} came first", event.name);
                 return Err(CallError::Unexpected { peer: peer(), command: "the connection".into(), why });
             }
-            Ok(Some(Notice::Closed(why))) => return Err(CallError::Closed { peer: peer(), why }),
-            Ok(None) => return Err(CallError::Closed { peer: peer(), why: "nothing came".into() }),
+            Some(Notice::Closed(why)) => return Err(CallError::Closed { peer: peer(), why }),
+            None => return Err(CallError::Closed { peer: peer(), why: "nothing came".into() }),
         };
-        wire.execute(qmp::qmp_capabilities { enable: None }, limit).await?;
-        Ok(Self { wire, limit, version: version_in(&greeting["version"]) })
+        wire.execute(qmp::qmp_capabilities { enable: None }).await?;
+        Ok(Self { wire, version: version_in(&greeting["version"]) })
     }
 
     /// Goes on with a conversation that was begun before: its peer has greeted and was answered then.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn take_up(wire: Wire, limit: Duration) -> Result<Self, CallError> {
-        let version = version_in(&wire.call("query-version", Value::Null, limit).await?);
-        Ok(Self { wire, limit, version })
+    pub async fn take_up(wire: Wire) -> Result<Self, CallError> {
+        let version = version_in(&wire.call("query-version", Value::Null).await?);
+        Ok(Self { wire, version })
     }
 
     /// The conversation itself.
@@ -112,7 +95,7 @@ impl Monitor {
     /// # Errors
     /// Any [`CallError`].
     pub async fn kvm(&self) -> Result<KvmReport, CallError> {
-        let info = self.wire.execute(qmp::query_kvm {}, self.limit).await?;
+        let info = self.wire.execute(qmp::query_kvm {}).await?;
         Ok(KvmReport { enabled: info.enabled, present: info.present })
     }
 
@@ -160,7 +143,7 @@ impl Monitor {
     /// # Errors
     /// Any [`CallError`].
     pub async fn resume(&self) -> Result<(), CallError> {
-        self.wire.execute(qmp::cont {}, self.limit).await.map(|_| ())
+        self.wire.execute(qmp::cont {}).await.map(|_| ())
     }
 
     /// Ends QEMU.
@@ -168,7 +151,7 @@ impl Monitor {
     /// # Errors
     /// Any [`CallError`] but the channel's end, which may come before the reply.
     pub async fn quit(&self) -> Result<(), CallError> {
-        match self.wire.execute(qmp::quit {}, self.limit).await {
+        match self.wire.execute(qmp::quit {}).await {
             Ok(_) | Err(CallError::Closed { .. }) => Ok(()),
             Err(e) => Err(e),
         }
@@ -179,7 +162,7 @@ impl Monitor {
     }
 
     pub(super) async fn call(&self, command: &str, arguments: Value) -> Result<Value, CallError> {
-        self.wire.call(command, arguments, self.limit).await
+        self.wire.call(command, arguments).await
     }
 }
 

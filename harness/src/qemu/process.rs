@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 /// The command that becomes another command after it has tied its life to that of its parent: the words put before
@@ -35,7 +36,8 @@ impl ExecWrapper {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ended {
     /// It exited with this status.
     Exited(i64),
@@ -49,6 +51,19 @@ impl From<ExitStatus> for Ended {
             (Some(code), _) => Self::Exited(code.into()),
             (None, signal) => Self::Signalled(signal.unwrap_or(0).into()),
         }
+    }
+}
+
+impl Ended {
+    /// Whether a signal ended it that no program sends to itself for a fault of its own: one from outside, such as the
+    /// kernel's when memory runs out (signal(7)).
+    pub fn is_from_outside(self) -> bool {
+        let Self::Signalled(signal) = self else { return false };
+        let signal = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
+        matches!(
+            signal,
+            Some(Signal::KILL | Signal::TERM | Signal::INT | Signal::HUP | Signal::XCPU | Signal::XFSZ)
+        )
     }
 }
 
@@ -180,10 +195,12 @@ impl Process {
         kib.map(|kib| kib / 1024).ok_or_else(|| io::Error::other("its /proc/PID/status can't be read"))
     }
 
-    /// Sends SIGKILL to its whole group.
-    pub fn kill(&self) {
-        // The only error is that the group is gone, which is what is wanted.
-        let _ = kill_process_group(self.group, Signal::KILL);
+    /// Sends SIGKILL to its whole group, unless it has ended: once it is reaped, its number may belong to another process.
+    pub fn kill(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // The only error is that the group is gone, which is what is wanted.
+            let _ = kill_process_group(self.group, Signal::KILL);
+        }
     }
 
     /// Ends it: waits for `grace` that it goes by itself, kills its group, and reaps it.
@@ -204,16 +221,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A group is killed only while its leader is not reaped: after that, its number may belong to somebody else.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.kill();
-            // Reaped here, and not by the runtime later: there may be no later.
-            for _ in 0..200 {
-                if !matches!(self.child.try_wait(), Ok(None)) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
+        self.kill();
+        // Reaped here, and not by the runtime later: there may be no later.
+        for _ in 0..200 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                break;
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -288,7 +302,7 @@ mod tests {
         let mut exited = shell("echo oh no >&2; exit 3", &dir.path().join("a"));
         assert_eq!(exited.wait().await.unwrap(), Ended::Exited(3));
         assert_eq!(exited.output(), "oh no\n");
-        let killed = shell("sleep 1000", &dir.path().join("b"));
+        let mut killed = shell("sleep 1000", &dir.path().join("b"));
         killed.kill();
         let ended = killed.end(Duration::from_secs(10)).await.unwrap();
         assert_eq!(ended.to_string(), "was killed (SIGKILL)");

@@ -9,7 +9,7 @@ use super::text::one_line;
 pub fn held(held: &Held, style: &Style) -> String {
     let Held { stage, stop, levels } = held;
     let mut text = match stop {
-        Some(stop) => format!("stopped in {stage}: {}", one_line(&stop.symptom)),
+        Some(stop) => format!("stopped in {stage}: {}", one_line(&stop.symptom.to_string())),
         None => format!("held after {stage}"),
     };
     text = style.paint(Role::Heading, &text) + "\n\n";

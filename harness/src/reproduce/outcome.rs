@@ -1,80 +1,71 @@
-//! What a stack came to, short enough to be compared: where it stopped and of what kind the symptom is. What hangs on the
+//! What a stack came to, short enough to be compared: where it stopped and of what kind the symptom is. What depends on the
 //! moment (times, addresses, last lines) is left out.
 
-use crate::guest::fatal_names;
 use crate::scenario::{LevelNumber, Stage};
+use crate::stack::{Contradiction, Symptom};
 
 /// A stop as its record has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopped<'a> {
     /// Where.
     pub stage: Stage,
-    /// The level that the symptom is about.
-    pub level: Option<LevelNumber>,
     /// What was seen.
-    pub symptom: &'a str,
+    pub symptom: &'a Symptom,
 }
 
 /// The outcome in the words of the script (`works`, `stopped` in runtime/end.sh); none if it is of no kind that a script can see.
 pub(super) fn of(stop: Option<Stopped<'_>>) -> Option<String> {
-    let Some(Stopped { stage, level, symptom }) = stop else { return Some("works".into()) };
-    Some(format!("{stage}: {}", kind(level, symptom)?))
+    let Some(Stopped { stage, symptom }) = stop else { return Some("works".into()) };
+    Some(format!("{stage}: {}", kind(symptom)?))
 }
 
 /// The words of the document that a script must see too, for its outcome to be the same as this one: where a kind has room for
-/// many a reason, and they are among what was said and not among what the harness says of it.
+/// many a reason.
 pub(super) fn wanted<'a>(stop: Stopped<'_>, documented: &'a str) -> Option<&'a str> {
-    let kind = kind(stop.level, stop.symptom)?;
-    let (_, said) = stop.symptom.split_once(": ")?;
-    let of_many_reasons = kind.ends_with(": QEMU ended")
-        || kind == "another exit status"
-        || fatal_names().any(|name| kind.ends_with(&format!(": {name}")));
+    let of_many_reasons = matches!(
+        stop.symptom,
+        Symptom::QemuEnded { .. }
+            | Symptom::CommandLineRejected { .. }
+            | Symptom::StepStatus { .. }
+            | Symptom::GuestFailed { .. }
+    );
+    let said = stop.symptom.said().unwrap_or_default();
     (of_many_reasons && said.contains(documented)).then_some(documented)
 }
 
-fn kind(level: Option<LevelNumber>, symptom: &str) -> Option<String> {
-    let of_level = |kind: &str| level.map(|level| format!("{}: {kind}", word(level)));
-    for what in ["missing CPU feature: ", "missing machine property: "] {
-        if let Some((name, _)) = symptom.strip_prefix(what).and_then(|rest| rest.split_once(" (")) {
-            return Some(format!("{what}{name}"));
+fn kind(symptom: &Symptom) -> Option<String> {
+    let of_level = |level: LevelNumber, kind: &str| Some(format!("{}: {kind}", word(level)));
+    match symptom {
+        Symptom::MissingCpuFeature { feature, .. } => Some(format!("missing CPU feature: {feature}")),
+        Symptom::MissingMachineProperty { property, .. } => {
+            Some(format!("missing machine property: {property}"))
         }
-    }
-    if let Some((name, _)) = fatal_names().map(|name| (name, symptom.strip_prefix(name))).find(
-        // Nothing, or what was said, comes behind the name.
-        |(_, rest)| rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':')),
-    ) {
-        return of_level(name);
-    }
-    if let Some((subject, rest)) = symptom.split_once(' ') {
-        let subject = subject.strip_suffix("'s").unwrap_or(subject);
-        let about = LevelNumber::ALL.into_iter().find(|level| level.to_string() == subject);
-        let about = |kind: &str| about.map(|level| format!("{}: {kind}", word(level)));
-        let of_subject: [(&str, &str); 7] = [
-            ("QEMU does not run it with KVM", "not run with KVM"),
-            ("has no usable /dev/kvm", "no usable /dev/kvm"),
-            ("QEMU stopped it", "stopped by QEMU"),
-            ("QEMU exited", "QEMU ended"),
-            ("QEMU was", "QEMU ended"),
-            ("QEMU aborted", "QEMU ended"),
-            ("QEMU crashed", "QEMU ended"),
-        ];
-        let kind = of_subject.into_iter().find(|(said, _)| rest.starts_with(said)).map(|(_, kind)| kind);
-        let kind = kind.or(rest.starts_with("shut down before its work was done").then_some("shut down"));
-        if let Some(kind) = kind {
-            return about(kind);
+        Symptom::CommandLineRejected { level, .. } | Symptom::QemuEnded { level, .. } => {
+            of_level(*level, "QEMU ended")
         }
+        Symptom::StoppedByQemu { level, .. } => of_level(*level, "stopped by QEMU"),
+        Symptom::WithoutKvm { level } => of_level(*level, "not run with KVM"),
+        Symptom::NoKvm { level, second: false, .. } => of_level(*level, "no usable /dev/kvm"),
+        Symptom::GuestFailed { level, failure, .. } => of_level(*level, failure.name()),
+        Symptom::GuestPanicked { level } => of_level(*level, "the guest panicked"),
+        Symptom::ShutDown { level, .. } => of_level(*level, "shut down"),
+        Symptom::NotNested { contradiction: Contradiction::Nonce { .. }, .. } => Some("another nonce".into()),
+        Symptom::NotNested { contradiction: Contradiction::Hypervisor { .. }, .. } => {
+            Some("another hypervisor".into())
+        }
+        Symptom::Timeout { .. } => Some("not done in time".into()),
+        Symptom::StepStatus { .. } => Some("another exit status".into()),
+        Symptom::StepOutput { .. } => Some("another output".into()),
+        Symptom::NoKvm { second: true, .. }
+        | Symptom::QmpRefused { .. }
+        | Symptom::MigrationFailed { .. }
+        | Symptom::StandsStill { .. }
+        | Symptom::NotStarted { .. }
+        | Symptom::MissingEvidence { .. }
+        | Symptom::Harness { .. }
+        | Symptom::Interrupted
+        | Symptom::Unknown => None,
     }
-    let anywhere = [
-        ("the guest panicked", "the guest panicked"),
-        (" gave back nonce ", "another nonce"),
-        (" says that its hypervisor is ", "another hypervisor"),
-        ("no progress for ", "not done in time"),
-        ("busy, but not done after ", "not done in time"),
-        (": it exited with status ", "another exit status"),
-        (" is not in its output", "another output"),
-    ];
-    let (_, kind) = anywhere.into_iter().find(|(said, _)| symptom.contains(said))?;
-    if kind == "the guest panicked" { of_level(kind) } else { Some(kind.to_owned()) }
 }
 
 /// As the script calls a level: `l1`.
@@ -85,68 +76,73 @@ pub(super) fn word(level: LevelNumber) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::GuestFailure;
+    use crate::qemu::Ended;
     use rstest::rstest;
 
+    fn l1() -> LevelNumber {
+        LevelNumber::ALL[1]
+    }
+
+    fn feature() -> Symptom {
+        let (feature, model) = ("svm".to_owned(), "host".to_owned());
+        Symptom::MissingCpuFeature { level: l1(), feature, model, nested: None }
+    }
+
+    fn panic() -> Symptom {
+        let said = "Kernel panic - not syncing: Attempted to kill init!".to_owned();
+        Symptom::GuestFailed { level: l1(), failure: GuestFailure::KernelPanic, said }
+    }
+
+    fn ended(said: &str) -> Symptom {
+        Symptom::QemuEnded { level: l1(), ended: Ended::Exited(1), said: said.to_owned() }
+    }
+
+    fn no_kvm(second: bool) -> Symptom {
+        let module = "kvm_amd".to_owned();
+        Symptom::NoKvm { level: l1(), module, loaded: false, said: None, second }
+    }
+
+    fn status(said: &str) -> Symptom {
+        let (step, said) = ("unload".to_owned(), said.to_owned());
+        Symptom::StepStatus { level: l1(), step, status: 1, fails: false, said }
+    }
+
+    fn slow() -> Symptom {
+        let last_line = Some("Kernel panic - not syncing: of another".to_owned());
+        Symptom::Timeout { level: l1(), seconds: 91, busy: false, last_line, said: None }
+    }
+
     #[rstest]
-    #[case(
-        "l1-launch",
-        "missing CPU feature: svm (model host); kvm_amd of L0 has nested=0",
-        Some("l1-launch: missing CPU feature: svm")
-    )]
-    #[case(
-        "l2-launch",
-        "missing machine property: cap-nested-hv (pseries-10.0-machine)",
-        Some("l2-launch: missing machine property: cap-nested-hv")
-    )]
-    #[case("l2-boot", "kernel panic: Attempted to kill init!", Some("l2-boot: l1: kernel panic"))]
-    #[case("l2-boot", "oops: Oops: 0000 [#1]", Some("l2-boot: l1: oops"))]
-    #[case("l2-boot", "L1's QEMU was killed (SIGKILL)", Some("l2-boot: l1: QEMU ended"))]
-    #[case("l2-boot", "L2's QEMU stopped it (internal-error)", Some("l2-boot: l2: stopped by QEMU"))]
-    #[case(
-        "l2-launch",
-        "L2's QEMU does not run it with KVM (query-kvm: enabled is false)",
-        Some("l2-launch: l2: not run with KVM")
-    )]
-    #[case(
-        "l1-kvm",
-        "L1 has no usable /dev/kvm (kvm_amd is not loaded)",
-        Some("l1-kvm: l1: no usable /dev/kvm")
-    )]
-    #[case("step-1", "the second L1 has no usable /dev/kvm", None)]
-    #[case(
-        "l2-boot",
-        "no progress for 91 s, last line \"kernel panic: of another\"",
-        Some("l2-boot: not done in time")
-    )]
-    #[case(
-        "step-2",
-        "unload on L0: it exited with status 1, it should not fail; it printed \"\"",
-        Some("step-2: another exit status")
-    )]
-    #[case("l1-boot", "agent of L1 did not answer", None)]
-    fn a_symptom_is_of_a_kind(#[case] stage: &str, #[case] symptom: &str, #[case] expected: Option<&str>) {
-        let level = LevelNumber::new(1);
-        let stop = Stopped { stage: stage.parse().unwrap(), level, symptom };
+    #[case("l1-launch", feature(), Some("l1-launch: missing CPU feature: svm"))]
+    #[case("l1-boot", panic(), Some("l1-boot: l1: kernel panic"))]
+    #[case("l2-boot", ended(""), Some("l2-boot: l1: QEMU ended"))]
+    #[case("l2-launch", Symptom::WithoutKvm { level: l1() }, Some("l2-launch: l1: not run with KVM"))]
+    #[case("l1-kvm", no_kvm(false), Some("l1-kvm: l1: no usable /dev/kvm"))]
+    #[case("step-1", no_kvm(true), None)]
+    #[case("l2-boot", slow(), Some("l2-boot: not done in time"))]
+    #[case("step-2", status(""), Some("step-2: another exit status"))]
+    #[case("l1-boot", Symptom::Harness { level: None, why: "kernel panic".into() }, None)]
+    fn a_symptom_is_of_a_kind(#[case] stage: &str, #[case] symptom: Symptom, #[case] expected: Option<&str>) {
+        let stop = Stopped { stage: stage.parse().unwrap(), symptom: &symptom };
         assert_eq!(of(Some(stop)).as_deref(), expected);
     }
 
     #[rstest]
-    #[case("L1's QEMU exited with status 1: qemu: KVM does not support it", "KVM does not support it", true)]
-    #[case("unload on L0: it exited with status 1, it should not fail", "it exited with status 1", true)]
-    #[case("kernel panic: Attempted to kill init!", "Attempted to kill", true)]
+    #[case(ended("qemu: KVM does not support it"), "KVM does not support it", true)]
+    #[case(status("the module is in use"), "in use", true)]
+    #[case(panic(), "Attempted to kill", true)]
     // The kind says it already.
-    #[case("missing CPU feature: svm (model host)", "svm", false)]
-    #[case("kernel panic: Attempted to kill init!", "kernel panic", false)]
-    // A script does not see what the harness finds out.
-    #[case("missing CPU feature: svm (model host); kvm_amd of L0 has nested=0", "nested=0", false)]
-    #[case("L1's QEMU exited with status 1: cannot allocate memory", "KVM does not support it", false)]
-    #[case("agent of L1 did not answer: svm", "svm", false)]
+    #[case(feature(), "svm", false)]
+    #[case(ended("cannot allocate memory"), "KVM does not support it", false)]
+    // The harness's own words are no document's.
+    #[case(ended("cannot allocate memory"), "exited with status 1", false)]
     fn words_of_the_document_are_wanted_where_they_were_said(
-        #[case] symptom: &str,
+        #[case] symptom: Symptom,
         #[case] documented: &str,
         #[case] expected: bool,
     ) {
-        let stop = Stopped { stage: "l1-launch".parse().unwrap(), level: LevelNumber::new(1), symptom };
+        let stop = Stopped { stage: "l1-launch".parse().unwrap(), symptom: &symptom };
         assert_eq!(wanted(stop, documented), expected.then_some(documented));
     }
 

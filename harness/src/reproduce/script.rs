@@ -261,17 +261,20 @@ fn metal(plan: &StackPlan, program: &str) -> String {
     }
 }
 
-/// The functions that find and name what a console says of a level that will not go on.
+/// The functions that find and name what a console says of a level that does not continue. As in the harness, a message
+/// counts only where a kernel prints it: at the start of a line or after a kernel's time stamp.
 fn fatal_functions() -> String {
     let mut patterns = String::new();
     let mut names = String::new();
-    for (message, name) in fatal_messages() {
-        let _ = write!(patterns, " \\\n        -e {}", quote(message));
+    for (message, anywhere, name) in fatal_messages() {
+        let start = if anywhere { "" } else { "^" };
+        let _ = write!(patterns, " \\\n        -e {}", quote(&format!("{start}{message}")));
         let _ = writeln!(names, "    *{}*) say {} ;;", quote(message), quote(name));
     }
     format!(
-        "# What a console says of a level that will not go on. What the QEMUs in a level say is none of it.\n\
-         fatal_line() {{\n    text \"$logs/$1.console.log\" | grep -v '^qemu-l[0-9]| ' | grep -F{patterns} |\n        \
-         head -n 1 | plain\n}}\n\nfatal_name() {{\n    case $1 in\n{names}    esac\n}}\n\n"
+        "# What a console says of a level that does not continue. What the QEMUs in a level say is none of it.\n\
+         fatal_line() {{\n    text \"$logs/$1.console.log\" | grep -v '^qemu-l[0-9]| ' |\n        \
+         sed -e 's/^.*\\[ *[0-9][0-9]*\\.[0-9][0-9]*\\] *//' -e 's/^\\[ *[TC][0-9][0-9]*\\] *//' |\n        \
+         grep{patterns} |\n        head -n 1 | plain\n}}\n\nfatal_name() {{\n    case $1 in\n{names}    esac\n}}\n\n"
     )
 }

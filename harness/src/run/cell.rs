@@ -36,6 +36,9 @@ const EMULATOR_MEMORY_MIB: u64 = 384;
 /// Memory of this machine that cells leave to others, in MiB.
 const SPARED_MEMORY_MIB: u64 = 512;
 
+/// How many times as long a second attempt may take where the first one ran out of time.
+const SLOWER: f64 = 2.0;
+
 /// What came of a cell.
 pub(super) struct Done {
     /// Its record; none if it was interrupted.
@@ -134,6 +137,7 @@ impl Run {
         let folder = RunFolder::cell_in(&self.folder, &cell.name).map_err(cannot_record)?;
         let chain = self.chain(planned);
         let mut attempts: Vec<Attempt> = Vec::new();
+        let mut timeout_scale = self.setting.timeout_scale;
         let again =
             self.setting.states.is_some().then(|| "it was booted again from its beginning".to_owned());
         loop {
@@ -154,13 +158,14 @@ impl Run {
                     // Whatever went wrong the first time, nothing is saved the second time.
                     let makes = if first { &choice.makes[..] } else { &[] };
                     booted = Some(self.began.elapsed().as_secs_f64());
-                    self.boot(planned, &plan, host, &folder.0, state.as_ref(), makes, &chain).await
+                    let limits = Limits::new(plan.metal, timeout_scale);
+                    self.boot(planned, &plan, limits, host, &folder.0, state.as_ref(), makes, &chain).await
                 }
                 Err(stop) => Observation::stopped(stop),
             };
             // What a boot medium was made of is large. What can't be removed now goes with the run's folder.
             let _ = fs::remove_dir_all(&scratch);
-            if observation.stop.as_ref().is_some_and(|stop| stop.interrupted) {
+            if observation.stop.as_ref().is_some_and(Stop::is_interrupted) {
                 return Ok(done);
             }
             let end = (self.began.elapsed() - observation.held).as_secs_f64();
@@ -171,7 +176,7 @@ impl Run {
             let profile = Profile::of(cell.architecture);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
             let from = state.as_ref().map(|state| state.description().key.clone());
-            let symptom = verdict.stop().map(|stop| stop.symptom.clone());
+            let symptom = verdict.symptom(&cell.expectation);
             let word = verdict.word();
             attempts.push(Attempt {
                 start,
@@ -180,6 +185,7 @@ impl Run {
                 verdict: word,
                 from,
                 symptom,
+                timeout_scale: Some(timeout_scale),
                 usage: observation.usage,
             });
             // Somebody has looked at the first attempt, and it is what they wanted to see.
@@ -193,6 +199,9 @@ impl Run {
                     let _ = states.discard(state);
                 }
                 set_aside(&folder.0).map_err(cannot_record)?;
+                if verdict.stop().is_some_and(Stop::is_timeout) {
+                    timeout_scale *= SLOWER;
+                }
                 continue;
             }
             // A pass whose evidence can't be kept is none.
@@ -204,8 +213,9 @@ impl Run {
                 metal: Some(*metal),
                 emulator: emulator.map(ImageRecord::from),
                 stage: verdict.stop().map(|stop| stop.stage),
-                level: verdict.stop().and_then(|stop| stop.level),
-                symptom: verdict.stop().map(|stop| stop.symptom.clone()),
+                level: verdict.stop().and_then(Stop::level),
+                symptom: verdict.symptom(&cell.expectation),
+                symptom_data: verdict.stop().map(|stop| stop.symptom.clone()),
                 levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
                 evidence,
                 steps: observation.steps,
@@ -393,6 +403,7 @@ impl Run {
         &self,
         planned: &Planned,
         plan: &StackPlan,
+        limits: Limits,
         this_machine: ThisMachine,
         records: &Path,
         state: Option<&SavedState>,
@@ -408,7 +419,7 @@ impl Run {
         boot(Ascent {
             plan,
             this_machine,
-            limits: Limits::new(plan.metal, self.setting.timeout_scale),
+            limits,
             faults: &cell.faults,
             steps: &cell.steps,
             records,
@@ -470,13 +481,20 @@ pub(super) fn image_of(emulator: &Emulator) -> Option<&Image> {
     }
 }
 
-/// Whether a cell is tried once more: where the harness or its machine failed before anything of the innermost level was tried. What
-/// that one does counts as it came, and what a scenario does on purpose is no failure.
+/// Whether a cell is tried once more: where the harness or its machine failed before anything of the innermost level was tried,
+/// and where a stack that should work ran out of time, which may be this machine's fault. What else the innermost level does
+/// counts as it came, and what a scenario does on purpose is no failure.
 fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool {
-    let Some(stop) = verdict.stop().filter(|_| verdict.word() == VerdictWord::Error) else { return false };
-    let innermost = Stage::Level(cell.innermost(), StageKind::Launch);
-    let early = stop.stage > Stage::Provision && stop.stage < innermost;
-    went_on == Some(false) || (cell.faults.is_empty() && early)
+    let Some(stop) = verdict.stop() else { return false };
+    match verdict.word() {
+        VerdictWord::Error => {
+            let innermost = Stage::Level(cell.innermost(), StageKind::Launch);
+            let early = stop.stage > Stage::Provision && stop.stage < innermost;
+            went_on == Some(false) || (cell.faults.is_empty() && early)
+        }
+        VerdictWord::Fail => cell.faults.is_empty() && stop.is_timeout(),
+        _ => false,
+    }
 }
 
 /// Moves the records of a first attempt out of the way of the second one's.

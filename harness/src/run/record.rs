@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
-use crate::stack::{Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Usage};
+use crate::stack::{
+    Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
+};
 
 use super::{MergedRun, Resumption, Shard, Tally, VerdictWord};
 
@@ -193,6 +195,9 @@ pub struct Attempt {
     pub from: Option<StateKey>,
     /// Where the stack stopped, what was seen.
     pub symptom: Option<String>,
+    /// What its time limits were multiplied by, in runs of this version.
+    #[serde(default)]
+    pub timeout_scale: Option<f64>,
     /// What the emulator of the outermost level used of this machine.
     #[serde(flatten)]
     pub usage: Usage,
@@ -225,6 +230,9 @@ pub struct CellRecord {
     pub level: Option<LevelNumber>,
     /// What was seen there, or for a skip what is missing.
     pub symptom: Option<String>,
+    /// What was seen there, as data; absent if nothing stopped it, and in runs of earlier versions.
+    #[serde(default)]
+    pub symptom_data: Option<Symptom>,
     /// The image of the emulator that ran its outermost level; absent if that was none of an image, and in runs of old.
     #[serde(default)]
     pub emulator: Option<ImageRecord>,
@@ -275,6 +283,7 @@ impl CellRecord {
             stage: None,
             level: None,
             symptom: None,
+            symptom_data: None,
             emulator: None,
             levels: Vec::new(),
             evidence: None,

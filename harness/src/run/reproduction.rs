@@ -29,8 +29,8 @@ impl Run {
             return Ok(());
         };
         let cell = &planned.cell;
-        let stopped = match (record.stage, &record.symptom) {
-            (Some(stage), Some(symptom)) => Some(Stopped { stage, level: record.level, symptom }),
+        let stopped = match (record.stage, &record.symptom_data) {
+            (Some(stage), Some(symptom)) => Some(Stopped { stage, symptom }),
             _ => None,
         };
         let reproduction = Reproduction {

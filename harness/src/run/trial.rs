@@ -7,30 +7,14 @@ use nestmatrix_images::Part;
 use serde::Serialize;
 
 use crate::architecture::Profile;
-use crate::scenario::{Expectation, LevelNumber, Stage, StageKind};
+use crate::qemu::rejects_kernel;
+use crate::scenario::{Expectation, LevelNumber, Stage, StageKind, SymptomKind};
+use crate::stack::Symptom;
 
 use super::{CellRecord, VerdictWord};
 
 /// The exit code that `git bisect run` takes for "this one can't be tried".
 pub const NOT_TRIED: u8 = 125;
-
-/// By what QEMU refuses a command line that it does not understand: it is older than what it is told, and has not come to
-/// trying anything (QEMU: system/vl.c, qom/object.c, util/qemu-option.c).
-const NOT_UNDERSTOOD: [&str; 10] = [
-    "invalid option",
-    "requires an argument",
-    "unsupported machine type",
-    "is not a valid device model name",
-    "Invalid parameter",
-    "unable to find CPU model",
-    "could not load",
-    "could not find",
-    "' not found",
-    "is unexpected",
-];
-
-/// By what QEMU refuses to load a kernel.
-const NOT_LOADED: [&str; 3] = ["could not load kernel", "invalid kernel header", "could not load"];
 
 /// What is tried with a cell: one part of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,43 +44,62 @@ impl VersionTrial<'_> {
     pub fn says_nothing(&self, record: &CellRecord) -> Option<String> {
         let symptom = || record.symptom.clone().unwrap_or_else(|| "nothing is known of it".to_owned());
         if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
-            return (!self.boot_counts || !self.is_boot_of_l0(record)).then(symptom);
+            let counts = self.boot_counts && (self.is_boot_of_l0(record) || self.is_refused(record));
+            return (!counts).then(symptom);
         }
         if self.boot_counts || is_documented(record) {
             return None;
         }
         let Some(Stage::Level(level, kind)) = record.stage else { return None };
-        let said = symptom();
-        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+        let seen = symptom();
         let inside = LevelNumber::ALL.into_iter().find(|level| *level > self.level);
         match (self.part, kind) {
             (Part::Kernel, StageKind::Boot) if level == self.level => {
-                Some(format!("{level} does not boot with it: {said}"))
+                Some(format!("{level} does not boot with it: {seen}"))
             }
-            (Part::Kernel, StageKind::Launch) if level == self.level && says(&NOT_LOADED) => {
-                Some(format!("it can't be loaded: {said}"))
+            (Part::Kernel, StageKind::Launch) if level == self.level && kernel_is_refused(record) => {
+                Some(format!("it can't be loaded: {seen}"))
             }
             (Part::Kernel, StageKind::Kvm) if level == self.level => {
                 let module = Profile::of(record.architecture).kvm_module;
                 let came_without = self.left_out.iter().any(|left_out| left_out == module);
                 (came_without && lacks_kvm(record, level))
-                    .then(|| format!("{module} did not come with it and is not built in: {said}"))
+                    .then(|| format!("{module} did not come with it and is not built in: {seen}"))
             }
-            (Part::Qemu, StageKind::Launch) if Some(level) == inside && says(&NOT_UNDERSTOOD) => {
-                Some(format!("it does not understand what it is told: {said}"))
+            (Part::Qemu, StageKind::Launch) if Some(level) == inside && command_line_is_rejected(record) => {
+                Some(format!("it does not know what its command line asks for: {seen}"))
             }
             _ => None,
+        }
+    }
+
+    /// Whether it is an error that QEMU refuses the kernel that is tried, or that the QEMU that is tried refuses its command line.
+    fn is_refused(&self, record: &CellRecord) -> bool {
+        let Some(Stage::Level(level, StageKind::Launch)) = record.stage else { return false };
+        match self.part {
+            Part::Kernel => level == self.level && kernel_is_refused(record),
+            Part::Qemu => level.below() == Some(self.level) && command_line_is_rejected(record),
         }
     }
 
     /// Whether it is an error that L0 does not boot with the kernel that is tried.
     fn is_boot_of_l0(&self, record: &CellRecord) -> bool {
         let Some(Stage::Level(level, kind)) = record.stage else { return false };
-        let refused = || NOT_LOADED.iter().any(|text| record.symptom.iter().any(|said| said.contains(text)));
-        let boots = kind == StageKind::Boot || kind == StageKind::Launch && refused();
+        let boots = kind == StageKind::Boot || kind == StageKind::Launch && kernel_is_refused(record);
         let of_l0 = level == self.level && level.below().is_none();
         record.verdict == VerdictWord::Error && self.part == Part::Kernel && of_l0 && boots
     }
+}
+
+/// Whether the QEMU that ended refused to load its kernel.
+fn kernel_is_refused(record: &CellRecord) -> bool {
+    let said = record.symptom_data.as_ref().and_then(Symptom::said);
+    said.is_some_and(rejects_kernel)
+}
+
+/// Whether a QEMU refused its command line.
+fn command_line_is_rejected(record: &CellRecord) -> bool {
+    record.symptom_data.as_ref().is_some_and(|symptom| symptom.kind() == SymptomKind::CommandLineRejected)
 }
 
 /// Whether a level was asked and has no KVM of its architecture. What came without any modules may have it built in: then
@@ -162,6 +165,7 @@ pub fn changes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu::{Ended, rejects_command_line};
     use crate::scenario::{Filter, Matrix};
     use rstest::rstest;
     use std::path::Path;
@@ -172,7 +176,20 @@ mod tests {
         let filter = Filter::parse(&[cell.to_owned()]).unwrap();
         let cell = matrix.cells().iter().find(|cell| filter.matches(&cell.name)).unwrap();
         let stage = stage.map(|stage| stage.parse().unwrap());
-        CellRecord { verdict, stage, symptom: Some(symptom.into()), ..CellRecord::skipped(cell, &[], false) }
+        let level = stage.and_then(Stage::level).unwrap_or(LevelNumber::ALL[1]);
+        let said = symptom.to_owned();
+        let data = if rejects_command_line(symptom) {
+            Symptom::CommandLineRejected { level, said, asked_for: false }
+        } else {
+            Symptom::QemuEnded { level, ended: Ended::Exited(1), said }
+        };
+        CellRecord {
+            verdict,
+            stage,
+            symptom: Some(symptom.into()),
+            symptom_data: Some(data),
+            ..CellRecord::skipped(cell, &[], false)
+        }
     }
 
     const WORKS: &str = "rhel-10-preview/amd/*";
@@ -199,7 +216,7 @@ mod tests {
     #[case::skip(WORKS, VerdictWord::Skip, "l0-boot", "no image", 0, Part::Kernel, true)]
     #[case::no_kernel(
         WORKS,
-        VerdictWord::Fail,
+        VerdictWord::Error,
         "l1-launch",
         "could not load kernel 'x'",
         1,
@@ -215,10 +232,10 @@ mod tests {
         Part::Kernel,
         false
     )]
-    #[case::old_qemu(WORKS, VerdictWord::Fail, "l1-launch", "Property 'x' not found", 0, Part::Qemu, true)]
+    #[case::old_qemu(WORKS, VerdictWord::Error, "l1-launch", "Property 'x' not found", 0, Part::Qemu, true)]
     #[case::old_machine(
         WORKS,
-        VerdictWord::Fail,
+        VerdictWord::Error,
         "l1-launch",
         "unsupported machine type",
         0,
@@ -234,7 +251,7 @@ mod tests {
         Part::Qemu,
         false
     )]
-    #[case::other_qemu(WORKS, VerdictWord::Fail, "l2-launch", "Property 'x' not found", 0, Part::Qemu, false)]
+    #[case::other_qemu(WORKS, VerdictWord::Error, "l2-launch", "Property 'x' not found", 0, Part::Qemu, true)]
     // What the document says in so many words is what the cell is about.
     #[case::documented(
         STOPS,
@@ -259,7 +276,10 @@ mod tests {
         assert_eq!(trial.says_nothing(&record).is_some(), nothing, "{:?}", trial.says_nothing(&record));
         let insisting = VersionTrial { boot_counts: true, ..trial };
         let of_l0 = verdict == VerdictWord::Error && stage == "l0-boot" && level == 0;
-        let machine_at_fault = matches!(verdict, VerdictWord::Error | VerdictWord::Skip) && !of_l0;
+        // The kernel that is tried is that of L1, the QEMU that is tried runs L1.
+        let refused = verdict == VerdictWord::Error && stage == "l1-launch";
+        let machine_at_fault =
+            matches!(verdict, VerdictWord::Error | VerdictWord::Skip) && !of_l0 && !refused;
         assert_eq!(
             insisting.says_nothing(&record).is_some(),
             machine_at_fault,

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::scenario::{Expectation, LevelNumber, Limitation, Stage, StageKind, StopStage};
-use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop};
+use crate::scenario::{Expectation, LevelNumber, Limitation, Stage, StageKind, StopStage, SymptomKind};
+use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
 
 /// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
 #[derive(Debug, Clone)]
@@ -74,19 +74,29 @@ impl Verdict {
             (Ok(evidence), Expectation::Stops { .. }) => Self::Xpass(Box::new(evidence)),
             (Err(stop), Expectation::Works) => Self::Fail(stop),
             (Err(stop), Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) => {
-                if shows_itself(limitation, &stop, &observation.stages) {
-                    // Too slow is not the same as not working, and a text that names no symptom does not mean the former.
-                    if stop.by_limit && limitation.symptom.is_none() {
+                let documented = shows_itself(limitation, &stop, &observation.stages);
+                match stop.symptom.kind() {
+                    // Too slow is not the same as not working.
+                    SymptomKind::Timeout => Self::Error(stop),
+                    // Nothing was tried yet, unless a document says just that.
+                    SymptomKind::CommandLineRejected if !(documented && limitation.symptom.is_some()) => {
                         Self::Error(stop)
-                    } else {
-                        Self::Xfail(stop)
                     }
-                } else {
-                    let symptom = format!("{} (documented is: {expectation})", stop.symptom);
-                    Self::Fail(Stop { symptom, ..stop })
+                    _ if documented => Self::Xfail(stop),
+                    _ => Self::Fail(stop),
                 }
             }
         }
+    }
+
+    /// What was seen where the stack stopped, if it did; and where that is not what is documented, what is.
+    pub fn symptom(&self, expectation: &Expectation) -> Option<String> {
+        let stop = self.stop()?;
+        let another = matches!(self, Self::Fail(_)) && *expectation != Expectation::Works;
+        Some(match another {
+            true => format!("{} (documented is: {expectation})", stop.symptom),
+            false => stop.symptom.to_string(),
+        })
     }
 
     /// Its name.
@@ -124,7 +134,8 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
         StopStage::At(stage) => stop.stage == stage,
         StopStage::From(first) => is_at_or_after(first, stop.stage, stages),
     };
-    there && limitation.symptom.as_ref().is_none_or(|symptom| stop.symptom.contains(symptom))
+    let said = stop.symptom.said().unwrap_or_default();
+    there && limitation.symptom.as_ref().is_none_or(|symptom| said.contains(symptom))
 }
 
 /// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
@@ -143,8 +154,8 @@ fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -
     let stage = Stage::Level(innermost, last);
     let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
     weighed.map_err(|doubt| match doubt {
-        Doubt::Contradicts(symptom) => Stop::stack(stage, symptom),
-        Doubt::Missing(_) => Stop::harness(stage, doubt.to_string()),
+        Doubt::Contradicts(symptom) => Stop::stack(stage, *symptom),
+        Doubt::Missing(what) => Stop::stack(stage, Symptom::MissingEvidence { what }).not_its_fault(),
     })
 }
 
@@ -204,7 +215,7 @@ mod tests {
     use crate::scenario::Architecture;
     use rstest::rstest;
 
-    use crate::qemu::{CpuReport, KvmReport, MachineReport};
+    use crate::qemu::{CpuReport, Ended, KvmReport, MachineReport};
     use crate::scenario::KnownStale;
     use crate::stack::{Gathered, LeafReport};
 
@@ -221,6 +232,13 @@ mod tests {
         let observation = Observation { stages, gathered, stop, ..nothing };
         let profile = Profile::of(Architecture::Amd);
         Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
+    }
+
+    /// A stack that stopped at `stage` because its QEMU ended and said this.
+    fn stopped(name: &str, said: &str) -> Stop {
+        let level = stage(name).level().unwrap_or(LevelNumber::ALL[1]);
+        let symptom = Symptom::QemuEnded { level, ended: Ended::Exited(1), said: said.to_owned() };
+        Stop::stack(stage(name), symptom)
     }
 
     fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
@@ -277,18 +295,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Expectation::Works, Stop::stack(stage("l2-boot"), "kernel panic"), VerdictWord::Fail)]
+    #[case(Expectation::Works, stopped("l2-boot", "kernel panic"), VerdictWord::Fail)]
     #[case(Expectation::Works, Stop::harness(stage("l2-boot"), "disk full"), VerdictWord::Error)]
-    #[case(limitation(), Stop::stack(stage("l1-launch"), "missing CPU feature: svm"), VerdictWord::Xfail)]
-    #[case(limitation(), Stop::stack(stage("l1-launch"), "another reason"), VerdictWord::Fail)]
-    #[case(limitation(), Stop::stack(stage("l2-boot"), "svm"), VerdictWord::Fail)]
+    #[case(limitation(), stopped("l1-launch", "missing CPU feature: svm"), VerdictWord::Xfail)]
+    #[case(limitation(), stopped("l1-launch", "another reason"), VerdictWord::Fail)]
+    #[case(limitation(), stopped("l2-boot", "svm"), VerdictWord::Fail)]
     #[case(limitation(), Stop::harness(stage("l1-launch"), "svm"), VerdictWord::Error)]
-    #[case(known_stale(), Stop::stack(stage("l1-launch"), "missing CPU feature: svm"), VerdictWord::Xfail)]
-    #[case(known_stale(), Stop::stack(stage("l1-launch"), "another reason"), VerdictWord::Fail)]
+    #[case(known_stale(), stopped("l1-launch", "missing CPU feature: svm"), VerdictWord::Xfail)]
+    #[case(known_stale(), stopped("l1-launch", "another reason"), VerdictWord::Fail)]
     #[case(known_stale(), Stop::harness(stage("l1-launch"), "svm"), VerdictWord::Error)]
-    #[case(may_stop(), Stop::stack(stage("l2-boot"), "missing CPU feature: svm"), VerdictWord::Xfail)]
-    #[case(may_stop(), Stop::stack(stage("l2-boot"), "another reason"), VerdictWord::Fail)]
-    #[case(may_stop(), Stop::stack(stage("l0-kvm"), "missing CPU feature: svm"), VerdictWord::Fail)]
+    #[case(may_stop(), stopped("l2-boot", "missing CPU feature: svm"), VerdictWord::Xfail)]
+    #[case(may_stop(), stopped("l2-boot", "another reason"), VerdictWord::Fail)]
+    #[case(may_stop(), stopped("l0-kvm", "missing CPU feature: svm"), VerdictWord::Fail)]
     #[case(may_stop(), Stop::harness(stage("l2-boot"), "svm"), VerdictWord::Error)]
     fn a_stop_is_judged_by_who_is_at_fault_and_what_is_documented(
         #[case] expectation: Expectation,
@@ -324,7 +342,7 @@ mod tests {
         #[case] as_documented: bool,
     ) {
         let expectation = stops(StopStage::From(stage(from)), None);
-        let stop = Stop::stack(stage(stopped), "any");
+        let stop = super::tests::stopped(stopped, "any");
         let verdict = judge_after(stages, &expectation, Gathered::default(), Some(stop));
         let expected = if as_documented { VerdictWord::Xfail } else { VerdictWord::Fail };
         assert_eq!(verdict.word(), expected, "{:?}", verdict.stop());
@@ -332,26 +350,50 @@ mod tests {
 
     #[test]
     fn running_out_of_time_is_no_limitation_unless_the_document_says_so() {
-        let slow =
-            Stop { by_limit: true, ..Stop::stack(stage("l1-launch"), "busy, but not done after 720 s") };
+        let (level, last_line) = (LevelNumber::ALL[1], Some("what is documented".to_owned()));
+        let symptom = Symptom::Timeout { level, seconds: 720, busy: true, last_line, said: None };
+        let slow = Stop::stack(stage("l1-launch"), symptom);
         let documented = |symptom| stops(StopStage::At(stage("l1-launch")), symptom);
         assert_eq!(judge(&documented(None), Some(slow.clone())).word(), VerdictWord::Error);
-        assert_eq!(judge(&documented(Some("not done")), Some(slow.clone())).word(), VerdictWord::Xfail);
+        // Neither the harness's words nor a line that happened to be the last are what is documented.
+        assert_eq!(judge(&documented(Some("not done")), Some(slow.clone())).word(), VerdictWord::Error);
+        assert_eq!(judge(&documented(Some("is documented")), Some(slow.clone())).word(), VerdictWord::Error);
         assert_eq!(judge(&Expectation::Works, Some(slow)).word(), VerdictWord::Fail);
+    }
+
+    #[rstest]
+    #[case::by_no_symptom(None, false, VerdictWord::Error)]
+    #[case::though_the_scenario_asked_for_it(None, true, VerdictWord::Error)]
+    #[case::by_its_symptom(Some("max-cpu-compat"), true, VerdictWord::Xfail)]
+    #[case::by_another_symptom(Some("svm"), true, VerdictWord::Error)]
+    fn a_rejected_command_line_is_documented_only_by_its_words(
+        #[case] symptom: Option<&str>,
+        #[case] asked_for: bool,
+        #[case] expected: VerdictWord,
+    ) {
+        let said = "Property 'pseries-7.2-machine.max-cpu-compat' not found".to_owned();
+        let rejected = Symptom::CommandLineRejected { level: LevelNumber::ALL[1], said, asked_for };
+        let stop = Stop::stack(stage("l1-launch"), rejected);
+        let stop = if asked_for { stop } else { stop.not_its_fault() };
+        let expectation = stops(StopStage::From(stage("l1-launch")), symptom);
+        assert_eq!(judge(&expectation, Some(stop.clone())).word(), expected);
+        let works = if asked_for { VerdictWord::Fail } else { VerdictWord::Error };
+        assert_eq!(judge(&Expectation::Works, Some(stop)).word(), works);
     }
 
     #[test]
     fn a_stop_at_a_step_can_be_what_is_documented() {
         let expectation = stops(StopStage::At(stage("step-2")), None);
-        let at = |name| judge(&expectation, Some(Stop::stack(stage(name), "any"))).word();
+        let at = |name| judge(&expectation, Some(stopped(name, "any"))).word();
         assert_eq!((at("step-2"), at("step-1")), (VerdictWord::Xfail, VerdictWord::Fail));
     }
 
     #[test]
     fn another_stop_than_the_documented_one_is_told_with_what_is_documented() {
-        let verdict = judge(&may_stop(), Some(Stop::stack(stage("l0-kvm"), "no /dev/kvm")));
-        let documented = "no /dev/kvm (documented is: may stop at l1-launch or later (svm))";
-        assert_eq!(verdict.stop().unwrap().symptom, documented);
+        let verdict = judge(&may_stop(), Some(stopped("l0-kvm", "no /dev/kvm")));
+        let seen = "the emulator that plays L0's metal exited with status 1: no /dev/kvm";
+        let documented = format!("{seen} (documented is: may stop at l1-launch or later (svm))");
+        assert_eq!(verdict.symptom(&may_stop()), Some(documented));
     }
 
     #[rstest]
@@ -376,7 +418,7 @@ mod tests {
     fn a_stack_that_came_to_its_end_without_evidence_is_an_error(#[case] expectation: Expectation) {
         let verdict = judge(&expectation, None);
         assert_eq!(verdict.word(), VerdictWord::Error);
-        assert_eq!(verdict.stop().unwrap().symptom, "missing evidence: L2's report");
+        assert_eq!(verdict.stop().unwrap().symptom.to_string(), "missing evidence: L2's report");
     }
 
     #[test]

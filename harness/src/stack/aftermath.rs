@@ -5,16 +5,12 @@ use std::time::{Duration, Instant};
 use super::boot::Stack;
 use super::{Metal, Usage};
 
-/// Longest wait for the last words of a level whose stack has stopped (kernel messages, counters), and for the end of a QEMU that
-/// was killed.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-
 impl Stack<'_> {
     /// Reads the counters and kernel messages of every host that answers. Of a stack that has not `stopped` they are evidence, so
     /// that a slow machine is waited for.
     pub(super) async fn last_words(&mut self, stopped: bool) {
         for (level, host) in self.hosts.clone() {
-            let longest = if stopped { LAST_WORDS } else { self.limits.reply(level) };
+            let longest = if stopped { self.limits.diagnostics() } else { self.limits.of(level).total };
             let Ok(Ok((counters, messages))) = tokio::time::timeout(longest, host.aftermath()).await else {
                 // Nothing inside a host that does not answer can be asked either.
                 break;
@@ -54,7 +50,7 @@ impl Stack<'_> {
         for live in here() {
             let _ = live.qemu.kill().await;
         }
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + self.limits.diagnostics();
         for live in here() {
             while matches!(live.qemu.ended().await, Ok(None)) {
                 if Instant::now() > deadline {

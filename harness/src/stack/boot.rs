@@ -2,7 +2,7 @@
 //!
 //! Each level is launched on the host that the level below it has become: the same few steps at every depth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,22 +11,24 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::guest::{Agent, Answers, Console, PanelLines, Shell};
+use crate::guest::{Agent, Console, PanelLines, Shell};
 use crate::host::{
     BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine, count_nested_script,
 };
-use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
+use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, MissingFeature, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
-use crate::wire::{Notice, Transcript, Wire};
+use crate::wire::{Notice, Speaker, Transcript, Wire};
 
+use super::console_view::ConsoleView;
 use super::continuing::Saver;
-use super::evidence::{nests, not_kvm};
+use super::evidence::nests;
 use super::hold::Attendant;
 use super::second::Beside;
 use super::states::SavedState;
 use super::steps::StepSeen;
+use super::symptom::NestedSetting;
 use super::watch::{Sign, Watch};
-use super::{Blame, Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, measure};
+use super::{Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, Symptom, measure};
 
 /// Told as stages begin.
 pub trait StageListener {
@@ -123,14 +125,14 @@ pub(super) struct Live {
 /// What a machine that was started is spoken to by.
 pub(super) enum Opened {
     /// The monitor of its QEMU, and what that says unasked.
-    Qemu(Monitor, mpsc::UnboundedReceiver<Notice>),
+    Qemu(Monitor, mpsc::Receiver<Notice>),
     /// It has no monitor.
     Other,
 }
 
 impl Opened {
     /// What only QEMU has.
-    pub(super) fn of_qemu(self, stage: Stage) -> Result<(Monitor, mpsc::UnboundedReceiver<Notice>), Stop> {
+    pub(super) fn of_qemu(self, stage: Stage) -> Result<(Monitor, mpsc::Receiver<Notice>), Stop> {
         match self {
             Self::Qemu(monitor, notices) => Ok((monitor, notices)),
             Self::Other => Err(Stop::harness(stage, "the machine has no monitor".to_owned())),
@@ -182,7 +184,12 @@ pub(super) struct Stack<'a> {
     pub(super) attendant: Option<&'a dyn Attendant>,
     /// How long it was held.
     pub(super) held: Duration,
+    /// Levels whose QEMU a fault of the scenario killed.
+    pub(super) killed: BTreeSet<LevelNumber>,
 }
+
+/// Notices of a monitor that may wait to be taken in; whoever sends more waits.
+pub(super) const NOTICES: usize = 64;
 
 /// A stack that is to be booted, and all that its boot needs to know.
 pub struct Ascent<'a> {
@@ -250,6 +257,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         saver: ascent.saver,
         attendant: ascent.attendant,
         held: Duration::ZERO,
+        killed: BTreeSet::new(),
     };
     let mut went_on = None;
     let begun = match ascent.from {
@@ -263,16 +271,16 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
     let mut stop = match begun {
         Ok((index, host)) => stack.climb(index, host).await.err(),
         // Nothing of the stack has been tried yet.
-        Err(why) => Some(Stop { blame: Blame::Harness, ..why }),
+        Err(why) => Some(why.not_its_fault()),
     };
     if let Some(last) = stack.stages.last_mut() {
         last.end = started.elapsed().as_secs_f64();
     }
-    if !stop.as_ref().is_some_and(|stop| stop.interrupted) && went_on != Some(false) {
+    if !stop.as_ref().is_some_and(Stop::is_interrupted) && went_on != Some(false) {
         stack.last_words(stop.is_some()).await;
     }
     let usage = stack.usage().await;
-    let interrupted = stop.as_ref().is_some_and(|stop| stop.interrupted);
+    let interrupted = stop.as_ref().is_some_and(Stop::is_interrupted);
     if let Some(attendant) = stack.attendant.filter(|attendant| attendant.holds_at_end(stop.is_some()))
         && !interrupted
     {
@@ -283,7 +291,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         stop.get_or_insert(Stop::harness(stack.stage, why));
     }
     for (level, seen) in &mut stack.levels {
-        seen.last_lines = stack.watch.last_lines(*level);
+        seen.last_lines = stack.watch.console(*level).map(ConsoleView::last_lines).unwrap_or_default();
     }
     measure::compare(&mut stack.levels);
     Observation {
@@ -312,14 +320,18 @@ impl Stack<'_> {
                 self.during(level, async { Ok(monitor.resume().await?) }).await?;
             }
             if self.plan.reports(level) {
-                self.until(level, |watch| watch.report(level)?.begun().then_some(())).await?;
+                self.until(level, |watch| {
+                    watch.console(level)?.report(|report| report.begun().then_some(()))
+                })
+                .await?;
                 self.begin(level, StageKind::Check).await?;
-                let report = self.until(level, |watch| watch.report(level)?.complete().cloned()).await?;
+                let complete =
+                    |watch: &Watch| watch.console(level)?.report(|report| report.complete().cloned());
+                let report = self.until(level, complete).await?;
                 self.check_kernel(level, &report.kernel)?;
                 self.gathered.report = Some(report);
                 if self.plan.stays {
-                    self.until(level, |watch| watch.answers(level)?.now(Answers::ready).then_some(()))
-                        .await?;
+                    self.until(level, |watch| watch.shell_is_ready(level)).await?;
                 }
             } else {
                 host = self.come_up(index).await?;
@@ -353,19 +365,16 @@ impl Stack<'_> {
             let wire = self.wire(level, ChannelKind::Agent)?;
             let relay = self.relay.take();
             let agent = match relay {
-                Some(_) => {
-                    let (limit, reply) = (self.limits.of(level), self.limits.reply(level));
-                    let greet = Agent::greet_on_serial(wire, limit.total, reply);
-                    self.during(level, async { Ok(greet.await?) }).await?
-                }
+                Some(_) => self.during(level, async { Ok(Agent::greet_on_serial(wire).await?) }).await?,
                 None => self.greet(wire, level).await?,
             };
             return Ok(Rc::new(BootedLevel::new(level, agent, self.plan.profile.qemu, relay)));
         }
-        self.until(level, |watch| watch.answers(level)?.now(Answers::ready).then_some(())).await?;
+        self.until(level, |watch| watch.shell_is_ready(level)).await?;
         let missing = || Stop::harness(self.stage, format!("{level} has no console"));
         let shell = self.shells.remove(&machine.channel(ChannelKind::Console)).ok_or_else(missing)?;
-        let answers = self.watch.answers(level).cloned().ok_or_else(missing)?;
+        let answers =
+            self.watch.console(level).map(|console| console.answers().clone()).ok_or_else(missing)?;
         Ok(Rc::new(ConsoleLevel::new(level, shell, answers)))
     }
 
@@ -395,7 +404,7 @@ impl Stack<'_> {
         self.streams.extend(started.streams);
         self.relay = started.relay;
         if let Some(waits) = started.qemu.waits() {
-            self.watch.forgive_waits_of(waits);
+            self.watch.discount_waits_of(waits);
         }
         self.live.push(Live { level, instance, qemu: started.qemu });
         self.open_channels(machine).await
@@ -408,16 +417,14 @@ impl Stack<'_> {
         // The agent of a level that comes in is spoken to already.
         if machine.agent && machine.instance != Instance::Incoming {
             let notices = self.watch.inlet(level, Sign::Agent);
-            self.open_wire(machine, ChannelKind::Agent, format!("agent of {label}"), notices)?;
+            self.open_wire(machine, ChannelKind::Agent, notices)?;
         }
         if !machine.has_monitor() {
             return Ok(Opened::Other);
         }
-        let (sender, mut notices) = mpsc::unbounded_channel();
-        let wire = self.open_wire(machine, ChannelKind::Qmp, format!("QMP of {label}'s QEMU"), sender)?;
-        let limit = self.limits.of(level);
-        let reply = self.limits.reply(level);
-        let greeting = async { Ok(Monitor::greet(wire, &mut notices, limit.total, reply).await?) };
+        let (sender, mut notices) = mpsc::channel(NOTICES);
+        let wire = self.open_wire(machine, ChannelKind::Qmp, sender)?;
+        let greeting = async { Ok(Monitor::greet(wire, &mut notices).await?) };
         let monitor = self.during(level, greeting).await?;
         Ok(Opened::Qemu(monitor, notices))
     }
@@ -432,26 +439,20 @@ impl Stack<'_> {
         let stream = self.stream(channel)?;
         let record = self.record(label, "console.log");
         let reader = Console::open(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
+        let missing = || Stop::harness(self.stage, format!("{} is not watched", channel.level));
+        let view = self.watch.console(channel.level).cloned().ok_or_else(missing)?;
         let (from_guest, to_guest) = stream.into_split();
-        let (sender, mut lines) = mpsc::unbounded_channel::<String>();
-        let signs = self.watch.inlet(channel.level, Sign::Line);
-        // Read here and not where signs are, so that an answer comes whether anybody waits for a sign or not.
-        let answers = self.watch.answers(channel.level).cloned().unwrap_or_default();
-        tokio::task::spawn_local(async move {
-            let mut panel = on_panel.then(PanelLines::default);
-            while let Some(line) = lines.recv().await {
-                let line = match &mut panel {
-                    Some(panel) => panel.line(line),
-                    None => Some(line),
-                };
-                let Some(line) = line else { continue };
-                answers.line(&line);
-                if signs.send(line).is_err() {
-                    return;
-                }
+        let mut panel = on_panel.then(PanelLines::default);
+        let each = move |line| {
+            let line = match &mut panel {
+                Some(panel) => panel.line(line),
+                None => Some(line),
+            };
+            if let Some(line) = line {
+                view.line(line);
             }
-        });
-        tokio::task::spawn_local(reader.read(from_guest, sender));
+        };
+        tokio::task::spawn_local(reader.read(from_guest, each));
         let shell = if on_panel { Shell::on_panel(to_guest) } else { Shell::new(to_guest) };
         self.shells.insert(channel, shell);
         Ok(())
@@ -461,15 +462,18 @@ impl Stack<'_> {
         &mut self,
         machine: &Machine,
         kind: ChannelKind,
-        peer: String,
-        notices: mpsc::UnboundedSender<Notice>,
+        notices: mpsc::Sender<Notice>,
     ) -> Result<Wire, Stop> {
-        let channel = machine.channel(kind);
+        let (channel, label) = (machine.channel(kind), machine.label());
+        let (speaker, peer) = match kind {
+            ChannelKind::Qmp => (Speaker::Qemu, format!("QMP of {label}'s QEMU")),
+            ChannelKind::Agent | ChannelKind::Console => (Speaker::Agent, format!("agent of {label}")),
+        };
         let stream = self.stream(channel)?;
-        let record = self.record(&machine.label(), &format!("{kind}.jsonl"));
+        let record = self.record(&label, &format!("{kind}.jsonl"));
         let transcript =
             Transcript::create(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
-        let wire = Wire::start(peer, stream, transcript, notices);
+        let wire = Wire::start(speaker, peer, stream, transcript, notices);
         self.watch.name_wire(channel, wire.clone());
         Ok(wire)
     }
@@ -495,27 +499,27 @@ impl Stack<'_> {
         }
         let on_metal = level.below().is_none();
         if !self.plan.on_emulator(level) && !kvm.enabled {
-            return Err(Stop::stack(self.stage, not_kvm(level)));
+            return Err(Stop::stack(self.stage, Symptom::WithoutKvm { level }));
         }
-        made.check().map_err(|missing| Stop::stack(self.stage, missing))?;
+        made.check().map_err(|property| {
+            let machine_type = made.machine_type.clone();
+            Stop::stack(self.stage, Symptom::MissingMachineProperty { level, property, machine_type })
+        })?;
         cpu.check().map_err(|missing| {
-            let below =
-                level.below().and_then(|below| Some((below, self.facts.get(&below)?.nested.as_deref()?)));
-            let why = match below {
-                Some((below, nested)) if self.plan.profile.nesting.is_feature(&missing.feature) => {
-                    format!("; {} of {below} has nested={nested}", self.plan.profile.kvm_module)
-                }
-                _ => String::new(),
-            };
-            let symptom = format!("{missing}{why}");
-            if on_metal { Stop::harness(self.stage, symptom) } else { Stop::stack(self.stage, symptom) }
+            let below = level.below().filter(|_| self.plan.profile.nesting.is_feature(&missing.feature));
+            let nested = below.and_then(|below| {
+                let value = self.facts.get(&below)?.nested.clone()?;
+                Some(NestedSetting { level: below, module: self.plan.profile.kvm_module.to_owned(), value })
+            });
+            let MissingFeature { feature, model } = missing;
+            let stop = Stop::stack(self.stage, Symptom::MissingCpuFeature { level, feature, model, nested });
+            if on_metal { stop.not_its_fault() } else { stop }
         })
     }
 
     /// Waits until the agent behind `wire` answers.
     pub(super) async fn greet(&mut self, wire: Wire, level: LevelNumber) -> Result<Agent, Stop> {
-        let (limit, reply) = (self.limits.of(level), self.limits.reply(level));
-        self.during(level, async move { Ok(Agent::greet(wire, limit.total, reply).await?) }).await
+        self.during(level, async move { Ok(Agent::greet(wire).await?) }).await
     }
 
     /// Asks a host whether it can be a hypervisor.
@@ -543,11 +547,17 @@ impl Stack<'_> {
         if usable {
             Ok(())
         } else {
-            let module = self.plan.profile.kvm_module;
             let Facts { kvm_module, kvm_says, .. } = &self.facts[&level];
-            let loaded = if *kvm_module { "is loaded" } else { "is not loaded" };
-            let says = kvm_says.as_ref().map_or(String::new(), |says| format!("; its kernel says {says:?}"));
-            Err(Stop::stack(self.stage, format!("{level} has no usable /dev/kvm ({module} {loaded}{says})")))
+            Err(Stop::stack(
+                self.stage,
+                Symptom::NoKvm {
+                    level,
+                    module: self.plan.profile.kvm_module.to_owned(),
+                    loaded: *kvm_module,
+                    said: kvm_says.clone(),
+                    second: false,
+                },
+            ))
         }
     }
 
@@ -596,6 +606,9 @@ impl Stack<'_> {
         self.enter(stage);
         let faults: Vec<Fault> = self.faults.iter().filter(|fault| fault.at == stage).cloned().collect();
         for fault in faults {
+            if fault.action == FaultAction::KillQemu {
+                self.killed.insert(fault.level);
+            }
             self.inflict(&fault)
                 .await
                 .map_err(|why| Stop::harness(stage, format!("{}: {why}", fault.level)))?;

@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use crate::host::{Host, HostError};
 use crate::qemu::{ChannelKind, Instance, Machine, Memory, Monitor};
 use crate::scenario::{LevelNumber, Stage, StageKind};
-use crate::wire::{Notice, Transcript, Wire};
+use crate::wire::{Notice, Speaker, Transcript, Wire};
 
-use super::boot::{Live, Stack};
+use super::Stop;
+use super::boot::{Live, NOTICES, Stack};
 use super::states::{Draft, Finished, SavedLevel, SavedState};
 use super::watch::Sign;
-use super::{Blame, Stop};
 
 /// How often it is tried to stop a machine where it can be gone on from.
 const TRIES: usize = 20;
@@ -134,10 +134,9 @@ impl Stack<'_> {
         let (monitor, notices) = self.start(machine, host).await?.of_qemu(self.stage)?;
         self.watch.take_over(level, notices);
         let wire = monitor.wire();
-        let reply = self.limits.reply(level);
         let loading = async {
-            wire.call("migrate-set-capabilities", capabilities(), reply).await?;
-            Ok(wire.call("migrate-incoming", uri(&state.device()), reply).await?)
+            wire.call("migrate-set-capabilities", capabilities()).await?;
+            Ok(wire.call("migrate-incoming", uri(&state.device())).await?)
         };
         self.during(level, loading).await?;
         match self.migrated(level).await?.as_str() {
@@ -155,13 +154,12 @@ impl Stack<'_> {
         self.open_console(machine.channel(ChannelKind::Console), &machine.label(), false)?;
         if machine.agent {
             let notices = self.watch.inlet(level, Sign::Agent);
-            self.open_wire(machine, ChannelKind::Agent, format!("agent of {level}"), notices)?;
+            self.open_wire(machine, ChannelKind::Agent, notices)?;
         }
-        let (sender, notices) = mpsc::unbounded_channel();
-        let wire = self.open_wire(machine, ChannelKind::Qmp, format!("QMP of {level}'s QEMU"), sender)?;
+        let (sender, notices) = mpsc::channel(NOTICES);
+        let wire = self.open_wire(machine, ChannelKind::Qmp, sender)?;
         self.watch.take_over(level, notices);
-        let reply = self.limits.reply(level);
-        self.during(level, async { Ok(Monitor::take_up(wire, reply).await?) }).await
+        self.during(level, async { Ok(Monitor::take_up(wire).await?) }).await
     }
 
     /// The script that brings a level up to date that stood still since it was saved: its clock is late, other stacks have the
@@ -180,8 +178,7 @@ impl Stack<'_> {
     /// the stack.
     pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
         // What goes wrong meanwhile, the harness has brought upon the stack.
-        let own = |stop: Stop| Stop { blame: Blame::Harness, ..stop };
-        self.save_as_it_is(level).await.map_err(own)
+        self.save_as_it_is(level).await.map_err(Stop::not_its_fault)
     }
 
     async fn save_as_it_is(&mut self, level: LevelNumber) -> Result<(), Stop> {
@@ -193,8 +190,7 @@ impl Stack<'_> {
         };
         let outermost = self.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
-        let reply = self.limits.reply(outermost);
-        self.during(outermost, async { Ok(wire.call("cont", Value::Null, reply).await?) }).await?;
+        self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
         saver.saved(level, finished);
         Ok(())
     }
@@ -204,13 +200,12 @@ impl Stack<'_> {
     async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
         let outermost = self.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
-        let reply = self.limits.reply(outermost);
         for _ in 0..TRIES {
             self.watch.pause(outermost);
             let write = async {
-                wire.call("stop", Value::Null, reply).await?;
-                wire.call("migrate-set-capabilities", capabilities(), reply).await?;
-                wire.call("migrate", uri(&draft.device()), reply).await
+                wire.call("stop", Value::Null).await?;
+                wire.call("migrate-set-capabilities", capabilities()).await?;
+                wire.call("migrate", uri(&draft.device())).await
             };
             if let Err(why) = self.during(outermost, async { Ok(write.await) }).await? {
                 return Ok(Err(why.to_string()));
@@ -222,7 +217,7 @@ impl Stack<'_> {
             if self.loads(&draft.device()).await? {
                 return Ok(Ok(()));
             }
-            self.during(outermost, async { Ok(wire.call("cont", Value::Null, reply).await?) }).await?;
+            self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
             tokio::time::sleep(PAUSE).await;
         }
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
@@ -234,7 +229,7 @@ impl Stack<'_> {
         if let Memory::Shared(memory) = &self.plan.memory {
             machine.memory = Memory::Saved(memory.clone());
         }
-        let (host, reply) = (Rc::clone(&self.this_machine), self.limits.reply(machine.level));
+        let host = Rc::clone(&self.this_machine);
         // What it writes is nothing of this stack's.
         let log = self.record(&machine.label(), "qemu.log");
         let trial = async {
@@ -242,11 +237,17 @@ impl Stack<'_> {
             let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
                 return Ok::<bool, HostError>(false);
             };
-            let (sender, mut notices) = mpsc::unbounded_channel();
-            let wire = Wire::start("QMP of a QEMU that tries a state", stream, Transcript::none(), sender);
-            let monitor = Monitor::greet(wire, &mut notices, reply, reply).await?;
-            monitor.wire().call("migrate-set-capabilities", capabilities(), reply).await?;
-            monitor.wire().call("migrate-incoming", uri(device), reply).await?;
+            let (sender, mut notices) = mpsc::channel(NOTICES);
+            let wire = Wire::start(
+                Speaker::Qemu,
+                "QMP of a QEMU that tries a state",
+                stream,
+                Transcript::none(),
+                sender,
+            );
+            let monitor = Monitor::greet(wire, &mut notices).await?;
+            monitor.wire().call("migrate-set-capabilities", capabilities()).await?;
+            monitor.wire().call("migrate-incoming", uri(device)).await?;
             // It also ends by itself where it can't load.
             while let Some(notice) = notices.recv().await {
                 match notice {

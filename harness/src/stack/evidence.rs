@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::architecture::Profile;
 use crate::host::Counters;
-use crate::qemu::{CpuReport, KvmReport, MachineReport};
+use crate::qemu::{CpuReport, KvmReport, MachineReport, MissingFeature};
 use crate::scenario::LevelNumber;
 
-use super::LeafReport;
+use super::{Contradiction, LeafReport, Symptom};
 
 /// What was gathered of a stack while it ran.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -42,7 +42,7 @@ pub struct Gathered {
 pub enum Doubt {
     /// Something that was gathered says that the stack did not work as it must.
     #[error("{0}")]
-    Contradicts(String),
+    Contradicts(Box<Symptom>),
     /// Something was not gathered.
     #[error("missing evidence: {0}")]
     Missing(String),
@@ -84,16 +84,12 @@ impl Evidence {
         let kvm_name = profile.kvm_as_seen_by_guest;
         let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
         if report.nonce != gathered.nonce {
-            return Err(Doubt::Contradicts(format!(
-                "{innermost} gave back nonce {:?}, it was started with {:?}",
-                report.nonce, gathered.nonce
-            )));
+            let (got, expected) = (report.nonce, gathered.nonce.clone());
+            return Err(not_nested(innermost, Contradiction::Nonce { got, expected }));
         }
         if innermost.reports() && report.hypervisor != kvm_name {
-            let seen = &report.hypervisor;
-            return Err(Doubt::Contradicts(format!(
-                "{innermost} says that its hypervisor is {seen:?}, not {kvm_name}"
-            )));
+            let (got, expected) = (report.hypervisor, kvm_name.to_owned());
+            return Err(not_nested(innermost, Contradiction::Hypervisor { got, expected }));
         }
         if gathered.nonce.is_empty() {
             return Err(missing("a nonce".into()));
@@ -118,16 +114,21 @@ impl Evidence {
                 // What the emulator runs shows its CPU's features, and further in, that KVM works on them.
                 let on_emulator = gathered.emulator_is_l0 && level == LevelNumber::ALL[1];
                 if !kvm.enabled && !on_emulator {
-                    return Err(Doubt::Contradicts(not_kvm(level)));
+                    return Err(contradicts(Symptom::WithoutKvm { level }));
                 }
                 let cpu =
                     gathered.cpus.get(&level).ok_or_else(|| missing(format!("the CPU that {level} got")))?;
-                cpu.check().map_err(|feature| Doubt::Contradicts(format!("{level}: {feature}")))?;
+                cpu.check().map_err(|MissingFeature { feature, model }| {
+                    contradicts(Symptom::MissingCpuFeature { level, feature, model, nested: None })
+                })?;
                 evidence.kvm.insert(level, *kvm);
                 evidence.cpus.insert(level, cpu.clone());
                 let machine = gathered.machines.get(&level);
                 let machine = machine.ok_or_else(|| missing(format!("the machine that {level} got")))?;
-                machine.check().map_err(|property| Doubt::Contradicts(format!("{level}: {property}")))?;
+                machine.check().map_err(|property| {
+                    let machine_type = machine.machine_type.clone();
+                    contradicts(Symptom::MissingMachineProperty { level, property, machine_type })
+                })?;
                 evidence.machines.insert(level, machine.clone());
             }
             let hosts_another = level < innermost;
@@ -165,9 +166,12 @@ fn counted(gathered: &Gathered, level: LevelNumber, names: &[&'static str]) -> &
     names.iter().find(|name| had(name)).or(names.first()).copied().unwrap_or_default()
 }
 
-/// The symptom of a level whose QEMU runs without KVM.
-pub(super) fn not_kvm(level: LevelNumber) -> String {
-    format!("{level}'s QEMU does not run it with KVM (query-kvm: enabled is false)")
+fn contradicts(symptom: Symptom) -> Doubt {
+    Doubt::Contradicts(Box::new(symptom))
+}
+
+fn not_nested(level: LevelNumber, contradiction: Contradiction) -> Doubt {
+    contradicts(Symptom::NotNested { level, contradiction })
 }
 
 fn missing(what: String) -> Doubt {
@@ -261,7 +265,7 @@ mod tests {
     )]
     #[case::feature(
         |g: &mut Gathered| g.cpus.get_mut(&level(1)).unwrap().required = [("svm".to_owned(), false)].into(),
-        "L1: missing CPU feature: svm (model host)"
+        "missing CPU feature: svm (model host)"
     )]
     #[case::no_cpu(
         |g: &mut Gathered| { g.cpus.remove(&level(2)); },

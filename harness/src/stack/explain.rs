@@ -1,21 +1,20 @@
 //! From trouble to its cause: why a stack stopped, where, and who is at fault.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::host::HostError;
-use crate::qemu::ChannelKind;
-use crate::scenario::{LevelNumber, Stage, StageKind};
-use crate::wire::CallError;
+use tokio::time::Instant;
+
+use crate::host::{HostError, QemuEnd};
+use crate::qemu::{ChannelKind, names_one_of, rejects_command_line};
+use crate::scenario::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
+use crate::wire::{CallError, Speaker};
 
 use super::boot::{Live, Stack};
 use super::watch::{Trouble, Watch};
-use super::{Blame, Stop};
-
-/// Longest wait for a QEMU's end to be known once a channel of it has closed.
-const END_KNOWN: Duration = Duration::from_secs(3);
+use super::{Blame, LevelPlan, Limit, Stop, Symptom};
 
 /// The machine of a level that is waited for: its second one, if that is what it is about, else its own.
-fn attended(live: &[Live], level: LevelNumber, on_second: bool) -> Option<&Live> {
+pub(super) fn attended(live: &[Live], level: LevelNumber, on_second: bool) -> Option<&Live> {
     let of_level = live.iter().filter(|live| live.level == level);
     of_level.max_by_key(|live| live.instance.is_second() == on_second)
 }
@@ -27,8 +26,18 @@ impl Stack<'_> {
         level: LevelNumber,
         work: impl Future<Output = Result<T, HostError>>,
     ) -> Result<T, Stop> {
+        self.during_within(self.limits.of(level), level, work).await
+    }
+
+    /// The same with limits of its own.
+    pub(super) async fn during_within<T>(
+        &mut self,
+        limit: Limit,
+        level: LevelNumber,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, Stop> {
         let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
-        match self.watch.during(level, self.limits.of(level), qemu, work).await {
+        match self.watch.during(level, limit, qemu, work).await {
             Ok(value) => Ok(value),
             Err(trouble) => Err(self.explain(trouble).await),
         }
@@ -39,67 +48,100 @@ impl Stack<'_> {
         level: LevelNumber,
         done: impl Fn(&Watch) -> Option<T>,
     ) -> Result<T, Stop> {
+        self.until_within(self.limits.of(level), level, done).await
+    }
+
+    /// The same with limits of its own.
+    pub(super) async fn until_within<T>(
+        &mut self,
+        limit: Limit,
+        level: LevelNumber,
+        done: impl Fn(&Watch) -> Option<T>,
+    ) -> Result<T, Stop> {
         let Some(live) = attended(&self.live, level, self.on_second) else {
             return Err(Stop::harness(self.stage, format!("{level} does not run")));
         };
-        match self.watch.until(level, self.limits.of(level), &*live.qemu, done).await {
+        match self.watch.until(level, limit, &*live.qemu, done).await {
             Ok(value) => Ok(value),
             Err(trouble) => Err(self.explain(trouble).await),
         }
     }
 
-    /// Finds the cause behind trouble: a channel that closed is only the consequence of a QEMU's end, and that of the
-    /// end of one further out.
+    /// Finds the cause of trouble: a channel that closed is only the consequence of a QEMU's end, and that of the end of
+    /// one further out.
     pub(super) async fn explain(&mut self, trouble: Trouble) -> Stop {
         if matches!(trouble, Trouble::Interrupted) {
             return Stop::interrupted(self.stage);
         }
         self.watch.settle().await;
         if let Some((level, end)) = self.first_end(&trouble).await {
-            let stop = if level.below().is_none() {
-                Stop::harness(self.stage, format!("the emulator that plays {level}'s metal {end}"))
-            } else if self.plan.on_emulator(level) {
-                Stop::harness(self.stage, format!("the emulator that is L0's hypervisor {end}"))
-            } else {
-                Stop::stack(self.stage, format!("{level}'s QEMU {end}"))
-            };
-            return stop.about(level);
+            return self.of_end(level, end);
         }
-        let by_limit = matches!(trouble, Trouble::Silent { .. } | Trouble::Endless { .. });
-        let (level, symptom, blame) = self.read_trouble(trouble).await;
-        let by_limit = by_limit && self.watch.symptom(level).is_none();
-        let symptom = match self.watch.symptom(level) {
-            Some(said) => said.to_owned(),
-            None => symptom,
+        let (symptom, blame) = self.read_trouble(trouble).await;
+        let level = symptom.level().unwrap_or(self.plan.innermost());
+        // What its kernel says is the cause, whatever was noticed first.
+        let failure = self.watch.console(level).and_then(|console| console.failure());
+        let (symptom, blame) = match failure {
+            Some((failure, said)) => (Symptom::GuestFailed { level, failure, said }, Blame::Stack),
+            None => (symptom, blame),
         };
         // That an emulator does not boot L0 says nothing of the matrix.
         let booting = self.rebooting || self.stage < Stage::Level(level, StageKind::Kvm);
         let metal_fails = level.below().is_none() && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
-        Stop { stage: self.stage, level: Some(level), symptom, blame, interrupted: false, by_limit }
+        Stop { stage: self.stage, symptom, blame }
+    }
+
+    /// What it means that the QEMU of `level` ended.
+    fn of_end(&self, level: LevelNumber, end: QemuEnd) -> Stop {
+        if level.below().is_none() {
+            let symptom = Symptom::QemuEnded { level, ended: end.ended, said: end.output };
+            return Stop::stack(self.stage, symptom).not_its_fault();
+        }
+        if self.plan.on_emulator(level) {
+            let why = format!("the emulator that is L0's hypervisor {}", end.describe());
+            return Stop::harness(self.stage, why).about(level);
+        }
+        let QemuEnd { ended, output: said, not_started } = end;
+        if let (Some(why), Some(level)) = (not_started, level.below()) {
+            return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
+        }
+        let launching = self.stage == Stage::Level(level, StageKind::Launch);
+        if launching && rejects_command_line(&said) {
+            let plan = self.plan.levels.iter().find(|plan| plan.level == level);
+            let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, &said));
+            let stop = Stop::stack(self.stage, Symptom::CommandLineRejected { level, said, asked_for });
+            return if asked_for { stop } else { stop.not_its_fault() };
+        }
+        let stop = Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
+        // Such as by the kernel where memory runs out: how much there is, is the harness's choice.
+        let is_taken_away = ended.is_from_outside() && !self.killed.contains(&level);
+        if is_taken_away { stop.not_its_fault() } else { stop }
     }
 
     /// The outermost QEMU that has ended, where the trouble may come from such an end.
-    async fn first_end(&self, trouble: &Trouble) -> Option<(LevelNumber, String)> {
+    async fn first_end(&self, trouble: &Trouble) -> Option<(LevelNumber, QemuEnd)> {
         let closed = match trouble {
             Trouble::Closed { .. } | Trouble::Host { .. } => true,
             Trouble::Silent { .. } | Trouble::Endless { .. } => false,
-            Trouble::Symptom { .. }
+            Trouble::Failed { .. }
+            | Trouble::Panicked { .. }
             | Trouble::ShutDown { .. }
             | Trouble::Halted { .. }
             | Trouble::Interrupted => {
                 return None;
             }
         };
-        if let Trouble::Host { level, error: HostError::EndedAtStart { ended, output } } = trouble {
-            return Some((*level, crate::host::QemuEnd { ended: *ended, output: output.clone() }.describe()));
+        if let Trouble::Host { level, error: HostError::EndedAtStart(end) } = trouble {
+            return Some((*level, end.clone()));
         }
-        let deadline = Instant::now() + END_KNOWN;
+        let longest = self.limits.moment();
+        let deadline = Instant::now() + longest;
         loop {
             for live in &self.live {
-                let ended = tokio::time::timeout(END_KNOWN, live.qemu.ended()).await;
+                let ended = tokio::time::timeout(longest, live.qemu.ended()).await;
                 match ended {
-                    Ok(Ok(Some(end))) => return Some((live.level, end.describe())),
+                    Ok(Ok(Some(end))) => return Some((live.level, end)),
                     Ok(Ok(None)) => {}
                     // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
                     Ok(Err(_)) | Err(_) => break,
@@ -113,55 +155,69 @@ impl Stack<'_> {
         }
     }
 
-    async fn read_trouble(&self, trouble: Trouble) -> (LevelNumber, String, Blame) {
+    async fn read_trouble(&self, trouble: Trouble) -> (Symptom, Blame) {
+        let harness = |level, why| (Symptom::Harness { level: Some(level), why }, Blame::Harness);
         match trouble {
-            Trouble::Symptom { level, symptom } => (level, symptom, Blame::Stack),
-            Trouble::ShutDown { level, reason } => {
-                (level, format!("{level} shut down before its work was done ({reason})"), Blame::Stack)
+            Trouble::Failed { level, failure, said } => {
+                (Symptom::GuestFailed { level, failure, said }, Blame::Stack)
             }
+            Trouble::Panicked { level } => (Symptom::GuestPanicked { level }, Blame::Stack),
+            Trouble::ShutDown { level, reason: said } => (Symptom::ShutDown { level, said }, Blame::Stack),
             Trouble::Halted { level } => {
-                let state = self.run_state(level).await;
-                (level, format!("{level}'s QEMU stopped it ({state})"), Blame::Stack)
+                let said = self.run_state(level).await;
+                (Symptom::StoppedByQemu { level, said }, Blame::Stack)
             }
             Trouble::Closed { level, channel, why } => {
-                (level, format!("{channel} closed while its QEMU runs: {why}"), Blame::Harness)
+                harness(level, format!("{channel} closed while its QEMU runs: {why}"))
             }
-            Trouble::Silent { level, silence } => {
-                let last = self.last_line(level);
-                (level, format!("no progress for {} s, {last}", silence.as_secs()), Blame::Stack)
-            }
-            Trouble::Endless { level, total } => {
-                let last = self.last_line(level);
-                (level, format!("busy, but not done after {} s, {last}", total.as_secs()), Blame::Stack)
-            }
-            Trouble::Host { level, error } => {
-                let blame = match error {
-                    HostError::System { .. } | HostError::Agent(CallError::Unexpected { .. }) => {
-                        Blame::Harness
-                    }
-                    HostError::Agent(_) | HostError::EndedAtStart { .. } | HostError::Command { .. } => {
-                        Blame::Stack
-                    }
-                };
-                (level, error.to_string(), blame)
-            }
-            Trouble::Interrupted => (self.plan.innermost(), "interrupted".into(), Blame::Harness),
+            Trouble::Silent { level, silence } => (self.timeout(level, silence, false), Blame::Stack),
+            Trouble::Endless { level, total } => (self.timeout(level, total, true), Blame::Stack),
+            Trouble::Host {
+                level,
+                error:
+                    HostError::Agent(CallError::Refused { speaker: Speaker::Qemu, command, description, .. }),
+            } => (Symptom::QmpRefused { level, command, said: description }, Blame::Stack),
+            Trouble::Host { level, error } => harness(level, error.to_string()),
+            Trouble::Interrupted => (Symptom::Interrupted, Blame::Harness),
         }
     }
 
-    fn last_line(&self, level: LevelNumber) -> String {
-        let line = self.watch.last_line(level);
-        line.map_or("nothing on its console".into(), |line| format!("last line {line:?}"))
+    fn timeout(&self, level: LevelNumber, after: Duration, busy: bool) -> Symptom {
+        let console = self.watch.console(level);
+        Symptom::Timeout {
+            level,
+            seconds: after.as_secs(),
+            busy,
+            last_line: console.and_then(|console| console.last_line()),
+            said: console.and_then(|console| console.stall()),
+        }
     }
 
     async fn run_state(&self, level: LevelNumber) -> String {
-        let limit = Duration::from_secs(3);
         let asked = match self.watch.wire(level, ChannelKind::Qmp) {
-            Some(wire) => wire.call("query-status", serde_json::Value::Null, limit).await.ok(),
+            Some(wire) => {
+                let status = wire.call("query-status", serde_json::Value::Null);
+                tokio::time::timeout(self.limits.moment(), status).await.ok().and_then(Result::ok)
+            }
             None => None,
         };
         asked
             .and_then(|status| status["status"].as_str().map(str::to_owned))
             .unwrap_or_else(|| "unknown".into())
     }
+}
+
+/// Whether what QEMU names in its refusal is something that the scenario asks for, and not the harness.
+fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
+    let model = match &plan.cpu.mode {
+        CpuMode::Custom { model } => Some(model.as_str()),
+        CpuMode::HostPassthrough => None,
+    };
+    let accelerator = match plan.accelerator {
+        Accelerator::Tcg => Some("tcg"),
+        // What the harness asks for by itself.
+        Accelerator::Kvm | Accelerator::KvmOrTcg => None,
+    };
+    let words = plan.machine.keys().chain(&plan.cpu.require).map(String::as_str);
+    names_one_of(said, words.chain(model).chain(accelerator))
 }

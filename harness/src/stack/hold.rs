@@ -20,6 +20,7 @@ use crate::wire::Wire;
 
 use super::Stop;
 use super::boot::Stack;
+use super::console_view::ConsoleView;
 use super::watch::Trouble;
 
 /// Says where a stack is held, and passes on what is asked of it while it is.
@@ -148,11 +149,14 @@ impl Door {
         let done = match ask {
             Ask::Run { script } => self.run(&script).await,
             Ask::Qmp { command, arguments } => match &self.monitor {
-                Some(monitor) => monitor
-                    .call(&command, arguments, self.reply)
-                    .await
-                    .map(|value| Answer::Returned { value })
-                    .map_err(|e| e.to_string()),
+                Some(monitor) => {
+                    let called = tokio::time::timeout(self.reply, monitor.call(&command, arguments)).await;
+                    let late = || format!("no answer to {command} within {} s", self.reply.as_secs());
+                    let answered = called.map_err(|_| late());
+                    answered
+                        .and_then(|answer| answer.map_err(|e| e.to_string()))
+                        .map(|value| Answer::Returned { value })
+                }
                 None => Err(format!("{} has no monitor now", self.level)),
             },
         };
@@ -203,7 +207,7 @@ impl Stack<'_> {
         let doors: Vec<Door> = self.all_levels().map(|level| self.door(level, &shells, &asked)).collect();
         let levels = doors.iter().map(|door| self.held(door)).collect();
         attendant.begins(Held { stage, stop: stop.cloned(), levels });
-        let mut known = stop.map(|stop| stop.symptom.clone());
+        let mut known = stop.map(|stop| stop.symptom.to_string());
         let mut answers = JoinSet::new();
         let ended = loop {
             tokio::select! {
@@ -224,14 +228,15 @@ impl Stack<'_> {
                 trouble = self.watch.trouble() => {
                     let interrupted = matches!(trouble, Trouble::Interrupted);
                     let seen = self.explain(trouble).await;
-                    if !interrupted && known.as_ref() != Some(&seen.symptom) {
-                        attendant.hears(&seen.symptom);
+                    let seen = seen.symptom.to_string();
+                    if !interrupted && known.as_ref() != Some(&seen) {
+                        attendant.hears(&seen);
                     }
                     if interrupted || self.metal_is_gone().await {
                         // Whatever was done to it meanwhile, it was not let go on its way.
                         break Err(Stop::interrupted(stage));
                     }
-                    known = Some(seen.symptom);
+                    known = Some(seen);
                 }
             }
         };
@@ -259,14 +264,15 @@ impl Stack<'_> {
         shells: &BTreeMap<ChannelName, Rc<Mutex<Shell>>>,
         asked: &Rc<Cell<u32>>,
     ) -> Door {
-        let answers = self.watch.answers(level).filter(|answers| answers.now(|answers| answers.ready()));
+        let answers = self.watch.console(level).map(ConsoleView::answers);
+        let answers = answers.filter(|answers| answers.now(|answers| answers.ready()));
         let shell = shells.iter().rev().find(|(channel, _)| channel.level == level);
         Door {
             level,
             host: self.host(level),
             shell: shell.zip(answers).map(|((_, shell), answers)| (Rc::clone(shell), answers.clone())),
             monitor: self.watch.wire(level, ChannelKind::Qmp).cloned(),
-            reply: self.limits.reply(level),
+            reply: self.limits.of(level).total,
             asked: Rc::clone(asked),
         }
     }

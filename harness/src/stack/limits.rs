@@ -23,6 +23,7 @@ pub struct Limits {
     per_depth: f64,
     /// How many times its silence a stage may take altogether.
     total: f64,
+    scale: f64,
 }
 
 impl Limits {
@@ -35,12 +36,12 @@ impl Limits {
             Metal::Native => (20.0, 0.0),
             Metal::Emulated => (30.0, 30.0),
         };
-        Self { base: base * scale, per_depth: per_depth * scale, total: 6.0 }
+        Self { base: base * scale, per_depth: per_depth * scale, total: 6.0, scale }
     }
 
     /// The same bound for every stage, busy or silent.
     pub fn fixed(limit: Duration) -> Self {
-        Self { base: limit.as_secs_f64(), per_depth: 0.0, total: 1.0 }
+        Self { base: limit.as_secs_f64(), per_depth: 0.0, total: 1.0, scale: 1.0 }
     }
 
     /// The bounds of a stage of `level`.
@@ -57,10 +58,24 @@ impl Limits {
         Self { total: 1.0, ..self }
     }
 
-    /// Bound of a single reply of a monitor or an agent of `level`, for one that talks and uses its CPU, and still does not
-    /// answer. One that does not is given up before.
-    pub fn reply(&self, level: LevelNumber) -> Duration {
-        self.of(level).total
+    /// The same bounds, each so many times as long.
+    pub fn times(self, factor: f64) -> Self {
+        Self {
+            base: self.base * factor,
+            per_depth: self.per_depth * factor,
+            scale: self.scale * factor,
+            ..self
+        }
+    }
+
+    /// Bound of a question whose answer is only used if it comes at once: how something ended, what state it is in.
+    pub fn moment(&self) -> Duration {
+        Duration::from_secs_f64(3.0 * self.scale)
+    }
+
+    /// Bound of what is still read of a stack that has stopped, and of the end of a process that was killed.
+    pub fn diagnostics(&self) -> Duration {
+        Duration::from_secs_f64(10.0 * self.scale)
     }
 }
 
@@ -75,6 +90,10 @@ mod tests {
         assert!(emulated.of(level(2)).silence > emulated.of(level(0)).silence);
         let native = Limits::new(Metal::Native, 1.0);
         assert_eq!(native.of(level(2)), native.of(level(1)));
-        assert_eq!(Limits::new(Metal::Native, 3.0).of(level(1)).total, native.of(level(1)).total * 3);
+        let slower = Limits::new(Metal::Native, 3.0);
+        assert_eq!(slower.of(level(1)).total, native.of(level(1)).total * 3);
+        assert_eq!(slower.moment(), native.moment() * 3);
+        assert_eq!(slower.diagnostics(), native.diagnostics() * 3);
+        assert_eq!(native.times(3.0), slower);
     }
 }

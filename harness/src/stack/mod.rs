@@ -3,6 +3,7 @@
 mod aftermath;
 mod boot;
 mod cancellation;
+mod console_view;
 mod continuing;
 mod evidence;
 mod explain;
@@ -16,6 +17,7 @@ mod second;
 mod states;
 mod steps;
 mod stop;
+mod symptom;
 mod watch;
 
 pub use boot::{Ascent, LevelSeen, Observation, StageListener, StageTime, Usage, boot};
@@ -30,3 +32,4 @@ pub use report::LeafReport;
 pub use states::{Description, Draft, Finished, Inputs, Listed, Lookup, SavedState, StateKey, States};
 pub use steps::StepSeen;
 pub use stop::{Blame, Stop};
+pub use symptom::{Contradiction, NestedSetting, Symptom};

@@ -14,8 +14,8 @@ use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::LevelNumber;
 use crate::wire::{CallError, Notice, Wire};
 
-use super::Stop;
 use super::boot::Stack;
+use super::{Stop, Symptom};
 
 /// Pause between two looks at a migration. QEMU tells its end by an event only where a capability was set before, and the
 /// figures have to be asked for all the same.
@@ -28,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 struct Prepared {
     machine: Machine,
     monitor: Monitor,
-    notices: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::Receiver<Notice>,
     /// Where the second QEMU listens, as QMP takes it.
     uri: Value,
     /// The innermost level's counter, if it is up.
@@ -62,9 +62,9 @@ impl Stack<'_> {
         let facts = self.during(level, host.facts(self.plan.profile, "")).await?;
         self.check_kernel(level, &facts.kernel)?;
         if !(facts.kvm_device && facts.kvm_module) {
-            return Err(
-                Stop::stack(self.stage, format!("the second {level} has no usable /dev/kvm")).about(level)
-            );
+            let (module, loaded) = (self.plan.profile.kvm_module.to_owned(), facts.kvm_module);
+            let symptom = Symptom::NoKvm { level, module, loaded, said: facts.kvm_says, second: true };
+            return Err(Stop::stack(self.stage, symptom));
         }
         self.beside = Some(Beside { level, monitor, host });
         Ok(format!("a second {level} is up, kernel {}, with a usable /dev/kvm", facts.kernel))
@@ -75,8 +75,8 @@ impl Stack<'_> {
         let Some(Beside { level, monitor, host }) = self.beside.take() else { return Ok(()) };
         let state = self.during(level, async { Ok(monitor.run_state().await?) }).await?;
         if state != "running" {
-            let symptom = format!("the second {level} does not run any more ({state})");
-            return Err(Stop::stack(self.stage, symptom).about(level));
+            let seen = format!("the second {level} does not run any more ({state})");
+            return Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }));
         }
         self.during(level, host.facts(self.plan.profile, "")).await.map(|_| ())
     }
@@ -89,14 +89,14 @@ impl Stack<'_> {
         let Prepared { machine, monitor, notices, uri, before } =
             prepared.map_err(|stop| stop.before("the migration"))?;
         let source = self.wire(level, ChannelKind::Qmp)?;
-        let reply = self.limits.reply(level);
         self.watch.begin_move(level);
-        self.during(level, async { Ok(source.call("migrate", uri, reply).await?) }).await?;
-        let came = self.during(level, async { Ok(outcome(&source, reply).await?) }).await?;
+        self.during(level, async { Ok(source.call("migrate", uri).await?) }).await?;
+        let came = self.during(level, async { Ok(outcome(&source).await?) }).await?;
         if came["status"] != "completed" {
-            let why = came["error-desc"].as_str().unwrap_or("QEMU gives no reason");
-            let symptom = format!("the migration of {level} is {}: {why}", came["status"]);
-            return Err(Stop::stack(self.stage, symptom).about(level));
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let said = text(&came["error-desc"]).unwrap_or_default();
+            let status = text(&came["status"]).unwrap_or_else(|| "in no known state".to_owned());
+            return Err(Stop::stack(self.stage, Symptom::MigrationFailed { level, status, said }));
         }
         self.switch(&machine, notices, &source).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
@@ -120,8 +120,7 @@ impl Stack<'_> {
         self.interrogate(&machine, &monitor).await?;
         let uri =
             json!({"uri": format!("unix:{}", host.socket_path(&format!("{}.migration", machine.label())))});
-        let reply = self.limits.reply(level);
-        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone(), reply).await?) };
+        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone()).await?) };
         self.during(level, listening).await?;
         Ok(Prepared { machine, monitor, notices, uri, before })
     }
@@ -149,7 +148,7 @@ impl Stack<'_> {
     async fn switch(
         &mut self,
         machine: &Machine,
-        notices: mpsc::UnboundedReceiver<Notice>,
+        notices: mpsc::Receiver<Notice>,
         source: &Wire,
     ) -> Result<(), Stop> {
         let level = machine.level;
@@ -175,9 +174,8 @@ impl Stack<'_> {
                 }
             }
         }
-        let reply = self.limits.reply(level);
         let quit = async {
-            match source.call("quit", Value::Null, reply).await {
+            match source.call("quit", Value::Null).await {
                 Ok(_) | Err(CallError::Closed { .. }) => Ok(()),
                 Err(e) => Err(e.into()),
             }
@@ -203,8 +201,8 @@ impl Stack<'_> {
                 later = self.heartbeat().await?.unwrap_or_default();
             }
             if after < before || later <= after {
-                let symptom = format!("{innermost}'s counter stands still: {before}, {after}, {later}");
-                return Err(Stop::stack(self.stage, symptom).about(innermost));
+                let seen = format!("{innermost}'s counter stands still: {before}, {after}, {later}");
+                return Err(Stop::stack(self.stage, Symptom::StandsStill { level: innermost, seen }));
             }
             seen.push(format!("{innermost} answers, its counter was {before}, is {after} and then {later}"));
         }
@@ -228,18 +226,17 @@ impl Stack<'_> {
         match count {
             Some(count) => Ok(Some(count)),
             None => {
-                let symptom =
-                    format!("{innermost} was asked for its nonce and counter, it answered {text:?}");
-                Err(Stop::stack(self.stage, symptom).about(innermost))
+                let seen = format!("{innermost} was asked for its nonce and counter, it answered {text:?}");
+                Err(Stop::stack(self.stage, Symptom::StandsStill { level: innermost, seen }))
             }
         }
     }
 }
 
 /// Waits for the end of a migration; gives what `query-migrate` says of it.
-async fn outcome(source: &Wire, reply: Duration) -> Result<Value, CallError> {
+async fn outcome(source: &Wire) -> Result<Value, CallError> {
     loop {
-        let info = source.call("query-migrate", Value::Null, reply).await?;
+        let info = source.call("query-migrate", Value::Null).await?;
         if matches!(info["status"].as_str(), Some("completed" | "failed" | "cancelled") | None) {
             return Ok(info);
         }

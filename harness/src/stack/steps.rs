@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::guest::{ExecOutput, printable};
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::qemu::ChannelKind;
 use crate::scenario::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 
 use super::boot::Stack;
-use super::{Stop, measure};
+use super::explain::attended;
+use super::{Stop, Symptom, measure};
 
 /// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
 const KEPT_OUTPUT: usize = 4000;
@@ -75,7 +76,7 @@ impl Stack<'_> {
         if let Err(stop) = &done
             && seen.output.is_empty()
         {
-            seen.output.clone_from(&stop.symptom);
+            seen.output = stop.symptom.to_string();
         }
         self.steps_seen.push(seen);
         done
@@ -92,10 +93,10 @@ impl Stack<'_> {
         seen.status = ended.status;
         seen.output = said(&ended);
         if let Some(why) = never_ran(seen) {
-            return Err(Stop::harness(self.stage, why).about(seen.on));
+            return Err(Stop::stack(self.stage, Symptom::NotStarted { level: seen.on, why }).not_its_fault());
         }
         let judged = judge(seen, command.fails, command.output.as_deref());
-        judged.map_err(|symptom| Stop::stack(self.stage, symptom).about(seen.on))?;
+        judged.map_err(|symptom| Stop::stack(self.stage, symptom))?;
         self.look_again(seen.on).await
     }
 
@@ -111,11 +112,10 @@ impl Stack<'_> {
     /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; gives what was seen.
     async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let qemu = self.wire(level, ChannelKind::Qmp)?;
-        let reply = self.limits.reply(level);
         let before = self.boot_id(level).await?;
         // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
         let on_reboot = async |action: &str| {
-            qemu.call("set-action", json!({"reboot": action}), reply).await?;
+            qemu.call("set-action", json!({"reboot": action})).await?;
             Ok(())
         };
         self.during(level, on_reboot("reset")).await?;
@@ -123,7 +123,7 @@ impl Stack<'_> {
         let resets = self.watch.resets(level);
         self.run(level, "sync").await?;
         self.rebooting = true;
-        self.during(level, async { Ok(qemu.call("system_reset", json!({}), reply).await?) }).await?;
+        self.during(level, async { Ok(qemu.call("system_reset", json!({})).await?) }).await?;
         self.until(level, |watch| (watch.resets(level) > resets).then_some(())).await?;
         let wire = self.wire(level, ChannelKind::Agent)?;
         self.greet(wire, level).await?;
@@ -178,8 +178,19 @@ impl Stack<'_> {
         let (_, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
         self.asked += 1;
         let id = self.asked;
-        shell.ask(id, script).await.map_err(|e| not_up(e.to_string()))?;
-        self.until(level, |watch| watch.answers(level)?.now(|answers| answers.to(id).cloned())).await
+        let answers = self.watch.console(level).map(|console| console.answers().clone());
+        let answers = answers.ok_or_else(|| not_up("its console is not read".into()))?;
+        // A level that reads nothing of its console takes no command: typing is part of the wait.
+        let what = || format!("typing at the console of {level}");
+        let typing = async {
+            shell.ask(id, script).await.map_err(|source| HostError::System { what: what(), source })?;
+            Ok(answers.when(|answers| answers.to(id).cloned()).await)
+        };
+        let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
+        match self.watch.during(level, self.limits.of(level), qemu, typing).await {
+            Ok(output) => Ok(output),
+            Err(trouble) => Err(self.explain(trouble).await),
+        }
     }
 
     /// The host that a level has become.
@@ -197,20 +208,20 @@ fn never_ran(seen: &StepSeen) -> Option<String> {
         Some(127) => "a program in it was not found",
         Some(_) => return None,
     };
-    Some(format!("{} on {}: {why}; it printed {:?}", seen.name, seen.on, seen.output))
+    Some(format!("{}: {why}; it printed {:?}", seen.name, seen.output))
 }
 
 /// Whether a command did as the scenario expects; else the symptom.
-fn judge(seen: &StepSeen, fails: bool, wanted_output: Option<&str>) -> Result<(), String> {
-    let about = |why: String| format!("{} on {}: {why}; it printed {:?}", seen.name, seen.on, seen.output);
+fn judge(seen: &StepSeen, fails: bool, wanted_output: Option<&str>) -> Result<(), Symptom> {
+    let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
     let failed = seen.status != Some(0);
     if failed != fails {
-        let wanted = if fails { "it should fail" } else { "it should not fail" };
-        return Err(about(format!("it exited with status {}, {wanted}", seen.status.unwrap_or_default())));
+        let status = seen.status.unwrap_or_default();
+        return Err(Symptom::StepStatus { level, step, status, fails, said });
     }
     match wanted_output {
-        Some(wanted) if !seen.output.contains(wanted) => {
-            Err(about(format!("{wanted:?} is not in its output")))
+        Some(wanted) if !said.contains(wanted) => {
+            Err(Symptom::StepOutput { level, step, wanted: wanted.to_owned(), said })
         }
         _ => Ok(()),
     }
@@ -228,7 +239,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), String> {
+    fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), Symptom> {
         judge(&seen(status, output), fails, wanted)
     }
 
@@ -276,6 +287,7 @@ mod tests {
         #[case] expected: &str,
     ) {
         let symptom = judged(fails, wanted, status, "it is busy").unwrap_err();
-        assert_eq!(symptom, format!("unload on L0: {expected}; it printed \"it is busy\""));
+        assert_eq!(symptom.to_string(), format!("unload on L0: {expected}; it printed \"it is busy\""));
+        assert_eq!(symptom.said(), Some("it is busy"));
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{LevelNumber, Stage};
+use crate::scenario::{LevelNumber, Stage, SymptomKind};
+
+use super::Symptom;
 
 /// Who is at fault when a stack stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,49 +21,58 @@ pub enum Blame {
 pub struct Stop {
     /// The stage in which it stopped.
     pub stage: Stage,
-    /// The level that the symptom is about: that of the stage, or one further out. None before any level runs.
-    pub level: Option<LevelNumber>,
     /// What was seen.
-    pub symptom: String,
+    pub symptom: Symptom,
     /// Who is at fault.
     pub blame: Blame,
-    /// Whether it stopped because somebody asked the harness to end.
-    pub interrupted: bool,
-    /// Whether it stopped because a time limit was reached, and not because anything was seen.
-    pub by_limit: bool,
 }
 
 impl Stop {
     /// What is under test stopped.
-    pub fn stack(stage: Stage, symptom: impl Into<String>) -> Self {
-        Self {
-            stage,
-            level: stage.level(),
-            symptom: symptom.into(),
-            blame: Blame::Stack,
-            interrupted: false,
-            by_limit: false,
-        }
+    pub fn stack(stage: Stage, symptom: Symptom) -> Self {
+        Self { stage, symptom, blame: Blame::Stack }
     }
 
     /// The harness or its machine stopped it.
-    pub fn harness(stage: Stage, symptom: impl Into<String>) -> Self {
-        Self { blame: Blame::Harness, ..Self::stack(stage, symptom) }
+    pub fn harness(stage: Stage, why: impl Into<String>) -> Self {
+        Self { stage, symptom: Symptom::Harness { level: None, why: why.into() }, blame: Blame::Harness }
     }
 
-    /// The same stop, with a symptom that is about this level.
-    pub fn about(self, level: LevelNumber) -> Self {
-        Self { level: Some(level), ..self }
+    /// The user asked the harness to end.
+    pub fn interrupted(stage: Stage) -> Self {
+        Self { stage, symptom: Symptom::Interrupted, blame: Blame::Harness }
+    }
+
+    /// The same stop, if it is one of the harness, as one that is about `level`.
+    pub fn about(mut self, level: LevelNumber) -> Self {
+        if let Symptom::Harness { level: of, .. } = &mut self.symptom {
+            *of = Some(level);
+        }
+        self
+    }
+
+    /// The same stop, which says nothing of what is under test.
+    pub fn not_its_fault(self) -> Self {
+        Self { blame: Blame::Harness, ..self }
     }
 
     /// The same stop before what is under test was even begun: nothing can be said of it.
     pub fn before(self, what: &str) -> Self {
-        let symptom = format!("{what} could not be begun: {}", self.symptom);
-        Self { symptom, blame: Blame::Harness, ..self }
+        Self::harness(self.stage, format!("{what} could not be begun: {}", self.symptom))
     }
 
-    /// Somebody asked the harness to end.
-    pub fn interrupted(stage: Stage) -> Self {
-        Self { interrupted: true, ..Self::harness(stage, "interrupted") }
+    /// The level that the symptom is about: its own, or that of the stage. None before any level runs.
+    pub fn level(&self) -> Option<LevelNumber> {
+        self.symptom.level().or(self.stage.level())
+    }
+
+    /// Whether the user asked the harness to end.
+    pub fn is_interrupted(&self) -> bool {
+        self.symptom.kind() == SymptomKind::Interrupted
+    }
+
+    /// Whether it stopped because a time limit was reached, and not because anything was seen.
+    pub fn is_timeout(&self) -> bool {
+        self.symptom.kind() == SymptomKind::Timeout
     }
 }

@@ -1,29 +1,29 @@
 //! Watches the levels of a stack while something is awaited: reads their consoles and monitors as they speak, and ends the
 //! wait at once when a level will not go on.
 //!
-//! Every sign of every level comes through one queue and is put in order here; nothing else looks at them.
+//! It is also the one owner of time: whatever is awaited sets no limit of its own, so that one clock decides, which leaves
+//! out the time in which the stack's emulator waited for a CPU of this machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::guest::{SharedAnswers, symptom_in};
+use crate::guest::{Answers, GuestFailure};
 use crate::host::{HostError, RunningQemu, Waits};
 use crate::qemu::{ChannelKind, ChannelName};
 use crate::scenario::LevelNumber;
 use crate::wire::{Event, Notice, Wire};
 
-use super::report::ReportReader;
+use super::console_view::ConsoleView;
 use super::{Cancellation, Limit};
 
-/// What a level lets be seen from outside.
+/// What is heard of a level besides its console.
 #[derive(Debug)]
 pub(super) enum Sign {
-    /// A line of its console.
-    Line(String),
     /// Something that its QEMU says unasked.
     Monitor(Notice),
     /// Something that its agent says unasked: only that it is gone.
@@ -33,17 +33,19 @@ pub(super) enum Sign {
 /// Why a wait ended without what was awaited.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// A console says that its level will not go on.
-    Symptom { level: LevelNumber, symptom: String },
+    /// A level's kernel says that it does not continue.
+    Failed { level: LevelNumber, failure: GuestFailure, said: String },
+    /// A level's QEMU says that its guest panicked.
+    Panicked { level: LevelNumber },
     /// A level shut down that was needed.
     ShutDown { level: LevelNumber, reason: String },
     /// A level's QEMU stopped it.
     Halted { level: LevelNumber },
     /// The channel to a level's monitor or agent closed.
     Closed { level: LevelNumber, channel: String, why: String },
-    /// No sign of life.
+    /// No sign of life for so long.
     Silent { level: LevelNumber, silence: Duration },
-    /// Signs of life, but no end.
+    /// Signs of life, but no end for so long.
     Endless { level: LevelNumber, total: Duration },
     /// A host did not do as asked.
     Host { level: LevelNumber, error: HostError },
@@ -51,8 +53,10 @@ pub(super) enum Trouble {
     Interrupted,
 }
 
-/// Lines of a console that are kept for a symptom's sake.
-const KEPT_LINES: usize = 20;
+/// Signs that may wait to be taken in. Whoever sends more waits, so that no guest fills the harness's memory.
+const QUEUED_SIGNS: usize = 256;
+/// Signs that are taken in before anything else gets its turn.
+const BURST: usize = 64;
 /// Longest pause between two looks at a level that gives no sign.
 const LOOK: Duration = Duration::from_secs(5);
 /// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle L2 on emulated metal
@@ -65,10 +69,7 @@ const QUIET: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
 struct LevelState {
-    lines: VecDeque<String>,
-    symptom: Option<String>,
-    report: ReportReader,
-    answers: SharedAnswers,
+    console: ConsoleView,
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
     may_shut_down: bool,
@@ -99,8 +100,10 @@ struct Looked {
 /// Watches every level of one stack.
 #[derive(Debug)]
 pub(super) struct Watch {
-    signs: mpsc::UnboundedReceiver<(LevelNumber, Sign)>,
-    sender: mpsc::UnboundedSender<(LevelNumber, Sign)>,
+    signs: mpsc::Receiver<(LevelNumber, Sign)>,
+    sender: mpsc::Sender<(LevelNumber, Sign)>,
+    /// Rung by consoles.
+    console_changed: Rc<Notify>,
     levels: BTreeMap<LevelNumber, LevelState>,
     /// The level that was migrated: from it on inwards, channels are those of its second machine.
     moved: Option<LevelNumber>,
@@ -112,10 +115,11 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(cancellation: Cancellation) -> Self {
-        let (sender, signs) = mpsc::unbounded_channel();
+        let (sender, signs) = mpsc::channel(QUEUED_SIGNS);
         Self {
             signs,
             sender,
+            console_changed: Rc::new(Notify::new()),
             levels: BTreeMap::new(),
             moved: None,
             cancellation,
@@ -124,9 +128,9 @@ impl Watch {
         }
     }
 
-    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts for nobody's silence
-    /// or slowness: others are at fault for it.
-    pub(super) fn forgive_waits_of(&mut self, metal: Waits) {
+    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts as no level's
+    /// silence or slowness: other processes are at fault for it.
+    pub(super) fn discount_waits_of(&mut self, metal: Waits) {
         self.metal = Some(metal);
     }
 
@@ -137,10 +141,7 @@ impl Watch {
     /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
     pub(super) fn add(&mut self, level: LevelNumber, may_shut_down: bool) {
         let state = LevelState {
-            lines: VecDeque::new(),
-            symptom: None,
-            report: ReportReader::default(),
-            answers: SharedAnswers::default(),
+            console: ConsoleView::new(Rc::clone(&self.console_changed)),
             shut_down: None,
             may_shut_down,
             wires: Vec::new(),
@@ -158,8 +159,8 @@ impl Watch {
         &self,
         level: LevelNumber,
         sign: impl Fn(T) -> Sign + 'static,
-    ) -> mpsc::UnboundedSender<T> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    ) -> mpsc::Sender<T> {
+        let (sender, receiver) = mpsc::channel(QUEUED_SIGNS);
         self.forward(level, receiver, sign);
         sender
     }
@@ -167,13 +168,13 @@ impl Watch {
     fn forward<T: 'static>(
         &self,
         level: LevelNumber,
-        mut messages: mpsc::UnboundedReceiver<T>,
+        mut messages: mpsc::Receiver<T>,
         sign: impl Fn(T) -> Sign + 'static,
     ) -> AbortHandle {
         let all = self.sender.clone();
         let task = tokio::task::spawn_local(async move {
             while let Some(message) = messages.recv().await {
-                if all.send((level, sign(message))).is_err() {
+                if all.send((level, sign(message))).await.is_err() {
                     return;
                 }
             }
@@ -182,7 +183,7 @@ impl Watch {
     }
 
     /// Lets what still comes out of `notices` in as signs of `level`.
-    pub(super) fn take_over(&mut self, level: LevelNumber, notices: mpsc::UnboundedReceiver<Notice>) {
+    pub(super) fn take_over(&mut self, level: LevelNumber, notices: mpsc::Receiver<Notice>) {
         let monitor = self.forward(level, notices, Sign::Monitor);
         if let Some(state) = self.levels.get_mut(&level) {
             state.monitor = Some(monitor);
@@ -190,7 +191,7 @@ impl Watch {
     }
 
     /// Likewise for the monitor of a machine that runs beside that of `level`.
-    pub(super) fn listen_beside(&self, level: LevelNumber, notices: mpsc::UnboundedReceiver<Notice>) {
+    pub(super) fn listen_beside(&self, level: LevelNumber, notices: mpsc::Receiver<Notice>) {
         self.forward(level, notices, Sign::Monitor);
     }
 
@@ -262,34 +263,19 @@ impl Watch {
         wires.iter().find(|(of, _)| *of == channel).map(|(_, wire)| wire)
     }
 
-    /// The report of `level`, as far as it has come.
-    pub(super) fn report(&self, level: LevelNumber) -> Option<&ReportReader> {
-        self.levels.get(&level).map(|state| &state.report)
+    /// What the console of `level` has shown.
+    pub(super) fn console(&self, level: LevelNumber) -> Option<&ConsoleView> {
+        self.levels.get(&level).map(|state| &state.console)
     }
 
-    /// What the shell on the console of `level` has said.
-    pub(super) fn answers(&self, level: LevelNumber) -> Option<&SharedAnswers> {
-        self.levels.get(&level).map(|state| &state.answers)
+    /// Whether the shell on the console of `level` takes commands, as what [`Watch::until`] waits for.
+    pub(super) fn shell_is_ready(&self, level: LevelNumber) -> Option<()> {
+        self.console(level)?.answers().now(Answers::ready).then_some(())
     }
 
     /// How often `level` was reset.
     pub(super) fn resets(&self, level: LevelNumber) -> usize {
         self.levels.get(&level).map_or(0, |state| state.resets)
-    }
-
-    /// What a console of `level` said of its end.
-    pub(super) fn symptom(&self, level: LevelNumber) -> Option<&str> {
-        self.levels.get(&level)?.symptom.as_deref()
-    }
-
-    /// The last line of its console that says something.
-    pub(super) fn last_line(&self, level: LevelNumber) -> Option<&str> {
-        self.levels.get(&level)?.lines.back().map(String::as_str)
-    }
-
-    /// The last lines of its console.
-    pub(super) fn last_lines(&self, level: LevelNumber) -> Vec<String> {
-        self.levels.get(&level).map(|state| state.lines.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Waits for `work`, which is about `level`, run by `qemu`.
@@ -317,7 +303,11 @@ impl Watch {
 
     /// Takes in what comes, for however long, until that is trouble.
     pub(super) async fn trouble(&mut self) -> Trouble {
+        let changed = Rc::clone(&self.console_changed);
         loop {
+            if let Some(trouble) = self.new_failure() {
+                return trouble;
+            }
             let mut cancellation = self.cancellation.clone();
             tokio::select! {
                 biased;
@@ -327,6 +317,7 @@ impl Watch {
                         return trouble;
                     }
                 }
+                () = changed.notified() => {}
             }
         }
     }
@@ -340,47 +331,60 @@ impl Watch {
         done: impl Fn(&Self) -> Option<T>,
     ) -> Result<T, Trouble> {
         tokio::pin!(work);
-        let began = Instant::now();
-        self.last_sign = began;
-        let waited_before = self.waited();
-        // The last sign that was known at the last look, and what had been waited until about then.
-        let mut heard = (began, waited_before);
+        let mut time = Elapsed::new(self, limit);
         let mut cpu = None;
-        let mut looks = tokio::time::interval(LOOK.min(limit.silence / 2));
+        let mut looks = tokio::time::interval(time.look());
         looks.tick().await;
+        let changed = Rc::clone(&self.console_changed);
+        let mut cancellation = self.cancellation.clone();
+        let mut burst = BURST;
         loop {
             if let Some(value) = done(self) {
                 return Ok(value);
             }
-            let mut cancellation = self.cancellation.clone();
+            if let Some(trouble) = self.new_failure() {
+                return Err(trouble);
+            }
+            // Limits come before what levels say, so that one that never stops talking is held to them, too.
             tokio::select! {
                 biased;
                 () = cancellation.requested() => return Err(Trouble::Interrupted),
-                Some((of, sign)) = self.signs.recv() => {
+                _ = looks.tick() => {
+                    self.hear(level);
+                    if let Some(qemu) = qemu && self.last_sign.elapsed() >= time.look() {
+                        self.look(level, qemu, limit, &mut cpu).await?;
+                    }
+                    time.check(self, level)?;
+                }
+                Some((of, sign)) = self.signs.recv(), if burst > 0 => {
+                    burst -= 1;
                     self.last_sign = Instant::now();
                     if let Some(trouble) = self.take_in(of, sign) {
                         return Err(trouble);
                     }
                 }
+                () = changed.notified(), if burst > 0 => burst -= 1,
                 result = &mut work => return result.map_err(|error| Trouble::Host { level, error }),
-                _ = looks.tick() => {
-                    let waited = self.waited();
-                    if began.elapsed().saturating_sub(waited.saturating_sub(waited_before)) >= limit.total {
-                        return Err(Trouble::Endless { level, total: limit.total });
-                    }
-                    if let Some(qemu) = qemu && self.last_sign.elapsed() >= LOOK.min(limit.silence / 2) {
-                        self.look(level, qemu, limit, &mut cpu).await?;
-                    }
-                    if self.last_sign > heard.0 {
-                        heard = (self.last_sign, waited);
-                    }
-                    let silence = self.last_sign.elapsed().saturating_sub(waited.saturating_sub(heard.1));
-                    if silence >= limit.silence {
-                        return Err(Trouble::Silent { level, silence });
-                    }
-                }
+                () = std::future::ready(()), if burst == 0 => burst = BURST,
             }
         }
+    }
+
+    /// Counts what is known of the levels as signs of life: the lines of all consoles, and the answers of `level` itself,
+    /// which is asked whether a command in it has ended as long as one runs.
+    fn hear(&mut self, level: LevelNumber) {
+        let lines = self.levels.values().filter_map(|state| state.console.last_line_at());
+        let wires = self.levels.get(&level).into_iter().flat_map(|state| &state.wires);
+        let answers = wires.filter_map(|(_, wire)| wire.last_heard());
+        self.last_sign = lines.chain(answers).fold(self.last_sign, Instant::max);
+    }
+
+    /// A level whose kernel has newly said that it does not continue.
+    fn new_failure(&self) -> Option<Trouble> {
+        self.levels.iter().find_map(|(level, state)| {
+            let (failure, said) = state.console.new_failure()?;
+            Some(Trouble::Failed { level: *level, failure, said })
+        })
     }
 
     /// Looks at a silent level: its QEMU may be gone, or the CPU time that it uses may be its sign of life.
@@ -420,20 +424,21 @@ impl Watch {
 
     /// Takes in what still comes shortly after trouble, so that the cause is known and not only its consequence.
     pub(super) async fn settle(&mut self) {
+        let changed = Rc::clone(&self.console_changed);
         let end = Instant::now() + AFTERMATH;
-        while let Ok(Some((of, sign))) =
-            tokio::time::timeout(QUIET.min(end - Instant::now()), self.signs.recv()).await
-        {
-            self.take_in(of, sign);
-            if Instant::now() >= end {
-                break;
+        while Instant::now() < end {
+            let quiet = QUIET.min(end - Instant::now());
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(quiet) => return,
+                Some((of, sign)) = self.signs.recv() => { self.take_in(of, sign); }
+                () = changed.notified() => {}
             }
         }
     }
 
     fn take_in(&mut self, level: LevelNumber, sign: Sign) -> Option<Trouble> {
         match sign {
-            Sign::Line(line) => self.line(level, line),
             Sign::Monitor(Notice::Event(event)) => self.event(level, &event),
             Sign::Monitor(Notice::Closed(why)) => {
                 Some(Trouble::Closed { level, channel: format!("QMP of {level}'s QEMU"), why })
@@ -445,35 +450,17 @@ impl Watch {
         }
     }
 
-    fn line(&mut self, level: LevelNumber, line: String) -> Option<Trouble> {
-        let state = self.levels.get_mut(&level)?;
-        state.report.line(&line);
-        let symptom = symptom_in(&line);
-        if !line.trim().is_empty() {
-            state.lines.push_back(line);
-            if state.lines.len() > KEPT_LINES {
-                state.lines.pop_front();
-            }
-        }
-        let symptom = symptom?;
-        // The first symptom is the cause; what follows it are consequences.
-        state.symptom.get_or_insert_with(|| symptom.clone());
-        Some(Trouble::Symptom { level, symptom })
-    }
-
     fn event(&mut self, level: LevelNumber, event: &Event) -> Option<Trouble> {
         let state = self.levels.get_mut(&level)?;
         match event.name.as_str() {
             "SHUTDOWN" => {
                 let reason = event.data["reason"].as_str().unwrap_or("no reason given").to_owned();
                 state.shut_down = Some(reason.clone());
-                let orderly = state.may_shut_down && state.report.complete().is_some();
+                let orderly =
+                    state.may_shut_down && state.console.report(|report| report.complete().is_some());
                 (!orderly).then_some(Trouble::ShutDown { level, reason })
             }
-            "GUEST_PANICKED" => {
-                let symptom = "the guest panicked (GUEST_PANICKED)".to_owned();
-                Some(Trouble::Symptom { level, symptom })
-            }
+            "GUEST_PANICKED" => Some(Trouble::Panicked { level }),
             "MIGRATION" => {
                 let status = event.data["status"].as_str().unwrap_or_default();
                 if matches!(status, "completed" | "failed" | "cancelled") {
@@ -507,6 +494,45 @@ impl Watch {
         for (_, wire) in wires.filter(|(channel, _)| channel.to_string() == id) {
             wire.declare_closed(format!("its port {id} was closed"));
         }
+    }
+}
+
+/// The time that a wait has taken, against its limits.
+struct Elapsed {
+    limit: Limit,
+    began: Instant,
+    waited_before: Duration,
+    /// The last sign that was known at the last look, and how long the emulator had waited for a CPU by about then.
+    heard: (Instant, Duration),
+}
+
+impl Elapsed {
+    fn new(watch: &mut Watch, limit: Limit) -> Self {
+        let (began, waited_before) = (Instant::now(), watch.waited());
+        watch.last_sign = began;
+        Self { limit, began, waited_before, heard: (began, waited_before) }
+    }
+
+    /// The longest pause between two looks.
+    fn look(&self) -> Duration {
+        LOOK.min(self.limit.silence / 2)
+    }
+
+    /// Ends the wait if a limit is reached.
+    fn check(&mut self, watch: &Watch, level: LevelNumber) -> Result<(), Trouble> {
+        let waited = watch.waited();
+        let total = self.began.elapsed().saturating_sub(waited.saturating_sub(self.waited_before));
+        if total >= self.limit.total {
+            return Err(Trouble::Endless { level, total });
+        }
+        if watch.last_sign > self.heard.0 {
+            self.heard = (watch.last_sign, waited);
+        }
+        let silence = watch.last_sign.elapsed().saturating_sub(waited.saturating_sub(self.heard.1));
+        if silence >= self.limit.silence {
+            return Err(Trouble::Silent { level, silence });
+        }
+        Ok(())
     }
 }
 

@@ -108,6 +108,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         stage: None,
         level: None,
         symptom: None,
+        symptom_data: None,
         emulator: None,
         levels: LevelNumber::ALL
             .into_iter()
@@ -182,6 +183,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
     CellRecord {
         metal: None,
         symptom: Some(reason.into()),
+        symptom_data: None,
         emulator: None,
         levels: Vec::new(),
         attempts: Vec::new(),
@@ -284,5 +286,14 @@ pub fn every_verdict() -> Outcome {
 }
 
 fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
-    Attempt { start, end, booted: None, verdict, from: None, symptom: None, usage: Usage::default() }
+    Attempt {
+        start,
+        end,
+        booted: None,
+        verdict,
+        from: None,
+        symptom: None,
+        timeout_scale: None,
+        usage: Usage::default(),
+    }
 }

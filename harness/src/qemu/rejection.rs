@@ -1,0 +1,81 @@
+//! How QEMU says that it refuses its command line, before it has tried anything.
+//!
+//! Such a QEMU says something about who wrote the command line, and nothing about nesting.
+
+/// Texts with which QEMU refuses a command line that it does not understand (QEMU: system/vl.c, qom/object.c,
+/// qom/qom-qobject.c, hw/core/qdev-properties.c, util/qemu-option.c, hw/core/machine.c, hw/core/loader.c). Each is
+/// matched in lower case.
+const REJECTIONS: &[&str] = &[
+    "invalid option",
+    "requires an argument",
+    "unsupported machine type",
+    "is not a valid device model name",
+    "invalid parameter",
+    "unable to find cpu model",
+    "could not load",
+    "could not find",
+    "' not found",
+    "is unexpected",
+    "expects a ",
+    "drive with bus=",
+    "invalid accelerator",
+];
+
+/// Texts with which QEMU refuses to load a kernel.
+const KERNEL_REFUSALS: &[&str] = &["could not load kernel", "invalid kernel header", "could not load"];
+
+/// Whether `said`, which a QEMU printed before it ended, is a refusal of its command line.
+pub fn rejects_command_line(said: &str) -> bool {
+    has_one_of(said, REJECTIONS)
+}
+
+/// Whether `said` is a refusal to load a kernel.
+pub fn rejects_kernel(said: &str) -> bool {
+    has_one_of(said, KERNEL_REFUSALS)
+}
+
+fn has_one_of(said: &str, texts: &[&str]) -> bool {
+    let said = said.to_lowercase();
+    texts.iter().any(|text| said.contains(text))
+}
+
+/// Whether `said` names one of these words of a command line as a whole word.
+pub fn names_one_of<'a>(said: &str, words: impl IntoIterator<Item = &'a str>) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    words.into_iter().filter(|word| !word.is_empty()).any(|word| {
+        said.match_indices(word).any(|(at, _)| {
+            let before = said[..at].chars().next_back();
+            let after = said[at + word.len()..].chars().next();
+            !before.is_some_and(is_part) && !after.is_some_and(is_part)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("qemu-system-x86_64: Property 'pc-q35-10.0-machine.bogus' not found", true)]
+    #[case("qemu-system-x86_64: unsupported machine type 'microvm'", true)]
+    #[case("qemu-system-x86_64: -machine microvm: unsupported machine type: \"microvm\"", true)]
+    #[case("qemu-system-x86_64: unable to find CPU model 'EPYC-Rome'", true)]
+    #[case("qemu: could not load kernel '/run/nest/l1-kernel'", true)]
+    #[case("qemu-system-ppc64: Nested-HV only supported on POWER9 and later", false)]
+    #[case("KVM does not support providing Virtualization extensions to the guest CPU", false)]
+    #[case("qemu-system-ppc64: IRQ_XIVE capability must be present for KVM", false)]
+    #[case("", false)]
+    fn what_qemu_does_not_understand_is_no_refusal_of_kvm(#[case] said: &str, #[case] rejected: bool) {
+        assert_eq!(rejects_command_line(said), rejected);
+    }
+
+    #[test]
+    fn a_word_is_named_as_a_whole() {
+        let said = "Property 'pc-q35-10.0-machine.bogus' not found";
+        assert!(names_one_of(said, ["bogus"]));
+        assert!(!names_one_of(said, ["bog", "machine.b"]));
+        assert!(!names_one_of("Property 'pc.cap-nested-hv-x' not found", ["cap-nested-hv"]));
+        assert!(!names_one_of(said, [""]));
+    }
+}
