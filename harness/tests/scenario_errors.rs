@@ -253,6 +253,16 @@ fn symptom_of_what_works() {
 }
 
 #[test]
+fn symptoms_that_ask_for_nothing_or_are_no_texts() {
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\nsymptom = [\"svm\", \" \", 7]"
+    ));
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\nsymptom = true"
+    ));
+}
+
+#[test]
 fn stop_at_a_stage_and_from_another() {
     let expect = "[expect]\noutcome = \"may-stop\"\nfrom = \"l1-launch\"\nstage = \"l1-lunch\"";
     insta::assert_snapshot!(scenario_and(expect));

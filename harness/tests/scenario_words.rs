@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use nestmatrix::scenario::{
     Accelerator, Architecture, CellName, Expectation, FaultAction, Filter, InputProblem, KnownStale,
-    LevelNumber, Limitation, Stage, StopStage, Tier, Version,
+    LevelNumber, Limitation, Stage, StopStage, SymptomTexts, Tier, Version,
 };
 use rstest::rstest;
 
@@ -57,7 +57,10 @@ fn levels_know_their_neighbours() {
 }
 
 fn limitation(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Limitation {
-    Limitation { stop: stop("l1-launch".parse().unwrap()), symptom: symptom.map(str::to_owned) }
+    Limitation {
+        stop: stop("l1-launch".parse().unwrap()),
+        symptom: symptom.and_then(|text| SymptomTexts::new([text])),
+    }
 }
 
 fn stops(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Expectation {
@@ -92,6 +95,14 @@ fn known_stale() -> Expectation {
     "may stop at l1-launch or later (svm)",
     r#"{"outcome":"may-stop","from":"l1-launch","symptom":"svm"}"#
 )]
+#[case(
+    Expectation::MayStop(Limitation {
+        symptom: SymptomTexts::new(["no svm", "no SVM"]),
+        ..limitation(StopStage::From, None)
+    }),
+    "may stop at l1-launch or later (no svm or no SVM)",
+    r#"{"outcome":"may-stop","from":"l1-launch","symptom":["no svm","no SVM"]}"#
+)]
 fn an_expectation_reads_as_a_sentence_and_survives_json(
     #[case] expectation: Expectation,
     #[case] sentence: &str,
@@ -100,6 +111,14 @@ fn an_expectation_reads_as_a_sentence_and_survives_json(
     assert_eq!(expectation.to_string(), sentence);
     assert_eq!(serde_json::to_string(&expectation).unwrap(), json);
     assert_eq!(serde_json::from_str::<Expectation>(json).unwrap(), expectation);
+}
+
+#[rstest]
+fn a_symptom_that_any_stop_would_have_is_none(
+    #[values("\"\"", "[]", "[\"svm\", \" \"]", "7")] symptom: &str,
+) {
+    let json = format!(r#"{{"outcome":"stops","stage":"l1-launch","symptom":{symptom},"known_stale":null}}"#);
+    assert!(serde_json::from_str::<Expectation>(&json).is_err());
 }
 
 #[test]

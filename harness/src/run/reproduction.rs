@@ -76,13 +76,14 @@ impl Run {
     }
 }
 
-/// What the document says that the symptom has in it, if that has it.
+/// Which of the texts that the document, or experience, has in such a symptom was seen.
 fn documented(record: &CellRecord) -> Option<&str> {
     let (Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) = &record.expectation
     else {
         return None;
     };
-    limitation.symptom.as_deref().filter(|_| record.verdict == VerdictWord::Xfail)
+    let texts = limitation.symptom.as_ref().filter(|_| record.verdict == VerdictWord::Xfail)?;
+    texts.found_in(record.symptom.as_deref()?)
 }
 
 impl From<&ImageRecord> for ImageName {

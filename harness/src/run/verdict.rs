@@ -135,7 +135,7 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
         StopStage::From(first) => is_at_or_after(first, stop.stage, stages),
     };
     let said = stop.symptom.said().unwrap_or_default();
-    there && limitation.symptom.as_ref().is_none_or(|symptom| said.contains(symptom))
+    there && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(said).is_some())
 }
 
 /// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
@@ -216,7 +216,7 @@ mod tests {
     use rstest::rstest;
 
     use crate::qemu::{CpuReport, Ended, KvmReport, MachineReport};
-    use crate::scenario::KnownStale;
+    use crate::scenario::{KnownStale, SymptomTexts};
     use crate::stack::{Gathered, LeafReport};
 
     /// Judges a stack that went through these stages and then stopped, or did not.
@@ -279,13 +279,13 @@ mod tests {
     }
 
     fn stops(stop: StopStage, symptom: Option<&str>) -> Expectation {
-        let limitation = Limitation { stop, symptom: symptom.map(str::to_owned) };
+        let limitation = Limitation { stop, symptom: symptom.and_then(|text| SymptomTexts::new([text])) };
         Expectation::Stops { limitation, known_stale: None }
     }
 
     fn may_stop() -> Expectation {
         let stop = StopStage::From(stage("l1-launch"));
-        Expectation::MayStop(Limitation { stop, symptom: Some("svm".into()) })
+        Expectation::MayStop(Limitation { stop, symptom: SymptomTexts::new(["svm"]) })
     }
 
     fn known_stale() -> Expectation {
@@ -314,6 +314,19 @@ mod tests {
         #[case] expected: VerdictWord,
     ) {
         assert_eq!(judge(&expectation, Some(stop)).word(), expected);
+    }
+
+    #[rstest]
+    #[case("QEMU: Nested KVM-HV only supported on POWER9", VerdictWord::Xfail)]
+    #[case("QEMU: Nested-HV only supported on POWER9 and later", VerdictWord::Xfail)]
+    #[case("QEMU: Nested-HV", VerdictWord::Fail)]
+    fn any_of_the_documented_texts_will_do(#[case] said: &str, #[case] expected: VerdictWord) {
+        let texts = ["Nested-HV only supported", "Nested KVM-HV only supported"];
+        let limitation =
+            Limitation { stop: StopStage::At(stage("l1-launch")), symptom: SymptomTexts::new(texts) };
+        let expectation = Expectation::Stops { limitation, known_stale: None };
+        let verdict = judge(&expectation, Some(Stop::stack(stage("l1-launch"), said)));
+        assert_eq!(verdict.word(), expected);
     }
 
     #[rstest]

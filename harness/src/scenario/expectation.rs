@@ -8,6 +8,7 @@ use toml::value::Datetime;
 use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
+use super::symptom_texts::SymptomTexts;
 use super::table::Table;
 use super::word::{Word, word_traits};
 
@@ -36,8 +37,8 @@ pub struct Limitation {
     /// The stage that is not completed.
     #[serde(flatten)]
     pub stop: StopStage,
-    /// Text that must occur in the symptom; without it any symptom will do.
-    pub symptom: Option<String>,
+    /// The texts of which one must occur in the symptom; without them any symptom will do.
+    pub symptom: Option<SymptomTexts>,
 }
 
 /// How exactly a document says where a stack stops.
@@ -131,10 +132,13 @@ impl Expectation {
         }
         match outcome {
             Outcome::Works => {
-                for key in ["stage", "from", "symptom"] {
+                for key in ["stage", "from"] {
                     if let Some(text) = table.optional_string(key) {
                         text.report(needless(key));
                     }
+                }
+                if let Some(texts) = table.optional_string_or_strings("symptom") {
+                    texts.iter().take(1).for_each(|text| text.report(needless("symptom")));
                 }
                 Some(Self::Works)
             }
@@ -155,7 +159,7 @@ fn needless(key: &'static str) -> InputProblem {
 
 impl Limitation {
     fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
-        let symptom = table.optional_string("symptom").and_then(|text| text.parse(symptom));
+        let symptom = SymptomTexts::read(table);
         let stop = StopStage::read(table, stages)?;
         Some(Self { stop, symptom })
     }
@@ -196,11 +200,6 @@ impl KnownStale {
         let note = table.prose("note");
         Some(Self { since: since?, seen: seen?, note: note? })
     }
-}
-
-/// An empty text occurs in every symptom, so that it would say something and ask for nothing.
-fn symptom(text: &str) -> Result<String, InputProblem> {
-    if text.trim().is_empty() { Err(InputProblem::Empty { key: "symptom" }) } else { Ok(text.to_owned()) }
 }
 
 /// A day of the calendar, without a time.

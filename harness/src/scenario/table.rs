@@ -183,6 +183,19 @@ impl<'t> Table<'t> {
         Some(entries)
     }
 
+    /// The text under `key`, or the texts of the list under it.
+    pub(super) fn optional_string_or_strings(&self, key: &'static str) -> Option<Vec<Text<'t>>> {
+        let value = self.table.get(key)?;
+        match value.get_ref() {
+            DeValue::String(_) => self.optional_string(key).map(|text| vec![text]),
+            DeValue::Array(_) => self.optional_strings(key),
+            _ => {
+                self.wrong_type(key, value, "a string or a list of strings");
+                None
+            }
+        }
+    }
+
     /// The texts in the list under `key`.
     pub(super) fn optional_strings(&self, key: &'static str) -> Option<Vec<Text<'t>>> {
         let entries = self.entries(key, "a list of strings", DeValue::as_str)?;

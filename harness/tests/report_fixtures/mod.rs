@@ -11,7 +11,7 @@ use nestmatrix::run::{
 };
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
-    StopStage, Tier,
+    StopStage, SymptomTexts, Tier,
 };
 use nestmatrix::stack::{LevelSeen, Metal, Usage};
 
@@ -159,7 +159,7 @@ pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
 pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
     record.tier = Tier::Unsupported;
     let limitation =
-        Limitation { stop: StopStage::At(stage.parse().unwrap()), symptom: Some(symptom.into()) };
+        Limitation { stop: StopStage::At(stage.parse().unwrap()), symptom: SymptomTexts::new([symptom]) };
     record.expectation = Expectation::Stops { limitation, known_stale: None };
     record
 }
