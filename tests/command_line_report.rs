@@ -46,7 +46,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
     }
     };
     let stopped = matches!(verdict, VerdictWord::Fail | VerdictWord::Xfail);
-    let limitation = Limitation { stop: StopStage::At(stage("l2-boot")), symptom: None };
+    let limitation = Limitation::new(StopStage::At(stage("l2-boot")), None);
     let stages = ["l0-boot", "l0-kvm", "l1-launch", "l1-boot", "l1-kvm", "l2-launch", "l2-boot"];
     let times = stages.into_iter().zip(0u8..).map(|(name, place)| StageTime {
         stage: stage(name),

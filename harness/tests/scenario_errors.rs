@@ -234,17 +234,21 @@ fn missing_axis() {
 
 #[test]
 fn stage_that_does_not_exist() {
-    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nstage = \"l1-lunch\""));
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nstage = \"l1-lunch\""
+    ));
 }
 
 #[test]
 fn stage_of_a_deeper_stack() {
-    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nstage = \"l3-boot\""));
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nstage = \"l3-boot\""
+    ));
 }
 
 #[test]
 fn stop_without_its_stage() {
-    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\""));
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nsymptom = \"svm\""));
 }
 
 #[test]
@@ -262,21 +266,49 @@ fn symptoms_that_ask_for_nothing_or_are_no_texts() {
     ));
 }
 
+#[rstest]
+fn stop_of_which_nothing_is_said_that_tells_it_from_another(#[values("stops", "may-stop")] outcome: &str) {
+    let report = scenario_and(&format!("[expect]\noutcome = \"{outcome}\"\nstage = \"l1-launch\""));
+    assert!(report.contains("any stop would count as the documented one"), "{report}");
+    assert!(report.contains("`no-symptom = \"...\"` with the reason why none can be named"), "{report}");
+}
+
+#[test]
+fn symptom_with_a_reason_why_there_is_none() {
+    let both = "symptom = \"svm\"\nno-symptom = \"the document names none\"";
+    insta::assert_snapshot!(scenario_and(&format!(
+        "[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\n{both}"
+    )));
+}
+
+#[test]
+fn reason_without_a_text_why_there_is_no_symptom() {
+    insta::assert_snapshot!(scenario_and(
+        "[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\nno-symptom = \"\""
+    ));
+}
+
+#[test]
+fn reason_for_no_symptom_of_what_works() {
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"works\"\nno-symptom = \"it works\""));
+}
+
 #[test]
 fn stop_at_a_stage_and_from_another() {
-    let expect = "[expect]\noutcome = \"may-stop\"\nfrom = \"l1-launch\"\nstage = \"l1-lunch\"";
+    let expect =
+        "[expect]\noutcome = \"may-stop\"\nsymptom = \"svm\"\nfrom = \"l1-launch\"\nstage = \"l1-lunch\"";
     insta::assert_snapshot!(scenario_and(expect));
 }
 
 #[test]
 fn stop_from_what_is_no_text() {
-    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nfrom = 1"));
+    insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nfrom = 1"));
 }
 
 #[test]
 fn stop_at_a_step_that_the_scenario_lacks() {
     let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\nrun = \"true\"";
-    let expect = "[expect]\noutcome = \"stops\"\nstage = \"step-2\"";
+    let expect = "[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nstage = \"step-2\"";
     insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
 }
 
@@ -294,7 +326,7 @@ fn stages_of_what_works() {
 
 /// `[expect]` with this outcome and this said of the limitation's end.
 fn known_stale(outcome: &str, known_stale: &str) -> String {
-    let expect = format!("[expect]\noutcome = \"{outcome}\"\nstage = \"l1-launch\"");
+    let expect = format!("[expect]\noutcome = \"{outcome}\"\nsymptom = \"svm\"\nstage = \"l1-launch\"");
     scenario_and(&format!("{expect}\n[expect.known-stale]\n{known_stale}"))
 }
 
@@ -326,7 +358,7 @@ fn a_day_that_no_calendar_has_is_no_date(
     let known = format!("since = \"Linux 5.8\"\nseen = \"{seen}\"\nnote = \"Nesting works.\"");
     let report = known_stale("stops", &known);
     assert!(report.contains("1 error in the files"), "{report}");
-    assert!(report.contains(&format!("preview.toml:18:8: `{seen}` is not a date")), "{report}");
+    assert!(report.contains(&format!("preview.toml:19:8: `{seen}` is not a date")), "{report}");
     assert!(report.contains("YEAR-MONTH-DAY"), "{report}");
 }
 
@@ -394,7 +426,7 @@ fn settings_for_a_level_that_the_stack_lacks() {
 #[test]
 fn more_levels_than_the_axes_make() {
     insta::assert_snapshot!(report(|root| {
-        let more = "[levels.l2]\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nstage = \"l1-kvm\"\n\
+        let more = "[levels.l2]\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nstage = \"l1-kvm\"\n\
                     [[step]]\nname = \"look\"\nafter = \"l1-check\"\non = \"l1\"\nrun = \"true\"\n";
         let scenario = SCENARIO.replace("l2 = [\"rhel 9.2\"]", "");
         write(root, "product/preview.toml", format!("{scenario}\n{more}"));

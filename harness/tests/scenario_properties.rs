@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n[[stand-in]]\nfor = \"rhel 9\"\nimage = \"a\"\nreason = \"b\"\n";
 const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\nid = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [\"rhel 9.2 and later\"]\nl1 = [\"rhel 9\"]\nl2 = [\"rhel 9.2\"]\n[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nfrom = \"l1-launch\"\n[expect.known-stale]\nsince = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"n\"\n[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l1\"\n";
+const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"untested\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [\"rhel 9.2 and later\"]\nl1 = [\"rhel 9\"]\nl2 = [\"rhel 9.2\"]\n[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\nmemory-mib = 512\n[expect]\noutcome = \"stops\"\nfrom = \"l1-launch\"\nsymptom = [\"svm\", \"vmx\"]\n[expect.known-stale]\nsince = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"n\"\n[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l1\"\n";
 
 const PROFILES: &str = "[[profile]]\nname = \"p\"\ntitle = \"t\"\ndefault = true\ncells = [\"*\", \"?*/{amd,*}/*\"]\nexcept = [\"*/amd/*\"]\n";
 

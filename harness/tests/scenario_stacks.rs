@@ -100,7 +100,7 @@ fn names(matrix: &Matrix) -> Vec<&str> {
 }
 
 const DEPTHS: [&str; 3] = [
-    "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\n[expect]\noutcome = \"stops\"\nstage = \"l1-check\"",
+    "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\n[expect]\noutcome = \"stops\"\nsymptom = \"svm\"\nstage = \"l1-check\"",
     "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\nl2 = [\"rhel 9.4\"]",
     "l0 = [\"rhel 9\"]\nl1 = [\"rhel 9.2\"]\nl2 = [\"rhel 9.4\"]\nl3 = [\"rhel 9.6\"]",
 ];

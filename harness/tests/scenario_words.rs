@@ -57,10 +57,7 @@ fn levels_know_their_neighbours() {
 }
 
 fn limitation(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Limitation {
-    Limitation {
-        stop: stop("l1-launch".parse().unwrap()),
-        symptom: symptom.and_then(|text| SymptomTexts::new([text])),
-    }
+    Limitation::new(stop("l1-launch".parse().unwrap()), symptom.and_then(|text| SymptomTexts::new([text])))
 }
 
 fn stops(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Expectation {

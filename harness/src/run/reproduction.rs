@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
-use crate::scenario::Expectation;
 use crate::stack::Limits;
 
 use super::cell::image_of;
@@ -78,11 +77,8 @@ impl Run {
 
 /// Which of the texts that the document, or experience, has in such a symptom was seen.
 fn documented(record: &CellRecord) -> Option<&str> {
-    let (Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) = &record.expectation
-    else {
-        return None;
-    };
-    let texts = limitation.symptom.as_ref().filter(|_| record.verdict == VerdictWord::Xfail)?;
+    let texts =
+        record.expectation.limitation()?.symptom.as_ref().filter(|_| record.verdict == VerdictWord::Xfail)?;
     texts.found_in(record.symptom.as_deref()?)
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::architecture::Profile;
 use crate::qemu::rejects_kernel;
-use crate::scenario::{Expectation, LevelNumber, Stage, StageKind, SymptomKind};
+use crate::scenario::{LevelNumber, Stage, StageKind, SymptomKind};
 use crate::stack::Symptom;
 
 use super::{CellRecord, VerdictWord};
@@ -111,11 +111,8 @@ fn lacks_kvm(record: &CellRecord, level: LevelNumber) -> bool {
 
 /// Whether what was seen is what the document says, by a symptom of its own.
 fn is_documented(record: &CellRecord) -> bool {
-    let (Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) = &record.expectation
-    else {
-        return false;
-    };
-    record.verdict == VerdictWord::Xfail && limitation.symptom.is_some()
+    let limitation = record.expectation.limitation();
+    record.verdict == VerdictWord::Xfail && limitation.is_some_and(|limitation| limitation.symptom.is_some())
 }
 
 /// The exit code of a run that tries something: 0 where every cell came out as expected or known, 1 where one did not, and

@@ -279,13 +279,13 @@ mod tests {
     }
 
     fn stops(stop: StopStage, symptom: Option<&str>) -> Expectation {
-        let limitation = Limitation { stop, symptom: symptom.and_then(|text| SymptomTexts::new([text])) };
+        let limitation = Limitation::new(stop, symptom.and_then(|text| SymptomTexts::new([text])));
         Expectation::Stops { limitation, known_stale: None }
     }
 
     fn may_stop() -> Expectation {
         let stop = StopStage::From(stage("l1-launch"));
-        Expectation::MayStop(Limitation { stop, symptom: SymptomTexts::new(["svm"]) })
+        Expectation::MayStop(Limitation::new(stop, SymptomTexts::new(["svm"])))
     }
 
     fn known_stale() -> Expectation {
@@ -322,8 +322,7 @@ mod tests {
     #[case("QEMU: Nested-HV", VerdictWord::Fail)]
     fn any_of_the_documented_texts_will_do(#[case] said: &str, #[case] expected: VerdictWord) {
         let texts = ["Nested-HV only supported", "Nested KVM-HV only supported"];
-        let limitation =
-            Limitation { stop: StopStage::At(stage("l1-launch")), symptom: SymptomTexts::new(texts) };
+        let limitation = Limitation::new(StopStage::At(stage("l1-launch")), SymptomTexts::new(texts));
         let expectation = Expectation::Stops { limitation, known_stale: None };
         let verdict = judge(&expectation, Some(Stop::stack(stage("l1-launch"), said)));
         assert_eq!(verdict.word(), expected);

@@ -39,6 +39,9 @@ pub struct Limitation {
     pub stop: StopStage,
     /// The texts of which one must occur in the symptom; without them any symptom will do.
     pub symptom: Option<SymptomTexts>,
+    /// Why no such text can be named, where there is none. Absent in records of old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_symptom: Option<String>,
 }
 
 /// How exactly a document says where a stack stops.
@@ -64,12 +67,27 @@ pub struct KnownStale {
 }
 
 impl Expectation {
+    /// The stop that is expected or allowed, if there is one.
+    pub fn limitation(&self) -> Option<&Limitation> {
+        match self {
+            Self::Stops { limitation, .. } | Self::MayStop(limitation) => Some(limitation),
+            Self::Works => None,
+        }
+    }
+
     /// What is known of the end of the limitation that is expected, if it has been seen gone.
     pub fn known_stale(&self) -> Option<&KnownStale> {
         match self {
             Self::Stops { known_stale, .. } => known_stale.as_ref(),
             Self::Works | Self::MayStop(_) => None,
         }
+    }
+}
+
+impl Limitation {
+    /// A stop like this whose symptom has one of these texts in it, or any.
+    pub fn new(stop: StopStage, symptom: Option<SymptomTexts>) -> Self {
+        Self { stop, symptom, no_symptom: None }
     }
 }
 
@@ -121,7 +139,8 @@ impl Word for Outcome {
 }
 
 impl Expectation {
-    pub(super) const KEYS: &'static [&'static str] = &["outcome", "stage", "from", "symptom", "known-stale"];
+    pub(super) const KEYS: &'static [&'static str] =
+        &["outcome", "stage", "from", "symptom", "no-symptom", "known-stale"];
 
     /// Reads `[expect]` of a scenario whose stacks go through these stages.
     pub(super) fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
@@ -132,7 +151,7 @@ impl Expectation {
         }
         match outcome {
             Outcome::Works => {
-                for key in ["stage", "from"] {
+                for key in ["stage", "from", "no-symptom"] {
                     if let Some(text) = table.optional_string(key) {
                         text.report(needless(key));
                     }
@@ -160,8 +179,15 @@ fn needless(key: &'static str) -> InputProblem {
 impl Limitation {
     fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
         let symptom = SymptomTexts::read(table);
+        let no_symptom = table.optional_prose("no-symptom");
+        let keys = ["symptom", "no-symptom"];
+        match keys.map(|key| table.has(key)) {
+            [true, true] => table.report(InputProblem::BothKeys { keys }),
+            [false, false] => table.report(InputProblem::NoSymptom),
+            _ => {}
+        }
         let stop = StopStage::read(table, stages)?;
-        Some(Self { stop, symptom })
+        Some(Self { stop, symptom, no_symptom })
     }
 }
 

@@ -214,6 +214,10 @@ impl Listing<'_> {
     fn write_scenario(&self, f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
         writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
         writeln!(f, "    {}, expected: {}", scenario.tier, scenario.expectation)?;
+        let limitation = scenario.expectation.limitation();
+        if let Some(why) = limitation.and_then(|limitation| limitation.no_symptom.as_ref()) {
+            write_wrapped(f, "names no symptom: ", why)?;
+        }
         if let Some(known_stale) = scenario.expectation.known_stale() {
             write_wrapped(f, "", &known_stale.to_string())?;
         }

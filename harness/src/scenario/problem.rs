@@ -70,6 +70,9 @@ pub enum InputProblem {
         /// The keys.
         keys: [&'static str; 2],
     },
+    /// A stop of which nothing is said that would tell it from any other stop.
+    #[error("neither `symptom` nor `no-symptom` is there: any stop would count as the documented one")]
+    NoSymptom,
     /// A value of another type than the key takes.
     #[error("`{key}` holds {found}")]
     WrongType {
@@ -330,6 +333,11 @@ impl InputProblem {
             Self::NeitherKey { keys: [one, other] } => {
                 format!("add `{one} = ...` or `{other} = ...`; docs/scenarios.md says what they mean")
             }
+            Self::NoSymptom => {
+                "add `symptom = \"...\"` with words of the kernel's or QEMU's message, or `no-symptom = \"...\"` with the reason \
+                 why none can be named"
+                    .into()
+            }
             Self::BothKeys { keys: [one, other] } => {
                 format!("remove `{one}` or `{other}`; docs/scenarios.md says what they mean")
             }
@@ -404,7 +412,7 @@ impl InputProblem {
     /// What the label at the place itself says.
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::MissingKey { .. } | Self::NeitherKey { .. } => "missing from this table",
+            Self::MissingKey { .. } | Self::NeitherKey { .. } | Self::NoSymptom => "missing from this table",
             Self::UnknownKey { .. } | Self::UnknownWord { .. } => "not known",
             Self::WrongType { .. } => "wrong type",
             Self::NotUtf8 => "first such byte",

@@ -158,8 +158,7 @@ pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
 /// The record of a cell whose document says that it stops.
 pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
     record.tier = Tier::Unsupported;
-    let limitation =
-        Limitation { stop: StopStage::At(stage.parse().unwrap()), symptom: SymptomTexts::new([symptom]) };
+    let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
     record.expectation = Expectation::Stops { limitation, known_stale: None };
     record
 }
