@@ -17,7 +17,7 @@ use crate::scenario::LevelNumber;
 use crate::wire::CallError;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
-use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_line};
+use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
@@ -304,8 +304,8 @@ fn qemu_end(output: &ExecOutput) -> QemuEnd {
 fn not_started(end: &QemuEnd) -> Option<String> {
     match end.ended {
         Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
-        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_line(&end.output))),
-        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_line(&end.output))),
+        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_words(&end.output))),
+        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_words(&end.output))),
         Ended::Exited(_) | Ended::Signalled(_) => None,
     }
 }

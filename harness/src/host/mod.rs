@@ -140,9 +140,9 @@ impl QemuEnd {
 
     /// In a sentence's end: `exited with status 1: its last line`.
     pub fn describe(&self) -> String {
-        match last_line(&self.output) {
-            "" => self.ended.to_string(),
-            last => format!("{}: {last}", self.ended),
+        match last_words(&self.output) {
+            words if words.is_empty() => self.ended.to_string(),
+            words => format!("{}: {words}", self.ended),
         }
     }
 }
@@ -169,7 +169,47 @@ pub trait RunningQemu {
     }
 }
 
-/// The last line of `output` that says something.
-fn last_line(output: &str) -> &str {
-    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+/// Lines of a hint that may follow QEMU's message.
+const HINT_LINES: usize = 3;
+
+/// The last line of `output` that says something. If it is a hint, which QEMU prints below its message and without its own name,
+/// the message comes first.
+pub(crate) fn last_words(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let Some(last) = lines.len().checked_sub(1) else { return String::new() };
+    let message = (last.saturating_sub(HINT_LINES)..=last).rev().find(|index| is_of_qemu(lines[*index]));
+    crate::guest::printable(&lines[message.unwrap_or(last)..].join(" "))
+}
+
+/// Whether a line is a message under the name of a QEMU: `qemu-system-ppc64: ...`.
+fn is_of_qemu(line: &str) -> bool {
+    let program = line.split_once(": ").map(|(path, _)| path.rsplit('/').next().unwrap_or(path));
+    program.is_some_and(|name| name.starts_with("qemu") && !name.contains(char::is_whitespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::last_words;
+
+    const REFUSED: &str = "qemu-system-ppc64: KVM implementation does not support Nested-HV\n";
+
+    #[rstest]
+    #[case::nothing("\n \n", "")]
+    #[case::one_line(REFUSED, REFUSED.trim_end())]
+    #[case::the_last_message("qemu: warning: no\nqemu: disk full\n\n", "qemu: disk full")]
+    #[case::a_hint_follows(
+        &format!("{REFUSED}Try appending -machine cap-nested-hv=off\n"),
+        "qemu-system-ppc64: KVM implementation does not support Nested-HV Try appending -machine cap-nested-hv=off"
+    )]
+    #[case::of_a_path("/usr/libexec/qemu-kvm: no\nTry yes", "/usr/libexec/qemu-kvm: no Try yes")]
+    #[case::not_of_qemu("EAX=0: the qemu\nCode=90", "Code=90")]
+    #[case::too_far_up(&format!("{REFUSED}1\n2\n3\n4"), "4")]
+    fn what_qemu_said_last_is_told_with_the_message_above_a_hint(
+        #[case] output: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(last_words(output), expected);
+    }
 }

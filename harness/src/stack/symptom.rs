@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::guest::GuestFailure;
+use crate::host::last_words;
 use crate::qemu::Ended;
 use crate::scenario::{LevelNumber, SymptomKind};
 
@@ -312,11 +313,6 @@ impl Symptom {
     }
 }
 
-/// The last line of `text` that says something.
-fn last_line(text: &str) -> &str {
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
-}
-
 impl fmt::Display for Symptom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -333,16 +329,16 @@ impl fmt::Display for Symptom {
                 write!(f, "missing machine property: {property} ({machine_type})")
             }
             Self::CommandLineRejected { level, said, .. } => {
-                write!(f, "{level}'s QEMU rejected its command line: {}", last_line(said))
+                write!(f, "{level}'s QEMU rejected its command line: {}", last_words(said))
             }
             Self::QemuEnded { level, ended, said } => {
                 match level.below() {
                     Some(_) => write!(f, "{level}'s QEMU {ended}")?,
                     None => write!(f, "the emulator that plays {level}'s metal {ended}")?,
                 }
-                match last_line(said) {
-                    "" => Ok(()),
-                    last => write!(f, ": {last}"),
+                match last_words(said) {
+                    words if words.is_empty() => Ok(()),
+                    words => write!(f, ": {words}"),
                 }
             }
             Self::StoppedByQemu { level, said } => write!(f, "{level}'s QEMU stopped it ({said})"),
