@@ -14,7 +14,7 @@ use nestmatrix::scenario::{
     Accelerator, Architecture, Command as StepCommand, CpuRequirement, Fault, FaultAction, LevelNumber,
     OwnAction, Step, StepAction,
 };
-use nestmatrix::stack::{LevelPlan, Limits, Metal, StackPlan, Symptom};
+use nestmatrix::stack::{ExitStatus, LevelPlan, Limits, Metal, StackPlan, Symptom};
 use rstest::rstest;
 
 fn level(number: u8) -> LevelNumber {
@@ -28,7 +28,8 @@ fn ended(said: &str) -> Symptom {
 
 /// A step in L0 ended with status 1 and said this.
 fn step_status(said: &str) -> Symptom {
-    Symptom::StepStatus { level: level(0), step: "unload".into(), status: 1, fails: false, said: said.into() }
+    let (step, said) = ("unload".into(), said.into());
+    Symptom::StepStatus { level: level(0), step, status: 1, wanted: ExitStatus::Success, said }
 }
 
 fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
@@ -151,12 +152,14 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         on: level(0),
         action,
     };
-    let run = |run: &str, fails, output: Option<&str>| {
-        StepAction::Run(StepCommand { run: run.into(), fails, output: output.map(str::to_owned) })
+    let run = |run: &str, status, output: Option<&str>| {
+        let output = output.map(str::to_owned);
+        StepAction::Run(StepCommand { run: run.into(), fails: false, status, output })
     };
     let steps = [
-        step("look", "l0-kvm", run("cat /sys/module/$KVM_MODULE/parameters/nested\nEND", false, Some("1"))),
+        step("look", "l0-kvm", run("cat /sys/module/$KVM_MODULE/parameters/nested\nEND", None, Some("1"))),
         step("time it", "l0-kvm", StepAction::Own { action: OwnAction::Measure }),
+        step("no svm", "l1-kvm", run("grep svm /proc/cpuinfo", Some(1), None)),
         step("move it", "l2-check", StepAction::Own { action: OwnAction::Migrate }),
     ];
     let faults = [Fault { at: "l2-boot".parse().unwrap(), action: FaultAction::KillQemu, level: level(1) }];
@@ -170,13 +173,14 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
          cat /sys/module/$KVM_MODULE/parameters/nested\nEND\nEND_\n",
         "stage step-2 ",
         "stage l1-launch ",
+        "stage step-3 30 180\n    step l0 1 '' <<",
         "stage l2-boot 90 540\n    kill_qemu l1 l0\n    qmp l2 cont\n",
-        "stage step-3 30 180\n    not_here 'migrates the level'\n",
+        "stage step-4 30 180\n    not_here 'migrates the level'\n",
     ];
     let places: Vec<usize> =
         order.iter().map(|part| own.find(part).unwrap_or_else(|| panic!("no {part:?} in {own}"))).collect();
     assert!(places.is_sorted(), "{places:?} in {own}");
-    assert!(own.contains("# NOT DONE HERE: step-3 (move it): nestmatrix migrates the level."), "{own}");
+    assert!(own.contains("# NOT DONE HERE: step-4 (move it): nestmatrix migrates the level."), "{own}");
 }
 
 #[rstest]
@@ -215,6 +219,7 @@ fn hostile_text_stays_text() {
         action: StepAction::Run(StepCommand {
             run: "true\nEND\ntouch broken-out".into(),
             fails: false,
+            status: None,
             output: Some("'; touch broken-out; '\nEND\ntouch broken-out".into()),
         }),
     }];
@@ -367,6 +372,7 @@ fn an_end_of_qemu_is_the_same_if_it_says_what_is_documented(
 #[rstest]
 #[case::refused("no", "it should not fail", "it exited with status 1", Some(0))]
 #[case::in_other_words("no", "it should not fail", "Device or resource busy", Some(1))]
+#[case::with_another_status("2", "it should exit with 2", "it exited with status 1", Some(0))]
 fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
     #[case] fails: &str,
     #[case] wanted: &str,

@@ -312,6 +312,37 @@ fn stop_at_a_step_that_the_scenario_lacks() {
     insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
 }
 
+/// One `[[step]]` with this said of its command.
+fn step(command: &str) -> String {
+    scenario_and(&format!("[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\n{command}"))
+}
+
+#[rstest]
+fn command_that_is_negated(
+    #[values("! grep -q svm /proc/cpuinfo", "# why\n  !\tgrep -q svm /proc/cpuinfo")] run: &str,
+) {
+    let report = step(&format!("run = {run:?}"));
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains("`run` begins with `!`") && report.contains("`fails = true`"), "{report}");
+}
+
+#[test]
+fn command_that_fails_and_has_a_status_besides() {
+    insta::assert_snapshot!(step("run = \"grep svm /proc/cpuinfo\"\nfails = true\nstatus = 1"));
+}
+
+#[rstest]
+fn status_that_says_that_nothing_ran_or_that_all_is_well(#[values(0, 126, 127, 256)] status: u32) {
+    let report = step(&format!("run = \"true\"\nstatus = {status}"));
+    assert!(report.contains(&format!("`status` is {status}")), "{report}");
+    assert!(report.contains("from 1 to 125"), "{report}");
+}
+
+#[test]
+fn command_of_comments_alone() {
+    insta::assert_snapshot!(step("run = \"# nothing\""));
+}
+
 #[test]
 fn outcome_that_does_not_exist() {
     insta::assert_snapshot!(scenario_and("[expect]\noutcome = \"may stop\"\nstage = \"l1-launch\""));

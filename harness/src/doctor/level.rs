@@ -113,7 +113,7 @@ fn asked(cell: &Cell, level: LevelNumber) -> Cell {
         name: name.to_owned(),
         after: Stage::Level(level, StageKind::Boot),
         on: level,
-        action: StepAction::Run(Command { run, fails: false, output: None }),
+        action: StepAction::Run(Command { run, fails: false, status: None, output: None }),
     };
     let asks = step(ASKS, script(Profile::of(cell.architecture), &[]));
     let ends = step("nothing further in is booted", "false".to_owned());

@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use crate::guest::GuestFailure;
     use crate::qemu::Ended;
+    use crate::stack::ExitStatus;
     use rstest::rstest;
 
     fn l1() -> LevelNumber {
@@ -105,7 +106,7 @@ mod tests {
 
     fn status(said: &str) -> Symptom {
         let (step, said) = ("unload".to_owned(), said.to_owned());
-        Symptom::StepStatus { level: l1(), step, status: 1, fails: false, said }
+        Symptom::StepStatus { level: l1(), step, status: 1, wanted: ExitStatus::Success, said }
     }
 
     fn slow() -> Symptom {

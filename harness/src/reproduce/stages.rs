@@ -260,7 +260,10 @@ impl Writer<'_> {
 
     fn step(&mut self, on: &str, command: &Command) {
         let profile = self.plan.profile;
-        let fails = if command.fails { "yes" } else { "no" };
+        let ends = match command.status {
+            Some(status) => status.to_string(),
+            None => if command.fails { "yes" } else { "no" }.to_owned(),
+        };
         // Between single quotes, a line end is one.
         let output = quote(command.output.as_deref().unwrap_or_default());
         let script = format!(
@@ -270,7 +273,7 @@ impl Writer<'_> {
             command.run
         );
         let document = here_document(&script);
-        self.line(&format!("step {on} {fails} {output} {}", document.trim_end_matches('\n')));
+        self.line(&format!("step {on} {ends} {output} {}", document.trim_end_matches('\n')));
     }
 
     /// What is typed before the command line of a level's QEMU.

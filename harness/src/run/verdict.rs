@@ -324,7 +324,7 @@ mod tests {
         let texts = ["Nested-HV only supported", "Nested KVM-HV only supported"];
         let limitation = Limitation::new(StopStage::At(stage("l1-launch")), SymptomTexts::new(texts));
         let expectation = Expectation::Stops { limitation, known_stale: None };
-        let verdict = judge(&expectation, Some(Stop::stack(stage("l1-launch"), said)));
+        let verdict = judge(&expectation, Some(stopped("l1-launch", said)));
         assert_eq!(verdict.word(), expected);
     }
 

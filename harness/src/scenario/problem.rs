@@ -270,6 +270,9 @@ pub enum InputProblem {
     /// A step that would give a level of the stack one more machine.
     #[error("only one step of a scenario can start a second machine")]
     SecondSecondMachine,
+    /// A command whose failure is turned into a success, whatever it failed for.
+    #[error("`run` begins with `!`, which takes a program that is missing for one that fails as it should")]
+    NegatedCommand,
     /// A step in a level that is not up yet.
     #[error("{level} takes no commands yet after {after}")]
     StepTooEarly {
@@ -394,6 +397,11 @@ impl InputProblem {
                 format!("use {}", stages.join(" or "))
             }
             Self::SecondSecondMachine => "write a scenario for each".into(),
+            Self::NegatedCommand => {
+                "remove the `!` and add `fails = true`, or `status = 1` to take no other status (grep exits with 2 if it can't \
+                 read its file)"
+                    .into()
+            }
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::More { .. } => "mend those above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` have a meaning; a backslash takes it away".into(),

@@ -48,6 +48,9 @@ pub struct Command {
     pub run: String,
     /// Whether it should exit with a status other than 0.
     pub fails: bool,
+    /// The very status with which it should exit, from 1 to 125: with 126 and 127 a shell says that it ran nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u8>,
     /// Text that must occur in what it prints, on either of its streams.
     pub output: Option<String>,
 }
@@ -91,7 +94,8 @@ impl StepAction {
 }
 
 impl Step {
-    pub(super) const KEYS: &'static [&'static str] = &["name", "after", "on", "do", "run", "fails", "output"];
+    pub(super) const KEYS: &'static [&'static str] =
+        &["name", "after", "on", "do", "run", "fails", "status", "output"];
 
     /// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
     pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Self> {
@@ -123,12 +127,29 @@ impl Step {
 
 fn read_run(table: &Table<'_>) -> Option<StepAction> {
     let fails = table.optional_boolean("fails").unwrap_or(false);
+    let status = table.optional_integer("status", 1, 125).and_then(|status| u8::try_from(status).ok());
+    let keys = ["fails", "status"];
+    if keys.iter().all(|key| table.has(key)) {
+        table.report(InputProblem::BothKeys { keys });
+    }
     let output = table.optional_prose("output");
-    Some(StepAction::Run(Command { run: table.prose("run")?, fails, output }))
+    let run = table.string("run")?.parse(script)?;
+    Some(StepAction::Run(Command { run, fails, status, output }))
+}
+
+/// A script that says something. One that negates its first command does not tell a program that is missing, or that could not
+/// read its file, from one that answers "no".
+fn script(text: &str) -> Result<String, InputProblem> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match lines.next().and_then(|line| line.split_whitespace().next()) {
+        None => Err(InputProblem::Empty { key: "run" }),
+        Some("!") => Err(InputProblem::NegatedCommand),
+        Some(_) => Ok(text.trim().to_owned()),
+    }
 }
 
 fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
-    for key in ["run", "fails", "output"].into_iter().filter(|key| table.has(key)) {
+    for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
         word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" in place of do" });
     }
     Some(StepAction::Own { action: word.parse(OwnAction::parse)? })

@@ -32,4 +32,4 @@ pub use report::LeafReport;
 pub use states::{Description, Draft, Finished, Inputs, Listed, Lookup, SavedState, StateKey, States};
 pub use steps::StepSeen;
 pub use stop::{Blame, Stop};
-pub use symptom::{Contradiction, NestedSetting, Symptom};
+pub use symptom::{Contradiction, ExitStatus, NestedSetting, Symptom};

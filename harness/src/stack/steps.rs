@@ -12,6 +12,7 @@ use crate::scenario::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 
 use super::boot::Stack;
 use super::explain::attended;
+use super::symptom::ExitStatus;
 use super::{Stop, Symptom, measure};
 
 /// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
@@ -95,7 +96,7 @@ impl Stack<'_> {
         if let Some(why) = never_ran(seen) {
             return Err(Stop::stack(self.stage, Symptom::NotStarted { level: seen.on, why }).not_its_fault());
         }
-        let judged = judge(seen, command.fails, command.output.as_deref());
+        let judged = judge(seen, command);
         judged.map_err(|symptom| Stop::stack(self.stage, symptom))?;
         self.look_again(seen.on).await
     }
@@ -212,16 +213,20 @@ fn never_ran(seen: &StepSeen) -> Option<String> {
 }
 
 /// Whether a command did as the scenario expects; else the symptom.
-fn judge(seen: &StepSeen, fails: bool, wanted_output: Option<&str>) -> Result<(), Symptom> {
+fn judge(seen: &StepSeen, command: &Command) -> Result<(), Symptom> {
     let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
-    let failed = seen.status != Some(0);
-    if failed != fails {
-        let status = seen.status.unwrap_or_default();
-        return Err(Symptom::StepStatus { level, step, status, fails, said });
+    let status = seen.status.unwrap_or_default();
+    let wanted = match command.status {
+        Some(wanted) => ExitStatus::Exactly(wanted.into()),
+        None if command.fails => ExitStatus::Failure,
+        None => ExitStatus::Success,
+    };
+    if !wanted.is_met_by(status) {
+        return Err(Symptom::StepStatus { level, step, status, wanted, said });
     }
-    match wanted_output {
-        Some(wanted) if !said.contains(wanted) => {
-            Err(Symptom::StepOutput { level, step, wanted: wanted.to_owned(), said })
+    match &command.output {
+        Some(wanted) if !said.contains(wanted.as_str()) => {
+            Err(Symptom::StepOutput { level, step, wanted: wanted.clone(), said })
         }
         _ => Ok(()),
     }
@@ -240,7 +245,11 @@ mod tests {
     use rstest::rstest;
 
     fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), Symptom> {
-        judge(&seen(status, output), fails, wanted)
+        judge(&seen(status, output), &Command { fails, ..command(None, wanted) })
+    }
+
+    fn command(status: Option<u8>, output: Option<&str>) -> Command {
+        Command { run: "modprobe -r kvm_amd".into(), fails: false, status, output: output.map(str::to_owned) }
     }
 
     fn seen(status: Option<i64>, output: &str) -> StepSeen {
@@ -274,6 +283,20 @@ mod tests {
         #[case] status: Option<i64>,
     ) {
         assert_eq!(judged(fails, wanted, status, "it is busy"), Ok(()));
+    }
+
+    #[rstest]
+    #[case(1, Ok(()))]
+    #[case(0, Err("it exited with status 0, it should exit with 1"))]
+    // What grep says of a file that is not there.
+    #[case(2, Err("it exited with status 2, it should exit with 1"))]
+    fn a_status_that_is_asked_for_is_the_only_one_that_will_do(
+        #[case] status: i64,
+        #[case] expected: Result<(), &str>,
+    ) {
+        let expected = expected.map_err(|why| format!("unload on L0: {why}; it printed \"busy\""));
+        let judged = judge(&seen(Some(status), "busy"), &command(Some(1), Some("busy")));
+        assert_eq!(judged.map_err(|symptom| symptom.to_string()), expected);
     }
 
     #[rstest]

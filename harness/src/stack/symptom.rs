@@ -118,8 +118,8 @@ pub enum Symptom {
         step: String,
         /// Its exit status.
         status: i64,
-        /// Whether it was expected to fail.
-        fails: bool,
+        /// The status that was expected.
+        wanted: ExitStatus,
         /// What it printed.
         said: String,
     },
@@ -205,6 +205,39 @@ pub struct NestedSetting {
     pub module: String,
     /// The parameter's value.
     pub value: String,
+}
+
+/// The exit status that a step is expected to end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// 0.
+    Success,
+    /// Any other than 0.
+    Failure,
+    /// This one.
+    Exactly(i64),
+}
+
+impl ExitStatus {
+    /// Whether `status` is as expected.
+    pub fn is_met_by(self, status: i64) -> bool {
+        match self {
+            Self::Success => status == 0,
+            Self::Failure => status != 0,
+            Self::Exactly(wanted) => status == wanted,
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("not fail"),
+            Self::Failure => f.write_str("fail"),
+            Self::Exactly(status) => write!(f, "exit with {status}"),
+        }
+    }
 }
 
 /// In which way a report contradicts that its level was nested.
@@ -362,9 +395,9 @@ impl fmt::Display for Symptom {
             Self::ShutDown { level, said } => {
                 write!(f, "{level} shut down before its work was done ({said})")
             }
-            Self::StepStatus { level, step, status, fails, said } => {
-                let wanted = if *fails { "it should fail" } else { "it should not fail" };
-                write!(f, "{step} on {level}: it exited with status {status}, {wanted}; it printed {said:?}")
+            Self::StepStatus { level, step, status, wanted, said } => {
+                write!(f, "{step} on {level}: it exited with status {status}, it should {wanted}; ")?;
+                write!(f, "it printed {said:?}")
             }
             Self::StepOutput { level, step, wanted, said } => {
                 write!(f, "{step} on {level}: {wanted:?} is not in its output; it printed {said:?}")

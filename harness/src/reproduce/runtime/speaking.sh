@@ -150,17 +150,26 @@ END
     esac
 }
 
-# step LEVEL FAILS OUTPUT: a command of the scenario's own, on standard input, and what must come of it.
+# step LEVEL FAILS OUTPUT: a command of the scenario's own, on standard input, and what must come of it. FAILS is yes, no, or the
+# status that it should exit with.
 step() {
     ask "$1"
-    failed=no
-    [ "$status" = 0 ] || failed=yes
     case $status in
     126 | 127) cannot "a program of $stage was not found in $1: $answer" ;;
     esac
-    should="should fail"
-    [ "$2" = yes ] || should="should not fail"
-    [ "$failed" = "$2" ] ||
+    ended=$status
+    case $2 in
+    yes)
+        should="should fail"
+        [ "$status" = 0 ] || ended=yes
+        ;;
+    no)
+        should="should not fail"
+        [ "$status" != 0 ] || ended=no
+        ;;
+    *) should="should exit with $2" ;;
+    esac
+    [ "$ended" = "$2" ] ||
         stopped "another exit status" "$stage on $1: it exited with status $status, it $should; it printed $answer"
     case $answer in
     *"$3"*) ;;
