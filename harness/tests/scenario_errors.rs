@@ -273,6 +273,24 @@ fn stop_of_which_nothing_is_said_that_tells_it_from_another(#[values("stops", "m
     assert!(report.contains("`no-symptom = \"...\"` with the reason why none can be named"), "{report}");
 }
 
+#[rstest]
+#[case::of_the_harness("symptom-kind = \"harness\"", "unknown kind of symptom `harness`")]
+#[case::with_a_reason(
+    "symptom-kind = \"no-kvm\"\nno-symptom = \"the document names none\"",
+    "`symptom-kind` and `no-symptom` are both there"
+)]
+#[case::timeout_alone("symptom-kind = \"timeout\"", "a timeout is a documented symptom only with a control")]
+#[case::control_alone("symptom-kind = \"no-kvm\"\ncontrol = \"preview\"", "belongs to nothing else")]
+#[case::control_that_is_not_there(
+    "symptom-kind = \"timeout\"\ncontrol = \"nothing\"",
+    "unknown scenario `nothing`"
+)]
+#[case::control_that_stops("symptom-kind = \"timeout\"\ncontrol = \"preview\"", "preview is no control")]
+fn kind_of_symptom_that_can_not_be_documented(#[case] keys: &str, #[case] expected: &str) {
+    let report = scenario_and(&format!("[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\n{keys}"));
+    assert!(report.contains(expected), "{report}");
+}
+
 #[test]
 fn symptom_with_a_reason_why_there_is_none() {
     let both = "symptom = \"svm\"\nno-symptom = \"the document names none\"";

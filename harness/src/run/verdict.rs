@@ -76,10 +76,15 @@ impl Verdict {
             (Err(stop), Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) => {
                 let documented = shows_itself(limitation, &stop, &observation.stages);
                 match stop.symptom.kind() {
-                    // Too slow is not the same as not working.
-                    SymptomKind::Timeout => Self::Error(stop),
-                    // Nothing was tried yet, unless a document says just that.
-                    SymptomKind::CommandLineRejected if !(documented && limitation.symptom.is_some()) => {
+                    // Too slow is not the same as not working, unless the document says just that.
+                    kind @ SymptomKind::Timeout if !(documented && limitation.kind == Some(kind)) => {
+                        Self::Error(stop)
+                    }
+                    // Nothing was tried yet, unless the document says just that.
+                    kind @ SymptomKind::CommandLineRejected
+                        if !(documented
+                            && (limitation.kind == Some(kind) || limitation.symptom.is_some())) =>
+                    {
                         Self::Error(stop)
                     }
                     _ if documented => Self::Xfail(stop),
@@ -135,7 +140,8 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
         StopStage::From(first) => is_at_or_after(first, stop.stage, stages),
     };
     let said = stop.symptom.said().unwrap_or_default();
-    there && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(said).is_some())
+    let of_kind = limitation.kind.is_none_or(|kind| stop.symptom.kind() == kind);
+    there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(said).is_some())
 }
 
 /// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
@@ -370,6 +376,14 @@ mod tests {
         // Neither the harness's words nor a line that happened to be the last are what is documented.
         assert_eq!(judge(&documented(Some("not done")), Some(slow.clone())).word(), VerdictWord::Error);
         assert_eq!(judge(&documented(Some("is documented")), Some(slow.clone())).word(), VerdictWord::Error);
+        let hangs = Limitation {
+            kind: Some(SymptomKind::Timeout),
+            control: Some("works".into()),
+            ..Limitation::new(StopStage::At(stage("l1-launch")), None)
+        };
+        let hangs = Expectation::Stops { limitation: hangs, known_stale: None };
+        assert_eq!(judge(&hangs, Some(slow.clone())).word(), VerdictWord::Xfail);
+        assert_eq!(judge(&hangs, Some(stopped("l1-launch", "it is gone"))).word(), VerdictWord::Fail);
         assert_eq!(judge(&Expectation::Works, Some(slow)).word(), VerdictWord::Fail);
     }
 

@@ -8,6 +8,7 @@ use toml::value::Datetime;
 use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
+use super::symptom_kind::SymptomKind;
 use super::symptom_texts::SymptomTexts;
 use super::table::Table;
 use super::word::{Word, word_traits};
@@ -39,6 +40,12 @@ pub struct Limitation {
     pub stop: StopStage,
     /// The texts of which one must occur in the symptom; without them any symptom will do.
     pub symptom: Option<SymptomTexts>,
+    /// The kind of symptom, where one is named: a stop of another kind is another stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SymptomKind>,
+    /// Where the kind is a timeout: the scenario without the limitation, whose stacks do not time out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// Why no such text can be named, where there is none. Absent in records of old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_symptom: Option<String>,
@@ -87,7 +94,7 @@ impl Expectation {
 impl Limitation {
     /// A stop like this whose symptom has one of these texts in it, or any.
     pub fn new(stop: StopStage, symptom: Option<SymptomTexts>) -> Self {
-        Self { stop, symptom, no_symptom: None }
+        Self { stop, symptom, kind: None, control: None, no_symptom: None }
     }
 }
 
@@ -107,7 +114,12 @@ impl fmt::Display for Limitation {
             StopStage::At(stage) => write!(f, "at {stage}")?,
             StopStage::From(stage) => write!(f, "at {stage} or later")?,
         }
-        self.symptom.as_ref().map_or(Ok(()), |symptom| write!(f, " ({symptom})"))
+        match (self.kind, &self.symptom) {
+            (Some(kind), Some(symptom)) => write!(f, " ({kind}: {symptom})"),
+            (Some(kind), None) => write!(f, " ({kind})"),
+            (None, Some(symptom)) => write!(f, " ({symptom})"),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -140,7 +152,7 @@ impl Word for Outcome {
 
 impl Expectation {
     pub(super) const KEYS: &'static [&'static str] =
-        &["outcome", "stage", "from", "symptom", "no-symptom", "known-stale"];
+        &["outcome", "stage", "from", "symptom", "symptom-kind", "control", "no-symptom", "known-stale"];
 
     /// Reads `[expect]` of a scenario whose stacks go through these stages.
     pub(super) fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
@@ -151,7 +163,7 @@ impl Expectation {
         }
         match outcome {
             Outcome::Works => {
-                for key in ["stage", "from", "no-symptom"] {
+                for key in ["stage", "from", "symptom-kind", "control", "no-symptom"] {
                     if let Some(text) = table.optional_string(key) {
                         text.report(needless(key));
                     }
@@ -179,16 +191,32 @@ fn needless(key: &'static str) -> InputProblem {
 impl Limitation {
     fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
         let symptom = SymptomTexts::read(table);
+        let kind = table.optional_string("symptom-kind");
+        let kind = kind.and_then(|text| text.parse(documentable));
+        let control = table.optional_prose("control");
+        if (kind == Some(SymptomKind::Timeout)) != control.is_some() {
+            table.report(InputProblem::TimeoutWithoutControl);
+        }
         let no_symptom = table.optional_prose("no-symptom");
-        let keys = ["symptom", "no-symptom"];
-        match keys.map(|key| table.has(key)) {
-            [true, true] => table.report(InputProblem::BothKeys { keys }),
-            [false, false] => table.report(InputProblem::NoSymptom),
+        match ["symptom", "symptom-kind", "no-symptom"].map(|key| table.has(key)) {
+            [true, _, true] => table.report(InputProblem::BothKeys { keys: ["symptom", "no-symptom"] }),
+            [_, true, true] => table.report(InputProblem::BothKeys { keys: ["symptom-kind", "no-symptom"] }),
+            [false, false, false] => table.report(InputProblem::NoSymptom),
             _ => {}
         }
         let stop = StopStage::read(table, stages)?;
-        Some(Self { stop, symptom, no_symptom })
+        Some(Self { stop, symptom, kind, control, no_symptom })
     }
+}
+
+/// A kind that a document can be about.
+fn documentable(text: &str) -> Result<SymptomKind, InputProblem> {
+    let kind = SymptomKind::parse(text);
+    kind.ok().filter(|kind| kind.is_documentable()).ok_or_else(|| {
+        let all = SymptomKind::ALL.iter().filter(|kind| kind.is_documentable());
+        let known = all.map(ToString::to_string).collect();
+        InputProblem::UnknownWord { what: SymptomKind::WHAT, given: text.to_owned(), known }
+    })
 }
 
 impl StopStage {

@@ -61,6 +61,17 @@ impl Matrix {
                 cells.extend(cells_of_it);
             }
         }
+        // Scenarios of files that are wrong are missing, and whoever names one is not wrong for that.
+        if errors.is_empty() {
+            for (path, scenario) in folder.scenarios.iter().zip(&scenarios) {
+                if scenario.control().is_some() {
+                    load(path, errors, Scenario::KEYS, |root| {
+                        scenario.check_control(root, &scenarios, &cells);
+                        Some(())
+                    });
+                }
+            }
+        }
         // Cells of files that are wrong are missing, and a glob is not wrong for that.
         let known = errors.is_empty().then_some(cells.as_slice());
         let profiles = folder.profiles.as_ref().map_or(Some(Profiles::default()), |path| {

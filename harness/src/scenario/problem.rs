@@ -73,6 +73,17 @@ pub enum InputProblem {
     /// A stop of which nothing is said that would tell it from any other stop.
     #[error("neither `symptom` nor `no-symptom` is there: any stop would count as the documented one")]
     NoSymptom,
+    /// Running out of time says nothing without a stack that does not.
+    #[error("a timeout is a documented symptom only with a control, and a control belongs to nothing else")]
+    TimeoutWithoutControl,
+    /// A control that can't show that its stacks do not time out.
+    #[error("{scenario} is no control: {why}")]
+    NoControl {
+        /// The scenario that is named.
+        scenario: String,
+        /// Why.
+        why: &'static str,
+    },
     /// A value of another type than the key takes.
     #[error("`{key}` holds {found}")]
     WrongType {
@@ -337,9 +348,17 @@ impl InputProblem {
                 format!("add `{one} = ...` or `{other} = ...`; docs/scenarios.md says what they mean")
             }
             Self::NoSymptom => {
-                "add `symptom = \"...\"` with words of the kernel's or QEMU's message, or `no-symptom = \"...\"` with the reason \
+                "add `symptom = \"...\"` with words of the kernel's or QEMU's message, `symptom-kind = \"...\"`, or `no-symptom = \"...\"` with the reason \
                  why none can be named"
                     .into()
+            }
+            Self::TimeoutWithoutControl => {
+                "write both `symptom-kind = \"timeout\"` and `control = \"SCENARIO\"`, the scenario whose stacks differ in nothing \
+                 but the limitation and work; or neither"
+                    .into()
+            }
+            Self::NoControl { .. } => {
+                "name a scenario of the same architectures that is expected to work".into()
             }
             Self::BothKeys { keys: [one, other] } => {
                 format!("remove `{one}` or `{other}`; docs/scenarios.md says what they mean")

@@ -1,7 +1,7 @@
 //! A scenario's file: claims of one document turned into the axes of a stack. Reading it checks all that it says against
 //! the systems and documents there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::axes::Axes;
 use super::cell::{Cell, path_part};
@@ -124,6 +124,38 @@ impl Scenario {
             root.report(InputProblem::NoClaim { cell: cell.name.to_string() });
         }
         Some((scenario, cells))
+    }
+}
+
+impl Scenario {
+    /// The scenario that shows that stacks without this one's limitation do not time out.
+    pub(super) fn control(&self) -> Option<&str> {
+        self.expectation.limitation()?.control.as_deref()
+    }
+
+    /// Reports a control that can't show anything.
+    pub(super) fn check_control(&self, root: &Table<'_>, scenarios: &[Self], cells: &[Cell]) {
+        let expect = root.optional_table("expect", Expectation::KEYS);
+        let Some(text) = expect.and_then(|table| table.optional_string("control")) else { return };
+        text.parse(|name| {
+            let unknown = || {
+                let known = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+                InputProblem::UnknownWord { what: "scenario", given: name.to_owned(), known }
+            };
+            let control = scenarios.iter().find(|scenario| scenario.name == name).ok_or_else(unknown)?;
+            let architectures = |of: &str| -> BTreeSet<String> {
+                let cells = cells.iter().filter(|cell| cell.scenario == of);
+                cells.map(|cell| cell.architecture.to_string()).collect()
+            };
+            let no_control = |why| Err(InputProblem::NoControl { scenario: name.to_owned(), why });
+            if control.expectation != Expectation::Works {
+                no_control("it is not expected to work")
+            } else if !architectures(&self.name).is_subset(&architectures(name)) {
+                no_control("it has no cells of some of the architectures")
+            } else {
+                Ok(())
+            }
+        });
     }
 }
 
