@@ -91,8 +91,13 @@ fn sweep(place: &Path) -> io::Result<()> {
             continue;
         }
         let abandoned = match File::open(folder.join(LOCK)) {
-            // Folders are made and locked behind the gate, so one without a lock file is one half-made by the dead.
-            Err(_) => true,
+            // Folders are made and locked behind the gate, so one without a lock file was half made when its harness was killed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            // Too many open files, say: this shows nothing of the harness, which may well be alive.
+            Err(e) => {
+                tracing::warn!("{} is left as it is: failed to open its lock: {e}", folder.display());
+                false
+            }
             Ok(lock) => match lock.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => false,
@@ -119,8 +124,15 @@ mod tests {
         std::fs::create_dir(&killed).unwrap();
         std::fs::write(killed.join(LOCK), "").unwrap();
         std::fs::write(killed.join("l1.qmp"), "").unwrap();
+        // What can't be opened shows nothing of its harness: here for its links, elsewhere for too many open files.
+        let unclear = place.path().join("run-unclear");
+        std::fs::create_dir(&unclear).unwrap();
+        std::os::unix::fs::symlink(LOCK, unclear.join(LOCK)).unwrap();
+        let half_made = place.path().join("run-half-made");
+        std::fs::create_dir(&half_made).unwrap();
         let next = Scratch::create_in(place.path()).unwrap();
-        assert!(!killed.exists());
+        assert!(!killed.exists() && !half_made.exists());
+        assert!(unclear.exists());
         assert!(running.path().exists() && next.path().exists());
         let path = next.path().to_owned();
         drop(next);
