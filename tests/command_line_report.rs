@@ -100,7 +100,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
         tally.add(cell.verdict, &cell.expectation);
         folder.append(cell).unwrap();
         if let Some(of_cell) = &cell.folder {
-            let of_cell = folder.path().join(of_cell);
+            let of_cell = folder.path().join(of_cell.as_path());
             std::fs::create_dir_all(&of_cell).unwrap();
             std::fs::write(of_cell.join("reproduce.sh"), "true\n").unwrap();
         }
@@ -266,7 +266,7 @@ fn the_filter_leaves_what_was_asked_for() {
 fn a_cell_opens_by_click_and_by_keyboard_and_tells_all() {
     let place = Place::new();
     let mut cells = four_cells();
-    cells[1].folder = Some(Path::new("cells").join(FAIL));
+    cells[1].folder = Some(format!("cells/{FAIL}").parse().unwrap());
     let page = page(&place, &cells);
     let mut browser = Browser::start(1280, 900);
     browser.open(&page);

@@ -3,9 +3,10 @@
 //! Upper modules know lower ones, never the reverse: [`report`] shows what [`run`] does with the cells of a
 //! [`scenario`]; a [`history`] keeps what many runs saw of them, and a [`trace`] tells when one did what; a run boots a
 //! [`stack`] of levels on a [`host`]; hosts start [`qemu`] and speak to what runs in a [`guest`], each over a [`wire`].
-//! [`architecture`] is data that all of them read.
+//! [`architecture`] is data that all of them read, and what they read of a run's folder stays [`contained`] in it.
 
 pub mod architecture;
+pub mod contained;
 pub mod desk;
 pub mod doctor;
 pub mod guest;

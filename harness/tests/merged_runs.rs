@@ -105,7 +105,8 @@ fn two_shards_become_one_run_that_says_which_saw_what() {
     let past = PastRun::read(&merged.outcome.folder).unwrap();
     assert_eq!(lines(&past), [(OTHER, VerdictWord::Fail, "b"), (PASS, VerdictWord::Pass, "a")]);
     let folder = past.cells[1].folder.as_ref().unwrap();
-    assert_eq!(folder, &Path::new("runs/a/cells").join(PASS));
+    let folder = folder.as_path();
+    assert_eq!(folder, Path::new("runs/a/cells").join(PASS));
     for name in ["L0.console.log", "attempt-1/L0.qmp.jsonl"] {
         let text = fs::read_to_string(past.folder.join(folder).join(name)).unwrap();
         assert_eq!(text, format!("{} {PASS}", a.display()));
@@ -235,7 +236,9 @@ fn what_was_merged_can_be_merged_again_and_says_the_same() {
         all.iter().map(|path| path.strip_prefix(&run.folder).unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(below(&at_once), below(&again));
-    assert!(again.cells.iter().all(|cell| again.folder.join(cell.folder.as_ref().unwrap()).is_dir()));
+    assert!(
+        again.cells.iter().all(|cell| again.folder.join(cell.folder.as_ref().unwrap().as_path()).is_dir())
+    );
 }
 
 #[test]
@@ -248,14 +251,29 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
     assert!(matches!(twice, Err(MergeError::Twice(_))));
     assert!(matches!(Merge::read(std::slice::from_ref(&results)), Err(MergeError::Unreadable(_))));
     let upwards = write(&place.path().join("b"), &[], &[], |run| run.run = "../b".into());
-    let out = CellRecord { folder: Some("cells/../../a".into()), ..of(PASS, VerdictWord::Pass) };
-    let outside = write(&place.path().join("c"), &[out], &[PASS], |_| {});
+    let outside = write(&place.path().join("c"), &[of(PASS, VerdictWord::Pass)], &[PASS], |_| {});
+    let verdicts = outside.join("verdicts.jsonl");
+    let inside = fs::read_to_string(&verdicts).unwrap();
+    for folder in ["cells/../../a", "/etc", ".", ""] {
+        fs::write(&verdicts, inside.replace(&format!("\"cells/{PASS}\""), &format!("\"{folder}\""))).unwrap();
+        let refused = Merge::read(std::slice::from_ref(&outside)).unwrap_err().to_string();
+        assert!(refused.contains(&format!("line 1: {folder:?} names no folder within a run's")), "{refused}");
+    }
     let stranger = CellRecord { run: Some("who".into()), ..of(PASS, VerdictWord::Pass) };
     let stranger = write(&place.path().join("d"), &[stranger], &[PASS], |_| {});
-    for bad in [upwards, outside, stranger] {
+    for bad in [upwards, stranger] {
         let merged = Merge::read(&[good.clone(), bad]).unwrap().write(&results, None, Vec::new());
         assert!(matches!(merged, Err(MergeError::LeadsOut { .. })), "{merged:?}");
     }
+    // The files of two cells can't both be in one folder, and the folder that the user had made stays.
+    let passed = || of(PASS, VerdictWord::Pass);
+    let same_folder = [passed(), CellRecord { cell: OTHER.parse().unwrap(), ..passed() }];
+    let same_folder = write(&place.path().join("e"), &same_folder, &[PASS, OTHER], |_| {});
+    let into = place.path().join("into");
+    fs::create_dir(&into).unwrap();
+    let merged = Merge::read(&[same_folder]).unwrap().write(&results, Some(&into), Vec::new());
+    assert!(matches!(merged, Err(MergeError::Unwritable { .. })), "{merged:?}");
+    assert!(all_below(&into).is_empty() && into.is_dir());
     let in_the_way =
         Merge::read(std::slice::from_ref(&good)).unwrap().write(&results, Some(&good), Vec::new());
     assert!(matches!(in_the_way, Err(MergeError::InTheWay(_))), "{in_the_way:?}");
@@ -277,6 +295,7 @@ fn nothing_of_a_run_is_changed_and_nothing_from_outside_is_taken() {
     let (of_cell, _) = RunFolder::cell_in(&linked, &OTHER.parse().unwrap()).unwrap();
     fs::remove_dir_all(&of_cell).unwrap();
     std::os::unix::fs::symlink(&outside, &of_cell).unwrap();
+    std::os::unix::fs::symlink(outside.join("secret"), a.join("cells").join(PASS).join("secret")).unwrap();
     merge(&place.path().join("results"), &[a.clone(), linked]);
     assert!(!all_below(&place.path().join("results")).iter().any(|path| path.ends_with("secret")));
 

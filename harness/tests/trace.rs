@@ -8,6 +8,7 @@ mod report_fixtures;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use common::{Seen, validate};
@@ -138,7 +139,7 @@ fn what_failed_is_marked_where_and_when_it_was_seen() {
 fn counters_stand_where_they_were_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut with_file = cell(CELL, 5.0);
-    with_file.folder = Some("cells/a".into());
+    with_file.folder = Some("cells/a".parse().unwrap());
     fs::create_dir_all(folder.path().join("cells/a")).unwrap();
     let counters = json!({"before": {"exits": 3, "nested_run": 0, "x": 1}, "after": {"exits": 90, "nested_run": 7, "x": 2}});
     fs::write(folder.path().join("cells/a/L0.kvm.json"), counters.to_string()).unwrap();
@@ -163,16 +164,18 @@ fn counters_stand_where_they_were_read() {
 }
 
 #[test]
-fn a_folder_that_leads_out_of_the_run_is_not_read() {
+fn a_link_that_leads_out_of_the_run_is_not_read() {
     let outside = tempfile::tempdir().unwrap();
     let inside = outside.path().join("run");
-    fs::create_dir(&inside).unwrap();
-    fs::write(outside.path().join("L0.kvm.json"), r#"{"before": {"exits": 1}, "after": {"exits": 2}}"#)
-        .unwrap();
-    for folder in [Path::new(".."), outside.path()] {
+    let counters = outside.path().join("L0.kvm.json");
+    fs::write(&counters, r#"{"before": {"exits": 1}, "after": {"exits": 2}}"#).unwrap();
+    fs::create_dir_all(inside.join("cells/a")).unwrap();
+    symlink(&counters, inside.join("cells/a/L0.kvm.json")).unwrap();
+    symlink(outside.path(), inside.join("cells/b")).unwrap();
+    for folder in ["cells/a", "cells/b"] {
         let mut leads_out = cell(CELL, 5.0);
-        leads_out.folder = Some(folder.to_owned());
-        assert!(traced(vec![leads_out], &inside).1.counters.is_empty(), "{}", folder.display());
+        leads_out.folder = Some(folder.parse().unwrap());
+        assert!(traced(vec![leads_out], &inside).1.counters.is_empty(), "{folder}");
     }
 }
 

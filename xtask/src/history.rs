@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use nestmatrix::contained;
 use nestmatrix::guest::printable;
 use nestmatrix::history::{FILE, Fed, History, HistoryError, Trail, Wanted};
 use nestmatrix::report;
@@ -140,7 +141,7 @@ pub fn feed(results: &Path) {
 
 /// The history of the folder of results, for who only wants to know more; none where there is none, and nothing is made.
 pub fn if_there(results: &Path) -> Option<History> {
-    if !results.join(FILE).is_file() {
+    if !contained::is_file(results, Path::new(FILE)) {
         return None;
     }
     up_to_date(results).inspect_err(|e| eprintln!("what is flaky is told by two runs alone: {e}")).ok()

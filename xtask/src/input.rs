@@ -1,8 +1,9 @@
 //! Reads what every command needs: scenarios, recipes, the image store.
 
-use std::path::Path;
+use std::path::{Component, Path};
 use std::process::ExitCode;
 
+use nestmatrix::contained;
 use nestmatrix::run::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
@@ -56,10 +57,24 @@ pub fn store(source: &ImageSource) -> Result<Store, Failure> {
 /// A sentence, if it is none.
 pub fn run(run: &Path, results: &Path) -> Result<std::path::PathBuf, String> {
     let candidates = [run.to_owned(), results.join(run)];
-    let found = candidates.into_iter().find(|folder| folder.join("run.json").is_file());
+    if let Some(link) = candidates.iter().find(|folder| leads_elsewhere(folder)) {
+        return Err(format!("{} is a link that leads out of its folder of results", link.display()));
+    }
+    let found = candidates.into_iter().find(|folder| contained::is_file(folder, Path::new("run.json")));
     let why = || format!("{} is no run, neither by itself nor in {}", run.display(), results.display());
     // `latest` is a link, and points elsewhere after the next run.
     found.map(|folder| short(&folder)).ok_or_else(why)
+}
+
+/// Whether this is a `latest` that names no run beside it. This program makes none such, and results of another machine could name any
+/// folder of this one.
+fn leads_elsewhere(folder: &Path) -> bool {
+    let is_latest = folder.file_name().is_some_and(|name| name == "latest");
+    let target = if is_latest { folder.read_link().ok() } else { None };
+    target.is_some_and(|run| {
+        let mut parts = run.components();
+        !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+    })
 }
 
 /// What the folder of the run that is meant tells.

@@ -13,6 +13,13 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if path.exists() && !path.is_file() {
         return std::fs::write(path, text).map_err(cannot);
     }
+    replace(path, text)
+}
+
+/// Writes a file in one step, in place of what has its name. A link is replaced and not followed, so this is for files in the folder
+/// of a run, which may come from another machine.
+pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let cannot = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -65,7 +65,8 @@ pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
     };
     match file(arguments, &overview) {
         Some(path) => {
-            output::write(&path, &text)?;
+            let write = if arguments.output.is_some() { output::write } else { output::replace };
+            write(&path, &text)?;
             eprintln!("report: {}", path.display());
         }
         None => output::print(&text)?,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nestmatrix::contained;
 use nestmatrix::run::{CutOff, ResumeError, Resumed, RunRecord};
 use nestmatrix::scenario::CellName;
 
@@ -76,7 +77,7 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
     if let (Some(run), Some(called_in)) = (&mut arguments.baseline, &run.called_in) {
         // Else it is a name in the folder of results.
         let there = called_in.join(&run);
-        if there.join("run.json").is_file() {
+        if contained::is_file(&there, Path::new("run.json")) {
             *run = there;
         }
     }

@@ -24,7 +24,7 @@ use crate::exit::{ERROR, Failure};
 use crate::input;
 use crate::live::{Builds, Cells};
 use crate::signals::Signals;
-use crate::{baseline, history, kernels, repro, resume, runtime, states, tied};
+use crate::{baseline, history, kernels, output, repro, resume, runtime, states, tied};
 
 /// Memory that one cell may take, in MiB, for the estimate before a run: L0's, with all that is in it, and QEMU's own.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -259,8 +259,7 @@ pub fn write_junit(folder: &Path, run: &RunRecord, cells: &[CellRecord]) -> Resu
     let path = folder.join("junit.xml");
     let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let text = report::junit(run, cells, &absolute).map_err(Failure::error)?;
-    let cannot = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
-    std::fs::write(&path, text).map_err(cannot)
+    output::replace(&path, &text)
 }
 
 /// Prints what is in the records as well, so that a reader who has gone away does not end the run.

@@ -32,7 +32,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if file == Path::new("-") {
         output::print(&text)?;
     } else {
-        output::write(&file, &text)?;
+        let write = if arguments.output.is_some() { output::write } else { output::replace };
+        write(&file, &text)?;
         eprintln!("{}: open it in Perfetto's viewer, or in chrome://tracing", file.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use crate::contained;
 use crate::run::{FORMAT, PastRun, Purpose};
 
 use super::{History, HistoryError};
@@ -80,7 +81,7 @@ fn folders(results: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         // Merges make hidden ones. A name that is no text is nobody's that this program has made.
         let Ok(name) = entry.file_name().into_string() else { continue };
         let is_run = entry.file_type()?.is_dir() && !name.starts_with('.');
-        if is_run && entry.path().join("run.json").is_file() {
+        if is_run && contained::is_file(&entry.path(), Path::new("run.json")) {
             found.push((name, entry.path()));
         }
     }
@@ -94,9 +95,9 @@ fn stamp(folder: &Path) -> Option<String> {
         let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some(format!("{} {}", metadata.len(), modified.as_nanos()))
     };
-    let run = of(fs::metadata(folder.join("run.json")).ok()?)?;
+    let run = of(fs::symlink_metadata(folder.join("run.json")).ok()?)?;
     // A run that has none is damaged, which is to be told once.
-    let verdicts = fs::metadata(folder.join("verdicts.jsonl")).ok().and_then(of).unwrap_or_default();
+    let verdicts = fs::symlink_metadata(folder.join("verdicts.jsonl")).ok().and_then(of).unwrap_or_default();
     Some(format!("{FORMAT}, {run}, {verdicts}"))
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,6 +145,9 @@ pub(super) fn in_memory(path: &Path) -> Result<Connection, HistoryError> {
 
 /// Copies all rows of the history at `path`, or none.
 fn copy(path: &Path, to: &mut Connection) -> rusqlite::Result<()> {
+    if path.is_symlink() {
+        return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+    }
     let from = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     from.busy_timeout(PATIENCE)?;
     if !matches!(state(&from)?, State::UpToDate) || problem(&from)?.is_some() {
@@ -201,6 +205,11 @@ fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
 }
 
 fn examine(path: &Path) -> Result<Found, HistoryError> {
+    if path.is_symlink() {
+        // In results of another machine it can point to any file, which would be written to.
+        let source = io::Error::other("it is a symbolic link, which is not followed");
+        return Err(HistoryError::Folder { doing: "open", path: path.to_owned(), source });
+    }
     let examined = look_at(path);
     match examined {
         Ok(found) => found,

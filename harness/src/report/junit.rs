@@ -3,11 +3,12 @@
 //! JUnit knows less than a verdict tells: what is as expected is a success there, a document that turns out stale a
 //! failure. The verdict itself is a property of each test case. docs/records.md has the whole mapping.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use crate::contained::{self, RelativeFolder};
 use crate::run::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
 use super::cell::{attempts, documented, observed, remark};
@@ -18,9 +19,17 @@ use super::cell::{attempts, documented, observed, remark};
 /// # Errors
 /// None that is known of: text that XML can't hold is left out.
 pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<String, SerializeError> {
+    suites(run, cells.iter().map(|cell| (cell, folder)))
+}
+
+/// The run as a whole with these cells, each with the folder of its own run.
+fn suites<'a>(
+    run: &RunRecord,
+    cells: impl IntoIterator<Item = (&'a CellRecord, &'a Path)>,
+) -> Result<String, SerializeError> {
     let mut report = Report::new(format!("nestmatrix {}", run.run));
     let mut suites: Vec<TestSuite> = Vec::new();
-    for cell in cells {
+    for (cell, folder) in cells {
         let place = suites.iter().position(|suite| suite.name.as_str() == cell.scenario);
         let place = place.unwrap_or_else(|| {
             suites.push(suite(run, cell));
@@ -42,14 +51,17 @@ pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<Str
 /// # Errors
 /// As [`junit`].
 pub fn junit_of(overview: &Overview) -> Result<String, SerializeError> {
-    let cells = overview.cells.iter().map(|cell| {
-        let folder = overview.folder(cell).map(|folder| folder.canonicalize().unwrap_or(folder));
-        CellRecord { folder, run: Some(overview.run_of(cell).to_owned()), ..cell.record.clone() }
-    });
-    let cells: Vec<CellRecord> = cells.collect();
-    // Folders of cells are absolute.
+    let cells: Vec<(CellRecord, PathBuf)> = overview
+        .cells
+        .iter()
+        .map(|cell| {
+            let folder = overview.runs.get(cell.run).map_or_else(PathBuf::new, |run| run.folder.clone());
+            let record = CellRecord { run: Some(overview.run_of(cell).to_owned()), ..cell.record.clone() };
+            (record, folder.canonicalize().unwrap_or(folder))
+        })
+        .collect();
     match overview.as_one_run() {
-        Some(run) => junit(&run, &cells, Path::new("")),
+        Some(run) => suites(&run, cells.iter().map(|(cell, folder)| (cell, folder.as_path()))),
         None => Report::new("nestmatrix").to_string(),
     }
 }
@@ -104,7 +116,7 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
         property(&of_level("qemu"), level.seen.qemu.clone());
         property(&of_level("cpu"), level.seen.cpu.clone());
     }
-    let files = attachments(cell, folder);
+    let files = cell.folder.as_ref().map_or_else(String::new, |of_cell| attachments(folder, of_cell));
     if !files.is_empty() {
         case.set_system_out(files);
     }
@@ -136,14 +148,10 @@ fn last_lines(level: &LevelRecord) -> Option<String> {
 }
 
 /// A line for each file of a cell, as the JUnit plug-ins of CI systems read them.
-fn attachments(cell: &CellRecord, folder: &Path) -> String {
-    let Some(of_cell) = cell.folder.as_ref().map(|of_cell| folder.join(of_cell)) else {
-        return String::new();
-    };
-    let entries = std::fs::read_dir(of_cell).into_iter().flatten().flatten();
-    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    let mut files: Vec<String> =
-        files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.path().display())).collect();
-    files.sort();
-    files.concat()
+fn attachments(run: &Path, of_cell: &RelativeFolder) -> String {
+    let of_cell = of_cell.as_path();
+    let files = contained::list(run, of_cell).unwrap_or_default().files.into_iter();
+    // Those of an attempt before are in a folder of their own.
+    let files = files.filter(|file| file.components().count() == 1);
+    files.map(|file| format!("[[ATTACHMENT|{}]]\n", run.join(of_cell).join(file).display())).collect()
 }

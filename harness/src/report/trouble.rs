@@ -46,7 +46,7 @@ pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String 
         out.push_str(&verbatim(&format!("{level} console"), &lines, style));
     }
     if let Some(folder) = &record.folder {
-        out.push_str(&verbatim("folder", &[run.join(folder).display().to_string()], style));
+        out.push_str(&verbatim("folder", &[run.join(folder.as_path()).display().to_string()], style));
     }
     out.push('\n');
     out

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::contained::{self, Listing, RelativeFolder};
+
 use super::SCRIPT;
 
 /// A file of an image that holds nothing of its own: kernel and initramfs once more, and a large hole.
@@ -21,8 +23,10 @@ const LEVEL: i32 = 3;
 pub struct Bundle<'a> {
     /// The folder that unpacking it makes.
     pub name: String,
-    /// The cell's folder: its records, and the script.
-    pub cell: &'a Path,
+    /// The folder of the cell's run.
+    pub run: &'a Path,
+    /// The cell's folder in it: its records, and the script.
+    pub cell: &'a RelativeFolder,
     /// Further records by their names.
     pub records: Vec<(String, Vec<u8>)>,
     /// Folders of images, by their names in the bundle.
@@ -30,7 +34,7 @@ pub struct Bundle<'a> {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundled {
     /// How many files are in it.
     pub files: usize,
@@ -38,6 +42,8 @@ pub struct Bundled {
     pub unpacked: u64,
     /// Bytes of the archive.
     pub bytes: u64,
+    /// What is not in it because it is no plain file, with what it is: a link can point to any file of this machine.
+    pub left_out: Vec<(PathBuf, &'static str)>,
 }
 
 /// Why there is no bundle.
@@ -80,17 +86,18 @@ impl Bundle<'_> {
             _ => Path::new("."),
         };
         let file = Unpublished::create(folder).map_err(unwritable)?;
-        let (files, unpacked) = self.fill(file.file(), to)?;
+        let filled = self.fill(file.file(), to)?;
         file.file().sync_all().map_err(unwritable)?;
         let bytes = file.file().metadata().map_err(unwritable)?.len();
         file.publish(to, replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => BundleError::Exists(to.to_owned()),
             _ => unwritable(e),
         })?;
-        Ok(Bundled { files, unpacked, bytes })
+        Ok(Bundled { bytes, ..filled })
     }
 
-    fn fill(&self, file: &File, to: &Path) -> Result<(usize, u64), BundleError> {
+    /// Fills the archive. How long it is, is not known yet.
+    fn fill(&self, file: &File, to: &Path) -> Result<Bundled, BundleError> {
         let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
         let packer = zstd::Encoder::new(file, LEVEL).map_err(unwritable)?;
         let mut archive = tar::Builder::new(packer);
@@ -101,36 +108,43 @@ impl Bundle<'_> {
             count.1 += source.put(&mut archive, &name, to)?;
             Ok(())
         };
-        let script = self.cell.join(SCRIPT);
-        put(SCRIPT.to_owned(), Source::File(&script))?;
+        let cell = self.cell.as_path();
+        let script = cell.join(SCRIPT);
+        put(SCRIPT.to_owned(), Source::File(self.run, &script))?;
         for (name, content) in &self.records {
-            put(format!("record/{name}"), Source::Bytes(content, &script))?;
+            put(format!("record/{name}"), Source::Bytes(content, self.run, &script))?;
         }
-        let cell = files_in(self.cell)?;
-        for (name, path) in cell.iter().filter(|(name, _)| name != SCRIPT) {
-            put(format!("record/{name}"), Source::File(path))?;
+        let Listing { files, others: left_out } = list(self.run, cell)?;
+        for path in files.iter().filter(|path| *path != Path::new(SCRIPT)) {
+            put(format!("record/{}", path.display()), Source::File(self.run, &cell.join(path)))?;
         }
         for (image, folder) in &self.images {
-            let files = files_in(folder)?;
-            for (name, path) in files.iter().filter(|(name, _)| name != DISK) {
-                put(format!("images/{image}/{name}"), Source::File(path))?;
+            let Listing { files, others } = list(folder, Path::new(""))?;
+            if let Some((path, what)) = others.first() {
+                // Nothing can be left out of an image: it would not boot.
+                let source = io::Error::new(io::ErrorKind::InvalidData, format!("it is {what}"));
+                return Err(BundleError::Unreadable { path: folder.join(path), source });
+            }
+            for path in files.iter().filter(|path| *path != Path::new(DISK)) {
+                put(format!("images/{image}/{}", path.display()), Source::File(folder, path))?;
             }
         }
         let packer = archive.into_inner().map_err(unwritable)?;
         packer.finish().and_then(|mut file| file.flush()).map_err(unwritable)?;
-        Ok(count)
+        Ok(Bundled { files: count.0, unpacked: count.1, bytes: 0, left_out })
     }
 }
 
 /// What a file of the archive is made of.
 enum Source<'a> {
-    File(&'a Path),
+    /// A file, by a folder and its path in it.
+    File(&'a Path, &'a Path),
     /// Bytes, and a file that is as old as they are.
-    Bytes(&'a [u8], &'a Path),
+    Bytes(&'a [u8], &'a Path, &'a Path),
 }
 
 impl Source<'_> {
-    /// Appends it; gives its length. Who it belongs to is nobody's business.
+    /// Appends it; gives its length. Its owner is left out.
     fn put(
         &self,
         archive: &mut tar::Builder<impl io::Write>,
@@ -138,23 +152,21 @@ impl Source<'_> {
         to: &Path,
     ) -> Result<u64, BundleError> {
         let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
-        let path = match self {
-            Self::File(path) | Self::Bytes(_, path) => *path,
-        };
-        let unreadable = |source| BundleError::Unreadable { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let (Self::File(folder, path) | Self::Bytes(_, folder, path)) = self;
+        let unreadable = |source| BundleError::Unreadable { path: folder.join(path), source };
+        let mut file = contained::open(folder, path).map_err(unreadable)?;
         let about = file.metadata().map_err(unreadable)?;
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         let time = about.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         header.set_mtime(time.map_or(0, |time| time.as_secs()));
         let put = match self {
-            Self::File(_) => {
+            Self::File(..) => {
                 header.set_mode(if about.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 });
                 header.set_size(about.len());
                 archive.append_data(&mut header, name, &mut file)
             }
-            Self::Bytes(bytes, _) => {
+            Self::Bytes(bytes, ..) => {
                 header.set_mode(0o644);
                 header.set_size(bytes.len() as u64);
                 archive.append_data(&mut header, name, *bytes)
@@ -165,24 +177,9 @@ impl Source<'_> {
     }
 }
 
-/// Every file below a folder by its name in it, in order.
-fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(current) = folders.pop() {
-        let unreadable = |source| BundleError::Unreadable { path: current.clone(), source };
-        for entry in fs::read_dir(&current).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-                files.push((name, path));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+fn list(root: &Path, folder: &Path) -> Result<Listing, BundleError> {
+    let unreadable = |source| BundleError::Unreadable { path: root.join(folder), source };
+    contained::list(root, folder).map_err(unreadable)
 }
 
 /// A file that is not there until it is whole.
@@ -244,10 +241,11 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::io::Read as _;
+    use std::os::unix::fs::symlink;
 
-    fn cell() -> (tempfile::TempDir, PathBuf) {
+    fn cell() -> (tempfile::TempDir, RelativeFolder) {
         let place = tempfile::tempdir().unwrap();
-        let folder = place.path().join("cell");
+        let folder = place.path().join("run/cell");
         fs::create_dir_all(folder.join("attempt-1")).unwrap();
         fs::write(folder.join(SCRIPT), "#!/bin/sh\n").unwrap();
         fs::write(folder.join("L0.console.log"), "said\n").unwrap();
@@ -257,12 +255,14 @@ mod tests {
         fs::write(image.join("tree/ld.so"), "program").unwrap();
         fs::set_permissions(image.join("tree/ld.so"), fs::Permissions::from_mode(0o755)).unwrap();
         File::create(image.join(DISK)).unwrap().set_len(1 << 30).unwrap();
-        (place, folder)
+        (place, "cell".parse().unwrap())
     }
 
-    fn bundle<'a>(place: &Path, cell: &'a Path) -> Bundle<'a> {
+    /// The bundle of a cell in the run that is at `run`.
+    fn bundle<'a>(place: &Path, run: &'a Path, cell: &'a RelativeFolder) -> Bundle<'a> {
         Bundle {
             name: "a-cell".into(),
+            run,
             cell,
             records: vec![("cell.json".into(), b"{}".to_vec())],
             images: vec![("qemu-emulator".into(), place.join("image"))],
@@ -273,7 +273,7 @@ mod tests {
     fn it_holds_script_records_and_images_without_their_disks() {
         let (place, cell) = cell();
         let to = place.path().join("bundle.tar.zst");
-        let written = bundle(place.path(), &cell).write(&to, false).unwrap();
+        let written = bundle(place.path(), &place.path().join("run"), &cell).write(&to, false).unwrap();
         let mut unpacked = tar::Archive::new(zstd::Decoder::new(File::open(&to).unwrap()).unwrap());
         let mut files = BTreeMap::new();
         for entry in unpacked.entries().unwrap() {
@@ -299,7 +299,8 @@ mod tests {
         let (place, cell) = cell();
         let to = place.path().join("bundle.tar.zst");
         fs::write(&to, "dear").unwrap();
-        let bundle = bundle(place.path(), &cell);
+        let run = place.path().join("run");
+        let bundle = bundle(place.path(), &run, &cell);
         assert!(matches!(bundle.write(&to, false), Err(BundleError::Exists(_))));
         assert_eq!(fs::read_to_string(&to).unwrap(), "dear");
         bundle.write(&to, true).unwrap();
@@ -311,13 +312,34 @@ mod tests {
     fn nothing_is_left_of_one_that_can_not_be_written_to_its_end() {
         let (place, cell) = cell();
         let to = place.path().join("bundle.tar.zst");
+        let run = place.path().join("run");
         let bundle = Bundle {
             images: vec![("gone".into(), place.path().join("nowhere"))],
-            ..bundle(place.path(), &cell)
+            ..bundle(place.path(), &run, &cell)
         };
         let error = bundle.write(&to, false).unwrap_err().to_string();
         assert!(error.contains("nowhere"), "{error}");
         assert!(!to.exists());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_link_in_a_record_is_left_out_and_one_in_place_of_the_script_or_in_an_image_is_refused() {
+        let (place, cell) = cell();
+        let run = place.path().join("run");
+        let private = place.path().join("private");
+        fs::write(&private, "private").unwrap();
+        symlink(&private, run.join("cell/L0.dmesg")).unwrap();
+        let to = place.path().join("bundle.tar.zst");
+        let written = bundle(place.path(), &run, &cell).write(&to, false).unwrap();
+        assert_eq!((written.files, written.left_out), (5, vec![("L0.dmesg".into(), "a symbolic link")]));
+
+        let refused = || bundle(place.path(), &run, &cell).write(&to, true).unwrap_err().to_string();
+        symlink(&private, place.path().join("image/kernel")).unwrap();
+        assert!(refused().contains("image/kernel: it is a symbolic link"), "{}", refused());
+        fs::remove_file(place.path().join("image/kernel")).unwrap();
+        fs::remove_file(run.join("cell").join(SCRIPT)).unwrap();
+        symlink(&private, run.join("cell").join(SCRIPT)).unwrap();
+        assert!(refused().contains("is or contains a symbolic link"), "{}", refused());
     }
 }

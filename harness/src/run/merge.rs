@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::contained::{self, LeadsOut, RelativeFolder};
 use crate::scenario::CellName;
 
 use super::record::{CELLS, folder_of_now, line_of, lines_of, point_latest_to, text_of};
@@ -114,8 +115,8 @@ struct Gathered {
     merged: Vec<MergedRun>,
     /// Ordered by the cells' names, and for each cell by the order of the runs.
     cells: Vec<CellRecord>,
-    /// Where the files of each of them are.
-    sources: Vec<Option<PathBuf>>,
+    /// Where the files of each of them are: a run's folder, and the cell's in it.
+    sources: Vec<Option<(PathBuf, RelativeFolder)>>,
     planned: BTreeSet<CellName>,
 }
 
@@ -133,7 +134,7 @@ impl Merge {
                 return Err(MergeError::Twice(folder.clone()));
             }
             // What can't be locked is on a file system where nothing runs.
-            if let Ok(verdicts) = File::open(folder.join("verdicts.jsonl")) {
+            if let Ok(verdicts) = contained::open(folder, Path::new("verdicts.jsonl")) {
                 match verdicts.try_lock_shared() {
                     Err(TryLockError::WouldBlock) => return Err(MergeError::GoesOn(folder.clone())),
                     _ => locks.push(verdicts),
@@ -163,19 +164,20 @@ impl Merge {
         };
         let place = match into {
             Some(path) => Reserved::at(path)?,
-            None => Reserved(
-                fs::create_dir_all(results)
-                    .and_then(|()| folder_of_now(results))
-                    .map_err(unwritable(results))?,
-            ),
+            None => {
+                let made = fs::create_dir_all(results).and_then(|()| folder_of_now(results));
+                Reserved { path: made.map_err(unwritable(results))?, made: true }
+            }
         };
-        let failed = unwritable(&place.0);
-        let name = place.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let failed = unwritable(&place.path);
+        let name = place.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (outcome, conflicts) = gathered
-            .write(&place.0, &name, arguments)
+            .write(&place.path, &name, arguments)
             .and_then(|written| {
                 if into.is_none() {
-                    point_latest_to(results, &name)?;
+                    // What is in it was written by this merge alone.
+                    let pointed = point_latest_to(results, &name);
+                    pointed.inspect_err(|_| drop(fs::remove_dir_all(&place.path)))?;
                 }
                 Ok(written)
             })
@@ -208,7 +210,7 @@ impl Gathered {
             let own = [MergedRun::from(&run)];
             let of = if run.record.merged.is_empty() { &own[..] } else { &run.record.merged[..] };
             for merged in of {
-                if !is_within(Path::new(&merged.run)) || Path::new(&merged.run).components().count() != 1 {
+                if !is_one_name(&merged.run) {
                     return Err(leads_out(&merged.run));
                 }
                 let candidates = (2..).map(|number| format!("{}-{number}", merged.run));
@@ -224,21 +226,17 @@ impl Gathered {
                     Some(name) => *places.get(name).ok_or_else(|| leads_out(name))?,
                     None => first,
                 };
-                let source = match cell.folder.take() {
-                    Some(folder) if !is_within(&folder) => {
-                        return Err(leads_out(&folder.display().to_string()));
-                    }
-                    Some(folder) => Some(folder).filter(|folder| is_own_folder(&run.folder, folder)),
-                    // A skipped cell has no files.
-                    None => None,
-                };
+                // A skipped cell has no files.
+                let source = cell.folder.take().filter(|folder| contained::is_folder(&run.folder, folder));
                 if let Some(folder) = &source {
+                    let folder = folder.as_path();
                     let before = cell.run.iter().map(|name| Path::new("runs").join(name)).next();
                     let rest = before.and_then(|before| folder.strip_prefix(before).ok()).unwrap_or(folder);
-                    cell.folder = Some(Path::new("runs").join(&all.merged[saw].run).join(rest));
+                    let folder = Path::new("runs").join(&all.merged[saw].run).join(rest);
+                    cell.folder = Some(folder.try_into().map_err(|e: LeadsOut| leads_out(&e.given))?);
                 }
                 cell.run = Some(all.merged[saw].run.clone());
-                lines.push((cell.cell.clone(), saw, cell, source.map(|folder| run.folder.join(folder))));
+                lines.push((cell.cell.clone(), saw, cell, source.map(|folder| (run.folder.clone(), folder))));
             }
         }
         lines.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
@@ -266,7 +264,7 @@ impl Gathered {
         for (cell, source) in self.cells.iter().zip(&self.sources) {
             verdicts.write_all(line_of(cell)?.as_bytes())?;
             if let (Some(source), Some(to)) = (source, &cell.folder) {
-                link_all(source, &folder.join(to))?;
+                link_all(source, &folder.join(to.as_path()))?;
             }
         }
         verdicts.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -357,18 +355,21 @@ fn seconds_between(began: &str, ended: &str) -> Option<f64> {
     time(ended)?.duration_since(time(began)?).ok().map(|between| between.as_secs_f64())
 }
 
-/// A folder that is made for the merged run, and removed if nothing comes into it.
-struct Reserved(PathBuf);
+/// A folder for the merged run. One that was made for it is removed if nothing comes into it.
+struct Reserved {
+    path: PathBuf,
+    made: bool,
+}
 
 impl Reserved {
     fn at(path: &Path) -> Result<Self, MergeError> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let made = parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::create_dir(path));
         match made {
-            Ok(()) => Ok(Self(path.to_owned())),
-            // As a merge leaves it that is killed.
+            Ok(()) => Ok(Self { path: path.to_owned(), made: true }),
+            // The user's own, or as a merge leaves it that is killed.
             Err(_) if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) => {
-                Ok(Self(path.to_owned()))
+                Ok(Self { path: path.to_owned(), made: false })
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(MergeError::InTheWay(path.to_owned())),
             Err(source) => Err(MergeError::Unwritable { path: path.to_owned(), source }),
@@ -379,31 +380,23 @@ impl Reserved {
 impl Reserved {
     /// It is the merged run's now.
     fn keep(mut self) {
-        self.0 = PathBuf::new();
+        self.made = false;
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            let _ = fs::remove_dir_all(&self.0);
+        if self.made {
+            // Another process may have put something into it meanwhile: then it stays.
+            let _ = fs::remove_dir(&self.path);
         }
     }
 }
 
-/// Whether a path that a record names stays within the folder that it is relative to.
-pub(crate) fn is_within(path: &Path) -> bool {
-    let mut parts = path.components();
-    !path.as_os_str().is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
-}
-
-/// Whether a run has this folder, itself and not by a link to somewhere else.
-fn is_own_folder(run: &Path, folder: &Path) -> bool {
-    let mut path = run.to_owned();
-    folder.components().all(|part| {
-        path.push(part);
-        path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
-    })
+/// Whether a run's name is one part of a path.
+fn is_one_name(run: &str) -> bool {
+    let path: Result<RelativeFolder, LeadsOut> = run.parse();
+    path.is_ok_and(|path| path.as_path() == Path::new(run) && path.as_path().components().count() == 1)
 }
 
 /// What all of these are, if they are all the same.
@@ -480,24 +473,30 @@ fn sweep(folder: &Path) -> io::Result<()> {
             continue;
         }
         // One without a lock has just been made.
-        if File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+        if contained::open(&entry.path(), Path::new(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
             fs::remove_dir_all(entry.path())?;
         }
     }
     Ok(())
 }
 
-/// Gives all files below `from` a second name below `to`; where that can't be, copies them.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+/// Gives all files in a folder of a run a second name below `to`; where that can't be, copies them.
+fn link_all((run, folder): &(PathBuf, RelativeFolder), to: &Path) -> io::Result<()> {
+    let from = run.join(folder.as_path());
+    let listing = contained::list(run, folder.as_path())?;
+    for (path, what) in &listing.others {
+        tracing::warn!("{} is left out: it is {what}", from.join(path).display());
+    }
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            link_all(&entry.path(), &to)?;
-        } else if kind.is_file() && fs::hard_link(entry.path(), &to).is_err() {
+    for file in &listing.files {
+        let to = to.join(file);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if fs::hard_link(from.join(file), &to).is_err() {
             // Never into a file that is there: that could be the very one that is to be copied.
-            io::copy(&mut File::open(entry.path())?, &mut File::create_new(&to)?)?;
+            let mut source = contained::open(run, &folder.as_path().join(file))?;
+            io::copy(&mut source, &mut File::create_new(&to)?)?;
         }
     }
     Ok(())

@@ -28,7 +28,6 @@ pub use event::{RunEvent, RunListener};
 pub(crate) use execute::emulator_recipe;
 pub use execute::{Outcome, RunError, Setting, execute, host_isa};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
-pub(crate) use merge::is_within;
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};

@@ -4,8 +4,9 @@
 //! earlier one, since it was made to see whether something has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::contained;
 use crate::scenario::{CellName, Matrix, Stage};
 
 use super::merge::{counted, together};
@@ -108,7 +109,7 @@ impl Overview {
     /// The folder of a cell's files, if it has one.
     pub fn folder(&self, cell: &OverviewCell) -> Option<PathBuf> {
         let run = self.runs.get(cell.run)?;
-        Some(run.folder.join(cell.record.folder.as_ref()?))
+        Some(run.folder.join(cell.record.folder.as_ref()?.as_path()))
     }
 
     /// The name of the run that has seen what counts of `cell`.
@@ -130,7 +131,9 @@ impl OverviewCell {
 
     /// A file of its folder, if it is there.
     pub fn file(&self, overview: &Overview, name: &str) -> Option<PathBuf> {
-        overview.folder(self).map(|folder| folder.join(name)).filter(|path: &PathBuf| Path::is_file(path))
+        let run = &overview.runs.get(self.run)?.folder;
+        let file = self.record.folder.as_ref()?.as_path().join(name);
+        contained::is_file(run, &file).then(|| run.join(file))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::contained;
 use crate::scenario::CellName;
 
 use super::record::CELLS;
@@ -91,7 +92,8 @@ impl PastRun {
     pub fn read(folder: &Path) -> Result<Self, PastRunError> {
         let unreadable = |path: &PathBuf, source| PastRunError::Unreadable { path: path.clone(), source };
         let path = folder.join("run.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+        let text =
+            contained::read_to_string(folder, Path::new("run.json")).map_err(|e| unreadable(&path, e))?;
         let damaged = |source: serde_json::Error| PastRunError::Damaged {
             path: path.clone(),
             line: source.line(),
@@ -105,7 +107,7 @@ impl PastRun {
         let record = serde_json::from_value(value).map_err(damaged)?;
 
         let path = folder.join("verdicts.jsonl");
-        let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
+        let bytes = contained::read(folder, Path::new("verdicts.jsonl")).map_err(|e| unreadable(&path, e))?;
         // The last line may end within a character.
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text = std::str::from_utf8(&bytes[..complete])
@@ -128,7 +130,7 @@ impl PastRun {
         }
 
         let path = folder.join(CELLS);
-        let planned = match std::fs::read_to_string(&path) {
+        let planned = match contained::read_to_string(folder, Path::new(CELLS)) {
             Ok(text) => Some(names(&path, &text)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(unreadable(&path, e)),

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use nestmatrix_images::Image;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::contained::{self, RelativeFolder};
 use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
 use crate::stack::{
     Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
@@ -251,7 +253,7 @@ pub struct CellRecord {
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
     /// Its folder, relative to the run's.
-    pub folder: Option<PathBuf>,
+    pub folder: Option<RelativeFolder>,
     /// In a merged run, which of those that it was merged from has seen this.
     pub run: Option<String>,
 }
@@ -342,7 +344,7 @@ impl RunFolder {
     /// # Errors
     /// It can't be opened or locked.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let verdicts = OpenOptions::new().append(true).open(path.join("verdicts.jsonl"))?;
+        let verdicts = contained::open_to_append(path, Path::new("verdicts.jsonl"))?;
         match verdicts.try_lock() {
             Ok(()) => Ok(Some(Self { path: path.to_owned(), verdicts })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -391,22 +393,23 @@ impl RunFolder {
 
     /// Removes what there is of a cell, if there is something.
     pub(super) fn clear(&self, cell: &CellName) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.path.join("cells").join(cell.as_str())) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        contained::remove_folder(&self.path, &folder_of(cell)?)
     }
 
     /// Makes the folder of a cell in that of its run; gives its path and the same relative to the run's folder.
     ///
     /// # Errors
     /// It can't be made.
-    pub fn cell_in(run: &Path, cell: &CellName) -> io::Result<(PathBuf, PathBuf)> {
-        let relative = Path::new("cells").join(cell.as_str());
-        let path = run.join(&relative);
-        std::fs::create_dir_all(&path)?;
-        Ok((path, relative))
+    pub fn cell_in(run: &Path, cell: &CellName) -> io::Result<(PathBuf, RelativeFolder)> {
+        let relative = folder_of(cell)?;
+        contained::make_folder(run, &relative)?;
+        Ok((run.join(relative.as_path()), relative))
     }
+}
+
+/// The folder of a cell in that of its run.
+fn folder_of(cell: &CellName) -> io::Result<RelativeFolder> {
+    Path::new("cells").join(cell.as_str()).try_into().map_err(io::Error::other)
 }
 
 /// Now, UTC, RFC 3339 to the second.
@@ -436,19 +439,24 @@ pub(super) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> Str
     cells.into_iter().map(|cell| format!("{cell}\n")).collect()
 }
 
-/// Writes a file in one step: a reader sees the old one or the new one.
+/// Writes a file in one step: a reader sees the old one or the new one. A link of its name is replaced and not followed.
 pub(super) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let new = folder.join(format!(".{name}"));
-    std::fs::write(&new, text)?;
+    // Left by a process that was killed, or a link to anywhere.
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    File::create_new(&new)?.write_all(text.as_bytes())?;
     std::fs::rename(&new, folder.join(name))
 }
 
 /// Points `results/latest` to this folder in it.
 pub(super) fn point_latest_to(results: &Path, name: &str) -> io::Result<()> {
-    // A link can't be replaced in one step, but a file can be renamed over it.
-    let link = results.join(format!(".latest-{}", std::process::id()));
-    std::os::unix::fs::symlink(name, &link)?;
-    std::fs::rename(&link, results.join("latest"))
+    // A link can't be replaced in one step, but another one can be renamed over it. A process that was killed may have left one, so
+    // its name is new each time.
+    let link = tempfile::Builder::new().prefix(".latest-").make_in(results, |link| symlink(name, link))?;
+    link.persist(results.join("latest")).map(drop).map_err(|e| e.error)
 }
 
 /// Makes a folder in `results` that is named after now.
@@ -512,6 +520,32 @@ mod tests {
         let latest = std::fs::read_link(results.path().join("latest")).unwrap();
         assert_eq!(latest.to_string_lossy(), runs[2].name());
         assert_ne!(runs[0].name(), runs[1].name());
+    }
+
+    #[test]
+    fn a_link_that_a_killed_process_of_the_same_number_left_is_in_no_way() {
+        let results = tempfile::tempdir().unwrap();
+        symlink("gone", results.path().join(format!(".latest-{}", std::process::id()))).unwrap();
+        let run = RunFolder::create(results.path()).unwrap();
+        assert_eq!(std::fs::read_link(results.path().join("latest")).unwrap(), Path::new(&run.name()));
+        let hidden = |name: &str| name.starts_with(".latest-");
+        let entries = std::fs::read_dir(results.path()).unwrap();
+        let left = entries.filter(|entry| hidden(&entry.as_ref().unwrap().file_name().to_string_lossy()));
+        assert_eq!(left.count(), 1, "the one that was there before");
+    }
+
+    #[test]
+    fn a_record_is_not_written_through_a_link() {
+        let place = tempfile::tempdir().unwrap();
+        let private = place.path().join("private");
+        std::fs::write(&private, "private").unwrap();
+        let run = RunFolder::create(&place.path().join("results")).unwrap();
+        for name in [".cells.txt", "cells.txt"] {
+            symlink(&private, run.path().join(name)).unwrap();
+        }
+        run.write_cells(&["s/amd/a".parse().unwrap()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&private).unwrap(), "private");
+        assert!(run.path().join("cells.txt").symlink_metadata().unwrap().is_file());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::architecture::Profile;
+use crate::contained;
 use crate::guest::printable;
-use crate::run::{Attempt, CellRecord, PastRun, is_within};
+use crate::run::{Attempt, CellRecord, PastRun};
 use crate::scenario::{LevelNumber, Stage, StageKind};
 
 use super::event::{Event, Trace, known, metadata};
@@ -291,8 +292,9 @@ impl CellTracks<'_> {
     /// The counters of a level by these names, before and after: from its file, or from the evidence where that is gone.
     fn read(&self, level: LevelNumber, names: &[&str]) -> Vec<(String, u64, u64)> {
         let record = self.placed.record;
-        let file = record.folder.as_deref().filter(|folder| is_within(folder)).and_then(|folder| {
-            let text = std::fs::read(self.folder.join(folder).join(format!("{level}.kvm.json"))).ok()?;
+        let file = record.folder.as_ref().and_then(|folder| {
+            let counters = folder.as_path().join(format!("{level}.kvm.json"));
+            let text = contained::read(self.folder, &counters).ok()?;
             serde_json::from_slice::<Value>(&text).ok()
         });
         if let Some(file) = file {

@@ -121,7 +121,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         continued: None,
         cold: None,
         attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
-        folder: Some(PathBuf::from("cells").join(cell)),
+        folder: PathBuf::from("cells").join(cell).try_into().ok(),
         run: None,
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use nestmatrix::contained;
+use nestmatrix::guest::printable;
 use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
 use nestmatrix::run::{CellRecord, PastRun};
 use nestmatrix_images::{Store, StoreOptions};
@@ -15,13 +17,18 @@ use crate::run_matrix::say;
 pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<ExitCode, Failure> {
     let refuse = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
     let cell = &record.cell;
-    let Some(folder) = record.folder.as_ref().map(|folder| past.folder.join(folder)) else {
+    let Some(of_cell) = &record.folder else {
         let why = record.symptom.as_deref().unwrap_or("nothing says why");
         return refuse(format!("{cell} was not tried: {why}"));
     };
-    if !folder.join(SCRIPT).is_file() {
-        let why = "its images could not be had, or the run is of an older nestmatrix";
-        return refuse(format!("{} has no {SCRIPT}: {why}", folder.display()));
+    let folder = past.folder.join(of_cell.as_path());
+    match contained::open(&past.folder, &of_cell.as_path().join(SCRIPT)) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let why = "its images were not available, or the run is of an older nestmatrix";
+            return refuse(format!("{} has no {SCRIPT}: {why}", folder.display()));
+        }
+        Err(e) => return refuse(format!("failed to read {}: {e}", folder.join(SCRIPT).display())),
     }
     let store =
         Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
@@ -50,7 +57,8 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let json = |value: serde_json::Result<Vec<u8>>| value.map_err(Failure::error);
     let bundle = Bundle {
         name: name.clone(),
-        cell: &folder,
+        run: &past.folder,
+        cell: of_cell,
         records: vec![
             ("cell.json".to_owned(), json(serde_json::to_vec_pretty(record))?),
             ("run.json".to_owned(), json(serde_json::to_vec_pretty(&past.record))?),
@@ -61,6 +69,10 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         BundleError::Exists(_) => Failure::bad_input(miette::miette!("{error}; --overwrite replaces it")),
         BundleError::Unwritable { .. } | BundleError::Unreadable { .. } => Failure::error(error),
     })?;
+    for (path, what) in &written.left_out {
+        let name = path.display().to_string();
+        eprintln!("left out: {} ({what})", printable(&name));
+    }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let to = to.display();
     say(&format!(

@@ -1,0 +1,255 @@
+//! Results of another machine, such as the artifact of a CI job: no command may read, write or remove a file outside them because of
+//! what their records and links say. Boots nothing.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{Place, Run, copy_folder};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+/// Longest wait for a command that boots nothing.
+const SOON: Duration = Duration::from_secs(60);
+
+const CELL: &str = "rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+";
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n";
+
+/// A run whose cell has a folder with a script and a console, in a folder of results, and a private file beside that.
+struct Foreign {
+    place: Place,
+    run: PathBuf,
+    private: PathBuf,
+}
+
+impl Foreign {
+    fn new() -> Self {
+        let place = Place::new();
+        let skipping =
+            ["run-matrix", "rhel-9-preview/amd/*", "--metal", "emulated", "--deny-stand-ins", "--results"];
+        let mut command = place.xtask();
+        command.env("NESTMATRIX_CACHE", place.path().join("cache")).args(skipping).arg(place.results());
+        assert_eq!(place.finish(command, SOON).code, Some(4));
+        let run = place.results().join("latest").canonicalize().unwrap();
+        let private = place.path().join("home/private");
+        fs::create_dir(place.path().join("home")).unwrap();
+        fs::write(&private, PRIVATE).unwrap();
+        let foreign = Self { place, run, private };
+        fs::create_dir_all(foreign.of_cell()).unwrap();
+        fs::write(foreign.of_cell().join("reproduce.sh"), "true\n").unwrap();
+        fs::write(foreign.of_cell().join("L0.console.log"), "said\n").unwrap();
+        foreign.change_record(|record| record["folder"] = format!("cells/{CELL}").into());
+        foreign
+    }
+
+    fn of_cell(&self) -> PathBuf {
+        self.run.join("cells").join(CELL)
+    }
+
+    fn change_record(&self, change: impl Fn(&mut Value)) {
+        let path = self.run.join("verdicts.jsonl");
+        let change = |line: &str| {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            if record["cell"] == CELL {
+                change(&mut record);
+            }
+            format!("{record}\n")
+        };
+        let text: String = fs::read_to_string(&path).unwrap().lines().map(change).collect();
+        fs::write(path, text).unwrap();
+    }
+
+    fn xtask(&self, arguments: &[&str]) -> Run {
+        let mut command = self.place.xtask();
+        command.env("NESTMATRIX_CACHE", self.place.path().join("cache")).args(arguments);
+        let run = self.place.finish(command, SOON);
+        assert_eq!(fs::read_to_string(&self.private).unwrap(), PRIVATE, "the private file has changed");
+        for said in [&run.stdout, &run.stderr] {
+            assert!(!said.contains("PRIVATE KEY"), "{said}");
+        }
+        run
+    }
+
+    fn bundle(&self) -> Run {
+        self.xtask(&["repro", CELL, "--bundle", "--output", "bundle.tar.zst", "--results", "results"])
+    }
+
+    /// What the bundle has, by its names without the first part.
+    fn bundled(&self) -> BTreeMap<String, String> {
+        let packed = fs::File::open(self.place.path().join("bundle.tar.zst")).unwrap();
+        let mut archive = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
+        let read = |entry: std::io::Result<tar::Entry<'_, _>>| {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().components().skip(1).collect::<PathBuf>().display().to_string();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            (name, content)
+        };
+        archive.entries().unwrap().map(read).collect()
+    }
+}
+
+#[test]
+fn a_bundle_has_no_file_that_a_link_in_the_run_points_to() {
+    let foreign = Foreign::new();
+    symlink(&foreign.private, foreign.of_cell().join("L0.dmesg")).unwrap();
+    symlink(foreign.private.parent().unwrap(), foreign.of_cell().join("attempt-1")).unwrap();
+    symlink(".", foreign.of_cell().join("again")).unwrap();
+    let run = foreign.bundle();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let bundled = foreign.bundled();
+    let leaked: Vec<_> = bundled.iter().filter(|(_, content)| content.contains("PRIVATE KEY")).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+    let names: Vec<&str> = bundled.keys().map(String::as_str).collect();
+    assert_eq!(names, ["record/L0.console.log", "record/cell.json", "record/run.json", "reproduce.sh"]);
+    for name in ["L0.dmesg", "attempt-1", "again"] {
+        assert!(run.stderr.contains(&format!("left out: {name} (a symbolic link)")), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_script_that_is_a_link_is_not_bundled() {
+    let foreign = Foreign::new();
+    fs::remove_file(foreign.of_cell().join("reproduce.sh")).unwrap();
+    symlink(&foreign.private, foreign.of_cell().join("reproduce.sh")).unwrap();
+    let run = foreign.bundle();
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    assert!(run.stderr_words().contains("reproduce.sh is or contains a symbolic link"), "{}", run.stderr);
+    assert!(!foreign.place.path().join("bundle.tar.zst").exists());
+}
+
+#[rstest]
+#[case::upwards("../../home")]
+#[case::absolute("/etc")]
+#[case::empty("")]
+fn a_cell_whose_folder_is_outside_its_run_is_refused_by_every_command(#[case] folder: &str) {
+    let foreign = Foreign::new();
+    foreign.change_record(|record| record["folder"] = folder.into());
+    for arguments in [
+        &["repro", CELL, "--bundle", "--results", "results"][..],
+        &["report", "--format", "junit", "--results", "results"],
+        &["report", "--format", "html", "--results", "results"],
+        &["trace", "--results", "results"],
+        &["merge", "results/latest", "--results", "merged"],
+        &["diff", "latest", "latest", "--results", "results"],
+        &["run-matrix", "--resume", "latest", "--results", "results"],
+    ] {
+        let run = foreign.xtask(arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}: {run:#?}");
+        let why = "names no folder within a run's";
+        assert!(run.stderr_words().contains(why), "{arguments:?}: {}", run.stderr);
+    }
+    // A history takes in what it can.
+    let history = foreign.xtask(&["history", "*", "--rebuild", "--results", "results"]);
+    assert!(history.stderr.contains("not in the history: "), "{history:#?}");
+}
+
+#[rstest]
+#[case::run("run.json")]
+#[case::verdicts("verdicts.jsonl")]
+#[case::cells("cells.txt")]
+fn records_that_are_links_are_not_read(#[case] file: &str) {
+    let foreign = Foreign::new();
+    let moved = foreign.place.path().join("home").join(file);
+    fs::rename(foreign.run.join(file), &moved).unwrap();
+    symlink(&moved, foreign.run.join(file)).unwrap();
+    let before = fs::read(&moved).unwrap();
+    for arguments in [
+        &["repro", CELL, "--bundle", "--results", "results"][..],
+        &["report", "--results", "results"],
+        &["trace", "--results", "results"],
+        &["merge", "results/latest", "--results", "merged"],
+        &["run-matrix", "--resume", "latest", "--results", "results"],
+    ] {
+        let run = foreign.xtask(arguments);
+        assert!(matches!(run.code, Some(2 | 3)), "{arguments:?}: {run:#?}");
+    }
+    assert_eq!(fs::read(&moved).unwrap(), before);
+}
+
+#[rstest]
+#[case::cells("cells")]
+#[case::scenario("cells/rhel-9-preview")]
+fn a_run_that_is_resumed_removes_and_makes_nothing_outside(#[case] linked: &str) {
+    let foreign = Foreign::new();
+    // The run was cut off when the other cell had no verdict; what it has so far is cleared away.
+    let verdicts = foreign.run.join("verdicts.jsonl");
+    let text = fs::read_to_string(&verdicts).unwrap();
+    let kept: String =
+        text.lines().filter(|line| line.contains(CELL)).map(|line| format!("{line}\n")).collect();
+    fs::write(&verdicts, kept).unwrap();
+    let path = foreign.run.join("run.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    record["ended"] = json!(null);
+    fs::write(&path, record.to_string()).unwrap();
+    let planned = fs::read_to_string(foreign.run.join("cells.txt")).unwrap();
+    let other = planned.lines().find(|name| *name != CELL).unwrap();
+
+    let outside = foreign.place.path().join("home/outside");
+    copy_folder(&foreign.run.join(linked), &outside);
+    let relative = Path::new("cells").join(other);
+    let precious = outside.join(relative.strip_prefix(linked).unwrap());
+    fs::create_dir_all(&precious).unwrap();
+    fs::write(precious.join("thesis"), "precious").unwrap();
+    fs::remove_dir_all(foreign.run.join(linked)).unwrap();
+    symlink(&outside, foreign.run.join(linked)).unwrap();
+
+    let run = foreign.xtask(&["run-matrix", "--resume", "latest", "--results", "results"]);
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    assert!(run.stderr_words().contains("a symbolic link"), "{}", run.stderr);
+    assert_eq!(fs::read_to_string(precious.join("thesis")).unwrap(), "precious");
+}
+
+#[test]
+fn what_a_command_writes_into_a_run_replaces_links_and_follows_none() {
+    let foreign = Foreign::new();
+    for name in ["report.html", "trace.json"] {
+        symlink(&foreign.private, foreign.run.join(name)).unwrap();
+    }
+    for command in [&["report", "--format", "html"][..], &["trace"]] {
+        let run = foreign.xtask(&[command, &["--results", "results"]].concat());
+        assert_eq!(run.code, Some(0), "{run:#?}");
+    }
+    for name in ["report.html", "trace.json"] {
+        assert!(fs::symlink_metadata(foreign.run.join(name)).unwrap().is_file(), "{name}");
+    }
+}
+
+#[test]
+fn a_latest_that_leads_out_of_the_results_is_not_followed() {
+    let foreign = Foreign::new();
+    let latest = foreign.place.results().join("latest");
+    let elsewhere = foreign.place.path().join("home/run");
+    copy_folder(&foreign.run, &elsewhere);
+    fs::remove_file(&latest).unwrap();
+    for target in [elsewhere.as_path(), Path::new("../home/run")] {
+        symlink(target, &latest).unwrap();
+        let run = foreign.xtask(&["report", "--results", "results"]);
+        assert_eq!(run.code, Some(2), "{run:#?}");
+        assert!(
+            run.stderr_words().contains("is a link that leads out of its folder of results"),
+            "{}",
+            run.stderr
+        );
+        fs::remove_file(&latest).unwrap();
+    }
+}
+
+#[test]
+fn a_history_that_is_a_link_is_not_written_through() {
+    let foreign = Foreign::new();
+    let history = foreign.place.results().join("history.sqlite3");
+    let moved = foreign.place.path().join("home/history.sqlite3");
+    fs::rename(&history, &moved).unwrap();
+    symlink(&moved, &history).unwrap();
+    let before = fs::read(&moved).unwrap();
+    let run = foreign.xtask(&["history", "*", "--results", "results"]);
+    assert!(run.stderr.contains("it is a symbolic link, which is not followed"), "{run:#?}");
+    assert_eq!(fs::read(&moved).unwrap(), before);
+}
