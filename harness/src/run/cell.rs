@@ -7,9 +7,10 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Image, Product};
+use tokio::task::JoinError;
 
 use crate::architecture::Profile;
 use crate::host::{Emulator, ThisMachine};
@@ -17,10 +18,11 @@ use crate::qemu::Memory;
 use crate::scenario::{Cell, CellName, LevelNumber, Stage, StageKind, Step};
 use crate::stack::{
     Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
-    StackPlan, StageListener, StateKey, States, Stop, Usage, boot,
+    StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
 };
 
 use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
+use super::panic::described;
 use super::plan::{always_cold, savable};
 use super::record::{Continued, ImageRecord};
 use super::schedule::{Budget, Choice, Schedule, Task};
@@ -151,7 +153,7 @@ impl Run {
                     None => (None, None),
                 },
             };
-            let scratch = self.scratch.path().join(choice.task.index.to_string());
+            let scratch = self.scratch_of(choice);
             let mut booted = None;
             let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0).await {
                 Ok((plan, host, _memory)) => {
@@ -233,6 +235,50 @@ impl Run {
             done.record = Some(Box::new(record));
             return Ok(done);
         }
+    }
+
+    /// What came of a cell whose task panicked. Its stack went with the task.
+    pub(super) fn panicked(
+        &self,
+        planned: &Planned,
+        choice: &Choice,
+        began: Duration,
+        error: JoinError,
+    ) -> Done {
+        let cell = &planned.cell;
+        let symptom = match error.try_into_panic() {
+            Ok(payload) => described(&*payload),
+            Err(e) => format!("the harness gave its task up: {e}"),
+        };
+        let _ = fs::remove_dir_all(self.scratch_of(choice));
+        let attempt = Attempt {
+            start: began.as_secs_f64(),
+            end: self.began.elapsed().as_secs_f64(),
+            booted: None,
+            verdict: VerdictWord::Error,
+            from: choice.from.clone(),
+            symptom: Some(symptom.clone()),
+            timeout_scale: Some(self.setting.timeout_scale),
+            usage: Usage::default(),
+        };
+        let metal = match &planned.fate {
+            Fate::Boots { metal, .. } => Some(*metal),
+            Fate::Skipped(_) => None,
+        };
+        let record = CellRecord {
+            metal,
+            symptom_data: Some(Symptom::Harness { level: None, why: symptom.clone() }),
+            symptom: Some(symptom),
+            attempts: vec![attempt],
+            folder: RunFolder::cell_in(&self.folder, &cell.name).ok().map(|(_, folder)| folder),
+            ..CellRecord::blank(cell, VerdictWord::Error)
+        };
+        Done { record: Some(Box::new(record)), usage: Usage::default(), seconds: 0.0 }
+    }
+
+    /// Where the sockets and disks of a cell are.
+    fn scratch_of(&self, choice: &Choice) -> PathBuf {
+        self.scratch.path().join(choice.task.index.to_string())
     }
 
     /// The states of a cell's stack that can be saved and gone on from, the one of the fewest levels first.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nestmatrix_images::{Catalog, Image, Product, Progress, Store};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 
 use crate::architecture::Profile;
 use crate::host::Emulator;
@@ -19,6 +20,7 @@ use crate::scenario::{Cell, CellName};
 use crate::stack::{Attendant, Cancellation, Metal, StateKey, States};
 
 use super::cell::Done;
+use super::panic::caught;
 use super::record::{Machine, now};
 use super::resume::Begun;
 use super::schedule::Schedule;
@@ -94,6 +96,9 @@ pub enum RunError {
         /// This machine's instruction set.
         isa: String,
     },
+    /// Making the images ready did not come to its end.
+    #[error("failed to make the images ready: {0}")]
+    Provision(JoinError),
     /// The operating system gives no random numbers, so no nonce.
     #[error("failed to read a nonce from /dev/urandom: {0}")]
     Nonce(std::io::Error),
@@ -208,6 +213,8 @@ pub async fn execute(
     let mut schedule = run.schedule(plan);
     // Dropped with its tasks when this function returns early, and with them every QEMU.
     let mut cells = tokio::task::JoinSet::new();
+    // What the tasks are for: one that panics can't say.
+    let mut running = BTreeMap::new();
     loop {
         if cancellation.is_requested() {
             schedule.give_up();
@@ -216,13 +223,19 @@ pub async fn execute(
         while let Some(choice) = schedule.next() {
             let run = Rc::clone(&run);
             let planned = plan.cells[choice.task.index].clone();
-            cells.spawn_local(async move { (run.cell(&planned, &choice).await, choice) });
+            let (began, of_cell) = (run.began.elapsed(), choice.clone());
+            let task = cells.spawn_local(async move { run.cell(&planned, &of_cell).await });
+            running.insert(task.id(), (choice, began));
         }
         tokio::select! {
-            joined = cells.join_next() => {
+            joined = cells.join_next_with_id() => {
                 let Some(joined) = joined else { break };
-                let (done, choice) = joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-                let Done { record: cell, usage, seconds } = done?;
+                let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                let Some((choice, began)) = running.remove(&id) else { continue };
+                let Done { record: cell, usage, seconds } = match joined {
+                    Ok((_, done)) => done?,
+                    Err(e) => run.panicked(&plan.cells[choice.task.index], &choice, began, e),
+                };
                 run.tell(&mut schedule);
                 schedule.ended(&choice, usage, seconds);
                 if let Some(cell) = cell {
@@ -298,12 +311,13 @@ async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError
         .collect();
     let built = tokio::task::spawn_blocking(move || {
         let ensure = |(recipe, product): (nestmatrix_images::Recipe, Product)| {
-            let image = store.ensure(&recipe, product, &*progress).map_err(|e| e.to_string());
+            let image = caught(|| store.ensure(&recipe, product, &*progress));
+            let image = image.and_then(|image| image.map_err(|e| e.to_string()));
             ((recipe.name().to_owned(), product), image)
         };
         recipes.into_iter().map(ensure).collect::<Images>()
     });
-    Ok(built.await.unwrap_or_default())
+    built.await.map_err(RunError::Provision)
 }
 
 /// Every emulator that the plan's outermost levels are run by, but for a QEMU that is installed.

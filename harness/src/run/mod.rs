@@ -9,6 +9,7 @@ mod jobs;
 mod merge;
 mod native;
 mod overview;
+mod panic;
 mod past;
 mod plan;
 mod record;
