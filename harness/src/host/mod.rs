@@ -159,6 +159,10 @@ pub trait RunningQemu {
     fn pid_in_level(&self) -> Option<i64> {
         None
     }
+    /// How long ago it was started, if it runs on this machine.
+    fn lived(&self) -> Option<Duration> {
+        None
+    }
     /// How long it has waited for a CPU of this machine, if it runs on this machine.
     fn waits(&self) -> Option<Waits> {
         None

@@ -224,6 +224,10 @@ impl RunningQemu for LocalQemu {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn lived(&self) -> Option<Duration> {
+        Some(self.0.borrow().started().elapsed())
+    }
+
     fn waits(&self) -> Option<Waits> {
         Some(Waits::of(self.0.borrow().id()))
     }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,7 @@ pub struct Process {
     child: Child,
     group: Pid,
     stderr: PathBuf,
+    started: Instant,
 }
 
 /// What a process is started with.
@@ -146,12 +147,17 @@ impl Process {
             .spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = id.ok_or_else(|| io::Error::other("it ended before it had a process identifier"))?;
-        Ok(Self { child, group, stderr: output.to_path_buf() })
+        Ok(Self { child, group, stderr: output.to_path_buf(), started: Instant::now() })
     }
 
     /// Its process identifier, which is also that of its group.
     pub fn id(&self) -> i32 {
         self.group.as_raw_nonzero().get()
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// What it wrote to its standard output and error so far.

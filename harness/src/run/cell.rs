@@ -21,6 +21,7 @@ use crate::stack::{
     StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
 };
 
+use super::demand::Emulation;
 use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
 use super::panic::described;
 use super::plan::{always_cold, savable};
@@ -47,8 +48,6 @@ pub(super) struct Done {
     pub(super) record: Option<Box<CellRecord>>,
     /// What its last attempt used.
     pub(super) usage: Usage,
-    /// How long that took, in seconds.
-    pub(super) seconds: f64,
 }
 
 /// A state from which a cell can go on, or which it can save.
@@ -108,10 +107,11 @@ impl Run {
             let Fate::Boots { metal, .. } = &planned.fate else { return None };
             let cell = &planned.cell;
             let stack = self.stack_plan(planned, Path::new(""));
+            let profile = Profile::of(cell.architecture);
             let memory = stack.as_ref().map_or(0, |stack| u64::from(stack.memory_mib(0)));
             Some(Task {
                 index,
-                architecture: cell.architecture,
+                kind: (cell.architecture, Emulation::of(profile, *metal, emulator_is_l0(cell))),
                 chain: self.chain(planned).into_iter().map(|link| link.key).collect(),
                 seconds: planned.typical_seconds(*metal),
                 memory_mib: memory + EMULATOR_MEMORY_MIB,
@@ -130,7 +130,7 @@ impl Run {
 
     /// Boots and judges one cell.
     pub(super) async fn cell(&self, planned: &Planned, choice: &Choice) -> Result<Done, RunError> {
-        let mut done = Done { record: None, usage: Usage::default(), seconds: 0.0 };
+        let mut done = Done { record: None, usage: Usage::default() };
         let Fate::Boots { metal, levels } = &planned.fate else { return Ok(done) };
         let cell = &planned.cell;
         self.listener.event(&RunEvent::CellBegan { cell: &cell.name });
@@ -173,7 +173,7 @@ impl Run {
             let end = (self.began.elapsed() - observation.held).as_secs_f64();
             if observation.stop.is_none() {
                 // What one that stopped early used says nothing of others.
-                (done.usage, done.seconds) = (observation.usage, end - start);
+                done.usage = observation.usage;
             }
             let profile = Profile::of(cell.architecture);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
@@ -273,7 +273,7 @@ impl Run {
             folder: RunFolder::cell_in(&self.folder, &cell.name).ok().map(|(_, folder)| folder),
             ..CellRecord::blank(cell, VerdictWord::Error)
         };
-        Done { record: Some(Box::new(record)), usage: Usage::default(), seconds: 0.0 }
+        Done { record: Some(Box::new(record)), usage: Usage::default() }
     }
 
     /// Where the sockets and disks of a cell are.

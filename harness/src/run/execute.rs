@@ -232,12 +232,12 @@ pub async fn execute(
                 let Some(joined) = joined else { break };
                 let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
                 let Some((choice, began)) = running.remove(&id) else { continue };
-                let Done { record: cell, usage, seconds } = match joined {
+                let Done { record: cell, usage } = match joined {
                     Ok((_, done)) => done?,
                     Err(e) => run.panicked(&plan.cells[choice.task.index], &choice, began, e),
                 };
                 run.tell(&mut schedule);
-                schedule.ended(&choice, usage, seconds);
+                schedule.ended(&choice, usage);
                 if let Some(cell) = cell {
                     take(*cell, &mut record, &mut folder).map_err(cannot_record)?;
                 }

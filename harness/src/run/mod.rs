@@ -3,6 +3,7 @@
 mod bisection;
 mod cell;
 mod comparison;
+mod demand;
 mod event;
 mod execute;
 mod jobs;

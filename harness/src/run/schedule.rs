@@ -6,8 +6,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::scenario::Architecture;
 use crate::stack::{StateKey, Usage};
+
+use super::demand::{Demand, Kind};
 
 /// The part of a cold boot's time that is left of it when it goes on from the deepest state, as measured.
 const LEFT: f64 = 0.4;
@@ -19,8 +20,8 @@ const SLACK: f64 = 0.3;
 pub(super) struct Task {
     /// Its place in the plan.
     pub(super) index: usize,
-    /// Its architecture: cells of one are alike in what they use.
-    pub(super) architecture: Architecture,
+    /// Its kind: cells of one are alike in what they use.
+    pub(super) kind: Kind,
     /// The states from which it can go on, the one of the fewest levels first.
     pub(super) chain: Vec<StateKey>,
     /// About how long it takes from its beginning, in seconds.
@@ -57,14 +58,6 @@ enum Known {
     Making,
     /// It could not be saved; nobody waits for it any more.
     Given,
-}
-
-/// What a cell uses, as measured.
-#[derive(Debug, Clone, Copy, Default)]
-struct Measured {
-    cells: u32,
-    cores: f64,
-    memory_mib: u64,
 }
 
 /// Cells that wait and share all states: they differ in how long they take.
@@ -107,7 +100,7 @@ pub(super) struct Schedule {
     /// Groups that no state is being made for.
     ready: BTreeMap<Rank, usize>,
     running: Vec<Task>,
-    measured: BTreeMap<Architecture, Measured>,
+    demand: Demand,
     budget: Budget,
 }
 
@@ -120,13 +113,13 @@ impl Schedule {
             places: BTreeMap::new(),
             ready: BTreeMap::new(),
             running: Vec::new(),
-            measured: BTreeMap::new(),
+            demand: Demand::default(),
             budget,
         };
         let mut of_chain = BTreeMap::new();
         for task in tasks {
             let chain: Vec<usize> = task.chain.iter().map(|key| schedule.place(key, &saved)).collect();
-            let group = *of_chain.entry((task.architecture, chain)).or_insert_with_key(|(_, chain)| {
+            let group = *of_chain.entry((task.kind, chain)).or_insert_with_key(|(_, chain)| {
                 for &state in chain {
                     schedule.states[state].groups.push(schedule.groups.len());
                 }
@@ -195,7 +188,7 @@ impl Schedule {
     }
 
     /// A cell has ended that used this.
-    pub(super) fn ended(&mut self, choice: &Choice, usage: Usage, seconds: f64) {
+    pub(super) fn ended(&mut self, choice: &Choice, usage: Usage) {
         self.running.retain(|task| task.index != choice.task.index);
         for key in &choice.makes {
             // Whoever comes next would come to the same end.
@@ -205,13 +198,7 @@ impl Schedule {
                 self.know(state, Some(Known::Given));
             }
         }
-        if usage.peak_memory_mib > 0 && seconds > 0.0 {
-            let measured = self.measured.entry(choice.task.architecture).or_default();
-            let before = f64::from(measured.cells);
-            measured.cores = (measured.cores * before + usage.cpu_seconds / seconds) / (before + 1.0);
-            measured.cells += 1;
-            measured.memory_mib = measured.memory_mib.max(usage.peak_memory_mib);
-        }
+        self.demand.learn(choice.task.kind, usage);
     }
 
     /// The place of a state in [`Self::states`].
@@ -285,19 +272,12 @@ impl Schedule {
         match self.budget {
             Budget::Jobs(jobs) => self.running.len() < jobs,
             Budget::Machine { cores, memory_mib } => {
-                let all = || self.running.iter().chain([task]).map(|task| self.needs(task));
+                let needs = |task: &Task| self.demand.of(task.kind, task.memory_mib);
+                let all = || self.running.iter().chain([task]).map(needs);
                 let wanted: f64 = all().map(|(cores, _)| cores).sum();
                 let memory: u64 = all().map(|(_, memory)| memory).sum();
                 wanted <= cores + SLACK && memory <= memory_mib
             }
-        }
-    }
-
-    /// Cores and memory in MiB that a cell takes.
-    fn needs(&self, task: &Task) -> (f64, u64) {
-        match self.measured.get(&task.architecture) {
-            Some(measured) => (measured.cores, measured.memory_mib),
-            None => (1.0, task.memory_mib),
         }
     }
 }
@@ -326,7 +306,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::scenario::LevelNumber;
+    use crate::run::demand::Emulation;
+    use crate::scenario::{Architecture, LevelNumber};
     use crate::stack::Inputs;
 
     fn key(name: &str) -> StateKey {
@@ -335,15 +316,20 @@ mod tests {
 
     fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
         let chain = chain.iter().map(|name| key(name)).collect();
-        Task { index, architecture: Architecture::Amd, chain, seconds, memory_mib: 1000 }
+        Task { index, kind: (Architecture::Amd, Emulation::Kvm), chain, seconds, memory_mib: 1000 }
     }
 
     fn schedule(tasks: Vec<Task>, jobs: usize) -> Schedule {
         Schedule::new(tasks, Budget::Jobs(jobs), |_| false)
     }
 
-    fn used(cores: f64, memory_mib: u64) -> (Usage, f64) {
-        (Usage { cpu_seconds: cores * 10.0, peak_memory_mib: memory_mib }, 10.0)
+    fn used(cores: f64, memory_mib: u64) -> Usage {
+        Usage {
+            cpu_seconds: cores * 10.0,
+            emulator_seconds: 10.0,
+            waited_seconds: 0.0,
+            peak_memory_mib: memory_mib,
+        }
     }
 
     #[test]
@@ -382,8 +368,7 @@ mod tests {
             }
             let Some(choice) = running.pop() else { break };
             choice.makes.iter().for_each(|key| schedule.is_saved(key));
-            let (usage, seconds) = used(1.0, 500);
-            schedule.ended(&choice, usage, seconds);
+            schedule.ended(&choice, used(1.0, 500));
         }
         let states: BTreeSet<StateKey> = names.iter().flatten().map(|name| key(name)).collect();
         assert_eq!((booted.len(), made), (3000, states));
@@ -395,8 +380,7 @@ mod tests {
         let mut schedule = schedule(tasks, 3);
         let first = schedule.next().unwrap();
         assert_eq!(schedule.next(), None);
-        let (usage, seconds) = used(1.0, 500);
-        schedule.ended(&first, usage, seconds);
+        schedule.ended(&first, used(1.0, 500));
         let others = [schedule.next().unwrap(), schedule.next().unwrap()];
         assert!(others.iter().all(|choice| choice.from.is_none() && choice.makes.is_empty()));
     }
@@ -421,8 +405,7 @@ mod tests {
         let first = schedule.next().unwrap();
         assert_eq!((first.from.clone(), first.makes.len()), (Some(key("ab")), 0));
         schedule.is_lost(&key("ab"));
-        let (usage, seconds) = used(1.0, 500);
-        schedule.ended(&first, usage, seconds);
+        schedule.ended(&first, used(1.0, 500));
         let second = schedule.next().unwrap();
         assert_eq!((second.from, second.makes), (Some(key("a")), vec![key("ab")]));
     }
@@ -435,12 +418,10 @@ mod tests {
         let first = schedule.next().unwrap();
         let second = schedule.next().unwrap();
         assert_eq!(schedule.next(), None, "no core is left");
-        let (usage, seconds) = used(0.5, 700);
-        schedule.ended(&first, usage, seconds);
+        schedule.ended(&first, used(0.5, 700));
         assert!(schedule.next().is_some() && schedule.next().is_some(), "half a core each");
         assert_eq!(schedule.next(), None, "memory for three");
-        let (usage, seconds) = used(4.0, 9000);
-        schedule.ended(&second, usage, seconds);
+        schedule.ended(&second, used(4.0, 9000));
         assert_eq!(schedule.next(), None);
     }
 
@@ -450,5 +431,54 @@ mod tests {
         let mut schedule = Schedule::new(vec![task(0, &[], 1.0), task(1, &[], 1.0)], budget, |_| false);
         assert!(schedule.next().is_some());
         assert!(schedule.next().is_none());
+    }
+
+    /// How many cells ever run side by side when 40 that each take 10 s of a core are booted on a machine of two, of which another
+    /// program takes `others` cores. What it counts as waiting goes to the schedule as `waited` says.
+    fn most_side_by_side(emulation: Emulation, others: f64, waited: fn(f64) -> f64) -> usize {
+        let tasks =
+            (0..40).map(|index| Task { kind: (Architecture::Intel, emulation), ..task(index, &[], 30.0) });
+        let budget = Budget::Machine { cores: 2.0, memory_mib: 1 << 20 };
+        let mut schedule = Schedule::new(tasks.collect(), budget, |_| false);
+        let (mut running, mut most): (Vec<Choice>, usize) = Default::default();
+        loop {
+            running.extend(std::iter::from_fn(|| schedule.next()));
+            most = most.max(running.len());
+            if running.is_empty() {
+                return most;
+            }
+            // Each is one thread, and all of them have the same part of the cores.
+            let part = (2.0 / (running.len() as f64 + others)).min(1.0);
+            let usage = Usage {
+                cpu_seconds: 10.0,
+                emulator_seconds: 10.0 / part,
+                waited_seconds: waited(10.0 / part - 10.0),
+                peak_memory_mib: 500,
+            };
+            schedule.ended(&running.remove(0), usage);
+        }
+    }
+
+    #[test]
+    fn cells_that_wait_for_each_other_make_no_room_for_more() {
+        for others in [0.0, 1.0, 4.0, 16.0] {
+            for emulation in [Emulation::Kvm, Emulation::Tcg, Emulation::Bochs, Emulation::Hercules] {
+                let most = most_side_by_side(emulation, others, |waited| waited);
+                assert_eq!(most, 2, "{emulation:?}, {others} others");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_kernel_counts_no_waits_an_emulator_still_takes_its_core() {
+        for others in [0.0, 1.0, 4.0, 16.0] {
+            for emulation in [Emulation::Tcg, Emulation::Bochs, Emulation::Hercules] {
+                assert_eq!(
+                    most_side_by_side(emulation, others, |_| 0.0),
+                    2,
+                    "{emulation:?}, {others} others"
+                );
+            }
+        }
     }
 }

@@ -39,6 +39,8 @@ impl Stack<'_> {
         };
         Usage {
             cpu_seconds: live.qemu.cpu_time().await.unwrap_or_default().as_secs_f64(),
+            emulator_seconds: live.qemu.lived().unwrap_or_default().as_secs_f64(),
+            waited_seconds: live.qemu.waits().map(|waits| waits.so_far()).unwrap_or_default().as_secs_f64(),
             peak_memory_mib: live.qemu.peak_memory_mib().unwrap_or_default(),
         }
     }

@@ -95,6 +95,12 @@ pub struct Observation {
 pub struct Usage {
     /// CPU time in seconds.
     pub cpu_seconds: f64,
+    /// How long it ran, slept, or waited for a CPU, in seconds. 0 in runs of old, as the next.
+    #[serde(default)]
+    pub emulator_seconds: f64,
+    /// How long of that it waited for a CPU that others had, in seconds: that one of its threads that waited longest.
+    #[serde(default)]
+    pub waited_seconds: f64,
     /// The most memory that it had in use at a time, in MiB; what several share counts for each.
     pub peak_memory_mib: u64,
 }
