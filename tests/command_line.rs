@@ -697,6 +697,7 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
         let elsewhere = place.path().join("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
         let mut command = command(&place, &["run-matrix", "--results", "../results", "--resume", run]);
+        command.args(["--jobs", "1", "--timeout-scale", "2"]);
         command.current_dir(elsewhere);
         finish(&place, command, "results")
     };
@@ -710,6 +711,8 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
     assert_eq!((resumed.code, names(&resumed)), (whole.code, names(&whole)), "{resumed:#?}");
     assert_eq!(resumed.record()["verdicts"]["skip"], 9);
     assert_eq!(resumed.record()["resumed"][0]["verdicts"], 4);
+    let arguments = resumed.record()["resumed"][0]["arguments"].to_string();
+    assert!(arguments.ends_with(r#""--jobs","1","--timeout-scale","2"]"#), "{arguments}");
     assert!(folder.join("junit.xml").is_file());
     assert_eq!(
         fs::read_dir(place.path().join("results")).unwrap().count(),

@@ -136,10 +136,10 @@ pub struct RunMatrix {
     #[arg(long, value_name = "RUN", num_args = 1.., requires = "shard")]
     pub history: Vec<PathBuf>,
     /// Go on with a run that was cut off, with the arguments that it was begun with: its folder, or its name in the folder of
-    /// results. What has a verdict keeps it
+    /// results. What has a verdict keeps it. `--jobs` and `--timeout-scale` replace those of before
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "jobs", "cold", "saved_limit", "timeout_scale", "baseline", "files", "level", "keep_images",
+        "cold", "saved_limit", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -150,9 +150,9 @@ pub struct RunMatrix {
     #[arg(long, value_enum, default_value = "auto")]
     pub metal: MetalArgument,
     /// How many cells run side by side, or `auto`: as many as this machine has cores and memory for, by what those before
-    /// them used
-    #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
-    pub jobs: Jobs,
+    /// them used [default: auto]
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<Jobs>,
     /// Boot every stack from its beginning: use no saved states, and save none
     #[arg(long)]
     pub cold: bool,
@@ -166,12 +166,24 @@ pub struct RunMatrix {
     /// Folder that gets a folder for this run [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
-    pub timeout_scale: f64,
+    /// Multiply every time limit by this, for a slow machine [default: 1]
+    #[arg(long, value_name = "F", value_parser = timeout_scale)]
+    pub timeout_scale: Option<f64>,
     /// How verdicts are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+impl RunMatrix {
+    /// How many cells run side by side; none is as many as there is room for.
+    pub fn jobs(&self) -> Option<usize> {
+        self.jobs.and_then(|jobs| jobs.0)
+    }
+
+    /// What time limits are multiplied by.
+    pub fn timeout_scale(&self) -> f64 {
+        self.timeout_scale.unwrap_or(1.0)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
     let mut begun_with = recorded(cut_off.record())?;
     begun_with.results = folder.parent().map(Path::to_owned);
     begun_with.format = arguments.format;
+    pace(&mut begun_with, arguments);
     start(&begun_with, Some(cut_off), None)
 }
 
@@ -52,18 +53,34 @@ fn names(cells: &[CellName]) -> String {
     names.join(", ")
 }
 
-/// The arguments that a run was begun with.
-fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
-    let words = std::iter::once("cargo xtask").chain(run.arguments.iter().map(String::as_str));
+/// Takes over what `later` says of how fast the run goes, which changes none of its cells.
+fn pace(arguments: &mut RunMatrix, later: &RunMatrix) {
+    arguments.jobs = later.jobs.or(arguments.jobs);
+    arguments.timeout_scale = later.timeout_scale.or(arguments.timeout_scale);
+}
+
+/// These arguments as they were typed.
+fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
+    let words = std::iter::once("cargo xtask").chain(arguments.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(words).map_err(|e| {
         let e = e.render();
         Failure::bad_input(miette::miette!(
             "--resume: this nestmatrix does not take the run's arguments: {e}"
         ))
     })?;
-    let Command::RunMatrix(mut arguments) = parsed.command else {
-        return Err(Failure::bad_input(miette::miette!("--resume: the run is none of run-matrix")));
-    };
+    match parsed.command {
+        Command::RunMatrix(arguments) => Ok(arguments),
+        _ => Err(Failure::bad_input(miette::miette!("--resume: the run is not one of run-matrix"))),
+    }
+}
+
+/// The arguments that a run was begun with, at the pace of the last time that it was resumed.
+fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
+    let mut arguments = parsed(&run.arguments)?;
+    // An older nestmatrix did not record them.
+    for resumed in run.resumed.iter().filter(|resumed| !resumed.arguments.is_empty()) {
+        pace(&mut arguments, &parsed(&resumed.arguments)?);
+    }
     let paths = [&mut arguments.selection.scenarios, &mut arguments.source.recipes];
     for path in paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files) {
         if path.is_relative() {
@@ -82,4 +99,47 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
         }
     }
     Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nestmatrix::run::{FORMAT, Machine, Tally};
+    use serde_json::json;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    /// `--jobs` and `--timeout-scale` of a run that was begun by the first command and resumed by the others, the last of them now.
+    fn pace_of(begun: &str, resumed: &[&str]) -> (Option<usize>, f64) {
+        let (now, before) = resumed.split_last().unwrap();
+        let resumption = |typed: &&str| {
+            let arguments = if typed.is_empty() { Vec::new() } else { words(typed) };
+            json!({
+                "at": "2026-03-01T20:15:09Z", "nestmatrix": "0.1.0", "machine": Machine::this(), "verdicts": 0,
+                "arguments": arguments,
+            })
+        };
+        let record = json!({
+            "format": FORMAT, "nestmatrix": "0.1.0", "run": "r", "began": "2026-03-01T20:15:09Z", "ended": null,
+            "interrupted": true, "arguments": words(begun), "machine": Machine::this(), "emulators": [], "profile": null,
+            "cells": 0, "verdicts": Tally::default(), "called_in": "/", "resumed": before.iter().map(resumption).collect::<Vec<_>>(),
+        });
+        let mut arguments = recorded(&serde_json::from_value(record).unwrap()).unwrap();
+        pace(&mut arguments, &parsed(&words(now)).unwrap());
+        (arguments.jobs(), arguments.timeout_scale())
+    }
+
+    #[test]
+    fn a_resumed_run_has_the_pace_that_was_asked_for_last() {
+        let plain = "run-matrix --resume r";
+        assert_eq!(pace_of("run-matrix", &[plain]), (None, 1.0));
+        let begun = "run-matrix --jobs 2 --timeout-scale 3";
+        assert_eq!(pace_of(begun, &[plain]), (Some(2), 3.0), "as recorded");
+        assert_eq!(pace_of(begun, &["run-matrix --resume r --jobs 1"]), (Some(1), 3.0));
+        assert_eq!(pace_of(begun, &["run-matrix --resume r --jobs auto --timeout-scale 0.5"]), (None, 0.5));
+        let slower = "run-matrix --resume r --timeout-scale 5";
+        assert_eq!(pace_of(begun, &[slower, "", plain]), (Some(2), 5.0), "as it was resumed with before");
+    }
 }

@@ -84,7 +84,7 @@ pub fn start(
                 progress: Arc::clone(&builds) as _,
                 installed: native_qemu.clone(),
                 wrapper: tied::wrapper().map_err(Failure::error)?,
-                timeout_scale: arguments.timeout_scale,
+                timeout_scale: arguments.timeout_scale(),
                 insist: choice == MetalChoice::Native,
             };
             let native = tokio::select! {
@@ -174,7 +174,7 @@ async fn carry_out(
     signals: Signals,
 ) -> Result<ExitCode, Failure> {
     let json = arguments.format == Format::Json;
-    let jobs = arguments.jobs.0.unwrap_or_else(probable_jobs);
+    let jobs = arguments.jobs().unwrap_or_else(probable_jobs);
     let states =
         if arguments.cold { None } else { Some(Arc::new(states::open(&store, arguments.saved_limit)?)) };
     let style = style_of(&std::io::stdout());
@@ -203,9 +203,9 @@ async fn carry_out(
         native_qemu,
         wrapper: tied::wrapper().map_err(Failure::error)?,
         results: arguments.results.clone().unwrap_or_else(results),
-        jobs: arguments.jobs.0,
+        jobs: arguments.jobs(),
         states,
-        timeout_scale: arguments.timeout_scale,
+        timeout_scale: arguments.timeout_scale(),
         arguments: std::env::args().skip(1).collect(),
         part,
         resumed,

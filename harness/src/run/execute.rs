@@ -161,7 +161,7 @@ pub async fn execute(
     let scratch = Scratch::create().map_err(RunError::Scratch)?;
     let build = build();
     let begun = match setting.resumed.take() {
-        Some(resumed) => resumed.begin(&build),
+        Some(resumed) => resumed.begin(&build, &setting.arguments),
         None => begin(plan, &setting, called, &build),
     };
     let Begun { mut folder, mut record, done, cells: all, began } = begun.map_err(cannot_record)?;

@@ -26,6 +26,9 @@ pub struct Resumption {
     pub machine: Machine,
     /// How many cells had their verdict then.
     pub verdicts: usize,
+    /// The command line's arguments; none in runs of old.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// Why nobody can go on with a run.
@@ -147,7 +150,7 @@ impl Resumed {
     }
 
     /// Takes away what was only half written when it was cut off, and records that somebody goes on with it.
-    pub(super) fn begin(self, build: &str) -> io::Result<Begun> {
+    pub(super) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
         let Self { folder, past: PastRun { mut record, cells: done, complete, .. }, planned, cells, .. } =
             self;
         folder.cut_verdicts(complete)?;
@@ -166,6 +169,7 @@ impl Resumed {
             build: Some(build.to_owned()),
             machine: Machine::this(),
             verdicts: done.len(),
+            arguments: arguments.to_vec(),
         });
         let began = instant_of(&record.began);
         Ok(Begun { folder, record, done, cells, began })
@@ -242,7 +246,7 @@ mod tests {
         let (resumed, left) = CutOff::open(&path).unwrap().go_on(now);
         assert_eq!(left.iter().map(|cell| cell.name.as_str()).collect::<Vec<_>>(), ["s/amd/c", "s/amd/d"]);
         assert!(resumed.new.is_empty() && resumed.gone.is_empty());
-        let Begun { mut folder, record, done, cells, .. } = resumed.begin("0.1.0 (0)").unwrap();
+        let Begun { mut folder, record, done, cells, .. } = resumed.begin("0.1.0 (0)", &[]).unwrap();
         assert_eq!(done.len(), 2);
         assert_eq!((record.verdicts.pass, record.verdicts.fail, record.cells), (1, 1, 4));
         assert_eq!((record.resumed.len(), record.resumed[0].verdicts), (1, 2));
@@ -267,7 +271,7 @@ mod tests {
         assert_eq!(left.iter().map(|cell| cell.name.as_str()).collect::<Vec<_>>(), ["s/amd/d", "s/amd/e"]);
         assert_eq!(resumed.new, names(&["s/amd/e"]));
         assert_eq!(resumed.gone, names(&["s/amd/a", "s/amd/c"]));
-        let begun = resumed.begin("0.1.0 (0)").unwrap();
+        let begun = resumed.begin("0.1.0 (0)", &[]).unwrap();
         assert_eq!(begun.cells, names(&["s/amd/b", "s/amd/d", "s/amd/e", "s/amd/a"]));
         assert!(!path.join("cells/s/amd/c").exists());
         assert_eq!(PastRun::read(&path).unwrap().planned.unwrap(), begun.cells);
@@ -283,7 +287,7 @@ mod tests {
         assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))), "somebody goes on with it");
         let (first, _) = first.go_on(vec![wanted("s/amd/c")]);
         assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))));
-        let begun = first.begin("0.1.0 (0)").unwrap();
+        let begun = first.begin("0.1.0 (0)", &[]).unwrap();
         assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))));
         drop(begun);
         assert!(CutOff::open(&path).is_ok());
