@@ -124,6 +124,18 @@ fn a_script_that_is_a_link_is_not_bundled() {
     assert!(!foreign.place.path().join("bundle.tar.zst").exists());
 }
 
+#[test]
+fn an_image_can_not_lead_out_of_the_folder_in_which_a_bundle_is_unpacked() {
+    let foreign = Foreign::new();
+    let recipe = "x/../../../home";
+    foreign.change_record(|record| {
+        record["emulator"] = json!({"recipe": recipe, "product": "emulator", "digest": "0".repeat(64)});
+    });
+    let run = foreign.bundle();
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    assert!(run.stderr_words().contains("names no image"), "{}", run.stderr);
+}
+
 #[rstest]
 #[case::upwards("../../home")]
 #[case::absolute("/etc")]

@@ -35,6 +35,9 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let mut images = BTreeMap::new();
     for image in record.levels.iter().filter_map(|level| level.image.as_ref()).chain(&record.emulator) {
         let name = ImageName::from(image);
+        if name.folder().contains('/') || !name.folder().chars().all(|c| c.is_ascii_graphic()) {
+            return refuse(format!("{:?} names no image", name.folder()));
+        }
         let found = store.find(&name.digest).map_err(Failure::error)?;
         let Some(found) = found else {
             let (cache, digest) = (store.cache().display(), &name.digest);
