@@ -464,7 +464,7 @@ impl Run {
         let saver = states.map(|states| CellSaver { run: self, states, makes: RefCell::new(makes) });
         boot(Ascent {
             plan,
-            this_machine,
+            this_machine: Rc::new(this_machine),
             limits,
             faults: &cell.faults,
             steps: &cell.steps,

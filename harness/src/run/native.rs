@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -133,7 +134,7 @@ impl NativeMetal {
         let (_keep, cancellation) = Cancellation::new();
         let observation = boot(Ascent {
             plan: &plan,
-            this_machine,
+            this_machine: Rc::new(this_machine),
             limits,
             faults: &[],
             steps: &[],

@@ -12,9 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::guest::{Agent, Console, PanelLines, Shell};
-use crate::host::{
-    BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, ThisMachine, count_nested_script,
-};
+use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, count_nested_script};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, MissingFeature, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Speaker, Transcript, Wire};
@@ -202,7 +200,7 @@ pub struct Ascent<'a> {
     /// The stack.
     pub plan: &'a StackPlan,
     /// The host of its outermost level.
-    pub this_machine: ThisMachine,
+    pub this_machine: Rc<dyn Host>,
     /// How long it may take.
     pub limits: Limits,
     /// What is done to it.
@@ -228,7 +226,7 @@ pub struct Ascent<'a> {
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
 /// returns, and also when the future is dropped.
 pub async fn boot(ascent: Ascent<'_>) -> Observation {
-    let this_machine: Rc<dyn Host> = Rc::new(ascent.this_machine);
+    let this_machine = ascent.this_machine;
     let Ascent { plan, limits, faults, steps, records, started, listener, .. } = ascent;
     let mut stack = Stack {
         plan,
