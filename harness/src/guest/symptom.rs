@@ -37,6 +37,18 @@ impl GuestFailure {
     }
 }
 
+impl GuestFailure {
+    /// The failure with what the kernel said of it, in one line that says nothing twice: `kernel panic: No init found`.
+    pub fn describe(self, said: &str) -> String {
+        let message = FATAL.iter().find(|(start, failure)| *failure == self && said.starts_with(start));
+        let rest = match (self, message) {
+            (Self::Oops, _) | (_, None) => said,
+            (_, Some((start, _))) => said[start.len()..].trim_start_matches([':', ' ', '-', ',']),
+        };
+        if rest.is_empty() { self.name().to_owned() } else { format!("{}: {rest}", self.name()) }
+    }
+}
+
 /// Messages after which a guest does not continue.
 ///
 /// Sources: Linux `kernel/panic.c`, `arch/x86/kernel/dumpstack.c`, `arch/x86/kernel/traps.c`; QEMU
@@ -166,6 +178,23 @@ mod tests {
     #[case::nothing("", None)]
     fn a_line_is_read_for_what_ends_a_guest(#[case] line: &str, #[case] expected: Option<Trouble>) {
         assert_eq!(trouble_in(line), expected);
+    }
+
+    #[rstest]
+    #[case(GuestFailure::KernelPanic, "Kernel panic - not syncing: No init", "kernel panic: No init")]
+    #[case(
+        GuestFailure::KvmEntryFailed,
+        "KVM: entry failed, hardware error 0x7",
+        "KVM entry failed: hardware error 0x7"
+    )]
+    #[case(GuestFailure::TripleFault, "triple fault", "triple fault")]
+    #[case(GuestFailure::Oops, "Oops: 0002 [#1]", "oops: Oops: 0002 [#1]")]
+    fn a_failure_is_described_without_saying_it_twice(
+        #[case] failure: GuestFailure,
+        #[case] said: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(failure.describe(said), expected);
     }
 
     #[rstest]

@@ -313,4 +313,19 @@ mod tests {
         let ended = killed.end(Duration::from_secs(10)).await.unwrap();
         assert_eq!(ended.to_string(), "was killed (SIGKILL)");
     }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_group_whose_leader_was_reaped_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        // What stays of the group shows whether a signal is sent to its number.
+        let mut process = shell("sleep 1000 & echo $!", &dir.path().join("out"));
+        assert_eq!(process.wait().await.unwrap(), Ended::Exited(0));
+        let left: i32 = process.output().trim().parse().unwrap();
+        process.kill();
+        drop(process);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let lives = alive(left);
+        let _ = rustix::process::kill_process(Pid::from_raw(left).unwrap(), Signal::KILL);
+        assert!(lives, "the number of the group may be that of another one by now");
+    }
 }

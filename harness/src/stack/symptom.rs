@@ -390,7 +390,7 @@ impl fmt::Display for Symptom {
                     None => f.write_str(")"),
                 }
             }
-            Self::GuestFailed { failure, said, .. } => write!(f, "{}: {said}", failure.name()),
+            Self::GuestFailed { failure, said, .. } => f.write_str(&failure.describe(said)),
             Self::GuestPanicked { .. } => f.write_str("the guest panicked (GUEST_PANICKED)"),
             Self::ShutDown { level, said } => {
                 write!(f, "{level} shut down before its work was done ({said})")

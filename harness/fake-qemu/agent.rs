@@ -1,0 +1,75 @@
+//! The guest agent of a level, and the commands that it runs there.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use crate::script::{End, KERNEL};
+use crate::stack::{Process, Stack};
+
+/// The usual answer to a command.
+pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -> Result<Value, String> {
+    let number =
+        |name: &str| arguments[name].as_i64().ok_or_else(|| format!("Parameter '{name}' is missing"));
+    Ok(match command {
+        "guest-sync-delimited" => arguments["id"].clone(),
+        "guest-ping" | "guest-file-close" => json!({}),
+        "guest-exec" => {
+            let script = arguments["arg"][1].as_str().unwrap_or_default();
+            json!({"pid": stack.execute(level, script)})
+        }
+        "guest-exec-status" => match stack.look(level, number("pid")?) {
+            // An agent forgets a process once it has reported its end.
+            None => return Err("Invalid parameter 'pid'".to_owned()),
+            Some(Process { end: None, .. }) => json!({"exited": false}),
+            Some(Process { end: Some(end), .. }) => status(&end),
+        },
+        "guest-file-open" => {
+            // The harness reads /proc/PID/stat only; the handle is the process.
+            let path = arguments["path"].as_str().unwrap_or_default();
+            let pid = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/stat"));
+            let pid = pid.and_then(|pid| pid.parse::<i64>().ok()).filter(|pid| stack.runs(level, *pid));
+            json!(pid.ok_or_else(|| format!("failed to open file '{path}': No such file or directory"))?)
+        }
+        "guest-file-read" => {
+            let pid = number("handle")?;
+            let ticks = stack.cpu_ticks(level, pid);
+            let stat =
+                format!("{pid} (qemu-system-x86) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0 0\n");
+            json!({"count": stat.len(), "buf-b64": BASE64.encode(stat), "eof": true})
+        }
+        _ => return Err(format!("The command {command} has not been found")),
+    })
+}
+
+fn status(end: &End) -> Value {
+    let mut status = json!({"exited": true});
+    if let Some(code) = end.status {
+        status["exitcode"] = json!(code);
+    }
+    if let Some(signal) = end.signal {
+        status["signal"] = json!(signal);
+    }
+    for (name, text) in [("out-data", &end.stdout), ("err-data", &end.stderr)] {
+        if !text.is_empty() {
+            status[name] = json!(BASE64.encode(text));
+        }
+    }
+    status
+}
+
+/// What a script of the harness prints in a level whose KVM works, with these counters. Of other scripts nothing is known:
+/// they print nothing and succeed.
+pub fn printed(script: &str, counters: &str) -> String {
+    if script.contains("kvm-device") {
+        format!(
+            "kernel={KERNEL}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n{counters}"
+        )
+    } else if script.starts_with("dmesg ") {
+        format!("[    0.000000] Linux version {KERNEL}\ncounters\n{counters}")
+    } else {
+        String::new()
+    }
+}

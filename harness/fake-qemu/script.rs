@@ -1,0 +1,104 @@
+//! What a fake QEMU does differently from one whose stack works. Tests write it, the fake reads it.
+//!
+//! The file is the initramfs of the outermost level: its path is on the fake's command line, so that tests that run side
+//! by side in one process have a script each.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The kernel release that every level reports.
+pub const KERNEL: &str = "6.12.0-fake";
+
+/// Everything that deviates.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Script {
+    /// What levels do when they boot, by number. The others boot as they should.
+    pub boots: BTreeMap<u8, Vec<Act>>,
+    /// Commands that end differently. The first that matches counts.
+    pub commands: Vec<Command>,
+    /// Requests that are answered differently. The first that matches counts.
+    pub replies: Vec<Reply>,
+    /// Levels whose QEMU uses a whole CPU.
+    pub busy: Vec<u8>,
+}
+
+/// One thing that a level, or the QEMU that runs it, does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Nothing, for so many milliseconds.
+    Wait(u64),
+    /// The level prints this line on its console.
+    Say(String),
+    /// This text comes on the level's channel of this kind (`console`, `agent`) as fast as it is read, forever.
+    Flood(String, String),
+    /// The level's guest agent starts to answer.
+    AgentAnswers,
+    /// The level prints the report of an innermost level.
+    Report,
+    /// The level powers off.
+    PowerOff,
+    /// The level's QEMU sends this event.
+    Event(String, Value),
+    /// The level's QEMU ends.
+    EndQemu(End),
+    /// The same, but no channel shows it: the ports in the level below stay open.
+    EndQemuUnseen(End),
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Its exit status, if no signal ends it.
+    pub status: Option<i64>,
+    /// The signal that ends it.
+    pub signal: Option<i64>,
+    /// What it has written to its standard output.
+    pub stdout: String,
+    /// What it has written to its standard error.
+    pub stderr: String,
+}
+
+/// A command in a level that ends differently.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Command {
+    /// The level in which it is run.
+    pub level: u8,
+    /// Text that its script contains.
+    pub contains: String,
+    /// How long it runs, in milliseconds; forever if absent.
+    pub after: Option<u64>,
+    /// How it ends.
+    pub end: End,
+}
+
+/// A request that is answered differently.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reply {
+    /// The channel on which it comes, such as `l1.agent`.
+    pub channel: String,
+    /// The command, or `greeting` for what a monitor says first.
+    pub command: String,
+    /// Text that the normal reply contains.
+    pub contains: String,
+    /// How many matching requests are answered normally before.
+    pub skip: usize,
+    /// What happens instead.
+    pub how: How,
+}
+
+/// How a request is answered instead.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It is not answered, nor is any later one on the channel.
+    Never,
+    /// It is answered normally after these acts.
+    After(Vec<Act>),
+    /// It fails with this description.
+    Refuse(String),
+    /// This is returned.
+    Return(Value),
+}

@@ -1,0 +1,341 @@
+//! The levels of the stack that the fake plays: which run, what they do, and how they end.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::command_line::{CommandLine, level_in, value_of};
+use crate::script::{Act, End, How, KERNEL, Script};
+use crate::{Failure, agent};
+
+/// The first process identifier that a level gives a command.
+const FIRST_PID: i64 = 100;
+/// How long a level that has reported still runs, in milliseconds.
+const BEFORE_POWER_OFF: u64 = 300;
+
+/// How many bytes of a flood are written at once.
+const FLOOD: usize = 16 << 10;
+
+/// A level, and the QEMU that runs it.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// Its QEMU runs, or has run.
+    pub launched: bool,
+    /// Its agent answers.
+    pub agent_answers: bool,
+    /// Its QEMU's command line, or the script with it.
+    line: String,
+    /// It was let run.
+    resumed: bool,
+    /// It has powered off.
+    off: bool,
+    /// Its QEMU has ended.
+    gone: bool,
+    /// The processes that its agent knows.
+    processes: BTreeMap<i64, Process>,
+    pids: i64,
+}
+
+/// A process in a level.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// How it ended, if it has.
+    pub end: Option<End>,
+    /// The level that it runs, if it is a QEMU.
+    qemu: Option<u8>,
+}
+
+/// The stack.
+#[derive(Debug)]
+pub struct Stack {
+    script: Script,
+    outermost: u8,
+    began: Instant,
+    writers: BTreeMap<String, Mutex<UnixStream>>,
+    levels: Mutex<BTreeMap<u8, Level>>,
+    changed: Condvar,
+    /// How often each reply of the script has matched.
+    matches: Mutex<Vec<usize>>,
+}
+
+impl Stack {
+    /// A stack whose outermost QEMU has just been started.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn new(
+        line: &CommandLine,
+        script: Script,
+        streams: &[(String, UnixStream)],
+    ) -> Result<Self, Failure> {
+        let mut writers = BTreeMap::new();
+        for (name, stream) in streams {
+            writers.insert(name.clone(), Mutex::new(stream.try_clone()?));
+        }
+        let outermost = Level { launched: true, line: line.text.clone(), ..Level::default() };
+        Ok(Self {
+            matches: Mutex::new(vec![0; script.replies.len()]),
+            script,
+            outermost: line.level,
+            began: Instant::now(),
+            writers,
+            levels: Mutex::new([(line.level, outermost)].into()),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn levels(&self) -> MutexGuard<'_, BTreeMap<u8, Level>> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, level: u8, change: impl FnOnce(&mut Level) -> T) -> T {
+        let changed = change(self.levels().entry(level).or_default());
+        self.changed.notify_all();
+        changed
+    }
+
+    /// Waits until `level` is as wanted; forever if it never is.
+    pub fn wait_until(&self, level: u8, wanted: impl Fn(&Level) -> bool) {
+        let waiting = |levels: &mut BTreeMap<u8, Level>| {
+            let level = levels.entry(level).or_default();
+            level.gone || !wanted(level)
+        };
+        let _levels = self.changed.wait_while(self.levels(), waiting);
+    }
+
+    /// The command line of a level's QEMU, or the script with it.
+    pub fn command_line(&self, level: u8) -> String {
+        self.levels().get(&level).map(|level| level.line.clone()).unwrap_or_default()
+    }
+
+    /// What the script says of a command whose usual reply contains `text`.
+    pub fn deviation(&self, channel: &str, command: &str, text: &str) -> Option<How> {
+        let mut matches = self.matches.lock().unwrap_or_else(PoisonError::into_inner);
+        for (reply, matched) in self.script.replies.iter().zip(matches.iter_mut()) {
+            if reply.channel == channel && reply.command == command && text.contains(&reply.contains) {
+                *matched += 1;
+                if *matched > reply.skip {
+                    return Some(reply.how.clone());
+                }
+            }
+        }
+        None
+    }
+
+    /// Sends a message on a channel.
+    pub fn send(&self, channel: &str, message: Value) {
+        self.send_bytes(channel, format!("{message}\n").as_bytes());
+    }
+
+    /// Sends bytes on a channel; `false` if its far end is closed.
+    pub fn send_bytes(&self, channel: &str, bytes: &[u8]) -> bool {
+        let Some(writer) = self.writers.get(channel) else { return false };
+        writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes).is_ok()
+    }
+
+    fn event(&self, level: u8, name: &str, data: &Value) {
+        let seconds = self.began.elapsed().as_secs();
+        let event =
+            json!({"event": name, "data": data, "timestamp": {"seconds": seconds, "microseconds": 0}});
+        self.send(&format!("l{level}.qmp"), event);
+    }
+
+    /// What a level's QEMU says of its state.
+    pub fn status(&self, level: u8) -> Value {
+        let levels = self.levels();
+        let status = match levels.get(&level) {
+            Some(level) if level.off => "shutdown",
+            Some(level) if level.resumed => "running",
+            _ => "prelaunch",
+        };
+        json!({"status": status, "running": status == "running"})
+    }
+
+    /// Lets a level run: the first time it boots.
+    pub fn resume(self: &Arc<Self>, level: u8) {
+        self.event(level, "RESUME", &Value::Null);
+        let before = self.change(level, |level| std::mem::replace(&mut level.resumed, true));
+        if before {
+            return;
+        }
+        let usual = || {
+            let up = Act::Say(format!("nestmatrix: level up, kernel {KERNEL}"));
+            match self.innermost() == level {
+                true => vec![Act::Report, Act::Wait(BEFORE_POWER_OFF), Act::PowerOff],
+                false => vec![up, Act::AgentAnswers],
+            }
+        };
+        let acts = self.script.boots.get(&level).cloned().unwrap_or_else(usual);
+        let stack = Arc::clone(self);
+        std::thread::spawn(move || stack.perform(level, &acts));
+    }
+
+    /// The innermost level: the one that has no agent.
+    fn innermost(&self) -> u8 {
+        let levels = self.outermost..;
+        levels.take_while(|level| self.writers.contains_key(&format!("l{level}.agent"))).count() as u8
+            + self.outermost
+    }
+
+    /// Performs the acts of a level, as long as its QEMU runs.
+    pub fn perform(&self, level: u8, acts: &[Act]) {
+        let console = format!("l{level}.console");
+        let say = |line: &str| self.send_bytes(&console, format!("{line}\r\n").as_bytes());
+        for act in acts {
+            if self.levels().get(&level).is_some_and(|level| level.gone) {
+                return;
+            }
+            match act {
+                Act::Wait(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
+                Act::Say(line) => _ = say(line),
+                Act::Flood(kind, text) => {
+                    let channel = format!("l{level}.{kind}");
+                    let text = text.repeat(FLOOD / text.len().max(1));
+                    while self.send_bytes(&channel, text.as_bytes()) {}
+                }
+                Act::AgentAnswers => self.change(level, |level| level.agent_answers = true),
+                Act::Report => {
+                    let line = self.command_line(level);
+                    let nonce = value_of(&line, "nest.nonce=");
+                    let report =
+                        ["nestmatrix-report-begin", &format!("nonce={nonce}"), &format!("kernel={KERNEL}")];
+                    let end = ["hypervisor=KVM", "cpu=Fake", "uptime=1.00", "nestmatrix-report-end"];
+                    report.into_iter().chain(end).for_each(|line| _ = say(line));
+                }
+                Act::PowerOff => {
+                    self.change(level, |level| (level.off, level.agent_answers) = (true, false));
+                    self.event(level, "SHUTDOWN", &json!({"guest": true, "reason": "guest-shutdown"}));
+                    self.event(level, "STOP", &Value::Null);
+                }
+                Act::Event(name, data) => self.event(level, name, data),
+                Act::EndQemu(end) => self.end(level, end, true),
+                Act::EndQemuUnseen(end) => self.end(level, end, false),
+            }
+        }
+    }
+
+    /// Ends a level's QEMU, and with it all levels inside; `seen` if the level below closes its ports.
+    pub fn end(&self, level: u8, end: &End, seen: bool) {
+        if level == self.outermost {
+            end_this_process(end);
+        }
+        for inside in level.. {
+            let known = self.levels().contains_key(&inside);
+            if !known {
+                break;
+            }
+            self.change(inside, |level| (level.gone, level.agent_answers) = (true, false));
+        }
+        self.change(level - 1, |below| {
+            let qemu = below.processes.values_mut().find(|process| process.qemu == Some(level));
+            if let Some(process) = qemu {
+                process.end = Some(end.clone());
+            }
+        });
+        if seen {
+            self.ports(level, false);
+        }
+    }
+
+    /// The QEMU of the level below `level` reports that the ports of `level` and of all inside it are open, or closed.
+    fn ports(&self, level: u8, open: bool) {
+        let ports = self.writers.keys().filter(|channel| channel.as_str() >= format!("l{level}").as_str());
+        for id in ports {
+            self.event(level - 1, "VSERPORT_CHANGE", &json!({"id": id, "open": open}));
+        }
+    }
+
+    /// Starts a command in a level; gives its process identifier.
+    pub fn execute(self: &Arc<Self>, level: u8, script: &str) -> i64 {
+        let rule =
+            self.script.commands.iter().find(|rule| rule.level == level && script.contains(&rule.contains));
+        let qemu = if rule.is_none() && script.contains("exec qemu-") { level_in(script) } else { None };
+        let killed = script.strip_prefix("kill -9 ").and_then(|pid| pid.trim().parse::<i64>().ok());
+        let end = match (rule, qemu) {
+            (Some(_), _) | (None, Some(_)) => None,
+            (None, None) => {
+                let stdout = agent::printed(script, &self.counters(level));
+                Some(End { status: Some(0), signal: None, stdout, stderr: String::new() })
+            }
+        };
+        let pid = self.change(level, |level| {
+            level.pids += 1;
+            let pid = FIRST_PID + level.pids;
+            level.processes.insert(pid, Process { end, qemu });
+            pid
+        });
+        if let Some(inner) = qemu {
+            self.ports(inner, true);
+            self.change(inner, |level| (level.launched, level.line) = (true, script.to_owned()));
+        }
+        if let Some(pid) = killed {
+            let qemu = self.levels().get(&level).and_then(|level| level.processes.get(&pid)?.qemu);
+            let end = End { status: None, signal: Some(9), stdout: String::new(), stderr: String::new() };
+            qemu.into_iter().for_each(|qemu| self.end(qemu, &end, true));
+        }
+        if let Some(rule) = rule.cloned()
+            && let Some(after) = rule.after
+        {
+            let stack = Arc::clone(self);
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(after));
+                stack.change(level, |level| {
+                    level.processes.insert(pid, Process { end: Some(rule.end), qemu: None });
+                });
+            });
+        }
+        pid
+    }
+
+    /// KVM's counters in a level: they grow as guests run, and guests of guests.
+    fn counters(&self, level: u8) -> String {
+        let levels = self.levels();
+        let ran = |level: u8| levels.get(&level).is_some_and(|level| level.resumed);
+        let exits = if ran(level + 1) { 9000 } else { 0 };
+        let nested = if ran(level + 2) { 800 } else { 0 };
+        format!("exits:{exits}\nnested_run:{nested}\n")
+    }
+
+    /// What the agent of a level knows of a process; it forgets one that has ended.
+    pub fn look(&self, level: u8, pid: i64) -> Option<Process> {
+        self.change(level, |level| match level.processes.get(&pid)?.end {
+            Some(_) => level.processes.remove(&pid),
+            None => level.processes.get(&pid).cloned(),
+        })
+    }
+
+    /// Whether a process runs in a level.
+    pub fn runs(&self, level: u8, pid: i64) -> bool {
+        let levels = self.levels();
+        levels
+            .get(&level)
+            .and_then(|level| level.processes.get(&pid))
+            .is_some_and(|process| process.end.is_none())
+    }
+
+    /// The CPU time of a process in a level, in hundredths of a second.
+    pub fn cpu_ticks(&self, level: u8, pid: i64) -> u128 {
+        let qemu = self.levels().get(&level).and_then(|level| level.processes.get(&pid)?.qemu);
+        let busy = qemu.is_some_and(|qemu| self.script.busy.contains(&qemu));
+        if busy { self.began.elapsed().as_millis() / 10 } else { 1 }
+    }
+}
+
+fn end_this_process(end: &End) -> ! {
+    eprint!("{}", end.stderr);
+    print!("{}", end.stdout);
+    let _ = std::io::stdout().flush();
+    let signal = end.signal.and_then(|signal| i32::try_from(signal).ok());
+    if let Some(signal) = signal.and_then(rustix::process::Signal::from_named_raw) {
+        // No core is left behind.
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        std::thread::sleep(Duration::from_secs(10));
+    }
+    std::process::exit(end.status.and_then(|status| i32::try_from(status).ok()).unwrap_or(1));
+}

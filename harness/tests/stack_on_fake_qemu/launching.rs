@@ -1,0 +1,79 @@
+//! A QEMU that does not start, or is ended by this machine: not everything is the fault of the matrix.
+
+use std::time::Duration;
+
+use nestmatrix::scenario::FaultAction;
+use rstest::rstest;
+
+use crate::fake::{Fake, exit, signal};
+use crate::script::{Act, End};
+
+/// Short, because a QEMU in a level that opens no channel is looked for only now and then.
+const LIMIT: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_kvm_refuses_is_what_the_document_is_about() {
+    let refused = exit(1, "qemu-system-x86_64: failed to initialize kvm: No such device\n");
+    let booted = Fake::new().limited_to(LIMIT).qemu_ends(1, refused).boot().await;
+    let expected = "l1-launch: L1's QEMU exited with status 1: qemu-system-x86_64: failed to initialize kvm: No such device";
+    assert_eq!(booted.stopped(), expected);
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("fail".into(), "xfail".into()));
+}
+
+#[rstest]
+#[case::property(1, "qemu-system-x86_64: Property 'pc-q35-10.0-machine.bogus' not found\n")]
+#[case::machine(
+    2,
+    "qemu-kvm: unsupported machine type 'microvm'\nUse -machine help to list supported machines\n"
+)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_command_line_that_the_qemu_of_a_level_does_not_understand_is_an_error(
+    #[case] level: u8,
+    #[case] says: &str,
+) {
+    let booted = Fake::new().limited_to(LIMIT).qemu_ends(level, exit(1, says)).boot().await;
+    let stage = format!("l{level}-launch");
+    assert!(booted.stopped().starts_with(&format!("{stage}: ")), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from(&stage)), ("error".into(), "error".into()));
+}
+
+#[rstest]
+#[case::no_room(
+    "/run/nest/disk/",
+    exit(97, "cat: write error: No space left on device\nnestmatrix could not copy l1-kernel\n")
+)]
+#[case::may_not_run("-name L1", exit(126, "sh: qemu-system-x86_64: Permission denied\n"))]
+#[case::not_there("-name L1", exit(127, "sh: qemu-system-x86_64: not found\n"))]
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_never_ran_says_nothing_of_the_matrix(#[case] script_contains: &str, #[case] end: End) {
+    let booted = Fake::new().limited_to(LIMIT).command(0, script_contains, 5, end).boot().await;
+    assert!(booted.stopped().starts_with("l1-launch: "), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));
+}
+
+#[rstest]
+#[case::kill(9)]
+#[case::term(15)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_this_machine_kills_is_an_error_on_native_metal(#[case] number: i64) {
+    let fake = Fake::new().on_native_metal().boots(1, [Act::EndQemu(signal(number))]);
+    let booted = fake.boot().await;
+    assert!(booted.stopped().starts_with("l1-boot: "), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-boot")), ("error".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_crashes_is_a_failure_on_native_metal_too() {
+    let booted = Fake::new().on_native_metal().boots(1, [Act::EndQemu(signal(6))]).boot().await;
+    assert_eq!(
+        (booted.stopped(), booted.word()),
+        ("l1-boot: L1's QEMU aborted (SIGABRT)".into(), "fail".into())
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_the_scenario_kills_is_a_failure_on_native_metal_too() {
+    let booted = Fake::new().on_native_metal().fault("l1-boot", FaultAction::KillQemu, 1).boot().await;
+    assert_eq!(booted.stopped(), "l1-boot: L1's QEMU was killed (SIGKILL)");
+    assert_eq!(booted.word_if_it_stops_from("l1-boot"), "xfail");
+}

@@ -1,0 +1,12 @@
+//! Stacks are booted, watched, explained and judged on a fake QEMU (harness/fake-qemu): no level runs, and a boot takes
+//! milliseconds. What the real QEMU says and does is tried by the tests that boot real stacks.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod console;
+mod fake;
+mod launching;
+#[path = "../../fake-qemu/script.rs"]
+mod script;
+mod stopping;
+mod time;
+mod working;
