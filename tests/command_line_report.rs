@@ -34,6 +34,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         stand_in: true,
         stand_in_reason: Some("same 6.12 kernel line".into()),
         seen: LevelSeen {
+            clock_slowdown: None,
             kernel: Some("6.12.57+deb13-cloud-amd64".into()),
             qemu: Some("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)".into()),
             machine: Some("pc-q35-10.0-machine".into()),

@@ -89,7 +89,7 @@ impl Machine {
         command.args("-machine q35,accel=tcg -smp 1 -m 4096M".split(' '));
         command.args("-display none -nodefaults -no-user-config -no-reboot -serial stdio".split(' '));
         command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
-        command.arg("-append").arg([*kernel_parameters, shorter.metal, shorter.host].join(" "));
+        command.arg("-append").arg([*kernel_parameters, shorter.slow_clock, shorter.host].join(" "));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();

@@ -67,7 +67,7 @@ pub fn printed(script: &str, counters: &str) -> String {
         format!(
             "kernel={KERNEL}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n{counters}"
         )
-    } else if script.starts_with("dmesg ") {
+    } else if script.contains("nestmatrix-uptime=") {
         format!("[    0.000000] Linux version {KERNEL}\ncounters\n{counters}")
     } else {
         String::new()

@@ -11,8 +11,8 @@ use nestmatrix::architecture::Profile;
 use nestmatrix::qemu::{Ended, Memory};
 use nestmatrix::reproduce::{ImageName, Reproduction, Stopped, ToldLevel};
 use nestmatrix::scenario::{
-    Accelerator, Architecture, Command as StepCommand, CpuRequirement, Fault, FaultAction, LevelNumber,
-    OwnAction, Step, StepAction,
+    Accelerator, Architecture, Clock, Command as StepCommand, CpuRequirement, Fault, FaultAction,
+    LevelNumber, OwnAction, Step, StepAction,
 };
 use nestmatrix::stack::{ExitStatus, LevelPlan, Limits, Metal, StackPlan, Symptom};
 use rstest::rstest;
@@ -56,6 +56,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         second: None,
         memory: Memory::Private,
         goes_on: false,
+        clock: Clock::Fastest,
     }
 }
 
@@ -147,6 +148,7 @@ fn on_native_metal_it_begins_with_l1_on_this_machines_kvm() {
 #[test]
 fn steps_and_faults_are_done_where_the_harness_does_them() {
     let step = |name: &str, after: &str, action| Step {
+        timeout: None,
         name: name.into(),
         after: after.parse().unwrap(),
         on: level(0),
@@ -213,6 +215,7 @@ fn hostile_text_stays_text() {
     let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     plan.levels[2].kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
     let steps = [Step {
+        timeout: None,
         name: hostile.into(),
         after: "l0-kvm".parse().unwrap(),
         on: level(0),

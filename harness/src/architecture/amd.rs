@@ -47,7 +47,7 @@ pub(super) const PROFILE: Profile = Profile {
         // all clocks that levels derive from it go 3 to 8 times slower, and as many fewer ticks fall into a boot. L0's own tick
         // comes from the oldest timer: that of the local interrupt controller would first be held against a clock that does not
         // go slower, for a tenth of a second of the slow one, and the HPET sometimes loses its tick in a saved state.
-        metal: "tsc_early_khz=16000000 tsc=reliable nolapic_timer hpet=disable",
+        slow_clock: "tsc_early_khz=16000000 tsc=reliable nolapic_timer hpet=disable",
         // One tick, for which the timers of guests wait instead of interrupting them at other times: a third of all exits. It is
         // programmed anew each time: by a tick that comes by itself, a slow level does nothing else than to serve it.
         host: concat!("highres=off nohz=off initcall_blacklist=", trace_and_tcp!()),

@@ -72,8 +72,9 @@ pub struct Profile {
 /// changing anything about KVM. docs/performance.md tells what each gains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shorter {
-    /// Kernel command line of the outermost level, where QEMU plays its machine on a host of the same instruction set.
-    pub metal: &'static str,
+    /// Kernel command line of the outermost level, where QEMU plays its machine on a host of the same instruction set: a clock that goes slower
+    /// than this machine's. Left out where a scenario wants clocks that go right.
+    pub slow_clock: &'static str,
     /// Kernel command line of a level that hosts another one.
     pub host: &'static str,
     /// The same of one that is a guest itself.
@@ -86,7 +87,7 @@ pub struct Shorter {
 
 impl Shorter {
     /// Nothing.
-    pub const NOT: Self = Self { metal: "", host: "", guest_host: "", leaf: "", leaf_properties: &[] };
+    pub const NOT: Self = Self { slow_clock: "", host: "", guest_host: "", leaf: "", leaf_properties: &[] };
 }
 
 /// What plays the bare machine.

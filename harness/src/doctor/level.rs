@@ -110,6 +110,7 @@ pub async fn check_level(
 /// one stops the stack there, since nobody needs the levels inside.
 fn asked(cell: &Cell, level: LevelNumber) -> Cell {
     let step = |name: &str, run: String| Step {
+        timeout: None,
         name: name.to_owned(),
         after: Stage::Level(level, StageKind::Boot),
         on: level,

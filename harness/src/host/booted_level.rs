@@ -17,7 +17,7 @@ use crate::scenario::LevelNumber;
 use crate::wire::CallError;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
-use super::{Counters, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
+use super::{Aftermath, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
@@ -202,12 +202,12 @@ impl Host for BootedLevel {
         format!("{FOLDER}/{name}")
     }
 
-    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
         // Where it has no virtio, its agent's serial line is slow.
         let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
         Box::pin(async move {
             let output = self.run(&facts::aftermath_script(last)).await?;
-            Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::guest::{Answers, ExecOutput, SharedAnswers, Shell};
 use crate::qemu::Machine;
 use crate::scenario::LevelNumber;
 
-use super::{Counters, Facts, Host, HostError, Pending, Started, facts};
+use super::{Aftermath, Facts, Host, HostError, Pending, Started, facts};
 
 /// The kernel messages that are read at the end: a console takes its time.
 const LAST_MESSAGES: usize = 15;
@@ -88,10 +88,10 @@ impl Host for ConsoleLevel {
     }
 
     /// Without counters: it has no guests, and each line takes a tenth of a second.
-    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
         Box::pin(async move {
-            let output = self.ask(&format!("dmesg | tail -n {LAST_MESSAGES}")).await?;
-            Ok((Counters::new(), String::from_utf8_lossy(&output.stdout).trim_end().to_owned()))
+            let output = self.ask(&facts::messages_script(Some(LAST_MESSAGES))).await?;
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 

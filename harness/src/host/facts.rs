@@ -92,16 +92,40 @@ fn counters_script(instances: &str) -> String {
     )
 }
 
-/// The script that prints the kernel's messages, or the last so many, and then the counters; see [`read_aftermath`].
-pub(super) fn aftermath_script(last: Option<usize>) -> String {
-    let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
-    format!("dmesg 2>/dev/null{last}; {}", counters_script(INSTANCES))
+/// What is read of a host once its stack has come to its end or has stopped.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Aftermath {
+    /// KVM's counters.
+    pub counters: Counters,
+    /// The kernel's messages.
+    pub messages: String,
+    /// How long it has run by its own clock, in seconds.
+    pub uptime: Option<f64>,
 }
 
-/// Reads what [`aftermath_script`] printed: counters and messages.
-pub(super) fn read_aftermath(output: &str) -> (Counters, String) {
-    let messages: Vec<&str> = output.lines().take_while(|line| *line != "counters").collect();
-    (read_counters(output), messages.join("\n"))
+/// Stands before the uptime in what [`aftermath_script`] prints.
+const UPTIME: &str = "nestmatrix-uptime=";
+
+/// The script that prints the uptime and the kernel's messages, or the last so many; see [`Aftermath::parse`].
+pub(super) fn messages_script(last: Option<usize>) -> String {
+    let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
+    format!("read -r u _ </proc/uptime; echo {UPTIME}$u; dmesg 2>/dev/null{last}")
+}
+
+/// The same, and then the counters.
+pub(super) fn aftermath_script(last: Option<usize>) -> String {
+    format!("{}; {}", messages_script(last), counters_script(INSTANCES))
+}
+
+impl Aftermath {
+    /// Reads what [`aftermath_script`] printed.
+    pub(super) fn parse(output: &str) -> Self {
+        let before_counters = output.lines().take_while(|line| *line != "counters");
+        let (uptime, messages): (Vec<&str>, Vec<&str>) =
+            before_counters.partition(|line| line.starts_with(UPTIME));
+        let uptime = uptime.first().and_then(|line| line.strip_prefix(UPTIME)?.trim().parse().ok());
+        Self { counters: read_counters(output), messages: messages.join("\n"), uptime }
+    }
 }
 
 /// Reads the counters behind a line `counters` of a script's output.

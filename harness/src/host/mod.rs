@@ -23,7 +23,7 @@ pub use bochs::Relay;
 pub use booted_level::BootedLevel;
 pub(crate) use booted_level::WithVirtio;
 pub use console_level::ConsoleLevel;
-pub use facts::{Counters, Facts};
+pub use facts::{Aftermath, Counters, Facts};
 pub(crate) use facts::{count_nested_script, script as facts_script};
 pub(crate) use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
@@ -80,11 +80,11 @@ pub trait Host {
     /// Where a QEMU on this host can keep a socket of this name for another QEMU on it.
     fn socket_path(&self, name: &str) -> String;
 
-    /// Reads KVM's counters and the kernel's messages.
-    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
+    /// Reads KVM's counters, the kernel's messages and its clock.
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
         Box::pin(async move {
             let output = self.run(&facts::aftermath_script(None)).await?;
-            Ok(facts::read_aftermath(&String::from_utf8_lossy(&output.stdout)))
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 

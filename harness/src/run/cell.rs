@@ -398,6 +398,7 @@ impl Run {
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             goes_on: false,
+            clock: cell.clock,
         })
     }
 

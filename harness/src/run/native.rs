@@ -14,7 +14,7 @@ use nestmatrix_images::{Catalog, Product, Progress, Store};
 use crate::architecture::Profile;
 use crate::host::{Emulator, Facts, ThisMachine};
 use crate::qemu::{ExecWrapper, Memory};
-use crate::scenario::{Accelerator, Architecture, AvailableImage, CpuRequirement, LevelNumber, Stage};
+use crate::scenario::{Accelerator, Architecture, AvailableImage, Clock, CpuRequirement, LevelNumber, Stage};
 use crate::stack::{
     Ascent, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
 };
@@ -122,6 +122,7 @@ impl NativeMetal {
             second: None,
             memory: Memory::Private,
             goes_on: false,
+            clock: Clock::Fastest,
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,

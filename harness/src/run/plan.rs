@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
-    AvailableImage, Cell, Choice, CpuMode, CpuRequirement, Filter, LevelNumber, LevelSpec, Matrix, OwnAction,
-    RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
+    AvailableImage, Cell, Choice, Clock, CpuMode, CpuRequirement, Filter, LevelNumber, LevelSpec, Matrix,
+    OwnAction, RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -368,6 +368,10 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         let nests = cell.innermost() > LevelNumber::ALL[1];
         return tcg_lacks.filter(|_| nests).map(|what| format!("needs {what}: {} has none", l0.system));
     }
+    if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
+        // Bochs counts instructions, and an idle guest's clock runs ahead (docs/architecture.md).
+        return Some("needs clocks that go right: those of the emulated machine do not".to_owned());
+    }
     if matches!(metal, BareMachine::Qemu(_)) {
         let CpuMode::Custom { model } = &l0.cpu.mode else { return None };
         let begins = metal_processors.filter(|begins| !model.starts_with(begins))?;
@@ -509,7 +513,7 @@ mod tests {
     #[case::step(
         |cell: &mut Cell| {
             let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot } }];
+            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, timeout: None }];
         },
         "it has steps in L0"
     )]

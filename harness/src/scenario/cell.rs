@@ -11,6 +11,7 @@ use super::document::Tier;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSpec};
 use super::problem::InputProblem;
+use super::scenario_file::Clock;
 use super::stage::Stage;
 use super::step::Step;
 
@@ -118,6 +119,9 @@ pub struct Cell {
     pub levels: Vec<LevelSpec>,
     /// Why no image that stands in for another system can serve it, if none can.
     pub deny_stand_ins: Option<String>,
+    /// How the clocks of its levels must go.
+    #[serde(default)]
+    pub clock: Clock,
     /// What should come of it.
     pub expectation: Expectation,
     /// What is run in its levels on the way.

@@ -21,6 +21,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         architecture: architecture.value,
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),
+        clock: scenario.clock,
         expectation: scenario.expectation.clone(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),

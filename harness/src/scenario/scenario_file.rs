@@ -15,7 +15,7 @@ use super::stage::Stage;
 use super::step::Step;
 use super::system::Systems;
 use super::table::{Table, Text};
-use super::word::Word;
+use super::word::{Word, word_traits};
 
 /// What a scenario says of all its cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,34 @@ pub struct Scenario {
     pub note: Option<String>,
     /// Why no image that stands in for another system can serve its cells, if none can.
     pub deny_stand_ins: Option<String>,
+    /// How the clocks of its levels must go.
+    pub clock: Clock,
     /// What should come of its cells.
     pub expectation: Expectation,
 }
+
+/// How the clocks of a stack's levels must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Clock {
+    /// However the metal lets a stack boot fastest: on some emulated metal several times too slow.
+    #[default]
+    Fastest,
+    /// As this machine's.
+    Real,
+}
+
+impl Word for Clock {
+    const WHAT: &'static str = "clock";
+    const ALL: &'static [Self] = &[Self::Fastest, Self::Real];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fastest => "fastest",
+            Self::Real => "real",
+        }
+    }
+}
+word_traits!(Clock);
 
 /// What a scenario may refer to.
 pub(super) struct Context {
@@ -56,6 +81,7 @@ impl Scenario {
         "tier",
         "note",
         "deny-stand-ins",
+        "clock",
         "axes",
         "levels",
         "expect",
@@ -75,6 +101,7 @@ impl Scenario {
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
         let deny_stand_ins = root.optional_prose("deny-stand-ins");
+        let clock = root.optional_string("clock").map(|text| text.parse(Clock::parse));
         let axes = root.table("axes", Axes::KEYS);
         // Without axes, which has been reported, nothing that is said of any level is charged with it.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
@@ -116,6 +143,7 @@ impl Scenario {
             tier: tier?,
             note,
             deny_stand_ins,
+            clock: clock.map_or(Some(Clock::default()), |clock| clock)?,
             expectation: expectation?,
         };
         let cells = expand::cells(&scenario, &axes, &steps, &faults);

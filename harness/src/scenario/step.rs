@@ -25,6 +25,35 @@ pub struct Step {
     /// What is done.
     #[serde(flatten)]
     pub action: StepAction,
+    /// How long it may take, if that is not as long as any other stage of its level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<StepTimeout>,
+}
+
+/// How long a step may take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepTimeout {
+    /// By this machine's clock.
+    Real(u32),
+    /// By the clock of the level, which may go slower on emulated metal. What the step does besides waiting may take as long as
+    /// any other stage.
+    Guest(u32),
+}
+
+impl StepTimeout {
+    const KEYS: [&'static str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
+    /// A day: whoever waits longer has made a mistake.
+    const LONGEST: u32 = 24 * 60 * 60;
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let keys = Self::KEYS;
+        let [real, guest] = keys.map(|key| table.optional_integer(key, 1, Self::LONGEST));
+        if keys.iter().all(|key| table.has(key)) {
+            table.report(InputProblem::BothKeys { keys });
+        }
+        real.map(Self::Real).or(guest.map(Self::Guest))
+    }
 }
 
 /// What a step does.
@@ -94,8 +123,18 @@ impl StepAction {
 }
 
 impl Step {
-    pub(super) const KEYS: &'static [&'static str] =
-        &["name", "after", "on", "do", "run", "fails", "status", "output"];
+    pub(super) const KEYS: &'static [&'static str] = &[
+        "name",
+        "after",
+        "on",
+        "do",
+        "run",
+        "fails",
+        "status",
+        "output",
+        "timeout-seconds",
+        "timeout-guest-seconds",
+    ];
 
     /// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
     pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Self> {
@@ -105,12 +144,13 @@ impl Step {
             Some(word) => read_action(table, &word),
             None => read_run(table),
         };
+        let timeout = StepTimeout::read(table);
         let on = table.string("on")?;
         let level = on.parse(|text| level_in_stack(text, innermost))?;
         let (name, after, action) = (name?, after?, action?);
         is_up(&on, level, after, innermost)?;
         suits(&on, level, after, innermost, &action)?;
-        Some(Self { name, after, on: level, action })
+        Some(Self { name, after, on: level, action, timeout })
     }
 
     /// The level that it gives a second machine, if it does.

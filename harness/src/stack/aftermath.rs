@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::host::Aftermath;
+
 use super::boot::Stack;
 use super::{Metal, Usage};
 
@@ -11,10 +13,13 @@ impl Stack<'_> {
     pub(super) async fn last_words(&mut self, stopped: bool) {
         for (level, host) in self.hosts.clone() {
             let longest = if stopped { self.limits.diagnostics() } else { self.limits.of(level).total };
-            let Ok(Ok((counters, messages))) = tokio::time::timeout(longest, host.aftermath()).await else {
+            let read = tokio::time::timeout(longest, host.aftermath()).await;
+            let Ok(Ok(Aftermath { counters, messages, uptime })) = read else {
                 // Nothing inside a host that does not answer can be asked either.
                 break;
             };
+            let slowdown = uptime.and_then(|uptime| self.slowdown(level, uptime));
+            self.saw(level).clock_slowdown = slowdown;
             let unreadable =
                 level.below().is_none() && self.plan.metal == Metal::Native && counters.is_empty();
             self.gathered.l0_counters_unreadable |= unreadable;

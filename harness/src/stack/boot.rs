@@ -17,6 +17,7 @@ use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, MissingFeature, M
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Speaker, Transcript, Wire};
 
+use super::clock::ClockReading;
 use super::console_view::ConsoleView;
 use super::continuing::Saver;
 use super::evidence::nests;
@@ -61,6 +62,10 @@ pub struct LevelSeen {
     /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
     /// nor of the innermost level.
     pub lacks: Vec<String>,
+    /// How many times slower its clock went than this machine's, from its first answer to its last; absent where the two are less
+    /// than a second apart, and of the innermost level, whose clock is derived from that of the level below.
+    #[serde(default)]
+    pub clock_slowdown: Option<f64>,
     /// The times of the loops that were measured in it, if they were.
     pub loops: Option<Loops>,
     /// The last lines of its console.
@@ -174,6 +179,8 @@ pub(super) struct Stack<'a> {
     pub(super) stages: Vec<StageTime>,
     pub(super) levels: BTreeMap<LevelNumber, LevelSeen>,
     pub(super) facts: BTreeMap<LevelNumber, Facts>,
+    /// What the levels' clocks said when they were first asked.
+    pub(super) clocks: BTreeMap<LevelNumber, Option<ClockReading>>,
     pub(super) gathered: Gathered,
     pub(super) steps_seen: Vec<StepSeen>,
     /// How many commands the shells on consoles were given.
@@ -188,6 +195,8 @@ pub(super) struct Stack<'a> {
     pub(super) attendant: Option<&'a dyn Attendant>,
     /// How long it was held.
     pub(super) held: Duration,
+    /// How long each wait of the step that is being done may take altogether, if it says so.
+    pub(super) step_total: Option<Duration>,
     /// Levels whose QEMU a fault of the scenario killed.
     pub(super) killed: BTreeSet<LevelNumber>,
 }
@@ -249,6 +258,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         stages: Vec::new(),
         levels: BTreeMap::new(),
         facts: BTreeMap::new(),
+        clocks: BTreeMap::new(),
         gathered: Gathered {
             nonce: plan.nonce.clone(),
             emulator_is_l0: plan.emulator_is_l0(),
@@ -261,6 +271,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         saver: ascent.saver,
         attendant: ascent.attendant,
         held: Duration::ZERO,
+        step_total: None,
         killed: BTreeSet::new(),
     };
     let mut went_on = None;
@@ -538,6 +549,7 @@ impl Stack<'_> {
         let facts = self.ask(level, host).await?;
         self.check_kernel(level, &facts.kernel)?;
         self.check_disk(level, host).await?;
+        self.clocks.insert(level, facts.uptime.map(|uptime| ClockReading { at: Instant::now(), uptime }));
         let below = level.below().and_then(|below| self.facts.get(&below));
         let lacks = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
         let seen = self.saw(level);

@@ -26,11 +26,11 @@ impl Stack<'_> {
         level: LevelNumber,
         work: impl Future<Output = Result<T, HostError>>,
     ) -> Result<T, Stop> {
-        self.during_within(self.limits.of(level), level, work).await
+        self.during_within(self.limit(level), level, work).await
     }
 
-    /// The same with limits of its own.
-    pub(super) async fn during_within<T>(
+    /// The same within `limit`.
+    async fn during_within<T>(
         &mut self,
         limit: Limit,
         level: LevelNumber,
@@ -48,16 +48,7 @@ impl Stack<'_> {
         level: LevelNumber,
         done: impl Fn(&Watch) -> Option<T>,
     ) -> Result<T, Stop> {
-        self.until_within(self.limits.of(level), level, done).await
-    }
-
-    /// The same with limits of its own.
-    pub(super) async fn until_within<T>(
-        &mut self,
-        limit: Limit,
-        level: LevelNumber,
-        done: impl Fn(&Watch) -> Option<T>,
-    ) -> Result<T, Stop> {
+        let limit = self.limit(level);
         let Some(live) = attended(&self.live, level, self.on_second) else {
             return Err(Stop::harness(self.stage, format!("{level} does not run")));
         };

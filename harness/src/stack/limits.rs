@@ -68,14 +68,19 @@ impl Limits {
         }
     }
 
+    /// So many seconds, as all bounds are scaled.
+    pub fn scaled(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds * self.scale)
+    }
+
     /// Bound of a question whose answer is only used if it comes at once: how something ended, what state it is in.
     pub fn moment(&self) -> Duration {
-        Duration::from_secs_f64(3.0 * self.scale)
+        self.scaled(3.0)
     }
 
     /// Bound of what is still read of a stack that has stopped, and of the end of a process that was killed.
     pub fn diagnostics(&self) -> Duration {
-        Duration::from_secs_f64(10.0 * self.scale)
+        self.scaled(10.0)
     }
 }
 

@@ -3,6 +3,7 @@
 mod aftermath;
 mod boot;
 mod cancellation;
+mod clock;
 mod console_view;
 mod continuing;
 mod evidence;

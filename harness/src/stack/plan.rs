@@ -12,7 +12,7 @@ use crate::architecture::{BareMachine, MachineType, Nesting, Profile, Shorter};
 use crate::qemu::{
     Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement, Port,
 };
-use crate::scenario::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+use crate::scenario::{Accelerator, Clock, CpuMode, CpuRequirement, LevelNumber};
 
 use super::Inputs;
 
@@ -87,6 +87,8 @@ pub struct StackPlan {
     pub memory: Memory,
     /// Whether it goes on from a saved state.
     pub goes_on: bool,
+    /// How the levels' clocks must go.
+    pub clock: Clock,
 }
 
 /// What is said of a machine that is not QEMU's.
@@ -194,7 +196,9 @@ impl StackPlan {
         let shorter = match (is_leaf, on_emulator) {
             (true, true) => vec![],
             (true, false) => vec![shorter.leaf],
-            (false, true) if on_qemu_metal && SAME_INSTRUCTION_SET => vec![shorter.metal, shorter.host],
+            (false, true) if on_qemu_metal && SAME_INSTRUCTION_SET && self.clock == Clock::Fastest => {
+                vec![shorter.slow_clock, shorter.host]
+            }
             (false, true) => vec![shorter.host],
             (false, false) => vec![shorter.host, shorter.guest_host],
         };
@@ -327,7 +331,7 @@ fn image_file(serial: String, path: &Path) -> ImageFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Architecture;
+    use crate::scenario::{Architecture, Clock};
 
     fn plan(levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
         plan_of(Architecture::Amd, levels, metal)
@@ -358,6 +362,7 @@ mod tests {
             second: None,
             memory: Memory::Private,
             goes_on: false,
+            clock: Clock::Fastest,
         }
     }
 

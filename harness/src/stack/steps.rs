@@ -13,7 +13,7 @@ use crate::scenario::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 use super::boot::Stack;
 use super::explain::attended;
 use super::symptom::ExitStatus;
-use super::{Stop, Symptom, measure};
+use super::{Limit, Stop, Symptom, measure};
 
 /// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
 const KEPT_OUTPUT: usize = 4000;
@@ -44,7 +44,10 @@ impl Stack<'_> {
         let steps = self.steps;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.after == done) {
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)));
-            self.take(step).await?;
+            self.step_total = self.total_of_step(step.on, step.timeout).await?;
+            let taken = self.take(step).await;
+            self.step_total = None;
+            taken?;
             self.pause_after(self.stage).await?;
         }
         // The stage that is done is still the last one of the fold; what follows is told from it.
@@ -188,7 +191,10 @@ impl Stack<'_> {
             Ok(answers.when(|answers| answers.to(id).cloned()).await)
         };
         let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
-        match self.watch.during(level, self.limits.of(level), qemu, typing).await {
+        // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
+        let limit = self.limits.of(level);
+        let total = self.step_total.unwrap_or(limit.total);
+        match self.watch.during(level, Limit { silence: total, total }, qemu, typing).await {
             Ok(output) => Ok(output),
             Err(trouble) => Err(self.explain(trouble).await),
         }

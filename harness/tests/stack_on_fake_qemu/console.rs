@@ -58,8 +58,9 @@ async fn a_guest_that_floods_a_channel_neither_outlives_its_limits_nor_fills_the
     let fake = Fake::new().limited_to(Duration::from_millis(1500)).hangs_after(Duration::from_secs(6));
     let booted = fake.boots(1, [Act::Flood(kind.into(), text.into())]).boot().await;
     assert!(booted.stopped().starts_with("l1-boot: ") && booted.timed_out(), "{}", booted.stopped());
+    // Other tests run in this process, too. Without a bound the flood itself takes a gigabyte in that time.
     let grown = peak_memory_mib() - before;
-    assert!(grown < 100, "{grown} MiB of memory more");
+    assert!(grown < 300, "{grown} MiB of memory more");
     for record in fs::read_dir(&booted.records).unwrap().map(Result::unwrap) {
         let size = record.metadata().unwrap().len() >> 20;
         assert!(size < 64, "{:?} has {size} MiB", record.file_name());

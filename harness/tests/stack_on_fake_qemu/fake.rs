@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use nestmatrix::architecture::Profile;
 use nestmatrix::guest::ExecOutput;
-use nestmatrix::host::{Counters, Emulator, Facts, Host, Pending, Started, ThisMachine};
+use nestmatrix::host::{Aftermath, Emulator, Facts, Host, Pending, Started, ThisMachine};
 use nestmatrix::qemu::{ExecWrapper, Machine, Memory};
 use nestmatrix::run::Verdict;
 use nestmatrix::scenario::{
-    Accelerator, Architecture, Command, CpuRequirement, Expectation, Fault, FaultAction, LevelNumber,
-    Limitation, Stage, Step, StepAction, StopStage,
+    Accelerator, Architecture, Clock, Command, CpuRequirement, Expectation, Fault, FaultAction, LevelNumber,
+    Limitation, Stage, Step, StepAction, StepTimeout, StopStage,
 };
 use nestmatrix::stack::{
     Ascent, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
@@ -132,11 +132,18 @@ impl Fake {
     /// After a stage, a command is run in a level; it should succeed.
     pub fn step(mut self, after: &str, on: u8, run: &str) -> Self {
         self.steps.push(Step {
+            timeout: None,
             name: "step".into(),
             after: stage(after),
             on: level(on),
             action: StepAction::Run(Command { run: run.into(), fails: false, status: None, output: None }),
         });
+        self
+    }
+
+    /// The step that was added last may take so long.
+    pub fn within(mut self, timeout: StepTimeout) -> Self {
+        self.steps.last_mut().unwrap().timeout = Some(timeout);
         self
     }
 
@@ -166,6 +173,7 @@ impl Fake {
             second: None,
             memory: Memory::Private,
             goes_on: false,
+            clock: Clock::Fastest,
         };
         let this_machine = ThisMachine {
             emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),
@@ -331,8 +339,8 @@ impl Host for Hypervisor {
         self.0.socket_path(name)
     }
 
-    fn aftermath(&self) -> Pending<'_, (Counters, String)> {
-        Box::pin(std::future::ready(Ok((Counters::new(), String::new()))))
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
+        Box::pin(std::future::ready(Ok(Aftermath::default())))
     }
 
     fn facts<'a>(&'a self, _profile: &'a Profile, _before: &'a str) -> Pending<'a, Facts> {

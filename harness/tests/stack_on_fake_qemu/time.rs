@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 
+use nestmatrix::scenario::StepTimeout;
+
 use crate::fake::{Fake, boot_many};
 use crate::script::{Act, How};
 
@@ -69,4 +71,25 @@ async fn a_step_that_never_ends_runs_out_of_time() {
     let fake = Fake::new().limited_to(LIMIT).step("l0-kvm", 0, "endless").command_never_ends(0, "endless");
     let booted = fake.boot().await;
     assert!(booted.stopped().starts_with("step-1: ") && booted.timed_out(), "{}", booted.stopped());
+}
+
+#[rstest]
+#[case::real(StepTimeout::Real(30))]
+#[case::of_the_guest(StepTimeout::Guest(3))]
+#[tokio::test(flavor = "current_thread")]
+async fn a_step_may_take_as_long_as_it_says(#[case] timeout: StepTimeout) {
+    let long = |fake: Fake| fake.command(0, "long-work", 2000, crate::fake::exit(0, ""));
+    let fake = || long(Fake::new().limited_to(LIMIT).step("l0-kvm", 0, "long-work"));
+    let (patient, not) = (fake().within(timeout).boot().await, fake().boot().await);
+    assert_eq!((patient.stopped(), patient.word()), (String::new(), "pass".into()));
+    assert!(not.stopped().starts_with("step-1: ") && not.timed_out(), "{}", not.stopped());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_step_is_ended_when_its_own_time_is_over() {
+    let fake = Fake::new().step("l0-kvm", 0, "endless").command_never_ends(0, "endless");
+    let began = Instant::now();
+    let booted = fake.within(StepTimeout::Real(1)).boot().await;
+    assert!(booted.stopped().starts_with("step-1: ") && booted.timed_out(), "{}", booted.stopped());
+    assert!(began.elapsed() < Duration::from_secs(20), "far less than any stage may take");
 }

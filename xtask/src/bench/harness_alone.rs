@@ -111,6 +111,7 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         stand_in: level.choice.stand_in,
         stand_in_reason: level.choice.reason.clone(),
         seen: LevelSeen {
+            clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),
             last_lines: vec![line.to_owned(); 2],
             ..LevelSeen::default()
