@@ -64,9 +64,10 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         tier: Tier::TechnologyPreview,
         expectation: match verdict {
             VerdictWord::Xfail | VerdictWord::Xpass => Expectation::Stops { limitation, known_stale: None },
-            _ => Expectation::Works,
+            _ => Expectation::WORKS,
         },
         verdict,
+        as_described: false,
         stage: stopped.then(|| stage("l2-boot")),
         level: stopped.then(|| LevelNumber::ALL[2]),
         symptom: stopped.then(|| "kernel panic: Attempted to kill init!".into()),
@@ -98,7 +99,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
     let mut folder = RunFolder::create(&place.results()).unwrap();
     let mut tally = Tally::default();
     for cell in cells {
-        tally.add(cell.verdict, &cell.expectation);
+        tally.add(cell);
         folder.append(cell).unwrap();
         if let Some(of_cell) = &cell.folder {
             let of_cell = folder.path().join(of_cell.as_path());

@@ -5,7 +5,7 @@ mod report_fixtures;
 
 use nestmatrix::report::{Style, comparison};
 use nestmatrix::run::{CellRecord, Change, Comparison, VerdictWord};
-use report_fixtures::{known_stale, limited, record, stopped};
+use report_fixtures::{came_back, known_stale, known_wrong, limited, record, stopped};
 use rstest::rstest;
 
 fn cell(verdict: VerdictWord) -> CellRecord {
@@ -15,6 +15,20 @@ fn cell(verdict: VerdictWord) -> CellRecord {
 fn stale(known: bool) -> CellRecord {
     let gone = limited(cell(VerdictWord::Xpass), "l1-boot", "hangs");
     if known { known_stale(gone, "fixed") } else { gone }
+}
+
+/// A limitation that is known to be gone and shows itself, where nothing says that this software should be without it.
+fn shows_itself() -> CellRecord {
+    known_stale(limited(cell(VerdictWord::Xfail), "l1-boot", "hangs"), "fixed")
+}
+
+fn back() -> CellRecord {
+    came_back(cell(VerdictWord::Fail), "l1-boot", "hangs", "fixed")
+}
+
+/// A claim that is known to be wrong.
+fn wrong(verdict: VerdictWord) -> CellRecord {
+    known_wrong(cell(verdict), "l1-boot", "hangs", "never worked")
 }
 
 /// Where the one cell of two runs stands that is `before` in the first and `now` in the second.
@@ -39,6 +53,17 @@ fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
 #[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Error)), "regression")]
 #[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Pass)), "improvement")]
 #[case(Some(stale(false)), Some(stale(true)), "improvement")]
+#[case::a_limitation_is_back(Some(stale(true)), Some(back()), "regression")]
+#[case::as_far_as_two_runs_tell(Some(stale(true)), Some(shows_itself()), "regression")]
+#[case::it_is_gone_again(Some(shows_itself()), Some(stale(true)), "improvement")]
+#[case::as_it_was(Some(shows_itself()), Some(shows_itself()), "same")]
+#[case::now_the_scenario_knows(Some(cell(VerdictWord::Xfail)), Some(shows_itself()), "same")]
+#[case::now_the_scenario_knows_better(Some(cell(VerdictWord::Xfail)), Some(wrong(VerdictWord::Fail)), "same")]
+#[case::now_the_fail_is_known(Some(cell(VerdictWord::Fail)), Some(wrong(VerdictWord::Fail)), "improvement")]
+#[case::known_wrong_no_longer(Some(wrong(VerdictWord::Fail)), Some(wrong(VerdictWord::Pass)), "improvement")]
+#[case::wrong_again(Some(wrong(VerdictWord::Pass)), Some(wrong(VerdictWord::Fail)), "regression")]
+#[case::wrong_in_another_way(Some(wrong(VerdictWord::Fail)), Some(cell(VerdictWord::Fail)), "regression")]
+#[case::wrong_as_before(Some(wrong(VerdictWord::Fail)), Some(wrong(VerdictWord::Fail)), "same")]
 #[case(Some(cell(VerdictWord::Fail)), Some(cell(VerdictWord::Error)), "same")]
 #[case(Some(cell(VerdictWord::Error)), Some(cell(VerdictWord::Fail)), "new")]
 #[case(Some(cell(VerdictWord::Pass)), Some(cell(VerdictWord::Xfail)), "same")]
@@ -63,6 +88,11 @@ fn a_cell_is_where_its_verdicts_put_it(
 #[case(None, cell(VerdictWord::Fail), true)]
 #[case(None, stale(false), true)]
 #[case(None, stale(true), false)]
+#[case(None, back(), true)]
+#[case(None, shows_itself(), false)]
+#[case(Some(stale(true)), shows_itself(), true)]
+#[case(None, wrong(VerdictWord::Fail), false)]
+#[case(Some(wrong(VerdictWord::Pass)), wrong(VerdictWord::Fail), true)]
 #[case(None, cell(VerdictWord::Pass), false)]
 #[case(None, cell(VerdictWord::Skip), false)]
 fn what_is_not_known_to_have_been_bad_is_worse(
@@ -82,7 +112,8 @@ fn of_several_machines_the_one_with_the_worst_verdict_counts() {
         cell: now[0].cell.clone(),
         before: Some(VerdictWord::Pass),
         now: Some(VerdictWord::Fail),
-        known_stale: false,
+        known: None,
+        is_bad: true,
         symptom: now[1].symptom.clone(),
     };
     assert_eq!(comparison.regressions, [expected]);
@@ -115,6 +146,29 @@ fn a_flaky_cell_is_told_apart_and_passes_no_gate_while_it_is_bad(
         assert_eq!(comparison.exit_code(code), code, "{comparison:#?}");
         assert_eq!(comparison.is_worse(), code != 0, "{comparison:#?}");
     }
+}
+
+#[test]
+fn what_worked_before_is_a_reason_to_fail_though_it_is_known_not_to() {
+    // By itself, such a run has the exit code 0.
+    for (before, now) in [(stale(true), shows_itself()), (wrong(VerdictWord::Pass), wrong(VerdictWord::Fail))]
+    {
+        let worse = Comparison::new(&[before], &[now]);
+        assert_eq!([0, 1, 3, 4].map(|code| worse.exit_code(code)), [1, 1, 3, 4]);
+        let flaky = worse.with_flaky(|_, _, _| true);
+        assert_eq!(flaky.exit_code(0), 1, "that it did so before is no reason to let it pass");
+    }
+    let better = Comparison::new(&[wrong(VerdictWord::Fail)], &[wrong(VerdictWord::Pass)]);
+    assert_eq!(better.exit_code(0), 0);
+}
+
+#[test]
+fn what_a_scenario_knows_is_told_with_a_change() {
+    let before = [wrong(VerdictWord::Fail), record("limits", "b/amd/rhel-9", VerdictWord::Pass, 1.0)];
+    let other =
+        came_back(record("limits", "b/amd/rhel-9", VerdictWord::Fail, 1.0), "l1-boot", "hangs", "fixed");
+    let text = comparison(&Comparison::new(&before, &[wrong(VerdictWord::Pass), other]), &Style::plain());
+    insta::assert_snapshot!(text);
 }
 
 #[test]

@@ -66,12 +66,12 @@ fn stops(stop: fn(Stage) -> StopStage, symptom: Option<&str>) -> Expectation {
 
 fn known_stale() -> Expectation {
     let [since, seen, note] = ["Linux 5.8", "2026-11-22", "Nesting works."].map(str::to_owned);
-    let known_stale = Some(KnownStale { since, seen, note });
+    let known_stale = Some(KnownStale { since: since.into(), seen, note });
     Expectation::Stops { limitation: limitation(StopStage::At, None), known_stale }
 }
 
 #[rstest]
-#[case(Expectation::Works, "works", r#"{"outcome":"works"}"#)]
+#[case(Expectation::WORKS, "works", r#"{"outcome":"works"}"#)]
 #[case(
     stops(StopStage::At, Some("svm")),
     "stops at l1-launch (svm)",

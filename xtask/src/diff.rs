@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nestmatrix::report;
-use nestmatrix::run::{Change, Comparison};
+use nestmatrix::run::{Change, Comparison, Known};
 use serde_json::json;
 
 use crate::baseline;
@@ -41,9 +41,10 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
 }
 
 fn line(kind: &str, change: &Change) -> String {
-    let Change { cell, before, now, known_stale, symptom } = change;
+    let Change { cell, before, now, known, is_bad: _, symptom } = change;
     let line = json!({
-        "change": kind, "cell": cell, "before": before, "now": now, "known_stale": known_stale, "symptom": symptom,
+        "change": kind, "cell": cell, "before": before, "now": now,
+        "known_stale": *known == Some(Known::Stale), "known": known.map(Known::note), "symptom": symptom,
     });
     format!("{line}\n")
 }

@@ -1,6 +1,6 @@
 //! A cell by itself: its verdict, how long it took, its name, and what there is to remark.
 
-use crate::run::{CellRecord, VerdictWord};
+use crate::run::{CellRecord, Known, VerdictWord};
 
 use super::style::{Role, Style};
 use super::text::{cut, one_line, width};
@@ -26,16 +26,30 @@ pub fn cell_line(record: &CellRecord, style: &Style) -> String {
     line
 }
 
+/// A verdict, with what stands behind a fail that its scenario describes.
+pub(super) fn verdict(record: &CellRecord) -> String {
+    match record.known() {
+        Some(known @ (Known::Wrong | Known::CameBack)) => format!("{} ({})", record.verdict, known.note()),
+        _ => record.verdict.to_string(),
+    }
+}
+
 /// What is to be said of a cell beside its verdict, on one line; nothing of a plain pass.
 pub(super) fn remark(record: &CellRecord) -> String {
     let observed = observed(record);
     let mut parts = Vec::new();
     match record.verdict {
-        VerdictWord::Pass => {}
+        VerdictWord::Pass => {
+            parts.extend(record.known_text().map(|known| format!("works, though {}", one_line(&known))))
+        }
+        VerdictWord::Fail if record.known().is_some() => {
+            parts.extend(observed);
+            parts.extend(record.known_text().map(|known| one_line(&known)));
+        }
         VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip => parts.extend(observed),
         VerdictWord::Xfail => parts.extend(observed.map(|observed| format!("{observed} (as documented)"))),
-        VerdictWord::Xpass => parts.push(match record.expectation.known_stale() {
-            Some(known_stale) => one_line(&known_stale.to_string()),
+        VerdictWord::Xpass => parts.push(match record.known_text() {
+            Some(known_stale) => one_line(&known_stale),
             None => format!("works, though documented is: {}", documented(record)),
         }),
     }

@@ -32,7 +32,8 @@ fn line(change: &Change, style: &Style) -> String {
         Some(verdict) => style.paint(Role::Verdict(verdict), &verdict.to_string()),
         None => "nothing".to_owned(),
     };
-    let mut line = format!("  {} -> {}  {}\n", word(change.before), word(change.now), change.cell);
+    let known = change.known.map_or(String::new(), |known| format!(" ({})", known.note()));
+    let mut line = format!("  {} -> {}{known}  {}\n", word(change.before), word(change.now), change.cell);
     if let Some(symptom) = &change.symptom {
         line.push_str(&format!("    {}\n", cut(&one_line(symptom), style.width.saturating_sub(4).max(1))));
     }

@@ -1,6 +1,7 @@
 //! The history of a cell: its changes with what ran before and after, whether it is flaky, how long it takes.
 
 use crate::history::{Difference, Disagreement, Durations, Sighting, Trail, Turn};
+use crate::run::VerdictWord;
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -68,7 +69,10 @@ fn times(trail: &Trail) -> String {
 
 /// `2026-11-22T14:31:04Z fail at l1-boot, in run 2026-11-22T14-31-04Z`.
 fn head(sighting: &Sighting) -> String {
-    let stale = if sighting.known_stale { " (known stale)" } else { "" };
+    let stale = match sighting.verdict {
+        VerdictWord::Xpass if sighting.known_stale => " (known stale)",
+        _ => "",
+    };
     let stage = sighting.stage.map_or(String::new(), |stage| format!(" at {stage}"));
     let (seen, run) = (one_line(&sighting.seen), one_line(&sighting.run));
     format!("{seen} {}{stale}{stage}, in run {run}", sighting.verdict)

@@ -101,6 +101,7 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
         }
     };
     property("verdict", Some(cell.verdict.to_string()));
+    property("known", cell.known().map(|known| known.note().to_owned()));
     property("expected", Some(documented(cell)));
     property("claims", Some(cell.claims.join(", ")));
     property("architecture", Some(cell.architecture.to_string()));
@@ -124,10 +125,9 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
 }
 
 fn status(cell: &CellRecord) -> TestCaseStatus {
-    let known_stale = cell.expectation.known_stale().is_some();
     let mut status = match cell.verdict {
         VerdictWord::Pass | VerdictWord::Xfail => return TestCaseStatus::success(),
-        VerdictWord::Xpass if known_stale => return TestCaseStatus::success(),
+        VerdictWord::Xpass | VerdictWord::Fail if !cell.is_trouble() => return TestCaseStatus::success(),
         VerdictWord::Skip => TestCaseStatus::skipped(),
         VerdictWord::Fail | VerdictWord::Xpass => TestCaseStatus::non_success(NonSuccessKind::Failure),
         VerdictWord::Error => TestCaseStatus::non_success(NonSuccessKind::Error),

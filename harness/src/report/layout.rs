@@ -2,34 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use crate::run::{Overview, OverviewCell, Tally, VerdictWord};
+use crate::run::{Known, Overview, OverviewCell, Tally, VerdictWord};
 use crate::scenario::{Cell, CellName, Document, Matrix, Scenario};
 
 use super::matrix::short;
 use super::text::{grouped, one_line};
 
-/// A verdict as it is shown: an xpass that is known is told from one that is news.
+/// A verdict as it is shown: one that is known is told from one that is news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shade {
+    CameBack,
     Fail,
     Error,
     News,
+    KnownFail,
     Known,
     Xfail,
+    Righted,
     Pass,
     Skip,
 }
 
 impl Shade {
     /// The one to act upon first, first.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Fail, Self::Error, Self::News, Self::Known, Self::Xfail, Self::Pass, Self::Skip];
+    pub(super) const ALL: [Self; 10] = [
+        Self::CameBack,
+        Self::Fail,
+        Self::Error,
+        Self::News,
+        Self::KnownFail,
+        Self::Known,
+        Self::Xfail,
+        Self::Righted,
+        Self::Pass,
+        Self::Skip,
+    ];
 
     pub(super) fn of(cell: &OverviewCell) -> Self {
+        match cell.record.known() {
+            Some(Known::CameBack) => return Self::CameBack,
+            Some(Known::Wrong) => return Self::KnownFail,
+            Some(Known::Stale) => return Self::Known,
+            Some(Known::Righted) => return Self::Righted,
+            None => {}
+        }
         match cell.record.verdict {
             VerdictWord::Fail => Self::Fail,
             VerdictWord::Error => Self::Error,
-            VerdictWord::Xpass if cell.record.expectation.known_stale().is_some() => Self::Known,
             VerdictWord::Xpass => Self::News,
             VerdictWord::Xfail => Self::Xfail,
             VerdictWord::Pass => Self::Pass,
@@ -40,28 +59,37 @@ impl Shade {
     /// The verdict's word.
     pub(super) fn word(self) -> VerdictWord {
         match self {
-            Self::Fail => VerdictWord::Fail,
+            Self::CameBack | Self::Fail | Self::KnownFail => VerdictWord::Fail,
             Self::Error => VerdictWord::Error,
             Self::News | Self::Known => VerdictWord::Xpass,
             Self::Xfail => VerdictWord::Xfail,
-            Self::Pass => VerdictWord::Pass,
+            Self::Righted | Self::Pass => VerdictWord::Pass,
             Self::Skip => VerdictWord::Skip,
         }
     }
 
     /// What stands behind the word, if something does.
     pub(super) fn note(self) -> &'static str {
-        if self == Self::Known { "known stale" } else { "" }
+        match self {
+            Self::CameBack => Known::CameBack.note(),
+            Self::KnownFail => Known::Wrong.note(),
+            Self::Known => Known::Stale.note(),
+            Self::Righted => Known::Righted.note(),
+            _ => "",
+        }
     }
 
     fn count(self, tally: &Tally) -> usize {
         match self {
-            Self::Fail => tally.fail,
+            Self::CameBack => tally.came_back,
+            Self::KnownFail => tally.known_wrong,
+            Self::Righted => tally.righted,
+            Self::Fail => tally.fail.saturating_sub(tally.known_wrong).saturating_sub(tally.came_back),
             Self::Error => tally.error,
             Self::News => tally.xpass.saturating_sub(tally.known_stale),
             Self::Known => tally.known_stale,
             Self::Xfail => tally.xfail,
-            Self::Pass => tally.pass,
+            Self::Pass => tally.pass.saturating_sub(tally.righted),
             Self::Skip => tally.skip,
         }
     }
@@ -89,7 +117,7 @@ pub(super) fn counted(tally: &Tally) -> String {
 /// How many of these cells have which verdict.
 pub(super) fn tally<'o>(cells: impl IntoIterator<Item = &'o OverviewCell>) -> Tally {
     let mut tally = Tally::default();
-    cells.into_iter().for_each(|cell| tally.add(cell.record.verdict, &cell.record.expectation));
+    cells.into_iter().for_each(|cell| tally.add(&cell.record));
     tally
 }
 

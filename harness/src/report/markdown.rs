@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::run::{LevelRecord, Overview, OverviewCell};
 use crate::scenario::Matrix;
 
-use super::cell::{attempts, documented, observed, remark};
-use super::layout::{DocumentPart, Layout, ScenarioPart, Shade, counted};
+use super::cell::{attempts, documented, observed, remark, verdict};
+use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
 use super::matrix::{ran, short};
 use super::text::{grouped, one_line};
 
@@ -76,8 +76,8 @@ fn table(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> String {
         }
         systems.resize(depth, String::new());
         let metal = record.metal.map_or(String::new(), |metal| metal.to_string());
-        let shade = Shade::of(cell);
-        let word = if cell.is_trouble() { format!("**{}**", shade.word()) } else { shade.word().to_string() };
+        let word = verdict(record);
+        let word = if cell.is_trouble() { format!("**{word}**") } else { word };
         let seen = match remark(record) {
             seen if seen.is_empty() => seen,
             seen => code(&seen).replace('|', "\\|"),
@@ -111,8 +111,11 @@ fn stand_ins(overview: &Overview) -> String {
 /// What is known of a cell that somebody has to act upon.
 fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
     let record = &cell.record;
-    let mut out = format!("\n### {}: {}\n\n", record.verdict, code(record.cell.as_str()));
+    let mut out = format!("\n### {}: {}\n\n", verdict(record), code(record.cell.as_str()));
     let _ = writeln!(out, "- documented: {}", code(&documented(record)));
+    if let Some(known) = record.known_text() {
+        let _ = writeln!(out, "- known: {}", code(&known));
+    }
     let works = || "works: the limitation no longer shows itself".to_owned();
     let _ = writeln!(out, "- observed: {}", code(&observed(record).unwrap_or_else(works)));
     if let Some(attempts) = attempts(record) {

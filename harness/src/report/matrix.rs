@@ -1,8 +1,8 @@
 //! The matrix after a run: its cells as the documents lay them out, each with what it got.
 
-use crate::run::{CellRecord, LevelRecord, Outcome, Tally, VerdictWord};
+use crate::run::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
 
-use super::cell::{documented, remark};
+use super::cell::{documented, remark, verdict};
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{grouped, lasting, wrapped};
@@ -63,7 +63,7 @@ fn scenario_table(records: &[&CellRecord], style: &Style) -> String {
         systems.resize(depth, Entry::new("", Role::Plain));
         let ends = [
             Entry::new(metal(record), Role::Plain),
-            Entry::new(record.verdict.to_string(), Role::Verdict(record.verdict)),
+            Entry::new(verdict(record), Role::Verdict(record.verdict)),
             Entry::right(seconds(record), Role::Plain),
         ];
         let architecture = Entry::new(record.architecture.to_string(), Role::Plain);
@@ -88,7 +88,7 @@ fn list_entry(record: &CellRecord, style: &Style) -> String {
     };
     let facts = [record.architecture.to_string(), metal(record), seconds];
     let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
-    let verdict = style.paint(Role::Verdict(record.verdict), &record.verdict.to_string());
+    let verdict = style.paint(Role::Verdict(record.verdict), &verdict(record));
     let mut table = Table::default();
     for (level, system) in systems(record).into_iter().enumerate() {
         let ran = record.levels.get(level).map_or(String::new(), ran);
@@ -104,7 +104,7 @@ fn push_remark(table: &mut Table, record: &CellRecord) {
     match record.verdict {
         _ if remark.is_empty() => {}
         // Nothing else tells of it; one that is news is told at length below the tables.
-        VerdictWord::Xpass if record.expectation.known_stale().is_some() => table.push(Line::Prose(remark)),
+        _ if record.known().is_some_and(|known| known != Known::CameBack) => table.push(Line::Prose(remark)),
         _ => table.push(Line::Remark(remark)),
     }
 }
@@ -160,20 +160,28 @@ fn stand_ins(records: &[CellRecord], style: &Style) -> String {
 
 /// The last line: `6 pass, 3 skip in 3 min 12 s`.
 fn summary(outcome: &Outcome, style: &Style) -> String {
-    let Tally { pass, fail, xfail, xpass, known_stale, skip, error } = outcome.run.verdicts;
+    let tally = outcome.run.verdicts;
+    let Tally { pass, righted, fail, known_wrong, came_back, xfail, xpass, known_stale, skip, error } = tally;
+    let new_fail = fail.saturating_sub(known_wrong).saturating_sub(came_back);
     let numbers = [
-        (VerdictWord::Pass, pass, ""),
-        (VerdictWord::Fail, fail, ""),
+        (VerdictWord::Pass, pass.saturating_sub(righted), ""),
+        (VerdictWord::Pass, righted, Known::Righted.note()),
+        (VerdictWord::Fail, new_fail, ""),
+        (VerdictWord::Fail, came_back, Known::CameBack.note()),
+        (VerdictWord::Fail, known_wrong, Known::Wrong.note()),
         (VerdictWord::Xfail, xfail, ""),
         (VerdictWord::Xpass, xpass.saturating_sub(known_stale), ""),
-        (VerdictWord::Xpass, known_stale, " (known stale)"),
+        (VerdictWord::Xpass, known_stale, Known::Stale.note()),
         (VerdictWord::Skip, skip, ""),
         (VerdictWord::Error, error, ""),
     ];
     let parts: Vec<String> = numbers
         .iter()
         .filter(|(_, number, _)| *number > 0)
-        .map(|(word, number, note)| style.paint(Role::Verdict(*word), &format!("{number} {word}{note}")))
+        .map(|(word, number, note)| {
+            let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+            style.paint(Role::Verdict(*word), &format!("{number} {word}{note}"))
+        })
         .collect();
     let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
     let took = lasting(outcome.took.as_secs_f64().round() as u64);

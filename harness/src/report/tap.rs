@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::run::{Overview, OverviewCell, VerdictWord};
+use crate::run::{CellRecord, Overview, OverviewCell, VerdictWord};
 
 use super::cell::{attempts, documented, observed};
 use super::layout::counted;
@@ -40,16 +40,21 @@ pub fn tap(overview: &Overview) -> String {
 fn result(cell: &OverviewCell) -> (bool, String) {
     let record = &cell.record;
     match record.verdict {
-        VerdictWord::Pass => (true, String::new()),
+        VerdictWord::Pass => (true, todo(record)),
+        // What is known not to work is a TODO too, if it does not.
+        VerdictWord::Fail if !record.is_trouble() => (false, todo(record)),
         VerdictWord::Fail | VerdictWord::Error => (false, String::new()),
         VerdictWord::Xfail => (false, format!(" # TODO documented: {}", escaped(&documented(record)))),
-        VerdictWord::Xpass => match record.expectation.known_stale() {
-            Some(known) => (true, format!(" # TODO {}", escaped(&one_line(&known.to_string())))),
-            // A TODO that succeeds fails no run, and this is to.
-            None => (false, String::new()),
-        },
+        VerdictWord::Xpass if !record.is_trouble() => (true, todo(record)),
+        // A TODO that succeeds fails no run, and this is to.
+        VerdictWord::Xpass => (false, String::new()),
         VerdictWord::Skip => (true, format!(" # SKIP {}", escaped(&observed(record).unwrap_or_default()))),
     }
+}
+
+/// The directive for what its scenario knows; none if that is nothing.
+fn todo(record: &CellRecord) -> String {
+    record.known_text().map_or(String::new(), |known| format!(" # TODO {}", escaped(&one_line(&known))))
 }
 
 /// What TAP would take for the beginning of a directive is escaped.
@@ -66,6 +71,7 @@ fn diagnostics(overview: &Overview, cell: &OverviewCell) -> String {
         }
     };
     line("verdict", Some(record.verdict.to_string()));
+    line("known", record.known().map(|known| known.note().to_owned()));
     line("expected", Some(documented(record)));
     line("observed", observed(record));
     line("document", Some(record.document.clone()));

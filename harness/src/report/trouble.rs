@@ -6,7 +6,7 @@ use crate::guest::printable;
 use crate::run::{CellRecord, VerdictWord};
 use crate::scenario::LevelNumber;
 
-use super::cell::{attempts, documented, observed};
+use super::cell::{attempts, documented, observed, verdict};
 use super::style::{Role, Style};
 use super::text::{field, verbatim};
 
@@ -18,9 +18,12 @@ const CONSOLE_LINES: usize = 8;
 pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String {
     let about = match record.verdict {
         VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => return String::new(),
-        VerdictWord::Xpass if record.expectation.known_stale().is_some() => return String::new(),
+        VerdictWord::Xpass | VerdictWord::Fail if !record.is_trouble() => return String::new(),
         VerdictWord::Fail => {
-            vec![("documented", documented(record)), ("observed", observed(record).unwrap_or_default())]
+            let documented =
+                [("documented", documented(record)), ("observed", observed(record).unwrap_or_default())];
+            let known = record.known_text().map(|known| ("known", format!("{known}; it is back")));
+            documented.into_iter().chain(known).collect()
         }
         VerdictWord::Xpass => vec![
             ("documented", documented(record)),
@@ -34,7 +37,7 @@ pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String 
             ("at fault", "the harness or its machine; this says nothing of the document".to_owned()),
         ],
     };
-    let word = style.paint(Role::Verdict(record.verdict), &record.verdict.to_string());
+    let word = style.paint(Role::Verdict(record.verdict), &verdict(record));
     let mut out = format!("{word}: {}\n", style.paint(Role::Heading, record.cell.as_str()));
     for (label, text) in about {
         out.push_str(&field(label, &[text], style));

@@ -176,7 +176,8 @@ impl Run {
                 done.usage = observation.usage;
             }
             let profile = Profile::of(cell.architecture);
-            let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile);
+            let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile)
+                .or_came_back(&cell.expectation, |since| self.has_change(since, levels, &observation));
             let from = state.as_ref().map(|state| state.description().key.clone());
             let symptom = verdict.symptom(&cell.expectation);
             let word = verdict.word();
@@ -214,6 +215,7 @@ impl Run {
             let record = CellRecord {
                 metal: Some(*metal),
                 emulator: emulator.map(ImageRecord::from),
+                as_described: verdict.fails_as_described(),
                 stage: verdict.stop().map(|stop| stop.stage),
                 level: verdict.stop().and_then(Stop::level),
                 symptom: verdict.symptom(&cell.expectation),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::scenario::CellName;
 
-use super::{CellRecord, VerdictWord};
+use super::{CellRecord, Known, VerdictWord};
 
 /// A cell whose verdict differs between two sets of results.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,10 @@ pub struct Change {
     pub before: Option<VerdictWord>,
     /// Its verdict now; absent if it has none.
     pub now: Option<VerdictWord>,
-    /// Whether its limitation is known to be gone.
-    pub known_stale: bool,
+    /// What its scenario knows of the verdict now, if it does.
+    pub known: Option<Known>,
+    /// Whether it is worse now than it is known to have been, or bad where it was not known at all.
+    pub is_bad: bool,
     /// What was seen where it stops now.
     pub symptom: Option<String>,
 }
@@ -24,9 +26,9 @@ pub struct Change {
 /// What changed between two sets of results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Cells that were as expected or known, and are not any more.
+    /// Cells that were as expected or known, and are not any more; and cells that worked, and are known not to again.
     pub regressions: Vec<Change>,
-    /// Cells that are as expected or known, and were not.
+    /// Cells that are as expected or known, and were not; and cells that are known not to work, and do.
     pub improvements: Vec<Change>,
     /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software.
     pub flaky: Vec<Change>,
@@ -37,14 +39,17 @@ pub struct Comparison {
 }
 
 /// What a verdict says of the matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// As expected or known.
-    Good,
-    /// Against a document, or nothing can be said.
-    Bad,
     /// It was not tried.
     Untried,
+    /// Against a document, or nothing can be said.
+    Bad,
+    /// It does not work, which fails no run: a claim that is known to be wrong, or a limitation that is known to be gone where
+    /// nothing says that this software should be without it.
+    KnownBad,
+    /// It works, or stops as its document says that it does.
+    Good,
 }
 
 impl Standing {
@@ -59,10 +64,11 @@ impl Standing {
     fn of(record: Option<&&CellRecord>) -> Self {
         let Some(record) = record else { return Self::Untried };
         match record.verdict {
-            VerdictWord::Pass | VerdictWord::Xfail => Self::Good,
-            VerdictWord::Xpass if record.expectation.known_stale().is_some() => Self::Good,
-            VerdictWord::Xpass | VerdictWord::Fail | VerdictWord::Error => Self::Bad,
+            _ if record.is_trouble() => Self::Bad,
             VerdictWord::Skip => Self::Untried,
+            VerdictWord::Fail => Self::KnownBad,
+            VerdictWord::Xfail if record.expectation.known_stale().is_some() => Self::KnownBad,
+            _ => Self::Good,
         }
     }
 }
@@ -71,17 +77,18 @@ impl Comparison {
     /// Whether something is worse than it is known to have been: regressions, and what is new and not as expected. So is a flaky
     /// cell that is not as expected now: that it was not so at another time as well is no reason to let it pass.
     pub fn is_worse(&self) -> bool {
-        let bad = |change: &Change| {
-            matches!(change.now, Some(VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Error))
-        };
         let mut others = self.new.iter().chain(&self.flaky);
-        !self.regressions.is_empty() || others.any(|change| bad(change) && !change.known_stale)
+        !self.regressions.is_empty() || others.any(|change| change.is_bad)
     }
 
     /// The exit code of a run that is compared with another one, where its own is `code`: what was bad already is no reason to fail,
-    /// but one of which nothing can be said, or that is not complete, fails either way.
+    /// and what worked before is one, though it be known not to. A run of which nothing can be said, or that is not complete, fails
+    /// either way.
     pub fn exit_code(&self, code: u8) -> u8 {
-        if code == 1 && !self.is_worse() { 0 } else { code }
+        match code {
+            0 | 1 => u8::from(self.is_worse()),
+            code => code,
+        }
     }
 
     /// The same with those regressions and improvements as flaky of which `is_flaky` says so, from their cell, the verdict before,
@@ -113,25 +120,34 @@ impl Comparison {
         cells.dedup();
         for cell in cells {
             let (was, is) = (before.get(cell), now.get(cell));
-            let change = || Change {
+            let (before, now) = (Standing::before(was), Standing::of(is));
+            let turned = before != now && !stops_as_before(was, is);
+            let change = |is_bad| Change {
                 cell: cell.clone(),
                 before: was.map(|record| record.verdict),
                 now: is.map(|record| record.verdict),
-                known_stale: is.is_some_and(|record| record.expectation.known_stale().is_some()),
+                known: is.and_then(|record| record.known()),
+                is_bad,
                 symptom: is.and_then(|record| record.symptom.clone()),
             };
-            match (Standing::before(was), Standing::of(is)) {
-                (Standing::Good, Standing::Bad) => comparison.regressions.push(change()),
-                (Standing::Bad, Standing::Good) => comparison.improvements.push(change()),
-                (Standing::Untried, Standing::Good | Standing::Bad) => comparison.new.push(change()),
-                (Standing::Good | Standing::Bad, Standing::Untried) => comparison.gone.push(change()),
-                (Standing::Good, Standing::Good)
-                | (Standing::Bad, Standing::Bad)
-                | (Standing::Untried, Standing::Untried) => {}
+            match (before, now) {
+                (Standing::Untried, Standing::Untried) => {}
+                (Standing::Untried, now) => comparison.new.push(change(now == Standing::Bad)),
+                (_, Standing::Untried) => comparison.gone.push(change(false)),
+                (before, now) if turned && now < before => comparison.regressions.push(change(true)),
+                (_, now) if turned => comparison.improvements.push(change(now == Standing::Bad)),
+                _ => {}
             }
         }
         comparison
     }
+}
+
+/// Whether a limitation showed itself before, and all that is new is what its scenario knows of it.
+fn stops_as_before(was: Option<&&CellRecord>, is: Option<&&CellRecord>) -> bool {
+    let is_xfail =
+        |record: Option<&&CellRecord>| record.is_some_and(|record| record.verdict == VerdictWord::Xfail);
+    is_xfail(was) && (is_xfail(is) || is.is_some_and(|record| record.known() == Some(Known::Wrong)))
 }
 
 /// The worst record of each cell.
@@ -140,7 +156,8 @@ fn worst(records: &[CellRecord]) -> BTreeMap<&CellName, &CellRecord> {
     let rank = |record: &CellRecord| match Standing::of(Some(&record)) {
         Standing::Untried => 0,
         Standing::Good => 1,
-        Standing::Bad => 2,
+        Standing::KnownBad => 2,
+        Standing::Bad => 3,
     };
     for record in records {
         let worst = of_cell.entry(&record.cell).or_insert(record);

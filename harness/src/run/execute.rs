@@ -170,7 +170,7 @@ pub async fn execute(
     let mut done: BTreeMap<CellName, CellRecord> =
         done.into_iter().map(|record| (record.cell.clone(), record)).collect();
     let mut take = |cell: CellRecord, record: &mut RunRecord, folder: &mut RunFolder| {
-        record.verdicts.add(cell.verdict, &cell.expectation);
+        record.verdicts.add(&cell);
         folder.append(&cell)?;
         listener.event(&RunEvent::CellEnded { record: &cell });
         done.insert(cell.cell.clone(), cell);

@@ -275,7 +275,7 @@ impl Gathered {
         let (mut records, mut conflicts): (Vec<CellRecord>, Vec<Vec<CellRecord>>) = Default::default();
         for seen in by_cell(self.cells) {
             let Some(counts) = counted(&seen) else { continue };
-            run.verdicts.add(counts.verdict, &counts.expectation);
+            run.verdicts.add(counts);
             records.push(counts.clone());
             if differs(&seen) {
                 run.conflicts.push(counts.cell.clone());
@@ -327,7 +327,7 @@ impl From<&PastRun> for MergedRun {
         let run = past.record.clone();
         // A run that was killed has not come to count them.
         let mut verdicts = Tally::default();
-        past.cells.iter().for_each(|cell| verdicts.add(cell.verdict, &cell.expectation));
+        past.cells.iter().for_each(|cell| verdicts.add(cell));
         let last = past.cells.iter().filter_map(|cell| cell.attempts.last()).map(|last| last.end);
         let seconds = run.ended.as_ref().and_then(|ended| seconds_between(&run.began, ended));
         Self {
@@ -452,10 +452,11 @@ pub(super) fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
         VerdictWord::Skip => 0,
         VerdictWord::Pass => 1,
         VerdictWord::Xfail => 2,
-        VerdictWord::Xpass if record.expectation.known_stale().is_some() => 3,
-        VerdictWord::Xpass => 4,
-        VerdictWord::Fail => 5,
-        VerdictWord::Error => 6,
+        VerdictWord::Xpass if !record.is_trouble() => 3,
+        VerdictWord::Fail if !record.is_trouble() => 4,
+        VerdictWord::Xpass => 5,
+        VerdictWord::Fail => 6,
+        VerdictWord::Error => 7,
     })
 }
 

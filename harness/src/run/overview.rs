@@ -85,7 +85,7 @@ impl Overview {
     /// How many cells have which verdict that counts.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        self.cells.iter().for_each(|cell| tally.add(cell.record.verdict, &cell.record.expectation));
+        self.cells.iter().for_each(|cell| tally.add(&cell.record));
         tally
     }
 
@@ -120,13 +120,9 @@ impl Overview {
 }
 
 impl OverviewCell {
-    /// Whether somebody has to act upon it: a fail, an xpass that is news, or an error.
+    /// Whether somebody has to act upon it: a fail or an xpass that is news, or an error.
     pub fn is_trouble(&self) -> bool {
-        match self.record.verdict {
-            VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => false,
-            VerdictWord::Xpass => self.record.expectation.known_stale().is_none(),
-            VerdictWord::Fail | VerdictWord::Error => true,
-        }
+        self.record.is_trouble()
     }
 
     /// A file of its folder, if it is there.

@@ -226,6 +226,10 @@ pub struct CellRecord {
     pub expectation: Expectation,
     /// The verdict.
     pub verdict: VerdictWord,
+    /// Whether it is a fail that the scenario describes: of a claim that is known to be wrong, or of a limitation that is known to be
+    /// gone. Absent in runs of old.
+    #[serde(default)]
+    pub as_described: bool,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
     /// The level that the symptom is about.
@@ -282,6 +286,7 @@ impl CellRecord {
             tier: cell.tier,
             expectation: cell.expectation.clone(),
             verdict,
+            as_described: false,
             stage: None,
             level: None,
             symptom: None,

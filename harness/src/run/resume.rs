@@ -160,7 +160,7 @@ impl Resumed {
         }
         folder.write_cells(&cells)?;
         record.verdicts = Tally::default();
-        done.iter().for_each(|cell| record.verdicts.add(cell.verdict, &cell.expectation));
+        done.iter().for_each(|cell| record.verdicts.add(cell));
         record.cells = cells.len();
         (record.ended, record.interrupted) = (None, false);
         record.resumed.push(Resumption {

@@ -122,11 +122,7 @@ pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord
     if records.is_empty() || says_nothing.iter().any(Option::is_some) {
         return NOT_TRIED;
     }
-    let bad = |record: &CellRecord| match record.verdict {
-        VerdictWord::Fail => true,
-        VerdictWord::Xpass => record.expectation.known_stale().is_none(),
-        _ => false,
-    };
+    let bad = |record: &CellRecord| record.verdict != VerdictWord::Error && record.is_trouble();
     u8::from(records.iter().any(bad))
 }
 

@@ -5,8 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
-use crate::scenario::{Expectation, LevelNumber, Limitation, Stage, StageKind, StopStage, SymptomKind};
+use crate::scenario::{
+    Expectation, LevelNumber, Limitation, Since, Stage, StageKind, StopStage, SymptomKind,
+};
 use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
+
+use super::{CellRecord, Known};
 
 /// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
 #[derive(Debug, Clone)]
@@ -15,6 +19,10 @@ pub enum Verdict {
     Pass(Box<Evidence>),
     /// It does not work, against the document.
     Fail(Stop),
+    /// Likewise, as is known: the claim has been seen wrong, with a stop like this one.
+    KnownFail(Stop),
+    /// The documented limitation shows itself, though it is known to be gone: what was fixed is broken again.
+    CameBack(Stop),
     /// The documented limitation shows itself.
     Xfail(Stop),
     /// The documented limitation no longer shows itself: the document is stale.
@@ -70,25 +78,22 @@ impl Verdict {
         };
         match (worked, expectation) {
             (Err(stop), _) if stop.blame == Blame::Harness => Self::Error(stop),
-            (Ok(evidence), Expectation::Works | Expectation::MayStop(_)) => Self::Pass(Box::new(evidence)),
+            (Ok(evidence), Expectation::Works { .. } | Expectation::MayStop(_)) => {
+                Self::Pass(Box::new(evidence))
+            }
             (Ok(evidence), Expectation::Stops { .. }) => Self::Xpass(Box::new(evidence)),
-            (Err(stop), Expectation::Works) => Self::Fail(stop),
+            (Err(stop), Expectation::Works { known_wrong }) => {
+                let known = known_wrong.as_ref();
+                match known.map(|known| compare(&known.limitation, &stop, &observation.stages)) {
+                    Some(Likeness::Same) => Self::KnownFail(stop),
+                    Some(Likeness::Another | Likeness::Undecided) | None => Self::Fail(stop),
+                }
+            }
             (Err(stop), Expectation::Stops { limitation, .. } | Expectation::MayStop(limitation)) => {
-                let documented = shows_itself(limitation, &stop, &observation.stages);
-                match stop.symptom.kind() {
-                    // Too slow is not the same as not working, unless the document says just that.
-                    kind @ SymptomKind::Timeout if !(documented && limitation.kind == Some(kind)) => {
-                        Self::Error(stop)
-                    }
-                    // Nothing was tried yet, unless the document says just that.
-                    kind @ SymptomKind::CommandLineRejected
-                        if !(documented
-                            && (limitation.kind == Some(kind) || limitation.symptom.is_some())) =>
-                    {
-                        Self::Error(stop)
-                    }
-                    _ if documented => Self::Xfail(stop),
-                    _ => Self::Fail(stop),
+                match compare(limitation, &stop, &observation.stages) {
+                    Likeness::Same => Self::Xfail(stop),
+                    Likeness::Another => Self::Fail(stop),
+                    Likeness::Undecided => Self::Error(stop),
                 }
             }
         }
@@ -97,18 +102,32 @@ impl Verdict {
     /// What was seen where the stack stopped, if it did; and where that is not what is documented, what is.
     pub fn symptom(&self, expectation: &Expectation) -> Option<String> {
         let stop = self.stop()?;
-        let another = matches!(self, Self::Fail(_)) && *expectation != Expectation::Works;
+        let another = matches!(self, Self::Fail(_)) && expectation.limitation().is_some();
         Some(match another {
             true => format!("{} (documented is: {expectation})", stop.symptom),
             false => stop.symptom.to_string(),
         })
     }
 
+    /// The same, unless a limitation shows itself that is known to be gone where `has_change` says so of the stack.
+    #[must_use]
+    pub fn or_came_back(self, expectation: &Expectation, has_change: impl FnOnce(&Since) -> bool) -> Self {
+        match (self, expectation.known_stale()) {
+            (Self::Xfail(stop), Some(known)) if has_change(&known.since) => Self::CameBack(stop),
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// Whether the stack failed as its scenario says that it is known to, or did until a limitation was gone.
+    pub fn fails_as_described(&self) -> bool {
+        matches!(self, Self::KnownFail(_) | Self::CameBack(_))
+    }
+
     /// Its name.
     pub fn word(&self) -> VerdictWord {
         match self {
             Self::Pass(_) => VerdictWord::Pass,
-            Self::Fail(_) => VerdictWord::Fail,
+            Self::Fail(_) | Self::KnownFail(_) | Self::CameBack(_) => VerdictWord::Fail,
             Self::Xfail(_) => VerdictWord::Xfail,
             Self::Xpass(_) => VerdictWord::Xpass,
             Self::Skip(_) => VerdictWord::Skip,
@@ -119,7 +138,11 @@ impl Verdict {
     /// Where the stack stopped, if it did.
     pub fn stop(&self) -> Option<&Stop> {
         match self {
-            Self::Fail(stop) | Self::Xfail(stop) | Self::Error(stop) => Some(stop),
+            Self::Fail(stop)
+            | Self::KnownFail(stop)
+            | Self::CameBack(stop)
+            | Self::Xfail(stop)
+            | Self::Error(stop) => Some(stop),
             Self::Pass(_) | Self::Xpass(_) | Self::Skip(_) => None,
         }
     }
@@ -128,7 +151,12 @@ impl Verdict {
     pub fn evidence(&self) -> Option<&Evidence> {
         match self {
             Self::Pass(evidence) | Self::Xpass(evidence) => Some(evidence),
-            Self::Fail(_) | Self::Xfail(_) | Self::Skip(_) | Self::Error(_) => None,
+            Self::Fail(_)
+            | Self::KnownFail(_)
+            | Self::CameBack(_)
+            | Self::Xfail(_)
+            | Self::Skip(_)
+            | Self::Error(_) => None,
         }
     }
 }
@@ -142,6 +170,35 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
     let said = stop.symptom.said().unwrap_or_default();
     let of_kind = limitation.kind.is_none_or(|kind| stop.symptom.kind() == kind);
     there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(said).is_some())
+}
+
+/// What a stop is, beside one that is described.
+enum Likeness {
+    /// The very one.
+    Same,
+    /// Another.
+    Another,
+    /// It can't be said: the stack was too slow here, or nothing of it was tried.
+    Undecided,
+}
+
+/// Compares the stop of a stack that went through `stages` with one that is described. Too slow is not the same as not working,
+/// and a QEMU that rejects its command line has tried nothing; unless just that is described.
+fn compare(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> Likeness {
+    let same = shows_itself(limitation, stop, stages);
+    let kind = stop.symptom.kind();
+    let is_named = match kind {
+        SymptomKind::Timeout => limitation.kind == Some(kind),
+        SymptomKind::CommandLineRejected => limitation.kind == Some(kind) || limitation.symptom.is_some(),
+        _ => true,
+    };
+    match (same, is_named) {
+        (true, true) => Likeness::Same,
+        (false, _) if !matches!(kind, SymptomKind::Timeout | SymptomKind::CommandLineRejected) => {
+            Likeness::Another
+        }
+        _ => Likeness::Undecided,
+    }
 }
 
 /// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
@@ -167,11 +224,18 @@ fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -
 
 /// How many cells got which verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tally {
     /// Cells that passed.
     pub pass: usize,
-    /// Cells that failed.
+    /// Those of `pass` whose claim was known to be wrong.
+    pub righted: usize,
+    /// Cells that failed, the known and the new ones.
     pub fail: usize,
+    /// Those of `fail` whose claim was known to be wrong.
+    pub known_wrong: usize,
+    /// Those of `fail` whose limitation was known to be gone, and came back.
+    pub came_back: usize,
     /// Cells whose documented limitation shows itself.
     pub xfail: usize,
     /// Cells whose documented limitation is gone, the known and the new ones.
@@ -185,12 +249,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one more, of a cell of which this was expected.
-    pub fn add(&mut self, word: VerdictWord, expectation: &Expectation) {
-        if word == VerdictWord::Xpass && expectation.known_stale().is_some() {
-            self.known_stale += 1;
+    /// Counts one more.
+    pub fn add(&mut self, cell: &CellRecord) {
+        match cell.known() {
+            Some(Known::Stale) => self.known_stale += 1,
+            Some(Known::Wrong) => self.known_wrong += 1,
+            Some(Known::CameBack) => self.came_back += 1,
+            Some(Known::Righted) => self.righted += 1,
+            None => {}
         }
-        *match word {
+        *match cell.verdict {
             VerdictWord::Pass => &mut self.pass,
             VerdictWord::Fail => &mut self.fail,
             VerdictWord::Xfail => &mut self.xfail,
@@ -205,9 +273,9 @@ impl Tally {
     pub fn exit_code(&self) -> u8 {
         if self.error > 0 {
             3
-        } else if self.fail > 0 || self.xpass > self.known_stale {
+        } else if self.fail > self.known_wrong || self.xpass > self.known_stale {
             1
-        } else if self.pass + self.xfail + self.xpass == 0 {
+        } else if self.pass + self.fail + self.xfail + self.xpass == 0 {
             4
         } else {
             0
@@ -222,7 +290,7 @@ mod tests {
     use rstest::rstest;
 
     use crate::qemu::{CpuReport, Ended, KvmReport, MachineReport};
-    use crate::scenario::{KnownStale, SymptomTexts};
+    use crate::scenario::{KnownStale, KnownWrong, SymptomTexts};
     use crate::stack::{Gathered, LeafReport};
 
     /// Judges a stack that went through these stages and then stopped, or did not.
@@ -297,12 +365,74 @@ mod tests {
     fn known_stale() -> Expectation {
         let Expectation::Stops { limitation, .. } = limitation() else { unreachable!() };
         let [since, seen, note] = ["Linux 5.8", "2026-11-22", "why"].map(str::to_owned);
-        Expectation::Stops { limitation, known_stale: Some(KnownStale { since, seen, note }) }
+        Expectation::Stops { limitation, known_stale: Some(KnownStale { since: since.into(), seen, note }) }
+    }
+
+    /// That a stack works is expected, and known to be wrong: it stops so.
+    fn known_wrong(symptom: Option<&str>) -> Expectation {
+        let symptom = symptom.and_then(|text| SymptomTexts::new([text]));
+        let limitation = Limitation::new(StopStage::At(stage("l1-launch")), symptom);
+        let [seen, note] = ["2026-11-22", "why"].map(str::to_owned);
+        let known = KnownWrong { limitation, since: None, seen, note, reference: None };
+        Expectation::Works { known_wrong: Some(Box::new(known)) }
     }
 
     #[rstest]
-    #[case(Expectation::Works, stopped("l2-boot", "kernel panic"), VerdictWord::Fail)]
-    #[case(Expectation::Works, Stop::harness(stage("l2-boot"), "disk full"), VerdictWord::Error)]
+    #[case::as_known(known_wrong(Some("svm")), "missing CPU feature: svm", true)]
+    #[case::with_any_symptom(known_wrong(None), "another reason", true)]
+    #[case::for_another_reason(known_wrong(Some("svm")), "another reason", false)]
+    #[case::not_known_at_all(Expectation::WORKS, "missing CPU feature: svm", false)]
+    fn a_claim_that_is_known_to_be_wrong_fails_as_it_is_known_to(
+        #[case] expectation: Expectation,
+        #[case] symptom: &str,
+        #[case] known: bool,
+    ) {
+        let verdict = judge(&expectation, Some(stopped("l1-launch", symptom)));
+        assert_eq!((verdict.word(), verdict.fails_as_described()), (VerdictWord::Fail, known));
+        let elsewhere = judge(&expectation, Some(stopped("l1-boot", symptom)));
+        assert_eq!((elsewhere.word(), elsewhere.fails_as_described()), (VerdictWord::Fail, false));
+    }
+
+    #[test]
+    fn a_stack_that_is_too_slow_is_not_known_to_be_wrong() {
+        let level = LevelNumber::ALL[1];
+        let slow = Symptom::Timeout { level, seconds: 720, busy: true, last_line: None, said: None };
+        let slow = Stop::stack(stage("l1-launch"), slow);
+        assert!(!judge(&known_wrong(None), Some(slow)).fails_as_described());
+    }
+
+    #[test]
+    fn a_stack_that_works_though_it_is_known_not_to_passes() {
+        let verdict = judge_after("", &known_wrong(Some("svm")), all_evidence(), None);
+        assert_eq!(verdict.word(), VerdictWord::Pass);
+    }
+
+    #[rstest]
+    #[case::of_software_that_has_the_change(known_stale(), true, VerdictWord::Fail)]
+    #[case::of_older_software(known_stale(), false, VerdictWord::Xfail)]
+    #[case::that_is_not_known_to_be_gone(limitation(), true, VerdictWord::Xfail)]
+    fn a_limitation_that_shows_itself(
+        #[case] expectation: Expectation,
+        #[case] has_change: bool,
+        #[case] expected: VerdictWord,
+    ) {
+        let verdict = judge(&expectation, Some(stopped("l1-launch", "missing CPU feature: svm")));
+        let verdict = verdict.or_came_back(&expectation, |_| has_change);
+        assert_eq!(verdict.word(), expected);
+        assert_eq!(verdict.fails_as_described(), expected == VerdictWord::Fail);
+    }
+
+    #[test]
+    fn another_stop_and_one_that_is_no_fault_of_the_stack_do_not_bring_a_limitation_back() {
+        for stop in [stopped("l1-launch", "other"), Stop::harness(stage("l1-launch"), "svm")] {
+            let verdict = judge(&known_stale(), Some(stop)).or_came_back(&known_stale(), |_| true);
+            assert!(!verdict.fails_as_described(), "{verdict:?}");
+        }
+    }
+
+    #[rstest]
+    #[case(Expectation::WORKS, stopped("l2-boot", "kernel panic"), VerdictWord::Fail)]
+    #[case(Expectation::WORKS, Stop::harness(stage("l2-boot"), "disk full"), VerdictWord::Error)]
     #[case(limitation(), stopped("l1-launch", "missing CPU feature: svm"), VerdictWord::Xfail)]
     #[case(limitation(), stopped("l1-launch", "another reason"), VerdictWord::Fail)]
     #[case(limitation(), stopped("l2-boot", "svm"), VerdictWord::Fail)]
@@ -384,7 +514,7 @@ mod tests {
         let hangs = Expectation::Stops { limitation: hangs, known_stale: None };
         assert_eq!(judge(&hangs, Some(slow.clone())).word(), VerdictWord::Xfail);
         assert_eq!(judge(&hangs, Some(stopped("l1-launch", "it is gone"))).word(), VerdictWord::Fail);
-        assert_eq!(judge(&Expectation::Works, Some(slow)).word(), VerdictWord::Fail);
+        assert_eq!(judge(&Expectation::WORKS, Some(slow)).word(), VerdictWord::Fail);
     }
 
     #[rstest]
@@ -404,7 +534,7 @@ mod tests {
         let expectation = stops(StopStage::From(stage("l1-launch")), symptom);
         assert_eq!(judge(&expectation, Some(stop.clone())).word(), expected);
         let works = if asked_for { VerdictWord::Fail } else { VerdictWord::Error };
-        assert_eq!(judge(&Expectation::Works, Some(stop)).word(), works);
+        assert_eq!(judge(&Expectation::WORKS, Some(stop)).word(), works);
     }
 
     #[test]
@@ -423,7 +553,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Expectation::Works, VerdictWord::Pass)]
+    #[case(Expectation::WORKS, VerdictWord::Pass)]
     #[case(may_stop(), VerdictWord::Pass)]
     #[case(limitation(), VerdictWord::Xpass)]
     #[case(known_stale(), VerdictWord::Xpass)]
@@ -437,7 +567,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Expectation::Works)]
+    #[case(Expectation::WORKS)]
     #[case(limitation())]
     #[case(known_stale())]
     #[case(may_stop())]
@@ -447,33 +577,62 @@ mod tests {
         assert_eq!(verdict.stop().unwrap().symptom.to_string(), "missing evidence: L2's report");
     }
 
-    #[test]
-    fn exit_codes_follow_the_worst_verdict() {
-        let tally = |words: &[VerdictWord]| {
-            let mut tally = Tally::default();
-            words.iter().for_each(|word| tally.add(*word, &limitation()));
-            tally.exit_code()
-        };
-        assert_eq!(tally(&[VerdictWord::Pass, VerdictWord::Xfail, VerdictWord::Skip]), 0);
-        assert_eq!(tally(&[VerdictWord::Pass, VerdictWord::Fail]), 1);
-        assert_eq!(tally(&[VerdictWord::Pass, VerdictWord::Xpass]), 1);
-        assert_eq!(tally(&[VerdictWord::Fail, VerdictWord::Error]), 3);
-        assert_eq!(tally(&[VerdictWord::Skip]), 4);
-        assert_eq!(tally(&[]), 4);
+    fn record(verdict: VerdictWord, expectation: &Expectation, as_described: bool) -> CellRecord {
+        let value = serde_json::json!({
+            "cell": "scenario/amd/a/b/c", "scenario": "scenario", "document": "d", "claims": ["c"], "architecture": "amd",
+            "tier": "supported", "expectation": expectation, "verdict": verdict, "as_described": as_described,
+            "levels": [], "steps": [], "stages": [], "attempts": [],
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// The exit code of a run of these cells: a verdict, what was expected, and whether it failed as described.
+    fn exit_code(cells: &[(VerdictWord, Expectation, bool)]) -> (Tally, u8) {
+        let mut tally = Tally::default();
+        for (verdict, expectation, as_described) in cells {
+            tally.add(&record(*verdict, expectation, *as_described));
+        }
+        (tally, tally.exit_code())
     }
 
     #[test]
-    fn an_xpass_that_is_known_fails_no_run_and_hides_no_other() {
-        let tally = |verdicts: &[(VerdictWord, Expectation)]| {
-            let mut tally = Tally::default();
-            verdicts.iter().for_each(|(word, expectation)| tally.add(*word, expectation));
-            (tally.xpass, tally.known_stale, tally.exit_code())
+    fn exit_codes_follow_the_worst_verdict() {
+        let of = |words: &[VerdictWord]| {
+            exit_code(&words.iter().map(|word| (*word, limitation(), false)).collect::<Vec<_>>()).1
         };
-        let known = (VerdictWord::Xpass, known_stale());
-        assert_eq!(tally(std::slice::from_ref(&known)), (1, 1, 0));
-        assert_eq!(tally(&[known.clone(), (VerdictWord::Xpass, limitation())]), (2, 1, 1));
-        assert_eq!(tally(&[known.clone(), (VerdictWord::Fail, known_stale())]), (1, 1, 1));
-        assert_eq!(tally(&[known, (VerdictWord::Error, known_stale())]), (1, 1, 3));
-        assert_eq!(tally(&[(VerdictWord::Xfail, known_stale())]), (0, 0, 0));
+        assert_eq!(of(&[VerdictWord::Pass, VerdictWord::Xfail, VerdictWord::Skip]), 0);
+        assert_eq!(of(&[VerdictWord::Pass, VerdictWord::Fail]), 1);
+        assert_eq!(of(&[VerdictWord::Pass, VerdictWord::Xpass]), 1);
+        assert_eq!(of(&[VerdictWord::Fail, VerdictWord::Error]), 3);
+        assert_eq!(of(&[VerdictWord::Skip]), 4);
+        assert_eq!(of(&[]), 4);
+    }
+
+    #[test]
+    fn what_is_known_fails_no_run_and_hides_nothing_else() {
+        let stale = (VerdictWord::Xpass, known_stale(), false);
+        let wrong = (VerdictWord::Fail, known_wrong(Some("svm")), true);
+        let (tally, code) = exit_code(&[stale.clone(), wrong.clone()]);
+        assert_eq!((tally.xpass, tally.known_stale, tally.fail, tally.known_wrong, code), (1, 1, 1, 1, 0));
+        assert_eq!(exit_code(std::slice::from_ref(&wrong)).1, 0, "something ran");
+        for (news, expected) in [
+            ((VerdictWord::Xpass, limitation(), false), 1),
+            ((VerdictWord::Fail, known_stale(), false), 1),
+            ((VerdictWord::Fail, known_wrong(Some("svm")), false), 1),
+            ((VerdictWord::Error, known_stale(), false), 3),
+        ] {
+            assert_eq!(exit_code(&[stale.clone(), wrong.clone(), news.clone()]).1, expected, "{news:?}");
+        }
+    }
+
+    #[test]
+    fn what_turned_is_counted() {
+        let (tally, code) = exit_code(&[(VerdictWord::Fail, known_stale(), true)]);
+        assert_eq!((tally.fail, tally.came_back, code), (1, 1, 1));
+        let (tally, code) = exit_code(&[(VerdictWord::Pass, known_wrong(None), false)]);
+        assert_eq!((tally.pass, tally.righted, code), (1, 1, 0));
+        // Of software that is older than the change, or of which that is not known.
+        let (tally, code) = exit_code(&[(VerdictWord::Xfail, known_stale(), false)]);
+        assert_eq!((tally.xfail, tally.came_back, code), (1, 0, 0));
     }
 }

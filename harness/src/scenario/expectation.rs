@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use toml::value::Datetime;
 
+use super::known::{KnownStale, KnownWrong};
 use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
@@ -14,12 +14,15 @@ use super::table::Table;
 use super::word::{Word, word_traits};
 
 /// What should come of a cell if its document is right.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Expectation {
     /// Every stage is reached.
-    #[default]
-    Works,
+    Works {
+        /// What is known of the claim, if it has been seen wrong.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known_wrong: Option<Box<KnownWrong>>,
+    },
     /// The stack stops, as the document says that it does.
     Stops {
         /// How it stops.
@@ -62,23 +65,29 @@ pub enum StopStage {
     From(Stage),
 }
 
-/// A limitation that has been seen gone: its document is known to be out of date there, and an xpass is no news.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct KnownStale {
-    /// The version of what brought the change: `Linux 5.8`.
-    pub since: String,
-    /// The day on which it was seen gone, as `YEAR-MONTH-DAY`.
-    pub seen: String,
-    /// What is known of it, for people.
-    pub note: String,
+impl Default for Expectation {
+    fn default() -> Self {
+        Self::WORKS
+    }
 }
 
 impl Expectation {
+    /// Every stage is reached, and nothing else is known.
+    pub const WORKS: Self = Self::Works { known_wrong: None };
+
     /// The stop that is expected or allowed, if there is one.
     pub fn limitation(&self) -> Option<&Limitation> {
         match self {
             Self::Stops { limitation, .. } | Self::MayStop(limitation) => Some(limitation),
-            Self::Works => None,
+            Self::Works { .. } => None,
+        }
+    }
+
+    /// What is known of the claim that is expected to be right, if it has been seen wrong.
+    pub fn known_wrong(&self) -> Option<&KnownWrong> {
+        match self {
+            Self::Works { known_wrong } => known_wrong.as_deref(),
+            Self::Stops { .. } | Self::MayStop(_) => None,
         }
     }
 
@@ -86,7 +95,7 @@ impl Expectation {
     pub fn known_stale(&self) -> Option<&KnownStale> {
         match self {
             Self::Stops { known_stale, .. } => known_stale.as_ref(),
-            Self::Works | Self::MayStop(_) => None,
+            Self::Works { .. } | Self::MayStop(_) => None,
         }
     }
 }
@@ -101,7 +110,7 @@ impl Limitation {
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Works => f.write_str("works"),
+            Self::Works { .. } => f.write_str("works"),
             Self::Stops { limitation, .. } => write!(f, "stops {limitation}"),
             Self::MayStop(limitation) => write!(f, "may stop {limitation}"),
         }
@@ -120,13 +129,6 @@ impl fmt::Display for Limitation {
             (None, Some(symptom)) => write!(f, " ({symptom})"),
             (None, None) => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for KnownStale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { since, seen, note } = self;
-        write!(f, "known stale since {since}, seen {seen}: {note}")
     }
 }
 
@@ -151,8 +153,17 @@ impl Word for Outcome {
 }
 
 impl Expectation {
-    pub(super) const KEYS: &'static [&'static str] =
-        &["outcome", "stage", "from", "symptom", "symptom-kind", "control", "no-symptom", "known-stale"];
+    pub(super) const KEYS: &'static [&'static str] = &[
+        "outcome",
+        "stage",
+        "from",
+        "symptom",
+        "symptom-kind",
+        "control",
+        "no-symptom",
+        "known-stale",
+        "known-wrong",
+    ];
 
     /// Reads `[expect]` of a scenario whose stacks go through these stages.
     pub(super) fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
@@ -160,6 +171,11 @@ impl Expectation {
         let known_stale = table.optional_table("known-stale", KnownStale::KEYS);
         if let (Outcome::Works | Outcome::MayStop, Some(known_stale)) = (outcome, &known_stale) {
             known_stale.report(needless("known-stale"));
+        }
+        let known_wrong = table.optional_table("known-wrong", KnownWrong::KEYS);
+        if let (Outcome::Stops | Outcome::MayStop, Some(known_wrong)) = (outcome, &known_wrong) {
+            let wants = "outcome = \"works\"";
+            known_wrong.report(InputProblem::NeedlessKey { key: "known-wrong", wants });
         }
         match outcome {
             Outcome::Works => {
@@ -171,7 +187,8 @@ impl Expectation {
                 if let Some(texts) = table.optional_string_or_strings("symptom") {
                     texts.iter().take(1).for_each(|text| text.report(needless("symptom")));
                 }
-                Some(Self::Works)
+                let known_wrong = known_wrong.and_then(|table| KnownWrong::read(&table, stages));
+                Some(Self::Works { known_wrong: known_wrong.map(Box::new) })
             }
             Outcome::Stops => {
                 let known_stale = known_stale.map(|table| KnownStale::read(&table));
@@ -189,7 +206,7 @@ fn needless(key: &'static str) -> InputProblem {
 }
 
 impl Limitation {
-    fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
+    pub(super) fn read(table: &Table<'_>, stages: &[Stage]) -> Option<Self> {
         let symptom = SymptomTexts::read(table);
         let kind = table.optional_string("symptom-kind");
         let kind = kind.and_then(|text| text.parse(documentable));
@@ -242,25 +259,6 @@ impl StopStage {
                 None
             }
         }
-    }
-}
-
-impl KnownStale {
-    const KEYS: &'static [&'static str] = &["since", "seen", "note"];
-
-    fn read(table: &Table<'_>) -> Option<Self> {
-        let since = table.prose("since");
-        let seen = table.string("seen").and_then(|text| text.parse(date));
-        let note = table.prose("note");
-        Some(Self { since: since?, seen: seen?, note: note? })
-    }
-}
-
-/// A day of the calendar, without a time.
-fn date(text: &str) -> Result<String, InputProblem> {
-    match text.parse() {
-        Ok(Datetime { date: Some(_), time: None, offset: None }) => Ok(text.to_owned()),
-        _ => Err(InputProblem::BadDate { given: text.to_owned() }),
     }
 }
 

@@ -221,6 +221,9 @@ impl Listing<'_> {
         if let Some(known_stale) = scenario.expectation.known_stale() {
             write_wrapped(f, "", &known_stale.to_string())?;
         }
+        if let Some(known_wrong) = scenario.expectation.known_wrong() {
+            write_wrapped(f, "", &known_wrong.to_string())?;
+        }
         write_wrapped(f, "claims: ", &claims(rows).join(", "))?;
         if let Some(note) = &scenario.note {
             write_wrapped(f, "note: ", note)?;

@@ -160,6 +160,12 @@ pub enum InputProblem {
         /// As written.
         given: String,
     },
+    /// A change whose versions can't be compared with those of a stack.
+    #[error("`{given}` is not a version of Linux or of QEMU")]
+    BadSince {
+        /// As written.
+        given: String,
+    },
     /// A date that is none.
     #[error("`{given}` is not a date")]
     BadDate {
@@ -383,6 +389,7 @@ impl InputProblem {
             Self::Untestable { .. } => "leave it out here, or take `untestable` out of its document".into(),
             Self::BadName { rule, .. } => format!("it is made of: {rule}"),
             Self::BadVersion { .. } => "a version is MAJOR or MAJOR.MINOR, in digits".into(),
+            Self::BadSince { .. } => "write `Linux 5.8`, `QEMU 5.1` or `Linux 5.8 and QEMU 5.1`; the rest goes into the note".into(),
             Self::BadDate { .. } => "a date is YEAR-MONTH-DAY of the calendar, such as `2026-01-31`".into(),
             Self::BadRequirement { known, .. } => {
                 format!("write `SYSTEM VERSION`, with `and later` and `with ROLE` after it where the document has them, or `SYSTEM` alone if it has no versions; the systems are {}", list(known))

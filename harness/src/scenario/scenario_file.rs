@@ -9,6 +9,7 @@ use super::document::{Claim, Document, Tier};
 use super::documents::Documents;
 use super::expand;
 use super::expectation::{Expectation, Fault};
+use super::known::KnownWrong;
 use super::level::{LevelNumber, LevelSettings};
 use super::problem::InputProblem;
 use super::stage::Stage;
@@ -114,7 +115,7 @@ impl Scenario {
                 let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
                 Expectation::read(&table, &stages)
             }
-            None => Some(Expectation::Works),
+            None => Some(Expectation::WORKS),
         };
         let mut second_machines = 0;
         let read_step = |table: &Table<'_>| {
@@ -158,12 +159,17 @@ impl Scenario {
 impl Scenario {
     /// The scenario that shows that stacks without this one's limitation do not time out.
     pub(super) fn control(&self) -> Option<&str> {
-        self.expectation.limitation()?.control.as_deref()
+        let known_wrong = || self.expectation.known_wrong().map(|known| &known.limitation);
+        self.expectation.limitation().or_else(known_wrong)?.control.as_deref()
     }
 
     /// Reports a control that can't show anything.
     pub(super) fn check_control(&self, root: &Table<'_>, scenarios: &[Self], cells: &[Cell]) {
         let expect = root.optional_table("expect", Expectation::KEYS);
+        let expect = expect.filter(|expect| expect.has("control")).or_else(|| {
+            let expect = root.optional_table("expect", Expectation::KEYS)?;
+            expect.optional_table("known-wrong", KnownWrong::KEYS)
+        });
         let Some(text) = expect.and_then(|table| table.optional_string("control")) else { return };
         text.parse(|name| {
             let unknown = || {
@@ -176,7 +182,7 @@ impl Scenario {
                 cells.map(|cell| cell.architecture.to_string()).collect()
             };
             let no_control = |why| Err(InputProblem::NoControl { scenario: name.to_owned(), why });
-            if control.expectation != Expectation::Works {
+            if control.expectation != Expectation::WORKS {
                 no_control("it is not expected to work")
             } else if !architectures(&self.name).is_subset(&architectures(name)) {
                 no_control("it has no cells of some of the architectures")

@@ -10,8 +10,8 @@ use nestmatrix::run::{
     RunPlan, RunRecord, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
-    AvailableImage, Cell, Expectation, KnownStale, LevelNumber, Limitation, Matrix, Stage, StandIns,
-    StopStage, SymptomTexts, Tier,
+    AvailableImage, Cell, Expectation, KnownStale, KnownWrong, LevelNumber, Limitation, Matrix, Since, Stage,
+    StandIns, StopStage, SymptomTexts, Tier,
 };
 use nestmatrix::stack::{LevelSeen, Metal, Usage};
 
@@ -103,8 +103,9 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         architecture: parts[1].parse().unwrap(),
         metal: Some(Metal::Emulated),
         tier: Tier::TechnologyPreview,
-        expectation: Expectation::Works,
+        expectation: Expectation::WORKS,
         verdict,
+        as_described: false,
         stage: None,
         level: None,
         symptom: None,
@@ -166,9 +167,29 @@ pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
 /// The record of a cell whose limitation is known to be gone.
 pub fn known_stale(mut record: CellRecord, note: &str) -> CellRecord {
     let Expectation::Stops { known_stale, .. } = &mut record.expectation else { panic!("{record:?}") };
-    *known_stale =
-        Some(KnownStale { since: "Linux 5.8".into(), seen: "2026-11-22".into(), note: note.into() });
+    *known_stale = Some(KnownStale {
+        since: Since::from("Linux 5.8".to_owned()),
+        seen: "2026-11-22".into(),
+        note: note.into(),
+    });
     record
+}
+
+/// The record of a cell that is to work and is known to stop so; as a fail, it did.
+pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
+    let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
+    let since = Some(Since::from("Linux 6.1".to_owned()));
+    let (seen, reference) = ("2026-11-22".into(), Some("kernel.org, bug 1".into()));
+    let known = KnownWrong { limitation, since, seen, note: note.into(), reference };
+    record.expectation = Expectation::Works { known_wrong: Some(Box::new(known)) };
+    record.as_described = record.verdict == VerdictWord::Fail;
+    record
+}
+
+/// The record of a limitation that shows itself again though it is known to be gone.
+pub fn came_back(record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
+    let record = known_stale(limited(record, stage, symptom), note);
+    stopped(CellRecord { as_described: true, ..record }, stage, symptom)
 }
 
 /// The record with these last lines of a level's console.
@@ -194,7 +215,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
 /// What came of a run with these records that took `seconds`.
 pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Outcome {
     let mut tally = Tally::default();
-    records.iter().for_each(|record| tally.add(record.verdict, &record.expectation));
+    records.iter().for_each(|record| tally.add(record));
     let folder = "results/2025-11-21T22-39-41Z".into();
     let run = RunRecord {
         format: FORMAT,

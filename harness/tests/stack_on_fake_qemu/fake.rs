@@ -230,12 +230,12 @@ impl Booted {
 
     /// The verdict's name, if the stack should work.
     pub fn word(&self) -> String {
-        self.judged(&Expectation::Works).word().to_string()
+        self.judged(&Expectation::WORKS).word().to_string()
     }
 
     /// The verdict's name and what it says was seen, if the stack should work.
     pub fn word_and_symptom(&self) -> String {
-        let verdict = self.judged(&Expectation::Works);
+        let verdict = self.judged(&Expectation::WORKS);
         format!("{}: {}", verdict.word(), verdict.stop().map(text).unwrap_or_default())
     }
 

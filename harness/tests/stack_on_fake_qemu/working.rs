@@ -25,7 +25,7 @@ async fn three_levels_that_work_pass_with_evidence() {
         "l2-check",
     ];
     assert_eq!(stages, expected);
-    let verdict = booted.judged(&Expectation::Works);
+    let verdict = booted.judged(&Expectation::WORKS);
     assert_eq!(verdict.word().to_string(), "pass", "{:?}", verdict.stop());
     let evidence = serde_json::to_value(verdict.evidence().unwrap()).unwrap();
     assert_eq!(evidence["nested_runs"]["l0"]["after"], 800, "{evidence}");

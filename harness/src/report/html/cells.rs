@@ -77,7 +77,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "level": record.level.map(|level| level.to_string()),
         "symptom": record.symptom.as_deref().map(text::shown),
         "documented": text::shown(&documented(record)),
-        "known_stale": record.expectation.known_stale().map(|known| text::shown(&known.to_string())),
+        "known": known(record).as_deref().map(text::shown),
         "tier": record.tier.to_string(),
         "metal": record.metal.map(|metal| metal.to_string()),
         "seconds": (!record.attempts.is_empty()).then(|| record.seconds()),
@@ -95,6 +95,12 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "machine": run.map(|run| machine(&run.machine)),
         "others": others.collect::<Vec<_>>(),
     })
+}
+
+/// What its scenario knows of it, whatever came of it.
+fn known(record: &CellRecord) -> Option<String> {
+    let stale = record.expectation.known_stale().map(ToString::to_string);
+    stale.or_else(|| record.expectation.known_wrong().map(ToString::to_string))
 }
 
 fn level(level: &LevelRecord) -> Value {

@@ -12,6 +12,9 @@ use super::text::shown;
 /// The class of a verdict's looks.
 pub(super) fn class(shade: Shade) -> &'static str {
     match shade {
+        Shade::CameBack => "came-back",
+        Shade::KnownFail => "known-fail",
+        Shade::Righted => "righted",
         Shade::Fail => "fail",
         Shade::Error => "error",
         Shade::News => "xpass",
@@ -154,9 +157,15 @@ pub(super) fn legend(overview: &Overview) -> Markup {
     }
 }
 
-const MEANINGS: [(Shade, &str); 7] = [
+const MEANINGS: [(Shade, &str); 10] = [
     (Shade::Pass, "it works, as documented, and there is evidence for every level"),
+    (Shade::Righted, "likewise, though its scenario says that it is known not to work"),
     (Shade::Fail, "it does not work, against the document"),
+    (Shade::KnownFail, "likewise, and its scenario says so already"),
+    (
+        Shade::CameBack,
+        "the documented limitation shows itself, though its scenario says that it is known to be gone",
+    ),
     (Shade::Xfail, "the documented limitation shows itself"),
     (Shade::News, "the documented limitation is gone: the document is stale"),
     (Shade::Known, "likewise, and its scenario says so already"),

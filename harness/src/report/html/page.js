@@ -111,7 +111,7 @@
     return pairs([
       ["observed", observed, true],
       ["documented", cell.documented],
-      cell.known_stale && ["known", cell.known_stale],
+      cell.known && ["known", cell.known],
       cell.verdict === "error" && ["at fault", "the harness or its machine; this says nothing of the document"],
       ["tier", cell.tier],
       cell.metal && ["metal", cell.metal],

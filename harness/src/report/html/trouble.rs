@@ -57,9 +57,11 @@ fn kind(shade: Shade, seen: &str, cells: &[Placed<'_>]) -> Markup {
     };
     html! {
         h3 { span class={ "word " (class(shade)) } { (shade.word()) }
+            @if !shade.note().is_empty() { " " small { (shade.note()) } }
             @if let Some(stage) = stage { " " span.stage { (stage) } }
             " " span.symptom { (shown(symptom)) } }
         p.about { "documented: " (shown(&documented(record))) }
+        @if let Some(known) = record.known_text() { p.about { (shown(&known)) } }
         @for (versions, cells) in stacks.iter().take(STACKS) {
             ul.versions { @for (levels, text) in versions { li { b { (levels) } " " (shown(text)) } } }
             ul.names {
