@@ -7,7 +7,8 @@ use nestmatrix::report::{html, json, junit_of, markdown, tap};
 use nestmatrix::run::{CellRecord, MergedRun, Overview, PastRun, VerdictWord};
 use nestmatrix::scenario::Matrix;
 use report_fixtures::{
-    cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
+    came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
+    with_console,
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -39,7 +40,19 @@ fn all_verdicts() -> Overview {
     let mut records = every_verdict().records;
     let stale = limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs");
     records.push(known_stale(stale, "fixed"));
+    records.extend(turned());
     overview(vec![run(21, records)])
+}
+
+/// A claim that is known to be wrong and one that is so no longer, and a limitation that came back.
+fn turned() -> [CellRecord; 3] {
+    let cell = |name: &str, verdict| record("limits", &CELL.replace("amd", name), verdict, 9.0);
+    let wrong = |cell| known_wrong(cell, "l1-boot", "hangs", "never worked");
+    [
+        wrong(stopped(cell("intel", VerdictWord::Fail), "l1-boot", "hangs")),
+        wrong(cell("arm", VerdictWord::Pass)),
+        came_back(cell("power9", VerdictWord::Fail), "l1-boot", "hangs", "fixed"),
+    ]
 }
 
 fn hostile() -> Overview {
@@ -65,12 +78,14 @@ fn a_run_as_json_has_the_runs_and_the_cells() {
     let value: Value = serde_json::from_str(&json(&all_verdicts()).unwrap()).unwrap();
     assert_eq!(value["format"], 1);
     assert_eq!(value["runs"][0]["machine"]["cores"], 2);
-    assert_eq!(value["cells"].as_array().unwrap().len(), 7);
+    assert_eq!(value["cells"].as_array().unwrap().len(), 10);
     let stale = &value["cells"].as_array().unwrap().iter().find(|cell| cell["cell"] == CELL).unwrap();
     assert_eq!(stale["run"], "2025-11-21T22-39-41Z");
     assert_eq!(stale["expectation"]["known_stale"]["note"], "fixed");
     assert_eq!(stale["folder"], format!("results/2025-11-21T22-39-41Z/cells/{CELL}"));
     assert_eq!((&value["verdicts"]["xpass"], &value["verdicts"]["known_stale"]), (&2.into(), &1.into()));
+    let turned = ["righted", "known_wrong", "came_back"].map(|member| value["verdicts"][member].as_u64());
+    assert_eq!(turned, [Some(1); 3]);
 }
 
 /// The test point of a run of this cell alone.
@@ -92,9 +107,22 @@ fn test_point(cell: CellRecord) -> String {
     known_stale(limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs"), "fixed"),
     "ok 1 - CELL # TODO known stale since Linux 5.8, seen 2026-11-22: fixed"
 )]
+#[case::known_wrong(
+    turned()[0].clone(),
+    "not ok 1 - INTEL # TODO known wrong since Linux 6.1, stops at l1-boot (hangs), seen 2026-11-22: never worked (kernel.org, bug 1)"
+)]
+#[case::known_wrong_no_longer(
+    turned()[1].clone(),
+    "ok 1 - ARM # TODO known wrong since Linux 6.1, stops at l1-boot (hangs), seen 2026-11-22: never worked (kernel.org, bug 1)"
+)]
+#[case::came_back(turned()[2].clone(), "not ok 1 - POWER9")]
 #[case::skip(skipped("limits", CELL, "no image"), "ok 1 - CELL # SKIP no image")]
 fn a_verdict_is_what_taps_readers_make_of_it(#[case] cell: CellRecord, #[case] expected: &str) {
-    assert_eq!(test_point(cell), expected.replace("CELL", CELL));
+    let expected =
+        ["INTEL", "ARM", "POWER9"].into_iter().fold(expected.replace("CELL", CELL), |text, name| {
+            text.replace(name, &CELL.replace("amd", &name.to_lowercase()))
+        });
+    assert_eq!(test_point(cell), expected);
 }
 
 #[test]
@@ -148,7 +176,7 @@ fn a_guest_cannot_write_into_markdown() {
 fn a_guest_cannot_write_into_the_page() {
     let (own, hostile) = (html(&all_verdicts(), &matrix()), html(&hostile(), &matrix()));
     let scripts = |page: &str, cells: usize| page.matches("<script").count() - cells;
-    assert_eq!(scripts(&own, 7), scripts(&hostile, 1));
+    assert_eq!(scripts(&own, 10), scripts(&hostile, 1));
     assert_eq!(hostile.matches("</script").count(), hostile.matches("<script").count());
     assert!(!hostile.contains(['\x1b', '\u{202e}', '\u{2028}', '\u{200b}']), "{hostile}");
     assert!(hostile.contains("&lt;script&gt;alert(1)"));
@@ -173,7 +201,15 @@ fn without_scripts_the_page_has_the_matrix_with_its_words() {
     }
     assert!(page.contains("RHEL 10.0+ <small>debian-13*</small>"), "{page}");
     assert!(page.contains("kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)"));
-    assert!(page.contains("3 of 6 cells that ran need attention"));
+    assert!(page.contains("4 of 9 cells that ran need attention"));
+    for (class, note) in [
+        ("known-fail", "known"),
+        ("came-back", "known to be gone, came back"),
+        ("righted", "known wrong no longer"),
+    ] {
+        assert!(page.contains(&format!("class=\"cell {class}\"")), "{class}");
+        assert!(page.contains(&format!("<i>{note}</i>")), "{note}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use nestmatrix::history::{AttemptSeen, Circumstances, Sighting, Software, Trail, Wanted};
 use nestmatrix::report::{Style, trail};
-use nestmatrix::run::VerdictWord;
+use nestmatrix::run::{Known, VerdictWord};
 use nestmatrix::stack::Metal;
 
 const CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
@@ -24,6 +24,7 @@ fn sighting(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> Sighti
         seen: format!("2026-11-{day:02}T02:05:00Z"),
         verdict,
         known_stale: false,
+        known: None,
         stage: failed.then(|| "l1-boot".parse().unwrap()),
         symptom: failed.then(|| "kernel panic: \u{1b}[2Jno root\n".into()),
         seconds,
@@ -73,4 +74,18 @@ fn a_cell_that_broke_with_a_kernel_and_is_flaky_since() {
         sighting(4, VerdictWord::Pass, "6.12.120", 25.5),
     ];
     insta::assert_snapshot!(text(sightings, &Style { colour: false, width: 80 }));
+}
+
+#[rstest::rstest]
+#[case(Some(Known::Wrong), VerdictWord::Fail, "fail (known) at l1-boot")]
+#[case(Some(Known::CameBack), VerdictWord::Fail, "fail (known to be gone, came back) at l1-boot")]
+#[case(None, VerdictWord::Fail, "fail at l1-boot")]
+fn a_verdict_is_told_with_what_its_scenario_knew(
+    #[case] known: Option<Known>,
+    #[case] verdict: VerdictWord,
+    #[case] expected: &str,
+) {
+    let sightings = vec![Sighting { known, ..sighting(1, verdict, "6.12", 9.0) }];
+    let text = text(sightings, &Style::plain());
+    assert!(text.contains(expected), "{text}");
 }

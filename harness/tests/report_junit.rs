@@ -7,7 +7,9 @@ use std::path::Path;
 
 use nestmatrix::report::junit;
 use nestmatrix::run::{CellRecord, Outcome, VerdictWord};
-use report_fixtures::{every_verdict, known_stale, limited, outcome, record, stopped, with_console};
+use report_fixtures::{
+    came_back, every_verdict, known_stale, known_wrong, limited, outcome, record, stopped, with_console,
+};
 use roxmltree::{Document, Node};
 
 fn xml(outcome: &Outcome) -> String {
@@ -95,6 +97,21 @@ fn a_document_that_turns_out_stale_is_a_failure_once() {
     assert_eq!(status(cell(VerdictWord::Xfail)), None);
     assert_eq!(status(cell(VerdictWord::Xpass)), Some("failure".into()));
     assert_eq!(status(known_stale(cell(VerdictWord::Xpass), "fixed")), None);
+}
+
+#[test]
+fn what_is_known_not_to_work_is_no_failure_and_what_came_back_is_one() {
+    let cell = |verdict| record("limits", "preview/amd/rhel-10/rhel-10/rhel-10", verdict, 9.0);
+    let wrong = |verdict| known_wrong(cell(verdict), "l1-boot", "hangs", "never worked");
+    assert_eq!(status(wrong(VerdictWord::Fail)), None);
+    assert_eq!(status(wrong(VerdictWord::Pass)), None);
+    assert_eq!(
+        status(CellRecord { as_described: false, ..wrong(VerdictWord::Fail) }),
+        Some("failure".into())
+    );
+    let back = came_back(cell(VerdictWord::Fail), "l1-boot", "hangs", "fixed");
+    assert_eq!(status(back.clone()), Some("failure".into()));
+    assert!(xml(&outcome(vec![back], 9, false)).contains("known to be gone, came back"));
 }
 
 #[test]

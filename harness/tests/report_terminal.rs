@@ -9,7 +9,8 @@ use nestmatrix::report::{Style, cell_line, matrix, plan};
 use nestmatrix::run::{CellRecord, PlannedProfile, RunPlan, VerdictWord};
 use nestmatrix::stack::Metal;
 use report_fixtures::{
-    cells, every_verdict, known_stale, limited, outcome, record, skipped, stopped, with_console,
+    came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
+    with_console,
 };
 use rstest::rstest;
 
@@ -155,6 +156,29 @@ fn limitations_that_are_known_to_be_gone_are_told_from_those_that_are_news() {
 fn a_limitation_that_is_known_to_be_gone_is_in_the_tally() {
     let text = matrix(&outcome(gone()[..2].to_vec(), 62, false), &TERMINAL);
     assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
+}
+
+/// A claim that is known to be wrong, one that fails in another way, one that is wrong no longer, and a limitation that came back.
+fn turned() -> Vec<CellRecord> {
+    let cell = |name: &str, verdict| {
+        record("rhel-8-nested-vms", &format!("{name}/amd/rhel-8/rhel-8/rhel-8"), verdict, 30.5)
+    };
+    let wrong = |cell| known_wrong(cell, "l1-boot", "hangs", "never worked");
+    let failed = |name| cell(name, VerdictWord::Fail);
+    vec![
+        wrong(stopped(failed("known"), "l1-boot", "it hangs")),
+        CellRecord { as_described: false, ..wrong(stopped(failed("otherwise"), "l2-boot", "kernel panic")) },
+        wrong(cell("righted", VerdictWord::Pass)),
+        came_back(failed("back"), "l1-boot", "it hangs", "fixed in Linux 5.8"),
+    ]
+}
+
+#[test]
+fn what_a_scenario_knows_is_told_from_what_is_news() {
+    insta::assert_snapshot!(matrix(&outcome(turned(), 102, false), &TERMINAL));
+    let lines =
+        |style| turned().iter().map(|record| cell_line(record, &style)).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(lines(Style::plain()));
 }
 
 #[test]

@@ -412,6 +412,34 @@ fn a_day_that_no_calendar_has_is_no_date(
 }
 
 #[test]
+fn change_whose_versions_cannot_be_compared() {
+    let since = "since = \"Linux 5.8, the oldest that was tried\"";
+    insta::assert_snapshot!(known_stale("stops", &format!("{since}\nseen = \"2026-11-22\"\nnote = \"n\"")));
+}
+
+/// `[expect]` with this outcome and this said of a claim that is known to be wrong.
+fn known_wrong(outcome: &str, known_wrong: &str) -> String {
+    scenario_and(&format!("[expect]\noutcome = \"{outcome}\"\n[expect.known-wrong]\n{known_wrong}"))
+}
+
+#[test]
+fn known_wrong_without_where_and_how_it_stops() {
+    insta::assert_snapshot!(known_wrong(
+        "works",
+        "since = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"n\""
+    ));
+}
+
+#[test]
+fn known_wrong_what_the_document_says_of_a_stop() {
+    let limitation = "stage = \"l1-launch\"\nsymptom = \"svm\"";
+    insta::assert_snapshot!(known_wrong(
+        &format!("stops\"\n{limitation}\n#"),
+        &format!("{limitation}\nseen = \"2026-11-22\"\nnote = \"n\"")
+    ));
+}
+
+#[test]
 fn fault_on_a_level_that_the_stack_lacks() {
     insta::assert_snapshot!(scenario_and("[[fault]]\nat = \"l2-boot\"\ndo = \"kill-qemu\"\nlevel = \"l3\""));
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use nestmatrix::scenario::{
     Accelerator, Architecture, CellName, Expectation, FaultAction, Filter, InputProblem, KnownStale,
-    LevelNumber, Limitation, Stage, StopStage, SymptomTexts, Tier, Version,
+    KnownWrong, LevelNumber, Limitation, Since, Stage, StopStage, SymptomTexts, Tier, Version,
 };
 use rstest::rstest;
 
@@ -70,6 +70,14 @@ fn known_stale() -> Expectation {
     Expectation::Stops { limitation: limitation(StopStage::At, None), known_stale }
 }
 
+fn known_wrong() -> Expectation {
+    let [seen, note] = ["2026-11-22", "Nesting fails."].map(str::to_owned);
+    let since = Some(Since::from("Linux 5.8".to_owned()));
+    let limitation = limitation(StopStage::At, Some("svm"));
+    let known = KnownWrong { limitation, since, seen, note, reference: None };
+    Expectation::Works { known_wrong: Some(Box::new(known)) }
+}
+
 #[rstest]
 #[case(Expectation::WORKS, "works", r#"{"outcome":"works"}"#)]
 #[case(
@@ -100,6 +108,11 @@ fn known_stale() -> Expectation {
     "may stop at l1-launch or later (no svm or no SVM)",
     r#"{"outcome":"may-stop","from":"l1-launch","symptom":["no svm","no SVM"]}"#
 )]
+#[case(
+    known_wrong(),
+    "works",
+    r#"{"outcome":"works","known_wrong":{"stage":"l1-launch","symptom":"svm","since":"Linux 5.8","seen":"2026-11-22","note":"Nesting fails.","reference":null}}"#
+)]
 fn an_expectation_reads_as_a_sentence_and_survives_json(
     #[case] expectation: Expectation,
     #[case] sentence: &str,
@@ -123,6 +136,24 @@ fn what_is_known_of_a_stale_limitation_reads_as_a_sentence() {
     let known_stale = known_stale();
     let text = known_stale.known_stale().unwrap().to_string();
     assert_eq!(text, "known stale since Linux 5.8, seen 2026-11-22: Nesting works.");
+}
+
+#[test]
+fn what_is_known_of_a_wrong_claim_reads_as_a_sentence() {
+    let mut known = known_wrong().known_wrong().unwrap().clone();
+    let sentence = "known wrong since Linux 5.8, stops at l1-launch (svm), seen 2026-11-22: Nesting fails.";
+    assert_eq!(known.to_string(), sentence);
+    (known.since, known.reference) = (None, Some("RHEL-1".into()));
+    let sentence = "known wrong, stops at l1-launch (svm), seen 2026-11-22: Nesting fails. (RHEL-1)";
+    assert_eq!(known.to_string(), sentence);
+}
+
+#[test]
+fn an_expectation_of_an_old_record_is_told_as_it_is() {
+    let json = r#"{"outcome":"stops","from":"l1-launch","symptom":null,"known_stale":{"since":"Linux 5.10, the oldest","seen":"2026-11-22","note":"n"}}"#;
+    let old: Expectation = serde_json::from_str(json).unwrap();
+    assert_eq!(serde_json::to_string(&old).unwrap(), json);
+    assert!(!old.known_stale().unwrap().since.includes([Some("6.12")], []), "no version can be compared");
 }
 
 #[rstest]

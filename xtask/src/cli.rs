@@ -20,8 +20,9 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    everything as expected or known
-  1    a cell failed, or a documented limitation is gone, which was not known (xpass);
-       with diff, something is worse; with doctor, this machine is not usable;
+  1    a cell failed, or a documented limitation is gone (xpass), and that was not known; or
+       a limitation that was known to be gone is back;
+       with diff or --baseline, something is worse; with doctor, this machine is not usable;
        with bisect, no change was found
   2    bad usage or bad input
   3    an error of the harness or its machine; the result is not complete

@@ -100,7 +100,8 @@ impl History {
     fn read_sightings(&self, cell: &CellName) -> rusqlite::Result<Vec<Sighting>> {
         let mut verdicts = self.connection.prepare(
             "SELECT verdict.id, run.name, seen, verdict, known_stale, stage, symptom, seconds, saved,
-                    nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation
+                    nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation,
+                    known
              FROM verdict JOIN run ON run.id = verdict.run JOIN surroundings ON surroundings.id = verdict.surroundings
              WHERE cell = ? ORDER BY seen, run.began, verdict.id",
         )?;
@@ -151,6 +152,7 @@ impl History {
                 seen: row.get(2)?,
                 verdict: word(row, 3)?,
                 known_stale: row.get(4)?,
+                known: some_word(row, 17)?,
                 stage: some_word(row, 5)?,
                 symptom: row.get(6)?,
                 seconds: row.get(7)?,
@@ -316,8 +318,8 @@ fn insert_verdict(
     let stage = sighting.stage.map_or(String::new(), |stage| stage.to_string());
     transaction.execute(
         "INSERT INTO verdict
-             (run, cell, seen, verdict, known_stale, stage, symptom, seconds, saved, surroundings, digest)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (run, cell, seen, verdict, known_stale, stage, symptom, seconds, saved, surroundings, digest, known)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             run,
             sighting.cell.as_str(),
@@ -329,7 +331,8 @@ fn insert_verdict(
             sighting.seconds,
             sighting.saved,
             surroundings,
-            digest
+            digest,
+            sighting.known.map_or(String::new(), |known| text(&known))
         ],
     )?;
     let verdict = transaction.last_insert_rowid();

@@ -21,7 +21,7 @@ const APPLICATION: u32 = 0x6e65_7374;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// From each version to the next one. What is here once is never changed: files have it.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE run (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -90,6 +90,8 @@ const MIGRATIONS: [&str; 2] = [
         PRIMARY KEY (verdict, number)
     ) STRICT, WITHOUT ROWID;
     DELETE FROM folder;",
+    // What a scenario knew of a verdict. It stays unknown of those that are there already.
+    "ALTER TABLE verdict ADD COLUMN known TEXT NOT NULL DEFAULT '';",
 ];
 
 /// A damaged file that was moved out of the way.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::architecture::Profile;
-use crate::run::{CellRecord, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord};
+use crate::run::{CellRecord, Known, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord};
 use crate::scenario::{CellName, LevelNumber, Stage};
 use crate::stack::Metal;
 
@@ -78,6 +78,8 @@ pub struct Sighting {
     pub verdict: VerdictWord,
     /// Whether its scenario knew that the limitation is gone.
     pub known_stale: bool,
+    /// What its scenario knew of the verdict, if it did. Not known of what an older nestmatrix took in.
+    pub known: Option<Known>,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
     /// What was seen there.
@@ -148,6 +150,7 @@ fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
         run: run.run.clone(),
         verdict: cell.verdict,
         known_stale: cell.expectation.known_stale().is_some(),
+        known: cell.known(),
         stage: cell.stage,
         symptom: cell.symptom.clone(),
         seconds: cell.seconds(),

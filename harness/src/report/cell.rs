@@ -37,21 +37,20 @@ pub(super) fn verdict(record: &CellRecord) -> String {
 /// What is to be said of a cell beside its verdict, on one line; nothing of a plain pass.
 pub(super) fn remark(record: &CellRecord) -> String {
     let observed = observed(record);
+    let known = record.known_text().map(|known| one_line(&known));
     let mut parts = Vec::new();
-    match record.verdict {
-        VerdictWord::Pass => {
-            parts.extend(record.known_text().map(|known| format!("works, though {}", one_line(&known))))
+    match (record.verdict, record.known()) {
+        (VerdictWord::Pass, _) => parts.extend(known.map(|known| format!("works, though {known}"))),
+        (VerdictWord::Fail, Some(of_fail)) => {
+            parts.extend(observed.map(|observed| format!("{observed} ({})", of_fail.note())));
+            parts.extend(known);
         }
-        VerdictWord::Fail if record.known().is_some() => {
-            parts.extend(observed);
-            parts.extend(record.known_text().map(|known| one_line(&known)));
+        (VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip, _) => parts.extend(observed),
+        (VerdictWord::Xfail, _) => {
+            parts.extend(observed.map(|observed| format!("{observed} (as documented)")));
         }
-        VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip => parts.extend(observed),
-        VerdictWord::Xfail => parts.extend(observed.map(|observed| format!("{observed} (as documented)"))),
-        VerdictWord::Xpass => parts.push(match record.known_text() {
-            Some(known_stale) => one_line(&known_stale),
-            None => format!("works, though documented is: {}", documented(record)),
-        }),
+        (VerdictWord::Xpass, _) => parts
+            .push(known.unwrap_or_else(|| format!("works, though documented is: {}", documented(record)))),
     }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
     parts.join("; ")

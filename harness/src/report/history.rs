@@ -1,7 +1,7 @@
 //! The history of a cell: its changes with what ran before and after, whether it is flaky, how long it takes.
 
 use crate::history::{Difference, Disagreement, Durations, Sighting, Trail, Turn};
-use crate::run::VerdictWord;
+use crate::run::{Known, VerdictWord};
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -69,13 +69,13 @@ fn times(trail: &Trail) -> String {
 
 /// `2026-11-22T14:31:04Z fail at l1-boot, in run 2026-11-22T14-31-04Z`.
 fn head(sighting: &Sighting) -> String {
-    let stale = match sighting.verdict {
-        VerdictWord::Xpass if sighting.known_stale => " (known stale)",
-        _ => "",
-    };
+    // An older nestmatrix noted no more than this of a verdict.
+    let stale = sighting.known_stale && sighting.verdict == VerdictWord::Xpass;
+    let known = sighting.known.or(stale.then_some(Known::Stale));
+    let known = known.map_or(String::new(), |known| format!(" ({})", known.note()));
     let stage = sighting.stage.map_or(String::new(), |stage| format!(" at {stage}"));
     let (seen, run) = (one_line(&sighting.seen), one_line(&sighting.run));
-    format!("{seen} {}{stale}{stage}, in run {run}", sighting.verdict)
+    format!("{seen} {}{known}{stage}, in run {run}", sighting.verdict)
 }
 
 /// What was seen where it stopped, on a line of its own.

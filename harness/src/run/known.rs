@@ -1,13 +1,16 @@
 //! What a scenario knows of its cell beforehand, held against what came of it.
 
-use crate::scenario::{Expectation, Since};
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{Expectation, Limitation, Since};
 use crate::stack::Observation;
 
 use super::execute::Run;
 use super::{CellRecord, PlannedLevel, VerdictWord};
 
 /// A verdict that its scenario has something to say of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Known {
     /// An xpass: the limitation is known to be gone.
     Stale,
@@ -52,6 +55,13 @@ impl CellRecord {
             Expectation::Works { known_wrong } => known_wrong.as_ref().map(ToString::to_string),
             Expectation::MayStop(_) => None,
         }
+    }
+
+    /// The stop that its scenario describes, if it stopped so.
+    pub(super) fn described(&self) -> Option<&Limitation> {
+        let stops_so = self.verdict == VerdictWord::Xfail || self.as_described;
+        let known_wrong = || self.expectation.known_wrong().map(|known| &known.limitation);
+        self.expectation.limitation().or_else(known_wrong).filter(|_| stops_so)
     }
 
     /// Whether it fails a run: a fail or an xpass that is news, or an error.

@@ -77,9 +77,7 @@ impl Run {
 
 /// Which of the texts that the document, or experience, has in such a symptom was seen.
 fn documented(record: &CellRecord) -> Option<&str> {
-    let texts =
-        record.expectation.limitation()?.symptom.as_ref().filter(|_| record.verdict == VerdictWord::Xfail)?;
-    texts.found_in(record.symptom.as_deref()?)
+    record.described()?.symptom.as_ref()?.found_in(record.symptom.as_deref()?)
 }
 
 impl From<&ImageRecord> for ImageName {

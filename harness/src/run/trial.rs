@@ -111,9 +111,7 @@ fn lacks_kvm(record: &CellRecord, level: LevelNumber) -> bool {
 
 /// Whether what was seen is what the document says, by a symptom of its own.
 fn is_documented(record: &CellRecord) -> bool {
-    let limitation = record.expectation.limitation();
-    record.verdict == VerdictWord::Xfail
-        && limitation.is_some_and(|of| of.symptom.is_some() || of.kind.is_some())
+    record.described().is_some_and(|limitation| limitation.symptom.is_some() || limitation.kind.is_some())
 }
 
 /// The exit code of a run that tries something: 0 where every cell came out as expected or known, 1 where one did not, and
