@@ -44,7 +44,7 @@ fn line(kind: &str, change: &Change) -> String {
     let Change { cell, before, now, known, is_bad: _, symptom } = change;
     let line = json!({
         "change": kind, "cell": cell, "before": before, "now": now,
-        "known_stale": *known == Some(Known::Stale), "known": known.map(Known::note), "symptom": symptom,
+        "known_stale": *known == Some(Known::Stale), "known": known, "symptom": symptom,
     });
     format!("{line}\n")
 }
