@@ -2,7 +2,7 @@
 //! architecture as an ordinary user, installs nothing and leaves the host's own lists alone.
 
 use crate::progress::{Reporter, Step};
-use crate::{Architecture, Digest, Error, Package};
+use crate::{Architecture, Digest, Error, Package, Undelivered};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
@@ -50,6 +50,7 @@ pub(crate) struct Apt<'a> {
     config: PathBuf,
     downloads: &'a Path,
     wrapper: &'a [OsString],
+    suites: Vec<String>,
 }
 
 impl<'a> Apt<'a> {
@@ -109,7 +110,8 @@ Acquire::ForceHash "SHA256";
 {}"#,
             host_settings(wrapper)?
         );
-        Ok(Self { config: write("apt.conf", config)?, downloads, wrapper })
+        let suites = source.suites.iter().map(|(_, suite)| suite.clone()).collect();
+        Ok(Self { config: write("apt.conf", config)?, downloads, wrapper, suites })
     }
 
     /// Brings the suites' signed indexes up to date.
@@ -177,7 +179,8 @@ Acquire::ForceHash "SHA256";
         Ok(resolved)
     }
 
-    /// Makes sure that all packages are in the folder of downloads, as the index names them.
+    /// Makes sure that all packages are in the folder of downloads, as the index names them. It is [`Error::Undelivered`] if
+    /// the archive does not have them, and that alone.
     pub(crate) fn download(
         &self,
         install: &[String],
@@ -202,7 +205,8 @@ Acquire::ForceHash "SHA256";
         let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
         arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
         arguments.extend(install.iter().map(String::as_str));
-        self.get("download the packages", &arguments, reporter)?;
+        let downloaded = self.get("download the packages", &arguments, reporter);
+        downloaded.map_err(|error| self.undelivered(error))?;
         for one in resolved {
             let path = self.downloads.join(&one.file);
             let found = Digest::of_file(&path)?;
@@ -212,6 +216,15 @@ Acquire::ForceHash "SHA256";
             }
         }
         Ok(())
+    }
+
+    /// A failed download, by whose fault it is.
+    fn undelivered(&self, error: Error) -> Error {
+        let Error::Apt { output, .. } = &error else { return error };
+        match Undelivered::read(&self.suites, output) {
+            Some(undelivered) => Error::Undelivered(Box::new(undelivered)),
+            None => error,
+        }
     }
 
     /// Removes what apt makes anew whenever the index changed: twice the size of the index itself.

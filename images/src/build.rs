@@ -121,6 +121,7 @@ impl Build<'_> {
         };
         let downloads = self.cache.packages();
         let mut tried = String::new();
+        let mut undelivered = None;
         for archive in archives {
             let suites: Vec<(String, String)> =
                 text.suites.iter().map(|suite| (archive.clone(), suite.clone())).collect();
@@ -142,8 +143,16 @@ impl Build<'_> {
             }
             let when = now();
             let resolved = apt.resolve(&text.install, None, self.reporter)?;
-            apt.download(&text.install, None, &resolved, self.reporter)?;
+            let downloaded = apt.download(&text.install, None, &resolved, self.reporter);
             apt.tidy()?;
+            match downloaded {
+                // Another archive may be ahead of this one.
+                Err(Error::Undelivered(found)) => {
+                    undelivered.get_or_insert(found);
+                    continue;
+                }
+                downloaded => downloaded?,
+            }
             let (packages, files) =
                 resolved.into_iter().map(|one| (one.package, downloads.join(one.file))).unzip();
             let suites = text.suites.clone();
@@ -157,6 +166,9 @@ impl Build<'_> {
                 without_kernel: 0,
                 when,
             });
+        }
+        if let Some(undelivered) = undelivered {
+            return Err(Error::Undelivered(undelivered));
         }
         Err(Error::ArchiveFailed { suites: text.suites.join(", "), tried: tried.trim_end().to_owned() })
     }

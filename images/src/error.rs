@@ -1,6 +1,6 @@
 //! Everything that can go wrong between a recipe and an image, with what the reader can do about it.
 
-use crate::{Architecture, Product};
+use crate::{Architecture, Product, Undelivered};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,9 @@ pub enum Error {
         /// What it wrote on standard error.
         output: String,
     },
+    /// The archive lists packages that it cannot deliver: it has to be tried again later, or another one.
+    #[error("{0}; try again later, or name another archive with NESTMATRIX_ARCHIVE")]
+    Undelivered(Box<Undelivered>),
     /// The host's apt configuration names no archive that could be the recipe's.
     #[error(
         "the host's apt sources name no archive of {origin}: set NESTMATRIX_ARCHIVE to the address of one that has {suites}"

@@ -27,6 +27,7 @@ mod recipe;
 mod replacement;
 mod store;
 mod tree;
+mod undelivered;
 
 pub use architecture::Architecture;
 pub use cache::Cached;
@@ -41,3 +42,4 @@ pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use recipe::{Catalog, Os, Product, Recipe};
 pub use replacement::{LocalKernel, Offered, Part, Replacement};
 pub use store::{Store, StoreOptions};
+pub use undelivered::Undelivered;

@@ -130,6 +130,40 @@ fn two_builders_at_once_build_once() {
 }
 
 #[test]
+fn packages_that_the_archive_lists_and_does_not_have_are_named_in_plain_words() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    let absent = "E: Failed to fetch http://toy.example/kernel_1.0_all.deb  404  Not Found [IP: 192.0.2.1 80]\n\
+                  E: Failed to fetch http://toy.example/qemu_1%3a1.0-1_all.deb  404  Not Found [IP: 192.0.2.1 80]\n\
+                  E: Some files failed to download\n";
+    fs::write(toy.path("absent"), absent).unwrap();
+    let error = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
+    let said = error.to_string();
+    let Error::Undelivered(undelivered) = error else { panic!("{error:?}") };
+    assert_eq!(undelivered.packages, ["kernel 1.0", "qemu 1:1.0-1"]);
+    assert_eq!(undelivered.suites, ["main"]);
+    assert_eq!(undelivered.output, absent.trim_end());
+    assert!(
+        said.starts_with(
+            "the archive lists 2 packages of main that it cannot deliver, such as kernel 1.0; try"
+        ),
+        "{said}"
+    );
+    assert!(store.list().unwrap().is_empty());
+
+    fs::write(
+        toy.path("absent"),
+        format!("{absent}E: Failed to fetch http://toy.example/x  Connection failed\n"),
+    )
+    .unwrap();
+    let error = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Apt { .. }), "a broken network is not the archive's fault: {error}");
+
+    fs::remove_file(toy.path("absent")).unwrap();
+    store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+}
+
+#[test]
 fn what_an_interrupted_build_left_is_removed_by_the_next() {
     let toy = Toy::new();
     let store = toy.store("cache", false);

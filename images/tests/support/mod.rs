@@ -17,6 +17,7 @@ case "$*" in
 "apt-get update "*) if [ -e "$here/slow" ]; then sleep 0.5; fi ;;
 *--print-uris*) cat "$here/uris" ;;
 *--download-only*)
+    if [ -e "$here/absent" ]; then cat "$here/absent" >&2; exit 100; fi
     if [ -e "$here/down" ]; then echo "E: the archive is down" >&2; exit 100; fi
     echo "dlstatus:1:50.0:half of it"
     cp "$here"/debs/*.deb "$(sed -n 's/^Dir::Cache::archives "\(.*\)";/\1/p' "$APT_CONFIG")"
