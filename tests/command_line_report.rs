@@ -126,6 +126,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
             memory_mib: 16_000,
         },
         emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
+        undelivered: Vec::new(),
         profile: None,
         shard: None,
         division: None,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use nestmatrix_images::{Cached, Catalog, Error, Image, Recipe, Store};
 
 use crate::cli::{Images, ImagesCommand};
-use crate::exit::Failure;
+use crate::exit::{ERROR, Failure};
 use crate::input;
-use crate::live::Builds;
+use crate::live::{Builds, say as say_above};
 use crate::run_matrix::say;
 
 pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
@@ -80,7 +80,7 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
         names.iter().map(|name| find(catalog, name)).collect::<Result<_, _>>()?
     };
     let progress = Arc::new(Builds::new());
-    let mut images = Vec::new();
+    let (mut images, mut undelivered) = (Vec::new(), Vec::new());
     for recipe in recipes {
         let built = if refresh {
             store.refresh(recipe, &*progress)
@@ -88,7 +88,15 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
             let wanted: Vec<_> = recipe.products().into_iter().map(|product| (recipe, product)).collect();
             store.ensure_all(&wanted, &*progress)
         };
-        images.extend(built.map_err(Failure::error)?);
+        match built {
+            Ok(built) => images.extend(built),
+            // The others can be built all the same.
+            Err(Error::Undelivered(packages)) => {
+                say_above(progress.bars(), &format!("no image {}: {packages}", recipe.name()));
+                undelivered.push(recipe.name());
+            }
+            Err(other) => return Err(Failure::error(other)),
+        }
     }
     progress.finish();
     for image in images {
@@ -100,7 +108,12 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
             made_of(&image)
         ));
     }
-    Ok(ExitCode::SUCCESS)
+    if undelivered.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let names = undelivered.join(", ");
+    eprintln!("not built: {names}; try again later, or name another archive with NESTMATRIX_ARCHIVE");
+    Ok(ExitCode::from(ERROR))
 }
 
 fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failure> {

@@ -137,6 +137,11 @@ impl RunListener for Cells {
     fn event(&self, event: &RunEvent<'_>) {
         let mut running = self.running.borrow_mut();
         match event {
+            // The verdicts of a search or a trial have this reason themselves.
+            RunEvent::Undelivered { .. } if self.silent => {}
+            RunEvent::Undelivered { image, rerouted } => {
+                say(&self.bars, &format!("no image {image}; {rerouted}"));
+            }
             RunEvent::CellBegan { cell } => {
                 let bar = self.bars.add(ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} {elapsed:>4}  {prefix}  {msg}"));

@@ -2,11 +2,18 @@
 
 use crate::scenario::{CellName, Stage};
 
-use super::CellRecord;
+use super::{CellRecord, Rerouted, UndeliveredImage};
 
 /// Something that happened in a run.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
+    /// The archive does not deliver an image's packages.
+    Undelivered {
+        /// The image.
+        image: &'a UndeliveredImage,
+        /// What becomes of its cells.
+        rerouted: Rerouted,
+    },
     /// A cell's stack is about to boot.
     CellBegan {
         /// Which.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nestmatrix_images::{Catalog, Image, Product, Progress, Store};
+use nestmatrix_images::{Catalog, Error, Image, Product, Progress, Store};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinError;
@@ -25,8 +25,8 @@ use super::record::{Machine, now};
 use super::resume::Begun;
 use super::schedule::Schedule;
 use super::{
-    CellRecord, FORMAT, Fate, Part, Purpose, Resumed, RunEvent, RunFolder, RunListener, RunPlan, RunRecord,
-    Scratch, Tally,
+    CellRecord, FORMAT, Fate, Part, Planned, Purpose, Rerouted, Resumed, RunEvent, RunFolder, RunListener,
+    RunPlan, RunRecord, Scratch, Tally, UndeliveredImage,
 };
 
 /// What a run is carried out with.
@@ -169,6 +169,7 @@ pub async fn execute(
 
     let mut done: BTreeMap<CellName, CellRecord> =
         done.into_iter().map(|record| (record.cell.clone(), record)).collect();
+    let mut known = BTreeSet::new();
     let mut take = |cell: CellRecord, record: &mut RunRecord, folder: &mut RunFolder| {
         record.verdicts.add(&cell);
         folder.append(&cell)?;
@@ -176,18 +177,28 @@ pub async fn execute(
         done.insert(cell.cell.clone(), cell);
         Ok(())
     };
-    for planned in &plan.cells {
-        if let Fate::Skipped(reasons) = &planned.fate {
-            let skipped = CellRecord::skipped(&planned.cell, reasons, planned.must_run);
-            take(skipped, &mut record, &mut folder).map_err(cannot_record)?;
-        }
+    for (cell, skipped) in skipped(plan) {
+        take(skipped, &mut record, &mut folder).map_err(cannot_record)?;
+        known.insert(cell);
     }
 
     let mut stopping = cancellation.clone();
+    let mut plan = plan.clone();
     let images = tokio::select! {
-        images = provision(plan, &setting) => images?,
-        () = stopping.requested() => Images::new(),
+        images = provision(&mut plan, &setting) => Some(images?),
+        () = stopping.requested() => None,
     };
+    let (images, undelivered) = images.unwrap_or_default();
+    for (image, rerouted) in undelivered {
+        listener.event(&RunEvent::Undelivered { image: &image, rerouted });
+        record.undelivered.retain(|before| before.recipe != image.recipe);
+        record.undelivered.push(image);
+    }
+    for (cell, skipped) in skipped(&plan) {
+        if known.insert(cell) {
+            take(skipped, &mut record, &mut folder).map_err(cannot_record)?;
+        }
+    }
     let emulators = images.iter().filter(|((_, product), _)| *product == Product::Emulator);
     let emulators = emulators.filter_map(|(_, image)| {
         let program = image.as_ref().ok()?.qemu_version()?;
@@ -210,7 +221,7 @@ pub async fn execute(
         states: RefCell::default(),
         news: Notify::new(),
     });
-    let mut schedule = run.schedule(plan);
+    let mut schedule = run.schedule(&plan);
     // Dropped with its tasks when this function returns early, and with them every QEMU.
     let mut cells = tokio::task::JoinSet::new();
     // What the tasks are for: one that panics can't say.
@@ -276,6 +287,7 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
         called_in: std::env::current_dir().ok().filter(|folder| folder.to_str().is_some()),
         machine: Machine::this(),
         emulators: Vec::new(),
+        undelivered: Vec::new(),
         profile: plan.profile.as_ref().map(|profile| profile.name.clone()),
         shard: setting.part.as_ref().map(|part| part.shard),
         division: setting.part.as_ref().map(|part| part.division.clone()),
@@ -297,27 +309,107 @@ fn build() -> String {
     format!("{} ({})", env!("CARGO_PKG_VERSION"), &hash[..12])
 }
 
-/// Makes every image ready that the plan needs. What can't be had is an error of the cells that need it.
-async fn provision(plan: &RunPlan, setting: &Setting) -> Result<Images, RunError> {
-    let mut wanted = plan.images();
-    if wanted.is_empty() {
-        return Ok(Images::new());
+/// The cells that are skipped, with their records.
+fn skipped(plan: &RunPlan) -> Vec<(CellName, CellRecord)> {
+    let record = |planned: &Planned| match &planned.fate {
+        Fate::Skipped(reasons) => {
+            let record = CellRecord::skipped(&planned.cell, reasons, planned.must_run);
+            Some((planned.cell.name.clone(), record))
+        }
+        Fate::Boots { .. } => None,
+    };
+    plan.cells.iter().filter_map(record).collect()
+}
+
+/// Makes every image ready that the plan needs. Where the archive does not deliver one, the plan does without it. What else
+/// keeps an image from being built is an error of the cells that need it.
+async fn provision(
+    plan: &mut RunPlan,
+    setting: &Setting,
+) -> Result<(Images, Vec<(UndeliveredImage, Rerouted)>), RunError> {
+    let installed = setting.native_qemu.is_some();
+    let mut images = Images::new();
+    let mut undelivered: Vec<UndeliveredImage> = Vec::new();
+    let mut told = Vec::new();
+    loop {
+        // Emulators go first: without one, nothing else of its cells need be built.
+        let mut wanted = emulators(plan, &setting.catalog, installed)?;
+        wanted.retain(|key| !images.contains_key(key));
+        if wanted.is_empty() {
+            wanted.extend(plan.images().into_iter().filter(|key| !images.contains_key(key)));
+        }
+        if wanted.is_empty() {
+            return Ok((images, told));
+        }
+        let (built, missing) = build_images(wanted, setting).await?;
+        images.extend(built);
+        for image in missing {
+            undelivered.push(image.clone());
+            let mut rerouted = plan.do_without(&undelivered);
+            let needs = |planned: &Planned| {
+                let emulator = emulator(planned, &setting.catalog, installed);
+                emulator.is_ok_and(|emulator| emulator.is_some_and(|recipe| recipe == image.recipe))
+            };
+            rerouted.skipped += plan.skip_without_emulator(&image, needs);
+            told.push((image, rerouted));
+        }
     }
-    wanted.extend(emulators(plan, &setting.catalog, setting.native_qemu.is_some())?);
+}
+
+/// Builds images, or finds them in the cache; gives those apart that the archive does not deliver.
+async fn build_images(
+    wanted: BTreeSet<(String, Product)>,
+    setting: &Setting,
+) -> Result<(Images, Vec<UndeliveredImage>), RunError> {
     let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
     let recipes: Vec<_> = wanted
         .into_iter()
-        .filter_map(|(name, product)| Some((setting.catalog.get(&name)?.clone(), product)))
+        .map(|(name, product)| (setting.catalog.get(&name).cloned(), name, product))
         .collect();
     let built = tokio::task::spawn_blocking(move || {
-        let ensure = |(recipe, product): (nestmatrix_images::Recipe, Product)| {
-            let image = caught(|| store.ensure(&recipe, product, &*progress));
-            let image = image.and_then(|image| image.map_err(|e| e.to_string()));
-            ((recipe.name().to_owned(), product), image)
-        };
-        recipes.into_iter().map(ensure).collect::<Images>()
+        let mut images = Images::new();
+        let mut undelivered: Vec<UndeliveredImage> = Vec::new();
+        for (recipe, name, product) in recipes {
+            let known = undelivered.iter().find(|image| image.recipe == name);
+            let image = match (recipe, known) {
+                (None, _) => Err(format!("there is no recipe {name}")),
+                // All products of a recipe are made of the same packages.
+                (Some(_), Some(image)) => Err(image.to_string()),
+                (Some(recipe), None) => {
+                    let built = caught(|| store.ensure(&recipe, product, &*progress));
+                    built.and_then(|built| {
+                        built.map_err(|e| match e {
+                            Error::Undelivered(packages) => {
+                                let image = UndeliveredImage::new(&name, *packages);
+                                let said = image.to_string();
+                                undelivered.push(image);
+                                said
+                            }
+                            other => other.to_string(),
+                        })
+                    })
+                }
+            };
+            images.insert((name, product), image);
+        }
+        (images, undelivered)
     });
     built.await.map_err(RunError::Provision)
+}
+
+/// Every image that a plan needs on this machine, by recipe and product. `installed` says whether a QEMU of this machine's own
+/// is used on native metal.
+///
+/// # Errors
+/// There is no recipe for an emulator.
+pub fn images_of(
+    plan: &RunPlan,
+    catalog: &Catalog,
+    installed: bool,
+) -> Result<BTreeSet<(String, Product)>, RunError> {
+    let mut images = emulators(plan, catalog, installed)?;
+    images.extend(plan.images());
+    Ok(images)
 }
 
 /// Every emulator that the plan's outermost levels are run by, but for a QEMU that is installed.
@@ -326,20 +418,21 @@ fn emulators(
     catalog: &Catalog,
     installed: bool,
 ) -> Result<BTreeSet<(String, Product)>, RunError> {
-    let programs: BTreeSet<&str> = plan
-        .boots()
-        .filter_map(|planned| match planned.fate {
-            Fate::Boots { metal: Metal::Native, .. } if installed => None,
-            Fate::Boots { metal, .. } => Some(runs_outermost(
-                Profile::of(planned.cell.architecture),
-                metal,
-                emulator_is_l0(&planned.cell),
-            )),
-            Fate::Skipped(_) => None,
-        })
-        .collect();
-    let recipe = |program| Ok((emulator_recipe(catalog, program)?, Product::Emulator));
-    programs.into_iter().map(recipe).collect()
+    let recipes = plan.cells.iter().filter_map(|planned| emulator(planned, catalog, installed).transpose());
+    recipes.map(|recipe| Ok((recipe?, Product::Emulator))).collect()
+}
+
+/// The recipe of the emulator that runs the outermost level of a cell, if it is booted by one that is not installed.
+fn emulator(planned: &Planned, catalog: &Catalog, installed: bool) -> Result<Option<String>, RunError> {
+    match planned.fate {
+        Fate::Boots { metal: Metal::Native, .. } if installed => Ok(None),
+        Fate::Boots { metal, .. } => {
+            let profile = Profile::of(planned.cell.architecture);
+            let program = runs_outermost(profile, metal, emulator_is_l0(&planned.cell));
+            emulator_recipe(catalog, program).map(Some)
+        }
+        Fate::Skipped(_) => Ok(None),
+    }
 }
 
 /// The program that runs the outermost level that is booted.

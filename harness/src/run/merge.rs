@@ -14,7 +14,7 @@ use crate::scenario::CellName;
 use super::record::{CELLS, folder_of_now, line_of, lines_of, point_latest_to, text_of};
 use super::{
     CellRecord, FORMAT, Machine, Outcome, PastRun, PastRunError, Purpose, Resumption, RunRecord, Shard,
-    Tally, VerdictWord,
+    Tally, UndeliveredImage, VerdictWord,
 };
 
 /// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
@@ -39,6 +39,9 @@ pub struct MergedRun {
     pub machine: Machine,
     /// What ran the outermost levels.
     pub emulators: Vec<String>,
+    /// The images whose packages its archive did not deliver.
+    #[serde(default)]
+    pub undelivered: Vec<UndeliveredImage>,
     /// The profile whose cells it ran, if it was one of a profile.
     pub profile: Option<String>,
     /// When it began, UTC, RFC 3339.
@@ -308,6 +311,7 @@ impl Gathered {
             called_in: None,
             machine: together(merged.iter().map(|run| &run.machine)),
             emulators: emulators.into_iter().cloned().collect(),
+            undelivered: Vec::new(),
             profile: same(merged.iter().map(|run| &run.profile)).cloned().flatten(),
             shard: None,
             division: None,
@@ -338,6 +342,7 @@ impl From<&PastRun> for MergedRun {
             division: run.division,
             machine: run.machine,
             emulators: run.emulators,
+            undelivered: run.undelivered,
             profile: run.profile,
             began: run.began,
             ended: run.ended,

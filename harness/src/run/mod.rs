@@ -23,20 +23,23 @@ mod scratch;
 mod shard;
 mod substitute;
 mod trial;
+mod undelivered;
 mod verdict;
 
 pub use bisection::{Bisection, Finding, Tried};
 pub use comparison::{Change, Comparison};
 pub use event::{RunEvent, RunListener};
 pub(crate) use execute::emulator_recipe;
-pub use execute::{Outcome, RunError, Setting, execute, host_isa};
+pub use execute::{Outcome, RunError, Setting, execute, host_isa, images_of};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use known::Known;
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};
 pub use past::{PastRun, PastRunError};
-pub use plan::{Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply};
+pub use plan::{
+    Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply,
+};
 pub use record::{
     Attempt, CellRecord, Continued, FORMAT, ImageRecord, LevelRecord, Machine, Purpose, RunFolder, RunRecord,
 };
@@ -46,4 +49,5 @@ pub use scratch::Scratch;
 pub use shard::{Durations, NoShard, Part, Shard, division, durations};
 pub use substitute::{Substitute, substitute};
 pub use trial::{NOT_TRIED, TriedVersion, VersionTrial, changes, exit_code_of_trial};
+pub use undelivered::{Rerouted, UndeliveredImage};
 pub use verdict::{Tally, Verdict, VerdictWord};

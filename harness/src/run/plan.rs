@@ -52,6 +52,17 @@ pub struct PlannedLevel {
     pub choice: Choice,
     /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
+    /// What else can stand in for its system, the next best first.
+    pub others: Vec<Alternative>,
+}
+
+/// Another image that a level can boot, if its own can't be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alternative {
+    /// The stand-in.
+    pub choice: Choice,
+    /// The recipe and product to boot.
+    pub boots: (String, Product),
 }
 
 /// What becomes of a cell.
@@ -283,11 +294,21 @@ impl Ground<'_> {
                     let product = if reports { Product::Minimal } else { Product::Hypervisor };
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = Profile::of(cell.architecture).metal.variant().filter(|_| on_metal);
-                    let recipe = recipe_of(self.catalog, &choice.image, isa, variant);
-                    let recipe = recipe.map(|recipe| recipe.name().to_owned());
+                    let boots = |choice: &Choice| {
+                        let recipe = recipe_of(self.catalog, &choice.image, isa, variant)?;
+                        Some((recipe.name().to_owned(), product))
+                    };
                     let runs_already = this_machine.is_some() || spec.system.is_emulator();
-                    let boots = if runs_already { None } else { recipe.map(|recipe| (recipe, product)) };
-                    levels.push(PlannedLevel { spec: spec.clone(), choice, boots });
+                    let (recipe, others) = if runs_already {
+                        (None, Vec::new())
+                    } else {
+                        let others = self.matrix.other_stand_ins(&spec.system, available, stand_ins, &choice);
+                        let others = others
+                            .into_iter()
+                            .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
+                        (boots(&choice), others.collect())
+                    };
+                    levels.push(PlannedLevel { spec: spec.clone(), choice, boots: recipe, others });
                 }
                 Err(reason) => match lacking.iter_mut().find(|(known, _)| *known == reason) {
                     Some((_, levels)) => levels.push(spec.level),

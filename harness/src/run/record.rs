@@ -18,7 +18,7 @@ use crate::stack::{
     Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
 };
 
-use super::{MergedRun, Resumption, Shard, Tally, VerdictWord};
+use super::{MergedRun, Resumption, Shard, Tally, UndeliveredImage, VerdictWord};
 
 /// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
 /// when one is added.
@@ -67,6 +67,9 @@ pub struct RunRecord {
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
     pub emulators: Vec<String>,
+    /// The images whose packages the archive did not deliver. Absent in runs of old.
+    #[serde(default)]
+    pub undelivered: Vec<UndeliveredImage>,
     /// The profile whose cells were run; absent where the filter alone chose.
     pub profile: Option<String>,
     /// The shard whose cells were run; absent where all were, and in merged runs.

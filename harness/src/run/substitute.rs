@@ -36,6 +36,8 @@ impl RunPlan {
                     continue;
                 };
                 *recipe = derived.name().to_owned();
+                // Nothing is derived from those.
+                planned.others.clear();
                 let choice = &mut planned.choice;
                 choice.image = format!("{}+{what}", choice.image);
                 // It is not the system that was asked for, whatever the rest of its image is.

@@ -149,9 +149,7 @@ impl Matrix {
             return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
         }
         let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
-        let serving = || self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
-        let nearest = serving().map(|stand_in| stand_in.major).min();
-        let nearest = || serving().filter(|stand_in| Some(stand_in.major) == nearest);
+        let nearest = || self.nearest_stand_ins(requirement);
         let stand_in = nearest().find(|stand_in| to_be_had(&stand_in.image)).or_else(|| nearest().next());
         let Some(StandIn { image, reason, .. }) = stand_in else {
             return Err(MissingImage::NoImage { requirement: requirement.clone() });
@@ -173,5 +171,35 @@ impl Matrix {
             }
             StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),
         }
+    }
+
+    /// What else can stand in for the system where `chosen` does, in the order of the file; nothing where that is the system
+    /// itself.
+    pub fn other_stand_ins(
+        &self,
+        requirement: &SystemRequirement,
+        available: &[AvailableImage],
+        stand_ins: StandIns<'_>,
+        chosen: &Choice,
+    ) -> Vec<Choice> {
+        if !chosen.stand_in || stand_ins != StandIns::Allowed {
+            return Vec::new();
+        }
+        let others = self.nearest_stand_ins(requirement).filter(|stand_in| {
+            stand_in.image != chosen.image && available.iter().any(|image| image.name == stand_in.image)
+        });
+        let choice = |stand_in: &StandIn| Choice {
+            image: stand_in.image.clone(),
+            stand_in: true,
+            reason: Some(stand_in.reason.clone()),
+        };
+        others.map(choice).collect()
+    }
+
+    /// The stand-ins for a system, of the lowest major version that serves.
+    fn nearest_stand_ins(&self, requirement: &SystemRequirement) -> impl Iterator<Item = &StandIn> {
+        let serving = || self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
+        let nearest = serving().map(|stand_in| stand_in.major).min();
+        serving().filter(move |stand_in| Some(stand_in.major) == nearest)
     }
 }

@@ -77,7 +77,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         let level = |spec: &nestmatrix::scenario::LevelSpec| {
             let choice = matrix.image_for(&spec.system, &available, StandIns::Allowed);
             choice
-                .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None })
+                .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
                 .map_err(|missing| format!("{missing} ({}, amd64)", spec.level))
         };
         let (levels, reasons): (Vec<_>, Vec<_>) = cell.levels.iter().map(level).partition(Result::is_ok);
@@ -236,6 +236,7 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
             memory_mib: 16_000,
         },
         emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
+        undelivered: Vec::new(),
         profile: None,
         shard: None,
         division: None,
