@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Place, Run, checkout, copy_folder, scenarios};
+use common::{Place, Run, checkout, copy_folder, of_cells, scenarios};
+use nestmatrix::scenario::{Architecture, Matrix};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -99,6 +101,23 @@ fn a_mistake_in_a_scenario_is_told_with_its_place_and_what_would_be_right(
 ) {
     let mistaken = changed(|root| replace(root, from, to), &["run-matrix", "--scenarios", "scenarios"]);
     assert_bad_input(&mistaken, &[&format!("scenarios/{SCENARIO}:{at}: "), wrong, right]);
+}
+
+/// The images without which the checks before a change fail are those of what is shown first.
+#[test]
+fn the_checks_before_a_change_insist_on_the_images_of_the_default_cells_of_amd() {
+    let scenarios = checkout().join("scenarios");
+    let matrix = Matrix::load(&scenarios).unwrap();
+    let profile = matrix.default_profile();
+    let of_amd = |cell: &&nestmatrix::scenario::Cell| {
+        cell.architecture == Architecture::Amd && profile.takes(&cell.name)
+    };
+    let cells: Vec<&str> = matrix.cells().iter().filter(of_amd).map(|cell| cell.name.as_str()).collect();
+    let wanted: BTreeSet<String> =
+        of_cells(&scenarios, &cells).into_iter().map(|(recipe, _)| recipe).collect();
+    let checks = std::fs::read_to_string(checkout().join(".ci/run")).unwrap();
+    let built = checks.lines().find_map(|line| line.strip_prefix("step cargo xtask images build ")).unwrap();
+    assert_eq!(built.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), wanted);
 }
 
 #[test]

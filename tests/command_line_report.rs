@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use browser::Browser;
-use common::Place;
+use common::{Place, trials};
 use nestmatrix::run::{
     Attempt, CellRecord, FORMAT, LevelRecord, Machine, Purpose, RunFolder, RunRecord, Tally, VerdictWord,
 };
@@ -176,7 +176,6 @@ fn seen(browser: &mut Browser) -> Vec<String> {
 /// The name of the cell that is open, or null.
 const OPEN: &str = "document.querySelector('dialog[open] h2')?.textContent ?? null";
 
-#[test]
 fn a_report_goes_where_it_is_asked_to() {
     let place = Place::new();
     let page = page(&place, &four_cells());
@@ -218,7 +217,6 @@ fn a_report_goes_where_it_is_asked_to() {
     assert!(code == 2 && told.contains("verdicts.jsonl, line 1"), "{code} {told}");
 }
 
-#[test]
 fn what_failed_where_why_and_with_what_is_on_the_first_screen() {
     let place = Place::new();
     let page = page(&place, &four_cells());
@@ -238,7 +236,6 @@ fn what_failed_where_why_and_with_what_is_on_the_first_screen() {
     assert!(browser.evaluate("document.fonts.check('14px sans-serif')").as_bool().unwrap());
 }
 
-#[test]
 fn the_filter_leaves_what_was_asked_for() {
     let place = Place::new();
     let page = page(&place, &four_cells());
@@ -265,7 +262,6 @@ fn the_filter_leaves_what_was_asked_for() {
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
 }
 
-#[test]
 fn a_cell_opens_by_click_and_by_keyboard_and_tells_all() {
     let place = Place::new();
     let mut cells = four_cells();
@@ -315,7 +311,6 @@ fn a_cell_opens_by_click_and_by_keyboard_and_tells_all() {
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
 }
 
-#[test]
 fn what_a_guest_writes_stays_text() {
     let place = Place::new();
     let mut hostile = cell(FAIL, VerdictWord::Fail);
@@ -346,7 +341,6 @@ fn what_a_guest_writes_stays_text() {
     assert_eq!(browser.evaluate(intruder), false);
 }
 
-#[test]
 fn it_can_be_read_on_a_phone_and_in_both_lights() {
     let place = Place::new();
     let page = page(&place, &four_cells());
@@ -393,7 +387,6 @@ fn times(browser: &mut Browser, page: &Path) -> (f64, f64) {
     times.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
 }
 
-#[test]
 fn five_thousand_cells_are_painted_long_before_they_are_loaded_and_can_be_filtered() {
     let verdicts =
         [VerdictWord::Pass, VerdictWord::Xfail, VerdictWord::Pass, VerdictWord::Fail, VerdictWord::Pass];
@@ -424,4 +417,14 @@ fn five_thousand_cells_are_painted_long_before_they_are_loaded_and_can_be_filter
     browser.click("#matrix tr:not([hidden]) .cell:not([hidden])");
     assert!(browser.evaluate(OPEN).as_str().unwrap().starts_with("made-49/amd/rhel-10.9+"));
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+}
+
+trials! {
+    a_report_goes_where_it_is_asked_to;
+    what_failed_where_why_and_with_what_is_on_the_first_screen;
+    the_filter_leaves_what_was_asked_for;
+    a_cell_opens_by_click_and_by_keyboard_and_tells_all;
+    what_a_guest_writes_stays_text;
+    it_can_be_read_on_a_phone_and_in_both_lights;
+    five_thousand_cells_are_painted_long_before_they_are_loaded_and_can_be_filtered;
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Cell, Place, Run, boots, scenarios};
-use rstest::rstest;
+use common::{Cell, Place, Run, boots, of_cells, scenarios, trials};
 
 /// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
 const FAULTS: [&str; 14] = [
@@ -36,45 +35,18 @@ const ALL: Duration = Duration::from_secs(30 * 60);
 fn faults() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
-        let _guard = boots();
+        let cells = FAULTS.map(|name| format!("{name}/*"));
+        let globs: Vec<&str> = cells.iter().map(String::as_str).collect();
+        let _guard = boots(&of_cells(&scenarios("sabotage"), &globs));
         let place = Place::new();
         let mut command = place.run_matrix();
         command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
-        command.args(FAULTS.map(|name| format!("{name}/*")));
+        command.args(cells);
         place.finish(command, ALL).keep("faults")
     })
 }
 
-#[rstest]
-#[case::l1_without_kvm("l1-without-kvm", "fail", "l1-kvm", &["L1 has no usable /dev/kvm", "kvm_amd is not loaded"])]
-#[case::l0_nested_off("l0-nested-off", "fail", "l1-launch", &["missing CPU feature: svm", "of L0 has nested="])]
-#[case::l2_on_tcg("l2-on-tcg", "fail", "l2-launch", &["query-kvm: enabled is false"])]
-#[case::old_nonce("old-nonce", "fail", "l2-check", &["gave back nonce \"00000000000000000000000000000000\""])]
-#[case::l2_panics("l2-panics", "fail", "l2-boot", &["kernel panic: Attempted to kill init!"])]
-#[case::l1_qemu_killed("l1-qemu-killed", "fail", "l2-boot", &["L1's QEMU was killed"])]
-#[case::metal_killed("metal-killed", "error", "l1-boot", &["the emulator that plays L0's metal was killed"])]
-#[case::qmp_closed("qmp-closed", "error", "l2-launch", &["QMP of L1's QEMU closed"])]
-#[case::no_such_feature("no-such-feature", "fail", "l1-launch", &["no-such-feature"])]
-#[case::feature_not_given("feature-not-given", "fail", "l1-launch", &["missing CPU feature: vmx"])]
-#[case::documented_limitation("documented-limitation", "xfail", "l1-launch", &["missing CPU feature: svm"])]
-#[case::migrated_level_stands_still(
-    "migrated-level-stands-still",
-    "fail",
-    "step-2",
-    &["L1's counter stands still"]
-)]
-#[case::l0_reboots_without_kvm(
-    "l0-reboots-without-kvm",
-    "fail",
-    "step-2",
-    &["L0 has no usable /dev/kvm", "kvm_amd is not loaded"]
-)]
-fn a_broken_stack_stops_where_it_is_broken(
-    #[case] scenario: &str,
-    #[case] verdict: &str,
-    #[case] stage: &str,
-    #[case] symptoms: &[&str],
-) {
+fn a_broken_stack_stops_where_it_is_broken(scenario: &str, verdict: &str, stage: &str, symptoms: &[&str]) {
     let cell = faults().cell(&format!("{scenario}/"));
     let symptom = cell.text("symptom");
     assert_eq!((cell.text("verdict"), cell.text("stage")), (verdict, stage), "{symptom}");
@@ -86,7 +58,6 @@ fn a_broken_stack_stops_where_it_is_broken(
     assert_records_up_to(&cell, stage);
 }
 
-#[test]
 fn a_limitation_that_no_longer_shows_itself_is_told_with_evidence() {
     let cell = faults().cell("stale-limitation/");
     assert_eq!(cell.text("verdict"), "xpass", "{:?}", cell.record["symptom"]);
@@ -96,7 +67,6 @@ fn a_limitation_that_no_longer_shows_itself_is_told_with_evidence() {
     assert_records_up_to(&cell, "l2-check");
 }
 
-#[test]
 fn no_broken_stack_is_left_out_and_none_is_green() {
     let run = faults();
     // An error goes before the fails and the xpass that are among them too.
@@ -108,9 +78,8 @@ fn no_broken_stack_is_left_out_and_none_is_green() {
     assert_eq!(run.cells().len(), FAULTS.len());
 }
 
-#[test]
 fn a_level_that_hangs_is_given_up_with_its_last_words() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["l2-hangs/*"]));
     let place = Place::new();
     let mut command = place.run_matrix();
     command.args(["--metal", "emulated", "--timeout-scale", "0.3", "--scenarios"]).arg(scenarios("sabotage"));
@@ -174,4 +143,35 @@ fn assert_records_up_to(cell: &Cell, stage: &str) {
             );
         }
     }
+}
+
+trials! {
+    a_broken_stack_stops_where_it_is_broken {
+        l1_without_kvm("l1-without-kvm", "fail", "l1-kvm", &["L1 has no usable /dev/kvm", "kvm_amd is not loaded"]),
+        l0_nested_off("l0-nested-off", "fail", "l1-launch", &["missing CPU feature: svm", "of L0 has nested="]),
+        l2_on_tcg("l2-on-tcg", "fail", "l2-launch", &["query-kvm: enabled is false"]),
+        old_nonce("old-nonce", "fail", "l2-check", &["gave back nonce \"00000000000000000000000000000000\""]),
+        l2_panics("l2-panics", "fail", "l2-boot", &["kernel panic: Attempted to kill init!"]),
+        l1_qemu_killed("l1-qemu-killed", "fail", "l2-boot", &["L1's QEMU was killed"]),
+        metal_killed("metal-killed", "error", "l1-boot", &["the emulator that plays L0's metal was killed"]),
+        qmp_closed("qmp-closed", "error", "l2-launch", &["QMP of L1's QEMU closed"]),
+        no_such_feature("no-such-feature", "fail", "l1-launch", &["no-such-feature"]),
+        feature_not_given("feature-not-given", "fail", "l1-launch", &["missing CPU feature: vmx"]),
+        documented_limitation("documented-limitation", "xfail", "l1-launch", &["missing CPU feature: svm"]),
+        migrated_level_stands_still(
+            "migrated-level-stands-still",
+            "fail",
+            "step-2",
+            &["L1's counter stands still"]
+        ),
+        l0_reboots_without_kvm(
+            "l0-reboots-without-kvm",
+            "fail",
+            "step-2",
+            &["L0 has no usable /dev/kvm", "kvm_amd is not loaded"]
+        ),
+    };
+    a_limitation_that_no_longer_shows_itself_is_told_with_evidence;
+    no_broken_stack_is_left_out_and_none_is_green;
+    a_level_that_hangs_is_given_up_with_its_last_words;
 }

@@ -8,8 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Place, Run, Running, boots, scenarios};
-use rstest::rstest;
+use common::{Images, Place, Run, Running, boots, of_cells, scenarios, trials};
 use rustix::process::Signal;
 
 /// Longest wait for what takes seconds.
@@ -23,6 +22,11 @@ fn boot_a_stack(place: &Place) -> Command {
     command
 }
 
+/// What that boots.
+fn its_images() -> Images {
+    of_cells(&scenarios("sabotage"), &["stale-limitation/*"])
+}
+
 /// `run-matrix` that boots nothing: every cell is skipped.
 fn skip_all(place: &Place) -> Command {
     let mut command = place.run_matrix();
@@ -30,11 +34,8 @@ fn skip_all(place: &Place) -> Command {
     command
 }
 
-#[rstest]
-#[case::ctrl_c(Signal::INT, 130)]
-#[case::terminated(Signal::TERM, 143)]
-fn a_signal_during_a_boot_ends_the_run_in_order(#[case] signal: Signal, #[case] code: i32) {
-    let _guard = boots();
+fn a_signal_during_a_boot_ends_the_run_in_order(signal: Signal, code: i32) {
+    let _guard = boots(&its_images());
     let place = Place::new();
     let mut harness = Running::start(&place, boot_a_stack(&place));
     harness.wait_for_a_boot();
@@ -49,9 +50,8 @@ fn a_signal_during_a_boot_ends_the_run_in_order(#[case] signal: Signal, #[case] 
     place.assert_nothing_left();
 }
 
-#[test]
 fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
-    let _guard = boots();
+    let _guard = boots(&its_images());
     let place = Place::new();
     let mut harness = Running::start(&place, boot_a_stack(&place));
     harness.wait_for_a_boot();
@@ -86,7 +86,6 @@ fn with_files_of_at_most(bytes: u32, command: &Command) -> Command {
     limited
 }
 
-#[test]
 fn verdicts_that_cannot_be_written_end_a_run_that_boots_nothing() {
     let place = Place::new();
     // Enough for run.json, and not for the lines of four cells.
@@ -95,9 +94,8 @@ fn verdicts_that_cannot_be_written_end_a_run_that_boots_nothing() {
     assert!(run.record()["ended"].is_null(), "the run did not come to its end");
 }
 
-#[test]
 fn verdicts_that_cannot_be_written_end_a_run_that_boots() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["metal-killed/*"]));
     let place = Place::new();
     let mut command = place.run_matrix();
     command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
@@ -112,4 +110,14 @@ fn assert_records_cannot_be_written(run: &Run, place: &Place) {
     let reason =
         format!("failed to write the run's records in {}: File too large", place.results().display());
     assert!(run.stderr_words().contains(&reason), "{}", run.stderr);
+}
+
+trials! {
+    a_signal_during_a_boot_ends_the_run_in_order {
+        ctrl_c(Signal::INT, 130),
+        terminated(Signal::TERM, 143),
+    };
+    a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up;
+    verdicts_that_cannot_be_written_end_a_run_that_boots_nothing;
+    verdicts_that_cannot_be_written_end_a_run_that_boots;
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Place, Run, boots, scenarios};
-use rstest::rstest;
+use common::{Images, Place, Run, boots, of_cells, of_recipes, scenarios, trials};
 use serde_json::Value;
 
 /// Longest wait for a command that boots nothing.
@@ -51,6 +50,11 @@ fn kernel_package(place: &Place, recipe: &str) -> PathBuf {
     cache.join("packages").join(format!("{}_{}_{}.deb", words[0], words[1], words[2]))
 }
 
+/// What the cells of these tests boot, and other recipes whose kernels are tried in them.
+fn images_with_kernels(recipes: &[&str]) -> Images {
+    of_cells(&scenarios("kernels"), &["*"]).into_iter().chain(of_recipes(recipes)).collect()
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -63,41 +67,13 @@ fn trials(run: &Run) -> (Vec<Value>, Value) {
     (lines.into_iter().map(|line| line["tried"].clone()).collect(), last)
 }
 
-#[rstest]
-// Nothing of these says anything of a commit that `git bisect run` would try.
-#[case::no_such_cell(&["run-matrix", "nothing/*", "--kernel", "x"], 128, "no cell matches")]
-#[case::no_such_level(&["run-matrix", "line/*", "--kernel", "x", "--level", "l9"], 128, "invalid value 'l9'")]
-#[case::no_such_option(&["run-matrix", "line/*", "--kernel", "x", "--leve", "l0"], 128, "unexpected argument")]
-#[case::equals_sign(&["run-matrix", "line/*", "--kernel=x", "--leve", "l0"], 128, "unexpected argument")]
-#[case::levels_and_kernels(
-    &["run-matrix", "line/*", "--kernel", "x", "--kernel", "y", "--kernel", "z", "--level", "l0", "--level", "l1"],
-    128,
-    "3 kernels and 2 levels"
-)]
-// This does: the commit does not build, or what it builds is no kernel.
-#[case::not_built(&["run-matrix", "line/*", "--kernel", "not/there"], 125, "not/there")]
-#[case::no_kernel(&["run-matrix", "line/*", "--kernel", "/proc/version"], 125, "it is no kernel")]
-// Without a kernel all is as ever.
-#[case::usual(&["run-matrix", "nothing/*"], 4, "no cell matches")]
-#[case::level_alone(&["run-matrix", "line/*", "--level", "l0"], 2, "required")]
-#[case::not_run_matrix(&["bisect", "*", "--axis", "l0.kernel", "--kernel", "x", "--oops"], 2, "unexpected argument")]
-#[case::which_cell(&["bisect", "*", "--axis", "l0.kernel"], 2, "matches 2 cells")]
-#[case::which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "it boots no L1 of its own")]
-#[case::kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "does not go with")]
-#[case::nothing_between(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99"], 4, "0 versions")]
-#[case::all_of_nothing(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99", "--all"], 4, "0 versions")]
-fn mistakes_are_told_from_what_cannot_be_tried(
-    #[case] words: &[&str],
-    #[case] code: i32,
-    #[case] said: &str,
-) {
+fn mistakes_are_told_from_what_cannot_be_tried(words: &[&str], code: i32, said: &str) {
     let place = Place::new();
     let run = place.finish(with_scenarios(&place, words), SOON);
     assert_eq!(run.code, Some(code), "{run:#?}");
     assert!(run.stderr_words().contains(said), "{run:#?}");
 }
 
-#[test]
 fn a_kernel_for_another_architecture_is_a_mistake() {
     let place = Place::new();
     // What an ELF file for Arm begins with, and what every kernel says of itself.
@@ -116,9 +92,8 @@ fn a_kernel_for_another_architecture_is_a_mistake() {
     }
 }
 
-#[test]
 fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_tried() {
-    let _guard = boots();
+    let _guard = boots(&images_with_kernels(&["debian-12-amd64"]));
     let place = Place::new();
     let other = kernel_image(&place, "debian-12-amd64");
     // The innermost level needs no modules.
@@ -147,9 +122,8 @@ fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_
     assert_eq!(run.cell("line").text("verdict"), "error");
 }
 
-#[test]
 fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
-    let _guard = boots();
+    let _guard = boots(&images_with_kernels(&["debian-11-amd64", "debian-12-amd64"]));
     let place = Place::new();
     // Those that the images in the cache were made of.
     let words = ["bisect", "line/*", "--axis", "l0.kernel", "--format", "json"];
@@ -181,4 +155,34 @@ fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
     assert!(last.contains("(pass) and 5.10.") && last.contains("(fail); 6.1.0-"), "{run:#?}");
     assert!(last.ends_with(" could not be tried"), "{run:#?}");
     assert!(run.stdout.contains("not tried  l0-boot"), "{run:#?}");
+}
+
+trials! {
+    mistakes_are_told_from_what_cannot_be_tried {
+        // Nothing of these says anything of a commit that `git bisect run` would try.
+        no_such_cell(&["run-matrix", "nothing/*", "--kernel", "x"], 128, "no cell matches"),
+        no_such_level(&["run-matrix", "line/*", "--kernel", "x", "--level", "l9"], 128, "invalid value 'l9'"),
+        no_such_option(&["run-matrix", "line/*", "--kernel", "x", "--leve", "l0"], 128, "unexpected argument"),
+        equals_sign(&["run-matrix", "line/*", "--kernel=x", "--leve", "l0"], 128, "unexpected argument"),
+        levels_and_kernels(
+            &["run-matrix", "line/*", "--kernel", "x", "--kernel", "y", "--kernel", "z", "--level", "l0", "--level", "l1"],
+            128,
+            "3 kernels and 2 levels"
+        ),
+        // This does: the commit does not build, or what it builds is no kernel.
+        not_built(&["run-matrix", "line/*", "--kernel", "not/there"], 125, "not/there"),
+        no_kernel(&["run-matrix", "line/*", "--kernel", "/proc/version"], 125, "it is no kernel"),
+        // Without a kernel all is as ever.
+        usual(&["run-matrix", "nothing/*"], 4, "no cell matches"),
+        level_alone(&["run-matrix", "line/*", "--level", "l0"], 2, "required"),
+        not_run_matrix(&["bisect", "*", "--axis", "l0.kernel", "--kernel", "x", "--oops"], 2, "unexpected argument"),
+        which_cell(&["bisect", "*", "--axis", "l0.kernel"], 2, "matches 2 cells"),
+        which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "it boots no L1 of its own"),
+        kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "does not go with"),
+        nothing_between(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99"], 4, "0 versions"),
+        all_of_nothing(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99", "--all"], 4, "0 versions"),
+    };
+    a_kernel_for_another_architecture_is_a_mistake;
+    a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_tried;
+    the_change_is_found_among_versions_and_what_does_not_boot_is_told;
 }

@@ -12,14 +12,11 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use common::{Place, boots, checkout, scenarios};
+use common::{Place, boots, images, of_recipes, scenarios, trials};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use nestmatrix::architecture::Profile;
 use nestmatrix::scenario::Architecture;
-use nestmatrix_images::{
-    Catalog, Emulator, Image, Product, Progress, ProgressEvent, Recipe, Store, StoreOptions,
-};
-use rstest::rstest;
+use nestmatrix_images::{Emulator, Image, Product, Recipe, Store, StoreOptions};
 use serde_json::Value;
 
 /// Longest time for the machine to do everything.
@@ -27,12 +24,6 @@ const ALL: Duration = Duration::from_secs(30 * 60);
 
 /// The recipe of what the machine's stacks boot, which is of the system that it runs itself.
 const OF_STACKS: &str = "debian-13-amd64";
-
-struct Unheard;
-
-impl Progress for Unheard {
-    fn event(&self, _: &ProgressEvent<'_>) {}
-}
 
 /// What was tried on the machine, by name.
 struct Machine(BTreeMap<String, Tried>);
@@ -54,7 +45,7 @@ impl Machine {
     fn get() -> &'static Self {
         static MACHINE: OnceLock<Machine> = OnceLock::new();
         MACHINE.get_or_init(|| {
-            let _guard = boots();
+            let _guard = boots(&of_recipes(&[OF_STACKS, "qemu-x86-amd64"]));
             Self::boot()
         })
     }
@@ -62,14 +53,13 @@ impl Machine {
     fn boot() -> Self {
         let place = Place::new();
         let store = Store::open(StoreOptions::default()).unwrap();
-        let catalog = Catalog::load(&checkout().join("images/recipes")).unwrap();
+        let catalog = images::catalog();
         let userspace = Recipe::load(&folder().join("debian-13-userspace.toml")).unwrap();
-        let userspace = store.ensure(&userspace, Product::Hypervisor, &Unheard).unwrap();
-        let emulator = store.ensure(catalog.get("qemu-x86-amd64").unwrap(), Product::Emulator, &Unheard);
-        let emulator = Emulator::new(emulator.unwrap()).unwrap();
+        let userspace = images::image(&userspace, Product::Hypervisor);
+        let emulator = images::image(catalog.get("qemu-x86-amd64").unwrap(), Product::Emulator);
+        let emulator = Emulator::new(emulator).unwrap();
         let of_stacks = catalog.get(OF_STACKS).unwrap();
-        let images = [Product::Hypervisor, Product::Minimal]
-            .map(|product| store.ensure(of_stacks, product, &Unheard).unwrap());
+        let images = [Product::Hypervisor, Product::Minimal].map(|product| images::image(of_stacks, product));
 
         let initramfs = place.path().join("initramfs");
         let mut archive = File::create(&initramfs).unwrap();
@@ -220,7 +210,6 @@ fn append(archive: &mut File, given: &[Given]) {
     trailer(archive).unwrap();
 }
 
-#[test]
 fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
     let works = Machine::get().tried("works");
     assert_eq!(works.run_code, 0, "{works:#?}");
@@ -236,24 +225,7 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
     assert_eq!(works.left, Vec::<String>::new());
 }
 
-#[rstest]
-#[case::nesting_off(
-    "nesting-off",
-    "needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=0"
-)]
-#[case::no_permission(
-    "no-permission",
-    "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
-)]
-#[case::no_module(
-    "no-module",
-    "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
-)]
-#[case::hangs(
-    "hangs",
-    "needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed (l1-boot: "
-)]
-fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(#[case] name: &str, #[case] why: &str) {
+fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(name: &str, why: &str) {
     let tried = Machine::get().tried(name);
     assert_eq!(tried.run_code, 4, "{tried:#?}");
     let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
@@ -262,17 +234,7 @@ fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(#[case] na
     assert_eq!(tried.left, Vec::<String>::new());
 }
 
-#[rstest]
-#[case::works("works", &[], &[])]
-#[case::nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"])]
-#[case::no_permission("no-permission", &["kvm-permission", "nested-parameter"], &["sudo chmod 660 /dev/kvm"])]
-#[case::no_module("no-module", &["kvm-module", "kvm-device"], &["sudo modprobe kvm_amd"])]
-#[case::hangs("hangs", &["kvm-proof"], &[])]
-fn the_doctor_names_what_the_machine_lacks(
-    #[case] name: &str,
-    #[case] lacking: &[&str],
-    #[case] mend: &[&str],
-) {
+fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &[&str]) {
     let tried = Machine::get().tried(name);
     let checkup = tried.doctor.as_ref().unwrap_or_else(|| panic!("{tried:#?}"));
     assert_eq!(checkup["usable"], lacking.is_empty(), "{checkup:#}");
@@ -292,4 +254,33 @@ fn the_doctor_names_what_the_machine_lacks(
         })
         .collect();
     assert!(mend.iter().all(|command| commands.contains(command)), "{findings:#?}");
+}
+
+trials! {
+    an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence;
+    what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip {
+        nesting_off(
+            "nesting-off",
+            "needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=0"
+        ),
+        no_permission(
+            "no-permission",
+            "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
+        ),
+        no_module(
+            "no-module",
+            "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
+        ),
+        hangs(
+            "hangs",
+            "needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed (l1-boot: "
+        ),
+    };
+    the_doctor_names_what_the_machine_lacks {
+        works("works", &[], &[]),
+        nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"]),
+        no_permission("no-permission", &["kvm-permission", "nested-parameter"], &["sudo chmod 660 /dev/kvm"]),
+        no_module("no-module", &["kvm-module", "kvm-device"], &["sudo modprobe kvm_amd"]),
+        hangs("hangs", &["kvm-proof"], &[]),
+    };
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{Place, boots, checkout, copy_folder};
+use common::{Place, boots, checkout, copy_folder, of_cells, trials};
 use serde_json::Value;
 
 /// Longest time for one job.
@@ -32,9 +32,8 @@ fn merge(place: &Place, results: &Path, merged: &str, baseline: &str) -> Output 
     script(place, "nightly-merge", &environment, &[])
 }
 
-#[test]
 fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_before() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&checkout().join("scenarios"), &CELLS));
     let place = Place::new();
     let night = [("NESTMATRIX_RUNNERS", "emulated"), ("NESTMATRIX_SHARDS", "2")];
     let planned = script(&place, "nightly-plan", &night, &CELLS);
@@ -99,4 +98,8 @@ fn change_verdicts(folder: &Path) -> usize {
         }
     }
     changed
+}
+
+trials! {
+    a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_before;
 }

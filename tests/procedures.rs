@@ -7,7 +7,7 @@ mod common;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Cell, Place, Run, boots};
+use common::{Cell, Place, Run, boots, checkout, of_cells, trials};
 use serde_json::Value;
 
 /// Longest wait for all stacks of the run.
@@ -25,7 +25,7 @@ const CELLS: [&str; 5] = [
 fn procedures() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
-        let _guard = boots();
+        let _guard = boots(&of_cells(&checkout().join("scenarios"), &CELLS));
         let place = Place::new();
         let mut command = place.run_matrix();
         command.args(["--metal", "emulated", "--jobs", "1"]).args(CELLS);
@@ -46,7 +46,6 @@ fn outputs(cell: &Cell, kind: &str) -> Vec<String> {
     steps.filter(|step| step["do"] == kind).map(|step| step["output"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
 fn what_is_known_to_be_stale_does_not_fail_the_run() {
     let run = procedures();
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -55,7 +54,6 @@ fn what_is_known_to_be_stale_does_not_fail_the_run() {
     assert!(run.stdout.contains("known stale since"), "{}", run.stdout);
 }
 
-#[test]
 fn what_lies_on_l0s_disk_outlives_a_reboot() {
     let cell = cell("rhel-8-persist-nesting", "pass");
     assert_eq!(outputs(&cell, "reboot"), ["L0 is up again; nested=0", "L0 is up again; nested=1"]);
@@ -63,7 +61,6 @@ fn what_lies_on_l0s_disk_outlives_a_reboot() {
     assert_eq!(boots, 3);
 }
 
-#[test]
 fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
     let cell = cell("rhel-10-amd-migration", "xpass");
     let seen = outputs(&cell, "migrate").remove(0);
@@ -77,7 +74,6 @@ fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
     assert!(asked >= 3, "L2 was asked once before and at least twice after: {asked}");
 }
 
-#[test]
 fn a_second_l1_runs_beside_the_first() {
     let cell = cell("rhel-8-several-l1", "pass");
     let seen = outputs(&cell, "boot-another").remove(0);
@@ -88,7 +84,6 @@ fn a_second_l1_runs_beside_the_first() {
     }
 }
 
-#[test]
 fn loops_are_set_against_those_of_l0() {
     let cell = cell("rhel-8-performance", "pass");
     for (index, level) in cell.record["levels"].as_array().unwrap().iter().enumerate() {
@@ -106,7 +101,6 @@ fn loops_are_set_against_those_of_l0() {
     );
 }
 
-#[test]
 fn an_emulator_as_l0_leaves_kvm_to_the_levels_inside() {
     let cell = cell("rhel-10-non-kvm-l0", "pass");
     let evidence = &cell.record["evidence"];
@@ -117,4 +111,13 @@ fn an_emulator_as_l0_leaves_kvm_to_the_levels_inside() {
     );
     assert_eq!(cell.stages()[0], "l1-launch", "L0 is there already");
     assert_eq!(evidence["report"]["hypervisor"], "KVM");
+}
+
+trials! {
+    what_is_known_to_be_stale_does_not_fail_the_run;
+    what_lies_on_l0s_disk_outlives_a_reboot;
+    a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on;
+    a_second_l1_runs_beside_the_first;
+    loops_are_set_against_those_of_l0;
+    an_emulator_as_l0_leaves_kvm_to_the_levels_inside;
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{Place, Run, Running, boots, scenarios};
+use common::{Place, Run, Running, boots, of_cells, scenarios, trials};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -42,9 +42,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-#[test]
 fn a_stack_is_held_where_its_user_wants_it_and_its_levels_answer() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["stale-limitation/*"]));
     let place = Place::new();
     let mut command = repro(&place, "stale-limitation/*");
     command.args(["--until", "l1-kvm"]);
@@ -76,9 +75,8 @@ fn a_stack_is_held_where_its_user_wants_it_and_its_levels_answer() {
     assert_eq!(ask(&place, &["shell", "L0", "true"]).status.code(), Some(255), "nothing is held any more");
 }
 
-#[test]
 fn a_stack_is_held_where_it_fails_and_its_verdict_is_that_of_a_run() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["l1-without-kvm/*"]));
     let place = Place::new();
     let mut command = repro(&place, "l1-without-kvm/*");
     command.arg("--on-failure");
@@ -96,9 +94,8 @@ fn a_stack_is_held_where_it_fails_and_its_verdict_is_that_of_a_run() {
     place.assert_nothing_left();
 }
 
-#[test]
 fn a_harness_that_is_killed_while_it_holds_a_stack_leaves_no_qemu() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["stale-limitation/*"]));
     let place = Place::new();
     let mut command = repro(&place, "stale-limitation/*");
     command.args(["--until", "l0-launch"]);
@@ -112,7 +109,6 @@ fn a_harness_that_is_killed_while_it_holds_a_stack_leaves_no_qemu() {
     assert!(text(&nobody.stderr).contains("no such stack is held"), "{nobody:?}");
 }
 
-#[test]
 fn what_cannot_be_held_is_refused() {
     let place = Place::new();
     let several = place.finish(repro(&place, "*"), ANSWER);
@@ -128,4 +124,11 @@ fn what_cannot_be_held_is_refused() {
         no_such_stage.stderr
     );
     assert_eq!(place.finish(repro(&place, "no-such-cell"), ANSWER).code, Some(4));
+}
+
+trials! {
+    a_stack_is_held_where_its_user_wants_it_and_its_levels_answer;
+    a_stack_is_held_where_it_fails_and_its_verdict_is_that_of_a_run;
+    a_harness_that_is_killed_while_it_holds_a_stack_leaves_no_qemu;
+    what_cannot_be_held_is_refused;
 }

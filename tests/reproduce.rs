@@ -12,8 +12,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Cell, Place, Run, Running, boots, copy_folder, scenarios};
-use rstest::rstest;
+use common::{Cell, Images, Place, Run, Running, boots, copy_folder, of_cells, scenarios, trials};
 use rustix::process::Signal;
 
 /// Longest wait for a run of three stacks, or for one script.
@@ -25,7 +24,7 @@ const SOON: Duration = Duration::from_secs(120);
 fn seen() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
-        let _guard = boots();
+        let _guard = boots(&its_images());
         let place = Place::new();
         let sabotage = scenarios("sabotage");
         let folder = place.path().join("scenarios");
@@ -46,6 +45,11 @@ fn seen() -> &'static Run {
         command.args(["--metal", "emulated", "--scenarios"]).arg(&folder);
         place.finish(command, ALL).keep("reproduce")
     })
+}
+
+/// What these boot, and what their scripts do.
+fn its_images() -> Images {
+    of_cells(&scenarios("sabotage"), &["documented-limitation/*", "l2-panics/*", "stale-limitation/*"])
 }
 
 fn cell(scenario: &str) -> Cell {
@@ -86,20 +90,9 @@ fn run(place: &Place, command: Command) -> (Option<i32>, String) {
     (status.code(), said.lines().last().unwrap_or_default().to_owned())
 }
 
-#[rstest]
-#[case::that_works("works", "pass", "l2 reported kernel ")]
-#[case::that_shows_a_limitation(
-    "documented-limitation",
-    "xfail",
-    "stopped at l1-launch: missing CPU feature: svm (model host)"
-)]
-fn a_script_alone_sees_what_the_run_of_a_cell_saw(
-    #[case] scenario: &str,
-    #[case] verdict: &str,
-    #[case] expected: &str,
-) {
+fn a_script_alone_sees_what_the_run_of_a_cell_saw(scenario: &str, verdict: &str, expected: &str) {
     assert_eq!(cell(scenario).text("verdict"), verdict);
-    let _guard = boots();
+    let _guard = boots(&its_images());
     let place = Place::new();
     let script = alone(&place, scenario);
     let (code, last) = run(&place, command(&place, &script));
@@ -110,10 +103,9 @@ fn a_script_alone_sees_what_the_run_of_a_cell_saw(
     assert!(fs::read_to_string(console).unwrap().contains("nestmatrix: level up"));
 }
 
-#[test]
 fn another_outcome_is_told_from_the_one_that_was_recorded() {
     let text = fs::read_to_string(cell("works").file("reproduce.sh")).unwrap();
-    let _guard = boots();
+    let _guard = boots(&its_images());
     let place = Place::new();
     let script = alone(&place, "works");
     assert_eq!(text.matches(" nest.kvm=kvm_amd ").count(), 2, "L0's and L1's kernel command line\n{text}");
@@ -140,10 +132,9 @@ fn unpacked(place: &Place, scenario: &str) -> PathBuf {
     place.path().join(cell.text("cell").replace('/', "-")).join("reproduce.sh")
 }
 
-#[test]
 fn a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted() {
     let _ = seen();
-    let _guard = boots();
+    let _guard = boots(&its_images());
     let place = Place::new();
     let script = unpacked(&place, "l2-panics");
     fs::create_dir(place.results()).unwrap();
@@ -169,7 +160,6 @@ fn a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted() {
     assert_eq!((code, last.as_str()), (Some(2), "can't run: the image debian-12-amd64-minimal is missing"));
 }
 
-#[test]
 fn what_can_not_be_bundled_is_told_with_the_reason() {
     let place = Place::new();
     // Every cell is skipped.
@@ -199,13 +189,9 @@ fn seen_in(place: &Place) -> String {
     first["cell"].as_str().unwrap().to_owned()
 }
 
-#[rstest]
-#[case::ctrl_c(Signal::INT, Some(130))]
-#[case::terminated(Signal::TERM, Some(143))]
-#[case::killed(Signal::KILL, None)]
-fn nothing_is_left_of_a_script_that_is_ended(#[case] signal: Signal, #[case] code: Option<i32>) {
+fn nothing_is_left_of_a_script_that_is_ended(signal: Signal, code: Option<i32>) {
     let _ = seen();
-    let _guard = boots();
+    let _guard = boots(&its_images());
     let place = Place::new();
     let script = alone(&place, "works");
     let mut running = Running::start(&place, command(&place, &script));
@@ -220,4 +206,23 @@ fn nothing_is_left_of_a_script_that_is_ended(#[case] signal: Signal, #[case] cod
     let left = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("nestmatrix-")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+trials! {
+    a_script_alone_sees_what_the_run_of_a_cell_saw {
+        that_works("works", "pass", "l2 reported kernel "),
+        that_shows_a_limitation(
+            "documented-limitation",
+            "xfail",
+            "stopped at l1-launch: missing CPU feature: svm (model host)"
+        ),
+    };
+    another_outcome_is_told_from_the_one_that_was_recorded;
+    a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted;
+    what_can_not_be_bundled_is_told_with_the_reason;
+    nothing_is_left_of_a_script_that_is_ended {
+        ctrl_c(Signal::INT, Some(130)),
+        terminated(Signal::TERM, Some(143)),
+        killed(Signal::KILL, None),
+    };
 }

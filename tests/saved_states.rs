@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Cell, Place, boots};
+use common::{Cell, Place, boots, checkout, of_cells, trials};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -22,7 +22,7 @@ const CELLS: [&str; 2] =
 
 fn run(place: &Place, name: &str, cells: &[&str]) -> Vec<Cell> {
     let mut command = place.run_matrix();
-    let scenarios = common::checkout().join("xtask/bench");
+    let scenarios = checkout().join("xtask/bench");
     command.args(["--metal", "emulated", "--jobs", "1", "--scenarios"]).arg(scenarios).args(cells);
     let run = place.finish(command, ALL).keep(name);
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -38,9 +38,8 @@ struct Saved {
 }
 
 /// One test, since what it begins with takes most of its time, and what a test shares with others is never removed.
-#[test]
 fn stacks_go_on_from_what_was_saved_and_from_nothing_else() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&checkout().join("xtask/bench"), &CELLS));
     let place = Place::new();
     let cells = run(&place, "saved", &CELLS);
     let saved = Saved { place, cells };
@@ -152,4 +151,8 @@ fn copy_of(saved: &Saved) -> Place {
 fn writable(path: &Path) -> File {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     File::options().read(true).write(true).open(path).unwrap()
+}
+
+trials! {
+    stacks_go_on_from_what_was_saved_and_from_nothing_else;
 }

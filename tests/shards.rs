@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Place, Run, Running, boots, scenarios, trace};
+use common::{Place, Run, Running, boots, of_cells, scenarios, trace, trials};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -61,9 +61,8 @@ fn verdicts(run: &Run) -> BTreeMap<String, (String, Value, Value)> {
     verdicts
 }
 
-#[test]
 fn shards_that_are_merged_and_a_killed_run_that_is_resumed_equal_a_run_in_one_go() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &CELLS));
     // One place, so that all go on from the states of the first.
     let place = Place::new();
     let whole = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
@@ -168,4 +167,8 @@ fn wait_for_a_verdict(folder: &Path) {
 /// Verdicts that were written to their end.
 fn complete_lines(folder: &Path) -> usize {
     fs::read(folder.join("verdicts.jsonl")).unwrap().iter().filter(|byte| **byte == b'\n').count()
+}
+
+trials! {
+    shards_that_are_merged_and_a_killed_run_that_is_resumed_equal_a_run_in_one_go;
 }

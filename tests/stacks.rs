@@ -9,8 +9,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Cell, Place, Run, boots, scenarios};
-use rstest::rstest;
+use common::{Cell, Place, Run, boots, checkout, of_cells, scenarios, trials};
 use serde_json::Value;
 
 /// Longest wait for all stacks of a run.
@@ -30,7 +29,7 @@ const STACKS: [&str; 4] = [LINE_8, LINE_9, LINE_10, LINE_9_ON_10];
 fn stacks() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
-        let _guard = boots();
+        let _guard = boots(&of_cells(&checkout().join("scenarios"), &STACKS));
         let place = Place::new();
         let mut command = place.run_matrix();
         // Side by side, and each from its beginning: the records of all levels are looked into.
@@ -39,7 +38,6 @@ fn stacks() -> &'static Run {
     })
 }
 
-#[test]
 fn all_is_as_documented() {
     let run = stacks();
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -62,12 +60,7 @@ fn all_is_as_documented() {
     assert_eq!(nonces.len(), STACKS.len(), "a nonce is fresh for each stack");
 }
 
-#[rstest]
-#[case::debian_11_11_11(LINE_8, ["debian-11", "debian-11", "debian-11"])]
-#[case::debian_12_12_12(LINE_9, ["debian-12", "debian-12", "debian-12"])]
-#[case::debian_13_13_13(LINE_10, ["debian-13", "debian-13", "debian-13"])]
-#[case::debian_13_12_12(LINE_9_ON_10, ["debian-13", "debian-12", "debian-12"])]
-fn a_stack_passes_with_evidence_of_every_level(#[case] name: &str, #[case] systems: [&str; 3]) {
+fn a_stack_passes_with_evidence_of_every_level(name: &str, systems: [&str; 3]) {
     let cell = stacks().cell(name);
     assert_eq!(cell.text("verdict"), "pass", "{:#}", cell.record["symptom"]);
     assert_eq!(cell.text("metal"), "emulated");
@@ -179,10 +172,8 @@ fn assert_files(cell: &Cell) {
 }
 
 /// Whether a fourth level works is for the run to find out; that depth is no special case of the harness is the test.
-#[test]
-#[ignore = "boots four levels: more than ten minutes"]
 fn a_fourth_level_is_booted_as_the_others_are() {
-    let _guard = boots();
+    let _guard = boots(&of_cells(&scenarios("deep"), &["*"]));
     let place = Place::new();
     let mut command = place.run_matrix();
     command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("deep"));
@@ -193,4 +184,16 @@ fn a_fourth_level_is_booted_as_the_others_are() {
     assert!(stages.contains(&"l2-kvm"), "L2 was asked whether it can be a hypervisor: {:#}", cell.record);
     assert!(matches!(cell.text("verdict"), "pass" | "fail"), "{:#}", cell.record);
     assert_eq!(cell.record["evidence"].is_null(), cell.text("verdict") == "fail");
+}
+
+trials! {
+    all_is_as_documented;
+    a_stack_passes_with_evidence_of_every_level {
+        debian_11_11_11(LINE_8, ["debian-11", "debian-11", "debian-11"]),
+        debian_12_12_12(LINE_9, ["debian-12", "debian-12", "debian-12"]),
+        debian_13_13_13(LINE_10, ["debian-13", "debian-13", "debian-13"]),
+        debian_13_12_12(LINE_9_ON_10, ["debian-13", "debian-12", "debian-12"]),
+    };
+    #[ignore = "boots four levels: more than ten minutes"]
+    a_fourth_level_is_booted_as_the_others_are;
 }

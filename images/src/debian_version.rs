@@ -57,7 +57,6 @@ fn number(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     /// Each lower than the next.
     const ORDER: [&str; 16] = [
@@ -88,29 +87,6 @@ mod tests {
         }
         for (a, b) in [("1.0", "1.00"), ("0:1", "1"), ("1", "1-0")] {
             assert_eq!(compare_versions(a, b), Ordering::Equal, "{a} and {b}");
-        }
-    }
-
-    /// Where there is a dpkg, it says the same.
-    #[test]
-    fn the_order_is_that_of_dpkg() {
-        let says = |a: &str, relation: &str, b: &str| {
-            Command::new("dpkg").args(["--compare-versions", a, relation, b]).status().map(|s| s.success())
-        };
-        if says("1", "eq", "1").is_err() {
-            eprintln!("there is no dpkg here to compare with");
-            return;
-        }
-        let odd = ["1.0~", "1.0", "1.0a", "1.0+", "1.0.", "1.a0", "01", "1.0-0.1", "2:0~", "1.0~~a"];
-        for a in ORDER.iter().chain(&odd) {
-            for b in odd {
-                let relation = match compare_versions(a, b) {
-                    Ordering::Less => "lt",
-                    Ordering::Equal => "eq",
-                    Ordering::Greater => "gt",
-                };
-                assert!(says(a, relation, b).unwrap(), "{a} {relation} {b}");
-            }
         }
     }
 }

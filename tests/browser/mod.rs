@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use nestmatrix_images::{Emulator, Product, Recipe, Silent, Store, StoreOptions};
+use nestmatrix_images::{Emulator, Product, Recipe};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -39,9 +39,7 @@ impl Browser {
     /// Starts it, with a window of this size.
     pub fn start(width: u32, height: u32) -> Self {
         let recipe = Recipe::load(Path::new(RECIPE)).unwrap();
-        let store = Store::open(StoreOptions::default()).unwrap();
-        let image = store.ensure(&recipe, Product::Emulator, &Silent).unwrap();
-        let emulator = Emulator::new(image).unwrap();
+        let emulator = Emulator::new(crate::common::images::image(&recipe, Product::Emulator)).unwrap();
         let folder = tempfile::Builder::new().prefix("nest.").tempdir_in("/tmp").unwrap();
         let program = set_up(&emulator, folder.path());
         // What the browser takes for itself are the files 3 and 4; a shell gives them to it.

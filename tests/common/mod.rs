@@ -3,28 +3,32 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+pub mod images;
 mod process;
 mod record;
 pub mod trace;
+pub mod trials;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 #[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use images::{Images, of_cells, of_recipes, require};
+#[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use process::{Running, processes_that_name};
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use record::{Cell, Run, copy_folder};
 
-/// Longest wait for images to be downloaded and built.
-const PROVISION: Duration = Duration::from_secs(30 * 60);
 /// Longest wait for a process to be gone that has been ended.
 const GONE: Duration = Duration::from_secs(10);
+
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub(crate) use trials::trials;
 
 /// Folders of one test.
 pub struct Place(TempDir);
@@ -125,18 +129,30 @@ pub fn checkout() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Taken by every test that boots: boots side by side would take each other's time, and their limits with it. All images
-/// are made ready first, so that no test waits for downloads where it waits for a boot.
-pub fn boots() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    static IMAGES: OnceLock<()> = OnceLock::new();
-    // A test that failed while it held the lock says nothing of the next one.
-    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    IMAGES.get_or_init(|| {
-        let place = Place::new();
-        let mut build = place.xtask();
-        build.args(["images", "build"]);
-        assert_cmd::Command::from_std(build).timeout(PROVISION).assert().success();
-    });
-    guard
+/// Taken by every test that boots, for the images that it boots: boots side by side would take each other's time, and their
+/// limits with it. Builds what is missing first; ends the test as ignored if the archive does not deliver it.
+pub fn boots(images: &Images) -> Boots {
+    let boots = Boots::begin();
+    images::require(images);
+    boots
+}
+
+/// The same for a run that several tests look at: each of them asks for what it needs itself.
+pub fn boots_what_is_delivered(images: &Images) -> Boots {
+    let boots = Boots::begin();
+    images::undelivered(images);
+    boots
+}
+
+/// A test that boots. The next one may when this is dropped, or its process ends.
+pub struct Boots(#[allow(dead_code, reason = "it is held, not used")] File);
+
+impl Boots {
+    /// A lock on a file, since tests of one program are threads of a process or, with nextest, processes.
+    fn begin() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boots.lock");
+        let file = File::options().create(true).append(true).open(&path).unwrap();
+        file.lock().unwrap();
+        Self(file)
+    }
 }
