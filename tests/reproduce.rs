@@ -86,7 +86,9 @@ fn run(place: &Place, command: Command) -> (Option<i32>, String) {
         folders.filter(|name| name.to_string_lossy().starts_with("nestmatrix-reproduce")).collect();
     assert!(left.is_empty(), "left in the temporary folder: {left:?}");
     let said = String::from_utf8([stdout, stderr].concat()).unwrap();
-    println!("{said}");
+    if !status.success() {
+        println!("{said}");
+    }
     (status.code(), said.lines().last().unwrap_or_default().to_owned())
 }
 

@@ -20,9 +20,16 @@ const RHEL_8: &str = "rhel-8-nesting-off/amd/rhel-8.2+/rhel-8.2+/rhel-8.2+";
 /// Only Debian 13 stands in for its system.
 const RHEL_10: &str = "rhel-10-ibm-z-huge-pages/ibm-z/rhel-10.0+";
 
-/// `run-matrix` with recipes of which these need packages that are listed in an archive and absent from it. That archive is
-/// the only one.
+/// `run-matrix` over these cells, where the packages of these recipes are not delivered.
 fn run_matrix(place: &Place, undelivered: &[&str], cells: &[&str]) -> Command {
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--cold"]).args(cells);
+    with_archive(place, undelivered, command)
+}
+
+/// The command with an own cache, and with recipes of which these need packages that an archive lists and does not have. That
+/// archive is the only one.
+fn with_archive(place: &Place, undelivered: &[&str], mut command: Command) -> Command {
     let recipes = place.path().join("recipes");
     copy_folder(&checkout().join("images/recipes"), &recipes);
     for recipe in undelivered {
@@ -35,13 +42,9 @@ fn run_matrix(place: &Place, undelivered: &[&str], cells: &[&str]) -> Command {
         });
         fs::write(&path, lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
-    let folder = scenarios("undelivered");
-    let mut command = place.run_matrix();
-    command.args(["--metal", "emulated", "--cold", "--recipes"]).arg(&recipes).args(cells);
-    command.env(
-        "NESTMATRIX_ARCHIVE",
-        format!("file:{}", folder.join("archive").canonicalize().unwrap().display()),
-    );
+    let folder = scenarios("undelivered").canonicalize().unwrap();
+    command.arg("--recipes").arg(&recipes);
+    command.env("NESTMATRIX_ARCHIVE", format!("file:{}", folder.join("archive").display()));
     command.env("NESTMATRIX_KEYRING", folder.join("keyring.asc"));
     command.env("NESTMATRIX_CACHE", place.path().join("cache"));
     command
@@ -104,6 +107,21 @@ fn an_archive_that_is_not_there_is_an_error() {
     assert_eq!(run.record()["undelivered"].as_array().unwrap().len(), 0);
 }
 
+fn every_image_that_is_asked_for_is_tried_and_those_that_are_not_delivered_are_named() {
+    let place = Place::new();
+    let mut command = place.xtask();
+    command.arg("images");
+    let mut command = with_archive(&place, &ALL_OF_THEM, command);
+    command.args(["build", "debian-11-amd64", "hercules-amd64"]);
+    let run = place.finish(command, ALL);
+    assert_eq!(run.code, Some(3), "{run:#?}");
+    let why = "the archive lists a package of main that it cannot deliver (absent 1.0-1)";
+    for recipe in ["debian-11-amd64", "hercules-amd64"] {
+        assert!(run.stderr_words().contains(&format!("no image {recipe}: {why}")), "{run:#?}");
+    }
+    assert!(run.stderr_words().contains("not built: debian-11-amd64, hercules-amd64; try again"), "{run:#?}");
+}
+
 fn another_stand_in_is_booted_and_a_run_that_is_otherwise_as_expected_ends_with_0() {
     let _guard = boots(&of_recipes(&["debian-12-amd64", "qemu-x86-amd64", "hercules-amd64"]));
     let place = Place::new();
@@ -137,5 +155,6 @@ trials! {
     cells_whose_images_are_not_delivered_are_skipped_with_the_reason;
     a_cell_that_must_run_and_has_no_image_is_an_error;
     an_archive_that_is_not_there_is_an_error;
+    every_image_that_is_asked_for_is_tried_and_those_that_are_not_delivered_are_named;
     another_stand_in_is_booted_and_a_run_that_is_otherwise_as_expected_ends_with_0;
 }

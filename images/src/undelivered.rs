@@ -1,5 +1,5 @@
 //! Packages that an archive's signed index lists and the archive itself does not have. That is the archive's fault and
-//! passes; everything else that can go wrong with a download is not told apart here and stays apt's own error.
+//! temporary. Everything else that can go wrong with a download stays apt's own error.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ const ABSENT_IN_FOLDER: ([&str; 2], &str) =
     (["File not found", "Failed to stat"], "(2: No such file or directory)");
 
 impl Undelivered {
-    /// Reads what apt wrote when a download failed. Gives nothing if anything went wrong besides absent files: a full disk,
+    /// Reads what apt wrote when a download failed. Returns nothing if anything went wrong besides absent files: a full disk,
     /// a broken connection or a wrong checksum.
     pub(crate) fn read(suites: &[String], output: &str) -> Option<Self> {
         let mut packages = Vec::new();

@@ -46,7 +46,7 @@ pub fn require(images: &Images) {
     }
 }
 
-/// Builds what is missing of these. Gives what the archive does not deliver, in words.
+/// Builds what is missing of these. Returns what the archive does not deliver, in words.
 pub fn undelivered(images: &Images) -> Option<String> {
     static BUILT: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
     // One that panicked while it held the lock says nothing of the others.

@@ -20,7 +20,7 @@ pub struct Listed {
     pub body: Box<dyn FnOnce() + Send>,
 }
 
-/// Ends the test that calls it, which is counted as ignored.
+/// Ends the test. It is counted as ignored.
 #[allow(dead_code, reason = "some programs leave that to other modules")]
 pub fn ignore(reason: &str) -> ! {
     // No panic, of which a message would be printed.
@@ -45,7 +45,7 @@ fn trial(name: String, body: impl FnOnce() + Send + 'static) -> Trial {
         match end.downcast::<Ignored>() {
             // nextest runs one test a process and knows but success and failure of that.
             Ok(ignored) if std::env::var_os("NEXTEST").is_some() => {
-                Err(Failed::from(format!("it can't run, and nextest can't be told so: {}", ignored.0)))
+                Err(Failed::from(format!("it can't run, and nextest has no way to ignore it: {}", ignored.0)))
             }
             Ok(ignored) => Ok(Completion::ignored_with(ignored.0)),
             Err(panic) => resume_unwind(panic),

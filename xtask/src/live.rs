@@ -137,7 +137,7 @@ impl RunListener for Cells {
     fn event(&self, event: &RunEvent<'_>) {
         let mut running = self.running.borrow_mut();
         match event {
-            // The verdicts of a search or a trial have this reason themselves.
+            // The caller shows the reason with the verdict.
             RunEvent::Undelivered { .. } if self.silent => {}
             RunEvent::Undelivered { image, rerouted } => {
                 say(&self.bars, &format!("no image {image}; {rerouted}"));

@@ -356,7 +356,7 @@ async fn provision(
     }
 }
 
-/// Builds images, or finds them in the cache; gives those apart that the archive does not deliver.
+/// Builds images, or finds them in the cache. The second result is what the archive does not deliver.
 async fn build_images(
     wanted: BTreeSet<(String, Product)>,
     setting: &Setting,
@@ -397,8 +397,8 @@ async fn build_images(
     built.await.map_err(RunError::Provision)
 }
 
-/// Every image that a plan needs on this machine, by recipe and product. `installed` says whether a QEMU of this machine's own
-/// is used on native metal.
+/// Every image that a plan needs on this machine, by recipe and product. With `installed`, native metal uses the QEMU that is
+/// installed here.
 ///
 /// # Errors
 /// There is no recipe for an emulator.

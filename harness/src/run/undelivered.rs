@@ -1,5 +1,5 @@
-//! Images that can't be built because the archive does not deliver their packages. It is nobody's fault here and passes, so
-//! the cells that boot them use another stand-in where there is one, and are skipped with the reason otherwise.
+//! Images that can't be built because the archive does not deliver their packages. Neither this machine nor the document is at
+//! fault, so the cells that boot them use another stand-in where there is one, and are skipped with the reason otherwise.
 
 use std::fmt;
 
@@ -27,12 +27,12 @@ impl UndeliveredImage {
         Self { recipe: recipe.to_owned(), suites, packages, output }
     }
 
-    /// What a cell is skipped for that needs it.
+    /// Why a cell that needs it is skipped.
     fn skip_reason(&self) -> String {
         format!("no image {self}")
     }
 
-    /// What a level is said to boot another stand-in for.
+    /// Why a level boots another stand-in.
     fn replacement_reason(&self, reason: Option<&str>) -> String {
         let instead = format!("used because there is no image {self}");
         reason.map_or(instead.clone(), |reason| format!("{reason}; {instead}"))
@@ -69,7 +69,8 @@ impl fmt::Display for Rerouted {
 }
 
 impl RunPlan {
-    /// Has every cell that boots the last of these images boot another stand-in, which is none of them, or skips it.
+    /// Takes the last of these images out of the plan: each cell that boots it boots another stand-in, which is none of them, or
+    /// is skipped.
     pub(super) fn do_without(&mut self, undelivered: &[UndeliveredImage]) -> Rerouted {
         let mut rerouted = Rerouted::default();
         let Some(missing) = undelivered.last() else { return rerouted };
@@ -88,7 +89,7 @@ impl RunPlan {
         rerouted
     }
 
-    /// Skips every cell whose emulator this is, as `needs` says. Gives their number.
+    /// Skips every cell that `needs` this image as its emulator. Returns their number.
     pub(super) fn skip_without_emulator(
         &mut self,
         missing: &UndeliveredImage,
@@ -107,8 +108,8 @@ fn boots(level: &PlannedLevel, recipe: &str) -> bool {
     level.boots.as_ref().is_some_and(|(boots, _)| boots == recipe)
 }
 
-/// Has all levels of a stack that boot the missing system boot the same other one: it is one generation of one product for the
-/// document. Whether there is such a one.
+/// Replaces the missing system on all levels that boot it by the same other one, since the document means one product there.
+/// Returns whether there is another one.
 fn replace(
     levels: &mut [PlannedLevel],
     missing: &UndeliveredImage,
