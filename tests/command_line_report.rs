@@ -72,6 +72,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         level: stopped.then(|| LevelNumber::ALL[2]),
         symptom: stopped.then(|| "kernel panic: Attempted to kill init!".into()),
         symptom_data: None,
+        skip_reasons: Vec::new(),
         levels: LevelNumber::ALL.into_iter().zip(&parts[2..]).map(level).collect(),
         evidence: None,
         steps: Vec::new(),

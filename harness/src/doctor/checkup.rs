@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::architecture::Profile;
 use crate::host::HostError;
 use crate::run::{
-    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, emulator_recipe,
-    host_isa,
+    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, SkipReason,
+    emulator_recipe, host_isa,
 };
 use crate::scenario::{Architecture, Cell, CellName, Filter, LevelNumber, Matrix};
 use crate::stack::Metal;
@@ -311,7 +311,7 @@ impl Examination<'_> {
         let mut why: Vec<String> = Vec::new();
         for planned in &selected.cells {
             match &planned.fate {
-                Fate::Skipped(reasons) => why.extend(reasons.iter().map(|reason| without_level(reason))),
+                Fate::Skipped(reasons) => why.extend(reasons.iter().map(SkipReason::without_levels)),
                 Fate::Boots { metal, .. } => {
                     let of_it =
                         |checked: &&ArchitectureCheckup| checked.architecture == planned.cell.architecture;
@@ -408,7 +408,7 @@ fn families(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<Family
                 continue;
             }
             family.neither += 1;
-            let reasons: BTreeSet<String> = reasons.iter().map(|reason| without_level(reason)).collect();
+            let reasons: BTreeSet<String> = reasons.iter().map(SkipReason::without_levels).collect();
             for reason in reasons {
                 match family.reasons.iter_mut().find(|known| known.reason == reason) {
                     Some(known) => known.cells += 1,
@@ -422,9 +422,4 @@ fn families(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<Family
         }
     }
     families
-}
-
-/// `no image of RHEL 8` for `no image of RHEL 8 (L1 and L2 on amd64)`.
-fn without_level(reason: &str) -> String {
-    reason.rfind(" (L").map_or(reason, |at| &reason[..at]).to_owned()
 }

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use nestmatrix_images::Catalog;
 
 use crate::architecture::Profile;
-use crate::run::{MetalChoice, NativeMetals, PlanOptions, RunError, RunListener, RunPlan, Setting, execute};
+use crate::run::{
+    MetalChoice, NativeMetals, PlanOptions, RunError, RunListener, RunPlan, Setting, execute, in_one_line,
+};
 use crate::scenario::{Cell, Command, Expectation, LevelNumber, Matrix, Stage, StageKind, Step, StepAction};
 use crate::stack::Cancellation;
 
@@ -76,7 +78,7 @@ pub async fn check_level(
     let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
     let plan = RunPlan::new([probed], matrix, catalog, &NativeMetals::new(), &options);
     if let Some((_, reasons)) = plan.skipped().next() {
-        return Err(LevelError::NotBootable { cell: name, why: reasons.join("; ") });
+        return Err(LevelError::NotBootable { cell: name, why: in_one_line(reasons) });
     }
     let outcome = execute(&plan, setting, listener, cancellation).await?;
     let not_asked = |why: String| LevelError::NotAsked { cell: name.clone(), level, why };

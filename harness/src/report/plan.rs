@@ -1,6 +1,6 @@
 //! What a run is going to do, before it does it: how much, on which metal, with which stand-ins, and what is left out.
 
-use crate::run::{Fate, PlannedProfile, RunPlan};
+use crate::run::{Fate, PlannedProfile, RunPlan, SkipReason};
 use crate::scenario::Cell;
 use crate::stack::Metal;
 
@@ -43,13 +43,17 @@ pub fn plan(plan: &RunPlan, jobs: usize, saved: bool, style: &Style) -> String {
     }
     // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
     let missing = plan.skipped().flat_map(|(cell, reasons)| reasons.iter().map(move |reason| (reason, cell)));
-    let by_reason = grouped(missing, |(reason, _)| *reason);
+    let by_reason = grouped(missing, |(reason, _)| reason.to_string());
     if by_reason.len() > REASONS {
         out.push_str(&field("skipped", &in_short(plan), style));
         return out;
     }
     for (index, (reason, cells)) in by_reason.iter().enumerate() {
-        out.push_str(&field(if index == 0 { "skipped" } else { "" }, &[one_line(reason)], style));
+        out.push_str(&field(
+            if index == 0 { "skipped" } else { "" },
+            &[one_line(&reason.to_string())],
+            style,
+        ));
         out.push_str(&verbatim("", &names(cells.iter().map(|(_, cell)| *cell)), style));
     }
     out
@@ -70,11 +74,12 @@ pub fn profile(plan: &RunPlan) -> Option<String> {
 /// What is missing with the number of cells that lack it, without their names and without the level that lacks it.
 fn in_short(plan: &RunPlan) -> Vec<String> {
     let missing = plan.skipped().flat_map(|(cell, reasons)| {
-        let mut reasons: Vec<&str> = reasons.iter().map(|reason| without_level(reason)).collect();
+        let mut reasons: Vec<String> = reasons.iter().map(SkipReason::without_levels).collect();
         reasons.dedup();
         reasons.into_iter().map(move |reason| (reason, cell))
     });
-    let mut lines: Vec<String> = grouped(missing, |(reason, _)| *reason)
+    let missing: Vec<(String, &Cell)> = missing.collect();
+    let mut lines: Vec<String> = grouped(&missing, |(reason, _)| reason.clone())
         .iter()
         .map(|(reason, cells)| match cells.len() {
             1 => format!("1 cell: {}", one_line(reason)),
@@ -83,11 +88,6 @@ fn in_short(plan: &RunPlan) -> Vec<String> {
         .collect();
     lines.push("`cargo xtask list` shows what each cell lacks".to_owned());
     lines
-}
-
-/// `no image of RHEL 8` for `no image of RHEL 8 (L1 and L2 on amd64)`.
-fn without_level(reason: &str) -> &str {
-    reason.rfind(" (L").map_or(reason, |at| &reason[..at])
 }
 
 /// `9 cells: 5 on emulated metal, 1 on native metal, 3 skipped`.

@@ -15,7 +15,7 @@ use tokio::task::JoinError;
 use crate::architecture::Profile;
 use crate::host::{Emulator, ThisMachine};
 use crate::qemu::Memory;
-use crate::scenario::{Cell, CellName, LevelNumber, Stage, StageKind, Step};
+use crate::scenario::{Cell, CellName, LevelNumber, Stage, StageKind, Step, SymptomKind};
 use crate::stack::{
     Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
     StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
@@ -538,7 +538,9 @@ fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool
     match verdict.word() {
         VerdictWord::Error => {
             let innermost = Stage::Level(cell.innermost(), StageKind::Launch);
-            let early = stop.stage > Stage::Provision && stop.stage < innermost;
+            // Whoever wrote the command line will write it again.
+            let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
+            let early = !for_good && stop.stage > Stage::Provision && stop.stage < innermost;
             went_on == Some(false) || (cell.faults.is_empty() && early)
         }
         VerdictWord::Fail => cell.faults.is_empty() && stop.is_timeout(),

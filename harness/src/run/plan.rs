@@ -13,7 +13,7 @@ use crate::scenario::{
 use crate::stack::Metal;
 
 use super::execute::host_isa;
-use super::{NativeMetal, NativeMetals};
+use super::{NativeMetal, NativeMetals, SkipReason};
 
 /// What the user wants L0 to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub enum Fate {
         levels: Vec<PlannedLevel>,
     },
     /// It is skipped for these missing requirements.
-    Skipped(Vec<String>),
+    Skipped(Vec<SkipReason>),
 }
 
 /// A cell and what becomes of it.
@@ -163,7 +163,7 @@ impl RunPlan {
     }
 
     /// The cells that are skipped, with the reasons.
-    pub fn skipped(&self) -> impl Iterator<Item = (&Cell, &[String])> {
+    pub fn skipped(&self) -> impl Iterator<Item = (&Cell, &[SkipReason])> {
         self.cells.iter().filter_map(|planned| match &planned.fate {
             Fate::Skipped(reasons) => Some((&planned.cell, reasons.as_slice())),
             Fate::Boots { .. } => None,
@@ -239,19 +239,23 @@ impl Ground<'_> {
         let available = self.supply.of(cell.architecture);
         let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
         let on_native = |native: &NativeMetal| match touches_l0(cell).or(replaced) {
-            Some(what) => Err(vec![format!("{what}, and on native metal this machine is L0")]),
+            Some(what) => {
+                Err(vec![on_native_metal(format!("{what}, and on native metal this machine is L0"))])
+            }
             None => match native.lacks_nesting(cell.innermost()) {
-                Some(why) => Err(vec![why.to_owned()]),
+                Some(why) => Err(vec![on_native_metal(why.to_owned())]),
                 None => self.levels(cell, available, Some(native)),
             },
         };
         let on_emulated = || match (beyond_metal(cell), self.levels(cell, available, None)) {
             (None, levels) => levels,
-            (Some(why), Ok(_)) => Err(vec![why]),
-            (Some(why), Err(missing)) => Err(missing.into_iter().chain([why]).collect()),
+            (Some(why), Ok(_)) => Err(vec![SkipReason::EmulatedMetal { why }]),
+            (Some(why), Err(missing)) => {
+                Err(missing.into_iter().chain([SkipReason::EmulatedMetal { why }]).collect())
+            }
         };
         let (metal, levels) = match (self.options.metal, native) {
-            (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![why.clone()]),
+            (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
             (MetalChoice::Auto, Ok(native)) => match on_native(native) {
                 // What this machine's own system can't serve as L0 can still be tried on emulated metal.
@@ -272,21 +276,21 @@ impl Ground<'_> {
         cell: &Cell,
         available: &[AvailableImage],
         native: Option<&NativeMetal>,
-    ) -> Result<Vec<PlannedLevel>, Vec<String>> {
+    ) -> Result<Vec<PlannedLevel>, Vec<SkipReason>> {
         let isa = cell.architecture.isa();
         let innermost = cell.levels.last().map(|spec| spec.level);
         let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
         let mut levels = Vec::new();
         // Levels by what they lack, in the order in which that was found.
-        let mut lacking: Vec<(String, Vec<LevelNumber>)> = Vec::new();
+        let mut lacking: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
             let choice = match this_machine {
-                Some(native) => native_choice(native, spec, self.matrix, stand_ins),
-                None => {
-                    let choice = self.matrix.image_for(&spec.system, available, stand_ins);
-                    choice.map_err(|missing| missing.to_string())
-                }
+                Some(native) => native_choice(native, spec, self.matrix, stand_ins)
+                    .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_owned(), why }),
+                None => self.matrix.image_for(&spec.system, available, stand_ins).map_err(|missing| {
+                    SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_owned(), missing }
+                }),
             };
             match choice {
                 Ok(choice) => {
@@ -310,21 +314,22 @@ impl Ground<'_> {
                     };
                     levels.push(PlannedLevel { spec: spec.clone(), choice, boots: recipe, others });
                 }
-                Err(reason) => match lacking.iter_mut().find(|(known, _)| *known == reason) {
-                    Some((_, levels)) => levels.push(spec.level),
-                    None => lacking.push((reason, vec![spec.level])),
-                },
+                Err(reason) => {
+                    let same =
+                        lacking.iter_mut().find(|known| known.without_levels() == reason.without_levels());
+                    match same {
+                        Some(SkipReason::NoImage { levels, .. }) => levels.push(spec.level),
+                        _ => lacking.push(reason),
+                    }
+                }
             }
         }
-        if lacking.is_empty() {
-            return Ok(levels);
-        }
-        let name = |(reason, levels): (String, Vec<LevelNumber>)| {
-            let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
-            format!("{reason} ({} on {isa})", levels.join(" and "))
-        };
-        Err(lacking.into_iter().map(name).collect())
+        if lacking.is_empty() { Ok(levels) } else { Err(lacking) }
     }
+}
+
+fn on_native_metal(why: String) -> SkipReason {
+    SkipReason::NativeMetal { why }
 }
 
 /// Why a cell's stack is never saved on its way nor goes on from a saved state, if so.
@@ -507,6 +512,10 @@ mod tests {
         RunPlan::new(cells, &matrix, &catalog(), &natives, &options)
     }
 
+    fn texts(reasons: &[SkipReason]) -> Vec<String> {
+        reasons.iter().map(ToString::to_string).collect()
+    }
+
     fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
         let metal = |planned: &Planned| match &planned.fate {
             Fate::Boots { metal, .. } => Some(*metal),
@@ -527,7 +536,7 @@ mod tests {
         let native = plan(MetalChoice::Native);
         assert_eq!(metals(&native), [None, Some(Metal::Native), None, None]);
         let why = "TCG is an emulator, and native metal does without one (L0 on amd64)";
-        assert_eq!(native.skipped().next().unwrap().1, [why]);
+        assert_eq!(texts(native.skipped().next().unwrap().1), [why]);
     }
 
     #[rstest]
@@ -552,7 +561,7 @@ mod tests {
         let native = plan_with(MetalChoice::Native, change);
         assert_eq!(metals(&native)[1], None);
         let why = format!("{what}, and on native metal this machine is L0");
-        assert_eq!(native.skipped().nth(1).unwrap().1, [why]);
+        assert_eq!(texts(native.skipped().nth(1).unwrap().1), [why]);
     }
 
     #[rstest]
@@ -579,10 +588,10 @@ mod tests {
         let alone = |cell: &mut Cell| cell.levels.truncate(1);
         let auto = plan_with(MetalChoice::Auto, alone);
         assert_eq!(metals(&auto), [None, Some(Metal::Emulated), None, Some(Metal::Emulated)]);
-        assert_eq!(auto.skipped().next().unwrap().1, ["needs a guest: TCG alone boots nothing"]);
+        assert_eq!(texts(auto.skipped().next().unwrap().1), ["needs a guest: TCG alone boots nothing"]);
         let native = plan_with(MetalChoice::Native, alone);
         assert_eq!(
-            native.skipped().nth(1).unwrap().1,
+            texts(native.skipped().nth(1).unwrap().1),
             ["L0 is alone, and on native metal this machine is L0"]
         );
     }
@@ -593,7 +602,7 @@ mod tests {
         let plan = plan(MetalChoice::Emulated);
         let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(&catalog()), false);
         let skipped: Vec<_> =
-            plan.skipped().map(|(cell, reasons)| (cell.name.clone(), reasons.to_vec())).collect();
+            plan.skipped().map(|(cell, reasons)| (cell.name.clone(), texts(reasons))).collect();
         let listed = listing.rows().iter().filter(|row| !row.missing.is_empty());
         assert_eq!(listed.map(|row| (row.cell.clone(), row.missing.clone())).collect::<Vec<_>>(), skipped);
         let [(cell, reasons)] = &skipped[..] else { panic!("{skipped:?}") };

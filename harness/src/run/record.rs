@@ -18,7 +18,7 @@ use crate::stack::{
     Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
 };
 
-use super::{MergedRun, Resumption, Shard, Tally, UndeliveredImage, VerdictWord};
+use super::{MergedRun, Resumption, Shard, SkipReason, Tally, UndeliveredImage, VerdictWord, in_one_line};
 
 /// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
 /// when one is added.
@@ -242,6 +242,9 @@ pub struct CellRecord {
     /// What was seen there, as data; absent if nothing stopped it, and in runs of earlier versions.
     #[serde(default)]
     pub symptom_data: Option<Symptom>,
+    /// Why it was skipped, as data; empty if it was not, and in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_reasons: Vec<SkipReason>,
     /// The image of the emulator that ran its outermost level; absent if that was none of an image, and in runs of old.
     #[serde(default)]
     pub emulator: Option<ImageRecord>,
@@ -267,13 +270,14 @@ pub struct CellRecord {
 
 impl CellRecord {
     /// The record of a cell that was not tried, which is an error if it had to be.
-    pub fn skipped(cell: &Cell, reasons: &[String], must_run: bool) -> Self {
-        let reasons = reasons.join("; ");
+    pub fn skipped(cell: &Cell, skipped: &[SkipReason], must_run: bool) -> Self {
+        let reasons = in_one_line(skipped);
         if must_run {
             let symptom = Some(format!("it must run here and can't: {reasons}"));
-            Self { symptom, ..Self::blank(cell, VerdictWord::Error) }
+            Self { symptom, skip_reasons: skipped.to_vec(), ..Self::blank(cell, VerdictWord::Error) }
         } else {
-            Self { symptom: Some(reasons), ..Self::blank(cell, VerdictWord::Skip) }
+            let symptom = Some(reasons);
+            Self { symptom, skip_reasons: skipped.to_vec(), ..Self::blank(cell, VerdictWord::Skip) }
         }
     }
 
@@ -294,6 +298,7 @@ impl CellRecord {
             level: None,
             symptom: None,
             symptom_data: None,
+            skip_reasons: Vec::new(),
             emulator: None,
             levels: Vec::new(),
             evidence: None,

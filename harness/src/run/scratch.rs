@@ -106,7 +106,11 @@ fn sweep(place: &Path) -> io::Result<()> {
         };
         if abandoned {
             tracing::info!("removing {}, left by a harness that was killed", folder.display());
-            std::fs::remove_dir_all(&folder)?;
+            match std::fs::remove_dir_all(&folder) {
+                // Its harness is just removing it: the lock goes before the folder does.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use nestmatrix_images::{Catalog, Error, Part, Progress, Recipe, Replacement, Sto
 
 use crate::scenario::LevelNumber;
 
-use super::{Fate, RunPlan};
+use super::{Fate, RunPlan, SkipReason};
 
 /// Something that a level is to boot with.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl RunPlan {
             } else {
                 continue;
             };
-            planned.fate = Fate::Skipped(vec![why]);
+            planned.fate = Fate::Skipped(vec![SkipReason::NoSuchPart { why }]);
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     const AMD: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 
     fn skipped(plan: &RunPlan) -> Vec<String> {
-        plan.skipped().flat_map(|(_, reasons)| reasons.to_vec()).collect()
+        plan.skipped().flat_map(|(_, reasons)| reasons.iter().map(ToString::to_string)).collect()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use nestmatrix_images::Undelivered;
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, Planned, PlannedLevel, RunPlan};
+use super::{Fate, Planned, PlannedLevel, RunPlan, SkipReason};
 
 /// An image that the archive does not deliver the packages of: one of `undelivered` in `run.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ impl UndeliveredImage {
     }
 
     /// Why a cell that needs it is skipped.
-    fn skip_reason(&self) -> String {
-        format!("no image {self}")
+    fn skip_reason(&self) -> SkipReason {
+        SkipReason::Undelivered { image: self.to_string() }
     }
 
     /// Why a level boots another stand-in.
@@ -139,6 +139,7 @@ fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::in_one_line;
     use crate::run::{MetalChoice, NativeMetals, PlanOptions};
     use crate::scenario::{Filter, Matrix};
     use nestmatrix_images::Catalog;
@@ -203,11 +204,11 @@ mod tests {
         let alone = [undelivered("debian-13-amd64")];
         assert_eq!(plan.do_without(&alone).to_string(), "1 cell is skipped");
         let skipped: Vec<_> =
-            plan.skipped().map(|(cell, reasons)| (cell.name.as_str(), reasons.to_vec())).collect();
+            plan.skipped().map(|(cell, reasons)| (cell.name.as_str(), in_one_line(reasons))).collect();
         let reason = |recipe: &str| {
-            vec![format!(
+            format!(
                 "no image {recipe}: the archive lists 2 packages of trixie that it cannot deliver, such as libc6 2.41"
-            )]
+            )
         };
         assert!(skipped.contains(&(RHEL_8, reason("debian-12-amd64"))), "{skipped:?}");
         assert!(skipped.contains(&(RHEL_10, reason("debian-13-amd64"))), "{skipped:?}");

@@ -10,7 +10,7 @@ use crate::scenario::{
 };
 use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
 
-use super::{CellRecord, Known};
+use super::{CellRecord, Known, SkipReason};
 
 /// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub enum Verdict {
     /// The documented limitation no longer shows itself: the document is stale.
     Xpass(Box<Evidence>),
     /// It was not tried, for these requirements that are missing.
-    Skip(Vec<String>),
+    Skip(Vec<SkipReason>),
     /// The harness or its machine is at fault; nothing can be said of the matrix.
     Error(Stop),
 }

@@ -1,6 +1,8 @@
 //! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
 //! the cell is skipped with the image that it wants.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeMap;
 
 use super::architecture::Architecture;
@@ -90,7 +92,8 @@ impl<'a> StandIns<'a> {
 }
 
 /// Why a level has no image: what its cell is skipped for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "missing", rename_all = "kebab-case")]
 pub enum MissingImage {
     /// Neither an image nor a stand-in.
     #[error("no image of {}, and no stand-in", .requirement.wanted())]

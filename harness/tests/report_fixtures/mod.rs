@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nestmatrix::run::{
     Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, Purpose,
-    RunPlan, RunRecord, Tally, VerdictWord,
+    RunPlan, RunRecord, SkipReason, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownStale, KnownWrong, LevelNumber, Limitation, Matrix, Since, Stage,
@@ -78,10 +78,14 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
             let choice = matrix.image_for(&spec.system, &available, StandIns::Allowed);
             choice
                 .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
-                .map_err(|missing| format!("{missing} ({}, amd64)", spec.level))
+                .map_err(|missing| SkipReason::NoImage {
+                    levels: vec![spec.level],
+                    isa: "amd64".into(),
+                    missing,
+                })
         };
         let (levels, reasons): (Vec<_>, Vec<_>) = cell.levels.iter().map(level).partition(Result::is_ok);
-        let reasons: Vec<String> = reasons.into_iter().filter_map(Result::err).collect();
+        let reasons: Vec<SkipReason> = reasons.into_iter().filter_map(Result::err).collect();
         let metal = if native(&cell) { Metal::Native } else { Metal::Emulated };
         let fate = match reasons.is_empty() {
             true => Fate::Boots { metal, levels: levels.into_iter().filter_map(Result::ok).collect() },
@@ -110,6 +114,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         level: None,
         symptom: None,
         symptom_data: None,
+        skip_reasons: Vec::new(),
         emulator: None,
         levels: LevelNumber::ALL
             .into_iter()
@@ -204,6 +209,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
         metal: None,
         symptom: Some(reason.into()),
         symptom_data: None,
+        skip_reasons: Vec::new(),
         emulator: None,
         levels: Vec::new(),
         attempts: Vec::new(),

@@ -50,7 +50,11 @@ pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
         RunPlan::new(cells, &matrix, catalog, &NativeMetals::new(), &options)
     });
     if plan.boots().count() < CELLS {
-        let skipped = plan.skipped().next().map(|(_, reasons)| reasons.join("; ")).unwrap_or_default();
+        let skipped = plan
+            .skipped()
+            .next()
+            .map(|(_, reasons)| nestmatrix::run::in_one_line(reasons))
+            .unwrap_or_default();
         return Err(Failure::error(format!("not all of {CELLS} cells would be booted: {skipped}")));
     }
     let mut folder = RunFolder::create(&work.join("results")).map_err(failed)?;

@@ -84,7 +84,11 @@ impl Prepared {
         let cells = matrix.cells().iter().cloned();
         let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
         if let Some((cell, reasons)) = plan.skipped().next() {
-            return Err(Failure::error(format!("{} can't be booted: {}", cell.name, reasons.join("; "))));
+            return Err(Failure::error(format!(
+                "{} can't be booted: {}",
+                cell.name,
+                nestmatrix::run::in_one_line(reasons)
+            )));
         }
         let emulator = catalog.recipes().find(|recipe| {
             recipe.architecture().debian() == host_isa() && recipe.emulator() == Some(EMULATOR)

@@ -44,7 +44,7 @@ impl Search<'_> {
         let (level, part) = self.arguments.axis.level_and_part();
         let base = plan.recipes_at(level).into_iter().next();
         let Some(base) = base.and_then(|base| self.catalog.get(&base)) else {
-            let why = plan.skipped().next().map(|(_, reasons)| reasons.join("; "));
+            let why = plan.skipped().next().map(|(_, reasons)| nestmatrix::run::in_one_line(reasons));
             let why = why.unwrap_or_else(|| format!("it boots no {level} of its own"));
             return Err(Failure::bad_input(miette::miette!("{}: {why}", self.cell.name)));
         };
