@@ -289,7 +289,11 @@ impl Ground<'_> {
                 Some(native) => native_choice(native, spec, self.matrix, stand_ins)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_owned(), why }),
                 None => self.matrix.image_for(&spec.system, available, stand_ins).map_err(|missing| {
-                    SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_owned(), missing }
+                    SkipReason::NoImage {
+                        levels: vec![spec.level],
+                        isa: isa.to_owned(),
+                        missing: Box::new(missing),
+                    }
                 }),
             };
             match choice {

@@ -17,7 +17,7 @@ pub enum SkipReason {
         /// What Debian calls their instruction set.
         isa: String,
         /// What is missing.
-        missing: MissingImage,
+        missing: Box<MissingImage>,
     },
     /// This machine can't be L0.
     NativeMetal {

@@ -81,7 +81,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
                 .map_err(|missing| SkipReason::NoImage {
                     levels: vec![spec.level],
                     isa: "amd64".into(),
-                    missing,
+                    missing: Box::new(missing),
                 })
         };
         let (levels, reasons): (Vec<_>, Vec<_>) = cell.levels.iter().map(level).partition(Result::is_ok);
