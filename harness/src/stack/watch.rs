@@ -360,6 +360,13 @@ impl Watch {
                     burst -= 1;
                     self.last_sign = Instant::now();
                     if let Some(trouble) = self.take_in(of, sign) {
+                        // The end of its report may still be on its way, on another channel than its shutdown.
+                        if matches!(trouble, Trouble::ShutDown { level, .. } if self.may_shut_down(level)) {
+                            self.settle().await;
+                            if self.has_reported(of) {
+                                continue;
+                            }
+                        }
                         return Err(trouble);
                     }
                 }
@@ -377,6 +384,15 @@ impl Watch {
         let wires = self.levels.get(&level).into_iter().flat_map(|state| &state.wires);
         let answers = wires.filter_map(|(_, wire)| wire.last_heard());
         self.last_sign = lines.chain(answers).fold(self.last_sign, Instant::max);
+    }
+
+    fn may_shut_down(&self, level: LevelNumber) -> bool {
+        self.levels.get(&level).is_some_and(|state| state.may_shut_down)
+    }
+
+    /// Whether the report of `level` is complete.
+    fn has_reported(&self, level: LevelNumber) -> bool {
+        self.console(level).is_some_and(|console| console.report(|report| report.complete().is_some()))
     }
 
     /// A level whose kernel has newly said that it does not continue.
@@ -456,9 +472,8 @@ impl Watch {
             "SHUTDOWN" => {
                 let reason = event.data["reason"].as_str().unwrap_or("no reason given").to_owned();
                 state.shut_down = Some(reason.clone());
-                let orderly =
-                    state.may_shut_down && state.console.report(|report| report.complete().is_some());
-                (!orderly).then_some(Trouble::ShutDown { level, reason })
+                let reported = state.console.report(|report| report.complete().is_some());
+                (!(state.may_shut_down && reported)).then_some(Trouble::ShutDown { level, reason })
             }
             "GUEST_PANICKED" => Some(Trouble::Panicked { level }),
             "MIGRATION" => {

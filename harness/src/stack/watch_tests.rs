@@ -277,3 +277,27 @@ async fn a_level_whose_agent_answers_while_a_command_runs_is_not_hung() {
     };
     local.run_until(test).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_ends_just_after_the_shutdown_is_heard_of_counts() {
+    let (_keep, cancellation) = Cancellation::new();
+    let mut watch = Watch::new(cancellation);
+    watch.add(level(2), true);
+    let console = watch.console(level(2)).unwrap().clone();
+    let shutdown = event("SHUTDOWN", json!({"guest": true, "reason": "guest-shutdown"}));
+    watch.sender.try_send((level(2), shutdown)).unwrap();
+    let late = async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for line in ["nestmatrix-report-begin", "nonce=17", "nestmatrix-report-end"] {
+            console.line(line.into());
+        }
+        std::future::pending::<()>().await;
+    };
+    let qemu = qemu(0.9);
+    let done = |watch: &Watch| watch.console(level(2))?.report(|report| report.complete().map(|_| ()));
+    let waited = tokio::select! {
+        waited = watch.until(level(2), LIMIT, &qemu, done) => waited,
+        () = late => unreachable!("it never ends"),
+    };
+    assert!(waited.is_ok(), "{waited:?}");
+}

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::report::cell::{documented, observed};
 use crate::report::layout::{Layout, Placed, Shade};
-use crate::report::text::grouped;
+use crate::report::text::{grouped, one_line};
 use crate::run::{CellRecord, LevelRecord};
 
 use super::head::class;
@@ -51,15 +51,15 @@ fn kind(shade: Shade, seen: &str, cells: &[Placed<'_>]) -> Markup {
     let record = &first.record;
     let stacks = grouped(cells.iter().copied(), |(_, cell)| versions(&cell.record));
     let untold: usize = stacks.iter().skip(STACKS).map(|(_, cells)| cells.len()).sum();
-    let (stage, symptom) = match record.stage {
-        Some(stage) => (Some(stage.to_string()), seen.strip_prefix(&format!("{stage}: ")).unwrap_or(seen)),
-        None => (None, seen),
+    let (stage, symptom) = match (record.stage, &record.symptom) {
+        (Some(stage), Some(symptom)) => (Some(stage.to_string()), one_line(symptom)),
+        _ => (None, seen.to_owned()),
     };
     html! {
         h3 { span class={ "word " (class(shade)) } { (shade.word()) }
             @if !shade.note().is_empty() { " " small { (shade.note()) } }
             @if let Some(stage) = stage { " " span.stage { (stage) } }
-            " " span.symptom { (shown(symptom)) } }
+            " " span.symptom { (shown(&symptom)) } }
         p.about { "documented: " (shown(&documented(record))) }
         @if let Some(known) = record.known_text() { p.about { (shown(&known)) } }
         @for (versions, cells) in stacks.iter().take(STACKS) {
