@@ -1,7 +1,7 @@
 //! Where a held stack is attended to, over a Unix socket of this user's: one side belongs to the harness that holds it, the
 //! other to whoever wants to ask its levels something.
 //!
-//! A conversation is JSON lines: first the desk's [`Greeting`], then an [`Inquiry`] and its answer, again and again. Who hangs up
+//! A conversation is JSON lines: first the desk's [`Greeting`], then an inquiry and its answer, again and again. Who hangs up
 //! does not wait for the answer any more.
 
 mod serve;

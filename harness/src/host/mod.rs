@@ -120,7 +120,7 @@ pub struct Started {
 pub struct QemuEnd {
     /// How.
     pub ended: Ended,
-    /// What it wrote to standard output and error, at most its last [`KEPT_OUTPUT`] bytes.
+    /// What it wrote to standard output and error, at most the last 4 KiB.
     pub output: String,
     /// Why QEMU itself never ran, where what ended is what was to start it.
     pub not_started: Option<String>,
