@@ -69,6 +69,9 @@ pub fn printed(script: &str, counters: &str) -> String {
         )
     } else if script.contains("nestmatrix-uptime=") {
         format!("[    0.000000] Linux version {KERNEL}\ncounters\n{counters}")
+    } else if script.contains("-machine help") {
+        "Supported machines are:\nmicrovm              microvm (i386)\nq35                  Standard PC\nfirmware qboot.rom\n"
+            .to_owned()
     } else {
         String::new()
     }

@@ -44,6 +44,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         accelerator: Accelerator::Kvm,
         memory_mib: None,
         kernel_parameters: Vec::new(),
+        machine_type: None,
         machine: BTreeMap::new(),
         disk: None,
     };
@@ -53,6 +54,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         levels: levels.map(level).collect(),
         nonce: "17".into(),
         stays: false,
+        leaf: None,
         second: None,
         memory: Memory::Private,
         goes_on: false,

@@ -55,6 +55,7 @@ memory-mib = 1024
 
 [levels.l2]
 cpu = { mode = "host-passthrough", require = ["ept"] }
+machine-type = "pc-q35-7.2"
 
 [levels.l3]
 accelerator = "kvm:tcg"

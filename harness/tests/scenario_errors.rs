@@ -532,6 +532,11 @@ fn names_that_would_say_more_to_qemu() {
 }
 
 #[test]
+fn machine_type_that_would_say_more_to_qemu() {
+    insta::assert_snapshot!(scenario_and("[levels.l2]\nmachine-type = \"q35,accel=tcg\""));
+}
+
+#[test]
 fn cpu_model_for_host_passthrough() {
     insta::assert_snapshot!(scenario_and(
         "[levels.l1]\ncpu = { mode = \"host-passthrough\", model = \"EPYC\" }"

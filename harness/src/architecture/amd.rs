@@ -1,6 +1,6 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
 
-use super::{BareMachine, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
@@ -11,6 +11,49 @@ macro_rules! trace_and_tcp {
         "init_kprobe_trace,cubictcp_register"
     };
 }
+
+/// One tick, for which the timers of guests wait instead of interrupting them at other times: a third of all exits. It is
+/// programmed anew each time: by a tick that comes by itself, a slow level does nothing else than to serve it.
+macro_rules! one_tick {
+    () => {
+        concat!("highres=off nohz=off initcall_blacklist=", trace_and_tcp!())
+    };
+}
+
+/// All devices are on the first bus. Looking for others costs an exit for each place.
+macro_rules! first_bus {
+    () => {
+        "pci=lastbus=0"
+    };
+}
+
+/// It has none of the devices whose probing costs a nested guest an exit each.
+const MICROVM: Leaf = Leaf {
+    // Without a clock, Linux' cmos_init polls for one: minutes in an L2.
+    machine: MachineType { name: "microvm", properties: &["rtc=on"], devices: &[], bus: None },
+    versions: "microvm-",
+    // It has no keyboard controller to reset by, a triple fault is what works.
+    kernel_parameters: "reboot=t",
+    // It has no PCI, for which its kernel looks all the same, says so over the serial line, and its ordinary firmware does too.
+    // No program asks for the time of day.
+    shorter: concat!("pci=off initcall_blacklist=pci_arch_init,cmos_init,", trace_and_tcp!()),
+    // An interrupt controller in QEMU costs a way through L1's userspace for each access.
+    shorter_properties: &["kernel-irqchip=on"],
+    firmware: Some("qboot.rom"),
+};
+
+/// A machine with PCI, started as one that hosts is.
+const OF_PC: Leaf = Leaf {
+    machine: MachineType { name: "pc", ..Q35 },
+    versions: "pc-i440fx-",
+    kernel_parameters: "",
+    shorter: concat!(one_tick!(), " ", first_bus!()),
+    shorter_properties: &[],
+    // SeaBIOS is unreliable in an L2 on emulated AMD metal, whose processor has no NRIPS. It starts a boot by INT 19h. If the page
+    // of the vector is not mapped then, KVM of L1 and of L0 (6.1) inject the interrupt again, and it is lost: SeaBIOS runs on into
+    // memory that it has given up. That is so in a third of all boots, unless a timer interrupt touches the page first.
+    firmware: Some("qboot.rom"),
+};
 
 pub(super) const PROFILE: Profile = Profile {
     qemu: "qemu-system-x86_64",
@@ -27,9 +70,8 @@ pub(super) const PROFILE: Profile = Profile {
     // its emulation.
     emulated_cpu_without: &["la57", "erms", "fsrm"],
     host: Q35,
-    // microvm has none of the devices whose probing costs a nested guest an exit each. Without a clock, Linux' cmos_init
-    // polls for one: minutes in an L2.
-    leaf: MachineType { name: "microvm", properties: &["rtc=on"], devices: &[], bus: None },
+    // RHEL's QEMU has no microvm.
+    leaves: &[MICROVM, Leaf { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
     nesting: Nesting::CpuFeature("svm"),
     virtualization_flag: Some("svm"),
     documented_flags: &["svm", "npt"],
@@ -40,24 +82,14 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check",
     transport: "pci",
     nesting_kernel_parameters: "",
-    // reboot=t: microvm has no keyboard controller to reset by, a triple fault is what works.
-    leaf_kernel_parameters: "reboot=t",
     shorter: Shorter {
         // A clock as slow as the processor. The emulator's time stamp counter is that of its host, 2 to 5 GHz; taken for 16 GHz,
         // all clocks that levels derive from it go 3 to 8 times slower, and as many fewer ticks fall into a boot. L0's own tick
         // comes from the oldest timer: that of the local interrupt controller would first be held against a clock that does not
         // go slower, for a tenth of a second of the slow one, and the HPET sometimes loses its tick in a saved state.
         slow_clock: "tsc_early_khz=16000000 tsc=reliable nolapic_timer hpet=disable",
-        // One tick, for which the timers of guests wait instead of interrupting them at other times: a third of all exits. It is
-        // programmed anew each time: by a tick that comes by itself, a slow level does nothing else than to serve it.
-        host: concat!("highres=off nohz=off initcall_blacklist=", trace_and_tcp!()),
-        // All devices are on the first bus. Looking for others costs an exit for each place.
-        guest_host: "pci=lastbus=0",
-        // microvm has no PCI, for which its kernel looks all the same, says so over the serial line, and its ordinary firmware
-        // does too. Nobody asks for the time of day.
-        leaf: concat!("pci=off initcall_blacklist=pci_arch_init,cmos_init,", trace_and_tcp!()),
-        // An interrupt controller in QEMU costs a way through L1's userspace for each access.
-        leaf_properties: &["firmware=qboot.rom", "kernel-irqchip=on"],
+        host: one_tick!(),
+        guest_host: first_bus!(),
     },
     leaf_memory_mib: 256,
     own_memory_mib: 768,

@@ -1,6 +1,6 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
 
-use super::{BareMachine, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -21,7 +21,10 @@ pub(super) const PROFILE: Profile = Profile {
     emulated_cpu_with: &["pauth-impdef"],
     emulated_cpu_without: &[],
     host: VIRT_WITH_EL2,
-    leaf: MachineType { name: "virt", properties: &["gic-version=3"], devices: &[], bus: None },
+    leaves: &[Leaf::plain(
+        MachineType { name: "virt", properties: &["gic-version=3"], devices: &[], bus: None },
+        "virt-",
+    )],
     nesting: Nesting::MachineProperty("virtualization"),
     virtualization_flag: None,
     documented_flags: &[],
@@ -29,7 +32,6 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     nesting_kernel_parameters: "kvm-arm.mode=nested",
-    leaf_kernel_parameters: "",
     shorter: Shorter::NOT,
     leaf_memory_mib: 384,
     own_memory_mib: 1024,

@@ -1,7 +1,7 @@
 //! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
 //! more than it has. Guests run on the real machine only.
 
-use super::{BareMachine, HerculesMachine, MachineType, Nesting, Profile, Shorter};
+use super::{BareMachine, HerculesMachine, Leaf, MachineType, Nesting, Profile, Shorter};
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
@@ -22,7 +22,7 @@ pub(super) const PROFILE: Profile = Profile {
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
     host: S390_CCW,
-    leaf: S390_CCW,
+    leaves: &[Leaf::plain(S390_CCW, "s390-ccw-virtio-")],
     // QEMU's name for the interpretive execution that a guest may use itself.
     nesting: Nesting::CpuFeature("sief2"),
     virtualization_flag: Some("sie"),
@@ -31,7 +31,6 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",
     nesting_kernel_parameters: "",
-    leaf_kernel_parameters: "",
     shorter: Shorter::NOT,
     leaf_memory_mib: 256,
     own_memory_mib: 1024,

@@ -31,8 +31,8 @@ pub struct Profile {
     pub emulated_cpu_without: &'static [&'static str],
     /// The machine of a level that hosts another one.
     pub host: MachineType,
-    /// The machine of the innermost level.
-    pub leaf: MachineType,
+    /// The machines that the innermost level can be: the first that the QEMU has which runs it.
+    pub leaves: &'static [Leaf],
     /// What a machine must have for its guest to be a hypervisor.
     pub nesting: Nesting,
     /// What /proc/cpuinfo of a bare machine that can be L0 has among its CPU flags.
@@ -47,8 +47,6 @@ pub struct Profile {
     pub transport: &'static str,
     /// What is added for a level that hosts a level that hosts another one.
     pub nesting_kernel_parameters: &'static str,
-    /// What is added for the innermost level.
-    pub leaf_kernel_parameters: &'static str,
     /// What makes a boot on emulated metal shorter.
     pub shorter: Shorter,
     /// Memory of the innermost level, in MiB.
@@ -79,15 +77,47 @@ pub struct Shorter {
     pub host: &'static str,
     /// The same of one that is a guest itself.
     pub guest_host: &'static str,
-    /// Kernel command line of the innermost level.
-    pub leaf: &'static str,
-    /// Properties of the innermost level's machine, as `NAME=VALUE`.
-    pub leaf_properties: &'static [&'static str],
 }
 
 impl Shorter {
     /// Nothing.
-    pub const NOT: Self = Self { slow_clock: "", host: "", guest_host: "", leaf: "", leaf_properties: &[] };
+    pub const NOT: Self = Self { slow_clock: "", host: "", guest_host: "" };
+}
+
+/// A machine that the innermost level can be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The machine.
+    pub machine: MachineType,
+    /// How the names of its versioned types begin: `pc-q35-`.
+    pub versions: &'static str,
+    /// What is added to its kernel command line.
+    pub kernel_parameters: &'static str,
+    /// What is added to that on emulated metal, where it makes the boot shorter.
+    pub shorter: &'static str,
+    /// Properties of the machine that do the same, as `NAME=VALUE`.
+    pub shorter_properties: &'static [&'static str],
+    /// Firmware that it gets on emulated metal, where its QEMU comes with it.
+    pub firmware: Option<&'static str>,
+}
+
+impl Leaf {
+    /// A machine that needs nothing but itself.
+    const fn plain(machine: MachineType, versions: &'static str) -> Self {
+        Self {
+            machine,
+            versions,
+            kernel_parameters: "",
+            shorter: "",
+            shorter_properties: &[],
+            firmware: None,
+        }
+    }
+
+    /// Whether a machine of this type is one: `q35` and `pc-q35-10.0` are q35.
+    pub fn is(&self, machine_type: &str) -> bool {
+        machine_type == self.machine.name || machine_type.starts_with(self.versions)
+    }
 }
 
 /// What plays the bare machine.
@@ -203,6 +233,23 @@ pub struct TraceEvent {
 }
 
 impl Profile {
+    /// The machine for the innermost level where the QEMU that runs it has these machine types; none if it has none of them.
+    pub fn leaf_of(&self, machine_types: &[String]) -> Option<&'static Leaf> {
+        let has = |leaf: &&Leaf| machine_types.iter().any(|name| name == leaf.machine.name);
+        self.leaves.iter().find(has)
+    }
+
+    /// The machine of the innermost level that one of this type is most like: of a type that is not known, the last, which is
+    /// like those that host.
+    pub fn leaf_like(&self, machine_type: &str) -> &'static Leaf {
+        self.leaf_of_type(machine_type).unwrap_or(&self.leaves[self.leaves.len() - 1])
+    }
+
+    /// The machine of the innermost level that is of this type.
+    pub fn leaf_of_type(&self, machine_type: &str) -> Option<&'static Leaf> {
+        self.leaves.iter().find(|leaf| leaf.is(machine_type))
+    }
+
     /// The profile of `architecture`.
     pub fn of(architecture: Architecture) -> &'static Profile {
         match architecture {

@@ -1,6 +1,6 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
 
-use super::{BareMachine, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
 /// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
@@ -47,7 +47,7 @@ pub(super) const PROFILE: Profile = Profile {
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
     host: pseries!("cap-nested-hv=on"),
-    leaf: pseries!(),
+    leaves: &[Leaf::plain(pseries!(), "pseries-")],
     nesting: Nesting::MachineProperty("cap-nested-hv"),
     virtualization_flag: None,
     documented_flags: &[],
@@ -55,7 +55,6 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     nesting_kernel_parameters: "",
-    leaf_kernel_parameters: "",
     shorter: Shorter::NOT,
     leaf_memory_mib: 512,
     own_memory_mib: 1024,

@@ -93,26 +93,43 @@ impl BootedLevel {
     }
 }
 
+impl BootedLevel {
+    fn placement(&self) -> &'static dyn Placement {
+        match self.relay {
+            Some(_) => &WithoutVirtio,
+            None => &WithVirtio,
+        }
+    }
+}
+
 impl Placement for BootedLevel {
     fn channel(&self, channel: ChannelName) -> Option<Backing> {
-        match self.relay {
-            Some(_) => Some(Backing::Listen(channel.tcp_port())),
-            None => WithVirtio.channel(channel),
-        }
+        self.placement().channel(channel)
     }
 
     fn file(&self, file: &ImageFile) -> String {
-        match self.relay {
-            Some(_) => format!("/{IMAGES}/{}", file.serial),
-            None => WithVirtio.file(file),
-        }
+        self.placement().file(file)
     }
 
     fn disk(&self, file: &ImageFile) -> String {
-        match self.relay {
-            Some(_) => format!("/{IMAGES}/{}", file.serial),
-            None => WithVirtio.disk(file),
-        }
+        self.placement().disk(file)
+    }
+}
+
+/// Where a level that has no virtio keeps what its QEMU needs.
+pub(crate) struct WithoutVirtio;
+
+impl Placement for WithoutVirtio {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Listen(channel.tcp_port()))
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        format!("/{IMAGES}/{}", file.serial)
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        self.file(file)
     }
 }
 
@@ -191,6 +208,19 @@ impl Host for BootedLevel {
                 None => BTreeMap::new(),
             };
             Ok(Started { qemu: Box::new(qemu), streams, relay: None })
+        })
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        Box::pin(async move {
+            let script = format!(
+                "{0} -machine help || exit
+                 {0} -L help | while read -r d; do
+                   for f in $d/*.rom $d/*.bin; do [ ! -e $f ] || echo \"firmware ${{f##*/}}\"; done
+                 done",
+                self.qemu
+            );
+            Ok(self.agent.run(&script).await?)
         })
     }
 

@@ -61,6 +61,11 @@ impl ConsoleLevel {
         Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
     }
 
+    fn runs_no_guests(&self) -> HostError {
+        let why = "a level that has a console alone runs no guests".to_owned();
+        HostError::Command { what: "starting QEMU".to_owned(), host: self.name.clone(), why }
+    }
+
     /// Whether `it` holds now or shortly.
     async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
         let holds = self.answers.when(|answers| it(answers).then_some(()));
@@ -78,9 +83,11 @@ impl Host for ConsoleLevel {
     }
 
     fn start<'a>(&'a self, _: &'a Machine) -> Pending<'a, Started> {
-        let why = "a level that has a console alone runs no guests".to_owned();
-        let what = "starting QEMU".to_owned();
-        Box::pin(std::future::ready(Err(HostError::Command { what, host: self.name.clone(), why })))
+        Box::pin(std::future::ready(Err(self.runs_no_guests())))
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        Box::pin(std::future::ready(Err(self.runs_no_guests())))
     }
 
     fn socket_path(&self, name: &str) -> String {

@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 
 pub use bochs::Relay;
 pub use booted_level::BootedLevel;
-pub(crate) use booted_level::WithVirtio;
+pub(crate) use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use facts::{Aftermath, Counters, Facts};
 pub(crate) use facts::{count_nested_script, script as facts_script};
@@ -76,6 +76,10 @@ pub trait Host {
 
     /// Starts a QEMU for `machine`.
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
+
+    /// Runs the QEMU that runs guests here with `-machine help`. A level also prints `firmware NAME` for each file of firmware
+    /// that its QEMU comes with.
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput>;
 
     /// Where a QEMU on this host can keep a socket of this name for another QEMU on it.
     fn socket_path(&self, name: &str) -> String;

@@ -160,6 +160,15 @@ impl Host for ThisMachine {
         Box::pin(self.start_process(machine))
     }
 
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        Box::pin(async move {
+            let (program, mut arguments) = self.command(self.program);
+            arguments.extend(["-machine".into(), "help".into()]);
+            output_of(tokio::process::Command::new(program).args(arguments), "asking QEMU for its machines")
+                .await
+        })
+    }
+
     fn socket_path(&self, name: &str) -> String {
         self.sockets.join(name).display().to_string()
     }
@@ -178,13 +187,16 @@ impl Facts {
 
 /// Runs `/bin/sh -c script` on this machine to its end.
 pub(crate) async fn run_here(script: &str) -> Result<ExecOutput, HostError> {
-    let output = tokio::process::Command::new("/bin/sh")
-        .args(["-c", script])
+    output_of(tokio::process::Command::new("/bin/sh").args(["-c", script]), "running /bin/sh").await
+}
+
+async fn output_of(command: &mut tokio::process::Command, what: &str) -> Result<ExecOutput, HostError> {
+    let output = command
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| HostError::System { what: "running /bin/sh".into(), source })?;
+        .map_err(|source| HostError::System { what: what.into(), source })?;
     Ok(ExecOutput {
         status: output.status.code().map(Into::into),
         signal: output.status.signal().map(Into::into),

@@ -385,6 +385,7 @@ impl Run {
                 accelerator: level.spec.accelerator,
                 memory_mib: level.spec.memory_mib,
                 kernel_parameters: level.spec.kernel_parameters.clone(),
+                machine_type: level.spec.machine_type.clone(),
                 machine: level.spec.machine.clone(),
                 disk: level.spec.disk.then(|| scratch.join(format!("{}-disk", level.spec.level))),
             });
@@ -397,6 +398,7 @@ impl Run {
             // Who has it held wants to ask it, too.
             stays: self.setting.attendant.is_some()
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
+            leaf: None,
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             goes_on: false,
@@ -478,8 +480,17 @@ impl Run {
             from: state,
             saver: saver.as_ref().map(|saver| saver as &dyn Saver),
             attendant: self.setting.attendant.as_deref(),
+            innermost_runs_in: self.innermost_runs_in(planned),
         })
         .await
+    }
+
+    /// The image of the level that runs the innermost one, if that is a level that is booted.
+    fn innermost_runs_in(&self, planned: &Planned) -> Option<&Image> {
+        let Fate::Boots { levels, .. } = &planned.fate else { return None };
+        let below = planned.cell.innermost().below()?;
+        let level = levels.iter().find(|level| level.spec.level == below)?;
+        self.image(level.boots.as_ref()?).ok()
     }
 
     pub(super) fn image(&self, key: &(String, Product)) -> Result<&Image, String> {

@@ -110,6 +110,7 @@ impl NativeMetal {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            machine_type: None,
             machine: BTreeMap::new(),
             disk: None,
         };
@@ -119,6 +120,7 @@ impl NativeMetal {
             levels: vec![level],
             nonce: trial.nonce,
             stays: false,
+            leaf: None,
             second: None,
             memory: Memory::Private,
             goes_on: false,
@@ -146,6 +148,7 @@ impl NativeMetal {
             from: None,
             saver: None,
             attendant: None,
+            innermost_runs_in: None,
         })
         .await;
         if let Some(stop) = observation.stop {

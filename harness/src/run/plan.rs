@@ -378,7 +378,7 @@ pub(super) fn touches_l0(cell: &Cell) -> Option<&'static str> {
         Some("it sets kernel parameters of L0")
     } else if spec.cpu != CpuRequirement::default() {
         Some("it sets the CPU of L0")
-    } else if !spec.machine.is_empty() {
+    } else if spec.machine_type.is_some() || !spec.machine.is_empty() {
         Some("it sets up the machine of L0")
     } else if spec.disk {
         Some("it gives L0 a disk")
@@ -411,7 +411,11 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         format!("no guest runs there: {why}")
     } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot }) {
         "it can't be reset from outside".to_owned()
-    } else if l0.disk || !l0.machine.is_empty() || l0.cpu != CpuRequirement::default() {
+    } else if l0.disk
+        || l0.machine_type.is_some()
+        || !l0.machine.is_empty()
+        || l0.cpu != CpuRequirement::default()
+    {
         "its machine and processor can't be chosen by QEMU's names".to_owned()
     } else {
         return None;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
-use crate::stack::Limits;
+use crate::stack::{ChosenLeaf, Limits};
 
 use super::cell::image_of;
 use super::execute::Run;
@@ -22,12 +22,17 @@ impl Run {
         folder: &Path,
     ) -> io::Result<()> {
         let Fate::Boots { metal, levels } = &planned.fate else { return Ok(()) };
-        let (Ok(plan), Ok((program, emulator))) =
+        let (Ok(mut plan), Ok((program, emulator))) =
             (self.stack_plan(planned, Path::new("")), self.outermost(planned))
         else {
             return Ok(());
         };
         let cell = &planned.cell;
+        let innermost = record.levels.iter().find(|level| level.level == plan.innermost());
+        plan.leaf = innermost.and_then(|level| {
+            let leaf = plan.profile.leaf_of_type(level.seen.machine.as_deref()?)?;
+            Some(ChosenLeaf { leaf, has_firmware: level.seen.firmware.is_some() })
+        });
         let stopped = match (record.stage, &record.symptom_data) {
             (Some(stage), Some(symptom)) => Some(Stopped { stage, symptom }),
             _ => None,

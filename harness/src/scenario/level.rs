@@ -178,6 +178,8 @@ pub struct LevelSpec {
     pub accelerator: Accelerator,
     /// The size of its memory in MiB, if the scenario sets one.
     pub memory_mib: Option<u32>,
+    /// Type of the machine that it runs in, by QEMU's name, if the scenario sets it.
+    pub machine_type: Option<String>,
     /// Properties of the machine that it runs in, by QEMU's names.
     pub machine: BTreeMap<String, String>,
     /// Whether its modprobe configuration lies on a disk and so survives a reboot.
@@ -191,13 +193,14 @@ pub(super) struct LevelSettings {
     kernel_parameters: Vec<String>,
     accelerator: Accelerator,
     memory_mib: Option<u32>,
+    machine_type: Option<String>,
     machine: BTreeMap<String, String>,
     disk: bool,
 }
 
 impl LevelSettings {
     pub(super) const KEYS: &'static [&'static str] =
-        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine", "disk"];
+        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine-type", "machine", "disk"];
 
     pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
         let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
@@ -209,14 +212,28 @@ impl LevelSettings {
                 .and_then(|text| text.parse(Accelerator::parse))
                 .unwrap_or_default(),
             memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+            machine_type: table
+                .optional_string("machine-type")
+                .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
             machine: read_machine(table),
             disk: read_disk(table, level),
         }
     }
 
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        let Self { cpu, kernel_parameters, accelerator, memory_mib, machine, disk } = self.clone();
-        LevelSpec { level, system, cpu, kernel_parameters, accelerator, memory_mib, machine, disk }
+        let Self { cpu, kernel_parameters, accelerator, memory_mib, machine_type, machine, disk } =
+            self.clone();
+        LevelSpec {
+            level,
+            system,
+            cpu,
+            kernel_parameters,
+            accelerator,
+            memory_mib,
+            machine_type,
+            machine,
+            disk,
+        }
     }
 }
 

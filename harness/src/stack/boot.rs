@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nestmatrix_images::Image;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -53,8 +54,11 @@ pub struct LevelSeen {
     pub kernel: Option<String>,
     /// Version of the QEMU that ran it.
     pub qemu: Option<String>,
-    /// Machine type that this QEMU gave it.
+    /// Machine type that this QEMU gave it. Of an innermost level whose QEMU made none, the type that it was asked for.
     pub machine: Option<String>,
+    /// Firmware that its QEMU was asked for, if that is not the machine's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
     /// CPU model that this QEMU gave it.
     pub cpu: Option<String>,
     /// Its KVM module's `nested` parameter.
@@ -199,6 +203,8 @@ pub(super) struct Stack<'a> {
     pub(super) step_total: Option<Duration>,
     /// Levels whose QEMU a fault of the scenario killed.
     pub(super) killed: BTreeSet<LevelNumber>,
+    /// The image of the level that runs the innermost one.
+    pub(super) innermost_runs_in: Option<&'a Image>,
 }
 
 /// Notices of a monitor that may wait to be taken in; whoever sends more waits.
@@ -230,6 +236,8 @@ pub struct Ascent<'a> {
     pub saver: Option<&'a dyn Saver>,
     /// Holds it, if somebody wants that.
     pub attendant: Option<&'a dyn Attendant>,
+    /// The image of the level that runs the innermost one, where it is remembered which machine types its QEMU has.
+    pub innermost_runs_in: Option<&'a Image>,
 }
 
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
@@ -273,6 +281,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         held: Duration::ZERO,
         step_total: None,
         killed: BTreeSet::new(),
+        innermost_runs_in: ascent.innermost_runs_in,
     };
     let mut went_on = None;
     let begun = match ascent.from {
@@ -335,10 +344,10 @@ impl Stack<'_> {
                 self.during(level, async { Ok(monitor.resume().await?) }).await?;
             }
             if self.plan.reports(level) {
-                self.until(level, |watch| {
-                    watch.console(level)?.report(|report| report.begun().then_some(()))
-                })
-                .await?;
+                let begun =
+                    |watch: &Watch| watch.console(level)?.report(|report| report.begun().then_some(()));
+                let begun = self.until(level, begun).await;
+                begun.map_err(|stop| self.unless_firmware_failed(level, stop))?;
                 self.begin(level, StageKind::Check).await?;
                 let complete =
                     |watch: &Watch| watch.console(level)?.report(|report| report.complete().cloned());
@@ -396,11 +405,11 @@ impl Stack<'_> {
     /// Starts the QEMU of a level, paused, and asks it what it really made. A bare machine that QEMU does not play has no
     /// monitor, and runs from its start.
     async fn launch(&mut self, index: usize, host: &dyn Host) -> Result<Option<Monitor>, Stop> {
-        let machine = self.plan.machine(index, Instance::First);
-        let level = machine.level;
+        let level = self.plan.levels[index].level;
         self.levels.entry(level).or_default();
         self.watch.add(level, self.plan.reports(level) && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
+        let machine = self.machine_to_launch(index, host).await?;
         let Opened::Qemu(monitor, notices) = self.start(&machine, host).await? else {
             let seen = self.saw(level);
             seen.machine = Some(machine.machine);

@@ -1,16 +1,18 @@
 //! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nestmatrix_images::Disk;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{BareMachine, MachineType, Nesting, Profile, Shorter};
+use crate::architecture::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter};
+use crate::host::{WithVirtio, WithoutVirtio};
 use crate::qemu::{
-    Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement, Port,
+    Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement,
+    Port, quote,
 };
 use crate::scenario::{Accelerator, Clock, CpuMode, CpuRequirement, LevelNumber};
 
@@ -61,10 +63,21 @@ pub struct LevelPlan {
     pub memory_mib: Option<u32>,
     /// What the scenario appends to its kernel command line.
     pub kernel_parameters: Vec<String>,
+    /// Type of the machine that it runs in, if the scenario sets it.
+    pub machine_type: Option<String>,
     /// Properties that the scenario sets of the machine that it runs in.
     pub machine: BTreeMap<String, String>,
     /// An empty disk, on this machine, for what is to survive a reboot of the outermost level.
     pub disk: Option<PathBuf>,
+}
+
+/// What the innermost level's machine is, of what the QEMU has that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChosenLeaf {
+    /// The machine.
+    pub leaf: &'static Leaf,
+    /// Whether the QEMU comes with the firmware that the machine gets on emulated metal.
+    pub has_firmware: bool,
 }
 
 /// A stack as it is to be booted.
@@ -81,6 +94,8 @@ pub struct StackPlan {
     pub nonce: String,
     /// Whether the innermost level is to stay once it has reported, and take commands.
     pub stays: bool,
+    /// The innermost level's machine, once it is known which the QEMU has that runs it.
+    pub leaf: Option<ChosenLeaf>,
     /// The level that will have a second machine on the way, if one will.
     pub second: Option<LevelNumber>,
     /// What the memory of the outermost level's machine is, where QEMU emulates that.
@@ -137,6 +152,15 @@ impl StackPlan {
         self.levels[index].memory_mib.unwrap_or(default)
     }
 
+    /// The machine of an innermost level that a QEMU of a host runs: the type that the scenario sets, or else what was chosen,
+    /// or the first of all while nothing was.
+    fn leaf(&self, plan: &LevelPlan) -> &'static Leaf {
+        match &plan.machine_type {
+            Some(machine_type) => self.profile.leaf_like(machine_type),
+            None => self.leaf.map_or(&self.profile.leaves[0], |chosen| chosen.leaf),
+        }
+    }
+
     /// The machine of the level at `index`.
     pub fn machine(&self, index: usize, instance: Instance) -> Machine {
         let plan = &self.levels[index];
@@ -148,17 +172,19 @@ impl StackPlan {
         let on_qemu_metal = on_emulator && self.runs_on_qemu();
         let on_metal = plan.level.below().is_none();
         let metal = on_metal.then_some(profile.metal);
+        let leaf = (is_leaf && !on_emulator).then(|| self.leaf(plan));
         let machine = match metal {
             Some(BareMachine::Qemu(machine)) => machine,
             Some(other) => MachineType { name: other.program(profile.qemu), ..NOTHING },
-            None if is_leaf && !on_emulator => profile.leaf,
-            None => profile.host,
+            None => leaf.map_or(profile.host, |leaf| leaf.machine),
         };
         let emulated = self.metal == Metal::Emulated;
         let shorter = if emulated { profile.shorter } else { Shorter::NOT };
-        let of_leaf = if is_leaf && !on_emulator { shorter.leaf_properties } else { &[] };
+        let of_leaf = leaf.filter(|_| emulated).map_or(&[][..], |leaf| leaf.shorter_properties);
+        let firmware = leaf.filter(|_| emulated && self.leaf.is_none_or(|chosen| chosen.has_firmware));
+        let firmware = firmware.and_then(|leaf| Some(("firmware", leaf.firmware?)));
         let properties = machine.properties.iter().chain(of_leaf);
-        let properties = properties.filter_map(|property| property.split_once('='));
+        let properties = properties.filter_map(|property| property.split_once('=')).chain(firmware);
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let properties = properties.chain(plan.machine.clone()).collect();
         let (mut feature, mut require) = (None, Vec::new());
@@ -187,15 +213,14 @@ impl StackPlan {
             parameters.push(profile.nesting_kernel_parameters.to_owned());
         }
         if is_leaf {
-            let own = profile.leaf_kernel_parameters;
+            let own = leaf.map_or("", |leaf| leaf.kernel_parameters);
             parameters.extend((!own.is_empty()).then(|| own.to_owned()));
             parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
         } else {
             parameters.push(format!("nest.kvm={}", profile.kvm_module));
         }
         let shorter = match (is_leaf, on_emulator) {
-            (true, true) => vec![],
-            (true, false) => vec![shorter.leaf],
+            (true, _) => leaf.filter(|_| emulated).map(|leaf| leaf.shorter).into_iter().collect(),
             (false, true) if on_qemu_metal && SAME_INSTRUCTION_SET && self.clock == Clock::Fastest => {
                 vec![shorter.slow_clock, shorter.host]
             }
@@ -221,7 +246,7 @@ impl StackPlan {
             level: plan.level,
             instance,
             metal,
-            machine: machine.name.to_owned(),
+            machine: plan.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
             properties,
             require,
             devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
@@ -241,6 +266,30 @@ impl StackPlan {
             disks: inside.iter().flat_map(|inner| self.disks(inner)).collect(),
             own_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
         }
+    }
+
+    /// What a step in a level finds in its environment, as assignments of a shell, so that one scenario serves every
+    /// architecture and every image.
+    pub fn variables_of_steps(&self, on: LevelNumber) -> String {
+        let Profile { kvm_module, documented_flags, qemu, .. } = self.profile;
+        let mut variables =
+            format!("KVM_MODULE={kvm_module} CPU_FLAGS={}", quote(&documented_flags.join(" ")));
+        if self.reports(on) {
+            // It has no QEMU, and is typed to: each byte costs exits.
+            return variables;
+        }
+        // Writing to a String can't fail.
+        let _ = write!(variables, " QEMU={qemu}");
+        let Some(inside) = self.levels.iter().find(|plan| Some(plan.level) == on.next()) else {
+            return variables;
+        };
+        let placement: &dyn Placement =
+            if self.images_are_files() && on.below().is_none() { &WithoutVirtio } else { &WithVirtio };
+        let (kernel, initramfs) =
+            (placement.file(&self.kernel(inside)), placement.file(&self.initramfs(inside)));
+        let name = inside.level;
+        let _ = write!(variables, " {name}_KERNEL={kernel} {name}_INITRAMFS={initramfs}");
+        variables
     }
 
     fn kernel(&self, plan: &LevelPlan) -> ImageFile {
@@ -349,6 +398,7 @@ mod tests {
             accelerator: Accelerator::Kvm,
             memory_mib: None,
             kernel_parameters: Vec::new(),
+            machine_type: None,
             machine: BTreeMap::new(),
             disk: None,
         };
@@ -359,6 +409,7 @@ mod tests {
             levels: levels.map(level).collect(),
             nonce: "17".into(),
             stays: false,
+            leaf: None,
             second: None,
             memory: Memory::Private,
             goes_on: false,
@@ -450,6 +501,56 @@ mod tests {
         assert!(first.channels().iter().all(|channel| !second.channels().contains(channel)));
         let without = StackPlan { second: None, ..plan.clone() };
         assert_eq!(plan.memory_mib(0), without.memory_mib(0) + without.memory_mib(1));
+    }
+
+    #[test]
+    fn the_innermost_machine_is_microvm_unless_another_was_chosen_or_the_scenario_sets_one() {
+        let mut plan = plan(0..=2, Metal::Emulated);
+        let [l1, leaf] = [1, 2].map(|index| plan.machine(index, Instance::First));
+        assert_eq!((leaf.machine.as_str(), leaf.properties["rtc"].as_str()), ("microvm", "on"));
+        assert!(leaf.boot.parameters.contains("pci=off"), "{}", leaf.boot.parameters);
+
+        let leaf = plan.profile.leaf_of(&["pc".to_owned(), "q35".to_owned()]).unwrap();
+        plan.leaf = Some(ChosenLeaf { leaf, has_firmware: true });
+        let with_firmware = plan.machine(2, Instance::First);
+        assert_eq!(with_firmware.properties["firmware"], "qboot.rom");
+        plan.leaf = Some(ChosenLeaf { leaf, has_firmware: false });
+        let chosen = plan.machine(2, Instance::First);
+        assert_eq!((chosen.machine.as_str(), chosen.properties.len()), ("q35", 0));
+        let of_kernel = |machine: &Machine| {
+            let words = machine.boot.parameters.split(' ').filter(|word| !word.starts_with("nest."));
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of_kernel(&chosen), of_kernel(&l1), "it is started as L1 is");
+        assert_eq!(plan.machine(1, Instance::First), l1, "no other level depends on the choice");
+
+        plan.leaf = None;
+        plan.levels[2].machine_type = Some("pc-q35-7.2".into());
+        let set = plan.machine(2, Instance::First);
+        assert_eq!((&set.boot, set.machine.as_str()), (&chosen.boot, "pc-q35-7.2"));
+        plan.levels[1].machine_type = Some("pc".into());
+        assert_eq!(plan.machine(1, Instance::First).machine, "pc");
+    }
+
+    #[test]
+    fn steps_of_a_level_that_hosts_find_its_qemu_and_the_images_of_the_next_level() {
+        let [l0, l1, l2] = [0, 1, 2].map(|n| LevelNumber::new(n).unwrap());
+        let amd = plan(0..=2, Metal::Emulated);
+        assert_eq!(
+            amd.variables_of_steps(l1),
+            "KVM_MODULE=kvm_amd CPU_FLAGS='svm npt' QEMU=qemu-system-x86_64 L2_KERNEL=/run/nest/l2-kernel \
+             L2_INITRAMFS=/run/nest/l2-initramfs"
+        );
+        assert_eq!(amd.variables_of_steps(l2), "KVM_MODULE=kvm_amd CPU_FLAGS='svm npt'");
+        let intel = plan_of(Architecture::Intel, 0..=2, Metal::Emulated);
+        assert!(
+            intel
+                .variables_of_steps(l0)
+                .ends_with(" L1_KERNEL=/nest/l1-kernel L1_INITRAMFS=/nest/l1-initramfs")
+        );
+        assert!(intel.variables_of_steps(l1).contains(" L2_KERNEL=/run/nest/l2-kernel "));
+        let alone = plan_of(Architecture::Power9, 0..=0, Metal::Emulated);
+        assert_eq!(alone.variables_of_steps(l0), "KVM_MODULE=kvm_hv CPU_FLAGS='' QEMU=qemu-system-ppc64");
     }
 
     #[test]

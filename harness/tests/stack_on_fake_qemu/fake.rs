@@ -173,6 +173,7 @@ impl Fake {
             second: None,
             memory: Memory::Private,
             goes_on: false,
+            leaf: None,
             clock: Clock::Fastest,
         };
         let this_machine = ThisMachine {
@@ -199,6 +200,7 @@ impl Fake {
             from: None,
             saver: None,
             attendant: None,
+            innermost_runs_in: None,
         };
         let local = tokio::task::LocalSet::new();
         if let Some(time) = self.interrupted_after {
@@ -283,6 +285,11 @@ pub fn exit(status: i64, stderr: &str) -> End {
     End { status: Some(status), signal: None, stdout: String::new(), stderr: stderr.to_owned() }
 }
 
+/// A process that succeeds after it has written `stdout`.
+pub fn prints(stdout: &str) -> End {
+    End { stdout: stdout.to_owned(), ..exit(0, "") }
+}
+
 /// A process that a signal ends.
 pub fn signal(signal: i64) -> End {
     End { status: None, signal: Some(signal), stdout: String::new(), stderr: String::new() }
@@ -315,6 +322,7 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
         memory_mib: None,
         kernel_parameters: Vec::new(),
         machine: BTreeMap::new(),
+        machine_type: None,
         disk: None,
     }
 }
@@ -333,6 +341,10 @@ impl Host for Hypervisor {
 
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
         self.0.start(machine)
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        self.0.list_machine_types()
     }
 
     fn socket_path(&self, name: &str) -> String {

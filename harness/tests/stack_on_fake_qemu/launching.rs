@@ -5,7 +5,7 @@ use std::time::Duration;
 use nestmatrix::scenario::FaultAction;
 use rstest::rstest;
 
-use crate::fake::{Fake, exit, signal};
+use crate::fake::{Fake, exit, prints, signal};
 use crate::script::{Act, End};
 
 /// Short, because a QEMU in a level that opens no channel is looked for only now and then.
@@ -76,4 +76,26 @@ async fn a_qemu_that_the_scenario_kills_is_a_failure_on_native_metal_too() {
     let booted = Fake::new().on_native_metal().fault("l1-boot", FaultAction::KillQemu, 1).boot().await;
     assert_eq!(booted.stopped(), "l1-boot: L1's QEMU was killed (SIGKILL)");
     assert_eq!(booted.word_if_it_stops_from("l1-boot"), "xfail");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_innermost_level_gets_a_machine_that_the_qemu_around_it_has() {
+    let types = "Supported machines are:\npc-q35-rhel9.4.0     RHEL-9.4.0 PC\nq35  RHEL-9.4.0 PC\n";
+    let fake = || Fake::new().limited_to(LIMIT).command(1, "-machine help", 0, prints(types));
+    let refuses = exit(1, "qemu-kvm: unsupported machine type 'microvm'\n");
+    // It is asked for q35, and would have refused microvm.
+    let booted = fake().command(1, "-machine microvm", 5, refuses).boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_without_any_machine_for_the_innermost_level_is_an_error() {
+    let types = "Supported machines are:\nisapc                ISA-only PC\n";
+    let booted = Fake::new().limited_to(LIMIT).command(1, "-machine help", 0, prints(types)).boot().await;
+    assert!(
+        booted.stopped().starts_with("l2-launch: the QEMU of L1 has none of the machine types"),
+        "{}",
+        booted.stopped()
+    );
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l2-launch")), ("error".into(), "error".into()));
 }

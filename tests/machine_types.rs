@@ -1,0 +1,49 @@
+//! The innermost level's machine is of a type that the QEMU has which runs it (`tests/machines/`). Boots stacks of three levels.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cell, Place, boots, of_cells, scenarios, trials};
+
+/// Longest wait for a run over one stack.
+const ONE: Duration = Duration::from_secs(10 * 60);
+
+/// Boots the one cell of a scenario, from a snapshot if the place has one.
+fn cell(place: &Place, scenario: &str) -> Cell {
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("machines"));
+    command.arg(format!("{scenario}/*"));
+    place.finish(command, ONE).keep(&format!("machine-types-{scenario}")).cell(scenario)
+}
+
+fn machine(cell: &Cell) -> &str {
+    cell.record["levels"][2]["machine"].as_str().unwrap()
+}
+
+/// Whether L1 was asked for the machine types of its QEMU.
+fn was_asked(cell: &Cell) -> bool {
+    let conversation = cell.conversation("L1.agent.jsonl");
+    conversation.iter().any(|(_, message)| message.to_string().contains("-machine help"))
+}
+
+fn an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image() {
+    let _guard = boots(&of_cells(&scenarios("machines"), &["*"]));
+    let place = Place::new();
+    let changed = cell(&place, "l1-without-microvm");
+    assert_eq!(changed.text("verdict"), "pass", "{:#}", changed.record);
+    assert!(machine(&changed).starts_with("pc-q35-"), "{:#}", changed.record);
+    assert!(changed.record["steps"][1]["output"].as_str().unwrap().contains("0000:00:1f.0"));
+    assert!(was_asked(&changed), "what is remembered of an image says nothing of a level that was changed");
+
+    let first = cell(&place, "as-it-is");
+    assert_eq!((first.text("verdict"), machine(&first)), ("pass", "microvm-machine"), "{:#}", first.record);
+    let second = cell(&place, "as-it-is");
+    assert_eq!((second.text("verdict"), machine(&second)), ("pass", "microvm-machine"));
+    assert!(!was_asked(&second), "the answer was remembered with the image");
+}
+
+trials! {
+    an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image;
+}
