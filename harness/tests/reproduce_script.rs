@@ -173,7 +173,8 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
     let own = own_part(&script);
     let order = [
         "stage l0-kvm ",
-        "stage step-1 30 180\n    step l0 no 1 << 'END_'\nKVM_MODULE=kvm_amd CPU_FLAGS='svm npt'\n\
+        "stage step-1 30 180\n    step l0 no 1 << 'END_'\nKVM_MODULE=kvm_amd CPU_FLAGS='svm npt' QEMU=qemu-system-ISA \
+         L1_KERNEL=/run/nest/l1-kernel L1_INITRAMFS=/run/nest/l1-initramfs\n\
          cat /sys/module/$KVM_MODULE/parameters/nested\nEND\nEND_\n",
         "stage step-2 ",
         "stage l1-launch ",

@@ -243,7 +243,7 @@ impl Writer<'_> {
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)), step.on);
             let on = name_of(step.on);
             match &step.action {
-                StepAction::Run(command) => self.step(&on, command),
+                StepAction::Run(command) => self.step(step.on, command),
                 StepAction::Own { action: OwnAction::Measure } => {
                     self.line("# nestmatrix times three loops here, for the record; the outcome does not hang on it.");
                 }
@@ -258,20 +258,15 @@ impl Writer<'_> {
         }
     }
 
-    fn step(&mut self, on: &str, command: &Command) {
-        let profile = self.plan.profile;
+    fn step(&mut self, on: LevelNumber, command: &Command) {
         let ends = match command.status {
             Some(status) => status.to_string(),
             None => if command.fails { "yes" } else { "no" }.to_owned(),
         };
         // Between single quotes, a line end is one.
         let output = quote(command.output.as_deref().unwrap_or_default());
-        let script = format!(
-            "KVM_MODULE={} CPU_FLAGS={}\n{}",
-            profile.kvm_module,
-            quote(&profile.documented_flags.join(" ")),
-            command.run
-        );
+        let script = format!("{}\n{}", self.plan.variables_of_steps(on), command.run);
+        let on = name_of(on);
         let document = here_document(&script);
         self.line(&format!("step {on} {ends} {output} {}", document.trim_end_matches('\n')));
     }

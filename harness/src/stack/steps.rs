@@ -89,10 +89,7 @@ impl Stack<'_> {
     /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
     async fn run_command(&mut self, seen: &mut StepSeen, command: &Command) -> Result<(), Stop> {
         seen.run = Some(command.run.clone());
-        // So that one scenario serves every architecture.
-        let profile = self.plan.profile;
-        let (module, flags) = (profile.kvm_module, profile.documented_flags.join(" "));
-        let script = format!("KVM_MODULE={module} CPU_FLAGS='{flags}'; {}", command.run);
+        let script = format!("{}; {}", self.plan.variables_of_steps(seen.on), command.run);
         let ended = self.run(seen.on, &script).await?;
         seen.status = ended.status;
         seen.output = said(&ended);
