@@ -137,7 +137,7 @@ pub struct RunMatrix {
     #[arg(long, value_name = "RUN", num_args = 1.., requires = "shard")]
     pub history: Vec<PathBuf>,
     /// Go on with a run that was cut off, with the arguments that it was begun with: its folder, or its name in the folder of
-    /// results. What has a verdict keeps it. `--jobs` and `--timeout-scale` replace those of before
+    /// results. Cells that have a verdict keep it. `--jobs` and `--timeout-scale` override the earlier values
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
         "cold", "saved_limit", "baseline", "files", "level", "keep_images",

@@ -30,7 +30,7 @@ const BLOCK: u64 = 64 << 10;
 
 /// The status of a script that could not bring a file in place for its QEMU.
 const NOT_BROUGHT: i64 = 97;
-/// What it prints then, before the file's name. By both, such an end is told from one of QEMU's.
+/// What it prints then, before the file's name. Both together distinguish this exit from QEMU's own.
 const NOT_COPIED: &str = "nestmatrix could not copy";
 
 /// The kernel messages of a level without virtio that are read at the end.

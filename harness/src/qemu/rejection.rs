@@ -12,6 +12,9 @@ const REJECTIONS: &[&str] = &[
     "is not a valid device model name",
     "invalid parameter",
     "unable to find cpu model",
+    "invalid cpu model",
+    "invalid cpu type",
+    "bus found for device",
     "could not load",
     "could not find",
     "' not found",
@@ -23,6 +26,23 @@ const REJECTIONS: &[&str] = &[
 
 /// Texts with which QEMU refuses to load a kernel.
 const KERNEL_REFUSALS: &[&str] = &["could not load kernel", "invalid kernel header", "could not load"];
+
+/// Texts with which QEMU ends because memory, a file or an address is not there for it (libc's strerror, QEMU:
+/// system/physmem.c, block/file-posix.c, chardev/).
+const RESOURCES: &[&str] = &[
+    "cannot allocate memory",
+    "cannot set up guest memory",
+    "no space left on device",
+    "too many open files",
+    "address already in use",
+    "failed to get \"write\" lock",
+    "could not open '",
+];
+
+/// Whether `said`, which a QEMU printed before it ended, says that it did not get what it runs on.
+pub fn lacks_resources(said: &str) -> bool {
+    has_one_of(said, RESOURCES)
+}
 
 /// Whether `said`, which a QEMU printed before it ended, is a refusal of its command line.
 pub fn rejects_command_line(said: &str) -> bool {
@@ -68,6 +88,15 @@ mod tests {
     #[case("", false)]
     fn what_qemu_does_not_understand_is_no_refusal_of_kvm(#[case] said: &str, #[case] rejected: bool) {
         assert_eq!(rejects_command_line(said), rejected);
+    }
+
+    #[rstest]
+    #[case("qemu-system-x86_64: cannot set up guest memory 'ram': Cannot allocate memory", true)]
+    #[case("qemu-system-x86_64: -drive file=/x: Could not open '/x': No such file or directory", true)]
+    #[case("Could not access KVM kernel module: No such file or directory", false)]
+    #[case("qemu-system-x86_64: failed to initialize kvm: No such device", false)]
+    fn what_qemu_does_not_get_is_no_refusal_of_kvm(#[case] said: &str, #[case] lacks: bool) {
+        assert_eq!(lacks_resources(said), lacks);
     }
 
     #[test]

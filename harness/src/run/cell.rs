@@ -177,7 +177,7 @@ impl Run {
             }
             let profile = Profile::of(cell.architecture);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile)
-                .or_came_back(&cell.expectation, |since| self.has_change(since, levels, &observation));
+                .by_versions(&cell.expectation, |since| self.has_change(since, levels, &observation));
             let from = state.as_ref().map(|state| state.description().key.clone());
             let symptom = verdict.symptom(&cell.expectation);
             let word = verdict.word();

@@ -19,7 +19,7 @@ pub enum Verdict {
     Pass(Box<Evidence>),
     /// It does not work, against the document.
     Fail(Stop),
-    /// Likewise, as is known: the claim has been seen wrong, with a stop like this one.
+    /// It fails as `known-wrong` describes: the claim has been seen wrong, with a stop like this one.
     KnownFail(Stop),
     /// The documented limitation shows itself, though it is known to be gone: what was fixed is broken again.
     CameBack(Stop),
@@ -109,12 +109,17 @@ impl Verdict {
         })
     }
 
-    /// The same, unless a limitation shows itself that is known to be gone where `has_change` says so of the stack.
+    /// The same by the versions of the stack, of which `has_change` says whether they have a change: a limitation that shows itself
+    /// though it is known to be gone there has come back, and a claim that is known to be wrong since a change that is not there fails
+    /// for another reason.
     #[must_use]
-    pub fn or_came_back(self, expectation: &Expectation, has_change: impl FnOnce(&Since) -> bool) -> Self {
-        match (self, expectation.known_stale()) {
-            (Self::Xfail(stop), Some(known)) if has_change(&known.since) => Self::CameBack(stop),
-            (verdict, _) => verdict,
+    pub fn by_versions(self, expectation: &Expectation, has_change: impl Fn(&Since) -> bool) -> Self {
+        let stale = expectation.known_stale().map(|known| &known.since);
+        let wrong = expectation.known_wrong().and_then(|known| known.since.as_ref());
+        match (self, stale, wrong) {
+            (Self::Xfail(stop), Some(since), _) if has_change(since) => Self::CameBack(stop),
+            (Self::KnownFail(stop), _, Some(since)) if !has_change(since) => Self::Fail(stop),
+            (verdict, ..) => verdict,
         }
     }
 
@@ -393,6 +398,20 @@ mod tests {
         assert_eq!((elsewhere.word(), elsewhere.fails_as_described()), (VerdictWord::Fail, false));
     }
 
+    #[rstest]
+    #[case::of_software_that_has_the_change(true)]
+    #[case::of_older_software(false)]
+    fn a_claim_is_known_to_be_wrong_from_a_version_on(#[case] has_change: bool) {
+        let Expectation::Works { known_wrong: Some(known) } = known_wrong(Some("svm")) else {
+            unreachable!()
+        };
+        let since = Some(Since::from("Linux 6.1".to_owned()));
+        let expectation = Expectation::Works { known_wrong: Some(Box::new(KnownWrong { since, ..*known })) };
+        let verdict = judge(&expectation, Some(stopped("l1-launch", "missing CPU feature: svm")));
+        let verdict = verdict.by_versions(&expectation, |_| has_change);
+        assert_eq!((verdict.word(), verdict.fails_as_described()), (VerdictWord::Fail, has_change));
+    }
+
     #[test]
     fn a_stack_that_is_too_slow_is_not_known_to_be_wrong() {
         let level = LevelNumber::ALL[1];
@@ -417,7 +436,7 @@ mod tests {
         #[case] expected: VerdictWord,
     ) {
         let verdict = judge(&expectation, Some(stopped("l1-launch", "missing CPU feature: svm")));
-        let verdict = verdict.or_came_back(&expectation, |_| has_change);
+        let verdict = verdict.by_versions(&expectation, |_| has_change);
         assert_eq!(verdict.word(), expected);
         assert_eq!(verdict.fails_as_described(), expected == VerdictWord::Fail);
     }
@@ -425,7 +444,7 @@ mod tests {
     #[test]
     fn another_stop_and_one_that_is_no_fault_of_the_stack_do_not_bring_a_limitation_back() {
         for stop in [stopped("l1-launch", "other"), Stop::harness(stage("l1-launch"), "svm")] {
-            let verdict = judge(&known_stale(), Some(stop)).or_came_back(&known_stale(), |_| true);
+            let verdict = judge(&known_stale(), Some(stop)).by_versions(&known_stale(), |_| true);
             assert!(!verdict.fails_as_described(), "{verdict:?}");
         }
     }

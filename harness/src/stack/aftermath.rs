@@ -13,7 +13,11 @@ impl Stack<'_> {
     pub(super) async fn last_words(&mut self, stopped: bool) {
         for (level, host) in self.hosts.clone() {
             let longest = if stopped { self.limits.diagnostics() } else { self.limits.of(level).total };
-            let read = tokio::time::timeout(longest, host.aftermath()).await;
+            let mut cancellation = self.watch.cancellation();
+            let read = tokio::select! {
+                read = tokio::time::timeout(longest, host.aftermath()) => read,
+                () = cancellation.requested() => return,
+            };
             let Ok(Ok(Aftermath { counters, messages, uptime })) = read else {
                 // Nothing inside a host that does not answer can be asked either.
                 break;

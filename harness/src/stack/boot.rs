@@ -207,7 +207,7 @@ pub(super) struct Stack<'a> {
     pub(super) innermost_runs_in: Option<&'a Image>,
 }
 
-/// Notices of a monitor that may wait to be taken in; whoever sends more waits.
+/// Notices of a monitor that may wait to be taken in; a sender that exceeds this blocks.
 pub(super) const NOTICES: usize = 64;
 
 /// A stack that is to be booted, and all that its boot needs to know.
@@ -367,7 +367,12 @@ impl Stack<'_> {
         if !self.plan.innermost().reports() {
             self.ask_for_nonce(self.plan.innermost(), &*host).await?;
         }
-        self.see_that_the_second_runs().await
+        self.see_that_the_second_runs().await?;
+        // No wait follows that would notice it.
+        match self.watch.new_failure() {
+            Some(trouble) => Err(self.explain(trouble).await),
+            None => Ok(()),
+        }
     }
 
     /// Has a host without guests give back the nonce: its report.

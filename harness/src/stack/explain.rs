@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::host::{HostError, QemuEnd};
-use crate::qemu::{ChannelKind, names_one_of, rejects_command_line};
+use crate::host::{HostError, QemuEnd, last_words};
+use crate::qemu::{ChannelKind, lacks_resources, names_one_of, rejects_command_line};
 use crate::scenario::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use crate::wire::{CallError, Speaker};
 
@@ -97,7 +97,13 @@ impl Stack<'_> {
         if let (Some(why), Some(level)) = (not_started, level.below()) {
             return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
         }
-        let launching = self.stage == Stage::Level(level, StageKind::Launch);
+        // The second machine of a level is launched by a step.
+        let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
+        if let (true, true, Some(below)) = (launching, lacks_resources(&said), level.below()) {
+            let why =
+                format!("QEMU {ended} for want of what this machine or {below} has: {}", last_words(&said));
+            return Stop::stack(self.stage, Symptom::NotStarted { level: below, why }).not_its_fault();
+        }
         if launching && rejects_command_line(&said) {
             let plan = self.plan.levels.iter().find(|plan| plan.level == level);
             let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, &said));
@@ -153,10 +159,16 @@ impl Stack<'_> {
                 (Symptom::GuestFailed { level, failure, said }, Blame::Stack)
             }
             Trouble::Panicked { level } => (Symptom::GuestPanicked { level }, Blame::Stack),
-            Trouble::ShutDown { level, reason: said } => (Symptom::ShutDown { level, said }, Blame::Stack),
+            Trouble::ShutDown { level, reason: said } => {
+                // QEMU ends in order when it gets a signal, and says so (qapi/run-state.json, ShutdownCause).
+                let from_outside = said.starts_with("host-") && !self.killed.contains(&level);
+                (Symptom::ShutDown { level, said }, harness_if(from_outside))
+            }
             Trouble::Halted { level } => {
                 let said = self.run_state(level).await;
-                (Symptom::StoppedByQemu { level, said }, Blame::Stack)
+                // The disks of all levels, and the memory of L0, are the harness's.
+                let of_this_machine = level.below().is_none() || said == "io-error";
+                (Symptom::StoppedByQemu { level, said }, harness_if(of_this_machine))
             }
             Trouble::Closed { level, channel, why } => {
                 harness(level, format!("{channel} closed while its QEMU runs: {why}"))
@@ -167,7 +179,10 @@ impl Stack<'_> {
                 level,
                 error:
                     HostError::Agent(CallError::Refused { speaker: Speaker::Qemu, command, description, .. }),
-            } => (Symptom::QmpRefused { level, command, said: description }, Blame::Stack),
+            } => {
+                let blame = harness_if(!is_under_test(&command, &description));
+                (Symptom::QmpRefused { level, command, said: description }, blame)
+            }
             Trouble::Host { level, error } => harness(level, error.to_string()),
             Trouble::Interrupted => (Symptom::Interrupted, Blame::Harness),
         }
@@ -210,5 +225,16 @@ fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
         Accelerator::Kvm | Accelerator::KvmOrTcg => None,
     };
     let words = plan.machine.keys().chain(&plan.cpu.require).map(String::as_str);
-    names_one_of(said, words.chain(model).chain(accelerator))
+    names_one_of(said, words.chain(model).chain(accelerator).chain(plan.machine_type.as_deref()))
+}
+
+fn harness_if(it_is: bool) -> Blame {
+    if it_is { Blame::Harness } else { Blame::Stack }
+}
+
+/// Whether a command that QEMU refused is one by which something is tried, and not one by which the harness asks or sets up; and
+/// whether it was tried at all.
+fn is_under_test(command: &str, refusal: &str) -> bool {
+    let not_tried = refusal.contains("has not been found") || refusal.contains("Failed to connect");
+    matches!(command, "cont" | "migrate" | "system_reset") && !not_tried
 }

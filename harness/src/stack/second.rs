@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -193,10 +193,10 @@ impl Stack<'_> {
         }
         if let Some(before) = before {
             let innermost = self.plan.innermost();
-            let given_up = Instant::now() + self.limits.of(innermost).silence / 2;
+            let (patience, asking) = (self.limits.of(innermost).silence / 2, self.watch.stopwatch());
             let after = self.heartbeat().await?.unwrap_or_default();
             let mut later = after;
-            while later == after && Instant::now() < given_up {
+            while later == after && asking.elapsed(&self.watch) < patience {
                 tokio::time::sleep(HEARTBEAT).await;
                 later = self.heartbeat().await?.unwrap_or_default();
             }

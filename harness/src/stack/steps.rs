@@ -210,6 +210,8 @@ fn never_ran(seen: &StepSeen) -> Option<String> {
         None => "it was ended by a signal",
         Some(126) => "it could not be run",
         Some(127) => "a program in it was not found",
+        // What a shell makes of a command in it that a signal ended.
+        Some(129..=192) => "a signal ended a command in it",
         Some(_) => return None,
     };
     Some(format!("{}: {why}; it printed {:?}", seen.name, seen.output))
@@ -269,7 +271,9 @@ mod tests {
     #[rstest]
     #[case(Some(127), true)]
     #[case(Some(126), true)]
+    #[case(Some(137), true)]
     #[case(None, true)]
+    #[case(Some(255), false)]
     #[case(Some(1), false)]
     #[case(Some(0), false)]
     fn a_command_that_never_ran_is_nobodys_failure(#[case] status: Option<i64>, #[case] expected: bool) {

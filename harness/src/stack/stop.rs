@@ -58,6 +58,9 @@ impl Stop {
 
     /// The same stop before what is under test was even begun: nothing can be said of it.
     pub fn before(self, what: &str) -> Self {
+        if self.is_interrupted() {
+            return self;
+        }
         Self::harness(self.stage, format!("{what} could not be begun: {}", self.symptom))
     }
 

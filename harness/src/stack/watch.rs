@@ -53,7 +53,7 @@ pub(super) enum Trouble {
     Interrupted,
 }
 
-/// Signs that may wait to be taken in. Whoever sends more waits, so that no guest fills the harness's memory.
+/// Signs that may wait to be taken in. A sender that exceeds this blocks, so that no guest fills the harness's memory.
 const QUEUED_SIGNS: usize = 256;
 /// Signs that are taken in before anything else gets its turn.
 const BURST: usize = 64;
@@ -132,6 +132,16 @@ impl Watch {
     /// silence or slowness: other processes are at fault for it.
     pub(super) fn discount_waits_of(&mut self, metal: Waits) {
         self.metal = Some(metal);
+    }
+
+    /// A clock that leaves out the time in which the emulator waits for a CPU.
+    pub(super) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch { began: Instant::now(), waited_before: self.waited() }
+    }
+
+    /// What the user asks the harness to end by.
+    pub(super) fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
     }
 
     fn waited(&self) -> Duration {
@@ -339,11 +349,12 @@ impl Watch {
         let mut cancellation = self.cancellation.clone();
         let mut burst = BURST;
         loop {
-            if let Some(value) = done(self) {
-                return Ok(value);
-            }
+            // What a kernel said before it was done counts, however late it is read.
             if let Some(trouble) = self.new_failure() {
                 return Err(trouble);
+            }
+            if let Some(value) = done(self) {
+                return Ok(value);
             }
             // Limits come before what levels say, so that one that never stops talking is held to them, too.
             tokio::select! {
@@ -362,9 +373,12 @@ impl Watch {
                     if let Some(trouble) = self.take_in(of, sign) {
                         // The end of its report may still be on its way, on another channel than its shutdown.
                         if matches!(trouble, Trouble::ShutDown { level, .. } if self.may_shut_down(level)) {
-                            self.settle().await;
+                            let meanwhile = self.settle().await;
                             if self.has_reported(of) {
-                                continue;
+                                match meanwhile {
+                                    Some(other) => return Err(other),
+                                    None => continue,
+                                }
                             }
                         }
                         return Err(trouble);
@@ -396,7 +410,7 @@ impl Watch {
     }
 
     /// A level whose kernel has newly said that it does not continue.
-    fn new_failure(&self) -> Option<Trouble> {
+    pub(super) fn new_failure(&self) -> Option<Trouble> {
         self.levels.iter().find_map(|(level, state)| {
             let (failure, said) = state.console.new_failure()?;
             Some(Trouble::Failed { level: *level, failure, said })
@@ -417,7 +431,12 @@ impl Watch {
             }
             qemu.cpu_time().await.map(Some)
         });
-        match looked.await {
+        let mut cancellation = self.cancellation.clone();
+        let looked = tokio::select! {
+            looked = looked => looked,
+            () = cancellation.requested() => return Err(Trouble::Interrupted),
+        };
+        match looked {
             // The host of that QEMU does not answer: a sign of no life, which the silence counts.
             Err(_) | Ok(Err(_)) => Ok(()),
             Ok(Ok(None)) => {
@@ -439,18 +458,24 @@ impl Watch {
     }
 
     /// Takes in what still comes shortly after trouble, so that the cause is known and not only its consequence.
-    pub(super) async fn settle(&mut self) {
+    /// Gives the first further trouble.
+    pub(super) async fn settle(&mut self) -> Option<Trouble> {
+        let mut further = None;
         let changed = Rc::clone(&self.console_changed);
         let end = Instant::now() + AFTERMATH;
         while Instant::now() < end {
             let quiet = QUIET.min(end - Instant::now());
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(quiet) => return,
-                Some((of, sign)) = self.signs.recv() => { self.take_in(of, sign); }
+                () = tokio::time::sleep(quiet) => return further,
+                Some((of, sign)) = self.signs.recv() => {
+                    let trouble = self.take_in(of, sign);
+                    further = further.or(trouble);
+                }
                 () = changed.notified() => {}
             }
         }
+        further
     }
 
     fn take_in(&mut self, level: LevelNumber, sign: Sign) -> Option<Trouble> {
@@ -512,20 +537,33 @@ impl Watch {
     }
 }
 
+/// A clock that leaves out the time in which the emulator of a stack waits for a CPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch {
+    began: Instant,
+    waited_before: Duration,
+}
+
+impl Stopwatch {
+    /// The time since it began.
+    pub(super) fn elapsed(&self, watch: &Watch) -> Duration {
+        self.began.elapsed().saturating_sub(watch.waited().saturating_sub(self.waited_before))
+    }
+}
+
 /// The time that a wait has taken, against its limits.
 struct Elapsed {
     limit: Limit,
-    began: Instant,
-    waited_before: Duration,
+    total: Stopwatch,
     /// The last sign that was known at the last look, and how long the emulator had waited for a CPU by about then.
     heard: (Instant, Duration),
 }
 
 impl Elapsed {
     fn new(watch: &mut Watch, limit: Limit) -> Self {
-        let (began, waited_before) = (Instant::now(), watch.waited());
-        watch.last_sign = began;
-        Self { limit, began, waited_before, heard: (began, waited_before) }
+        let total = watch.stopwatch();
+        watch.last_sign = total.began;
+        Self { limit, total, heard: (total.began, total.waited_before) }
     }
 
     /// The longest pause between two looks.
@@ -536,7 +574,7 @@ impl Elapsed {
     /// Ends the wait if a limit is reached.
     fn check(&mut self, watch: &Watch, level: LevelNumber) -> Result<(), Trouble> {
         let waited = watch.waited();
-        let total = self.began.elapsed().saturating_sub(waited.saturating_sub(self.waited_before));
+        let total = self.total.elapsed(watch);
         if total >= self.limit.total {
             return Err(Trouble::Endless { level, total });
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nestmatrix::scenario::FaultAction;
 use rstest::rstest;
+use serde_json::json;
 
 use crate::fake::{Fake, exit, prints, signal};
 use crate::script::{Act, End};
@@ -60,6 +61,34 @@ async fn a_qemu_that_this_machine_kills_is_an_error_on_native_metal(#[case] numb
     let booted = fake.boot().await;
     assert!(booted.stopped().starts_with("l1-boot: "), "{}", booted.stopped());
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-boot")), ("error".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_ends_in_order_for_a_signal_is_an_error() {
+    // QEMU itself takes SIGTERM, SIGINT and SIGHUP: it reports a shutdown and exits with 0.
+    let acts = [
+        Act::Event("SHUTDOWN".into(), json!({"guest": false, "reason": "host-signal"})),
+        Act::EndQemu(exit(0, "")),
+    ];
+    let (emulated, native) = (Fake::new(), Fake::new().on_native_metal());
+    for fake in [emulated.boots(1, acts.clone()), native.boots(1, acts)] {
+        let booted = fake.boot().await;
+        assert!(booted.stopped().starts_with("l1-boot: "), "{}", booted.stopped());
+        let words = (booted.word(), booted.word_if_it_stops_from("l1-boot"));
+        assert_eq!(words, ("error".into(), "error".into()), "{}", booted.stopped());
+    }
+}
+
+#[rstest]
+#[case::memory("qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory\n")]
+#[case::file(
+    "qemu-system-x86_64: -drive file=/run/nest/disk/x: Could not open '/run/nest/disk/x': No such file\n"
+)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_does_not_get_what_it_runs_on_is_an_error(#[case] says: &str) {
+    let booted = Fake::new().limited_to(LIMIT).qemu_ends(1, exit(1, says)).boot().await;
+    assert!(booted.stopped().starts_with("l1-launch: "), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -50,6 +50,28 @@ async fn the_end_of_an_outer_qemu_is_the_cause_of_what_is_seen_further_in() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn an_oops_in_a_level_that_has_already_reported_is_no_pass() {
+    let oops = Act::Say("[    2.0] Oops: 0002 [#1] PREEMPT SMP".into());
+    let booted = Fake::new().boots(2, [oops, Act::Report, Act::PowerOff]).boot().await;
+    assert_eq!(
+        (booted.stopped(), booted.word()),
+        ("l2-boot: oops: Oops: 0002 [#1] PREEMPT SMP".into(), "fail".into())
+    );
+}
+
+#[rstest]
+#[case::a_question("query-kvm", "error")]
+#[case::what_is_tried("cont", "fail")]
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_qemu_refuses_is_about_the_stack_only_where_it_was_to_do_something(
+    #[case] command: &str,
+    #[case] expected: &str,
+) {
+    let booted = Fake::new().reply("l1.qmp", command, How::Refuse("it is not possible".into())).boot().await;
+    assert_eq!(booted.word(), expected, "{}", booted.stopped());
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_monitor_that_closes_while_its_qemu_runs_is_an_error() {
     let close = |at, of| Fake::new().fault(at, FaultAction::CloseQmp, of).boot();
     let (of_l0, of_l1) = tokio::join!(close("l0-boot", 0), close("l1-boot", 1));

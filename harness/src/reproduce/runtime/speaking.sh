@@ -156,6 +156,7 @@ step() {
     ask "$1"
     case $status in
     126 | 127) cannot "a program of $stage was not found in $1: $answer" ;;
+    129 | 1[3-8]? | 19[0-2]) cannot "a signal ended a command of $stage in $1: $answer" ;;
     esac
     ended=$status
     case $2 in
