@@ -543,7 +543,7 @@ fn every_claim_is_listed_with_what_tries_it() {
     assert_eq!((text.code, json.code), (Some(0), Some(0)), "{text:#?} {json:#?}");
     assert!(text.stdout.contains("not covered yet"), "{}", text.stdout);
     let claims = json_lines(&json.stdout);
-    assert!(claims.len() > 250, "the five documents have hundreds of claims");
+    assert!(claims.len() > 250, "the documents have hundreds of claims");
     let with = |claims: &[Value], coverage: &str| {
         claims.iter().filter(|claim| claim["coverage"] == coverage).count()
     };

@@ -131,7 +131,7 @@ fn a_claim_has_a_row_for_programs_with_all_its_cells() {
 }
 
 #[test]
-fn every_claim_of_the_five_documents_is_listed_once() {
+fn every_claim_of_the_documents_is_listed_once() {
     let matrix = real();
     let listing = ClaimListing::new(&matrix, &real_supply(), false);
     let of = |wanted| listing.rows().filter(|row| row.coverage == wanted).count();
