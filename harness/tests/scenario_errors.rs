@@ -708,6 +708,13 @@ fn mistakes_in_the_systems() {
 }
 
 #[test]
+fn stand_ins_for_architectures_that_are_none() {
+    let more = "[[stand-in]]\nfor = \"rhel 8\"\nimage = \"a\"\nreason = \"b\"\narchitectures = [\"amd\", \"power8\"]\n\
+                [[stand-in]]\nfor = \"rhel 8\"\nimage = \"c\"\nreason = \"d\"\narchitectures = []\n";
+    insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+#[test]
 fn systems_whose_versions_are_said_in_two_ways() {
     let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\nlater = \"always\"\n\
                 [[system]]\nid = \"tcg\"\nname = \"TCG\"\nversions = \"numbered\"\nhypervisor = \"tcg\"\n\

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use nestmatrix::scenario::{
-    AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile, StandIns,
-    Supply, SystemRequirement, Version,
+    Architecture, AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile,
+    StandIns, Supply, SystemRequirement, Version,
 };
 use rstest::rstest;
 
@@ -125,15 +125,29 @@ fn a_listing_without_cells_says_so() {
 fn an_image_of_the_system_itself_goes_before_its_stand_in() {
     let mut available = debian();
     available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
-    let choice = matrix().image_for(&rhel("10.0", true), &available, StandIns::Allowed).unwrap();
+    let choice =
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &available, StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
 }
 
 #[test]
 fn a_stand_in_is_never_silent() {
-    let choice = matrix().image_for(&rhel("10.0", true), &debian(), StandIns::Allowed).unwrap();
+    let choice =
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &debian(), StandIns::Allowed).unwrap();
     assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
     assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
+}
+
+#[test]
+fn a_stand_in_serves_the_architectures_that_it_names_and_no_others() {
+    let matrix = matrix();
+    let choice = |architecture, version| {
+        matrix.image_for(&rhel(version, true), architecture, &debian(), StandIns::Allowed)
+    };
+    assert_eq!(choice(Architecture::IbmZ, "9.2").unwrap().image, "debian-12");
+    assert_eq!(choice(Architecture::Power9, "8.2").unwrap().image, "debian-11", "it names none");
+    let missing = choice(Architecture::Power9, "9.2").unwrap_err().to_string();
+    assert_eq!(missing, "no image of RHEL 9.2 or a later RHEL 9, and no stand-in");
 }
 
 #[rstest]
@@ -167,7 +181,8 @@ fn what_is_missing_is_named_exactly(
     #[case] stand_ins: StandIns<'_>,
     #[case] message: &str,
 ) {
-    let missing: MissingImage = matrix().image_for(&rhel(version, true), &available, stand_ins).unwrap_err();
+    let missing: MissingImage =
+        matrix().image_for(&rhel(version, true), Architecture::Amd, &available, stand_ins).unwrap_err();
     assert_eq!(missing.to_string(), message);
 }
 
@@ -193,8 +208,9 @@ fn later_ends_with_the_major_version_of_rhel(
 #[test]
 fn no_image_and_no_stand_in_has_a_role() {
     let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
-    let missing =
-        matrix().image_for(&requirement, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed).unwrap_err();
+    let missing = matrix()
+        .image_for(&requirement, Architecture::Amd, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed)
+        .unwrap_err();
     let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
     assert_eq!(missing.to_string(), message);
     assert_eq!(requirement.to_string(), "RHEL 9.2 and later with Hyper-V");
@@ -219,7 +235,8 @@ fn later_has_no_end_for_windows(
         SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
-    let missing = matrix.image_for(&requirement, &[], StandIns::Allowed).unwrap_err().to_string();
+    let missing =
+        matrix.image_for(&requirement, Architecture::Amd, &[], StandIns::Allowed).unwrap_err().to_string();
     let or_later = if and_later.is_some() { " or later" } else { "" };
     assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
 }

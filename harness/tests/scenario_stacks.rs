@@ -153,7 +153,8 @@ fn a_system_without_versions_is_named_by_its_id_alone() {
     assert!(!system.satisfied_by("aws", &"1".parse().unwrap()), "no image has a role");
     let system = &matrix.cells()[0].levels[0].system;
     assert_eq!((system.to_string().as_str(), system.version), ("AWS", None));
-    let missing = matrix.image_for(system, &available(), StandIns::Allowed).unwrap_err().to_string();
+    let missing =
+        matrix.image_for(system, Architecture::Amd, &available(), StandIns::Allowed).unwrap_err().to_string();
     assert_eq!(missing, "no image of AWS, and no stand-in");
     for cell in matrix.cells() {
         let json = serde_json::to_string(cell).unwrap();
@@ -167,7 +168,7 @@ fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
     let emulator = &matrix.cells()[2].levels[0].system;
     assert_eq!((emulator.hypervisor, emulator.is_emulator()), (Some(Hypervisor::Tcg), true));
     for stand_ins in [StandIns::Allowed, StandIns::DeniedByUser, StandIns::DeniedByScenario("a reason")] {
-        let choice = matrix.image_for(emulator, &[], stand_ins).unwrap();
+        let choice = matrix.image_for(emulator, Architecture::Amd, &[], stand_ins).unwrap();
         assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("emulator", false, None));
     }
     assert!(!matrix.cells()[2].levels[1].system.is_emulator());

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{BareMachine, Profile};
 use crate::scenario::{
-    AvailableImage, Cell, Choice, Clock, CpuMode, CpuRequirement, Filter, LevelNumber, LevelSpec, Matrix,
-    OwnAction, RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
+    Architecture, AvailableImage, Cell, Choice, Clock, CpuMode, CpuRequirement, Filter, LevelNumber,
+    LevelSpec, Matrix, OwnAction, RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
 };
 use crate::stack::Metal;
 
@@ -286,15 +286,15 @@ impl Ground<'_> {
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
             let choice = match this_machine {
-                Some(native) => native_choice(native, spec, self.matrix, stand_ins)
+                Some(native) => native_choice(native, spec, cell.architecture, self.matrix, stand_ins)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_owned(), why }),
-                None => self.matrix.image_for(&spec.system, available, stand_ins).map_err(|missing| {
-                    SkipReason::NoImage {
+                None => self.matrix.image_for(&spec.system, cell.architecture, available, stand_ins).map_err(
+                    |missing| SkipReason::NoImage {
                         levels: vec![spec.level],
                         isa: isa.to_owned(),
                         missing: Box::new(missing),
-                    }
-                }),
+                    },
+                ),
             };
             match choice {
                 Ok(choice) => {
@@ -310,7 +310,13 @@ impl Ground<'_> {
                     let (recipe, others) = if runs_already {
                         (None, Vec::new())
                     } else {
-                        let others = self.matrix.other_stand_ins(&spec.system, available, stand_ins, &choice);
+                        let others = self.matrix.other_stand_ins(
+                            &spec.system,
+                            cell.architecture,
+                            available,
+                            stand_ins,
+                            &choice,
+                        );
                         let others = others
                             .into_iter()
                             .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
@@ -431,6 +437,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
 fn native_choice(
     native: &NativeMetal,
     spec: &LevelSpec,
+    architecture: Architecture,
     matrix: &Matrix,
     stand_ins: StandIns<'_>,
 ) -> Result<Choice, String> {
@@ -438,7 +445,7 @@ fn native_choice(
         return Err(format!("{} is an emulator, and native metal does without one", spec.system));
     }
     let image = native.image().ok_or_else(|| native.unknown_system())?;
-    let choice = matrix.image_for(&spec.system, &[image], stand_ins);
+    let choice = matrix.image_for(&spec.system, architecture, &[image], stand_ins);
     choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
 }
 
@@ -475,7 +482,7 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str, variant: Option<&
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{Architecture, Filter, Listing, OwnAction, Step, StepAction};
+    use crate::scenario::{Filter, Listing, OwnAction, Step, StepAction};
     use rstest::rstest;
     use std::path::Path;
 

@@ -130,7 +130,7 @@ pub enum MissingImage {
 }
 
 impl Matrix {
-    /// The image for a level. Of several that satisfy the requirement it is the one of the lowest version, which is the
+    /// The image for a level of a stack of this architecture. Of several that satisfy the requirement it is the one of the lowest version, which is the
     /// nearest to the one that the document names; of several stand-ins for a major version, the first that is available.
     ///
     /// # Errors
@@ -138,6 +138,7 @@ impl Matrix {
     pub fn image_for(
         &self,
         requirement: &SystemRequirement,
+        architecture: Architecture,
         available: &[AvailableImage],
         stand_ins: StandIns<'_>,
     ) -> Result<Choice, MissingImage> {
@@ -152,7 +153,7 @@ impl Matrix {
             return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
         }
         let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
-        let nearest = || self.nearest_stand_ins(requirement);
+        let nearest = || self.nearest_stand_ins(requirement, architecture);
         let stand_in = nearest().find(|stand_in| to_be_had(&stand_in.image)).or_else(|| nearest().next());
         let Some(StandIn { image, reason, .. }) = stand_in else {
             return Err(MissingImage::NoImage { requirement: requirement.clone() });
@@ -181,6 +182,7 @@ impl Matrix {
     pub fn other_stand_ins(
         &self,
         requirement: &SystemRequirement,
+        architecture: Architecture,
         available: &[AvailableImage],
         stand_ins: StandIns<'_>,
         chosen: &Choice,
@@ -188,7 +190,7 @@ impl Matrix {
         if !chosen.stand_in || stand_ins != StandIns::Allowed {
             return Vec::new();
         }
-        let others = self.nearest_stand_ins(requirement).filter(|stand_in| {
+        let others = self.nearest_stand_ins(requirement, architecture).filter(|stand_in| {
             stand_in.image != chosen.image && available.iter().any(|image| image.name == stand_in.image)
         });
         let choice = |stand_in: &StandIn| Choice {
@@ -200,8 +202,14 @@ impl Matrix {
     }
 
     /// The stand-ins for a system, of the lowest major version that serves.
-    fn nearest_stand_ins(&self, requirement: &SystemRequirement) -> impl Iterator<Item = &StandIn> {
-        let serving = || self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement));
+    fn nearest_stand_ins(
+        &self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+    ) -> impl Iterator<Item = &StandIn> {
+        let serving = move || {
+            self.stand_ins().iter().filter(move |stand_in| stand_in.serves(requirement, architecture))
+        };
         let nearest = serving().map(|stand_in| stand_in.major).min();
         serving().filter(move |stand_in| Some(stand_in.major) == nearest)
     }

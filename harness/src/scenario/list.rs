@@ -96,7 +96,7 @@ impl<'m> Listing<'m> {
             let available = supply.of(cell.architecture);
             let stand_ins = StandIns::of(cell, deny_stand_ins);
             let level = |level: &LevelSpec| {
-                let choice = matrix.image_for(&level.system, available, stand_ins);
+                let choice = matrix.image_for(&level.system, cell.architecture, available, stand_ins);
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
@@ -133,7 +133,7 @@ impl<'m> Listing<'m> {
                 cell.levels.iter().zip(row.levels.values()).any(|(level, row)| {
                     row.stand_in
                         && row.image.as_ref() == Some(&stand_in.image)
-                        && stand_in.serves(&level.system)
+                        && stand_in.serves(&level.system, cell.architecture)
                 })
             })
         })

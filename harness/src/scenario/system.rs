@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::Architecture;
 use super::cell::kebab_case;
 use super::problem::InputProblem;
 use super::role::Role;
@@ -106,14 +107,19 @@ pub struct StandIn {
     pub image: String,
     /// Why this image, of all.
     pub reason: String,
+    /// The architectures on which it does.
+    pub architectures: Vec<Architecture>,
 }
 
 impl StandIn {
-    /// Whether it stands in for what is asked for here. It has no role.
-    pub(super) fn serves(&self, requirement: &SystemRequirement) -> bool {
+    /// Whether it stands in for what is asked for here, on this architecture. It has no role.
+    pub(super) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
         let Some(Version { major, .. }) = requirement.version else { return false };
         let later = requirement.and_later == Some(Later::Always) && self.major > major;
-        requirement.role.is_none() && self.system == requirement.system && (self.major == major || later)
+        self.architectures.contains(&architecture)
+            && requirement.role.is_none()
+            && self.system == requirement.system
+            && (self.major == major || later)
     }
 }
 
@@ -154,12 +160,16 @@ impl Systems {
 
     fn read_stand_ins(&mut self, root: &Table<'_>) {
         let mut places = BTreeMap::new();
-        for table in root.tables("stand-in", &["for", "image", "reason"]) {
+        for table in root.tables("stand-in", &["for", "image", "reason", "architectures"]) {
             let text = table.string("for");
             let system = text.as_ref().and_then(|text| text.parse(|given| self.system_and_major(given)));
             let image = table.string("image");
             let image = image.and_then(|text| text.parse(|image| kebab_case("an image name", image)));
             let reason = table.prose("reason");
+            let architectures = match table.optional_strings("architectures") {
+                Some(texts) => texts.iter().filter_map(|text| text.parse(Architecture::parse)).collect(),
+                None => Architecture::ALL.to_vec(),
+            };
             let (Some(text), Some((system, major)), Some(image), Some(reason)) =
                 (text, system, image, reason)
             else {
@@ -171,7 +181,7 @@ impl Systems {
                     let name = text.as_str().to_owned();
                     text.report(InputProblem::Duplicate { what: "stand-in for", name, first });
                 }
-                None => self.stand_ins.push(StandIn { system, name, major, image, reason }),
+                None => self.stand_ins.push(StandIn { system, name, major, image, reason, architectures }),
             }
         }
     }

@@ -75,7 +75,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
     let available = [image("debian-12", "12"), image("debian-13", "13")];
     let planned = |cell: Cell| {
         let level = |spec: &nestmatrix::scenario::LevelSpec| {
-            let choice = matrix.image_for(&spec.system, &available, StandIns::Allowed);
+            let choice = matrix.image_for(&spec.system, cell.architecture, &available, StandIns::Allowed);
             choice
                 .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
                 .map_err(|missing| SkipReason::NoImage {
