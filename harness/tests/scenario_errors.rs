@@ -450,6 +450,36 @@ fn fault_on_a_level_before_it_runs() {
 }
 
 #[test]
+fn mutation_that_changes_nothing_and_accepts_nothing() {
+    insta::assert_snapshot!(scenario_and("[[mutation]]\nname = \"x\""));
+}
+
+#[test]
+fn mutation_of_a_step_that_the_scenario_lacks() {
+    insta::assert_snapshot!(scenario_and("[[mutation]]\nname = \"x\"\nstep = 1\ndrop = true"));
+}
+
+#[test]
+fn mutations_whose_keys_do_not_go_together() {
+    let step = "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\nrun = \"true\"\n";
+    let mutation = |name: &str, what: &str| format!("[[mutation]]\nname = \"{name}\"\n{what}\n");
+    let mutations = [
+        mutation("both", "step = 1\ndrop = true\nlevel = \"l1\""),
+        mutation("twice-changed", "step = 1\ndrop = true\nrun = \"true\""),
+        mutation("not-changed", "step = 1"),
+        mutation("not-dropped", "step = 1\ndrop = false"),
+        mutation("no-step", "run = \"true\"\naccept = \"why\""),
+        mutation("no-parameters", "level = \"l1\""),
+        mutation("no-level", "level = \"l3\"\nkernel-parameters = [\"two words\"]"),
+        mutation("*", "step = 1\ndrop = true"),
+        mutation("*_*", "accept = \"why\""),
+        mutation("l1-on-tcg", "accept = \"why\""),
+        mutation("l1-on-tcg", "accept = \"why not\""),
+    ];
+    insta::assert_snapshot!(scenario_and(&format!("{step}{}", mutations.concat())));
+}
+
+#[test]
 fn step_in_a_level_that_is_not_up_yet() {
     let step = "[[step]]\nname = \"look\"\nafter = \"l0-kvm\"\non = \"l1\"\nrun = \"true\"";
     insta::assert_snapshot!(scenario_and(step));

@@ -9,6 +9,7 @@ mod execute;
 mod jobs;
 mod known;
 mod merge;
+mod mutation;
 mod native;
 mod overview;
 mod panic;
@@ -35,6 +36,10 @@ pub use execute::{Outcome, RunError, Setting, execute, host_isa, images_of};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use known::Known;
 pub use merge::{Merge, MergeError, Merged, MergedRun};
+pub use mutation::{
+    CellMutation, Check, LevelSetting, Mutant, MutantResult, Mutants, Mutation, MutationTally, Original,
+    Outcome as MutantOutcome, Rule, judge, mutants_of, sample,
+};
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};
 pub use past::{PastRun, PastRunError};

@@ -35,6 +35,8 @@ pub enum Purpose {
     Repro,
     /// A trial of a search, with something else at a level than the matrix has there. The same holds for it.
     Bisect,
+    /// Cells that are damaged on purpose, and the same cells without damage. The same holds for it.
+    Mutation,
 }
 
 /// A run as a whole: `run.json`.

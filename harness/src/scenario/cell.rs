@@ -10,6 +10,7 @@ use super::architecture::Architecture;
 use super::document::Tier;
 use super::expectation::{Expectation, Fault};
 use super::level::{LevelNumber, LevelSpec};
+use super::mutation::ScenarioMutation;
 use super::problem::InputProblem;
 use super::scenario_file::Clock;
 use super::stage::Stage;
@@ -31,6 +32,14 @@ impl CellName {
             name.push_str(&level.system.slug());
         }
         Self(name)
+    }
+
+    /// The name of a variant of the cell, which lies beside it.
+    ///
+    /// # Errors
+    /// The name would be too long, or `variant` is no part of a name.
+    pub fn variant(&self, variant: &str) -> Result<Self, InputProblem> {
+        format!("{}_{variant}", self.0).parse()
     }
 
     /// The name as text.
@@ -128,6 +137,9 @@ pub struct Cell {
     pub steps: Vec<Step>,
     /// What the harness does to it on purpose.
     pub faults: Vec<Fault>,
+    /// What its scenario says of mutations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mutations: Vec<ScenarioMutation>,
 }
 
 impl Cell {

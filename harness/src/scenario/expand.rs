@@ -25,6 +25,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         expectation: scenario.expectation.clone(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),
+        mutations: scenario.mutations.clone(),
     };
     let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));
     axes.architectures.iter().flat_map(of_architecture).collect()

@@ -314,7 +314,7 @@ fn qemu_name(what: &'static str, text: &str) -> Result<String, InputProblem> {
     }
 }
 
-fn kernel_parameter(text: &str) -> Result<String, InputProblem> {
+pub(super) fn kernel_parameter(text: &str) -> Result<String, InputProblem> {
     if !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control()) {
         Ok(text.to_owned())
     } else {

@@ -287,6 +287,14 @@ pub enum InputProblem {
     /// A step that would give a level of the stack one more machine.
     #[error("only one step of a scenario can start a second machine")]
     SecondSecondMachine,
+    /// A mutation of a step that the scenario does not have.
+    #[error("there is no step {step}: the scenario has {steps}")]
+    NoSuchStep {
+        /// The number as written.
+        step: u32,
+        /// How many steps the scenario has.
+        steps: usize,
+    },
     /// A command whose failure is turned into a success, whatever it failed for.
     #[error("`run` begins with `!`, which takes a program that is missing for one that fails as it should")]
     NegatedCommand,
@@ -423,6 +431,7 @@ impl InputProblem {
                 format!("use {}", stages.join(" or "))
             }
             Self::SecondSecondMachine => "write a scenario for each".into(),
+            Self::NoSuchStep { .. } => "steps are numbered from 1, in the order of the file".into(),
             Self::NegatedCommand => {
                 "remove the `!` and add `fails = true`, or `status = 1` to take no other status (grep exits with 2 if it can't \
                  read its file)"

@@ -11,6 +11,7 @@ use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::known::KnownWrong;
 use super::level::{LevelNumber, LevelSettings};
+use super::mutation::ScenarioMutation;
 use super::problem::InputProblem;
 use super::stage::Stage;
 use super::step::Step;
@@ -39,6 +40,8 @@ pub struct Scenario {
     pub clock: Clock,
     /// What should come of its cells.
     pub expectation: Expectation,
+    /// The damage that it adds to that which every cell gets in a mutation run, and the damage that may go unnoticed.
+    pub mutations: Vec<ScenarioMutation>,
 }
 
 /// How the clocks of a stack's levels must go.
@@ -88,6 +91,7 @@ impl Scenario {
         "expect",
         "step",
         "fault",
+        "mutation",
     ];
 
     /// Reads a scenario and expands it into its cells.
@@ -126,6 +130,7 @@ impl Scenario {
             }
             Some(step)
         };
+        let mutations = ScenarioMutation::read_all(root, steps.len(), innermost);
         let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
@@ -146,6 +151,7 @@ impl Scenario {
             deny_stand_ins,
             clock: clock.map_or(Some(Clock::default()), |clock| clock)?,
             expectation: expectation?,
+            mutations,
         };
         let cells = expand::cells(&scenario, &axes, &steps, &faults);
         // A list of claims that is there but wrong has been reported.

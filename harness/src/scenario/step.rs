@@ -179,7 +179,7 @@ fn read_run(table: &Table<'_>) -> Option<StepAction> {
 
 /// A script that says something. One that negates its first command does not tell a program that is missing, or that could not
 /// read its file, from one that answers "no".
-fn script(text: &str) -> Result<String, InputProblem> {
+pub(super) fn script(text: &str) -> Result<String, InputProblem> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     match lines.next().and_then(|line| line.split_whitespace().next()) {
         None => Err(InputProblem::Empty { key: "run" }),

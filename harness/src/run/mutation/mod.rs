@@ -1,0 +1,15 @@
+//! Mutation testing of cells: each is booted again with its scenario or its stack damaged on purpose. Damage that goes
+//! unnoticed shows a check that can't fail, or an expectation that anything would meet.
+
+mod damage;
+mod mutants;
+mod original;
+mod outcome;
+mod reads;
+mod sample;
+
+pub use damage::{LevelSetting, Mutation};
+pub use mutants::{Check, Mutant, Mutants, mutants_of};
+pub use original::Original;
+pub use outcome::{CellMutation, MutantResult, MutationTally, Outcome, Rule, judge};
+pub use sample::sample;
