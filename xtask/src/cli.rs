@@ -61,6 +61,8 @@ pub enum Command {
     Qmp(Qmp),
     /// Find the first version of a kernel or a QEMU with which a cell's verdict is another one
     Bisect(Bisect),
+    /// Damage cells and their scenarios on purpose, and report which damage no verdict shows
+    Mutate(crate::mutate::Mutate),
     /// Show the matrix as the documents lay it out; nothing is booted
     List(List),
     /// Build, show and remove what levels boot
@@ -436,7 +438,7 @@ pub enum Yardstick {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jobs(pub Option<usize>);
 
-fn jobs(text: &str) -> Result<Jobs, String> {
+pub fn jobs(text: &str) -> Result<Jobs, String> {
     match text.parse::<u16>() {
         _ if text == "auto" => Ok(Jobs(None)),
         Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),

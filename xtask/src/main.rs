@@ -15,6 +15,7 @@ mod kernels;
 mod list;
 mod live;
 mod merge;
+mod mutate;
 mod output;
 mod report;
 mod repro;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         cli::Command::Repro(arguments) => repro::run(arguments),
         cli::Command::Shell(arguments) => visit::shell(&arguments),
         cli::Command::Qmp(arguments) => visit::qmp(&arguments),
+        cli::Command::Mutate(arguments) => mutate::run(&arguments),
         cli::Command::Bisect(arguments) => bisect::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
