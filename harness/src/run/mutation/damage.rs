@@ -81,6 +81,8 @@ pub enum LevelSetting {
     KernelParameters,
     /// The model of its CPU. What is required of the CPU stays.
     CpuModel,
+    /// The type of its machine.
+    MachineType,
     /// Properties of its machine.
     MachineProperties,
     /// A disk, on which its modprobe configuration lies.
@@ -88,14 +90,15 @@ pub enum LevelSetting {
 }
 
 impl LevelSetting {
-    pub(super) const ALL: [Self; 4] =
-        [Self::KernelParameters, Self::CpuModel, Self::MachineProperties, Self::Disk];
+    pub(super) const ALL: [Self; 5] =
+        [Self::KernelParameters, Self::CpuModel, Self::MachineType, Self::MachineProperties, Self::Disk];
 
     /// Whether the scenario sets it.
     pub(super) fn is_set(self, spec: &LevelSpec) -> bool {
         match self {
             Self::KernelParameters => !spec.kernel_parameters.is_empty(),
             Self::CpuModel => spec.cpu.mode != CpuMode::HostPassthrough,
+            Self::MachineType => spec.machine_type.is_some(),
             Self::MachineProperties => !spec.machine.is_empty(),
             Self::Disk => spec.disk,
         }
@@ -105,6 +108,7 @@ impl LevelSetting {
         match self {
             Self::KernelParameters => spec.kernel_parameters.clear(),
             Self::CpuModel => spec.cpu.mode = CpuMode::HostPassthrough,
+            Self::MachineType => spec.machine_type = None,
             Self::MachineProperties => spec.machine.clear(),
             Self::Disk => spec.disk = false,
         }
@@ -114,6 +118,7 @@ impl LevelSetting {
         match self {
             Self::KernelParameters => "kernel parameters",
             Self::CpuModel => "CPU model",
+            Self::MachineType => "machine type",
             Self::MachineProperties => "machine properties",
             Self::Disk => "disk",
         }
