@@ -144,7 +144,8 @@ pub fn make_folder(root: &Path, folder: &RelativeFolder) -> io::Result<()> {
     folder_below(root, folder.as_path(), true).map(drop)
 }
 
-/// Removes a folder below `root` with all that is in it. A link in it is removed and not followed; that there is none is no error.
+/// Removes a folder below `root` with all that is in it. A link in it is removed and not followed. A missing folder is no
+/// error.
 ///
 /// # Errors
 /// It can't be removed, or there is a link on the way to it.

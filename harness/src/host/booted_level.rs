@@ -244,8 +244,8 @@ impl Host for BootedLevel {
 
 /// A QEMU that runs in a level.
 ///
-/// What it is asked is carried through by a task, also where the asker gives up: an agent tells the end of a command
-/// only once, and keeps a file open until it is asked to close it.
+/// A task carries each question through, even if the asker gives up: an agent reports the end of a command only once, and
+/// keeps a file open until it is asked to close it.
 struct QemuInLevel {
     host: String,
     agent: Agent,

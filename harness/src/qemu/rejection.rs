@@ -95,8 +95,8 @@ mod tests {
     #[case("qemu-system-x86_64: -drive file=/x: Could not open '/x': No such file or directory", true)]
     #[case("Could not access KVM kernel module: No such file or directory", false)]
     #[case("qemu-system-x86_64: failed to initialize kvm: No such device", false)]
-    fn what_qemu_does_not_get_is_no_refusal_of_kvm(#[case] said: &str, #[case] lacks: bool) {
-        assert_eq!(lacks_resources(said), lacks);
+    fn a_missing_resource_is_no_refusal_of_kvm(#[case] said: &str, #[case] missing: bool) {
+        assert_eq!(lacks_resources(said), missing);
     }
 
     #[test]

@@ -100,8 +100,10 @@ impl Stack<'_> {
         // The second machine of a level is launched by a step.
         let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
         if let (true, true, Some(below)) = (launching, lacks_resources(&said), level.below()) {
-            let why =
-                format!("QEMU {ended} for want of what this machine or {below} has: {}", last_words(&said));
+            let why = format!(
+                "QEMU {ended} because {below} or this machine did not provide something: {}",
+                last_words(&said)
+            );
             return Stop::stack(self.stage, Symptom::NotStarted { level: below, why }).not_its_fault();
         }
         if launching && rejects_command_line(&said) {
