@@ -5,8 +5,8 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::{Place, boots, copy_folder, of_cells, scenarios, trials};
@@ -44,6 +44,18 @@ fn mutate(place: &Place, scenarios: &Path, arguments: &[&str]) -> Mutated {
     let mut command = place.xtask();
     command.arg("mutate").args(arguments).args(["--format", "json", "--scenarios"]).arg(scenarios);
     command.arg("--results").arg(place.results());
+    printed(place, command)
+}
+
+/// What a command prints that boots what `mutate` did before.
+fn resume(place: &Place, run: &Path) -> Mutated {
+    let _guard = boots(&of_cells(&scenarios("sabotage"), &["documented-limitation/*"]));
+    let mut command = place.xtask();
+    command.args(["mutate", "--format", "json", "--resume"]).arg(run);
+    printed(place, command)
+}
+
+fn printed(place: &Place, command: Command) -> Mutated {
     let output = assert_cmd::Command::from_std(command).timeout(ALL).output().unwrap();
     place.assert_nothing_left();
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -51,7 +63,33 @@ fn mutate(place: &Place, scenarios: &Path, arguments: &[&str]) -> Mutated {
     Mutated { output, lines }
 }
 
-fn a_sample_of_the_mutants_of_a_cell_is_killed_and_kept_apart_from_other_runs() {
+/// The only run in the results, which is none of the history.
+fn only_run(place: &Place) -> PathBuf {
+    let runs = fs::read_dir(place.results()).unwrap().map(|run| run.unwrap().path());
+    let runs: Vec<PathBuf> = runs.filter(|run| run.join("run.json").exists()).collect();
+    let [run] = &runs[..] else { panic!("{runs:?}") };
+    assert_eq!(purpose(run), "mutation");
+    run.clone()
+}
+
+fn purpose(run: &Path) -> Value {
+    let text = fs::read_to_string(run.join("run.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["purpose"].clone()
+}
+
+/// The run of the mutants of a run.
+fn mutants_of(run: &Path) -> PathBuf {
+    let mut runs = fs::read_dir(run.join("mutants")).unwrap();
+    let found = runs.next().unwrap().unwrap().path();
+    assert!(runs.next().is_none());
+    found
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn a_sample_of_the_mutants_of_a_cell_is_killed_and_a_run_that_was_cut_off_is_resumed() {
     let place = Place::new();
     let mutated =
         mutate(&place, &scenarios("sabotage"), &["documented-limitation/*", "--sample", "3", "--seed", "1"]);
@@ -59,13 +97,36 @@ fn a_sample_of_the_mutants_of_a_cell_is_killed_and_kept_apart_from_other_runs() 
     assert_eq!((mutated.tally("cells"), mutated.tally("killed")), (1, 3), "{:#?}", mutated.output);
     assert_eq!(mutated.lines[0]["original"]["verdict"], "xfail");
     assert!(!place.results().join("latest").exists(), "a mutant is not the latest verdict on its cell");
-    let runs = fs::read_dir(place.results()).unwrap().map(|run| run.unwrap().path());
-    let purposes: Vec<Value> = runs
-        .filter(|run| run.join("run.json").exists())
-        .map(|run| fs::read_to_string(run.join("run.json")).unwrap())
-        .map(|text| serde_json::from_str::<Value>(&text).unwrap()["purpose"].clone())
-        .collect();
-    assert_eq!(purposes, ["mutation", "mutation"], "the cell without damage, and its mutants");
+    let run = only_run(&place);
+    let mutants = mutants_of(&run);
+    assert_eq!(purpose(&mutants), "mutation");
+    let judged = lines(&run.join("mutations.jsonl"));
+    assert_eq!(serde_json::from_str::<Value>(&judged[0]).unwrap(), mutated.lines[0]);
+    for result in mutated.lines[0]["results"].as_array().unwrap() {
+        let records = result["records"].as_str();
+        assert!(records.is_none_or(|records| run.join(records).is_dir()), "{result}");
+    }
+
+    // As it is left if it is killed while it writes the verdict of the second mutant.
+    let before = lines(&mutants.join("verdicts.jsonl"));
+    fs::write(mutants.join("verdicts.jsonl"), format!("{}\n{}", before[0], &before[1][..40])).unwrap();
+    let text = fs::read_to_string(mutants.join("run.json")).unwrap();
+    let mut record: Value = serde_json::from_str(&text).unwrap();
+    record["ended"] = Value::Null;
+    fs::write(mutants.join("run.json"), record.to_string()).unwrap();
+    fs::remove_file(run.join("mutations.jsonl")).unwrap();
+    let resumed = resume(&place, &run);
+    assert_eq!((resumed.code(), resumed.tally("killed")), (Some(0), 3), "{:#?}", resumed.output);
+    assert_eq!(mutants_of(&run), mutants);
+    let after = lines(&mutants.join("verdicts.jsonl"));
+    assert_eq!((after.len(), &after[0]), (3, &before[0]), "what has a verdict keeps it");
+    assert!(after[1..].iter().all(|line| !before.contains(line)), "the others were booted again");
+    assert_eq!(lines(&run.join("verdicts.jsonl")).len(), 1, "the cell without damage was not");
+    assert_eq!(lines(&run.join("mutations.jsonl")).len(), 1);
+
+    let again = resume(&place, &run);
+    assert_eq!(again.lines, resumed.lines, "nothing is left to boot");
+    assert_eq!(lines(&mutants.join("verdicts.jsonl")), after);
 }
 
 fn damage_that_nothing_notices_survives_and_fails_the_command() {
@@ -99,7 +160,7 @@ fn mutants_of_a_cell_that_is_not_green_would_show_nothing() {
 }
 
 trials! {
-    a_sample_of_the_mutants_of_a_cell_is_killed_and_kept_apart_from_other_runs;
+    a_sample_of_the_mutants_of_a_cell_is_killed_and_a_run_that_was_cut_off_is_resumed;
     damage_that_nothing_notices_survives_and_fails_the_command;
     mutants_of_a_cell_that_is_not_green_would_show_nothing;
 }

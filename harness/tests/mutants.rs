@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use nestmatrix::run::{
-    CellMutation, CellRecord, Check, Mutant, MutantOutcome, Mutants, Mutation, MutationTally, Original, Rule,
-    VerdictWord, judge, mutants_of, sample,
+    CellMutation, CellRecord, Check, MUTATIONS, Mutant, MutantOutcome, Mutants, Mutation, MutationTally,
+    Original, Rule, VerdictWord, judge, mutants_of, read_mutations, sample, write_mutations,
 };
 use nestmatrix::scenario::{Architecture, Cell, Matrix, Stage, StepAction};
 use nestmatrix::stack::Symptom;
@@ -323,29 +323,47 @@ fn a_check_has_to_stop_a_mutant() {
     let (tcg, nesting) = (mutant(&cell, "l2-on-tcg"), mutant(&cell, "l0-nesting-off"));
     let stopped_at = |mutant: &Mutant, stage: &str| {
         let stage: Stage = stage.parse().unwrap();
-        let record = CellRecord { stage: Some(stage), ..record(&mutant.cell, VerdictWord::Fail) };
-        (mutant.clone(), record)
+        CellRecord { stage: Some(stage), ..record(&mutant.cell, VerdictWord::Fail) }
     };
-    let mutants = [stopped_at(&tcg, "l2-launch"), stopped_at(&nesting, "step-2")];
+    let records = [stopped_at(&tcg, "l2-launch"), stopped_at(&nesting, "step-2")];
     let checks = [1, 2, 3].map(|step| Check { step, accepted: (step == 3).then(|| "why".to_owned()) });
+    let mutants =
+        Mutants { mutants: vec![tcg, nesting], checks: checks.to_vec(), unused: vec!["l9-*".into()] };
     let original = Original::as_expected(&cell);
     let judged =
-        |all| CellMutation::new((cell.name.clone(), original.clone()), &mutants, (&checks, all), vec![]);
+        |records: &[CellRecord]| CellMutation::new(cell.name.clone(), original.clone(), &mutants, records);
     let outcome = |of: &CellMutation, name: &str| {
         of.results.iter().find(|result| result.mutation == name).map(|result| result.outcome).unwrap()
     };
-    let complete = judged(true);
+    let complete = judged(&records);
+    assert!(complete.complete && complete.unused == ["l9-*"]);
     assert_eq!(outcome(&complete, "drop-step-1"), MutantOutcome::Survived);
     assert_eq!(outcome(&complete, "drop-step-2"), MutantOutcome::Killed, "it stopped l0-nesting-off");
     assert_eq!(outcome(&complete, "drop-step-3"), MutantOutcome::Accepted);
     assert_eq!(complete.results[0].mutation, "drop-step-1", "survivors come first");
     assert_eq!(MutationTally::of([&complete]).exit_code(), 1);
     let here = Original { stage: Some("step-1".parse().unwrap()), ..original.clone() };
-    let itself = CellMutation::new((cell.name.clone(), here), &mutants, (&checks, true), vec![]);
+    let itself = CellMutation::new(cell.name.clone(), here, &mutants, &records);
     assert_eq!(outcome(&itself, "drop-step-1"), MutantOutcome::Killed, "the cell itself stops at it");
-    let sampled = judged(false);
+    let sampled = judged(&records[1..]);
+    assert!(!sampled.complete && outcome(&sampled, "drop-step-2") == MutantOutcome::Killed);
     assert_eq!(outcome(&sampled, "drop-step-1"), MutantOutcome::NotTried);
     assert_eq!(MutationTally::of([&sampled]).exit_code(), 0);
+}
+
+#[test]
+fn what_came_of_mutants_is_read_as_it_was_written() {
+    let run = tempfile::tempdir().unwrap();
+    assert_eq!(read_mutations(run.path()).unwrap(), None);
+    let cell = cell("");
+    let mutants = expected(&cell);
+    let records: Vec<CellRecord> =
+        mutants.mutants.iter().map(|mutant| record(&mutant.cell, VerdictWord::Fail)).collect();
+    let judged = CellMutation::new(cell.name.clone(), Original::as_expected(&cell), &mutants, &records);
+    write_mutations(run.path(), std::slice::from_ref(&judged)).unwrap();
+    assert_eq!(read_mutations(run.path()).unwrap(), Some(vec![judged]));
+    fs::write(run.path().join(MUTATIONS), "{}\n").unwrap();
+    assert!(read_mutations(run.path()).unwrap_err().to_string().contains("line 1"));
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! `cargo xtask mutate`: boots cells with their scenario or stack damaged on purpose, and reports what went unnoticed.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod resume;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use nestmatrix::report;
 use nestmatrix::run::{
-    CellMutation, CellRecord, MetalChoice, Mutant, Mutants, MutationTally, NativeMetals, Original, Outcome,
-    PlanOptions, Purpose, RunPlan, Setting, VerdictWord, execute, in_one_line, mutants_of, sample,
+    CellMutation, CutOff, Durations, MetalChoice, Mutant, Mutants, MutationTally, NativeMetals, Original,
+    Outcome, Part, PlanOptions, Purpose, RunPlan, Setting, Shard, VerdictWord, division, execute,
+    in_one_line, mutants_folder, mutants_of, mutants_run, sample, write_mutations,
 };
 use nestmatrix::scenario::{Cell, CellName, Matrix};
 use nestmatrix_images::{Catalog, Store};
@@ -22,6 +25,8 @@ use crate::live::{Builds, Cells};
 use crate::run_matrix::{results, say, style_of};
 use crate::signals::Signals;
 use crate::{cli, input, runtime, states, tied};
+
+use self::resume::Begun;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -38,6 +43,15 @@ pub struct Mutate {
     /// Choose the sample by this number: the same number chooses the same mutants
     #[arg(long, value_name = "S", default_value = "0", requires = "sample")]
     pub seed: u64,
+    /// Mutate only the cells of shard K of N; each cell is in exactly one, and `cargo xtask report` shows the runs of several together
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<Shard>,
+    /// Resume a run that was interrupted or killed, with its arguments: its folder, or its name in the folder of results. What has a
+    /// verdict keeps it. `--jobs` and `--timeout-scale` override the earlier values
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "filter", "scenarios", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
+    ])]
+    pub resume: Option<PathBuf>,
     /// Show the mutants that would be made if every cell came out as expected; nothing is booted
     #[arg(long, conflicts_with_all = ["sample", "jobs", "results", "timeout_scale"])]
     pub list: bool,
@@ -46,13 +60,12 @@ pub struct Mutate {
     /// How many cells run side by side, or `auto`: as many as this machine has cores and memory for [default: auto]
     #[arg(long, value_name = "N", value_parser = cli::jobs)]
     pub jobs: Option<Jobs>,
-    /// Folder that gets a folder for the records of the cells, and one for those of their mutants [default: results in the
-    /// checkout]
+    /// Folder that gets a folder for this run [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = cli::timeout_scale)]
-    pub timeout_scale: f64,
+    /// Multiply every time limit by this, for a slow machine [default: 1]
+    #[arg(long, value_name = "F", value_parser = cli::timeout_scale)]
+    pub timeout_scale: Option<f64>,
     /// How mutants are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -69,6 +82,14 @@ Exit codes:
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM";
 
 pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
+    match &arguments.resume {
+        Some(run) => resume::run(arguments, run),
+        None => start(arguments, None),
+    }
+}
+
+/// Mutates what `arguments` choose; of a run that has begun, what has no verdict yet.
+fn start(arguments: &Mutate, begun: Option<Begun>) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let filter = match &arguments.profile {
         Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
@@ -79,25 +100,37 @@ pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
     if cells.is_empty() {
         return Ok(input::no_cell());
     }
+    let (cells, part) = in_shard(arguments.shard, cells);
     let catalog = input::recipes(&arguments.source.recipes)?;
-    let mutation = MutationRun { arguments, matrix: &matrix, catalog };
-    let plan = mutation.plan(cells);
+    let mutation = MutationRun { arguments, matrix: &matrix, catalog, part };
+    let plan = mutation.plan(cells.clone());
     for (cell, reasons) in plan.skipped() {
         eprintln!("skipped: {}: {}", cell.name, in_one_line(reasons));
     }
-    let cells: Vec<Cell> = plan.boots().map(|planned| planned.cell.clone()).collect();
-    if cells.is_empty() {
-        eprintln!("no cell boots here");
-        return Ok(ExitCode::from(4));
-    }
     if arguments.list {
-        return mutation.list(&cells);
+        return mutation.list(plan.boots().map(|planned| &planned.cell));
+    }
+    if plan.boots().next().is_none() {
+        eprintln!("no cell boots here");
+        return Ok(if arguments.shard.is_some() { ExitCode::SUCCESS } else { ExitCode::from(4) });
     }
     let store = Arc::new(input::store(&arguments.source)?);
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
-        mutation.run(&cells, &store, &signals).await
+        mutation.run(&cells, begun, &store, &signals).await
     })
+}
+
+/// The cells of the shard that is wanted, if one is. How long the mutants of a cell take is not known, so that its name alone counts.
+fn in_shard(shard: Option<Shard>, mut cells: Vec<Cell>) -> (Vec<Cell>, Option<Part>) {
+    let Some(shard) = shard else { return (cells, None) };
+    let (all, durations) = (cells.len(), Durations::new());
+    let names = || cells.iter().map(|cell| &cell.name);
+    let part = Part { shard, division: division(names(), &durations) };
+    let chosen = shard.choose(names(), &durations);
+    cells.retain(|cell| chosen.contains(&cell.name));
+    eprintln!("shard {shard}: {} of {all} cells", cells.len());
+    (cells, Some(part))
 }
 
 /// Everything that a mutation run needs.
@@ -105,6 +138,7 @@ struct MutationRun<'a> {
     arguments: &'a Mutate,
     matrix: &'a Matrix,
     catalog: Catalog,
+    part: Option<Part>,
 }
 
 /// A cell, what came of it, and its mutants.
@@ -125,7 +159,7 @@ impl MutationRun<'_> {
         RunPlan::new(cells, self.matrix, &self.catalog, &NativeMetals::new(), &options)
     }
 
-    fn list(&self, cells: &[Cell]) -> Result<ExitCode, Failure> {
+    fn list<'c>(&self, cells: impl Iterator<Item = &'c Cell>) -> Result<ExitCode, Failure> {
         for cell in cells {
             let Mutants { mutants, checks, .. } = mutants(cell, &Original::as_expected(cell))?;
             match self.arguments.format {
@@ -163,22 +197,27 @@ impl MutationRun<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn run(&self, cells: &[Cell], store: &Arc<Store>, signals: &Signals) -> Result<ExitCode, Failure> {
+    async fn run(
+        &self,
+        cells: &[Cell],
+        begun: Option<Begun>,
+        store: &Arc<Store>,
+        signals: &Signals,
+    ) -> Result<ExitCode, Failure> {
         eprintln!("booting {} without damage", cells_of(cells.len()));
-        let undamaged = self.execute(cells.to_vec(), store, signals).await?;
+        let (begun, begun_mutants) = begun.map_or((None, None), |begun| (Some(begun.cells), begun.mutants));
+        let in_results = self.arguments.results.clone().unwrap_or_else(results);
+        let undamaged = self.carry_out(cells.to_vec(), begun, in_results, store, signals).await?;
+        let folder = undamaged.folder.clone();
         if let Some(code) = signals.exit_code() {
-            eprintln!("interrupted before a mutant was booted");
+            eprintln!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
             return Ok(ExitCode::from(code));
         }
         let mut subjects = Vec::new();
         for cell in cells {
             let record = undamaged.records.iter().find(|record| record.cell == cell.name);
-            let Some(record) = record else { continue };
             // An image may have turned out not to be available.
-            if record.verdict == VerdictWord::Skip {
-                eprintln!("skipped: {}: {}", cell.name, record.symptom.as_deref().unwrap_or_default());
-                continue;
-            }
+            let Some(record) = record.filter(|record| record.verdict != VerdictWord::Skip) else { continue };
             let original = Original::from(record);
             let mutants = if original.green { mutants(cell, &original)? } else { Mutants::default() };
             subjects.push(Subject { cell: cell.name.clone(), original, mutants });
@@ -190,41 +229,66 @@ impl MutationRun<'_> {
             Some(number) => sample(every, number, self.arguments.seed),
             None => every,
         };
-        let all = chosen.len() == count;
         eprintln!("booting {} of {count} mutants", chosen.len());
-        let damaged: Vec<Cell> = chosen.iter().map(|mutant| mutant.cell.clone()).collect();
-        let damaged =
-            if damaged.is_empty() { None } else { Some(self.execute(damaged, store, signals).await?) };
-        let records = damaged.iter().flat_map(|outcome| &outcome.records);
-        let records: BTreeMap<&CellName, &CellRecord> =
-            records.map(|record| (&record.cell, record)).collect();
-        let judged = |subject: Subject| {
-            let of_it = chosen.iter().filter(|mutant| mutant.of == subject.cell);
-            let of_it =
-                of_it.filter_map(|mutant| Some((mutant.clone(), (*records.get(&mutant.cell.name)?).clone())));
-            let of_it: Vec<(Mutant, CellRecord)> = of_it.collect();
-            let all = all && of_it.len() == subject.mutants.mutants.len();
-            let Mutants { checks, unused, .. } = subject.mutants;
-            CellMutation::new((subject.cell, subject.original), &of_it, (&checks, all), unused)
+        let damaged: Vec<Cell> = chosen.into_iter().map(|mutant| mutant.cell).collect();
+        let number = damaged.len();
+        let damaged = match damaged.is_empty() {
+            true => None,
+            false => {
+                let at = mutants_folder(&folder);
+                Some(self.carry_out(damaged, begun_mutants, at, store, signals).await?)
+            }
         };
+        let mut records = damaged.as_ref().map_or(Vec::new(), |outcome| outcome.records.clone());
+        let decided = records.len();
+        for record in &mut records {
+            let of_mutants = damaged.as_ref().and_then(|run| run.folder.strip_prefix(&folder).ok());
+            let within = of_mutants.zip(record.folder.as_ref());
+            let within = within.and_then(|(run, folder)| run.join(folder.as_path()).try_into().ok());
+            record.folder = within;
+        }
+        let judged =
+            |Subject { cell, original, mutants }| CellMutation::new(cell, original, &mutants, &records);
         let judged: Vec<CellMutation> = subjects.into_iter().map(judged).collect();
-        self.show(&judged, [Some(&undamaged), damaged.as_ref()]);
+        write_mutations(&folder, &judged).map_err(Failure::error)?;
+        self.show(&judged, &folder);
         let tally = MutationTally::of(&judged);
         if let Some(code) = signals.exit_code() {
-            eprintln!("interrupted: {} of {} mutants have a verdict", records.len(), chosen.len());
+            eprintln!("interrupted: {decided} of {number} mutants have a verdict; resume it with --resume");
             return Ok(ExitCode::from(code));
         }
         let interrupted = undamaged.run.interrupted || damaged.is_some_and(|outcome| outcome.run.interrupted);
-        Ok(ExitCode::from(if interrupted { ERROR } else { tally.exit_code() }))
+        Ok(ExitCode::from(match tally.exit_code() {
+            _ if interrupted => ERROR,
+            // What ran altogether is known from the reports of all shards.
+            4 if self.part.is_some() => 0,
+            code => code,
+        }))
     }
 
-    /// Boots cells, damaged or not, with their records aside.
-    async fn execute(
+    /// Boots what has no verdict of these cells, damaged or not. A run of which nothing is left stays as it is.
+    async fn carry_out(
         &self,
         cells: Vec<Cell>,
+        begun: Option<CutOff>,
+        in_results: PathBuf,
         store: &Arc<Store>,
         signals: &Signals,
     ) -> Result<Outcome, Failure> {
+        let (resumed, cells) = match begun {
+            Some(begun) => {
+                let past = begun.past().clone();
+                let is_through = begun.is_through();
+                let (resumed, left) = begun.go_on(cells);
+                if is_through && left.is_empty() {
+                    let (run, records) = (past.record, past.cells);
+                    return Ok(Outcome { folder: past.folder, run, records, took: Duration::ZERO });
+                }
+                crate::resume::tell(&resumed);
+                (Some(resumed), left)
+            }
+            None => (None, cells),
+        };
         let plan = self.plan(cells);
         let builds = Arc::new(Builds::new());
         let bars = builds.bars().clone();
@@ -234,13 +298,13 @@ impl MutationRun<'_> {
             progress: builds,
             native_qemu: None,
             wrapper: tied::wrapper().map_err(Failure::error)?,
-            results: self.arguments.results.clone().unwrap_or_else(results),
+            results: in_results,
             jobs: self.arguments.jobs.and_then(|jobs| jobs.0),
             states: Some(Arc::new(states::open(store, states::USUAL_LIMIT_GIB)?)),
-            timeout_scale: self.arguments.timeout_scale,
+            timeout_scale: self.arguments.timeout_scale.unwrap_or(1.0),
             arguments: std::env::args().skip(1).collect(),
-            part: None,
-            resumed: None,
+            part: self.part.clone(),
+            resumed,
             purpose: Purpose::Mutation,
             attendant: None,
         };
@@ -252,7 +316,7 @@ impl MutationRun<'_> {
         Ok(outcome)
     }
 
-    fn show(&self, judged: &[CellMutation], runs: [Option<&Outcome>; 2]) {
+    fn show(&self, judged: &[CellMutation], folder: &Path) {
         match self.arguments.format {
             Format::Text => {
                 say(&format!("\n{}", report::mutations(judged, &style_of(&std::io::stdout()))));
@@ -264,9 +328,7 @@ impl MutationRun<'_> {
                 say(&format!("{}\n", json!({ "tally": MutationTally::of(judged) })));
             }
         }
-        let folders: Vec<String> =
-            runs.into_iter().flatten().map(|run| run.folder.display().to_string()).collect();
-        eprintln!("records: {}", folders.join(" and, of the mutants, "));
+        eprintln!("records: {}", folder.display());
     }
 }
 

@@ -1,6 +1,6 @@
 //! `run-matrix --resume`: goes on with a run that was cut off.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -20,10 +20,7 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
     let in_results = arguments.results.clone().unwrap_or_else(results);
     let folder =
         input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("--resume: {why}")))?;
-    let cut_off = CutOff::open(&folder).map_err(|e| match e {
-        e @ ResumeError::Closed { .. } => Failure::error(e),
-        e => Failure::bad_input(miette::miette!("--resume: {e}")),
-    })?;
+    let cut_off = open(&folder)?;
     if cut_off.is_through() {
         eprintln!("{} came to its end: there is nothing to go on with", folder.display());
         return Ok(ExitCode::from(cut_off.record().exit_code()));
@@ -33,6 +30,14 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
     begun_with.format = arguments.format;
     pace(&mut begun_with, arguments);
     start(&begun_with, Some(cut_off), None)
+}
+
+/// Opens a run that was cut off.
+pub fn open(folder: &Path) -> Result<CutOff, Failure> {
+    CutOff::open(folder).map_err(|e| match e {
+        e @ ResumeError::Closed { .. } => Failure::error(e),
+        e => Failure::bad_input(miette::miette!("--resume: {e}")),
+    })
 }
 
 /// Says what is left to do, and in what the run is not what it was when it began.
@@ -61,6 +66,14 @@ fn pace(arguments: &mut RunMatrix, later: &RunMatrix) {
 
 /// These arguments as they were typed.
 fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
+    match command(arguments)? {
+        Command::RunMatrix(arguments) => Ok(arguments),
+        _ => Err(Failure::bad_input(miette::miette!("--resume: the run is not one of run-matrix"))),
+    }
+}
+
+/// The command that has these arguments.
+pub fn command(arguments: &[String]) -> Result<Command, Failure> {
     let words = std::iter::once("cargo xtask").chain(arguments.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(words).map_err(|e| {
         let e = e.render();
@@ -68,10 +81,7 @@ fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
             "--resume: this nestmatrix does not take the run's arguments: {e}"
         ))
     })?;
-    match parsed.command {
-        Command::RunMatrix(arguments) => Ok(arguments),
-        _ => Err(Failure::bad_input(miette::miette!("--resume: the run is not one of run-matrix"))),
-    }
+    Ok(parsed.command)
 }
 
 /// The arguments that a run was begun with, at the pace of the last time that it was resumed.
@@ -82,15 +92,7 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
         pace(&mut arguments, &parsed(&resumed.arguments)?);
     }
     let paths = [&mut arguments.selection.scenarios, &mut arguments.source.recipes];
-    for path in paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files) {
-        if path.is_relative() {
-            let called_in = run.called_in.as_ref().ok_or_else(|| {
-                let path = path.display();
-                Failure::bad_input(miette::miette!("--resume: nobody knows where the run's {path} is"))
-            })?;
-            *path = called_in.join(&path);
-        }
-    }
+    place(paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files), run)?;
     if let (Some(run), Some(called_in)) = (&mut arguments.baseline, &run.called_in) {
         // Else it is a name in the folder of results.
         let there = called_in.join(&run);
@@ -99,6 +101,18 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
         }
     }
     Ok(arguments)
+}
+
+/// Makes paths absolute that were relative to the folder in which the run was begun.
+pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunRecord) -> Result<(), Failure> {
+    for path in paths.into_iter().filter(|path| path.is_relative()) {
+        let called_in = run.called_in.as_ref().ok_or_else(|| {
+            let path = path.display();
+            Failure::bad_input(miette::miette!("--resume: nobody knows where the run's {path} is"))
+        })?;
+        *path = called_in.join(&*path);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -129,7 +129,8 @@ mod tests {
 
     fn cell(original: VerdictWord, green: bool, results: Vec<MutantResult>) -> CellMutation {
         let original = Original { verdict: original, stage: None, symptom: None, green };
-        CellMutation { cell: "s/amd/a/b/c".parse().unwrap(), original, results, unused: vec!["l9-*".into()] }
+        let unused = vec!["l9-*".into()];
+        CellMutation { cell: "s/amd/a/b/c".parse().unwrap(), original, results, unused, complete: true }
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use known::Known;
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use mutation::{
-    CellMutation, Check, LevelSetting, Mutant, MutantResult, Mutants, Mutation, MutationTally, Original,
-    Outcome as MutantOutcome, Rule, judge, mutants_of, sample,
+    CellMutation, Check, LevelSetting, MUTATIONS, Mutant, MutantResult, Mutants, Mutation, MutationTally,
+    Original, Outcome as MutantOutcome, Rule, judge, mutants_folder, mutants_of, mutants_run, read_mutations,
+    sample, write_mutations,
 };
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};

@@ -87,6 +87,11 @@ impl CutOff {
         &self.past.record
     }
 
+    /// What it has so far.
+    pub fn past(&self) -> &PastRun {
+        &self.past
+    }
+
     /// Whether it came to its own end.
     pub fn is_through(&self) -> bool {
         self.past.record.ended.is_some() && !self.past.record.interrupted

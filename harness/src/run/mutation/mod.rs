@@ -6,10 +6,12 @@ mod mutants;
 mod original;
 mod outcome;
 mod reads;
+mod record;
 mod sample;
 
 pub use damage::{LevelSetting, Mutation};
 pub use mutants::{Check, Mutant, Mutants, mutants_of};
 pub use original::Original;
 pub use outcome::{CellMutation, MutantResult, MutationTally, Outcome, Rule, judge};
+pub use record::{MUTATIONS, mutants_folder, mutants_run, read_mutations, write_mutations};
 pub use sample::sample;

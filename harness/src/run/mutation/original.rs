@@ -1,13 +1,13 @@
 //! What came of a cell as its scenario has it: what its mutants are compared with.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::run::{CellRecord, Tally, VerdictWord};
 use crate::scenario::{Cell, Expectation, Stage, StopStage};
 use crate::stack::Symptom;
 
 /// What came of a cell without damage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Original {
     /// Its verdict.
     pub verdict: VerdictWord,

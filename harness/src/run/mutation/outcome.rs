@@ -9,7 +9,7 @@ use crate::scenario::{CellName, Stage, SymptomKind};
 use crate::stack::Symptom;
 
 use super::original::is_green;
-use super::{Check, Mutant, Mutation, Original};
+use super::{Check, Mutant, Mutants, Mutation, Original};
 
 /// What must come of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ pub fn judge(mutant: &Mutant, record: &CellRecord) -> Outcome {
 }
 
 /// A mutation of a cell and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MutantResult {
     /// The mutation's name.
     pub mutation: String,
@@ -100,12 +100,12 @@ pub struct MutantResult {
     pub symptom: Option<String>,
     /// How long it took.
     pub seconds: f64,
-    /// The folder of its records.
+    /// The folder of its records, in that of the run.
     pub records: Option<PathBuf>,
 }
 
-/// A cell and what came of its mutants.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A cell and what came of its mutants: a line of [`super::MUTATIONS`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellMutation {
     /// The cell.
     pub cell: CellName,
@@ -115,23 +115,24 @@ pub struct CellMutation {
     pub results: Vec<MutantResult>,
     /// Acceptances of its scenario that no mutation has the name of.
     pub unused: Vec<String>,
+    /// Whether all of its mutants have a verdict: otherwise a sample was booted, or the run was interrupted.
+    pub complete: bool,
 }
 
 impl CellMutation {
-    /// Judges the mutants of a cell. With `all`, all of its mutants are among `mutants`, and a check that stopped none of them can't
-    /// fail.
-    pub fn new(
-        (cell, original): (CellName, Original),
-        mutants: &[(Mutant, CellRecord)],
-        (checks, all): (&[Check], bool),
-        unused: Vec<String>,
-    ) -> Self {
-        let mut results: Vec<MutantResult> = mutants.iter().map(result).collect();
-        let of_checks = checks.iter().map(|check| of_check(check, &original, &results, all));
+    /// Judges the mutants of a cell by those that have a record. If all have one, a check that stopped none of them can't fail.
+    pub fn new(cell: CellName, original: Original, mutants: &Mutants, records: &[CellRecord]) -> Self {
+        let result = |mutant: &Mutant| {
+            let record = records.iter().find(|record| record.cell == mutant.cell.name)?;
+            Some(result(mutant, record))
+        };
+        let mut results: Vec<MutantResult> = mutants.mutants.iter().filter_map(result).collect();
+        let complete = results.len() == mutants.mutants.len();
+        let of_checks = mutants.checks.iter().map(|check| of_check(check, &original, &results, complete));
         let of_checks: Vec<MutantResult> = of_checks.collect();
         results.extend(of_checks);
         results.sort_by_key(|result| result.outcome);
-        Self { cell, original, results, unused }
+        Self { cell, original, results, unused: mutants.unused.clone(), complete }
     }
 
     /// How many there are with this outcome.
@@ -140,7 +141,7 @@ impl CellMutation {
     }
 }
 
-fn result((mutant, record): &(Mutant, CellRecord)) -> MutantResult {
+fn result(mutant: &Mutant, record: &CellRecord) -> MutantResult {
     MutantResult {
         mutation: mutant.mutation.name(),
         damage: mutant.mutation.to_string(),

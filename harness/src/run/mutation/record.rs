@@ -1,0 +1,62 @@
+//! What a mutation run leaves in the folder of the cells without damage: a folder for the run of the mutants, and a file with what
+//! came of them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::contained;
+use crate::run::PastRunError;
+use crate::run::record::write_whole;
+
+use super::CellMutation;
+
+/// The file with what came of the mutants: a line for each cell.
+pub const MUTATIONS: &str = "mutations.jsonl";
+
+/// The folder in that of the run that has the folder of its mutants' run.
+const MUTANTS: &str = "mutants";
+
+/// The folder that gets the folder of the mutants' run.
+pub fn mutants_folder(run: &Path) -> PathBuf {
+    run.join(MUTANTS)
+}
+
+/// The mutants' run of this run, if it has begun.
+pub fn mutants_run(run: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(mutants_folder(run)).ok()?;
+    let names = entries.filter_map(|entry| Some(Path::new(MUTANTS).join(entry.ok()?.file_name())));
+    // One that was killed before it had that file has booted nothing.
+    let begun = names.filter(|name| contained::is_file(run, &name.join("run.json")));
+    begun.max().map(|name| run.join(name))
+}
+
+/// Writes what came of the mutants of a run.
+///
+/// # Errors
+/// It can't be written.
+pub fn write_mutations(run: &Path, cells: &[CellMutation]) -> io::Result<()> {
+    let mut text = String::new();
+    for cell in cells {
+        text.push_str(&serde_json::to_string(cell)?);
+        text.push('\n');
+    }
+    write_whole(run, MUTATIONS, &text)
+}
+
+/// Reads what came of the mutants of a run; `None` if it is no mutation run, or its mutants have no outcome yet.
+///
+/// # Errors
+/// The file can't be read, or is damaged.
+pub fn read_mutations(run: &Path) -> Result<Option<Vec<CellMutation>>, PastRunError> {
+    let path = run.join(MUTATIONS);
+    let text = match contained::read_to_string(run, Path::new(MUTATIONS)) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(PastRunError::Unreadable { path, source }),
+    };
+    let cell = |(index, line): (usize, &str)| {
+        let damaged = |source| PastRunError::Damaged { path: path.clone(), line: index + 1, source };
+        serde_json::from_str(line).map_err(damaged)
+    };
+    text.lines().enumerate().map(cell).collect::<Result<_, _>>().map(Some)
+}
