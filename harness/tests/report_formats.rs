@@ -4,7 +4,10 @@
 mod report_fixtures;
 
 use nestmatrix::report::{html, json, junit_of, markdown, tap};
-use nestmatrix::run::{CellRecord, MergedRun, Overview, PastRun, VerdictWord};
+use nestmatrix::run::{
+    CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Rule,
+    VerdictWord,
+};
 use nestmatrix::scenario::Matrix;
 use report_fixtures::{
     came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
@@ -29,7 +32,7 @@ fn run(day: u32, cells: Vec<CellRecord>) -> PastRun {
     record.run = format!("2025-11-{day:02}T22-39-41Z");
     record.began = format!("2025-11-{day:02}T22:39:41Z");
     let folder = format!("results/{}", record.run).into();
-    PastRun { folder, record, cells: outcome.records, planned: None, complete: 0 }
+    PastRun { folder, record, cells: outcome.records, planned: None, mutations: Vec::new(), complete: 0 }
 }
 
 fn overview(runs: Vec<PastRun>) -> Overview {
@@ -210,6 +213,64 @@ fn without_scripts_the_page_has_the_matrix_with_its_words() {
         assert!(page.contains(&format!("class=\"cell {class}\"")), "{class}");
         assert!(page.contains(&format!("<i>{note}</i>")), "{note}");
     }
+}
+
+/// A cell with a mutant of each of these outcomes.
+fn mutations(outcomes: &[MutantOutcome]) -> CellMutation {
+    let result = |outcome: &MutantOutcome| MutantResult {
+        mutation: format!("custom-{}", outcome.word().replace(' ', "-")),
+        damage: HOSTILE.into(),
+        rule: Some(Rule::NotGreen),
+        outcome: *outcome,
+        accepted: (*outcome == MutantOutcome::Accepted).then(|| HOSTILE.into()),
+        verdict: Some(VerdictWord::Pass),
+        stage: None,
+        symptom: Some(HOSTILE.into()),
+        seconds: 3.0,
+        records: Some("mutants/m/cells/c".into()),
+    };
+    CellMutation {
+        cell: CELL.parse().unwrap(),
+        original: Original { verdict: VerdictWord::Pass, stage: None, symptom: None, green: true },
+        results: outcomes.iter().map(result).collect(),
+        unused: vec![HOSTILE.into()],
+        complete: false,
+    }
+}
+
+#[test]
+fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
+    let [survived, accepted, killed] =
+        [MutantOutcome::Survived, MutantOutcome::Accepted, MutantOutcome::Killed];
+    let of_day = |day, outcomes: &[MutantOutcome]| PastRun {
+        mutations: vec![mutations(outcomes)],
+        ..run(day, vec![record("limits", CELL, VerdictWord::Pass, 9.0)])
+    };
+    let overview =
+        overview(vec![of_day(21, &[survived, survived]), of_day(22, &[survived, accepted, killed])]);
+    let value: Value = serde_json::from_str(&json(&overview).unwrap()).unwrap();
+    assert_eq!(value["mutations"]["tally"]["survived"], 1, "of the newer run");
+    let records = &value["mutations"]["cells"][0]["results"][0]["records"];
+    assert_eq!(records, "results/2025-11-22T22-39-41Z/mutants/m/cells/c");
+
+    let text = markdown(&overview, &matrix());
+    let (_, section) = text.split_once("\n## Mutations\n").unwrap();
+    assert!(section.starts_with("\n3 mutants of 1 cell: 1 killed, 1 survived, 1 accepted\n"), "{section}");
+    let order =
+        ["**survived**", "| accepted |", "| 1 | 1 | 1 | 0 | 0 |"].map(|part| section.find(part).unwrap());
+    assert!(order.is_sorted(), "{section}");
+    assert!(
+        !section.contains("<script>") && section.lines().all(|line| !line.starts_with("```")),
+        "{section}"
+    );
+
+    let page = html(&overview, &matrix());
+    let (_, section) = page.split_once("<section class=\"mutations\"").unwrap();
+    let (section, _) = section.split_once("</section>").unwrap();
+    let order = ["No verdict showed this damage", "The scenario accepts", "<b>1 need attention</b>"];
+    assert!(order.map(|part| section.find(part).unwrap()).is_sorted(), "{section}");
+    assert!(!section.contains("<script>") && !section.contains('\u{202e}'), "{section}");
+    assert!(section.contains(", not all of them booted"));
 }
 
 #[test]

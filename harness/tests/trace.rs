@@ -29,6 +29,7 @@ fn run(cells: Vec<CellRecord>, folder: &Path) -> PastRun {
         record: outcome.run,
         cells: outcome.records,
         planned: None,
+        mutations: Vec::new(),
         complete: 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{Overview, OverviewCell};
+use crate::run::{MutationTally, Overview, OverviewCell};
 
 /// Version of the form of the object. It grows when a member changes its meaning or goes away, not when one is added.
 const FORMAT: u32 = 1;
@@ -18,12 +18,15 @@ pub fn json(overview: &Overview) -> serde_json::Result<String> {
         Ok(value)
     });
     let cells = overview.cells.iter().map(|cell| self::cell(overview, cell));
+    let mutations = (!overview.mutations.is_empty())
+        .then(|| json!({ "tally": MutationTally::of(&overview.mutations), "cells": overview.mutations }));
     let object = json!({
         "format": FORMAT,
         "verdicts": overview.tally(),
         "without_verdict": overview.without_verdict,
         "runs": runs.collect::<serde_json::Result<Vec<Value>>>()?,
         "cells": cells.collect::<serde_json::Result<Vec<Value>>>()?,
+        "mutations": mutations,
     });
     let mut text = serde_json::to_string_pretty(&object)?;
     text.push('\n');

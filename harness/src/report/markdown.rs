@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::run::{LevelRecord, Overview, OverviewCell};
+use crate::run::{CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell};
 use crate::scenario::Matrix;
 
 use super::cell::{attempts, documented, observed, remark, verdict};
 use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
 use super::matrix::{ran, short};
+use super::mutation::{counted as counted_mutants, is_trouble, wanted};
 use super::text::{grouped, one_line};
 
 /// Lines of a console that are shown.
@@ -34,11 +35,65 @@ pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
         out.push_str("\n## To act upon\n");
         trouble.iter().for_each(|cell| out.push_str(&particulars(overview, cell)));
     }
+    out.push_str(&mutations(overview));
     if !overview.without_verdict.is_empty() {
         out.push_str("\n## Without a verdict\n\n");
         overview.without_verdict.iter().for_each(|cell| {
             let _ = writeln!(out, "- {}", code(cell.as_str()));
         });
+    }
+    out
+}
+
+/// What came of mutants: those that need attention or are accepted, and how many each cell has.
+fn mutations(overview: &Overview) -> String {
+    let cells = &overview.mutations;
+    if cells.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\n## Mutations\n\n{}\n", counted_mutants(&MutationTally::of(cells)));
+    let of = |outcome| {
+        let with_cell = |cell: &'_ CellMutation| {
+            let results = cell.results.iter().filter(|result| result.outcome == outcome);
+            results.map(|result| (cell.cell.clone(), result.clone())).collect::<Vec<_>>()
+        };
+        cells.iter().flat_map(with_cell).collect::<Vec<_>>()
+    };
+    let shown = [MutantOutcome::Survived, MutantOutcome::Undecided, MutantOutcome::Accepted].map(of).concat();
+    if !shown.is_empty() {
+        out.push_str("\n| outcome | cell | mutation | damage | verdict | seen |\n");
+        out.push_str("| --- | --- | --- | --- | --- | --- |\n");
+    }
+    for (cell, result) in &shown {
+        let word = result.outcome.word();
+        let word = if is_trouble(result) { format!("**{word}**") } else { word.to_owned() };
+        let verdict = result.verdict.map_or(String::new(), |verdict| verdict.to_string());
+        let verdict = result.stage.map_or(verdict.clone(), |stage| format!("{verdict} at {stage}"));
+        let accepted = result.accepted.as_ref().map(|why| format!("accepted: {why}"));
+        let seen: Vec<String> =
+            [&result.symptom, &accepted].into_iter().flatten().map(|text| escaped(text)).collect();
+        let (damage, wanted) = (escaped(&result.damage), wanted(result));
+        let mutation = code(&result.mutation);
+        let _ = writeln!(
+            out,
+            "| {word} | {} | {mutation} | {damage}; {wanted} | {verdict} | {} |",
+            code(cell.as_str()),
+            seen.join("<br>")
+        );
+    }
+    out.push_str("\n| cell | without damage | killed | survived | accepted | undecided | not tried |\n");
+    out.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+    for cell in cells {
+        let counts = [
+            MutantOutcome::Killed,
+            MutantOutcome::Survived,
+            MutantOutcome::Accepted,
+            MutantOutcome::Undecided,
+            MutantOutcome::NotTried,
+        ];
+        let counts: Vec<String> = counts.map(|outcome| cell.count(outcome).to_string()).into();
+        let (name, verdict) = (code(cell.cell.as_str()), cell.original.verdict);
+        let _ = writeln!(out, "| {name} | {verdict} | {} |", counts.join(" | "));
     }
     out
 }

@@ -13,13 +13,13 @@ pub fn mutations(cells: &[CellMutation], style: &Style) -> String {
         out.push_str(&of_cell(cell, style));
         out.push('\n');
     }
-    out.push_str(&wrapped(&tally(&MutationTally::of(cells)), 0, 2, style.width));
+    out.push_str(&wrapped(&counted(&MutationTally::of(cells)), 0, 2, style.width));
     out.push('\n');
     out
 }
 
 /// `24 mutants of 1 cell: 23 killed, 1 survived`.
-fn tally(tally: &MutationTally) -> String {
+pub(super) fn counted(tally: &MutationTally) -> String {
     let numbers = [
         (tally.killed, MutantOutcome::Killed.word()),
         (tally.survived, MutantOutcome::Survived.word()),
@@ -99,12 +99,19 @@ fn remarks(result: &MutantResult) -> Vec<String> {
     if result.outcome == MutantOutcome::Killed {
         return result.symptom.iter().filter(|_| result.rule.is_none()).cloned().collect();
     }
-    let rule = result
-        .rule
-        .map_or_else(|| "must stop a mutant".to_owned(), |rule| format!("must be {}", rule.text()));
-    let damage = format!("{}; {rule}", result.damage);
+    let damage = format!("{}; {}", result.damage, wanted(result));
     let accepted = result.accepted.as_ref().map(|why| format!("accepted: {why}"));
     [Some(damage), result.symptom.clone(), accepted].into_iter().flatten().collect()
+}
+
+/// What must come of a mutant: `must be not green`.
+pub(super) fn wanted(result: &MutantResult) -> String {
+    result.rule.map_or_else(|| "must stop a mutant".to_owned(), |rule| format!("must be {}", rule.text()))
+}
+
+/// Whether a mutant needs attention.
+pub(super) fn is_trouble(result: &MutantResult) -> bool {
+    matches!(result.outcome, MutantOutcome::Survived | MutantOutcome::Undecided)
 }
 
 #[cfg(test)]

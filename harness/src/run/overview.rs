@@ -10,7 +10,7 @@ use crate::contained;
 use crate::scenario::{CellName, Matrix, Stage};
 
 use super::merge::{counted, together};
-use super::{CellRecord, PastRun, RunRecord, Tally, VerdictWord};
+use super::{CellMutation, CellRecord, PastRun, RunRecord, Tally, VerdictWord};
 
 /// What reports show.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,9 @@ pub struct Overview {
     pub cells: Vec<OverviewCell>,
     /// Cells that a run was to have and of which none has a verdict.
     pub without_verdict: Vec<CellName>,
+    /// What came of the cells' mutants, of each cell in the newest run that has mutants of it. Their records are not relative to the
+    /// run's folder.
+    pub mutations: Vec<CellMutation>,
 }
 
 /// One of the runs.
@@ -65,8 +68,16 @@ impl Overview {
         let mut seen: BTreeMap<CellName, BTreeMap<usize, Vec<CellRecord>>> = BTreeMap::new();
         let mut wanted: BTreeSet<CellName> = BTreeSet::new();
         let mut shown = Vec::new();
+        let mut mutations: Vec<CellMutation> = Vec::new();
         for (place, run) in runs.into_iter().enumerate() {
-            let PastRun { folder, record, cells, planned, .. } = run;
+            let PastRun { folder, record, cells, planned, mutations: of_run, .. } = run;
+            for mut of_cell in of_run {
+                let records = of_cell.results.iter_mut().filter_map(|result| result.records.as_mut());
+                records.for_each(|records| *records = folder.join(&*records));
+                if mutations.iter().all(|newer| newer.cell != of_cell.cell) {
+                    mutations.push(of_cell);
+                }
+            }
             wanted.extend(planned.into_iter().flatten().chain(record.missing_cells.iter().cloned()));
             for cell in cells {
                 seen.entry(cell.cell.clone()).or_default().entry(place).or_default().push(cell);
@@ -78,8 +89,10 @@ impl Overview {
             matrix.cells().iter().enumerate().map(|(place, cell)| (&cell.name, place)).collect();
         let mut cells: Vec<OverviewCell> =
             seen.into_values().filter_map(|of_runs| cell(of_runs, &shown)).collect();
-        cells.sort_by_key(|cell| places.get(&cell.record.cell).copied().unwrap_or(usize::MAX));
-        Self { runs: shown, cells, without_verdict }
+        let place = |cell: &CellName| places.get(cell).copied().unwrap_or(usize::MAX);
+        cells.sort_by_key(|cell| place(&cell.record.cell));
+        mutations.sort_by_key(|of_cell| place(&of_cell.cell));
+        Self { runs: shown, cells, without_verdict, mutations }
     }
 
     /// How many cells have which verdict that counts.

@@ -8,7 +8,7 @@ use crate::contained;
 use crate::scenario::CellName;
 
 use super::record::CELLS;
-use super::{CellRecord, FORMAT, RunRecord};
+use super::{CellMutation, CellRecord, FORMAT, RunRecord, read_mutations};
 
 /// A run as its folder has it.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct PastRun {
     pub cells: Vec<CellRecord>,
     /// Every cell that it was to have a verdict of, in order; absent in runs of old.
     pub planned: Option<Vec<CellName>>,
+    /// What came of its cells' mutants, if it is a mutation run and has come so far.
+    pub mutations: Vec<CellMutation>,
     /// Length in bytes of the verdicts that are complete: what a run was writing while it was killed is none.
     pub complete: u64,
 }
@@ -135,7 +137,8 @@ impl PastRun {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(unreadable(&path, e)),
         };
-        Ok(Self { folder: folder.to_owned(), record, cells, planned, complete: complete as u64 })
+        let mutations = read_mutations(folder)?.unwrap_or_default();
+        Ok(Self { folder: folder.to_owned(), record, cells, planned, mutations, complete: complete as u64 })
     }
 }
 

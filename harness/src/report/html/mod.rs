@@ -10,6 +10,7 @@ mod cells;
 mod contradictions;
 mod documents;
 mod head;
+mod mutations;
 mod text;
 mod trouble;
 
@@ -56,6 +57,7 @@ pub fn html(overview: &Overview, matrix: &Matrix) -> String {
                 main {
                     (head::tools(overview))
                     (trouble::trouble(&layout))
+                    (mutations::mutations(overview))
                     div #matrix tabindex="-1" { (documents::documents(&layout)) }
                     (contradictions::contradictions(&layout))
                     (head::legend(overview))
