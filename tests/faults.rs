@@ -11,11 +11,12 @@ use std::time::Duration;
 use common::{Cell, Place, Run, boots, of_cells, scenarios, trials};
 
 /// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
-const FAULTS: [&str; 15] = [
+const FAULTS: [&str; 16] = [
     "l1-without-kvm",
     "l0-nested-off",
     "l2-on-tcg",
     "old-nonce",
+    "innermost-on-l0",
     "l2-panics",
     "l1-qemu-killed",
     "metal-killed",
@@ -163,6 +164,12 @@ trials! {
         l0_nested_off("l0-nested-off", "fail", "l1-launch", &["missing CPU feature: svm", "of L0 has nested="]),
         l2_on_tcg("l2-on-tcg", "fail", "l2-launch", &["query-kvm: enabled is false"]),
         old_nonce("old-nonce", "fail", "l2-check", &["gave back nonce \"00000000000000000000000000000000\""]),
+        innermost_on_l0(
+            "innermost-on-l0",
+            "error",
+            "l2-check",
+            &["missing evidence: counter nested_run of L0's KVM did not grow"]
+        ),
         l2_panics("l2-panics", "fail", "l2-boot", &["kernel panic: Attempted to kill init!"]),
         l1_qemu_killed("l1-qemu-killed", "fail", "l2-boot", &["L1's QEMU was killed"]),
         metal_killed("metal-killed", "error", "l1-boot", &["the emulator that plays L0's metal was killed"]),

@@ -86,6 +86,7 @@ fn a_stack_that_works_is_damaged_at_every_level_and_stage() {
     l2-on-tcg
     l2-bogus-property
     old-nonce
+    innermost-on-l0
     l0-qemu-killed-at-l0-boot
     l0-qemu-killed-at-l0-kvm
     l0-qemu-killed-at-l1-launch

@@ -59,6 +59,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         memory: Memory::Private,
         goes_on: false,
         clock: Clock::Fastest,
+        innermost_on_l0: false,
     }
 }
 

@@ -480,6 +480,18 @@ fn mutations_whose_keys_do_not_go_together() {
 }
 
 #[test]
+fn mutations_that_are_accepted_all_at_once_where_the_stack_must_work() {
+    insta::assert_snapshot!(scenario_and("[[mutation]]\nname = \"*\"\naccept = \"why\""));
+}
+
+#[test]
+fn innermost_level_that_is_started_in_l0_too_late() {
+    insta::assert_snapshot!(scenario_and(
+        "[[fault]]\nat = \"l2-boot\"\ndo = \"start-on-l0\"\nlevel = \"l2\""
+    ));
+}
+
+#[test]
 fn step_in_a_level_that_is_not_up_yet() {
     let step = "[[step]]\nname = \"look\"\nafter = \"l0-kvm\"\non = \"l1\"\nrun = \"true\"";
     insta::assert_snapshot!(scenario_and(step));

@@ -20,11 +20,17 @@ pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
         let why = not_done(&step.action)?;
         Some(format!("step-{} ({}): {why}", index + 1, step.name))
     });
-    let faults = faults.iter().filter(|fault| fault.action == FaultAction::CloseQmp);
-    steps.chain(faults.map(|fault| format!("{}: nestmatrix {CLOSES_QMP}", fault.at))).collect()
+    let faults = faults.iter().filter_map(|fault| Some((fault.at, not_inflicted(fault.action)?)));
+    steps.chain(faults.map(|(at, what)| format!("{at}: nestmatrix {what}"))).collect()
 }
 
-const CLOSES_QMP: &str = "closes its own connection to a QEMU";
+fn not_inflicted(action: FaultAction) -> Option<&'static str> {
+    match action {
+        FaultAction::KillQemu => None,
+        FaultAction::CloseQmp => Some("closes its own connection to a QEMU"),
+        FaultAction::StartOnL0 => Some("starts the innermost level in L0"),
+    }
+}
 
 fn not_done(action: &StepAction) -> Option<&'static str> {
     match action {
@@ -223,14 +229,14 @@ impl Writer<'_> {
         }
         self.enter(stage, level);
         for fault in self.of.faults.iter().filter(|fault| fault.at == stage) {
-            match fault.action {
-                FaultAction::KillQemu => {
+            match not_inflicted(fault.action) {
+                None => {
                     let first = self.plan.levels.first().map(|plan| plan.level);
                     let host = fault.level.below().filter(|_| Some(fault.level) != first);
                     let host = host.map(name_of).unwrap_or_default();
                     self.line(format!("kill_qemu {} {host}", name_of(fault.level)).trim_end());
                 }
-                FaultAction::CloseQmp => self.line(&format!("not_here {}", word(CLOSES_QMP))),
+                Some(what) => self.line(&format!("not_here {}", word(what))),
             }
         }
     }

@@ -15,7 +15,7 @@ use tokio::task::JoinError;
 use crate::architecture::Profile;
 use crate::host::{Emulator, ThisMachine};
 use crate::qemu::Memory;
-use crate::scenario::{Cell, CellName, LevelNumber, Stage, StageKind, Step, SymptomKind};
+use crate::scenario::{Cell, CellName, FaultAction, LevelNumber, Stage, StageKind, Step, SymptomKind};
 use crate::stack::{
     Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
     StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
@@ -403,6 +403,7 @@ impl Run {
             memory: Memory::Private,
             goes_on: false,
             clock: cell.clock,
+            innermost_on_l0: cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0),
         })
     }
 
@@ -488,8 +489,9 @@ impl Run {
     /// The image of the level that runs the innermost one, if that is a level that is booted.
     fn innermost_runs_in(&self, planned: &Planned) -> Option<&Image> {
         let Fate::Boots { levels, .. } = &planned.fate else { return None };
-        let below = planned.cell.innermost().below()?;
-        let level = levels.iter().find(|level| level.spec.level == below)?;
+        let on_l0 = planned.cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0);
+        let on = if on_l0 { LevelNumber::ALL[0] } else { planned.cell.innermost().below()? };
+        let level = levels.iter().find(|level| level.spec.level == on)?;
         self.image(level.boots.as_ref()?).ok()
     }
 

@@ -125,6 +125,7 @@ impl NativeMetal {
             memory: Memory::Private,
             goes_on: false,
             clock: Clock::Fastest,
+            innermost_on_l0: false,
         };
         let this_machine = ThisMachine {
             emulator: trial.emulator,

@@ -281,16 +281,19 @@ pub enum FaultAction {
     KillQemu,
     /// Close the QMP channel to the QEMU that runs the level.
     CloseQmp,
+    /// Start the innermost level in L0 and not in the level below it.
+    StartOnL0,
 }
 
 impl Word for FaultAction {
     const WHAT: &'static str = "fault";
-    const ALL: &'static [Self] = &[Self::KillQemu, Self::CloseQmp];
+    const ALL: &'static [Self] = &[Self::KillQemu, Self::CloseQmp, Self::StartOnL0];
 
     fn word(self) -> &'static str {
         match self {
             Self::KillQemu => "kill-qemu",
             Self::CloseQmp => "close-qmp",
+            Self::StartOnL0 => "start-on-l0",
         }
     }
 }
@@ -316,6 +319,14 @@ impl Fault {
         let level = table.string("level")?;
         let fault =
             Self { at: at?, action: action?, level: level.parse(|text| level_in_stack(text, innermost))? };
+        if fault.action == FaultAction::StartOnL0 {
+            let launch = Stage::Level(innermost, StageKind::Launch);
+            if fault.level != innermost || !innermost.is_nested() || fault.at != launch {
+                level.report(InputProblem::NoStartOnL0 { level: fault.level, at: fault.at });
+                return None;
+            }
+            return Some(fault);
+        }
         let started = Stage::Level(fault.level, StageKind::Boot);
         if fault.at < started {
             level.report(InputProblem::FaultTooEarly { level: fault.level, at: fault.at, started });

@@ -53,6 +53,11 @@ impl LevelNumber {
         &LEVEL_WORDS[..=usize::from(innermost.0)]
     }
 
+    /// Whether this level is the guest of a guest.
+    pub fn is_nested(self) -> bool {
+        self.0 >= 2
+    }
+
     /// The bare number, 0 to 3.
     pub fn number(self) -> u8 {
         self.0

@@ -56,11 +56,25 @@ impl ScenarioMutation {
     const KEYS: &'static [&'static str] =
         &["name", "step", "run", "drop", "level", "kernel-parameters", "accept"];
 
-    /// Reads every `[[mutation]]` of a scenario that has so many steps and whose stacks go from L0 to `innermost`.
-    pub(super) fn read_all(root: &Table<'_>, steps: usize, innermost: LevelNumber) -> Vec<Self> {
+    /// Reads every `[[mutation]]` of a scenario that has so many steps and whose stacks go from L0 to `innermost`. Where `may_stop`,
+    /// it may accept all generic mutations at once: a stack that may stop or not is only observed.
+    pub(super) fn read_all(
+        root: &Table<'_>,
+        steps: usize,
+        innermost: LevelNumber,
+        may_stop: bool,
+    ) -> Vec<Self> {
         let mut names = BTreeMap::new();
         let tables = root.tables("mutation", Self::KEYS);
-        tables.iter().filter_map(|table| Self::read(table, steps, innermost, &mut names)).collect()
+        let read = |table: &Table<'_>| {
+            let read = Self::read(table, steps, innermost, &mut names)?;
+            if read.change.is_none() && !may_stop && read.name.chars().all(|c| c == '*') {
+                table.report(InputProblem::AcceptsAllMutants);
+                return None;
+            }
+            Some(read)
+        };
+        tables.iter().filter_map(read).collect()
     }
 
     fn read(

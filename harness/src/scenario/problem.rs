@@ -266,6 +266,17 @@ pub enum InputProblem {
         /// The first stage at whose beginning the level has a QEMU.
         started: Stage,
     },
+    /// An acceptance of whatever damage.
+    #[error("this accepts that any damage goes unnoticed")]
+    AcceptsAllMutants,
+    /// A level that can't be started in L0.
+    #[error("{level} can't be started in L0 when {at} begins")]
+    NoStartOnL0 {
+        /// The level.
+        level: LevelNumber,
+        /// When it was to be started.
+        at: Stage,
+    },
     /// A step that the harness can't take in this level.
     #[error("`{action}` can't be done to {level}")]
     StepOnWrongLevel {
@@ -423,6 +434,12 @@ impl InputProblem {
             Self::DuplicateCell { .. } => "remove one: the cells of both would have the same names".into(),
             Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
             Self::FaultTooEarly { started, .. } => format!("use `{started}` or a later stage"),
+            Self::AcceptsAllMutants => {
+                "only a scenario with `outcome = \"may-stop\"` can; elsewhere name the mutations, such as `l2-qemu-killed-*`".into()
+            }
+            Self::NoStartOnL0 { .. } => {
+                "only the innermost level can, when its launch begins, and only from L2 on: L1 is started in L0 anyway".into()
+            }
             Self::StepOnWrongLevel { .. } => {
                 "L0 alone can be rebooted, a guest alone migrated; the innermost level gets no other beside it".into()
             }

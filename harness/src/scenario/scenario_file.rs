@@ -130,7 +130,8 @@ impl Scenario {
             }
             Some(step)
         };
-        let mutations = ScenarioMutation::read_all(root, steps.len(), innermost);
+        let any_may_come = matches!(expectation, Some(Expectation::MayStop(_)));
+        let mutations = ScenarioMutation::read_all(root, steps.len(), innermost, any_may_come);
         let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
         let faults = root.tables("fault", &["at", "do", "level"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();

@@ -338,6 +338,12 @@ impl Stack<'_> {
         }
         for index in first..self.plan.levels.len() {
             let level = self.plan.levels[index].level;
+            if self.plan.innermost_on_l0
+                && self.plan.reports(level)
+                && let Some((_, l0)) = self.hosts.iter().find(|(level, _)| level.below().is_none())
+            {
+                host = Rc::clone(l0);
+            }
             let monitor = self.launch(index, &*host).await?;
             self.begin(level, StageKind::Boot).await?;
             if let Some(monitor) = monitor {
@@ -674,6 +680,8 @@ impl Stack<'_> {
                 wire.declare_closed("a fault of the scenario closed it");
                 Ok(())
             }
+            // The plan has it.
+            FaultAction::StartOnL0 => Ok(()),
         }
     }
 

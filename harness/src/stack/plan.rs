@@ -104,6 +104,8 @@ pub struct StackPlan {
     pub goes_on: bool,
     /// How the levels' clocks must go.
     pub clock: Clock,
+    /// Whether the innermost level is started in L0 and not in the level below it, as damage that the evidence must show.
+    pub innermost_on_l0: bool,
 }
 
 /// What is said of a machine that is not QEMU's.
@@ -166,6 +168,9 @@ impl StackPlan {
         let plan = &self.levels[index];
         let inside = &self.levels[index + 1..];
         let profile = self.profile;
+        // One QEMU alone can open a port: L0's keeps those of an innermost level that it starts itself.
+        let passes_innermost = !self.innermost_on_l0 || plan.level.below().is_none();
+        let through = |inner: &&LevelPlan| passes_innermost || inner.level != self.innermost();
         let is_leaf = self.reports(plan.level);
         let on_emulator = self.on_emulator(plan.level);
 
@@ -234,7 +239,7 @@ impl StackPlan {
         parameters.extend(plan.kernel_parameters.iter().cloned());
 
         let mut ports: Vec<Port> =
-            inside.iter().flat_map(|inner| self.ports(inner, instance.is_second())).collect();
+            inside.iter().filter(through).flat_map(|inner| self.ports(inner, instance.is_second())).collect();
         // What carries the channels of a second machine further in is there from the start, since ports are not plugged in.
         if let Some(second) = self.second.filter(|second| plan.level < *second) {
             let inside = inside.iter().filter(|inner| inner.level >= second);
@@ -263,7 +268,7 @@ impl StackPlan {
             },
             agent: !is_leaf && !metal.is_some_and(|metal| metal.has_console_alone()),
             ports,
-            disks: inside.iter().flat_map(|inner| self.disks(inner)).collect(),
+            disks: inside.iter().filter(through).flat_map(|inner| self.disks(inner)).collect(),
             own_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
         }
     }
@@ -414,6 +419,7 @@ mod tests {
             memory: Memory::Private,
             goes_on: false,
             clock: Clock::Fastest,
+            innermost_on_l0: false,
         }
     }
 
@@ -432,6 +438,16 @@ mod tests {
         );
         let serials: Vec<_> = plan.machine(0, Instance::First).disks.into_iter().map(|d| d.serial).collect();
         assert_eq!(serials, ["l1", "l2", "l3"]);
+    }
+
+    #[test]
+    fn an_innermost_level_in_l0_is_not_passed_through_the_levels_between() {
+        let plan = StackPlan { innermost_on_l0: true, ..plan(0..=3, Metal::Emulated) };
+        assert!(names(&plan.machine(0, Instance::First)).contains(&"nest.l3.qmp".to_owned()));
+        let l1 = plan.machine(1, Instance::First);
+        assert_eq!(names(&l1), ["nest.l2.qmp", "nest.l2.console", "nest.l2.agent"]);
+        assert_eq!(l1.disks.into_iter().map(|disk| disk.serial).collect::<Vec<_>>(), ["l2"]);
+        assert!(names(&plan.machine(2, Instance::First)).is_empty());
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Fake {
             goes_on: false,
             leaf: None,
             clock: Clock::Fastest,
+            innermost_on_l0: false,
         };
         let this_machine = ThisMachine {
             emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),

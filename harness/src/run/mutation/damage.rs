@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Profile;
 use crate::scenario::{
     Accelerator, Cell, Command, CpuMode, Fault, FaultAction, LevelNumber, LevelSpec, MutationChange, Stage,
-    StepAction,
+    StageKind, StepAction,
 };
 
 /// Damage that is done to a cell on purpose.
@@ -64,6 +64,8 @@ pub enum Mutation {
     },
     /// The innermost level gives back the nonce of another boot.
     OldNonce,
+    /// The innermost level is started in L0 and not in the level below it.
+    InnermostOnL0,
     /// What the scenario itself describes.
     Custom {
         /// Its name in the scenario.
@@ -143,6 +145,7 @@ impl Mutation {
             Self::BogusProperty { level } => format!("{}-bogus-property", lower(level)),
             Self::WithoutModule { level } => format!("{}-without-kvm-module", lower(level)),
             Self::OldNonce => "old-nonce".to_owned(),
+            Self::InnermostOnL0 => "innermost-on-l0".to_owned(),
             Self::Custom { name, .. } => format!("custom-{name}"),
         }
     }
@@ -184,6 +187,11 @@ impl Mutation {
             Self::QemuKilled { level, at } => {
                 cell.faults.push(Fault { at: *at, action: FaultAction::KillQemu, level: *level });
             }
+            Self::InnermostOnL0 => {
+                let level = cell.innermost();
+                let at = Stage::Level(level, StageKind::Launch);
+                cell.faults.push(Fault { at, action: FaultAction::StartOnL0, level });
+            }
             Self::BogusProperty { level } => change_level(&mut cell, *level, |spec| {
                 spec.machine.insert("no-such-property".to_owned(), "on".to_owned());
             }),
@@ -220,6 +228,7 @@ impl fmt::Display for Mutation {
             Self::BogusProperty { level } => write!(f, "the machine of {level} has a property that none has"),
             Self::WithoutModule { level } => write!(f, "{level} can't load its KVM module"),
             Self::OldNonce => f.write_str("the innermost level gives back an old nonce"),
+            Self::InnermostOnL0 => f.write_str("L0 runs the innermost level"),
             Self::Custom { change, .. } => match change {
                 MutationChange::Drop { step } => write!(f, "step {step} does nothing"),
                 MutationChange::Run { step, run } => write!(f, "step {step} runs `{run}`"),

@@ -166,6 +166,7 @@ impl Of<'_> {
             ruled.extend(self.bogus_property(spec));
             ruled.extend(self.without_module(spec));
             ruled.extend(self.old_nonce(spec));
+            ruled.extend(self.innermost_on_l0(spec));
         }
         ruled
     }
@@ -253,6 +254,17 @@ impl Of<'_> {
         let reports = spec.level == self.cell.innermost() && spec.level.reports();
         let applies = reports && self.gets_through(Stage::Level(spec.level, StageKind::Check));
         applies.then_some((Mutation::OldNonce, Rule::NotGreen))
+    }
+
+    /// Nothing contradicts such a stack, since its innermost level runs and reports as it must. But the counters of the levels
+    /// between don't grow, and without that evidence the cell ends in an error.
+    fn innermost_on_l0(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let is_innermost = spec.level == self.cell.innermost() && spec.level.reports();
+        let applies = is_innermost
+            && spec.level.is_nested()
+            && !emulator_is_l0(self.cell)
+            && self.gets_through(Stage::Level(spec.level, StageKind::Check));
+        applies.then_some((Mutation::InnermostOnL0, Rule::FailOrError))
     }
 
     /// The QEMU of each level, killed at each stage from the level's boot on.
