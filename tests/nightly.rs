@@ -100,6 +100,22 @@ fn change_verdicts(folder: &Path) -> usize {
     changed
 }
 
+fn a_shard_of_a_nights_mutants_is_booted_and_its_report_made() {
+    let _guard = boots(&of_cells(&checkout().join("scenarios"), &CELLS[..1]));
+    let place = Place::new();
+    let results = place.path().join("results");
+    let environment = [("SHARD", "1/1"), ("RESULTS", results.to_str().unwrap())];
+    let ran = script(&place, "nightly-mutate", &environment, &[CELLS[0], "--sample", "1"]);
+    assert!(ran.status.success(), "{ran:#?}");
+    let run = fs::read_dir(&results).unwrap().next().unwrap().unwrap().path();
+    let mut report = place.xtask();
+    report.arg("report").arg(&run);
+    let text = place.finish(report, JOB).stdout;
+    assert!(text.contains("\n## Mutations\n") && text.contains("1 killed"), "{text}");
+    place.assert_nothing_left();
+}
+
 trials! {
+    a_shard_of_a_nights_mutants_is_booted_and_its_report_made;
     a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_before;
 }
