@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nestmatrix::report;
 use nestmatrix::run::{
-    CellRecord, CutOff, Durations, Merge, MergeError, Merged, PastRun, ResumeError, RunFolder, RunRecord,
-    VerdictWord, durations,
+    CellRecord, CutOff, Durations, Merge, MergeError, Merged, PastRun, Purpose, ResumeError, RunFolder,
+    RunRecord, VerdictWord, durations,
 };
 use nestmatrix::scenario::CellName;
 use report_fixtures::{known_stale, limited, outcome, record, skipped, stopped};
@@ -278,6 +278,10 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
         Merge::read(std::slice::from_ref(&good)).unwrap().write(&results, Some(&good), Vec::new());
     assert!(matches!(in_the_way, Err(MergeError::InTheWay(_))), "{in_the_way:?}");
     assert!(all_below(&results).is_empty(), "nothing is left");
+
+    let of_mutants =
+        write(&place.path().join("m"), &[failed(PASS)], &[PASS], |run| run.purpose = Purpose::Mutation);
+    assert!(matches!(Merge::read(&[of_mutants]), Err(MergeError::Mutation(_))));
 
     let goes_on = RunFolder::create(&results).unwrap();
     assert!(matches!(Merge::read(&[goes_on.path().to_owned()]), Err(MergeError::GoesOn(_))));

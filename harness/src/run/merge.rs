@@ -91,6 +91,9 @@ pub enum MergeError {
     /// One lacks verdicts and does not say which.
     #[error("{} has no {CELLS}, so nobody knows of which cells it has no verdict", .0.display())]
     NoCells(PathBuf),
+    /// One is of mutants, of which the merged run would say nothing.
+    #[error("{} is a mutation run: `cargo xtask report` shows several of them together", .0.display())]
+    Mutation(PathBuf),
     /// It would lead out of the merged run's folder.
     #[error("{}: {what:?} names no folder within a run's", .folder.display())]
     LeadsOut {
@@ -127,7 +130,7 @@ impl Merge {
     /// Reads the runs whose folders these are. They may have been merged themselves, and killed.
     ///
     /// # Errors
-    /// One can't be read, is still going on, or is there twice.
+    /// One can't be read, is still going on, is there twice, or is a mutation run.
     pub fn read(folders: &[PathBuf]) -> Result<Self, MergeError> {
         let mut known = BTreeSet::new();
         let mut locks = Vec::new();
@@ -143,7 +146,11 @@ impl Merge {
                     _ => locks.push(verdicts),
                 }
             }
-            runs.push(PastRun::read(folder)?);
+            let run = PastRun::read(folder)?;
+            if run.record.purpose == Purpose::Mutation {
+                return Err(MergeError::Mutation(folder.clone()));
+            }
+            runs.push(run);
         }
         Ok(Self { runs, locks })
     }
