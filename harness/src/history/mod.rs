@@ -17,5 +17,6 @@ pub use database::{FILE, History};
 pub use error::HistoryError;
 pub use feed::{Fed, Unread};
 pub use schema::{SCHEMA, SetAside};
+pub(crate) use sighting::records;
 pub use sighting::{AttemptSeen, Circumstances, Difference, Sighting, Software, sightings};
 pub use trail::{Disagreement, Durations, Trail, Turn, Wanted, flips};

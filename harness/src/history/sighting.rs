@@ -117,6 +117,22 @@ pub fn sightings(past: &PastRun) -> Vec<Sighting> {
     by_origin(past).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.sighting).collect()
 }
 
+/// The records of a past run, each with its sighting and with what is the same of one record in all runs that it was merged into.
+pub(crate) fn records(past: &PastRun) -> Vec<(&CellRecord, Sighting, String)> {
+    let own = [MergedRun::from(past)];
+    let runs = if past.record.merged.is_empty() { &own[..] } else { &past.record.merged[..] };
+    let of_run = |run: &MergedRun| {
+        let origin = origin(run);
+        let is_its = |cell: &&CellRecord| cell.run.as_deref().is_none_or(|name| name == run.run);
+        let seen = |cell| {
+            let Seen { sighting, digest } = seen(cell, run, &origin);
+            (cell, sighting, digest)
+        };
+        past.cells.iter().filter(is_its).map(seen).collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(of_run).collect()
+}
+
 /// What a past run saw, by the runs that it was merged from; of one that was not merged, by itself.
 pub(super) fn by_origin(past: &PastRun) -> Vec<(Origin, Vec<Seen>)> {
     let own = [MergedRun::from(past)];

@@ -98,6 +98,6 @@ impl Documents {
 
 /// A claim that is written `CLAIM` or `DOCUMENT/CLAIM` where `own` is the document meant by the former, as
 /// `DOCUMENT/CLAIM`.
-pub(super) fn in_full(claim: &str, own: &str) -> String {
+pub(crate) fn in_full(claim: &str, own: &str) -> String {
     if claim.contains('/') { claim.to_owned() } else { format!("{own}/{claim}") }
 }

@@ -38,6 +38,7 @@ pub use cell::{Cell, CellName};
 pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow, Coverage};
 pub use document::{Claim, Document, Tier};
 pub use documents::Contradiction;
+pub(crate) use documents::in_full;
 pub use error::{InputError, InputErrors};
 pub use expectation::{Expectation, Fault, FaultAction, Limitation, StopStage};
 pub use filter::Filter;

@@ -14,6 +14,8 @@ mod mutations;
 mod text;
 mod trouble;
 
+pub(super) use text::shown;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, PreEscaped, html};

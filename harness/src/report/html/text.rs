@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::guest::printable;
 
 /// Text without characters that are not seen or that change how others are seen: they are written as escapes. Lines stay lines.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::report) fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, line) in text.split('\n').enumerate() {
         if index > 0 {

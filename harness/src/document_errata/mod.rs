@@ -1,0 +1,189 @@
+//! What runs say of the documents: for each document the statements that did not hold, those that contradict each other, and
+//! how much of it was tried. `report --format errata` makes of it a text for the document's author.
+//!
+//! Apart from an overview of runs, in which the newest verdict of a cell counts: here every observation counts, since an author
+//! needs to know how often something was seen.
+
+mod dispute;
+mod entry;
+mod observation;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{self, Sighting};
+use crate::run::{PastRun, Purpose, VerdictWord};
+use crate::scenario::{CellName, Document, Matrix, in_full};
+
+pub use dispute::{Dispute, DisputedClaim, Settled};
+pub use entry::{ClaimOfEntry, Earlier, Entry, EverSeen, SeenInRuns, Stack, Test};
+pub use observation::{Deviation, Judged, Observation};
+pub use standing::{Standing, Standings};
+
+/// What runs say of the documents.
+#[derive(Debug, Clone)]
+pub struct DocumentErrata {
+    /// The runs, the oldest first; a merged run gives those that it was merged from.
+    pub runs: Vec<ErrataRun>,
+    /// Runs that say nothing of a document, since their cells are not those of the matrix.
+    pub left_out: Vec<(String, Purpose)>,
+    /// The documents, in the order of their ids; those that the matrix does not have (any more) come last.
+    pub documents: Vec<ErrataOfDocument>,
+}
+
+/// A run of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrataRun {
+    /// When it began, UTC, RFC 3339.
+    pub began: String,
+    /// Its name.
+    pub name: String,
+    /// The processor of its machine.
+    pub processor: String,
+    /// The kernel of its machine.
+    pub kernel: String,
+}
+
+/// What is to be said of one document.
+#[derive(Debug, Clone)]
+pub struct ErrataOfDocument {
+    /// Its id.
+    pub id: String,
+    /// The document, if it is (still) there.
+    pub document: Option<Document>,
+    /// Statements that did not hold, in the document's order.
+    pub entries: Vec<Entry>,
+    /// Statements that contradict another one.
+    pub disputes: Vec<Dispute>,
+    /// What scenarios know from earlier and these runs did not see.
+    pub earlier: Vec<Earlier>,
+    /// How its statements stand.
+    pub standings: Standings,
+    /// Whether an emulator played the machine of any stack that tried one of them.
+    pub emulated: bool,
+    /// What stood in for a documented system in these stacks.
+    pub stand_ins: Vec<StandInUsed>,
+}
+
+/// A system that stood in for documented ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandInUsed {
+    /// What ran, by its image: `debian-13`.
+    pub os: String,
+    /// Why this one.
+    pub reason: Option<String>,
+    /// The documented systems, as the document has them.
+    pub required: BTreeSet<String>,
+}
+
+impl DocumentErrata {
+    /// What these runs say. Of a record that several of them have, as a merged run and one of those that it was merged from,
+    /// one counts. `past` gives what all runs ever saw of a cell, or nothing.
+    pub fn new(runs: &[PastRun], matrix: &Matrix, past: &dyn Fn(&CellName) -> Vec<Sighting>) -> Self {
+        let mut seen = BTreeSet::new();
+        let mut of_runs = BTreeSet::new();
+        let mut left_out = Vec::new();
+        let mut observations = Vec::new();
+        for run in runs {
+            if run.record.purpose != Purpose::Matrix {
+                left_out.push((run.record.run.clone(), run.record.purpose));
+                continue;
+            }
+            of_runs.extend(machines(run));
+            for (record, sighting, digest) in history::records(run) {
+                if seen.insert(digest) {
+                    observations.push(Observation::new(record, sighting, matrix));
+                }
+            }
+        }
+        left_out.sort_by(|a, b| a.0.cmp(&b.0));
+        left_out.dedup();
+        let place = |cell: &CellName| matrix.cells().iter().position(|known| known.name == *cell);
+        observations.sort_by_cached_key(|seen| {
+            let cell = &seen.record.cell;
+            (place(cell).unwrap_or(usize::MAX), cell.clone(), seen.day.clone(), seen.run.clone())
+        });
+        let mut ids: Vec<String> = matrix.documents().iter().map(|document| document.id.clone()).collect();
+        let mut unknown: Vec<String> =
+            observations.iter().flat_map(Observation::documents).filter(|id| !ids.contains(id)).collect();
+        unknown.sort();
+        unknown.dedup();
+        ids.extend(unknown);
+        let documents = ids.into_iter().map(|id| of_document(id, &observations, matrix, past)).collect();
+        Self { runs: of_runs.into_iter().collect(), left_out, documents }
+    }
+}
+
+fn machines(run: &PastRun) -> Vec<ErrataRun> {
+    let of = |name: &str, began: &str, machine: &crate::run::Machine| ErrataRun {
+        began: began.to_owned(),
+        name: name.to_owned(),
+        processor: machine.processor.clone(),
+        kernel: machine.kernel.clone(),
+    };
+    let record = &run.record;
+    match record.merged.as_slice() {
+        [] => vec![of(&record.run, &record.began, &record.machine)],
+        merged => merged.iter().map(|run| of(&run.run, &run.began, &run.machine)).collect(),
+    }
+}
+
+fn of_document(
+    id: String,
+    observations: &[Observation],
+    matrix: &Matrix,
+    past: &dyn Fn(&CellName) -> Vec<Sighting>,
+) -> ErrataOfDocument {
+    let document = matrix.documents().iter().find(|document| document.id == id).cloned();
+    let of_it: Vec<&Observation> =
+        observations.iter().filter(|seen| seen.documents().contains(&id)).collect();
+    let mut entries = entry::entries(&id, document.as_ref(), &of_it, matrix);
+    for stack in entries.iter_mut().flat_map(|entry| &mut entry.tests).flat_map(|test| &mut test.stacks) {
+        stack.ever = EverSeen::of(&past(&stack.cell));
+    }
+    ErrataOfDocument {
+        disputes: dispute::disputes(&id, observations, matrix),
+        earlier: entry::earlier(&id, &of_it, matrix),
+        standings: Standings::new(&id, document.as_ref(), &of_it),
+        emulated: of_it.iter().any(|seen| seen.is_emulated()),
+        stand_ins: stand_ins(&of_it),
+        entries,
+        document,
+        id,
+    }
+}
+
+fn stand_ins(observations: &[&Observation]) -> Vec<StandInUsed> {
+    let mut used: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for level in observations.iter().flat_map(|seen| &seen.record.levels).filter(|level| level.stand_in) {
+        let required = used.entry((level.os.clone(), level.stand_in_reason.clone())).or_default();
+        required.insert(level.required.clone());
+    }
+    used.into_iter().map(|((os, reason), required)| StandInUsed { os, reason, required }).collect()
+}
+
+impl Observation {
+    /// The documents of which it tried a statement.
+    fn documents(&self) -> BTreeSet<String> {
+        let claims = self.claims();
+        claims
+            .iter()
+            .filter_map(|claim| claim.split_once('/'))
+            .map(|(document, _)| document.to_owned())
+            .collect()
+    }
+
+    /// The claims that it tried, each as `DOCUMENT/CLAIM`.
+    fn claims(&self) -> Vec<String> {
+        let in_full = |claim: &String| in_full(claim, &self.record.document);
+        let mut claims: Vec<String> = self.record.claims.iter().map(in_full).collect();
+        claims.sort();
+        claims.dedup();
+        claims
+    }
+
+    /// Whether a stack was booted, and whatever came of it can be said.
+    fn tells(&self) -> bool {
+        !matches!(self.record.verdict, VerdictWord::Skip | VerdictWord::Error)
+    }
+}

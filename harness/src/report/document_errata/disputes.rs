@@ -1,0 +1,68 @@
+//! Statements that contradict each other, by the statement of this document.
+
+use crate::document_errata::{Dispute, DisputedClaim, ErrataOfDocument, Settled};
+use crate::report::text::grouped;
+
+use super::page::Page;
+use super::words::{self, of_tries, tries};
+
+/// Column of an entry's text.
+const TEXT: usize = 5;
+
+pub(super) fn disputes(page: &mut Page, section: usize, part: &ErrataOfDocument) {
+    if part.disputes.is_empty() {
+        page.paragraph(0, "No contradiction is recorded.");
+    }
+    let by_own = grouped(&part.disputes, |dispute| dispute.own.claim.id.clone());
+    for (index, (_, disputes)) in by_own.into_iter().enumerate() {
+        let Some(first) = disputes.first() else { continue };
+        page.gap();
+        statement(page, &format!("{section}.{}", index + 1), 0, &first.own);
+        for dispute in disputes {
+            page.gap();
+            let place = match dispute.other.document.id == part.id {
+                true => "contradicts, in the same document:".to_owned(),
+                false => format!("contradicts, in {}:", words::document(&dispute.other.document)),
+            };
+            page.paragraph(TEXT, &place);
+            statement(page, "", TEXT + 2, &dispute.other);
+            page.paragraph(TEXT + 2, &format!("Difference: {}", dispute.text));
+            page.paragraph(TEXT + 2, &format!("By these runs: {}", settled(dispute)));
+        }
+    }
+}
+
+fn statement(page: &mut Page, label: &str, indent: usize, of: &DisputedClaim) {
+    let column = indent.max(TEXT);
+    let tier = words::tier(of.claim.tier);
+    page.labelled(0, label, column, &format!("Section \"{}\" ({tier}), in our words:", of.claim.section));
+    page.paragraph(column + 2, &of.claim.text);
+}
+
+fn settled(dispute: &Dispute) -> String {
+    let Dispute { own, other, settled, .. } = dispute;
+    let told = |claim: &DisputedClaim| claim.held + claim.deviated;
+    match settled {
+        Settled::ForOwn => format!(
+            "the first one holds ({}), the second one does not ({}).",
+            tries(own.held),
+            tries(other.deviated)
+        ),
+        Settled::ForOther => format!(
+            "the second one holds ({}), the first one does not ({}).",
+            tries(other.held),
+            tries(own.deviated)
+        ),
+        Settled::Open if own.claim.untestable.is_some() || other.claim.untestable.is_some() => {
+            "not settled; booting can't show it.".to_owned()
+        }
+        Settled::Open if told(own) + told(other) == 0 => "not settled; neither was tried.".to_owned(),
+        Settled::Open => {
+            let count = |claim: &DisputedClaim| match told(claim) {
+                0 => "was not tried".to_owned(),
+                all => format!("held {}", of_tries(claim.held, all)),
+            };
+            format!("not settled; the first one {}, the second one {}.", count(own), count(other))
+        }
+    }
+}

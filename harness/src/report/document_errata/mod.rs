@@ -1,0 +1,202 @@
+//! What runs say of the documents, as a text for their authors: it can be acted upon without knowing this project, so it has
+//! none of its words.
+
+mod disputes;
+mod entries;
+mod page;
+mod words;
+
+use crate::document_errata::{
+    DocumentErrata, Earlier, Entry, ErrataOfDocument, SeenInRuns, StandInUsed, Standing,
+};
+use crate::run::Purpose;
+
+use page::Page;
+use words::{statements, system};
+
+/// The errata of each document, one below the other, wrapped for plain text.
+pub fn document_errata(errata: &DocumentErrata) -> String {
+    let parts: Vec<String> = errata.documents.iter().map(|document| of_document(errata, document)).collect();
+    if parts.is_empty() { "There are no documents.\n".to_owned() } else { parts.join("\n\n\n") }
+}
+
+fn of_document(errata: &DocumentErrata, part: &ErrataOfDocument) -> String {
+    let mut page = Page::default();
+    match &part.document {
+        Some(document) => {
+            page.heading(&format!("Errata: {}", document.title), '=');
+            page.labelled(0, "Document", 12, &format!("{}, section {}", document.product, document.section));
+            page.labelled(0, "Language", 12, &document.language);
+        }
+        None => {
+            page.heading(&format!("Errata: {}", part.id), '=');
+            page.paragraph(
+                0,
+                "The statements of this document are no longer recorded; all that is known of it is what these runs recorded.",
+            );
+        }
+    }
+    runs(&mut page, errata);
+    summary(&mut page, part);
+    let (doubtful, clear): (Vec<&Entry>, Vec<&Entry>) = part.entries.iter().partition(|entry| entry.in_doubt);
+    let mut number = 1;
+    let mut section = |page: &mut Page, title: &str| {
+        page.heading(&format!("{number}. {title}"), '-');
+        number += 1;
+        number - 1
+    };
+    let at = section(&mut page, "Statements that did not hold");
+    if clear.is_empty() {
+        page.paragraph(0, "None was seen in these runs.");
+    }
+    entries::entries(&mut page, at, &clear);
+    if !doubtful.is_empty() {
+        let at = section(&mut page, "Statements that may not hold");
+        page.paragraph(
+            0,
+            "Stacks broke or ran out of time on emulated hardware, and no program refused anything in words. A fault of the \
+             emulator may be the cause. Please take these as questions.",
+        );
+        entries::entries(&mut page, at, &doubtful);
+    }
+    let at = section(&mut page, "Statements that contradict each other");
+    disputes::disputes(&mut page, at, part);
+    if !part.earlier.is_empty() {
+        let at = section(&mut page, "Known from earlier, not seen in these runs");
+        part.earlier.iter().enumerate().for_each(|(index, known)| earlier(&mut page, (at, index + 1), known));
+    }
+    section(&mut page, "What was tried");
+    standings(&mut page, part);
+    section(&mut page, "How this was tested");
+    method(&mut page, part);
+    page.finish()
+}
+
+fn runs(page: &mut Page, errata: &DocumentErrata) {
+    let runs = errata.runs.iter().map(|run| {
+        let on = [run.processor.as_str(), run.kernel.as_str()].join(", Linux ");
+        (run.began.get(..10).unwrap_or_default().to_owned(), format!("{} ({on})", run.name))
+    });
+    for (index, (_, run)) in runs.enumerate() {
+        page.labelled(0, if index == 0 { "Runs" } else { "" }, 12, &run);
+    }
+    for (run, purpose) in &errata.left_out {
+        let why = match purpose {
+            Purpose::Mutation => "its stacks were damaged on purpose",
+            Purpose::Bisect => "it searched for a version with other software than the document's",
+            Purpose::Repro => "it was made to look into a stack",
+            Purpose::Matrix => "it was left out",
+        };
+        page.labelled(0, "Not used", 12, &format!("{run}: {why}"));
+    }
+    if errata.runs.is_empty() {
+        page.labelled(0, "Runs", 12, "none");
+    }
+}
+
+fn summary(page: &mut Page, part: &ErrataOfDocument) {
+    page.gap();
+    let count = |doubt: bool| part.entries.iter().filter(|entry| entry.in_doubt == doubt).count();
+    let findings = |number: usize| format!("{number} {}", if number == 1 { "finding" } else { "findings" });
+    let mut text = match (part.standings.held + part.standings.deviated, count(false)) {
+        (0, 0) => "Not one statement of this document has a result in these runs.".to_owned(),
+        (_, 0) => "These runs have no finding against a statement of this document.".to_owned(),
+        (_, number) => format!("These runs have {} against statements of this document.", findings(number)),
+    };
+    if count(true) > 0 {
+        text.push_str(&format!(" {} may be due to a fault of the emulator.", findings(count(true))));
+    }
+    match part.disputes.len() {
+        0 => text.push_str(" No contradiction is recorded."),
+        number => {
+            let within = part.disputes.iter().filter(|dispute| dispute.other.document.id == part.id).count();
+            text.push_str(&format!(
+                " {number} {} recorded, {within} of them within the document.",
+                if number == 1 { "contradiction is" } else { "contradictions are" }
+            ));
+        }
+    }
+    page.paragraph(0, &text);
+}
+
+fn earlier(page: &mut Page, (section, index): (usize, usize), known: &Earlier) {
+    page.gap();
+    page.labelled(0, &format!("{section}.{index}"), 5, &format!("Tested by: {}", known.title));
+    for claim in &known.claims {
+        page.paragraph(5, &format!("Section \"{}\", in our words:", claim.section));
+        page.paragraph(7, &claim.text);
+    }
+    let what = if known.limitation_gone { "the limitation was gone" } else { "it did not work" };
+    let since = known.since.as_ref().map_or(String::new(), |since| format!(" since {since}"));
+    page.paragraph(5, &format!("Known{since}, seen on {}: {what}. {}", known.seen, known.note));
+    page.paragraph(
+        5,
+        match known.now {
+            SeenInRuns::Held => "Not seen in these runs: there, it went as the document says.",
+            SeenInRuns::NoResult => "Not seen in these runs: the test came to no result.",
+            SeenInRuns::Skipped => "Not seen in these runs: the test could not be done there.",
+            SeenInRuns::NotThere => "Not seen in these runs: they did not have the test.",
+        },
+    );
+}
+
+fn standings(page: &mut Page, part: &ErrataOfDocument) {
+    let standings = &part.standings;
+    if let Some(document) = &part.document {
+        page.paragraph(0, &format!("Of the {} of this document:", statements(document.claims.len())));
+        for (standing, text) in [
+            (Standing::Held, "held whenever they were tried"),
+            (Standing::DidNotHold, "were tried in a stack that did not go as documented"),
+            (Standing::NoResult, "were tried without a result (a fault of the test or its machine)"),
+            (Standing::NotTried, "were not tried in these runs"),
+            (Standing::Untestable, "can't be tried by booting (support, advice, definitions)"),
+        ] {
+            page.labelled(0, &format!("{:>5}", standings.count(standing)), 7, text);
+        }
+        page.gap();
+    }
+    page.paragraph(
+        0,
+        &format!(
+            "Stacks: {} with a result, of which {} went as documented and {} did not; {} without a result, {} not tried. What \
+             has no result counts neither for nor against the document.",
+            standings.held + standings.deviated,
+            standings.held,
+            standings.deviated,
+            standings.no_result,
+            standings.skipped
+        ),
+    );
+}
+
+fn method(page: &mut Page, part: &ErrataOfDocument) {
+    page.paragraph(
+        0,
+        "Each try boots a stack of real kernels: L0 is the host, L1 a VM on it, L2 a VM in L1, and L3 a VM in L2. Each level \
+         runs the next one with its own KVM and QEMU. The levels are small: one CPU, kernel, QEMU and a minimal userspace, \
+         without libvirt. So this is about KVM and QEMU, and not about the product as its installer sets it up. Statements \
+         are given in our words, not in the document's.",
+    );
+    if part.emulated {
+        page.gap();
+        page.paragraph(
+            0,
+            "Emulated hardware: an emulator played the bare machine. L0's kernel and its KVM are real and ran on it. What \
+             kernel and QEMU decide by themselves is as on a real machine; what the processor does may differ.",
+        );
+    }
+    if !part.stand_ins.is_empty() {
+        page.gap();
+        page.paragraph(
+            0,
+            "(*) Another system stood in for the documented one, which is not available to us without a subscription. Its \
+             kernel and QEMU are not the vendor's, so the same test on the documented system may come out otherwise:",
+        );
+    }
+    for StandInUsed { os, reason, required } in &part.stand_ins {
+        let required: Vec<&str> = required.iter().map(String::as_str).collect();
+        let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        let text = format!("{} stood in for {}{reason}", system(os), required.join(", "));
+        page.labelled(2, "-", 4, &text);
+    }
+}
