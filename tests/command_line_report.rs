@@ -218,6 +218,37 @@ fn a_report_goes_where_it_is_asked_to() {
     assert!(code == 2 && told.contains("verdicts.jsonl, line 1"), "{code} {told}");
 }
 
+fn errata_are_written_for_each_document_or_for_one() {
+    let place = Place::new();
+    page(&place, &four_cells());
+    let report = |arguments: &[&str]| {
+        let mut command = place.xtask();
+        command.args(["report", "--results"]).arg(place.results()).args(arguments);
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, all, _) = report(&["--format", "errata", "latest"]);
+    assert_eq!(code, 0);
+    assert!(all.lines().filter(|line| line.starts_with("Errata: ")).count() >= 5, "{all}");
+    let one = ["--format", "errata", "--document", "rhel-10-limitations"];
+    let (code, text, _) = report(&one);
+    assert_eq!(code, 0);
+    assert!(text.starts_with("Errata: Support limitations for nested virtualization\n====="), "{text}");
+    assert!(text.contains("These runs have 1 finding against statements of this document."), "{text}");
+    assert!(text.contains("(*) Another system stood in for the documented one"), "{text}");
+    let (code, ever, _) = report(&[&one[..], &["--with-history"]].concat());
+    assert!(code == 0 && ever.contains("in all recorded runs"), "{code} {ever}");
+    let file = place.path().join("errata.txt");
+    let (code, out, _) = report(&[&one[..], &["--output", file.to_str().unwrap()]].concat());
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let (code, _, told) = report(&["--format", "errata", "--document", "none"]);
+    assert!(code == 2 && told.contains("there is no document `none`"), "{code} {told}");
+    let (code, _, told) = report(&["--document", "rhel-10-limitations"]);
+    assert!(code == 2 && told.contains("need --format errata"), "{code} {told}");
+}
+
 fn what_failed_where_why_and_with_what_is_on_the_first_screen() {
     let place = Place::new();
     let page = page(&place, &four_cells());
@@ -422,6 +453,7 @@ fn five_thousand_cells_are_painted_long_before_they_are_loaded_and_can_be_filter
 
 trials! {
     a_report_goes_where_it_is_asked_to;
+    errata_are_written_for_each_document_or_for_one;
     what_failed_where_why_and_with_what_is_on_the_first_screen;
     the_filter_leaves_what_was_asked_for;
     a_cell_opens_by_click_and_by_keyboard_and_tells_all;

@@ -43,7 +43,7 @@ Environment:
 pub enum Command {
     /// Boot the matrix's stacks and give each cell its verdict
     RunMatrix(RunMatrix),
-    /// Show runs as a page (HTML), as Markdown, TAP, JUnit XML or JSON
+    /// Show runs as a page (HTML), as Markdown, TAP, JUnit XML or JSON, or as errata for authors
     Report(crate::report::Report),
     /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
     History(crate::history::Arguments),

@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// The history with all runs that are there; in memory alone, where nothing can be written.
-fn up_to_date(results: &Path) -> Result<History, HistoryError> {
+pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
     match open_and_feed(results) {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
             eprintln!("warning: what is new is shown, but not kept: {e}");
@@ -147,7 +147,8 @@ pub fn if_there(results: &Path) -> Option<History> {
     up_to_date(results).inspect_err(|e| eprintln!("what is flaky is told by two runs alone: {e}")).ok()
 }
 
-fn failure(e: HistoryError) -> Failure {
+/// What goes wrong with a history, as a failure of the command.
+pub fn failure(e: HistoryError) -> Failure {
     match e {
         HistoryError::Newer { .. } => Failure::bad_input(miette::miette!("{e}")),
         e => Failure::error(e),
