@@ -17,7 +17,9 @@ use crate::scenario::LevelNumber;
 use crate::wire::CallError;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
-use super::{Aftermath, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words};
+use super::{
+    Aftermath, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words,
+};
 
 /// Where a level keeps what the harness puts there; a file system in memory.
 const FOLDER: &str = "/run/nest";
@@ -32,6 +34,12 @@ const BLOCK: u64 = 64 << 10;
 const NOT_BROUGHT: i64 = 97;
 /// What it prints then, before the file's name. Both together distinguish this exit from QEMU's own.
 const NOT_COPIED: &str = "nestmatrix could not copy";
+
+/// Copies what QEMU writes from now on to a file that can be read while it runs: an agent gives the output of a command only
+/// once that has ended. The shell becomes QEMU, so the number in the file's name is QEMU's process identifier.
+const COPY_OUTPUT: &str = "log=/run/nest/qemu-$$.log
+if mkfifo $log.pipe 2>/dev/null; then tee $log <$log.pipe >&2 & exec 2>$log.pipe; rm -f $log.pipe; fi
+";
 
 /// The kernel messages of a level without virtio that are read at the end.
 const LAST_MESSAGES: usize = 60;
@@ -85,7 +93,7 @@ impl BootedLevel {
     fn start_script(&self, machine: &Machine) -> String {
         let words = machine.arguments(self);
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
-        let become_qemu = format!("exec {} {}\n", self.qemu, words.join(" "));
+        let become_qemu = format!("{COPY_OUTPUT}exec {} {}\n", self.qemu, words.join(" "));
         if self.relay.is_some() {
             return format!("mkdir -p {FOLDER}\n{become_qemu}");
         }
@@ -305,6 +313,14 @@ impl RunningQemu for QemuInLevel {
                 Ok(end.get().cloned())
             })
             .await
+        })
+    }
+
+    fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics> {
+        Box::pin(async move {
+            let log = format!("{FOLDER}/qemu-{}.log", self.pid);
+            let output = self.agent.run(&Diagnostics::script(self.pid, &log, with_kernel)).await?;
+            Ok(Diagnostics::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 

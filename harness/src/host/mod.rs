@@ -7,6 +7,7 @@
 mod bochs;
 mod booted_level;
 mod console_level;
+mod diagnostics;
 mod facts;
 pub(crate) mod hercules;
 mod this_machine;
@@ -23,6 +24,7 @@ pub use bochs::Relay;
 pub use booted_level::BootedLevel;
 pub(crate) use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
+pub use diagnostics::Diagnostics;
 pub use facts::{Aftermath, Counters, Facts};
 pub(crate) use facts::{count_nested_script, script as facts_script};
 pub(crate) use this_machine::run_here;
@@ -159,6 +161,8 @@ pub trait RunningQemu {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
     /// Kills it.
     fn kill(&self) -> Pending<'_, ()>;
+    /// What it has written so far, and `with_kernel` what the kernel that it runs on has logged since it was started.
+    fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics>;
     /// Its process identifier in the level in which it runs, if it runs in one.
     fn pid_in_level(&self) -> Option<i64> {
         None

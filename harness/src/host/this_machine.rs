@@ -12,9 +12,12 @@ use tokio::net::UnixListener;
 
 use crate::architecture::BareMachine;
 use crate::guest::ExecOutput;
-use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start};
+use crate::qemu::{Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start, quote};
 
-use super::{Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts, hercules};
+use super::{
+    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts,
+    hercules,
+};
 
 /// Where the emulator on this machine comes from.
 #[derive(Debug, Clone)]
@@ -229,6 +232,21 @@ impl RunningQemu for LocalQemu {
         let ended = self.answer("waiting for QEMU", process.ended());
         let end = ended.map(|ended| ended.map(|ended| QemuEnd::new(ended, process.output().as_bytes())));
         Box::pin(std::future::ready(end))
+    }
+
+    fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics> {
+        let script = {
+            let process = self.0.borrow();
+            Diagnostics::script(
+                process.id().into(),
+                &quote(&process.output_file().to_string_lossy()),
+                with_kernel,
+            )
+        };
+        Box::pin(async move {
+            let output = run_here(&script).await?;
+            Ok(Diagnostics::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
     }
 
     fn kill(&self) -> Pending<'_, ()> {

@@ -160,6 +160,11 @@ impl Process {
         self.started
     }
 
+    /// The file to which goes what it writes.
+    pub fn output_file(&self) -> &Path {
+        &self.stderr
+    }
+
     /// What it wrote to its standard output and error so far.
     pub fn output(&self) -> String {
         std::fs::read(&self.stderr).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()

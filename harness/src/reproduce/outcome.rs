@@ -47,7 +47,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
         Symptom::WithoutKvm { level } => of_level(*level, "not run with KVM"),
         Symptom::NoKvm { level, second: false, .. } => of_level(*level, "no usable /dev/kvm"),
         Symptom::GuestFailed { level, failure, .. } => of_level(*level, failure.name()),
-        Symptom::GuestPanicked { level } => of_level(*level, "the guest panicked"),
+        Symptom::GuestPanicked { level, .. } => of_level(*level, "the guest panicked"),
         Symptom::ShutDown { level, .. } => of_level(*level, "shut down"),
         Symptom::NotNested { contradiction: Contradiction::Nonce { .. }, .. } => Some("another nonce".into()),
         Symptom::NotNested { contradiction: Contradiction::Hypervisor { .. }, .. } => {

@@ -94,7 +94,7 @@ impl VersionTrial<'_> {
 /// Whether the QEMU that ended refused to load its kernel.
 fn kernel_is_refused(record: &CellRecord) -> bool {
     let said = record.symptom_data.as_ref().and_then(Symptom::said);
-    said.is_some_and(rejects_kernel)
+    said.as_deref().is_some_and(rejects_kernel)
 }
 
 /// Whether a QEMU refused its command line.

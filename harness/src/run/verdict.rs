@@ -174,7 +174,7 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
     };
     let said = stop.symptom.said().unwrap_or_default();
     let of_kind = limitation.kind.is_none_or(|kind| stop.symptom.kind() == kind);
-    there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(said).is_some())
+    there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(&said).is_some())
 }
 
 /// What a stop is, beside one that is described.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::host::{HostError, QemuEnd, last_words};
+use crate::host::{Diagnostics, HostError, QemuEnd, last_words};
 use crate::qemu::{ChannelKind, lacks_resources, names_one_of, rejects_command_line};
 use crate::scenario::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use crate::wire::{CallError, Speaker};
@@ -160,7 +160,10 @@ impl Stack<'_> {
             Trouble::Failed { level, failure, said } => {
                 (Symptom::GuestFailed { level, failure, said }, Blame::Stack)
             }
-            Trouble::Panicked { level } => (Symptom::GuestPanicked { level }, Blame::Stack),
+            Trouble::Panicked { level } => {
+                let diagnostics = self.diagnostics(level, None).await;
+                (Symptom::GuestPanicked { level, diagnostics }, Blame::Stack)
+            }
             Trouble::ShutDown { level, reason: said } => {
                 // QEMU ends in order when it gets a signal, and says so (qapi/run-state.json, ShutdownCause).
                 let from_outside = said.starts_with("host-") && !self.killed.contains(&level);
@@ -170,7 +173,8 @@ impl Stack<'_> {
                 let said = self.run_state(level).await;
                 // The disks of all levels, and the memory of L0, are the harness's.
                 let of_this_machine = level.below().is_none() || said == "io-error";
-                (Symptom::StoppedByQemu { level, said }, harness_if(of_this_machine))
+                let diagnostics = self.diagnostics(level, Some(&said)).await;
+                (Symptom::StoppedByQemu { level, said, diagnostics }, harness_if(of_this_machine))
             }
             Trouble::Closed { level, channel, why } => {
                 harness(level, format!("{channel} closed while its QEMU runs: {why}"))
@@ -201,6 +205,28 @@ impl Stack<'_> {
         }
     }
 
+    /// What the QEMU of a level that it has stopped wrote, and what the kernel that it runs on has logged since it was started. All
+    /// of it goes to a file of the cell, and what a symptom quotes is given. Of a level whose host does not answer nothing is known.
+    async fn diagnostics(&self, level: LevelNumber, run_state: Option<&str>) -> Diagnostics {
+        let Some(live) = attended(&self.live, level, self.on_second) else { return Diagnostics::default() };
+        // What this machine's kernel says of an emulator is nothing of KVM.
+        let with_kernel = level.below().is_some() && !self.plan.on_emulator(level);
+        let mut cancellation = self.watch.cancellation();
+        let asked = tokio::select! {
+            asked = tokio::time::timeout(self.limits.diagnostics(), live.qemu.diagnostics(with_kernel)) => asked,
+            () = cancellation.requested() => return Diagnostics::default(),
+        };
+        let Ok(Ok(diagnostics)) = asked else { return Diagnostics::default() };
+        if !diagnostics.is_empty() {
+            let label = if live.instance.is_second() { format!("{level}-second") } else { level.to_string() };
+            let text = told(level, run_state, &diagnostics);
+            if let Err(e) = std::fs::write(self.record(&label, "stopped.log"), text) {
+                tracing::warn!("what was said of the stop of {level} can't be written: {e}");
+            }
+        }
+        diagnostics.quoted()
+    }
+
     async fn run_state(&self, level: LevelNumber) -> String {
         let asked = match self.watch.wire(level, ChannelKind::Qmp) {
             Some(wire) => {
@@ -213,6 +239,25 @@ impl Stack<'_> {
             .and_then(|status| status["status"].as_str().map(str::to_owned))
             .unwrap_or_else(|| "unknown".into())
     }
+}
+
+/// The file of what was said of a level's stop.
+fn told(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) -> String {
+    let mut text = String::new();
+    if let Some(state) = run_state {
+        text += &format!("{level}'s QEMU stopped it. Run state: {state}\n");
+    }
+    text += &format!("\nOutput of {level}'s QEMU:\n");
+    text += &lines(&diagnostics.qemu);
+    if let Some(below) = level.below() {
+        text += &format!("\nKernel log of {below} since that QEMU was started:\n");
+        text += &lines(&diagnostics.kernel);
+    }
+    text
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Whether what QEMU names in its refusal is something that the scenario asks for, and not the harness.

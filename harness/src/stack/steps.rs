@@ -318,6 +318,6 @@ mod tests {
     ) {
         let symptom = judged(fails, wanted, status, "it is busy").unwrap_err();
         assert_eq!(symptom.to_string(), format!("unload on L0: {expected}; it printed \"it is busy\""));
-        assert_eq!(symptom.said(), Some("it is busy"));
+        assert_eq!(symptom.said().as_deref(), Some("it is busy"));
     }
 }

@@ -3,12 +3,13 @@
 //! What a guest, a kernel or a QEMU *said* is kept apart from how the harness describes it. Only the former is compared
 //! with a document, so that no document is confirmed by the harness's own words.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::guest::GuestFailure;
-use crate::host::last_words;
+use crate::host::{Diagnostics, last_words};
 use crate::qemu::Ended;
 use crate::scenario::{LevelNumber, SymptomKind};
 
@@ -60,6 +61,9 @@ pub enum Symptom {
         level: LevelNumber,
         /// QEMU's run state.
         said: String,
+        /// What QEMU and the kernel that it runs on said of it.
+        #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
+        diagnostics: Diagnostics,
     },
     /// The QEMU of `level` refused a command on its monitor.
     QmpRefused {
@@ -102,6 +106,9 @@ pub enum Symptom {
     GuestPanicked {
         /// The level.
         level: LevelNumber,
+        /// What QEMU and the kernel that it runs on said of it.
+        #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
+        diagnostics: Diagnostics,
     },
     /// `level` shut down before its work was done.
     ShutDown {
@@ -301,7 +308,7 @@ impl Symptom {
             | Self::WithoutKvm { level }
             | Self::NoKvm { level, .. }
             | Self::GuestFailed { level, .. }
-            | Self::GuestPanicked { level }
+            | Self::GuestPanicked { level, .. }
             | Self::ShutDown { level, .. }
             | Self::StepStatus { level, .. }
             | Self::StepOutput { level, .. }
@@ -316,13 +323,16 @@ impl Symptom {
     }
 
     /// What a guest, a kernel or a QEMU said of it: all that may be compared with a document.
-    pub fn said(&self) -> Option<&str> {
+    pub fn said(&self) -> Option<Cow<'_, str>> {
         let said = match self {
+            Self::StoppedByQemu { said, diagnostics, .. } => {
+                return with_diagnostics(Some(said), diagnostics);
+            }
+            Self::GuestPanicked { diagnostics, .. } => return with_diagnostics(None, diagnostics),
             Self::MissingCpuFeature { feature, .. } => feature,
             Self::MissingMachineProperty { property, .. } => property,
             Self::CommandLineRejected { said, .. }
             | Self::QemuEnded { said, .. }
-            | Self::StoppedByQemu { said, .. }
             | Self::QmpRefused { said, .. }
             | Self::GuestFailed { said, .. }
             | Self::ShutDown { said, .. }
@@ -334,7 +344,6 @@ impl Symptom {
                 Contradiction::Nonce { got, .. } | Contradiction::Hypervisor { got, .. } => got,
             },
             Self::WithoutKvm { .. }
-            | Self::GuestPanicked { .. }
             | Self::StandsStill { .. }
             | Self::NotStarted { .. }
             | Self::MissingEvidence { .. }
@@ -342,7 +351,32 @@ impl Symptom {
             | Self::Interrupted
             | Self::Unknown => return None,
         };
-        Some(said).filter(|said| !said.is_empty()).map(String::as_str)
+        Some(said).filter(|said| !said.is_empty()).map(|said| Cow::Borrowed(said.as_str()))
+    }
+}
+
+/// What QEMU reported of a guest, and what was said besides, a line each.
+fn with_diagnostics<'a>(said: Option<&'a String>, diagnostics: &'a Diagnostics) -> Option<Cow<'a, str>> {
+    let lines: Vec<&str> = said.map(String::as_str).into_iter().chain(diagnostics.lines()).collect();
+    match lines[..] {
+        [] => None,
+        [line] => Some(Cow::Borrowed(line)),
+        _ => Some(Cow::Owned(lines.join("\n"))),
+    }
+}
+
+/// A line or two of it: all of it is in a file of the cell.
+fn write_diagnostics(
+    f: &mut fmt::Formatter<'_>,
+    level: LevelNumber,
+    diagnostics: &Diagnostics,
+) -> fmt::Result {
+    if let Some(message) = diagnostics.message() {
+        write!(f, ": {message}")?;
+    }
+    match (diagnostics.kernel_on_kvm(), level.below()) {
+        (Some(line), Some(below)) => write!(f, "; {below}'s kernel says {line:?}"),
+        _ => Ok(()),
     }
 }
 
@@ -374,7 +408,10 @@ impl fmt::Display for Symptom {
                     words => write!(f, ": {words}"),
                 }
             }
-            Self::StoppedByQemu { level, said } => write!(f, "{level}'s QEMU stopped it ({said})"),
+            Self::StoppedByQemu { level, said, diagnostics } => {
+                write!(f, "{level}'s QEMU stopped it ({said})")?;
+                write_diagnostics(f, *level, diagnostics)
+            }
             Self::QmpRefused { level, command, said } => {
                 write!(f, "{level}'s QEMU refused {command}: {said}")
             }
@@ -391,7 +428,10 @@ impl fmt::Display for Symptom {
                 }
             }
             Self::GuestFailed { failure, said, .. } => f.write_str(&failure.describe(said)),
-            Self::GuestPanicked { .. } => f.write_str("the guest panicked (GUEST_PANICKED)"),
+            Self::GuestPanicked { level, diagnostics } => {
+                f.write_str("the guest panicked (GUEST_PANICKED)")?;
+                write_diagnostics(f, *level, diagnostics)
+            }
             Self::ShutDown { level, said } => {
                 write!(f, "{level} shut down before its work was done ({said})")
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::guest::ExecOutput;
-use crate::host::{Pending, QemuEnd};
+use crate::host::{Diagnostics, Pending, QemuEnd};
 use crate::qemu::Ended;
 use crate::wire::Speaker;
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ impl RunningQemu for Qemu {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
         let over = self.ends_after.get().is_some_and(|after| self.started.elapsed() >= after);
         Box::pin(async move { Ok(over.then(|| QemuEnd::new(Ended::Signalled(9), b""))) })
+    }
+    fn diagnostics(&self, _: bool) -> Pending<'_, Diagnostics> {
+        Box::pin(async { Ok(Diagnostics::default()) })
     }
     fn kill(&self) -> Pending<'_, ()> {
         Box::pin(async { Ok(()) })

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod console;
+mod diagnostics;
 mod fake;
 mod launching;
 #[path = "../../fake-qemu/script.rs"]
