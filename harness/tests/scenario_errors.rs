@@ -130,6 +130,11 @@ fn unknown_architecture() {
 }
 
 #[test]
+fn unknown_erratum_of_an_emulator() {
+    insta::assert_snapshot!(scenario_with("\n[axes]", "emulator-errata = [\"tcg-lmsw\"]\n[axes]"));
+}
+
+#[test]
 fn unknown_claim() {
     insta::assert_snapshot!(scenario_with("[\"works\"]", "[\"work\"]"));
 }

@@ -29,6 +29,9 @@ pub struct Facts {
     pub kvm_says: Option<String>,
     /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
     pub nested: Option<String>,
+    /// Parameters of KVM's module that were asked for, by name.
+    #[serde(default)]
+    pub kvm_parameters: BTreeMap<String, String>,
     /// KVM's counters; empty where they can't be read.
     pub counters: Counters,
     /// How long it runs by its own clock, in seconds (Linux, `/proc/uptime`).
@@ -56,6 +59,12 @@ pub(crate) fn script(kvm_module: &str) -> String {
 /// The same with KVM's counters.
 pub(super) fn script_with_counters(kvm_module: &str) -> String {
     script(kvm_module) + &counters_script(INSTANCES)
+}
+
+/// The script that prints a parameter of KVM's module, where the module has it; see [`Facts::parse`].
+pub(crate) fn parameter_script(kvm_module: &str, name: &str) -> String {
+    let file = format!("/sys/module/{kvm_module}/parameters/{name}");
+    format!("if [ -r {file} ]; then read -r p <{file}; echo \"kvm-parameter={name}:$p\"; fi\n")
 }
 
 /// Where tracing counts in a kernel whose KVM lacks a counter. An instance of tracing has its own events and its own
@@ -165,6 +174,12 @@ impl Facts {
                 }
                 Some(("uptime", value)) => facts.uptime = value.parse().ok(),
                 Some(("nested", value)) => facts.nested = Some(value.to_owned()),
+                Some(("kvm-parameter", value)) => {
+                    let parameter = value.split_once(':');
+                    facts
+                        .kvm_parameters
+                        .extend(parameter.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                }
                 Some(("kvm-says", value)) if !value.is_empty() => facts.kvm_says = Some(without_time(value)),
                 None if line == "kvm-device" => facts.kvm_device = true,
                 None if line == "kvm-module" => facts.kvm_module = true,

@@ -26,7 +26,7 @@ pub(crate) use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use diagnostics::Diagnostics;
 pub use facts::{Aftermath, Counters, Facts};
-pub(crate) use facts::{count_nested_script, script as facts_script};
+pub(crate) use facts::{count_nested_script, parameter_script, script as facts_script};
 pub(crate) use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
 pub use waits::Waits;

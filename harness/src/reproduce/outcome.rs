@@ -61,6 +61,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }
         | Symptom::NotStarted { .. }
+        | Symptom::EmulatorErratum { .. }
         | Symptom::MissingEvidence { .. }
         | Symptom::Harness { .. }
         | Symptom::Interrupted

@@ -212,14 +212,28 @@ impl Run {
             let evidence = evidence.map_err(|e| cannot_record(e.into()))?;
             let emulator = self.outermost(planned).ok();
             let emulator = emulator.as_ref().and_then(|(_, emulator)| image_of(emulator));
+            // A cell that is skipped on its way stopped, too.
+            let stop = verdict.stop().or(observation.stop.as_ref().filter(|_| word == VerdictWord::Skip));
+            let skipped = match &verdict {
+                Verdict::Skip(reasons) => reasons.clone(),
+                _ => Vec::new(),
+            };
+            let blank = match &skipped[..] {
+                [] => CellRecord::blank(cell, word),
+                reasons => CellRecord::skipped(cell, reasons, planned.must_run),
+            };
             let record = CellRecord {
                 metal: Some(*metal),
                 emulator: emulator.map(ImageRecord::from),
                 as_described: verdict.fails_as_described(),
-                stage: verdict.stop().map(|stop| stop.stage),
-                level: verdict.stop().and_then(Stop::level),
-                symptom: verdict.symptom(&cell.expectation),
-                symptom_data: verdict.stop().map(|stop| stop.symptom.clone()),
+                stage: stop.map(|stop| stop.stage),
+                level: stop.and_then(Stop::level),
+                symptom: if skipped.is_empty() {
+                    verdict.symptom(&cell.expectation)
+                } else {
+                    blank.symptom.clone()
+                },
+                symptom_data: stop.map(|stop| stop.symptom.clone()),
                 levels: levels.iter().map(|level| self.level_record(level, &observation)).collect(),
                 evidence,
                 steps: observation.steps,
@@ -228,7 +242,7 @@ impl Run {
                 cold,
                 attempts,
                 folder: Some(folder.1),
-                ..CellRecord::blank(cell, word)
+                ..blank
             };
             // It is no evidence, and a disk that is full shows at the verdict.
             if let Err(e) = self.write_script(planned, &record, &folder.0) {

@@ -189,6 +189,7 @@ pub async fn execute(
         () = stopping.requested() => None,
     };
     let (images, undelivered) = images.unwrap_or_default();
+    plan.skip_for_errata(|planned| emulator_version(planned, &setting.catalog, &images));
     for (image, rerouted) in undelivered {
         listener.event(&RunEvent::Undelivered { image: &image, rerouted });
         record.undelivered.retain(|before| before.recipe != image.recipe);
@@ -433,6 +434,13 @@ fn emulator(planned: &Planned, catalog: &Catalog, installed: bool) -> Result<Opt
         }
         Fate::Skipped(_) => Ok(None),
     }
+}
+
+/// The version of the package of the emulator that plays a cell's metal, if that is an image that was built.
+fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Option<String> {
+    let recipe = emulator(planned, catalog, false).ok()??;
+    let image = images.get(&(recipe, Product::Emulator))?.as_ref().ok()?;
+    Some(image.qemu_version()?.version.clone())
 }
 
 /// The program that runs the outermost level that is booted.

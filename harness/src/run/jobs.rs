@@ -10,8 +10,9 @@ use crate::architecture::Profile;
 use crate::scenario::{Architecture, Cell, Matrix, Version};
 use crate::stack::Metal;
 
+use super::emulator_errata::why_barred;
 use super::execute::{emulator_is_l0, runs_outermost};
-use super::plan::{beyond_metal, touches_l0};
+use super::plan::touches_l0;
 use super::requirement::{Feature, Requirement, Runner};
 use super::{Fate, MetalChoice, NativeMetal, PlanOptions, RunPlan};
 
@@ -183,7 +184,7 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
         Some(what) => format!("{what}, and there the machine is L0"),
         None => needs(Metal::Native),
     };
-    let emulated = beyond_metal(cell).unwrap_or_else(|| needs(Metal::Emulated));
+    let emulated = why_barred(cell).unwrap_or_else(|| needs(Metal::Emulated));
     format!("on native metal: {native}; on emulated metal: {emulated}")
 }
 
@@ -206,7 +207,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
     match metal {
         Metal::Native if touches_l0(cell).is_some() => impossible,
         Metal::Native => Requirement::native_metal(cell.architecture),
-        Metal::Emulated if beyond_metal(cell).is_some() => impossible,
+        Metal::Emulated if why_barred(cell).is_some() => impossible,
         Metal::Emulated => {
             let program = runs_outermost(Profile::of(cell.architecture), metal, emulator_is_l0(cell));
             let emulators = catalog.recipes().filter(|recipe| recipe.emulator() == Some(program));

@@ -4,6 +4,7 @@ mod bisection;
 mod cell;
 mod comparison;
 mod demand;
+mod emulator_errata;
 mod event;
 mod execute;
 mod jobs;

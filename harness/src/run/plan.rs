@@ -12,6 +12,7 @@ use crate::scenario::{
 };
 use crate::stack::Metal;
 
+use super::emulator_errata::{barred, why_barred};
 use super::execute::host_isa;
 use super::{NativeMetal, NativeMetals, SkipReason};
 
@@ -247,12 +248,10 @@ impl Ground<'_> {
                 None => self.levels(cell, available, Some(native)),
             },
         };
-        let on_emulated = || match (beyond_metal(cell), self.levels(cell, available, None)) {
+        let on_emulated = || match (barred(cell), self.levels(cell, available, None)) {
             (None, levels) => levels,
-            (Some(why), Ok(_)) => Err(vec![SkipReason::EmulatedMetal { why }]),
-            (Some(why), Err(missing)) => {
-                Err(missing.into_iter().chain([SkipReason::EmulatedMetal { why }]).collect())
-            }
+            (Some(reason), Ok(_)) => Err(vec![reason]),
+            (Some(reason), Err(missing)) => Err(missing.into_iter().chain([reason]).collect()),
         };
         let (metal, levels) = match (self.options.metal, native) {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
@@ -457,7 +456,7 @@ pub fn supply(catalog: &Catalog) -> Supply {
         let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
         of_isa.filter_map(ordinary_image).collect()
     })
-    .barring(beyond_metal)
+    .barring(why_barred)
 }
 
 fn ordinary_image(recipe: &Recipe) -> Option<AvailableImage> {

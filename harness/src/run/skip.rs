@@ -36,6 +36,13 @@ pub enum SkipReason {
         /// What it can't do.
         why: String,
     },
+    /// Emulated metal gets something wrong that the cell depends on.
+    EmulatorErratum {
+        /// The id of the erratum.
+        erratum: String,
+        /// What the emulator gets wrong, and by what the cell depends on it.
+        why: String,
+    },
     /// Nothing of its stack is what a kernel or QEMU of the user's is to replace.
     NoSuchPart {
         /// What it has instead.
@@ -55,6 +62,7 @@ impl SkipReason {
             Self::NoImage { missing, .. } => missing.to_string(),
             Self::NativeMetal { why }
             | Self::EmulatedMetal { why }
+            | Self::EmulatorErratum { why, .. }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::Undelivered { image } => format!("no image {image}"),
@@ -73,6 +81,7 @@ impl fmt::Display for SkipReason {
             Self::AnotherSystem { isa, .. } => write!(f, " ({} on {isa})", LevelNumber::ALL[0]),
             Self::NativeMetal { .. }
             | Self::EmulatedMetal { .. }
+            | Self::EmulatorErratum { .. }
             | Self::NoSuchPart { .. }
             | Self::Undelivered { .. } => Ok(()),
         }

@@ -10,7 +10,7 @@ use crate::scenario::{
 };
 use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
 
-use super::{CellRecord, Known, SkipReason};
+use super::{CellRecord, Known, SkipReason, in_one_line};
 
 /// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
 #[derive(Debug, Clone)]
@@ -77,6 +77,10 @@ impl Verdict {
             None => weigh(observation, innermost, profile),
         };
         match (worked, expectation) {
+            // Nothing that the document is about was tried.
+            (Err(Stop { symptom: Symptom::EmulatorErratum { erratum, why, .. }, .. }), _) => {
+                Self::Skip(vec![SkipReason::EmulatorErratum { erratum, why }])
+            }
             (Err(stop), _) if stop.blame == Blame::Harness => Self::Error(stop),
             (Ok(evidence), Expectation::Works { .. } | Expectation::MayStop(_)) => {
                 Self::Pass(Box::new(evidence))
@@ -99,8 +103,11 @@ impl Verdict {
         }
     }
 
-    /// What was seen where the stack stopped, if it did; and where that is not what is documented, what is.
+    /// Why it was not tried, or what was seen where the stack stopped, if it did; and where that is not what is documented, what is.
     pub fn symptom(&self, expectation: &Expectation) -> Option<String> {
+        if let Self::Skip(reasons) = self {
+            return Some(in_one_line(reasons));
+        }
         let stop = self.stop()?;
         let another = matches!(self, Self::Fail(_)) && expectation.limitation().is_some();
         Some(match another {

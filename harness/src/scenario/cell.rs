@@ -131,6 +131,9 @@ pub struct Cell {
     /// How the clocks of its levels must go.
     #[serde(default)]
     pub clock: Clock,
+    /// The ids of the emulators' errata that its stack depends on, as its scenario says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emulator_errata: Vec<String>,
     /// What should come of it.
     pub expectation: Expectation,
     /// What is run in its levels on the way.

@@ -22,6 +22,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),
         clock: scenario.clock,
+        emulator_errata: scenario.emulator_errata.clone(),
         expectation: scenario.expectation.clone(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),

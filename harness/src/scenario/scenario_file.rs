@@ -18,6 +18,7 @@ use super::step::Step;
 use super::system::Systems;
 use super::table::{Table, Text};
 use super::word::{Word, word_traits};
+use crate::emulator_errata;
 
 /// What a scenario says of all its cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub deny_stand_ins: Option<String>,
     /// How the clocks of its levels must go.
     pub clock: Clock,
+    /// The ids of the emulators' errata that its stacks depend on: its cells are skipped on such an emulator.
+    pub emulator_errata: Vec<String>,
     /// What should come of its cells.
     pub expectation: Expectation,
     /// The damage that it adds to that which every cell gets in a mutation run, and the damage that may go unnoticed.
@@ -86,6 +89,7 @@ impl Scenario {
         "note",
         "deny-stand-ins",
         "clock",
+        "emulator-errata",
         "axes",
         "levels",
         "expect",
@@ -107,6 +111,8 @@ impl Scenario {
         let note = root.optional_prose("note");
         let deny_stand_ins = root.optional_prose("deny-stand-ins");
         let clock = root.optional_string("clock").map(|text| text.parse(Clock::parse));
+        let errata = root.optional_strings("emulator-errata").unwrap_or_default();
+        let emulator_errata = errata.iter().filter_map(|text| text.parse(known_erratum)).collect();
         let axes = root.table("axes", Axes::KEYS);
         // Without axes, which has been reported, nothing that is said of any level is charged with it.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
@@ -151,6 +157,7 @@ impl Scenario {
             note,
             deny_stand_ins,
             clock: clock.map_or(Some(Clock::default()), |clock| clock)?,
+            emulator_errata,
             expectation: expectation?,
             mutations,
         };
@@ -198,6 +205,16 @@ impl Scenario {
             }
         });
     }
+}
+
+/// The id of an emulator's erratum.
+fn known_erratum(id: &str) -> Result<String, InputProblem> {
+    let known = || emulator_errata::all().iter().map(|erratum| erratum.id.clone());
+    known().find(|known| known == id).ok_or_else(|| InputProblem::UnknownWord {
+        what: "emulator erratum",
+        given: id.to_owned(),
+        known: known().collect(),
+    })
 }
 
 fn read_name(root: &Table<'_>, names: &mut BTreeMap<String, String>) -> Option<String> {

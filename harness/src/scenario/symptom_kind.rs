@@ -42,6 +42,8 @@ pub enum SymptomKind {
     Timeout,
     /// A program of a level could not be started or did not run: nothing can be said of it.
     NotStarted,
+    /// What is to run depends on what the emulated metal gets wrong.
+    EmulatorErratum,
     /// Evidence is missing.
     MissingEvidence,
     /// The harness or its machine failed.
@@ -73,6 +75,7 @@ impl Word for SymptomKind {
         Self::NotNested,
         Self::Timeout,
         Self::NotStarted,
+        Self::EmulatorErratum,
         Self::MissingEvidence,
         Self::Harness,
         Self::Interrupted,
@@ -99,6 +102,7 @@ impl Word for SymptomKind {
             Self::NotNested => "not-nested",
             Self::Timeout => "timeout",
             Self::NotStarted => "not-started",
+            Self::EmulatorErratum => "emulator-erratum",
             Self::MissingEvidence => "missing-evidence",
             Self::Harness => "harness",
             Self::Interrupted => "interrupted",
@@ -114,7 +118,12 @@ impl SymptomKind {
     pub fn is_documentable(self) -> bool {
         !matches!(
             self,
-            Self::NotStarted | Self::MissingEvidence | Self::Harness | Self::Interrupted | Self::Unknown
+            Self::NotStarted
+                | Self::EmulatorErratum
+                | Self::MissingEvidence
+                | Self::Harness
+                | Self::Interrupted
+                | Self::Unknown
         )
     }
 }

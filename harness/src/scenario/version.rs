@@ -19,7 +19,7 @@ pub struct Version {
 
 impl Version {
     /// The version that a longer text begins with, such as a kernel's release: 6.12 of `6.12.107+deb13-amd64`.
-    pub(super) fn at_start_of(text: &str) -> Option<Self> {
+    pub(crate) fn at_start_of(text: &str) -> Option<Self> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].split('.');
         let major = number(numbers.next()?)?;

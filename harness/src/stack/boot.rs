@@ -420,6 +420,7 @@ impl Stack<'_> {
         self.levels.entry(level).or_default();
         self.watch.add(level, self.plan.reports(level) && !self.plan.stays);
         self.begin(level, StageKind::Launch).await?;
+        self.check_errata(index)?;
         let machine = self.machine_to_launch(index, host).await?;
         let Opened::Qemu(monitor, notices) = self.start(&machine, host).await? else {
             let seen = self.saw(level);
@@ -601,7 +602,7 @@ impl Stack<'_> {
     pub(super) async fn ask(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Facts, Stop> {
         let ours = level.below().is_some() || self.plan.metal == Metal::Emulated;
         let count_nested = ours && nests(level, self.plan.innermost());
-        let mut before = self.freshen.take().unwrap_or_default();
+        let mut before = self.freshen.take().unwrap_or_default() + &self.parameters_script();
         if count_nested {
             before.push_str(&count_nested_script(self.plan.profile));
         }

@@ -74,7 +74,7 @@ impl Stack<'_> {
         let failure = self.watch.console(level).and_then(|console| console.failure());
         let (symptom, blame) = match failure {
             Some((failure, said)) => (Symptom::GuestFailed { level, failure, said }, Blame::Stack),
-            None => (symptom, blame),
+            None => self.unless_emulator_erred(symptom, blame),
         };
         // That an emulator does not boot L0 says nothing of the matrix.
         let booting = self.rebooting || self.stage < Stage::Level(level, StageKind::Kvm);
@@ -174,7 +174,8 @@ impl Stack<'_> {
                 // The disks of all levels, and the memory of L0, are the harness's.
                 let of_this_machine = level.below().is_none() || said == "io-error";
                 let diagnostics = self.diagnostics(level, Some(&said)).await;
-                (Symptom::StoppedByQemu { level, said, diagnostics }, harness_if(of_this_machine))
+                let symptom = Symptom::StoppedByQemu { level, said, diagnostics, erratum: None };
+                (symptom, harness_if(of_this_machine))
             }
             Trouble::Closed { level, channel, why } => {
                 harness(level, format!("{channel} closed while its QEMU runs: {why}"))

@@ -65,7 +65,7 @@ impl Stack<'_> {
         let leaf = seen.and_then(|seen| self.plan.profile.leaf_of_type(seen.machine.as_deref()?));
         match leaf.filter(|_| !self.plan.on_emulator(level)).and_then(|leaf| leaf.firmware) {
             Some(wanted) => {
-                let why = "emulated metal does not run the machine's default firmware reliably";
+                let why = "emulated metal does not run the machine's default firmware reliably (emulator erratum tcg-no-nrips)";
                 let seen = format!("{}; {wanted} is missing in the level around, and {why}", stop.symptom);
                 Stop::harness(stop.stage, seen).about(level)
             }

@@ -6,6 +6,7 @@ mod cancellation;
 mod clock;
 mod console_view;
 mod continuing;
+mod emulator_errata;
 mod evidence;
 mod explain;
 mod hold;

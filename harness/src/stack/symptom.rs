@@ -64,6 +64,9 @@ pub enum Symptom {
         /// What QEMU and the kernel that it runs on said of it.
         #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
         diagnostics: Diagnostics,
+        /// The id of the erratum of the emulated metal that it is charged to, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        erratum: Option<String>,
     },
     /// The QEMU of `level` refused a command on its monitor.
     QmpRefused {
@@ -184,6 +187,15 @@ pub enum Symptom {
         /// What, and why it did not.
         why: String,
     },
+    /// `level` is to run a guest and depends on what the emulated metal gets wrong. The guest was not tried.
+    EmulatorErratum {
+        /// The level.
+        level: LevelNumber,
+        /// The id of the erratum.
+        erratum: String,
+        /// What the emulator gets wrong, and by what the level depends on it.
+        why: String,
+    },
     /// Evidence is missing.
     MissingEvidence {
         /// What.
@@ -289,6 +301,7 @@ impl Symptom {
             Self::NotNested { .. } => SymptomKind::NotNested,
             Self::Timeout { .. } => SymptomKind::Timeout,
             Self::NotStarted { .. } => SymptomKind::NotStarted,
+            Self::EmulatorErratum { .. } => SymptomKind::EmulatorErratum,
             Self::MissingEvidence { .. } => SymptomKind::MissingEvidence,
             Self::Harness { .. } => SymptomKind::Harness,
             Self::Interrupted => SymptomKind::Interrupted,
@@ -316,7 +329,8 @@ impl Symptom {
             | Self::StandsStill { level, .. }
             | Self::NotNested { level, .. }
             | Self::Timeout { level, .. }
-            | Self::NotStarted { level, .. } => Some(*level),
+            | Self::NotStarted { level, .. }
+            | Self::EmulatorErratum { level, .. } => Some(*level),
             Self::Harness { level, .. } => *level,
             Self::MissingEvidence { .. } | Self::Interrupted | Self::Unknown => None,
         }
@@ -346,6 +360,7 @@ impl Symptom {
             Self::WithoutKvm { .. }
             | Self::StandsStill { .. }
             | Self::NotStarted { .. }
+            | Self::EmulatorErratum { .. }
             | Self::MissingEvidence { .. }
             | Self::Harness { .. }
             | Self::Interrupted
@@ -408,9 +423,13 @@ impl fmt::Display for Symptom {
                     words => write!(f, ": {words}"),
                 }
             }
-            Self::StoppedByQemu { level, said, diagnostics } => {
+            Self::StoppedByQemu { level, said, diagnostics, erratum } => {
                 write!(f, "{level}'s QEMU stopped it ({said})")?;
-                write_diagnostics(f, *level, diagnostics)
+                write_diagnostics(f, *level, diagnostics)?;
+                match erratum {
+                    Some(id) => write!(f, " (emulator erratum {id})"),
+                    None => Ok(()),
+                }
             }
             Self::QmpRefused { level, command, said } => {
                 write!(f, "{level}'s QEMU refused {command}: {said}")
@@ -466,6 +485,7 @@ impl fmt::Display for Symptom {
                 }
             }
             Self::NotStarted { level, why } => write!(f, "{level}: {why}"),
+            Self::EmulatorErratum { why, .. } => f.write_str(why),
             Self::MissingEvidence { what } => write!(f, "missing evidence: {what}"),
             Self::Harness { why, .. } => f.write_str(why),
             Self::Interrupted => f.write_str("interrupted"),

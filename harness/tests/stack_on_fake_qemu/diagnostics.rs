@@ -1,8 +1,10 @@
-//! What is learnt of a level that its QEMU stopped.
+//! What is learnt of a level that its QEMU stopped, and which stops are charged to the emulated metal.
 
 use std::time::{Duration, Instant};
 
 use nestmatrix::scenario::{Expectation, Limitation, Stage, StopStage, SymptomTexts};
+use nestmatrix::stack::Symptom;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::fake::{Booted, Fake, prints};
@@ -74,4 +76,60 @@ async fn a_host_that_does_not_answer_changes_no_verdict_and_is_not_waited_for_lo
     assert_eq!(booted.word_and_symptom(), "fail: L2's QEMU stopped it (internal-error)");
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
     assert!(!booted.records.join("L2.stopped.log").exists());
+}
+
+#[rstest]
+#[case::in_its_default_firmware(&[], "q35", "error: L2's QEMU stopped it (internal-error): KVM internal error. Suberror: 1; L1's \
+     kernel says \"kvm_amd: kvm [131]: vcpu0, guest rIP: 0xfff0 unhandled exit\" (emulator erratum tcg-no-nrips)")]
+#[case::its_kernel_runs(&["booting"], "q35", "fail: L2's QEMU stopped it (internal-error): KVM")]
+#[case::other_firmware(&[], "microvm\nfirmware qboot.rom", "fail: L2's QEMU stopped it (internal-error): KVM")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_stop_that_is_known_to_come_of_an_erratum_is_charged_to_the_emulated_metal(
+    #[case] lines: &[&str],
+    #[case] machines: &str,
+    #[case] expected: &str,
+) {
+    let machines = prints(&format!("Supported machines are:\n{machines}\n"));
+    let fake = stopped("internal-error", lines).command(1, "-machine help", 5, machines);
+    let booted = fake.command(1, "nestmatrix-qemu", 5, prints(SAID)).boot().await;
+    let seen = booted.word_and_symptom();
+    assert!(seen.starts_with(expected), "{seen}");
+}
+
+/// What L1 says of itself if its KVM has this value of `npt`.
+fn facts(npt: &str) -> String {
+    format!(
+        "kernel={}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\n\
+         kvm-parameter=npt:{npt}\ncounters\nexits:0\nnested_run:0\n",
+        crate::script::KERNEL
+    )
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_that_depends_on_an_erratum_is_skipped_before_it_runs_a_guest() {
+    let fake = || Fake::new().command(1, "kvm-device", 5, prints(&facts("N")));
+    let booted = fake().boot().await;
+    assert_eq!(booted.word(), "skip");
+    // Whatever is expected of it: nothing was tried.
+    assert_eq!(booted.word_if_it_stops_from("l1-launch"), "skip");
+    let stop = booted.observation.stop.as_ref().unwrap();
+    assert_eq!(stop.stage.to_string(), "l2-launch");
+    assert!(
+        matches!(&stop.symptom, Symptom::EmulatorErratum { erratum, .. } if erratum == "tcg-cr-read-intercept"),
+        "{stop:?}"
+    );
+    assert!(stop.symptom.to_string().ends_with("kvm_amd of L1 has npt=N"), "{stop:?}");
+    assert!(!booted.records.join("L2.qmp.jsonl").exists(), "L2 was not launched");
+
+    assert_eq!(fake().on_native_metal().boot().await.word(), "pass", "a real processor has no such erratum");
+    let booted = Fake::new().command(1, "kvm-device", 5, prints(&facts("Y"))).boot().await;
+    assert_eq!(booted.word(), "pass");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_emulator_without_the_erratum_runs_it() {
+    let old = json!({"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 2}, "package": ""}, "capabilities": ["oob"]}});
+    let fake = Fake::new().command(1, "kvm-device", 5, prints(&facts("N")));
+    let booted = fake.reply("l0.qmp", "greeting", How::Return(old)).boot().await;
+    assert_eq!(booted.word(), "pass", "{}", booted.stopped());
 }
