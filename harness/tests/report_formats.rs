@@ -265,6 +265,7 @@ fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
     );
 
     let page = html(&overview, &matrix());
+    assert!(page.contains("as expected or known; 1 mutant needs attention</h1>"), "{page}");
     let (_, section) = page.split_once("<section class=\"mutations\"").unwrap();
     let (section, _) = section.split_once("</section>").unwrap();
     let order = ["No verdict showed this damage", "The scenario accepts", "<b>1 need attention</b>"];

@@ -4,6 +4,7 @@
 use maud::{Markup, html};
 
 use crate::report::layout::{Shade, counts};
+use crate::report::mutation::is_trouble;
 use crate::report::text::{grouped, lasting};
 use crate::run::{Machine, Overview, OverviewRun};
 
@@ -49,12 +50,18 @@ fn verdict(overview: &Overview) -> String {
     let all = overview.cells.len();
     let trouble = overview.cells.iter().filter(|cell| cell.is_trouble()).count();
     let ran = all - overview.tally().skip;
-    match (trouble, ran) {
+    let cells = match (trouble, ran) {
         (0, 0) => "Nothing ran".to_owned(),
         (0, 1) => "The cell that ran is as expected or known".to_owned(),
         (0, _) => format!("All {ran} cells that ran are as expected or known"),
         (1, _) => format!("1 of {ran} cells that ran needs attention"),
         (_, _) => format!("{trouble} of {ran} cells that ran need attention"),
+    };
+    match overview.mutations.iter().flat_map(|cell| &cell.results).filter(|result| is_trouble(result)).count()
+    {
+        0 => cells,
+        1 => format!("{cells}; 1 mutant needs attention"),
+        mutants => format!("{cells}; {mutants} mutants need attention"),
     }
 }
 

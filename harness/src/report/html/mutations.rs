@@ -73,14 +73,14 @@ fn table(results: &[(String, MutantResult)], with_cell: bool) -> Markup {
                 th scope="col" { "verdict" } th scope="col" { "seen" }
             } }
             tbody { @for (cell, result) in results { tr {
-                @if with_cell { td { (cell) } }
-                td { (shown(&result.mutation)) }
+                @if with_cell { td { code { (cell) } } }
+                td { code { (shown(&result.mutation)) } }
                 td { (shown(&result.damage)) br; small { (wanted(result)) } }
                 td { (word(result.outcome)) }
                 td { @if let Some(verdict) = result.verdict { (verdict) }
                     @if let Some(stage) = result.stage { " at " (stage) } }
-                td.seen { @if let Some(symptom) = &result.symptom { (shown(&one_line(symptom))) }
-                    @if let Some(why) = &result.accepted { br; small { "accepted: " (shown(why)) } } }
+                td.seen { @if let Some(symptom) = &result.symptom { div { (shown(&one_line(symptom))) } }
+                    @if let Some(why) = &result.accepted { small { "accepted: " (shown(why)) } } }
             } } }
         } }
     }
