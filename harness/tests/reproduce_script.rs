@@ -2,7 +2,7 @@
 //! said gets out of its comments and quotes. Nothing is booted.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -55,6 +55,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         nonce: "17".into(),
         stays: false,
         leaf: None,
+        default_firmware: BTreeSet::new(),
         second: None,
         memory: Memory::Private,
         goes_on: false,

@@ -97,7 +97,8 @@ pub struct Leaf {
     pub shorter: &'static str,
     /// Properties of the machine that do the same, as `NAME=VALUE`.
     pub shorter_properties: &'static [&'static str],
-    /// Firmware that it gets on emulated metal, where its QEMU comes with it.
+    /// Firmware that it gets on emulated metal, where its QEMU comes with it. So does a level from L2 on that hosts on a machine of this
+    /// type.
     pub firmware: Option<&'static str>,
 }
 

@@ -1,7 +1,7 @@
 //! Carries out one cell: its stack is booted, from its beginning or from a saved state, and judged.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
@@ -413,6 +413,7 @@ impl Run {
             stays: self.setting.attendant.is_some()
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             leaf: None,
+            default_firmware: BTreeSet::new(),
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             goes_on: false,
@@ -495,18 +496,16 @@ impl Run {
             from: state,
             saver: saver.as_ref().map(|saver| saver as &dyn Saver),
             attendant: self.setting.attendant.as_deref(),
-            innermost_runs_in: self.innermost_runs_in(planned),
+            images: self.images_of(planned),
         })
         .await
     }
 
-    /// The image of the level that runs the innermost one, if that is a level that is booted.
-    fn innermost_runs_in(&self, planned: &Planned) -> Option<&Image> {
-        let Fate::Boots { levels, .. } = &planned.fate else { return None };
-        let on_l0 = planned.cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0);
-        let on = if on_l0 { LevelNumber::ALL[0] } else { planned.cell.innermost().below()? };
-        let level = levels.iter().find(|level| level.spec.level == on)?;
-        self.image(level.boots.as_ref()?).ok()
+    /// The images of the levels that are booted.
+    fn images_of(&self, planned: &Planned) -> BTreeMap<LevelNumber, &Image> {
+        let Fate::Boots { levels, .. } = &planned.fate else { return BTreeMap::new() };
+        let image = |level: &PlannedLevel| Some((level.spec.level, self.image(level.boots.as_ref()?).ok()?));
+        levels.iter().filter_map(image).collect()
     }
 
     pub(super) fn image(&self, key: &(String, Product)) -> Result<&Image, String> {

@@ -3,7 +3,7 @@
 //! That `/dev/kvm` exists, opens and answers proves nothing: there are machines whose KVM does all that and runs no stock
 //! guest. The proof is a guest that boots to 64-bit userspace under KVM and says so within a bounded time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,6 +121,7 @@ impl NativeMetal {
             nonce: trial.nonce,
             stays: false,
             leaf: None,
+            default_firmware: BTreeSet::new(),
             second: None,
             memory: Memory::Private,
             goes_on: false,
@@ -149,7 +150,7 @@ impl NativeMetal {
             from: None,
             saver: None,
             attendant: None,
-            innermost_runs_in: None,
+            images: BTreeMap::new(),
         })
         .await;
         if let Some(stop) = observation.stop {

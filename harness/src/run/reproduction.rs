@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
-use crate::stack::{ChosenLeaf, Limits};
+use crate::stack::Limits;
 
 use super::cell::image_of;
 use super::execute::Run;
@@ -29,10 +29,10 @@ impl Run {
         };
         let cell = &planned.cell;
         let innermost = record.levels.iter().find(|level| level.level == plan.innermost());
-        plan.leaf = innermost.and_then(|level| {
-            let leaf = plan.profile.leaf_of_type(level.seen.machine.as_deref()?)?;
-            Some(ChosenLeaf { leaf, has_firmware: level.seen.firmware.is_some() })
-        });
+        plan.leaf = innermost.and_then(|level| plan.profile.leaf_of_type(level.seen.machine.as_deref()?));
+        let launched = record.levels.iter().filter(|level| level.seen.machine.is_some());
+        let by_default = launched.filter(|level| level.seen.firmware.is_none());
+        plan.default_firmware = by_default.map(|level| level.level).collect();
         let stopped = match (record.stage, &record.symptom_data) {
             (Some(stage), Some(symptom)) => Some(Stopped { stage, symptom }),
             _ => None,

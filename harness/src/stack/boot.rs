@@ -203,8 +203,10 @@ pub(super) struct Stack<'a> {
     pub(super) step_total: Option<Duration>,
     /// Levels whose QEMU a fault of the scenario killed.
     pub(super) killed: BTreeSet<LevelNumber>,
-    /// The image of the level that runs the innermost one.
-    pub(super) innermost_runs_in: Option<&'a Image>,
+    /// The image of each level.
+    pub(super) images: BTreeMap<LevelNumber, &'a Image>,
+    /// The firmware that the QEMU of a level does not come with, and that emulated metal should have there.
+    pub(super) missing_firmware: BTreeMap<LevelNumber, &'static str>,
 }
 
 /// Notices of a monitor that may wait to be taken in; a sender that exceeds this blocks.
@@ -236,8 +238,8 @@ pub struct Ascent<'a> {
     pub saver: Option<&'a dyn Saver>,
     /// Holds it, if somebody wants that.
     pub attendant: Option<&'a dyn Attendant>,
-    /// The image of the level that runs the innermost one, where it is remembered which machine types its QEMU has.
-    pub innermost_runs_in: Option<&'a Image>,
+    /// The image of each level, where it is remembered what its QEMU offers.
+    pub images: BTreeMap<LevelNumber, &'a Image>,
 }
 
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
@@ -281,7 +283,8 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         held: Duration::ZERO,
         step_total: None,
         killed: BTreeSet::new(),
-        innermost_runs_in: ascent.innermost_runs_in,
+        images: ascent.images,
+        missing_firmware: BTreeMap::new(),
     };
     let mut went_on = None;
     let begun = match ascent.from {
@@ -364,7 +367,8 @@ impl Stack<'_> {
                     self.until(level, |watch| watch.shell_is_ready(level)).await?;
                 }
             } else {
-                host = self.come_up(index).await?;
+                let up = self.come_up(index).await;
+                host = up.map_err(|stop| self.unless_firmware_failed(level, stop))?;
                 self.prove_kvm(level, Rc::clone(&host)).await?;
                 self.save(level).await?;
             }

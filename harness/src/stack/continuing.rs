@@ -76,7 +76,7 @@ impl Stack<'_> {
             if saved.level != level {
                 return Err(self.not_as_saved(format!("{} is not {level}", saved.level)));
             }
-            self.levels.entry(level).or_default();
+            self.saw(level).firmware.clone_from(&saved.firmware);
             self.watch.add(level, false);
             let monitor = match saved.pid {
                 None => self.load(&machine, state, &*host).await?,
@@ -275,10 +275,14 @@ impl Stack<'_> {
             Ok(memory) => memory,
             Err(e) => return Ok(Err(format!("its memory can't be opened: {e}"))),
         };
-        let levels = self.live.iter().map(|live| SavedLevel {
-            level: live.level,
-            pid: live.qemu.pid_in_level(),
-            qemu: self.levels.get(&live.level).and_then(|seen| seen.qemu.clone()).unwrap_or_default(),
+        let levels = self.live.iter().map(|live| {
+            let seen = self.levels.get(&live.level);
+            SavedLevel {
+                level: live.level,
+                pid: live.qemu.pid_in_level(),
+                qemu: seen.and_then(|seen| seen.qemu.clone()).unwrap_or_default(),
+                firmware: seen.and_then(|seen| seen.firmware.clone()),
+            }
         });
         let (levels, records, stages) = (levels.collect(), self.records.to_owned(), self.stages.clone());
         let copying = tokio::task::spawn_blocking(move || draft.finish(&memory, &records, levels, stages));

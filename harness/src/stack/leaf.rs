@@ -1,69 +1,77 @@
-//! Chooses the innermost level's machine: one that the QEMU has which runs it.
+//! Chooses a level's machine and firmware among what the QEMU that runs it has: the innermost level's machine type, and the firmware of
+//! every level from L2 on.
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
 
-use nestmatrix_images::QemuOffer;
+use nestmatrix_images::{Image, QemuOffer};
 
-use crate::architecture::Profile;
+use crate::architecture::{Leaf, Profile};
 use crate::guest::ExecOutput;
 use crate::host::Host;
 use crate::qemu::{Instance, Machine};
 use crate::scenario::LevelNumber;
 
 use super::boot::Stack;
-use super::{Blame, ChosenLeaf, Metal, StackPlan, Stop};
+use super::{Blame, Metal, Stop};
 
 impl Stack<'_> {
-    /// The machine of a level that is about to be launched on `host`.
+    /// The machine of a level that is about to be launched on `host`: of a type and with firmware that the QEMU of that host has.
     pub(super) async fn machine_to_launch(&mut self, index: usize, host: &dyn Host) -> Result<Machine, Stop> {
-        let level = self.plan.levels[index].level;
-        let leaf = self.choose_leaf(index, host).await?;
-        let machine = StackPlan { leaf, ..self.plan.clone() }.machine(index, Instance::First);
+        let plan = &self.plan.levels[index];
+        let (level, profile) = (plan.level, self.plan.profile);
+        let is_leaf = self.plan.reports(level) && !self.plan.on_emulator(level);
+        let has_choice = is_leaf && profile.leaves.len() > 1;
+        let mut fitted = self.plan.clone();
+        if (has_choice || fitted.wanted_firmware(index).is_some())
+            && let Some(offer) = self.offer_of(level, host).await?
+        {
+            if has_choice {
+                let chosen = choose(profile, plan.machine_type.as_deref(), host.name(), &offer);
+                let chosen = chosen.map_err(|why| Stop::harness(self.stage, why).about(level))?;
+                fitted.leaf = Some(chosen);
+            }
+            let wanted = fitted.wanted_firmware(index);
+            if let Some(wanted) = wanted.filter(|&wanted| !offer.firmware.iter().any(|file| file == wanted)) {
+                fitted.default_firmware.insert(level);
+                self.missing_firmware.insert(level, wanted);
+            }
+        }
+        let machine = fitted.machine(index, Instance::First);
         let seen = self.saw(level);
         seen.firmware = machine.properties.get("firmware").cloned();
-        if leaf.is_some() {
+        if fitted.leaf.is_some() {
             seen.machine = Some(machine.machine.clone());
         }
         Ok(machine)
     }
 
-    /// Chooses among the machines that the level at `index` can be, where there is a choice.
-    async fn choose_leaf(&mut self, index: usize, host: &dyn Host) -> Result<Option<ChosenLeaf>, Stop> {
-        let plan = &self.plan.levels[index];
-        let (level, profile) = (plan.level, self.plan.profile);
-        if !self.plan.reports(level) || self.plan.on_emulator(level) || profile.leaves.len() < 2 {
-            return Ok(None);
-        }
+    /// What the QEMU that is to run `level` on `host` offers; none if it does not even list its machine types: it will not start
+    /// either, and then says why.
+    async fn offer_of(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Option<QemuOffer>, Stop> {
         // One that a step or a person may have changed is not what the image has.
-        let is_untouched = level.below().is_some_and(|below| self.is_untouched(below));
-        let image = self.innermost_runs_in.filter(|_| is_untouched);
-        let remembered = image.and_then(|image| image.qemu_offer());
-        let offer = match remembered {
-            Some(offer) => offer,
-            None => {
-                let printed = self.during(level, host.list_machine_types()).await?;
-                // A QEMU that does not even list them will not start either, and then says why.
-                let Some(offer) = read(&printed) else { return Ok(None) };
-                if let Some(Err(e)) = image.map(|image| image.remember_qemu_offer(&offer)) {
-                    tracing::warn!("the machine types of {}'s QEMU can't be remembered: {e}", host.name());
-                }
-                offer
-            }
-        };
-        let chosen = choose(profile, plan.machine_type.as_deref(), host.name(), &offer);
-        chosen.map(Some).map_err(|why| Stop::harness(self.stage, why).about(level))
+        let untouched = self.plan.around(level).filter(|around| self.is_untouched(*around));
+        let image = untouched.and_then(|around| self.images.get(&around).copied());
+        if let Some(offer) = image.and_then(Image::qemu_offer) {
+            return Ok(Some(offer));
+        }
+        let printed = self.during(level, host.list_machine_types()).await?;
+        let offer = read(&printed);
+        if let (Some(offer), Some(image)) = (&offer, image)
+            && let Err(e) = image.remember_qemu_offer(offer)
+        {
+            tracing::warn!("the machine types of {}'s QEMU can't be remembered: {e}", host.name());
+        }
+        Ok(offer)
     }
 
-    /// The stop of an innermost level that does not boot. It says nothing of the stack where the level has firmware that emulated
-    /// metal does not run reliably (docs/architecture.md, Traps), and stopped before its kernel said anything.
+    /// The stop of a level that does not boot. It says nothing of the stack where the level has firmware that emulated metal does
+    /// not run reliably (docs/architecture.md, Traps), and stopped before its kernel said anything.
     pub(super) fn unless_firmware_failed(&self, level: LevelNumber, stop: Stop) -> Stop {
         let on_qemu_metal = self.plan.metal == Metal::Emulated && self.plan.runs_on_qemu();
         let says_nothing = self.watch.console(level).is_none_or(|console| console.last_line().is_none());
         let is_silent = stop.blame == Blame::Stack && stop.level() == Some(level) && says_nothing;
-        let seen =
-            self.levels.get(&level).filter(|seen| on_qemu_metal && is_silent && seen.firmware.is_none());
-        let leaf = seen.and_then(|seen| self.plan.profile.leaf_of_type(seen.machine.as_deref()?));
-        match leaf.filter(|_| !self.plan.on_emulator(level)).and_then(|leaf| leaf.firmware) {
+        let has_default = self.levels.get(&level).is_some_and(|seen| seen.firmware.is_none());
+        match self.missing_firmware.get(&level).filter(|_| on_qemu_metal && is_silent && has_default) {
             Some(wanted) => {
                 let why = "emulated metal does not run the machine's default firmware reliably (emulator erratum tcg-no-nrips)";
                 let seen = format!("{}; {wanted} is missing in the level around, and {why}", stop.symptom);
@@ -80,9 +88,14 @@ impl Stack<'_> {
 }
 
 /// The first machine of the profile whose type the QEMU has, or the one that the scenario sets, which is for QEMU to judge.
-fn choose(profile: &Profile, set: Option<&str>, host: &str, offer: &QemuOffer) -> Result<ChosenLeaf, String> {
-    let leaf = match set {
-        Some(machine_type) => profile.leaf_like(machine_type),
+fn choose(
+    profile: &Profile,
+    set: Option<&str>,
+    host: &str,
+    offer: &QemuOffer,
+) -> Result<&'static Leaf, String> {
+    match set {
+        Some(machine_type) => Ok(profile.leaf_like(machine_type)),
         None => profile.leaf_of(&offer.machine_types).ok_or_else(|| {
             let wanted: Vec<&str> = profile.leaves.iter().map(|leaf| leaf.machine.name).collect();
             format!(
@@ -90,10 +103,8 @@ fn choose(profile: &Profile, set: Option<&str>, host: &str, offer: &QemuOffer) -
                 wanted.join(", "),
                 offer.machine_types.join(", ")
             )
-        })?,
-    };
-    let has_firmware = leaf.firmware.is_some_and(|name| offer.firmware.iter().any(|file| file == name));
-    Ok(ChosenLeaf { leaf, has_firmware })
+        }),
+    }
 }
 
 /// The names in what `-machine help` prints: a heading, and then a line for each type, its name first. Lines on firmware follow.
@@ -161,7 +172,10 @@ firmware bios-256k.bin
         let offer = read(&printed(text, 0)).unwrap();
         for architecture in [Architecture::Amd, Architecture::Intel] {
             let chosen = choose(Profile::of(architecture), None, "L1", &offer).unwrap();
-            assert_eq!((chosen.leaf.machine.name, chosen.has_firmware), (expected, has_firmware));
+            assert_eq!(
+                (chosen.machine.name, offer.firmware.iter().any(|file| file == "qboot.rom")),
+                (expected, has_firmware)
+            );
         }
     }
 
@@ -172,7 +186,7 @@ firmware bios-256k.bin
     #[case("isapc", "pc")]
     fn a_type_that_the_scenario_sets_is_not_chosen_among(#[case] set: &str, #[case] expected: &str) {
         let chosen = choose(Profile::of(Architecture::Amd), Some(set), "L1", &offer("q35")).unwrap();
-        assert_eq!(chosen.leaf.machine.name, expected);
+        assert_eq!(chosen.machine.name, expected);
     }
 
     #[test]
@@ -188,7 +202,7 @@ firmware bios-256k.bin
     fn a_type_whose_name_only_begins_alike_is_another() {
         let offer = offer("microvm-next pc-q35-9.2 pc");
         let chosen = choose(Profile::of(Architecture::Amd), None, "L1", &offer).unwrap();
-        assert_eq!(chosen.leaf.machine.name, "pc");
+        assert_eq!(chosen.machine.name, "pc");
     }
 
     #[rstest]

@@ -30,7 +30,7 @@ pub use evidence::{Doubt, Evidence, Gathered};
 pub use hold::{Answer, Ask, Attendant, Held, HeldLevel, Request};
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
-pub use plan::{ChosenLeaf, LevelPlan, Metal, StackPlan};
+pub use plan::{LevelPlan, Metal, StackPlan};
 pub use report::LeafReport;
 pub use states::{Description, Draft, Finished, Inputs, Listed, Lookup, SavedState, StateKey, States};
 pub use steps::StepSeen;

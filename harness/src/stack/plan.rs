@@ -1,6 +1,6 @@
 //! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -71,15 +71,6 @@ pub struct LevelPlan {
     pub disk: Option<PathBuf>,
 }
 
-/// What the innermost level's machine is, of what the QEMU has that runs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChosenLeaf {
-    /// The machine.
-    pub leaf: &'static Leaf,
-    /// Whether the QEMU comes with the firmware that the machine gets on emulated metal.
-    pub has_firmware: bool,
-}
-
 /// A stack as it is to be booted.
 #[derive(Debug, Clone)]
 pub struct StackPlan {
@@ -95,7 +86,9 @@ pub struct StackPlan {
     /// Whether the innermost level is to stay once it has reported, and take commands.
     pub stays: bool,
     /// The innermost level's machine, once it is known which the QEMU has that runs it.
-    pub leaf: Option<ChosenLeaf>,
+    pub leaf: Option<&'static Leaf>,
+    /// The levels whose QEMU turned out not to come with the firmware that [`StackPlan::wanted_firmware`] names.
+    pub default_firmware: BTreeSet<LevelNumber>,
     /// The level that will have a second machine on the way, if one will.
     pub second: Option<LevelNumber>,
     /// What the memory of the outermost level's machine is, where QEMU emulates that.
@@ -159,8 +152,30 @@ impl StackPlan {
     fn leaf(&self, plan: &LevelPlan) -> &'static Leaf {
         match &plan.machine_type {
             Some(machine_type) => self.profile.leaf_like(machine_type),
-            None => self.leaf.map_or(&self.profile.leaves[0], |chosen| chosen.leaf),
+            None => self.leaf.unwrap_or(&self.profile.leaves[0]),
         }
+    }
+
+    /// The firmware that the machine of the level at `index` is to have instead of its default. Emulated metal is not reliable with the
+    /// default one from L2 on, and slow with that of an innermost level ([`Leaf::firmware`]).
+    pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
+        let plan = &self.levels[index];
+        if self.metal == Metal::Native || self.on_emulator(plan.level) {
+            None
+        } else if self.reports(plan.level) {
+            self.leaf(plan).firmware
+        } else if plan.level.number() >= 2 {
+            let machine_type = plan.machine_type.as_deref().unwrap_or(self.profile.host.name);
+            self.profile.leaf_like(machine_type).firmware
+        } else {
+            None
+        }
+    }
+
+    /// The level that runs this one; none for L0.
+    pub fn around(&self, level: LevelNumber) -> Option<LevelNumber> {
+        let below = level.below()?;
+        Some(if self.innermost_on_l0 && self.reports(level) { LevelNumber::ALL[0] } else { below })
     }
 
     /// The machine of the level at `index`.
@@ -186,8 +201,8 @@ impl StackPlan {
         let emulated = self.metal == Metal::Emulated;
         let shorter = if emulated { profile.shorter } else { Shorter::NOT };
         let of_leaf = leaf.filter(|_| emulated).map_or(&[][..], |leaf| leaf.shorter_properties);
-        let firmware = leaf.filter(|_| emulated && self.leaf.is_none_or(|chosen| chosen.has_firmware));
-        let firmware = firmware.and_then(|leaf| Some(("firmware", leaf.firmware?)));
+        let firmware = self.wanted_firmware(index).filter(|_| !self.default_firmware.contains(&plan.level));
+        let firmware = firmware.map(|file| ("firmware", file));
         let properties = machine.properties.iter().chain(of_leaf);
         let properties = properties.filter_map(|property| property.split_once('=')).chain(firmware);
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -415,6 +430,7 @@ mod tests {
             nonce: "17".into(),
             stays: false,
             leaf: None,
+            default_firmware: BTreeSet::new(),
             second: None,
             memory: Memory::Private,
             goes_on: false,
@@ -527,10 +543,10 @@ mod tests {
         assert!(leaf.boot.parameters.contains("pci=off"), "{}", leaf.boot.parameters);
 
         let leaf = plan.profile.leaf_of(&["pc".to_owned(), "q35".to_owned()]).unwrap();
-        plan.leaf = Some(ChosenLeaf { leaf, has_firmware: true });
+        plan.leaf = Some(leaf);
         let with_firmware = plan.machine(2, Instance::First);
         assert_eq!(with_firmware.properties["firmware"], "qboot.rom");
-        plan.leaf = Some(ChosenLeaf { leaf, has_firmware: false });
+        plan.default_firmware.insert(LevelNumber::ALL[2]);
         let chosen = plan.machine(2, Instance::First);
         assert_eq!((chosen.machine.as_str(), chosen.properties.len()), ("q35", 0));
         let of_kernel = |machine: &Machine| {
@@ -546,6 +562,22 @@ mod tests {
         assert_eq!((&set.boot, set.machine.as_str()), (&chosen.boot, "pc-q35-7.2"));
         plan.levels[1].machine_type = Some("pc".into());
         assert_eq!(plan.machine(1, Instance::First).machine, "pc");
+    }
+
+    #[test]
+    fn on_emulated_metal_a_level_from_l2_on_gets_the_firmware_that_is_reliable_there() {
+        let firmware = |plan: &StackPlan, index| {
+            plan.machine(index, Instance::First).properties.get("firmware").cloned()
+        };
+        let qboot = || Some("qboot.rom".to_owned());
+        let mut emulated = plan(0..=3, Metal::Emulated);
+        assert_eq!([0, 1, 2, 3].map(|index| firmware(&emulated, index)), [None, None, qboot(), qboot()]);
+        emulated.default_firmware.insert(LevelNumber::ALL[2]);
+        assert_eq!([2, 3].map(|index| firmware(&emulated, index)), [None, qboot()]);
+        let native = plan(1..=3, Metal::Native);
+        assert_eq!([0, 1, 2].map(|index| firmware(&native, index)), [None, None, None]);
+        let power9 = plan_of(Architecture::Power9, 0..=3, Metal::Emulated);
+        assert_eq!([1, 2, 3].map(|index| firmware(&power9, index)), [None, None, None]);
     }
 
     #[test]

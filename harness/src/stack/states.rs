@@ -83,6 +83,8 @@ pub struct SavedLevel {
     pub pid: Option<i64>,
     /// The version of its QEMU.
     pub qemu: String,
+    /// The firmware that its QEMU was asked for, if it is not the machine's default.
+    pub firmware: Option<String>,
 }
 
 /// What a state is: `state.json`.
@@ -580,7 +582,8 @@ mod tests {
         fs::write(draft.device(), "devices").unwrap();
         fs::write(folder.path().join("L0.console.log"), "up").unwrap();
         let memory = memory(folder.path(), blocks);
-        let levels = vec![SavedLevel { level: LevelNumber::ALL[0], pid: None, qemu: "10.0".into() }];
+        let levels =
+            vec![SavedLevel { level: LevelNumber::ALL[0], pid: None, qemu: "10.0".into(), firmware: None }];
         states.publish(draft.finish(&memory, folder.path(), levels, Vec::new()).unwrap()).unwrap();
     }
 

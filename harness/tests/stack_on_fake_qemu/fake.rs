@@ -1,6 +1,6 @@
 //! A stack of three levels on the fake QEMU: what deviates, and what came of its boot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -174,6 +174,7 @@ impl Fake {
             memory: Memory::Private,
             goes_on: false,
             leaf: None,
+            default_firmware: BTreeSet::new(),
             clock: Clock::Fastest,
             innermost_on_l0: false,
         };
@@ -201,7 +202,7 @@ impl Fake {
             from: None,
             saver: None,
             attendant: None,
-            innermost_runs_in: None,
+            images: BTreeMap::new(),
         };
         let local = tokio::task::LocalSet::new();
         if let Some(time) = self.interrupted_after {
