@@ -67,6 +67,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
             _ => Expectation::WORKS,
         },
         verdict,
+        known_flaky: None,
         as_described: false,
         stage: stopped.then(|| stage("l2-boot")),
         level: stopped.then(|| LevelNumber::ALL[2]),
@@ -90,6 +91,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
             timeout_scale: None,
             usage: Usage::default(),
         }],
+        told_of: None,
         folder: None,
         run: None,
     }

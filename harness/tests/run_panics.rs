@@ -79,6 +79,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
         jobs: Some(jobs),
         states: None,
         timeout_scale: 1.0,
+        repeat: 1,
         arguments: vec!["run-matrix".into()],
         part: None,
         resumed: None,

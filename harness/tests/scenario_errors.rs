@@ -856,3 +856,37 @@ fn list_of_very_many_entries() {
     let [error] = errors.errors() else { panic!("{errors:?}") };
     assert!(matches!(error.problem(), InputProblem::TooLong { key: "claims", count: 100_000, limit: 256 }));
 }
+
+/// The good scenario with this said of its being flaky.
+fn known_flaky(known_flaky: &str) -> String {
+    scenario_and(&format!("[[known-flaky]]\n{known_flaky}"))
+}
+
+const FLAKY: &str =
+    "stage = \"l2-boot\"\nsymptom-kind = \"stopped-by-qemu\"\nseen = \"2026-11-28\"\nnote = \"n\"";
+
+#[rstest]
+#[case::always("stopped = 4\nof = 4", "4 of 4 is not flaky")]
+#[case::no_rate("stopped = 4", "key `of` is missing")]
+#[case::no_cell("stopped = 1\nof = 4\ncells = [\"*/intel/*\"]", "`*/intel/*` matches no cell")]
+#[case::no_metal("stopped = 1\nof = 4\nmetal = \"heavy\"", "`heavy`")]
+#[case::no_version("stopped = 1\nof = 4\nversions = \"6.1\"", "`6.1` is not a version of Linux or of QEMU")]
+fn what_is_known_to_be_flaky_says_how_often_and_where(#[case] more: &str, #[case] said: &str) {
+    let report = known_flaky(&format!("{FLAKY}\n{more}"));
+    assert!(report.contains(said), "{report}");
+}
+
+#[test]
+fn a_cell_knows_where_it_is_flaky() {
+    let more = "cells = [\"*/amd/*\"]\nmetal = \"emulated\"\nversions = \"Linux 6.1 and QEMU 7.2\"\nstopped = 3\nof = 4";
+    let (matrix, _) = load(|root| {
+        write(root, "product/preview.toml", format!("{SCENARIO}\n[[known-flaky]]\n{FLAKY}\n{more}"))
+    });
+    let known: Vec<String> = matrix.unwrap().cells()[0].known_flaky.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        known,
+        [
+            "known flaky on emulated metal with Linux 6.1 and QEMU 7.2, 3 of 4 stop at l2-boot (stopped-by-qemu), seen 2026-11-28: n"
+        ]
+    );
+}

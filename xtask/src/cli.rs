@@ -142,7 +142,7 @@ pub struct RunMatrix {
     /// results. Cells that have a verdict keep it. `--jobs` and `--timeout-scale` override the earlier values
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "cold", "saved_limit", "baseline", "files", "level", "keep_images",
+        "cold", "repeat", "saved_limit", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -159,6 +159,10 @@ pub struct RunMatrix {
     /// Boot every stack from its beginning: use no saved states, and save none
     #[arg(long)]
     pub cold: bool,
+    /// Boot each cell this many times in one setting. If its verdicts differ, it is `flaky`, which fails the run unless its scenario says
+    /// that it is known to be [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub repeat: Option<u16>,
     /// Disk space in GiB that saved states may take; those that were used longest ago go first
     #[arg(long, value_name = "GIB", default_value = "10", conflicts_with = "cold")]
     pub saved_limit: u64,
@@ -181,6 +185,11 @@ impl RunMatrix {
     /// How many cells run side by side; none is as many as there is room for.
     pub fn jobs(&self) -> Option<usize> {
         self.jobs.and_then(|jobs| jobs.0)
+    }
+
+    /// How often each cell is booted.
+    pub fn repeat(&self) -> usize {
+        self.repeat.map_or(1, usize::from)
     }
 
     /// What time limits are multiplied by.

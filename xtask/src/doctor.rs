@@ -129,6 +129,7 @@ async fn level_of(
         jobs: Some(1),
         states: None,
         timeout_scale: arguments.timeout_scale,
+        repeat: 1,
         arguments: std::env::args().skip(1).collect(),
         part: None,
         resumed: None,

@@ -302,6 +302,7 @@ impl MutationRun<'_> {
             jobs: self.arguments.jobs.and_then(|jobs| jobs.0),
             states: Some(Arc::new(states::open(store, states::USUAL_LIMIT_GIB)?)),
             timeout_scale: self.arguments.timeout_scale.unwrap_or(1.0),
+            repeat: 1,
             arguments: std::env::args().skip(1).collect(),
             part: self.part.clone(),
             resumed,

@@ -206,6 +206,7 @@ async fn carry_out(
         jobs: arguments.jobs(),
         states,
         timeout_scale: arguments.timeout_scale(),
+        repeat: arguments.repeat(),
         arguments: std::env::args().skip(1).collect(),
         part,
         resumed,

@@ -120,5 +120,11 @@ fn asked(cell: &Cell, level: LevelNumber) -> Cell {
     };
     let asks = step(ASKS, script(Profile::of(cell.architecture), &[]));
     let ends = step("nothing further in is booted", "false".to_owned());
-    Cell { steps: vec![asks, ends], faults: Vec::new(), expectation: Expectation::WORKS, ..cell.clone() }
+    Cell {
+        steps: vec![asks, ends],
+        faults: Vec::new(),
+        expectation: Expectation::WORKS,
+        known_flaky: Vec::new(),
+        ..cell.clone()
+    }
 }

@@ -6,7 +6,7 @@ use crate::history::Sighting;
 use crate::run::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{CellName, Claim, Document, KnownStale, KnownWrong, Matrix, Tier, in_full};
 
-use super::observation::{Judged, Observation};
+use super::observation::{Judged, Observation, has_result};
 
 /// Statements that were tried together and did not hold. If there are several and a stack did not work, it can't be told which of
 /// them is wrong.
@@ -133,16 +133,17 @@ impl Stack {
 
 impl EverSeen {
     pub(super) fn of(sightings: &[Sighting]) -> Option<Self> {
-        let told: Vec<&Sighting> = sightings
-            .iter()
-            .filter(|seen| !matches!(seen.verdict, VerdictWord::Skip | VerdictWord::Error))
-            .collect();
+        let told: Vec<&Sighting> = sightings.iter().filter(|seen| has_result(seen.verdict)).collect();
         let day = |seen: &&Sighting| seen.seen.chars().take("2026-11-28".len()).collect::<String>();
         let days = [told.iter().map(day).min()?, told.iter().map(day).max()?];
         let deviates = |seen: &&&Sighting| match seen.verdict {
             VerdictWord::Xpass => true,
             VerdictWord::Fail => seen.known != Some(Known::CameBack),
-            VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip | VerdictWord::Error => false,
+            VerdictWord::Pass
+            | VerdictWord::Xfail
+            | VerdictWord::Flaky
+            | VerdictWord::Skip
+            | VerdictWord::Error => false,
         };
         let deviated = told.iter().filter(deviates).count();
         Some(Self { tries: told.len(), deviated, days })

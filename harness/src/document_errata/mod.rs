@@ -12,8 +12,10 @@ mod standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{self, Sighting};
-use crate::run::{PastRun, Purpose, VerdictWord};
+use crate::run::{PastRun, Purpose};
 use crate::scenario::{CellName, Document, Matrix, in_full};
+
+use observation::has_result;
 
 pub use dispute::{Dispute, DisputedClaim, Settled};
 pub use entry::{ClaimOfEntry, Earlier, Entry, EverSeen, SeenInRuns, Stack, Test};
@@ -184,6 +186,6 @@ impl Observation {
 
     /// Whether a stack was booted, and whatever came of it can be said.
     fn tells(&self) -> bool {
-        !matches!(self.record.verdict, VerdictWord::Skip | VerdictWord::Error)
+        has_result(self.record.verdict)
     }
 }

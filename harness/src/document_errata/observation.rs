@@ -106,6 +106,11 @@ impl Observation {
     }
 }
 
+/// Whether a verdict says something of the document that its cell is of.
+pub(super) fn has_result(verdict: VerdictWord) -> bool {
+    !matches!(verdict, VerdictWord::Flaky | VerdictWord::Skip | VerdictWord::Error)
+}
+
 fn judged(record: &CellRecord) -> Judged {
     match (record.verdict, record.known(), &record.expectation) {
         // The limitation shows itself: the document is right, whatever newer software was known to do.
@@ -117,7 +122,8 @@ fn judged(record: &CellRecord) -> Judged {
             Judged::Deviates(Deviation::StoppedOtherwise)
         }
         (VerdictWord::Skip, ..) => Judged::NotTried,
-        (VerdictWord::Error, ..) => Judged::NoResult,
+        // One that works at one time and not at another says nothing of the document.
+        (VerdictWord::Flaky | VerdictWord::Error, ..) => Judged::NoResult,
     }
 }
 

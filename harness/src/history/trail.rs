@@ -128,11 +128,12 @@ fn disagreements(tried: &[Sighting]) -> Vec<Disagreement> {
     let mut found = Vec::new();
     for (index, after) in tried.iter().enumerate().rev() {
         for before in tried[..index].iter().rev() {
-            let words = BTreeSet::from([before.verdict, after.verdict]);
+            let [verdict_before, verdict_after] = [before, after].map(itself);
+            let words = BTreeSet::from([verdict_before, verdict_after]);
             if words.len() == 2 && !known.contains(&words) && before.with.same(&after.with) {
                 known.insert(words);
                 found.push(Disagreement {
-                    verdicts: [before.verdict, after.verdict],
+                    verdicts: [verdict_before, verdict_after],
                     runs: [before.run.clone(), after.run.clone()],
                     symptoms: [before.symptom.clone(), after.symptom.clone()],
                 });
@@ -153,6 +154,14 @@ fn disagreements(tried: &[Sighting]) -> Vec<Disagreement> {
         }
     }
     found
+}
+
+/// What came of a cell, whatever its scenario knows of its being flaky.
+fn itself(sighting: &Sighting) -> VerdictWord {
+    match (sighting.verdict, sighting.attempts.last()) {
+        (VerdictWord::Flaky, Some(last)) => last.verdict,
+        (verdict, _) => verdict,
+    }
 }
 
 fn durations(tried: &[Sighting]) -> Vec<Durations> {

@@ -3,7 +3,7 @@
 use crate::run::{CellRecord, Known, VerdictWord};
 
 use super::style::{Role, Style};
-use super::text::{cut, one_line, width};
+use super::text::{cut, grouped, one_line, width};
 
 /// Column at which a cell's name begins.
 const NAME: usize = 17;
@@ -29,7 +29,9 @@ pub fn cell_line(record: &CellRecord, style: &Style) -> String {
 /// A verdict, with what stands behind a fail that its scenario describes.
 pub(super) fn verdict(record: &CellRecord) -> String {
     match record.known() {
-        Some(known @ (Known::Wrong | Known::CameBack)) => format!("{} ({})", record.verdict, known.note()),
+        Some(known @ (Known::Wrong | Known::CameBack | Known::Flaky)) => {
+            format!("{} ({})", record.verdict, known.note())
+        }
         _ => record.verdict.to_string(),
     }
 }
@@ -44,6 +46,10 @@ pub(super) fn remark(record: &CellRecord) -> String {
         (VerdictWord::Fail, Some(of_fail)) => {
             parts.extend(observed.map(|observed| format!("{observed} ({})", of_fail.note())));
             parts.extend(known);
+        }
+        (VerdictWord::Flaky, of_flaky) => {
+            parts.push(observed.unwrap_or_else(|| "works this time".to_owned()));
+            parts.extend(of_flaky.and(known));
         }
         (VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip, _) => parts.extend(observed),
         (VerdictWord::Xfail, _) => {
@@ -71,8 +77,20 @@ pub(super) fn documented(record: &CellRecord) -> String {
     one_line(&record.expectation.to_string())
 }
 
-/// The verdicts of all attempts, if there was more than one: a pass that needed two is no plain pass.
+/// Attempts whose verdicts are listed one by one; of more, the verdicts are counted.
+const LISTED_ATTEMPTS: usize = 4;
+
+/// The verdicts of all attempts, if there was more than one: a pass that needed two is no plain pass. Of a cell that is known to be flaky,
+/// what came of the only one as well.
 pub(super) fn attempts(record: &CellRecord) -> Option<String> {
     let words: Vec<String> = record.attempts.iter().map(|attempt| attempt.verdict.to_string()).collect();
-    (words.len() > 1).then(|| words.join(", "))
+    match words.len() {
+        0 => None,
+        1 if record.verdict != VerdictWord::Flaky => None,
+        number if number <= LISTED_ATTEMPTS => Some(words.join(", ")),
+        _ => {
+            let counted = grouped(&words, |word| word.as_str()).into_iter();
+            Some(counted.map(|(word, of)| format!("{} {word}", of.len())).collect::<Vec<_>>().join(", "))
+        }
+    }
 }

@@ -10,7 +10,7 @@ pub fn comparison(comparison: &Comparison, style: &Style) -> String {
     let Comparison { regressions, improvements, flaky, new, gone } = comparison;
     let kinds = [
         ("regressions", regressions),
-        ("flaky: both verdicts were seen with the same software", flaky),
+        ("flaky: known to be, or both verdicts were seen with the same software", flaky),
         ("improvements", improvements),
         ("new", new),
         ("gone", gone),

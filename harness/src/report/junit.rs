@@ -129,7 +129,11 @@ fn status(cell: &CellRecord) -> TestCaseStatus {
         VerdictWord::Pass | VerdictWord::Xfail => return TestCaseStatus::success(),
         VerdictWord::Xpass | VerdictWord::Fail if !cell.is_trouble() => return TestCaseStatus::success(),
         VerdictWord::Skip => TestCaseStatus::skipped(),
-        VerdictWord::Fail | VerdictWord::Xpass => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        // It ran, but is neither a success nor a failure, and JUnit has no other word for that.
+        VerdictWord::Flaky if !cell.is_trouble() => TestCaseStatus::skipped(),
+        VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Flaky => {
+            TestCaseStatus::non_success(NonSuccessKind::Failure)
+        }
         VerdictWord::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
     };
     status.set_type(cell.verdict.to_string()).set_message(remark(cell));

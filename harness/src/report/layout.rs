@@ -13,11 +13,13 @@ use super::text::{grouped, one_line};
 pub(super) enum Shade {
     CameBack,
     Fail,
+    Flaky,
     Error,
     News,
     KnownFail,
     Known,
     Xfail,
+    KnownFlaky,
     Righted,
     Pass,
     Skip,
@@ -25,14 +27,16 @@ pub(super) enum Shade {
 
 impl Shade {
     /// The one to act upon first, first.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::CameBack,
         Self::Fail,
+        Self::Flaky,
         Self::Error,
         Self::News,
         Self::KnownFail,
         Self::Known,
         Self::Xfail,
+        Self::KnownFlaky,
         Self::Righted,
         Self::Pass,
         Self::Skip,
@@ -44,6 +48,7 @@ impl Shade {
             Some(Known::Wrong) => return Self::KnownFail,
             Some(Known::Stale) => return Self::Known,
             Some(Known::Righted) => return Self::Righted,
+            Some(Known::Flaky) => return Self::KnownFlaky,
             None => {}
         }
         match cell.record.verdict {
@@ -52,6 +57,7 @@ impl Shade {
             VerdictWord::Xpass => Self::News,
             VerdictWord::Xfail => Self::Xfail,
             VerdictWord::Pass => Self::Pass,
+            VerdictWord::Flaky => Self::Flaky,
             VerdictWord::Skip => Self::Skip,
         }
     }
@@ -63,6 +69,7 @@ impl Shade {
             Self::Error => VerdictWord::Error,
             Self::News | Self::Known => VerdictWord::Xpass,
             Self::Xfail => VerdictWord::Xfail,
+            Self::Flaky | Self::KnownFlaky => VerdictWord::Flaky,
             Self::Righted | Self::Pass => VerdictWord::Pass,
             Self::Skip => VerdictWord::Skip,
         }
@@ -75,6 +82,7 @@ impl Shade {
             Self::KnownFail => Known::Wrong.note(),
             Self::Known => Known::Stale.note(),
             Self::Righted => Known::Righted.note(),
+            Self::KnownFlaky => Known::Flaky.note(),
             _ => "",
         }
     }
@@ -85,6 +93,8 @@ impl Shade {
             Self::KnownFail => tally.known_wrong,
             Self::Righted => tally.righted,
             Self::Fail => tally.fail.saturating_sub(tally.known_wrong).saturating_sub(tally.came_back),
+            Self::Flaky => tally.flaky.saturating_sub(tally.known_flaky),
+            Self::KnownFlaky => tally.known_flaky,
             Self::Error => tally.error,
             Self::News => tally.xpass.saturating_sub(tally.known_stale),
             Self::Known => tally.known_stale,

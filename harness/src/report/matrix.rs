@@ -161,7 +161,20 @@ fn stand_ins(records: &[CellRecord], style: &Style) -> String {
 /// The last line: `6 pass, 3 skip in 3 min 12 s`.
 fn summary(outcome: &Outcome, style: &Style) -> String {
     let tally = outcome.run.verdicts;
-    let Tally { pass, righted, fail, known_wrong, came_back, xfail, xpass, known_stale, skip, error } = tally;
+    let Tally {
+        pass,
+        righted,
+        fail,
+        known_wrong,
+        came_back,
+        xfail,
+        xpass,
+        known_stale,
+        flaky,
+        known_flaky,
+        skip,
+        error,
+    } = tally;
     let new_fail = fail.saturating_sub(known_wrong).saturating_sub(came_back);
     let numbers = [
         (VerdictWord::Pass, pass.saturating_sub(righted), ""),
@@ -172,6 +185,8 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
         (VerdictWord::Xfail, xfail, ""),
         (VerdictWord::Xpass, xpass.saturating_sub(known_stale), ""),
         (VerdictWord::Xpass, known_stale, Known::Stale.note()),
+        (VerdictWord::Flaky, flaky.saturating_sub(known_flaky), ""),
+        (VerdictWord::Flaky, known_flaky, Known::Flaky.note()),
         (VerdictWord::Skip, skip, ""),
         (VerdictWord::Error, error, ""),
     ];

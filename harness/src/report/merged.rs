@@ -68,12 +68,13 @@ fn machine(run: &MergedRun) -> String {
 
 /// `6 pass, 3 skip`.
 fn counts(tally: &Tally) -> String {
-    let Tally { pass, fail, xfail, xpass, skip, error, .. } = *tally;
+    let Tally { pass, fail, xfail, xpass, flaky, skip, error, .. } = *tally;
     let numbers = [
         (pass, VerdictWord::Pass),
         (fail, VerdictWord::Fail),
         (xfail, VerdictWord::Xfail),
         (xpass, VerdictWord::Xpass),
+        (flaky, VerdictWord::Flaky),
         (skip, VerdictWord::Skip),
         (error, VerdictWord::Error),
     ];
@@ -88,8 +89,8 @@ fn counts(tally: &Tally) -> String {
 /// How long it took, and whether it came to its end.
 fn end(run: &MergedRun) -> String {
     let took = lasting(run.seconds.max(0.0).round() as u64);
-    let Tally { pass, fail, xfail, xpass, skip, error, .. } = run.verdicts;
-    let have = pass + fail + xfail + xpass + skip + error;
+    let Tally { pass, fail, xfail, xpass, flaky, skip, error, .. } = run.verdicts;
+    let have = pass + fail + xfail + xpass + flaky + skip + error;
     let resumed = match run.resumed.len() {
         0 => String::new(),
         1 => "; resumed".to_owned(),

@@ -63,7 +63,7 @@ impl Role {
             Self::Quiet | Self::Verdict(VerdictWord::Skip) => Some("2"),
             Self::Verdict(VerdictWord::Pass | VerdictWord::Xfail) => Some("36"),
             Self::Verdict(VerdictWord::Fail) => Some("1;31"),
-            Self::Verdict(VerdictWord::Xpass) => Some("1;33"),
+            Self::Verdict(VerdictWord::Xpass | VerdictWord::Flaky) => Some("1;33"),
             Self::Verdict(VerdictWord::Error) => Some("1;7"),
         }
     }

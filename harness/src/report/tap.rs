@@ -43,7 +43,9 @@ fn result(cell: &OverviewCell) -> (bool, String) {
         VerdictWord::Pass => (true, todo(record)),
         // What is known not to work is a TODO too, if it does not.
         VerdictWord::Fail if !record.is_trouble() => (false, todo(record)),
-        VerdictWord::Fail | VerdictWord::Error => (false, String::new()),
+        // Whatever came of it, nothing follows from that.
+        VerdictWord::Flaky if !record.is_trouble() => (false, todo(record)),
+        VerdictWord::Fail | VerdictWord::Flaky | VerdictWord::Error => (false, String::new()),
         VerdictWord::Xfail => (false, format!(" # TODO documented: {}", escaped(&documented(record)))),
         VerdictWord::Xpass if !record.is_trouble() => (true, todo(record)),
         // A TODO that succeeds fails no run, and this is to.

@@ -1,4 +1,4 @@
-//! The particulars of a verdict that somebody has to act upon: a fail, an xpass that is news or an error.
+//! The particulars of a verdict that somebody has to act upon: a fail, an xpass or a flaky cell that is news, or an error.
 
 use std::path::Path;
 
@@ -18,7 +18,9 @@ const CONSOLE_LINES: usize = 8;
 pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String {
     let about = match record.verdict {
         VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => return String::new(),
-        VerdictWord::Xpass | VerdictWord::Fail if !record.is_trouble() => return String::new(),
+        VerdictWord::Xpass | VerdictWord::Fail | VerdictWord::Flaky if !record.is_trouble() => {
+            return String::new();
+        }
         VerdictWord::Fail => {
             let documented =
                 [("documented", documented(record)), ("observed", observed(record).unwrap_or_default())];
@@ -31,6 +33,11 @@ pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String 
                 "observed",
                 "works: the limitation no longer shows itself, and the document is stale".to_owned(),
             ),
+        ],
+        VerdictWord::Flaky => vec![
+            ("documented", documented(record)),
+            ("observed", observed(record).unwrap_or_else(|| "it worked".to_owned())),
+            ("flaky", "boots of the same stack in one setting gave different verdicts".to_owned()),
         ],
         VerdictWord::Error => vec![
             ("observed", observed(record).unwrap_or_default()),

@@ -15,12 +15,15 @@ use tokio::task::JoinError;
 use crate::architecture::Profile;
 use crate::host::{Emulator, ThisMachine};
 use crate::qemu::Memory;
-use crate::scenario::{Cell, CellName, FaultAction, LevelNumber, Stage, StageKind, Step, SymptomKind};
+use crate::scenario::{
+    Cell, CellName, FaultAction, KnownFlaky, LevelNumber, Stage, StageKind, Step, SymptomKind,
+};
 use crate::stack::{
     Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
     StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
 };
 
+use super::attempts::{bring_back, set_aside};
 use super::demand::Emulation;
 use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
 use super::panic::described;
@@ -48,6 +51,17 @@ pub(super) struct Done {
     pub(super) record: Option<Box<CellRecord>>,
     /// What its last attempt used.
     pub(super) usage: Usage,
+}
+
+/// The last attempt of those that one boot of a cell took, and what came of it.
+struct Try {
+    verdict: Verdict,
+    known_flaky: Option<KnownFlaky>,
+    observation: Observation,
+    continued: Option<Continued>,
+    cold: Option<String>,
+    /// The number of the attempt, from 1.
+    number: usize,
 }
 
 /// A state from which a cell can go on, or which it can save.
@@ -139,16 +153,20 @@ impl Run {
         let folder = RunFolder::cell_in(&self.folder, &cell.name).map_err(cannot_record)?;
         let chain = self.chain(planned);
         let mut attempts: Vec<Attempt> = Vec::new();
+        let mut tries: Vec<Try> = Vec::new();
+        let repeat = if self.setting.attendant.is_some() { 1 } else { self.setting.repeat.max(1) };
         let mut timeout_scale = self.setting.timeout_scale;
+        // Whether the attempt before is to be made up for.
+        let mut is_second = false;
         let again =
             self.setting.states.is_some().then(|| "it was booted again from its beginning".to_owned());
         loop {
             let start = self.began.elapsed().as_secs_f64();
             let first = attempts.is_empty();
-            let (state, cold) = match (&choice.from, first) {
-                (_, false) => (None, again.clone()),
-                (None, true) => (None, self.why_cold(planned, &chain).await),
-                (Some(key), true) => match chain.iter().find(|link| link.key == *key) {
+            let (state, cold) = match (&choice.from, is_second) {
+                (_, true) => (None, again.clone()),
+                (None, false) => (None, self.why_cold(planned, &chain).await),
+                (Some(key), false) => match chain.iter().find(|link| link.key == *key) {
                     Some(link) => self.look_up(link).await,
                     None => (None, None),
                 },
@@ -157,7 +175,7 @@ impl Run {
             let mut booted = None;
             let observation = match self.prepare(planned, &scratch, state.as_ref(), choice, &folder.0).await {
                 Ok((plan, host, _memory)) => {
-                    // Whatever went wrong the first time, nothing is saved the second time.
+                    // Whatever went wrong the first time, nothing is saved later.
                     let makes = if first { &choice.makes[..] } else { &[] };
                     booted = Some(self.began.elapsed().as_secs_f64());
                     let limits = Limits::new(plan.metal, timeout_scale);
@@ -176,23 +194,24 @@ impl Run {
                 done.usage = observation.usage;
             }
             let profile = Profile::of(cell.architecture);
+            let known_flaky = self.known_flaky(cell, *metal, levels, &observation);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile)
-                .by_versions(&cell.expectation, |since| self.has_change(since, levels, &observation));
+                .by_versions(&cell.expectation, |since| self.has_change(since, levels, &observation))
+                .or_flaky(known_flaky, &observation.stages);
             let from = state.as_ref().map(|state| state.description().key.clone());
             let symptom = verdict.symptom(&cell.expectation);
-            let word = verdict.word();
             attempts.push(Attempt {
                 start,
                 end,
                 booted,
-                verdict: word,
+                verdict: verdict.itself().word(),
                 from,
                 symptom,
                 timeout_scale: Some(timeout_scale),
                 usage: observation.usage,
             });
             // Somebody has looked at the first attempt, and it is what they wanted to see.
-            let may_be_tried_again = first && self.setting.attendant.is_none();
+            let may_be_tried_again = !is_second && self.setting.attendant.is_none();
             if may_be_tried_again && is_tried_again(cell, &verdict, observation.went_on) {
                 if let (Some(state), Some(states), Some(false)) =
                     (&state, &self.setting.states, observation.went_on)
@@ -201,12 +220,35 @@ impl Run {
                     self.news(StateNews::Lost(state.description().key.clone()));
                     let _ = states.discard(state);
                 }
-                set_aside(&folder.0).map_err(cannot_record)?;
+                set_aside(&folder.0, attempts.len()).map_err(cannot_record)?;
                 if verdict.stop().is_some_and(Stop::is_timeout) {
                     timeout_scale *= SLOWER;
                 }
+                is_second = true;
                 continue;
             }
+            let number = attempts.len();
+            let continued = state.as_ref().map(Continued::from);
+            let known_flaky = known_flaky.cloned();
+            tries.push(Try { verdict, known_flaky, observation, continued, cold, number });
+            if tries.len() < repeat {
+                set_aside(&folder.0, number).map_err(cannot_record)?;
+                (timeout_scale, is_second) = (self.setting.timeout_scale, false);
+                continue;
+            }
+            let verdicts: Vec<Verdict> = tries.iter().map(|each| each.verdict.clone()).collect();
+            // There is one at least.
+            let Some((word, told)) = Verdict::together(&verdicts) else { return Ok(done) };
+            let Try { verdict, known_flaky, observation, continued, cold, number: told } =
+                tries.swap_remove(told);
+            let told_of = (told < number).then_some(told);
+            if told_of.is_some() {
+                bring_back(&folder.0, told, number).map_err(cannot_record)?;
+            }
+            let as_described = match word {
+                VerdictWord::Flaky => verdicts.iter().all(Verdict::is_as_described),
+                _ => verdict.is_as_described(),
+            };
             // A pass whose evidence can't be kept is none.
             let evidence = verdict.evidence().map(serde_json::to_value).transpose();
             let evidence = evidence.map_err(|e| cannot_record(e.into()))?;
@@ -225,7 +267,8 @@ impl Run {
             let record = CellRecord {
                 metal: Some(*metal),
                 emulator: emulator.map(ImageRecord::from),
-                as_described: verdict.fails_as_described(),
+                known_flaky,
+                as_described,
                 stage: stop.map(|stop| stop.stage),
                 level: stop.and_then(Stop::level),
                 symptom: if skipped.is_empty() {
@@ -238,9 +281,10 @@ impl Run {
                 evidence,
                 steps: observation.steps,
                 stages: observation.stages,
-                continued: state.as_ref().map(Continued::from),
+                continued,
                 cold,
                 attempts,
+                told_of,
                 folder: Some(folder.1),
                 ..blank
             };
@@ -572,17 +616,4 @@ fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool
         VerdictWord::Fail => cell.faults.is_empty() && stop.is_timeout(),
         _ => false,
     }
-}
-
-/// Moves the records of a first attempt out of the way of the second one's.
-fn set_aside(folder: &Path) -> std::io::Result<()> {
-    let aside: PathBuf = folder.join("attempt-1");
-    fs::create_dir(&aside)?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::rename(entry.path(), aside.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
 }

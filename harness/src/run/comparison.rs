@@ -30,7 +30,8 @@ pub struct Comparison {
     pub regressions: Vec<Change>,
     /// Cells that are as expected or known, and were not; and cells that are known not to work, and do.
     pub improvements: Vec<Change>,
-    /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software.
+    /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software; and
+    /// those that were flaky, or are known to be now.
     pub flaky: Vec<Change>,
     /// Cells that had no verdict, were skipped, or of which nothing could be said.
     pub new: Vec<Change>,
@@ -65,7 +66,8 @@ impl Standing {
         let Some(record) = record else { return Self::Untried };
         match record.verdict {
             _ if record.is_trouble() => Self::Bad,
-            VerdictWord::Skip => Self::Untried,
+            // Of what is known to be flaky, no verdict follows.
+            VerdictWord::Skip | VerdictWord::Flaky => Self::Untried,
             VerdictWord::Fail => Self::KnownBad,
             VerdictWord::Xfail if record.expectation.known_stale().is_some() => Self::KnownBad,
             _ => Self::Good,
@@ -131,6 +133,7 @@ impl Comparison {
                 symptom: is.and_then(|record| record.symptom.clone()),
             };
             match (before, now) {
+                _ if flips(was, is) => comparison.flaky.push(change(now == Standing::Bad)),
                 (Standing::Untried, Standing::Untried) => {}
                 (Standing::Untried, now) => comparison.new.push(change(now == Standing::Bad)),
                 (_, Standing::Untried) => comparison.gone.push(change(false)),
@@ -141,6 +144,18 @@ impl Comparison {
         }
         comparison
     }
+}
+
+/// Whether the verdict is another one because the cell was flaky before, or is known to be now. One that is flaky now and was not known
+/// to be is no such cell: it is worse than it was.
+fn flips(was: Option<&&CellRecord>, is: Option<&&CellRecord>) -> bool {
+    let (Some(was), Some(is)) = (was, is) else { return false };
+    let is_known = |record: &CellRecord| record.known() == Some(Known::Flaky);
+    let tried = |record: &CellRecord| record.verdict != VerdictWord::Skip;
+    let concerned =
+        (was.verdict == VerdictWord::Flaky && (is_known(was) || !is.is_trouble())) || is_known(is);
+    let differs = was.verdict != is.verdict || was.known() != is.known();
+    tried(was) && tried(is) && concerned && differs
 }
 
 /// Whether a limitation showed itself before, and all that is new is what its scenario knows of it.

@@ -49,6 +49,8 @@ pub struct Setting {
     pub states: Option<Arc<States>>,
     /// What all limits are multiplied by.
     pub timeout_scale: f64,
+    /// How often each cell is booted. Where its verdicts differ, it is flaky.
+    pub repeat: usize,
     /// The command line's arguments, for the record.
     pub arguments: Vec<String>,
     /// The shard whose cells are planned, if they are those of one.

@@ -13,8 +13,8 @@ use crate::scenario::CellName;
 
 use super::record::{CELLS, folder_of_now, line_of, lines_of, point_latest_to, text_of};
 use super::{
-    CellRecord, FORMAT, Machine, Outcome, PastRun, PastRunError, Purpose, Resumption, RunRecord, Shard,
-    Tally, UndeliveredImage, VerdictWord,
+    CellRecord, FORMAT, Known, Machine, Outcome, PastRun, PastRunError, Purpose, Resumption, RunRecord,
+    Shard, Tally, UndeliveredImage, VerdictWord,
 };
 
 /// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
@@ -462,19 +462,24 @@ fn by_cell(cells: Vec<CellRecord>) -> impl Iterator<Item = Vec<CellRecord>> {
 pub(super) fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
     seen.iter().rev().max_by_key(|record| match record.verdict {
         VerdictWord::Skip => 0,
-        VerdictWord::Pass => 1,
-        VerdictWord::Xfail => 2,
-        VerdictWord::Xpass if !record.is_trouble() => 3,
-        VerdictWord::Fail if !record.is_trouble() => 4,
-        VerdictWord::Xpass => 5,
-        VerdictWord::Fail => 6,
-        VerdictWord::Error => 7,
+        // Nothing follows from it, so it stands in the way of no verdict of another machine.
+        VerdictWord::Flaky if !record.is_trouble() => 1,
+        VerdictWord::Pass => 2,
+        VerdictWord::Xfail => 3,
+        VerdictWord::Xpass if !record.is_trouble() => 4,
+        VerdictWord::Fail if !record.is_trouble() => 5,
+        VerdictWord::Xpass => 6,
+        VerdictWord::Flaky => 7,
+        VerdictWord::Fail => 8,
+        VerdictWord::Error => 9,
     })
 }
 
-/// Whether what was seen of a cell differs. That it was skipped somewhere is no contradiction.
+/// Whether what was seen of a cell differs. That it was skipped somewhere is no contradiction, nor that it is known to be flaky there.
 fn differs(seen: &[CellRecord]) -> bool {
-    let words = seen.iter().map(|record| record.verdict).filter(|word| *word != VerdictWord::Skip);
+    let says_nothing =
+        |record: &&CellRecord| record.verdict == VerdictWord::Skip || record.known() == Some(Known::Flaky);
+    let words = seen.iter().filter(|record| !says_nothing(record)).map(|record| record.verdict);
     words.collect::<BTreeSet<VerdictWord>>().len() > 1
 }
 

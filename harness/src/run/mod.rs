@@ -1,5 +1,6 @@
 //! A run: cells are planned, booted and judged, and what came of each is recorded as it is known.
 
+mod attempts;
 mod bisection;
 mod cell;
 mod comparison;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contained::{self, RelativeFolder};
-use crate::scenario::{Architecture, Cell, CellName, Expectation, LevelNumber, Stage, Tier};
+use crate::scenario::{Architecture, Cell, CellName, Expectation, KnownFlaky, LevelNumber, Stage, Tier};
 use crate::stack::{
     Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
 };
@@ -231,8 +231,11 @@ pub struct CellRecord {
     pub expectation: Expectation,
     /// The verdict.
     pub verdict: VerdictWord,
-    /// Whether it is a fail that the scenario describes: of a claim that is known to be wrong, or of a limitation that is known to be
-    /// gone. Absent in runs of old.
+    /// What its scenario says of its being flaky, where that is about this metal and these versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_flaky: Option<KnownFlaky>,
+    /// Whether its scenario describes what came of it: the fail of a claim that is known to be wrong, or of a limitation that is known to
+    /// be gone; of a flaky cell, each of its attempts. Absent in runs of old.
     #[serde(default)]
     pub as_described: bool,
     /// Where the stack stopped, if it did.
@@ -264,6 +267,9 @@ pub struct CellRecord {
     pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
+    /// The number of the attempt, from 1, of which all else here is, if that is not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_of: Option<usize>,
     /// Its folder, relative to the run's.
     pub folder: Option<RelativeFolder>,
     /// In a merged run, which of those that it was merged from has seen this.
@@ -295,6 +301,7 @@ impl CellRecord {
             tier: cell.tier,
             expectation: cell.expectation.clone(),
             verdict,
+            known_flaky: None,
             as_described: false,
             stage: None,
             level: None,
@@ -309,14 +316,22 @@ impl CellRecord {
             continued: None,
             cold: None,
             attempts: Vec::new(),
+            told_of: None,
             folder: None,
             run: None,
         }
     }
 
-    /// How long its last attempt took, in seconds.
+    /// How long the attempt took that it tells of, in seconds.
     pub fn seconds(&self) -> f64 {
-        self.attempts.last().map_or(0.0, |attempt| attempt.end - attempt.start)
+        self.told_index()
+            .and_then(|index| self.attempts.get(index))
+            .map_or(0.0, |attempt| attempt.end - attempt.start)
+    }
+
+    /// The place of the attempt whose stages, levels, evidence and files these are.
+    pub fn told_index(&self) -> Option<usize> {
+        self.told_of.unwrap_or(self.attempts.len()).checked_sub(1)
     }
 }
 

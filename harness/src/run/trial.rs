@@ -34,6 +34,7 @@ impl VersionTrial<'_> {
     ///
     /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`, which counts where
     ///   `boot_counts`.
+    /// - Neither does a cell that is flaky: another boot could have given another verdict.
     /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
     ///   Unless the document says that just this level stops there, with a symptom that was seen.
     /// - A kernel that came without KVM's module and has it not built in, in a level that lacks KVM: that says how it was
@@ -46,6 +47,12 @@ impl VersionTrial<'_> {
         if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
             let counts = self.boot_counts && (self.is_boot_of_l0(record) || self.is_refused(record));
             return (!counts).then(symptom);
+        }
+        if record.verdict == VerdictWord::Flaky {
+            return Some(format!(
+                "the cell is flaky: {}",
+                record.symptom.as_deref().unwrap_or("it worked this time")
+            ));
         }
         if self.boot_counts || is_documented(record) {
             return None;

@@ -1,12 +1,13 @@
 //! Verdicts: what was expected, against what was observed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Profile;
 use crate::scenario::{
-    Expectation, LevelNumber, Limitation, Since, Stage, StageKind, StopStage, SymptomKind,
+    Expectation, KnownFlaky, LevelNumber, Limitation, Since, Stage, StageKind, StopStage, SymptomKind,
 };
 use crate::stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
 
@@ -27,6 +28,9 @@ pub enum Verdict {
     Xfail(Stop),
     /// The documented limitation no longer shows itself: the document is stale.
     Xpass(Box<Evidence>),
+    /// It came out in one of the ways that it is known to at one time or another: nothing follows from that. What it would be otherwise
+    /// is inside.
+    Flaky(Box<Verdict>),
     /// It was not tried, for these requirements that are missing.
     Skip(Vec<SkipReason>),
     /// The harness or its machine is at fault; nothing can be said of the matrix.
@@ -45,6 +49,8 @@ pub enum VerdictWord {
     Xfail,
     /// See [`Verdict::Xpass`].
     Xpass,
+    /// See [`Verdict::Flaky`]; also of a cell that was tried several times in one setting, with different verdicts.
+    Flaky,
     /// See [`Verdict::Skip`].
     Skip,
     /// See [`Verdict::Error`].
@@ -58,6 +64,7 @@ impl fmt::Display for VerdictWord {
             Self::Fail => "fail",
             Self::Xfail => "xfail",
             Self::Xpass => "xpass",
+            Self::Flaky => "flaky",
             Self::Skip => "skip",
             Self::Error => "error",
         })
@@ -109,7 +116,7 @@ impl Verdict {
             return Some(in_one_line(reasons));
         }
         let stop = self.stop()?;
-        let another = matches!(self, Self::Fail(_)) && expectation.limitation().is_some();
+        let another = matches!(self.itself(), Self::Fail(_)) && expectation.limitation().is_some();
         Some(match another {
             true => format!("{} (documented is: {expectation})", stop.symptom),
             false => stop.symptom.to_string(),
@@ -130,9 +137,65 @@ impl Verdict {
         }
     }
 
-    /// Whether the stack failed as its scenario says that it is known to, or did until a limitation was gone.
-    pub fn fails_as_described(&self) -> bool {
-        matches!(self, Self::KnownFail(_) | Self::CameBack(_))
+    /// The same of a cell that is `known` to be flaky here: that it works, stops as expected or as it is known to at times says nothing.
+    /// Any other stop, and an error, says what it always does. The stack went through `stages`.
+    #[must_use]
+    pub fn or_flaky(self, known: Option<&KnownFlaky>, stages: &[StageTime]) -> Self {
+        let Some(known) = known else { return self };
+        let is_known = match &self {
+            Self::Pass(_) | Self::Xpass(_) | Self::Xfail(_) | Self::KnownFail(_) => true,
+            Self::Fail(stop) | Self::CameBack(stop) => {
+                matches!(compare(&known.limitation, stop, stages), Likeness::Same)
+            }
+            // One that runs out of time is an error where a stop is expected, unless just this is known.
+            Self::Error(stop) => {
+                stop.blame == Blame::Stack
+                    && matches!(compare(&known.limitation, stop, stages), Likeness::Same)
+            }
+            Self::Flaky(_) | Self::Skip(_) => false,
+        };
+        if is_known { Self::Flaky(Box::new(self)) } else { self }
+    }
+
+    /// Whether its scenario describes what came of the stack, as a fail that it is known to be or was until a limitation was gone, or as
+    /// one of the ways in which it is known to come out.
+    pub fn is_as_described(&self) -> bool {
+        matches!(self, Self::KnownFail(_) | Self::CameBack(_) | Self::Flaky(_))
+    }
+
+    /// The verdict by what came of the stack itself, whatever is known of its being flaky.
+    pub fn itself(&self) -> &Self {
+        match self {
+            Self::Flaky(verdict) => verdict,
+            verdict => verdict,
+        }
+    }
+
+    /// How bad it is, of several of one cell.
+    fn severity(&self) -> u8 {
+        match self.itself() {
+            Self::Skip(_) | Self::Flaky(_) => 0,
+            Self::Pass(_) => 1,
+            Self::Xfail(_) => 2,
+            Self::Xpass(_) => 3,
+            Self::KnownFail(_) => 4,
+            Self::CameBack(_) | Self::Fail(_) => 5,
+            Self::Error(_) => 6,
+        }
+    }
+
+    /// What these verdicts of one cell in one setting come to, and the place of the one that shows it best: the worst, and of equals the
+    /// last. Where they differ, the cell is flaky. An error or a skip says nothing of the stack, so it differs from nothing, and counts
+    /// only where nothing else does.
+    pub(super) fn together(verdicts: &[Self]) -> Option<(VerdictWord, usize)> {
+        let says_something = |verdict: &Self| !matches!(verdict, Self::Error(_) | Self::Skip(_));
+        let words: BTreeSet<VerdictWord> =
+            verdicts.iter().filter(|verdict| says_something(verdict)).map(Self::word).collect();
+        let is_flaky = words.len() > 1;
+        let counts = |verdict: &Self| !is_flaky || says_something(verdict);
+        let places = verdicts.iter().enumerate().filter(|(_, verdict)| counts(verdict));
+        let (place, worst) = places.max_by_key(|(_, verdict)| verdict.severity())?;
+        Some((if is_flaky { VerdictWord::Flaky } else { worst.word() }, place))
     }
 
     /// Its name.
@@ -142,6 +205,7 @@ impl Verdict {
             Self::Fail(_) | Self::KnownFail(_) | Self::CameBack(_) => VerdictWord::Fail,
             Self::Xfail(_) => VerdictWord::Xfail,
             Self::Xpass(_) => VerdictWord::Xpass,
+            Self::Flaky(_) => VerdictWord::Flaky,
             Self::Skip(_) => VerdictWord::Skip,
             Self::Error(_) => VerdictWord::Error,
         }
@@ -149,24 +213,25 @@ impl Verdict {
 
     /// Where the stack stopped, if it did.
     pub fn stop(&self) -> Option<&Stop> {
-        match self {
+        match self.itself() {
             Self::Fail(stop)
             | Self::KnownFail(stop)
             | Self::CameBack(stop)
             | Self::Xfail(stop)
             | Self::Error(stop) => Some(stop),
-            Self::Pass(_) | Self::Xpass(_) | Self::Skip(_) => None,
+            Self::Pass(_) | Self::Xpass(_) | Self::Flaky(_) | Self::Skip(_) => None,
         }
     }
 
     /// The evidence that the stack worked, if it did.
     pub fn evidence(&self) -> Option<&Evidence> {
-        match self {
+        match self.itself() {
             Self::Pass(evidence) | Self::Xpass(evidence) => Some(evidence),
             Self::Fail(_)
             | Self::KnownFail(_)
             | Self::CameBack(_)
             | Self::Xfail(_)
+            | Self::Flaky(_)
             | Self::Skip(_)
             | Self::Error(_) => None,
         }
@@ -254,6 +319,10 @@ pub struct Tally {
     pub xpass: usize,
     /// Those of `xpass` whose limitation was known to be gone.
     pub known_stale: usize,
+    /// Cells that gave two verdicts in one setting, or are known to.
+    pub flaky: usize,
+    /// Those of `flaky` that are known to.
+    pub known_flaky: usize,
     /// Cells that were not tried.
     pub skip: usize,
     /// Cells of which nothing can be said.
@@ -268,6 +337,7 @@ impl Tally {
             Some(Known::Wrong) => self.known_wrong += 1,
             Some(Known::CameBack) => self.came_back += 1,
             Some(Known::Righted) => self.righted += 1,
+            Some(Known::Flaky) => self.known_flaky += 1,
             None => {}
         }
         *match cell.verdict {
@@ -275,17 +345,22 @@ impl Tally {
             VerdictWord::Fail => &mut self.fail,
             VerdictWord::Xfail => &mut self.xfail,
             VerdictWord::Xpass => &mut self.xpass,
+            VerdictWord::Flaky => &mut self.flaky,
             VerdictWord::Skip => &mut self.skip,
             VerdictWord::Error => &mut self.error,
         } += 1;
     }
 
-    /// The exit code that these verdicts call for: 0 as expected or known, 1 a fail or an xpass that is news, 3 an error,
-    /// 4 nothing ran. An error goes before a fail: with one, the result set is not complete.
+    /// The exit code that these verdicts call for: 0 as expected or known, 1 a fail, an xpass or a flaky cell that is news, 3 an error,
+    /// 4 nothing ran but what is known to be flaky, of which nothing follows. An error goes before a fail: with one, the result set is not
+    /// complete.
     pub fn exit_code(&self) -> u8 {
         if self.error > 0 {
             3
-        } else if self.fail > self.known_wrong || self.xpass > self.known_stale {
+        } else if self.fail > self.known_wrong
+            || self.xpass > self.known_stale
+            || self.flaky > self.known_flaky
+        {
             1
         } else if self.pass + self.fail + self.xfail + self.xpass == 0 {
             4
@@ -389,6 +464,73 @@ mod tests {
         Expectation::Works { known_wrong: Some(Box::new(known)) }
     }
 
+    fn known_flaky() -> KnownFlaky {
+        KnownFlaky {
+            metal: None,
+            versions: None,
+            limitation: Limitation::new(StopStage::At(stage("l2-boot")), SymptomTexts::new(["internal"])),
+            stopped: 3,
+            of: 10,
+            seen: "2026-11-28".to_owned(),
+            note: "why".to_owned(),
+            reference: None,
+        }
+    }
+
+    #[test]
+    fn nothing_follows_from_what_is_known_to_be_flaky_and_another_stop_is_news() {
+        let known = known_flaky();
+        let judged = |expectation: &Expectation, gathered: Gathered, stop: Option<Stop>| {
+            judge_after("", expectation, gathered, stop).or_flaky(Some(&known), &[])
+        };
+        let [flaky_stop, other_stop] = ["internal error", "another"].map(|said| stopped("l2-boot", said));
+        for expectation in [Expectation::WORKS, limitation(), known_stale(), may_stop()] {
+            let works = judged(&expectation, all_evidence(), None);
+            assert_eq!(
+                (works.word(), works.evidence().is_some()),
+                (VerdictWord::Flaky, true),
+                "{expectation}"
+            );
+            let stops = judged(&expectation, Gathered::default(), Some(flaky_stop.clone()));
+            assert_eq!((stops.word(), stops.itself().word()), (VerdictWord::Flaky, VerdictWord::Fail));
+            assert!(stops.symptom(&expectation).unwrap().contains("internal error"));
+            let other = judged(&expectation, Gathered::default(), Some(other_stop.clone()));
+            assert_eq!(other.word(), VerdictWord::Fail, "{expectation}");
+            let harness = judged(&expectation, Gathered::default(), Some(flaky_stop.clone().not_its_fault()));
+            assert_eq!(harness.word(), VerdictWord::Error, "{expectation}");
+        }
+        assert_eq!(
+            judge(&Expectation::WORKS, Some(flaky_stop)).or_flaky(None, &[]).word(),
+            VerdictWord::Fail
+        );
+    }
+
+    #[test]
+    fn a_cell_that_gives_two_verdicts_in_one_setting_is_flaky_whatever_the_last_one_is() {
+        let works = || judge_after("", &Expectation::WORKS, all_evidence(), None);
+        let fails = || judge(&Expectation::WORKS, Some(stopped("l2-boot", "internal error")));
+        let error = || judge(&Expectation::WORKS, Some(stopped("l1-boot", "no memory").not_its_fault()));
+        let known = |verdict: Verdict| verdict.or_flaky(Some(&known_flaky()), &[]);
+        let together = |verdicts: &[Verdict]| Verdict::together(verdicts);
+        assert_eq!(together(&[works()]), Some((VerdictWord::Pass, 0)));
+        assert_eq!(together(&[works(), works()]), Some((VerdictWord::Pass, 1)));
+        assert_eq!(together(&[works(), fails(), works()]), Some((VerdictWord::Flaky, 1)));
+        assert_eq!(together(&[fails(), fails()]), Some((VerdictWord::Fail, 1)));
+        assert_eq!(
+            together(&[works(), error(), works()]),
+            Some((VerdictWord::Error, 1)),
+            "it is not complete"
+        );
+        assert_eq!(
+            together(&[works(), error(), fails()]),
+            Some((VerdictWord::Flaky, 2)),
+            "it differs all the same"
+        );
+        assert_eq!(together(&[known(works()), known(fails())]), Some((VerdictWord::Flaky, 1)));
+        assert_eq!(together(&[known(works()), error()]), Some((VerdictWord::Error, 1)));
+        assert_eq!(together(&[]), None);
+    }
+
     #[rstest]
     #[case::as_known(known_wrong(Some("svm")), "missing CPU feature: svm", true)]
     #[case::with_any_symptom(known_wrong(None), "another reason", true)]
@@ -400,9 +542,9 @@ mod tests {
         #[case] known: bool,
     ) {
         let verdict = judge(&expectation, Some(stopped("l1-launch", symptom)));
-        assert_eq!((verdict.word(), verdict.fails_as_described()), (VerdictWord::Fail, known));
+        assert_eq!((verdict.word(), verdict.is_as_described()), (VerdictWord::Fail, known));
         let elsewhere = judge(&expectation, Some(stopped("l1-boot", symptom)));
-        assert_eq!((elsewhere.word(), elsewhere.fails_as_described()), (VerdictWord::Fail, false));
+        assert_eq!((elsewhere.word(), elsewhere.is_as_described()), (VerdictWord::Fail, false));
     }
 
     #[rstest]
@@ -416,7 +558,7 @@ mod tests {
         let expectation = Expectation::Works { known_wrong: Some(Box::new(KnownWrong { since, ..*known })) };
         let verdict = judge(&expectation, Some(stopped("l1-launch", "missing CPU feature: svm")));
         let verdict = verdict.by_versions(&expectation, |_| has_change);
-        assert_eq!((verdict.word(), verdict.fails_as_described()), (VerdictWord::Fail, has_change));
+        assert_eq!((verdict.word(), verdict.is_as_described()), (VerdictWord::Fail, has_change));
     }
 
     #[test]
@@ -424,7 +566,7 @@ mod tests {
         let level = LevelNumber::ALL[1];
         let slow = Symptom::Timeout { level, seconds: 720, busy: true, last_line: None, said: None };
         let slow = Stop::stack(stage("l1-launch"), slow);
-        assert!(!judge(&known_wrong(None), Some(slow)).fails_as_described());
+        assert!(!judge(&known_wrong(None), Some(slow)).is_as_described());
     }
 
     #[test]
@@ -445,14 +587,14 @@ mod tests {
         let verdict = judge(&expectation, Some(stopped("l1-launch", "missing CPU feature: svm")));
         let verdict = verdict.by_versions(&expectation, |_| has_change);
         assert_eq!(verdict.word(), expected);
-        assert_eq!(verdict.fails_as_described(), expected == VerdictWord::Fail);
+        assert_eq!(verdict.is_as_described(), expected == VerdictWord::Fail);
     }
 
     #[test]
     fn another_stop_and_one_that_is_no_fault_of_the_stack_do_not_bring_a_limitation_back() {
         for stop in [stopped("l1-launch", "other"), Stop::harness(stage("l1-launch"), "svm")] {
             let verdict = judge(&known_stale(), Some(stop)).by_versions(&known_stale(), |_| true);
-            assert!(!verdict.fails_as_described(), "{verdict:?}");
+            assert!(!verdict.is_as_described(), "{verdict:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::Architecture;
 use super::document::Tier;
 use super::expectation::{Expectation, Fault};
+use super::known_flaky::KnownFlaky;
 use super::level::{LevelNumber, LevelSpec};
 use super::mutation::ScenarioMutation;
 use super::problem::InputProblem;
@@ -136,6 +137,9 @@ pub struct Cell {
     pub emulator_errata: Vec<String>,
     /// What should come of it.
     pub expectation: Expectation,
+    /// What is known of its being flaky, on one metal or another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_flaky: Vec<KnownFlaky>,
     /// What is run in its levels on the way.
     pub steps: Vec<Step>,
     /// What the harness does to it on purpose.

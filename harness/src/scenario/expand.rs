@@ -24,6 +24,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         clock: scenario.clock,
         emulator_errata: scenario.emulator_errata.clone(),
         expectation: scenario.expectation.clone(),
+        known_flaky: Vec::new(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),
         mutations: scenario.mutations.clone(),

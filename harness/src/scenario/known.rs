@@ -33,7 +33,17 @@ impl Since {
         known && reached(self.linux, kernels) && reached(self.qemu, qemus)
     }
 
-    fn parse(text: &str) -> Result<Self, InputProblem> {
+    /// Whether software is of these versions, neither older nor newer: every kernel and every QEMU, as far as they are named.
+    pub fn are<'a>(
+        &self,
+        kernels: impl IntoIterator<Item = Option<&'a str>>,
+        qemus: impl IntoIterator<Item = Option<&'a str>>,
+    ) -> bool {
+        let known = self.linux.is_some() || self.qemu.is_some();
+        known && all_are(self.linux, kernels) && all_are(self.qemu, qemus)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, InputProblem> {
         let bad = || InputProblem::BadSince { given: text.to_owned() };
         let mut since = Self { text: text.trim().to_owned(), linux: None, qemu: None };
         for part in text.split(" and ") {
@@ -56,6 +66,14 @@ fn reached<'a>(first: Option<Version>, versions: impl IntoIterator<Item = Option
     versions
         .into_iter()
         .all(|text| text.and_then(Version::at_start_of).is_some_and(|version| version >= first))
+}
+
+fn all_are<'a>(wanted: Option<Version>, versions: impl IntoIterator<Item = Option<&'a str>>) -> bool {
+    let Some(wanted) = wanted else { return true };
+    let is_it = |version: Version| {
+        version.major == wanted.major && wanted.minor.is_none_or(|minor| version.minor == Some(minor))
+    };
+    versions.into_iter().all(|text| text.and_then(Version::at_start_of).is_some_and(is_it))
 }
 
 impl fmt::Display for Since {
@@ -157,7 +175,7 @@ impl fmt::Display for KnownWrong {
 }
 
 /// A day of the calendar, without a time.
-fn date(text: &str) -> Result<String, InputProblem> {
+pub(super) fn date(text: &str) -> Result<String, InputProblem> {
     match text.parse() {
         Ok(Datetime { date: Some(_), time: None, offset: None }) => Ok(text.to_owned()),
         _ => Err(InputProblem::BadDate { given: text.to_owned() }),
@@ -183,6 +201,17 @@ mod tests {
     fn software_has_a_change_if_none_of_it_is_older(#[case] since: &str, #[case] expected: bool) {
         let since = Since::from(since.to_owned());
         assert_eq!(since.includes(NEW.0.iter().copied(), NEW.1.iter().copied()), expected);
+    }
+
+    #[rstest]
+    #[case::one_kernel_is_another("Linux 6.12", false)]
+    #[case::the_qemu("QEMU 10.0", true)]
+    #[case::major_alone("QEMU 10", true)]
+    #[case::another_minor("QEMU 10.1", false)]
+    #[case::no_version("the oldest that were tried", false)]
+    fn software_is_of_a_version_if_all_of_it_is(#[case] versions: &str, #[case] expected: bool) {
+        let versions = Since::from(versions.to_owned());
+        assert_eq!(versions.are(NEW.0.iter().copied(), NEW.1.iter().copied()), expected);
     }
 
     #[rstest]

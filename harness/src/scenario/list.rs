@@ -224,6 +224,9 @@ impl Listing<'_> {
         if let Some(known_wrong) = scenario.expectation.known_wrong() {
             write_wrapped(f, "", &known_wrong.to_string())?;
         }
+        for known_flaky in &scenario.known_flaky {
+            write_wrapped(f, "", &known_flaky.to_string())?;
+        }
         write_wrapped(f, "claims: ", &claims(rows).join(", "))?;
         if let Some(note) = &scenario.note {
             write_wrapped(f, "note: ", note)?;

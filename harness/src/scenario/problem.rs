@@ -76,6 +76,14 @@ pub enum InputProblem {
     /// Running out of time says nothing without a stack that does not.
     #[error("a timeout is a documented symptom only with a control, and a control belongs to nothing else")]
     TimeoutWithoutControl,
+    /// A rate of stops that leaves nothing to be flaky.
+    #[error("{stopped} of {of} is not flaky")]
+    NotFlaky {
+        /// How many stopped.
+        stopped: u32,
+        /// Of how many.
+        of: u32,
+    },
     /// A control that can't show that its stacks do not time out.
     #[error("{scenario} is no control: {why}")]
     NoControl {
@@ -382,6 +390,7 @@ impl InputProblem {
                  but the limitation and work; or neither"
                     .into()
             }
+            Self::NotFlaky { .. } => "`stopped` is less than `of`; write what always comes into `[expect]`".into(),
             Self::NoControl { .. } => {
                 "name a scenario of the same architectures that is expected to work".into()
             }

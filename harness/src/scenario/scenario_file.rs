@@ -10,6 +10,7 @@ use super::documents::Documents;
 use super::expand;
 use super::expectation::{Expectation, Fault};
 use super::known::KnownWrong;
+use super::known_flaky::KnownFlaky;
 use super::level::{LevelNumber, LevelSettings};
 use super::mutation::ScenarioMutation;
 use super::problem::InputProblem;
@@ -43,6 +44,8 @@ pub struct Scenario {
     pub emulator_errata: Vec<String>,
     /// What should come of its cells.
     pub expectation: Expectation,
+    /// Which of its cells are known to be flaky, and where.
+    pub known_flaky: Vec<KnownFlaky>,
     /// The damage that it adds to that which every cell gets in a mutation run, and the damage that may go unnoticed.
     pub mutations: Vec<ScenarioMutation>,
 }
@@ -93,6 +96,7 @@ impl Scenario {
         "axes",
         "levels",
         "expect",
+        "known-flaky",
         "step",
         "fault",
         "mutation",
@@ -118,15 +122,13 @@ impl Scenario {
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let settings = read_settings(root, innermost);
         let steps = root.tables("step", Step::KEYS);
+        let of_steps = (1..=steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
+        let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
         let expectation = match root.optional_table("expect", Expectation::KEYS) {
-            Some(table) => {
-                let of_steps =
-                    (1..=steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
-                let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
-                Expectation::read(&table, &stages)
-            }
+            Some(table) => Expectation::read(&table, &stages),
             None => Some(Expectation::WORKS),
         };
+        let flaky = root.tables("known-flaky", KnownFlaky::KEYS);
         let mut second_machines = 0;
         let read_step = |table: &Table<'_>| {
             let step = Step::read(table, innermost)?;
@@ -148,7 +150,7 @@ impl Scenario {
             let (step, system) = (step.name.clone(), emulator.system.clone());
             root.report(InputProblem::StepInEmulator { step, system });
         }
-        let scenario = Self {
+        let mut scenario = Self {
             name: name?,
             title: title?,
             document: document?.as_str().to_owned(),
@@ -159,9 +161,12 @@ impl Scenario {
             clock: clock.map_or(Some(Clock::default()), |clock| clock)?,
             emulator_errata,
             expectation: expectation?,
+            known_flaky: Vec::new(),
             mutations,
         };
-        let cells = expand::cells(&scenario, &axes, &steps, &faults);
+        let mut cells = expand::cells(&scenario, &axes, &steps, &faults);
+        let flaky = flaky.iter().filter_map(|table| KnownFlaky::read(table, &stages, &mut cells));
+        scenario.known_flaky = flaky.collect();
         // A list of claims that is there but wrong has been reported.
         if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
             root.report(InputProblem::NoClaim { cell: cell.name.to_string() });

@@ -147,14 +147,16 @@ impl CellTracks<'_> {
         for (number, (attempt, span)) in (1..).zip(attempts()) {
             self.attempt(number, attempt, *span);
         }
-        let Some((last, within)) = attempts().next_back() else { return };
-        let stages = self.stages(last, *within);
+        let Some((told, within)) = record.told_index().and_then(|index| attempts().nth(index)) else {
+            return;
+        };
+        let stages = self.stages(told, *within);
         let (Some(first), Some(end)) = (stages.first(), stages.last()) else {
             return self.failure(ATTEMPTS, within.end);
         };
         let stack = Span { start: first.span.start, end: end.span.end };
         // Without it, nobody knows what was before and what after the stack.
-        if last.booted.is_some() {
+        if told.booted.is_some() {
             let before = Span { start: within.start, end: stack.start };
             self.slice("provision", "stage", (ATTEMPTS, before), Map::new());
             let after = Span { start: stack.end, end: within.end };
@@ -189,13 +191,14 @@ impl CellTracks<'_> {
             "cpu_seconds": attempt.usage.cpu_seconds, "peak_memory_mib": attempt.usage.peak_memory_mib,
         }));
         self.slice(&format!("attempt {number}"), "attempt", (ATTEMPTS, span), args.clone());
-        // What the last one came to is that of the cell, and stands where it was seen.
-        if number < self.placed.attempts.len() {
-            self.instant(format!("{}, tried again", attempt.verdict), (ATTEMPTS, span.end), args);
+        // What the one came to that the record tells of stands where it was seen.
+        if Some(number) != self.placed.record.told_index().map(|index| index + 1) {
+            let more = if number < self.placed.attempts.len() { ", tried again" } else { "" };
+            self.instant(format!("{}{more}", attempt.verdict), (ATTEMPTS, span.end), args);
         }
     }
 
-    /// The stages of the last attempt, one after the other.
+    /// The stages of the attempt that the record tells of, one after the other.
     fn stages(&self, attempt: &Attempt, within: Span) -> Vec<PlacedStage> {
         let record = self.placed.record;
         let began = self.placed.offset + attempt.booted.unwrap_or(attempt.start);

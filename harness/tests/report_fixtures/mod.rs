@@ -10,8 +10,8 @@ use nestmatrix::run::{
     RunPlan, RunRecord, SkipReason, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{
-    AvailableImage, Cell, Expectation, KnownStale, KnownWrong, LevelNumber, Limitation, Matrix, Since, Stage,
-    StandIns, StopStage, SymptomTexts, Tier,
+    AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, LevelNumber, Limitation, Matrix,
+    MetalWord, Since, Stage, StandIns, StopStage, SymptomTexts, Tier,
 };
 use nestmatrix::stack::{LevelSeen, Metal, Usage};
 
@@ -109,6 +109,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         tier: Tier::TechnologyPreview,
         expectation: Expectation::WORKS,
         verdict,
+        known_flaky: None,
         as_described: false,
         stage: None,
         level: None,
@@ -127,6 +128,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         continued: None,
         cold: None,
         attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
+        told_of: None,
         folder: PathBuf::from("cells").join(cell).try_into().ok(),
         run: None,
     }
@@ -188,6 +190,32 @@ pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &st
     let known = KnownWrong { limitation, since, seen, note: note.into(), reference };
     record.expectation = Expectation::Works { known_wrong: Some(Box::new(known)) };
     record.as_described = record.verdict == VerdictWord::Fail;
+    record
+}
+
+/// The record of a cell that gave these verdicts, one after the other, and tells of the attempt of this number; where the scenario knows
+/// that it is flaky, with this note.
+pub fn flaky(
+    mut record: CellRecord,
+    verdicts: &[VerdictWord],
+    told_of: usize,
+    note: Option<&str>,
+) -> CellRecord {
+    record.verdict = VerdictWord::Flaky;
+    record.attempts =
+        (1..).zip(verdicts).map(|(n, word)| attempt(f64::from(n), f64::from(n) + 1.0, *word)).collect();
+    record.told_of = (told_of < verdicts.len()).then_some(told_of);
+    record.as_described = note.is_some();
+    record.known_flaky = note.map(|note| KnownFlaky {
+        metal: Some(MetalWord::Emulated),
+        versions: Some(Since::from("Linux 6.1".to_owned())),
+        limitation: Limitation::new(StopStage::At("l1-boot".parse().unwrap()), SymptomTexts::new(["hangs"])),
+        stopped: 3,
+        of: 10,
+        seen: "2026-11-28".into(),
+        note: note.into(),
+        reference: None,
+    });
     record
 }
 

@@ -152,6 +152,7 @@ impl Search<'_> {
             jobs: Some(1),
             states: Some(Arc::new(states::open(&self.store, states::USUAL_LIMIT_GIB)?)),
             timeout_scale: self.arguments.timeout_scale,
+            repeat: 1,
             arguments: std::env::args().skip(1).collect(),
             part: None,
             resumed: None,

@@ -53,6 +53,7 @@ pub fn boot(arguments: Repro) -> Result<ExitCode, Failure> {
         metal: arguments.metal,
         jobs: Some(Jobs(Some(1))),
         cold: true,
+        repeat: None,
         saved_limit: 0,
         results: arguments.results,
         timeout_scale: Some(arguments.timeout_scale),

@@ -147,7 +147,7 @@ fn standings(page: &mut Page, part: &ErrataOfDocument) {
         for (standing, text) in [
             (Standing::Held, "held whenever they were tried"),
             (Standing::DidNotHold, "were tried in a stack that did not go as documented"),
-            (Standing::NoResult, "were tried without a result (a fault of the test or its machine)"),
+            (Standing::NoResult, "were tried without a result (the test or its machine failed)"),
             (Standing::NotTried, "were not tried in these runs"),
             (Standing::Untestable, "can't be tried by booting (support, advice, definitions)"),
         ] {

@@ -100,7 +100,8 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
 /// What its scenario knows of it, whatever came of it.
 fn known(record: &CellRecord) -> Option<String> {
     let stale = record.expectation.known_stale().map(ToString::to_string);
-    stale.or_else(|| record.expectation.known_wrong().map(ToString::to_string))
+    let flaky = || record.known_flaky.as_ref().map(ToString::to_string);
+    stale.or_else(|| record.expectation.known_wrong().map(ToString::to_string)).or_else(flaky)
 }
 
 fn level(level: &LevelRecord) -> Value {

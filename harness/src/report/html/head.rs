@@ -17,6 +17,8 @@ pub(super) fn class(shade: Shade) -> &'static str {
         Shade::KnownFail => "known-fail",
         Shade::Righted => "righted",
         Shade::Fail => "fail",
+        Shade::Flaky => "flaky",
+        Shade::KnownFlaky => "known-flaky",
         Shade::Error => "error",
         Shade::News => "xpass",
         Shade::Known => "known",
@@ -164,7 +166,7 @@ pub(super) fn legend(overview: &Overview) -> Markup {
     }
 }
 
-const MEANINGS: [(Shade, &str); 10] = [
+const MEANINGS: [(Shade, &str); 12] = [
     (Shade::Pass, "it works, as documented, and there is evidence for every level"),
     (Shade::Righted, "likewise, though its scenario says that it is known not to work"),
     (Shade::Fail, "it does not work, against the document"),
@@ -176,6 +178,11 @@ const MEANINGS: [(Shade, &str); 10] = [
     (Shade::Xfail, "the documented limitation shows itself"),
     (Shade::News, "the documented limitation is gone: the document is stale"),
     (Shade::Known, "likewise, and its scenario says so already"),
+    (Shade::Flaky, "boots of the same stack in one setting gave different verdicts"),
+    (
+        Shade::KnownFlaky,
+        "likewise, and its scenario says so already: nothing follows from what came of it this time",
+    ),
     (Shade::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
     (Shade::Skip, "not tried, for the requirement that is named"),
 ];

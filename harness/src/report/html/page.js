@@ -31,7 +31,7 @@
   };
 
   // A verdict's word means that verdict: who asks for fail does not want xfail.
-  const verdicts = new Set(["pass", "fail", "xfail", "xpass", "skip", "error"]);
+  const verdicts = new Set(["pass", "fail", "xfail", "xpass", "flaky", "skip", "error"]);
   const matches = (place, words) => words.every((word) =>
     verdicts.has(word) ? index[place].startsWith(`${word} `) : index[place].includes(word));
 

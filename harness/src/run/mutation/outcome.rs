@@ -69,7 +69,7 @@ pub fn judge(mutant: &Mutant, record: &CellRecord) -> Outcome {
     let rejected =
         || record.symptom_data.as_ref().map(Symptom::kind) == Some(SymptomKind::CommandLineRejected);
     match (record.verdict, mutant.rule) {
-        (VerdictWord::Skip, _) => Outcome::Undecided,
+        (VerdictWord::Skip | VerdictWord::Flaky, _) => Outcome::Undecided,
         (VerdictWord::Error, Rule::FailOrError) => Outcome::Killed,
         (VerdictWord::Error, Rule::Rejected) if rejected() => Outcome::Killed,
         (VerdictWord::Error, Rule::NotGreen | Rule::Rejected) => Outcome::Undecided,
