@@ -890,3 +890,20 @@ fn a_cell_knows_where_it_is_flaky() {
         ]
     );
 }
+
+#[test]
+fn a_control_may_have_a_limitation_that_is_known_to_be_gone() {
+    let gone = "[expect.known-stale]\nsince = \"Linux 5.8\"\nseen = \"2026-11-22\"\nnote = \"n\"";
+    let stops = "[expect]\noutcome = \"stops\"\nstage = \"l2-boot\"";
+    let control = |known: &str| {
+        let hangs = format!("{SCENARIO}\n{stops}\nsymptom-kind = \"timeout\"\ncontrol = \"control\"");
+        let control = SCENARIO.replace("\"preview\"", "\"control\"");
+        let control = format!("{control}\n{stops}\nsymptom-kind = \"no-kvm\"\n{known}");
+        load(|root| {
+            write(root, "product/preview.toml", hangs);
+            write(root, "product/control.toml", control);
+        })
+    };
+    assert_eq!(control(gone).0.map(|matrix| matrix.cells().len()).ok(), Some(2));
+    assert!(control("").0.is_err());
+}

@@ -231,8 +231,8 @@ pub struct CellRecord {
     pub expectation: Expectation,
     /// The verdict.
     pub verdict: VerdictWord,
-    /// What its scenario says of its being flaky, where that is about this metal and these versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What its scenario says of its being flaky, where that is about this metal and these versions. Absent in runs of old.
+    #[serde(default)]
     pub known_flaky: Option<KnownFlaky>,
     /// Whether its scenario describes what came of it: the fail of a claim that is known to be wrong, or of a limitation that is known to
     /// be gone; of a flaky cell, each of its attempts. Absent in runs of old.
@@ -267,8 +267,8 @@ pub struct CellRecord {
     pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
-    /// The number of the attempt, from 1, of which all else here is, if that is not the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The number of the attempt, from 1, of which all else here is, if that is not the last. Absent in runs of old.
+    #[serde(default)]
     pub told_of: Option<usize>,
     /// Its folder, relative to the run's.
     pub folder: Option<RelativeFolder>,

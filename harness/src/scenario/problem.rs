@@ -392,7 +392,7 @@ impl InputProblem {
             }
             Self::NotFlaky { .. } => "`stopped` is less than `of`; write what always comes into `[expect]`".into(),
             Self::NoControl { .. } => {
-                "name a scenario of the same architectures that is expected to work".into()
+                "name a scenario of the same architectures that is expected or known to work".into()
             }
             Self::BothKeys { keys: [one, other] } => {
                 format!("remove `{one}` or `{other}`; docs/scenarios.md says what they mean")
