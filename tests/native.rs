@@ -217,6 +217,12 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
     assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
     assert_eq!(cell["levels"][0]["os"], "debian-13");
     assert!(cell["levels"][0]["image"].is_null(), "L0 is the machine itself: {cell:#}");
+    let step = &cell["steps"][0];
+    assert_eq!(
+        (&step["on"], &step["status"], &step["output"]),
+        (&"l0".into(), &0.into(), &"1".into()),
+        "{step:#}"
+    );
     // KVM's counters in debugfs are root's.
     assert_eq!(cell["evidence"]["l0_counters_unreadable"], true, "{cell:#}");
     for file in ["L1.console.log", "L2.console.log"] {

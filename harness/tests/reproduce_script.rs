@@ -153,6 +153,7 @@ fn on_native_metal_it_begins_with_l1_on_this_machines_kvm() {
 fn steps_and_faults_are_done_where_the_harness_does_them() {
     let step = |name: &str, after: &str, action| Step {
         timeout: None,
+        reads: false,
         name: name.into(),
         after: after.parse().unwrap(),
         on: level(0),
@@ -221,6 +222,7 @@ fn hostile_text_stays_text() {
     plan.levels[2].kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
     let steps = [Step {
         timeout: None,
+        reads: false,
         name: hostile.into(),
         after: "l0-kvm".parse().unwrap(),
         on: level(0),

@@ -62,6 +62,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
         deny_skips: None,
         profile: None,
         replaces_l0: false,
+        suppose_images: false,
     };
     let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
     let store = StoreOptions {

@@ -538,6 +538,16 @@ fn step_that_the_harness_takes_in_the_wrong_place() {
 }
 
 #[test]
+fn step_that_only_reads_and_does_not() {
+    let step = |more: &str| {
+        format!("[[step]]\nname = \"look\"\nafter = \"l0-kvm\"\non = \"l0\"\nreads = true\n{more}\n")
+    };
+    let steps =
+        [step("run = \"modprobe -r kvm\""), step("run = \"grep x /proc/y\""), step("do = \"measure\"")];
+    insta::assert_snapshot!(scenario_and(&steps.concat()));
+}
+
+#[test]
 fn disk_of_a_level_that_is_not_rebooted() {
     insta::assert_snapshot!(scenario_and("[levels.l1]\ndisk = true"));
 }

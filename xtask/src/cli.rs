@@ -247,6 +247,9 @@ pub struct List {
     /// Show every claim of the documents with the cells that try it, and where documents contradict each other
     #[arg(long, conflicts_with_all = ["filter", "profile"])]
     pub claims: bool,
+    /// Show which kinds of machines could run the cells if there were an image of every system, and why some can run nowhere
+    #[arg(long, conflicts_with = "claims")]
+    pub machines: bool,
     /// How the matrix is printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use nestmatrix::run::supply;
+use nestmatrix::run::{Machines, supply};
 use nestmatrix::scenario::{ClaimListing, Listing};
 
 use crate::cli::{Format, List};
@@ -13,7 +13,17 @@ use crate::input;
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
-    let supply = supply(&input::recipes(&arguments.recipes)?);
+    let catalog = input::recipes(&arguments.recipes)?;
+    if arguments.machines {
+        let cells =
+            matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect::<Vec<_>>();
+        if cells.is_empty() {
+            return Ok(input::no_cell());
+        }
+        let machines = Machines::new(&cells, &matrix, &catalog);
+        return print(&machines, machines.cells().iter().map(serde_json::to_string), arguments.format);
+    }
+    let supply = supply(&catalog);
     let deny_stand_ins = arguments.selection.deny_stand_ins;
     if arguments.claims {
         let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);

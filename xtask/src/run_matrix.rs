@@ -103,6 +103,7 @@ pub fn start(
             deny_stand_ins: arguments.selection.deny_stand_ins,
             deny_skips: deny_skips.clone(),
             profile: profile.cloned(),
+            suppose_images: false,
             replaces_l0: arguments.kernels.replace_l0(),
         };
         let mut plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);

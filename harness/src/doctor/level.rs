@@ -116,6 +116,7 @@ fn asked(cell: &Cell, level: LevelNumber) -> Cell {
         name: name.to_owned(),
         after: Stage::Level(level, StageKind::Boot),
         on: level,
+        reads: false,
         action: StepAction::Run(Command { run, fails: false, status: None, output: None }),
     };
     let asks = step(ASKS, script(Profile::of(cell.architecture), &[]));

@@ -8,6 +8,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixListener;
 
 use crate::architecture::BareMachine;
@@ -156,7 +158,7 @@ impl Host for ThisMachine {
     }
 
     fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
-        Box::pin(run_here(script))
+        Box::pin(run_in_group(&self.wrapper, script))
     }
 
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
@@ -185,6 +187,56 @@ impl Facts {
     pub async fn of_this_machine(kvm_module: &str) -> Result<Self, HostError> {
         let output = run_here(&facts::script_with_counters(kvm_module)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+/// Most that is kept of each stream of a command, in bytes; what comes after it is read and forgotten.
+const KEPT_OUTPUT: usize = 1 << 20;
+
+/// Runs `/bin/sh -c script` on this machine to its end, as a process group that ends with the harness, and whole if this future is
+/// dropped: steps of a scenario have a time limit.
+async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput, HostError> {
+    let failed = |source| HostError::System { what: "running /bin/sh".to_owned(), source };
+    let mut words =
+        wrapper.words().iter().map(OsString::as_os_str).chain(["/bin/sh", "-c", script].map(AsRef::as_ref));
+    let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
+    let piped = std::process::Stdio::piped;
+    command.args(words).stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
+    let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    let mut group = Group(child);
+    let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
+    let (stdout, stderr) = tokio::try_join!(kept(stdout), kept(stderr)).map_err(failed)?;
+    let status = group.0.wait().await.map_err(failed)?;
+    Ok(ExecOutput {
+        status: status.code().map(Into::into),
+        signal: status.signal().map(Into::into),
+        stdout,
+        stderr,
+    })
+}
+
+/// What comes out of a stream, to its end, of which so much is kept.
+async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let (mut kept, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    let Some(mut stream) = stream else { return Ok(kept) };
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(kept),
+            read => kept.extend_from_slice(&buffer[..read.min(KEPT_OUTPUT - kept.len())]),
+        }
+    }
+}
+
+/// The leader of a process group, all of which ends with this.
+struct Group(tokio::process::Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Once the leader is reaped, its number may be that of another group, and there is none here.
+        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -264,5 +316,47 @@ impl RunningQemu for LocalQemu {
 
     fn peak_memory_mib(&self) -> Option<u64> {
         self.0.borrow().peak_memory_mib().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn wrapper() -> ExecWrapper {
+        ExecWrapper::new(Vec::<OsString>::new())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_gives_its_status_and_both_streams() {
+        let output = run_in_group(&wrapper(), "echo out; echo err >&2; exit 3").await.unwrap();
+        assert_eq!((output.status, output.signal), (Some(3), None));
+        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_that_prints_without_end_is_kept_in_part() {
+        let output = run_in_group(&wrapper(), "head -c 3000000 /dev/zero; echo end >&2").await.unwrap();
+        assert_eq!((output.stdout.len(), &*output.stderr), (KEPT_OUTPUT, &b"end\n"[..]));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn all_of_a_command_that_is_given_up_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
+        let given_up = tokio::time::timeout(Duration::from_secs(1), run_in_group(&wrapper(), &script)).await;
+        assert!(given_up.is_err());
+        let id: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let lives = || {
+            std::fs::read_to_string(format!("/proc/{id}/stat"))
+                .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
+        };
+        let began = Instant::now();
+        while lives() {
+            assert!(began.elapsed() < Duration::from_secs(10), "process {id} lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -145,6 +145,7 @@ mod tests {
             after: after.parse().unwrap(),
             on: LevelNumber::ALL[1],
             action: StepAction::Run(command),
+            reads: false,
             timeout: None,
         });
     }

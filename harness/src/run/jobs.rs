@@ -14,6 +14,7 @@ use super::emulator_errata::why_barred;
 use super::execute::{emulator_is_l0, runs_outermost};
 use super::plan::touches_l0;
 use super::requirement::{Feature, Requirement, Runner};
+use super::skip::no_machine;
 use super::{Fate, MetalChoice, NativeMetal, PlanOptions, RunPlan};
 
 /// Labels by which runners are told apart, with what they promise.
@@ -179,6 +180,9 @@ impl Jobs {
 
 /// Why none of the kinds runs a cell.
 fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
+    if let Some(why) = &cell.no_machine {
+        return no_machine(why);
+    }
     let needs = |metal| format!("needs {}", requirement(cell, catalog, metal));
     let native = match touches_l0(cell) {
         Some(what) => format!("{what}, and there the machine is L0"),
@@ -205,6 +209,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
     // Nothing that a machine could have.
     let impossible = Requirement::Any(Vec::new());
     match metal {
+        _ if cell.no_machine.is_some() => impossible,
         Metal::Native if touches_l0(cell).is_some() => impossible,
         Metal::Native => Requirement::native_metal(cell.architecture),
         Metal::Emulated if why_barred(cell).is_some() => impossible,

@@ -10,6 +10,7 @@ mod event;
 mod execute;
 mod jobs;
 mod known;
+mod machines;
 mod merge;
 mod mutation;
 mod native;
@@ -37,6 +38,7 @@ pub(crate) use execute::emulator_recipe;
 pub use execute::{Outcome, RunError, Setting, execute, host_isa, images_of};
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
 pub use known::Known;
+pub use machines::{CellMachines, Machines};
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use mutation::{
     CellMutation, Check, LevelSetting, MUTATIONS, Mutant, MutantResult, Mutants, Mutation, MutationTally,

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use nestmatrix_images::{Catalog, Product, Recipe};
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{BareMachine, Profile};
+use crate::architecture::{BareMachine, Nesting, Profile};
 use crate::scenario::{
-    Architecture, AvailableImage, Cell, Choice, Clock, CpuMode, CpuRequirement, Filter, LevelNumber,
-    LevelSpec, Matrix, OwnAction, RunProfile, Stage, StageKind, StandIns, StepAction, Supply, Version,
+    Architecture, AvailableImage, Cell, Choice, Clock, CpuMode, CpuRequirement, Expectation, Filter,
+    LevelNumber, LevelSpec, Matrix, MissingImage, OwnAction, RunProfile, Stage, StageKind, StandIns,
+    StepAction, StopStage, Supply, SymptomKind, System, Version,
 };
 use crate::stack::Metal;
 
 use super::emulator_errata::{barred, why_barred};
 use super::execute::host_isa;
+use super::skip::no_machine;
 use super::{NativeMetal, NativeMetals, SkipReason};
 
 /// What the user wants L0 to run on.
@@ -42,6 +44,9 @@ pub struct PlanOptions {
     pub profile: Option<RunProfile>,
     /// L0 is to boot with something of its own, which this machine does not.
     pub replaces_l0: bool,
+    /// Suppose that there is an image of every system that can be a level, and that this machine runs the one that L0 asks for: what
+    /// is left is what the harness and the metal can't do. Such a plan is for looking at.
+    pub suppose_images: bool,
 }
 
 /// A level of a planned cell.
@@ -238,6 +243,10 @@ struct Ground<'a> {
 impl Ground<'_> {
     fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
         let available = self.supply.of(cell.architecture);
+        if let Some(why) = cell.no_machine.clone() {
+            let missing = self.levels(cell, available, None).err().unwrap_or_default();
+            return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
+        }
         let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
         let on_native = |native: &NativeMetal| match touches_l0(cell).or(replaced) {
             Some(what) => {
@@ -285,6 +294,7 @@ impl Ground<'_> {
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
             let choice = match this_machine {
+                _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
                 Some(native) => native_choice(native, spec, cell.architecture, self.matrix, stand_ins)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_owned(), why }),
                 None => self.matrix.image_for(&spec.system, cell.architecture, available, stand_ins).map_err(
@@ -302,6 +312,9 @@ impl Ground<'_> {
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = Profile::of(cell.architecture).metal.variant().filter(|_| on_metal);
                     let boots = |choice: &Choice| {
+                        if self.options.suppose_images {
+                            return Some((choice.image.clone(), product));
+                        }
                         let recipe = recipe_of(self.catalog, &choice.image, isa, variant)?;
                         Some((recipe.name().to_owned(), product))
                     };
@@ -334,6 +347,16 @@ impl Ground<'_> {
             }
         }
         if lacking.is_empty() { Ok(levels) } else { Err(lacking) }
+    }
+
+    /// An image of the very system that a level asks for, as if there were one; there can be none of what can't be a level.
+    fn supposed(&self, spec: &LevelSpec, isa: &str) -> Result<Choice, SkipReason> {
+        let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
+        if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
+            return Ok(Choice { image: spec.system.slug(), stand_in: false, reason: None });
+        }
+        let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
+        Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_owned(), missing })
     }
 }
 
@@ -370,15 +393,15 @@ pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
         && cell.faults.iter().all(|fault| fault.at > up)
 }
 
-/// What a cell does to its L0, if it does anything. On native metal it can't be had, or must not: the harness changes nothing
-/// about this machine, and a setting that is left out would make the verdict one on something else.
+/// What a cell does to its L0, if it does anything but read. On native metal it can't be had, or must not: the harness changes
+/// nothing about this machine, and a setting that is left out would make the verdict one on something else.
 pub(super) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
     if !cell.innermost().reports() {
         Some("L0 is alone")
-    } else if cell.steps.iter().any(|step| step.on == outermost) {
-        Some("it has steps in L0")
+    } else if cell.steps.iter().any(|step| step.on == outermost && !step.only_reads()) {
+        Some("it has steps in L0 that may change it")
     } else if !spec.kernel_parameters.is_empty() {
         Some("it sets kernel parameters of L0")
     } else if spec.cpu != CpuRequirement::default() {
@@ -401,7 +424,8 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     }
     if l0.system.is_emulator() {
         let nests = cell.innermost() > LevelNumber::ALL[1];
-        return tcg_lacks.filter(|_| nests).map(|what| format!("needs {what}: {} has none", l0.system));
+        let lacking = tcg_lacks.filter(|_| nests && !expects_no_extension(cell));
+        return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
         // Bochs counts instructions, and an idle guest's clock runs ahead (docs/architecture.md).
@@ -432,6 +456,19 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     ))
 }
 
+/// Whether the stop that a cell expects is just this: its L1 does not get the extension by which it could host.
+fn expects_no_extension(cell: &Cell) -> bool {
+    let Nesting::CpuFeature(extension) = Profile::of(cell.architecture).nesting else { return false };
+    let Expectation::Stops { limitation, .. } = &cell.expectation else { return false };
+    let launch = Stage::Level(LevelNumber::ALL[1], StageKind::Launch);
+    let is_there = match limitation.stop {
+        StopStage::At(stage) => stage == launch,
+        StopStage::From(stage) => stage <= launch,
+    };
+    let names_it = limitation.symptom.as_ref().is_some_and(|texts| texts.found_in(extension).is_some());
+    is_there && names_it && limitation.kind == Some(SymptomKind::MissingCpuFeature)
+}
+
 /// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -456,7 +493,10 @@ pub fn supply(catalog: &Catalog) -> Supply {
         let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
         of_isa.filter_map(ordinary_image).collect()
     })
-    .barring(why_barred)
+    .barring(|cell| match &cell.no_machine {
+        Some(why) => Some(no_machine(why)),
+        None => beyond_metal(cell).or_else(|| why_barred(cell)),
+    })
 }
 
 fn ordinary_image(recipe: &Recipe) -> Option<AvailableImage> {
@@ -481,7 +521,7 @@ fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str, variant: Option<&
 mod tests {
     use super::*;
     use crate::host::Facts;
-    use crate::scenario::{Filter, Listing, OwnAction, Step, StepAction};
+    use crate::scenario::{Command, Filter, Limitation, Listing, OwnAction, Step, StepAction, SymptomTexts};
     use rstest::rstest;
     use std::path::Path;
 
@@ -557,9 +597,9 @@ mod tests {
     #[case::step(
         |cell: &mut Cell| {
             let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, timeout: None }];
+            cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, reads: false, timeout: None }];
         },
-        "it has steps in L0"
+        "it has steps in L0 that may change it"
     )]
     #[case::parameters(
         |cell: &mut Cell| cell.levels[0].kernel_parameters = vec!["kvm_amd.nested=0".into()],
@@ -576,6 +616,52 @@ mod tests {
         assert_eq!(metals(&native)[1], None);
         let why = format!("{what}, and on native metal this machine is L0");
         assert_eq!(texts(native.skipped().nth(1).unwrap().1), [why]);
+    }
+
+    /// A step in L0 that only looks, if its author says so.
+    fn look(reads: bool, run: &str) -> Step {
+        let action = StepAction::Run(Command { run: run.into(), fails: false, status: None, output: None });
+        let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
+        Step { name: "look".into(), after, on, action, reads, timeout: None }
+    }
+
+    #[rstest]
+    #[case::declared(true, "grep 1 /sys/module/kvm/parameters/nested", Some(Metal::Native))]
+    #[case::not_declared(false, "grep 1 /sys/module/kvm/parameters/nested", Some(Metal::Emulated))]
+    #[case::wrongly_declared(true, "modprobe -r kvm", Some(Metal::Emulated))]
+    fn a_step_that_is_said_and_known_to_only_read_is_done_on_this_machine(
+        #[case] reads: bool,
+        #[case] run: &str,
+        #[case] metal: Option<Metal>,
+    ) {
+        let with_step = |cell: &mut Cell| cell.steps = vec![look(reads, run)];
+        assert_eq!(metals(&plan_with(MetalChoice::Auto, with_step))[1], metal);
+    }
+
+    fn stop_at_l1_launch(symptom: &str) -> Expectation {
+        let stop = StopStage::At("l1-launch".parse().unwrap());
+        let limitation = Limitation {
+            kind: Some(SymptomKind::MissingCpuFeature),
+            ..Limitation::new(stop, SymptomTexts::new([symptom]))
+        };
+        Expectation::Stops { limitation, known_stale: None }
+    }
+
+    #[rstest]
+    #[case::works(Expectation::WORKS, Some("needs SIE: TCG has none"))]
+    #[case::stops_for_another_feature(stop_at_l1_launch("aes"), Some("needs SIE: TCG has none"))]
+    #[case::stops_for_it(stop_at_l1_launch("sief2"), None)]
+    fn what_an_emulator_lacks_skips_no_cell_that_expects_to_stop_for_it(
+        #[case] expectation: Expectation,
+        #[case] why: Option<&str>,
+    ) {
+        let matrix = matrix();
+        let is_of_z = |cell: &&Cell| cell.name.as_str().contains("/ibm-z/tcg");
+        let mut cell = matrix.cells().iter().find(is_of_z).unwrap().clone();
+        let inner = LevelSpec { level: LevelNumber::ALL[2], ..cell.levels[1].clone() };
+        cell.levels.push(inner);
+        cell.expectation = expectation;
+        assert_eq!(beyond_metal(&cell).as_deref(), why);
     }
 
     #[rstest]

@@ -43,6 +43,11 @@ pub enum SkipReason {
         /// What the emulator gets wrong, and by what the cell depends on it.
         why: String,
     },
+    /// No machine can run it, whatever images there are.
+    NoMachine {
+        /// Why not, as its scenario or its systems say.
+        why: String,
+    },
     /// Nothing of its stack is what a kernel or QEMU of the user's is to replace.
     NoSuchPart {
         /// What it has instead.
@@ -65,6 +70,7 @@ impl SkipReason {
             | Self::EmulatorErratum { why, .. }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
+            Self::NoMachine { why } => no_machine(why),
             Self::Undelivered { image } => format!("no image {image}"),
         }
     }
@@ -82,10 +88,16 @@ impl fmt::Display for SkipReason {
             Self::NativeMetal { .. }
             | Self::EmulatedMetal { .. }
             | Self::EmulatorErratum { .. }
+            | Self::NoMachine { .. }
             | Self::NoSuchPart { .. }
             | Self::Undelivered { .. } => Ok(()),
         }
     }
+}
+
+/// That no machine can run a cell, and why.
+pub(super) fn no_machine(why: &str) -> String {
+    format!("no machine can run it: {why}")
 }
 
 /// Several reasons in one line.

@@ -35,6 +35,8 @@ pub(super) struct AxisValue<T> {
     pub(super) value: T,
     /// The claims that are tried by the cells with this value and by no others.
     pub(super) claims: Vec<String>,
+    /// Why no machine can run the cells with this value, if none can.
+    pub(super) no_machine: Option<String>,
 }
 
 /// The most cells that a scenario may have. Documents' tables have a few dozen; more is a slip, and the product of a few
@@ -51,20 +53,24 @@ impl Axes {
         systems: Option<&Systems>,
         read_claims: &dyn Fn(&[Text<'_>]) -> Vec<String>,
     ) -> Option<Self> {
-        let architecture =
-            Axis { name: "architecture", key: "architecture", keys: &["architecture", "claims"] };
+        let keys = &["architecture", "claims", "no-machine"];
+        let architecture = Axis { name: "architecture", key: "architecture", keys };
         let architectures = architecture.read(axes, Architecture::parse, |_, _| None, read_claims);
         let systems = systems?;
         let level = |(level, settings): (LevelNumber, LevelSettings)| {
-            let axis = Axis { name: level.word(), key: "system", keys: &["system", "claims", "try"] };
+            let axis =
+                Axis { name: level.word(), key: "system", keys: &["system", "claims", "try", "no-machine"] };
             let requirement = |text: &str| match systems.requirement(text)? {
                 emulator if emulator.is_emulator() && level.below().is_some() => {
                     Err(InputProblem::EmulatorInside { system: emulator.system, level })
                 }
                 requirement => Ok(requirement),
             };
-            let systems = axis.read(axes, requirement, points, read_claims);
-            LevelAxis { level, settings, systems }
+            let mut values = axis.read(axes, requirement, points, read_claims);
+            for value in &mut values {
+                value.no_machine = value.no_machine.take().or_else(|| systems.no_machine(&value.value));
+            }
+            LevelAxis { level, settings, systems: values }
         };
         let levels: Vec<LevelAxis> = settings.into_iter().map(level).collect();
         let lengths = levels.iter().map(|axis| axis.systems.len());
@@ -102,6 +108,7 @@ impl Axis {
             };
             let claims = table.as_ref().and_then(|table| table.optional_strings("claims"));
             let claims = claims.map(|claims| read_claims(&claims)).unwrap_or_default();
+            let no_machine = table.as_ref().and_then(|table| table.optional_prose("no-machine"));
             let Some(text) = text else { continue };
             let Some(value) = text.parse(&parse) else { continue };
             let points = table.as_ref().and_then(|table| points(table, &value));
@@ -110,7 +117,8 @@ impl Axis {
                     let value = text.as_str().to_owned();
                     text.report(InputProblem::DuplicateCell { axis: self.name, value });
                 } else {
-                    values.push(AxisValue { value, claims: claims.clone() });
+                    let (claims, no_machine) = (claims.clone(), no_machine.clone());
+                    values.push(AxisValue { value, claims, no_machine });
                 }
             }
         }

@@ -129,6 +129,9 @@ pub struct Cell {
     pub levels: Vec<LevelSpec>,
     /// Why no image that stands in for another system can serve it, if none can.
     pub deny_stand_ins: Option<String>,
+    /// Why no machine can run it, whatever images there are, if none can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_machine: Option<String>,
     /// How the clocks of its levels must go.
     #[serde(default)]
     pub clock: Clock,

@@ -21,6 +21,10 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         architecture: architecture.value,
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),
+        // The reason that is nearest to the cell goes first; that of a system holds for all scenarios.
+        no_machine: [&architecture.no_machine, &scenario.no_machine, &stack.no_machine]
+            .into_iter()
+            .find_map(Clone::clone),
         clock: scenario.clock,
         emulator_errata: scenario.emulator_errata.clone(),
         expectation: scenario.expectation.clone(),
@@ -38,6 +42,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
 struct Stack {
     levels: Vec<LevelSpec>,
     claims: Vec<String>,
+    no_machine: Option<String>,
 }
 
 /// Every choice of a system for each level, outermost first.
@@ -49,6 +54,7 @@ fn stacks(axes: &[LevelAxis]) -> Vec<Stack> {
                 let mut stack = outer.clone();
                 stack.levels.push(axis.settings.with_system(axis.level, system.value.clone()));
                 stack.claims.extend(system.claims.iter().cloned());
+                stack.no_machine = stack.no_machine.or_else(|| system.no_machine.clone());
                 stack
             })
         };

@@ -317,6 +317,9 @@ pub enum InputProblem {
     /// A command whose failure is turned into a success, whatever it failed for.
     #[error("`run` begins with `!`, which takes a program that is missing for one that fails as it should")]
     NegatedCommand,
+    /// A command that is said to only read, and might change something.
+    #[error("`run` is not known to only read")]
+    NotOnlyReads,
     /// A step in a level that is not up yet.
     #[error("{level} takes no commands yet after {after}")]
     StepTooEarly {
@@ -461,6 +464,11 @@ impl InputProblem {
             Self::NegatedCommand => {
                 "remove the `!` and add `fails = true`, or `status = 1` to take no other status (grep exits with 2 if it can't \
                  read its file)"
+                    .into()
+            }
+            Self::NotOnlyReads => {
+                "remove `reads`, or use nothing but programs that only read, such as grep, cat and test, without redirections to files and \
+                 without `$(...)`"
                     .into()
             }
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),

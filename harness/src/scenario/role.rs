@@ -19,6 +19,11 @@ impl Role {
             Self::Wsl2 => "WSL2",
         }
     }
+
+    /// Why no machine can run a level that has it, whatever image there is.
+    pub fn no_machine(self) -> String {
+        format!("nestmatrix starts guests by QEMU alone, and {} is another hypervisor", self.name())
+    }
 }
 
 impl Word for Role {

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub note: Option<String>,
     /// Why no image that stands in for another system can serve its cells, if none can.
     pub deny_stand_ins: Option<String>,
+    /// Why no machine can run its cells, whatever images there are, if none can.
+    pub no_machine: Option<String>,
     /// How the clocks of its levels must go.
     pub clock: Clock,
     /// The ids of the emulators' errata that its stacks depend on: its cells are skipped on such an emulator.
@@ -91,6 +93,7 @@ impl Scenario {
         "tier",
         "note",
         "deny-stand-ins",
+        "no-machine",
         "clock",
         "emulator-errata",
         "axes",
@@ -114,6 +117,7 @@ impl Scenario {
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
         let deny_stand_ins = root.optional_prose("deny-stand-ins");
+        let no_machine = root.optional_prose("no-machine");
         let clock = root.optional_string("clock").map(|text| text.parse(Clock::parse));
         let errata = root.optional_strings("emulator-errata").unwrap_or_default();
         let emulator_errata = errata.iter().filter_map(|text| text.parse(known_erratum)).collect();
@@ -158,6 +162,7 @@ impl Scenario {
             tier: tier?,
             note,
             deny_stand_ins,
+            no_machine,
             clock: clock.map_or(Some(Clock::default()), |clock| clock)?,
             emulator_errata,
             expectation: expectation?,

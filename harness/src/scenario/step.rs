@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::expectation::{level_in_stack, stage_in_stack};
 use super::level::LevelNumber;
 use super::problem::InputProblem;
+use super::reads::only_reads;
 use super::stage::{Stage, StageKind};
 use super::table::{Table, Text};
 use super::word::{Word, word_traits};
@@ -25,6 +26,9 @@ pub struct Step {
     /// What is done.
     #[serde(flatten)]
     pub action: StepAction,
+    /// Whether its author says that it only reads: it may then be done in an L0 that is this machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads: bool,
     /// How long it may take, if that is not as long as any other stage of its level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<StepTimeout>,
@@ -132,6 +136,7 @@ impl Step {
         "fails",
         "status",
         "output",
+        "reads",
         "timeout-seconds",
         "timeout-guest-seconds",
     ];
@@ -144,13 +149,14 @@ impl Step {
             Some(word) => read_action(table, &word),
             None => read_run(table),
         };
+        let reads = read_reads(table, action.as_ref());
         let timeout = StepTimeout::read(table);
         let on = table.string("on")?;
         let level = on.parse(|text| level_in_stack(text, innermost))?;
         let (name, after, action) = (name?, after?, action?);
         is_up(&on, level, after, innermost)?;
         suits(&on, level, after, innermost, &action)?;
-        Some(Self { name, after, on: level, action, timeout })
+        Some(Self { name, after, on: level, action, reads, timeout })
     }
 
     /// The level that it gives a second machine, if it does.
@@ -159,10 +165,30 @@ impl Step {
         second.contains(&self.action).then_some(self.on)
     }
 
+    /// Whether it certainly changes nothing: its author says so, and all of its command is known to only read.
+    pub fn only_reads(&self) -> bool {
+        self.reads && matches!(&self.action, StepAction::Run(command) if only_reads(&command.run))
+    }
+
     /// Whether it needs the innermost level to live on once it has given its evidence.
     pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
         innermost.reports() && self.after >= Stage::Level(innermost, StageKind::Check)
     }
+}
+
+/// Whether a step is said to only read; one that is not known to, or that the harness takes itself, can't be.
+fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
+    let reads = table.optional_boolean("reads").unwrap_or(false);
+    match action {
+        Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
+            table.report(InputProblem::NotOnlyReads);
+        }
+        Some(StepAction::Own { .. }) if reads => {
+            table.report(InputProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
+        }
+        _ => {}
+    }
+    reads
 }
 
 fn read_run(table: &Table<'_>) -> Option<StepAction> {

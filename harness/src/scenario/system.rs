@@ -92,6 +92,8 @@ pub struct System {
     pub later: Later,
     /// The emulator whose own hypervisor it is, if it is one; it has no versions then.
     pub hypervisor: Option<Hypervisor>,
+    /// Why no machine can run it as a level, whatever image there is, if none can.
+    pub no_machine: Option<String>,
 }
 
 /// An image that is used for a system which cannot be had here. It is never used silently.
@@ -142,7 +144,7 @@ impl Systems {
 
     fn read_systems(&mut self, root: &Table<'_>) {
         let mut places = BTreeMap::new();
-        for table in root.tables("system", &["id", "name", "versions", "later", "hypervisor"]) {
+        for table in root.tables("system", &["id", "name", "versions", "later", "hypervisor", "no-machine"]) {
             let text = table.string("id");
             let id = text.as_ref().and_then(|text| text.parse(|id| kebab_case("a system id", id)));
             let name = table.prose("name");
@@ -150,10 +152,11 @@ impl Systems {
             let hypervisor = hypervisor.and_then(|text| text.parse(Hypervisor::parse));
             let versions = read_versions(&table);
             let later = read_later(&table, versions);
+            let no_machine = table.optional_prose("no-machine");
             let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
             match places.insert(id.clone(), text.location()) {
                 Some(first) => text.report(InputProblem::Duplicate { what: "system", name: id, first }),
-                None => self.systems.push(System { id, name, versions, later, hypervisor }),
+                None => self.systems.push(System { id, name, versions, later, hypervisor, no_machine }),
             }
         }
     }
@@ -205,6 +208,13 @@ impl Systems {
         })
     }
 
+    /// Why no machine can run a level of this kind, whatever image there is, if none can.
+    pub(super) fn no_machine(&self, requirement: &SystemRequirement) -> Option<String> {
+        let system = self.systems.iter().find(|system| system.id == requirement.system);
+        let of_system = system.and_then(|system| system.no_machine.clone());
+        requirement.role.map(Role::no_machine).or(of_system)
+    }
+
     fn ids(&self) -> Vec<String> {
         self.systems.iter().map(|system| system.id.clone()).collect()
     }
@@ -224,7 +234,7 @@ impl Systems {
             [id, version, "and", "later"] => (id, Some(version), true),
             _ => return Err(bad()),
         };
-        let System { id, name, versions, later, hypervisor } = self.system(id)?.clone();
+        let System { id, name, versions, later, hypervisor, no_machine: _ } = self.system(id)?.clone();
         let version = match (versions, version) {
             (Versions::Numbered, Some(version)) => Some(version.parse()?),
             (Versions::Numbered, None) => return Err(bad()),

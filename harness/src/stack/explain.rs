@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::architecture::Nesting;
 use crate::host::{Diagnostics, HostError, QemuEnd, last_words};
-use crate::qemu::{ChannelKind, lacks_resources, names_one_of, rejects_command_line};
+use crate::qemu::{ChannelKind, Instance, lacks_resources, names_one_of, rejects_command_line};
 use crate::scenario::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use crate::wire::{CallError, Speaker};
 
 use super::boot::{Live, Stack};
 use super::watch::{Trouble, Watch};
 use super::{Blame, LevelPlan, Limit, Stop, Symptom};
+
+/// What QEMU says before the names of features that it can't give, if it refuses to start without them.
+const REFUSES_FEATURES: &str =
+    "features requested in the CPU model are not available in the current configuration:";
 
 /// The machine of a level that is waited for: its second one, if that is what it is about, else its own.
 pub(super) fn attended(live: &[Live], level: LevelNumber, on_second: bool) -> Option<&Live> {
@@ -89,6 +94,10 @@ impl Stack<'_> {
             let symptom = Symptom::QemuEnded { level, ended: end.ended, said: end.output };
             return Stop::stack(self.stage, symptom).not_its_fault();
         }
+        if let Some((feature, model)) = self.feature_refused(level, &end.output) {
+            let symptom = Symptom::MissingCpuFeature { level, feature, model, nested: None };
+            return Stop::stack(self.stage, symptom);
+        }
         if self.plan.on_emulator(level) {
             let why = format!("the emulator that is L0's hypervisor {}", end.describe());
             return Stop::harness(self.stage, why).about(level);
@@ -116,6 +125,20 @@ impl Stack<'_> {
         // Such as by the kernel where memory runs out: how much there is, is the harness's choice.
         let is_taken_away = ended.is_from_outside() && !self.killed.contains(&level);
         if is_taken_away { stop.not_its_fault() } else { stop }
+    }
+
+    /// The feature that a level needs so that it can host, and its CPU model, where a QEMU refuses to start for that alone. On IBM Z it
+    /// does (target/s390x/cpu_models.c), elsewhere it leaves the feature out and warns.
+    fn feature_refused(&self, level: LevelNumber, said: &str) -> Option<(String, String)> {
+        let Nesting::CpuFeature(feature) = self.plan.profile.nesting else { return None };
+        let index = self.plan.levels.iter().position(|plan| plan.level == level)?;
+        let cpu = self.plan.machine(index, Instance::First).cpu;
+        let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
+        let refused =
+            said.lines().find_map(|line| line.split_once(REFUSES_FEATURES)).map(|(_, names)| names)?;
+        let is_it = launching && cpu.require.iter().any(|name| name == feature);
+        (is_it && refused.split_whitespace().any(|name| name == feature))
+            .then(|| (feature.to_owned(), cpu.model))
     }
 
     /// The outermost QEMU that has ended, where the trouble may come from such an end.

@@ -133,6 +133,7 @@ impl Fake {
     pub fn step(mut self, after: &str, on: u8, run: &str) -> Self {
         self.steps.push(Step {
             timeout: None,
+            reads: false,
             name: "step".into(),
             after: stage(after),
             on: level(on),

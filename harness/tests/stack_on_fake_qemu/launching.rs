@@ -107,6 +107,24 @@ async fn a_qemu_that_the_scenario_kills_is_a_failure_on_native_metal_too() {
     assert_eq!(booted.word_if_it_stops_from("l1-boot"), "xfail");
 }
 
+#[rstest]
+#[case::the_extension("svm", "l1-launch: missing CPU feature: svm (model host)")]
+#[case::another("aes svm-like", "l1-launch: L1's QEMU exited with status 1")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_refuses_to_start_without_the_extension_says_that_it_is_missing(
+    #[case] names: &str,
+    #[case] expected: &str,
+) {
+    // As QEMU says it on IBM Z.
+    let says = format!(
+        "qemu-system-s390x: Some features requested in the CPU model are not available in the current configuration: {names} \
+         Consider a different accelerator, QEMU, or kernel version\n"
+    );
+    let booted = Fake::new().limited_to(LIMIT).qemu_ends(1, exit(1, &says)).boot().await;
+    assert!(booted.stopped().starts_with(expected), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("fail".into(), "xfail".into()));
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn an_innermost_level_gets_a_machine_that_the_qemu_around_it_has() {
     let types = "Supported machines are:\npc-q35-rhel9.4.0     RHEL-9.4.0 PC\nq35  RHEL-9.4.0 PC\n";

@@ -67,6 +67,21 @@ async fn a_level_that_is_asked_for_a_step_and_answers_is_not_without_progress() 
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_step_in_an_l0_that_is_this_machine_runs_here_and_is_held_to_the_limits() {
+    let native = || Fake::new().on_native_metal();
+    let booted =
+        native().step("l1-kvm", 0, "grep -q . /proc/version && [ $KVM_MODULE = kvm_amd ]").boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert_eq!(booted.observation.steps[0].status, Some(0));
+
+    let fails = native().step("l1-kvm", 0, "grep -q nothing-like-it /proc/version").boot().await;
+    assert!(fails.stopped().starts_with("step-1: ") && fails.word() == "fail", "{}", fails.stopped());
+
+    let endless = native().limited_to(LIMIT).step("l1-kvm", 0, "tail -f /proc/version").boot().await;
+    assert!(endless.stopped().starts_with("step-1: ") && endless.timed_out(), "{}", endless.stopped());
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_step_that_never_ends_runs_out_of_time() {
     let fake = Fake::new().limited_to(LIMIT).step("l0-kvm", 0, "endless").command_never_ends(0, "endless");
     let booted = fake.boot().await;

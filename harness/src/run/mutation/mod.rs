@@ -5,7 +5,6 @@ mod damage;
 mod mutants;
 mod original;
 mod outcome;
-mod reads;
 mod record;
 mod sample;
 

@@ -6,11 +6,10 @@ use crate::architecture::{BareMachine, Profile};
 use crate::run::execute::emulator_is_l0;
 use crate::scenario::{
     Accelerator, Cell, CellName, InputProblem, LevelNumber, LevelSpec, OwnAction, Stage, StageKind, Step,
-    StepAction, SymptomKind,
+    StepAction, SymptomKind, only_reads,
 };
 use crate::stack::Symptom;
 
-use super::reads::only_reads;
 use super::{LevelSetting, Mutation, Original, Rule};
 
 /// A cell with damage that its verdict must show.

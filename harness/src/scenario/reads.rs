@@ -11,7 +11,7 @@ const KEYWORDS: [&str; 13] =
     ["!", "if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "esac"];
 
 /// Whether a script certainly changes nothing. One that it does not know counts as one that changes something.
-pub(super) fn only_reads(script: &str) -> bool {
+pub(crate) fn only_reads(script: &str) -> bool {
     let mut commands = Commands::default();
     commands.split(script) && commands.all.iter().all(|command| reads(command))
 }
@@ -21,6 +21,9 @@ fn reads(words: &[String]) -> bool {
     match words.next() {
         // A loop's list of values, and what a `case` compares.
         None | Some("for" | "case") => true,
+        // These can also write, or clear what they read.
+        Some("dmesg" | "sort") => words.all(|word| !word.starts_with('-')),
+        Some("awk") => words.all(|word| !word.contains(['>', '|']) && !word.contains("system")),
         Some(program) => READERS.contains(&program),
     }
 }
@@ -34,6 +37,10 @@ struct Commands {
 impl Commands {
     /// Cuts a script; `false` if it has what can't be judged: a substitution, or a redirection that writes.
     fn split(&mut self, script: &str) -> bool {
+        if script.split(">/dev/null").skip(1).any(|rest| rest.starts_with(|c: char| !" \t\n;&|".contains(c)))
+        {
+            return false;
+        }
         let harmless = script.replace(">/dev/null", "").replace("2>&1", "").replace(">&2", "");
         let mut words = vec![String::new()];
         let mut quote = None;
@@ -92,6 +99,13 @@ mod tests {
     #[case::substitution("echo $(modprobe -r kvm)", false)]
     #[case::in_quotes("echo \"`modprobe -r kvm`\"", false)]
     #[case::unknown("some-program", false)]
+    #[case::beside_nothing("echo x >/dev/nullx", false)]
+    #[case::cleared("dmesg -c", false)]
+    #[case::messages("dmesg | grep kvm | tail -n 1", true)]
+    #[case::sorted_to("sort -o /etc/passwd /etc/passwd", false)]
+    #[case::by_awk("awk '{ print > \"/etc/passwd\" }' /proc/cpuinfo", false)]
+    #[case::from_awk("awk 'BEGIN { system(\"reboot\") }'", false)]
+    #[case::awk("awk 'BEGIN { exit !(1 < 2) }'", true)]
     fn a_script_only_reads_if_all_of_it_is_known_to(#[case] script: &str, #[case] reads: bool) {
         assert_eq!(only_reads(script), reads);
     }
