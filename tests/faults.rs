@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Cell, Place, Run, boots, of_cells, scenarios, trials};
 
 /// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 18] = [
     "l1-without-kvm",
     "l0-nested-off",
     "l2-on-tcg",
@@ -28,6 +28,8 @@ const FAULTS: [&str; 16] = [
     "stale-limitation",
     "migrated-level-stands-still",
     "l0-reboots-without-kvm",
+    "second-l2-killed",
+    "second-l2-on-tcg",
 ];
 
 /// Longest wait for a run over all of them: a stack is up within a minute even on a busy machine.
@@ -195,6 +197,8 @@ trials! {
             "step-2",
             &["L0 has no usable /dev/kvm", "kvm_amd is not loaded"]
         ),
+        second_l2_killed("second-l2-killed", "fail", "l2-check", &["L2's QEMU was killed (SIGKILL)"]),
+        second_l2_on_tcg("second-l2-on-tcg", "fail", "step-1", &["query-kvm: enabled is false"]),
     };
     a_limitation_that_no_longer_shows_itself_is_told_with_evidence;
     no_broken_stack_is_left_out_and_none_is_green;

@@ -77,7 +77,28 @@ fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
 fn a_second_l1_runs_beside_the_first() {
     let cell = cell("rhel-8-several-l1", "pass");
     let seen = outputs(&cell, "boot-another").remove(0);
-    assert!(seen.starts_with("a second L1 is up, kernel 5.10."), "{seen}");
+    assert!(
+        seen.starts_with("a second L1 is up, kernel 5.10.") && seen.ends_with(", and runs an L2 of its own"),
+        "{seen}"
+    );
+    let (own, beside) = (&cell.record["evidence"], &cell.record["evidence"]["beside"]);
+    for evidence in [own, beside] {
+        assert_eq!(evidence["report"]["hypervisor"], "KVM", "{own:#}");
+        assert!(
+            evidence["exits"]["l1"]["after"].as_u64() > evidence["exits"]["l1"]["before"].as_u64(),
+            "{own:#}"
+        );
+    }
+    assert_ne!(own["nonce"], beside["nonce"], "each has its own");
+    for console in ["L2", "L2-second"] {
+        let lines = cell.console(console);
+        let ends = lines
+            .iter()
+            .position(|line| line == "nestmatrix-report-end")
+            .unwrap_or_else(|| panic!("{console}"));
+        let asked = lines[ends..].iter().filter(|line| line.starts_with("nestmatrix-answer-begin")).count();
+        assert!(asked >= 2, "{console} has moved on between two questions: {lines:#?}");
+    }
     for console in ["L1", "L1-second"] {
         let lines = cell.console(console);
         assert!(lines.iter().any(|line| line.starts_with("nestmatrix: level up")), "{console}: {lines:#?}");

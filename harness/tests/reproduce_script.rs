@@ -169,7 +169,12 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         step("no svm", "l1-kvm", run("grep svm /proc/cpuinfo", Some(1), None)),
         step("move it", "l2-check", StepAction::Own { action: OwnAction::Migrate }),
     ];
-    let faults = [Fault { at: "l2-boot".parse().unwrap(), action: FaultAction::KillQemu, level: level(1) }];
+    let faults = [Fault {
+        at: "l2-boot".parse().unwrap(),
+        action: FaultAction::KillQemu,
+        level: level(1),
+        second: false,
+    }];
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     let script = Reproduction { steps: &steps, faults: &faults, ..cell(&plan) }.script().unwrap();
     assert_is_a_script(&script);

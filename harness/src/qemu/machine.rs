@@ -265,6 +265,9 @@ pub struct Machine {
     pub own_disk: Option<ImageFile>,
 }
 
+/// How many CPUs every machine has that QEMU runs; those of Bochs and Hercules have as many.
+pub const CPUS: u32 = 1;
+
 /// The name under which the agent's port is known to every stock guest agent.
 const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
@@ -317,7 +320,7 @@ impl Machine {
         }
         option("machine", machine);
         option("cpu", self.cpu.argument(self.cpu.model != "host"));
-        option("smp", "1".into());
+        option("smp", CPUS.to_string());
         option("m", format!("{size}M"));
         option("display", "none".into());
         option("kernel", placement.file(&self.boot.kernel));

@@ -8,8 +8,8 @@ mod rejection;
 
 pub use cpu::{CpuReport, MissingFeature};
 pub use machine::{
-    Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement,
-    Port, quote,
+    Backing, Boot, CPUS, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part,
+    Placement, Port, quote,
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};

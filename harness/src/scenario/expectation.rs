@@ -309,6 +309,9 @@ pub struct Fault {
     pub action: FaultAction,
     /// The level to whose QEMU it is done.
     pub level: LevelNumber,
+    /// Whether it is done to the QEMU of the level's second machine, if it has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second: bool,
 }
 
 impl Fault {
@@ -316,9 +319,10 @@ impl Fault {
     pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Self> {
         let at = table.string("at").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
         let action = table.string("do").and_then(|text| text.parse(FaultAction::parse));
+        let second = table.optional_boolean("second").unwrap_or(false);
         let level = table.string("level")?;
-        let fault =
-            Self { at: at?, action: action?, level: level.parse(|text| level_in_stack(text, innermost))? };
+        let of = level.parse(|text| level_in_stack(text, innermost))?;
+        let fault = Self { at: at?, action: action?, level: of, second };
         if fault.action == FaultAction::StartOnL0 {
             let launch = Stage::Level(innermost, StageKind::Launch);
             if fault.level != innermost || !innermost.is_nested() || fault.at != launch {

@@ -453,7 +453,7 @@ impl InputProblem {
                 "only the innermost level can, when its launch begins, and only from L2 on: L1 is started in L0 anyway".into()
             }
             Self::StepOnWrongLevel { .. } => {
-                "L0 alone can be rebooted, a guest alone migrated; the innermost level gets no other beside it".into()
+                "L0 alone can be rebooted, a guest alone migrated; the level that runs the innermost one alone gets another beside it".into()
             }
             Self::StepAtWrongStage { stages, .. } => {
                 let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();

@@ -145,7 +145,7 @@ impl Scenario {
         let any_may_come = matches!(expectation, Some(Expectation::MayStop(_)));
         let mutations = ScenarioMutation::read_all(root, steps.len(), innermost, any_may_come);
         let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
-        let faults = root.tables("fault", &["at", "do", "level"]);
+        let faults = root.tables("fault", &["at", "do", "level", "second"]);
         let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
         if let Some(emulator) = axes.emulator()

@@ -170,9 +170,11 @@ impl Step {
         self.reads && matches!(&self.action, StepAction::Run(command) if only_reads(&command.run))
     }
 
-    /// Whether it needs the innermost level to live on once it has given its evidence.
+    /// Whether it needs the innermost level to live on once it has given its evidence: also beside that of another machine, both of
+    /// which must be alive at once.
     pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
-        innermost.reports() && self.after >= Stage::Level(innermost, StageKind::Check)
+        let beside = self.action == StepAction::Own { action: OwnAction::BootAnother };
+        innermost.reports() && (beside || self.after >= Stage::Level(innermost, StageKind::Check))
     }
 }
 
@@ -250,7 +252,7 @@ fn suits(
     let (right_level, stages) = match action {
         OwnAction::Measure => return Some(()),
         OwnAction::Reboot => (!is_guest, vec![alone]),
-        OwnAction::BootAnother => (is_guest && level != innermost, vec![alone]),
+        OwnAction::BootAnother => (is_guest && level.next() == Some(innermost), vec![alone]),
         OwnAction::Migrate if level == innermost => (is_guest, vec![done]),
         OwnAction::Migrate => (is_guest, vec![alone, done]),
     };

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::guest::{Agent, Console, PanelLines, Shell};
 use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, count_nested_script};
-use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, MissingFeature, Monitor};
+use crate::qemu::{CPUS, ChannelKind, ChannelName, Instance, Machine, MissingFeature, Monitor};
 use crate::scenario::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step};
 use crate::wire::{Notice, Speaker, Transcript, Wire};
 
@@ -22,6 +22,7 @@ use super::clock::ClockReading;
 use super::console_view::ConsoleView;
 use super::continuing::Saver;
 use super::evidence::nests;
+use super::explain::attended;
 use super::hold::Attendant;
 use super::second::Beside;
 use super::states::SavedState;
@@ -61,6 +62,15 @@ pub struct LevelSeen {
     pub firmware: Option<String>,
     /// CPU model that this QEMU gave it.
     pub cpu: Option<String>,
+    /// How many CPUs it was given. Of an L0 that is this machine it is not known, as the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// How much memory it was given, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Its kernel command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
     /// Its KVM module's `nested` parameter.
     pub nested: Option<String>,
     /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
@@ -450,7 +460,7 @@ impl Stack<'_> {
         self.open_channels(machine).await
     }
 
-    async fn open_channels(&mut self, machine: &Machine) -> Result<Opened, Stop> {
+    pub(super) async fn open_channels(&mut self, machine: &Machine) -> Result<Opened, Stop> {
         let (level, label) = (machine.level, machine.label());
         let on_panel = machine.metal.is_some_and(|metal| metal.has_console_alone());
         self.open_console(machine.channel(ChannelKind::Console), &label, on_panel)?;
@@ -480,7 +490,7 @@ impl Stack<'_> {
         let record = self.record(label, "console.log");
         let reader = Console::open(&record, self.started).map_err(|e| self.cannot_record(&record, &e))?;
         let missing = || Stop::harness(self.stage, format!("{} is not watched", channel.level));
-        let view = self.watch.console(channel.level).cloned().ok_or_else(missing)?;
+        let view = self.watch.console_on(channel).cloned().ok_or_else(missing)?;
         let (from_guest, to_guest) = stream.into_split();
         let mut panel = on_panel.then(PanelLines::default);
         let each = move |line| {
@@ -528,15 +538,18 @@ impl Stack<'_> {
         };
         let (made, kvm, cpu) = self.during(level, questions).await?;
         // The level's evidence is that of the machine in which the levels inside it run.
-        if machine.instance != Instance::Beside {
+        let gathered = if machine.instance == Instance::Beside {
+            self.gathered.beside.get_or_insert_default()
+        } else {
             let seen = self.saw(level);
             seen.qemu = Some(monitor.version().to_owned());
             seen.machine = Some(made.machine_type.clone());
             seen.cpu = Some(cpu.model_type.clone());
-            self.gathered.kvm.insert(level, kvm);
-            self.gathered.cpus.insert(level, cpu.clone());
-            self.gathered.machines.insert(level, made.clone());
-        }
+            &mut self.gathered
+        };
+        gathered.kvm.insert(level, kvm);
+        gathered.cpus.insert(level, cpu.clone());
+        gathered.machines.insert(level, made.clone());
         let on_metal = level.below().is_none();
         if !self.plan.on_emulator(level) && !kvm.enabled {
             return Err(Stop::stack(self.stage, Symptom::WithoutKvm { level }));
@@ -672,11 +685,8 @@ impl Stack<'_> {
     async fn inflict(&self, fault: &Fault) -> Result<(), String> {
         match fault.action {
             FaultAction::KillQemu => {
-                let live = self
-                    .live
-                    .iter()
-                    .find(|live| live.level == fault.level)
-                    .ok_or("its QEMU does not run yet")?;
+                let live = attended(&self.live, fault.level, fault.second);
+                let live = live.ok_or("its QEMU does not run yet")?;
                 live.qemu.kill().await.map_err(|e| e.to_string())
             }
             FaultAction::CloseQmp => {
@@ -688,6 +698,14 @@ impl Stack<'_> {
             // The plan has it.
             FaultAction::StartOnL0 => Ok(()),
         }
+    }
+
+    /// Notes what a level is given that no vendor would give it.
+    pub(super) fn note_given(&mut self, machine: &Machine) {
+        let seen = self.saw(machine.level);
+        seen.cpus = Some(CPUS);
+        seen.memory_mib = Some(machine.memory_mib);
+        seen.command_line = Some(machine.boot.parameters.clone());
     }
 
     pub(super) fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {

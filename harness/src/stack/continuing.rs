@@ -76,6 +76,7 @@ impl Stack<'_> {
             if saved.level != level {
                 return Err(self.not_as_saved(format!("{} is not {level}", saved.level)));
             }
+            self.note_given(&machine);
             self.saw(level).firmware.clone_from(&saved.firmware);
             self.watch.add(level, false);
             let monitor = match saved.pid {

@@ -35,6 +35,8 @@ pub struct Gathered {
     pub l0_counters_unreadable: bool,
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
+    /// The same of the machine that was booted beside a level, if one was, and of the innermost level in it.
+    pub beside: Option<Box<Gathered>>,
 }
 
 /// Why there is no evidence.
@@ -73,6 +75,9 @@ pub struct Evidence {
     exits: BTreeMap<LevelNumber, Growth>,
     l0_counters_unreadable: bool,
     emulator_is_l0: bool,
+    /// The same of the machine that was booted beside a level, and of the innermost level in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside: Option<Box<Evidence>>,
 }
 
 impl Evidence {
@@ -104,6 +109,7 @@ impl Evidence {
             exits: BTreeMap::new(),
             l0_counters_unreadable: gathered.l0_counters_unreadable,
             emulator_is_l0: gathered.emulator_is_l0,
+            beside: None,
         };
         for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
             if level.below().is_some() {
@@ -142,6 +148,13 @@ impl Evidence {
                     evidence.nested_runs.insert(level, growth(gathered, level, counter)?);
                 }
             }
+        }
+        if let Some(beside) = &gathered.beside {
+            let weighed = Self::weigh(beside, innermost, profile).map_err(|doubt| match doubt {
+                Doubt::Missing(what) => missing(format!("of the second machine: {what}")),
+                contradicts @ Doubt::Contradicts(_) => contradicts,
+            })?;
+            evidence.beside = Some(Box::new(weighed));
         }
         Ok(evidence)
     }
@@ -230,6 +243,7 @@ mod tests {
             counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
             l0_counters_unreadable: false,
             emulator_is_l0: false,
+            beside: None,
         }
     }
 
@@ -286,6 +300,38 @@ mod tests {
         let mut gathered = gathered();
         spoil(&mut gathered);
         assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
+    }
+
+    #[rstest]
+    #[case::as_it_must(|_: &mut Gathered| {}, "")]
+    #[case::no_report(|g: &mut Gathered| g.report = None, "missing evidence: of the second machine: L2's report")]
+    #[case::emulated(
+        |g: &mut Gathered| g.report.as_mut().unwrap().hypervisor = "none".into(),
+        "L2 says that its hypervisor is \"none\", not KVM"
+    )]
+    #[case::fell_back(
+        |g: &mut Gathered| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
+        "L2's QEMU does not run it with KVM (query-kvm: enabled is false)"
+    )]
+    #[case::not_nested(
+        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
+        "missing evidence: of the second machine: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
+    )]
+    #[case::no_guest(
+        |g: &mut Gathered| { g.counters_after.get_mut(&level(1)).unwrap().insert("exits".into(), 0); },
+        "missing evidence: of the second machine: counter exits of L1's KVM did not grow (it was 0, it is 0)"
+    )]
+    fn a_machine_beside_a_level_needs_the_same_evidence(
+        #[case] spoil: impl Fn(&mut Gathered),
+        #[case] expected: &str,
+    ) {
+        let mut beside = gathered();
+        spoil(&mut beside);
+        let both = Gathered { beside: Some(Box::new(beside)), ..gathered() };
+        match weigh(&both) {
+            Ok(evidence) => assert!(expected.is_empty() && evidence.beside.is_some()),
+            Err(doubt) => assert_eq!(doubt.to_string(), expected),
+        }
     }
 
     /// What is gathered where L0's kernel lacks the counter and tracing counts.

@@ -12,11 +12,25 @@ use crate::qemu::{Instance, Machine};
 use crate::scenario::LevelNumber;
 
 use super::boot::Stack;
-use super::{Blame, Metal, Stop};
+use super::{Blame, Metal, StackPlan, Stop};
 
 impl Stack<'_> {
     /// The machine of a level that is about to be launched on `host`: of a type and with firmware that the QEMU of that host has.
     pub(super) async fn machine_to_launch(&mut self, index: usize, host: &dyn Host) -> Result<Machine, Stop> {
+        let level = self.plan.levels[index].level;
+        let fitted = self.fitted_plan(index, host).await?;
+        let machine = fitted.machine(index, Instance::First);
+        self.note_given(&machine);
+        let seen = self.saw(level);
+        seen.firmware = machine.properties.get("firmware").cloned();
+        if fitted.leaf.is_some() {
+            seen.machine = Some(machine.machine.clone());
+        }
+        Ok(machine)
+    }
+
+    /// The plan with what the QEMU of `host` has for the level at `index`.
+    pub(super) async fn fitted_plan(&mut self, index: usize, host: &dyn Host) -> Result<StackPlan, Stop> {
         let plan = &self.plan.levels[index];
         let (level, profile) = (plan.level, self.plan.profile);
         let is_leaf = self.plan.reports(level) && !self.plan.on_emulator(level);
@@ -36,13 +50,7 @@ impl Stack<'_> {
                 self.missing_firmware.insert(level, wanted);
             }
         }
-        let machine = fitted.machine(index, Instance::First);
-        let seen = self.saw(level);
-        seen.firmware = machine.properties.get("firmware").cloned();
-        if fitted.leaf.is_some() {
-            seen.machine = Some(machine.machine.clone());
-        }
-        Ok(machine)
+        Ok(fitted)
     }
 
     /// What the QEMU that is to run `level` on `host` offers; none if it does not even list its machine types: it will not start

@@ -2,20 +2,22 @@
 //!
 //! Both are started on the same host as the first, with channels of their own (`docs/architecture.md`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::host::{BootedLevel, Host};
+use crate::guest::Answers;
+use crate::host::{BootedLevel, Counters, Facts, Host};
 use crate::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use crate::scenario::LevelNumber;
 use crate::wire::{CallError, Notice, Wire};
 
-use super::boot::Stack;
-use super::{Stop, Symptom};
+use super::boot::{Live, Stack};
+use super::watch::Watch;
+use super::{Gathered, StackPlan, Stop, Symptom};
 
 /// Pause between two looks at a migration. QEMU tells its end by an event only where a capability was set before, and the
 /// figures have to be asked for all the same.
@@ -35,15 +37,17 @@ struct Prepared {
     before: Option<u64>,
 }
 
-/// A machine that runs beside the one of its level.
+/// A machine that runs beside the one of its level, with an innermost level of its own.
 pub(super) struct Beside {
     level: LevelNumber,
     monitor: Monitor,
     host: BootedLevel,
+    inside: LevelNumber,
+    monitor_inside: Monitor,
 }
 
 impl Stack<'_> {
-    /// Boots one more machine like that of `level` beside it, and asks it for its KVM; gives what was seen.
+    /// Boots one more machine like that of `level` beside it, and an innermost level in that; gives what was seen.
     pub(super) async fn boot_another(&mut self, level: LevelNumber) -> Result<String, Stop> {
         self.on_second = true;
         let seen = self.boot_beside(level).await;
@@ -53,6 +57,12 @@ impl Stack<'_> {
 
     async fn boot_beside(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let (machine, host) = self.second(level, Instance::Beside)?;
+        self.gathered.beside = Some(Box::new(Gathered {
+            nonce: self.fresh_nonce()?.replace('-', ""),
+            l0_counters_unreadable: self.gathered.l0_counters_unreadable,
+            emulator_is_l0: self.gathered.emulator_is_l0,
+            ..Gathered::default()
+        }));
         let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
         self.watch.listen_beside(level, notices);
         self.interrogate(&machine, &monitor).await?;
@@ -66,19 +76,126 @@ impl Stack<'_> {
             let symptom = Symptom::NoKvm { level, module, loaded, said: facts.kvm_says, second: true };
             return Err(Stop::stack(self.stage, symptom));
         }
-        self.beside = Some(Beside { level, monitor, host });
-        Ok(format!("a second {level} is up, kernel {}, with a usable /dev/kvm", facts.kernel))
+        let kernel = facts.kernel.clone();
+        self.count_beside(level, facts, |gathered| &mut gathered.counters_before).await?;
+        let (inside, monitor_inside) = self.boot_inside(level, &host).await?;
+        let facts = self.during(level, host.facts(self.plan.profile, "")).await?;
+        self.count_beside(level, facts, |gathered| &mut gathered.counters_after).await?;
+        self.beside = Some(Beside { level, monitor, host, inside, monitor_inside });
+        Ok(format!("a second {level} is up, kernel {kernel}, and runs an {inside} of its own"))
     }
 
-    /// A machine that was booted beside a level must run still when the stack has done its work.
-    pub(super) async fn see_that_the_second_runs(&mut self) -> Result<(), Stop> {
-        let Some(Beside { level, monitor, host }) = self.beside.take() else { return Ok(()) };
-        let state = self.during(level, async { Ok(monitor.run_state().await?) }).await?;
-        if state != "running" {
-            let seen = format!("the second {level} does not run any more ({state})");
-            return Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }));
+    /// Boots an innermost level in a machine beside `level`, has it report, and leaves it alive.
+    async fn boot_inside(
+        &mut self,
+        level: LevelNumber,
+        host: &BootedLevel,
+    ) -> Result<(LevelNumber, Monitor), Stop> {
+        let inner =
+            level.next().and_then(|inner| self.plan.levels.iter().position(|plan| plan.level == inner));
+        let index = inner.ok_or_else(|| Stop::harness(self.stage, format!("{level} runs no other level")))?;
+        let inside = self.plan.levels[index].level;
+        let fitted = self.fitted_plan(index, host).await?;
+        let nonce = self.gathered.beside.as_ref().map(|beside| beside.nonce.clone()).unwrap_or_default();
+        // Inside the second machine its channels are called as in the first one, and from here they are the second ones.
+        let machine = StackPlan { nonce, ..fitted }.machine(index, Instance::First);
+        let started = self.during(level, host.start(&machine)).await?;
+        self.live.push(Live { level: inside, instance: Instance::Beside, qemu: started.qemu });
+        let machine = Machine { instance: Instance::Beside, ..machine };
+        self.watch.add_beside(inside);
+        let (monitor, notices) = self.open_channels(&machine).await?.of_qemu(self.stage)?;
+        self.watch.listen_beside(inside, notices);
+        self.interrogate(&machine, &monitor).await?;
+        self.during(inside, async { Ok(monitor.resume().await?) }).await?;
+        let console = machine.channel(ChannelKind::Console);
+        let complete = |watch: &Watch| watch.console_on(console)?.report(|report| report.complete().cloned());
+        let report = self.until(inside, complete).await?;
+        let image = &self.plan.levels[index].kernel_release;
+        if report.kernel != *image {
+            let why = format!("the second {inside} runs kernel {:?}, its image has {image:?}", report.kernel);
+            return Err(Stop::harness(self.stage, why));
         }
-        self.during(level, host.facts(self.plan.profile, "")).await.map(|_| ())
+        if let Some(beside) = &mut self.gathered.beside {
+            beside.report = Some(report);
+        }
+        let ready = |watch: &Watch| watch.console_on(console)?.answers().now(Answers::ready).then_some(());
+        self.until(inside, ready).await?;
+        Ok((inside, monitor))
+    }
+
+    /// Notes what KVM has counted so far in the machine beside `level`, which says so in `facts`, and in the levels further out.
+    async fn count_beside(
+        &mut self,
+        level: LevelNumber,
+        facts: Facts,
+        into: impl Fn(&mut Gathered) -> &mut BTreeMap<LevelNumber, Counters>,
+    ) -> Result<(), Stop> {
+        let mut counted = vec![(level, facts.counters)];
+        let outer: Vec<_> = self.hosts.iter().filter(|(of, _)| *of < level).cloned().collect();
+        for (of, outer) in outer {
+            counted.push((of, self.ask(of, &*outer).await?.counters));
+        }
+        if let Some(beside) = &mut self.gathered.beside {
+            into(beside).extend(counted);
+        }
+        Ok(())
+    }
+
+    /// A machine that was booted beside a level must run still when the stack has done its work, and so must the innermost level in
+    /// it: both of these live at once.
+    pub(super) async fn see_that_the_second_runs(&mut self) -> Result<(), Stop> {
+        let Some(beside) = self.beside.take() else { return Ok(()) };
+        let Beside { level, inside, host, .. } = &beside;
+        for (level, monitor) in [(*level, &beside.monitor), (*inside, &beside.monitor_inside)] {
+            let state = self.during(level, async { Ok(monitor.run_state().await?) }).await?;
+            if state != "running" {
+                let seen = format!("the second {level} does not run any more ({state})");
+                return Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }));
+            }
+        }
+        self.during(*level, host.facts(self.plan.profile, "")).await?;
+        // Each has moved on between the two times that it was asked, and the other lived in between.
+        let first = self.heartbeat().await?;
+        self.on_second = true;
+        let lives = self.second_lives().await;
+        self.on_second = false;
+        lives?;
+        match first {
+            Some(before) => self.moves_on(before).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sees that the innermost level beside that of the stack moves on.
+    async fn second_lives(&mut self) -> Result<(), Stop> {
+        match self.heartbeat().await? {
+            Some(before) => self.moves_on(before).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the innermost level's counter has moved on from `before`; gives what it is.
+    async fn moves_on(&mut self, before: u64) -> Result<u64, Stop> {
+        let innermost = self.plan.innermost();
+        let (patience, asking) = (self.limits.of(innermost).silence / 2, self.watch.stopwatch());
+        let mut later = self.heartbeat().await?.unwrap_or_default();
+        while later == before && asking.elapsed(&self.watch) < patience {
+            tokio::time::sleep(HEARTBEAT).await;
+            later = self.heartbeat().await?.unwrap_or_default();
+        }
+        if later <= before {
+            let second = if self.on_second { "the second " } else { "" };
+            let seen = format!("the counter of {second}{innermost} stands still: {before}, {later}");
+            return Err(Stop::stack(self.stage, Symptom::StandsStill { level: innermost, seen }));
+        }
+        Ok(later)
+    }
+
+    /// A number that nobody has had before.
+    fn fresh_nonce(&self) -> Result<String, Stop> {
+        let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
+        let nonce = nonce.map_err(|e| Stop::harness(self.stage, format!("no nonce is to be had: {e}")))?;
+        Ok(nonce.trim().to_owned())
     }
 
     /// Migrates `level` to a second QEMU on the host that it runs on, with all that runs in it, and sees that all of it
@@ -215,8 +332,7 @@ impl Stack<'_> {
             return Ok(None);
         }
         let innermost = self.plan.innermost();
-        let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
-        let nonce = nonce.map_err(|e| Stop::harness(self.stage, format!("no nonce is to be had: {e}")))?;
+        let nonce = self.fresh_nonce()?;
         // Whoever counts may be just about to write; a line without its end is no answer yet.
         let question = format!("until read -r count </count; do :; done; echo {} $count", nonce.trim());
         let answer = self.run(innermost, &question).await?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::guest::{ExecOutput, printable};
 use crate::host::{Host, HostError};
-use crate::qemu::ChannelKind;
+use crate::qemu::{ChannelKind, ChannelName};
 use crate::scenario::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 
 use super::boot::Stack;
@@ -175,11 +175,15 @@ impl Stack<'_> {
         }
         let stage = self.stage;
         let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
-        let shell = self.shells.iter_mut().rev().find(|(channel, _)| channel.level == level);
-        let (_, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
+        // Where another machine of the level runs beside that of the stack, each has a console; after a migration, the last is its own.
+        let (beside, second) = (self.watch.has_beside(level), self.on_second);
+        let is_its_own =
+            |channel: &ChannelName| channel.level == level && (!beside || channel.second == second);
+        let shell = self.shells.iter_mut().rev().find(|(channel, _)| is_its_own(channel));
+        let (channel, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
         self.asked += 1;
         let id = self.asked;
-        let answers = self.watch.console(level).map(|console| console.answers().clone());
+        let answers = self.watch.console_on(*channel).map(|console| console.answers().clone());
         let answers = answers.ok_or_else(|| not_up("its console is not read".into()))?;
         // A level that reads nothing of its console takes no command: typing is part of the wait.
         let what = || format!("typing at the console of {level}");

@@ -70,6 +70,8 @@ const QUIET: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 struct LevelState {
     console: ConsoleView,
+    /// What is shown by the console of an innermost level that runs in a machine beside that of the level around it.
+    beside: Option<ConsoleView>,
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
     may_shut_down: bool,
@@ -85,6 +87,12 @@ struct LevelState {
     resets: usize,
     /// What brings in what its monitor says.
     monitor: Option<AbortHandle>,
+}
+
+impl LevelState {
+    fn consoles(&self) -> impl Iterator<Item = &ConsoleView> {
+        [&self.console].into_iter().chain(&self.beside)
+    }
 }
 
 /// What a look at a level that gives no sign has seen.
@@ -150,11 +158,15 @@ impl Watch {
 
     /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
     pub(super) fn add(&mut self, level: LevelNumber, may_shut_down: bool) {
+        // What runs beside it may have been there before.
+        let before = self.levels.remove(&level).filter(|state| state.beside.is_some());
+        let (beside, wires) = before.map(|state| (state.beside, state.wires)).unwrap_or_default();
         let state = LevelState {
             console: ConsoleView::new(Rc::clone(&self.console_changed)),
+            beside,
             shut_down: None,
             may_shut_down,
-            wires: Vec::new(),
+            wires,
             moving: false,
             pausing: false,
             migrated: None,
@@ -162,6 +174,15 @@ impl Watch {
             monitor: None,
         };
         self.levels.insert(level, state);
+    }
+
+    /// Begins to watch another machine of `level` as well, which runs beside that of the stack.
+    pub(super) fn add_beside(&mut self, level: LevelNumber) {
+        self.add(level, false);
+        let view = ConsoleView::new(Rc::clone(&self.console_changed));
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.beside = Some(view);
+        }
     }
 
     /// A queue whose messages come in as signs of `level`.
@@ -264,7 +285,8 @@ impl Watch {
     /// The conversation of this kind with `level`.
     pub(super) fn wire(&self, level: LevelNumber, kind: ChannelKind) -> Option<&Wire> {
         let wires = &self.levels.get(&level)?.wires;
-        wires.iter().find(|(channel, _)| channel.kind == kind).map(|(_, wire)| wire)
+        let of_kind = wires.iter().filter(|(channel, _)| channel.kind == kind);
+        of_kind.min_by_key(|(channel, _)| channel.second).map(|(_, wire)| wire)
     }
 
     /// The conversation on this very channel.
@@ -276,6 +298,17 @@ impl Watch {
     /// What the console of `level` has shown.
     pub(super) fn console(&self, level: LevelNumber) -> Option<&ConsoleView> {
         self.levels.get(&level).map(|state| &state.console)
+    }
+
+    /// What the console on this very channel has shown.
+    pub(super) fn console_on(&self, channel: ChannelName) -> Option<&ConsoleView> {
+        let state = self.levels.get(&channel.level)?;
+        Some(state.beside.as_ref().filter(|_| channel.second).unwrap_or(&state.console))
+    }
+
+    /// Whether another machine of `level` runs beside that of the stack.
+    pub(super) fn has_beside(&self, level: LevelNumber) -> bool {
+        self.levels.get(&level).is_some_and(|state| state.beside.is_some())
     }
 
     /// Whether the shell on the console of `level` takes commands, as what [`Watch::until`] waits for.
@@ -394,7 +427,8 @@ impl Watch {
     /// Counts what is known of the levels as signs of life: the lines of all consoles, and the answers of `level` itself,
     /// which is asked whether a command in it has ended as long as one runs.
     fn hear(&mut self, level: LevelNumber) {
-        let lines = self.levels.values().filter_map(|state| state.console.last_line_at());
+        let consoles = self.levels.values().flat_map(LevelState::consoles);
+        let lines = consoles.filter_map(ConsoleView::last_line_at);
         let wires = self.levels.get(&level).into_iter().flat_map(|state| &state.wires);
         let answers = wires.filter_map(|(_, wire)| wire.last_heard());
         self.last_sign = lines.chain(answers).fold(self.last_sign, Instant::max);
@@ -412,7 +446,7 @@ impl Watch {
     /// A level whose kernel has newly said that it does not continue.
     pub(super) fn new_failure(&self) -> Option<Trouble> {
         self.levels.iter().find_map(|(level, state)| {
-            let (failure, said) = state.console.new_failure()?;
+            let (failure, said) = state.consoles().find_map(ConsoleView::new_failure)?;
             Some(Trouble::Failed { level: *level, failure, said })
         })
     }

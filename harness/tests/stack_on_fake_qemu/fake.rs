@@ -150,7 +150,7 @@ impl Fake {
 
     /// The harness does this to a level when a stage begins.
     pub fn fault(mut self, at: &str, action: FaultAction, of: u8) -> Self {
-        self.faults.push(Fault { at: stage(at), action, level: level(of) });
+        self.faults.push(Fault { at: stage(at), action, level: level(of), second: false });
         self
     }
 

@@ -185,12 +185,17 @@ impl Mutation {
                 }
             }),
             Self::QemuKilled { level, at } => {
-                cell.faults.push(Fault { at: *at, action: FaultAction::KillQemu, level: *level });
+                cell.faults.push(Fault {
+                    at: *at,
+                    action: FaultAction::KillQemu,
+                    level: *level,
+                    second: false,
+                });
             }
             Self::InnermostOnL0 => {
                 let level = cell.innermost();
                 let at = Stage::Level(level, StageKind::Launch);
-                cell.faults.push(Fault { at, action: FaultAction::StartOnL0, level });
+                cell.faults.push(Fault { at, action: FaultAction::StartOnL0, level, second: false });
             }
             Self::BogusProperty { level } => change_level(&mut cell, *level, |spec| {
                 spec.machine.insert("no-such-property".to_owned(), "on".to_owned());
