@@ -142,9 +142,12 @@ fn disagreements(tried: &[Sighting]) -> Vec<Disagreement> {
     }
     let within =
         tried.iter().flat_map(|sighting| sighting.attempts.windows(2).map(move |pair| (sighting, pair)));
+    // A cell that was booted many times may go to and fro.
+    let mut shown = BTreeSet::new();
     for (sighting, pair) in within {
         if let [first, second] = pair
             && first.verdict != second.verdict
+            && shown.insert((&sighting.run, BTreeSet::from([first.verdict, second.verdict])))
         {
             found.push(Disagreement {
                 verdicts: [first.verdict, second.verdict],

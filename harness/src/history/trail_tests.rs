@@ -72,6 +72,28 @@ fn attempts_of_one_run_that_differ_make_a_cell_flaky() {
     assert_eq!(trail.flaky[0].runs, ["run-0", "run-0"]);
 }
 
+#[test]
+fn a_run_in_which_a_cell_went_to_and_fro_is_shown_once() {
+    let mut often = with("flaky", "6.12");
+    let words = ["xpass", "fail", "xpass", "fail"];
+    often["attempts"] = words.iter().map(|word| attempt(word, 0.0, 1.0)).collect();
+    assert_eq!(trail(&[often]).flaky.len(), 1);
+}
+
+#[test]
+fn two_runs_of_a_cell_that_is_known_to_be_flaky_are_compared_by_what_came_of_it() {
+    let known = |word: &str| {
+        let mut known = with("flaky", "6.12");
+        known["attempts"] = serde_json::json!([attempt(word, 0.0, 1.0)]);
+        known
+    };
+    assert_eq!(
+        trail(&[known("xpass"), known("fail")]).flaky[0].verdicts,
+        [VerdictWord::Xpass, VerdictWord::Fail]
+    );
+    assert!(!trail(&[known("xpass"), known("xpass")]).is_flaky());
+}
+
 #[rstest]
 #[case::another_expectation(|record: &mut Value| record["expectation"] = serde_json::json!({
     "outcome": "stops", "stage": "l1-boot", "symptom": null, "known_stale": null,
