@@ -62,6 +62,8 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         architecture: parts[1].parse().unwrap(),
         metal: Some(Metal::Emulated),
         tier: Tier::TechnologyPreview,
+        tiers: std::collections::BTreeMap::new(),
+        fingerprint: None,
         expectation: match verdict {
             VerdictWord::Xfail | VerdictWord::Xpass => Expectation::Stops { limitation, known_stale: None },
             _ => Expectation::WORKS,

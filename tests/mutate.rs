@@ -140,7 +140,7 @@ fn damage_that_nothing_notices_survives_and_fails_the_command() {
                      accept = \"L1 is never started\"\n";
     let text = fs::read_to_string(&scenario).unwrap();
     fs::write(&scenario, format!("{text}\n{mutations}")).unwrap();
-    let mutated = mutate(&place, &changed, &["documented-limitation/*"]);
+    let mutated = mutate(&place, &changed, &["documented-limitation/*", "--record"]);
     assert_eq!(mutated.code(), Some(1), "{:#?}", mutated.output);
     assert_eq!(mutated.outcome("custom-l2-differs"), "survived");
     assert_eq!(mutated.outcome("custom-l1-differs"), "accepted");
@@ -150,6 +150,22 @@ fn damage_that_nothing_notices_survives_and_fails_the_command() {
         assert_eq!(mutated.outcome(killed), "killed", "{killed}");
     }
     assert_eq!((mutated.tally("survived"), mutated.tally("undecided")), (1, 0), "{:#?}", mutated.output);
+    let recorded = fs::read_to_string(changed.join("decided.toml")).unwrap();
+    assert!(recorded.contains("survived = [\"custom-l2-differs\"]\n"), "{recorded}");
+    assert!(
+        recorded.contains("metal = \"emulated\"\n") && !recorded.contains("custom-l1-differs"),
+        "{recorded}"
+    );
+    fs::remove_file(changed.join("decided.toml")).unwrap();
+    let mut command = place.xtask();
+    command.arg("mutate").arg("--record-from").arg(only_run(&place)).arg("--scenarios").arg(&changed);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:#?}");
+    assert_eq!(
+        fs::read_to_string(changed.join("decided.toml")).unwrap(),
+        recorded,
+        "a run that is over is taken in"
+    );
 }
 
 fn mutants_of_a_cell_that_is_not_green_would_show_nothing() {

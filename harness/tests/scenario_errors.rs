@@ -917,3 +917,24 @@ fn a_control_may_have_a_limitation_that_is_known_to_be_gone() {
     assert_eq!(control(gone).0.map(|matrix| matrix.cells().len()).ok(), Some(2));
     assert!(control("").0.is_err());
 }
+
+#[test]
+fn an_entry_of_the_ledger_for_a_cell_that_is_not_there_and_one_that_shows_nothing() {
+    let entry = "[[mutated]]\ncell = \"preview/amd/rhel-9\"\nfingerprint = \"0a\"\nseen = \"2026-11-28\"\nkernels = [\"6.1\"]\n\
+                 metal = \"emulated\"\n";
+    insta::assert_snapshot!(report(|root| write(root, "decided.toml", entry)));
+}
+
+#[test]
+fn what_is_no_claim_that_can_be_tried_is_neither_a_may_nor_a_version() {
+    let claim = |more: &str| format!("{DOCUMENT}{more}");
+    let untestable = claim(
+        "\n[[claim]]\nid = \"promised\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\nuntestable = \"a promise\"\n\
+         may = true\n",
+    );
+    insta::assert_snapshot!(report(|root| write(root, "documents/limits.toml", untestable)));
+    let both = claim("may = true\nversion-of = \"l0\"\n");
+    insta::assert_snapshot!(report(|root| write(root, "documents/limits.toml", both)));
+    let no_level = claim("version-of = \"l9\"\n");
+    insta::assert_snapshot!(report(|root| write(root, "documents/limits.toml", no_level)));
+}

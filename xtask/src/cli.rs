@@ -244,7 +244,8 @@ pub struct List {
     /// Folder of image recipes
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
-    /// Show every claim of the documents with the cells that try it, and where documents contradict each other
+    /// Show every claim of the documents with the cells that try it, whether they decide it, and where documents contradict each
+    /// other. A claim is decided, observed, major version only, undecided, skipped or untestable; docs/scenarios.md explains these
     #[arg(long, conflicts_with_all = ["filter", "profile"])]
     pub claims: bool,
     /// Show which kinds of machines could run the cells if there were an image of every system, and why some can run nowhere

@@ -1,5 +1,6 @@
 //! `cargo xtask mutate`: boots cells with their scenario or stack damaged on purpose, and reports what went unnoticed.
 
+mod record;
 mod resume;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,15 @@ pub struct Mutate {
         "filter", "scenarios", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
     ])]
     pub resume: Option<PathBuf>,
+    /// Enter in decided.toml of the scenarios which mutants were killed that bear on claims, which decides these
+    #[arg(long, conflicts_with = "list")]
+    pub record: bool,
+    /// The same of runs that are over: their folders, or their names in the folder of results; nothing is booted
+    #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = [
+        "filter", "deny_stand_ins", "profile", "sample", "seed", "shard", "resume", "record", "list", "offline", "recipes", "jobs",
+        "timeout_scale", "format",
+    ])]
+    pub record_from: Vec<PathBuf>,
     /// Show the mutants that would be made if every cell came out as expected; nothing is booted
     #[arg(long, conflicts_with_all = ["sample", "jobs", "results", "timeout_scale"])]
     pub list: bool,
@@ -82,6 +92,9 @@ Exit codes:
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM";
 
 pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
+    if !arguments.record_from.is_empty() {
+        return record::run(arguments);
+    }
     match &arguments.resume {
         Some(run) => resume::run(arguments, run),
         None => start(arguments, None),
@@ -252,6 +265,9 @@ impl MutationRun<'_> {
         let judged: Vec<CellMutation> = subjects.into_iter().map(judged).collect();
         write_mutations(&folder, &judged).map_err(Failure::error)?;
         self.show(&judged, &folder);
+        if self.arguments.record {
+            record::record(self.arguments, std::slice::from_ref(&folder))?;
+        }
         let tally = MutationTally::of(&judged);
         if let Some(code) = signals.exit_code() {
             eprintln!("interrupted: {decided} of {number} mutants have a verdict; resume it with --resume");

@@ -1,6 +1,7 @@
 //! A cell by itself: its verdict, how long it took, its name, and what there is to remark.
 
 use crate::run::{CellRecord, Known, VerdictWord};
+use crate::scenario::Tier;
 
 use super::style::{Role, Style};
 use super::text::{cut, grouped, one_line, width};
@@ -93,4 +94,18 @@ pub(super) fn attempts(record: &CellRecord) -> Option<String> {
             Some(counted.map(|(word, of)| format!("{} {word}", of.len())).collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// The tiers of the claims that these cells try, each once.
+pub(super) fn tiers<'r>(records: impl IntoIterator<Item = &'r CellRecord>) -> String {
+    Tier::listed(records.into_iter().flat_map(CellRecord::tiers))
+}
+
+/// The claims that a cell tries, each with its tier: `l0-rhel-8-2 (supported)`.
+pub(super) fn claims(record: &CellRecord) -> String {
+    let claim = |claim: &String| match record.tiers.get(claim) {
+        Some(tier) => format!("{claim} ({tier})"),
+        None => claim.clone(),
+    };
+    record.claims.iter().map(claim).collect::<Vec<_>>().join(", ")
 }

@@ -11,7 +11,7 @@ use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, Te
 use crate::contained::{self, RelativeFolder};
 use crate::run::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
-use super::cell::{attempts, documented, observed, remark};
+use super::cell::{attempts, claims, documented, observed, remark, tiers};
 
 /// The run with these cells as JUnit XML: a suite a scenario, a test case a cell. `folder` is that of the run; the files of
 /// its cells are named as attachments.
@@ -103,10 +103,10 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     property("verdict", Some(cell.verdict.to_string()));
     property("known", cell.known().map(|known| known.note().to_owned()));
     property("expected", Some(documented(cell)));
-    property("claims", Some(cell.claims.join(", ")));
+    property("claims", Some(claims(cell)));
     property("architecture", Some(cell.architecture.to_string()));
     property("metal", cell.metal.map(|metal| metal.to_string()));
-    property("tier", Some(cell.tier.to_string()));
+    property("tier", Some(tiers([cell])));
     property("attempts", attempts(cell));
     property("run", cell.run.clone());
     for level in &cell.levels {

@@ -1,9 +1,11 @@
 //! An overview's cells as the documents lay them out, for reports that are pages and not a terminal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::run::{Known, Overview, OverviewCell, Tally, VerdictWord};
-use crate::scenario::{Cell, CellName, Document, Matrix, Scenario};
+use crate::run::{CellRecord, Known, Overview, OverviewCell, Tally, VerdictWord};
+use crate::scenario::{
+    Cell, CellName, Claim, Coverage, Document, Expectation, Matrix, Scenario, Shown, Tried,
+};
 
 use super::matrix::short;
 use super::text::{grouped, one_line};
@@ -156,12 +158,60 @@ pub(super) struct Layout<'o> {
     pub(super) overview: &'o Overview,
     pub(super) matrix: &'o Matrix,
     specs: BTreeMap<&'o CellName, &'o Cell>,
+    /// What is known of each claim by the cells of the overview, by `DOCUMENT/CLAIM`.
+    coverage: BTreeMap<String, Coverage>,
+}
+
+/// A claim as `DOCUMENT/CLAIM`.
+pub(super) fn in_full(claim: &str, document: &str) -> String {
+    if claim.contains('/') { claim.to_owned() } else { format!("{document}/{claim}") }
+}
+
+/// What is known of each claim that these cells try.
+fn coverage(overview: &Overview, matrix: &Matrix) -> BTreeMap<String, Coverage> {
+    let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
+    for record in overview.cells.iter().map(|cell| &cell.record) {
+        for claim in &record.claims {
+            tried.entry(in_full(claim, &record.document)).or_default().push(tried_by(record));
+        }
+    }
+    let shown = Shown::of(matrix);
+    let known = |(name, tried): (String, Vec<Tried>)| {
+        let coverage = shown.coverage(matrix.claim(&name)?, &tried);
+        Some((name, coverage))
+    };
+    tried.into_iter().filter_map(known).collect()
+}
+
+fn tried_by(record: &CellRecord) -> Tried {
+    let stand_ins = record.levels.iter().filter(|level| level.stand_in);
+    Tried {
+        cell: record.cell.clone(),
+        boots: record.verdict != VerdictWord::Skip,
+        may_stop: matches!(record.expectation, Expectation::MayStop(_)),
+        stand_ins: stand_ins.map(|level| level.level).collect(),
+    }
 }
 
 impl<'o> Layout<'o> {
     pub(super) fn new(overview: &'o Overview, matrix: &'o Matrix) -> Self {
         let specs = matrix.cells().iter().map(|cell| (&cell.name, cell)).collect();
-        Self { overview, matrix, specs }
+        Self { overview, matrix, specs, coverage: coverage(overview, matrix) }
+    }
+
+    /// The claim of this name, `DOCUMENT/CLAIM`, if it is (still) there.
+    pub(super) fn claim(&self, name: &str) -> Option<&'o Claim> {
+        self.matrix.claim(name)
+    }
+
+    /// What is known of the claim of this name by the cells of the overview.
+    pub(super) fn coverage_of(&self, name: &str) -> Option<Coverage> {
+        self.coverage.get(name).copied()
+    }
+
+    /// The same of each of these claims.
+    pub(super) fn coverage(&self, names: &BTreeSet<String>) -> Vec<Coverage> {
+        names.iter().filter_map(|name| self.coverage_of(name)).collect()
     }
 
     /// The documents of which there are cells.
@@ -203,6 +253,15 @@ impl DocumentPart<'_> {
             Some(Document { title, product, section, .. }) => format!("{product}, {section} {title}"),
             None => self.id.to_owned(),
         }
+    }
+
+    /// The claims that its cells try, each as `DOCUMENT/CLAIM`.
+    pub(super) fn claims(&self) -> BTreeSet<String> {
+        let records = self.scenarios.iter().flat_map(|part| part.cells.iter().map(|(_, cell)| &cell.record));
+        let claims = |record: &'_ CellRecord| {
+            record.claims.iter().map(|claim| in_full(claim, &record.document)).collect::<Vec<_>>()
+        };
+        records.flat_map(claims).collect()
     }
 
     pub(super) fn tally(&self) -> Tally {

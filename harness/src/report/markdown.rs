@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::run::{CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell};
-use crate::scenario::Matrix;
+use crate::scenario::{Coverage, Matrix};
 
-use super::cell::{attempts, documented, observed, remark, verdict};
+use super::cell::{attempts, documented, observed, remark, tiers, verdict};
 use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
 use super::matrix::{ran, short};
 use super::mutation::{counted as counted_mutants, is_trouble, wanted};
@@ -109,6 +109,10 @@ fn end(interrupted: bool, ended: &Option<String>) -> &'static str {
 fn section(layout: &Layout<'_>, part: &DocumentPart<'_>) -> String {
     let mut out =
         format!("\n## {}\n\n{}: {}\n", escaped(&part.heading()), code(part.id), counted(&part.tally()));
+    let claims = layout.coverage(&part.claims());
+    if !claims.is_empty() {
+        let _ = write!(out, "\nClaims that were tried: {}\n", Coverage::counted(&claims, false));
+    }
     part.scenarios.iter().for_each(|scenario| out.push_str(&table(layout, scenario)));
     out
 }
@@ -117,7 +121,8 @@ fn table(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> String {
     let title = part.scenario.map_or(String::new(), |scenario| format!(": {}", escaped(&scenario.title)));
     let mut out = format!("\n### {}{title}\n\n", escaped(part.name));
     if let Some((_, first)) = part.cells.first() {
-        let _ = writeln!(out, "{}, expected: {}\n", first.record.tier, escaped(&documented(&first.record)));
+        let tiers = tiers(part.cells.iter().map(|(_, cell)| &cell.record));
+        let _ = writeln!(out, "{tiers}, expected: {}\n", escaped(&documented(&first.record)));
     }
     let depth = part.cells.iter().map(|(_, cell)| layout.systems(cell).len()).max().unwrap_or(0);
     let levels: String = (0..depth).map(|level| format!(" L{level} |")).collect();

@@ -2,7 +2,7 @@
 
 use crate::run::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
 
-use super::cell::{documented, remark, verdict};
+use super::cell::{documented, remark, tiers, verdict};
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{grouped, lasting, wrapped};
@@ -26,7 +26,8 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
         out.push_str("\n\n");
         for (scenario, records) in grouped(records, |record| &record.scenario) {
             if let Some(first) = records.first() {
-                let about = format!("{scenario}: {}, expected: {}", first.tier, documented(first));
+                let tiers = tiers(records.iter().copied());
+                let about = format!("{scenario}: {tiers}, expected: {}", documented(first));
                 out.push_str(&format!("  {}\n\n", wrapped(&about, 2, 2, style.width)));
             }
             out.push_str(&scenario_table(&records, style));

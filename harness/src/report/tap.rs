@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::run::{CellRecord, Overview, OverviewCell, VerdictWord};
 
-use super::cell::{attempts, documented, observed};
+use super::cell::{attempts, claims, documented, observed, tiers};
 use super::layout::counted;
 use super::matrix::ran;
 use super::text::one_line;
@@ -77,8 +77,8 @@ fn diagnostics(overview: &Overview, cell: &OverviewCell) -> String {
     line("expected", Some(documented(record)));
     line("observed", observed(record));
     line("document", Some(record.document.clone()));
-    line("claims", Some(record.claims.join(", ")));
-    line("tier", Some(record.tier.to_string()));
+    line("claims", Some(claims(record)));
+    line("tier", Some(tiers([record])));
     line("metal", record.metal.map(|metal| metal.to_string()));
     line("attempts", attempts(record));
     line("run", Some(overview.run_of(cell).to_owned()));

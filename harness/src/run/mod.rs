@@ -42,8 +42,8 @@ pub use machines::{CellMachines, Machines};
 pub use merge::{Merge, MergeError, Merged, MergedRun};
 pub use mutation::{
     CellMutation, Check, LevelSetting, MUTATIONS, Mutant, MutantResult, Mutants, Mutation, MutationTally,
-    Original, Outcome as MutantOutcome, Rule, judge, mutants_folder, mutants_of, mutants_run, read_mutations,
-    sample, write_mutations,
+    Original, Outcome as MutantOutcome, Rule, ShownByRun, judge, mutants_folder, mutants_of, mutants_run,
+    read_mutations, sample, shown_by, write_mutations,
 };
 pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
 pub use overview::{OtherVerdict, Overview, OverviewCell, OverviewRun};

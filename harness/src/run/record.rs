@@ -2,6 +2,7 @@
 //!
 //! docs/records.md describes the format for those who read it; [`FORMAT`] is its version.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contained::{self, RelativeFolder};
-use crate::scenario::{Architecture, Cell, CellName, Expectation, KnownFlaky, LevelNumber, Stage, Tier};
+use crate::scenario::{
+    Architecture, Cell, CellName, Expectation, Fingerprint, KnownFlaky, LevelNumber, Stage, Tier,
+};
 use crate::stack::{
     Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
 };
@@ -225,8 +228,14 @@ pub struct CellRecord {
     pub architecture: Architecture,
     /// What L0 ran on; absent if it was skipped.
     pub metal: Option<Metal>,
-    /// The tier, as the document puts it.
+    /// The tier of what its scenario tries first of all.
     pub tier: Tier,
+    /// The tier of each of its claims, as the documents put it. Empty in runs of old.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, Tier>,
+    /// What names all that it asked for; absent in runs of old.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
     /// What the document leads to expect.
     pub expectation: Expectation,
     /// The verdict.
@@ -299,6 +308,8 @@ impl CellRecord {
             architecture: cell.architecture,
             metal: None,
             tier: cell.tier,
+            tiers: cell.tiers.clone(),
+            fingerprint: Some(Fingerprint::of(cell)),
             expectation: cell.expectation.clone(),
             verdict,
             known_flaky: None,
@@ -320,6 +331,12 @@ impl CellRecord {
             folder: None,
             run: None,
         }
+    }
+
+    /// The tiers of its claims, each once.
+    pub fn tiers(&self) -> impl Iterator<Item = Tier> {
+        let of_scenario = if self.tiers.is_empty() { Some(self.tier) } else { None };
+        self.tiers.values().copied().chain(of_scenario)
     }
 
     /// How long the attempt took that it tells of, in seconds.

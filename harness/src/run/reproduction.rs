@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
+use crate::scenario::Tier;
 use crate::stack::Limits;
 
 use super::cell::image_of;
@@ -40,7 +41,12 @@ impl Run {
         let reproduction = Reproduction {
             cell: record.cell.as_str(),
             title: &cell.title,
-            document: format!("{}: {} ({})", cell.document, cell.claims.join(", "), cell.tier),
+            document: format!(
+                "{}: {} ({})",
+                cell.document,
+                cell.claims.join(", "),
+                Tier::listed(cell.tiers.values().copied())
+            ),
             expected: cell.expectation.to_string(),
             verdict: record.verdict.to_string(),
             stopped,

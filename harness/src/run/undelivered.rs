@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn one_variant_of_a_system_that_is_absent_takes_its_levels_with_it() {
-        let cell = "rhel-8-preview/intel/rhel-8.2+/rhel-8.2+/rhel-8.2+";
+        let cell = "rhel-8-supported/intel/rhel-8.2+/rhel-8.2+/rhel-8.2+";
         let mut plan = plan(&[cell], &emulated());
         assert_eq!(levels(&plan, cell)[0].1, "debian-11-generic-amd64");
         plan.do_without(&[undelivered("debian-11-generic-amd64")]);

@@ -1,6 +1,7 @@
 //! A cell, the unit that runs and gets a verdict, and its name, which is also a relative path: a run keeps each cell's
 //! evidence in the folder of that name, so a name must never lead out of the run's folder.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -121,8 +122,11 @@ pub struct Cell {
     pub document: String,
     /// The claims that it tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind it.
+    /// How far the vendor stands behind what its scenario tries first of all.
     pub tier: Tier,
+    /// How far the vendor stands behind each of its claims. Absent in the records of earlier versions.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, Tier>,
     /// The architecture of all its levels.
     pub architecture: Architecture,
     /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
@@ -156,6 +160,19 @@ impl Cell {
     /// The stages that its stack goes through, in order.
     pub fn stages(&self) -> Vec<Stage> {
         Stage::of_stack(self.innermost())
+    }
+
+    /// Where a stage or step comes in the order of its stack.
+    pub fn place_of(&self, stage: Stage) -> (Stage, u8) {
+        match stage {
+            Stage::Step(number) => (self.step(number).map_or(stage, |step| step.after), number),
+            other => (other, 0),
+        }
+    }
+
+    /// Its step of this number, from 1.
+    pub fn step(&self, number: u8) -> Option<&Step> {
+        self.steps.get(usize::from(number).checked_sub(1)?)
     }
 
     /// Its innermost level.

@@ -1,5 +1,5 @@
-//! The claims as a list: for each what tries it, what it contradicts, or why nothing can try it, so that what the matrix
-//! does not cover is as easy to see as what it does.
+//! The claims as a list: for each what tries it, what was shown of that, what it contradicts, or why nothing can try it, so
+//! that what the matrix does not decide is as easy to see as what it does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,40 +7,16 @@ use std::fmt;
 use serde::Serialize;
 
 use super::cell::CellName;
+use super::coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
+use super::decided::{BothVerdicts, Mutated};
 use super::document::{Claim, Document, Tier};
 use super::documents::{Contradiction, in_full};
+use super::expectation::Expectation;
 use super::images::Supply;
-use super::list::Listing;
+use super::level::LevelNumber;
+use super::list::{Listing, Row};
 use super::matrix::Matrix;
-use super::word::{Word, word_traits};
-
-/// Whether anything tries a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Coverage {
-    /// At least one cell that can be booted here does.
-    Covered,
-    /// Cells do, but all of them are skipped here: there is no image for them, or no way to boot their architecture.
-    Skipped,
-    /// Nothing can.
-    Untestable,
-    /// Nothing does as yet.
-    NotCovered,
-}
-
-impl Word for Coverage {
-    const WHAT: &'static str = "coverage";
-    const ALL: &'static [Self] = &[Self::Covered, Self::Skipped, Self::Untestable, Self::NotCovered];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Covered => "covered",
-            Self::Skipped => "skipped",
-            Self::Untestable => "untestable",
-            Self::NotCovered => "not-covered",
-        }
-    }
-}
-word_traits!(Coverage);
+use super::word::Word;
 
 /// One claim, for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,14 +30,20 @@ pub struct ClaimRow {
     pub tier: Tier,
     /// What it says, in this project's words.
     pub text: String,
-    /// Whether anything tries it.
+    /// What is known of it.
     pub coverage: Coverage,
+    /// Whether the text says "may" or "might".
+    pub may: bool,
+    /// The level whose version it is about, if it is about one.
+    pub version_of: Option<LevelNumber>,
     /// Why nothing can try it.
     pub untestable: Option<String>,
     /// The cells that try it, in the matrix's order.
     pub cells: Vec<CellName>,
     /// Those of them that can be booted here.
     pub bootable_cells: Vec<CellName>,
+    /// What was shown of those that can be booted here.
+    pub shown: Vec<ShownRow>,
     /// The claims that it contradicts.
     pub contradictions: Vec<ContradictionRow>,
 }
@@ -87,28 +69,21 @@ pub struct ClaimListing<'m> {
 impl<'m> ClaimListing<'m> {
     /// The claims of `matrix`, with what of it can be booted with this supply, and without stand-ins if those are denied.
     pub fn new(matrix: &'m Matrix, supply: &Supply, deny_stand_ins: bool) -> Self {
-        let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
+        let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
+        let known = Shown::of(matrix);
         let all = matrix.cells().iter().collect();
         for row in Listing::of(matrix, all, supply, deny_stand_ins).rows() {
             for claim in &row.claims {
-                let tried = tried.entry(in_full(claim, &row.document)).or_default();
-                tried.cells.push(row.cell.clone());
-                if row.missing.is_empty() {
-                    tried.bootable_cells.push(row.cell.clone());
-                }
+                tried.entry(in_full(claim, &row.document)).or_default().push(tried_by(row));
             }
         }
         let contradictions = matrix.contradictions();
         let mut row = |document: &Document, claim: &Claim| {
             let name = in_full(&claim.id, &document.id);
-            let Tried { cells, bootable_cells } = tried.remove(&name).unwrap_or_default();
-            let Claim { section, tier, text, untestable, .. } = claim.clone();
-            let coverage = match (&untestable, cells.is_empty(), bootable_cells.is_empty()) {
-                (Some(_), _, _) => Coverage::Untestable,
-                (None, true, _) => Coverage::NotCovered,
-                (None, false, true) => Coverage::Skipped,
-                (None, false, false) => Coverage::Covered,
-            };
+            let tried = tried.remove(&name).unwrap_or_default();
+            let coverage = known.coverage(claim, &tried);
+            let booted = || tried.iter().filter(|tried| tried.boots).map(|tried| &tried.cell);
+            let Claim { section, tier, text, untestable, may, version_of, .. } = claim.clone();
             let contradictions = contradictions.iter().filter_map(|pair| other_end(pair, &name)).collect();
             ClaimRow {
                 claim: name,
@@ -116,9 +91,12 @@ impl<'m> ClaimListing<'m> {
                 tier,
                 text,
                 coverage,
+                may,
+                version_of,
                 untestable,
-                cells,
-                bootable_cells,
+                cells: tried.iter().map(|tried| tried.cell.clone()).collect(),
+                bootable_cells: booted().cloned().collect(),
+                shown: booted().flat_map(|cell| known.of_cell(cell)).cloned().collect(),
                 contradictions,
             }
         };
@@ -134,11 +112,14 @@ impl<'m> ClaimListing<'m> {
     }
 }
 
-/// The cells that try a claim.
-#[derive(Default)]
-struct Tried {
-    cells: Vec<CellName>,
-    bootable_cells: Vec<CellName>,
+fn tried_by(row: &Row) -> Tried {
+    let stand_ins = row.levels.iter().filter(|(_, level)| level.stand_in);
+    Tried {
+        cell: row.cell.clone(),
+        boots: row.missing.is_empty(),
+        may_stop: matches!(row.expectation, Expectation::MayStop(_)),
+        stand_ins: stand_ins.map(|(level, _)| *level).collect(),
+    }
 }
 
 /// What the claim contradicts, if it is one end of this pair.
@@ -184,17 +165,11 @@ impl ClaimListing<'_> {
     }
 }
 
-/// `265 claims: 70 covered, 12 by skipped cells alone, 43 untestable, 140 not covered yet`.
+/// `274 claims: 60 decided, 13 observed, 16 major version only, 36 undecided, 93 skipped, 56 untestable, 0 not covered`.
 fn counts<'r>(rows: impl Iterator<Item = &'r ClaimRow>) -> String {
     let all: Vec<Coverage> = rows.map(|row| row.coverage).collect();
-    let of = |wanted: Coverage| all.iter().filter(|coverage| **coverage == wanted).count();
-    let [covered, skipped, untestable, not_covered] =
-        [Coverage::Covered, Coverage::Skipped, Coverage::Untestable, Coverage::NotCovered].map(of);
     let claims = if all.len() == 1 { "claim" } else { "claims" };
-    format!(
-        "{} {claims}: {covered} covered, {skipped} by skipped cells alone, {untestable} untestable, {not_covered} not covered yet",
-        all.len()
-    )
+    format!("{} {claims}: {}", all.len(), Coverage::counted(&all, true))
 }
 
 /// The claims of one document below the headings of its sections, a line for each, with those that it contradicts below.
@@ -204,13 +179,18 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
     let id = |claim: &str| id(claim).unwrap_or_else(|| claim.to_owned());
     let claims = rows.iter().map(|row| id(&row.claim).len()).max().unwrap_or(0);
     let tiers = rows.iter().map(|row| row.tier.word().len()).max().unwrap_or(0);
+    let states = rows.iter().map(|row| row.coverage.word().len()).max().unwrap_or(0);
     let mut section = "";
     for row in rows {
         if row.section != section {
             section = &row.section;
             writeln!(f, "\n  {section}\n")?;
         }
-        writeln!(f, "    {:<claims$}  {:<tiers$}  {}", id(&row.claim), row.tier, what_tries(row))?;
+        let (id_of_it, state) = (id(&row.claim), row.coverage.text());
+        writeln!(f, "    {id_of_it:<claims$}  {:<tiers$}  {state:<states$}  {}", row.tier, what_tries(row))?;
+        for line in what_was_shown(row) {
+            writeln!(f, "      {line}")?;
+        }
         for ContradictionRow { claim, .. } in &row.contradictions {
             writeln!(f, "      contradicts {}", id(claim))?;
         }
@@ -223,8 +203,8 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
 fn what_tries(row: &ClaimRow) -> String {
     let ClaimRow { cells, bootable_cells, untestable, .. } = row;
     let named = match (untestable, bootable_cells.first().or(cells.first())) {
-        (Some(reason), _) => return format!("untestable: {reason}"),
-        (None, None) => return "not covered yet".into(),
+        (Some(reason), _) => return reason.clone(),
+        (None, None) => return "no cell".into(),
         (None, Some(named)) => named,
     };
     let skipped = match cells.len() - bootable_cells.len() {
@@ -236,5 +216,53 @@ fn what_tries(row: &ClaimRow) -> String {
     match cells.len() {
         1 => format!("1 cell{skipped}: {named}"),
         all => format!("{all} cells{skipped}: {named} and {} more", all - 1),
+    }
+}
+
+/// What decides the claim, and what keeps a cell from deciding it; nothing of claims that nothing could decide.
+fn what_was_shown(row: &ClaimRow) -> Vec<String> {
+    if !matches!(row.coverage, Coverage::Decided | Coverage::Undecided | Coverage::MajorVersionOnly) {
+        return Vec::new();
+    }
+    let deciding: Vec<&ShownRow> = row.shown.iter().filter(|shown| shown.decides()).collect();
+    let mut lines = Vec::new();
+    if let Some(first) = deciding.first() {
+        let more = match deciding.len() - 1 {
+            0 => String::new(),
+            more => format!("; {more} more"),
+        };
+        lines.push(format!("{}, {}: {}{more}", how(&first.by), first.seen(), first.cell()));
+    } else if row.shown.is_empty() && row.coverage == Coverage::MajorVersionOnly {
+        lines.push("nothing was shown of its cells".into());
+    }
+    for shown in &row.shown {
+        match &shown.by {
+            _ if shown.stale => {
+                lines.push(format!("scenario changed since {}: {}", shown.seen(), shown.cell()));
+            }
+            ShownBy::Mutations(Mutated { survived, .. }) if !survived.is_empty() => {
+                lines.push(format!("{} survived, {}: {}", some_of(survived), shown.seen(), shown.cell()));
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn how(by: &ShownBy) -> String {
+    match by {
+        ShownBy::Mutations(Mutated { killed, .. }) => format!("{} killed", some_of(killed)),
+        ShownBy::BothVerdicts(BothVerdicts { works, stops, .. }) => {
+            format!("works with {works}, stops with {stops}")
+        }
+    }
+}
+
+/// The first of these names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    match names {
+        [] => "nothing".into(),
+        [one] => one.clone(),
+        [one, others @ ..] => format!("{one} and {} more", others.len()),
     }
 }

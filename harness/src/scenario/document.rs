@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::cell::kebab_case;
+use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::table::Table;
 use super::word::{Word, word_traits};
@@ -36,6 +37,15 @@ impl Word for Tier {
 }
 word_traits!(Tier);
 
+impl Tier {
+    /// Those that are among these, each once: `supported, technology-preview`.
+    pub fn listed(tiers: impl IntoIterator<Item = Self>) -> String {
+        let among: Vec<Self> = tiers.into_iter().collect();
+        let listed = Self::ALL.iter().filter(|tier| among.contains(tier));
+        listed.map(|tier| tier.word()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A vendor's text on nested virtualization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
@@ -66,6 +76,15 @@ pub struct Claim {
     pub text: String,
     /// Why no boot can show it true or false, if none can; then no scenario tries it.
     pub untestable: Option<String>,
+    /// Whether the text says "may" or "might": then whatever a stack does agrees with it.
+    pub may: bool,
+    /// The level whose version it is about, if it is about one: which versions of a system work there.
+    pub version_of: Option<LevelNumber>,
+}
+
+impl Claim {
+    const KEYS: &'static [&'static str] =
+        &["id", "section", "tier", "text", "untestable", "may", "version-of"];
 }
 
 impl Document {
@@ -98,13 +117,21 @@ impl Document {
 
 fn read_claims(root: &Table<'_>) -> Vec<Claim> {
     let mut claims: Vec<(Claim, String)> = Vec::new();
-    for table in root.tables("claim", &["id", "section", "tier", "text", "untestable"]) {
+    for table in root.tables("claim", Claim::KEYS) {
         let name = table.string("id");
         let id = name.as_ref().and_then(|text| text.parse(|id| kebab_case("a claim id", id)));
         let section = table.prose("section");
         let tier = table.string("tier").and_then(|text| text.parse(Tier::parse));
         let text = table.prose("text");
         let untestable = table.optional_prose("untestable");
+        let may = table.optional_boolean("may").unwrap_or(false);
+        let version_of = table.optional_string("version-of").and_then(|text| text.parse(LevelNumber::parse));
+        for key in ["may", "version-of"].into_iter().filter(|key| untestable.is_some() && table.has(key)) {
+            table.report(InputProblem::BothKeys { keys: ["untestable", key] });
+        }
+        if may && version_of.is_some() {
+            table.report(InputProblem::BothKeys { keys: ["may", "version-of"] });
+        }
         let (Some(name), Some(id), Some(section), Some(tier), Some(text)) = (name, id, section, tier, text)
         else {
             continue;
@@ -113,7 +140,10 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
             Some((_, first)) => {
                 name.report(InputProblem::Duplicate { what: "claim", name: id, first: first.clone() });
             }
-            None => claims.push((Claim { id, section, tier, text, untestable }, name.location())),
+            None => {
+                let claim = Claim { id, section, tier, text, untestable, may, version_of };
+                claims.push((claim, name.location()));
+            }
         }
     }
     claims.into_iter().map(|(claim, _)| claim).collect()

@@ -1,6 +1,8 @@
 //! From a scenario to its cells: one for every point of its axes, the first axis changing slowest, so that cells which
 //! share their outer levels stand together.
 
+use std::collections::BTreeMap;
+
 use super::architecture::Architecture;
 use super::axes::{Axes, AxisValue, LevelAxis};
 use super::cell::{Cell, CellName};
@@ -18,6 +20,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         document: scenario.document.clone(),
         claims: each_once([&scenario.claims, &architecture.claims, &stack.claims]),
         tier: scenario.tier,
+        tiers: BTreeMap::new(),
         architecture: architecture.value,
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),

@@ -20,6 +20,7 @@ pub(super) struct Folder {
     pub(super) scenarios: Vec<PathBuf>,
     pub(super) contradictions: Option<PathBuf>,
     pub(super) profiles: Option<PathBuf>,
+    pub(super) decided: Option<PathBuf>,
     /// What is wrong with the folder itself.
     pub(super) errors: Vec<InputError>,
 }
@@ -40,6 +41,11 @@ impl Folder {
         root.join("profiles.toml")
     }
 
+    /// Where that is which was shown of cells, if anything was.
+    pub(super) fn decided(root: &Path) -> PathBuf {
+        root.join("decided.toml")
+    }
+
     pub(super) fn scan(root: &Path) -> Self {
         let mut folder = Self::default();
         let documents = root.join("documents");
@@ -53,6 +59,8 @@ impl Folder {
                 folder.contradictions = Some(path);
             } else if path == Self::profiles(root) {
                 folder.profiles = Some(path);
+            } else if path == Self::decided(root) {
+                folder.decided = Some(path);
             } else if is_toml(&path) && path != Self::systems(root) {
                 folder.errors.push(InputError::of_file(&display(&path), InputProblem::Misplaced));
             }

@@ -11,6 +11,7 @@ use super::cell::{Cell, CellName};
 use super::document::{Document, Tier};
 use super::expectation::Expectation;
 use super::filter::Filter;
+use super::fingerprint::Fingerprint;
 use super::images::{Choice, StandIns, Supply};
 use super::level::{LevelNumber, LevelSpec};
 use super::matrix::Matrix;
@@ -39,8 +40,12 @@ pub struct Row {
     pub document: String,
     /// The claims that it tries: of its document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind it.
+    /// How far the vendor stands behind what its scenario tries first of all.
     pub tier: Tier,
+    /// How far the vendor stands behind each of its claims.
+    pub tiers: BTreeMap<String, Tier>,
+    /// What names all that it asks for.
+    pub fingerprint: Fingerprint,
     /// Its architecture.
     pub architecture: Architecture,
     /// Its levels, in JSON under `l0`, `l1` and so on.
@@ -110,6 +115,8 @@ impl<'m> Listing<'m> {
                 document: cell.document.clone(),
                 claims: cell.claims.clone(),
                 tier: cell.tier,
+                tiers: cell.tiers.clone(),
+                fingerprint: Fingerprint::of(cell),
                 architecture: cell.architecture,
                 levels,
                 deny_stand_ins: cell.deny_stand_ins.clone(),
@@ -213,7 +220,8 @@ impl<'m> fmt::Display for Listing<'m> {
 impl Listing<'_> {
     fn write_scenario(&self, f: &mut fmt::Formatter<'_>, scenario: &Scenario, rows: &[&Row]) -> fmt::Result {
         writeln!(f, "  {}: {}", scenario.name, scenario.title)?;
-        writeln!(f, "    {}, expected: {}", scenario.tier, scenario.expectation)?;
+        let tiers = Tier::listed(rows.iter().flat_map(|row| row.tiers.values().copied()));
+        writeln!(f, "    {tiers}, expected: {}", scenario.expectation)?;
         let limitation = scenario.expectation.limitation();
         if let Some(why) = limitation.and_then(|limitation| limitation.no_symptom.as_ref()) {
             write_wrapped(f, "names no symptom: ", why)?;

@@ -2,10 +2,11 @@
 //! that is wrong in it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::cell::Cell;
-use super::document::Document;
+use super::decided::Ledger;
+use super::document::{Claim, Document};
 use super::documents::{Contradiction, Documents};
 use super::error::{InputError, InputErrors};
 use super::folder::{Folder, display, read_file};
@@ -24,11 +25,12 @@ pub struct Matrix {
     scenarios: Vec<Scenario>,
     cells: Vec<Cell>,
     profiles: Profiles,
+    decided: Ledger,
 }
 
 impl Matrix {
-    /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, the scenarios in every other folder, and
-    /// its `profiles.toml`.
+    /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, the scenarios in every other folder,
+    /// its `profiles.toml` and its `decided.toml`.
     ///
     /// # Errors
     /// Everything that is wrong in any of the files. A file that is wrong does not make those that refer to it wrong.
@@ -77,12 +79,16 @@ impl Matrix {
         let profiles = folder.profiles.as_ref().map_or(Some(Profiles::default()), |path| {
             load(path, errors, Profiles::KEYS, |root| Profiles::read(root, known))
         });
+        let decided = folder.decided.as_ref().map_or(Some(Ledger::default()), |path| {
+            load(path, errors, Ledger::KEYS, |root| Some(Ledger::read(root, known)))
+        });
         match context.systems {
             Some(systems) if folder.errors.is_empty() => {
                 let documents = context.documents.sound.into_values().collect();
                 let contradictions = contradictions.unwrap_or_default();
                 let profiles = profiles.unwrap_or_default();
-                Ok(Self { systems, documents, contradictions, scenarios, cells, profiles })
+                let decided = decided.unwrap_or_default();
+                Ok(Self { systems, documents, contradictions, scenarios, cells, profiles, decided })
             }
             _ => Err(InputErrors::new(display(dir), folder.errors)),
         }
@@ -96,6 +102,13 @@ impl Matrix {
     /// The documents, in the order of their ids.
     pub fn documents(&self) -> &[Document] {
         &self.documents
+    }
+
+    /// The claim of this name, `DOCUMENT/CLAIM`.
+    pub fn claim(&self, name: &str) -> Option<&Claim> {
+        let (document, id) = name.split_once('/')?;
+        let document = self.documents.iter().find(|known| known.id == document)?;
+        document.claims.iter().find(|known| known.id == id)
     }
 
     /// Where the documents disagree, in the order of their file.
@@ -128,6 +141,16 @@ impl Matrix {
             let problem = InputProblem::UnknownWord { what: "profile", given: name.to_owned(), known };
             InputError::at("profile", &name.into(), 0..name.len(), problem)
         })
+    }
+
+    /// What was shown of the cells.
+    pub fn decided(&self) -> &Ledger {
+        &self.decided
+    }
+
+    /// The file of what was shown of the cells of the folder `dir`.
+    pub fn decided_file(dir: &Path) -> PathBuf {
+        Folder::decided(dir)
     }
 
     /// The operating systems that scenarios can name.

@@ -32,7 +32,7 @@ pub struct Scenario {
     pub document: String,
     /// The claims that each of its cells tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind what it tries.
+    /// How far the vendor stands behind what it tries first of all; each claim has a tier of its own.
     pub tier: Tier,
     /// What a reader of its results should know, such as where it departs from the document.
     pub note: Option<String>,
@@ -172,6 +172,14 @@ impl Scenario {
         let mut cells = expand::cells(&scenario, &axes, &steps, &faults);
         let flaky = flaky.iter().filter_map(|table| KnownFlaky::read(table, &stages, &mut cells));
         scenario.known_flaky = flaky.collect();
+        let tier_of = |claim: &String| {
+            // One that is not there has been reported.
+            let found = context.documents.claim(claim, own).ok().flatten();
+            found.map(|found| (claim.clone(), found.tier))
+        };
+        for cell in &mut cells {
+            cell.tiers = cell.claims.iter().filter_map(tier_of).collect();
+        }
         // A list of claims that is there but wrong has been reported.
         if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
             root.report(InputProblem::NoClaim { cell: cell.name.to_string() });

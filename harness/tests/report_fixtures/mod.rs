@@ -107,6 +107,8 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         architecture: parts[1].parse().unwrap(),
         metal: Some(Metal::Emulated),
         tier: Tier::TechnologyPreview,
+        tiers: [("preview".to_owned(), Tier::TechnologyPreview)].into(),
+        fingerprint: None,
         expectation: Expectation::WORKS,
         verdict,
         known_flaky: None,
@@ -166,6 +168,7 @@ pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
 /// The record of a cell whose document says that it stops.
 pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
     record.tier = Tier::Unsupported;
+    record.tiers = [("preview".to_owned(), Tier::Unsupported)].into();
     let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
     record.expectation = Expectation::Stops { limitation, known_stale: None };
     record

@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &Mutate, run: &Path) -> Result<ExitCode, Failure> {
     let mut begun_with = recorded(cells.record())?;
     begun_with.results = folder.parent().map(Path::to_owned);
     begun_with.format = arguments.format;
+    begun_with.record |= arguments.record;
     pace(&mut begun_with, arguments);
     let mutants = mutants_run(&folder).map(|folder| resume::open(&folder)).transpose()?;
     start(&begun_with, Some(Begun { cells, mutants }))

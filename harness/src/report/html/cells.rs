@@ -3,15 +3,15 @@
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
-use crate::report::cell::{attempts, documented, observed};
+use crate::report::cell::{attempts, documented, observed, tiers};
 use crate::report::command::again;
-use crate::report::layout::{Layout, Placed, Shade};
+use crate::report::layout::{Layout, Placed, Shade, in_full};
 use crate::report::matrix::ran;
 use crate::reproduce::SCRIPT;
 use crate::run::{CellRecord, LevelRecord};
-use crate::scenario::Claim;
+use crate::scenario::Coverage;
 
-use super::contradictions::{against, in_full};
+use super::contradictions::against;
 use super::head::{class, machine};
 use super::text;
 
@@ -40,7 +40,7 @@ fn searched(layout: &Layout<'_>, (_, cell): Placed<'_>) -> String {
         record.cell.to_string(),
         Shade::of(cell).note().to_owned(),
         record.document.clone(),
-        record.tier.to_string(),
+        tiers([record]),
         record.metal.map_or(String::new(), |metal| metal.to_string()),
         observed(record).unwrap_or_default(),
     ];
@@ -78,7 +78,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "symptom": record.symptom.as_deref().map(text::shown),
         "documented": text::shown(&documented(record)),
         "known": known(record).as_deref().map(text::shown),
-        "tier": record.tier.to_string(),
+        "tier": tiers([record]),
         "metal": record.metal.map(|metal| metal.to_string()),
         "seconds": (!record.attempts.is_empty()).then(|| record.seconds()),
         "attempts": attempts(record),
@@ -175,10 +175,7 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
 fn claims(layout: &Layout<'_>, record: &CellRecord) -> Vec<Value> {
     let claim = |claim: &String| {
         let name = in_full(claim, &record.document);
-        let known: Option<&Claim> = name.split_once('/').and_then(|(document, id)| {
-            let document = layout.matrix.documents().iter().find(|known| known.id == document)?;
-            document.claims.iter().find(|known| known.id == id)
-        });
+        let known = layout.claim(&name);
         let against: Vec<[String; 2]> = against(layout, &record.document, &[claim].into_iter().collect())
             .into_iter()
             .map(|(claim, about)| [text::shown(&claim), text::shown(&about)])
@@ -187,6 +184,8 @@ fn claims(layout: &Layout<'_>, record: &CellRecord) -> Vec<Value> {
             "claim": text::shown(&name),
             "section": known.map(|claim| text::shown(&claim.section)),
             "text": known.map(|claim| text::shown(&claim.text)),
+            "tier": known.map(|claim| claim.tier),
+            "coverage": layout.coverage_of(&name).map(Coverage::text),
             "against": against,
         })
     };

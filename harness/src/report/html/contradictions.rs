@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use crate::report::layout::{Layout, Placed, Shade};
+use crate::report::layout::{Layout, Placed, Shade, in_full};
 use crate::run::VerdictWord;
 
 use super::head::class;
@@ -30,11 +30,6 @@ pub(super) fn against(
         }
     }
     against
-}
-
-/// A claim as `DOCUMENT/CLAIM`.
-pub(super) fn in_full(claim: &str, document: &str) -> String {
-    if claim.contains('/') { claim.to_owned() } else { format!("{document}/{claim}") }
 }
 
 /// Every contradiction of which a cell tries one side.
@@ -68,10 +63,7 @@ fn side(layout: &Layout<'_>, name: &str, cells: Option<&Vec<Placed<'_>>>) -> Mar
     let tried: Vec<&Placed<'_>> =
         cells.iter().filter(|(_, cell)| cell.record.verdict != VerdictWord::Skip).collect();
     let skipped = cells.len() - tried.len();
-    let text = name.split_once('/').and_then(|(document, claim)| {
-        let document = layout.matrix.documents().iter().find(|known| known.id == document)?;
-        document.claims.iter().find(|known| known.id == claim)
-    });
+    let text = layout.claim(name);
     html! {
         div.side {
             p { code { (shown(name)) } @if let Some(claim) = text { " " span class={ "tier " (claim.tier) } { (claim.tier) } br; (prose(&claim.text)) } }

@@ -10,6 +10,7 @@ use crate::report::layout::{DocumentPart, Layout, Placed, ScenarioPart, Shade, c
 use crate::report::matrix::ran;
 use crate::report::text::{grouped, lasting};
 use crate::run::{OverviewCell, Tally};
+use crate::scenario::{Coverage, Tier};
 use crate::stack::Metal;
 
 use super::contradictions::against;
@@ -60,12 +61,14 @@ fn bar(tally: &Tally) -> Markup {
 }
 
 fn document(layout: &Layout<'_>, part: &DocumentPart<'_>) -> Markup {
+    let coverage = layout.coverage(&part.claims());
     html! {
         section.document id=(anchor(part)) {
             h2 { (shown(&part.heading())) }
             p.about { code { (shown(part.id)) }
                 @if let Some(document) = part.document { ", language " (shown(&document.language)) ", "
-                    (document.claims.len()) " claims" } }
+                    (document.claims.len()) " claims" }
+                @if !coverage.is_empty() { "; of those that were tried: " (Coverage::counted(&coverage, false)) } }
             @for scenario in &part.scenarios { (self::scenario(layout, scenario)) }
         }
     }
@@ -85,7 +88,7 @@ fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
             h3 { (shown(part.scenario.map_or(part.name, |scenario| scenario.title.as_str()))) }
             p.about {
                 code { (shown(part.name)) } " "
-                span class={ "tier " (first.tier) } { (first.tier) } " "
+                @for tier in tiers(part) { span class={ "tier " (tier) } { (tier) } " " }
                 span.expected { "expected: " (shown(&documented(first))) }
                 @if part.cells.len() > 6 { " " span.counts {
                     @for (shade, number) in counts(&tally(part.cells.iter().map(|(_, cell)| *cell))) {
@@ -102,6 +105,17 @@ fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
             (table(layout, &part.cells))
         }
     }
+}
+
+/// The tiers of the claims that its cells try, each once.
+fn tiers(part: &ScenarioPart<'_>) -> Vec<Tier> {
+    let mut tiers: Vec<Tier> = Vec::new();
+    for tier in part.cells.iter().flat_map(|(_, cell)| cell.record.tiers()) {
+        if !tiers.contains(&tier) {
+            tiers.push(tier);
+        }
+    }
+    tiers
 }
 
 /// Different systems at the innermost level.

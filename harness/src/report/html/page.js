@@ -177,7 +177,9 @@
   })) : [];
 
   const claims = (cell) => section("Claims that it tries", make("ul", { class: "claims" }, cell.claims.map((claim) =>
-    make("li", {}, make("code", {}, claim.claim), claim.section && ` (${claim.section})`, claim.text && [": ", prose(claim.text)],
+    make("li", {}, make("code", {}, claim.claim), claim.section && ` (${claim.section})`,
+      claim.tier && [" ", make("span", { class: `tier ${claim.tier}` }, claim.tier)], claim.coverage && ` ${claim.coverage}`,
+      claim.text && [": ", prose(claim.text)],
       claim.against.map(([other, about]) => make("p", { class: "against-it" }, "≠ ", make("code", {}, other), ": ", prose(about)))))));
 
   const again = (cell) => section("Try it again",

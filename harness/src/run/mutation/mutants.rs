@@ -103,10 +103,7 @@ impl Of<'_> {
 
     /// Where a stage or step comes in the order of the stack.
     fn place(&self, stage: Stage) -> (Stage, u8) {
-        match stage {
-            Stage::Step(number) => (self.step(number).map_or(stage, |step| step.after), number),
-            other => (other, 0),
-        }
+        self.cell.place_of(stage)
     }
 
     fn step(&self, number: u8) -> Option<&Step> {

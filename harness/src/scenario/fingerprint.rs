@@ -1,0 +1,85 @@
+//! What a cell asks for, in a few digits: a record of what was shown of a cell is out of date as soon as the cell asks for
+//! something else, and not when its prose changes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::cell::{Cell, kebab_case};
+use super::problem::InputProblem;
+
+/// The first digits of the SHA-256 of all that a cell asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(String);
+
+/// Bytes of the hash that are kept. Two versions of one cell are compared, so that few are enough.
+const BYTES: usize = 8;
+
+/// Members of a cell's data that are for people: they do not change what is booted, or what must come of it.
+const PROSE: [&str; 5] = ["name", "note", "seen", "reference", "no_symptom"];
+
+impl Fingerprint {
+    /// That of `cell`: its levels and what they are given, its steps, what is expected of it, and the damage that its
+    /// scenario describes.
+    pub fn of(cell: &Cell) -> Self {
+        let level = |spec| {
+            let mut value = plain(spec);
+            if let Value::Object(members) = &mut value {
+                members.remove("system");
+            }
+            value
+        };
+        let levels: Vec<Value> = cell.levels.iter().map(level).collect();
+        let systems: Vec<String> = cell.levels.iter().map(|spec| spec.system.slug()).collect();
+        let changes = cell.mutations.iter().filter_map(|own| Some((&own.name, plain(own.change.as_ref()?))));
+        let asked = json!({
+            "architecture": cell.architecture,
+            "systems": systems,
+            "levels": levels,
+            "clock": cell.clock,
+            "expectation": plain(&cell.expectation),
+            "steps": plain(&cell.steps),
+            "faults": plain(&cell.faults),
+            "mutations": changes.collect::<Vec<_>>(),
+        });
+        let digest = Sha256::digest(asked.to_string());
+        Self(digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, InputProblem> {
+        kebab_case("a fingerprint", text).map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A value without prose and without what is at its default, so that a new member of the format changes the fingerprint of
+/// those cells alone that use it.
+fn plain(value: impl Serialize) -> Value {
+    // Nothing of a cell has keys that are no text, which is all that can't be written.
+    pruned(serde_json::to_value(value).unwrap_or_default())
+}
+
+fn pruned(value: Value) -> Value {
+    let is_default = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().filter(|(key, _)| !PROSE.contains(&key.as_str()));
+            let members = members.map(|(key, value)| (key, pruned(value)));
+            Value::Object(members.filter(|(_, value)| !is_default(value)).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(pruned).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,56 @@
+//! `mutate --record` and `--record-from`: enters what mutation runs have shown in `decided.toml` of the scenarios.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nestmatrix::run::{PastRun, ShownByRun, read_mutations, shown_by};
+use nestmatrix::scenario::Matrix;
+
+use crate::exit::Failure;
+use crate::run_matrix::results;
+use crate::{input, output};
+
+use super::Mutate;
+
+/// Enters what runs that are over have shown.
+pub(super) fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
+    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let folders = arguments.record_from.iter().map(|run| {
+        input::run(run, &in_results)
+            .map_err(|why| Failure::bad_input(miette::miette!("--record-from: {why}")))
+    });
+    let folders = folders.collect::<Result<Vec<PathBuf>, Failure>>()?;
+    record(arguments, &folders)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Enters what the runs with these folders have shown.
+pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Failure> {
+    let scenarios = &arguments.selection.scenarios;
+    // Read again: mutants take hours, and another run may have entered something meanwhile.
+    let matrix = Matrix::load(&input::short(scenarios)).map_err(Failure::bad_input)?;
+    let mut ledger = matrix.decided().clone();
+    let file = Matrix::decided_file(scenarios);
+    let mut cells = 0;
+    for folder in folders {
+        let ShownByRun { shown, not_shown } = of_run(&matrix, folder)?;
+        for (cell, why) in not_shown {
+            eprintln!("not recorded: {cell}: {why}");
+        }
+        cells += shown.len();
+        ledger.record(shown);
+    }
+    output::write(&file, &ledger.to_toml())?;
+    let plural = if cells == 1 { "" } else { "s" };
+    eprintln!("recorded: {cells} cell{plural} in {}", input::short(&file).display());
+    Ok(())
+}
+
+fn of_run(matrix: &Matrix, folder: &Path) -> Result<ShownByRun, Failure> {
+    let bad = |why: String| Failure::bad_input(miette::miette!("{}: {why}", folder.display()));
+    let run = PastRun::read(folder).map_err(|e| bad(e.to_string()))?;
+    let mutations = read_mutations(folder).map_err(|e| bad(e.to_string()))?;
+    let mutations =
+        mutations.ok_or_else(|| bad("no mutation run, or its mutants have no outcome yet".into()))?;
+    Ok(shown_by(matrix, &run, &mutations))
+}
