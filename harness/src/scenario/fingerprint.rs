@@ -17,8 +17,8 @@ pub struct Fingerprint(String);
 /// Bytes of the hash that are kept. Two versions of one cell are compared, so that few are enough.
 const BYTES: usize = 8;
 
-/// Members of a cell's data that are for people: they do not change what is booted, or what must come of it.
-const PROSE: [&str; 5] = ["name", "note", "seen", "reference", "no_symptom"];
+/// Members of a cell's data that do not change what is booted, or what must come of it: prose, and that a step only reads.
+const ASIDE: [&str; 6] = ["name", "note", "seen", "reference", "no_symptom", "reads"];
 
 impl Fingerprint {
     /// That of `cell`: its levels and what they are given, its steps, what is expected of it, and the damage that its
@@ -59,7 +59,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A value without prose and without what is at its default, so that a new member of the format changes the fingerprint of
+/// A value without those and without what is at its default, so that a new member of the format changes the fingerprint of
 /// those cells alone that use it.
 fn plain(value: impl Serialize) -> Value {
     // Nothing of a cell has keys that are no text, which is all that can't be written.
@@ -75,7 +75,7 @@ fn pruned(value: Value) -> Value {
     };
     match value {
         Value::Object(members) => {
-            let members = members.into_iter().filter(|(key, _)| !PROSE.contains(&key.as_str()));
+            let members = members.into_iter().filter(|(key, _)| !ASIDE.contains(&key.as_str()));
             let members = members.map(|(key, value)| (key, pruned(value)));
             Value::Object(members.filter(|(_, value)| !is_default(value)).collect::<Map<_, _>>())
         }
