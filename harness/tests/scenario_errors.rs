@@ -876,7 +876,7 @@ const FLAKY: &str =
     "stage = \"l2-boot\"\nsymptom-kind = \"stopped-by-qemu\"\nseen = \"2026-11-28\"\nnote = \"n\"";
 
 #[rstest]
-#[case::always("stopped = 4\nof = 4", "4 of 4 is not flaky")]
+#[case::always("stopped = 4\nof = 4", "`stopped` (4) must be less than `of` (4)")]
 #[case::no_rate("stopped = 4", "key `of` is missing")]
 #[case::no_cell("stopped = 1\nof = 4\ncells = [\"*/intel/*\"]", "`*/intel/*` matches no cell")]
 #[case::no_metal("stopped = 1\nof = 4\nmetal = \"heavy\"", "`heavy`")]

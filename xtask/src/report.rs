@@ -15,8 +15,8 @@ use crate::{history, input, output};
 
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Runs, also merged ones: folders, or names in that of results. Of several, what the newest says of a cell counts, and what
-    /// the others said is told beside it; with `errata`, all count [default: latest]
+    /// Folders of runs or of merged runs, or names in the folder of results. Where several have a cell, the newest one counts, and
+    /// the report shows the others beside it; with `errata`, all count [default: latest]
     #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
     pub runs: Vec<PathBuf>,
     /// The form

@@ -77,7 +77,7 @@ pub enum InputProblem {
     #[error("a timeout is a documented symptom only with a control, and a control belongs to nothing else")]
     TimeoutWithoutControl,
     /// A rate of stops that leaves nothing to be flaky.
-    #[error("{stopped} of {of} is not flaky")]
+    #[error("`stopped` ({stopped}) must be less than `of` ({of})")]
     NotFlaky {
         /// How many stopped.
         stopped: u32,
@@ -318,7 +318,7 @@ pub enum InputProblem {
     #[error("`run` begins with `!`, which takes a program that is missing for one that fails as it should")]
     NegatedCommand,
     /// A command that is said to only read, and might change something.
-    #[error("`run` is not known to only read")]
+    #[error("`reads = true`, but `run` may change something")]
     NotOnlyReads,
     /// A step in a level that is not up yet.
     #[error("{level} takes no commands yet after {after}")]

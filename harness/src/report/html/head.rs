@@ -181,7 +181,7 @@ const MEANINGS: [(Shade, &str); 12] = [
     (Shade::Flaky, "boots of the same stack in one setting gave different verdicts"),
     (
         Shade::KnownFlaky,
-        "likewise, and its scenario says so already: nothing follows from what came of it this time",
+        "likewise, and its scenario says so already: this result does not count",
     ),
     (Shade::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
     (Shade::Skip, "not tried, for the requirement that is named"),
