@@ -188,14 +188,13 @@ fn a_step_that_must_fail_or_print_something_must_notice_a_command_that_does_neit
 
 #[test]
 fn a_feature_is_no_longer_required_where_the_stack_was_seen_to_stop_for_it() {
-    let lacking =
-        "[levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\", \"vmx\"] }\n";
+    let lacking = "[levels.l1]\ncpu = { mode = \"host-passthrough\", require = [\"svm\", \"vmx\"] }\n";
     let cell = cell(&format!("{lacking}{STOPS}symptom = \"vmx\"\n"));
     let seen = |feature: &str| Original {
         symptom: Some(Symptom::MissingCpuFeature {
             level: cell.levels[1].level,
             feature: feature.into(),
-            model: "EPYC".into(),
+            model: "host".into(),
             nested: None,
         }),
         ..Original::as_expected(&cell)
@@ -206,6 +205,21 @@ fn a_feature_is_no_longer_required_where_the_stack_was_seen_to_stop_for_it() {
     assert_eq!(without.unwrap().cell.levels[1].cpu.require, ["svm"]);
     let svm = names(&of("svm"));
     assert!(!svm.iter().any(|name| name.contains("required")), "every L1 that hosts needs svm: {svm:?}");
+}
+
+#[test]
+fn the_extension_of_a_model_that_the_scenario_chooses_is_no_longer_required() {
+    let cpu = |cpu: &str| cell(&format!("[levels.l1]\ncpu = {{ {cpu} }}\n"));
+    let required = |cell: &Cell| names(&expected(cell)).iter().any(|name| name == "l1-not-required-svm");
+    let custom = cpu("mode = \"custom\", model = \"EPYC\", require = [\"svm\", \"npt\"]");
+    assert_eq!(mutant(&custom, "l1-not-required-svm").cell.levels[1].cpu.require, ["npt"]);
+    let without = cpu("mode = \"custom\", model = \"EPYC\"");
+    assert!(!required(&without), "it is not required");
+    let stops = Original { stage: Some("l1-kvm".parse().unwrap()), ..Original::as_expected(&without) };
+    let of_control = names(&mutants_of(&without, &stops).unwrap());
+    assert!(!of_control.contains(&"l0-nesting-off".to_owned()), "such an L1 misses nothing: {of_control:?}");
+    assert!(of_control.contains(&"l1-without-cpu-model".to_owned()), "{of_control:?}");
+    assert!(!required(&cpu("mode = \"host-passthrough\", require = [\"svm\"]")), "L1 gets it anyway");
 }
 
 #[rstest]

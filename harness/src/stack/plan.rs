@@ -209,7 +209,11 @@ impl StackPlan {
         let properties = properties.chain(plan.machine.clone()).collect();
         let (mut feature, mut require) = (None, Vec::new());
         match profile.nesting {
-            Nesting::CpuFeature(name) => feature = (on_emulator || !is_leaf).then_some(name),
+            // What a scenario's own CPU model needs besides, only the scenario requires.
+            Nesting::CpuFeature(name) => {
+                let is_needed = on_emulator || (!is_leaf && plan.cpu.mode == CpuMode::HostPassthrough);
+                feature = is_needed.then_some(name);
+            }
             // A scenario may switch it off on purpose, and a bare machine has no such property.
             Nesting::MachineProperty(name) => {
                 let asked_for = !on_metal && !is_leaf && !plan.machine.contains_key(name);
@@ -492,6 +496,20 @@ mod tests {
         assert_eq!(plan.machine(0, Instance::First).cpu.require, ["svm"]);
         assert!(plan.machine(1, Instance::First).cpu.require.is_empty());
         assert!(plan.memory_mib(0) > plan.memory_mib(1));
+    }
+
+    #[test]
+    fn the_extension_of_a_model_that_the_scenario_chooses_is_required_by_the_scenario_alone() {
+        let mut plan = plan(0..=2, Metal::Emulated);
+        plan.levels[1].cpu.mode = CpuMode::Custom { model: "EPYC-IBPB".into() };
+        let cpu = |plan: &StackPlan, index| plan.machine(index, Instance::First).cpu;
+        assert!(cpu(&plan, 1).require.is_empty());
+        assert_eq!(cpu(&plan, 0).require, ["svm"], "emulated metal always has it");
+        plan.levels[1].cpu.require = vec!["svm".into()];
+        assert_eq!(
+            (cpu(&plan, 1).model.as_str(), cpu(&plan, 1).require),
+            ("EPYC-IBPB", vec!["svm".to_owned()])
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::architecture::{BareMachine, Profile};
 use crate::run::execute::emulator_is_l0;
 use crate::scenario::{
-    Accelerator, Cell, CellName, InputProblem, LevelNumber, LevelSpec, OwnAction, Stage, StageKind, Step,
-    StepAction, SymptomKind, only_reads,
+    Accelerator, Cell, CellName, CpuMode, InputProblem, LevelNumber, LevelSpec, OwnAction, Stage, StageKind,
+    Step, StepAction, SymptomKind, only_reads,
 };
 use crate::stack::Symptom;
 
@@ -180,20 +180,27 @@ impl Of<'_> {
         set.map(|setting| (Mutation::WithoutSetting { level, setting }, Rule::NotGreen)).collect()
     }
 
-    /// A feature that the CPU has whether it is required or not can't be missed. So the one that the stack was seen to stop for.
+    /// A feature that the CPU has whether it is required or not can't be missed. So the one that the stack was seen to stop for,
+    /// or the extension of a level that hosts: QEMU's models have it with KVM only if it is asked for (`kvm_default_props`).
     fn not_required(&self, spec: &LevelSpec) -> Option<Ruled> {
-        let Some(Symptom::MissingCpuFeature { level, feature, .. }) = &self.original.symptom else {
-            return None;
-        };
-        let is_it = *level == spec.level && spec.cpu.require.contains(feature);
-        let needed_anyway = self.hosts(spec.level) && self.profile.nesting.is_feature(feature);
-        (is_it && !needed_anyway).then(|| {
-            let mutation = Mutation::FeatureNotRequired { level: spec.level, feature: feature.clone() };
-            (mutation, Rule::NotGreen)
-        })
+        let hosts_by_model =
+            self.hosts(spec.level) && !self.on_metal(spec.level) && spec.cpu.mode != CpuMode::HostPassthrough;
+        let is_extension = |feature: &str| self.profile.nesting.is_feature(feature);
+        let feature = match &self.original.symptom {
+            Some(Symptom::MissingCpuFeature { level, feature, .. }) if *level == spec.level => {
+                let needed_anyway = self.hosts(spec.level) && is_extension(feature) && !hosts_by_model;
+                spec.cpu.require.iter().find(|one| *one == feature && !needed_anyway)
+            }
+            _ if hosts_by_model && self.gets_through(Stage::Level(spec.level, StageKind::Kvm)) => {
+                spec.cpu.require.iter().find(|one| is_extension(one))
+            }
+            _ => None,
+        }?;
+        let mutation = Mutation::FeatureNotRequired { level: spec.level, feature: feature.clone() };
+        Some((mutation, Rule::NotGreen))
     }
 
-    /// L0 without nesting can't have guests of guests; and where L1 hosts none, nothing misses it.
+    /// L0 without nesting can't have guests of guests; and where L1 hosts none, or can't be a hypervisor anyway, nothing misses it.
     fn nesting_off(&self, spec: &LevelSpec) -> Option<Ruled> {
         let parameter = format!("{}.nested=", self.profile.kvm_module);
         let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
@@ -205,7 +212,7 @@ impl Of<'_> {
             && !is_set
             && !self.sets_nesting()
             && self.hosts(l1)
-            && self.gets_through(Stage::Level(l1, StageKind::Launch));
+            && self.gets_through(Stage::Level(l1, StageKind::Kvm));
         applies.then_some((Mutation::NestingOff, Rule::NotGreen))
     }
 
