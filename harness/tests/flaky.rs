@@ -96,7 +96,7 @@ fn overview(records: Vec<CellRecord>) -> Overview {
         cells: outcome.records,
         planned: None,
         complete: 0,
-        mutations: Vec::new(),
+        mutations: None,
     };
     Overview::new(vec![run], &cells("\"rhel 10\"", "\"rhel 10\"", "\"rhel 10\"").0)
 }

@@ -5,8 +5,8 @@ mod report_fixtures;
 
 use nestmatrix::report::{html, json, junit_of, markdown, tap};
 use nestmatrix::run::{
-    CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Rule,
-    VerdictWord,
+    CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
+    Rule, VerdictWord,
 };
 use nestmatrix::scenario::Matrix;
 use report_fixtures::{
@@ -32,7 +32,7 @@ fn run(day: u32, cells: Vec<CellRecord>) -> PastRun {
     record.run = format!("2025-11-{day:02}T22-39-41Z");
     record.began = format!("2025-11-{day:02}T22:39:41Z");
     let folder = format!("results/{}", record.run).into();
-    PastRun { folder, record, cells: outcome.records, planned: None, mutations: Vec::new(), complete: 0 }
+    PastRun { folder, record, cells: outcome.records, planned: None, mutations: None, complete: 0 }
 }
 
 fn overview(runs: Vec<PastRun>) -> Overview {
@@ -243,7 +243,7 @@ fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
     let [survived, accepted, killed] =
         [MutantOutcome::Survived, MutantOutcome::Accepted, MutantOutcome::Killed];
     let of_day = |day, outcomes: &[MutantOutcome]| PastRun {
-        mutations: vec![mutations(outcomes)],
+        mutations: Some(vec![mutations(outcomes)]),
         ..run(day, vec![record("limits", CELL, VerdictWord::Pass, 9.0)])
     };
     let overview =
@@ -255,7 +255,12 @@ fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
 
     let text = markdown(&overview, &matrix());
     let (_, section) = text.split_once("\n## Mutations\n").unwrap();
-    assert!(section.starts_with("\n3 mutants of 1 cell: 1 killed, 1 survived, 1 accepted\n"), "{section}");
+    assert!(
+        section.starts_with(
+            "\n3 mutants of 1 cell: 1 killed, 1 survived, 1 accepted; of 1 cell not all have a verdict\n"
+        ),
+        "{section}"
+    );
     let order =
         ["**survived**", "| accepted |", "| 1 | 1 | 1 | 0 | 0 |"].map(|part| section.find(part).unwrap());
     assert!(order.is_sorted(), "{section}");
@@ -265,13 +270,45 @@ fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
     );
 
     let page = html(&overview, &matrix());
-    assert!(page.contains("as expected or known; 1 mutant needs attention</h1>"), "{page}");
+    let heading = "as expected or known; 1 mutant needs attention; 1 cell has mutants without a verdict</h1>";
+    assert!(page.contains(heading), "{page}");
     let (_, section) = page.split_once("<section class=\"mutations\"").unwrap();
     let (section, _) = section.split_once("</section>").unwrap();
     let order = ["No verdict showed this damage", "The scenario accepts", "<b>1 need attention</b>"];
     assert!(order.map(|part| section.find(part).unwrap()).is_sorted(), "{section}");
     assert!(!section.contains("<script>") && !section.contains('\u{202e}'), "{section}");
     assert!(section.contains(", not all of them booted"));
+}
+
+#[test]
+fn a_mutation_run_that_was_killed_before_its_mutants_had_an_outcome_says_so() {
+    let killed = || {
+        let mut run = run(21, vec![record("limits", CELL, VerdictWord::Pass, 9.0)]);
+        run.record.purpose = Purpose::Mutation;
+        run
+    };
+    let pending = "the mutants have no outcome yet: resume the run";
+    let told = |run: PastRun| {
+        let overview = overview(vec![run]);
+        let value: Value = serde_json::from_str(&json(&overview).unwrap()).unwrap();
+        let in_json = value["runs"][0]["mutants_pending"].as_bool().unwrap();
+        let in_text = markdown(&overview, &matrix()).contains(&format!("; **{pending}**"));
+        let in_page = html(&overview, &matrix()).contains(&format!("; {pending}</h1>"));
+        [in_json, in_text, in_page]
+    };
+    assert_eq!(told(killed()), [true; 3]);
+    assert_eq!(told(PastRun { mutations: Some(Vec::new()), ..killed() }), [false; 3]);
+    let of_mutants = PastRun { folder: "results/r/mutants/m".into(), ..killed() };
+    assert_eq!(told(of_mutants), [false; 3], "its own cells are the mutants");
+
+    let not_green = CellMutation {
+        original: Original { verdict: VerdictWord::Fail, stage: None, symptom: None, green: false },
+        complete: true,
+        results: Vec::new(),
+        ..mutations(&[])
+    };
+    let page = html(&overview(vec![PastRun { mutations: Some(vec![not_green]), ..killed() }]), &matrix());
+    assert!(page.contains("; 1 cell is not green without damage</h1>"), "{page}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn run(cells: Vec<CellRecord>, folder: &Path) -> PastRun {
         record: outcome.run,
         cells: outcome.records,
         planned: None,
-        mutations: Vec::new(),
+        mutations: None,
         complete: 0,
     }
 }

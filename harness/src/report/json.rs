@@ -15,6 +15,7 @@ pub fn json(overview: &Overview) -> serde_json::Result<String> {
     let runs = overview.runs.iter().map(|run| {
         let mut value = serde_json::to_value(&run.record)?;
         value["folder"] = run.folder.display().to_string().into();
+        value["mutants_pending"] = run.mutants_pending.into();
         Ok(value)
     });
     let cells = overview.cells.iter().map(|cell| self::cell(overview, cell));

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::run::{CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell};
+use crate::run::{
+    CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell, OverviewRun,
+};
 use crate::scenario::{Coverage, Matrix};
 
 use super::cell::{attempts, documented, observed, remark, tiers, verdict};
 use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
 use super::matrix::{ran, short};
-use super::mutation::{counted as counted_mutants, is_trouble, wanted};
+use super::mutation::{PENDING, counted as counted_mutants, is_trouble, wanted};
 use super::text::{grouped, one_line};
 
 /// Lines of a console that are shown.
@@ -18,13 +20,13 @@ const CONSOLE_LINES: usize = 10;
 pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
     let layout = Layout::new(overview, matrix);
     let mut out = format!("# nestmatrix: {}\n\n", counted(&overview.tally()));
-    for run in &overview.runs {
-        let run = &run.record;
+    for OverviewRun { record: run, mutants_pending, .. } in &overview.runs {
         let machine = &run.machine;
         let facts = [&run.began, &machine.system, &machine.processor, &machine.kernel];
         let facts: Vec<String> = facts.into_iter().chain(&run.emulators).map(|fact| escaped(fact)).collect();
-        let _ =
-            writeln!(out, "- {}: {}{}", code(&run.run), facts.join(", "), end(run.interrupted, &run.ended));
+        let end = end(run.interrupted, &run.ended);
+        let pending = if *mutants_pending { format!("; **{PENDING}**") } else { String::new() };
+        let _ = writeln!(out, "- {}: {}{end}{pending}", code(&run.run), facts.join(", "));
     }
     for document in layout.documents() {
         out.push_str(&section(&layout, &document));

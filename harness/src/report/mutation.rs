@@ -18,6 +18,21 @@ pub fn mutations(cells: &[CellMutation], style: &Style) -> String {
     out
 }
 
+/// What is said of a mutation run that was cut off before its mutants had an outcome.
+pub(super) const PENDING: &str = "the mutants have no outcome yet: resume the run";
+
+/// What of a mutation run needs attention beside its mutants.
+pub(super) fn incomplete(tally: &MutationTally) -> Vec<String> {
+    let plural = |number: usize, one: &str, more: &str| match number {
+        0 => None,
+        1 => Some(format!("1 cell {one}")),
+        _ => Some(format!("{number} cells {more}")),
+    };
+    let untried = plural(tally.incomplete, "has mutants without a verdict", "have mutants without a verdict");
+    let not_green = plural(tally.not_green, "is not green without damage", "are not green without damage");
+    untried.into_iter().chain(not_green).collect()
+}
+
 /// `24 mutants of 1 cell: 23 killed, 1 survived`.
 pub(super) fn counted(tally: &MutationTally) -> String {
     let numbers = [
@@ -36,6 +51,9 @@ pub(super) fn counted(tally: &MutationTally) -> String {
     let mut text = format!("{} of {cells}", count(tally.mutants(), "mutant"));
     if !numbers.is_empty() {
         text.push_str(&format!(": {}", numbers.join(", ")));
+    }
+    if tally.incomplete > 0 {
+        text.push_str(&format!("; of {} not all have a verdict", count(tally.incomplete, "cell")));
     }
     if tally.not_green > 0 {
         text.push_str(&format!("; {} without mutants: not green itself", count(tally.not_green, "cell")));
@@ -162,6 +180,12 @@ mod tests {
             stopped,
         ];
         let cells = [cell(VerdictWord::Pass, true, results), cell(VerdictWord::Error, false, Vec::new())];
+        let tally = MutationTally { incomplete: 1, ..MutationTally::of(&cells) };
+        assert_eq!(
+            counted(&tally),
+            "5 mutants of 1 cell: 2 killed, 2 survived, 1 accepted; of 1 cell not all have a verdict; 1 cell without mutants: not \
+             green itself"
+        );
         insta::assert_snapshot!(mutations(&cells, &Style::plain()), @r"
         s/amd/a/b/c: pass without damage
 

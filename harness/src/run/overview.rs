@@ -33,6 +33,8 @@ pub struct OverviewRun {
     pub folder: PathBuf,
     /// The run as a whole.
     pub record: RunRecord,
+    /// Whether it is a mutation run that was cut off before its mutants had an outcome.
+    pub mutants_pending: bool,
 }
 
 /// A cell with the verdict that counts.
@@ -70,8 +72,9 @@ impl Overview {
         let mut shown = Vec::new();
         let mut mutations: Vec<CellMutation> = Vec::new();
         for (place, run) in runs.into_iter().enumerate() {
+            let mutants_pending = run.mutants_pending();
             let PastRun { folder, record, cells, planned, mutations: of_run, .. } = run;
-            for mut of_cell in of_run {
+            for mut of_cell in of_run.into_iter().flatten() {
                 let records = of_cell.results.iter_mut().filter_map(|result| result.records.as_mut());
                 records.for_each(|records| *records = folder.join(&*records));
                 if mutations.iter().all(|newer| newer.cell != of_cell.cell) {
@@ -82,7 +85,7 @@ impl Overview {
             for cell in cells {
                 seen.entry(cell.cell.clone()).or_default().entry(place).or_default().push(cell);
             }
-            shown.push(OverviewRun { folder, record });
+            shown.push(OverviewRun { folder, record, mutants_pending });
         }
         let without_verdict = wanted.into_iter().filter(|cell| !seen.contains_key(cell)).collect();
         let places: BTreeMap<&CellName, usize> =

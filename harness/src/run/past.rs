@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::contained;
 use crate::scenario::CellName;
 
+use super::mutation::is_of_mutants;
 use super::record::CELLS;
-use super::{CellMutation, CellRecord, FORMAT, RunRecord, read_mutations};
+use super::{CellMutation, CellRecord, FORMAT, Purpose, RunRecord, read_mutations};
 
 /// A run as its folder has it.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ pub struct PastRun {
     /// Every cell that it was to have a verdict of, in order; absent in runs of old.
     pub planned: Option<Vec<CellName>>,
     /// What came of its cells' mutants, if it is a mutation run and has come so far.
-    pub mutations: Vec<CellMutation>,
+    pub mutations: Option<Vec<CellMutation>>,
     /// Length in bytes of the verdicts that are complete: what a run was writing while it was killed is none.
     pub complete: u64,
 }
@@ -87,6 +88,12 @@ pub enum PastRunError {
 }
 
 impl PastRun {
+    /// Whether it is a mutation run that was cut off before its mutants had an outcome. The run of the mutants themselves, in its
+    /// folder, is none.
+    pub fn mutants_pending(&self) -> bool {
+        self.record.purpose == Purpose::Mutation && self.mutations.is_none() && !is_of_mutants(&self.folder)
+    }
+
     /// Reads the run whose folder this is. Its last verdict may be cut off, as `kill -9` leaves it, and then counts for nothing.
     ///
     /// # Errors
@@ -137,7 +144,7 @@ impl PastRun {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(unreadable(&path, e)),
         };
-        let mutations = read_mutations(folder)?.unwrap_or_default();
+        let mutations = read_mutations(folder)?;
         Ok(Self { folder: folder.to_owned(), record, cells, planned, mutations, complete: complete as u64 })
     }
 }

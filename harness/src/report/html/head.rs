@@ -4,9 +4,9 @@
 use maud::{Markup, html};
 
 use crate::report::layout::{Shade, counts};
-use crate::report::mutation::is_trouble;
+use crate::report::mutation::{PENDING, incomplete, is_trouble};
 use crate::report::text::{grouped, lasting};
-use crate::run::{Machine, Overview, OverviewRun};
+use crate::run::{Machine, MutationTally, Overview, OverviewRun};
 
 use super::text::shown;
 
@@ -59,12 +59,16 @@ fn verdict(overview: &Overview) -> String {
         (1, _) => format!("1 of {ran} cells that ran needs attention"),
         (_, _) => format!("{trouble} of {ran} cells that ran need attention"),
     };
-    match overview.mutations.iter().flat_map(|cell| &cell.results).filter(|result| is_trouble(result)).count()
-    {
-        0 => cells,
-        1 => format!("{cells}; 1 mutant needs attention"),
-        mutants => format!("{cells}; {mutants} mutants need attention"),
-    }
+    let of_mutants = overview.mutations.iter().flat_map(|cell| &cell.results);
+    let mutants = match of_mutants.filter(|result| is_trouble(result)).count() {
+        0 => None,
+        1 => Some("1 mutant needs attention".to_owned()),
+        mutants => Some(format!("{mutants} mutants need attention")),
+    };
+    let pending = overview.runs.iter().any(|run| run.mutants_pending).then(|| PENDING.to_owned());
+    let incomplete = incomplete(&MutationTally::of(&overview.mutations));
+    let parts: Vec<String> = std::iter::once(cells).chain(mutants).chain(incomplete).chain(pending).collect();
+    parts.join("; ")
 }
 
 fn facts(run: &OverviewRun) -> Markup {

@@ -14,5 +14,6 @@ pub use damage::{LevelSetting, Mutation};
 pub use mutants::{Check, Mutant, Mutants, mutants_of};
 pub use original::Original;
 pub use outcome::{CellMutation, MutantResult, MutationTally, Outcome, Rule, judge};
+pub(super) use record::is_of_mutants;
 pub use record::{MUTATIONS, mutants_folder, mutants_run, read_mutations, write_mutations};
 pub use sample::sample;

@@ -202,6 +202,8 @@ pub struct MutationTally {
     /// Mutants that were not, and may.
     pub accepted: usize,
     /// Mutants of which nothing can be said.
+    /// Cells of whose mutants not all have a verdict.
+    pub incomplete: usize,
     pub undecided: usize,
     /// Checks of which too little was tried.
     pub not_tried: usize,
@@ -220,6 +222,7 @@ impl MutationTally {
             tally.not_tried += cell.count(Outcome::NotTried);
         }
         tally
+            tally.incomplete += usize::from(!cell.complete);
     }
 
     /// How many mutants there were, with the checks.

@@ -21,6 +21,11 @@ pub fn mutants_folder(run: &Path) -> PathBuf {
     run.join(MUTANTS)
 }
 
+/// Whether this is the folder of the run of another run's mutants.
+pub(in crate::run) fn is_of_mutants(run: &Path) -> bool {
+    run.parent().and_then(Path::file_name).is_some_and(|folder| folder == MUTANTS)
+}
+
 /// The mutants' run of this run, if it has begun.
 pub fn mutants_run(run: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(mutants_folder(run)).ok()?;
