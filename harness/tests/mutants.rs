@@ -259,10 +259,11 @@ fn a_mutant_is_killed_by_the_verdict_that_its_rule_wants(
     #[case] outcome: MutantOutcome,
 ) {
     let mutant = Mutant { rule, ..mutant(&cell(""), "l2-on-tcg") };
-    assert_eq!(judge(&mutant, &record(&mutant.cell, verdict)), outcome);
+    let original = Original::as_expected(&cell(""));
+    assert_eq!(judge(&original, &mutant, &record(&mutant.cell, verdict)), outcome);
     if outcome == MutantOutcome::Survived {
         let accepted = Mutant { accepted: Some("so be it".into()), ..mutant };
-        assert_eq!(judge(&accepted, &record(&accepted.cell, verdict)), MutantOutcome::Accepted);
+        assert_eq!(judge(&original, &accepted, &record(&accepted.cell, verdict)), MutantOutcome::Accepted);
     }
 }
 
@@ -273,18 +274,40 @@ fn a_rejected_command_line_must_be_an_error_of_just_that_kind() {
     let (level, said) = (cell.levels[1].level, "Property not found".to_owned());
     let symptom = Symptom::CommandLineRejected { level, said, asked_for: true };
     let rejected = CellRecord { symptom_data: Some(symptom), ..record(&mutant.cell, VerdictWord::Error) };
-    assert_eq!(judge(&mutant, &rejected), MutantOutcome::Killed);
+    assert_eq!(judge(&Original::as_expected(&cell), &mutant, &rejected), MutantOutcome::Killed);
+}
+
+#[test]
+fn an_innermost_level_on_l0_must_fail_or_leave_evidence_missing() {
+    let cell = cell("");
+    let (original, mutant) = (Original::as_expected(&cell), mutant(&cell, "innermost-on-l0"));
+    assert_eq!(mutant.rule, Rule::FailOrMissingEvidence);
+    let error =
+        |symptom| CellRecord { symptom_data: Some(symptom), ..record(&mutant.cell, VerdictWord::Error) };
+    let missing = error(Symptom::MissingEvidence { what: "exits of L1".into() });
+    assert_eq!(judge(&original, &mutant, &missing), MutantOutcome::Killed);
+    assert_eq!(judge(&original, &mutant, &error(Symptom::Unknown)), MutantOutcome::Undecided);
+    let of = |verdict| judge(&original, &mutant, &record(&mutant.cell, verdict));
+    assert_eq!(of(VerdictWord::Error), MutantOutcome::Undecided, "nothing says what went wrong");
+    assert_eq!(of(VerdictWord::Fail), MutantOutcome::Killed);
+    assert_eq!(of(VerdictWord::Pass), MutantOutcome::Survived);
 }
 
 #[test]
 fn a_fail_that_is_known_notices_nothing() {
     let known = "[expect]\noutcome = \"works\"\n[expect.known-wrong]\nfrom = \"l1-launch\"\nno-symptom = \"n\"\n\
                  seen = \"2026-11-22\"\nnote = \"n\"\n";
-    let mutant = mutant(&cell(known), "l0-without-kvm-module");
+    let cell = cell(known);
+    let (original, mutant) = (Original::as_expected(&cell), mutant(&cell, "l0-without-kvm-module"));
     let fail = record(&mutant.cell, VerdictWord::Fail);
-    assert_eq!(judge(&mutant, &fail), MutantOutcome::Killed);
+    assert_eq!(judge(&original, &mutant, &fail), MutantOutcome::Killed);
     let as_described = CellRecord { as_described: true, ..fail };
-    assert_eq!(judge(&mutant, &as_described), MutantOutcome::Survived);
+    assert_eq!(judge(&original, &mutant, &as_described), MutantOutcome::Survived);
+    // It works, and is green as one that was put right: the verdict is another than without damage.
+    let works = record(&mutant.cell, VerdictWord::Pass);
+    assert_eq!(judge(&original, &mutant, &works), MutantOutcome::Killed);
+    let original = Original { verdict: VerdictWord::Pass, stage: None, ..original };
+    assert_eq!(judge(&original, &mutant, &works), MutantOutcome::Survived, "it works without damage too");
 }
 
 const CUSTOM: &str = "[[mutation]]\nname = \"no-file\"\nstep = 1\nrun = \"rm /etc/file\"\naccept = \"why\"\n\

@@ -130,9 +130,8 @@ impl Bearing<'_> {
         }
         let own = is_own(mutation);
         match (result.outcome, result.verdict?) {
-            // The claim is known to be wrong; without what makes it so, the stack works.
-            (_, VerdictWord::Pass) if self.original.verdict == VerdictWord::Fail => Some(true),
-            (Outcome::Killed, VerdictWord::Xpass) => Some(true),
+            // A killed mutant that passes is one of a claim that is known to be wrong: without what makes it so, the stack works.
+            (Outcome::Killed, VerdictWord::Xpass | VerdictWord::Pass) => Some(true),
             (Outcome::Killed, VerdictWord::Fail) => match (self.original.stage, result.stage) {
                 (None, stage) => (own || self.touches(mutation, stage)).then_some(true),
                 (Some(stop), Some(stage)) => {

@@ -267,7 +267,7 @@ impl Of<'_> {
             && spec.level.is_nested()
             && !emulator_is_l0(self.cell)
             && self.gets_through(Stage::Level(spec.level, StageKind::Check));
-        applies.then_some((Mutation::InnermostOnL0, Rule::FailOrError))
+        applies.then_some((Mutation::InnermostOnL0, Rule::FailOrMissingEvidence))
     }
 
     /// The QEMU of each level, killed at each stage from the level's boot on.

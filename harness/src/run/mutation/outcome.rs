@@ -19,6 +19,8 @@ pub enum Rule {
     NotGreen,
     /// The same, or an error: what breaks is not what is under test.
     FailOrError,
+    /// The same, or an error because evidence is missing: whatever else goes wrong has not shown this damage.
+    FailOrMissingEvidence,
     /// An error, because QEMU rejected its command line. Any other verdict would say something of the document.
     Rejected,
 }
@@ -29,6 +31,7 @@ impl Rule {
         match self {
             Self::NotGreen => "not green",
             Self::FailOrError => "fail or error",
+            Self::FailOrMissingEvidence => "fail, or error: evidence missing",
             Self::Rejected => "error: command line rejected",
         }
     }
@@ -63,19 +66,23 @@ impl Outcome {
     }
 }
 
-/// Judges what came of a mutant.
-pub fn judge(mutant: &Mutant, record: &CellRecord) -> Outcome {
+/// Judges what came of a mutant of a cell that came out as `original` without damage.
+pub fn judge(original: &Original, mutant: &Mutant, record: &CellRecord) -> Outcome {
     let survived = if mutant.accepted.is_some() { Outcome::Accepted } else { Outcome::Survived };
-    let rejected =
-        || record.symptom_data.as_ref().map(Symptom::kind) == Some(SymptomKind::CommandLineRejected);
+    let kind = record.symptom_data.as_ref().map(Symptom::kind);
     match (record.verdict, mutant.rule) {
         (VerdictWord::Skip | VerdictWord::Flaky, _) => Outcome::Undecided,
-        (VerdictWord::Error, Rule::FailOrError) => Outcome::Killed,
-        (VerdictWord::Error, Rule::Rejected) if rejected() => Outcome::Killed,
-        (VerdictWord::Error, Rule::NotGreen | Rule::Rejected) => Outcome::Undecided,
+        (VerdictWord::Error, rule) => match (rule, kind) {
+            (Rule::FailOrError, _)
+            | (Rule::FailOrMissingEvidence, Some(SymptomKind::MissingEvidence))
+            | (Rule::Rejected, Some(SymptomKind::CommandLineRejected)) => Outcome::Killed,
+            (Rule::NotGreen | Rule::FailOrMissingEvidence | Rule::Rejected, _) => Outcome::Undecided,
+        },
         (_, Rule::Rejected) => survived,
-        (_, Rule::NotGreen | Rule::FailOrError) if is_green(record) => survived,
-        (_, Rule::NotGreen | Rule::FailOrError) => Outcome::Killed,
+        // A fail that is green is known. Without what makes the claim wrong the stack works, so the verdict is another one.
+        (VerdictWord::Pass, _) if original.verdict == VerdictWord::Fail && original.green => Outcome::Killed,
+        _ if is_green(record) => survived,
+        _ => Outcome::Killed,
     }
 }
 
@@ -124,7 +131,7 @@ impl CellMutation {
     pub fn new(cell: CellName, original: Original, mutants: &Mutants, records: &[CellRecord]) -> Self {
         let result = |mutant: &Mutant| {
             let record = records.iter().find(|record| record.cell == mutant.cell.name)?;
-            Some(result(mutant, record))
+            Some(result(&original, mutant, record))
         };
         let mut results: Vec<MutantResult> = mutants.mutants.iter().filter_map(result).collect();
         let complete = results.len() == mutants.mutants.len();
@@ -141,12 +148,12 @@ impl CellMutation {
     }
 }
 
-fn result(mutant: &Mutant, record: &CellRecord) -> MutantResult {
+fn result(original: &Original, mutant: &Mutant, record: &CellRecord) -> MutantResult {
     MutantResult {
         mutation: mutant.mutation.name(),
         damage: mutant.mutation.to_string(),
         rule: Some(mutant.rule),
-        outcome: judge(mutant, record),
+        outcome: judge(original, mutant, record),
         accepted: mutant.accepted.clone(),
         verdict: Some(record.verdict),
         stage: record.stage,
@@ -195,6 +202,8 @@ pub struct MutationTally {
     pub cells: usize,
     /// Cells that are not green themselves, so that no mutant was made.
     pub not_green: usize,
+    /// Cells of whose mutants not all have a verdict.
+    pub incomplete: usize,
     /// Mutants that were noticed.
     pub killed: usize,
     /// Mutants that were not.
@@ -202,8 +211,6 @@ pub struct MutationTally {
     /// Mutants that were not, and may.
     pub accepted: usize,
     /// Mutants of which nothing can be said.
-    /// Cells of whose mutants not all have a verdict.
-    pub incomplete: usize,
     pub undecided: usize,
     /// Checks of which too little was tried.
     pub not_tried: usize,
@@ -215,6 +222,7 @@ impl MutationTally {
         let mut tally = Self::default();
         for cell in cells {
             *if cell.original.green { &mut tally.cells } else { &mut tally.not_green } += 1;
+            tally.incomplete += usize::from(!cell.complete);
             tally.killed += cell.count(Outcome::Killed);
             tally.survived += cell.count(Outcome::Survived);
             tally.accepted += cell.count(Outcome::Accepted);
@@ -222,7 +230,6 @@ impl MutationTally {
             tally.not_tried += cell.count(Outcome::NotTried);
         }
         tally
-            tally.incomplete += usize::from(!cell.complete);
     }
 
     /// How many mutants there were, with the checks.
