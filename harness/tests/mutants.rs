@@ -415,6 +415,21 @@ fn a_survivor_fails_the_command_and_what_is_undecided_leaves_it_incomplete() {
     assert_eq!(MutationTally::default().exit_code(), 4);
 }
 
+/// It would have to be red on some days for what it is known for.
+#[test]
+fn a_cell_that_is_known_to_be_flaky_has_no_mutants_and_is_not_red() {
+    let flaky = "[[known-flaky]]\nstage = \"l2-boot\"\nsymptom-kind = \"stopped-by-qemu\"\nseen = \"2026-11-28\"\nnote = \"n\"\n\
+                 cells = [\"*\"]\nmetal = \"emulated\"\nversions = \"Linux 6.1\"\nstopped = 3\nof = 4\n";
+    let cell = cell(flaky);
+    let record = record(&cell, VerdictWord::Flaky);
+    assert_eq!(Original::why_no_mutants(&record), None, "news: it has to be looked at");
+    assert!(!Original::from(&record).green);
+    let known_flaky = cell.known_flaky.first().cloned();
+    let known = CellRecord { as_described: true, known_flaky, ..record };
+    assert!(Original::why_no_mutants(&known).unwrap().contains("flaky"));
+    assert_eq!(Original::why_no_mutants(&CellRecord { verdict: VerdictWord::Fail, ..known }), None);
+}
+
 #[test]
 fn a_sample_depends_on_its_seed_and_not_on_the_order_of_the_mutants() {
     let mutants = expected(&cell("")).mutants;

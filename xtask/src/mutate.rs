@@ -238,6 +238,10 @@ impl MutationRun<'_> {
         let of_subject = |subject: &Subject| subject.mutants.mutants.clone();
         let every: Vec<Mutant> = subjects.iter().flat_map(of_subject).collect();
         let count = every.len();
+            if let Some(why) = Original::why_no_mutants(record) {
+                eprintln!("skipped: {}: {why}", cell.name);
+                continue;
+            }
         let chosen = match self.arguments.sample {
             Some(number) => sample(every, number, self.arguments.seed),
             None => every,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{CellRecord, Tally, VerdictWord};
+use crate::run::{CellRecord, Known, Tally, VerdictWord};
 use crate::scenario::{Cell, Expectation, Stage, StopStage};
 use crate::stack::Symptom;
 
@@ -32,6 +32,12 @@ impl From<&CellRecord> for Original {
 }
 
 impl Original {
+    /// Why mutants of a cell that came out like this are not made, though it is not red.
+    pub fn why_no_mutants(record: &CellRecord) -> Option<&'static str> {
+        let is_flaky = record.known() == Some(Known::Flaky);
+        is_flaky.then_some("it is known to be flaky, so nothing follows from what comes of its mutants")
+    }
+
     /// What comes of a cell if its scenario is right, to list its mutants before anything was booted.
     pub fn as_expected(cell: &Cell) -> Self {
         let stage_of = |stop: StopStage| match stop {
