@@ -218,6 +218,7 @@ impl MutationRun<'_> {
         signals: &Signals,
     ) -> Result<ExitCode, Failure> {
         eprintln!("booting {} without damage", cells_of(cells.len()));
+        let before = begun.as_ref().map(|begun| begun.cells.record().resumed.len());
         let (begun, begun_mutants) = begun.map_or((None, None), |begun| (Some(begun.cells), begun.mutants));
         let in_results = self.arguments.results.clone().unwrap_or_else(results);
         let undamaged = self.carry_out(cells.to_vec(), begun, in_results, store, signals).await?;
@@ -226,11 +227,21 @@ impl MutationRun<'_> {
             eprintln!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
             return Ok(ExitCode::from(code));
         }
+        // Until the end, so that nobody else boots its mutants meanwhile.
+        let mut held = crate::resume::open(&folder)?;
+        // If none of its own cells was left, nothing of that is on record yet.
+        if before == Some(held.record().resumed.len()) {
+            held.note(&arguments()).map_err(Failure::error)?;
+        }
         let mut subjects = Vec::new();
         for cell in cells {
             let record = undamaged.records.iter().find(|record| record.cell == cell.name);
             // An image may have turned out not to be available.
             let Some(record) = record.filter(|record| record.verdict != VerdictWord::Skip) else { continue };
+            if let Some(why) = Original::why_no_mutants(record) {
+                eprintln!("skipped: {}: {why}", cell.name);
+                continue;
+            }
             let original = Original::from(record);
             let mutants = if original.green { mutants(cell, &original)? } else { Mutants::default() };
             subjects.push(Subject { cell: cell.name.clone(), original, mutants });
@@ -238,10 +249,6 @@ impl MutationRun<'_> {
         let of_subject = |subject: &Subject| subject.mutants.mutants.clone();
         let every: Vec<Mutant> = subjects.iter().flat_map(of_subject).collect();
         let count = every.len();
-            if let Some(why) = Original::why_no_mutants(record) {
-                eprintln!("skipped: {}: {why}", cell.name);
-                continue;
-            }
         let chosen = match self.arguments.sample {
             Some(number) => sample(every, number, self.arguments.seed),
             None => every,
@@ -323,7 +330,7 @@ impl MutationRun<'_> {
             states: Some(Arc::new(states::open(store, states::USUAL_LIMIT_GIB)?)),
             timeout_scale: self.arguments.timeout_scale.unwrap_or(1.0),
             repeat: 1,
-            arguments: std::env::args().skip(1).collect(),
+            arguments: arguments(),
             part: self.part.clone(),
             resumed,
             purpose: Purpose::Mutation,
@@ -357,6 +364,11 @@ fn mutants(cell: &Cell, original: &Original) -> Result<Mutants, Failure> {
     mutants_of(cell, original).map_err(|problem| {
         Failure::bad_input(miette::miette!("{}: {problem}: {}", cell.name, problem.help()))
     })
+}
+
+/// The arguments of this program.
+fn arguments() -> Vec<String> {
+    std::env::args().skip(1).collect()
 }
 
 fn cells_of(count: usize) -> String {

@@ -306,7 +306,7 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
 }
 
 /// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.
-fn build() -> String {
+pub(super) fn build() -> String {
     let program = std::fs::read("/proc/self/exe").unwrap_or_default();
     let hash: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{} ({})", env!("CARGO_PKG_VERSION"), &hash[..12])

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::{Cell, CellName};
 
+use super::execute::build;
 use super::record::{CELLS, now};
 use super::{CellRecord, Machine, PastRun, PastRunError, RunFolder, RunRecord, Tally};
 
@@ -29,6 +30,19 @@ pub struct Resumption {
     /// The command line's arguments; none in runs of old.
     #[serde(default)]
     pub arguments: Vec<String>,
+}
+
+impl Resumption {
+    fn now(build: &str, verdicts: usize, arguments: &[String]) -> Self {
+        Self {
+            at: now(),
+            nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
+            build: Some(build.to_owned()),
+            machine: Machine::this(),
+            verdicts,
+            arguments: arguments.to_vec(),
+        }
+    }
 }
 
 /// Why nobody can go on with a run.
@@ -102,6 +116,16 @@ impl CutOff {
         &self.planned
     }
 
+    /// Records that somebody goes on with what belongs to it, though all of its own cells have a verdict.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn note(&mut self, arguments: &[String]) -> io::Result<()> {
+        let resumption = Resumption::now(&build(), self.past.cells.len(), arguments);
+        self.past.record.resumed.push(resumption);
+        self.folder.write_run(&self.past.record)
+    }
+
     /// Goes on with it, when the cells that it is to have are these `now`: gives what is to be booted of them.
     pub fn go_on(self, now: Vec<Cell>) -> (Resumed, Vec<Cell>) {
         let have: BTreeSet<&CellName> = self.past.cells.iter().map(|record| &record.cell).collect();
@@ -168,14 +192,7 @@ impl Resumed {
         done.iter().for_each(|cell| record.verdicts.add(cell));
         record.cells = cells.len();
         (record.ended, record.interrupted) = (None, false);
-        record.resumed.push(Resumption {
-            at: now(),
-            nestmatrix: env!("CARGO_PKG_VERSION").to_owned(),
-            build: Some(build.to_owned()),
-            machine: Machine::this(),
-            verdicts: done.len(),
-            arguments: arguments.to_vec(),
-        });
+        record.resumed.push(Resumption::now(build, done.len(), arguments));
         let began = instant_of(&record.began);
         Ok(Begun { folder, record, done, cells, began })
     }
@@ -296,6 +313,23 @@ mod tests {
         assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))));
         drop(begun);
         assert!(CutOff::open(&path).is_ok());
+    }
+
+    #[test]
+    fn that_somebody_goes_on_with_the_mutants_of_a_run_is_recorded_in_it_while_it_is_held() {
+        let results = tempfile::tempdir().unwrap();
+        let path = killed(results.path());
+        let mut held = CutOff::open(&path).unwrap();
+        held.note(&["mutate".into(), "--jobs".into(), "1".into()]).unwrap();
+        assert!(
+            matches!(CutOff::open(&path), Err(ResumeError::Busy(_))),
+            "nobody else goes on with the mutants"
+        );
+        drop(held);
+        let again = CutOff::open(&path).unwrap();
+        let [resumed] = again.record().resumed.as_slice() else { panic!("{:?}", again.record()) };
+        assert_eq!((resumed.arguments.last().map(String::as_str), resumed.verdicts), (Some("1"), 2));
+        assert_eq!(again.past().cells.len(), 2, "its verdicts stay");
     }
 
     #[test]
