@@ -88,6 +88,10 @@ fn matrix() -> Matrix {
 
 /// The matrix with this document, and with this in `decided.toml`.
 fn matrix_with(document: &str, decided: &str) -> Matrix {
+    matrix_of(document, decided, SCENARIO)
+}
+
+fn matrix_of(document: &str, decided: &str, scenario: &str) -> Matrix {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -99,7 +103,7 @@ fn matrix_with(document: &str, decided: &str) -> Matrix {
     write("documents/limits.toml", document);
     write("decided.toml", decided);
     write("documents/primer.toml", OTHER);
-    write("product/preview.toml", SCENARIO);
+    write("product/preview.toml", scenario);
     Matrix::load(folder.path()).unwrap()
 }
 
@@ -254,6 +258,28 @@ fn a_claim_is_decided_if_both_verdicts_were_seen() {
     let (coverage, text) = known(DOCUMENT, &both);
     assert_eq!(coverage, Coverage::Decided);
     assert!(text.contains("works with Linux 6.2, stops with Linux 6.1, 2026-11-22"), "{text}");
+    // The other verdict is that of a cell which asks for something else by now.
+    let like = |fingerprint: &str| format!("{both}like = \"{BOOTS}\"\nlike-{fingerprint}\n");
+    assert_eq!(known(DOCUMENT, &like(fingerprint)).0, Coverage::Decided);
+    assert_eq!(known(DOCUMENT, &like("fingerprint = \"00\"")).0, Coverage::Undecided);
+    // A version is none of the two that gave two verdicts.
+    let version = DOCUMENT.replacen("tier = \"supported\"", "tier = \"supported\"\nversion-of = \"l0\"", 1);
+    assert_eq!(known(&version, &both).0, Coverage::Undecided);
+}
+
+/// A claim that is added to a scenario is not decided by what was shown when the scenario did not try it.
+#[test]
+fn what_was_shown_of_a_cell_says_nothing_of_a_claim_that_is_added_to_it() {
+    let fingerprint = |more: &str| {
+        let scenario = SCENARIO.replace("\"primer/fails\"]", &format!("\"primer/fails\"{more}]"));
+        let matrix = matrix_of(DOCUMENT, "", &scenario);
+        Fingerprint::of(matrix.cells().iter().find(|cell| cell.name.as_str() == BOOTS).unwrap())
+    };
+    assert_ne!(fingerprint(""), fingerprint(", \"fails-at-l3\""));
+    let other_order = SCENARIO.replace("[\"works\", \"primer/fails\"]", "[\"primer/fails\", \"works\"]");
+    assert_ne!(other_order, SCENARIO);
+    let of = |scenario: &str| Fingerprint::of(&matrix_of(DOCUMENT, "", scenario).cells()[0]);
+    assert_eq!(of(&other_order), of(SCENARIO));
 }
 
 #[test]
@@ -271,6 +297,12 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     let killed = mutated(BOOTS, None, "killed = [\"l0-nesting-off\"]");
     assert_eq!(known(&version, "").0, Coverage::Undecided);
     assert_eq!(known(&version, &killed).0, Coverage::Decided);
+    // There was no image of the version when that was seen, and now there is.
+    let (coverage, text) = known(&version, &format!("{killed}stand-ins = [\"l0\", \"l1\"]\n"));
+    assert_eq!(coverage, Coverage::Undecided);
+    assert!(text.contains(&format!("not with the version itself, 2026-11-28: {BOOTS}")), "{text}");
+    let other_level = format!("{killed}stand-ins = [\"l1\"]\n");
+    assert_eq!(known(&version, &other_level).0, Coverage::Decided);
     let stand_in =
         format!("{SYSTEMS}[[stand-in]]\nfor = \"rhel 9\"\nimage = \"debian-12\"\nreason = \"r\"\n");
     let folder = tempfile::tempdir().unwrap();
@@ -349,8 +381,11 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
         }
         // What the other cell did is told of this one only if both ask for the same, of other systems.
         if let Some(like) = entry.like.as_ref().map(cell) {
+            if Some(Fingerprint::of(like)) != entry.like_fingerprint {
+                stale.push(format!("{}, by {}", of_it.name, like.name));
+            }
             let asks = |cell: &Cell| {
-                let mut cell = cell.clone();
+                let mut cell = Cell { claims: Vec::new(), ..cell.clone() };
                 for level in &mut cell.levels {
                     level.system = of_it.levels[0].system.clone();
                 }
@@ -366,7 +401,7 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
     assert!(stale.is_empty(), "run `cargo xtask mutate --record` on what has changed: {stale:#?}");
     let listing = ClaimListing::new(&matrix, &real_supply(), false);
     for row in listing.rows().filter(|row| row.coverage == Coverage::Decided) {
-        let by = row.shown.iter().find(|shown| shown.decides()).unwrap();
+        let by = row.shown.iter().find(|shown| shown.decides_of(row.version_of)).unwrap();
         let killed = matches!(&by.by, ShownBy::Mutations(mutated) if !mutated.killed.is_empty());
         assert!(killed || matches!(by.by, ShownBy::BothVerdicts(_)), "{}", row.claim);
     }
@@ -375,9 +410,10 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
 #[test]
 fn the_ledger_is_written_as_it_is_read() {
     let entries = mutated(BOOTS, None, "stage = \"l1-launch\"\nkilled = [\"a\"]\nsurvived = [\"b\"]");
+    let entries = format!("{entries}stand-ins = [\"l0\", \"l2\"]\n");
     let both = format!(
         "[[both-verdicts]]\ncell = \"{BOOTS}\"\nfingerprint = \"00\"\nworks = \"a \\\"quoted\\\" one\"\nstops = \"s\"\n\
-         like = \"{BOOTS}\"\nseen = \"2026-11-22\"\nnote = \"n\"\n"
+         like = \"{BOOTS}\"\nlike-fingerprint = \"01\"\nseen = \"2026-11-22\"\nnote = \"n\"\n"
     );
     let ledger = matrix_with(DOCUMENT, &format!("{entries}{both}")).decided().clone();
     assert_eq!((ledger.mutated.len(), ledger.both_verdicts.len()), (1, 1));

@@ -926,6 +926,19 @@ fn an_entry_of_the_ledger_for_a_cell_that_is_not_there_and_one_that_shows_nothin
 }
 
 #[test]
+fn a_cell_that_gave_the_other_verdict_has_its_fingerprint() {
+    let cell = "\"preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2\"";
+    let entry = |more: &str| {
+        format!(
+            "[[both-verdicts]]\ncell = {cell}\nfingerprint = \"0a\"\nworks = \"w\"\nstops = \"s\"\n{more}\n\
+             seen = \"2026-11-28\"\nnote = \"n\"\n"
+        )
+    };
+    let both = [format!("like = {cell}"), "like-fingerprint = \"0a\"".into()].map(|more| entry(&more));
+    insta::assert_snapshot!(report(|root| write(root, "decided.toml", both.concat())));
+}
+
+#[test]
 fn what_is_no_claim_that_can_be_tried_is_neither_a_may_nor_a_version() {
     let claim = |more: &str| format!("{DOCUMENT}{more}");
     let untestable = claim(

@@ -224,7 +224,10 @@ fn what_was_shown(row: &ClaimRow) -> Vec<String> {
     if !matches!(row.coverage, Coverage::Decided | Coverage::Undecided | Coverage::MajorVersionOnly) {
         return Vec::new();
     }
-    let deciding: Vec<&ShownRow> = row.shown.iter().filter(|shown| shown.decides()).collect();
+    // Of what only stand-ins boot, this is what was seen with them.
+    let version_of = row.version_of.filter(|_| row.coverage != Coverage::MajorVersionOnly);
+    let decides = |shown: &&ShownRow| shown.decides_of(version_of);
+    let deciding: Vec<&ShownRow> = row.shown.iter().filter(decides).collect();
     let mut lines = Vec::new();
     if let Some(first) = deciding.first() {
         let more = match deciding.len() - 1 {
@@ -239,6 +242,9 @@ fn what_was_shown(row: &ClaimRow) -> Vec<String> {
         match &shown.by {
             _ if shown.stale => {
                 lines.push(format!("scenario changed since {}: {}", shown.seen(), shown.cell()));
+            }
+            _ if shown.decides() && !decides(&shown) => {
+                lines.push(format!("not with the version itself, {}: {}", shown.seen(), shown.cell()));
             }
             ShownBy::Mutations(Mutated { survived, .. }) if !survived.is_empty() => {
                 lines.push(format!("{} survived, {}: {}", some_of(survived), shown.seen(), shown.cell()));

@@ -82,7 +82,7 @@ pub struct ShownRow {
     /// How, and of which cell.
     #[serde(flatten)]
     pub by: ShownBy,
-    /// Whether the cell asks for something else since: then it shows nothing any more.
+    /// Whether the cell, or the one that gave the other verdict, asks for something else since: then it shows nothing any more.
     pub stale: bool,
 }
 
@@ -115,6 +115,17 @@ impl ShownRow {
         shows && !self.stale
     }
 
+    /// Likewise of a claim that is about a version of this level, or about none. Of a version it shows nothing if another system
+    /// stood in for that when it was seen.
+    pub fn decides_of(&self, version_of: Option<LevelNumber>) -> bool {
+        let of_version = |level: LevelNumber| match &self.by {
+            ShownBy::Mutations(mutated) => !mutated.stand_ins.contains(&level),
+            // Two versions gave two verdicts.
+            ShownBy::BothVerdicts(_) => false,
+        };
+        self.decides() && version_of.is_none_or(of_version)
+    }
+
     pub(super) fn seen(&self) -> &str {
         match &self.by {
             ShownBy::Mutations(Mutated { seen, .. }) | ShownBy::BothVerdicts(BothVerdicts { seen, .. }) => {
@@ -145,14 +156,22 @@ impl Shown {
     /// What the matrix has of it.
     pub fn of(matrix: &Matrix) -> Self {
         let Ledger { mutated, both_verdicts } = matrix.decided();
-        let mutated = mutated.iter().map(|entry| (&entry.fingerprint, ShownBy::Mutations(entry.clone())));
-        let both =
-            both_verdicts.iter().map(|entry| (&entry.fingerprint, ShownBy::BothVerdicts(entry.clone())));
+        let is_stale = |name: &CellName, fingerprint: &Fingerprint| {
+            let cell = matrix.cells().iter().find(|cell| cell.name == *name);
+            cell.is_none_or(|cell| Fingerprint::of(cell) != *fingerprint)
+        };
+        let mutated = mutated.iter().map(|entry| {
+            let stale = is_stale(&entry.cell, &entry.fingerprint);
+            ShownRow { by: ShownBy::Mutations(entry.clone()), stale }
+        });
+        let both = both_verdicts.iter().map(|entry| {
+            let like = entry.like.as_ref().zip(entry.like_fingerprint.as_ref());
+            let stale = is_stale(&entry.cell, &entry.fingerprint)
+                || like.is_some_and(|(cell, fingerprint)| is_stale(cell, fingerprint));
+            ShownRow { by: ShownBy::BothVerdicts(entry.clone()), stale }
+        });
         let mut shown: BTreeMap<CellName, Vec<ShownRow>> = BTreeMap::new();
-        for (fingerprint, by) in mutated.chain(both) {
-            let mut row = ShownRow { by, stale: true };
-            let cell = matrix.cells().iter().find(|cell| cell.name == *row.cell());
-            row.stale = cell.is_none_or(|cell| Fingerprint::of(cell) != *fingerprint);
+        for row in mutated.chain(both) {
             shown.entry(row.cell().clone()).or_default().push(row);
         }
         Self(shown)
@@ -166,8 +185,8 @@ impl Shown {
     /// What is known of a claim that these cells try.
     pub fn coverage(&self, claim: &Claim, tried: &[Tried]) -> Coverage {
         let booted: Vec<&Tried> = tried.iter().filter(|tried| tried.boots).collect();
-        let decides =
-            |tried: &&&Tried| !tried.may_stop && self.of_cell(&tried.cell).iter().any(ShownRow::decides);
+        let shows = |row: &ShownRow| row.decides_of(claim.version_of);
+        let decides = |tried: &&&Tried| !tried.may_stop && self.of_cell(&tried.cell).iter().any(shows);
         // Where the version itself boots, that is what decides.
         let of_version =
             |tried: &&&Tried| claim.version_of.is_none_or(|level| !tried.stand_ins.contains(&level));

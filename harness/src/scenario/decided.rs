@@ -8,9 +8,11 @@ use serde::Serialize;
 use super::cell::{Cell, CellName};
 use super::fingerprint::Fingerprint;
 use super::known::date;
+use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::Stage;
 use super::table::{Keys, Table, Text};
+use super::word::Word as _;
 
 /// What was shown of the cells of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +45,8 @@ pub struct Mutated {
     pub qemus: Vec<String>,
     /// What L0 ran on.
     pub metal: String,
+    /// The levels for which another system stood in: it shows nothing of a version of theirs.
+    pub stand_ins: Vec<LevelNumber>,
 }
 
 /// A cell that gave both verdicts with different software.
@@ -59,6 +63,8 @@ pub struct BothVerdicts {
     pub stops: String,
     /// The cell that gave the other verdict, if it was not this one: it asks for the same of another system.
     pub like: Option<CellName>,
+    /// What that cell asked for.
+    pub like_fingerprint: Option<Fingerprint>,
     /// The day on which the second of them was seen, as `YEAR-MONTH-DAY`.
     pub seen: String,
     /// How that was found, for people.
@@ -66,8 +72,18 @@ pub struct BothVerdicts {
 }
 
 impl Mutated {
-    const KEYS: Keys =
-        &["cell", "fingerprint", "stage", "killed", "survived", "seen", "kernels", "qemus", "metal"];
+    const KEYS: Keys = &[
+        "cell",
+        "fingerprint",
+        "stage",
+        "killed",
+        "survived",
+        "seen",
+        "kernels",
+        "qemus",
+        "metal",
+        "stand-ins",
+    ];
 
     /// Whether it shows that the cell's verdict depends on what its claims say: if damage that bears on it was noticed, and
     /// none was not.
@@ -75,24 +91,9 @@ impl Mutated {
         !self.killed.is_empty() && self.survived.is_empty()
     }
 
-    /// Takes in what a later run saw of the same cell. What was shown of a cell that asked for something else is gone.
-    fn merge(&mut self, later: Self) {
-        if self.fingerprint != later.fingerprint || self.stage != later.stage {
-            *self = later;
-            return;
-        }
-        let tried = |name: &String| later.killed.contains(name) || later.survived.contains(name);
-        let mut merged = later.clone();
-        merged.killed.extend(self.killed.iter().filter(|name| !tried(name)).cloned());
-        merged.survived.extend(self.survived.iter().filter(|name| !tried(name)).cloned());
-        merged.killed.sort();
-        merged.survived.sort();
-        *self = merged;
-    }
-
     fn read(table: &Table<'_>, cells: Option<&[Cell]>) -> Option<Self> {
         let cell = read_cell(table.string("cell"), cells);
-        let fingerprint = read_fingerprint(table);
+        let fingerprint = read_fingerprint(table, "fingerprint");
         let stage = table.optional_string("stage").map(|text| text.parse(|text| text.parse::<Stage>()));
         let [killed, survived, qemus] =
             ["killed", "survived", "qemus"].map(|key| texts(table.optional_strings(key)));
@@ -102,9 +103,12 @@ impl Mutated {
         let kernels = texts(table.strings("kernels"));
         let seen = table.string("seen").and_then(|text| text.parse(date));
         let metal = table.prose("metal");
+        let stand_ins = table.optional_strings("stand-ins").unwrap_or_default();
+        let stand_ins = stand_ins.iter().filter_map(|text| text.parse(LevelNumber::parse));
         Some(Self {
             cell: cell?,
             fingerprint: fingerprint?,
+            stand_ins: stand_ins.collect(),
             stage: stage.map_or(Some(None), |stage| stage.map(Some))?,
             killed,
             survived,
@@ -117,12 +121,22 @@ impl Mutated {
 }
 
 impl BothVerdicts {
-    const KEYS: Keys = &["cell", "fingerprint", "works", "stops", "like", "seen", "note"];
+    const KEYS: Keys = &["cell", "fingerprint", "works", "stops", "like", "like-fingerprint", "seen", "note"];
 
     fn read(table: &Table<'_>, cells: Option<&[Cell]>) -> Option<Self> {
         let cell = read_cell(table.string("cell"), cells);
         let like = table.optional_string("like").map(|text| read_cell(Some(text), cells));
-        let fingerprint = read_fingerprint(table);
+        let fingerprint = read_fingerprint(table, "fingerprint");
+        let like_fingerprint = match like {
+            Some(_) => read_fingerprint(table, "like-fingerprint").map(Some),
+            None => {
+                if table.has("like-fingerprint") {
+                    let wants = "like = \"CELL\"";
+                    table.report(InputProblem::NeedlessKey { key: "like-fingerprint", wants });
+                }
+                Some(None)
+            }
+        };
         let [works, stops, note] = ["works", "stops", "note"].map(|key| table.prose(key));
         let seen = table.string("seen").and_then(|text| text.parse(date));
         Some(Self {
@@ -131,6 +145,7 @@ impl BothVerdicts {
             works: works?,
             stops: stops?,
             like: like.map_or(Some(None), |like| like.map(Some))?,
+            like_fingerprint: like_fingerprint?,
             seen: seen?,
             note: note?,
         })
@@ -141,8 +156,8 @@ fn texts(texts: Option<Vec<Text<'_>>>) -> Vec<String> {
     texts.unwrap_or_default().iter().map(|text| text.as_str().to_owned()).collect()
 }
 
-fn read_fingerprint(table: &Table<'_>) -> Option<Fingerprint> {
-    table.string("fingerprint")?.parse(Fingerprint::parse)
+fn read_fingerprint(table: &Table<'_>, key: &'static str) -> Option<Fingerprint> {
+    table.string(key)?.parse(Fingerprint::parse)
 }
 
 /// The cell, which has to be one of `cells`; where these are not known, since other files are wrong, that is not asked.
@@ -176,22 +191,33 @@ impl Ledger {
         ledger
     }
 
-    /// Enters what a run has shown, cell by cell.
+    /// Enters what a run has shown of cells, each of which had all of its mutants in it. So it replaces what an earlier run has
+    /// shown: what that one killed may survive now.
     pub fn record(&mut self, shown: impl IntoIterator<Item = Mutated>) {
-        for later in shown {
-            match self.mutated.binary_search_by(|known| known.cell.cmp(&later.cell)) {
-                Ok(index) => self.mutated[index].merge(later),
-                Err(index) => self.mutated.insert(index, later),
+        for entry in shown {
+            match self.mutated.binary_search_by(|known| known.cell.cmp(&entry.cell)) {
+                Ok(index) => {
+                    let known = &mut self.mutated[index];
+                    if known.fingerprint != entry.fingerprint || known.seen <= entry.seen {
+                        *known = entry;
+                    }
+                }
+                Err(index) => self.mutated.insert(index, entry),
             }
         }
+    }
+
+    /// Takes away what was shown of a cell, when a run of this day has tried all of its mutants and shows nothing.
+    pub fn forget(&mut self, cell: &CellName, seen: &str) {
+        self.mutated.retain(|known| known.cell != *cell || known.seen.as_str() > seen);
     }
 
     /// The text of `decided.toml`.
     pub fn to_toml(&self) -> String {
         let mut out = HEADER.to_owned();
-        for Mutated { cell, fingerprint, stage, killed, survived, seen, kernels, qemus, metal } in
-            &self.mutated
-        {
+        for entry in &self.mutated {
+            let Mutated { cell, fingerprint, stage, killed, survived, .. } = entry;
+            let Mutated { seen, kernels, qemus, metal, stand_ins, .. } = entry;
             let _ = writeln!(out, "\n[[mutated]]\ncell = {}", quoted(cell.as_str()));
             let _ = writeln!(out, "fingerprint = {}", quoted(&fingerprint.to_string()));
             if let Some(stage) = stage {
@@ -203,15 +229,20 @@ impl Ledger {
             write_list(&mut out, "kernels", kernels);
             write_list(&mut out, "qemus", qemus);
             let _ = writeln!(out, "metal = {}", quoted(metal));
+            let stand_ins: Vec<String> = stand_ins.iter().map(|level| level.word().to_owned()).collect();
+            write_list(&mut out, "stand-ins", &stand_ins);
         }
-        for BothVerdicts { cell, fingerprint, works, stops, like, seen, note } in &self.both_verdicts {
+        for entry in &self.both_verdicts {
+            let BothVerdicts { cell, fingerprint, works, stops, like, like_fingerprint, seen, note } = entry;
             let _ = writeln!(out, "\n[[both-verdicts]]\ncell = {}", quoted(cell.as_str()));
             let fingerprint = fingerprint.to_string();
+            let like_fingerprint = like_fingerprint.as_ref().map(Fingerprint::to_string);
             let members = [
                 ("fingerprint", Some(fingerprint.as_str())),
                 ("works", Some(works)),
                 ("stops", Some(stops)),
                 ("like", like.as_ref().map(CellName::as_str)),
+                ("like-fingerprint", like_fingerprint.as_deref()),
                 ("seen", Some(seen)),
                 ("note", Some(note)),
             ];
@@ -265,24 +296,35 @@ mod tests {
             kernels: vec!["6.12.1".into()],
             qemus: vec!["10.0".into()],
             metal: "emulated".into(),
+            stand_ins: Vec::new(),
         }
     }
 
     #[test]
-    fn what_a_later_run_saw_is_added_and_counts_where_both_tried_the_same() {
+    fn a_later_run_replaces_all_that_an_earlier_one_saw_of_the_cell() {
         let mut ledger = Ledger::default();
-        ledger.record([mutated("s/amd/a", "0a", &["old-nonce", "l1-on-tcg"], &[])]);
-        assert!(ledger.mutated[0].decides());
-        ledger.record([mutated("s/amd/a", "0a", &["l2-on-tcg"], &["l1-on-tcg"])]);
-        let [entry] = ledger.mutated.as_slice() else { panic!("{ledger:#?}") };
-        assert_eq!(
-            (entry.killed.as_slice(), entry.survived.as_slice()),
-            (
-                ["l2-on-tcg".to_owned(), "old-nonce".to_owned()].as_slice(),
-                ["l1-on-tcg".to_owned()].as_slice(),
-            )
-        );
-        assert!(!entry.decides(), "damage was not noticed");
+        ledger.record([mutated("s/amd/a", "0a", &["old-nonce", "l1-on-tcg"], &["l2-on-tcg"])]);
+        assert!(!ledger.mutated[0].decides(), "damage was not noticed");
+        // What was killed then may be accepted or undecided now, and what survived may be accepted.
+        let later = mutated("s/amd/a", "0a", &["l1-on-tcg"], &[]);
+        ledger.record([later.clone()]);
+        assert_eq!(ledger.mutated, std::slice::from_ref(&later));
+        let earlier = Mutated { seen: "2026-11-27".into(), ..mutated("s/amd/a", "0a", &["old-nonce"], &[]) };
+        ledger.record([earlier.clone()]);
+        assert_eq!(ledger.mutated, [later], "runs may be recorded in any order");
+        ledger.record([Mutated { fingerprint: Fingerprint::parse("0b").unwrap(), ..earlier.clone() }]);
+        assert_eq!(ledger.mutated[0].killed, earlier.killed, "the cell asks for that now");
+    }
+
+    #[test]
+    fn a_later_run_that_shows_nothing_takes_away_what_was_shown() {
+        let mut ledger = Ledger::default();
+        ledger.record([mutated("s/amd/a", "0a", &["old-nonce"], &[])]);
+        let cell: CellName = "s/amd/a".parse().unwrap();
+        ledger.forget(&cell, "2026-11-27");
+        assert_eq!(ledger.mutated.len(), 1, "that was before");
+        ledger.forget(&cell, "2026-11-28");
+        assert_eq!(ledger.mutated, []);
     }
 
     #[test]

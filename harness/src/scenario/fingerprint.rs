@@ -1,6 +1,7 @@
 //! What a cell asks for, in a few digits: a record of what was shown of a cell is out of date as soon as the cell asks for
 //! something else, and not when its prose changes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::cell::{Cell, kebab_case};
+use super::documents::in_full;
 use super::problem::InputProblem;
 
 /// The first digits of the SHA-256 of all that a cell asks for.
@@ -21,8 +23,8 @@ const BYTES: usize = 8;
 const ASIDE: [&str; 6] = ["name", "note", "seen", "reference", "no_symptom", "reads"];
 
 impl Fingerprint {
-    /// That of `cell`: its levels and what they are given, its steps, what is expected of it, and the damage that its
-    /// scenario describes.
+    /// That of `cell`: its levels and what they are given, its steps, what is expected of it, the damage that its scenario
+    /// describes, and the claims that it tries, since what was shown of it is told of these.
     pub fn of(cell: &Cell) -> Self {
         let level = |spec| {
             let mut value = plain(spec);
@@ -34,7 +36,10 @@ impl Fingerprint {
         let levels: Vec<Value> = cell.levels.iter().map(level).collect();
         let systems: Vec<String> = cell.levels.iter().map(|spec| spec.system.slug()).collect();
         let changes = cell.mutations.iter().filter_map(|own| Some((&own.name, plain(own.change.as_ref()?))));
+        let claims: BTreeSet<String> =
+            cell.claims.iter().map(|claim| in_full(claim, &cell.document)).collect();
         let asked = json!({
+            "claims": claims,
             "architecture": cell.architecture,
             "systems": systems,
             "levels": levels,

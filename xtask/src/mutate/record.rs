@@ -31,11 +31,16 @@ pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Fail
     let matrix = Matrix::load(&input::short(scenarios)).map_err(Failure::bad_input)?;
     let mut ledger = matrix.decided().clone();
     let file = Matrix::decided_file(scenarios);
+    let mut runs = folders.iter().map(|folder| of_run(&matrix, folder)).collect::<Result<Vec<_>, _>>()?;
+    // A later run replaces what an earlier one has shown, in whatever order they are named.
+    runs.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut cells = 0;
-    for folder in folders {
-        let ShownByRun { shown, not_shown } = of_run(&matrix, folder)?;
+    for (began, ShownByRun { shown, not_shown, refuted }) in runs {
         for (cell, why) in not_shown {
             eprintln!("not recorded: {cell}: {why}");
+        }
+        for cell in refuted {
+            ledger.forget(&cell, began.split('T').next().unwrap_or_default());
         }
         cells += shown.len();
         ledger.record(shown);
@@ -46,11 +51,13 @@ pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Fail
     Ok(())
 }
 
-fn of_run(matrix: &Matrix, folder: &Path) -> Result<ShownByRun, Failure> {
+/// When the run began, and what it shows.
+fn of_run(matrix: &Matrix, folder: &Path) -> Result<(String, ShownByRun), Failure> {
     let bad = |why: String| Failure::bad_input(miette::miette!("{}: {why}", folder.display()));
     let run = PastRun::read(folder).map_err(|e| bad(e.to_string()))?;
     let mutations = read_mutations(folder).map_err(|e| bad(e.to_string()))?;
     let mutations =
         mutations.ok_or_else(|| bad("no mutation run, or its mutants have no outcome yet".into()))?;
-    Ok(shown_by(matrix, &run, &mutations))
+    let shown = shown_by(matrix, &run, &mutations);
+    Ok((run.record.began, shown))
 }

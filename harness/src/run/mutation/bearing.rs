@@ -13,6 +13,8 @@ pub struct ShownByRun {
     pub shown: Vec<Mutated>,
     /// The cells of which it shows nothing, and why.
     pub not_shown: Vec<(CellName, &'static str)>,
+    /// Those of them of which it has tried all, so that what an earlier run has shown no longer holds.
+    pub refuted: Vec<CellName>,
 }
 
 /// What a mutation run shows of the claims of its cells, as these are now. `mutations` is what came of its mutants.
@@ -24,6 +26,8 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
         let undamaged = run.cells.iter().find(|record| record.cell == mutation.cell);
         let why = match (cell, undamaged) {
             _ if !mutation.original.green => "it was not green without damage",
+            // What is missing may be what survives.
+            _ if !mutation.complete => "not all of its mutants have a verdict",
             (None, _) => "there is no such cell any more",
             (_, None) => "the run has no record of it without damage",
             (Some(cell), Some(undamaged)) if !asked_the_same(cell, undamaged) => "its scenario changed since",
@@ -32,7 +36,10 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
                     by_run.shown.push(shown);
                     continue;
                 }
-                None => "none of its mutants bears on what it tries",
+                None => {
+                    by_run.refuted.push(cell.name.clone());
+                    "none of its mutants bears on what it tries"
+                }
             },
         };
         by_run.not_shown.push((mutation.cell.clone(), why));
@@ -52,6 +59,8 @@ fn asked_the_same(cell: &Cell, record: &CellRecord) -> bool {
         StepAction::Own { .. } => seen.run.is_none() && seen.on == step.on,
     };
     record.expectation == cell.expectation
+        // One that it no longer tries says nothing of the others.
+        && cell.claims.iter().all(|claim| record.claims.contains(claim))
         && systems.eq(record.levels.iter().map(|level| level.required.clone()))
         && record.steps.len() <= cell.steps.len()
         && cell.steps.iter().zip(&record.steps).all(step)
@@ -105,6 +114,7 @@ fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> 
         kernels: versions(|level| level.seen.kernel.as_ref()),
         qemus: versions(|level| level.seen.qemu.as_ref()),
         metal: undamaged.metal.map_or_else(|| "emulated".to_owned(), |metal| metal.to_string()),
+        stand_ins: undamaged.levels.iter().filter(|level| level.stand_in).map(|level| level.level).collect(),
     })
 }
 
@@ -210,8 +220,10 @@ mod tests {
     use std::fs;
 
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+    use crate::run::{FORMAT, Machine, Tally};
 
     const SYSTEMS: &str = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n";
     const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
@@ -334,7 +346,43 @@ mod tests {
         let mutant = mutants.mutants.iter().find(|mutant| mutant.mutation.name() == "drop-step-1").unwrap();
         let records = [record(&mutant.cell, Pass, None)];
         let mutation = CellMutation::new(cell.name.clone(), original, &mutants, &records);
+        assert_eq!(mutation.count(Outcome::Survived), 0, "a report says the same");
         assert_eq!(shown(&cell, &undamaged, &mutation, "2026-11-28").unwrap().killed, ["drop-step-1"]);
+    }
+
+    /// A run that has this record, and this of its mutants.
+    fn run(undamaged: &CellRecord) -> PastRun {
+        let record = json!({
+            "format": FORMAT, "nestmatrix": "0.1.0", "run": "r", "began": "2026-11-28T20:15:09Z", "ended": null,
+            "interrupted": false, "arguments": ["mutate"], "machine": Machine::this(), "emulators": [], "profile": null,
+            "cells": 1, "verdicts": Tally::default(),
+        });
+        PastRun {
+            folder: "r".into(),
+            record: serde_json::from_value(record).unwrap(),
+            cells: vec![undamaged.clone()],
+            planned: None,
+            mutations: None,
+            complete: 0,
+        }
+    }
+
+    #[test]
+    fn a_run_that_has_not_tried_all_mutants_of_a_cell_shows_nothing_of_it() {
+        let (matrix, cell) = cell("");
+        let undamaged = record(&cell, Pass, None);
+        let original = Original::from(&undamaged);
+        let mutants = mutants_of(&cell, &original).unwrap();
+        let records: Vec<CellRecord> =
+            mutants.mutants.iter().map(|mutant| record(&mutant.cell, Fail, Some("l1-launch"))).collect();
+        let of = |records: &[CellRecord]| {
+            let mutation = CellMutation::new(cell.name.clone(), original.clone(), &mutants, records);
+            shown_by(&matrix, &run(&undamaged), &[mutation])
+        };
+        assert_eq!(of(&records).shown.len(), 1);
+        let sampled = of(&records[1..]);
+        assert_eq!(sampled.shown, []);
+        assert_eq!(sampled.not_shown, [(cell.name.clone(), "not all of its mutants have a verdict")]);
     }
 
     #[test]
