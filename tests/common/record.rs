@@ -71,10 +71,11 @@ impl Run {
         lines.into_iter().map(|record| Cell { record, run: self.folder.clone() }).collect()
     }
 
-    /// The cell of this name; its name may be given in part.
+    /// The cell of this name. It may be given in part, from the beginning of one of the words between slashes on.
     pub fn cell(&self, name: &str) -> Cell {
         let mut cells = self.cells();
-        cells.retain(|cell| cell.text("cell").contains(name));
+        let is_it = |of: &str| of.starts_with(name) || of.contains(&format!("/{name}"));
+        cells.retain(|cell| is_it(cell.text("cell")));
         assert_eq!(cells.len(), 1, "one cell is {name}: {cells:#?}\n{self:#?}");
         cells.remove(0)
     }
