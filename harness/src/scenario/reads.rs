@@ -22,62 +22,111 @@ fn reads(words: &[String]) -> bool {
         // A loop's list of values, and what a `case` compares.
         None | Some("for" | "case") => true,
         // These can also write, or clear what they read.
-        Some("dmesg" | "sort") => words.all(|word| !word.starts_with('-')),
-        Some("awk") => words.all(|word| !word.contains(['>', '|']) && !word.contains("system")),
+        Some("dmesg" | "sort") => words.all(|word| !word.starts_with('-') && !word.contains(EXPANDED)),
+        Some("awk") => words.all(awk_reads),
         Some(program) => READERS.contains(&program),
     }
 }
+
+/// Whether a word of an awk command can only be a field separator, a variable, a program that runs and writes nothing, or a file that
+/// is read. GNU awk's `@` calls a function by its name, or includes a file.
+fn awk_reads(word: &str) -> bool {
+    let is_harmless_option = word.starts_with("-F") || word.starts_with("-v");
+    (is_harmless_option || !word.starts_with('-'))
+        && !word.contains(['>', '|', '@', EXPANDED])
+        && !word.contains("system")
+        && !word.contains("\\\n")
+}
+
+/// Stands in a word for where the shell puts in something else.
+const EXPANDED: char = '\0';
+/// What may be done with what a command prints without anything being written: the ends of redirections, behind a number or none.
+const HARMLESS_REDIRECTIONS: [&str; 3] = [">/dev/null", ">&1", ">&2"];
 
 /// A script cut into commands, and these into words.
 #[derive(Default)]
 struct Commands {
     all: Vec<Vec<String>>,
+    words: Vec<String>,
+    /// The word that is being read, once it has begun: `''` is one, too.
+    word: Option<String>,
 }
 
 impl Commands {
-    /// Cuts a script; `false` if it has what can't be judged: a substitution, or a redirection that writes.
+    /// Cuts a script; `false` if it has what can't be judged: a substitution, an escape, a redirection that writes, a document within
+    /// the script, or something that goes on in the background.
     fn split(&mut self, script: &str) -> bool {
-        if script.split(">/dev/null").skip(1).any(|rest| rest.starts_with(|c: char| !" \t\n;&|".contains(c)))
-        {
+        if script.contains("$(") || script.contains(['`', EXPANDED]) {
             return false;
         }
-        let harmless = script.replace(">/dev/null", "").replace("2>&1", "").replace(">&2", "");
-        let mut words = vec![String::new()];
         let mut quote = None;
-        let mut comment = false;
-        for c in harmless.chars() {
-            let word_is_empty = words.last().is_none_or(String::is_empty);
+        let mut rest = script;
+        while let Some(c) = rest.chars().next() {
+            let behind = &rest[c.len_utf8()..];
+            let mut consumed = c.len_utf8();
             match (c, quote) {
-                ('\n', None) if comment => {
-                    comment = false;
-                    self.end(&mut words);
-                }
-                _ if comment => {}
-                ('`', _) => return false,
+                // In double quotes it makes something of some characters, and not of others.
+                ('\\', None | Some('"')) => return false,
                 (_, Some(open)) if c == open => quote = None,
-                (_, Some(_)) => push(&mut words, c),
-                ('\'' | '"', None) => quote = Some(c),
-                ('#', None) if word_is_empty => comment = true,
-                ('>' | '(' | ')', None) => return false,
-                (';' | '&' | '|' | '\n', None) => self.end(&mut words),
-                (' ' | '\t', None) => words.push(String::new()),
-                _ => push(&mut words, c),
+                ('$', Some('"')) => self.push(EXPANDED),
+                (_, Some(_)) => self.push(c),
+                // The shell of some systems takes escapes in such quotes.
+                ('$', None) if behind.starts_with('\'') => return false,
+                ('$', None) => self.push(EXPANDED),
+                // Some shells make several words of `{a,b}`.
+                ('{', None) if !behind.is_empty() && !behind.starts_with([' ', '\t', '\n']) => {
+                    self.push(EXPANDED);
+                }
+                ('\'' | '"', None) => {
+                    quote = Some(c);
+                    self.word.get_or_insert_default();
+                }
+                ('#', None) if self.word.is_none() => {
+                    consumed = rest.find('\n').unwrap_or(rest.len());
+                }
+                ('>', None) => match self.harmless_redirection(rest) {
+                    Some(length) => consumed = length,
+                    None => return false,
+                },
+                ('<', None) if behind.starts_with(['<', '>', '&']) => return false,
+                ('(' | ')', None) => return false,
+                ('&', None) if behind.starts_with('&') => {
+                    consumed = 2;
+                    self.end_command();
+                }
+                ('&', None) => return false,
+                (';' | '|' | '\n', None) => self.end_command(),
+                (' ' | '\t', None) => self.end_word(),
+                _ => self.push(c),
             }
+            rest = &rest[consumed..];
         }
-        self.end(&mut words);
-        quote.is_none() && !script.contains("$(")
+        self.end_command();
+        quote.is_none()
     }
 
-    fn end(&mut self, words: &mut Vec<String>) {
-        let command: Vec<String> = words.drain(..).filter(|word| !word.is_empty()).collect();
+    /// The length of a redirection at the start of `rest` that writes nothing anywhere, if it is one. The number before it, which is
+    /// the word that has begun, is a part of it.
+    fn harmless_redirection(&mut self, rest: &str) -> Option<usize> {
+        let before = self.word.take().unwrap_or_default();
+        let ends = |length: &usize| rest[*length..].chars().next().is_none_or(|c| " \t\n;&|".contains(c));
+        let lengths =
+            HARMLESS_REDIRECTIONS.iter().filter(|text| rest.starts_with(**text)).map(|text| text.len());
+        lengths.filter(ends).find(|_| matches!(before.as_str(), "" | "1" | "2"))
+    }
+
+    fn push(&mut self, c: char) {
+        self.word.get_or_insert_default().push(c);
+    }
+
+    fn end_word(&mut self) {
+        self.words.extend(self.word.take());
+    }
+
+    fn end_command(&mut self) {
+        self.end_word();
+        let command = std::mem::take(&mut self.words);
         self.all.extend((!command.is_empty()).then_some(command));
-        words.push(String::new());
-    }
-}
-
-fn push(words: &mut [String], c: char) {
-    if let Some(word) = words.last_mut() {
-        word.push(c);
     }
 }
 
@@ -106,6 +155,33 @@ mod tests {
     #[case::by_awk("awk '{ print > \"/etc/passwd\" }' /proc/cpuinfo", false)]
     #[case::from_awk("awk 'BEGIN { system(\"reboot\") }'", false)]
     #[case::awk("awk 'BEGIN { exit !(1 < 2) }'", true)]
+    #[case::awk_with_options("awk -F: -v n=2 '$1 == \"a b\" { print $n }' /etc/passwd", true)]
+    #[case::awk_from_a_file("awk -f /tmp/script", false)]
+    #[case::awk_in_place("awk -i inplace '{ print 1 }' /etc/passwd", false)]
+    #[case::awk_with_a_long_option("awk --file=/tmp/script", false)]
+    #[case::awk_by_a_name("awk -v f=sys'tem' 'BEGIN { @f(\"reboot\") }'", false)]
+    #[case::awk_of_a_variable("for x in -f; do awk $x /tmp/script; done", false)]
+    #[case::awk_of_a_variable_in_quotes("awk \"$x\"", false)]
+    #[case::sort_of_a_variable("for x in -o/etc/passwd; do sort $x; done", false)]
+    #[case::sort_of_braces("sort {-o,/etc/passwd}", false)]
+    #[case::escaped_quote("echo \\'; rm -rf /x; echo \\'", false)]
+    #[case::escape_in_quotes("echo \"\\\"; rm -rf /x; echo \\\"\"", false)]
+    #[case::escape_that_is_none("grep 'a\\.b' /proc/x", true)]
+    #[case::quotes_with_escapes("echo $'\\''\nrm -rf /x\n#'", false)]
+    #[case::comment_that_is_none("echo ''#; rm -rf /x", false)]
+    #[case::comment_behind("grep x /proc/y # ; rm -rf /x", true)]
+    #[case::document("cat <<E\n'\nE\nrm -rf /x #'", false)]
+    #[case::from_a_file("grep x </proc/y", true)]
+    #[case::both_ways("cat <>/tmp/x", false)]
+    #[case::in_the_background("tail -f /proc/kmsg >/dev/null 2>&1 &", false)]
+    #[case::then_another("cat /proc/x & cat /proc/y", false)]
+    #[case::and("cat /proc/x && cat /proc/y", true)]
+    #[case::both_to_a_file("cat /proc/x &>/tmp/y", false)]
+    #[case::within_a_word("l2>&1s /tmp", false)]
+    #[case::to_a_file_of_a_number("echo x >&1x", false)]
+    #[case::to_an_error("echo x >&2", true)]
+    #[case::appended("echo x >>/dev/null", false)]
+    #[case::redirection_in_quotes("grep 'x >/tmp/y' /proc/z", true)]
     fn a_script_only_reads_if_all_of_it_is_known_to(#[case] script: &str, #[case] reads: bool) {
         assert_eq!(only_reads(script), reads);
     }
