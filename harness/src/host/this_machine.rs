@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixListener;
 
@@ -206,7 +207,7 @@ async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput,
     let mut group = Group(child);
     let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
     let (stdout, stderr) = tokio::try_join!(kept(stdout), kept(stderr)).map_err(failed)?;
-    let status = group.0.wait().await.map_err(failed)?;
+    let status = group.ended().await.map_err(failed)?;
     Ok(ExecOutput {
         status: status.code().map(Into::into),
         signal: status.signal().map(Into::into),
@@ -227,16 +228,41 @@ async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Pause between two looks whether the leader of a group has ended. It mostly has when its streams end.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// The leader of a process group, all of which ends with this.
 struct Group(tokio::process::Child);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Once the leader is reaped, its number may be that of another group, and there is none here.
-        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
+impl Group {
+    /// Waits for the leader's end and ends the rest of the group, which may have closed the streams and live on.
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        if let Some(leader) = self.leader() {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            // It is left to be reaped: only so long is its number certainly that of its group.
+            while waitid(WaitId::Pid(leader), look)?.is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.kill();
+        }
+        self.0.wait().await
+    }
+
+    /// The process identifier of the leader, which is that of the group; none once it is reaped.
+    fn leader(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    }
+
+    fn kill(&self) {
+        if let Some(leader) = self.leader() {
             let _ = kill_process_group(leader, Signal::KILL);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -348,7 +374,22 @@ mod tests {
         let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
         let given_up = tokio::time::timeout(Duration::from_secs(1), run_in_group(&wrapper(), &script)).await;
         assert!(given_up.is_err());
-        let id: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        assert_ends(&file).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_command_leaves_behind_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! >{}; exit 3", file.display());
+        let output = run_in_group(&wrapper(), &script).await.unwrap();
+        assert_eq!(output.status, Some(3));
+        assert_ends(&file).await;
+    }
+
+    /// Sees that the process whose identifier a file has ends.
+    async fn assert_ends(file: &std::path::Path) {
+        let id: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
         let lives = || {
             std::fs::read_to_string(format!("/proc/{id}/stat"))
                 .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
