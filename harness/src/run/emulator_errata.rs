@@ -12,7 +12,9 @@ use super::execute::{emulator_is_l0, runs_outermost};
 use super::plan::beyond_metal;
 use super::{Fate, Planned, RunPlan, SkipReason};
 
-/// Why a cell can't be tried on emulated metal, if it can't: what its emulator is not able to do, or gets wrong.
+/// Why a cell can't be tried on emulated metal, if it can't: what its emulator is not able to do, or gets wrong. The version of the
+/// emulator is not known when this is asked, and the harness chooses a current one: an erratum counts unless a version without it is
+/// known.
 pub(super) fn barred(cell: &Cell) -> Option<SkipReason> {
     let beyond = beyond_metal(cell).map(|why| SkipReason::EmulatedMetal { why });
     beyond.or_else(|| dependence(cell, None))
@@ -24,7 +26,8 @@ pub(super) fn why_barred(cell: &Cell) -> Option<String> {
 }
 
 impl RunPlan {
-    /// Skips the cells that depend on an erratum which their emulator has in the version that it turns out to have.
+    /// Skips also the cells that depend on an erratum which their emulator has in the version that it turns out to have. It is no way
+    /// back: what [`barred`] has skipped stays so.
     pub(super) fn skip_for_errata(&mut self, version: impl Fn(&Planned) -> Option<String>) {
         for planned in &mut self.cells {
             let Fate::Boots { metal: Metal::Emulated, .. } = planned.fate else { continue };
@@ -56,8 +59,13 @@ fn depends_by(cell: &Cell, profile: &Profile, erratum: &Erratum) -> Option<Strin
     let switches_off = |text: &String| assigned(text, profile.kvm_module, kvm_parameter).map(is_off);
     hosts(cell).find_map(|spec| {
         let level = spec.level;
+        // What a step loads the module with goes before what the command line says.
+        let loaded = last_loaded(cell, level, kvm_parameter);
+        if let Some((step, value)) = loaded.filter(|(_, value)| is_off(value)) {
+            return Some(format!("the step {step:?} on {level} has {kvm_parameter}={value}"));
+        }
         let last = spec.kernel_parameters.iter().rfind(|text| switches_off(text).is_some());
-        if let Some(text) = last.filter(|text| switches_off(text) == Some(true)) {
+        if let Some(text) = last.filter(|text| loaded.is_none() && switches_off(text) == Some(true)) {
             return Some(format!("{level} has {text}"));
         }
         let hidden = |text: &&String| {
@@ -74,20 +82,28 @@ fn depends_by(cell: &Cell, profile: &Profile, erratum: &Erratum) -> Option<Strin
         {
             return Some(format!("the CPU model of {level}, {model}, lacks {cpu_feature}"));
         }
-        let option = format!("{kvm_parameter}=");
-        cell.steps.iter().find_map(|step| {
-            let StepAction::Run(command) = &step.action else { return None };
-            let succeeds = !command.fails && command.status.is_none();
-            let in_time = level.next().is_some_and(|next| step.after < Stage::Level(next, StageKind::Launch));
-            if step.on != level || !succeeds || !in_time || !command.run.contains("modprobe") {
-                return None;
-            }
-            let words =
-                command.run.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '"' | '\''));
-            let value = words.filter_map(|word| word.strip_prefix(&option)).next_back()?;
-            is_off(value).then(|| format!("the step {:?} on {level} has {option}{value}", step.name))
-        })
+        None
     })
+}
+
+/// The last step by which `level` loads KVM with a value of this parameter before it launches its guest, and that value.
+fn last_loaded<'c>(cell: &'c Cell, level: LevelNumber, parameter: &str) -> Option<(&'c str, &'c str)> {
+    let option = format!("{parameter}=");
+    let loads = cell.steps.iter().filter_map(|step| {
+        let StepAction::Run(command) = &step.action else { return None };
+        let succeeds = !command.fails && command.status.is_none();
+        let in_time = level.next().is_some_and(|next| step.after < Stage::Level(next, StageKind::Launch));
+        if step.on != level || !succeeds || !in_time || !command.run.contains("modprobe") {
+            return None;
+        }
+        let words =
+            command.run.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '"' | '\''));
+        let value = words.filter_map(|word| word.strip_prefix(&option)).next_back()?;
+        Some((step, value))
+    });
+    // Of steps after the same stage, the last one.
+    let (step, value) = loads.max_by_key(|(step, _)| step.after)?;
+    Some((&step.name, value))
 }
 
 /// The levels that run guests with KVM.
@@ -187,6 +203,34 @@ mod tests {
     #[case::step_that_undoes_it(
         |cell: &mut Cell| step(cell, "l1-kvm", "modprobe kvm_amd npt=0 && rmmod kvm_amd && modprobe kvm_amd npt=1", false),
         None
+    )]
+    #[case::step_that_undoes_the_command_line(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "kvm_amd.npt=0");
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        None
+    )]
+    #[case::step_that_undoes_another(
+        |cell: &mut Cell| {
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=0", false);
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        None
+    )]
+    #[case::step_after_another(
+        |cell: &mut Cell| {
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=0", false);
+        },
+        Some("the step \"load\" on L1 has npt=0")
+    )]
+    #[case::step_without_the_feature(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "clearcpuid=npt");
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        Some("L1 has clearcpuid=npt")
     )]
     #[case::step_that_fails(|cell: &mut Cell| step(cell, "l1-kvm", "modprobe $KVM_MODULE npt=0", true), None)]
     #[case::step_too_late(|cell: &mut Cell| step(cell, "l2-check", "modprobe $KVM_MODULE npt=0", false), None)]
