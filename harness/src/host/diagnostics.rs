@@ -30,6 +30,9 @@ pub struct Diagnostics {
     /// Lines of the kernel log, with their time stamps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel: Vec<String>,
+    /// That kernel is this machine's: its lines may be about other QEMUs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kernel_is_shared: bool,
 }
 
 impl Diagnostics {
@@ -48,7 +51,7 @@ impl Diagnostics {
         let (qemu, kernel) = rest.split_once(&format!("{KERNEL}\n")).unwrap_or((rest, ""));
         let began = start_in_stat(stat).unwrap_or(0.0);
         let kernel = kernel.lines().filter(|line| time_stamp(line).is_none_or(|time| time >= began));
-        Self { qemu: kept(qemu.lines()), kernel: kept(kernel) }
+        Self { qemu: kept(qemu.lines()), kernel: kept(kernel), kernel_is_shared: false }
     }
 
     /// Whether nothing was learnt.
@@ -61,7 +64,8 @@ impl Diagnostics {
     pub fn quoted(&self) -> Self {
         let messages = self.qemu.iter().filter(|line| !is_of_a_dump(line)).cloned();
         let last = self.kernel.len().saturating_sub(QUOTED);
-        Self { qemu: messages.take(QUOTED).collect(), kernel: self.kernel[last..].to_vec() }
+        let (qemu, kernel) = (messages.take(QUOTED).collect(), self.kernel[last..].to_vec());
+        Self { qemu, kernel, kernel_is_shared: self.kernel_is_shared }
     }
 
     /// The line in which the QEMU says what happened: of several messages, that of KVM.
@@ -79,9 +83,11 @@ impl Diagnostics {
         Some(line.split_once("] ").map_or(line.as_str(), |(_, message)| message))
     }
 
-    /// All lines, in which a document's words are looked for.
+    /// All lines that are about this QEMU and its guest, in which a document's words are looked for. Those of a shared kernel may be
+    /// about others.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.qemu.iter().chain(&self.kernel).map(String::as_str)
+        let kernel = self.kernel.iter().filter(|_| !self.kernel_is_shared);
+        self.qemu.iter().chain(kernel).map(String::as_str)
     }
 }
 
@@ -158,6 +164,14 @@ nestmatrix-kernel
         let long = format!("nestmatrix-qemu\n{many}nestmatrix-kernel\n{}\n", "x".repeat(5000));
         let long = Diagnostics::parse(&long).quoted();
         assert_eq!((long.qemu.len(), long.kernel[0].len()), (QUOTED, LINE));
+    }
+
+    #[test]
+    fn a_documents_words_are_not_looked_for_in_the_log_of_a_shared_kernel() {
+        let shared = Diagnostics { kernel_is_shared: true, ..Diagnostics::parse(PRINTED) }.quoted();
+        assert!(shared.lines().any(|line| line == "emulation failure"));
+        assert!(!shared.lines().any(|line| line.contains("dump_invalid_vmcb")));
+        assert!(shared.kernel_on_kvm().is_some(), "a reader is shown it");
     }
 
     #[rstest]

@@ -12,7 +12,7 @@ use crate::wire::{CallError, Speaker};
 
 use super::boot::{Live, Stack};
 use super::watch::{Trouble, Watch};
-use super::{Blame, LevelPlan, Limit, Stop, Symptom};
+use super::{Blame, LevelPlan, Limit, Metal, Stop, Symptom};
 
 /// What QEMU says before the names of features that it can't give, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
@@ -241,6 +241,11 @@ impl Stack<'_> {
             () = cancellation.requested() => return Diagnostics::default(),
         };
         let Ok(Ok(diagnostics)) = asked else { return Diagnostics::default() };
+        // An L0 that is this machine runs the QEMUs of other cells, too.
+        let l0_is_shared = self.plan.metal == Metal::Native;
+        let around = self.plan.around(level);
+        let kernel_is_shared = l0_is_shared && around.is_some_and(|around| around.below().is_none());
+        let diagnostics = Diagnostics { kernel_is_shared, ..diagnostics };
         if !diagnostics.is_empty() {
             let label = if live.instance.is_second() { format!("{level}-second") } else { level.to_string() };
             let text = told(level, run_state, &diagnostics);
@@ -275,6 +280,9 @@ fn told(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) 
     text += &lines(&diagnostics.qemu);
     if let Some(below) = level.below() {
         text += &format!("\nKernel log of {below} since that QEMU was started:\n");
+        if diagnostics.kernel_is_shared {
+            text += "(This machine's. Lines may be about other cells' QEMUs.)\n";
+        }
         text += &lines(&diagnostics.kernel);
     }
     text

@@ -60,6 +60,22 @@ async fn what_qemu_and_the_kernel_around_it_said_of_a_stop_is_in_the_symptom_and
     assert!(file.contains("guest rIP: 0xfff0") && !file.contains("Nested Virtualization"), "{file}");
 }
 
+#[rstest]
+#[case::of_this_machine(1, true)]
+#[case::of_l1(2, false)]
+#[tokio::test(flavor = "current_thread")]
+async fn the_kernel_of_an_l0_that_is_this_machine_may_speak_of_other_stacks(
+    #[case] level: u8,
+    #[case] shared: bool,
+) {
+    let acts = [Act::Say("booting".into()), Act::Wait(20), Act::Event("STOP".into(), Value::Null)];
+    let fake = Fake::new().on_native_metal().boots(level, acts);
+    let booted = fake.command(1, "nestmatrix-qemu", 5, prints(SAID)).boot().await;
+    let stop = booted.observation.stop.as_ref().unwrap();
+    let Symptom::StoppedByQemu { diagnostics, .. } = &stop.symptom else { panic!("{stop:?}") };
+    assert_eq!(diagnostics.kernel_is_shared, shared);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_panic_that_qemu_reports_has_their_words_too() {
     let acts = [Act::Say("booting".into()), Act::Event("GUEST_PANICKED".into(), json!({"action": "pause"}))];
