@@ -169,12 +169,13 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         step("no svm", "l1-kvm", run("grep svm /proc/cpuinfo", Some(1), None)),
         step("move it", "l2-check", StepAction::Own { action: OwnAction::Migrate }),
     ];
-    let faults = [Fault {
-        at: "l2-boot".parse().unwrap(),
+    let fault = |at: &str, of, second| Fault {
+        at: at.parse().unwrap(),
         action: FaultAction::KillQemu,
-        level: level(1),
-        second: false,
-    }];
+        level: level(of),
+        second,
+    };
+    let faults = [fault("l2-boot", 1, false), fault("l2-check", 2, true)];
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     let script = Reproduction { steps: &steps, faults: &faults, ..cell(&plan) }.script().unwrap();
     assert_is_a_script(&script);
@@ -188,12 +189,17 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         "stage l1-launch ",
         "stage step-3 30 180\n    step l0 1 '' <<",
         "stage l2-boot 90 540\n    kill_qemu l1 l0\n    qmp l2 cont\n",
+        "stage l2-check 90 540\n    not_here 'kills the QEMU of a second machine'\n",
         "stage step-4 30 180\n    not_here 'migrates the level'\n",
     ];
     let places: Vec<usize> =
         order.iter().map(|part| own.find(part).unwrap_or_else(|| panic!("no {part:?} in {own}"))).collect();
     assert!(places.is_sorted(), "{places:?} in {own}");
     assert!(own.contains("# NOT DONE HERE: step-4 (move it): nestmatrix migrates the level."), "{own}");
+    assert!(
+        own.contains("# NOT DONE HERE: l2-check: nestmatrix kills the QEMU of a second machine."),
+        "{own}"
+    );
 }
 
 #[rstest]

@@ -455,6 +455,21 @@ fn fault_on_a_level_before_it_runs() {
 }
 
 #[test]
+fn fault_on_a_second_machine_that_can_not_be_done() {
+    let step = "[[step]]\nname = \"move\"\nafter = \"l2-check\"\non = \"l1\"\ndo = \"migrate\"\n";
+    let fault = |at: &str, what: &str, level: &str| {
+        format!("[[fault]]\nat = \"{at}\"\ndo = \"{what}\"\nlevel = \"{level}\"\nsecond = true\n")
+    };
+    let faults = [
+        fault("l2-check", "kill-qemu", "l1"),
+        fault("l2-check", "kill-qemu", "l2"),
+        fault("l2-check", "close-qmp", "l1"),
+        fault("l2-launch", "start-on-l0", "l2"),
+    ];
+    insta::assert_snapshot!(scenario_and(&format!("{step}{}", faults.concat())));
+}
+
+#[test]
 fn mutation_that_changes_nothing_and_accepts_nothing() {
     insta::assert_snapshot!(scenario_and("[[mutation]]\nname = \"x\""));
 }

@@ -20,12 +20,13 @@ pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
         let why = not_done(&step.action)?;
         Some(format!("step-{} ({}): {why}", index + 1, step.name))
     });
-    let faults = faults.iter().filter_map(|fault| Some((fault.at, not_inflicted(fault.action)?)));
+    let faults = faults.iter().filter_map(|fault| Some((fault.at, not_inflicted(fault)?)));
     steps.chain(faults.map(|(at, what)| format!("{at}: nestmatrix {what}"))).collect()
 }
 
-fn not_inflicted(action: FaultAction) -> Option<&'static str> {
-    match action {
+fn not_inflicted(fault: &Fault) -> Option<&'static str> {
+    match fault.action {
+        FaultAction::KillQemu if fault.second => Some("kills the QEMU of a second machine"),
         FaultAction::KillQemu => None,
         FaultAction::CloseQmp => Some("closes its own connection to a QEMU"),
         FaultAction::StartOnL0 => Some("starts the innermost level in L0"),
@@ -229,7 +230,7 @@ impl Writer<'_> {
         }
         self.enter(stage, level);
         for fault in self.of.faults.iter().filter(|fault| fault.at == stage) {
-            match not_inflicted(fault.action) {
+            match not_inflicted(fault) {
                 None => {
                     let first = self.plan.levels.first().map(|plan| plan.level);
                     let host = fault.level.below().filter(|_| Some(fault.level) != first);

@@ -8,6 +8,7 @@ use super::known::{KnownStale, KnownWrong};
 use super::level::LevelNumber;
 use super::problem::InputProblem;
 use super::stage::{Stage, StageKind};
+use super::step::Step;
 use super::symptom_kind::SymptomKind;
 use super::symptom_texts::SymptomTexts;
 use super::table::Table;
@@ -309,20 +310,35 @@ pub struct Fault {
     pub action: FaultAction,
     /// The level to whose QEMU it is done.
     pub level: LevelNumber,
-    /// Whether it is done to the QEMU of the level's second machine, if it has one.
+    /// Whether it is done to the QEMU of the level's second machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub second: bool,
 }
 
 impl Fault {
-    /// Reads one `[[fault]]` of a scenario whose stacks go from L0 to `innermost`.
-    pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Self> {
+    /// Reads one `[[fault]]` of a scenario whose stacks go from L0 to `innermost`, and in which these steps are taken.
+    pub(super) fn read(table: &Table<'_>, innermost: LevelNumber, steps: &[Step]) -> Option<Self> {
         let at = table.string("at").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
         let action = table.string("do").and_then(|text| text.parse(FaultAction::parse));
         let second = table.optional_boolean("second").unwrap_or(false);
         let level = table.string("level")?;
         let of = level.parse(|text| level_in_stack(text, innermost))?;
         let fault = Self { at: at?, action: action?, level: of, second };
+        if second {
+            let has_second =
+                steps.iter().any(|step| step.starts_second(fault.level) && step.after < fault.at);
+            let problem = match fault.action {
+                FaultAction::KillQemu if has_second => None,
+                FaultAction::KillQemu => {
+                    Some(InputProblem::NoSecondMachine { level: fault.level, at: fault.at })
+                }
+                action => Some(InputProblem::NotOnSecondMachine { action: action.word() }),
+            };
+            if let Some(problem) = problem {
+                level.report(problem);
+                return None;
+            }
+        }
         if fault.action == FaultAction::StartOnL0 {
             let launch = Stage::Level(innermost, StageKind::Launch);
             if fault.level != innermost || !innermost.is_nested() || fault.at != launch {

@@ -274,6 +274,20 @@ pub enum InputProblem {
         /// The first stage at whose beginning the level has a QEMU.
         started: Stage,
     },
+    /// A fault that can't be done to a second machine.
+    #[error("`{action}` can't be done to a second machine")]
+    NotOnSecondMachine {
+        /// Its word.
+        action: &'static str,
+    },
+    /// A fault for a second machine that there is not, or not yet.
+    #[error("{level} has no second machine when {at} begins")]
+    NoSecondMachine {
+        /// The level.
+        level: LevelNumber,
+        /// When the fault was to be done.
+        at: Stage,
+    },
     /// An acceptance of whatever damage.
     #[error("this accepts that any damage goes unnoticed")]
     AcceptsAllMutants,
@@ -446,6 +460,10 @@ impl InputProblem {
             Self::DuplicateCell { .. } => "remove one: the cells of both would have the same names".into(),
             Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
             Self::FaultTooEarly { started, .. } => format!("use `{started}` or a later stage"),
+            Self::NoSecondMachine { .. } => {
+                "a step has to boot another one before, or to migrate the level".into()
+            }
+            Self::NotOnSecondMachine { .. } => "leave out `second`: it goes with `kill-qemu` alone".into(),
             Self::AcceptsAllMutants => {
                 "only a scenario with `outcome = \"may-stop\"` can; elsewhere name the mutations, such as `l2-qemu-killed-*`".into()
             }

@@ -146,7 +146,8 @@ impl Scenario {
         let mutations = ScenarioMutation::read_all(root, steps.len(), innermost, any_may_come);
         let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
         let faults = root.tables("fault", &["at", "do", "level", "second"]);
-        let faults: Vec<Fault> = faults.iter().filter_map(|table| Fault::read(table, innermost)).collect();
+        let faults: Vec<Fault> =
+            faults.iter().filter_map(|table| Fault::read(table, innermost, &steps)).collect();
         let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
         if let Some(emulator) = axes.emulator()
             && let Some(step) = steps.iter().find(|step| step.on.below().is_none())

@@ -165,6 +165,17 @@ impl Step {
         second.contains(&self.action).then_some(self.on)
     }
 
+    /// Whether it starts a second machine of `level`. One that is booted beside another has a level of its own inside.
+    pub(super) fn starts_second(&self, level: LevelNumber) -> bool {
+        match self.action {
+            StepAction::Own { action: OwnAction::BootAnother } => {
+                level == self.on || Some(level) == self.on.next()
+            }
+            StepAction::Own { action: OwnAction::Migrate } => level == self.on,
+            StepAction::Own { action: OwnAction::Measure | OwnAction::Reboot } | StepAction::Run(_) => false,
+        }
+    }
+
     /// Whether it certainly changes nothing: its author says so, and all of its command is known to only read.
     pub fn only_reads(&self) -> bool {
         self.reads && matches!(&self.action, StepAction::Run(command) if only_reads(&command.run))

@@ -686,7 +686,11 @@ impl Stack<'_> {
         match fault.action {
             FaultAction::KillQemu => {
                 let live = attended(&self.live, fault.level, fault.second);
-                let live = live.ok_or("its QEMU does not run yet")?;
+                // That of the first machine is no substitute. After a migration there is only that of the second.
+                let live = live.filter(|live| !fault.second || live.instance.is_second());
+                let live = live.ok_or_else(|| {
+                    format!("its {}QEMU does not run yet", if fault.second { "second " } else { "" })
+                })?;
                 live.qemu.kill().await.map_err(|e| e.to_string())
             }
             FaultAction::CloseQmp => {

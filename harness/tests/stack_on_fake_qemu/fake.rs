@@ -154,6 +154,12 @@ impl Fake {
         self
     }
 
+    /// The fault that was added last is meant for the second machine of its level.
+    pub fn of_the_second(mut self) -> Self {
+        self.faults.last_mut().unwrap().second = true;
+        self
+    }
+
     /// Boots L0, L1 and L2; on native metal, L1 and L2.
     pub async fn boot(self) -> Booted {
         let folder = self.folder;

@@ -146,3 +146,9 @@ async fn a_qemu_without_any_machine_for_the_innermost_level_is_an_error() {
     );
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l2-launch")), ("error".into(), "error".into()));
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_fault_for_a_second_machine_is_never_done_to_the_first() {
+    let fake = Fake::new().fault("l2-boot", FaultAction::KillQemu, 1).of_the_second();
+    assert_eq!(fake.boot().await.stopped(), "l2-boot: L1: its second QEMU does not run yet");
+}
