@@ -45,9 +45,13 @@ impl Stack<'_> {
                 facts.kvm_parameters.get(kvm_parameter).filter(|value| matches!(value.as_str(), "0" | "N"));
             if let Some(value) = value {
                 let module = self.plan.profile.kvm_module;
-                let lacks = if facts.cpu_flags.contains(cpu_feature) { "" } else { ", whose CPU lacks it" };
+                let because = if facts.cpu_flags.contains(cpu_feature) {
+                    String::new()
+                } else {
+                    format!(" because {host}'s CPU has no {cpu_feature}")
+                };
                 let why = format!(
-                    "depends on what the emulated metal gets wrong: {erratum}; {module} of {host}{lacks} has {kvm_parameter}={value}"
+                    "depends on what the emulated metal gets wrong: {erratum}; KVM of {host} ({module}) has {kvm_parameter}={value}{because}"
                 );
                 let symptom = Symptom::EmulatorErratum { level: host, erratum: erratum.id.clone(), why };
                 return Err(Stop::stack(self.stage, symptom).not_its_fault());

@@ -134,8 +134,14 @@ async fn a_level_that_depends_on_an_erratum_is_skipped_before_it_runs_a_guest() 
         matches!(&stop.symptom, Symptom::EmulatorErratum { erratum, .. } if erratum == "tcg-cr-read-intercept"),
         "{stop:?}"
     );
-    assert!(stop.symptom.to_string().ends_with("kvm_amd of L1 has npt=N"), "{stop:?}");
+    assert!(stop.symptom.to_string().ends_with("KVM of L1 (kvm_amd) has npt=N"), "{stop:?}");
     assert!(!booted.records.join("L2.qmp.jsonl").exists(), "L2 was not launched");
+
+    let without = facts("N").replace(" npt\n", "\n");
+    let booted = Fake::new().command(1, "kvm-device", 5, prints(&without)).boot().await;
+    let stop = booted.observation.stop.as_ref().unwrap();
+    let why = "KVM of L1 (kvm_amd) has npt=N because L1's CPU has no npt";
+    assert!(stop.symptom.to_string().ends_with(why), "{stop:?}");
 
     assert_eq!(fake().on_native_metal().boot().await.word(), "pass", "a real processor has no such erratum");
     let booted = Fake::new().command(1, "kvm-device", 5, prints(&facts("Y"))).boot().await;
