@@ -128,7 +128,8 @@ impl Stack<'_> {
     }
 
     /// The feature that a level needs so that it can host, and its CPU model, where a QEMU refuses to start for that alone. On IBM Z it
-    /// does (target/s390x/cpu_models.c), elsewhere it leaves the feature out and warns.
+    /// does (target/s390x/cpu_models.c), elsewhere it leaves the feature out and warns. If it names other features too, they may be
+    /// those that it refuses for.
     fn feature_refused(&self, level: LevelNumber, said: &str) -> Option<(String, String)> {
         let Nesting::CpuFeature(feature) = self.plan.profile.nesting else { return None };
         let index = self.plan.levels.iter().position(|plan| plan.level == level)?;
@@ -137,8 +138,9 @@ impl Stack<'_> {
         let refused =
             said.lines().find_map(|line| line.split_once(REFUSES_FEATURES)).map(|(_, names)| names)?;
         let is_it = launching && cpu.require.iter().any(|name| name == feature);
-        (is_it && refused.split_whitespace().any(|name| name == feature))
-            .then(|| (feature.to_owned(), cpu.model))
+        // Newer versions of QEMU give advice behind the names.
+        let names = refused.split_whitespace().take_while(|&word| word != "Consider");
+        (is_it && names.eq([feature])).then(|| (feature.to_owned(), cpu.model))
     }
 
     /// The outermost QEMU that has ended, where the trouble may come from such an end.

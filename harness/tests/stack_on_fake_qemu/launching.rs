@@ -110,6 +110,7 @@ async fn a_qemu_that_the_scenario_kills_is_a_failure_on_native_metal_too() {
 #[rstest]
 #[case::the_extension("svm", "l1-launch: missing CPU feature: svm (model host)")]
 #[case::another("aes svm-like", "l1-launch: L1's QEMU exited with status 1")]
+#[case::not_it_alone("aes svm", "l1-launch: L1's QEMU exited with status 1")]
 #[tokio::test(flavor = "current_thread")]
 async fn a_qemu_that_refuses_to_start_without_the_extension_says_that_it_is_missing(
     #[case] names: &str,
