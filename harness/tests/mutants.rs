@@ -331,6 +331,19 @@ fn a_scenario_adds_mutations_and_accepts_survivors_with_a_reason() {
 }
 
 #[test]
+fn a_mutation_is_made_of_the_cells_of_its_architectures_alone() {
+    let custom = |name: &str, of: &str| {
+        format!(
+            "[[mutation]]\nname = \"{name}\"\narchitectures = [{of}]\nlevel = \"l0\"\nkernel-parameters = [\"a\"]\n"
+        )
+    };
+    let cell = cell(&[custom("both", "\"intel\", \"amd\""), custom("other", "\"intel\"")].concat());
+    let customs: Vec<String> =
+        names(&expected(&cell)).into_iter().filter(|name| name.starts_with("custom-")).collect();
+    assert_eq!(customs, ["custom-both"]);
+}
+
+#[test]
 fn what_a_scenario_sets_of_a_level_is_taken_away_each_by_itself() {
     let settings = "[levels.l0]\nkernel-parameters = [\"a=1\", \"b\"]\ndisk = true\n\
                     [levels.l1]\ncpu = { mode = \"custom\", model = \"EPYC\", require = [\"svm\"] }\n\

@@ -8,6 +8,7 @@ use super::axes::{Axes, AxisValue, LevelAxis};
 use super::cell::{Cell, CellName};
 use super::expectation::Fault;
 use super::level::LevelSpec;
+use super::mutation::ScenarioMutation;
 use super::scenario_file::Scenario;
 use super::step::Step;
 
@@ -34,10 +35,15 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         known_flaky: Vec::new(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),
-        mutations: scenario.mutations.clone(),
+        mutations: mutations(scenario, architecture.value),
     };
     let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));
     axes.architectures.iter().flat_map(of_architecture).collect()
+}
+
+/// The mutations of a scenario that are for the cells of this architecture.
+fn mutations(scenario: &Scenario, architecture: Architecture) -> Vec<ScenarioMutation> {
+    scenario.mutations.iter().filter(|mutation| mutation.is_for(architecture)).cloned().collect()
 }
 
 /// A choice of a system for each level, and the claims that are tried because of it.

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use globset::Glob;
 use serde::{Deserialize, Serialize};
 
+use super::architecture::Architecture;
 use super::cell::kebab_case;
 use super::expectation::level_in_stack;
 use super::level::{LevelNumber, kernel_parameter};
 use super::problem::InputProblem;
 use super::step::script;
 use super::table::{Table, Text};
+use super::word::Word as _;
 
 /// A `[[mutation]]` of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub struct ScenarioMutation {
     /// What is changed. Without it, a generic mutation is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<MutationChange>,
+    /// The architectures whose cells it is for; empty if it is for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<Architecture>,
     /// Why the mutation may survive, if it may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
@@ -54,7 +59,7 @@ pub enum MutationChange {
 
 impl ScenarioMutation {
     const KEYS: &'static [&'static str] =
-        &["name", "step", "run", "drop", "level", "kernel-parameters", "accept"];
+        &["name", "step", "run", "drop", "level", "kernel-parameters", "architectures", "accept"];
 
     /// Reads every `[[mutation]]` of a scenario that has so many steps and whose stacks go from L0 to `innermost`. Where `may_stop`,
     /// it may accept all generic mutations at once: a stack that may stop or not is only observed.
@@ -84,6 +89,10 @@ impl ScenarioMutation {
         names: &mut BTreeMap<String, String>,
     ) -> Option<Self> {
         let accept = table.optional_prose("accept");
+        let architectures = table.optional_strings("architectures");
+        let architectures = architectures.iter().flatten();
+        let architectures: Option<Vec<Architecture>> =
+            architectures.map(|text| text.parse(Architecture::parse)).collect();
         let changes = ["step", "level"].map(|key| table.has(key));
         let change = match changes {
             [true, true] => {
@@ -108,7 +117,13 @@ impl ScenarioMutation {
             return None;
         }
         // A change that is there and wrong has been reported.
-        (is_change == change.is_some()).then_some(Self { name, change, accept })
+        let architectures = architectures?;
+        (is_change == change.is_some()).then_some(Self { name, change, architectures, accept })
+    }
+
+    /// Whether it is for the cells of this architecture.
+    pub fn is_for(&self, architecture: Architecture) -> bool {
+        self.architectures.is_empty() || self.architectures.contains(&architecture)
     }
 
     /// Whether it accepts that the generic mutation of this name survives.
