@@ -315,6 +315,9 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
     }
     if !stop.as_ref().is_some_and(Stop::is_interrupted) && went_on != Some(false) {
         stack.last_words(stop.is_some()).await;
+        if stop.is_none() {
+            stop = stack.end_behind_missing_evidence().await;
+        }
     }
     let usage = stack.usage().await;
     let interrupted = stop.as_ref().is_some_and(Stop::is_interrupted);

@@ -12,7 +12,7 @@ use crate::wire::{CallError, Speaker};
 
 use super::boot::{Live, Stack};
 use super::watch::{Trouble, Watch};
-use super::{Blame, LevelPlan, Limit, Metal, Stop, Symptom};
+use super::{Blame, Evidence, LevelPlan, Limit, Metal, Stop, Symptom};
 
 /// What QEMU says before the names of features that it can't give, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
@@ -159,17 +159,10 @@ impl Stack<'_> {
         if let Trouble::Host { level, error: HostError::EndedAtStart(end) } = trouble {
             return Some((*level, end.clone()));
         }
-        let longest = self.limits.moment();
-        let deadline = Instant::now() + longest;
+        let deadline = Instant::now() + self.limits.moment();
         loop {
-            for live in &self.live {
-                let ended = tokio::time::timeout(longest, live.qemu.ended()).await;
-                match ended {
-                    Ok(Ok(Some(end))) => return Some((live.level, end)),
-                    Ok(Ok(None)) => {}
-                    // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
-                    Ok(Err(_)) | Err(_) => break,
-                }
+            if let Some(ended) = self.outermost_end().await {
+                return Some(ended);
             }
             // The end of a process is known a little later than the end of its sockets.
             if !closed || Instant::now() >= deadline {
@@ -177,6 +170,29 @@ impl Stack<'_> {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// The outermost QEMU that has ended by now.
+    async fn outermost_end(&self) -> Option<(LevelNumber, QemuEnd)> {
+        for live in &self.live {
+            match tokio::time::timeout(self.limits.moment(), live.qemu.ended()).await {
+                Ok(Ok(Some(end))) => return Some((live.level, end)),
+                Ok(Ok(None)) => {}
+                // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        None
+    }
+
+    /// Once nothing is waited for any more, no end of a QEMU is noticed. KVM's counters go with the QEMU that they are of, so where
+    /// evidence is missing, such an end explains it.
+    pub(super) async fn end_behind_missing_evidence(&self) -> Option<Stop> {
+        if Evidence::weigh(&self.gathered, self.plan.innermost(), self.plan.profile).is_ok() {
+            return None;
+        }
+        let (level, end) = self.outermost_end().await?;
+        Some(self.of_end(level, end))
     }
 
     async fn read_trouble(&self, trouble: Trouble) -> (Symptom, Blame) {

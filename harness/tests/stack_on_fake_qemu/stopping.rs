@@ -50,6 +50,19 @@ async fn the_end_of_an_outer_qemu_is_the_cause_of_what_is_seen_further_in() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn the_end_of_a_qemu_that_nothing_waited_for_explains_why_evidence_is_missing() {
+    // L2 has reported when its QEMU is killed, and KVM's counters go with it.
+    let mut aftermath = exit(0, "");
+    aftermath.stdout = "counters\nexits:0\n".into();
+    let booted = Fake::new().command(1, "nestmatrix-uptime=", 0, aftermath);
+    let booted = booted.fault("l2-check", FaultAction::KillQemu, 2).boot().await;
+    assert_eq!(
+        (booted.stopped(), booted.word()),
+        ("l2-check: L2's QEMU was killed (SIGKILL)".into(), "fail".into())
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn an_oops_in_a_level_that_has_already_reported_is_no_pass() {
     let oops = Act::Say("[    2.0] Oops: 0002 [#1] PREEMPT SMP".into());
     let booted = Fake::new().boots(2, [oops, Act::Report, Act::PowerOff]).boot().await;

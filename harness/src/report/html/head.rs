@@ -183,10 +183,7 @@ const MEANINGS: [(Shade, &str); 12] = [
     (Shade::News, "the documented limitation is gone: the document is stale"),
     (Shade::Known, "likewise, and its scenario says so already"),
     (Shade::Flaky, "boots of the same stack in one setting gave different verdicts"),
-    (
-        Shade::KnownFlaky,
-        "likewise, and its scenario says so already: this result does not count",
-    ),
+    (Shade::KnownFlaky, "likewise, and its scenario says so already: this result does not count"),
     (Shade::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
     (Shade::Skip, "not tried, for the requirement that is named"),
 ];
