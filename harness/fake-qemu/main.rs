@@ -60,7 +60,9 @@ fn main() -> Result<(), Failure> {
 /// Answers what comes on a channel, to its end.
 fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
     let mut parts = channel.split(['l', '.']).skip(1);
-    let Some(level) = parts.next().and_then(|level| level.parse().ok()) else { return };
+    // A second machine of a level is played by the level itself, which has one state and one console.
+    let level = parts.next().and_then(|level| level.trim_end_matches("-second").parse().ok());
+    let Some(level) = level else { return };
     let kind = parts.next().unwrap_or_default();
     if kind == "qmp" {
         stack.wait_until(level, |level| level.launched);

@@ -204,7 +204,7 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
 
 #[rstest]
 #[case::fault_of_the_harness(ended("cannot allocate memory"), true)]
-#[case::nothing_that_a_script_sees(Symptom::Harness { level: None, why: "a channel closed".into() }, false)]
+#[case::nothing_that_a_script_sees(Symptom::Harness { level: None, why: "a channel closed".into(), erratum: None }, false)]
 fn what_can_not_be_compared_is_said_at_the_top(#[case] symptom: Symptom, #[case] harness_at_fault: bool) {
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     let stopped = Some(Stopped { stage: "l1-boot".parse().unwrap(), symptom: &symptom });

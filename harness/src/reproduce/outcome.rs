@@ -124,7 +124,7 @@ mod tests {
     #[case("step-1", no_kvm(true), None)]
     #[case("l2-boot", slow(), Some("l2-boot: not done in time"))]
     #[case("step-2", status(""), Some("step-2: another exit status"))]
-    #[case("l1-boot", Symptom::Harness { level: None, why: "kernel panic".into() }, None)]
+    #[case("l1-boot", Symptom::Harness { level: None, why: "kernel panic".into(), erratum: None }, None)]
     fn a_symptom_is_of_a_kind(#[case] stage: &str, #[case] symptom: Symptom, #[case] expected: Option<&str>) {
         let stop = Stopped { stage: stage.parse().unwrap(), symptom: &symptom };
         assert_eq!(of(Some(stop)).as_deref(), expected);

@@ -327,7 +327,7 @@ impl Run {
         };
         let record = CellRecord {
             metal,
-            symptom_data: Some(Symptom::Harness { level: None, why: symptom.clone() }),
+            symptom_data: Some(Symptom::Harness { level: None, why: symptom.clone(), erratum: None }),
             symptom: Some(symptom),
             attempts: vec![attempt],
             folder: RunFolder::cell_in(&self.folder, &cell.name).ok().map(|(_, folder)| folder),

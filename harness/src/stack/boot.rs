@@ -217,6 +217,8 @@ pub(super) struct Stack<'a> {
     pub(super) images: BTreeMap<LevelNumber, &'a Image>,
     /// The firmware that the QEMU of a level does not come with, and that emulated metal should have there.
     pub(super) missing_firmware: BTreeMap<LevelNumber, &'static str>,
+    /// The firmware that the machine of a level that runs beside that of the stack was asked for, if not the machine's default.
+    pub(super) firmware_beside: BTreeMap<LevelNumber, Option<String>>,
 }
 
 /// Notices of a monitor that may wait to be taken in; a sender that exceeds this blocks.
@@ -295,6 +297,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         killed: BTreeSet::new(),
         images: ascent.images,
         missing_firmware: BTreeMap::new(),
+        firmware_beside: BTreeMap::new(),
     };
     let mut went_on = None;
     let begun = match ascent.from {

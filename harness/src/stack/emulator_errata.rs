@@ -11,7 +11,7 @@ use super::{Blame, Metal, Stop, Symptom};
 
 impl Stack<'_> {
     /// The errata of the emulator that plays this stack's metal, in its version.
-    fn errata(&self) -> Vec<&'static Erratum> {
+    pub(super) fn errata(&self) -> Vec<&'static Erratum> {
         let profile = self.plan.profile;
         let architecture = all().iter().flat_map(|erratum| &erratum.architectures).copied();
         let architecture = architecture.into_iter().find(|of| std::ptr::eq(Profile::of(*of), profile));
@@ -82,11 +82,5 @@ impl Stack<'_> {
     fn is_guest_of_guest(&self, level: LevelNumber) -> bool {
         let outermost = u8::from(self.plan.emulator_is_l0());
         level.number() >= outermost + 2
-    }
-
-    /// Whether a level has the default firmware of its machine, and its kernel has said nothing yet.
-    fn is_in_default_firmware(&self, level: LevelNumber) -> bool {
-        let is_default = self.levels.get(&level).is_some_and(|seen| seen.firmware.is_none());
-        is_default && self.watch.console(level).is_none_or(|console| console.last_line().is_none())
     }
 }

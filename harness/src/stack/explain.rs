@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use crate::architecture::Nesting;
 use crate::host::{Diagnostics, HostError, QemuEnd, last_words};
-use crate::qemu::{ChannelKind, Instance, lacks_resources, names_one_of, rejects_command_line};
+use crate::qemu::{ChannelKind, ChannelName, Instance, lacks_resources, names_one_of, rejects_command_line};
 use crate::scenario::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use crate::wire::{CallError, Speaker};
 
 use super::boot::{Live, Stack};
+use super::console_view::ConsoleView;
 use super::watch::{Trouble, Watch};
 use super::{Blame, Evidence, LevelPlan, Limit, Metal, Stop, Symptom};
 
@@ -76,7 +77,7 @@ impl Stack<'_> {
         let (symptom, blame) = self.read_trouble(trouble).await;
         let level = symptom.level().unwrap_or(self.plan.innermost());
         // What its kernel says is the cause, whatever was noticed first.
-        let failure = self.watch.console(level).and_then(|console| console.failure());
+        let failure = self.attended_console(level).and_then(|console| console.failure());
         let (symptom, blame) = match failure {
             Some((failure, said)) => (Symptom::GuestFailed { level, failure, said }, Blame::Stack),
             None => self.unless_emulator_erred(symptom, blame),
@@ -196,7 +197,8 @@ impl Stack<'_> {
     }
 
     async fn read_trouble(&self, trouble: Trouble) -> (Symptom, Blame) {
-        let harness = |level, why| (Symptom::Harness { level: Some(level), why }, Blame::Harness);
+        let harness =
+            |level, why| (Symptom::Harness { level: Some(level), why, erratum: None }, Blame::Harness);
         match trouble {
             Trouble::Failed { level, failure, said } => {
                 (Symptom::GuestFailed { level, failure, said }, Blame::Stack)
@@ -237,7 +239,7 @@ impl Stack<'_> {
     }
 
     fn timeout(&self, level: LevelNumber, after: Duration, busy: bool) -> Symptom {
-        let console = self.watch.console(level);
+        let console = self.attended_console(level);
         Symptom::Timeout {
             level,
             seconds: after.as_secs(),
@@ -245,6 +247,11 @@ impl Stack<'_> {
             last_line: console.and_then(|console| console.last_line()),
             said: console.and_then(|console| console.stall()),
         }
+    }
+
+    /// The console of the machine of a level that is waited for.
+    pub(super) fn attended_console(&self, level: LevelNumber) -> Option<&ConsoleView> {
+        self.watch.console_on(ChannelName { level, kind: ChannelKind::Console, second: self.on_second })
     }
 
     /// What the QEMU of a level that it has stopped wrote, and what the kernel that it runs on has logged since it was started. All

@@ -6,13 +6,14 @@
 use nestmatrix_images::{Image, QemuOffer};
 
 use crate::architecture::{Leaf, Profile};
+use crate::emulator_errata::Erratum;
 use crate::guest::ExecOutput;
 use crate::host::Host;
 use crate::qemu::{Instance, Machine};
 use crate::scenario::LevelNumber;
 
 use super::boot::Stack;
-use super::{Blame, Metal, StackPlan, Stop};
+use super::{Blame, StackPlan, Stop};
 
 impl Stack<'_> {
     /// The machine of a level that is about to be launched on `host`: of a type and with firmware that the QEMU of that host has.
@@ -22,7 +23,7 @@ impl Stack<'_> {
         let machine = fitted.machine(index, Instance::First);
         self.note_given(&machine);
         let seen = self.saw(level);
-        seen.firmware = machine.properties.get("firmware").cloned();
+        seen.firmware = firmware(&machine);
         if fitted.leaf.is_some() {
             seen.machine = Some(machine.machine.clone());
         }
@@ -75,24 +76,45 @@ impl Stack<'_> {
     /// The stop of a level that does not boot. It says nothing of the stack where the level has firmware that emulated metal does
     /// not run reliably (docs/architecture.md, Traps), and stopped before its kernel said anything.
     pub(super) fn unless_firmware_failed(&self, level: LevelNumber, stop: Stop) -> Stop {
-        let on_qemu_metal = self.plan.metal == Metal::Emulated && self.plan.runs_on_qemu();
-        let says_nothing = self.watch.console(level).is_none_or(|console| console.last_line().is_none());
-        let is_silent = stop.blame == Blame::Stack && stop.level() == Some(level) && says_nothing;
-        let has_default = self.levels.get(&level).is_some_and(|seen| seen.firmware.is_none());
-        match self.missing_firmware.get(&level).filter(|_| on_qemu_metal && is_silent && has_default) {
-            Some(wanted) => {
-                let why = "emulated metal does not run the machine's default firmware reliably (emulator erratum tcg-no-nrips)";
+        let is_about_it = stop.blame == Blame::Stack && stop.level() == Some(level);
+        let is_silent = is_about_it && self.is_in_default_firmware(level);
+        let concerns_firmware =
+            |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.in_default_firmware);
+        let erratum = self.errata().into_iter().find(concerns_firmware);
+        match (self.missing_firmware.get(&level).filter(|_| is_silent), erratum) {
+            (Some(wanted), Some(erratum)) => {
+                let why = "emulated metal does not run the machine's default firmware reliably";
                 let seen = format!("{}; {wanted} is missing in the level around, and {why}", stop.symptom);
-                Stop::harness(stop.stage, seen).about(level)
+                Stop::harness(stop.stage, seen).about(level).charged_to(&erratum.id)
             }
-            None => stop,
+            _ => stop,
         }
+    }
+
+    /// Notes the firmware of a machine that is to run beside that of its level.
+    pub(super) fn note_firmware_beside(&mut self, machine: &Machine) {
+        self.firmware_beside.insert(machine.level, firmware(machine));
+    }
+
+    /// Whether the machine of `level` that is waited for has its default firmware, and its kernel has said nothing yet.
+    pub(super) fn is_in_default_firmware(&self, level: LevelNumber) -> bool {
+        let firmware = match self.firmware_beside.get(&level).filter(|_| self.on_second) {
+            Some(beside) => Some(beside),
+            None => self.levels.get(&level).map(|seen| &seen.firmware),
+        };
+        let says_nothing = self.attended_console(level).is_none_or(|console| console.last_line().is_none());
+        firmware.is_some_and(Option::is_none) && says_nothing
     }
 
     /// Whether no command of a scenario or of a person was run in a level.
     fn is_untouched(&self, level: LevelNumber) -> bool {
         self.attendant.is_none() && !self.steps_seen.iter().any(|step| step.on == level && step.run.is_some())
     }
+}
+
+/// The firmware that a machine is asked for, if that is not its default.
+fn firmware(machine: &Machine) -> Option<String> {
+    machine.properties.get("firmware").cloned()
 }
 
 /// The first machine of the profile whose type the QEMU has, or the one that the scenario sets, which is for QEMU to judge.

@@ -56,7 +56,9 @@ impl Stack<'_> {
     }
 
     async fn boot_beside(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let (machine, host) = self.second(level, Instance::Beside)?;
+        let (machine, host) = self.second(level, Instance::Beside).await?;
+        self.watch.show_beside(level);
+        self.note_firmware_beside(&machine);
         self.gathered.beside = Some(Box::new(Gathered {
             nonce: self.fresh_nonce()?.replace('-', ""),
             l0_counters_unreadable: self.gathered.l0_counters_unreadable,
@@ -67,7 +69,8 @@ impl Stack<'_> {
         self.watch.listen_beside(level, notices);
         self.interrogate(&machine, &monitor).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
-        let agent = self.greet(self.second_agent(&machine)?, level).await?;
+        let greeted = self.greet(self.second_agent(&machine)?, level).await;
+        let agent = greeted.map_err(|stop| self.unless_firmware_failed(level, stop))?;
         let host = BootedLevel::new(level, agent, self.plan.profile.qemu, None);
         let facts = self.during(level, host.facts(self.plan.profile, "")).await?;
         self.check_kernel(level, &facts.kernel)?;
@@ -99,6 +102,7 @@ impl Stack<'_> {
         let nonce = self.gathered.beside.as_ref().map(|beside| beside.nonce.clone()).unwrap_or_default();
         // Inside the second machine its channels are called as in the first one, and from here they are the second ones.
         let machine = StackPlan { nonce, ..fitted }.machine(index, Instance::First);
+        self.note_firmware_beside(&machine);
         let started = self.during(level, host.start(&machine)).await?;
         self.live.push(Live { level: inside, instance: Instance::Beside, qemu: started.qemu });
         let machine = Machine { instance: Instance::Beside, ..machine };
@@ -109,7 +113,8 @@ impl Stack<'_> {
         self.during(inside, async { Ok(monitor.resume().await?) }).await?;
         let console = machine.channel(ChannelKind::Console);
         let complete = |watch: &Watch| watch.console_on(console)?.report(|report| report.complete().cloned());
-        let report = self.until(inside, complete).await?;
+        let report = self.until(inside, complete).await;
+        let report = report.map_err(|stop| self.unless_firmware_failed(inside, stop))?;
         let image = &self.plan.levels[index].kernel_release;
         if report.kernel != *image {
             let why = format!("the second {inside} runs kernel {:?}, its image has {image:?}", report.kernel);
@@ -231,7 +236,7 @@ impl Stack<'_> {
     /// Sees that the innermost level, if it is up, lives before the migration, and has the second QEMU listen.
     async fn prepare(&mut self, level: LevelNumber) -> Result<Prepared, Stop> {
         let before = self.heartbeat().await?;
-        let (machine, host) = self.second(level, Instance::Incoming)?;
+        let (machine, host) = self.second(level, Instance::Incoming).await?;
         self.on_second = true;
         let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
         self.interrogate(&machine, &monitor).await?;
@@ -243,11 +248,16 @@ impl Stack<'_> {
     }
 
     /// The second machine of a level as it is to be started, and the host on which the first one runs.
-    fn second(&self, level: LevelNumber, instance: Instance) -> Result<(Machine, Rc<dyn Host>), Stop> {
+    async fn second(
+        &mut self,
+        level: LevelNumber,
+        instance: Instance,
+    ) -> Result<(Machine, Rc<dyn Host>), Stop> {
         let missing = || Stop::harness(self.stage, format!("{level} has no host"));
         let index = self.plan.levels.iter().position(|plan| plan.level == level).ok_or_else(missing)?;
         let host = level.below().and_then(|below| self.host(below)).ok_or_else(missing)?;
-        Ok((self.plan.machine(index, instance), host))
+        let fitted = self.fitted_plan(index, &*host).await?;
+        Ok((fitted.machine(index, instance), host))
     }
 
     pub(super) fn wire(&self, level: LevelNumber, kind: ChannelKind) -> Result<Wire, Stop> {

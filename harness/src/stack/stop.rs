@@ -35,7 +35,8 @@ impl Stop {
 
     /// The harness or its machine stopped it.
     pub fn harness(stage: Stage, why: impl Into<String>) -> Self {
-        Self { stage, symptom: Symptom::Harness { level: None, why: why.into() }, blame: Blame::Harness }
+        let symptom = Symptom::Harness { level: None, why: why.into(), erratum: None };
+        Self { stage, symptom, blame: Blame::Harness }
     }
 
     /// The user asked the harness to end.
@@ -47,6 +48,14 @@ impl Stop {
     pub fn about(mut self, level: LevelNumber) -> Self {
         if let Symptom::Harness { level: of, .. } = &mut self.symptom {
             *of = Some(level);
+        }
+        self
+    }
+
+    /// The same stop, if it is one of the harness, as one that comes of an erratum of the emulated metal.
+    pub fn charged_to(mut self, erratum: &str) -> Self {
+        if let Symptom::Harness { erratum: of, .. } = &mut self.symptom {
+            *of = Some(erratum.to_owned());
         }
         self
     }

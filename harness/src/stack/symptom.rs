@@ -207,6 +207,9 @@ pub enum Symptom {
         level: Option<LevelNumber>,
         /// What happened.
         why: String,
+        /// The id of the erratum of the emulated metal that it is charged to, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        erratum: Option<String>,
     },
     /// The user asked the harness to end.
     Interrupted,
@@ -487,7 +490,8 @@ impl fmt::Display for Symptom {
             Self::NotStarted { level, why } => write!(f, "{level}: {why}"),
             Self::EmulatorErratum { why, .. } => f.write_str(why),
             Self::MissingEvidence { what } => write!(f, "missing evidence: {what}"),
-            Self::Harness { why, .. } => f.write_str(why),
+            Self::Harness { why, erratum: Some(id), .. } => write!(f, "{why} (emulator erratum {id})"),
+            Self::Harness { why, erratum: None, .. } => f.write_str(why),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Unknown => f.write_str("a reason that this version does not know"),
         }

@@ -70,7 +70,7 @@ const QUIET: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 struct LevelState {
     console: ConsoleView,
-    /// What is shown by the console of an innermost level that runs in a machine beside that of the level around it.
+    /// What is shown by the console of another machine of the level, which runs beside that of the stack.
     beside: Option<ConsoleView>,
     shut_down: Option<String>,
     /// Its power-off is what it is meant to do.
@@ -176,9 +176,14 @@ impl Watch {
         self.levels.insert(level, state);
     }
 
-    /// Begins to watch another machine of `level` as well, which runs beside that of the stack.
+    /// Begins to watch another machine of `level`, which runs beside that of the stack, before that one does.
     pub(super) fn add_beside(&mut self, level: LevelNumber) {
         self.add(level, false);
+        self.show_beside(level);
+    }
+
+    /// From now on, what the console of another machine of `level` shows is kept apart.
+    pub(super) fn show_beside(&mut self, level: LevelNumber) {
         let view = ConsoleView::new(Rc::clone(&self.console_changed));
         if let Some(state) = self.levels.get_mut(&level) {
             state.beside = Some(view);

@@ -13,7 +13,7 @@ use nestmatrix::qemu::{ExecWrapper, Machine, Memory};
 use nestmatrix::run::Verdict;
 use nestmatrix::scenario::{
     Accelerator, Architecture, Clock, Command, CpuRequirement, Expectation, Fault, FaultAction, LevelNumber,
-    Limitation, Stage, Step, StepAction, StepTimeout, StopStage,
+    Limitation, OwnAction, Stage, Step, StepAction, StepTimeout, StopStage,
 };
 use nestmatrix::stack::{
     Ascent, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
@@ -35,6 +35,7 @@ pub struct Fake {
     faults: Vec<Fault>,
     hangs: Duration,
     metal: Metal,
+    innermost: u8,
     interrupted_after: Option<Duration>,
     folder: tempfile::TempDir,
 }
@@ -49,6 +50,7 @@ impl Fake {
             faults: Vec::new(),
             hangs: HANGS,
             metal: Metal::Emulated,
+            innermost: 2,
             interrupted_after: None,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -160,7 +162,25 @@ impl Fake {
         self
     }
 
-    /// Boots L0, L1 and L2; on native metal, L1 and L2.
+    /// After a stage, the harness does this itself to a level.
+    pub fn does(mut self, after: &str, on: u8, action: OwnAction) -> Self {
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            name: "step".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Own { action },
+        });
+        self
+    }
+
+    /// The stack has levels up to this one.
+    pub fn up_to(self, innermost: u8) -> Self {
+        Self { innermost, ..self }
+    }
+
+    /// Boots L0, L1 and L2, or those that were asked for; on native metal, those from L1 on.
     pub async fn boot(self) -> Booted {
         let folder = self.folder;
         let records = folder.path().join("records");
@@ -172,12 +192,12 @@ impl Fake {
         let plan = StackPlan {
             metal: self.metal,
             profile: profile(),
-            levels: (u8::from(self.metal == Metal::Native)..=2)
+            levels: (u8::from(self.metal == Metal::Native)..=self.innermost)
                 .map(|number| level_plan(number, script.clone()))
                 .collect(),
             nonce: NONCE.into(),
             stays: false,
-            second: None,
+            second: self.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             goes_on: false,
             leaf: None,
@@ -220,7 +240,7 @@ impl Fake {
         }
         let booted = local.run_until(tokio::time::timeout(self.hangs, boot(ascent))).await;
         let observation = booted.expect("the boot ends by itself");
-        Booted { observation, records, _folder: folder }
+        Booted { observation, innermost: self.innermost, records, _folder: folder }
     }
 }
 
@@ -228,6 +248,7 @@ impl Fake {
 pub struct Booted {
     /// What was observed.
     pub observation: Observation,
+    innermost: u8,
     /// The records of its channels.
     pub records: PathBuf,
     _folder: tempfile::TempDir,
@@ -236,7 +257,7 @@ pub struct Booted {
 impl Booted {
     /// The verdict, if this is expected.
     pub fn judged(&self, expectation: &Expectation) -> Verdict {
-        Verdict::judge(expectation, &self.observation, level(2), profile())
+        Verdict::judge(expectation, &self.observation, level(self.innermost), profile())
     }
 
     /// The verdict's name, if the stack should work.

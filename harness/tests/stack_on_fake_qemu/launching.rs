@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use nestmatrix::scenario::FaultAction;
+use nestmatrix::scenario::{FaultAction, OwnAction};
+use nestmatrix::stack::Symptom;
 use rstest::rstest;
 use serde_json::json;
 
@@ -146,6 +147,43 @@ async fn a_qemu_without_any_machine_for_the_innermost_level_is_an_error() {
         booted.stopped()
     );
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l2-launch")), ("error".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_second_machine_gets_firmware_that_the_qemu_around_it_has() {
+    let types = "Supported machines are:\nmicrovm  microvm (i386)\nq35  Standard PC\n";
+    let booted = Fake::new()
+        .up_to(3)
+        .limited_to(LIMIT)
+        .does("l2-kvm", 2, OwnAction::Migrate)
+        .command(1, "-machine help", 0, prints(types))
+        .command(1, "firmware=qboot.rom", 5, exit(1, "qemu-system-x86_64: could not find qboot.rom\n"))
+        .command(1, "-name L2-second", 5, exit(1, "it does not want to\n"))
+        .boot()
+        .await;
+    let stopped = booted.stopped();
+    assert!(stopped.starts_with("step-1: ") && stopped.ends_with("it does not want to"), "{stopped}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_l2_in_a_second_l1_that_stops_in_its_default_firmware_is_charged_to_the_emulated_metal() {
+    let boot = async |firmware: &str| {
+        let types = format!("Supported machines are:\nq35  Standard PC\n{firmware}");
+        let fake = Fake::new().silent_for_at_most(Duration::from_secs(2));
+        let fake = fake.does("l1-kvm", 1, OwnAction::BootAnother);
+        // What its kernel says comes on the console of the first L2.
+        fake.command(1, "-machine help", 0, prints(&types)).boot().await
+    };
+    let booted = boot("").await;
+    let stop = booted.observation.stop.as_ref().unwrap();
+    assert!(
+        matches!(&stop.symptom, Symptom::Harness { erratum: Some(id), .. } if id == "tcg-no-nrips"),
+        "{stop:?}"
+    );
+    assert_eq!((stop.stage.to_string(), booted.word()), ("step-1".into(), "error".into()));
+    let booted = boot("firmware qboot.rom\n").await;
+    assert!(booted.timed_out(), "{}", booted.stopped());
+    assert_eq!(booted.word(), "fail");
 }
 
 #[tokio::test(flavor = "current_thread")]
