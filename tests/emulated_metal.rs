@@ -24,7 +24,7 @@ fn a_level_that_depends_on_an_erratum_is_skipped_before_it_runs_a_guest() {
     let cell = cell("nested-paging-off");
     assert_eq!(cell.text("verdict"), "skip", "{:#}", cell.record);
     assert_eq!(cell.record["skip_reasons"][0]["erratum"], "tcg-cr-read-intercept", "{:#}", cell.record);
-    assert!(cell.text("symptom").ends_with("kvm_amd of L1 has npt=N"), "{:#}", cell.record);
+    assert!(cell.text("symptom").ends_with("KVM of L1 (kvm_amd) has npt=N"), "{:#}", cell.record);
     assert_eq!(cell.text("stage"), "l2-launch");
 }
 
