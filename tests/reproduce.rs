@@ -66,8 +66,14 @@ fn alone(place: &Place, scenario: &str) -> PathBuf {
 
 /// The script of this path, called from the place's folder of results.
 fn command(place: &Place, script: &Path) -> Command {
-    let mut command = Command::new("sh");
-    command.arg(script).current_dir(place.results()).env("TMPDIR", place.path());
+    // Tests that are started in the background have Ctrl-C ignored, and a shell cannot trap a signal that was ignored when it
+    // began.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", "sh"])
+        .arg(script)
+        .current_dir(place.results())
+        .env("TMPDIR", place.path());
     for variable in ["QEMU", "L0_KERNEL", "L1_KERNEL", "L2_KERNEL"] {
         command.env_remove(variable);
     }
