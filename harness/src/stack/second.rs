@@ -166,7 +166,7 @@ impl Stack<'_> {
         self.on_second = false;
         lives?;
         match first {
-            Some(before) => self.moves_on(before).await.map(|_| ()),
+            Some(before) => self.moves_on(before).await,
             None => Ok(()),
         }
     }
@@ -174,32 +174,38 @@ impl Stack<'_> {
     /// Sees that the innermost level beside that of the stack moves on.
     async fn second_lives(&mut self) -> Result<(), Stop> {
         match self.heartbeat().await? {
-            Some(before) => self.moves_on(before).await.map(|_| ()),
+            Some(before) => self.moves_on(before).await,
             None => Ok(()),
         }
     }
 
-    /// Waits until the innermost level's counter has moved on from `before`; gives what it is.
-    async fn moves_on(&mut self, before: u64) -> Result<u64, Stop> {
+    /// Sees that the innermost level's counter moves on from `before`.
+    async fn moves_on(&mut self, before: u64) -> Result<(), Stop> {
         let innermost = self.plan.innermost();
-        let (patience, asking) = (self.limits.of(innermost).silence / 2, self.watch.stopwatch());
-        let mut later = self.heartbeat().await?.unwrap_or_default();
-        while later == before && asking.elapsed(&self.watch) < patience {
-            tokio::time::sleep(HEARTBEAT).await;
-            later = self.heartbeat().await?.unwrap_or_default();
-        }
+        let later = self.next_beat(before).await?;
         if later <= before {
             let second = if self.on_second { "the second " } else { "" };
             let seen = format!("the counter of {second}{innermost} stands still: {before}, {later}");
             return Err(Stop::stack(self.stage, Symptom::StandsStill { level: innermost, seen }));
         }
+        Ok(())
+    }
+
+    /// The innermost level's counter once it is no longer `before`, or what it is when patience ends.
+    async fn next_beat(&mut self, before: u64) -> Result<u64, Stop> {
+        let (patience, asking) = (self.limits.of(self.plan.innermost()).silence / 2, self.watch.stopwatch());
+        let mut later = self.heartbeat().await?.unwrap_or_default();
+        while later == before && asking.elapsed(&self.watch) < patience {
+            tokio::time::sleep(HEARTBEAT).await;
+            later = self.heartbeat().await?.unwrap_or_default();
+        }
         Ok(later)
     }
 
-    /// A number that nobody has had before.
+    /// A number that was never used before.
     fn fresh_nonce(&self) -> Result<String, Stop> {
         let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
-        let nonce = nonce.map_err(|e| Stop::harness(self.stage, format!("no nonce is to be had: {e}")))?;
+        let nonce = nonce.map_err(|e| Stop::harness(self.stage, format!("failed to read a nonce: {e}")))?;
         Ok(nonce.trim().to_owned())
     }
 
@@ -320,13 +326,8 @@ impl Stack<'_> {
         }
         if let Some(before) = before {
             let innermost = self.plan.innermost();
-            let (patience, asking) = (self.limits.of(innermost).silence / 2, self.watch.stopwatch());
             let after = self.heartbeat().await?.unwrap_or_default();
-            let mut later = after;
-            while later == after && asking.elapsed(&self.watch) < patience {
-                tokio::time::sleep(HEARTBEAT).await;
-                later = self.heartbeat().await?.unwrap_or_default();
-            }
+            let later = self.next_beat(after).await?;
             if after < before || later <= after {
                 let seen = format!("{innermost}'s counter stands still: {before}, {after}, {later}");
                 return Err(Stop::stack(self.stage, Symptom::StandsStill { level: innermost, seen }));
