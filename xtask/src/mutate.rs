@@ -227,7 +227,7 @@ impl MutationRun<'_> {
             eprintln!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
             return Ok(ExitCode::from(code));
         }
-        // Until the end, so that nobody else boots its mutants meanwhile.
+        // Until the end, so that no other process boots its mutants at the same time.
         let mut held = crate::resume::open(&folder)?;
         // If none of its own cells was left, nothing of that is on record yet.
         if before == Some(held.record().resumed.len()) {

@@ -108,7 +108,7 @@ pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunReco
     for path in paths.into_iter().filter(|path| path.is_relative()) {
         let called_in = run.called_in.as_ref().ok_or_else(|| {
             let path = path.display();
-            Failure::bad_input(miette::miette!("--resume: nobody knows where the run's {path} is"))
+            Failure::bad_input(miette::miette!("--resume: cannot resolve the run's relative path {path}"))
         })?;
         *path = called_in.join(&*path);
     }

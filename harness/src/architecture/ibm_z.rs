@@ -12,7 +12,7 @@ pub(super) const PROFILE: Profile = Profile {
         processor: "2097",
         // con3215_drop: what the console can't take at once must not be lost.
         kernel_parameters: "conmode=3215 condev=0x0009 console=ttyS0 con3215_drop=0 cryptomgr.notests loglevel=3 panic=-1 nest.console=slow",
-        no_guests: "Hercules' SIE lacks what QEMU asks of KVM (KVM_CAP_S390_COW)",
+        no_guests: "Hercules' SIE does not have what QEMU needs from KVM (KVM_CAP_S390_COW)",
     }),
     metal_processors: None,
     saves_no_state: Some("Hercules saves no state"),

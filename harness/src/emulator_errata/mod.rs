@@ -108,7 +108,7 @@ impl Erratum {
         }
     }
 
-    /// The versions that have it, as a reader is told: `9.1 and later`.
+    /// The versions that have it, for people: `9.1 and later`.
     pub fn versions(&self) -> String {
         match (self.from, self.until) {
             (None, None) => "all that are known".to_owned(),
@@ -150,7 +150,7 @@ pub fn markdown() -> String {
             let _ = writeln!(
                 text,
                 "- Skipped: cells in which a level hosts with `{kvm_parameter}=0`, without the CPU feature `{cpu_feature}`, or with a \
-                 CPU model that lacks it ({}).",
+                 CPU model that does not have it ({}).",
                 cpu_models.join(", ")
             );
         }

@@ -9,7 +9,7 @@ use crate::guest::printable;
 
 /// The most of what a QEMU wrote that is read, in bytes: its message and a dump of registers take 3 KiB.
 const READ_OUTPUT: usize = 6 << 10;
-/// The last lines of a kernel log that are read: those of KVM's dump of a VMCB or VMCS. Some agents have a slow line.
+/// The last lines of a kernel log that are read: those of KVM's dump of a VMCB or VMCS. Some agents are slow to send.
 const READ_LINES: usize = 100;
 /// The most of a line that is kept, in characters.
 const LINE: usize = 400;

@@ -216,7 +216,7 @@ async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput,
     })
 }
 
-/// What comes out of a stream, to its end, of which so much is kept.
+/// Reads a stream to its end, and keeps the first `KEPT_OUTPUT` bytes.
 async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let (mut kept, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     let Some(mut stream) = stream else { return Ok(kept) };
@@ -228,7 +228,7 @@ async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Pause between two looks whether the leader of a group has ended. It mostly has when its streams end.
+/// Interval at which the end of a group's leader is polled. It has mostly ended when its streams end.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The leader of a process group, all of which ends with this.

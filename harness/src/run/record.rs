@@ -339,7 +339,7 @@ impl CellRecord {
         self.tiers.values().copied().chain(of_scenario)
     }
 
-    /// How long the attempt took that it tells of, in seconds.
+    /// How long the attempt took that it describes, in seconds.
     pub fn seconds(&self) -> f64 {
         self.told_index()
             .and_then(|index| self.attempts.get(index))

@@ -70,7 +70,7 @@ pub enum ResumeError {
     },
 }
 
-/// A run of before, open: while it is, nobody else can go on with it.
+/// An earlier run, locked: while it is open, no other process can resume it.
 #[derive(Debug)]
 pub struct CutOff {
     folder: RunFolder,
@@ -116,7 +116,7 @@ impl CutOff {
         &self.planned
     }
 
-    /// Records that somebody goes on with what belongs to it, though all of its own cells have a verdict.
+    /// Records that its mutants are resumed, though all of its own cells have a verdict.
     ///
     /// # Errors
     /// It can't be written.
@@ -178,7 +178,7 @@ impl Resumed {
         self.cells.len()
     }
 
-    /// Takes away what was only half written when it was cut off, and records that somebody goes on with it.
+    /// Removes what was only half written when it was cut off, and records that it is resumed.
     pub(super) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
         let Self { folder, past: PastRun { mut record, cells: done, complete, .. }, planned, cells, .. } =
             self;

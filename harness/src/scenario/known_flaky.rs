@@ -1,7 +1,6 @@
-//! What is known of a cell that comes out now one way and now the other, though nothing differs that could tell why.
+//! What is known of a cell whose verdict changes from boot to boot, though nothing in its setting differs.
 //!
-//! Apart from what else a scenario knows beforehand, since it is no part of what a document leads to expect: it is measured, on one
-//! metal and with certain versions.
+//! It is kept apart from what is known of a document's statements, because it is measured, on one metal and with certain versions.
 
 use std::fmt;
 

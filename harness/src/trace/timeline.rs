@@ -191,14 +191,14 @@ impl CellTracks<'_> {
             "cpu_seconds": attempt.usage.cpu_seconds, "peak_memory_mib": attempt.usage.peak_memory_mib,
         }));
         self.slice(&format!("attempt {number}"), "attempt", (ATTEMPTS, span), args.clone());
-        // What the one came to that the record tells of stands where it was seen.
+        // The symptom of the attempt that the record describes stands where it was seen.
         if Some(number) != self.placed.record.told_index().map(|index| index + 1) {
             let more = if number < self.placed.attempts.len() { ", tried again" } else { "" };
             self.instant(format!("{}{more}", attempt.verdict), (ATTEMPTS, span.end), args);
         }
     }
 
-    /// The stages of the attempt that the record tells of, one after the other.
+    /// The stages of the attempt that the record describes, in order.
     fn stages(&self, attempt: &Attempt, within: Span) -> Vec<PlacedStage> {
         let record = self.placed.record;
         let began = self.placed.offset + attempt.booted.unwrap_or(attempt.start);
