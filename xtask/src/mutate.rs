@@ -53,10 +53,10 @@ pub struct Mutate {
         "filter", "scenarios", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
     ])]
     pub resume: Option<PathBuf>,
-    /// Enter in decided.toml of the scenarios which mutants were killed that bear on claims, which decides these
+    /// Record in decided.toml of the scenarios which cells decide their claims, by the mutants that this run killed
     #[arg(long, conflicts_with = "list")]
     pub record: bool,
-    /// The same of runs that are over: their folders, or their names in the folder of results; nothing is booted
+    /// Record what finished runs show, named by their folders or by their names in the folder of results; boot nothing
     #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = [
         "filter", "deny_stand_ins", "profile", "sample", "seed", "shard", "resume", "record", "list", "offline", "recipes", "jobs",
         "timeout_scale", "format",

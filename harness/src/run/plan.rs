@@ -495,7 +495,7 @@ pub fn supply(catalog: &Catalog) -> Supply {
     })
     .barring(|cell| match &cell.no_machine {
         Some(why) => Some(no_machine(why)),
-        None => beyond_metal(cell).or_else(|| why_barred(cell)),
+        None => why_barred(cell),
     })
 }
 
