@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Place, Run, checkout, copy_folder, of_cells, scenarios};
-use nestmatrix::scenario::{Architecture, Matrix};
+use nestmatrix::scenario::Matrix;
+use nestmatrix_model::Architecture;
 use rstest::rstest;
 use serde_json::Value;
 

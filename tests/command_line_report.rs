@@ -11,8 +11,9 @@ use common::{Place, trials};
 use nestmatrix::run::{
     Attempt, CellRecord, FORMAT, LevelRecord, Machine, Purpose, RunFolder, RunRecord, Tally, VerdictWord,
 };
-use nestmatrix::scenario::{Expectation, LevelNumber, Limitation, Stage, StopStage, Tier};
-use nestmatrix::stack::{LevelSeen, Metal, StageTime, Usage};
+use nestmatrix::scenario::{Expectation, Limitation, StopStage, Tier};
+use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_stack::{LevelSeen, Metal, StageTime, Usage};
 
 /// What a guest could write on its console to become a part of the page, or to be taken for another line.
 const HOSTILE: &str = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> \

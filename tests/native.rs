@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use common::{Place, boots, images, of_recipes, scenarios, trials};
 use cpio::newc::{Builder, ModeFileType, trailer};
-use nestmatrix::architecture::Profile;
-use nestmatrix::scenario::Architecture;
 use nestmatrix_images::{Emulator, Image, Product, Recipe, Store, StoreOptions};
+use nestmatrix_model::Architecture;
+use nestmatrix_model::architecture::Profile;
 use serde_json::Value;
 
 /// Longest time for the machine to do everything.

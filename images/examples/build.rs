@@ -1,7 +1,8 @@
 //! Builds every product of the recipes named on the command line (or of all), and says what came out.
 
-use nestmatrix_images::{Catalog, Progress, ProgressEvent, Step, Store, StoreOptions};
 use std::path::Path;
+
+use nestmatrix_images::{Catalog, Progress, ProgressEvent, Step, Store, StoreOptions};
 
 struct Print;
 

@@ -1,14 +1,15 @@
 //! The one door to images: finds them in the cache, verifies them, has them built, and cleans up.
 
-use crate::build::Build;
-use crate::cache::{Cache, Cached, entries, read_reference, remove};
-use crate::progress::{Reporter, Step};
-use crate::{Digest, Error, Image, Product, Progress, Recipe};
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+
+use crate::build::Build;
+use crate::cache::{Cache, Cached, entries, read_reference, remove};
+use crate::progress::{Reporter, Step};
+use crate::{Digest, Error, Image, Product, Progress, Recipe};
 
 /// How a store works. Everything left out comes from the environment or the host.
 #[derive(Debug, Clone, Default)]

@@ -6,12 +6,13 @@
 #[path = "../../tests/common/trials.rs"]
 mod trials;
 
-use nestmatrix_images::{Catalog, Error, Image, Product, Silent, Store, StoreOptions, compare_versions};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use nestmatrix_images::{Catalog, Error, Image, Product, Silent, Store, StoreOptions, compare_versions};
 use trials::{ignore, trials};
 
 /// Name, mode and contents of every entry of an uncompressed initramfs.

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use nestmatrix_images::{Catalog, Error, Product, Recipe};
 use std::fs;
 use std::path::Path;
+
+use nestmatrix_images::{Catalog, Error, Product, Recipe};
 
 const GOOD: &str = r#"name = "sample"
 architecture = "amd64"

@@ -4,10 +4,11 @@
 
 mod support;
 
-use nestmatrix_images::{Catalog, Emulator, Error, Image, LocalKernel, Product, Replacement, Silent};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use nestmatrix_images::{Catalog, Emulator, Error, Image, LocalKernel, Product, Replacement, Silent};
 use support::{Heard, Toy};
 
 fn initramfs(image: &Image) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nestmatrix::run::{Job, Jobs, RunnerKind};
 use nestmatrix::scenario::Cell;
-use nestmatrix::stack::Metal;
+use nestmatrix_stack::Metal;
 use serde_json::{Value, json};
 
 use crate::cli::{CiFormat, CiMatrix};

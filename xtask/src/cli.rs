@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestmatrix::run::{RunnerKind, Shard};
-use nestmatrix::scenario::LevelNumber;
+use nestmatrix_model::LevelNumber;
 
 use crate::bisect::Bisect;
 use crate::kernels::Kernels;
@@ -484,8 +484,9 @@ pub fn timeout_scale(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory as _;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {

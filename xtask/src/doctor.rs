@@ -7,8 +7,9 @@ use std::sync::Arc;
 use nestmatrix::doctor::{Checkup, Examination, check_level};
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{MachineTrial, Purpose, Scratch, Setting};
-use nestmatrix::scenario::{Architecture, Cell, Filter, LevelNumber, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, Store};
+use nestmatrix_model::{Architecture, LevelNumber};
 
 use crate::cli::{Doctor, Format, LevelArgument};
 use crate::exit::Failure;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nestmatrix::contained;
-use nestmatrix::guest::printable;
 use nestmatrix::history::{FILE, Fed, History, HistoryError, Trail, Wanted};
 use nestmatrix::report;
 use nestmatrix::scenario::Filter;
+use nestmatrix_vmm::guest::printable;
 
 use crate::cli::Format;
 use crate::exit::Failure;

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nestmatrix::guest::printable;
 use nestmatrix::run::{
     CellRecord, NOT_TRIED, Outcome, RunPlan, Substitute, VersionTrial, exit_code_of_trial, substitute,
 };
-use nestmatrix::scenario::LevelNumber;
 use nestmatrix_images::{
     Catalog, Error, LocalKernel, Part, Product, Progress, Recipe, Replacement, Silent, Store,
 };
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::guest::printable;
 
 use crate::exit::Failure;
 

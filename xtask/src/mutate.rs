@@ -20,14 +20,13 @@ use nestmatrix::scenario::{Cell, CellName, Matrix};
 use nestmatrix_images::{Catalog, Store};
 use serde_json::json;
 
+use self::resume::Begun;
 use crate::cli::{Format, ImageSource, Jobs, Selection};
 use crate::exit::{ERROR, Failure};
 use crate::live::{Builds, Cells};
 use crate::run_matrix::{results, say, style_of};
 use crate::signals::Signals;
 use crate::{cli, input, runtime, states, tied};
-
-use self::resume::Begun;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]

@@ -117,9 +117,10 @@ pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunReco
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use nestmatrix::run::{FORMAT, Machine, Tally};
     use serde_json::json;
+
+    use super::*;
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()

@@ -8,16 +8,17 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nestmatrix::architecture::Profile;
 use nestmatrix::desk::HoldAt;
-use nestmatrix::host::Emulator;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
     CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Purpose,
     Resumed, RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
 };
-use nestmatrix::scenario::{Architecture, Cell, Filter};
+use nestmatrix::scenario::{Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
+use nestmatrix_model::Architecture;
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_stack::host::Emulator;
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
 use crate::exit::{ERROR, Failure};

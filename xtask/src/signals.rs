@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::process;
 use std::rc::Rc;
 
-use nestmatrix::stack::Cancellation;
+use nestmatrix_stack::Cancellation;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 

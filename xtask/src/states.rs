@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use nestmatrix::stack::States;
 use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_stack::States;
 
 use crate::cli::StatesCommand;
 use crate::exit::Failure;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use nestmatrix::qemu::ExecWrapper;
+use nestmatrix_vmm::qemu::ExecWrapper;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// The first word of the hidden command.

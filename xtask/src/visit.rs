@@ -4,9 +4,10 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
 use nestmatrix::desk::Visit;
-use nestmatrix::guest::printable;
-use nestmatrix::scenario::{Filter, LevelNumber};
-use nestmatrix::stack::{Answer, Ask};
+use nestmatrix::scenario::Filter;
+use nestmatrix_model::LevelNumber;
+use nestmatrix_stack::{Answer, Ask};
+use nestmatrix_vmm::guest::printable;
 use serde_json::{Value, json};
 
 use crate::cli::{Qmp, Shell, json_object};

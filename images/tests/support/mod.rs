@@ -1,12 +1,13 @@
 //! A little archive without a network: packages made on the spot, and a script that stands in for apt. It comes in by the
 //! wrapper of `StoreOptions`, as the harness's own wrapper does, and notes every call.
 
-use nestmatrix_images::{Architecture, Catalog, Progress, ProgressEvent, Recipe, Step, Store, StoreOptions};
-use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+use nestmatrix_images::{Architecture, Catalog, Progress, ProgressEvent, Recipe, Step, Store, StoreOptions};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 const APT: &str = r#"

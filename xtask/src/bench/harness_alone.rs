@@ -8,14 +8,15 @@ use nestmatrix::run::{
     CellRecord, Fate, LevelRecord, MetalChoice, NativeMetals, PlanOptions, Planned, PlannedLevel, RunFolder,
     RunPlan,
 };
-use nestmatrix::scenario::{Matrix, Stage, StageKind};
-use nestmatrix::stack::{LevelSeen, Metal, StageTime};
+use nestmatrix::scenario::Matrix;
 use nestmatrix_images::Catalog;
+use nestmatrix_model::{Stage, StageKind};
+use nestmatrix_stack::{LevelSeen, Metal, StageTime};
 use serde_json::json;
 
 use crate::exit::Failure;
 
-#[path = "../../../harness/benches/generated/mod.rs"]
+#[path = "../../../harness/matrix/benches/generated/mod.rs"]
 mod generated;
 
 /// Cells that are planned.

@@ -131,8 +131,9 @@ pub fn tally(words: impl IntoIterator<Item = VerdictWord>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use rstest::rstest;
+
+    use super::*;
 
     /// A record with these attempts: start, end, peak of memory.
     fn record(cell: &str, verdict: VerdictWord, attempts: &[(u32, u32, u64)]) -> Record {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nestmatrix::run::Machine;
-use nestmatrix::stack::Cancellation;
+use nestmatrix_stack::Cancellation;
 use tempfile::TempDir;
 
 use super::findings::{Findings, time};

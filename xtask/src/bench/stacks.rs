@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use nestmatrix::qemu::ExecWrapper;
 use nestmatrix::run::{Fate, MetalChoice, NativeMetals, PlanOptions, Planned, RunPlan, host_isa};
 use nestmatrix::scenario::Matrix;
-use nestmatrix::stack::Cancellation;
 use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
+use nestmatrix_stack::Cancellation;
+use nestmatrix_vmm::qemu::ExecWrapper;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use nestmatrix_images::{LocalKernel, Offers, Part, Recipe, Replacement, compare_versions};
 
-use crate::exit::Failure;
-use crate::kernels;
-
 use super::search::Search;
 use super::tell;
+use crate::exit::Failure;
+use crate::kernels;
 
 /// One of them.
 #[derive(Debug)]

@@ -10,16 +10,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use nestmatrix::scenario::{Cell, Filter, LevelNumber, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::Part;
+use nestmatrix_model::LevelNumber;
+use search::Search;
 
 use crate::cli::{Format, ImageSource, timeout_scale};
 use crate::exit::Failure;
 use crate::live::Builds;
 use crate::signals::Signals;
 use crate::{input, runtime};
-
-use search::Search;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]

@@ -13,14 +13,13 @@ use nestmatrix::run::{
 use nestmatrix::scenario::{Cell, Matrix};
 use nestmatrix_images::{Catalog, Recipe, Store};
 
+use super::Bisect;
+use super::choices::Choice;
 use crate::exit::{ERROR, Failure};
 use crate::live::{Builds, Cells};
 use crate::run_matrix::{results, style_of, write_junit};
 use crate::signals::Signals;
 use crate::{kernels, states, tied};
-
-use super::Bisect;
-use super::choices::Choice;
 
 /// Everything that a search needs.
 pub(super) struct Search<'a> {

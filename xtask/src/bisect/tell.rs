@@ -2,19 +2,18 @@
 
 use std::process::ExitCode;
 
-use nestmatrix::guest::printable;
 use nestmatrix::report;
 use nestmatrix::run::{Finding, TriedVersion, VerdictWord, changes};
 use nestmatrix_images::Offers;
+use nestmatrix_vmm::guest::printable;
 use serde_json::{Value, json};
 
+use super::choices::Choice;
+use super::search::{Search, Version};
 use crate::cli::Format;
 use crate::exit::ERROR;
 use crate::kernels;
 use crate::run_matrix::{say, style_of};
-
-use super::choices::Choice;
-use super::search::{Search, Version};
 
 impl Search<'_> {
     pub(super) fn list(&self, choices: &[Choice]) {

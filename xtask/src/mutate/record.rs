@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use nestmatrix::run::{PastRun, ShownByRun, read_mutations, shown_by};
 use nestmatrix::scenario::Matrix;
 
+use super::Mutate;
 use crate::exit::Failure;
 use crate::run_matrix::results;
 use crate::{input, output};
-
-use super::Mutate;
 
 /// Enters what runs that are over have shown.
 pub(super) fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {

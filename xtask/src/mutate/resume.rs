@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use nestmatrix::run::{CutOff, RunRecord};
 
+use super::{Mutate, mutants_run, start};
 use crate::cli::Command;
 use crate::exit::Failure;
 use crate::run_matrix::results;
 use crate::{input, resume};
-
-use super::{Mutate, mutants_run, start};
 
 /// A run that has begun. While it is open, no other process resumes it.
 pub(super) struct Begun {

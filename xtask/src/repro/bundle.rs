@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nestmatrix::contained;
-use nestmatrix::guest::printable;
 use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
 use nestmatrix::run::{CellRecord, PastRun};
 use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_vmm::guest::printable;
 
 use super::Repro;
 use crate::exit::Failure;

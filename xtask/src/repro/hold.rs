@@ -7,15 +7,15 @@ use indicatif::MultiProgress;
 use nestmatrix::desk::{Desk, HoldAt, News};
 use nestmatrix::report;
 use nestmatrix::run::{RunEvent, RunListener};
-use nestmatrix::scenario::{Cell, Stage};
+use nestmatrix::scenario::Cell;
+use nestmatrix_model::Stage;
 
+use super::Repro;
 use crate::cli::{Format, Jobs, RunMatrix, Selection};
 use crate::exit::Failure;
 use crate::input;
 use crate::live::{self, Cells};
 use crate::run_matrix::{self, style_of};
-
-use super::Repro;
 
 /// Most cells that are named where one is wanted.
 const NAMED: usize = 10;

@@ -1,0 +1,130 @@
+//! The command that tries a cell again.
+
+use std::path::Path;
+
+use nestmatrix_stack::Metal;
+use nestmatrix_vmm::qemu::quote;
+
+use crate::run::{Overview, OverviewCell, RunRecord};
+use crate::scenario::CellName;
+
+/// What to type in a checkout to try `cell` again as its run did.
+pub(super) fn again(overview: &Overview, cell: &OverviewCell) -> String {
+    let run = overview.runs.get(cell.run).map(|run| &run.record);
+    of_run(&cell.record.cell, cell.record.metal, run)
+}
+
+/// What changes what a cell is, of the arguments of a run, each with whether it names a file.
+const CARRIED: &[(&str, bool)] =
+    &[("--scenarios", true), ("--recipes", true), ("--kernel", true), ("--level", false)];
+/// What names a file, of the arguments of a search.
+const FILES_OF_SEARCH: &[&str] = &["--scenarios", "--recipes", "--kernel", "--results"];
+
+fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> String {
+    // The arguments of a merged run are those of the merge.
+    let run = run.filter(|run| run.merged.is_empty());
+    let arguments = run.map_or(&[][..], |run| &run.arguments);
+    let called_in = run.and_then(|run| run.called_in.as_deref()).unwrap_or(Path::new(""));
+    let file = |name: &str| called_in.join(name).display().to_string();
+    if let Some(("bisect", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return format!("{}  # the cell was a trial of this search", search(arguments, file));
+    }
+    let mut command = format!("cargo xtask run-matrix '{cell}'");
+    if metal == Some(Metal::Native) {
+        command.push_str(" --metal native");
+    }
+    if matches!(arguments.first().map(String::as_str), Some("run-matrix" | "repro")) {
+        for (option, is_file) in CARRIED {
+            for value in values_of(option, arguments) {
+                let value = if *is_file { file(value) } else { value.to_owned() };
+                command.push_str(&format!(" {option} {}", quote(&value)));
+            }
+        }
+    }
+    command
+}
+
+/// A search by its arguments, with files that are found from anywhere.
+fn search(arguments: &[String], file: impl Fn(&str) -> String) -> String {
+    let mut command = "cargo xtask bisect".to_owned();
+    let mut is_file = false;
+    for argument in arguments {
+        let joined = argument.split_once('=').filter(|(option, _)| FILES_OF_SEARCH.contains(option));
+        let word = match joined {
+            _ if is_file => file(argument),
+            Some((option, value)) => format!("{option}={}", file(value)),
+            None => argument.clone(),
+        };
+        is_file = !is_file && FILES_OF_SEARCH.contains(&argument.as_str());
+        command.push_str(&format!(" {}", quote(&word)));
+    }
+    command
+}
+
+fn values_of<'a>(option: &str, arguments: &'a [String]) -> Vec<&'a str> {
+    let mut arguments = arguments.iter();
+    let mut values = Vec::new();
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix(option) {
+            Some("") => values.extend(arguments.next().map(String::as_str)),
+            Some(rest) => values.extend(rest.strip_prefix('=')),
+            None => {}
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::run::{FORMAT, Machine, Tally};
+
+    /// A run by these arguments.
+    fn run(arguments: &[&str]) -> RunRecord {
+        let record = json!({
+            "format": FORMAT, "nestmatrix": "0.1.0", "run": "x", "began": "", "ended": null, "interrupted": false,
+            "arguments": arguments, "called_in": "/at/home", "machine": Machine::this(), "emulators": [],
+            "profile": null, "shard": null, "division": null, "cells": 1, "verdicts": Tally::default(),
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
+    fn words(text: &str) -> Vec<&str> {
+        text.split(' ').collect()
+    }
+
+    #[rstest]
+    #[case::nothing("run-matrix --cold x", "")]
+    #[case::apart("run-matrix --scenarios mine x", " --scenarios /at/home/mine")]
+    #[case::joined("run-matrix --scenarios=/mine x", " --scenarios /mine")]
+    #[case::cut_short("run-matrix --scenarios", "")]
+    #[case::kernels(
+        "repro a/b --kernel=a.deb --kernel /b.deb --level l0 --level=l1 --recipes r",
+        " --recipes /at/home/r --kernel /at/home/a.deb --kernel /b.deb --level l0 --level l1"
+    )]
+    #[case::hostile("run-matrix --kernel $(reboot)'", r" --kernel '/at/home/$(reboot)'\'''")]
+    #[case::what_levels_are_to_others("doctor --level l1", "")]
+    fn what_makes_it_another_cell_is_carried(#[case] arguments: &str, #[case] expected: &str) {
+        let cell: CellName = "s/amd/a+".parse().unwrap();
+        let run = run(&words(arguments));
+        assert_eq!(of_run(&cell, None, Some(&run)), format!("cargo xtask run-matrix 's/amd/a+'{expected}"));
+        let native = format!("cargo xtask run-matrix 's/amd/a+' --metal native{expected}");
+        assert_eq!(of_run(&cell, Some(Metal::Native), Some(&run)), native);
+        assert_eq!(of_run(&cell, None, None), "cargo xtask run-matrix 's/amd/a+'");
+    }
+
+    #[rstest]
+    #[case(
+        "bisect a/* --axis l0.kernel --kernel one --kernel=two --once --results out",
+        "cargo xtask bisect 'a/*' --axis l0.kernel --kernel /at/home/one --kernel=/at/home/two --once --results /at/home/out"
+    )]
+    #[case("bisect a/b --axis=l1.qemu --from 1:7.2", "cargo xtask bisect a/b --axis=l1.qemu --from 1:7.2")]
+    fn a_trial_of_a_search_is_told_with_the_search(#[case] arguments: &str, #[case] expected: &str) {
+        let cell: CellName = "s/amd/a".parse().unwrap();
+        let again = of_run(&cell, Some(Metal::Emulated), Some(&run(&words(arguments))));
+        assert_eq!(again, format!("{expected}  # the cell was a trial of this search"));
+    }
+}

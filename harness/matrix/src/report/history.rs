@@ -1,0 +1,187 @@
+//! The history of a cell: its changes with what ran before and after, whether it is flaky, how long it takes.
+
+use super::style::{Role, Style};
+use super::table::{Entry, Line, Table};
+use super::text::{cut, one_line, wrapped};
+use crate::history::{Difference, Disagreement, Durations, Sighting, Trail, Turn};
+use crate::run::{Known, VerdictWord};
+
+/// Columns by which everything below a cell's name is indented.
+const INDENT: usize = 2;
+/// Durations that are drawn; older ones are left out.
+const DRAWN: usize = 40;
+/// Hexadecimal digits of an image's digest that are shown.
+const DIGITS: usize = 12;
+/// From short to long.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The history of a cell.
+pub fn trail(trail: &Trail, style: &Style) -> String {
+    let mut out = format!("{}\n", style.paint(Role::Heading, trail.cell.as_str()));
+    if let Some(last) = &trail.last {
+        out.push_str(&line(&format!("seen {}, last {}", times(trail), head(last)), style));
+        out.push_str(&symptom(last, 2 * INDENT, style));
+    }
+    let tried = trail.sightings - trail.skipped;
+    if trail.turns.is_empty() && tried > 1 {
+        out.push_str(&line("its verdict never changed", style));
+    }
+    if let (Some(last), true) = (trail.last.as_ref().filter(|_| tried > 0), trail.turns.is_empty()) {
+        out.push_str(&software(last, style));
+    }
+    for turn in &trail.turns {
+        out.push_str(&changed(turn, style));
+    }
+    for disagreement in &trail.flaky {
+        out.push_str(&flaky(disagreement, style));
+    }
+    if !trail.durations.is_empty() {
+        out.push('\n');
+        out.push_str(&durations(&trail.durations, style));
+    }
+    out
+}
+
+/// What differs, each of it as a line without an indent.
+fn differences(differences: &[Difference]) -> Vec<String> {
+    let short = |what: &str, text: &str| match what {
+        "image" => text.chars().take(DIGITS).collect(),
+        _ => one_line(text),
+    };
+    let line = |difference: &Difference| {
+        let Difference { level, what, before, after } = difference;
+        let of = level.map_or(String::new(), |level| format!("{level}'s "));
+        format!("{of}{what}: {} -> {}", short(what, before), short(what, after))
+    };
+    differences.iter().map(line).collect()
+}
+
+fn times(trail: &Trail) -> String {
+    let times = |number: usize| if number == 1 { "once".to_owned() } else { format!("{number} times") };
+    let tried = trail.sightings - trail.skipped;
+    match (tried, trail.skipped) {
+        (tried, 0) => times(tried),
+        (0, skipped) => format!("{}, always skipped", times(skipped)),
+        (tried, skipped) => format!("{}, and skipped {}", times(tried), times(skipped)),
+    }
+}
+
+/// `2026-11-22T14:31:04Z fail at l1-boot, in run 2026-11-22T14-31-04Z`.
+fn head(sighting: &Sighting) -> String {
+    // An older nestmatrix noted no more than this of a verdict.
+    let stale = sighting.known_stale && sighting.verdict == VerdictWord::Xpass;
+    let known = sighting.known.or(stale.then_some(Known::Stale));
+    let known = known.map_or(String::new(), |known| format!(" ({})", known.note()));
+    let stage = sighting.stage.map_or(String::new(), |stage| format!(" at {stage}"));
+    let (seen, run) = (one_line(&sighting.seen), one_line(&sighting.run));
+    format!("{seen} {}{known}{stage}, in run {run}", sighting.verdict)
+}
+
+/// What was seen where it stopped, on a line of its own.
+fn symptom(sighting: &Sighting, indent: usize, style: &Style) -> String {
+    let Some(symptom) = &sighting.symptom else { return String::new() };
+    format!("{:indent$}{}\n", "", cut(&one_line(symptom), style.width.saturating_sub(indent).max(1)))
+}
+
+fn line(text: &str, style: &Style) -> String {
+    format!("{:INDENT$}{}\n", "", wrapped(text, INDENT, 2, style.width))
+}
+
+/// The verdict before and after, what ran, and what of that has changed.
+fn changed(turn: &Turn, style: &Style) -> String {
+    let Turn { before, after, differences: differ } = turn;
+    let word =
+        |sighting: &Sighting| style.paint(Role::Verdict(sighting.verdict), &sighting.verdict.to_string());
+    let mut out = format!("\n{:INDENT$}{} -> {}\n", "", word(before), word(after));
+    for (label, sighting) in [("before", before), ("after", after)] {
+        let text = format!("{label:<7} {}", head(sighting));
+        out.push_str(&format!("{:4}{}\n", "", cut(&text, style.width.saturating_sub(4).max(1))));
+        out.push_str(&symptom(sighting, 3 * INDENT, style));
+        // What did not change is shown once.
+        if label == "after" || !differ.is_empty() {
+            out.push_str(&software(sighting, style));
+        }
+    }
+    let differ = differences(differ);
+    if differ.is_empty() {
+        out.push_str(&format!("{:4}nothing that is recorded has changed besides\n", ""));
+    }
+    for difference in differ {
+        out.push_str(&format!("{:4}{}\n", "", cut(&difference, style.width.saturating_sub(4).max(1))));
+    }
+    out
+}
+
+/// What ran on each level.
+fn software(sighting: &Sighting, style: &Style) -> String {
+    let mut table = Table::default();
+    for level in &sighting.with.levels {
+        let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), one_line);
+        // What comes after the version is the distribution's name of it, which the image tells as well.
+        let qemu = format!("QEMU {}", known(&level.qemu).split(' ').next().unwrap_or("-"));
+        let emulator = sighting.with.emulator.as_ref().filter(|_| level.level.below().is_none());
+        let entries = [
+            level.level.to_string(),
+            one_line(&level.os),
+            format!("Linux {}", known(&level.kernel)),
+            emulator.map_or(qemu, |emulator| one_line(emulator)),
+            level.image.as_deref().map_or(String::new(), |image| {
+                format!("image {}", one_line(image).chars().take(DIGITS).collect::<String>())
+            }),
+        ];
+        table.push(Line::Entries(entries.map(|text| Entry::new(text, Role::Quiet)).into()));
+    }
+    table.render(3 * INDENT, style)
+}
+
+fn flaky(disagreement: &Disagreement, style: &Style) -> String {
+    let Disagreement { verdicts, runs, symptoms } = disagreement;
+    let [before, after] = [0, 1].map(|index: usize| {
+        let symptom =
+            symptoms[index].as_ref().map_or(String::new(), |symptom| format!(" ({})", one_line(symptom)));
+        format!("{}{symptom}", verdicts[index])
+    });
+    let [first, second] = runs.each_ref().map(|run| one_line(run));
+    let text = if first == second {
+        format!("flaky: within run {first}, {before} and then {after}")
+    } else {
+        format!("flaky: {before} in run {first} and {after} in run {second}, with the same software")
+    };
+    format!("\n{}", line(&text, style))
+}
+
+fn durations(all: &[Durations], style: &Style) -> String {
+    let mut table = Table::default();
+    let mut heading = vec![Entry::new("seconds", Role::Quiet)];
+    heading.extend(["median", "min", "max", "last", "times"].map(|text| Entry::right(text, Role::Quiet)));
+    table.push(Line::Entries(heading));
+    for of in all {
+        let metal = of.metal.map_or("unknown metal".to_owned(), |metal| metal.to_string());
+        let how = if of.saved { "from a saved state" } else { "from the beginning" };
+        let seconds = |seconds: f64| Entry::right(format!("{seconds:.1}"), Role::Plain);
+        table.push(Line::Entries(vec![
+            Entry::new(format!("{metal}, {how}"), Role::Plain),
+            seconds(of.median),
+            seconds(of.shortest),
+            seconds(of.longest),
+            seconds(of.seconds.last().copied().unwrap_or_default()),
+            Entry::right(of.seconds.len().to_string(), Role::Plain),
+            Entry::new(spark(of), Role::Plain),
+        ]));
+    }
+    table.render(INDENT, style)
+}
+
+/// The newest durations as bars, between the shortest and the longest of all; nothing for one alone.
+fn spark(of: &Durations) -> String {
+    let newest = &of.seconds[of.seconds.len().saturating_sub(DRAWN)..];
+    if of.seconds.len() < 2 {
+        return String::new();
+    }
+    let span = of.longest - of.shortest;
+    let bar = |seconds: &f64| {
+        let part = if span > 0.0 { (seconds - of.shortest) / span } else { 0.0 };
+        BARS[((part * 7.0).round() as usize).min(7)]
+    };
+    newest.iter().map(bar).collect()
+}

@@ -1,0 +1,160 @@
+//! A run as JUnit XML, which CI systems show.
+//!
+//! JUnit knows less than a verdict tells: what is as expected is a success there, a document that turns out stale a
+//! failure. The verdict itself is a property of each test case. docs/records.md has the whole mapping.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use super::cell::{attempts, claims, documented, observed, remark, tiers};
+use crate::contained::{self, RelativeFolder};
+use crate::run::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
+
+/// The run with these cells as JUnit XML: a suite a scenario, a test case a cell. `folder` is that of the run; the files of
+/// its cells are named as attachments.
+///
+/// # Errors
+/// None that is known of: text that XML can't hold is left out.
+pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<String, SerializeError> {
+    suites(run, cells.iter().map(|cell| (cell, folder)))
+}
+
+/// The run as a whole with these cells, each with the folder of its own run.
+fn suites<'a>(
+    run: &RunRecord,
+    cells: impl IntoIterator<Item = (&'a CellRecord, &'a Path)>,
+) -> Result<String, SerializeError> {
+    let mut report = Report::new(format!("nestmatrix {}", run.run));
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for (cell, folder) in cells {
+        let place = suites.iter().position(|suite| suite.name.as_str() == cell.scenario);
+        let place = place.unwrap_or_else(|| {
+            suites.push(suite(run, cell));
+            suites.len() - 1
+        });
+        suites[place].add_test_case(test_case(cell, folder));
+    }
+    for suite in &mut suites {
+        suite.set_time(sum(suite.test_cases.iter().filter_map(|case| case.time)));
+    }
+    report.set_time(sum(suites.iter().filter_map(|suite| suite.time)));
+    report.add_test_suites(suites);
+    // Two characters that XML can't hold pass through.
+    Ok(report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], ""))
+}
+
+/// What several runs together say, as JUnit XML: in the suites stand the machines of all.
+///
+/// # Errors
+/// As [`junit`].
+pub fn junit_of(overview: &Overview) -> Result<String, SerializeError> {
+    let cells: Vec<(CellRecord, PathBuf)> = overview
+        .cells
+        .iter()
+        .map(|cell| {
+            let folder = overview.runs.get(cell.run).map_or_else(PathBuf::new, |run| run.folder.clone());
+            let record = CellRecord { run: Some(overview.run_of(cell).to_owned()), ..cell.record.clone() };
+            (record, folder.canonicalize().unwrap_or(folder))
+        })
+        .collect();
+    match overview.as_one_run() {
+        Some(run) => suites(&run, cells.iter().map(|(cell, folder)| (cell, folder.as_path()))),
+        None => Report::new("nestmatrix").to_string(),
+    }
+}
+
+/// All of these together, or the longest time that there is: records may come from anywhere.
+fn sum(times: impl Iterator<Item = Duration>) -> Duration {
+    times.fold(Duration::ZERO, Duration::saturating_add)
+}
+
+/// The suite of a cell's scenario, still empty.
+fn suite(run: &RunRecord, cell: &CellRecord) -> TestSuite {
+    let mut suite = TestSuite::new(cell.scenario.as_str());
+    let machine = &run.machine;
+    let properties = [
+        ("nestmatrix", run.nestmatrix.clone()),
+        ("document", cell.document.clone()),
+        ("machine.kernel", machine.kernel.clone()),
+        ("machine.system", machine.system.clone()),
+        ("machine.processor", machine.processor.clone()),
+        ("emulators", run.emulators.join(", ")),
+    ];
+    for (name, value) in properties {
+        suite.add_property(Property::new(name, value));
+    }
+    suite
+}
+
+fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
+    let name = cell.cell.as_str();
+    let name = name.strip_prefix(&format!("{}/", cell.scenario)).unwrap_or(name);
+    let mut case = TestCase::new(name, status(cell));
+    case.set_classname(cell.scenario.as_str());
+    case.set_time(Duration::try_from_secs_f64(cell.seconds()).unwrap_or_default());
+    let mut property = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            case.properties.push(Property::new(name, value));
+        }
+    };
+    property("verdict", Some(cell.verdict.to_string()));
+    property("known", cell.known().map(|known| known.note().to_owned()));
+    property("expected", Some(documented(cell)));
+    property("claims", Some(claims(cell)));
+    property("architecture", Some(cell.architecture.to_string()));
+    property("metal", cell.metal.map(|metal| metal.to_string()));
+    property("tier", Some(tiers([cell])));
+    property("attempts", attempts(cell));
+    property("run", cell.run.clone());
+    for level in &cell.levels {
+        let of_level = |what: &str| format!("{}.{what}", level.level.to_string().to_lowercase());
+        property(&of_level("system"), Some(level.os.clone()));
+        property(&of_level("stands-in-for"), level.stand_in.then(|| level.required.clone()));
+        property(&of_level("kernel"), level.seen.kernel.clone());
+        property(&of_level("qemu"), level.seen.qemu.clone());
+        property(&of_level("cpu"), level.seen.cpu.clone());
+    }
+    let files = cell.folder.as_ref().map_or_else(String::new, |of_cell| attachments(folder, of_cell));
+    if !files.is_empty() {
+        case.set_system_out(files);
+    }
+    case
+}
+
+fn status(cell: &CellRecord) -> TestCaseStatus {
+    let mut status = match cell.verdict {
+        VerdictWord::Pass | VerdictWord::Xfail => return TestCaseStatus::success(),
+        VerdictWord::Xpass | VerdictWord::Fail if !cell.is_trouble() => return TestCaseStatus::success(),
+        VerdictWord::Skip => TestCaseStatus::skipped(),
+        // It ran, but is neither a success nor a failure, and JUnit has no other word for that.
+        VerdictWord::Flaky if !cell.is_trouble() => TestCaseStatus::skipped(),
+        VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Flaky => {
+            TestCaseStatus::non_success(NonSuccessKind::Failure)
+        }
+        VerdictWord::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
+    };
+    status.set_type(cell.verdict.to_string()).set_message(remark(cell));
+    let seen: Vec<String> =
+        observed(cell).into_iter().chain(cell.levels.iter().filter_map(last_lines)).collect();
+    if cell.verdict != VerdictWord::Skip {
+        status.set_description(seen.join("\n"));
+    }
+    status
+}
+
+/// The last lines of a level's console, under its name.
+fn last_lines(level: &LevelRecord) -> Option<String> {
+    let lines: String = level.seen.last_lines.iter().map(|line| format!("  {line}\n")).collect();
+    (!lines.is_empty()).then(|| format!("\n{}:\n{lines}", level.level))
+}
+
+/// A line for each file of a cell, as the JUnit plug-ins of CI systems read them.
+fn attachments(run: &Path, of_cell: &RelativeFolder) -> String {
+    let of_cell = of_cell.as_path();
+    let files = contained::list(run, of_cell).unwrap_or_default().files.into_iter();
+    // Those of an attempt before are in a folder of their own.
+    let files = files.filter(|file| file.components().count() == 1);
+    files.map(|file| format!("[[ATTACHMENT|{}]]\n", run.join(of_cell).join(file).display())).collect()
+}

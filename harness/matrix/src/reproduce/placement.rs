@@ -1,0 +1,43 @@
+//! Where a script keeps what QEMU needs: on the machine on which it runs, and in a level.
+
+use nestmatrix_stack::host::WithVirtio;
+use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Placement};
+
+/// The machine on which the script runs, in its working folder: channels are FIFOs, images links.
+pub(super) struct InWorkingFolder;
+
+/// A level, whose channels are its virtio ports.
+pub(super) struct InLevel;
+
+/// Whether a script speaks on a channel. There are no agents, and no second machines.
+fn is_used(channel: ChannelName) -> bool {
+    channel.kind != ChannelKind::Agent && !channel.second
+}
+
+impl Placement for InWorkingFolder {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        is_used(channel).then(|| Backing::Fifos(channel.to_string()))
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        file.serial.clone()
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        file.serial.clone()
+    }
+}
+
+impl Placement for InLevel {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        WithVirtio.channel(channel).filter(|_| is_used(channel))
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        WithVirtio.file(file)
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        WithVirtio.disk(file)
+    }
+}

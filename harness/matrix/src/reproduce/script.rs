@@ -1,0 +1,282 @@
+//! The script: what it says of the cell, then the stack, then the shell functions that all scripts share.
+
+use std::fmt::Write as _;
+
+use nestmatrix_model::{Fault, LevelNumber, Step};
+use nestmatrix_stack::{Limits, Metal, StackPlan};
+use nestmatrix_vmm::guest::fatal_messages;
+use nestmatrix_vmm::qemu::{Memory, quote};
+
+use super::outcome::{self, Stopped};
+use super::stages;
+use super::words::{NONCE, comment, word};
+
+/// What all scripts share.
+const RUNTIME: &str = concat!(
+    include_str!("runtime/main.sh"),
+    include_str!("runtime/images.sh"),
+    include_str!("runtime/outermost.sh"),
+    include_str!("runtime/waiting.sh"),
+    include_str!("runtime/speaking.sh"),
+    include_str!("runtime/end.sh"),
+);
+
+/// An image by what names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageName {
+    /// Recipe.
+    pub recipe: String,
+    /// Product.
+    pub product: String,
+    /// The SHA-256 that names it in a cache.
+    pub digest: String,
+}
+
+impl ImageName {
+    /// Its folder in a bundle.
+    pub fn folder(&self) -> String {
+        format!("{}-{}", self.recipe, self.product)
+    }
+}
+
+/// What is told of a level at the top of the script.
+#[derive(Debug, Clone)]
+pub struct ToldLevel {
+    /// Which.
+    pub level: LevelNumber,
+    /// The system that its document asks for.
+    pub required: String,
+    /// The system that ran.
+    pub os: String,
+    /// Whether that stands in for the other.
+    pub stand_in: bool,
+    /// Kernel release and the version of its package.
+    pub kernel: Option<String>,
+    /// Version of the QEMU that runs it.
+    pub qemu: Option<String>,
+    /// Its image; none for an L0 that is this machine.
+    pub image: Option<ImageName>,
+}
+
+/// A cell, as far as a script needs to know it.
+#[derive(Debug, Clone)]
+pub struct Reproduction<'a> {
+    /// The cell's name.
+    pub cell: &'a str,
+    /// Title of its scenario.
+    pub title: &'a str,
+    /// The document that it tries, and the claims.
+    pub document: String,
+    /// What the document leads to expect.
+    pub expected: String,
+    /// The verdict's word.
+    pub verdict: String,
+    /// Where and by what it stopped, if it did.
+    pub stopped: Option<Stopped<'a>>,
+    /// What the document says that its symptom has in it, if it stopped as documented.
+    pub documented: Option<&'a str>,
+    /// Whether the verdict says that the harness or its machine was at fault: there is nothing to compare with then.
+    pub harness_at_fault: bool,
+    /// When, and by which version.
+    pub seen: String,
+    /// The stack. Its nonce, its memory and where its images are do not matter.
+    pub plan: &'a StackPlan,
+    /// What is done in it.
+    pub steps: &'a [Step],
+    /// What is done to it.
+    pub faults: &'a [Fault],
+    /// How long a stage may take.
+    pub limits: Limits,
+    /// The program that runs the outermost level.
+    pub program: &'a str,
+    /// Its image, if it is of one.
+    pub emulator: Option<ImageName>,
+    /// Every level, L0 first.
+    pub levels: Vec<ToldLevel>,
+}
+
+impl Reproduction<'_> {
+    /// The script; nothing if something of the cell can't stand in one (a control character in a kernel parameter).
+    pub fn script(&self) -> Option<String> {
+        let plan = self.plan();
+        let impossible = self.impossible(&plan);
+        let mut text = "#!/bin/sh\n".to_owned();
+        text.push_str(&self.told(&plan, impossible.as_deref()));
+        text.push_str(&self.settings(&plan, impossible.as_deref()));
+        match impossible {
+            None => text.push_str(&stages::functions(self, &plan)?),
+            Some(_) => text.push_str("images() {\n    :\n}\n\nstack() {\n    :\n}\n\n"),
+        }
+        text.push_str(&fatal_functions());
+        text.push_str(RUNTIME);
+        Some(text)
+    }
+
+    /// The stack as a script boots it: cold, with each image as a disk of its own, and a shell on the consoles of hosts.
+    fn plan(&self) -> StackPlan {
+        let mut plan = StackPlan {
+            nonce: NONCE.to_string(),
+            memory: Memory::Private,
+            goes_on: false,
+            // A script starts each level in the one below it, and says that the harness did otherwise.
+            innermost_on_l0: false,
+            ..self.plan.clone()
+        };
+        for level in &mut plan.levels {
+            level.images = None;
+        }
+        plan
+    }
+
+    /// Why a script can't boot it, if it can't. Bochs has no virtio and no FIFOs: the levels inside are reached over its network.
+    fn impossible(&self, plan: &StackPlan) -> Option<String> {
+        let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_console_alone(plan);
+        (!drivable)
+            .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))
+    }
+
+    /// Whether its one level runs on a bare machine that has a console and nothing else.
+    fn has_console_alone(&self, plan: &StackPlan) -> bool {
+        let on_metal = plan.metal == Metal::Emulated && !plan.emulator_is_l0();
+        plan.levels.len() == 1 && on_metal && plan.profile.metal.has_console_alone()
+    }
+
+    /// The comments at the top.
+    fn told(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
+        let mut lines = vec![
+            format!("The cell {} of a nested virtualization matrix, without nestmatrix:", self.cell),
+            "boots the same kernels inside each other by the QEMU command lines in stack() below.".to_owned(),
+            String::new(),
+            format!("  scenario    {}", self.title),
+            format!("  document    {}", self.document),
+            format!("  metal       {}", metal(plan, self.program)),
+        ];
+        for level in &self.levels {
+            let stand_in =
+                if level.stand_in { format!(", in place of {}", level.required) } else { String::new() };
+            let kernel = level.kernel.as_ref().map_or(String::new(), |kernel| format!(", kernel {kernel}"));
+            lines.push(format!("  {:<12}{}{stand_in}{kernel}", level.level.to_string(), level.os));
+            if let Some(qemu) = &level.qemu {
+                lines.push(format!("  {:<12}run by QEMU {qemu}", ""));
+            }
+        }
+        lines.extend([
+            format!("  expected    {}", self.expected),
+            format!("  recorded    {}", self.recorded_text()),
+            format!("  seen        {}", self.seen),
+        ]);
+        let told = lines.len();
+        if let Some(why) = impossible {
+            lines.push(format!("IT CAN'T BE RUN: {why}. It says so and exits with 2."));
+        } else if outcome::of(self.stopped).is_none() || self.harness_at_fault {
+            lines.push("NOTHING TO COMPARE WITH: what was recorded is no outcome of the stack that a script could see.".into());
+            lines.push("It boots the stack, tells what comes of it, and exits with 2.".into());
+        }
+        for why in stages::left_out(self.steps, self.faults) {
+            lines.push(format!("NOT DONE HERE: {why}. If the stack comes so far, the script exits with 2."));
+        }
+        if lines.len() > told {
+            lines.insert(told, String::new());
+        }
+        let text: String = lines.iter().map(|line| format!("# {}\n", comment(line))).collect();
+        text.replace("# \n", "#\n") + ABOUT
+    }
+
+    fn recorded_text(&self) -> String {
+        match &self.stopped {
+            None => format!("{}: it works", self.verdict),
+            Some(Stopped { stage, symptom, .. }) => {
+                format!("{}: stopped at {stage}: {symptom}", self.verdict)
+            }
+        }
+    }
+
+    /// What of the document's own words the script wants to see too.
+    fn wanted(&self) -> Option<&str> {
+        outcome::wanted(self.stopped?, self.documented?)
+    }
+
+    fn settings(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
+        let recorded = if self.harness_at_fault { None } else { outcome::of(self.stopped) };
+        let innermost = plan.innermost();
+        let may_shut_down = plan.reports(innermost) && !plan.stays;
+        let channels = plan.levels.iter().map(|level| outcome::word(level.level));
+        let channels: Vec<String> =
+            channels.flat_map(|level| [format!("{level}.qmp"), format!("{level}.console")]).collect();
+        let console_alone = self.has_console_alone(plan);
+        let channels = if console_alone { vec!["l0.console".to_owned()] } else { channels };
+        let (typed_behind, piece_length) = if console_alone { ("/", "100") } else { ("", "800") };
+        let values: [(&str, String); 9] = [
+            ("cell", self.cell.to_owned()),
+            ("recorded", recorded.unwrap_or_default()),
+            ("documented", self.wanted().unwrap_or_default().to_owned()),
+            ("recorded_text", self.recorded_text()),
+            ("impossible", impossible.unwrap_or_default().to_owned()),
+            ("channels", channels.join(" ")),
+            ("may_shut_down", if may_shut_down { outcome::word(innermost) } else { String::new() }),
+            ("typed_behind", typed_behind.to_owned()),
+            ("piece_length", piece_length.to_owned()),
+        ];
+        let mut text = "set -u\nLC_ALL=C\nexport LC_ALL\n\n".to_owned();
+        for (name, value) in values {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{name}={}", word(&value));
+        }
+        text.push('\n');
+        text
+    }
+
+    /// The image of a level that is booted.
+    pub(super) fn image(&self, level: LevelNumber) -> Option<&ImageName> {
+        self.levels.iter().find(|told| told.level == level)?.image.as_ref()
+    }
+}
+
+/// What every script says of itself.
+const ABOUT: &str = "\
+#
+# Usage: sh reproduce.sh [-v]          -v shows the consoles as they speak
+#
+# Needs a Linux machine with a POSIX shell, and what every distribution has (coreutils, awk, sed, grep). Images are looked for
+# in images/ beside this script, where a bundle has them, then in the cache of nestmatrix. These variables change what runs:
+#   QEMU=PROGRAM               the QEMU that runs the outermost level, such as one that you have built
+#   L0_KERNEL=, L1_KERNEL=...  the kernel of a level, and
+#   L0_INITRAMFS=...           its initramfs, which has the modules of its own kernel alone: virtio and KVM must be in yours
+#   NESTMATRIX_CACHE=FOLDER    the cache of nestmatrix
+#   TIMEOUT_SCALE=N            all time limits times N, for a slow machine
+#
+# Exit code: 0 the outcome is of the same kind as the recorded one, 1 it is another one, 2 it can't be run or can't be compared.
+# Compared is where the stack stopped, of what kind the symptom is and, where documented= below has words, whether they were said
+# again. KVM's counters, which nestmatrix wants as evidence too, are not. Everything that was started ends with the script, also
+# if that is killed (SIGKILL); only if the process that sees to this, another one of the same script, is killed in the same
+# moment, QEMU is left.
+
+";
+
+fn metal(plan: &StackPlan, program: &str) -> String {
+    match plan.metal {
+        Metal::Native => "native: L0 is the machine on which this script runs, with its KVM".to_owned(),
+        Metal::Emulated if plan.emulator_is_l0() => {
+            format!("emulated: {program} without KVM is the hypervisor of L0")
+        }
+        Metal::Emulated => format!("emulated: {program} plays the bare machine, without KVM"),
+    }
+}
+
+/// The functions that find and name what a console says of a level that does not continue. As in the harness, a message
+/// counts only where a kernel prints it: at the start of a line or after a kernel's time stamp.
+fn fatal_functions() -> String {
+    let mut patterns = String::new();
+    let mut names = String::new();
+    for (message, anywhere, name) in fatal_messages() {
+        let start = if anywhere { "" } else { "^" };
+        let _ = write!(patterns, " \\\n        -e {}", quote(&format!("{start}{message}")));
+        let _ = writeln!(names, "    *{}*) say {} ;;", quote(message), quote(name));
+    }
+    format!(
+        "# What a console says of a level that does not continue. What the QEMUs in a level say is none of it.\n\
+         fatal_line() {{\n    text \"$logs/$1.console.log\" | grep -v '^qemu-l[0-9]| ' |\n        \
+         sed -e 's/^.*\\[ *[0-9][0-9]*\\.[0-9][0-9]*\\] *//' -e 's/^\\[ *[TC][0-9][0-9]*\\] *//' |\n        \
+         grep{patterns} |\n        head -n 1 | plain\n}}\n\nfatal_name() {{\n    case $1 in\n{names}    esac\n}}\n\n"
+    )
+}

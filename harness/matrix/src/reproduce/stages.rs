@@ -1,0 +1,297 @@
+//! The stack in a script: its images, and its stages one after the other, as `stack::boot` goes through them.
+
+use std::fmt::Write as _;
+
+use nestmatrix_model::{
+    Command, Fault, FaultAction, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
+};
+use nestmatrix_stack::host::{WithVirtio, hercules};
+use nestmatrix_stack::{Metal, StackPlan};
+use nestmatrix_vmm::qemu::{Instance, Machine, quote};
+
+use super::outcome::word as name_of;
+use super::placement::{InLevel, InWorkingFolder};
+use super::script::Reproduction;
+use super::words::{argument, command_line, comment, here_document, word};
+
+/// What the harness does itself in these steps and to these stacks, and a script does not.
+pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
+    let steps = steps.iter().enumerate().filter_map(|(index, step)| {
+        let why = not_done(&step.action)?;
+        Some(format!("step-{} ({}): {why}", index + 1, step.name))
+    });
+    let faults = faults.iter().filter_map(|fault| Some((fault.at, not_inflicted(fault)?)));
+    steps.chain(faults.map(|(at, what)| format!("{at}: nestmatrix {what}"))).collect()
+}
+
+fn not_inflicted(fault: &Fault) -> Option<&'static str> {
+    match fault.action {
+        FaultAction::KillQemu if fault.second => Some("kills the QEMU of a second machine"),
+        FaultAction::KillQemu => None,
+        FaultAction::CloseQmp => Some("closes its own connection to a QEMU"),
+        FaultAction::StartOnL0 => Some("starts the innermost level in L0"),
+    }
+}
+
+fn not_done(action: &StepAction) -> Option<&'static str> {
+    match action {
+        StepAction::Own { action: OwnAction::BootAnother } => Some("nestmatrix boots a second machine"),
+        StepAction::Own { action: OwnAction::Migrate } => Some("nestmatrix migrates the level"),
+        StepAction::Own { action: OwnAction::Measure | OwnAction::Reboot } | StepAction::Run(_) => None,
+    }
+}
+
+/// The functions `images`, `stack` and `bring_files`.
+pub(super) fn functions(of: &Reproduction<'_>, plan: &StackPlan) -> Option<String> {
+    let mut writer = Writer { of, plan, text: String::new() };
+    writer.images()?;
+    writer.stack()?;
+    writer.bring_files();
+    Some(writer.text)
+}
+
+struct Writer<'a> {
+    of: &'a Reproduction<'a>,
+    plan: &'a StackPlan,
+    text: String,
+}
+
+impl Writer<'_> {
+    /// Adds a line within a function.
+    fn line(&mut self, line: &str) {
+        // Writing to a String can't fail.
+        let _ = writeln!(self.text, "    {line}");
+    }
+
+    fn images(&mut self) -> Option<()> {
+        self.text.push_str("images() {\n");
+        let Reproduction { program, emulator, .. } = self.of;
+        let (name, digest) =
+            emulator.as_ref().map_or_else(Default::default, |image| (image.folder(), image.digest.clone()));
+        let isa = match std::env::consts::ARCH {
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        self.line(&format!("emulator {} {} {} {isa}", word(&name), word(&digest), word(program)));
+        for level in &self.plan.levels {
+            let image = self.of.image(level.level)?;
+            let (level, variable) = (name_of(level.level), level.level.to_string());
+            self.line(&format!(
+                "level_image {level} {} {} \"${{{variable}_KERNEL:-}}\" \"${{{variable}_INITRAMFS:-}}\"",
+                word(&image.folder()),
+                word(&image.digest)
+            ));
+        }
+        if self.plan.levels.iter().any(|level| level.disk.is_some()) {
+            self.line(
+                "dd if=/dev/zero of=own bs=1048576 count=4 2> /dev/null || cannot \"the disk is full\"",
+            );
+        }
+        self.text.push_str("}\n\n");
+        Some(())
+    }
+
+    fn stack(&mut self) -> Option<()> {
+        let unwritable = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        let commands = self.of.steps.iter().filter_map(|step| match &step.action {
+            StepAction::Run(command) => Some(command),
+            StepAction::Own { .. } => None,
+        });
+        let mut texts = commands.flat_map(|command| command.output.iter().chain([&command.run]));
+        if texts.any(|text| text.contains(unwritable)) {
+            return None;
+        }
+        self.text.push_str(
+            "# In the working folder, l0-kernel and the like are links to what images() has found, l1.qmp and the like the FIFOs\n\
+             # l1.qmp.in and l1.qmp.out. The command lines of inner levels are typed at the console of the level around.\n\
+             stack() {\n",
+        );
+        if self.plan.metal == Metal::Native {
+            let (l0, module) = (LevelNumber::ALL[0], self.plan.profile.kvm_module);
+            self.begin(l0, StageKind::Kvm);
+            self.line(&format!("must_host_here {module}"));
+            self.end(Stage::Level(l0, StageKind::Kvm));
+        }
+        for index in 0..self.plan.levels.len() {
+            self.level(index)?;
+        }
+        let innermost = self.plan.innermost();
+        if !innermost.reports() {
+            self.line(&format!("must_give_back {}", name_of(innermost)));
+        }
+        self.text.push_str("}\n\n");
+        Some(())
+    }
+
+    fn level(&mut self, index: usize) -> Option<()> {
+        let level = self.plan.levels[index].level;
+        let name = name_of(level);
+        let machine = self.machine(index);
+        self.begin(level, StageKind::Launch);
+        self.launch(index, &machine)?;
+        if machine.has_monitor() {
+            self.check_machine(&machine);
+        }
+        self.end(Stage::Level(level, StageKind::Launch));
+
+        self.begin(level, StageKind::Boot);
+        if machine.has_monitor() {
+            self.line(&format!("qmp {name} cont"));
+        }
+        if self.plan.reports(level) {
+            self.line(&format!("await \"$logs/{name}.console.log\" nestmatrix-report-begin"));
+            self.end(Stage::Level(level, StageKind::Boot));
+            self.begin(level, StageKind::Check);
+            self.line(&format!("must_report {name} {}", word(self.plan.profile.kvm_as_seen_by_guest)));
+            if self.plan.stays {
+                self.line(&format!("take_commands {name}"));
+            }
+            self.end(Stage::Level(level, StageKind::Check));
+        } else {
+            self.line(&format!("take_commands {name}"));
+            self.end(Stage::Level(level, StageKind::Boot));
+            self.begin(level, StageKind::Kvm);
+            self.line(&format!("must_host {name} {}", self.plan.profile.kvm_module));
+            self.end(Stage::Level(level, StageKind::Kvm));
+        }
+        Some(())
+    }
+
+    fn machine(&self, index: usize) -> Machine {
+        let mut machine = self.plan.machine(index, Instance::First);
+        if !self.plan.reports(machine.level) && machine.has_monitor() {
+            machine.boot.parameters.push_str(" nest.console=shell");
+        }
+        machine
+    }
+
+    /// The QEMU of a level: of the outermost one on this machine, of any other in the level around it.
+    fn launch(&mut self, index: usize, machine: &Machine) -> Option<()> {
+        let name = name_of(machine.level);
+        match index.checked_sub(1) {
+            None if !machine.has_monitor() => self.launch_hercules(&name, machine)?,
+            None => {
+                let arguments = machine.arguments(&InWorkingFolder);
+                let call = command_line(&format!("outermost {name}"), &arguments, "        ")?;
+                self.line(&call);
+                self.line(&format!("monitor {name}"));
+            }
+            Some(outer) => {
+                let host = name_of(self.plan.levels[outer].level);
+                let command = command_line(self.plan.profile.qemu, &machine.arguments(&InLevel), "    ")?;
+                let document = here_document(&format!("{command} &"));
+                self.line(&format!("launch {host} {name} {}", document.trim_end_matches('\n')));
+            }
+        }
+        Some(())
+    }
+
+    /// Hercules has no command line to speak of, but a configuration, and loads what a list names.
+    fn launch_hercules(&mut self, name: &str, machine: &Machine) -> Option<()> {
+        for (file, content) in
+            [("hercules.cnf", hercules::configuration(machine)), ("l0.ins", hercules::load_list())]
+        {
+            self.line(&format!("cat > {file} {}", here_document(&content).trim_end_matches('\n')));
+        }
+        let parameters = argument(&machine.boot.parameters)?;
+        self.line(&format!("hercules_files {name} {parameters} {}", hercules::INITRAMFS_AT));
+        // EXTERNALGUI, which must come last, has it read commands from standard input.
+        self.line(&format!("outermost {name} -f hercules.cnf -d EXTERNALGUI"));
+        Some(())
+    }
+
+    /// What `Stack::interrogate` asks.
+    fn check_machine(&mut self, machine: &Machine) {
+        let name = name_of(machine.level);
+        if !self.plan.on_emulator(machine.level) {
+            self.line(&format!("must_run_with_kvm {name}"));
+        }
+        for property in &machine.require {
+            self.line(&format!("must_have_property {name} {}", quote(property)));
+        }
+        let mut features = machine.cpu.require.clone();
+        features.sort();
+        for feature in &features {
+            let model = quote(&machine.cpu.model);
+            self.line(&format!("must_have_feature {name} {} {model}", quote(feature)));
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, level: LevelNumber) {
+        let limit = self.of.limits.of(level);
+        let (silence, total) = (limit.silence.as_secs(), limit.total.as_secs());
+        let _ = writeln!(self.text, "    stage {stage} {silence} {total}");
+    }
+
+    fn begin(&mut self, level: LevelNumber, kind: StageKind) {
+        let stage = Stage::Level(level, kind);
+        if !self.text.ends_with("{\n") {
+            self.text.push('\n');
+        }
+        self.enter(stage, level);
+        for fault in self.of.faults.iter().filter(|fault| fault.at == stage) {
+            match not_inflicted(fault) {
+                None => {
+                    let first = self.plan.levels.first().map(|plan| plan.level);
+                    let host = fault.level.below().filter(|_| Some(fault.level) != first);
+                    let host = host.map(name_of).unwrap_or_default();
+                    self.line(format!("kill_qemu {} {host}", name_of(fault.level)).trim_end());
+                }
+                Some(what) => self.line(&format!("not_here {}", word(what))),
+            }
+        }
+    }
+
+    /// The steps that come once `done` is done.
+    fn end(&mut self, done: Stage) {
+        for (index, step) in self.of.steps.iter().enumerate().filter(|(_, step)| step.after == done) {
+            self.text.push('\n');
+            let _ = writeln!(self.text, "    # {}", comment(&step.name));
+            self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)), step.on);
+            let on = name_of(step.on);
+            match &step.action {
+                StepAction::Run(command) => self.step(step.on, command),
+                StepAction::Own { action: OwnAction::Measure } => {
+                    self.line("# nestmatrix times three loops here, for the record; the outcome does not hang on it.");
+                }
+                StepAction::Own { action: OwnAction::Reboot } => {
+                    self.line(&format!("reboot {on} {}", self.plan.profile.kvm_module));
+                }
+                action @ StepAction::Own { .. } => {
+                    let why = not_done(action).unwrap_or_default();
+                    self.line(&format!("not_here {}", word(why.trim_start_matches("nestmatrix "))));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, on: LevelNumber, command: &Command) {
+        let ends = match command.status {
+            Some(status) => status.to_string(),
+            None => if command.fails { "yes" } else { "no" }.to_owned(),
+        };
+        // Between single quotes, a line end is one.
+        let output = quote(command.output.as_deref().unwrap_or_default());
+        let script = format!("{}\n{}", self.plan.variables_of_steps(on), command.run);
+        let on = name_of(on);
+        let document = here_document(&script);
+        self.line(&format!("step {on} {ends} {output} {}", document.trim_end_matches('\n')));
+    }
+
+    /// What is typed before the command line of a level's QEMU.
+    fn bring_files(&mut self) {
+        self.text.push_str(
+            "# What is typed in a level before the QEMU of the next one: its disks and ports by their names, kernel and\n\
+             # initramfs as files.\nbring_files() {\n    case $1 in\n",
+        );
+        for index in 1..self.plan.levels.len() {
+            let machine = self.machine(index);
+            let script = WithVirtio.bring_files(&machine);
+            let lines: Vec<&str> = script.lines().map(str::trim).collect();
+            let document = here_document(&lines.join("\n"));
+            let _ =
+                writeln!(self.text, "    {})\n        cat {}        ;;", name_of(machine.level), document);
+        }
+        self.text.push_str("    esac\n}\n\n");
+    }
+}

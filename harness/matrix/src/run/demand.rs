@@ -1,0 +1,147 @@
+//! What a cell takes of this machine's cores and memory, by what those before it used.
+//!
+//! A cell that waits for a CPU must not look like one that needs less of it. Otherwise too many cells side by side would make room for
+//! even more: so the time in which its emulator waited is left out, and no emulator is taken for less than it is known to use.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::Architecture;
+use nestmatrix_model::architecture::{BareMachine, Profile};
+use nestmatrix_stack::{Metal, Usage};
+
+/// What runs the outermost level of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Emulation {
+    /// QEMU, with the KVM of this machine.
+    Kvm,
+    /// QEMU's TCG.
+    Tcg,
+    /// Bochs.
+    Bochs,
+    /// Hercules.
+    Hercules,
+}
+
+impl Emulation {
+    /// What runs the outermost level on this metal, where QEMU itself may be L0.
+    pub(super) fn of(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> Self {
+        match (metal, profile.metal) {
+            (Metal::Native, _) => Self::Kvm,
+            (Metal::Emulated, BareMachine::Bochs(_)) if !emulator_is_l0 => Self::Bochs,
+            (Metal::Emulated, BareMachine::Hercules(_)) if !emulator_is_l0 => Self::Hercules,
+            (Metal::Emulated, _) => Self::Tcg,
+        }
+    }
+
+    /// Cores that it keeps busy at least. Every machine has one processor.
+    fn least_cores(self) -> f64 {
+        match self {
+            // Its guests run at the speed of this machine and wait for disks and timers.
+            Self::Kvm => 0.25,
+            // A stack boots from its beginning to its end, and emulating that is work for the one thread of its processor: AMD
+            // stacks took 0.97 to 1.03.
+            Self::Tcg => 0.9,
+            // It emulates a processor that is halted at the same speed as one that is not: an Intel stack took 1.00.
+            Self::Bochs => 1.0,
+            // The processor's thread is busy while L0 boots, beside those of the timer and the console: an L0
+            // took 0.93.
+            Self::Hercules => 0.9,
+        }
+    }
+}
+
+/// Cells that are alike in what they use.
+pub(super) type Kind = (Architecture, Emulation);
+
+/// What cells of a kind used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    cells: u32,
+    cores: f64,
+    memory_mib: u64,
+}
+
+/// What cells take, kind by kind.
+#[derive(Debug, Default)]
+pub(super) struct Demand(BTreeMap<Kind, Measured>);
+
+impl Demand {
+    /// A cell of this kind came to its end and used this.
+    pub(super) fn learn(&mut self, kind: Kind, usage: Usage) {
+        let Some(cores) = cores(usage).filter(|_| usage.peak_memory_mib > 0) else { return };
+        let measured = self.0.entry(kind).or_default();
+        let before = f64::from(measured.cells);
+        measured.cores = (measured.cores * before + cores) / (before + 1.0);
+        measured.cells += 1;
+        measured.memory_mib = measured.memory_mib.max(usage.peak_memory_mib);
+    }
+
+    /// Cores, and memory in MiB, that a cell of this kind takes; `memory_mib` of the latter until that is measured.
+    pub(super) fn of(&self, kind: Kind, memory_mib: u64) -> (f64, u64) {
+        match self.0.get(&kind) {
+            Some(measured) => (measured.cores.max(kind.1.least_cores()), measured.memory_mib),
+            None => (1.0, memory_mib),
+        }
+    }
+}
+
+/// Cores that an emulator keeps busy where it need not wait for any: its CPU time over the time in which it ran or slept.
+fn cores(usage: Usage) -> Option<f64> {
+    let undisturbed = usage.emulator_seconds - usage.waited_seconds;
+    let cores = usage.cpu_seconds / undisturbed;
+    (undisturbed > 0.0 && cores.is_finite()).then_some(cores)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const KVM: Kind = (Architecture::Amd, Emulation::Kvm);
+    const TCG: Kind = (Architecture::Amd, Emulation::Tcg);
+
+    fn used(cpu_seconds: f64, emulator_seconds: f64, waited_seconds: f64) -> Usage {
+        Usage { cpu_seconds, emulator_seconds, waited_seconds, peak_memory_mib: 500 }
+    }
+
+    fn demand(kind: Kind, usages: &[Usage]) -> (f64, u64) {
+        let mut demand = Demand::default();
+        usages.iter().for_each(|usage| demand.learn(kind, *usage));
+        demand.of(kind, 900)
+    }
+
+    #[rstest]
+    #[case::alone(used(8.0, 10.0, 0.0))]
+    #[case::on_half_a_core(used(8.0, 20.0, 10.0))]
+    #[case::on_a_tenth_of_a_core(used(8.0, 100.0, 90.0))]
+    fn what_a_cell_needs_does_not_depend_on_how_long_it_waited(#[case] usage: Usage) {
+        let (cores, _) = demand(KVM, &[usage]);
+        assert!((cores - 0.8).abs() < 1e-9, "{cores}");
+    }
+
+    #[test]
+    fn until_a_cell_has_come_to_its_end_each_takes_a_core_and_its_memory() {
+        assert_eq!(demand(TCG, &[]), (1.0, 900));
+        // A stack that stopped early, or a record of old.
+        for nothing in [Usage::default(), Usage { peak_memory_mib: 500, ..Usage::default() }] {
+            assert_eq!(demand(TCG, &[nothing]), (1.0, 900));
+        }
+        assert_eq!(demand(TCG, &[used(1.0, 10.0, 10.0)]), (1.0, 900), "it can't have waited all the time");
+    }
+
+    #[test]
+    fn an_emulator_takes_no_less_than_it_is_known_to_use() {
+        let little = used(1.0, 100.0, 0.0);
+        let least = |emulation| demand((Architecture::Amd, emulation), &[little]).0;
+        assert_eq!(least(Emulation::Bochs), 1.0);
+        assert!(least(Emulation::Tcg) > 0.76, "three on two cores would wait for each other");
+        assert!(least(Emulation::Kvm) < 0.5);
+    }
+
+    #[test]
+    fn cells_of_a_kind_count_by_their_mean_and_the_most_memory() {
+        let large = Usage { peak_memory_mib: 1200, ..used(15.0, 10.0, 0.0) };
+        assert_eq!(demand(TCG, &[used(10.0, 10.0, 0.0), large]), (1.25, 1200));
+    }
+}

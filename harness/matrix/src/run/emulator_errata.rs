@@ -1,0 +1,294 @@
+//! Cells that depend on what an emulator gets wrong: they are skipped on that emulated metal, and run on native metal.
+//!
+//! Known before anything boots is what the scenario says: the ids that it names, kernel parameters, CPU models, and parameters of
+//! KVM in its steps. What only a level can tell is looked at in the stack (`stack::emulator_errata`).
+
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
+use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
+use nestmatrix_stack::Metal;
+
+use super::execute::{emulator_is_l0, runs_outermost};
+use super::plan::beyond_metal;
+use super::{Fate, Planned, RunPlan, SkipReason};
+use crate::scenario::{Cell, LevelSpec};
+
+/// Why a cell can't be tried on emulated metal, if it can't: what its emulator is not able to do, or gets wrong. The version of the
+/// emulator is not known when this is asked, and the harness chooses a current one: an erratum counts unless a version without it is
+/// known.
+pub(super) fn barred(cell: &Cell) -> Option<SkipReason> {
+    let beyond = beyond_metal(cell).map(|why| SkipReason::EmulatedMetal { why });
+    beyond.or_else(|| dependence(cell, None))
+}
+
+/// The same as text.
+pub(super) fn why_barred(cell: &Cell) -> Option<String> {
+    barred(cell).map(|reason| reason.to_string())
+}
+
+impl RunPlan {
+    /// Skips also the cells that depend on an erratum which their emulator has in the version that it turns out to have. It is no way
+    /// back: what [`barred`] has skipped stays so.
+    pub(super) fn skip_for_errata(&mut self, version: impl Fn(&Planned) -> Option<String>) {
+        for planned in &mut self.cells {
+            let Fate::Boots { metal: Metal::Emulated, .. } = planned.fate else { continue };
+            let version = version(planned);
+            if let Some(reason) = dependence(&planned.cell, version.as_deref()) {
+                planned.fate = Fate::Skipped(vec![reason]);
+            }
+        }
+    }
+}
+
+/// The first erratum of its emulator that a cell depends on, if there is one.
+fn dependence(cell: &Cell, version: Option<&str>) -> Option<SkipReason> {
+    let profile = Profile::of(cell.architecture);
+    let program = runs_outermost(profile, Metal::Emulated, emulator_is_l0(cell));
+    of(program, cell.architecture, version).find_map(|erratum| {
+        let by = depends_by(cell, profile, erratum)?;
+        let why = format!("depends on what the emulated metal gets wrong: {erratum}; {by}");
+        Some(SkipReason::EmulatorErratum { erratum: erratum.id.clone(), why })
+    })
+}
+
+/// By what a cell depends on an erratum, if its scenario shows that.
+fn depends_by(cell: &Cell, profile: &Profile, erratum: &Erratum) -> Option<String> {
+    if cell.emulator_errata.contains(&erratum.id) {
+        return Some("its scenario names it".to_owned());
+    }
+    let Dependence { kvm_parameter, cpu_feature, cpu_models } = erratum.skips.as_ref()?;
+    let switches_off = |text: &String| assigned(text, profile.kvm_module, kvm_parameter).map(is_off);
+    hosts(cell).find_map(|spec| {
+        let level = spec.level;
+        // What a step loads the module with goes before what the command line says.
+        let loaded = last_loaded(cell, level, kvm_parameter);
+        if let Some((step, value)) = loaded.filter(|(_, value)| is_off(value)) {
+            return Some(format!("the step {step:?} on {level} has {kvm_parameter}={value}"));
+        }
+        let last = spec.kernel_parameters.iter().rfind(|text| switches_off(text).is_some());
+        if let Some(text) = last.filter(|text| loaded.is_none() && switches_off(text) == Some(true)) {
+            return Some(format!("{level} has {text}"));
+        }
+        let hidden = |text: &&String| {
+            let features = text.strip_prefix("clearcpuid=").unwrap_or_default();
+            features.split(',').any(|feature| feature == cpu_feature)
+        };
+        if let Some(text) = spec.kernel_parameters.iter().find(hidden) {
+            return Some(format!("{level} has {text}"));
+        }
+        if let CpuMode::Custom { model } = &spec.cpu.mode
+            // What is required and missing stops the stack before anything depends on it.
+            && !spec.cpu.require.contains(cpu_feature)
+            && cpu_models.contains(model)
+        {
+            return Some(format!("the CPU model of {level}, {model}, lacks {cpu_feature}"));
+        }
+        None
+    })
+}
+
+/// The last step by which `level` loads KVM with a value of this parameter before it launches its guest, and that value.
+fn last_loaded<'c>(cell: &'c Cell, level: LevelNumber, parameter: &str) -> Option<(&'c str, &'c str)> {
+    let option = format!("{parameter}=");
+    let loads = cell.steps.iter().filter_map(|step| {
+        let StepAction::Run(command) = &step.action else { return None };
+        let succeeds = !command.fails && command.status.is_none();
+        let in_time = level.next().is_some_and(|next| step.after < Stage::Level(next, StageKind::Launch));
+        if step.on != level || !succeeds || !in_time || !command.run.contains("modprobe") {
+            return None;
+        }
+        let words =
+            command.run.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '"' | '\''));
+        let value = words.filter_map(|word| word.strip_prefix(&option)).next_back()?;
+        Some((step, value))
+    });
+    // Of steps after the same stage, the last one.
+    let (step, value) = loads.max_by_key(|(step, _)| step.after)?;
+    Some((&step.name, value))
+}
+
+/// The levels that run guests with KVM.
+fn hosts(cell: &Cell) -> impl Iterator<Item = &LevelSpec> {
+    let runs_with_kvm = |level: LevelNumber| {
+        let guest = cell.levels.iter().find(|spec| Some(spec.level) == level.next());
+        guest.is_some_and(|guest| guest.accelerator != Accelerator::Tcg)
+    };
+    cell.levels.iter().filter(move |spec| !spec.system.is_emulator() && runs_with_kvm(spec.level))
+}
+
+/// The value that a kernel parameter assigns to a module's: `0` of `kvm_amd.npt=0`. Names of modules have `-` and `_` alike.
+fn assigned<'t>(text: &'t str, module: &str, parameter: &str) -> Option<&'t str> {
+    let (name, value) = text.split_once('=')?;
+    let (of_module, of_parameter) = name.split_once('.')?;
+    (of_module.replace('-', "_") == module && of_parameter == parameter).then_some(value)
+}
+
+/// Whether the kernel takes a value of a switch for off (Linux, `kstrtobool`).
+fn is_off(value: &str) -> bool {
+    matches!(value.as_bytes(), [b'0' | b'n' | b'N' | b'f' | b'F', ..] | [b'o' | b'O', b'f' | b'F', ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use nestmatrix_images::Catalog;
+    use nestmatrix_model::{Architecture, Command, Step};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::run::{MetalChoice, NativeMetal, NativeMetals, PlanOptions};
+    use crate::scenario::Matrix;
+
+    fn matrix() -> Matrix {
+        Matrix::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap()
+    }
+
+    /// An ordinary cell of three levels of AMD.
+    fn cell() -> Cell {
+        let matrix = matrix();
+        let mut cells = matrix.cells().iter();
+        cells.find(|cell| cell.name.as_str().starts_with("rhel-9-preview/amd/")).unwrap().clone()
+    }
+
+    fn parameter(cell: &mut Cell, level: usize, parameter: &str) {
+        cell.levels[level].kernel_parameters.push(parameter.to_owned());
+    }
+
+    fn model(cell: &mut Cell, model: &str) {
+        cell.levels[1].cpu.mode = CpuMode::Custom { model: model.to_owned() };
+    }
+
+    fn step(cell: &mut Cell, after: &str, run: &str, fails: bool) {
+        let command = Command { run: run.into(), fails, status: None, output: None };
+        cell.steps.push(Step {
+            name: "load".into(),
+            after: after.parse().unwrap(),
+            on: LevelNumber::ALL[1],
+            action: StepAction::Run(command),
+            reads: false,
+            timeout: None,
+        });
+    }
+
+    #[rstest]
+    #[case::nothing(|_: &mut Cell| {}, None)]
+    #[case::l0(|cell: &mut Cell| parameter(cell, 0, "kvm_amd.npt=0"), Some("L0 has kvm_amd.npt=0"))]
+    #[case::l1(|cell: &mut Cell| parameter(cell, 1, "kvm-amd.npt=N"), Some("L1 has kvm-amd.npt=N"))]
+    #[case::innermost(|cell: &mut Cell| parameter(cell, 2, "kvm_amd.npt=0"), None)]
+    #[case::on(|cell: &mut Cell| parameter(cell, 1, "kvm_amd.npt=1"), None)]
+    #[case::of_another_module(|cell: &mut Cell| parameter(cell, 1, "kvm_intel.npt=0"), None)]
+    #[case::the_last_one_counts(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "kvm_amd.npt=0");
+            parameter(cell, 1, "kvm_amd.npt=1");
+        },
+        None
+    )]
+    #[case::hidden(
+        |cell: &mut Cell| parameter(cell, 1, "clearcpuid=erms,npt"),
+        Some("L1 has clearcpuid=erms,npt")
+    )]
+    #[case::model(
+        |cell: &mut Cell| model(cell, "Opteron_G3"),
+        Some("the CPU model of L1, Opteron_G3, lacks npt")
+    )]
+    #[case::model_with_it(|cell: &mut Cell| model(cell, "EPYC-IBPB"), None)]
+    #[case::required(
+        |cell: &mut Cell| {
+            model(cell, "Opteron_G3");
+            cell.levels[1].cpu.require = vec!["npt".to_owned()];
+        },
+        None
+    )]
+    #[case::step(
+        |cell: &mut Cell| step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=0", false),
+        Some("the step \"load\" on L1 has npt=0")
+    )]
+    #[case::step_that_undoes_it(
+        |cell: &mut Cell| step(cell, "l1-kvm", "modprobe kvm_amd npt=0 && rmmod kvm_amd && modprobe kvm_amd npt=1", false),
+        None
+    )]
+    #[case::step_that_undoes_the_command_line(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "kvm_amd.npt=0");
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        None
+    )]
+    #[case::step_that_undoes_another(
+        |cell: &mut Cell| {
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=0", false);
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        None
+    )]
+    #[case::step_after_another(
+        |cell: &mut Cell| {
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=0", false);
+        },
+        Some("the step \"load\" on L1 has npt=0")
+    )]
+    #[case::step_without_the_feature(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "clearcpuid=npt");
+            step(cell, "l1-kvm", "modprobe -r $KVM_MODULE; modprobe $KVM_MODULE npt=1", false);
+        },
+        Some("L1 has clearcpuid=npt")
+    )]
+    #[case::step_that_fails(|cell: &mut Cell| step(cell, "l1-kvm", "modprobe $KVM_MODULE npt=0", true), None)]
+    #[case::step_too_late(|cell: &mut Cell| step(cell, "l2-check", "modprobe $KVM_MODULE npt=0", false), None)]
+    #[case::not_with_kvm(
+        |cell: &mut Cell| {
+            parameter(cell, 1, "kvm_amd.npt=0");
+            cell.levels[2].accelerator = Accelerator::Tcg;
+        },
+        None
+    )]
+    #[case::named(
+        |cell: &mut Cell| cell.emulator_errata = vec!["tcg-lmsw-intercept".to_owned()],
+        Some("its scenario names it")
+    )]
+    #[case::named_of_another_emulator(
+        |cell: &mut Cell| cell.emulator_errata = vec!["hercules-sie".to_owned()],
+        None
+    )]
+    fn a_cell_that_depends_on_an_erratum_is_known_by_its_scenario(
+        #[case] change: fn(&mut Cell),
+        #[case] expected: Option<&str>,
+    ) {
+        let mut cell = cell();
+        change(&mut cell);
+        let reason = barred(&cell).map(|reason| reason.to_string());
+        assert_eq!(reason.as_deref().and_then(|reason| reason.split_once("; ")).map(|(_, by)| by), expected);
+    }
+
+    #[test]
+    fn a_cell_that_depends_on_an_erratum_is_skipped_on_emulated_metal_and_runs_on_native_metal() {
+        let (matrix, mut cell) = (matrix(), cell());
+        parameter(&mut cell, 1, "kvm_amd.npt=0");
+        let recipes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+        let catalog = Catalog::load(&recipes).unwrap();
+        let native = NativeMetal::named("debian".into(), "12".into());
+        let natives = NativeMetals::from([(Architecture::Amd, Ok(native))]);
+        let fate = |metal| {
+            let options = PlanOptions { metal, ..PlanOptions::default() };
+            RunPlan::new([cell.clone()], &matrix, &catalog, &natives, &options).cells.remove(0).fate
+        };
+        assert!(matches!(fate(MetalChoice::Auto), Fate::Boots { metal: Metal::Native, .. }));
+        let Fate::Skipped(reasons) = fate(MetalChoice::Emulated) else { panic!("it must be skipped") };
+        assert!(matches!(&reasons[..], [SkipReason::EmulatorErratum { .. }]), "{reasons:?}");
+    }
+
+    #[test]
+    fn the_version_of_the_emulator_decides_once_it_is_known() {
+        let mut cell = cell();
+        parameter(&mut cell, 1, "kvm_amd.npt=0");
+        assert!(dependence(&cell, Some("1:8.2.2+ds")).is_none());
+        let reason = dependence(&cell, Some("1:10.0.13+ds-0")).unwrap();
+        let erratum = "tcg-cr-read-intercept".to_owned();
+        assert!(
+            matches!(&reason, SkipReason::EmulatorErratum { erratum: id, .. } if *id == erratum),
+            "{reason}"
+        );
+    }
+}

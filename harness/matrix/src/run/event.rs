@@ -1,0 +1,41 @@
+//! What a run tells while it goes on. The terminal is one listener; tests are others.
+
+use nestmatrix_model::Stage;
+
+use super::{CellRecord, Rerouted, UndeliveredImage};
+use crate::scenario::CellName;
+
+/// Something that happened in a run.
+#[derive(Debug)]
+pub enum RunEvent<'a> {
+    /// The archive does not deliver an image's packages.
+    Undelivered {
+        /// The image.
+        image: &'a UndeliveredImage,
+        /// What becomes of its cells.
+        rerouted: Rerouted,
+    },
+    /// A cell's stack is about to boot.
+    CellBegan {
+        /// Which.
+        cell: &'a CellName,
+    },
+    /// A stage of a cell's stack has begun.
+    StageBegan {
+        /// Whose.
+        cell: &'a CellName,
+        /// Which.
+        stage: Stage,
+    },
+    /// A cell's verdict is known and recorded.
+    CellEnded {
+        /// The record.
+        record: &'a CellRecord,
+    },
+}
+
+/// Listens to a run. Called on the run's own thread, in order.
+pub trait RunListener {
+    /// Something happened.
+    fn event(&self, event: &RunEvent<'_>);
+}

@@ -1,0 +1,334 @@
+//! Which of several kinds of machines runs which cells: the jobs of a nightly CI.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use nestmatrix_images::Catalog;
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::{Architecture, Version};
+use nestmatrix_stack::Metal;
+
+use super::emulator_errata::why_barred;
+use super::execute::{emulator_is_l0, runs_outermost};
+use super::plan::touches_l0;
+use super::requirement::{Feature, Requirement, Runner};
+use super::skip::no_machine;
+use super::{Fate, MetalChoice, NativeMetal, PlanOptions, RunPlan};
+use crate::scenario::{Cell, Matrix};
+
+/// Labels by which runners are told apart, with what they promise.
+const ARCHITECTURES: [(&str, Architecture); 5] = [
+    ("amd", Architecture::Amd),
+    ("intel", Architecture::Intel),
+    ("power9", Architecture::Power9),
+    ("arm", Architecture::Arm),
+    ("z", Architecture::IbmZ),
+];
+const BARE_METAL: &str = "bare-metal";
+const EMULATED: &str = "emulated";
+
+/// A kind of machines, by the labels that a CI system knows it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerKind {
+    /// Its labels, as they were given.
+    pub labels: Vec<String>,
+    bare: Option<Bare>,
+}
+
+/// A bare machine, whose KVM is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bare {
+    architecture: Architecture,
+    /// Its system, which is L0: `debian` and `13`.
+    system: (String, String),
+}
+
+/// Why labels do not make a kind of machines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadLabels {
+    /// It is not said, or said twice, whether KVM of the machine is used.
+    #[error("one of the labels must be `{BARE_METAL}` or `{EMULATED}`")]
+    Metal,
+    /// A bare machine is of one architecture.
+    #[error("a bare machine needs one label of amd, intel, power9, arm and z")]
+    Architecture,
+    /// A bare machine's system is L0.
+    #[error("a bare machine needs one label for its system, such as `debian-13` or `rhel-10.1`")]
+    System,
+    /// A label is empty or has characters that no label has.
+    #[error("{0:?} is no label: letters, digits, `.`, `_` and `-`")]
+    Label(String),
+}
+
+impl FromStr for RunnerKind {
+    type Err = BadLabels;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let labels: Vec<String> = text.split(',').map(|label| label.trim().to_owned()).collect();
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if let Some(bad) = labels.iter().find(|label| label.is_empty() || !label.chars().all(fits)) {
+            return Err(BadLabels::Label(bad.clone()));
+        }
+        let has = |wanted: &str| labels.iter().any(|label| label == wanted);
+        let of = ARCHITECTURES.iter().filter(|(label, _)| has(label)).map(|(_, architecture)| *architecture);
+        let architectures: Vec<Architecture> = of.collect();
+        // A word and a version. What else there is means nothing here.
+        let system = |label: &String| {
+            let (system, version) = label.rsplit_once('-')?;
+            version.parse::<Version>().is_ok().then(|| (system.to_owned(), version.to_owned()))
+        };
+        let mut systems: Vec<(String, String)> = labels.iter().filter_map(system).collect();
+        let bare = match (has(BARE_METAL), has(EMULATED), architectures.as_slice(), systems.len()) {
+            (false, true, ..) => None,
+            (true, false, [architecture], 1) => {
+                Some(Bare { architecture: *architecture, system: systems.remove(0) })
+            }
+            (true, false, [_], _) => return Err(BadLabels::System),
+            (true, false, ..) => return Err(BadLabels::Architecture),
+            _ => return Err(BadLabels::Metal),
+        };
+        Ok(Self { labels, bare })
+    }
+}
+
+impl RunnerKind {
+    /// What such a machine has, by its labels.
+    fn runner(&self) -> Runner {
+        match &self.bare {
+            // Emulators that play bare machines are made for this instruction set.
+            None => Runner::default().with(Feature::Isa("amd64".to_owned())),
+            Some(Bare { architecture, .. }) => {
+                let profile = Profile::of(*architecture);
+                let runner = Runner::default()
+                    .with(Feature::Isa(architecture.isa().to_owned()))
+                    .with(Feature::KvmDevice(profile.kvm_module.to_owned()))
+                    .with(Feature::KvmGuests);
+                match profile.virtualization_flag {
+                    Some(flag) => runner.with(Feature::CpuFlag(flag.to_owned())),
+                    None => runner,
+                }
+            }
+        }
+    }
+
+    /// What L0 runs on there.
+    pub fn metal(&self) -> Metal {
+        if self.bare.is_some() { Metal::Native } else { Metal::Emulated }
+    }
+}
+
+impl fmt::Display for RunnerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.labels.join(" "))
+    }
+}
+
+/// What one kind of machines runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its place among the kinds.
+    pub kind: usize,
+    /// Globs of the cells, each of one scenario and architecture, or names of cells where a glob would take others with it.
+    pub cells: Vec<String>,
+}
+
+/// Cells, told apart by the kinds of machines that run them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Jobs {
+    /// One for each kind that runs any. What bare machines get must run there: nothing but a loss keeps it from it.
+    pub jobs: Vec<Job>,
+    /// The cells that no kind can run, with the reasons. What plays emulated metal has them all the same, to record the skip.
+    pub nowhere: Vec<(String, String)>,
+}
+
+impl Jobs {
+    /// Gives each cell to the first kind that meets what it requires and has images for it, to bare machines before others.
+    /// Where images are missing everywhere, what plays emulated metal says so.
+    pub fn new(cells: &[Cell], matrix: &Matrix, catalog: &Catalog, kinds: &[RunnerKind]) -> Self {
+        let plans: Vec<RunPlan> = kinds.iter().map(|kind| kind.plan(cells, matrix, catalog)).collect();
+        let mut order: Vec<usize> = (0..kinds.len()).collect();
+        order.sort_by_key(|kind| kinds[*kind].bare.is_none());
+        let mut jobs = Self::default();
+        let mut of_kind: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let unmet = |kind: &usize| {
+                let kind = &kinds[*kind];
+                requirement(cell, catalog, kind.metal()).unmet(&kind.runner())
+            };
+            let boots = |kind: &&usize| matches!(plans[**kind].cells[index].fate, Fate::Boots { .. });
+            let able: Vec<usize> = order.iter().copied().filter(|kind| unmet(kind).is_none()).collect();
+            let emulated = able.iter().find(|kind| kinds[**kind].bare.is_none());
+            match able.iter().find(boots).or(emulated) {
+                Some(kind) => {
+                    of_kind.entry(*kind).or_default().insert(cell.name.as_str());
+                }
+                None => {
+                    jobs.nowhere.push((cell.name.to_string(), everywhere_unmet(cell, catalog)));
+                    // It is to be in the results all the same, as a skip with its reason.
+                    if let Some(kind) = order.iter().find(|kind| kinds[**kind].bare.is_none()) {
+                        of_kind.entry(*kind).or_default().insert(cell.name.as_str());
+                    }
+                }
+            }
+        }
+        let job = |(kind, taken): (usize, BTreeSet<&str>)| Job { kind, cells: globs(&taken, matrix.cells()) };
+        jobs.jobs = of_kind.into_iter().map(job).collect();
+        jobs
+    }
+}
+
+/// Why none of the kinds runs a cell.
+fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
+    if let Some(why) = &cell.no_machine {
+        return no_machine(why);
+    }
+    let needs = |metal| format!("needs {}", requirement(cell, catalog, metal));
+    let native = match touches_l0(cell) {
+        Some(what) => format!("{what}, and there the machine is L0"),
+        None => needs(Metal::Native),
+    };
+    let emulated = why_barred(cell).unwrap_or_else(|| needs(Metal::Emulated));
+    format!("on native metal: {native}; on emulated metal: {emulated}")
+}
+
+impl RunnerKind {
+    /// What would become of these cells there.
+    fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog) -> RunPlan {
+        let metal = if self.bare.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
+        let options = PlanOptions { metal, ..PlanOptions::default() };
+        let native = self.bare.iter().map(|Bare { architecture, system: (os, version) }| {
+            (*architecture, Ok(NativeMetal::named(os.clone(), version.clone())))
+        });
+        RunPlan::new(cells.iter().cloned(), matrix, catalog, &native.collect(), &options)
+    }
+}
+
+/// What a cell requires of a machine that runs it on this metal.
+pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement {
+    // Nothing that a machine could have.
+    let impossible = Requirement::Any(Vec::new());
+    match metal {
+        _ if cell.no_machine.is_some() => impossible,
+        Metal::Native if touches_l0(cell).is_some() => impossible,
+        Metal::Native => Requirement::native_metal(cell.architecture),
+        Metal::Emulated if why_barred(cell).is_some() => impossible,
+        Metal::Emulated => {
+            let program = runs_outermost(Profile::of(cell.architecture), metal, emulator_is_l0(cell));
+            let emulators = catalog.recipes().filter(|recipe| recipe.emulator() == Some(program));
+            let isas = emulators.map(|recipe| Feature::Isa(recipe.architecture().debian().to_owned()));
+            Requirement::Any(isas.map(Requirement::Has).collect())
+        }
+    }
+}
+
+/// Globs that take these cells and none of the others, few where all of a scenario and architecture are taken.
+fn globs(wanted: &BTreeSet<&str>, all: &[Cell]) -> Vec<String> {
+    let group = |name: &str| {
+        let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at + 1);
+        name[..end].to_owned()
+    };
+    let mut whole: BTreeMap<String, bool> = BTreeMap::new();
+    for cell in all {
+        let taken = wanted.contains(cell.name.as_str());
+        whole.entry(group(cell.name.as_str())).and_modify(|whole| *whole &= taken).or_insert(taken);
+    }
+    let glob = |name: &&str| match whole.get(&group(name)) {
+        Some(true) => format!("{}*", group(name)),
+        Some(false) | None => (*name).to_owned(),
+    };
+    wanted.iter().map(glob).collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::scenario::Filter;
+
+    const ALL_KINDS: [&str; 4] = [
+        "emulated",
+        "amd,bare-metal,debian-13",
+        "intel,bare-metal,debian-12,rack7",
+        "z,bare-metal,debian-13",
+    ];
+
+    fn project() -> (Matrix, Catalog) {
+        let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        (Matrix::load(&top.join("scenarios")).unwrap(), Catalog::load(&top.join("images/recipes")).unwrap())
+    }
+
+    fn kinds(of: &[&str]) -> Vec<RunnerKind> {
+        of.iter().map(|labels| labels.parse().unwrap()).collect()
+    }
+
+    #[rstest]
+    #[case("amd", BadLabels::Metal)]
+    #[case("emulated,bare-metal,amd,debian-13", BadLabels::Metal)]
+    #[case("bare-metal,debian-13", BadLabels::Architecture)]
+    #[case("bare-metal,amd,intel,debian-13", BadLabels::Architecture)]
+    #[case("bare-metal,amd", BadLabels::System)]
+    #[case("bare-metal,amd,debian-12,debian-13", BadLabels::System)]
+    #[case("emulated,,", BadLabels::Label(String::new()))]
+    #[case("emulated,it's", BadLabels::Label("it's".into()))]
+    fn labels_that_leave_something_open_are_refused(#[case] labels: &str, #[case] why: BadLabels) {
+        assert_eq!(labels.parse::<RunnerKind>(), Err(why));
+    }
+
+    #[rstest]
+    #[case(&ALL_KINDS)]
+    #[case(&ALL_KINDS[..1])]
+    #[case(&ALL_KINDS[1..])]
+    fn each_cell_has_one_job_or_a_reason_why_none(#[case] of: &[&str]) {
+        let (matrix, catalog) = project();
+        let kinds = kinds(of);
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds);
+        let filters: Vec<Filter> = jobs.jobs.iter().map(|job| Filter::parse(&job.cells).unwrap()).collect();
+        for cell in matrix.cells() {
+            let in_jobs = filters.iter().filter(|filter| filter.matches(&cell.name)).count();
+            let nowhere = jobs.nowhere.iter().any(|(name, _)| name == cell.name.as_str());
+            let emulated = kinds.iter().any(|kind| kind.bare.is_none());
+            assert_eq!(in_jobs, usize::from(emulated || !nowhere), "{}", cell.name);
+        }
+    }
+
+    #[test]
+    fn bare_machines_get_what_they_can_boot_and_nothing_else() {
+        let (matrix, catalog) = project();
+        let kinds = kinds(&ALL_KINDS);
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds);
+        let bare: Vec<&Job> = jobs.jobs.iter().filter(|job| kinds[job.kind].bare.is_some()).collect();
+        assert_eq!(bare.len(), 3);
+        for job in bare {
+            let plan = kinds[job.kind].plan(matrix.cells(), &matrix, &catalog);
+            let filter = Filter::parse(&job.cells).unwrap();
+            let of_job: Vec<_> =
+                plan.cells.iter().filter(|planned| filter.matches(&planned.cell.name)).collect();
+            assert!(!of_job.is_empty());
+            for planned in of_job {
+                let native = matches!(planned.fate, Fate::Boots { metal: Metal::Native, .. });
+                assert!(native, "{}: {:?}", planned.cell.name, planned.fate);
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_scenario_is_named_cell_by_cell() {
+        let (matrix, catalog) = project();
+        let preview: Vec<Cell> = matrix
+            .cells()
+            .iter()
+            .filter(|cell| cell.name.as_str().starts_with("rhel-10-preview/"))
+            .cloned()
+            .collect();
+        let emulated = kinds(&["emulated"]);
+        let all = Jobs::new(&preview, &matrix, &catalog, &emulated);
+        assert!(all.jobs[0].cells.contains(&"rhel-10-preview/amd/*".to_owned()), "{all:?}");
+        let amd = preview.iter().position(|cell| cell.architecture == Architecture::Amd).unwrap();
+        let one = Jobs::new(&preview[amd..=amd], &matrix, &catalog, &emulated);
+        assert_eq!(one.jobs[0].cells, [preview[amd].name.to_string()]);
+    }
+}

@@ -1,0 +1,151 @@
+//! Which kinds of machines could run which cells, if there were an image of every system that can be a level: what is left is what
+//! the harness and the metal can't do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use nestmatrix_images::Catalog;
+use nestmatrix_model::Architecture;
+use nestmatrix_stack::Metal;
+use serde::Serialize;
+
+use super::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, RunPlan};
+use crate::scenario::{Cell, CellName, Matrix};
+
+/// The kinds of machines that could run a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CellMachines {
+    /// The cell.
+    pub cell: CellName,
+    /// Its architecture: no other machine can run it.
+    pub architecture: Architecture,
+    /// What L0 could run on.
+    pub metals: Vec<Metal>,
+    /// Why no machine can run it, as its scenario or its systems say.
+    pub no_machine: Option<String>,
+}
+
+/// The kinds of machines that could run each of some cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machines(Vec<CellMachines>);
+
+impl Machines {
+    /// Plans each cell for every kind of machine. What a scenario says of that is left out, so that both can be compared.
+    pub fn new(cells: &[Cell], matrix: &Matrix, catalog: &Catalog) -> Self {
+        let supposed =
+            |cell: &Cell| (cell.architecture, Ok(NativeMetal::named(String::new(), String::new())));
+        let natives: NativeMetals = cells.iter().map(supposed).collect();
+        let plan = |metal| {
+            let cells = cells.iter().map(|cell| Cell { no_machine: None, ..cell.clone() });
+            let options = PlanOptions { metal, suppose_images: true, ..PlanOptions::default() };
+            RunPlan::new(cells, matrix, catalog, &natives, &options)
+        };
+        let plans = [MetalChoice::Emulated, MetalChoice::Native].map(plan);
+        let of = |(index, cell): (usize, &Cell)| {
+            let metal = |plan: &RunPlan| match &plan.cells[index].fate {
+                Fate::Boots { metal, .. } => Some(*metal),
+                Fate::Skipped(_) => None,
+            };
+            CellMachines {
+                cell: cell.name.clone(),
+                architecture: cell.architecture,
+                metals: plans.iter().filter_map(metal).collect(),
+                no_machine: cell.no_machine.clone(),
+            }
+        };
+        Self(cells.iter().enumerate().map(of).collect())
+    }
+
+    /// The cells, in their order.
+    pub fn cells(&self) -> &[CellMachines] {
+        &self.0
+    }
+}
+
+/// For people: how many cells each kind of machines could run, and the cells that none can, by the reason.
+impl fmt::Display for Machines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "architecture  cells  emulated metal  native metal  no machine")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, takes: &dyn Fn(&CellMachines) -> bool| {
+            let cells: Vec<&CellMachines> = self.0.iter().filter(|cell| takes(cell)).collect();
+            let on = |metal| cells.iter().filter(|cell| cell.metals.contains(&metal)).count();
+            let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).count();
+            let (emulated, native) = (on(Metal::Emulated), on(Metal::Native));
+            writeln!(f, "{name:<12}  {:>5}  {emulated:>14}  {native:>12}  {nowhere:>10}", cells.len())
+        };
+        let architectures: BTreeSet<Architecture> = self.0.iter().map(|cell| cell.architecture).collect();
+        for architecture in architectures {
+            row(f, &architecture.to_string(), &|cell| cell.architecture == architecture)?;
+        }
+        row(f, "all", &|_| true)?;
+        writeln!(
+            f,
+            "\nA cell counts where it could run if there were an image of every system that can be a level."
+        )?;
+        let mut nowhere: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+        for cell in self.0.iter().filter(|cell| cell.metals.is_empty()) {
+            let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
+            let scenario = cell.cell.as_str().split('/').next().unwrap_or_default();
+            let group = format!("{scenario}/{}/*", cell.architecture);
+            *nowhere.entry(why).or_default().entry(group).or_default() += 1;
+        }
+        for (why, groups) in nowhere {
+            writeln!(f, "\nno machine: {why}")?;
+            for (group, cells) in groups {
+                writeln!(f, "  {cells:>3} of {group}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn project() -> (Matrix, Catalog) {
+        let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        (Matrix::load(&top.join("scenarios")).unwrap(), Catalog::load(&top.join("images/recipes")).unwrap())
+    }
+
+    #[test]
+    fn a_cell_that_no_machine_can_run_says_why_and_no_other_does() {
+        let (matrix, catalog) = project();
+        let machines = Machines::new(matrix.cells(), &matrix, &catalog);
+        let wrong = |says: bool| -> Vec<&CellName> {
+            let wrong = machines.cells().iter().filter(|cell| {
+                cell.metals.is_empty() != cell.no_machine.is_some() && cell.no_machine.is_some() == says
+            });
+            wrong.map(|cell| &cell.cell).collect()
+        };
+        let (silent, needless) = (wrong(false), wrong(true));
+        assert!(silent.is_empty(), "no machine can run these: add `no-machine` with the reason: {silent:#?}");
+        assert!(needless.is_empty(), "these run on some machine: remove `no-machine`: {needless:#?}");
+    }
+
+    #[test]
+    fn a_system_that_no_machine_can_run_has_no_image() {
+        let (matrix, catalog) = project();
+        for system in matrix.systems().iter().filter(|system| system.no_machine.is_some()) {
+            let is_of = |id: Option<&str>| id == Some(system.id.as_str());
+            assert!(
+                !catalog.recipes().any(|recipe| is_of(recipe.os().map(|os| os.id.as_str()))),
+                "{system:?}"
+            );
+            assert!(!matrix.stand_ins().iter().any(|stand_in| is_of(Some(&stand_in.system))), "{system:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_machine_can_run_is_skipped_with_that_reason() {
+        let (matrix, catalog) = project();
+        let mut cell = matrix.cells().iter().find(|cell| cell.no_machine.is_none()).unwrap().clone();
+        cell.no_machine = Some("the reason".to_owned());
+        let plan = RunPlan::new([cell], &matrix, &catalog, &NativeMetals::new(), &PlanOptions::default());
+        let (_, reasons) = plan.skipped().next().unwrap();
+        assert_eq!(super::super::in_one_line(reasons), "no machine can run it: the reason");
+    }
+}

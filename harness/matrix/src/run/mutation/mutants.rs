@@ -1,0 +1,310 @@
+//! The mutants of a cell: which damage says something of it, and what must come of that.
+
+use nestmatrix_model::architecture::{BareMachine, Profile};
+use nestmatrix_model::{
+    Accelerator, CpuMode, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, SymptomKind,
+};
+use nestmatrix_stack::Symptom;
+use serde::Serialize;
+
+use super::{LevelSetting, Mutation, Original, Rule};
+use crate::run::execute::emulator_is_l0;
+use crate::scenario::{Cell, CellName, InputProblem, LevelSpec, only_reads};
+
+/// A cell with damage that its verdict must show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mutant {
+    /// The cell that it was made of.
+    pub of: CellName,
+    /// The damage.
+    pub mutation: Mutation,
+    /// The damaged cell, under a name of its own.
+    pub cell: Cell,
+    /// What must come of it.
+    pub rule: Rule,
+    /// Why it may survive, if the scenario says so.
+    pub accepted: Option<String>,
+}
+
+/// A step that only checks. Without it nothing changes in the stack, so it is not dropped; it has to stop one of the mutants
+/// instead, which shows that it can fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// The step's number, from 1.
+    pub step: u8,
+    /// Why it may stop none, if the scenario says so.
+    pub accepted: Option<String>,
+}
+
+/// All that can be shown of a cell by mutations.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mutants {
+    /// The damaged cells.
+    pub mutants: Vec<Mutant>,
+    /// The steps that only check.
+    pub checks: Vec<Check>,
+    /// The acceptances of the scenario that are for none of them.
+    pub unused: Vec<String>,
+}
+
+/// The mutants of a cell that came out as `original`. Damage that could not show is left out: to what its stack never comes to, and
+/// what is already so.
+///
+/// # Errors
+/// The name of a mutant would be too long for a cell's.
+pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProblem> {
+    let of = Of { cell, original, profile: Profile::of(cell.architecture) };
+    let (steps, checks) = of.steps();
+    let mutations = [steps, of.levels(), of.kills(), of.customs()].concat();
+    let mut made = Mutants::default();
+    for (mutation, rule) in mutations {
+        let name = mutation.name();
+        let mut mutated = mutation.applied_to(cell);
+        mutated.name = cell.name.variant(&name)?;
+        let accepted = of.accepted(&mutation);
+        made.mutants.push(Mutant { of: cell.name.clone(), mutation, cell: mutated, rule, accepted });
+    }
+    let check = |step| Check { step, accepted: of.accepted(&Mutation::DropStep { step }) };
+    made.checks = checks.into_iter().map(check).collect();
+    let generic = |mutant: &Mutant| mutant.mutation.name();
+    let of_check = |check: &Check| Mutation::DropStep { step: check.step }.name();
+    let names: Vec<String> =
+        made.mutants.iter().map(generic).chain(made.checks.iter().map(of_check)).collect();
+    let unused = cell.mutations.iter().filter(|own| own.change.is_none());
+    let unused = unused.filter(|own| !names.iter().any(|name| own.accepts(name)));
+    made.unused = unused.map(|own| own.name.clone()).collect();
+    Ok(made)
+}
+
+/// A mutation and what must come of it.
+type Ruled = (Mutation, Rule);
+
+struct Of<'a> {
+    cell: &'a Cell,
+    original: &'a Original,
+    profile: &'static Profile,
+}
+
+impl Of<'_> {
+    /// Why a mutation may survive.
+    fn accepted(&self, mutation: &Mutation) -> Option<String> {
+        let entry = match mutation {
+            Mutation::Custom { name, .. } => {
+                self.cell.mutations.iter().find(|own| own.change.is_some() && own.name == *name)
+            }
+            generic => {
+                let name = generic.name();
+                self.cell.mutations.iter().find(|own| own.accepts(&name))
+            }
+        };
+        entry.and_then(|own| own.accept.clone())
+    }
+
+    /// Where a stage or step comes in the order of the stack.
+    fn place(&self, stage: Stage) -> (Stage, u8) {
+        self.cell.place_of(stage)
+    }
+
+    fn step(&self, number: u8) -> Option<&Step> {
+        self.cell.steps.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Whether the undamaged stack comes to `stage`, be it to stop there.
+    fn comes_to(&self, stage: Stage) -> bool {
+        self.original.stage.is_none_or(|stop| self.place(stage) <= self.place(stop))
+    }
+
+    /// Whether the undamaged stack gets through `stage`.
+    fn gets_through(&self, stage: Stage) -> bool {
+        self.original.stage.is_none_or(|stop| self.place(stage) < self.place(stop))
+    }
+
+    /// The steps that something rests on, and those that only check.
+    fn steps(&self) -> (Vec<Ruled>, Vec<u8>) {
+        let (mut ruled, mut checks) = (Vec::new(), Vec::new());
+        let numbers = (1..=self.cell.steps.len()).filter_map(|number| u8::try_from(number).ok());
+        for number in numbers.filter(|number| self.comes_to(Stage::Step(*number))) {
+            match self.step(number).map(|step| &step.action) {
+                Some(StepAction::Run(command)) => {
+                    let fails = command.fails || command.status.is_some();
+                    if fails || only_reads(&command.run) {
+                        checks.push(number);
+                    } else {
+                        ruled.push((Mutation::DropStep { step: number }, Rule::NotGreen));
+                    }
+                    // Where success alone is expected, `true` is no other damage than to drop the step.
+                    if fails || command.output.is_some() {
+                        ruled.push((Mutation::TrueStep { step: number }, Rule::NotGreen));
+                    }
+                }
+                Some(StepAction::Own { action: OwnAction::Reboot }) => {
+                    ruled.push((Mutation::DropStep { step: number }, Rule::NotGreen));
+                }
+                // These are what is tried, and leave nothing for another step to find.
+                Some(StepAction::Own {
+                    action: OwnAction::Measure | OwnAction::BootAnother | OwnAction::Migrate,
+                })
+                | None => {}
+            }
+        }
+        (ruled, checks)
+    }
+
+    /// Damage to what levels are given.
+    fn levels(&self) -> Vec<Ruled> {
+        let mut ruled = Vec::new();
+        for spec in self.cell.levels.iter().filter(|spec| !spec.system.is_emulator()) {
+            ruled.extend(self.without_settings(spec));
+            ruled.extend(self.not_required(spec));
+            ruled.extend(self.nesting_off(spec));
+            ruled.extend(self.on_tcg(spec));
+            ruled.extend(self.bogus_property(spec));
+            ruled.extend(self.without_module(spec));
+            ruled.extend(self.old_nonce(spec));
+            ruled.extend(self.innermost_on_l0(spec));
+        }
+        ruled
+    }
+
+    /// What the scenario sets of a level is there for something that it tries. Where the stack stops at the level's launch, it is
+    /// for what is required of its CPU, and the model may be any.
+    fn without_settings(&self, spec: &LevelSpec) -> Vec<Ruled> {
+        let level = spec.level;
+        let launch = Stage::Level(level, StageKind::Launch);
+        let shows = |setting: &LevelSetting| match setting {
+            LevelSetting::CpuModel => self.gets_through(launch),
+            _ => self.comes_to(launch),
+        };
+        let set = LevelSetting::ALL.into_iter().filter(|setting| setting.is_set(spec) && shows(setting));
+        set.map(|setting| (Mutation::WithoutSetting { level, setting }, Rule::NotGreen)).collect()
+    }
+
+    /// A feature that the CPU has whether it is required or not can't be missed. So the one that the stack was seen to stop for,
+    /// or the extension of a level that hosts: QEMU's models have it with KVM only if it is asked for (`kvm_default_props`).
+    fn not_required(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let hosts_by_model =
+            self.hosts(spec.level) && !self.on_metal(spec.level) && spec.cpu.mode != CpuMode::HostPassthrough;
+        let is_extension = |feature: &str| self.profile.nesting.is_feature(feature);
+        let feature = match &self.original.symptom {
+            Some(Symptom::MissingCpuFeature { level, feature, .. }) if *level == spec.level => {
+                let needed_anyway = self.hosts(spec.level) && is_extension(feature) && !hosts_by_model;
+                spec.cpu.require.iter().find(|one| *one == feature && !needed_anyway)
+            }
+            _ if hosts_by_model && self.gets_through(Stage::Level(spec.level, StageKind::Kvm)) => {
+                spec.cpu.require.iter().find(|one| is_extension(one))
+            }
+            _ => None,
+        }?;
+        let mutation = Mutation::FeatureNotRequired { level: spec.level, feature: feature.clone() };
+        Some((mutation, Rule::NotGreen))
+    }
+
+    /// L0 without nesting can't have guests of guests; and where L1 hosts none, or can't be a hypervisor anyway, nothing misses it.
+    fn nesting_off(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let parameter = format!("{}.nested=", self.profile.kvm_module);
+        let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
+        let l1 = LevelNumber::ALL[1];
+        // Arm and IBM Z: the module has no such parameter, or no guest runs on the emulated metal.
+        let has_parameter = matches!(self.profile.kvm_module, "kvm_amd" | "kvm_intel" | "kvm_hv");
+        let applies = spec.level == LevelNumber::ALL[0]
+            && has_parameter
+            && !is_set
+            && !self.sets_nesting()
+            && self.hosts(l1)
+            && self.gets_through(Stage::Level(l1, StageKind::Kvm));
+        applies.then_some((Mutation::NestingOff, Rule::NotGreen))
+    }
+
+    /// Whether a step sets the parameter itself, which then holds instead of the one of the command line.
+    fn sets_nesting(&self) -> bool {
+        self.cell
+            .steps
+            .iter()
+            .any(|step| matches!(&step.action, StepAction::Run(command) if command.run.contains("nested=")))
+    }
+
+    fn on_tcg(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let applies = !self.on_metal(spec.level)
+            && spec.accelerator == Accelerator::Kvm
+            && self.gets_through(Stage::Level(spec.level, StageKind::Launch));
+        applies.then_some((Mutation::OnTcg { level: spec.level }, Rule::NotGreen))
+    }
+
+    /// A QEMU that rejects its command line has tried nothing, so no limitation is confirmed by it: that is an error, unless
+    /// the document is about just that.
+    fn bogus_property(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let metal_takes_it = !self.on_metal(spec.level) || self.metal_is_qemu();
+        let applies = metal_takes_it && self.comes_to(Stage::Level(spec.level, StageKind::Launch));
+        let rule = match self.cell.expectation.limitation() {
+            // What ends the metal is never the fault of what runs on it.
+            _ if self.on_metal(spec.level) => Rule::FailOrError,
+            None => Rule::FailOrError,
+            Some(limitation) if limitation.kind == Some(SymptomKind::CommandLineRejected) => Rule::NotGreen,
+            Some(_) => Rule::Rejected,
+        };
+        applies.then_some((Mutation::BogusProperty { level: spec.level }, rule))
+    }
+
+    fn without_module(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with("module_blacklist="));
+        let applies =
+            self.hosts(spec.level) && !is_set && self.comes_to(Stage::Level(spec.level, StageKind::Kvm));
+        applies.then_some((Mutation::WithoutModule { level: spec.level }, Rule::NotGreen))
+    }
+
+    fn old_nonce(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let reports = spec.level == self.cell.innermost() && spec.level.reports();
+        let applies = reports && self.gets_through(Stage::Level(spec.level, StageKind::Check));
+        applies.then_some((Mutation::OldNonce, Rule::NotGreen))
+    }
+
+    /// Nothing contradicts such a stack, since its innermost level runs and reports as it must. But the counters of the levels
+    /// between don't grow, and without that evidence the cell ends in an error.
+    fn innermost_on_l0(&self, spec: &LevelSpec) -> Option<Ruled> {
+        let is_innermost = spec.level == self.cell.innermost() && spec.level.reports();
+        let applies = is_innermost
+            && spec.level.is_nested()
+            && !emulator_is_l0(self.cell)
+            && self.gets_through(Stage::Level(spec.level, StageKind::Check));
+        applies.then_some((Mutation::InnermostOnL0, Rule::FailOrMissingEvidence))
+    }
+
+    /// The QEMU of each level, killed at each stage from the level's boot on.
+    fn kills(&self) -> Vec<Ruled> {
+        let stages = self.cell.stages();
+        let levels = self.cell.levels.iter().filter(|spec| !spec.system.is_emulator());
+        let kills = levels.flat_map(|spec| {
+            let level = spec.level;
+            let begins = Stage::Level(level, StageKind::Boot);
+            let at = stages.iter().filter(move |stage| **stage >= begins && self.comes_to(**stage));
+            // That the metal goes is never the fault of what runs on it.
+            let rule = if self.on_metal(level) { Rule::FailOrError } else { Rule::NotGreen };
+            at.map(move |at| (Mutation::QemuKilled { level, at: *at }, rule))
+        });
+        kills.collect()
+    }
+
+    /// What the scenario itself describes.
+    fn customs(&self) -> Vec<Ruled> {
+        let own = self.cell.mutations.iter().filter_map(|own| {
+            let change = own.change.clone()?;
+            Some((Mutation::Custom { name: own.name.clone(), change }, Rule::NotGreen))
+        });
+        own.collect()
+    }
+
+    /// Whether a level runs guests.
+    fn hosts(&self, level: LevelNumber) -> bool {
+        level < self.cell.innermost() || !self.cell.innermost().reports()
+    }
+
+    /// Whether the emulator runs this level.
+    fn on_metal(&self, level: LevelNumber) -> bool {
+        let outermost = LevelNumber::ALL[usize::from(emulator_is_l0(self.cell))];
+        level == outermost
+    }
+
+    fn metal_is_qemu(&self) -> bool {
+        emulator_is_l0(self.cell) || matches!(self.profile.metal, BareMachine::Qemu(_))
+    }
+}

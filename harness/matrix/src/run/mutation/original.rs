@@ -1,0 +1,64 @@
+//! What came of a cell as its scenario has it: what its mutants are compared with.
+
+use nestmatrix_model::Stage;
+use nestmatrix_stack::Symptom;
+use serde::{Deserialize, Serialize};
+
+use crate::run::{CellRecord, Known, Tally, VerdictWord};
+use crate::scenario::{Cell, Expectation, StopStage};
+
+/// What came of a cell without damage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Original {
+    /// Its verdict.
+    pub verdict: VerdictWord,
+    /// The stage at which its stack stopped, if it did.
+    pub stage: Option<Stage>,
+    /// What was seen there.
+    #[serde(skip)]
+    pub symptom: Option<Symptom>,
+    /// Whether a run in which all cells come out like this succeeds. Mutants of a cell that is red itself would show nothing.
+    pub green: bool,
+}
+
+impl From<&CellRecord> for Original {
+    fn from(record: &CellRecord) -> Self {
+        Self {
+            verdict: record.verdict,
+            stage: record.stage,
+            symptom: record.symptom_data.clone(),
+            green: is_green(record),
+        }
+    }
+}
+
+impl Original {
+    /// Why mutants of a cell that came out like this are not made, though it is not red.
+    pub fn why_no_mutants(record: &CellRecord) -> Option<&'static str> {
+        let is_flaky = record.known() == Some(Known::Flaky);
+        is_flaky.then_some("it is known to be flaky, so nothing follows from what comes of its mutants")
+    }
+
+    /// What comes of a cell if its scenario is right, to list its mutants before anything was booted.
+    pub fn as_expected(cell: &Cell) -> Self {
+        let stage_of = |stop: StopStage| match stop {
+            StopStage::At(stage) | StopStage::From(stage) => stage,
+        };
+        let (verdict, stage) = match &cell.expectation {
+            Expectation::Works { known_wrong: None } | Expectation::MayStop(_) => (VerdictWord::Pass, None),
+            Expectation::Works { known_wrong: Some(known) } => {
+                (VerdictWord::Fail, Some(stage_of(known.limitation.stop)))
+            }
+            Expectation::Stops { known_stale: Some(_), .. } => (VerdictWord::Xpass, None),
+            Expectation::Stops { limitation, .. } => (VerdictWord::Xfail, Some(stage_of(limitation.stop))),
+        };
+        Self { verdict, stage, symptom: None, green: true }
+    }
+}
+
+/// Whether a run of this cell alone succeeds.
+pub(super) fn is_green(record: &CellRecord) -> bool {
+    let mut tally = Tally::default();
+    tally.add(record);
+    tally.exit_code() == 0
+}

@@ -1,0 +1,323 @@
+//! Native metal: this machine as L0, if its KVM proves itself.
+//!
+//! That `/dev/kvm` exists, opens and answers proves nothing: there are machines whose KVM does all that and runs no stock
+//! guest. The proof is a guest that boots to 64-bit userspace under KVM and says so within a bounded time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nestmatrix_images::{Catalog, Product, Progress, Store};
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, LevelNumber, Stage};
+use nestmatrix_stack::host::{Emulator, Facts, ThisMachine};
+use nestmatrix_stack::{
+    Ascent, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+};
+use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
+
+use super::Scratch;
+use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
+use super::requirement::{Feature, Requirement, Runner};
+use crate::scenario::AvailableImage;
+
+/// Native metal that has proved itself.
+#[derive(Debug, Clone)]
+pub struct NativeMetal {
+    /// The system of this machine: `debian 13`.
+    pub system: String,
+    os: String,
+    os_version: String,
+    /// Why no guest of it can be a hypervisor, if none can.
+    no_nesting: Option<String>,
+}
+
+/// What native metal this machine offers for each architecture, or why none.
+pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
+
+/// Why no guest ran in a trial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoGuest {
+    /// None could be tried.
+    #[error("KVM can't be tried: {0}")]
+    NotTried(String),
+    /// It stopped on its way, or there is no evidence that it ran under KVM.
+    #[error("/dev/kvm opens here, but a trial guest failed ({0})")]
+    Failed(String),
+}
+
+/// What was seen in a trial of this machine.
+#[derive(Debug, Clone)]
+pub struct TrialSeen {
+    /// The native metal that it makes, or every reason against it, joined.
+    pub native: Result<NativeMetal, String>,
+    /// Whether KVM ran a guest; absent if none was tried.
+    pub guest: Option<Result<(), NoGuest>>,
+}
+
+/// Longest wait for the trial guest, without the user's time scale. A stock kernel is through its boot in two seconds
+/// under a KVM that works, and who asks what a machine can run wants to know within ten.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// The guest with which KVM proves itself.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    /// How QEMU is started here.
+    pub emulator: Emulator,
+    /// Kernel of a minimal image.
+    pub kernel: PathBuf,
+    /// Release of that kernel.
+    pub kernel_release: String,
+    /// Its initramfs.
+    pub initramfs: PathBuf,
+    /// Ties QEMU's life to the harness's.
+    pub wrapper: ExecWrapper,
+    /// Private folder, for sockets and for what the trial leaves.
+    pub scratch: &'a Path,
+    /// What the trial guest must give back.
+    pub nonce: String,
+    /// The user's time scale.
+    pub timeout_scale: f64,
+}
+
+struct Unheard;
+
+impl StageListener for Unheard {
+    fn stage_began(&self, _: Stage) {}
+}
+
+impl NativeMetal {
+    /// Boots one guest under this machine's KVM.
+    ///
+    /// # Errors
+    /// Where and why it stopped.
+    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), NoGuest> {
+        let failed = NoGuest::Failed;
+        let guest = LevelNumber::ALL[1];
+        // Whether the architecture's own module is there is known already. Where KVM is another module's, the guest is tried
+        // all the same, so that what is said of it is seen and not concluded. It is one small leak for a whole process.
+        let any_kvm: &'static Profile = Box::leak(Box::new(Profile { kvm_module: "kvm", ..*profile }));
+        let level = LevelPlan {
+            level: guest,
+            kernel: trial.kernel,
+            kernel_release: trial.kernel_release,
+            initramfs: trial.initramfs,
+            images: None,
+            image: String::new(),
+            cpu: CpuRequirement::default(),
+            accelerator: Accelerator::Kvm,
+            memory_mib: None,
+            kernel_parameters: Vec::new(),
+            machine_type: None,
+            machine: BTreeMap::new(),
+            disk: None,
+        };
+        let plan = StackPlan {
+            metal: Metal::Native,
+            profile: any_kvm,
+            levels: vec![level],
+            nonce: trial.nonce,
+            stays: false,
+            leaf: None,
+            default_firmware: BTreeSet::new(),
+            second: None,
+            memory: Memory::Private,
+            goes_on: false,
+            clock: Clock::Fastest,
+            innermost_on_l0: false,
+        };
+        let this_machine = ThisMachine {
+            emulator: trial.emulator,
+            program: profile.qemu,
+            wrapper: trial.wrapper,
+            sockets: trial.scratch.to_owned(),
+            records: trial.scratch.to_owned(),
+        };
+        let limits = Limits::fixed(TRIAL.mul_f64(trial.timeout_scale));
+        let (_keep, cancellation) = Cancellation::new();
+        let observation = boot(Ascent {
+            plan: &plan,
+            this_machine: Rc::new(this_machine),
+            limits,
+            faults: &[],
+            steps: &[],
+            records: trial.scratch,
+            started: Instant::now(),
+            listener: &Unheard,
+            cancellation,
+            from: None,
+            saver: None,
+            attendant: None,
+            images: BTreeMap::new(),
+        })
+        .await;
+        if let Some(stop) = observation.stop {
+            return Err(failed(format!("{}: {}", stop.stage, stop.symptom)));
+        }
+        let weighed = Evidence::weigh(&observation.gathered, guest, profile);
+        weighed.map(|_| ()).map_err(|doubt| failed(doubt.to_string()))
+    }
+
+    pub(super) fn of(facts: &Facts, kvm_module: &str) -> Self {
+        let off = facts.nested.as_ref().filter(|nested| matches!(nested.as_str(), "0" | "N"));
+        let off = off.map(|nested| {
+            format!("needs nesting switched on in L0's KVM: {kvm_module} of this machine has nested={nested}")
+        });
+        Self { no_nesting: off, ..Self::named(facts.os.clone(), facts.os_version.clone()) }
+    }
+
+    /// Native metal with this system, that is taken to be there: `debian` and `13`.
+    pub(super) fn named(os: String, os_version: String) -> Self {
+        Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version, no_nesting: None }
+    }
+
+    /// Why it can't run a cell whose stack ends at `innermost`, if it can't: guests of guests need nesting switched on.
+    pub(super) fn lacks_nesting(&self, innermost: LevelNumber) -> Option<&str> {
+        self.no_nesting.as_deref().filter(|_| innermost > LevelNumber::ALL[1])
+    }
+
+    /// This machine's system as an image of L0, if it has a version that can be compared.
+    pub(super) fn image(&self) -> Option<AvailableImage> {
+        let version = self.os_version.parse().ok()?;
+        Some(AvailableImage {
+            name: format!("{}-{}", self.os, self.os_version),
+            system: self.os.clone(),
+            version,
+        })
+    }
+
+    pub(super) fn unknown_system(&self) -> String {
+        format!("needs to know this machine's system: its os-release says {:?}", self.system)
+    }
+}
+
+/// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to know that it
+/// can.
+fn examined(profile: &Profile, facts: &Facts) -> Runner {
+    let mut runner = Runner::default().with(Feature::Isa(host_isa().to_owned()));
+    if let Some(flag) = profile.virtualization_flag {
+        let feature = Feature::CpuFlag(flag.to_owned());
+        runner = match facts.cpu_flags.iter().any(|of| of == flag) {
+            true => runner.with(feature),
+            false => runner.without(feature, "this machine has none"),
+        };
+    }
+    let device = Feature::KvmDevice(profile.kvm_module.to_owned());
+    match facts.kvm_device && facts.kvm_module {
+        true => runner.with(device),
+        false => runner.without(device, "this machine has none that this user may open"),
+    }
+}
+
+/// Finds out whether this machine can be native metal.
+pub struct MachineTrial<'a> {
+    /// Recipes.
+    pub catalog: &'a Catalog,
+    /// Images.
+    pub store: Arc<Store>,
+    /// Told of builds and downloads.
+    pub progress: Arc<dyn Progress + Send + Sync>,
+    /// This machine's own QEMU, if it has one.
+    pub installed: Option<Emulator>,
+    /// Ties the life of whatever is started to the harness's.
+    pub wrapper: ExecWrapper,
+    /// What the trial's time limit is multiplied by.
+    pub timeout_scale: f64,
+    /// Try a guest even where the processor already rules native metal out, so that the user learns all of it.
+    pub insist: bool,
+}
+
+impl MachineTrial<'_> {
+    /// Tries it for stacks of `architecture`.
+    ///
+    /// # Errors
+    /// Every reason that was found, joined.
+    pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
+        self.see(architecture).await.native
+    }
+
+    /// Likewise, with what became of the guest that was tried.
+    pub async fn see(&self, architecture: Architecture) -> TrialSeen {
+        let nothing_tried = |why| TrialSeen { native: Err(why), guest: None };
+        let profile = Profile::of(architecture);
+        let here = host_isa();
+        if architecture.isa() != here {
+            // What else it has is of another instruction set.
+            let wanted = Feature::Isa(architecture.isa().to_owned());
+            return nothing_tried(format!("needs {wanted}: this one is {here}"));
+        }
+        let facts = match Facts::of_this_machine(profile.kvm_module).await {
+            Ok(facts) => facts,
+            Err(e) => return nothing_tried(format!("this machine can't be asked what it is: {e}")),
+        };
+        let mut runner = examined(profile, &facts);
+        let before_a_guest = Requirement::to_host(architecture).unmet(&runner);
+        let mut guest = None;
+        if before_a_guest.is_none() || (self.insist && Path::new("/dev/kvm").exists()) {
+            let tried = self.prove(architecture, profile).await;
+            runner = match &tried {
+                Ok(()) => runner.with(Feature::KvmGuests),
+                Err(why) => runner.without(Feature::KvmGuests, why.to_string()),
+            };
+            guest = Some(tried);
+        }
+        let native = match before_a_guest {
+            Some(why) if guest.is_none() => Err(why),
+            _ => match Requirement::native_metal(architecture).unmet(&runner) {
+                Some(why) => Err(why),
+                None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
+            },
+        };
+        TrialSeen { native, guest }
+    }
+
+    async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), NoGuest> {
+        let not_tried = |why: String| NoGuest::NotTried(why);
+        let minimal = self.catalog.recipes().find(|recipe| {
+            recipe.architecture().debian() == architecture.isa()
+                && recipe.products().contains(&Product::Minimal)
+        });
+        let minimal = minimal.ok_or_else(|| not_tried("no recipe for a minimal image".to_owned()))?.clone();
+        // An installed QEMU needs no recipe.
+        let recipe = match &self.installed {
+            Some(_) => None,
+            None => {
+                let name =
+                    emulator_recipe(self.catalog, profile.qemu).map_err(|e| not_tried(e.to_string()))?;
+                let recipe = self.catalog.get(&name);
+                Some(recipe.ok_or_else(|| not_tried("no recipe for an emulator".to_owned()))?.clone())
+            }
+        };
+        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
+        let installed = self.installed.clone();
+        let provisioned = tokio::task::spawn_blocking(move || {
+            let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
+            let emulator = match &recipe {
+                Some(recipe) => emulator_of(store.ensure(recipe, Product::Emulator, &*progress)?),
+                None => installed,
+            };
+            Ok::<_, nestmatrix_images::Error>((guest, emulator))
+        });
+        let (guest, emulator) =
+            provisioned.await.map_err(|e| not_tried(e.to_string()))?.map_err(|e| not_tried(e.to_string()))?;
+        let (Some(kernel), Some(release), Some(initramfs), Some(emulator)) =
+            (guest.kernel(), guest.kernel_version(), guest.initramfs(), emulator)
+        else {
+            return Err(not_tried("an image is not complete".to_owned()));
+        };
+        let scratch = Scratch::create().map_err(|e| not_tried(e.to_string()))?;
+        let trial = Trial {
+            emulator,
+            kernel,
+            kernel_release: release.release.clone(),
+            initramfs,
+            wrapper: self.wrapper.clone(),
+            scratch: scratch.path(),
+            nonce: nonce().map_err(|e| not_tried(e.to_string()))?,
+            timeout_scale: self.timeout_scale,
+        };
+        NativeMetal::prove(profile, trial).await
+    }
+}

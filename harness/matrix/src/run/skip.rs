@@ -1,0 +1,107 @@
+//! Why a cell is skipped, as data: programs and reports decide by it, and only people read its text.
+
+use std::fmt;
+
+use nestmatrix_model::LevelNumber;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::MissingImage;
+
+/// Why a cell is skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum SkipReason {
+    /// There is no image of the system that these levels ask for.
+    NoImage {
+        /// The levels.
+        levels: Vec<LevelNumber>,
+        /// What Debian calls their instruction set.
+        isa: String,
+        /// What is missing.
+        missing: Box<MissingImage>,
+    },
+    /// This machine can't be L0.
+    NativeMetal {
+        /// Why not.
+        why: String,
+    },
+    /// This machine's own system is not the one that L0 asks for.
+    AnotherSystem {
+        /// What Debian calls its instruction set.
+        isa: String,
+        /// What it is, and what is asked for.
+        why: String,
+    },
+    /// Emulated metal of the architecture can't do what the cell asks for.
+    EmulatedMetal {
+        /// What it can't do.
+        why: String,
+    },
+    /// Emulated metal gets something wrong that the cell depends on.
+    EmulatorErratum {
+        /// The id of the erratum.
+        erratum: String,
+        /// What the emulator gets wrong, and by what the cell depends on it.
+        why: String,
+    },
+    /// No machine can run it, whatever images there are.
+    NoMachine {
+        /// Why not, as its scenario or its systems say.
+        why: String,
+    },
+    /// Nothing of its stack is what a kernel or QEMU of the user's is to replace.
+    NoSuchPart {
+        /// What it has instead.
+        why: String,
+    },
+    /// The archive does not deliver the packages of an image.
+    Undelivered {
+        /// Which image, how many packages and of which suite.
+        image: String,
+    },
+}
+
+impl SkipReason {
+    /// The reason without the levels that it is about, which differ from cell to cell.
+    pub fn without_levels(&self) -> String {
+        match self {
+            Self::NoImage { missing, .. } => missing.to_string(),
+            Self::NativeMetal { why }
+            | Self::EmulatedMetal { why }
+            | Self::EmulatorErratum { why, .. }
+            | Self::NoSuchPart { why }
+            | Self::AnotherSystem { why, .. } => why.clone(),
+            Self::NoMachine { why } => no_machine(why),
+            Self::Undelivered { image } => format!("no image {image}"),
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.without_levels())?;
+        match self {
+            Self::NoImage { levels, isa, .. } => {
+                let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
+                write!(f, " ({} on {isa})", levels.join(" and "))
+            }
+            Self::AnotherSystem { isa, .. } => write!(f, " ({} on {isa})", LevelNumber::ALL[0]),
+            Self::NativeMetal { .. }
+            | Self::EmulatedMetal { .. }
+            | Self::EmulatorErratum { .. }
+            | Self::NoMachine { .. }
+            | Self::NoSuchPart { .. }
+            | Self::Undelivered { .. } => Ok(()),
+        }
+    }
+}
+
+/// That no machine can run a cell, and why.
+pub(super) fn no_machine(why: &str) -> String {
+    format!("no machine can run it: {why}")
+}
+
+/// Several reasons in one line.
+pub fn in_one_line(reasons: &[SkipReason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,334 @@
+//! What a cell's verdict says about one kernel or one QEMU that was put into its stack: something, or nothing, since that
+//! kernel or QEMU did not even come up. As with `git bisect`, where exit code 125 is for what can't be tried.
+
+use std::path::PathBuf;
+
+use nestmatrix_images::Part;
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
+use nestmatrix_stack::Symptom;
+use nestmatrix_vmm::qemu::rejects_kernel;
+use serde::Serialize;
+
+use super::{CellRecord, VerdictWord};
+
+/// The exit code that `git bisect run` takes for "this one can't be tried".
+pub const NOT_TRIED: u8 = 125;
+
+/// What is tried with a cell: one part of one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionTrial<'a> {
+    /// The level whose image has another version of something.
+    pub level: LevelNumber,
+    /// Of what.
+    pub part: Part,
+    /// Kernel modules that the image's recipe wants and that did not come with the kernel.
+    pub left_out: &'a [String],
+    /// A level that does not boot counts as what it is: as a verdict. Of L0 that is an `error`, since nothing was tried.
+    pub boot_counts: bool,
+}
+
+impl VersionTrial<'_> {
+    /// Why `record` says nothing about the version that was tried, if so.
+    ///
+    /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`, which counts where
+    ///   `boot_counts`.
+    /// - Neither does a cell that is flaky: another boot could have given another verdict.
+    /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
+    ///   Unless the document says that just this level stops there, with a symptom that was seen.
+    /// - A kernel that came without KVM's module and has it not built in, in a level that lacks KVM: that says how it was
+    ///   configured. One whose KVM is there and refuses counts.
+    /// - A QEMU that does not understand its command line, or a kernel that QEMU can't load.
+    ///
+    /// What happens further in is what nesting does with it, and counts.
+    pub fn says_nothing(&self, record: &CellRecord) -> Option<String> {
+        let symptom = || record.symptom.clone().unwrap_or_else(|| "nothing is known of it".to_owned());
+        if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
+            let counts = self.boot_counts && (self.is_boot_of_l0(record) || self.is_refused(record));
+            return (!counts).then(symptom);
+        }
+        if record.verdict == VerdictWord::Flaky {
+            return Some(format!(
+                "the cell is flaky: {}",
+                record.symptom.as_deref().unwrap_or("it worked this time")
+            ));
+        }
+        if self.boot_counts || is_documented(record) {
+            return None;
+        }
+        let Some(Stage::Level(level, kind)) = record.stage else { return None };
+        let seen = symptom();
+        let inside = LevelNumber::ALL.into_iter().find(|level| *level > self.level);
+        match (self.part, kind) {
+            (Part::Kernel, StageKind::Boot) if level == self.level => {
+                Some(format!("{level} does not boot with it: {seen}"))
+            }
+            (Part::Kernel, StageKind::Launch) if level == self.level && kernel_is_refused(record) => {
+                Some(format!("it can't be loaded: {seen}"))
+            }
+            (Part::Kernel, StageKind::Kvm) if level == self.level => {
+                let module = Profile::of(record.architecture).kvm_module;
+                let came_without = self.left_out.iter().any(|left_out| left_out == module);
+                (came_without && lacks_kvm(record, level))
+                    .then(|| format!("{module} did not come with it and is not built in: {seen}"))
+            }
+            (Part::Qemu, StageKind::Launch) if Some(level) == inside && command_line_is_rejected(record) => {
+                Some(format!("it does not know what its command line asks for: {seen}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is an error that QEMU refuses the kernel that is tried, or that the QEMU that is tried refuses its command line.
+    fn is_refused(&self, record: &CellRecord) -> bool {
+        let Some(Stage::Level(level, StageKind::Launch)) = record.stage else { return false };
+        match self.part {
+            Part::Kernel => level == self.level && kernel_is_refused(record),
+            Part::Qemu => level.below() == Some(self.level) && command_line_is_rejected(record),
+        }
+    }
+
+    /// Whether it is an error that L0 does not boot with the kernel that is tried.
+    fn is_boot_of_l0(&self, record: &CellRecord) -> bool {
+        let Some(Stage::Level(level, kind)) = record.stage else { return false };
+        let boots = kind == StageKind::Boot || kind == StageKind::Launch && kernel_is_refused(record);
+        let of_l0 = level == self.level && level.below().is_none();
+        record.verdict == VerdictWord::Error && self.part == Part::Kernel && of_l0 && boots
+    }
+}
+
+/// Whether the QEMU that ended refused to load its kernel.
+fn kernel_is_refused(record: &CellRecord) -> bool {
+    let said = record.symptom_data.as_ref().and_then(Symptom::said);
+    said.as_deref().is_some_and(rejects_kernel)
+}
+
+/// Whether a QEMU refused its command line.
+fn command_line_is_rejected(record: &CellRecord) -> bool {
+    record.symptom_data.as_ref().is_some_and(|symptom| symptom.kind() == SymptomKind::CommandLineRejected)
+}
+
+/// Whether a level was asked and has no KVM of its architecture. What came without any modules may have it built in: then
+/// the kernel shows its `nested` parameter, also where it found no hardware that it can use.
+fn lacks_kvm(record: &CellRecord, level: LevelNumber) -> bool {
+    let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
+    seen.is_some_and(|seen| seen.kernel.is_some() && seen.nested.is_none())
+}
+
+/// Whether what was seen is what the document says, by a symptom of its own.
+fn is_documented(record: &CellRecord) -> bool {
+    record.described().is_some_and(|limitation| limitation.symptom.is_some() || limitation.kind.is_some())
+}
+
+/// The exit code of a run that tries something: 0 where every cell came out as expected or known, 1 where one did not, and
+/// [`NOT_TRIED`] where one says nothing, or none ran. `says_nothing` has the reasons, cell by cell.
+pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord]) -> u8 {
+    if records.is_empty() || says_nothing.iter().any(Option::is_some) {
+        return NOT_TRIED;
+    }
+    let bad = |record: &CellRecord| record.verdict != VerdictWord::Error && record.is_trouble();
+    u8::from(records.iter().any(bad))
+}
+
+/// A version that was tried, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TriedVersion {
+    /// The version, or the release of a local kernel.
+    pub version: String,
+    /// Where it comes from: a suite, an image in the cache, or a file.
+    pub from: String,
+    /// The cell's verdict; also where it says nothing.
+    pub verdict: Option<VerdictWord>,
+    /// Why it says nothing of the version, if so.
+    pub not_tried: Option<String>,
+    /// Where the stack stopped, if it did.
+    pub stage: Option<Stage>,
+    /// What was seen there.
+    pub symptom: Option<String>,
+    /// How long it took, without making the image.
+    pub seconds: f64,
+    /// The folder of its run.
+    pub records: PathBuf,
+}
+
+/// Each change of the verdict from one version to the next of those that came to one, as the last before and the first with.
+pub fn changes<'a>(
+    versions: impl IntoIterator<Item = &'a TriedVersion>,
+) -> Vec<(&'a TriedVersion, &'a TriedVersion)> {
+    let known: Vec<&TriedVersion> = versions.into_iter().filter(|tried| tried.not_tried.is_none()).collect();
+    let pairs = known.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(before, first)| before.verdict != first.verdict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nestmatrix_vmm::qemu::{Ended, rejects_command_line};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::scenario::{Filter, Matrix};
+
+    /// A record of a cell of the project's own scenarios.
+    fn record(cell: &str, verdict: VerdictWord, stage: Option<&str>, symptom: &str) -> CellRecord {
+        let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap();
+        let filter = Filter::parse(&[cell.to_owned()]).unwrap();
+        let cell = matrix.cells().iter().find(|cell| filter.matches(&cell.name)).unwrap();
+        let stage = stage.map(|stage| stage.parse().unwrap());
+        let level = stage.and_then(Stage::level).unwrap_or(LevelNumber::ALL[1]);
+        let said = symptom.to_owned();
+        let data = if rejects_command_line(symptom) {
+            Symptom::CommandLineRejected { level, said, asked_for: false }
+        } else {
+            Symptom::QemuEnded { level, ended: Ended::Exited(1), said }
+        };
+        CellRecord {
+            verdict,
+            stage,
+            symptom: Some(symptom.into()),
+            symptom_data: Some(data),
+            ..CellRecord::skipped(cell, &[], false)
+        }
+    }
+
+    const WORKS: &str = "rhel-10-preview/amd/*";
+    const STOPS: &str = "rhel-10-arm/*";
+
+    #[rstest]
+    // What nesting does with the level inside counts, whatever it is.
+    #[case::inside(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 0, Part::Kernel, false)]
+    #[case::inside_kvm(WORKS, VerdictWord::Fail, "l1-kvm", "no usable /dev/kvm", 0, Part::Kernel, false)]
+    #[case::innermost(WORKS, VerdictWord::Fail, "l2-check", "hypervisor is none", 2, Part::Kernel, false)]
+    // A level that does not come up by itself says nothing.
+    #[case::own_boot(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 1, Part::Kernel, true)]
+    #[case::error(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 0, Part::Kernel, true)]
+    #[case::other_error(
+        WORKS,
+        VerdictWord::Error,
+        "l0-kvm",
+        "records can't be written",
+        0,
+        Part::Kernel,
+        true
+    )]
+    #[case::error_of_other(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 1, Part::Kernel, true)]
+    #[case::skip(WORKS, VerdictWord::Skip, "l0-boot", "no image", 0, Part::Kernel, true)]
+    #[case::no_kernel(
+        WORKS,
+        VerdictWord::Error,
+        "l1-launch",
+        "could not load kernel 'x'",
+        1,
+        Part::Kernel,
+        true
+    )]
+    #[case::refused(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "missing CPU feature: svm",
+        1,
+        Part::Kernel,
+        false
+    )]
+    #[case::old_qemu(WORKS, VerdictWord::Error, "l1-launch", "Property 'x' not found", 0, Part::Qemu, true)]
+    #[case::old_machine(
+        WORKS,
+        VerdictWord::Error,
+        "l1-launch",
+        "unsupported machine type",
+        0,
+        Part::Qemu,
+        true
+    )]
+    #[case::qemu_refuses(
+        WORKS,
+        VerdictWord::Fail,
+        "l1-launch",
+        "KVM does not support it",
+        0,
+        Part::Qemu,
+        false
+    )]
+    #[case::other_qemu(WORKS, VerdictWord::Error, "l2-launch", "Property 'x' not found", 0, Part::Qemu, true)]
+    // What the document says in so many words is what the cell is about.
+    #[case::documented(
+        STOPS,
+        VerdictWord::Xfail,
+        "l1-launch",
+        "Property 'x' not found",
+        0,
+        Part::Qemu,
+        false
+    )]
+    fn what_does_not_come_up_is_told_from_what_is_tried(
+        #[case] cell: &str,
+        #[case] verdict: VerdictWord,
+        #[case] stage: &str,
+        #[case] symptom: &str,
+        #[case] level: usize,
+        #[case] part: Part,
+        #[case] nothing: bool,
+    ) {
+        let record = record(cell, verdict, Some(stage), symptom);
+        let trial = VersionTrial { level: LevelNumber::ALL[level], part, left_out: &[], boot_counts: false };
+        assert_eq!(trial.says_nothing(&record).is_some(), nothing, "{:?}", trial.says_nothing(&record));
+        let insisting = VersionTrial { boot_counts: true, ..trial };
+        let of_l0 = verdict == VerdictWord::Error && stage == "l0-boot" && level == 0;
+        // The kernel that is tried is that of L1, the QEMU that is tried runs L1.
+        let refused = verdict == VerdictWord::Error && stage == "l1-launch";
+        let machine_at_fault =
+            matches!(verdict, VerdictWord::Error | VerdictWord::Skip) && !of_l0 && !refused;
+        assert_eq!(
+            insisting.says_nothing(&record).is_some(),
+            machine_at_fault,
+            "where booting is what counts"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_came_without_kvm_says_nothing_and_one_whose_kvm_refuses_does() {
+        let level = LevelNumber::ALL[0];
+        let record = |symptom: &str, kernel: Option<&str>, nested: Option<&str>| {
+            let levels = serde_json::json!([{
+                "level": "l0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
+                "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "lacks": [], "loops": null,
+                "last_lines": [],
+            }]);
+            let levels = serde_json::from_value(levels).unwrap();
+            CellRecord { levels, ..record(WORKS, VerdictWord::Fail, Some("l0-kvm"), symptom) }
+        };
+        let trial = |left_out| VersionTrial { level, part: Part::Kernel, left_out, boot_counts: false };
+        let all = ["kvm_amd".to_owned(), "virtio_pci".to_owned()];
+        let others = ["kvm_intel".to_owned()];
+        let kernel = Some("6.18.0-rc1");
+
+        let not_there = "L0 has no usable /dev/kvm (kvm_amd is not loaded)";
+        let not_there = record(not_there, kernel, None);
+        assert!(trial(&all).says_nothing(&not_there).unwrap().starts_with("kvm_amd did not come with it"));
+        assert_eq!(trial(&others).says_nothing(&not_there), None, "it came, and was not loaded");
+
+        // Built in, so it is no module that could have come.
+        let refuses = "L0 has no usable /dev/kvm (kvm_amd is loaded; its kernel says \"kvm_amd: SVM not supported by CPU 0\")";
+        assert_eq!(trial(&all).says_nothing(&record(refuses, kernel, Some("1"))), None);
+        let silent = record("L0 said nothing for 60 s", None, None);
+        assert_eq!(trial(&all).says_nothing(&silent), None, "what it has is not known");
+    }
+
+    #[test]
+    fn exit_codes_are_those_that_git_bisect_understands() {
+        let code = |cell, verdict, nothing: Option<&str>| {
+            exit_code_of_trial(&[nothing.map(str::to_owned)], &[record(cell, verdict, None, "")])
+        };
+        assert_eq!(code(WORKS, VerdictWord::Pass, None), 0);
+        assert_eq!(code(STOPS, VerdictWord::Xfail, None), 0);
+        assert_eq!(code(WORKS, VerdictWord::Fail, None), 1);
+        assert_eq!(code(STOPS, VerdictWord::Xpass, None), 1);
+        assert_eq!(code("rhel-10-arm-current/*", VerdictWord::Xpass, None), 0, "known to be gone");
+        assert_eq!(code(WORKS, VerdictWord::Error, Some("it does not boot")), 125);
+        assert_eq!(exit_code_of_trial(&[], &[]), 125, "nothing ran");
+        let both = [record(WORKS, VerdictWord::Fail, None, ""), record(WORKS, VerdictWord::Error, None, "")];
+        assert_eq!(exit_code_of_trial(&[None, Some("why".into())], &both), 125, "the result is not complete");
+    }
+}

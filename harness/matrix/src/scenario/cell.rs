@@ -1,0 +1,180 @@
+//! A cell, the unit that runs and gets a verdict, and its name, which is also a relative path: a run keeps each cell's
+//! evidence in the folder of that name, so a name must never lead out of the run's folder.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use nestmatrix_model::{Architecture, Clock, Fault, LevelNumber, Stage, Step};
+use serde::{Deserialize, Serialize};
+
+use super::document::Tier;
+use super::expectation::Expectation;
+use super::known_flaky::KnownFlaky;
+use super::level::LevelSpec;
+use super::mutation::ScenarioMutation;
+use super::problem::InputProblem;
+
+/// The name of a cell: `SCENARIO/ARCHITECTURE/L0`, with L1, L2 and L3 where there are such levels. It is safe as a relative
+/// path: each part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct CellName(String);
+
+impl CellName {
+    /// The name of the cell at this point of a scenario's axes. The scenario's name and the systems' ids are checked
+    /// where they are read.
+    pub(super) fn new(scenario: &str, architecture: Architecture, levels: &[LevelSpec]) -> Self {
+        let mut name = format!("{scenario}/{architecture}");
+        for level in levels {
+            name.push('/');
+            name.push_str(&level.system.slug());
+        }
+        Self(name)
+    }
+
+    /// The name of a variant of the cell, which lies beside it.
+    ///
+    /// # Errors
+    /// The name would be too long, or `variant` is no part of a name.
+    pub fn variant(&self, variant: &str) -> Result<Self, InputProblem> {
+        format!("{}_{variant}", self.0).parse()
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CellName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for CellName {
+    type Err = InputProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split('/').collect();
+        if matches!(parts.len(), 3..=6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InputProblem::BadName {
+                what: "a cell name",
+                given: text.to_owned(),
+                rule: "SCENARIO/ARCHITECTURE/L0, perhaps with /L1, /L2 and /L3, in small letters, digits, `.`, `_`, `+` and `-`",
+            })
+        }
+    }
+}
+
+impl From<CellName> for String {
+    fn from(name: CellName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for CellName {
+    type Error = InputProblem;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// `text` as one part of a path. The limit leaves room for a system's id with the longest version that there can be, and
+/// is well below what file systems take.
+pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, InputProblem> {
+    let rule = "at most 100 small letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first and without `..`";
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = text.len() <= 100
+        && text.starts_with(alphanumeric)
+        && text.chars().all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '+' | '-'))
+        && !text.contains("..");
+    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+}
+
+/// `text` as an id in kebab-case.
+pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, InputProblem> {
+    let rule = "at most 64 small letters and digits, in words joined by single `-`";
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let word = |word: &str| !word.is_empty() && word.bytes().all(alphanumeric);
+    let fits = text.len() <= 64 && text.split('-').all(word);
+    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+}
+
+/// One point of a scenario's axes: a stack, and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cell {
+    /// Its name, unique in the matrix.
+    pub name: CellName,
+    /// The name of its scenario.
+    pub scenario: String,
+    /// The title of its scenario.
+    pub title: String,
+    /// The id of the document whose claims it tries first of all.
+    pub document: String,
+    /// The claims that it tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
+    pub claims: Vec<String>,
+    /// How far the vendor stands behind what its scenario tries first of all.
+    pub tier: Tier,
+    /// How far the vendor stands behind each of its claims. Absent in the records of earlier versions.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, Tier>,
+    /// The architecture of all its levels.
+    pub architecture: Architecture,
+    /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
+    pub levels: Vec<LevelSpec>,
+    /// Why no image that stands in for another system can serve it, if none can.
+    pub deny_stand_ins: Option<String>,
+    /// Why no machine can run it, whatever images there are, if none can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_machine: Option<String>,
+    /// How the clocks of its levels must go.
+    #[serde(default)]
+    pub clock: Clock,
+    /// The ids of the emulators' errata that its stack depends on, as its scenario says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emulator_errata: Vec<String>,
+    /// What should come of it.
+    pub expectation: Expectation,
+    /// What is known of its being flaky, on one metal or another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_flaky: Vec<KnownFlaky>,
+    /// What is run in its levels on the way.
+    pub steps: Vec<Step>,
+    /// What the harness does to it on purpose.
+    pub faults: Vec<Fault>,
+    /// What its scenario says of mutations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mutations: Vec<ScenarioMutation>,
+}
+
+impl Cell {
+    /// The stages that its stack goes through, in order.
+    pub fn stages(&self) -> Vec<Stage> {
+        Stage::of_stack(self.innermost())
+    }
+
+    /// Where a stage or step comes in the order of its stack.
+    pub fn place_of(&self, stage: Stage) -> (Stage, u8) {
+        match stage {
+            Stage::Step(number) => (self.step(number).map_or(stage, |step| step.after), number),
+            other => (other, 0),
+        }
+    }
+
+    /// Its step of this number, from 1.
+    pub fn step(&self, number: u8) -> Option<&Step> {
+        self.steps.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Its innermost level.
+    pub fn innermost(&self) -> LevelNumber {
+        // Scenarios without levels can't be read.
+        self.levels.last().map_or(LevelNumber::ALL[0], |spec| spec.level)
+    }
+}

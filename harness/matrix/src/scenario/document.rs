@@ -1,0 +1,162 @@
+//! Vendors' documents and their claims: statements, paraphrased, each of which can be true or false when tried.
+
+use nestmatrix_model::{LevelNumber, Word, word_traits};
+use serde::Serialize;
+
+use super::cell::kebab_case;
+use super::problem::InputProblem;
+use super::table::Table;
+
+/// How far a vendor stands behind something, as the document puts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// It is to work, and the vendor helps if it does not.
+    Supported,
+    /// It is there to be tried, without support.
+    TechnologyPreview,
+    /// The vendor says that it is not supported.
+    Unsupported,
+    /// The vendor says that it has not been tested.
+    Untested,
+}
+
+impl Word for Tier {
+    const WHAT: &'static str = "tier";
+    const ALL: &'static [Self] =
+        &[Self::Supported, Self::TechnologyPreview, Self::Unsupported, Self::Untested];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::TechnologyPreview => "technology-preview",
+            Self::Unsupported => "unsupported",
+            Self::Untested => "untested",
+        }
+    }
+}
+word_traits!(Tier);
+
+impl Tier {
+    /// Those that are among these, each once: `supported, technology-preview`.
+    pub fn listed(tiers: impl IntoIterator<Item = Self>) -> String {
+        let among: Vec<Self> = tiers.into_iter().collect();
+        let listed = Self::ALL.iter().filter(|tier| among.contains(tier));
+        listed.map(|tier| tier.word()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A vendor's text on nested virtualization.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The id that scenarios use; also the name of its file.
+    pub id: String,
+    /// The title, as the document has it.
+    pub title: String,
+    /// What it documents.
+    pub product: String,
+    /// Its section or chapter in the vendor's manual.
+    pub section: String,
+    /// The language of the text that the claims were read from, as a language tag (`en`, `fr`).
+    pub language: String,
+    /// Its claims, in the document's order.
+    pub claims: Vec<Claim>,
+}
+
+/// One statement of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// The id that scenarios use, unique in its document.
+    pub id: String,
+    /// Where in the document it stands.
+    pub section: String,
+    /// How far the vendor stands behind it.
+    pub tier: Tier,
+    /// What it says, in this project's words.
+    pub text: String,
+    /// Why no boot can show it true or false, if none can; then no scenario tries it.
+    pub untestable: Option<String>,
+    /// Whether the text says "may" or "might": then whatever a stack does agrees with it.
+    pub may: bool,
+    /// The level whose version it is about, if it is about one: which versions of a system work there.
+    pub version_of: Option<LevelNumber>,
+}
+
+impl Claim {
+    const KEYS: &'static [&'static str] =
+        &["id", "section", "tier", "text", "untestable", "may", "version-of"];
+}
+
+impl Document {
+    pub(super) const KEYS: &'static [&'static str] =
+        &["id", "title", "product", "section", "language", "claim"];
+
+    /// Reads the document in the file named `stem`.toml.
+    pub(super) fn read(root: &Table<'_>, stem: &str) -> Option<Self> {
+        let id = root.string("id").and_then(|text| {
+            text.parse(|id| match kebab_case("a document id", id)? {
+                id if id == stem => Ok(id),
+                id => Err(InputProblem::WrongFileName { id, file: stem.to_owned() }),
+            })
+        });
+        let title = root.prose("title");
+        let product = root.prose("product");
+        let section = root.prose("section");
+        let language = root.string("language").and_then(|text| text.parse(language_tag));
+        let claims = read_claims(root);
+        Some(Self {
+            id: id?,
+            title: title?,
+            product: product?,
+            section: section?,
+            language: language?,
+            claims,
+        })
+    }
+}
+
+fn read_claims(root: &Table<'_>) -> Vec<Claim> {
+    let mut claims: Vec<(Claim, String)> = Vec::new();
+    for table in root.tables("claim", Claim::KEYS) {
+        let name = table.string("id");
+        let id = name.as_ref().and_then(|text| text.parse(|id| kebab_case("a claim id", id)));
+        let section = table.prose("section");
+        let tier = table.string("tier").and_then(|text| text.parse(Tier::parse));
+        let text = table.prose("text");
+        let untestable = table.optional_prose("untestable");
+        let may = table.optional_boolean("may").unwrap_or(false);
+        let version_of = table.optional_string("version-of").and_then(|text| text.parse(LevelNumber::parse));
+        for key in ["may", "version-of"].into_iter().filter(|key| untestable.is_some() && table.has(key)) {
+            table.report(InputProblem::BothKeys { keys: ["untestable", key] });
+        }
+        if may && version_of.is_some() {
+            table.report(InputProblem::BothKeys { keys: ["may", "version-of"] });
+        }
+        let (Some(name), Some(id), Some(section), Some(tier), Some(text)) = (name, id, section, tier, text)
+        else {
+            continue;
+        };
+        match claims.iter().find(|(claim, _)| claim.id == id) {
+            Some((_, first)) => {
+                name.report(InputProblem::Duplicate { what: "claim", name: id, first: first.clone() });
+            }
+            None => {
+                let claim = Claim { id, section, tier, text, untestable, may, version_of };
+                claims.push((claim, name.location()));
+            }
+        }
+    }
+    claims.into_iter().map(|(claim, _)| claim).collect()
+}
+
+fn language_tag(text: &str) -> Result<String, InputProblem> {
+    let subtag = |tag: &str| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if text.split('-').all(subtag) {
+        Ok(text.to_owned())
+    } else {
+        Err(InputProblem::BadName {
+            what: "a language",
+            given: text.to_owned(),
+            rule: "a language tag, such as `en` or `pt-BR`",
+        })
+    }
+}

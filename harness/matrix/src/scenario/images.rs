@@ -1,0 +1,214 @@
+//! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
+//! the cell is skipped with the image that it wants.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::{Architecture, Version, Word};
+use serde::{Deserialize, Serialize};
+
+use super::cell::Cell;
+use super::matrix::Matrix;
+use super::system::{StandIn, SystemRequirement};
+
+/// An image that there is a recipe for, as far as matching goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvailableImage {
+    /// Its name, such as `debian-13`.
+    pub name: String,
+    /// The id of the system in it.
+    pub system: String,
+    /// That system's version.
+    pub version: Version,
+}
+
+/// What serves an emulator's own hypervisor: nothing is booted for it, since the emulator that plays the metal elsewhere is
+/// itself the level.
+const EMULATOR: &str = "emulator";
+
+/// What there is to boot stacks with.
+#[derive(Debug, Clone)]
+pub struct Supply {
+    by_architecture: BTreeMap<Architecture, Vec<AvailableImage>>,
+    bar: fn(&Cell) -> Option<String>,
+}
+
+impl Supply {
+    /// `of` says for each architecture which images there are.
+    pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
+        let of = |architecture: &Architecture| (*architecture, of(*architecture));
+        Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
+    }
+
+    /// The same, where `bar` says of a cell why it can't be booted whatever images there are.
+    pub fn barring(self, bar: fn(&Cell) -> Option<String>) -> Self {
+        Self { bar, ..self }
+    }
+
+    /// Why a cell can't be booted whatever images there are, if so.
+    pub fn bar(&self, cell: &Cell) -> Option<String> {
+        (self.bar)(cell)
+    }
+
+    /// The images for stacks of this architecture.
+    pub fn of(&self, architecture: Architecture) -> &[AvailableImage] {
+        self.by_architecture.get(&architecture).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The image that a level boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The image's name; `emulator` where an emulator is itself the level.
+    pub image: String,
+    /// Whether the image is not of the system asked for but stands in for it.
+    pub stand_in: bool,
+    /// Why a stand-in is used, and this one; nothing for an image of the system itself.
+    pub reason: Option<String>,
+}
+
+/// Whether an image may stand in for the system that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandIns<'a> {
+    /// It may.
+    Allowed,
+    /// The user wants none (`--deny-stand-ins`).
+    DeniedByUser,
+    /// The scenario takes none, for this reason: a stand-in could say nothing on what it tries.
+    DeniedByScenario(&'a str),
+}
+
+impl<'a> StandIns<'a> {
+    /// Whether they may be used for `cell`, where `user_denies` says whether the user wants none. The scenario's reason goes
+    /// first, since it also holds without the user's wish.
+    pub fn of(cell: &'a Cell, user_denies: bool) -> Self {
+        match &cell.deny_stand_ins {
+            Some(reason) => Self::DeniedByScenario(reason),
+            None if user_denies => Self::DeniedByUser,
+            None => Self::Allowed,
+        }
+    }
+}
+
+/// Why a level has no image: what its cell is skipped for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "missing", rename_all = "kebab-case")]
+pub enum MissingImage {
+    /// Neither an image nor a stand-in.
+    #[error("no image of {}, and no stand-in", .requirement.wanted())]
+    NoImage {
+        /// What is wanted.
+        requirement: SystemRequirement,
+    },
+    /// A stand-in, which may not be used.
+    #[error("no image of {}: only the stand-in {stand_in}, which --deny-stand-ins forbids", .requirement.wanted())]
+    StandInDenied {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+    /// A stand-in, which the scenario does not take.
+    #[error("no image of {}: only the stand-in {stand_in}, which the scenario denies ({reason})", .requirement.wanted())]
+    StandInUnfit {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+        /// The scenario's reason.
+        reason: String,
+    },
+    /// A stand-in whose image is not among those available.
+    #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
+    StandInUnavailable {
+        /// What is wanted.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+}
+
+impl Matrix {
+    /// The image for a level of a stack of this architecture. Of several that satisfy the requirement it is the one of the lowest version, which is the
+    /// nearest to the one that the document names; of several stand-ins for a major version, the first that is available.
+    ///
+    /// # Errors
+    /// What is missing, if no image satisfies the requirement and no stand-in may be used for it.
+    pub fn image_for(
+        &self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+        available: &[AvailableImage],
+        stand_ins: StandIns<'_>,
+    ) -> Result<Choice, MissingImage> {
+        if requirement.is_emulator() {
+            return Ok(Choice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
+        }
+        let real = available
+            .iter()
+            .filter(|image| requirement.satisfied_by(&image.system, &image.version))
+            .min_by_key(|image| (image.version, &image.name));
+        if let Some(AvailableImage { name, .. }) = real {
+            return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
+        }
+        let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
+        let nearest = || self.nearest_stand_ins(requirement, architecture);
+        let stand_in = nearest().find(|stand_in| to_be_had(&stand_in.image)).or_else(|| nearest().next());
+        let Some(StandIn { image, reason, .. }) = stand_in else {
+            return Err(MissingImage::NoImage { requirement: requirement.clone() });
+        };
+        let stand_in = image.clone();
+        // Cloned for errors alone: a matrix has many levels.
+        let requirement = || requirement.clone();
+        match stand_ins {
+            StandIns::DeniedByScenario(reason) => Err(MissingImage::StandInUnfit {
+                requirement: requirement(),
+                stand_in,
+                reason: reason.to_owned(),
+            }),
+            StandIns::DeniedByUser => {
+                Err(MissingImage::StandInDenied { requirement: requirement(), stand_in })
+            }
+            StandIns::Allowed if !to_be_had(&stand_in) => {
+                Err(MissingImage::StandInUnavailable { requirement: requirement(), stand_in })
+            }
+            StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),
+        }
+    }
+
+    /// What else can stand in for the system where `chosen` does, in the order of the file; nothing where that is the system
+    /// itself.
+    pub fn other_stand_ins(
+        &self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+        available: &[AvailableImage],
+        stand_ins: StandIns<'_>,
+        chosen: &Choice,
+    ) -> Vec<Choice> {
+        if !chosen.stand_in || stand_ins != StandIns::Allowed {
+            return Vec::new();
+        }
+        let others = self.nearest_stand_ins(requirement, architecture).filter(|stand_in| {
+            stand_in.image != chosen.image && available.iter().any(|image| image.name == stand_in.image)
+        });
+        let choice = |stand_in: &StandIn| Choice {
+            image: stand_in.image.clone(),
+            stand_in: true,
+            reason: Some(stand_in.reason.clone()),
+        };
+        others.map(choice).collect()
+    }
+
+    /// The stand-ins for a system, of the lowest major version that serves.
+    fn nearest_stand_ins(
+        &self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+    ) -> impl Iterator<Item = &StandIn> {
+        let serving = move || {
+            self.stand_ins().iter().filter(move |stand_in| stand_in.serves(requirement, architecture))
+        };
+        let nearest = serving().map(|stand_in| stand_in.major).min();
+        serving().filter(move |stand_in| Some(stand_in.major) == nearest)
+    }
+}

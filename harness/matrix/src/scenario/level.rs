@@ -1,0 +1,175 @@
+//! One level of a cell's stack as the scenario asks for it: its number, its operating system, its CPU, and how the QEMU
+//! that runs it is to accelerate it.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber, Word};
+use serde::{Deserialize, Serialize};
+
+use super::problem::InputProblem;
+use super::system::SystemRequirement;
+use super::table::{Table, Text};
+
+/// One level of a cell's stack.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LevelSpec {
+    /// Which level.
+    pub level: LevelNumber,
+    /// The operating system that it runs.
+    pub system: SystemRequirement,
+    /// The CPU that it is given.
+    pub cpu: CpuRequirement,
+    /// What is appended to its kernel's command line.
+    pub kernel_parameters: Vec<String>,
+    /// What the QEMU that runs it accelerates it with.
+    pub accelerator: Accelerator,
+    /// The size of its memory in MiB, if the scenario sets one.
+    pub memory_mib: Option<u32>,
+    /// Type of the machine that it runs in, by QEMU's name, if the scenario sets it.
+    pub machine_type: Option<String>,
+    /// Properties of the machine that it runs in, by QEMU's names.
+    pub machine: BTreeMap<String, String>,
+    /// Whether its modprobe configuration lies on a disk and so survives a reboot.
+    pub disk: bool,
+}
+
+/// What a scenario's `[levels.lN]` table says of a level, whichever system runs there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LevelSettings {
+    cpu: CpuRequirement,
+    kernel_parameters: Vec<String>,
+    accelerator: Accelerator,
+    memory_mib: Option<u32>,
+    machine_type: Option<String>,
+    machine: BTreeMap<String, String>,
+    disk: bool,
+}
+
+impl LevelSettings {
+    pub(super) const KEYS: &'static [&'static str] =
+        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine-type", "machine", "disk"];
+
+    pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
+        let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
+        Self {
+            cpu: table.optional_table("cpu", &["mode", "model", "require"]).map(read_cpu).unwrap_or_default(),
+            kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
+            accelerator: table
+                .optional_string("accelerator")
+                .and_then(|text| text.parse(Accelerator::parse))
+                .unwrap_or_default(),
+            memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+            machine_type: table
+                .optional_string("machine-type")
+                .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
+            machine: read_machine(table),
+            disk: read_disk(table, level),
+        }
+    }
+
+    pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
+        let Self { cpu, kernel_parameters, accelerator, memory_mib, machine_type, machine, disk } =
+            self.clone();
+        LevelSpec {
+            level,
+            system,
+            cpu,
+            kernel_parameters,
+            accelerator,
+            memory_mib,
+            machine_type,
+            machine,
+            disk,
+        }
+    }
+}
+
+fn read_machine(table: &Table<'_>) -> BTreeMap<String, String> {
+    let properties = table.optional_strings("machine").unwrap_or_default();
+    let property = |text: &str| match text.split_once('=') {
+        Some((name, value)) => {
+            Ok((qemu_name("a machine property", name)?, qemu_name("the value of a machine property", value)?))
+        }
+        None => Err(InputProblem::BadName {
+            what: "a machine property",
+            given: text.to_owned(),
+            rule: "NAME=VALUE, as after QEMU's `-machine TYPE,`",
+        }),
+    };
+    properties.iter().filter_map(|text| text.parse(property)).collect()
+}
+
+/// Only L0 is ever rebooted; further in, a disk would have nothing to survive.
+fn read_disk(table: &Table<'_>, level: LevelNumber) -> bool {
+    let disk = table.optional_boolean("disk").unwrap_or(false);
+    if disk && level.below().is_some() {
+        table.report(InputProblem::NeedlessKey { key: "disk", wants: "disk = true in [levels.l0]" });
+    }
+    disk
+}
+
+/// The two ways to write `mode`.
+#[derive(Clone, Copy)]
+enum ModeWord {
+    HostPassthrough,
+    Custom,
+}
+
+impl Word for ModeWord {
+    const WHAT: &'static str = "CPU mode";
+    const ALL: &'static [Self] = &[Self::HostPassthrough, Self::Custom];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::HostPassthrough => "host-passthrough",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+fn read_cpu(table: Table<'_>) -> CpuRequirement {
+    let features = table.optional_strings("require").unwrap_or_default();
+    let require =
+        features.iter().filter_map(|text| text.parse(|text| qemu_name("a CPU feature", text))).collect();
+    let model_name = |text: Text<'_>| text.parse(|text| qemu_name("a CPU model", text));
+    let mode = match table.string("mode").and_then(|text| text.parse(ModeWord::parse)) {
+        Some(ModeWord::Custom) => {
+            table.string("model").and_then(model_name).map(|model| CpuMode::Custom { model })
+        }
+        Some(ModeWord::HostPassthrough) => {
+            if let Some(model) = table.optional_string("model") {
+                model.report(InputProblem::NeedlessKey { key: "model", wants: "mode = \"custom\"" });
+            }
+            None
+        }
+        None => None,
+    };
+    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require }
+}
+
+/// A name that stands on QEMU's command line between commas and so must hold nothing that QEMU would take for more.
+fn qemu_name(what: &'static str, text: &str) -> Result<String, InputProblem> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(InputProblem::BadName {
+            what,
+            given: text.to_owned(),
+            rule: "ASCII letters, digits, `-`, `_` and `.`, with a letter or digit first",
+        })
+    }
+}
+
+pub(super) fn kernel_parameter(text: &str) -> Result<String, InputProblem> {
+    if !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control()) {
+        Ok(text.to_owned())
+    } else {
+        Err(InputProblem::BadName {
+            what: "a kernel parameter",
+            given: text.to_owned(),
+            rule: "one parameter to a string, without white space",
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! The scenario model: vendor documents and their claims, the scenarios that try them, and the cells that these make.
+//!
+//! All of it is data in TOML files (`docs/scenarios.md` describes them); this module reads and checks the files, expands
+//! the scenarios into cells and says which image each level of a cell needs. It does nothing but read those files.
+
+mod axes;
+mod cell;
+mod claim_list;
+mod coverage;
+mod decided;
+mod document;
+mod documents;
+mod error;
+mod expand;
+mod expectation;
+mod fault;
+mod filter;
+mod fingerprint;
+mod folder;
+mod images;
+mod known;
+mod known_flaky;
+mod level;
+mod list;
+mod matrix;
+mod mutation;
+mod problem;
+mod profile;
+mod reads;
+mod role;
+mod scenario_file;
+mod step;
+mod symptom_texts;
+mod system;
+mod table;
+
+pub use cell::{Cell, CellName};
+pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow};
+pub use coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
+pub use decided::{BothVerdicts, Ledger, Mutated};
+pub use document::{Claim, Document, Tier};
+pub use documents::Contradiction;
+pub(crate) use documents::in_full;
+pub use error::{InputError, InputErrors};
+pub use expectation::{Expectation, Limitation, StopStage};
+pub use filter::Filter;
+pub use fingerprint::Fingerprint;
+pub use folder::FILE_SIZE_LIMIT;
+pub use images::{AvailableImage, Choice, MissingImage, StandIns, Supply};
+pub use known::{KnownStale, KnownWrong, Since};
+pub use known_flaky::{KnownFlaky, MetalWord};
+pub use level::LevelSpec;
+pub use list::{LevelRow, Listing, Row};
+pub use matrix::Matrix;
+pub use mutation::{MutationChange, ScenarioMutation};
+pub use problem::InputProblem;
+pub use profile::RunProfile;
+pub(crate) use reads::only_reads;
+pub use role::Role;
+pub use scenario_file::Scenario;
+pub use step::step_only_reads;
+pub use symptom_texts::{NoText, SymptomTexts};
+pub use system::{Hypervisor, Later, StandIn, System, SystemRequirement, Versions};

@@ -1,0 +1,150 @@
+//! Reads a `[[step]]` of a scenario.
+
+use nestmatrix_model::{
+    Command, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, StepTimeout, Word,
+};
+
+use super::expectation::{level_in_stack, stage_in_stack};
+use super::problem::InputProblem;
+use super::reads::only_reads;
+use super::table::{Table, Text};
+
+const TIMEOUT_KEYS: [&'static str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
+/// A day: whoever waits longer has made a mistake.
+const LONGEST_TIMEOUT: u32 = 24 * 60 * 60;
+
+fn read_timeout(table: &Table<'_>) -> Option<StepTimeout> {
+    let keys = TIMEOUT_KEYS;
+    let [real, guest] = keys.map(|key| table.optional_integer(key, 1, LONGEST_TIMEOUT));
+    if keys.iter().all(|key| table.has(key)) {
+        table.report(InputProblem::BothKeys { keys });
+    }
+    real.map(StepTimeout::Real).or(guest.map(StepTimeout::Guest))
+}
+
+pub(super) const KEYS: &'static [&'static str] = &[
+    "name",
+    "after",
+    "on",
+    "do",
+    "run",
+    "fails",
+    "status",
+    "output",
+    "reads",
+    "timeout-seconds",
+    "timeout-guest-seconds",
+];
+
+/// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
+pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
+    let name = table.prose("name");
+    let after = table.string("after").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
+    let action = match table.optional_string("do") {
+        Some(word) => read_action(table, &word),
+        None => read_run(table),
+    };
+    let reads = read_reads(table, action.as_ref());
+    let timeout = read_timeout(table);
+    let on = table.string("on")?;
+    let level = on.parse(|text| level_in_stack(text, innermost))?;
+    let (name, after, action) = (name?, after?, action?);
+    is_up(&on, level, after, innermost)?;
+    suits(&on, level, after, innermost, &action)?;
+    Some(Step { name, after, on: level, action, reads, timeout })
+}
+
+/// Whether a step certainly changes nothing: its author says so, and all of its command is known to only read.
+pub fn step_only_reads(step: &Step) -> bool {
+    step.reads && matches!(&step.action, StepAction::Run(command) if only_reads(&command.run))
+}
+
+/// Whether a step is said to only read; one that is not known to, or that the harness takes itself, can't be.
+fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
+    let reads = table.optional_boolean("reads").unwrap_or(false);
+    match action {
+        Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
+            table.report(InputProblem::NotOnlyReads);
+        }
+        Some(StepAction::Own { .. }) if reads => {
+            table.report(InputProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
+        }
+        _ => {}
+    }
+    reads
+}
+
+fn read_run(table: &Table<'_>) -> Option<StepAction> {
+    let fails = table.optional_boolean("fails").unwrap_or(false);
+    let status = table.optional_integer("status", 1, 125).and_then(|status| u8::try_from(status).ok());
+    let keys = ["fails", "status"];
+    if keys.iter().all(|key| table.has(key)) {
+        table.report(InputProblem::BothKeys { keys });
+    }
+    let output = table.optional_prose("output");
+    let run = table.string("run")?.parse(script)?;
+    Some(StepAction::Run(Command { run, fails, status, output }))
+}
+
+/// A script that says something. One that negates its first command does not tell a program that is missing, or that could not
+/// read its file, from one that answers "no".
+pub(super) fn script(text: &str) -> Result<String, InputProblem> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match lines.next().and_then(|line| line.split_whitespace().next()) {
+        None => Err(InputProblem::Empty { key: "run" }),
+        Some("!") => Err(InputProblem::NegatedCommand),
+        Some(_) => Ok(text.trim().to_owned()),
+    }
+}
+
+fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
+    for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
+        word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" in place of do" });
+    }
+    Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
+}
+
+/// Whether `level` takes commands once the stage `after` is done. The innermost level has no agent, but a shell on its
+/// console once it has given its evidence.
+fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
+    let reports = level == innermost && innermost.reports();
+    let kind = if reports { StageKind::Check } else { StageKind::Boot };
+    let up = Stage::Level(level, kind);
+    if after < up {
+        on.report(InputProblem::StepTooEarly { level, after, up });
+        return None;
+    }
+    Some(())
+}
+
+/// Whether what the harness does itself can be done in `level` once the stage `after` is done.
+fn suits(
+    on: &Text<'_>,
+    level: LevelNumber,
+    after: Stage,
+    innermost: LevelNumber,
+    action: &StepAction,
+) -> Option<()> {
+    let done = Stage::Level(innermost, StageKind::Check);
+    let alone = Stage::Level(level, StageKind::Kvm);
+    // Between these stages the levels inside are half up, and could not show that they live.
+    let is_guest = level.below().is_some();
+    let &StepAction::Own { action } = action else { return Some(()) };
+    let (right_level, stages) = match action {
+        OwnAction::Measure => return Some(()),
+        OwnAction::Reboot => (!is_guest, vec![alone]),
+        OwnAction::BootAnother => (is_guest && level.next() == Some(innermost), vec![alone]),
+        OwnAction::Migrate if level == innermost => (is_guest, vec![done]),
+        OwnAction::Migrate => (is_guest, vec![alone, done]),
+    };
+    let action = action.word();
+    if !right_level {
+        on.report(InputProblem::StepOnWrongLevel { level, action });
+        return None;
+    }
+    if !stages.contains(&after) {
+        on.report(InputProblem::StepAtWrongStage { action, after, stages });
+        return None;
+    }
+    Some(())
+}

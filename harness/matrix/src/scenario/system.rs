@@ -1,0 +1,361 @@
+//! Operating systems as documents name them, the requirements that documents make of them ("RHEL 9.2 and later"), and the
+//! images that stand in for systems that cannot be had.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use nestmatrix_model::{Architecture, Version, Word, word_traits};
+use serde::{Deserialize, Serialize};
+
+use super::cell::kebab_case;
+use super::problem::InputProblem;
+use super::role::Role;
+use super::table::Table;
+
+/// Where the later versions of "and later" end. It is a property of the system: RHEL's major versions have documents of
+/// their own, which name the next one beside "and later"; Windows has nothing but major versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Later {
+    /// With the major version.
+    MajorVersion,
+    /// Nowhere: every later version is meant.
+    Always,
+}
+
+impl Word for Later {
+    const WHAT: &'static str = "end of later versions";
+    const ALL: &'static [Self] = &[Self::MajorVersion, Self::Always];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::MajorVersion => "major-version",
+            Self::Always => "always",
+        }
+    }
+}
+word_traits!(Later);
+
+/// Whether documents name versions of a system. A cloud has none that its customers could choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Versions {
+    /// They do, by numbers.
+    Numbered,
+    /// They do not.
+    None,
+}
+
+impl Word for Versions {
+    const WHAT: &'static str = "kind of versions";
+    const ALL: &'static [Self] = &[Self::Numbered, Self::None];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Numbered => "numbered",
+            Self::None => "none",
+        }
+    }
+}
+word_traits!(Versions);
+
+/// A hypervisor that is no operating system of its own: an emulator that runs L1 itself, in the place of a machine with an
+/// L0 on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hypervisor {
+    /// QEMU's TCG: what plays the metal elsewhere.
+    Tcg,
+}
+
+impl Word for Hypervisor {
+    const WHAT: &'static str = "hypervisor";
+    const ALL: &'static [Self] = &[Self::Tcg];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+        }
+    }
+}
+word_traits!(Hypervisor);
+
+/// An operating system that scenarios and images can name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// The id that files use, in kebab-case.
+    pub id: String,
+    /// The name that people use.
+    pub name: String,
+    /// Whether it has versions.
+    pub versions: Versions,
+    /// Where its later versions end.
+    pub later: Later,
+    /// The emulator whose own hypervisor it is, if it is one; it has no versions then.
+    pub hypervisor: Option<Hypervisor>,
+    /// Why no machine can run it as a level, whatever image there is, if none can.
+    pub no_machine: Option<String>,
+}
+
+/// An image that is used for a system which cannot be had here. It is never used silently.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StandIn {
+    /// The id of the system that it stands in for.
+    pub system: String,
+    /// The name of that system.
+    pub name: String,
+    /// The major version, every version of which it stands in for.
+    pub major: u32,
+    /// The image's name.
+    pub image: String,
+    /// Why this image, of all.
+    pub reason: String,
+    /// The architectures on which it does.
+    pub architectures: Vec<Architecture>,
+}
+
+impl StandIn {
+    /// Whether it stands in for what is asked for here, on this architecture. It has no role.
+    pub(super) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
+        let Some(Version { major, .. }) = requirement.version else { return false };
+        let later = requirement.and_later == Some(Later::Always) && self.major > major;
+        self.architectures.contains(&architecture)
+            && requirement.role.is_none()
+            && self.system == requirement.system
+            && (self.major == major || later)
+    }
+}
+
+/// What `systems.toml` holds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Systems {
+    pub(super) systems: Vec<System>,
+    pub(super) stand_ins: Vec<StandIn>,
+}
+
+impl Systems {
+    pub(super) const KEYS: &'static [&'static str] = &["system", "stand-in"];
+
+    pub(super) fn read(root: &Table<'_>) -> Option<Self> {
+        let mut read = Self::default();
+        read.read_systems(root);
+        read.read_stand_ins(root);
+        Some(read)
+    }
+
+    fn read_systems(&mut self, root: &Table<'_>) {
+        let mut places = BTreeMap::new();
+        for table in root.tables("system", &["id", "name", "versions", "later", "hypervisor", "no-machine"]) {
+            let text = table.string("id");
+            let id = text.as_ref().and_then(|text| text.parse(|id| kebab_case("a system id", id)));
+            let name = table.prose("name");
+            let hypervisor = table.optional_string("hypervisor");
+            let hypervisor = hypervisor.and_then(|text| text.parse(Hypervisor::parse));
+            let versions = read_versions(&table);
+            let later = read_later(&table, versions);
+            let no_machine = table.optional_prose("no-machine");
+            let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
+            match places.insert(id.clone(), text.location()) {
+                Some(first) => text.report(InputProblem::Duplicate { what: "system", name: id, first }),
+                None => self.systems.push(System { id, name, versions, later, hypervisor, no_machine }),
+            }
+        }
+    }
+
+    fn read_stand_ins(&mut self, root: &Table<'_>) {
+        let mut places = BTreeMap::new();
+        for table in root.tables("stand-in", &["for", "image", "reason", "architectures"]) {
+            let text = table.string("for");
+            let system = text.as_ref().and_then(|text| text.parse(|given| self.system_and_major(given)));
+            let image = table.string("image");
+            let image = image.and_then(|text| text.parse(|image| kebab_case("an image name", image)));
+            let reason = table.prose("reason");
+            let architectures = match table.optional_strings("architectures") {
+                Some(texts) => texts.iter().filter_map(|text| text.parse(Architecture::parse)).collect(),
+                None => Architecture::ALL.to_vec(),
+            };
+            let (Some(text), Some((system, major)), Some(image), Some(reason)) =
+                (text, system, image, reason)
+            else {
+                continue;
+            };
+            let System { id: system, name, .. } = system;
+            match places.insert((system.clone(), major, image.clone()), text.location()) {
+                Some(first) => {
+                    let name = text.as_str().to_owned();
+                    text.report(InputProblem::Duplicate { what: "stand-in for", name, first });
+                }
+                None => self.stand_ins.push(StandIn { system, name, major, image, reason, architectures }),
+            }
+        }
+    }
+
+    fn system_and_major(&self, given: &str) -> Result<(System, u32), InputProblem> {
+        let bad = || InputProblem::BadStandIn { given: given.to_owned() };
+        let (id, version) = given.split_once(' ').ok_or_else(bad)?;
+        let Version { major, minor: None } = version.parse()? else { return Err(bad()) };
+        let system = self.system(id)?.clone();
+        match system.versions {
+            Versions::Numbered => Ok((system, major)),
+            Versions::None => Err(InputProblem::NoVersions { system: id.to_owned() }),
+        }
+    }
+
+    fn system(&self, id: &str) -> Result<&System, InputProblem> {
+        self.systems.iter().find(|system| system.id == id).ok_or_else(|| InputProblem::UnknownWord {
+            what: "system",
+            given: id.to_owned(),
+            known: self.ids(),
+        })
+    }
+
+    /// Why no machine can run a level of this kind, whatever image there is, if none can.
+    pub(super) fn no_machine(&self, requirement: &SystemRequirement) -> Option<String> {
+        let system = self.systems.iter().find(|system| system.id == requirement.system);
+        let of_system = system.and_then(|system| system.no_machine.clone());
+        requirement.role.map(Role::no_machine).or(of_system)
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.systems.iter().map(|system| system.id.clone()).collect()
+    }
+
+    /// Reads what an axis says of a level: `SYSTEM VERSION`, then perhaps `and later`, then perhaps `with ROLE`; of a system
+    /// without versions `SYSTEM`, then perhaps `with ROLE`.
+    pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, InputProblem> {
+        let words: Vec<&str> = given.split(' ').collect();
+        let (words, role) = match words.as_slice() {
+            [words @ .., "with", role] => (words, Some(Role::parse(role)?)),
+            words => (words, None),
+        };
+        let bad = || InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() };
+        let (id, version, and_later) = match words {
+            [id] => (id, None, false),
+            [id, version] => (id, Some(version), false),
+            [id, version, "and", "later"] => (id, Some(version), true),
+            _ => return Err(bad()),
+        };
+        let System { id, name, versions, later, hypervisor, no_machine: _ } = self.system(id)?.clone();
+        let version = match (versions, version) {
+            (Versions::Numbered, Some(version)) => Some(version.parse()?),
+            (Versions::Numbered, None) => return Err(bad()),
+            (Versions::None, Some(_)) => return Err(InputProblem::NoVersions { system: id }),
+            (Versions::None, None) => None,
+        };
+        if role.is_some() && hypervisor.is_some() {
+            return Err(InputProblem::EmulatorWithRole { system: id });
+        }
+        let and_later = and_later.then_some(later);
+        Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor })
+    }
+}
+
+/// An emulator's own hypervisor is the emulator that there is, whatever its version.
+fn read_versions(table: &Table<'_>) -> Versions {
+    let is_emulator = table.has("hypervisor");
+    let default = if is_emulator { Versions::None } else { Versions::Numbered };
+    let Some(text) = table.optional_string("versions") else { return default };
+    let versions = text.parse(Versions::parse).unwrap_or(default);
+    if is_emulator && versions == Versions::Numbered {
+        text.report(InputProblem::NeedlessKey { key: "versions", wants: "versions = \"none\"" });
+    }
+    versions
+}
+
+fn read_later(table: &Table<'_>, versions: Versions) -> Later {
+    let Some(text) = table.optional_string("later") else { return Later::MajorVersion };
+    if versions == Versions::None {
+        text.report(InputProblem::NeedlessKey { key: "later", wants: "versions = \"numbered\"" });
+    }
+    text.parse(Later::parse).unwrap_or(Later::MajorVersion)
+}
+
+/// The operating system that a document asks for on a level.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SystemRequirement {
+    /// The system's id.
+    pub system: String,
+    /// The system's name.
+    pub name: String,
+    /// The version, or the first version; without a minor number, every version of that major one. None of a system
+    /// without versions.
+    pub version: Option<Version>,
+    /// Whether later versions will do, and then up to where.
+    pub and_later: Option<Later>,
+    /// What the system has to be set up with, if the document says so.
+    pub role: Option<Role>,
+    /// The emulator whose own hypervisor this is, if it is one; then it is L0.
+    pub hypervisor: Option<Hypervisor>,
+}
+
+impl SystemRequirement {
+    /// The requirement as a part of a cell's name: `rhel-9.2+` for 9.2 and later, `rhel-9.2` for 9.2 alone,
+    /// `windows-11_wsl2` for a system with a role, `aws` for one without versions.
+    pub fn slug(&self) -> String {
+        let version = self.version.map_or(String::new(), |version| format!("-{version}"));
+        let later = if self.and_later.is_some() { "+" } else { "" };
+        let role = self.role.map_or(String::new(), |role| format!("_{role}"));
+        format!("{}{version}{later}{role}", self.system)
+    }
+
+    /// This version alone, which has to be one of those asked for with "and later".
+    pub(super) fn at(&self, version: &str) -> Result<Self, InputProblem> {
+        if self.and_later.is_none() {
+            return Err(InputProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
+        }
+        let point: Version = version.parse()?;
+        if self.takes(&point) {
+            Ok(Self { version: Some(point), and_later: None, ..self.clone() })
+        } else {
+            Err(InputProblem::PointOutside { version: point, requirement: self.to_string() })
+        }
+    }
+
+    /// Whether an emulator is itself this level, which then boots nothing, and has neither kernel nor agent.
+    pub fn is_emulator(&self) -> bool {
+        self.hypervisor.is_some()
+    }
+
+    /// Whether this version of this system, without a role, is what is asked for. A version without a minor number is not known to
+    /// be one of those that a minor number asks for.
+    pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
+        self.role.is_none() && self.system == system && self.takes(version)
+    }
+
+    /// Whether this version of the system is one of those asked for.
+    fn takes(&self, version: &Version) -> bool {
+        let Some(wanted) = self.version else { return true };
+        let minor = match wanted.minor {
+            None => true,
+            Some(wanted) => version
+                .minor
+                .is_some_and(|minor| minor == wanted || self.and_later.is_some() && minor > wanted),
+        };
+        let later = self.and_later == Some(Later::Always) && version.major > wanted.major;
+        wanted.major == version.major && minor || later
+    }
+
+    fn with_role(&self) -> String {
+        self.role.map_or(String::new(), |role| format!(" with {}", role.name()))
+    }
+
+    /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
+    pub(super) fn wanted(&self) -> String {
+        let Self { name, .. } = self;
+        let versions = match (self.version, self.and_later) {
+            (None, _) => name.clone(),
+            (Some(version), None) => format!("{name} {version}"),
+            (Some(version), Some(Later::Always)) => format!("{name} {version} or later"),
+            (Some(version), Some(Later::MajorVersion)) => {
+                format!("{name} {version} or a later {name} {}", version.major)
+            }
+        };
+        format!("{versions}{}", self.with_role())
+    }
+}
+
+impl fmt::Display for SystemRequirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.version.map_or(String::new(), |version| format!(" {version}"));
+        let later = if self.and_later.is_some() { " and later" } else { "" };
+        f.pad(&format!("{}{version}{later}{}", self.name, self.with_role()))
+    }
+}

@@ -1,0 +1,358 @@
+//! Runs as they come about, made up of their parts: cells of two documents with every verdict.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nestmatrix::run::{
+    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, Purpose,
+    RunPlan, RunRecord, SkipReason, Tally, VerdictWord,
+};
+use nestmatrix::scenario::{
+    AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix, MetalWord,
+    Since, StandIns, StopStage, SymptomTexts, Tier,
+};
+use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_stack::{LevelSeen, Metal, Usage};
+
+const SYSTEMS: &str = r#"
+[[system]]
+id = "rhel"
+name = "RHEL"
+
+[[stand-in]]
+for = "rhel 9"
+image = "debian-12"
+reason = "a long-term kernel of the same generation: Debian 12 has 6.1, RHEL 9 has 5.14 with later KVM work put in"
+
+[[stand-in]]
+for = "rhel 10"
+image = "debian-13"
+reason = "same 6.12 kernel line"
+"#;
+
+const DOCUMENT: &str = r#"
+id = "limits"
+title = "Limits"
+product = "RHEL"
+section = "22.2"
+language = "en"
+
+[[claim]]
+id = "preview"
+section = "22.2"
+tier = "technology-preview"
+text = "It can be tried."
+"#;
+
+/// Every cell of a scenario with these systems on its axes.
+pub fn cells(l0: &str, l1: &str, l2: &str) -> (Matrix, Vec<Cell>) {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("systems.toml", SYSTEMS);
+    write("documents/limits.toml", DOCUMENT);
+    let scenario = format!(
+        "name = \"rhel-preview\"\ntitle = \"RHEL on RHEL\"\ndocument = \"limits\"\nclaims = [\"preview\"]\n\
+         tier = \"technology-preview\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [{l0}]\nl1 = [{l1}]\nl2 = [{l2}]\n"
+    );
+    write("rhel/preview.toml", &scenario);
+    let matrix = Matrix::load(dir.path()).unwrap();
+    let cells = matrix.cells().to_vec();
+    (matrix, cells)
+}
+
+/// A plan for these cells with Debian 12 and 13 as the images; on native metal are those for which `native` says so.
+pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool) -> RunPlan {
+    let image = |name: &str, version: &str| AvailableImage {
+        name: name.into(),
+        system: "debian".into(),
+        version: version.parse().unwrap(),
+    };
+    let available = [image("debian-12", "12"), image("debian-13", "13")];
+    let planned = |cell: Cell| {
+        let level = |spec: &nestmatrix::scenario::LevelSpec| {
+            let choice = matrix.image_for(&spec.system, cell.architecture, &available, StandIns::Allowed);
+            choice
+                .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
+                .map_err(|missing| SkipReason::NoImage {
+                    levels: vec![spec.level],
+                    isa: "amd64".into(),
+                    missing: Box::new(missing),
+                })
+        };
+        let (levels, reasons): (Vec<_>, Vec<_>) = cell.levels.iter().map(level).partition(Result::is_ok);
+        let reasons: Vec<SkipReason> = reasons.into_iter().filter_map(Result::err).collect();
+        let metal = if native(&cell) { Metal::Native } else { Metal::Emulated };
+        let fate = match reasons.is_empty() {
+            true => Fate::Boots { metal, levels: levels.into_iter().filter_map(Result::ok).collect() },
+            false => Fate::Skipped(reasons),
+        };
+        Planned { cell, fate, must_run: false }
+    };
+    RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
+}
+
+/// A record of a cell that has this name and document and was booted on emulated metal.
+pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) -> CellRecord {
+    let parts: Vec<&str> = cell.split('/').collect();
+    CellRecord {
+        cell: cell.parse().unwrap(),
+        scenario: parts[0].into(),
+        document: document.into(),
+        claims: vec!["preview".into()],
+        architecture: parts[1].parse().unwrap(),
+        metal: Some(Metal::Emulated),
+        tier: Tier::TechnologyPreview,
+        tiers: [("preview".to_owned(), Tier::TechnologyPreview)].into(),
+        fingerprint: None,
+        expectation: Expectation::WORKS,
+        verdict,
+        known_flaky: None,
+        as_described: false,
+        stage: None,
+        level: None,
+        symptom: None,
+        symptom_data: None,
+        skip_reasons: Vec::new(),
+        emulator: None,
+        levels: LevelNumber::ALL
+            .into_iter()
+            .zip(&parts[2..])
+            .map(|(level, slug)| booted(level, slug))
+            .collect(),
+        evidence: None,
+        steps: Vec::new(),
+        stages: Vec::new(),
+        continued: None,
+        cold: None,
+        attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
+        told_of: None,
+        folder: PathBuf::from("cells").join(cell).try_into().ok(),
+        run: None,
+    }
+}
+
+fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
+    let required = slug
+        .replace("rhel-", "RHEL ")
+        .replace("windows-server-", "Windows Server ")
+        .replace('+', " and later");
+    let (os, reason) = match required.starts_with("RHEL 9") {
+        true => ("debian-12", "Debian 12 has 6.1, RHEL 9 has 5.14 with later KVM work put in"),
+        false => ("debian-13", "same 6.12 kernel line"),
+    };
+    LevelRecord {
+        level,
+        required,
+        os: os.into(),
+        image: None,
+        stand_in: true,
+        stand_in_reason: Some(reason.into()),
+        seen: LevelSeen::default(),
+    }
+}
+
+/// The record with a stop at this stage.
+pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
+    let stage: Stage = stage.parse().unwrap();
+    record.stage = Some(stage);
+    record.level = stage.level();
+    record.symptom = Some(symptom.into());
+    record
+}
+
+/// The record of a cell whose document says that it stops.
+pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
+    record.tier = Tier::Unsupported;
+    record.tiers = [("preview".to_owned(), Tier::Unsupported)].into();
+    let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
+    record.expectation = Expectation::Stops { limitation, known_stale: None };
+    record
+}
+
+/// The record of a cell whose limitation is known to be gone.
+pub fn known_stale(mut record: CellRecord, note: &str) -> CellRecord {
+    let Expectation::Stops { known_stale, .. } = &mut record.expectation else { panic!("{record:?}") };
+    *known_stale = Some(KnownStale {
+        since: Since::from("Linux 5.8".to_owned()),
+        seen: "2026-11-22".into(),
+        note: note.into(),
+    });
+    record
+}
+
+/// The record of a cell that is to work and is known to stop so; as a fail, it did.
+pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
+    let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
+    let since = Some(Since::from("Linux 6.1".to_owned()));
+    let (seen, reference) = ("2026-11-22".into(), Some("kernel.org, bug 1".into()));
+    let known = KnownWrong { limitation, since, seen, note: note.into(), reference };
+    record.expectation = Expectation::Works { known_wrong: Some(Box::new(known)) };
+    record.as_described = record.verdict == VerdictWord::Fail;
+    record
+}
+
+/// The record of a cell that gave these verdicts, one after the other, and tells of the attempt of this number; where the scenario knows
+/// that it is flaky, with this note.
+pub fn flaky(
+    mut record: CellRecord,
+    verdicts: &[VerdictWord],
+    told_of: usize,
+    note: Option<&str>,
+) -> CellRecord {
+    record.verdict = VerdictWord::Flaky;
+    record.attempts =
+        (1..).zip(verdicts).map(|(n, word)| attempt(f64::from(n), f64::from(n) + 1.0, *word)).collect();
+    record.told_of = (told_of < verdicts.len()).then_some(told_of);
+    record.as_described = note.is_some();
+    record.known_flaky = note.map(|note| KnownFlaky {
+        metal: Some(MetalWord::Emulated),
+        versions: Some(Since::from("Linux 6.1".to_owned())),
+        limitation: Limitation::new(StopStage::At("l1-boot".parse().unwrap()), SymptomTexts::new(["hangs"])),
+        stopped: 3,
+        of: 10,
+        seen: "2026-11-28".into(),
+        note: note.into(),
+        reference: None,
+    });
+    record
+}
+
+/// The record of a limitation that shows itself again though it is known to be gone.
+pub fn came_back(record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
+    let record = known_stale(limited(record, stage, symptom), note);
+    stopped(CellRecord { as_described: true, ..record }, stage, symptom)
+}
+
+/// The record with these last lines of a level's console.
+pub fn with_console(mut record: CellRecord, level: usize, lines: &[&str]) -> CellRecord {
+    record.levels[level].seen.last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    record
+}
+
+/// The record of a cell that was skipped.
+pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
+    CellRecord {
+        metal: None,
+        symptom: Some(reason.into()),
+        symptom_data: None,
+        skip_reasons: Vec::new(),
+        emulator: None,
+        levels: Vec::new(),
+        attempts: Vec::new(),
+        folder: None,
+        ..record(document, cell, VerdictWord::Skip, 0.0)
+    }
+}
+
+/// What came of a run with these records that took `seconds`.
+pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Outcome {
+    let mut tally = Tally::default();
+    records.iter().for_each(|record| tally.add(record));
+    let folder = "results/2025-11-21T22-39-41Z".into();
+    let run = RunRecord {
+        format: FORMAT,
+        nestmatrix: "0.1.0".into(),
+        build: None,
+        run: "2025-11-21T22-39-41Z".into(),
+        purpose: Purpose::Matrix,
+        began: "2025-11-21T22:39:41Z".into(),
+        ended: Some("2025-11-21T22:51:17Z".into()),
+        interrupted,
+        arguments: vec!["run-matrix".into()],
+        called_in: None,
+        machine: Machine {
+            kernel: "6.12.57+deb13-amd64".into(),
+            system: "debian 13".into(),
+            processor: "Some(R) Processor".into(),
+            cores: 2,
+            memory_mib: 16_000,
+        },
+        emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
+        undelivered: Vec::new(),
+        profile: None,
+        shard: None,
+        division: None,
+        cells: records.len(),
+        verdicts: tally,
+        resumed: Vec::new(),
+        merged: Vec::new(),
+        conflicts: Vec::new(),
+        missing_shards: Vec::new(),
+        missing_cells: Vec::new(),
+    };
+    Outcome { folder, run, records, took: Duration::from_secs(seconds) }
+}
+
+/// A run with every verdict.
+pub fn every_verdict() -> Outcome {
+    let rhel_10 = |cell, verdict, seconds| record("rhel-10-limitations", cell, verdict, seconds);
+    let panic = stopped(
+        rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-9.6+/rhel-10.0+", VerdictWord::Fail, 44.04),
+        "l2-boot",
+        "kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)",
+    );
+    let panic = with_console(
+        panic,
+        2,
+        &[
+            "[    0.412011] Run /init as init process",
+            "[    1.103000] List of all partitions:",
+            "[    1.103512] No filesystem could mount root, tried: ",
+            "",
+            "[    1.104020] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+            "[    1.104561] CPU: 0 PID: 1 Comm: swapper/0 Not tainted 6.12.57+deb13-cloud-amd64 #1  Debian 6.12.57-1",
+            "[    1.105030] Hardware name: QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.16.3-debian-1.16.3-2 04/01/2014",
+            "[    1.105541] Call Trace:",
+            "[    1.105987]  <TASK>",
+        ],
+    );
+    let mut error = stopped(
+        rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-9.6+", VerdictWord::Error, 3.2),
+        "provision",
+        "image debian-12-amd64 hypervisor was not made ready",
+    );
+    error.attempts.insert(0, attempt(0.0, 1.0, VerdictWord::Error));
+    let limit = |cell, verdict, seconds| {
+        limited(record("rhel-8-nested-vms", cell, verdict, seconds), "l1-launch", "missing CPU feature: svm")
+    };
+    let xfail = stopped(
+        limit("deeper/amd/rhel-10.0+/rhel-10.0+/rhel-9.6+/rhel-9.6+", VerdictWord::Xfail, 12.0),
+        "l1-launch",
+        "QEMU ended with exit code 1: missing CPU feature: svm",
+    );
+    outcome(
+        vec![
+            rhel_10("rhel-10-preview/amd/rhel-10.0+/rhel-9.6+/rhel-9.6+", VerdictWord::Pass, 31.23),
+            panic,
+            error,
+            skipped(
+                "rhel-10-limitations",
+                "rhel-10-preview/arm/rhel-10.0+/rhel-10.0+/rhel-10.0+",
+                "no way to boot arm stacks yet",
+            ),
+            xfail,
+            limit("deeper/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+/rhel-10.0+", VerdictWord::Xpass, 104.66),
+        ],
+        192,
+        false,
+    )
+}
+
+fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
+    Attempt {
+        start,
+        end,
+        booted: None,
+        verdict,
+        from: None,
+        symptom: None,
+        timeout_scale: None,
+        usage: Usage::default(),
+    }
+}

@@ -1,0 +1,129 @@
+//! A panic in the harness while a run goes on: it is the error of one cell, and no other cell loses its verdict. Boots nothing.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nestmatrix::run::{
+    MetalChoice, NativeMetals, Outcome, PastRun, PlanOptions, Purpose, RunEvent, RunListener, RunPlan,
+    Setting, VerdictWord, execute,
+};
+use nestmatrix::scenario::{Cell, Matrix};
+use nestmatrix_images::{Catalog, Progress, ProgressEvent, Store, StoreOptions};
+use nestmatrix_stack::Cancellation;
+use nestmatrix_vmm::qemu::ExecWrapper;
+
+struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _event: &ProgressEvent<'_>) {}
+}
+
+/// Panics when the build of an image begins, and before anything is downloaded.
+struct BuildPanics;
+
+impl Progress for BuildPanics {
+    fn event(&self, event: &ProgressEvent<'_>) {
+        panic!("no build of {}", event.recipe);
+    }
+}
+
+/// Panics when the cell of this place begins, in the middle of that cell's own work.
+struct Panics {
+    at: usize,
+    began: RefCell<Vec<String>>,
+}
+
+impl RunListener for Panics {
+    fn event(&self, event: &RunEvent<'_>) {
+        if let RunEvent::CellBegan { cell } = event {
+            self.began.borrow_mut().push(cell.to_string());
+            let place = self.began.borrow().len() - 1;
+            assert!(place != self.at, "cell number {place} can't begin");
+        }
+    }
+}
+
+fn checkout(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder)
+}
+
+/// Runs four cells, none of which has images, in a place of their own.
+fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dyn RunListener>) -> Outcome {
+    let matrix = Matrix::load(&checkout("scenarios")).unwrap();
+    let catalog = Catalog::load(&checkout("images/recipes")).unwrap();
+    let wanted = |cell: &&Cell| cell.name.as_str().starts_with("rhel-9-preview/amd/");
+    let cells: Vec<Cell> = matrix.cells().iter().filter(wanted).take(4).cloned().collect();
+    let options = PlanOptions {
+        metal: MetalChoice::Emulated,
+        deny_stand_ins: false,
+        deny_skips: None,
+        profile: None,
+        replaces_l0: false,
+        suppose_images: false,
+    };
+    let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
+    let store = StoreOptions {
+        cache: Some(place.join("cache")),
+        offline: progress.is_none(),
+        ..StoreOptions::default()
+    };
+    let setting = Setting {
+        catalog,
+        store: Arc::new(Store::open(store).unwrap()),
+        progress: progress.map_or_else(|| Arc::new(Silent) as _, |panics| Arc::new(panics) as _),
+        native_qemu: None,
+        wrapper: ExecWrapper::new([] as [&str; 0]),
+        results: place.join("results"),
+        jobs: Some(jobs),
+        states: None,
+        timeout_scale: 1.0,
+        repeat: 1,
+        arguments: vec!["run-matrix".into()],
+        part: None,
+        resumed: None,
+        purpose: Purpose::Matrix,
+        attendant: None,
+    };
+    let (_signal, cancellation) = Cancellation::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    let done = async { execute(&plan, setting, listener, cancellation).await };
+    local.block_on(&runtime, done).unwrap()
+}
+
+#[test]
+fn a_panic_is_the_error_of_its_cell_and_the_others_go_on() {
+    for (at, jobs) in [(0, 1), (1, 2), (3, 4)] {
+        let place = tempfile::tempdir().unwrap();
+        let listener = Rc::new(Panics { at, began: RefCell::default() });
+        let outcome = run(place.path(), jobs, None, Rc::clone(&listener) as Rc<dyn RunListener>);
+        assert_eq!(listener.began.borrow().len(), 4, "every cell was begun");
+        let panicked = listener.began.borrow()[at].clone();
+        assert_eq!(outcome.records.len(), 4);
+        for record in &outcome.records {
+            let symptom = record.symptom.as_deref().unwrap();
+            assert_eq!(record.verdict, VerdictWord::Error, "{symptom}");
+            let expected = format!("the harness panicked: cell number {at} can't begin");
+            assert_eq!(record.cell.as_str() == panicked, symptom == expected, "{}: {symptom}", record.cell);
+            assert_eq!(record.attempts.len(), 1);
+        }
+        assert_eq!(outcome.run.exit_code(), 3);
+        assert!(outcome.run.ended.is_some() && !outcome.run.interrupted);
+        assert_eq!(PastRun::read(&outcome.folder).unwrap().cells.len(), 4, "all is recorded");
+    }
+}
+
+#[test]
+fn a_panic_while_images_are_made_ready_is_named_by_the_cells_that_need_them() {
+    let place = tempfile::tempdir().unwrap();
+    let listener = Rc::new(Panics { at: usize::MAX, began: RefCell::default() });
+    let outcome = run(place.path(), 4, Some(BuildPanics), listener);
+    assert_eq!((outcome.records.len(), outcome.run.exit_code()), (4, 3));
+    for record in outcome.records {
+        let symptom = record.symptom.unwrap();
+        assert!(symptom.contains("the harness panicked: no build of debian-12-amd64"), "{symptom}");
+    }
+}

@@ -1,0 +1,243 @@
+//! The project's own matrix, read through the public door: it loads, its cells are those that the documents' tables make,
+//! and its listing says what each would boot.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+use std::path::Path;
+
+use nestmatrix::scenario::{
+    AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile, StandIns,
+    Supply, SystemRequirement,
+};
+use nestmatrix_model::{Architecture, Version};
+use rstest::rstest;
+
+fn matrix() -> Matrix {
+    Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap()
+}
+
+fn image(name: &str, system: &str, version: &str) -> AvailableImage {
+    AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
+}
+
+/// What there is for stacks of any architecture.
+fn supply() -> Supply {
+    Supply::new(|_| debian())
+}
+
+fn debian() -> Vec<AvailableImage> {
+    ["11", "12", "13"].map(|version| image(&format!("debian-{version}"), "debian", version)).into()
+}
+
+fn rhel(version: &str, and_later: bool) -> SystemRequirement {
+    SystemRequirement {
+        system: "rhel".into(),
+        name: "RHEL".into(),
+        version: Some(version.parse().unwrap()),
+        and_later: and_later.then_some(Later::MajorVersion),
+        role: None,
+        hypervisor: None,
+    }
+}
+
+#[test]
+fn every_scenario_makes_the_cells_of_its_document() {
+    let matrix = matrix();
+    let names: Vec<&str> = matrix.cells().iter().map(|cell| cell.name.as_str()).collect();
+    insta::assert_snapshot!(names.join("\n"));
+}
+
+/// The names of the cells that a profile takes.
+fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
+    let names = matrix.cells().iter().map(|cell| &cell.name);
+    names.filter(|name| profile.takes(name)).map(CellName::as_str).collect()
+}
+
+/// Two cores boot one stack after the other. Most take half a minute on emulated metal, the one on Bochs takes two.
+#[test]
+fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
+    let matrix = matrix();
+    let filter = Filter::parse(&[]).unwrap().within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    let skipped: Vec<_> = listing.rows().iter().filter(|row| !row.missing.is_empty()).collect();
+    assert!(skipped.is_empty(), "{skipped:#?}");
+    assert!((1..=20).contains(&listing.rows().len()), "{} cells", listing.rows().len());
+}
+
+#[test]
+fn the_full_profile_has_every_cell() {
+    let matrix = matrix();
+    let full = matrix.profile("full").unwrap();
+    assert_eq!(cells_of(&matrix, full).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_folder_without_profiles_has_one_of_all_its_cells() {
+    let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sabotage")).unwrap();
+    let names: Vec<&str> = matrix.profiles().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["full"]);
+    assert_eq!(cells_of(&matrix, matrix.default_profile()).len(), matrix.cells().len());
+}
+
+#[test]
+fn a_filter_within_a_profile_takes_what_both_take() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["rhel-9-preview/*".into(), "rhel-9-l3/*".into()]).unwrap();
+    let filter = filter.within(matrix.default_profile());
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    let names: Vec<&str> = listing.rows().iter().map(|row| row.cell.as_str()).collect();
+    assert_eq!(names, ["rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"]);
+}
+
+#[test]
+fn a_cell_tries_the_claims_of_its_own_values_alone() {
+    let matrix = matrix();
+    let claims = |name: &str| {
+        let cell = matrix.cells().iter().find(|cell| cell.name.as_str() == name).unwrap();
+        cell.claims.iter().filter(|claim| claim.starts_with("preview-l1")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(claims("rhel-9-preview/amd/rhel-9.2+/rhel-8.8+/rhel-9.2+"), ["preview-l1-rhel-8-8"]);
+    assert_eq!(claims("rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"), ["preview-l1-rhel-9-2"]);
+}
+
+#[test]
+fn the_listing_reads_as_the_documents_lay_it_out() {
+    let matrix = matrix();
+    // One product line, which has all that the others have.
+    let filter = Filter::parse(&["rhel-9-*".into()]).unwrap();
+    insta::assert_snapshot!(Listing::new(&matrix, &filter, &supply(), false));
+}
+
+#[test]
+fn the_listing_has_a_row_for_programs_with_what_is_missing() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["rhel-8-preview/amd/*/rhel-7.8+".into()]).unwrap();
+    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
+}
+
+#[test]
+fn a_listing_without_cells_says_so() {
+    let matrix = matrix();
+    let filter = Filter::parse(&["no-such-scenario/*".into()]).unwrap();
+    assert_eq!(Listing::new(&matrix, &filter, &supply(), false).to_string(), "no cell matches\n");
+}
+
+#[test]
+fn an_image_of_the_system_itself_goes_before_its_stand_in() {
+    let mut available = debian();
+    available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
+    let choice =
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &available, StandIns::Allowed).unwrap();
+    assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
+}
+
+#[test]
+fn a_stand_in_is_never_silent() {
+    let choice =
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &debian(), StandIns::Allowed).unwrap();
+    assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
+    assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
+}
+
+#[test]
+fn a_stand_in_serves_the_architectures_that_it_names_and_no_others() {
+    let matrix = matrix();
+    let choice = |architecture, version| {
+        matrix.image_for(&rhel(version, true), architecture, &debian(), StandIns::Allowed)
+    };
+    assert_eq!(choice(Architecture::IbmZ, "9.2").unwrap().image, "debian-12");
+    assert_eq!(choice(Architecture::Power9, "8.2").unwrap().image, "debian-11", "it names none");
+    let missing = choice(Architecture::Power9, "9.2").unwrap_err().to_string();
+    assert_eq!(missing, "no image of RHEL 9.2 or a later RHEL 9, and no stand-in");
+}
+
+#[rstest]
+#[case::no_image(
+    "7.8",
+    debian(),
+    StandIns::Allowed,
+    "no image of RHEL 7.8 or a later RHEL 7, and no stand-in"
+)]
+#[case::denied(
+    "9.2",
+    debian(),
+    StandIns::DeniedByUser,
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids"
+)]
+#[case::unfit(
+    "9.2",
+    vec![],
+    StandIns::DeniedByScenario("it is about minor versions"),
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which the scenario denies (it is about minor versions)"
+)]
+#[case::no_recipe(
+    "9.2",
+    vec![],
+    StandIns::Allowed,
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, for which there is no recipe"
+)]
+fn what_is_missing_is_named_exactly(
+    #[case] version: &str,
+    #[case] available: Vec<AvailableImage>,
+    #[case] stand_ins: StandIns<'_>,
+    #[case] message: &str,
+) {
+    let missing: MissingImage =
+        matrix().image_for(&rhel(version, true), Architecture::Amd, &available, stand_ins).unwrap_err();
+    assert_eq!(missing.to_string(), message);
+}
+
+#[rstest]
+#[case::the_version_itself("9.2", true, "9.2", true)]
+#[case::a_later_minor("9.2", true, "9.10", true)]
+#[case::an_earlier_minor("9.2", true, "9.1", false)]
+#[case::a_later_major("9.2", true, "10.2", false)]
+#[case::an_unknown_minor("9.2", true, "9", false)]
+#[case::exactly("9.2", false, "9.2", true)]
+#[case::not_exactly("9.2", false, "9.3", false)]
+#[case::any_of_a_major("9", false, "9.7", true)]
+fn later_ends_with_the_major_version_of_rhel(
+    #[case] wanted: &str,
+    #[case] and_later: bool,
+    #[case] version: Version,
+    #[case] satisfied: bool,
+) {
+    assert_eq!(rhel(wanted, and_later).satisfied_by("rhel", &version), satisfied);
+    assert!(!rhel(wanted, and_later).satisfied_by("debian", &version));
+}
+
+#[test]
+fn no_image_and_no_stand_in_has_a_role() {
+    let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
+    let missing = matrix()
+        .image_for(&requirement, Architecture::Amd, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed)
+        .unwrap_err();
+    let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
+    assert_eq!(missing.to_string(), message);
+    assert_eq!(requirement.to_string(), "RHEL 9.2 and later with Hyper-V");
+    assert_eq!(requirement.slug(), "rhel-9.2+_hyper-v");
+}
+
+#[rstest]
+#[case::the_version_itself("2016", true, "2016", true)]
+#[case::a_later_version("2016", true, "2022", true)]
+#[case::an_earlier_version("2019", true, "2016", false)]
+#[case::no_later_one("2019", false, "2022", false)]
+fn later_has_no_end_for_windows(
+    #[case] wanted: &str,
+    #[case] and_later: bool,
+    #[case] version: Version,
+    #[case] satisfied: bool,
+) {
+    let matrix = matrix();
+    let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
+    let and_later = and_later.then_some(system.later);
+    let requirement =
+        SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
+    assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
+    assert!(!requirement.satisfied_by("windows", &version));
+    let missing =
+        matrix.image_for(&requirement, Architecture::Amd, &[], StandIns::Allowed).unwrap_err().to_string();
+    let or_later = if and_later.is_some() { " or later" } else { "" };
+    assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
+}

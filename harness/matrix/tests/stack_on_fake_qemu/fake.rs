@@ -1,0 +1,401 @@
+//! A stack of three levels on the fake QEMU: what deviates, and what came of its boot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nestmatrix::run::Verdict;
+use nestmatrix::scenario::{Expectation, Limitation, StopStage};
+use nestmatrix_images::Disk;
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::{
+    Accelerator, Architecture, Clock, Command, CpuRequirement, Fault, FaultAction, LevelNumber, OwnAction,
+    Stage, Step, StepAction, StepTimeout,
+};
+use nestmatrix_stack::host::{Aftermath, Emulator, Facts, Host, Pending, Started, ThisMachine};
+use nestmatrix_stack::{
+    Ascent, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
+};
+use nestmatrix_vmm::guest::ExecOutput;
+use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
+
+use crate::script::{self, Act, End, How, Reply, Script};
+
+/// What the innermost level must give back.
+const NONCE: &str = "nonce-of-the-test";
+/// How long a boot may take before its test fails, whatever the limits say.
+const HANGS: Duration = Duration::from_secs(15);
+
+/// A stack that is to be booted. It works, except for what is said.
+pub struct Fake {
+    script: Script,
+    limits: Limits,
+    steps: Vec<Step>,
+    faults: Vec<Fault>,
+    hangs: Duration,
+    metal: Metal,
+    innermost: u8,
+    interrupted_after: Option<Duration>,
+    folder: tempfile::TempDir,
+}
+
+impl Fake {
+    /// A stack that works, with limits that it does not reach.
+    pub fn new() -> Self {
+        Self {
+            script: Script::default(),
+            limits: Limits::fixed(Duration::from_secs(10)),
+            steps: Vec::new(),
+            faults: Vec::new(),
+            hangs: HANGS,
+            metal: Metal::Emulated,
+            innermost: 2,
+            interrupted_after: None,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// The folder of everything that the boot writes. It is on the command line of each of its QEMUs.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// The user interrupts the boot after this time.
+    pub fn interrupted_after(self, time: Duration) -> Self {
+        Self { interrupted_after: Some(time), ..self }
+    }
+
+    /// This machine is L0, and its KVM works, whatever this machine really is.
+    pub fn on_native_metal(self) -> Self {
+        Self { metal: Metal::Native, ..self }
+    }
+
+    /// Every stage may take so long, busy or silent.
+    pub fn limited_to(self, limit: Duration) -> Self {
+        Self { limits: Limits::fixed(limit), ..self }
+    }
+
+    /// Every stage may be silent for so long, and busy for six times as long.
+    pub fn silent_for_at_most(self, silence: Duration) -> Self {
+        let unscaled = Limits::new(Metal::Native, 1.0).of(level(0)).silence;
+        Self { limits: Limits::new(Metal::Native, silence.div_duration_f64(unscaled)), ..self }
+    }
+
+    /// The test fails if the boot takes longer.
+    pub fn hangs_after(self, hangs: Duration) -> Self {
+        Self { hangs, ..self }
+    }
+
+    /// The level does this when it boots.
+    pub fn boots(mut self, level: u8, acts: impl Into<Vec<Act>>) -> Self {
+        self.script.boots.insert(level, acts.into());
+        self
+    }
+
+    /// The level's QEMU uses a whole CPU.
+    pub fn busy(mut self, level: u8) -> Self {
+        self.script.busy.push(level);
+        self
+    }
+
+    /// A command in a level whose script contains `contains` ends so, after so many milliseconds.
+    pub fn command(mut self, level: u8, contains: &str, after: u64, end: End) -> Self {
+        let contains = contains.to_owned();
+        self.script.commands.push(script::Command { level, contains, after: Some(after), end });
+        self
+    }
+
+    /// A command in a level whose script contains `contains` never ends.
+    pub fn command_never_ends(mut self, level: u8, contains: &str) -> Self {
+        let contains = contains.to_owned();
+        self.script.commands.push(script::Command { level, contains, after: None, end: exit(0, "") });
+        self
+    }
+
+    /// The process that is to become the level's QEMU ends so, right away.
+    pub fn qemu_ends(self, level: u8, end: End) -> Self {
+        self.command(level - 1, &format!("-name L{level}"), 5, end)
+    }
+
+    /// A request is answered so.
+    pub fn reply(self, channel: &str, command: &str, how: How) -> Self {
+        self.late_reply(0, "", channel, command, how)
+    }
+
+    /// Requests whose usual reply contains `contains` are answered so, after so many that are answered as usual.
+    pub fn late_reply(mut self, skip: usize, contains: &str, channel: &str, command: &str, how: How) -> Self {
+        let (channel, command) = (channel.to_owned(), command.to_owned());
+        let contains = contains.to_owned();
+        self.script.replies.push(Reply { channel, command, contains, skip, how });
+        self
+    }
+
+    /// After a stage, a command is run in a level; it should succeed.
+    pub fn step(mut self, after: &str, on: u8, run: &str) -> Self {
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            name: "step".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Run(Command { run: run.into(), fails: false, status: None, output: None }),
+        });
+        self
+    }
+
+    /// The step that was added last may take so long.
+    pub fn within(mut self, timeout: StepTimeout) -> Self {
+        self.steps.last_mut().unwrap().timeout = Some(timeout);
+        self
+    }
+
+    /// The harness does this to a level when a stage begins.
+    pub fn fault(mut self, at: &str, action: FaultAction, of: u8) -> Self {
+        self.faults.push(Fault { at: stage(at), action, level: level(of), second: false });
+        self
+    }
+
+    /// The fault that was added last is meant for the second machine of its level.
+    pub fn of_the_second(mut self) -> Self {
+        self.faults.last_mut().unwrap().second = true;
+        self
+    }
+
+    /// After a stage, the harness does this itself to a level.
+    pub fn does(mut self, after: &str, on: u8, action: OwnAction) -> Self {
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            name: "step".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Own { action },
+        });
+        self
+    }
+
+    /// The stack has levels up to this one.
+    pub fn up_to(self, innermost: u8) -> Self {
+        Self { innermost, ..self }
+    }
+
+    /// Boots L0, L1 and L2, or those that were asked for; on native metal, those from L1 on.
+    pub async fn boot(self) -> Booted {
+        let folder = self.folder;
+        let records = folder.path().join("records");
+        let sockets = folder.path().join("s");
+        std::fs::create_dir(&records).unwrap();
+        std::fs::create_dir(&sockets).unwrap();
+        let script = folder.path().join("script.json");
+        std::fs::write(&script, serde_json::to_vec(&self.script).unwrap()).unwrap();
+        let plan = StackPlan {
+            metal: self.metal,
+            profile: profile(),
+            levels: (u8::from(self.metal == Metal::Native)..=self.innermost)
+                .map(|number| level_plan(number, script.clone()))
+                .collect(),
+            nonce: NONCE.into(),
+            stays: false,
+            second: self.steps.iter().find_map(Step::second_machine),
+            memory: Memory::Private,
+            goes_on: false,
+            leaf: None,
+            default_firmware: BTreeSet::new(),
+            clock: Clock::Fastest,
+            innermost_on_l0: false,
+        };
+        let this_machine = ThisMachine {
+            emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),
+            program: profile().qemu,
+            wrapper: ExecWrapper::new(Vec::<OsString>::new()),
+            sockets,
+            records: records.clone(),
+        };
+        let (interrupt, cancellation) = Cancellation::new();
+        let ascent = Ascent {
+            plan: &plan,
+            this_machine: match self.metal {
+                Metal::Emulated => Rc::new(this_machine),
+                Metal::Native => Rc::new(Hypervisor(this_machine)),
+            },
+            limits: self.limits,
+            faults: &self.faults,
+            steps: &self.steps,
+            records: &records,
+            started: Instant::now(),
+            listener: &Unheard,
+            cancellation,
+            from: None,
+            saver: None,
+            attendant: None,
+            images: BTreeMap::new(),
+        };
+        let local = tokio::task::LocalSet::new();
+        if let Some(time) = self.interrupted_after {
+            local.spawn_local(async move {
+                tokio::time::sleep(time).await;
+                let _ = interrupt.send(true);
+            });
+        }
+        let booted = local.run_until(tokio::time::timeout(self.hangs, boot(ascent))).await;
+        let observation = booted.expect("the boot ends by itself");
+        Booted { observation, innermost: self.innermost, records, _folder: folder }
+    }
+}
+
+/// A stack that was booted and has ended.
+pub struct Booted {
+    /// What was observed.
+    pub observation: Observation,
+    innermost: u8,
+    /// The records of its channels.
+    pub records: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Booted {
+    /// The verdict, if this is expected.
+    pub fn judged(&self, expectation: &Expectation) -> Verdict {
+        Verdict::judge(expectation, &self.observation, level(self.innermost), profile())
+    }
+
+    /// The verdict's name, if the stack should work.
+    pub fn word(&self) -> String {
+        self.judged(&Expectation::WORKS).word().to_string()
+    }
+
+    /// The verdict's name and what it says was seen, if the stack should work.
+    pub fn word_and_symptom(&self) -> String {
+        let verdict = self.judged(&Expectation::WORKS);
+        format!("{}: {}", verdict.word(), verdict.stop().map(text).unwrap_or_default())
+    }
+
+    /// The verdict's name, if the stack should stop at a stage or later, whatever the symptom.
+    pub fn word_if_it_stops_from(&self, first: &str) -> String {
+        let limitation = Limitation::new(StopStage::From(stage(first)), None);
+        self.judged(&Expectation::Stops { limitation, known_stale: None }).word().to_string()
+    }
+
+    /// Where it stopped and why, in one line; empty if it did not.
+    pub fn stopped(&self) -> String {
+        self.observation.stop.as_ref().map_or(String::new(), |stop| format!("{}: {}", stop.stage, text(stop)))
+    }
+
+    /// Whether it stopped because it ran out of time.
+    pub fn timed_out(&self) -> bool {
+        self.observation.stop.as_ref().is_some_and(timed_out)
+    }
+}
+
+/// What was seen, as text.
+fn text(stop: &Stop) -> String {
+    stop.symptom.to_string()
+}
+
+/// Whether a time limit was reached.
+fn timed_out(stop: &Stop) -> bool {
+    stop.is_timeout()
+}
+
+/// Boots so many stacks side by side, which makes them wait for a CPU.
+pub fn boot_many(number: usize, fake: impl Fn() -> Fake + Sync) -> Vec<Booted> {
+    let boot = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(fake().boot())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..number).map(|_| scope.spawn(boot)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A process that exits with this status after it has written `stderr`.
+pub fn exit(status: i64, stderr: &str) -> End {
+    End { status: Some(status), signal: None, stdout: String::new(), stderr: stderr.to_owned() }
+}
+
+/// A process that succeeds after it has written `stdout`.
+pub fn prints(stdout: &str) -> End {
+    End { stdout: stdout.to_owned(), ..exit(0, "") }
+}
+
+/// A process that a signal ends.
+pub fn signal(signal: i64) -> End {
+    End { status: None, signal: Some(signal), stdout: String::new(), stderr: String::new() }
+}
+
+pub fn level(number: u8) -> LevelNumber {
+    LevelNumber::new(number).unwrap()
+}
+
+fn stage(name: &str) -> Stage {
+    name.parse().unwrap()
+}
+
+fn profile() -> &'static Profile {
+    Profile::of(Architecture::Amd)
+}
+
+/// A level whose images exist by name only. The initramfs of the outermost one is the fake's script.
+fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
+    let images = Disk { path: format!("/images/l{number}").into(), kernel: 0..10, initramfs: 65536..65600 };
+    LevelPlan {
+        level: level(number),
+        kernel: format!("/images/kernel-{number}").into(),
+        kernel_release: script::KERNEL.into(),
+        initramfs: script,
+        images: (number > 0).then_some(images),
+        image: format!("image {number}"),
+        cpu: CpuRequirement::default(),
+        accelerator: Accelerator::Kvm,
+        memory_mib: None,
+        kernel_parameters: Vec::new(),
+        machine: BTreeMap::new(),
+        machine_type: None,
+        disk: None,
+    }
+}
+
+/// This machine as an L0 that has KVM.
+struct Hypervisor(ThisMachine);
+
+impl Host for Hypervisor {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
+        self.0.run(script)
+    }
+
+    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
+        self.0.start(machine)
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        self.0.list_machine_types()
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        self.0.socket_path(name)
+    }
+
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
+        Box::pin(std::future::ready(Ok(Aftermath::default())))
+    }
+
+    fn facts<'a>(&'a self, _profile: &'a Profile, _before: &'a str) -> Pending<'a, Facts> {
+        let nested = Some("1".to_owned());
+        let facts = Facts { kvm_device: true, kvm_module: true, nested, ..Facts::default() };
+        Box::pin(std::future::ready(Ok(facts)))
+    }
+}
+
+/// Listens to nothing.
+struct Unheard;
+
+impl StageListener for Unheard {
+    fn stage_began(&self, _stage: Stage) {}
+}

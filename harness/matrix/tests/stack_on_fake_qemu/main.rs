@@ -1,0 +1,13 @@
+//! Stacks are booted, watched, explained and judged on a fake QEMU (harness/matrix/fake-qemu): no level runs, and a boot takes
+//! milliseconds. What the real QEMU says and does is tried by the tests that boot real stacks.
+#![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
+
+mod console;
+mod diagnostics;
+mod fake;
+mod launching;
+#[path = "../../fake-qemu/script.rs"]
+mod script;
+mod stopping;
+mod time;
+mod working;

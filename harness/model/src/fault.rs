@@ -1,0 +1,48 @@
+//! Faults: damage that the harness does to a stack on purpose, to try itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::level::LevelNumber;
+use crate::stage::Stage;
+use crate::word::Word;
+use crate::word_traits;
+
+/// What the harness can do to a level on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultAction {
+    /// Kill the QEMU that runs the level.
+    KillQemu,
+    /// Close the QMP channel to the QEMU that runs the level.
+    CloseQmp,
+    /// Start the innermost level in L0 and not in the level below it.
+    StartOnL0,
+}
+
+impl Word for FaultAction {
+    const WHAT: &'static str = "fault";
+    const ALL: &'static [Self] = &[Self::KillQemu, Self::CloseQmp, Self::StartOnL0];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::KillQemu => "kill-qemu",
+            Self::CloseQmp => "close-qmp",
+            Self::StartOnL0 => "start-on-l0",
+        }
+    }
+}
+word_traits!(FaultAction);
+
+/// Something that the harness does to a stack in order to try itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fault {
+    /// Done when this stage begins.
+    pub at: Stage,
+    /// What is done.
+    #[serde(rename = "do")]
+    pub action: FaultAction,
+    /// The level to whose QEMU it is done.
+    pub level: LevelNumber,
+    /// Whether it is done to the QEMU of the level's second machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second: bool,
+}

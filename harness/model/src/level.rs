@@ -1,0 +1,164 @@
+//! The levels of a stack by their numbers, the CPU that a level is given, and the accelerator of the QEMU that runs it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::word::{UnknownWord, Word};
+use crate::word_traits;
+
+/// The number of a level, 0 to 3: L0 runs on the metal, each Ln runs as a guest of Ln-1. L3 is the deepest that documents
+/// name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct LevelNumber(u8);
+
+/// The words for the levels, by number.
+const LEVEL_WORDS: [&str; 4] = ["l0", "l1", "l2", "l3"];
+
+impl LevelNumber {
+    /// All of them, outermost first.
+    pub const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
+
+    /// The level with this number, if there is one.
+    pub fn new(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The innermost level of a stack: L0 where a document speaks of a host alone, L1 where it speaks of a VM and its
+    /// host, L2 where it speaks of nesting, L3 where it speaks of nesting in nesting. `has` says whether the stack has the
+    /// level of this word.
+    pub fn innermost(has: impl Fn(&'static str) -> bool) -> Self {
+        let deeper = [Self(3), Self(2), Self(1)].into_iter().find(|level| has(level.word()));
+        deeper.unwrap_or(Self(0))
+    }
+
+    /// Whether the innermost level of a stack is a guest that runs nothing and reports. An L0 that is alone is a host without
+    /// guests.
+    pub fn reports(self) -> bool {
+        self.below().is_some()
+    }
+
+    /// L0 to `innermost`, outermost first.
+    pub fn up_to(innermost: Self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |level| *level <= innermost)
+    }
+
+    /// The words for L0 to `innermost`.
+    pub fn keys(innermost: Self) -> &'static [&'static str] {
+        &LEVEL_WORDS[..=usize::from(innermost.0)]
+    }
+
+    /// Whether this level is the guest of a guest.
+    pub fn is_nested(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// The bare number, 0 to 3.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The level that runs as this one's guest; none for L3.
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
+    }
+
+    /// The level that this one is a guest of; none for L0, which is on the metal.
+    pub fn below(self) -> Option<Self> {
+        self.0.checked_sub(1).and_then(Self::new)
+    }
+}
+
+impl Word for LevelNumber {
+    const WHAT: &'static str = "level";
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn word(self) -> &'static str {
+        LEVEL_WORDS[usize::from(self.0)]
+    }
+}
+
+/// `L1`, as people write it. In files it is `l1`.
+impl fmt::Display for LevelNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "L{}", self.0)
+    }
+}
+
+impl From<LevelNumber> for String {
+    fn from(level: LevelNumber) -> Self {
+        level.word().to_owned()
+    }
+}
+
+impl TryFrom<String> for LevelNumber {
+    type Error = UnknownWord;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+/// How a level's CPU model is chosen; the two modes are libvirt's `host-passthrough` and `custom`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "kebab-case")]
+pub enum CpuMode {
+    /// The CPU of the level below, as it is.
+    HostPassthrough,
+    /// A named model.
+    Custom {
+        /// QEMU's name for the model.
+        model: String,
+    },
+}
+
+/// The CPU that a level is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CpuRequirement {
+    /// Which model.
+    #[serde(flatten)]
+    pub mode: CpuMode,
+    /// Features that the CPU must really have, by QEMU's names.
+    #[serde(default)]
+    pub require: Vec<String>,
+}
+
+impl Default for CpuRequirement {
+    fn default() -> Self {
+        Self { mode: CpuMode::HostPassthrough, require: Vec::new() }
+    }
+}
+
+/// What the QEMU that runs a level accelerates it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Accelerator {
+    /// KVM or nothing: what documents speak of.
+    #[default]
+    Kvm,
+    /// Emulation.
+    Tcg,
+    /// KVM, and emulation where there is no KVM.
+    KvmOrTcg,
+}
+
+impl Accelerator {
+    /// As QEMU's `accel` machine property takes it.
+    pub fn as_qemu(self) -> &'static str {
+        self.word()
+    }
+}
+
+impl Word for Accelerator {
+    const WHAT: &'static str = "accelerator";
+    const ALL: &'static [Self] = &[Self::Kvm, Self::Tcg, Self::KvmOrTcg];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+            Self::KvmOrTcg => "kvm:tcg",
+        }
+    }
+}
+word_traits!(Accelerator);

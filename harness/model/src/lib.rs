@@ -1,0 +1,26 @@
+//! nestmatrix's vocabulary: levels, architectures with all that differs between them, stages, steps, faults, kinds of symptoms,
+//! and what emulators get wrong.
+//!
+//! It is the lowest floor: every other crate reads these words, and it knows none of them.
+
+pub mod architecture;
+pub mod emulator_errata;
+
+mod clock;
+mod fault;
+mod level;
+mod stage;
+mod step;
+mod symptom_kind;
+mod version;
+mod word;
+
+pub use architecture::Architecture;
+pub use clock::Clock;
+pub use fault::{Fault, FaultAction};
+pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+pub use stage::{Stage, StageKind};
+pub use step::{Command, OwnAction, Step, StepAction, StepTimeout};
+pub use symptom_kind::SymptomKind;
+pub use version::{BadVersion, Version};
+pub use word::{UnknownWord, Word};

@@ -1,0 +1,121 @@
+//! The stages of a stack: how far it came before it stopped, in the order in which a run goes through them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::level::LevelNumber;
+use crate::word::{UnknownWord, Word};
+
+/// What happens to one level, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageKind {
+    /// The level below starts this level's QEMU.
+    Launch,
+    /// The level boots to its own userspace.
+    Boot,
+    /// The level shows that its own KVM works, so that it can be a hypervisor. Not for the innermost level.
+    Kvm,
+    /// The level gives the evidence that it ran under KVM. For the innermost level only.
+    Check,
+}
+
+impl Word for StageKind {
+    const WHAT: &'static str = "stage";
+    const ALL: &'static [Self] = &[Self::Launch, Self::Boot, Self::Kvm, Self::Check];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Launch => "launch",
+            Self::Boot => "boot",
+            Self::Kvm => "kvm",
+            Self::Check => "check",
+        }
+    }
+}
+
+/// A stage of a stack. Written `provision`, `l0-boot`, `l1-launch` and so on; ordered as a run goes through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Stage {
+    /// Images and channels are made ready; no level runs yet.
+    Provision,
+    /// The stack goes on from a saved state: levels come up that had been booted before. No scenario names it.
+    Continue,
+    /// Something happens to one level.
+    Level(LevelNumber, StageKind),
+    /// A step of the scenario's own is run, by its number from 1. It may come between any two of the others.
+    Step(u8),
+}
+
+impl Stage {
+    /// Every stage of a stack that has L0 to `innermost`, in order.
+    pub fn of_stack(innermost: LevelNumber) -> Vec<Self> {
+        let mut stages = vec![Self::Provision];
+        for level in LevelNumber::up_to(innermost) {
+            let reports = level == innermost && innermost.reports();
+            let last = if reports { StageKind::Check } else { StageKind::Kvm };
+            stages.extend([StageKind::Launch, StageKind::Boot, last].map(|kind| Self::Level(level, kind)));
+        }
+        stages
+    }
+
+    /// The level that the stage is about, if it is about one.
+    pub fn level(self) -> Option<LevelNumber> {
+        match self {
+            Self::Provision | Self::Continue | Self::Step(_) => None,
+            Self::Level(level, _) => Some(level),
+        }
+    }
+
+    /// Every stage that some stack has.
+    fn all() -> Vec<Self> {
+        let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().flat_map(Self::of_stack).collect();
+        stages.sort();
+        stages.dedup();
+        stages
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provision => f.pad("provision"),
+            Self::Continue => f.pad("continue"),
+            Self::Level(level, kind) => f.pad(&format!("{}-{}", level.word(), kind.word())),
+            Self::Step(number) => f.pad(&format!("step-{number}")),
+        }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(number) = text.strip_prefix("step-").and_then(|number| number.parse().ok()) {
+            return Ok(Self::Step(number));
+        }
+        let stages = Self::all();
+        stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| UnknownWord {
+            what: "stage",
+            given: text.to_owned(),
+            known: stages.iter().map(Self::to_string).collect(),
+        })
+    }
+}
+
+impl From<Stage> for String {
+    fn from(stage: Stage) -> Self {
+        stage.to_string()
+    }
+}
+
+impl TryFrom<String> for Stage {
+    type Error = UnknownWord;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // Records have it, scenarios do not.
+        if text == Self::Continue.to_string() { Ok(Self::Continue) } else { text.parse() }
+    }
+}

@@ -1,0 +1,130 @@
+//! The kinds of reasons for which a stack stops. A scenario can name one, and everything that must know why a stack
+//! stopped decides by it, never by the text of a message.
+
+use crate::word::Word;
+use crate::word_traits;
+
+/// A kind of reason for which a stack stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SymptomKind {
+    /// QEMU could not give a level a CPU feature that it requires.
+    MissingCpuFeature,
+    /// QEMU did not give a level a machine property that it requires.
+    MissingMachineProperty,
+    /// QEMU refused its command line: it does not know an option, a machine type, a property or a CPU model in it.
+    CommandLineRejected,
+    /// QEMU ended.
+    QemuEnded,
+    /// QEMU stopped the level.
+    StoppedByQemu,
+    /// QEMU refused a command on its monitor.
+    QmpRefused,
+    /// QEMU runs a level without KVM.
+    WithoutKvm,
+    /// A level that must host has no KVM that it can use.
+    NoKvm,
+    /// A level's kernel reported that it does not continue.
+    GuestFailed,
+    /// QEMU reported that its guest panicked.
+    GuestPanicked,
+    /// A level shut down before its work was done.
+    ShutDown,
+    /// A step ended with another status than expected.
+    StepStatus,
+    /// A step printed something else than expected.
+    StepOutput,
+    /// A migration failed.
+    MigrationFailed,
+    /// A level that was migrated does not continue.
+    StandsStill,
+    /// The evidence contradicts that the stack was nested.
+    NotNested,
+    /// A level showed no progress, or did not finish in time.
+    Timeout,
+    /// A program of a level could not be started or did not run: nothing can be said of it.
+    NotStarted,
+    /// What is to run depends on what the emulated metal gets wrong.
+    EmulatorErratum,
+    /// Evidence is missing.
+    MissingEvidence,
+    /// The harness or its machine failed.
+    Harness,
+    /// The user asked the harness to end.
+    Interrupted,
+    /// Written by another version of nestmatrix.
+    Unknown,
+}
+
+impl Word for SymptomKind {
+    const WHAT: &'static str = "kind of symptom";
+    const ALL: &'static [Self] = &[
+        Self::MissingCpuFeature,
+        Self::MissingMachineProperty,
+        Self::CommandLineRejected,
+        Self::QemuEnded,
+        Self::StoppedByQemu,
+        Self::QmpRefused,
+        Self::WithoutKvm,
+        Self::NoKvm,
+        Self::GuestFailed,
+        Self::GuestPanicked,
+        Self::ShutDown,
+        Self::StepStatus,
+        Self::StepOutput,
+        Self::MigrationFailed,
+        Self::StandsStill,
+        Self::NotNested,
+        Self::Timeout,
+        Self::NotStarted,
+        Self::EmulatorErratum,
+        Self::MissingEvidence,
+        Self::Harness,
+        Self::Interrupted,
+        Self::Unknown,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::MissingCpuFeature => "missing-cpu-feature",
+            Self::MissingMachineProperty => "missing-machine-property",
+            Self::CommandLineRejected => "command-line-rejected",
+            Self::QemuEnded => "qemu-ended",
+            Self::StoppedByQemu => "stopped-by-qemu",
+            Self::QmpRefused => "qmp-refused",
+            Self::WithoutKvm => "without-kvm",
+            Self::NoKvm => "no-kvm",
+            Self::GuestFailed => "guest-failed",
+            Self::GuestPanicked => "guest-panicked",
+            Self::ShutDown => "shut-down",
+            Self::StepStatus => "step-status",
+            Self::StepOutput => "step-output",
+            Self::MigrationFailed => "migration-failed",
+            Self::StandsStill => "stands-still",
+            Self::NotNested => "not-nested",
+            Self::Timeout => "timeout",
+            Self::NotStarted => "not-started",
+            Self::EmulatorErratum => "emulator-erratum",
+            Self::MissingEvidence => "missing-evidence",
+            Self::Harness => "harness",
+            Self::Interrupted => "interrupted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+word_traits!(SymptomKind);
+
+impl SymptomKind {
+    /// Whether it can be what a document describes: it is about the stack, and not about the harness or this machine.
+    pub fn is_documentable(self) -> bool {
+        !matches!(
+            self,
+            Self::NotStarted
+                | Self::EmulatorErratum
+                | Self::MissingEvidence
+                | Self::Harness
+                | Self::Interrupted
+                | Self::Unknown
+        )
+    }
+}

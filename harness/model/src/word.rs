@@ -1,0 +1,72 @@
+//! Closed sets of words, such as the tiers or the architectures: each value has one word, which serves reading, printing
+//! and the list of right answers in an error, so that the three cannot differ.
+
+/// A word that is none of its set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} `{given}`")]
+pub struct UnknownWord {
+    /// What the words of the set are: "architecture", "tier".
+    pub what: &'static str,
+    /// The word as given.
+    pub given: String,
+    /// The words of the set.
+    pub known: Vec<String>,
+}
+
+/// A type whose values are each written as one fixed word.
+pub trait Word: Copy + 'static {
+    /// What the words are, as an error calls one of them: "architecture", "tier".
+    const WHAT: &'static str;
+    /// Every value.
+    const ALL: &'static [Self];
+
+    /// The word for this value.
+    fn word(self) -> &'static str;
+
+    /// All the words.
+    fn words() -> Vec<String> {
+        Self::ALL.iter().map(|value| value.word().to_owned()).collect()
+    }
+
+    /// The value that `text` is the word for.
+    fn parse(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| UnknownWord {
+            what: Self::WHAT,
+            given: text.to_owned(),
+            known: Self::words(),
+        })
+    }
+}
+
+/// Gives a [`Word`](crate::Word) its public face: `Display`, `FromStr`, and serde as the word itself. The calling crate needs serde.
+#[macro_export]
+macro_rules! word_traits {
+    ($type:ty) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad($crate::Word::word(*self))
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::Word::parse(text)
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}

@@ -1,0 +1,101 @@
+//! How a level's clock goes, beside this machine's.
+//!
+//! On emulated metal, clocks of levels may go several times slower than this machine's (`docs/performance.md`): a command
+//! that waits for a second of its level then takes several of this machine's.
+
+use std::time::{Duration, Instant};
+
+use nestmatrix_model::{LevelNumber, StepTimeout};
+
+use super::boot::Stack;
+use super::{Limit, Stop};
+
+/// What a level's clock said at some time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClockReading {
+    /// When, by this machine's clock.
+    pub(super) at: Instant,
+    /// Seconds since the level booted, by its own.
+    pub(super) uptime: f64,
+}
+
+/// The shortest time between two readings that says how a clock goes, in seconds.
+const SHORTEST: f64 = 1.0;
+/// How much slower a clock is taken to go before anything is known of it.
+const UNKNOWN: f64 = 10.0;
+
+impl ClockReading {
+    /// How many times slower than this machine's the clock has gone until it said `uptime` at `now`.
+    fn slowdown(self, now: Instant, uptime: f64) -> Option<f64> {
+        let here = now.saturating_duration_since(self.at).as_secs_f64();
+        let there = uptime - self.uptime;
+        // A clock that was reset, by a reboot or a restore, says nothing.
+        (here >= SHORTEST && there > 0.0).then(|| here / there)
+    }
+}
+
+impl Stack<'_> {
+    /// How many times slower than this machine's the clock of `level` has gone since it was first asked until it says
+    /// `uptime`, which is now.
+    pub(super) fn slowdown(&self, level: LevelNumber, uptime: f64) -> Option<f64> {
+        let first = self.clocks.get(&level).copied().flatten()?;
+        first.slowdown(Instant::now(), uptime)
+    }
+
+    /// How long a wait for `level` may take now.
+    pub(super) fn limit(&self, level: LevelNumber) -> Limit {
+        let limit = self.limits.of(level);
+        Limit { total: self.step_total.unwrap_or(limit.total), ..limit }
+    }
+
+    /// How long each wait of a step on `level` may take altogether, by this machine's clock, if the step says so.
+    pub(super) async fn total_of_step(
+        &mut self,
+        level: LevelNumber,
+        timeout: Option<StepTimeout>,
+    ) -> Result<Option<Duration>, Stop> {
+        Ok(match timeout {
+            None => None,
+            Some(StepTimeout::Real(seconds)) => Some(self.limits.scaled(f64::from(seconds))),
+            Some(StepTimeout::Guest(seconds)) => {
+                let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN);
+                // What else a step does takes as long as that of any other.
+                let besides = self.limits.of(level).total;
+                Some(besides + self.limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
+            }
+        })
+    }
+
+    /// Asks a level with an agent for its clock.
+    async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
+        // The innermost level's clock is derived from that of the level that runs it.
+        let asked = if self.host(level).is_some() { Some(level) } else { level.below() };
+        let Some((asked, host)) = asked.and_then(|level| Some((level, self.host(level)?))) else {
+            return Ok(None);
+        };
+        let output = self.during(asked, host.run("read -r u _ </proc/uptime; echo $u")).await?;
+        let uptime = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+        Ok(uptime.and_then(|uptime| self.slowdown(asked, uptime)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::slower(40, 15.0, Some(8.0))]
+    #[case::as_fast(10, 20.0, Some(1.0))]
+    #[case::too_soon(0, 10.5, None)]
+    #[case::reset(40, 3.0, None)]
+    fn a_clock_is_held_against_this_machines(
+        #[case] seconds: u64,
+        #[case] uptime: f64,
+        #[case] expected: Option<f64>,
+    ) {
+        let first = ClockReading { at: Instant::now(), uptime: 10.0 };
+        assert_eq!(first.slowdown(first.at + Duration::from_secs(seconds), uptime), expected);
+    }
+}

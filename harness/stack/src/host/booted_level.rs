@@ -1,0 +1,383 @@
+//! A booted level as a host: commands go through its guest agent, channels are its virtio-serial ports, images its disks.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::guest::{Agent, ExecOutput, ExecState};
+use nestmatrix_vmm::qemu::{
+    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat, quote,
+};
+use nestmatrix_vmm::wire::CallError;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+use super::bochs::{IMAGES, RETRY, as_channel};
+use super::{
+    Aftermath, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words,
+};
+
+/// Where a level keeps what the harness puts there; a file system in memory.
+const FOLDER: &str = "/run/nest";
+
+/// What a level's kernel reads ahead of its disks, in KiB: each request costs it several exits, and of its own accord it makes them
+/// small.
+const READ_AHEAD_KIB: u32 = 4096;
+/// What a level reads of its disks at once, in bytes. The parts of a disk begin at multiples of it.
+const BLOCK: u64 = 64 << 10;
+
+/// The status of a script that could not bring a file in place for its QEMU.
+const NOT_BROUGHT: i64 = 97;
+/// What it prints then, before the file's name. Both together distinguish this exit from QEMU's own.
+const NOT_COPIED: &str = "nestmatrix could not copy";
+
+/// Copies what QEMU writes from now on to a file that can be read while it runs: an agent gives the output of a command only
+/// once that has ended. The shell becomes QEMU, so the number in the file's name is QEMU's process identifier.
+const COPY_OUTPUT: &str = "log=/run/nest/qemu-$$.log
+if mkfifo $log.pipe 2>/dev/null; then tee $log <$log.pipe >&2 & exec 2>$log.pipe; rm -f $log.pipe; fi
+";
+
+/// The kernel messages of a level without virtio that are read at the end.
+const LAST_MESSAGES: usize = 60;
+
+/// A level whose agent answers.
+#[derive(Debug, Clone)]
+pub struct BootedLevel {
+    name: String,
+    agent: Agent,
+    qemu: &'static str,
+    relay: Option<Relay>,
+}
+
+impl BootedLevel {
+    /// The level with this number and agent, in which guests are run by the program `qemu`. With `relay` it has no virtio:
+    /// channels are TCP ports of it, and images lie on its root file system.
+    pub fn new(level: LevelNumber, agent: Agent, qemu: &'static str, relay: Option<Relay>) -> Self {
+        Self { name: level.to_string(), agent, qemu, relay }
+    }
+
+    /// Connects the machine's channels, as soon as its QEMU listens.
+    async fn connect(
+        &self,
+        relay: &Relay,
+        machine: &Machine,
+        qemu: &QemuInLevel,
+    ) -> Result<BTreeMap<ChannelName, UnixStream>, HostError> {
+        let failed = |source| HostError::System { what: format!("connecting to {}", self.name), source };
+        let mut streams = BTreeMap::new();
+        // The monitor comes first. It greets, and by then QEMU listens for all others.
+        for channel in machine.channels() {
+            let stream = loop {
+                let stream = relay.connect(channel.tcp_port()).await.map_err(failed)?;
+                if channel.kind != ChannelKind::Qmp || channel.level != machine.level {
+                    break stream;
+                }
+                if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+                    break stream;
+                }
+                if let Some(end) = qemu.ended().await? {
+                    return Err(HostError::EndedAtStart(end));
+                }
+                tokio::time::sleep(RETRY).await;
+            };
+            streams.insert(channel, as_channel(stream).map_err(failed)?);
+        }
+        Ok(streams)
+    }
+
+    /// The script that brings the machine's files in place and becomes its QEMU.
+    fn start_script(&self, machine: &Machine) -> String {
+        let words = machine.arguments(self);
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        let become_qemu = format!("{COPY_OUTPUT}exec {} {}\n", self.qemu, words.join(" "));
+        if self.relay.is_some() {
+            return format!("mkdir -p {FOLDER}\n{become_qemu}");
+        }
+        WithVirtio.bring_files(machine) + &become_qemu
+    }
+}
+
+impl BootedLevel {
+    fn placement(&self) -> &'static dyn Placement {
+        match self.relay {
+            Some(_) => &WithoutVirtio,
+            None => &WithVirtio,
+        }
+    }
+}
+
+impl Placement for BootedLevel {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        self.placement().channel(channel)
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        self.placement().file(file)
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        self.placement().disk(file)
+    }
+}
+
+/// Where a level that has no virtio keeps what its QEMU needs.
+pub struct WithoutVirtio;
+
+impl Placement for WithoutVirtio {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Listen(channel.tcp_port()))
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        format!("/{IMAGES}/{}", file.serial)
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        self.file(file)
+    }
+}
+
+/// Where a level that has virtio keeps what its QEMU needs, whoever starts that.
+pub struct WithVirtio;
+
+impl WithVirtio {
+    /// The script that brings in place what a QEMU for `machine` reads in the level.
+    pub fn bring_files(&self, machine: &Machine) -> String {
+        // A disk is known by its serial number: the order in which a kernel finds disks is nobody's promise. sysfs gives
+        // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
+        // the level's init, which waits for its agent's only, may have missed some.
+        let mut script = format!(
+            "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
+               s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
+             echo {READ_AHEAD_KIB} >$d/queue/read_ahead_kb
+             done
+             cd /sys/class/virtio-ports && for p in vport*; do
+               n=; read -r n <$p/name || :; [ -e /dev/virtio-ports/$n ] || ln -s ../$p /dev/virtio-ports/$n
+             done
+             not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n"
+        );
+        for file in [&machine.boot.kernel, &machine.boot.initramfs] {
+            // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0. What a first machine's
+            // QEMU has mapped must not be written again for a second one.
+            let copy = quote(&self.file(file));
+            let read = match &file.part {
+                None => format!("cat {}", quote(&self.disk(file))),
+                // A little more than the file at its end: zeros.
+                Some(Part { disk, bytes }) => format!(
+                    "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} status=none",
+                    bytes.start / BLOCK,
+                    (bytes.end - bytes.start).div_ceil(BLOCK)
+                ),
+            };
+            // A copy has its name only once it is whole, or the next attempt would use half a file.
+            let _ = writeln!(
+                script,
+                "[ -e {copy} ] || {{ {read} >{copy}.part && mv {copy}.part {copy}; }} || not_copied {}",
+                file.serial
+            );
+        }
+        script
+    }
+}
+
+impl Placement for WithVirtio {
+    fn channel(&self, channel: ChannelName) -> Option<Backing> {
+        Some(Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())))
+    }
+
+    fn file(&self, file: &ImageFile) -> String {
+        format!("{FOLDER}/{}", file.serial)
+    }
+
+    fn disk(&self, file: &ImageFile) -> String {
+        format!("{FOLDER}/disk/{}", file.serial)
+    }
+}
+
+impl Host for BootedLevel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
+        Box::pin(async move { Ok(self.agent.run(script).await?) })
+    }
+
+    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
+        Box::pin(async move {
+            let pid = self.agent.start(&self.start_script(machine)).await?;
+            let qemu = QemuInLevel::new(&self.name, &self.agent, pid);
+            let streams = match &self.relay {
+                Some(relay) => self.connect(relay, machine, &qemu).await?,
+                None => BTreeMap::new(),
+            };
+            Ok(Started { qemu: Box::new(qemu), streams, relay: None })
+        })
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        Box::pin(async move {
+            let script = format!(
+                "{0} -machine help || exit
+                 {0} -L help | while read -r d; do
+                   for f in $d/*.rom $d/*.bin; do [ ! -e $f ] || echo \"firmware ${{f##*/}}\"; done
+                 done",
+                self.qemu
+            );
+            Ok(self.agent.run(&script).await?)
+        })
+    }
+
+    fn adopt(&self, pid: i64) -> Option<Box<dyn RunningQemu>> {
+        Some(Box::new(QemuInLevel::new(&self.name, &self.agent, pid)))
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        format!("{FOLDER}/{name}")
+    }
+
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
+        // Where it has no virtio, its agent's serial line is slow.
+        let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
+        Box::pin(async move {
+            let output = self.run(&facts::aftermath_script(last)).await?;
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+}
+
+/// A QEMU that runs in a level.
+///
+/// A task carries each question through, even if the asker gives up: an agent reports the end of a command only once, and
+/// keeps a file open until it is asked to close it.
+struct QemuInLevel {
+    host: String,
+    agent: Agent,
+    pid: i64,
+    /// Its end, once it is known.
+    end: Rc<OnceCell<QemuEnd>>,
+    /// Held while the agent is asked for it, so that no second question finds the command forgotten.
+    asking: Rc<Mutex<()>>,
+}
+
+impl QemuInLevel {
+    fn new(host: &str, agent: &Agent, pid: i64) -> Self {
+        let (host, agent) = (host.to_owned(), agent.clone());
+        Self { host, agent, pid, end: Rc::default(), asking: Rc::default() }
+    }
+
+    /// Carries `work` through, even if this future is dropped.
+    async fn carry_through<T: 'static>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>> + 'static,
+    ) -> Result<T, HostError> {
+        let done = tokio::task::spawn_local(work).await;
+        done.map_err(|e| HostError::System {
+            what: format!("asking {}", self.host),
+            source: std::io::Error::other(e),
+        })?
+        .map_err(HostError::Agent)
+    }
+}
+
+impl RunningQemu for QemuInLevel {
+    fn cpu_time(&self) -> Pending<'_, Duration> {
+        Box::pin(async move {
+            let (agent, path) = (self.agent.clone(), format!("/proc/{}/stat", self.pid));
+            let stat = self.carry_through(async move { agent.read_start(&path).await }).await?;
+            let stat = String::from_utf8_lossy(&stat);
+            cpu_time_in_stat(&stat).ok_or_else(|| HostError::Command {
+                what: "reading QEMU's CPU time".into(),
+                host: self.host.clone(),
+                why: format!("its process {} is gone", self.pid),
+            })
+        })
+    }
+
+    fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
+        Box::pin(async move {
+            let (agent, pid) = (self.agent.clone(), self.pid);
+            let (end, asking) = (Rc::clone(&self.end), Rc::clone(&self.asking));
+            self.carry_through(async move {
+                let _one_at_a_time = asking.lock().await;
+                if end.get().is_none()
+                    && let ExecState::Ended(output) = agent.look(pid).await?
+                {
+                    // Nothing else sets it while the lock is held.
+                    let _ = end.set(qemu_end(&output));
+                }
+                Ok(end.get().cloned())
+            })
+            .await
+        })
+    }
+
+    fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics> {
+        Box::pin(async move {
+            let log = format!("{FOLDER}/qemu-{}.log", self.pid);
+            let output = self.agent.run(&Diagnostics::script(self.pid, &log, with_kernel)).await?;
+            Ok(Diagnostics::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+
+    fn pid_in_level(&self) -> Option<i64> {
+        Some(self.pid)
+    }
+
+    fn kill(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.agent.run(&format!("kill -9 {}", self.pid)).await?;
+            Ok(())
+        })
+    }
+}
+
+fn qemu_end(output: &ExecOutput) -> QemuEnd {
+    let ended = match (output.signal, output.status) {
+        (Some(signal), _) => Ended::Signalled(signal),
+        (None, status) => Ended::Exited(status.unwrap_or_default()),
+    };
+    let end = QemuEnd::new(ended, &[&output.stdout[..], &output.stderr[..]].concat());
+    QemuEnd { not_started: not_started(&end), ..end }
+}
+
+/// Why QEMU never ran, where the script that was to become it ended by itself: it could not bring a file in place, or
+/// the shell did not find QEMU or may not run it (POSIX, Shell Command Language, 2.8.2).
+fn not_started(end: &QemuEnd) -> Option<String> {
+    match end.ended {
+        Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
+        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_words(&end.output))),
+        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_words(&end.output))),
+        Ended::Exited(_) | Ended::Signalled(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::full(
+        97,
+        "cat: write error: No space left on device\nnestmatrix could not copy l1-initramfs",
+        true
+    )]
+    #[case::of_qemu(97, "qemu-system-x86_64: something else", false)]
+    #[case::not_executable(126, "sh: exec: qemu-system-x86_64: Permission denied", true)]
+    #[case::missing(127, "sh: exec: qemu-system-x86_64: not found", true)]
+    #[case::an_ordinary_end(1, "qemu-system-x86_64: -accel kvm: failed to initialize kvm", false)]
+    fn a_qemu_that_never_ran_is_told_from_one_that_ended(
+        #[case] status: i64,
+        #[case] said: &str,
+        #[case] never_ran: bool,
+    ) {
+        let output =
+            ExecOutput { status: Some(status), signal: None, stdout: Vec::new(), stderr: said.into() };
+        assert_eq!(qemu_end(&output).not_started.is_some(), never_ran);
+    }
+}

@@ -1,0 +1,110 @@
+//! A booted level as a host that is spoken to by the shell on its console: one without agent. It starts nothing.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_vmm::guest::{Answers, ExecOutput, SharedAnswers, Shell};
+use nestmatrix_vmm::qemu::Machine;
+use tokio::sync::Mutex;
+
+use super::{Aftermath, Facts, Host, HostError, Pending, Started, facts};
+
+/// The kernel messages that are read at the end: a console takes its time.
+const LAST_MESSAGES: usize = 15;
+
+/// Pause before something is typed again: such a console loses some of it. How often is a question of the time that the
+/// caller gives it.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// A level whose shell answers.
+#[derive(Debug, Clone)]
+pub struct ConsoleLevel {
+    name: String,
+    shell: Rc<Mutex<Shell>>,
+    answers: SharedAnswers,
+    asked: Rc<Cell<u32>>,
+}
+
+impl ConsoleLevel {
+    /// The level with this number, whose console's lines go to `answers`.
+    pub fn new(level: LevelNumber, shell: Shell, answers: SharedAnswers) -> Self {
+        let shell = Rc::new(Mutex::new(shell));
+        Self { name: level.to_string(), shell, answers, asked: Rc::default() }
+    }
+
+    async fn ask(&self, script: &str) -> Result<ExecOutput, HostError> {
+        let cannot =
+            |source| HostError::System { what: format!("typing at the console of {}", self.name), source };
+        // One after the other: what is typed before the level reads takes the place of what was typed before it.
+        let mut shell = self.shell.lock().await;
+        let id = self.asked.get() + 1;
+        self.asked.set(id);
+        for piece in Shell::pieces(script) {
+            let number = self.answers.taken() + 1;
+            loop {
+                shell.type_piece(id, number, &piece).await.map_err(cannot)?;
+                if self.sees(|answers| answers.taken() >= number).await {
+                    break;
+                }
+            }
+        }
+        loop {
+            shell.run_pieces(id).await.map_err(cannot)?;
+            if self.sees(|answers| answers.begun(id)).await {
+                break;
+            }
+        }
+        Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
+    }
+
+    fn runs_no_guests(&self) -> HostError {
+        let why = "a level that has a console alone runs no guests".to_owned();
+        HostError::Command { what: "starting QEMU".to_owned(), host: self.name.clone(), why }
+    }
+
+    /// Whether `it` holds now or shortly.
+    async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
+        let holds = self.answers.when(|answers| it(answers).then_some(()));
+        tokio::time::timeout(AGAIN, holds).await.is_ok()
+    }
+}
+
+impl Host for ConsoleLevel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput> {
+        Box::pin(self.ask(script))
+    }
+
+    fn start<'a>(&'a self, _: &'a Machine) -> Pending<'a, Started> {
+        Box::pin(std::future::ready(Err(self.runs_no_guests())))
+    }
+
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
+        Box::pin(std::future::ready(Err(self.runs_no_guests())))
+    }
+
+    fn socket_path(&self, name: &str) -> String {
+        format!("/run/{name}")
+    }
+
+    /// Without counters: it has no guests, and each line takes a tenth of a second.
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
+        Box::pin(async move {
+            let output = self.ask(&facts::messages_script(Some(LAST_MESSAGES))).await?;
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+
+    fn facts<'a>(&'a self, profile: &'a Profile, _: &'a str) -> Pending<'a, Facts> {
+        Box::pin(async move {
+            let output = self.ask(&facts::script(profile.kvm_module)).await?;
+            Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+}

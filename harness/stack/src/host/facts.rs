@@ -1,0 +1,252 @@
+//! What a host says of itself: one shell script, one reader, for this machine and for every level.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::architecture::{Profile, TraceEvent};
+use serde::{Deserialize, Serialize};
+
+/// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
+/// trace events that are counted for want of one.
+pub type Counters = BTreeMap<String, u64>;
+
+/// What a host says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Kernel release.
+    pub kernel: String,
+    /// `ID` of its os-release, where it has one.
+    pub os: String,
+    /// `VERSION_ID` of its os-release.
+    pub os_version: String,
+    /// CPU flags of /proc/cpuinfo.
+    pub cpu_flags: Vec<String>,
+    /// /dev/kvm is there and may be opened for reading and writing.
+    pub kvm_device: bool,
+    /// KVM's module for the architecture is loaded, or part of the kernel. /dev/kvm can be there without it.
+    pub kvm_module: bool,
+    /// What the kernel last said of KVM, where it is not there.
+    pub kvm_says: Option<String>,
+    /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
+    pub nested: Option<String>,
+    /// Parameters of KVM's module that were asked for, by name.
+    #[serde(default)]
+    pub kvm_parameters: BTreeMap<String, String>,
+    /// KVM's counters; empty where they can't be read.
+    pub counters: Counters,
+    /// How long it runs by its own clock, in seconds (Linux, `/proc/uptime`).
+    #[serde(default)]
+    pub uptime: Option<f64>,
+}
+
+/// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
+/// hypervisors and an emulator, each costs milliseconds.
+pub fn script(kvm_module: &str) -> String {
+    format!(
+        "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
+         read -r u _ </proc/uptime; echo \"uptime=$u\"
+         if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
+         while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
+         if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
+         if [ ! -c /dev/kvm ] || [ ! -d /sys/module/{kvm_module} ]; then echo \"kvm-says=$(dmesg 2>/dev/null | grep -i kvm | grep -v nest.kvm= | tail -n 1)\"; fi
+         if [ -d /sys/module/{kvm_module} ]; then echo kvm-module; fi
+         if [ -r /sys/module/{kvm_module}/parameters/nested ]; then
+           read -r n </sys/module/{kvm_module}/parameters/nested; echo \"nested=$n\"
+         fi\n"
+    )
+}
+
+/// The same with KVM's counters.
+pub(super) fn script_with_counters(kvm_module: &str) -> String {
+    script(kvm_module) + &counters_script(INSTANCES)
+}
+
+/// The script that prints a parameter of KVM's module, where the module has it; see [`Facts::parse`].
+pub fn parameter_script(kvm_module: &str, name: &str) -> String {
+    let file = format!("/sys/module/{kvm_module}/parameters/{name}");
+    format!("if [ -r {file} ]; then read -r p <{file}; echo \"kvm-parameter={name}:$p\"; fi\n")
+}
+
+/// Where tracing counts in a kernel whose KVM lacks a counter. An instance of tracing has its own events and its own
+/// buffer, so nothing else is counted in it, and nobody else empties it.
+const INSTANCES: &str = "/sys/kernel/tracing/instances";
+
+/// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
+/// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
+pub fn count_nested_script(profile: &Profile) -> String {
+    let Some(TraceEvent { system, name, filter }) = profile.nested_event else { return String::new() };
+    let counter = profile.nested_counter.unwrap_or("none");
+    format!(
+        "if [ -d /sys/kernel/debug/kvm ] && [ ! -e /sys/kernel/debug/kvm/{counter} ]; then
+           [ -d {INSTANCES} ] || mount -t tracefs tracefs /sys/kernel/tracing
+           mkdir -p {INSTANCES}/{name} && cd {INSTANCES}/{name} && echo 1 >buffer_size_kb &&
+           cd events/{system}/{name} && echo '{filter}' >filter && echo 1 >enable
+         fi\n"
+    )
+}
+
+/// The script that prints each counter as `NAME:VALUE` after the line `counters`; it prints nothing where they can't be
+/// read.
+fn counters_script(instances: &str) -> String {
+    format!(
+        "cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :
+         for i in {instances}/kvm_*; do
+           [ -d $i ] || continue
+           n=0
+           for f in $i/per_cpu/cpu*/stats; do
+             while IFS=': ' read -r k v; do case $k in entries|overrun) n=$((n + v));; esac; done <$f
+           done
+           echo \"${{i##*/}}:$n\"
+         done"
+    )
+}
+
+/// What is read of a host once its stack has come to its end or has stopped.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Aftermath {
+    /// KVM's counters.
+    pub counters: Counters,
+    /// The kernel's messages.
+    pub messages: String,
+    /// How long it has run by its own clock, in seconds.
+    pub uptime: Option<f64>,
+}
+
+/// Stands before the uptime in what [`aftermath_script`] prints.
+const UPTIME: &str = "nestmatrix-uptime=";
+
+/// The script that prints the uptime and the kernel's messages, or the last so many; see [`Aftermath::parse`].
+pub(super) fn messages_script(last: Option<usize>) -> String {
+    let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
+    format!("read -r u _ </proc/uptime; echo {UPTIME}$u; dmesg 2>/dev/null{last}")
+}
+
+/// The same, and then the counters.
+pub(super) fn aftermath_script(last: Option<usize>) -> String {
+    format!("{}; {}", messages_script(last), counters_script(INSTANCES))
+}
+
+impl Aftermath {
+    /// Reads what [`aftermath_script`] printed.
+    pub(super) fn parse(output: &str) -> Self {
+        let before_counters = output.lines().take_while(|line| *line != "counters");
+        let (uptime, messages): (Vec<&str>, Vec<&str>) =
+            before_counters.partition(|line| line.starts_with(UPTIME));
+        let uptime = uptime.first().and_then(|line| line.strip_prefix(UPTIME)?.trim().parse().ok());
+        Self { counters: read_counters(output), messages: messages.join("\n"), uptime }
+    }
+}
+
+/// Reads the counters behind a line `counters` of a script's output.
+fn read_counters(output: &str) -> Counters {
+    let lines = output.lines().skip_while(|line| *line != "counters").skip(1);
+    lines
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// A line of the kernel's messages without the time in front of it.
+fn without_time(line: &str) -> String {
+    let text = line.strip_prefix('[').and_then(|line| line.split_once("] ")).map_or(line, |(_, text)| text);
+    text.to_owned()
+}
+
+impl Facts {
+    /// The CPU flags of this host that `other` does not have.
+    pub fn flags_missing_in(&self, other: &Self) -> Vec<String> {
+        self.cpu_flags.iter().filter(|flag| !other.cpu_flags.contains(flag)).cloned().collect()
+    }
+
+    /// Reads the script's output. What is not in it stays empty: absence is a fact too.
+    pub fn parse(output: &str) -> Self {
+        let mut facts = Self { counters: read_counters(output), ..Self::default() };
+        for line in output.lines().take_while(|line| *line != "counters") {
+            match line.split_once('=') {
+                Some(("kernel", value)) => facts.kernel = value.to_owned(),
+                Some(("os", value)) => facts.os = value.to_owned(),
+                Some(("os-version", value)) => facts.os_version = value.to_owned(),
+                Some(("flags", value)) => {
+                    let flags = value.trim_start_matches(':').split_ascii_whitespace();
+                    facts.cpu_flags = flags.map(str::to_owned).collect();
+                }
+                Some(("uptime", value)) => facts.uptime = value.parse().ok(),
+                Some(("nested", value)) => facts.nested = Some(value.to_owned()),
+                Some(("kvm-parameter", value)) => {
+                    let parameter = value.split_once(':');
+                    facts
+                        .kvm_parameters
+                        .extend(parameter.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                }
+                Some(("kvm-says", value)) if !value.is_empty() => facts.kvm_says = Some(without_time(value)),
+                None if line == "kvm-device" => facts.kvm_device = true,
+                None if line == "kvm-module" => facts.kvm_module = true,
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_from_what_the_script_prints() {
+        let facts = Facts::parse(
+            "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n\
+             exits:80475\nnested_run:6479\nvm-1:not a number\n",
+        );
+        assert_eq!((facts.kernel.as_str(), facts.os_version.as_str()), ("6.12.1", "13"));
+        assert_eq!(facts.cpu_flags, ["fpu", "svm", "npt"]);
+        assert!(facts.kvm_device && facts.kvm_module && facts.kvm_says.is_none());
+        assert_eq!(facts.nested.as_deref(), Some("1"));
+        assert_eq!(facts.counters, Counters::from([("exits".into(), 80475), ("nested_run".into(), 6479)]));
+    }
+
+    #[test]
+    fn the_script_runs_in_this_machines_shell_and_tells_its_kernel() {
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script("kvm_amd")]).output().unwrap();
+        let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(facts.kernel, kernel.trim());
+        assert!(!facts.cpu_flags.is_empty());
+    }
+
+    #[test]
+    fn what_is_traced_is_counted_on_every_cpu_and_also_if_it_was_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        for (cpu, entries, overrun) in [(0, 119, 7251), (1, 2, 0)] {
+            let folder = dir.path().join(format!("kvm_nested_vmexit/per_cpu/cpu{cpu}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            let stats = format!(
+                "entries: {entries}\noverrun: {overrun}\ncommit overrun: 5\nbytes: 6212\noldest event ts:   140.933283\n\
+                 now ts:   141.901340\ndropped events: 3\nread events: 0\n"
+            );
+            std::fs::write(folder.join("stats"), stats).unwrap();
+        }
+        std::fs::create_dir(dir.path().join("somebody_elses")).unwrap();
+        let script = counters_script(dir.path().to_str().unwrap());
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(printed.lines().last(), Some("kvm_nested_vmexit:7372"), "{output:?}");
+    }
+
+    #[test]
+    fn what_another_host_lacks_is_named() {
+        let flags = |flags: &str| Facts::parse(&format!("flags=: {flags}\n"));
+        assert_eq!(flags("fpu svm npt vgif").flags_missing_in(&flags("fpu svm hypervisor npt")), ["vgif"]);
+    }
+
+    #[test]
+    fn a_host_without_kvm_says_so_by_silence_and_its_kernel_may_say_why() {
+        let facts = Facts::parse("kernel=6.12.1\nkvm-says=[    0.55] kvm [1]: HYP mode not available\n");
+        assert!(
+            !facts.kvm_device && !facts.kvm_module && facts.nested.is_none() && facts.counters.is_empty()
+        );
+        assert_eq!(facts.kvm_says.as_deref(), Some("kvm [1]: HYP mode not available"));
+        assert_eq!(Facts::parse("kvm-says=\n").kvm_says, None);
+    }
+}

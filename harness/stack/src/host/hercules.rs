@@ -1,0 +1,85 @@
+//! A bare machine that Hercules plays.
+//!
+//! All that can be spoken to in it is its console: what the guest prints comes out of Hercules' standard output, a line that
+//! begins with a slash on its standard input is typed at the console.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
+use tokio::net::UnixStream;
+
+use super::this_machine::{LocalQemu, ThisMachine};
+use super::{HostError, Started};
+
+/// Where the initramfs is loaded, behind the kernel.
+pub const INITRAMFS_AT: u64 = 0x400_0000;
+
+/// Starts Hercules.
+pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
+    let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
+    let folder = &host.sockets;
+    write_files(folder, machine).map_err(failed("writing Hercules' configuration"))?;
+    let (near, far) = std::os::unix::net::UnixStream::pair().map_err(failed("making a console"))?;
+    near.set_nonblocking(true).map_err(failed("making a console"))?;
+    let near = UnixStream::from_std(near).map_err(failed("making a console"))?;
+    let (program, mut arguments) = host.command("hercules");
+    let modules = host.emulator.modules().unwrap_or_default();
+    // EXTERNALGUI, which must come last, has it read commands from standard input.
+    arguments.extend(["-p".into(), modules.into()]);
+    arguments.extend(["-f", "hercules.cnf", "-d", "EXTERNALGUI"].map(Into::into));
+    let output = host.records.join(format!("{}.hercules.log", machine.label()));
+    let process = Process::start(&Start {
+        wrapper: &host.wrapper,
+        program: &program,
+        arguments: &arguments,
+        environment: &[("HERCULES_RC".into(), "hercules.rc".into())],
+        folder: Some(folder),
+        output: &output,
+        stdio: Some(far.into()),
+    })
+    .map_err(failed("starting Hercules"))?;
+    let streams = BTreeMap::from([(machine.channel(ChannelKind::Console), near)]);
+    Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
+}
+
+/// What is loaded where (Linux, arch/s390/boot/head.S and Documentation/arch/s390), by the names of files.
+pub fn load_list() -> String {
+    format!(
+        "* Linux\nkernel 0x00000000\ninitramfs {INITRAMFS_AT:#010x}\nparameters 0x00010480\n\
+         at 0x00010408\nsize 0x00010410\n"
+    )
+}
+
+/// Writes all that it loads, and its configuration.
+fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
+    let initramfs = &machine.boot.initramfs.path;
+    let size = std::fs::metadata(initramfs)?.len();
+    let files: [(&str, Vec<u8>); 6] = [
+        ("hercules.cnf", configuration(machine).into_bytes()),
+        ("hercules.rc", b"ipl l0.ins\n".to_vec()),
+        ("parameters", [machine.boot.parameters.as_bytes(), b"\0"].concat()),
+        ("at", INITRAMFS_AT.to_be_bytes().to_vec()),
+        ("size", size.to_be_bytes().to_vec()),
+        ("l0.ins", load_list().into_bytes()),
+    ];
+    for (name, content) in files {
+        std::fs::write(folder.join(name), content)?;
+    }
+    // Hercules loads nothing that lies elsewhere, nor by a link.
+    for (name, file) in [("kernel", &machine.boot.kernel.path), ("initramfs", initramfs)] {
+        std::fs::copy(file, folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Priorities of 0: by default, the processor is emulated at nice 15. This code page keeps all of ASCII. No port is opened, since
+/// the console is none that a terminal connects to.
+pub fn configuration(machine: &Machine) -> String {
+    format!(
+        "CPUSERIAL 000069\nCPUMODEL {}\nMAINSIZE {}\nXPNDSIZE 0\nNUMCPU 1\nHERCPRIO 0\nCPUPRIO 0\nDEVPRIO 0\nTODPRIO 0\n\
+         ARCHMODE ESAME\nOSTAILOR QUIET\nPANRATE SLOW\nCODEPAGE 437/037\n0009 3215-C noprompt\n",
+        machine.cpu.model, machine.memory_mib
+    )
+}

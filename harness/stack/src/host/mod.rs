@@ -1,0 +1,227 @@
+//! A host: anything that can start a QEMU, run a command and be asked what it is.
+//!
+//! There are two kinds, this machine and a booted level (one with an agent, or one with a shell on its console alone), behind one
+//! interface; a stack boots by folding over its levels, each started on the host that the one below it has become. Nothing above
+//! this module knows how deep it is, and nothing but `start` knows which emulator plays a bare machine.
+
+mod bochs;
+mod booted_level;
+mod console_level;
+mod diagnostics;
+mod facts;
+pub mod hercules;
+mod this_machine;
+mod waits;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+
+pub use bochs::Relay;
+pub use booted_level::BootedLevel;
+pub use booted_level::{WithVirtio, WithoutVirtio};
+pub use console_level::ConsoleLevel;
+pub use diagnostics::Diagnostics;
+pub use facts::{Aftermath, Counters, Facts};
+pub use facts::{count_nested_script, parameter_script, script as facts_script};
+pub use this_machine::run_here;
+pub use this_machine::{Emulator, ThisMachine};
+pub use waits::Waits;
+
+use nestmatrix_model::architecture::Profile;
+use nestmatrix_vmm::guest::ExecOutput;
+use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine};
+use nestmatrix_vmm::wire::CallError;
+
+/// A host's answer on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
+
+/// What went wrong on a host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The agent of a level did not do as asked.
+    #[error(transparent)]
+    Agent(#[from] CallError),
+    /// The operating system of this machine did not do as asked.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// A QEMU ended before it had opened its channels.
+    #[error("QEMU {} before it opened its channels", .0.describe())]
+    EndedAtStart(QemuEnd),
+    /// A command of the harness failed on a host.
+    #[error("{what} on {host}: {why}")]
+    Command {
+        /// What was tried.
+        what: String,
+        /// Where.
+        host: String,
+        /// What came back.
+        why: String,
+    },
+}
+
+/// Something that starts QEMUs.
+pub trait Host {
+    /// What it is called: `this machine`, `L1`.
+    fn name(&self) -> &str;
+
+    /// Runs `/bin/sh -c script` to its end.
+    fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput>;
+
+    /// Starts a QEMU for `machine`.
+    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
+
+    /// Runs the QEMU that runs guests here with `-machine help`. A level also prints `firmware NAME` for each file of firmware
+    /// that its QEMU comes with.
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput>;
+
+    /// Where a QEMU on this host can keep a socket of this name for another QEMU on it.
+    fn socket_path(&self, name: &str) -> String;
+
+    /// Reads KVM's counters, the kernel's messages and its clock.
+    fn aftermath(&self) -> Pending<'_, Aftermath> {
+        Box::pin(async move {
+            let output = self.run(&facts::aftermath_script(None)).await?;
+            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+
+    /// The QEMU that runs as this process, which was started before; none where none is started.
+    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningQemu>> {
+        None
+    }
+
+    /// Runs the script `before`, and asks it what it is and what it can do. Both are one command, since each costs much in a
+    /// level.
+    fn facts<'a>(&'a self, profile: &'a Profile, before: &'a str) -> Pending<'a, Facts> {
+        Box::pin(async move {
+            let script = [before, &facts::script_with_counters(profile.kvm_module)].concat();
+            let output = self.run(&script).await?;
+            Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
+    }
+}
+
+/// A QEMU that was started, and the near ends of the channels that could be opened right away: all of them on this
+/// machine, none in a level (there the harness holds them already).
+pub struct Started {
+    /// The QEMU.
+    pub qemu: Box<dyn RunningQemu>,
+    /// The channels.
+    pub streams: BTreeMap<ChannelName, UnixStream>,
+    /// How the channels of the levels inside are reached, where they are no ports of the machine.
+    pub relay: Option<Relay>,
+}
+
+/// How a QEMU ended, and what it last said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuEnd {
+    /// How.
+    pub ended: Ended,
+    /// What it wrote to standard output and error, at most the last 4 KiB.
+    pub output: String,
+    /// Why QEMU itself never ran, where what ended is what was to start it.
+    pub not_started: Option<String>,
+}
+
+/// How much of what a QEMU wrote is kept, in bytes.
+const KEPT_OUTPUT: usize = 4096;
+
+impl QemuEnd {
+    /// The end of a QEMU that wrote `output`.
+    pub fn new(ended: Ended, output: &[u8]) -> Self {
+        let kept = &output[output.len().saturating_sub(KEPT_OUTPUT)..];
+        let text = String::from_utf8_lossy(kept);
+        let lines: Vec<String> = text.lines().map(nestmatrix_vmm::guest::printable).collect();
+        Self { ended, output: lines.join("\n"), not_started: None }
+    }
+
+    /// In a sentence's end: `exited with status 1: its last line`.
+    pub fn describe(&self) -> String {
+        match last_words(&self.output) {
+            words if words.is_empty() => self.ended.to_string(),
+            words => format!("{}: {words}", self.ended),
+        }
+    }
+}
+
+/// A QEMU on some host.
+pub trait RunningQemu {
+    /// CPU time that it has used so far.
+    fn cpu_time(&self) -> Pending<'_, Duration>;
+    /// How it ended, if it has.
+    fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
+    /// Kills it.
+    fn kill(&self) -> Pending<'_, ()>;
+    /// What it has written so far, and `with_kernel` what the kernel that it runs on has logged since it was started.
+    fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics>;
+    /// Its process identifier in the level in which it runs, if it runs in one.
+    fn pid_in_level(&self) -> Option<i64> {
+        None
+    }
+    /// How long ago it was started, if it runs on this machine.
+    fn lived(&self) -> Option<Duration> {
+        None
+    }
+    /// How long it has waited for a CPU of this machine, if it runs on this machine.
+    fn waits(&self) -> Option<Waits> {
+        None
+    }
+    /// The most memory of this machine that it had in use at a time, in MiB, if it runs on this machine.
+    fn peak_memory_mib(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Lines of a hint that may follow QEMU's message.
+const HINT_LINES: usize = 3;
+
+/// The last line of `output` that says something. If it is a hint, which QEMU prints below its message and without its own name,
+/// the message comes first.
+pub fn last_words(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let Some(last) = lines.len().checked_sub(1) else { return String::new() };
+    let message = (last.saturating_sub(HINT_LINES)..=last).rev().find(|index| is_of_qemu(lines[*index]));
+    nestmatrix_vmm::guest::printable(&lines[message.unwrap_or(last)..].join(" "))
+}
+
+/// Whether a line is a message under the name of a QEMU: `qemu-system-ppc64: ...`.
+fn is_of_qemu(line: &str) -> bool {
+    let program = line.split_once(": ").map(|(path, _)| path.rsplit('/').next().unwrap_or(path));
+    program.is_some_and(|name| name.starts_with("qemu") && !name.contains(char::is_whitespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::last_words;
+
+    const REFUSED: &str = "qemu-system-ppc64: KVM implementation does not support Nested-HV\n";
+
+    #[rstest]
+    #[case::nothing("\n \n", "")]
+    #[case::one_line(REFUSED, REFUSED.trim_end())]
+    #[case::the_last_message("qemu: warning: no\nqemu: disk full\n\n", "qemu: disk full")]
+    #[case::a_hint_follows(
+        &format!("{REFUSED}Try appending -machine cap-nested-hv=off\n"),
+        "qemu-system-ppc64: KVM implementation does not support Nested-HV Try appending -machine cap-nested-hv=off"
+    )]
+    #[case::of_a_path("/usr/libexec/qemu-kvm: no\nTry yes", "/usr/libexec/qemu-kvm: no Try yes")]
+    #[case::not_of_qemu("EAX=0: the qemu\nCode=90", "Code=90")]
+    #[case::too_far_up(&format!("{REFUSED}1\n2\n3\n4"), "4")]
+    fn what_qemu_said_last_is_told_with_the_message_above_a_hint(
+        #[case] output: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(last_words(output), expected);
+    }
+}

@@ -1,0 +1,327 @@
+//! A scenario's own steps: commands that are run in levels between the stages of the fold.
+
+use std::rc::Rc;
+
+use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
+use nestmatrix_vmm::guest::{ExecOutput, printable};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::boot::Stack;
+use super::explain::attended;
+use super::symptom::ExitStatus;
+use super::{Limit, Stop, Symptom, measure};
+use crate::host::{Host, HostError};
+
+/// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
+const KEPT_OUTPUT: usize = 4000;
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSeen {
+    /// Its name.
+    pub name: String,
+    /// The level in which it was run.
+    pub on: LevelNumber,
+    /// What was done: `run`, or a word of what the harness does itself.
+    #[serde(rename = "do")]
+    pub action: String,
+    /// The command, if it was one of the scenario's.
+    pub run: Option<String>,
+    /// Exit status of the command; absent if a signal ended it.
+    pub status: Option<i64>,
+    /// What the command printed, standard output first, or what the harness saw.
+    pub output: String,
+}
+
+impl Stack<'_> {
+    /// Runs the steps that come after the stage that is done now. Where the stack is to be held, it is held between them.
+    pub(super) async fn take_steps(&mut self) -> Result<(), Stop> {
+        let done = self.stage;
+        self.pause_after(done).await?;
+        let steps = self.steps;
+        for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.after == done) {
+            self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)));
+            self.step_total = self.total_of_step(step.on, step.timeout).await?;
+            let taken = self.take(step).await;
+            self.step_total = None;
+            taken?;
+            self.pause_after(self.stage).await?;
+        }
+        // The stage that is done is still the last one of the fold; what follows is told from it.
+        self.stage = done;
+        Ok(())
+    }
+
+    async fn take(&mut self, step: &Step) -> Result<(), Stop> {
+        let Step { name, on, action, .. } = step;
+        let mut seen = StepSeen {
+            name: name.clone(),
+            on: *on,
+            action: action.word().to_owned(),
+            run: None,
+            status: None,
+            output: String::new(),
+        };
+        let done = match action {
+            StepAction::Run(command) => self.run_command(&mut seen, command).await,
+            StepAction::Own { action } => {
+                let did = match action {
+                    OwnAction::Measure => self.measure(*on).await,
+                    OwnAction::Reboot => self.reboot(*on).await,
+                    OwnAction::BootAnother => self.boot_another(*on).await,
+                    OwnAction::Migrate => self.migrate(*on).await,
+                };
+                did.map(|output| seen.output = output)
+            }
+        };
+        if let Err(stop) = &done
+            && seen.output.is_empty()
+        {
+            seen.output = stop.symptom.to_string();
+        }
+        self.steps_seen.push(seen);
+        done
+    }
+
+    /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
+    async fn run_command(&mut self, seen: &mut StepSeen, command: &Command) -> Result<(), Stop> {
+        seen.run = Some(command.run.clone());
+        let script = format!("{}; {}", self.plan.variables_of_steps(seen.on), command.run);
+        let ended = self.run(seen.on, &script).await?;
+        seen.status = ended.status;
+        seen.output = said(&ended);
+        if let Some(why) = never_ran(seen) {
+            return Err(Stop::stack(self.stage, Symptom::NotStarted { level: seen.on, why }).not_its_fault());
+        }
+        let judged = judge(seen, command);
+        judged.map_err(|symptom| Stop::stack(self.stage, symptom))?;
+        self.look_again(seen.on).await
+    }
+
+    /// Asks a level again what it is: a command may have loaded KVM with another parameter.
+    async fn look_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let Some(host) = self.host(level) else { return Ok(()) };
+        let facts = self.ask(level, &*host).await?;
+        self.saw(level).nested.clone_from(&facts.nested);
+        self.facts.insert(level, facts);
+        Ok(())
+    }
+
+    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; gives what was seen.
+    async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let qemu = self.wire(level, ChannelKind::Qmp)?;
+        let before = self.boot_id(level).await?;
+        // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
+        let on_reboot = async |action: &str| {
+            qemu.call("set-action", json!({"reboot": action})).await?;
+            Ok(())
+        };
+        self.during(level, on_reboot("reset")).await?;
+        // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
+        let resets = self.watch.resets(level);
+        self.run(level, "sync").await?;
+        self.rebooting = true;
+        self.during(level, async { Ok(qemu.call("system_reset", json!({})).await?) }).await?;
+        self.until(level, |watch| (watch.resets(level) > resets).then_some(())).await?;
+        let wire = self.wire(level, ChannelKind::Agent)?;
+        self.greet(wire, level).await?;
+        self.rebooting = false;
+        // Not before it is up again: SeaBIOS answers a reset with one of its own.
+        self.during(level, on_reboot("shutdown")).await?;
+        let after = self.boot_id(level).await?;
+        if after == before {
+            return Err(Stop::harness(
+                self.stage,
+                format!("{level} was reset and has boot id {after} as before"),
+            ));
+        }
+        if let Some(host) = self.host(level) {
+            self.look_at(level, &*host).await?;
+        }
+        let nested = self.saw(level).nested.clone();
+        Ok(format!("{level} is up again; nested={}", nested.unwrap_or_else(|| "is absent".into())))
+    }
+
+    /// The number that a kernel gives itself when it starts.
+    async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let said = said(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
+        if said.is_empty() {
+            return Err(Stop::harness(self.stage, format!("{level} tells no boot id")));
+        }
+        Ok(said)
+    }
+
+    /// Times the loops in a level; gives what they printed.
+    async fn measure(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let exit_loop = self.plan.profile.exit_loop;
+        let printed = said(&self.run(level, &measure::script(exit_loop)).await?);
+        let loops = measure::read(&printed, if exit_loop.is_some() { 3 } else { 2 }).ok_or_else(|| {
+            Stop::harness(
+                self.stage,
+                format!("the loops could not be timed in {level}; they printed {printed:?}"),
+            )
+        })?;
+        self.saw(level).loops = Some(loops);
+        Ok(printed)
+    }
+
+    /// Runs `/bin/sh -c script` in a level to its end: by its agent, or by the shell on the innermost level's console.
+    pub(super) async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+        if let Some(host) = self.host(level) {
+            return self.during(level, host.run(script)).await;
+        }
+        let stage = self.stage;
+        let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
+        // Where another machine of the level runs beside that of the stack, each has a console; after a migration, the last is its own.
+        let (beside, second) = (self.watch.has_beside(level), self.on_second);
+        let is_its_own =
+            |channel: &ChannelName| channel.level == level && (!beside || channel.second == second);
+        let shell = self.shells.iter_mut().rev().find(|(channel, _)| is_its_own(channel));
+        let (channel, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
+        self.asked += 1;
+        let id = self.asked;
+        let answers = self.watch.console_on(*channel).map(|console| console.answers().clone());
+        let answers = answers.ok_or_else(|| not_up("its console is not read".into()))?;
+        // A level that reads nothing of its console takes no command: typing is part of the wait.
+        let what = || format!("typing at the console of {level}");
+        let typing = async {
+            shell.ask(id, script).await.map_err(|source| HostError::System { what: what(), source })?;
+            Ok(answers.when(|answers| answers.to(id).cloned()).await)
+        };
+        let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
+        // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
+        let limit = self.limits.of(level);
+        let total = self.step_total.unwrap_or(limit.total);
+        match self.watch.during(level, Limit { silence: total, total }, qemu, typing).await {
+            Ok(output) => Ok(output),
+            Err(trouble) => Err(self.explain(trouble).await),
+        }
+    }
+
+    /// The host that a level has become.
+    pub(super) fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
+        self.hosts.iter().find(|(of, _)| *of == level).map(|(_, host)| Rc::clone(host))
+    }
+}
+
+/// Why nothing can be said of a command, if so: the shell did not find it or was not let run it, or a signal ended it.
+/// (POSIX, Shell Command Language, 2.8.2.) Such a command does not fail as documented.
+fn never_ran(seen: &StepSeen) -> Option<String> {
+    let why = match seen.status {
+        None => "it was ended by a signal",
+        Some(126) => "it could not be run",
+        Some(127) => "a program in it was not found",
+        // What a shell makes of a command in it that a signal ended.
+        Some(129..=192) => "a signal ended a command in it",
+        Some(_) => return None,
+    };
+    Some(format!("{}: {why}; it printed {:?}", seen.name, seen.output))
+}
+
+/// Whether a command did as the scenario expects; else the symptom.
+fn judge(seen: &StepSeen, command: &Command) -> Result<(), Symptom> {
+    let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
+    let status = seen.status.unwrap_or_default();
+    let wanted = match command.status {
+        Some(wanted) => ExitStatus::Exactly(wanted.into()),
+        None if command.fails => ExitStatus::Failure,
+        None => ExitStatus::Success,
+    };
+    if !wanted.is_met_by(status) {
+        return Err(Symptom::StepStatus { level, step, status, wanted, said });
+    }
+    match &command.output {
+        Some(wanted) if !said.contains(wanted.as_str()) => {
+            Err(Symptom::StepOutput { level, step, wanted: wanted.clone(), said })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn said(output: &ExecOutput) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&both);
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n").chars().take(KEPT_OUTPUT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn judged(fails: bool, wanted: Option<&str>, status: Option<i64>, output: &str) -> Result<(), Symptom> {
+        judge(&seen(status, output), &Command { fails, ..command(None, wanted) })
+    }
+
+    fn command(status: Option<u8>, output: Option<&str>) -> Command {
+        Command { run: "modprobe -r kvm_amd".into(), fails: false, status, output: output.map(str::to_owned) }
+    }
+
+    fn seen(status: Option<i64>, output: &str) -> StepSeen {
+        StepSeen {
+            name: "unload".into(),
+            on: LevelNumber::ALL[0],
+            action: "run".into(),
+            run: Some("modprobe -r kvm_amd".into()),
+            status,
+            output: output.into(),
+        }
+    }
+
+    #[rstest]
+    #[case(Some(127), true)]
+    #[case(Some(126), true)]
+    #[case(Some(137), true)]
+    #[case(None, true)]
+    #[case(Some(255), false)]
+    #[case(Some(1), false)]
+    #[case(Some(0), false)]
+    fn a_command_that_never_ran_is_nobodys_failure(#[case] status: Option<i64>, #[case] expected: bool) {
+        assert_eq!(never_ran(&seen(status, "")).is_some(), expected);
+    }
+
+    #[rstest]
+    #[case(false, None, Some(0))]
+    #[case(false, Some("busy"), Some(0))]
+    #[case(true, Some("busy"), Some(1))]
+    fn a_step_that_does_as_expected_goes_on(
+        #[case] fails: bool,
+        #[case] wanted: Option<&str>,
+        #[case] status: Option<i64>,
+    ) {
+        assert_eq!(judged(fails, wanted, status, "it is busy"), Ok(()));
+    }
+
+    #[rstest]
+    #[case(1, Ok(()))]
+    #[case(0, Err("it exited with status 0, it should exit with 1"))]
+    // What grep says of a file that is not there.
+    #[case(2, Err("it exited with status 2, it should exit with 1"))]
+    fn a_status_that_is_asked_for_is_the_only_one_that_will_do(
+        #[case] status: i64,
+        #[case] expected: Result<(), &str>,
+    ) {
+        let expected = expected.map_err(|why| format!("unload on L0: {why}; it printed \"busy\""));
+        let judged = judge(&seen(Some(status), "busy"), &command(Some(1), Some("busy")));
+        assert_eq!(judged.map_err(|symptom| symptom.to_string()), expected);
+    }
+
+    #[rstest]
+    #[case(false, None, Some(1), "it exited with status 1, it should not fail")]
+    #[case(true, None, Some(0), "it exited with status 0, it should fail")]
+    #[case(true, Some("in use"), Some(1), "\"in use\" is not in its output")]
+    fn a_step_that_does_otherwise_is_a_symptom(
+        #[case] fails: bool,
+        #[case] wanted: Option<&str>,
+        #[case] status: Option<i64>,
+        #[case] expected: &str,
+    ) {
+        let symptom = judged(fails, wanted, status, "it is busy").unwrap_err();
+        assert_eq!(symptom.to_string(), format!("unload on L0: {expected}; it printed \"it is busy\""));
+        assert_eq!(symptom.said().as_deref(), Some("it is busy"));
+    }
+}

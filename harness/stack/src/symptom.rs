@@ -1,0 +1,499 @@
+//! Why a stack stopped, as data: of what kind, which level it is about, and what was said.
+//!
+//! What a guest, a kernel or a QEMU *said* is kept apart from how the harness describes it. Only the former is compared
+//! with a document, so that no document is confirmed by the harness's own words.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use nestmatrix_model::{LevelNumber, SymptomKind};
+use nestmatrix_vmm::guest::GuestFailure;
+use nestmatrix_vmm::qemu::Ended;
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Diagnostics, last_words};
+
+/// Why a stack stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Symptom {
+    /// QEMU could not give `level` a CPU feature that it requires.
+    MissingCpuFeature {
+        /// The level.
+        level: LevelNumber,
+        /// The feature, by QEMU's name.
+        feature: String,
+        /// The CPU model that was asked for.
+        model: String,
+        /// Where the feature is the one that nesting takes: how KVM's `nested` parameter is set below.
+        nested: Option<NestedSetting>,
+    },
+    /// QEMU did not switch a machine property on that `level` requires.
+    MissingMachineProperty {
+        /// The level.
+        level: LevelNumber,
+        /// The property, by QEMU's name.
+        property: String,
+        /// The machine type with its version.
+        machine_type: String,
+    },
+    /// The QEMU of `level` refused its command line.
+    CommandLineRejected {
+        /// The level.
+        level: LevelNumber,
+        /// What QEMU printed.
+        said: String,
+        /// Whether the scenario itself asks for what was refused.
+        asked_for: bool,
+    },
+    /// The QEMU of `level` ended; of L0, the emulator that plays its metal.
+    QemuEnded {
+        /// The level.
+        level: LevelNumber,
+        /// How.
+        ended: Ended,
+        /// What QEMU printed.
+        said: String,
+    },
+    /// The QEMU of `level` stopped it.
+    StoppedByQemu {
+        /// The level.
+        level: LevelNumber,
+        /// QEMU's run state.
+        said: String,
+        /// What QEMU and the kernel that it runs on said of it.
+        #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
+        diagnostics: Diagnostics,
+        /// The id of the erratum of the emulated metal that it is charged to, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        erratum: Option<String>,
+    },
+    /// The QEMU of `level` refused a command on its monitor.
+    QmpRefused {
+        /// The level.
+        level: LevelNumber,
+        /// The command.
+        command: String,
+        /// QEMU's answer.
+        said: String,
+    },
+    /// The QEMU of `level` runs it without KVM.
+    WithoutKvm {
+        /// The level.
+        level: LevelNumber,
+    },
+    /// `level` must host and has no KVM that it can use.
+    NoKvm {
+        /// The level.
+        level: LevelNumber,
+        /// KVM's module for the architecture.
+        module: String,
+        /// Whether it is loaded.
+        loaded: bool,
+        /// What the level's kernel last said of KVM.
+        said: Option<String>,
+        /// Whether this is about a second machine of the level.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        second: bool,
+    },
+    /// The kernel of `level` reported that it does not continue.
+    GuestFailed {
+        /// The level.
+        level: LevelNumber,
+        /// How it failed.
+        failure: GuestFailure,
+        /// The kernel's own words.
+        said: String,
+    },
+    /// QEMU reported that its guest panicked.
+    GuestPanicked {
+        /// The level.
+        level: LevelNumber,
+        /// What QEMU and the kernel that it runs on said of it.
+        #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
+        diagnostics: Diagnostics,
+    },
+    /// `level` shut down before its work was done.
+    ShutDown {
+        /// The level.
+        level: LevelNumber,
+        /// QEMU's reason.
+        said: String,
+    },
+    /// A step ended with another status than expected.
+    StepStatus {
+        /// The level it ran in.
+        level: LevelNumber,
+        /// Its name.
+        step: String,
+        /// Its exit status.
+        status: i64,
+        /// The status that was expected.
+        wanted: ExitStatus,
+        /// What it printed.
+        said: String,
+    },
+    /// A step did not print what was expected.
+    StepOutput {
+        /// The level it ran in.
+        level: LevelNumber,
+        /// Its name.
+        step: String,
+        /// What was expected.
+        wanted: String,
+        /// What it printed.
+        said: String,
+    },
+    /// The migration of `level` failed.
+    MigrationFailed {
+        /// The level.
+        level: LevelNumber,
+        /// The status that QEMU reports.
+        status: String,
+        /// QEMU's reason.
+        said: String,
+    },
+    /// `level` does not continue after a migration, or a second machine of it stopped.
+    StandsStill {
+        /// The level.
+        level: LevelNumber,
+        /// What was seen.
+        seen: String,
+    },
+    /// What `level` reports contradicts that it was nested.
+    NotNested {
+        /// The level.
+        level: LevelNumber,
+        /// In which way.
+        contradiction: Contradiction,
+    },
+    /// `level` showed no progress, or did not finish in time.
+    Timeout {
+        /// The level.
+        level: LevelNumber,
+        /// How long was waited, in seconds, without the time in which its emulator waited for a CPU.
+        seconds: u64,
+        /// Whether it was busy all the time.
+        busy: bool,
+        /// The last line of its console.
+        last_line: Option<String>,
+        /// What its kernel said of a CPU that it did not get, or of a task that did not continue.
+        said: Option<String>,
+    },
+    /// Something that must run in a level did not start.
+    NotStarted {
+        /// The level in which it was to run.
+        level: LevelNumber,
+        /// What, and why it did not.
+        why: String,
+    },
+    /// `level` is to run a guest and depends on what the emulated metal gets wrong. The guest was not tried.
+    EmulatorErratum {
+        /// The level.
+        level: LevelNumber,
+        /// The id of the erratum.
+        erratum: String,
+        /// What the emulator gets wrong, and by what the level depends on it.
+        why: String,
+    },
+    /// Evidence is missing.
+    MissingEvidence {
+        /// What.
+        what: String,
+    },
+    /// The harness or its machine failed.
+    Harness {
+        /// The level that it is about, if it is about one.
+        level: Option<LevelNumber>,
+        /// What happened.
+        why: String,
+        /// The id of the erratum of the emulated metal that it is charged to, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        erratum: Option<String>,
+    },
+    /// The user asked the harness to end.
+    Interrupted,
+    /// Written by another version of nestmatrix.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How the `nested` parameter of a level's KVM is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NestedSetting {
+    /// The level whose KVM it is.
+    pub level: LevelNumber,
+    /// KVM's module.
+    pub module: String,
+    /// The parameter's value.
+    pub value: String,
+}
+
+/// The exit status that a step is expected to end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// 0.
+    Success,
+    /// Any other than 0.
+    Failure,
+    /// This one.
+    Exactly(i64),
+}
+
+impl ExitStatus {
+    /// Whether `status` is as expected.
+    pub fn is_met_by(self, status: i64) -> bool {
+        match self {
+            Self::Success => status == 0,
+            Self::Failure => status != 0,
+            Self::Exactly(wanted) => status == wanted,
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("not fail"),
+            Self::Failure => f.write_str("fail"),
+            Self::Exactly(status) => write!(f, "exit with {status}"),
+        }
+    }
+}
+
+/// In which way a report contradicts that its level was nested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "in", rename_all = "kebab-case")]
+pub enum Contradiction {
+    /// It gave back another nonce than the one that it was started with.
+    Nonce {
+        /// The nonce that it gave back.
+        got: String,
+        /// The nonce that it was started with.
+        expected: String,
+    },
+    /// It names another hypervisor.
+    Hypervisor {
+        /// What it names.
+        got: String,
+        /// The name by which its guests know KVM.
+        expected: String,
+    },
+}
+
+impl Symptom {
+    /// Its kind.
+    pub fn kind(&self) -> SymptomKind {
+        match self {
+            Self::MissingCpuFeature { .. } => SymptomKind::MissingCpuFeature,
+            Self::MissingMachineProperty { .. } => SymptomKind::MissingMachineProperty,
+            Self::CommandLineRejected { .. } => SymptomKind::CommandLineRejected,
+            Self::QemuEnded { .. } => SymptomKind::QemuEnded,
+            Self::StoppedByQemu { .. } => SymptomKind::StoppedByQemu,
+            Self::QmpRefused { .. } => SymptomKind::QmpRefused,
+            Self::WithoutKvm { .. } => SymptomKind::WithoutKvm,
+            Self::NoKvm { .. } => SymptomKind::NoKvm,
+            Self::GuestFailed { .. } => SymptomKind::GuestFailed,
+            Self::GuestPanicked { .. } => SymptomKind::GuestPanicked,
+            Self::ShutDown { .. } => SymptomKind::ShutDown,
+            Self::StepStatus { .. } => SymptomKind::StepStatus,
+            Self::StepOutput { .. } => SymptomKind::StepOutput,
+            Self::MigrationFailed { .. } => SymptomKind::MigrationFailed,
+            Self::StandsStill { .. } => SymptomKind::StandsStill,
+            Self::NotNested { .. } => SymptomKind::NotNested,
+            Self::Timeout { .. } => SymptomKind::Timeout,
+            Self::NotStarted { .. } => SymptomKind::NotStarted,
+            Self::EmulatorErratum { .. } => SymptomKind::EmulatorErratum,
+            Self::MissingEvidence { .. } => SymptomKind::MissingEvidence,
+            Self::Harness { .. } => SymptomKind::Harness,
+            Self::Interrupted => SymptomKind::Interrupted,
+            Self::Unknown => SymptomKind::Unknown,
+        }
+    }
+
+    /// The level that it is about, if it is about one.
+    pub fn level(&self) -> Option<LevelNumber> {
+        match self {
+            Self::MissingCpuFeature { level, .. }
+            | Self::MissingMachineProperty { level, .. }
+            | Self::CommandLineRejected { level, .. }
+            | Self::QemuEnded { level, .. }
+            | Self::StoppedByQemu { level, .. }
+            | Self::QmpRefused { level, .. }
+            | Self::WithoutKvm { level }
+            | Self::NoKvm { level, .. }
+            | Self::GuestFailed { level, .. }
+            | Self::GuestPanicked { level, .. }
+            | Self::ShutDown { level, .. }
+            | Self::StepStatus { level, .. }
+            | Self::StepOutput { level, .. }
+            | Self::MigrationFailed { level, .. }
+            | Self::StandsStill { level, .. }
+            | Self::NotNested { level, .. }
+            | Self::Timeout { level, .. }
+            | Self::NotStarted { level, .. }
+            | Self::EmulatorErratum { level, .. } => Some(*level),
+            Self::Harness { level, .. } => *level,
+            Self::MissingEvidence { .. } | Self::Interrupted | Self::Unknown => None,
+        }
+    }
+
+    /// What a guest, a kernel or a QEMU said of it: all that may be compared with a document.
+    pub fn said(&self) -> Option<Cow<'_, str>> {
+        let said = match self {
+            Self::StoppedByQemu { said, diagnostics, .. } => {
+                return with_diagnostics(Some(said), diagnostics);
+            }
+            Self::GuestPanicked { diagnostics, .. } => return with_diagnostics(None, diagnostics),
+            Self::MissingCpuFeature { feature, .. } => feature,
+            Self::MissingMachineProperty { property, .. } => property,
+            Self::CommandLineRejected { said, .. }
+            | Self::QemuEnded { said, .. }
+            | Self::QmpRefused { said, .. }
+            | Self::GuestFailed { said, .. }
+            | Self::ShutDown { said, .. }
+            | Self::StepStatus { said, .. }
+            | Self::StepOutput { said, .. }
+            | Self::MigrationFailed { said, .. } => said,
+            Self::NoKvm { said, .. } | Self::Timeout { said, .. } => said.as_ref()?,
+            Self::NotNested { contradiction, .. } => match contradiction {
+                Contradiction::Nonce { got, .. } | Contradiction::Hypervisor { got, .. } => got,
+            },
+            Self::WithoutKvm { .. }
+            | Self::StandsStill { .. }
+            | Self::NotStarted { .. }
+            | Self::EmulatorErratum { .. }
+            | Self::MissingEvidence { .. }
+            | Self::Harness { .. }
+            | Self::Interrupted
+            | Self::Unknown => return None,
+        };
+        Some(said).filter(|said| !said.is_empty()).map(|said| Cow::Borrowed(said.as_str()))
+    }
+}
+
+/// What QEMU reported of a guest, and what was said besides, a line each.
+fn with_diagnostics<'a>(said: Option<&'a String>, diagnostics: &'a Diagnostics) -> Option<Cow<'a, str>> {
+    let lines: Vec<&str> = said.map(String::as_str).into_iter().chain(diagnostics.lines()).collect();
+    match lines[..] {
+        [] => None,
+        [line] => Some(Cow::Borrowed(line)),
+        _ => Some(Cow::Owned(lines.join("\n"))),
+    }
+}
+
+/// A line or two of it: all of it is in a file of the cell.
+fn write_diagnostics(
+    f: &mut fmt::Formatter<'_>,
+    level: LevelNumber,
+    diagnostics: &Diagnostics,
+) -> fmt::Result {
+    if let Some(message) = diagnostics.message() {
+        write!(f, ": {message}")?;
+    }
+    match (diagnostics.kernel_on_kvm(), level.below()) {
+        (Some(line), Some(below)) => write!(f, "; {below}'s kernel says {line:?}"),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Display for Symptom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingCpuFeature { feature, model, nested, .. } => {
+                write!(f, "missing CPU feature: {feature} (model {model})")?;
+                match nested {
+                    Some(NestedSetting { level, module, value }) => {
+                        write!(f, "; {module} of {level} has nested={value}")
+                    }
+                    None => Ok(()),
+                }
+            }
+            Self::MissingMachineProperty { property, machine_type, .. } => {
+                write!(f, "missing machine property: {property} ({machine_type})")
+            }
+            Self::CommandLineRejected { level, said, .. } => {
+                write!(f, "{level}'s QEMU rejected its command line: {}", last_words(said))
+            }
+            Self::QemuEnded { level, ended, said } => {
+                match level.below() {
+                    Some(_) => write!(f, "{level}'s QEMU {ended}")?,
+                    None => write!(f, "the emulator that plays {level}'s metal {ended}")?,
+                }
+                match last_words(said) {
+                    words if words.is_empty() => Ok(()),
+                    words => write!(f, ": {words}"),
+                }
+            }
+            Self::StoppedByQemu { level, said, diagnostics, erratum } => {
+                write!(f, "{level}'s QEMU stopped it ({said})")?;
+                write_diagnostics(f, *level, diagnostics)?;
+                match erratum {
+                    Some(id) => write!(f, " (emulator erratum {id})"),
+                    None => Ok(()),
+                }
+            }
+            Self::QmpRefused { level, command, said } => {
+                write!(f, "{level}'s QEMU refused {command}: {said}")
+            }
+            Self::WithoutKvm { level } => {
+                write!(f, "{level}'s QEMU does not run it with KVM (query-kvm: enabled is false)")
+            }
+            Self::NoKvm { level, module, loaded, said, second } => {
+                let subject = if *second { "the second " } else { "" };
+                let loaded = if *loaded { "is loaded" } else { "is not loaded" };
+                write!(f, "{subject}{level} has no usable /dev/kvm ({module} {loaded}")?;
+                match said {
+                    Some(said) => write!(f, "; its kernel says {said:?})"),
+                    None => f.write_str(")"),
+                }
+            }
+            Self::GuestFailed { failure, said, .. } => f.write_str(&failure.describe(said)),
+            Self::GuestPanicked { level, diagnostics } => {
+                f.write_str("the guest panicked (GUEST_PANICKED)")?;
+                write_diagnostics(f, *level, diagnostics)
+            }
+            Self::ShutDown { level, said } => {
+                write!(f, "{level} shut down before its work was done ({said})")
+            }
+            Self::StepStatus { level, step, status, wanted, said } => {
+                write!(f, "{step} on {level}: it exited with status {status}, it should {wanted}; ")?;
+                write!(f, "it printed {said:?}")
+            }
+            Self::StepOutput { level, step, wanted, said } => {
+                write!(f, "{step} on {level}: {wanted:?} is not in its output; it printed {said:?}")
+            }
+            Self::MigrationFailed { level, status, said } => {
+                write!(f, "the migration of {level} is {status}: {said}")
+            }
+            Self::StandsStill { seen, .. } => f.write_str(seen),
+            Self::NotNested { level, contradiction: Contradiction::Nonce { got, expected } } => {
+                write!(f, "{level} gave back nonce {got:?}, it was started with {expected:?}")
+            }
+            Self::NotNested { level, contradiction: Contradiction::Hypervisor { got, expected } } => {
+                write!(f, "{level} says that its hypervisor is {got:?}, not {expected}")
+            }
+            Self::Timeout { seconds, busy, last_line, said, .. } => {
+                match busy {
+                    true => write!(f, "busy, but not done after {seconds} s")?,
+                    false => write!(f, "no progress for {seconds} s")?,
+                }
+                if let Some(said) = said {
+                    write!(f, ", its kernel says {said:?}")?;
+                }
+                match last_line {
+                    Some(line) => write!(f, ", last line {line:?}"),
+                    None => f.write_str(", nothing on its console"),
+                }
+            }
+            Self::NotStarted { level, why } => write!(f, "{level}: {why}"),
+            Self::EmulatorErratum { why, .. } => f.write_str(why),
+            Self::MissingEvidence { what } => write!(f, "missing evidence: {what}"),
+            Self::Harness { why, erratum: Some(id), .. } => write!(f, "{why} (emulator erratum {id})"),
+            Self::Harness { why, erratum: None, .. } => f.write_str(why),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Unknown => f.write_str("a reason that this version does not know"),
+        }
+    }
+}

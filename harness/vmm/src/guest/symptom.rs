@@ -1,0 +1,211 @@
+//! What a console line says about a guest that is in trouble.
+//!
+//! Apart from the console reader because the list is knowledge of its own. A guest prints what it likes, so a message
+//! counts only where a kernel prints it: at the start of a line or right after a kernel's time stamp.
+
+use serde::{Deserialize, Serialize};
+
+/// How a guest failed, by its kernel's own words. Waiting any longer is pointless then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestFailure {
+    /// The kernel gave up.
+    KernelPanic,
+    /// The processor refused to enter the guest.
+    KvmEntryFailed,
+    /// KVM met a state that it does not know.
+    KvmInternalError,
+    /// The processor shut down.
+    TripleFault,
+    /// The kernel met a fault of its own.
+    Oops,
+    /// An IBM Z processor waits with interrupts off: it never continues.
+    DisabledWait,
+}
+
+impl GuestFailure {
+    /// Its name in texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KernelPanic => "kernel panic",
+            Self::KvmEntryFailed => "KVM entry failed",
+            Self::KvmInternalError => "KVM internal error",
+            Self::TripleFault => "triple fault",
+            Self::Oops => "oops",
+            Self::DisabledWait => "disabled wait state",
+        }
+    }
+}
+
+impl GuestFailure {
+    /// The failure with what the kernel said of it, in one line that says nothing twice: `kernel panic: No init found`.
+    pub fn describe(self, said: &str) -> String {
+        let message = FATAL.iter().find(|(start, failure)| *failure == self && said.starts_with(start));
+        let rest = match (self, message) {
+            (Self::Oops, _) | (_, None) => said,
+            (_, Some((start, _))) => said[start.len()..].trim_start_matches([':', ' ', '-', ',']),
+        };
+        if rest.is_empty() { self.name().to_owned() } else { format!("{}: {rest}", self.name()) }
+    }
+}
+
+/// Messages after which a guest does not continue.
+///
+/// Sources: Linux `kernel/panic.c`, `arch/x86/kernel/dumpstack.c`, `arch/x86/kernel/traps.c`; QEMU
+/// `accel/kvm/kvm-all.c`, `target/i386/kvm/kvm.c`.
+const FATAL: &[(&str, GuestFailure)] = &[
+    ("Kernel panic - not syncing", GuestFailure::KernelPanic),
+    ("KVM: entry failed", GuestFailure::KvmEntryFailed),
+    ("KVM internal error", GuestFailure::KvmInternalError),
+    ("triple fault", GuestFailure::TripleFault),
+    ("Oops: ", GuestFailure::Oops),
+    ("Internal error: Oops", GuestFailure::Oops),
+    ("BUG: unable to handle", GuestFailure::Oops),
+    ("BUG: kernel NULL pointer dereference", GuestFailure::Oops),
+    ("general protection fault, ", GuestFailure::Oops),
+];
+
+/// What Hercules reports of a processor that never continues; its log may put a time before it.
+const DISABLED_WAIT: &str = "HHCCP011I";
+
+/// Messages of a kernel that got no CPU time for long. On a busy host every kernel prints them, so they end no wait: the
+/// guest may still continue.
+///
+/// Sources: Linux `kernel/watchdog.c`, `kernel/hung_task.c`, `kernel/rcu/tree_stall.h`.
+const STALLS: &[&str] = &[
+    "watchdog: BUG: soft lockup",
+    "watchdog: Watchdog detected hard LOCKUP",
+    "INFO: task ",
+    "rcu: INFO: ",
+    "INFO: rcu_",
+];
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The guest does not continue. With the kernel's own words from the message on.
+    Fatal(GuestFailure, String),
+    /// The guest got no CPU time for long. With the kernel's own words.
+    Stall(String),
+}
+
+/// The trouble that `line` reports, if it reports any.
+pub fn trouble_in(line: &str) -> Option<Trouble> {
+    let message = kernel_message(line);
+    let fatal = FATAL.iter().find(|(start, _)| message.starts_with(start));
+    if let Some((_, failure)) = fatal {
+        return Some(Trouble::Fatal(*failure, message.to_owned()));
+    }
+    if let Some(at) = line.find(DISABLED_WAIT) {
+        return Some(Trouble::Fatal(GuestFailure::DisabledWait, line[at..].trim_end().to_owned()));
+    }
+    let stalls = STALLS.iter().any(|start| message.starts_with(start));
+    let hung = !message.starts_with("INFO: task ") || message.contains("blocked for more than");
+    (stalls && hung).then(|| Trouble::Stall(message.to_owned()))
+}
+
+/// The part of a line that a kernel prints: what follows the last time stamp such as `[   12.345678] ` or
+/// `[   12.345678][    T1] `, or else the whole line.
+fn kernel_message(line: &str) -> &str {
+    let mut message = line.trim();
+    while let Some((before, after)) = message.split_once('[') {
+        let Some((stamp, rest)) = after.split_once(']') else { break };
+        let is_stamp = stamp.contains('.') && stamp.trim().bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let is_caller = before.is_empty() && stamp.trim().strip_prefix(['T', 'C']).is_some_and(is_number);
+        if !is_stamp && !is_caller {
+            break;
+        }
+        message = rest.trim_start();
+    }
+    message
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The fatal messages, each with whether it counts anywhere in a line, and with how it is named in texts.
+pub fn fatal_messages() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
+    let of_kernels = FATAL.iter().map(|(message, failure)| (*message, false, failure.name()));
+    of_kernels.chain([(DISABLED_WAIT, true, GuestFailure::DisabledWait.name())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn fatal(failure: GuestFailure, said: &str) -> Option<Trouble> {
+        Some(Trouble::Fatal(failure, said.to_owned()))
+    }
+
+    #[rstest]
+    #[case::panic(
+        "[    1.2] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
+        fatal(
+            GuestFailure::KernelPanic,
+            "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"
+        )
+    )]
+    #[case::with_its_caller(
+        "[    1.200000][    T1] Kernel panic - not syncing: No init",
+        fatal(GuestFailure::KernelPanic, "Kernel panic - not syncing: No init")
+    )]
+    #[case::after_a_line_without_end(
+        "login: [    1.2] Oops: 0002 [#1] PREEMPT SMP",
+        fatal(GuestFailure::Oops, "Oops: 0002 [#1] PREEMPT SMP")
+    )]
+    #[case::without_time(
+        "KVM: entry failed, hardware error 0x7",
+        fatal(GuestFailure::KvmEntryFailed, "KVM: entry failed, hardware error 0x7")
+    )]
+    #[case::null_pointer(
+        "[ 1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+        fatal(GuestFailure::Oops, "BUG: kernel NULL pointer dereference, address: 0000000000000000")
+    )]
+    #[case::arm(
+        "[    2.5] Internal error: Oops: 0000000096000006 [#1] SMP",
+        fatal(GuestFailure::Oops, "Internal error: Oops: 0000000096000006 [#1] SMP")
+    )]
+    #[case::hercules(
+        "12:00:01 HHCCP011I CPU0000: Disabled wait state",
+        fatal(GuestFailure::DisabledWait, "HHCCP011I CPU0000: Disabled wait state")
+    )]
+    #[case::quoted_by_a_program("the log has \"Oops: 0002\" in it", None)]
+    #[case::printed_by_a_step("checked for Kernel panic - not syncing: none", None)]
+    #[case::ordinary("[    0.4] Run /init as init process", None)]
+    #[case::a_report("nonce=Kernel", None)]
+    #[case::nothing("", None)]
+    fn a_line_is_read_for_what_ends_a_guest(#[case] line: &str, #[case] expected: Option<Trouble>) {
+        assert_eq!(trouble_in(line), expected);
+    }
+
+    #[rstest]
+    #[case(GuestFailure::KernelPanic, "Kernel panic - not syncing: No init", "kernel panic: No init")]
+    #[case(
+        GuestFailure::KvmEntryFailed,
+        "KVM: entry failed, hardware error 0x7",
+        "KVM entry failed: hardware error 0x7"
+    )]
+    #[case(GuestFailure::TripleFault, "triple fault", "triple fault")]
+    #[case(GuestFailure::Oops, "Oops: 0002 [#1]", "oops: Oops: 0002 [#1]")]
+    fn a_failure_is_described_without_saying_it_twice(
+        #[case] failure: GuestFailure,
+        #[case] said: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(failure.describe(said), expected);
+    }
+
+    #[rstest]
+    #[case("[   52.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]", true)]
+    #[case("[  242.1] INFO: task sh:1 blocked for more than 120 seconds.", true)]
+    #[case("[   61.0] rcu: INFO: rcu_sched self-detected stall on CPU", true)]
+    #[case("[    1.0] INFO: task scheduling is fine", false)]
+    #[case("a guest program: blocked for more than a week", false)]
+    fn a_stall_is_no_end(#[case] line: &str, #[case] stalls: bool) {
+        let trouble = trouble_in(line);
+        assert_eq!(matches!(trouble, Some(Trouble::Stall(_))), stalls, "{trouble:?}");
+        assert!(!matches!(trouble, Some(Trouble::Fatal(..))));
+    }
+}

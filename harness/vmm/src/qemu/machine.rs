@@ -1,0 +1,493 @@
+//! A typed machine and the QEMU command line that it stands for.
+//!
+//! A machine names its channels (monitor, console, agent, and those that it passes up to the levels inside it)
+//! without saying how they are backed: by a Unix socket of the harness on this machine, by a port of the level below
+//! anywhere else. That is the one difference between starting a QEMU here and starting it in a level.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use nestmatrix_model::architecture::BareMachine;
+use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+use serde::{Deserialize, Serialize};
+
+/// What a channel carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelKind {
+    /// QEMU's machine protocol.
+    Qmp,
+    /// The first serial line.
+    Console,
+    /// The guest agent.
+    Agent,
+}
+
+impl ChannelKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Qmp, Self::Console, Self::Agent];
+}
+
+impl fmt::Display for ChannelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Qmp => "qmp",
+            Self::Console => "console",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// A channel of a level, from the harness's side. Displays as `l2.qmp`, or `l2-second.qmp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelName {
+    /// The level whose QEMU or guest speaks on it.
+    pub level: LevelNumber,
+    /// What it carries.
+    pub kind: ChannelKind,
+    /// Whether it is that of the second machine of a level, or passes through it.
+    pub second: bool,
+}
+
+impl ChannelName {
+    /// Name of the virtio-serial port by which this channel passes through a level below its own.
+    pub fn port_name(self) -> String {
+        format!("nest.{self}")
+    }
+
+    /// The TCP port that stands for it inside a level that has no virtio-serial ports.
+    pub fn tcp_port(self) -> u16 {
+        let kind = match self.kind {
+            ChannelKind::Qmp => 0,
+            ChannelKind::Console => 1,
+            ChannelKind::Agent => 2,
+        };
+        6000 + u16::from(self.level.number()) * 10 + u16::from(self.second) * 5 + kind
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = if self.second { "-second" } else { "" };
+        write!(f, "l{}{second}.{}", self.level.number(), self.kind)
+    }
+}
+
+/// What a QEMU's end of a channel is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// A Unix socket on which the harness listens.
+    Socket(String),
+    /// A virtio-serial port of the level in which the QEMU runs.
+    Port(String),
+    /// A TCP port of the level in which the QEMU runs; it listens there.
+    Listen(u16),
+    /// Two FIFOs, `NAME.in` and `NAME.out`, which a shell script can speak through.
+    Fifos(String),
+}
+
+impl Backing {
+    fn chardev(&self, id: &str) -> String {
+        // In QEMU's option syntax a comma within a value is doubled.
+        match self {
+            Self::Socket(path) => format!("socket,id={id},path={}", path.replace(',', ",,")),
+            Self::Port(path) => format!("serial,id={id},path={}", path.replace(',', ",,")),
+            Self::Fifos(name) => format!("pipe,id={id},path={}", name.replace(',', ",,")),
+            Self::Listen(port) => format!("socket,id={id},host=127.0.0.1,port={port},server=on,wait=off"),
+        }
+    }
+}
+
+/// A virtio-serial port of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The channel that it carries.
+    pub channel: ChannelName,
+    /// Its name inside the guest.
+    pub name: String,
+}
+
+/// A file of an image. It lies on this machine and reaches the levels as a read-only disk of the same name, or as part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Serial number of its disk, by which a level finds it; at most 20 characters (virtio 1.2, 5.2.6).
+    pub serial: String,
+    /// Where it lies on this machine.
+    pub path: PathBuf,
+    /// The part of a disk that it reaches the levels as, if it has none of its own.
+    pub part: Option<Part>,
+}
+
+/// Part of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The disk's serial number.
+    pub disk: String,
+    /// Where in it, in bytes.
+    pub bytes: Range<u64>,
+}
+
+/// What a machine's memory is, on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// QEMU's own.
+    #[default]
+    Private,
+    /// This file, which can be read while the machine stands still.
+    Shared(PathBuf),
+    /// This file of a saved state, of which nothing is changed: what is written to stays with this machine.
+    Saved(PathBuf),
+}
+
+/// What a level boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Kernel.
+    pub kernel: ImageFile,
+    /// Initramfs.
+    pub initramfs: ImageFile,
+    /// Kernel command line.
+    pub parameters: String,
+}
+
+/// Where a host keeps what its QEMU needs: the whole difference between a QEMU on this machine and one in a level.
+pub trait Placement {
+    /// What QEMU's end of a channel is connected to; nothing where nobody is at its other end, and the machine goes without it.
+    fn channel(&self, channel: ChannelName) -> Option<Backing>;
+    /// Path of a file that QEMU reads by itself (kernel, initramfs).
+    fn file(&self, file: &ImageFile) -> String;
+    /// Path of what backs a disk.
+    fn disk(&self, file: &ImageFile) -> String;
+}
+
+/// The CPU as QEMU is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpu {
+    /// Value of `-cpu`, without required features.
+    pub model: String,
+    /// Features that are switched on and must be there.
+    pub require: Vec<String>,
+    /// Features that are switched on besides.
+    pub with: Vec<String>,
+    /// Features that are switched off.
+    pub without: Vec<String>,
+}
+
+impl Cpu {
+    /// The CPU that a scenario requires, with `also` required too.
+    pub fn required(requirement: &CpuRequirement, also: Option<&str>) -> Self {
+        let model = match &requirement.mode {
+            CpuMode::HostPassthrough => "host".to_owned(),
+            CpuMode::Custom { model } => model.clone(),
+        };
+        let mut require = requirement.require.clone();
+        if let Some(also) = also.filter(|also| !require.iter().any(|r| r == also)) {
+            require.push(also.to_owned());
+        }
+        Self { model, require, with: Vec::new(), without: Vec::new() }
+    }
+
+    fn argument(&self, explicit: bool) -> String {
+        let mut argument = self.model.clone();
+        for feature in self.require.iter().filter(|_| explicit) {
+            argument.push_str(&format!(",{feature}=on"));
+        }
+        for feature in &self.with {
+            argument.push_str(&format!(",{feature}=on"));
+        }
+        for feature in &self.without {
+            argument.push_str(&format!(",{feature}=off"));
+        }
+        argument
+    }
+}
+
+/// Which of a level's machines one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Instance {
+    /// The one that the levels inside it run in.
+    #[default]
+    First,
+    /// One more of the same make, beside the first.
+    Beside,
+    /// The one to which the first is migrated.
+    Incoming,
+}
+
+impl Instance {
+    /// Whether its channels are the second ones.
+    pub fn is_second(self) -> bool {
+        self != Self::First
+    }
+}
+
+/// A machine that QEMU is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The level that it is.
+    pub level: LevelNumber,
+    /// Which of that level's machines.
+    pub instance: Instance,
+    /// The bare machine that it is, if it is one.
+    pub metal: Option<BareMachine>,
+    /// Machine type.
+    pub machine: String,
+    /// The machine's properties, without its accelerator.
+    pub properties: BTreeMap<String, String>,
+    /// Those of them that must be on in the machine that QEMU makes.
+    pub require: Vec<String>,
+    /// Devices that the machine needs for itself.
+    pub devices: Vec<String>,
+    /// The bus for all devices below, if it is not the machine's default.
+    pub bus: Option<String>,
+    /// Accelerator.
+    pub accelerator: Accelerator,
+    /// CPU.
+    pub cpu: Cpu,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// What its memory is.
+    pub memory: Memory,
+    /// Whether it waits for its state from elsewhere instead of starting.
+    pub waits: bool,
+    /// What it boots.
+    pub boot: Boot,
+    /// Whether its guest has an agent.
+    pub agent: bool,
+    /// Channels of the levels inside it, passed through as virtio-serial ports.
+    pub ports: Vec<Port>,
+    /// Images of the levels inside it.
+    pub disks: Vec<ImageFile>,
+    /// A disk of its own, which it may write to.
+    pub own_disk: Option<ImageFile>,
+}
+
+/// How many CPUs every machine has that QEMU runs; those of Bochs and Hercules have as many.
+pub const CPUS: u32 = 1;
+
+/// The name under which the agent's port is known to every stock guest agent.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+
+impl Machine {
+    /// Whether it has a monitor: bare machines that QEMU does not play have none.
+    pub fn has_monitor(&self) -> bool {
+        matches!(self.metal, None | Some(BareMachine::Qemu(_)))
+    }
+
+    /// Every channel that this machine's QEMU opens, its own first.
+    pub fn channels(&self) -> Vec<ChannelName> {
+        let own = ChannelKind::ALL.into_iter().filter(|kind| self.agent || *kind != ChannelKind::Agent);
+        own.map(|kind| self.channel(kind)).chain(self.ports.iter().map(|port| port.channel)).collect()
+    }
+
+    /// Its own channel of this kind.
+    pub fn channel(&self, kind: ChannelKind) -> ChannelName {
+        ChannelName { level: self.level, kind, second: self.instance.is_second() }
+    }
+
+    /// What its records are called by: `L1`, `L1-second`.
+    pub fn label(&self) -> String {
+        let second = if self.instance.is_second() { "-second" } else { "" };
+        format!("{}{second}", self.level)
+    }
+
+    /// QEMU's arguments, without the program, on a host with this placement.
+    pub fn arguments(&self, placement: &dyn Placement) -> Vec<String> {
+        let own = |kind| placement.channel(self.channel(kind));
+        let mut args: Vec<String> = Vec::new();
+        let mut option = |name: &str, value: String| args.extend([format!("-{name}"), value]);
+
+        option("name", self.label());
+        let mut machine = format!("{},accel={}", self.machine, self.accelerator.as_qemu());
+        let size = self.memory_mib;
+        let file = match &self.memory {
+            Memory::Private => None,
+            Memory::Shared(file) => Some((file, "share=on")),
+            // The file is opened for reading only, and what is written to all the same stays with the machine.
+            Memory::Saved(file) => Some((file, "share=off,readonly=on,rom=off")),
+        };
+        if let Some((file, share)) = file {
+            let file = file.display().to_string().replace(',', ",,");
+            let backend = format!("memory-backend-file,id=memory,size={size}M,mem-path={file},{share}");
+            option("object", backend);
+            machine.push_str(",memory-backend=memory");
+        }
+        for (name, value) in &self.properties {
+            machine.push_str(&format!(",{name}={value}"));
+        }
+        option("machine", machine);
+        option("cpu", self.cpu.argument(self.cpu.model != "host"));
+        option("smp", CPUS.to_string());
+        option("m", format!("{size}M"));
+        option("display", "none".into());
+        option("kernel", placement.file(&self.boot.kernel));
+        option("initrd", placement.file(&self.boot.initramfs));
+        option("append", self.boot.parameters.clone());
+
+        for device in &self.devices {
+            option("device", device.clone());
+        }
+        let on_bus = self.bus.as_ref().map_or(String::new(), |bus| format!(",bus={bus}"));
+        if let Some(monitor) = own(ChannelKind::Qmp) {
+            option("chardev", monitor.chardev("qmp"));
+            option("mon", "chardev=qmp,mode=control".into());
+        }
+        if let Some(console) = own(ChannelKind::Console) {
+            option("chardev", console.chardev("console"));
+            option("serial", "chardev:console".into());
+        }
+        let agent = if self.agent { own(ChannelKind::Agent) } else { None };
+        let ports = self.ports.iter().filter_map(|port| Some((port, placement.channel(port.channel)?)));
+        let ports: Vec<_> = ports.collect();
+        if agent.is_some() || !ports.is_empty() {
+            option("device", format!("virtio-serial-pci{on_bus}"));
+        }
+        if let Some(agent) = agent {
+            option("chardev", agent.chardev("agent"));
+            option("device", format!("virtserialport,id=agent,chardev=agent,name={AGENT_PORT}"));
+        }
+        for (Port { channel, name }, backing) in ports {
+            option("chardev", backing.chardev(&channel.to_string()));
+            option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
+        }
+        let disks = self.disks.iter().map(|disk| (disk, "on"));
+        for (disk, readonly) in disks.chain(self.own_disk.iter().map(|disk| (disk, "off"))) {
+            let file = placement.disk(disk).replace(',', ",,");
+            let serial = &disk.serial;
+            option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
+            option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
+        }
+        if self.waits {
+            option("incoming", "defer".into());
+        }
+        // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
+        // off stays to be read (its KVM counters go with its QEMU).
+        args.extend(["-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown", "-S"].map(String::from));
+        args
+    }
+}
+
+/// `word` as one word of a POSIX shell command.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(number: u8) -> LevelNumber {
+        LevelNumber::new(number).unwrap()
+    }
+
+    fn file(serial: &str) -> ImageFile {
+        ImageFile { serial: serial.into(), path: format!("/cache/{serial}").into(), part: None }
+    }
+
+    fn machine() -> Machine {
+        let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp, second: false };
+        Machine {
+            level: level(1),
+            instance: Instance::First,
+            metal: None,
+            machine: "q35".into(),
+            properties: BTreeMap::new(),
+            require: Vec::new(),
+            devices: Vec::new(),
+            bus: None,
+            accelerator: Accelerator::Kvm,
+            cpu: Cpu {
+                model: "EPYC-IBPB".into(),
+                require: vec!["svm".into()],
+                with: Vec::new(),
+                without: Vec::new(),
+            },
+            memory_mib: 1024,
+            memory: Memory::Private,
+            waits: false,
+            boot: Boot {
+                kernel: file("l1-kernel"),
+                initramfs: file("l1-initramfs"),
+                parameters: "quiet panic=-1".into(),
+            },
+            agent: true,
+            ports: vec![Port { channel, name: channel.port_name() }],
+            disks: vec![file("l2-kernel")],
+            own_disk: None,
+        }
+    }
+
+    struct InLevel;
+    impl Placement for InLevel {
+        fn channel(&self, channel: ChannelName) -> Option<Backing> {
+            Some(Backing::Port(format!("/dev/virtio-ports/{}", channel.port_name())))
+        }
+        fn file(&self, file: &ImageFile) -> String {
+            format!("/run/{}", file.serial)
+        }
+        fn disk(&self, _: &ImageFile) -> String {
+            "/dev/a,b".into()
+        }
+    }
+
+    fn arguments(machine: &Machine) -> String {
+        machine.arguments(&InLevel).join(" ")
+    }
+
+    #[test]
+    fn channels_of_the_levels_inside_pass_through_as_ports() {
+        let args = arguments(&machine());
+        assert!(args.contains("-chardev serial,id=l2.qmp,path=/dev/virtio-ports/nest.l2.qmp"), "{args}");
+        assert!(args.contains("virtserialport,id=l2.qmp,chardev=l2.qmp,name=nest.l2.qmp"), "{args}");
+        assert!(args.contains("-chardev serial,id=qmp,path=/dev/virtio-ports/nest.l1.qmp"), "{args}");
+    }
+
+    #[test]
+    fn a_named_model_gets_its_required_features_and_host_passthrough_what_the_host_has() {
+        let mut machine = machine();
+        assert!(arguments(&machine).contains("-cpu EPYC-IBPB,svm=on "));
+        machine.cpu.without = vec!["la57".into()];
+        assert!(arguments(&machine).contains("-cpu EPYC-IBPB,svm=on,la57=off "));
+        machine.cpu.without.clear();
+        machine.cpu.model = "host".into();
+        assert!(arguments(&machine).contains("-cpu host "));
+    }
+
+    #[test]
+    fn a_machine_never_runs_before_its_cpu_was_looked_at() {
+        let args = machine().arguments(&InLevel);
+        assert!(args.iter().any(|a| a == "-S") && args.iter().any(|a| a == "-nodefaults"), "{args:?}");
+    }
+
+    #[test]
+    fn what_the_machine_needs_for_itself_comes_before_what_stands_on_it() {
+        let mut machine = machine();
+        machine.properties.insert("cap-nested-hv".into(), "on".into());
+        machine.devices = vec!["pcie-pci-bridge,id=slots".into()];
+        machine.bus = Some("slots".into());
+        let args = arguments(&machine);
+        assert!(args.contains("-machine q35,accel=kvm,cap-nested-hv=on "), "{args}");
+        let at = |what: &str| args.find(what).unwrap_or_else(|| panic!("no {what} in {args}"));
+        assert!(at("-device pcie-pci-bridge,id=slots ") < at("-device virtio-serial-pci,bus=slots "));
+        assert!(args.contains("serial=l2-kernel,bus=slots"), "{args}");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_the_option() {
+        assert!(arguments(&machine()).contains("file=/dev/a,,b"));
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quote("a b'c"), r"'a b'\''c'");
+        assert_eq!(quote("-machine"), "-machine");
+        assert_eq!(quote(""), "''");
+    }
+}

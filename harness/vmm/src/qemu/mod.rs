@@ -1,0 +1,16 @@
+//! QEMU: its command line from a typed machine, its process on this machine, its monitor.
+
+mod cpu;
+mod machine;
+mod monitor;
+mod process;
+mod rejection;
+
+pub use cpu::{CpuReport, MissingFeature};
+pub use machine::{
+    Backing, Boot, CPUS, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part,
+    Placement, Port, quote,
+};
+pub use monitor::{KvmReport, MachineReport, Monitor};
+pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
+pub use rejection::{lacks_resources, names_one_of, rejects_command_line, rejects_kernel};
