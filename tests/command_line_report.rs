@@ -13,7 +13,7 @@ use nestmatrix::run::{
 };
 use nestmatrix::scenario::{Expectation, Limitation, StopStage, Tier};
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_stack::{LevelSeen, Metal, StageTime, Usage};
+use nestmatrix_stack::{LevelFacts, Metal, StageTime, Usage};
 
 /// What a guest could write on its console to become a part of the page, or to be taken for another line.
 const HOSTILE: &str = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> \
@@ -34,7 +34,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         image: None,
         stand_in: true,
         stand_in_reason: Some("same 6.12 kernel line".into()),
-        seen: LevelSeen {
+        seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.12.57+deb13-cloud-amd64".into()),
             qemu: Some("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)".into()),
@@ -43,7 +43,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
             last_lines: (0..20)
                 .map(|line| format!("[    {line}.412011] a line of {level}'s kernel that is about as long as such lines are"))
                 .collect(),
-            ..LevelSeen::default()
+            ..LevelFacts::default()
         },
     }
     };
@@ -82,7 +82,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         steps: Vec::new(),
         stages: times.collect(),
         emulator: None,
-        continued: None,
+        restored: None,
         cold: None,
         attempts: vec![Attempt {
             start: 0.0,
@@ -94,7 +94,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
             timeout_scale: None,
             usage: Usage::default(),
         }],
-        told_of: None,
+        described_attempt: None,
         folder: None,
         run: None,
     }
@@ -123,7 +123,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
         ended: Some("2026-03-01T20:31:31Z".into()),
         interrupted: false,
         arguments: vec!["run-matrix".into()],
-        called_in: None,
+        working_folder: None,
         machine: Machine {
             kernel: "6.12.57+deb13-amd64".into(),
             system: "debian 13".into(),

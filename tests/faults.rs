@@ -144,7 +144,7 @@ fn assert_records_up_to(cell: &Cell, stage: &str) {
             continue;
         }
         // What a level said before its stack was saved stands by itself.
-        let before = cell.record["continued"]["level"].as_str().is_some_and(|saved| level <= saved);
+        let before = cell.record["restored"]["level"].as_str().is_some_and(|saved| level <= saved);
         let saved = if before { "saved." } else { "" };
         let conversation = cell.conversation(&format!("{name}.qmp.{saved}jsonl"));
         let (direction, greeting) = &conversation[0];

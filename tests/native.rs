@@ -16,7 +16,7 @@ use common::{Place, boots, images, of_recipes, scenarios, trials};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use nestmatrix_images::{Emulator, Image, Product, Recipe, Store, StoreOptions};
 use nestmatrix_model::Architecture;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use serde_json::Value;
 
 /// Longest time for the machine to do everything.
@@ -72,8 +72,8 @@ impl Machine {
         let (program, arguments) = emulator.command("qemu-system-x86_64");
         command.arg(program).args(arguments).arg("-L").arg(emulator.data());
         // The machine that plays the metal of AMD's L0.
-        let Profile { emulated_cpu, emulated_cpu_without, kernel_parameters, shorter, .. } =
-            Profile::of(Architecture::Amd);
+        let ArchInfo { emulated_cpu, emulated_cpu_without, kernel_parameters, shorter, .. } =
+            ArchInfo::of(Architecture::Amd);
         let without: String = emulated_cpu_without.iter().map(|feature| format!(",{feature}=off")).collect();
         command.arg("-cpu").arg(format!("{emulated_cpu},svm=on{without}"));
         command.args("-machine q35,accel=tcg -smp 1 -m 4096M".split(' '));

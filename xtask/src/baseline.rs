@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use nestmatrix::history::{self, Sighting};
+use nestmatrix::history::{self, HistoryEntry};
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{Comparison, PastRun};
 use nestmatrix::scenario::CellName;
@@ -40,7 +40,7 @@ pub fn beside(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
 /// What changed, by the history in the folder of results as well.
 pub fn compare(before: &PastRun, now: &PastRun, results: &Path) -> Comparison {
     let history = crate::history::if_there(results);
-    let past = |cell: &CellName| -> Vec<Sighting> {
+    let past = |cell: &CellName| -> Vec<HistoryEntry> {
         let Some(history) = &history else { return Vec::new() };
         history
             .sightings(cell)

@@ -68,7 +68,7 @@ pub enum Command {
     /// Build, show and remove what levels boot
     Images(Images),
     /// Show and remove saved states of stacks
-    States(States),
+    SnapshotCache(SnapshotCache),
     /// Tell which of several kinds of runners run which cells, as a CI system reads it; nothing is booted
     CiMatrix(CiMatrix),
     /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
@@ -364,7 +364,7 @@ pub struct Qmp {
 }
 
 #[derive(Debug, Args)]
-pub struct States {
+pub struct SnapshotCache {
     #[command(subcommand)]
     pub command: StatesCommand,
 }

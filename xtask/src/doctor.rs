@@ -135,7 +135,7 @@ async fn level_of(
         part: None,
         resumed: None,
         purpose: Purpose::Matrix,
-        attendant: None,
+        inspector: None,
     };
     let listener = Rc::new(Cells::silent(builds.bars().clone(), style_of(&std::io::stderr())));
     let cancellation = signals.cancellation.clone();

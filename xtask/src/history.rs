@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nestmatrix::contained;
-use nestmatrix::history::{FILE, Fed, History, HistoryError, Trail, Wanted};
+use nestmatrix::history::{CellHistory, FILE, Fed, History, HistoryError, Wanted};
 use nestmatrix::report;
 use nestmatrix::scenario::Filter;
 use nestmatrix_vmm::guest::printable;
@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut shown = false;
     for cell in history.cells().map_err(failure)?.into_iter().filter(|cell| filter.matches(cell)) {
         let sightings = history.sightings(&cell).map_err(failure)?;
-        let Some(trail) = Trail::new(cell, sightings, &wanted) else { continue };
+        let Some(trail) = CellHistory::new(cell, sightings, &wanted) else { continue };
         match arguments.format {
             Format::Text if shown => say(&format!("\n{}", report::trail(&trail, &style))),
             Format::Text => say(&report::trail(&trail, &style)),
@@ -92,7 +92,7 @@ pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
             eprintln!("warning: what is new is shown, but not kept: {e}");
             let mut history = History::in_memory(results)?;
-            tell(&history.take_in()?);
+            tell(&history.handle_event()?);
             Ok(history)
         }
         other => other,
@@ -104,7 +104,7 @@ fn rebuild(results: &Path) -> Result<History, HistoryError> {
     if let Some(aside) = aside {
         eprintln!("the history that was there is now {}", aside.display());
     }
-    tell(&history.take_in()?);
+    tell(&history.handle_event()?);
     let (runs, verdicts) = history.counts()?;
     eprintln!("{} has {verdicts} verdicts of {runs} runs", history.path().display());
     Ok(history)
@@ -120,7 +120,7 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
             aside.to.display()
         );
     }
-    tell(&history.take_in()?);
+    tell(&history.handle_event()?);
     Ok(history)
 }
 

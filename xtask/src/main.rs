@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
-        cli::Command::States(arguments) => states::run(arguments.command),
+        cli::Command::SnapshotCache(arguments) => states::run(arguments.command),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),

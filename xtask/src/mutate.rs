@@ -333,7 +333,7 @@ impl MutationRun<'_> {
             part: self.part.clone(),
             resumed,
             purpose: Purpose::Mutation,
-            attendant: None,
+            inspector: None,
         };
         let listener = Rc::new(Cells::new(bars.clone(), style_of(&std::io::stderr()), false));
         let outcome = execute(&plan, setting, listener, signals.cancellation.clone()).await;

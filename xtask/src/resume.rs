@@ -93,9 +93,9 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
     }
     let paths = [&mut arguments.selection.scenarios, &mut arguments.source.recipes];
     place(paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files), run)?;
-    if let (Some(run), Some(called_in)) = (&mut arguments.baseline, &run.called_in) {
+    if let (Some(run), Some(working_folder)) = (&mut arguments.baseline, &run.working_folder) {
         // Else it is a name in the folder of results.
-        let there = called_in.join(&run);
+        let there = working_folder.join(&run);
         if contained::is_file(&there, Path::new("run.json")) {
             *run = there;
         }
@@ -106,11 +106,11 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
 /// Makes paths absolute that were relative to the folder in which the run was begun.
 pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunRecord) -> Result<(), Failure> {
     for path in paths.into_iter().filter(|path| path.is_relative()) {
-        let called_in = run.called_in.as_ref().ok_or_else(|| {
+        let working_folder = run.working_folder.as_ref().ok_or_else(|| {
             let path = path.display();
             Failure::bad_input(miette::miette!("--resume: cannot resolve the run's relative path {path}"))
         })?;
-        *path = called_in.join(&*path);
+        *path = working_folder.join(&*path);
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ mod tests {
         let record = json!({
             "format": FORMAT, "nestmatrix": "0.1.0", "run": "r", "began": "2026-03-01T20:15:09Z", "ended": null,
             "interrupted": true, "arguments": words(begun), "machine": Machine::this(), "emulators": [], "profile": null,
-            "cells": 0, "verdicts": Tally::default(), "called_in": "/", "resumed": before.iter().map(resumption).collect::<Vec<_>>(),
+            "cells": 0, "verdicts": Tally::default(), "working_folder": "/", "resumed": before.iter().map(resumption).collect::<Vec<_>>(),
         });
         let mut arguments = recorded(&serde_json::from_value(record).unwrap()).unwrap();
         pace(&mut arguments, &parsed(&words(now)).unwrap());

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nestmatrix::desk::HoldAt;
+use nestmatrix::debug_server::PauseAt;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
     CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Purpose,
@@ -17,7 +17,7 @@ use nestmatrix::run::{
 use nestmatrix::scenario::{Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
 use nestmatrix_model::Architecture;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::Emulator;
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
@@ -42,7 +42,7 @@ pub fn run(arguments: &RunMatrix) -> Result<ExitCode, Failure> {
 pub fn start(
     arguments: &RunMatrix,
     cut_off: Option<CutOff>,
-    hold: Option<HoldAt>,
+    hold: Option<PauseAt>,
 ) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let profile = match &arguments.profile {
@@ -171,7 +171,7 @@ async fn carry_out(
     arguments: &RunMatrix,
     plan: &RunPlan,
     (resumed, part): (Option<Resumed>, Option<Part>),
-    hold: Option<HoldAt>,
+    hold: Option<PauseAt>,
     (catalog, store, builds, native_qemu): (Catalog, Arc<Store>, Arc<Builds>, Option<Emulator>),
     signals: Signals,
 ) -> Result<ExitCode, Failure> {
@@ -213,7 +213,7 @@ async fn carry_out(
         part,
         resumed,
         purpose: if desk.is_some() { Purpose::Repro } else { Purpose::Matrix },
-        attendant: desk.clone().map(|desk| desk as _),
+        inspector: desk.clone().map(|desk| desk as _),
     };
     // Before this run becomes the `latest` that may be meant.
     let in_results = setting.results.clone();
@@ -291,7 +291,7 @@ pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
     if architecture.isa() != host_isa() {
         return None;
     }
-    let program = Profile::of(architecture).qemu;
+    let program = ArchInfo::of(architecture).qemu;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> =
         std::env::split_paths(&path).map(|folder| folder.join(program)).collect();

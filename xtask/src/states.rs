@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nestmatrix_images::{Store, StoreOptions};
-use nestmatrix_stack::States;
+use nestmatrix_stack::SnapshotCache;
 
 use crate::cli::StatesCommand;
 use crate::exit::Failure;
@@ -14,9 +14,9 @@ use crate::run_matrix::say;
 pub const USUAL_LIMIT_GIB: u64 = 10;
 
 /// The saved states of the user, which may take `limit` GiB of disk.
-pub fn open(store: &Store, limit: u64) -> Result<States, Failure> {
+pub fn open(store: &Store, limit: u64) -> Result<SnapshotCache, Failure> {
     let place = place(store);
-    let opened = States::open(place.clone(), limit.saturating_mul(1 << 30));
+    let opened = SnapshotCache::open(place.clone(), limit.saturating_mul(1 << 30));
     opened
         .map_err(|e| Failure::error(std::io::Error::other(format!("{} can't be used: {e}", place.display()))))
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
-use nestmatrix::desk::Visit;
+use nestmatrix::debug_server::DebugClient;
 use nestmatrix::scenario::Filter;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_stack::{Answer, Ask};
@@ -115,10 +115,10 @@ fn command_in(line: &str) -> Result<(String, Value), String> {
 }
 
 /// The stack that is held; of several the one that is meant.
-fn visit(cell: Option<&str>) -> Result<Visit, Failure> {
+fn visit(cell: Option<&str>) -> Result<DebugClient, Failure> {
     let filter = cell.map(str::to_owned).into_iter().collect::<Vec<_>>();
     let filter = Filter::parse(&filter).map_err(Failure::bad_input)?;
-    let mut visits = Visit::all().map_err(Failure::error)?;
+    let mut visits = DebugClient::all().map_err(Failure::error)?;
     visits.retain(|visit| filter.matches(&visit.greeting.cell));
     let bad = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
     match visits.len() {

@@ -27,7 +27,7 @@ pub struct RelativeFolder(PathBuf);
 /// A path that is empty, absolute, or has `..` in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} names no folder within a run's")]
-pub struct LeadsOut {
+pub struct OutsideFolder {
     /// The path.
     pub given: String,
 }
@@ -58,9 +58,9 @@ impl From<RelativeFolder> for PathBuf {
 }
 
 impl TryFrom<PathBuf> for RelativeFolder {
-    type Error = LeadsOut;
+    type Error = OutsideFolder;
 
-    fn try_from(path: PathBuf) -> Result<Self, LeadsOut> {
+    fn try_from(path: PathBuf) -> Result<Self, OutsideFolder> {
         let normal = |part| match part {
             Component::Normal(part) => Some(part),
             Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => None,
@@ -68,15 +68,15 @@ impl TryFrom<PathBuf> for RelativeFolder {
         let parts: Option<PathBuf> = path.components().map(normal).collect();
         match parts {
             Some(parts) if !parts.as_os_str().is_empty() => Ok(Self(parts)),
-            _ => Err(LeadsOut { given: path.display().to_string() }),
+            _ => Err(OutsideFolder { given: path.display().to_string() }),
         }
     }
 }
 
 impl std::str::FromStr for RelativeFolder {
-    type Err = LeadsOut;
+    type Err = OutsideFolder;
 
-    fn from_str(text: &str) -> Result<Self, LeadsOut> {
+    fn from_str(text: &str) -> Result<Self, OutsideFolder> {
         PathBuf::from(text).try_into()
     }
 }

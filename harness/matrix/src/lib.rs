@@ -7,7 +7,7 @@
 //! `nestmatrix-model` (the vocabulary); none of them knows this one.
 
 pub mod contained;
-pub mod desk;
+pub mod debug_server;
 pub mod doctor;
 pub mod document_errata;
 pub mod history;

@@ -188,7 +188,7 @@ fn record(cell: &str, verdict: &str) -> Value {
         "level": format!("l{level}"), "required": system.replace("rhel-", "RHEL "), "os": "debian-13", "stand_in": true,
         "stand_in_reason": "same 6.12 kernel line",
         "image": {"recipe": "debian-13-amd64", "product": "hypervisor", "digest": "d"},
-        "kernel": "6.12.57", "qemu": "10.0.13", "machine": null, "cpu": null, "nested": null, "lacks": [], "loops": null,
+        "kernel": "6.12.57", "qemu": "10.0.13", "machine": null, "cpu": null, "nested": null, "missing_features": [], "loops": null,
         "last_lines": [],
     })).collect();
     json!({
@@ -197,7 +197,7 @@ fn record(cell: &str, verdict: &str) -> Value {
         "architecture": parts[1], "metal": "emulated", "tier": known.map_or(json!("supported"), |cell| json!(cell.tier)),
         "expectation": known.map_or(json!({"outcome": "works"}), |cell| json!(cell.expectation)), "verdict": verdict,
         "stage": null, "level": null, "symptom": null, "levels": levels, "evidence": null, "steps": [], "stages": [],
-        "continued": null, "cold": null, "folder": null, "run": null,
+        "restored": null, "cold": null, "folder": null, "run": null,
         "attempts": [{"start": 0.0, "end": 60.0, "verdict": verdict, "from": null, "symptom": null, "cpu_seconds": 1.0,
                       "peak_memory_mib": 1}],
     })
@@ -231,7 +231,7 @@ fn run(day: u32, cells: &[Value]) -> PastRun {
     let record = json!({
         "format": FORMAT, "nestmatrix": "0.1.0", "build": null, "run": name, "purpose": "matrix",
         "began": format!("2026-11-{day:02}T20:00:00Z"), "ended": null, "interrupted": false, "arguments": [],
-        "called_in": null, "machine": machine, "emulators": [], "profile": null, "shard": null, "division": null,
+        "working_folder": null, "machine": machine, "emulators": [], "profile": null, "shard": null, "division": null,
         "cells": cells.len(), "verdicts": {},
     });
     write_run(dir.path(), &record, cells);

@@ -141,11 +141,11 @@ fn a_verdict_of_another_machine_goes_before_what_is_known_to_be_flaky() {
 #[test]
 fn records_of_old_have_no_word_of_it() {
     let mut record = serde_json::to_value(cell(VerdictWord::Pass)).unwrap();
-    for member in ["known_flaky", "told_of"] {
+    for member in ["known_flaky", "described_attempt"] {
         assert!(record.as_object_mut().unwrap().remove(member).is_some_and(|value| value.is_null()));
     }
     let read: CellRecord = serde_json::from_value(record).unwrap();
-    assert_eq!((read.told_index(), read.known_flaky), (Some(0), None));
+    assert_eq!((read.described_index(), read.known_flaky), (Some(0), None));
     let again: CellRecord =
         serde_json::from_value(serde_json::to_value(known(VerdictWord::Fail)).unwrap()).unwrap();
     assert_eq!(again.known_text(), known(VerdictWord::Fail).known_text());

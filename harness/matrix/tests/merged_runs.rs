@@ -263,7 +263,7 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
     let stranger = write(&place.path().join("d"), &[stranger], &[PASS], |_| {});
     for bad in [upwards, stranger] {
         let merged = Merge::read(&[good.clone(), bad]).unwrap().write(&results, None, Vec::new());
-        assert!(matches!(merged, Err(MergeError::LeadsOut { .. })), "{merged:?}");
+        assert!(matches!(merged, Err(MergeError::OutsideFolder { .. })), "{merged:?}");
     }
     // The files of two cells can't both be in one folder, and the folder that the user had made stays.
     let passed = || of(PASS, VerdictWord::Pass);
@@ -283,8 +283,8 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
         write(&place.path().join("m"), &[failed(PASS)], &[PASS], |run| run.purpose = Purpose::Mutation);
     assert!(matches!(Merge::read(&[of_mutants]), Err(MergeError::Mutation(_))));
 
-    let goes_on = RunFolder::create(&results).unwrap();
-    assert!(matches!(Merge::read(&[goes_on.path().to_owned()]), Err(MergeError::GoesOn(_))));
+    let restored_from = RunFolder::create(&results).unwrap();
+    assert!(matches!(Merge::read(&[restored_from.path().to_owned()]), Err(MergeError::GoesOn(_))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use nestmatrix::doctor::{
 };
 use nestmatrix::report::{Style, checkup};
 use nestmatrix::run::MetalChoice;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
 
@@ -123,7 +123,7 @@ fn a_level_without_the_processors_extension() {
     let (level, innermost) = (LevelNumber::ALL[1], LevelNumber::ALL[2]);
     let proof = Proof::NotAsked("no guest tried: run the cell to see".into());
     let architecture = Architecture::Amd;
-    assert_eq!(Profile::of(architecture).kvm_module, "kvm_amd");
+    assert_eq!(ArchInfo::of(architecture).kvm_module, "kvm_amd");
     let place = Place::Level { level, innermost };
     let findings = findings(&Patient { architecture, probe: &probe, place, proof: &proof });
     let native = metal(Metal::Native, 1, &findings);

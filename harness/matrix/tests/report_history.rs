@@ -1,14 +1,14 @@
 //! The history of a cell as text.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use nestmatrix::history::{AttemptSeen, Circumstances, Sighting, Software, Trail, Wanted};
+use nestmatrix::history::{AttemptSeen, CellHistory, Circumstances, HistoryEntry, Software, Wanted};
 use nestmatrix::report::{Style, trail};
 use nestmatrix::run::{Known, VerdictWord};
 use nestmatrix_stack::Metal;
 
 const CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 
-fn sighting(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> Sighting {
+fn sighting(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> HistoryEntry {
     let software = |level: &str, digest: String, reached: bool| Software {
         level: serde_json::from_value(level.into()).unwrap(),
         os: "debian-13".into(),
@@ -18,7 +18,7 @@ fn sighting(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> Sighti
         image: Some(digest),
     };
     let failed = verdict != VerdictWord::Pass;
-    Sighting {
+    HistoryEntry {
         cell: CELL.parse().unwrap(),
         run: format!("2026-11-{day:02}T02-00-00Z"),
         seen: format!("2026-11-{day:02}T02:05:00Z"),
@@ -53,8 +53,8 @@ fn digest(kernel: &str) -> String {
     kernel.replace('.', "a").repeat(16)
 }
 
-fn text(sightings: Vec<Sighting>, style: &Style) -> String {
-    trail(&Trail::new(CELL.parse().unwrap(), sightings, &Wanted::default()).unwrap(), style)
+fn text(sightings: Vec<HistoryEntry>, style: &Style) -> String {
+    trail(&CellHistory::new(CELL.parse().unwrap(), sightings, &Wanted::default()).unwrap(), style)
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_verdict_is_told_with_what_its_scenario_knew(
     #[case] verdict: VerdictWord,
     #[case] expected: &str,
 ) {
-    let sightings = vec![Sighting { known, ..sighting(1, verdict, "6.12", 9.0) }];
+    let sightings = vec![HistoryEntry { known, ..sighting(1, verdict, "6.12", 9.0) }];
     let text = text(sightings, &Style::plain());
     assert!(text.contains(expected), "{text}");
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use nestmatrix::reproduce::{ImageName, Reproduction, Stopped, ToldLevel};
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Accelerator, Architecture, Clock, Command as StepCommand, CpuRequirement, Fault, FaultAction,
     LevelNumber, OwnAction, Step, StepAction,
@@ -50,7 +50,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
     };
     StackPlan {
         metal,
-        profile: Profile::of(architecture),
+        profile: ArchInfo::of(architecture),
         levels: levels.map(level).collect(),
         nonce: "17".into(),
         stays: false,
@@ -58,7 +58,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         default_firmware: BTreeSet::new(),
         second: None,
         memory: Memory::Private,
-        goes_on: false,
+        restored_from: false,
         clock: Clock::Fastest,
         innermost_on_l0: false,
     }
@@ -419,7 +419,7 @@ fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
 fn what_is_advised_for_a_missing_image_can_be_done(#[case] recipe: &str, #[case] advice: &str) {
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     let commands =
-        format!("here=$PWD cache=$PWD called_in=$PWD\nlevel_image l0 {recipe}-hypervisor 0123 '' ''");
+        format!("here=$PWD cache=$PWD working_folder=$PWD\nlevel_image l0 {recipe}-hypervisor 0123 '' ''");
     let (code, said) = with_functions(&cell(&plan), &[], &commands);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(advice), "{said}");

@@ -85,7 +85,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
         part: None,
         resumed: None,
         purpose: Purpose::Matrix,
-        attendant: None,
+        inspector: None,
     };
     let (_signal, cancellation) = Cancellation::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -214,7 +214,7 @@ prop_compose! {
         record.stage = stopped_at.map(|stage| serde_json::from_value(STAGES[stage].into()).unwrap());
         record.symptom = stopped_at.map(|_| symptom);
         if stale {
-            record.continued = Some(serde_json::from_value(json!({
+            record.restored = Some(serde_json::from_value(json!({
                 "key": "0".repeat(64), "level": "l1", "saved": "2026-11-22T20:00:00Z",
             })).unwrap());
         }

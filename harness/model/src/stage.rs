@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::level::LevelNumber;
 use crate::word::{UnknownWord, Word};
 
+/// How records before format 3 write [`Stage::Restore`].
+const RESTORE_BEFORE_FORMAT_3: &str = "continue";
+
 /// What happens to one level, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StageKind {
@@ -42,7 +45,7 @@ pub enum Stage {
     /// Images and channels are made ready; no level runs yet.
     Provision,
     /// The stack goes on from a saved state: levels come up that had been booted before. No scenario names it.
-    Continue,
+    Restore,
     /// Something happens to one level.
     Level(LevelNumber, StageKind),
     /// A step of the scenario's own is run, by its number from 1. It may come between any two of the others.
@@ -64,7 +67,7 @@ impl Stage {
     /// The level that the stage is about, if it is about one.
     pub fn level(self) -> Option<LevelNumber> {
         match self {
-            Self::Provision | Self::Continue | Self::Step(_) => None,
+            Self::Provision | Self::Restore | Self::Step(_) => None,
             Self::Level(level, _) => Some(level),
         }
     }
@@ -82,7 +85,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Provision => f.pad("provision"),
-            Self::Continue => f.pad("continue"),
+            Self::Restore => f.pad("restore"),
             Self::Level(level, kind) => f.pad(&format!("{}-{}", level.word(), kind.word())),
             Self::Step(number) => f.pad(&format!("step-{number}")),
         }
@@ -116,6 +119,10 @@ impl TryFrom<String> for Stage {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         // Records have it, scenarios do not.
-        if text == Self::Continue.to_string() { Ok(Self::Continue) } else { text.parse() }
+        if text == Self::Restore.to_string() || text == RESTORE_BEFORE_FORMAT_3 {
+            Ok(Self::Restore)
+        } else {
+            text.parse()
+        }
     }
 }

@@ -18,16 +18,18 @@ use tokio::sync::mpsc;
 
 use super::clock::ClockReading;
 use super::console_view::ConsoleView;
-use super::continuing::Saver;
 use super::evidence::nests;
 use super::explain::attended;
-use super::hold::Attendant;
-use super::second::Beside;
-use super::states::SavedState;
-use super::steps::StepSeen;
+use super::pause::Inspector;
+use super::restore::SnapshotSaver;
+use super::second_machine::SecondMachine;
+use super::snapshots::Snapshot;
+use super::steps::StepRecord;
 use super::symptom::NestedSetting;
 use super::watch::{Sign, Watch};
-use super::{Cancellation, Gathered, LeafReport, Limits, Loops, Metal, StackPlan, Stop, Symptom, measure};
+use super::{
+    Cancellation, InnermostReport, Limits, Loops, Measurements, Metal, StackPlan, Stop, Symptom, measure,
+};
 use crate::host::{BootedLevel, ConsoleLevel, Facts, Host, Relay, RunningQemu, count_nested_script};
 
 /// Told as stages begin.
@@ -49,7 +51,7 @@ pub struct StageTime {
 
 /// What was seen of a level.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct LevelSeen {
+pub struct LevelFacts {
     /// Its kernel release, by its own word.
     pub kernel: Option<String>,
     /// Version of the QEMU that ran it.
@@ -74,7 +76,8 @@ pub struct LevelSeen {
     pub nested: Option<String>,
     /// CPU flags that the level below has in its /proc/cpuinfo and this one has not. Nothing is known of an L0's metal,
     /// nor of the innermost level.
-    pub lacks: Vec<String>,
+    #[serde(alias = "lacks")]
+    pub missing_features: Vec<String>,
     /// How many times slower its clock went than this machine's, from its first answer to its last; absent where the two are less
     /// than a second apart, and of the innermost level, whose clock is derived from that of the level below.
     #[serde(default)]
@@ -91,15 +94,15 @@ pub struct Observation {
     /// The stages that it went through.
     pub stages: Vec<StageTime>,
     /// What was seen of each level.
-    pub levels: BTreeMap<LevelNumber, LevelSeen>,
+    pub levels: BTreeMap<LevelNumber, LevelFacts>,
     /// What came of the scenario's own steps.
-    pub steps: Vec<StepSeen>,
+    pub steps: Vec<StepRecord>,
     /// What was gathered for evidence.
-    pub gathered: Gathered,
+    pub gathered: Measurements,
     /// Why it stopped, if it did not come to its end.
     pub stop: Option<Stop>,
     /// Whether it went on from the saved state that it was given; absent if it was given none.
-    pub went_on: Option<bool>,
+    pub restored: Option<bool>,
     /// What its outermost level's emulator used of this machine.
     pub usage: Usage,
     /// How long it was held for somebody to look at it.
@@ -128,9 +131,9 @@ impl Observation {
             stages: Vec::new(),
             levels: BTreeMap::new(),
             steps: Vec::new(),
-            gathered: Gathered::default(),
+            gathered: Measurements::default(),
             stop: Some(stop),
-            went_on: None,
+            restored: None,
             usage: Usage::default(),
             held: Duration::ZERO,
         }
@@ -138,7 +141,7 @@ impl Observation {
 }
 
 /// A machine that runs.
-pub(super) struct Live {
+pub(super) struct RunningLevel {
     pub(super) level: LevelNumber,
     pub(super) instance: Instance,
     pub(super) qemu: Box<dyn RunningQemu>,
@@ -179,33 +182,33 @@ pub(super) struct Stack<'a> {
     /// How the channels of the levels inside the one that was launched last are reached, where they are no ports of it.
     pub(super) relay: Option<Relay>,
     /// Outermost first, but for second machines, which come where they were started.
-    pub(super) live: Vec<Live>,
+    pub(super) live: Vec<RunningLevel>,
     /// Whether what is waited for is about the second machine of its level.
     pub(super) on_second: bool,
     /// Whether L0 is down for a reboot.
     pub(super) rebooting: bool,
     /// A machine that was booted beside one of the stack's levels.
-    pub(super) beside: Option<Beside>,
+    pub(super) beside: Option<SecondMachine>,
     /// The hosts that the levels have become, and L0 if it is this machine.
     pub(super) hosts: Vec<(LevelNumber, Rc<dyn Host>)>,
     pub(super) stage: Stage,
     pub(super) stages: Vec<StageTime>,
-    pub(super) levels: BTreeMap<LevelNumber, LevelSeen>,
+    pub(super) levels: BTreeMap<LevelNumber, LevelFacts>,
     pub(super) facts: BTreeMap<LevelNumber, Facts>,
     /// What the levels' clocks said when they were first asked.
     pub(super) clocks: BTreeMap<LevelNumber, Option<ClockReading>>,
-    pub(super) gathered: Gathered,
-    pub(super) steps_seen: Vec<StepSeen>,
+    pub(super) gathered: Measurements,
+    pub(super) steps_seen: Vec<StepRecord>,
     /// How many commands the shells on consoles were given.
     pub(super) asked: u32,
     /// What is done in the next level that is asked what it is, before it is.
-    pub(super) freshen: Option<String>,
+    pub(super) resync_guest: Option<String>,
     /// The host of the outermost level.
     pub(super) this_machine: Rc<dyn Host>,
     /// Saves it on its way.
-    pub(super) saver: Option<&'a dyn Saver>,
+    pub(super) saver: Option<&'a dyn SnapshotSaver>,
     /// Holds it.
-    pub(super) attendant: Option<&'a dyn Attendant>,
+    pub(super) inspector: Option<&'a dyn Inspector>,
     /// How long it was held.
     pub(super) held: Duration,
     /// How long each wait of the step that is being done may take altogether, if it says so.
@@ -224,7 +227,7 @@ pub(super) struct Stack<'a> {
 pub(super) const NOTICES: usize = 64;
 
 /// A stack that is to be booted, and all that its boot needs to know.
-pub struct Ascent<'a> {
+pub struct BootRequest<'a> {
     /// The stack.
     pub plan: &'a StackPlan,
     /// The host of its outermost level.
@@ -244,20 +247,20 @@ pub struct Ascent<'a> {
     /// Told when to end.
     pub cancellation: Cancellation,
     /// The state from which it goes on, if it does not begin at its outermost level.
-    pub from: Option<&'a SavedState>,
+    pub from: Option<&'a Snapshot>,
     /// Saves it on its way, if somebody wants that.
-    pub saver: Option<&'a dyn Saver>,
+    pub saver: Option<&'a dyn SnapshotSaver>,
     /// Holds it, if somebody wants that.
-    pub attendant: Option<&'a dyn Attendant>,
+    pub inspector: Option<&'a dyn Inspector>,
     /// The image of each level, where it is remembered what its QEMU offers.
     pub images: BTreeMap<LevelNumber, &'a Image>,
 }
 
 /// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
 /// returns, and also when the future is dropped.
-pub async fn boot(ascent: Ascent<'_>) -> Observation {
+pub async fn boot(ascent: BootRequest<'_>) -> Observation {
     let this_machine = ascent.this_machine;
-    let Ascent { plan, limits, faults, steps, records, started, listener, .. } = ascent;
+    let BootRequest { plan, limits, faults, steps, records, started, listener, .. } = ascent;
     let mut stack = Stack {
         plan,
         limits,
@@ -280,17 +283,17 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         levels: BTreeMap::new(),
         facts: BTreeMap::new(),
         clocks: BTreeMap::new(),
-        gathered: Gathered {
+        gathered: Measurements {
             nonce: plan.nonce.clone(),
             emulator_is_l0: plan.emulator_is_l0(),
-            ..Gathered::default()
+            ..Measurements::default()
         },
         steps_seen: Vec::new(),
         asked: 0,
-        freshen: None,
+        resync_guest: None,
         this_machine: Rc::clone(&this_machine),
         saver: ascent.saver,
-        attendant: ascent.attendant,
+        inspector: ascent.inspector,
         held: Duration::ZERO,
         step_total: None,
         killed: BTreeSet::new(),
@@ -298,36 +301,36 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         missing_firmware: BTreeMap::new(),
         firmware_beside: BTreeMap::new(),
     };
-    let mut went_on = None;
+    let mut restored = None;
     let begun = match ascent.from {
         None => Ok((0, this_machine)),
         Some(state) => {
             let begun = stack.go_on(state, this_machine).await;
-            went_on = Some(begun.is_ok());
+            restored = Some(begun.is_ok());
             begun
         }
     };
     let mut stop = match begun {
-        Ok((index, host)) => stack.climb(index, host).await.err(),
+        Ok((index, host)) => stack.boot_levels(index, host).await.err(),
         // Nothing of the stack has been tried yet.
         Err(why) => Some(why.not_its_fault()),
     };
     if let Some(last) = stack.stages.last_mut() {
         last.end = started.elapsed().as_secs_f64();
     }
-    if !stop.as_ref().is_some_and(Stop::is_interrupted) && went_on != Some(false) {
-        stack.last_words(stop.is_some()).await;
+    if !stop.as_ref().is_some_and(Stop::is_interrupted) && restored != Some(false) {
+        stack.last_lines_of(stop.is_some()).await;
         if stop.is_none() {
             stop = stack.end_behind_missing_evidence().await;
         }
     }
     let usage = stack.usage().await;
     let interrupted = stop.as_ref().is_some_and(Stop::is_interrupted);
-    if let Some(attendant) = stack.attendant.filter(|attendant| attendant.holds_at_end(stop.is_some()))
+    if let Some(inspector) = stack.inspector.filter(|inspector| inspector.holds_at_end(stop.is_some()))
         && !interrupted
     {
         // Whatever is done to it or heard of it now, it is judged by what it did before.
-        let _ = stack.hold(attendant, stack.stage, stop.as_ref()).await;
+        let _ = stack.hold(inspector, stack.stage, stop.as_ref()).await;
     }
     if let Err(why) = stack.end().await {
         stop.get_or_insert(Stop::harness(stack.stage, why));
@@ -342,7 +345,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
         steps: stack.steps_seen,
         gathered: stack.gathered,
         stop,
-        went_on,
+        restored,
         usage,
         held: stack.held,
     }
@@ -350,7 +353,7 @@ pub async fn boot(ascent: Ascent<'_>) -> Observation {
 
 impl Stack<'_> {
     /// The fold: each level boots on the host that the one below it has become.
-    async fn climb(&mut self, first: usize, mut host: Rc<dyn Host>) -> Result<(), Stop> {
+    async fn boot_levels(&mut self, first: usize, mut host: Rc<dyn Host>) -> Result<(), Stop> {
         if self.plan.metal == Metal::Native {
             self.prove_kvm(LevelNumber::ALL[0], Rc::clone(&host)).await?;
         }
@@ -406,7 +409,8 @@ impl Stack<'_> {
         let line = String::from_utf8_lossy(&line.stdout).into_owned();
         let nonce = line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix("nest.nonce="));
         let kernel = self.saw(level).kernel.clone().unwrap_or_default();
-        let report = |nonce: &str| LeafReport { nonce: nonce.to_owned(), kernel, ..LeafReport::default() };
+        let report =
+            |nonce: &str| InnermostReport { nonce: nonce.to_owned(), kernel, ..InnermostReport::default() };
         self.gathered.report = nonce.map(report);
         Ok(())
     }
@@ -448,7 +452,7 @@ impl Stack<'_> {
             return Ok(None);
         };
         self.watch.take_over(level, notices);
-        self.interrogate(&machine, &monitor).await?;
+        self.query_machine(&machine, &monitor).await?;
         Ok(Some(monitor))
     }
 
@@ -458,10 +462,10 @@ impl Stack<'_> {
         let started = self.during(level, host.start(machine)).await?;
         self.streams.extend(started.streams);
         self.relay = started.relay;
-        if let Some(waits) = started.qemu.waits() {
+        if let Some(waits) = started.qemu.run_delay() {
             self.watch.discount_waits_of(waits);
         }
-        self.live.push(Live { level, instance, qemu: started.qemu });
+        self.live.push(RunningLevel { level, instance, qemu: started.qemu });
         self.open_channels(machine).await
     }
 
@@ -534,7 +538,7 @@ impl Stack<'_> {
     }
 
     /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
-    pub(super) async fn interrogate(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
+    pub(super) async fn query_machine(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
         let level = machine.level;
         let (model, required) = (&machine.cpu.model, &machine.cpu.require);
         let questions = async {
@@ -543,8 +547,8 @@ impl Stack<'_> {
         };
         let (made, kvm, cpu) = self.during(level, questions).await?;
         // The level's evidence is that of the machine in which the levels inside it run.
-        let gathered = if machine.instance == Instance::Beside {
-            self.gathered.beside.get_or_insert_default()
+        let gathered = if machine.instance == Instance::SecondMachine {
+            self.gathered.second_machine.get_or_insert_default()
         } else {
             let seen = self.saw(level);
             seen.qemu = Some(monitor.version().to_owned());
@@ -597,7 +601,7 @@ impl Stack<'_> {
         let lacks = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
         let seen = self.saw(level);
         seen.nested.clone_from(&facts.nested);
-        seen.lacks = lacks;
+        seen.missing_features = lacks;
         let native_l0 = level.below().is_none() && self.plan.metal == Metal::Native;
         self.gathered.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
         self.gathered.counters_before.insert(level, facts.counters.clone());
@@ -624,7 +628,7 @@ impl Stack<'_> {
     pub(super) async fn ask(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Facts, Stop> {
         let ours = level.below().is_some() || self.plan.metal == Metal::Emulated;
         let count_nested = ours && nests(level, self.plan.innermost());
-        let mut before = self.freshen.take().unwrap_or_default() + &self.parameters_script();
+        let mut before = self.resync_guest.take().unwrap_or_default() + &self.parameters_script();
         if count_nested {
             before.push_str(&count_nested_script(self.plan.profile));
         }
@@ -717,7 +721,7 @@ impl Stack<'_> {
         seen.command_line = Some(machine.boot.parameters.clone());
     }
 
-    pub(super) fn saw(&mut self, level: LevelNumber) -> &mut LevelSeen {
+    pub(super) fn saw(&mut self, level: LevelNumber) -> &mut LevelFacts {
         self.levels.entry(level).or_default()
     }
 

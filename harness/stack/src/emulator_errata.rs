@@ -1,7 +1,7 @@
 //! What the emulated metal gets wrong, looked at in the stack: a level may depend on it in ways that no scenario shows, and a stop
 //! may be known to come of it.
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, Signature, all, of};
 use nestmatrix_model::{Accelerator, LevelNumber};
 
@@ -14,7 +14,7 @@ impl Stack<'_> {
     pub(super) fn errata(&self) -> Vec<&'static Erratum> {
         let profile = self.plan.profile;
         let architecture = all().iter().flat_map(|erratum| &erratum.architectures).copied();
-        let architecture = architecture.into_iter().find(|of| std::ptr::eq(Profile::of(*of), profile));
+        let architecture = architecture.into_iter().find(|of| std::ptr::eq(ArchInfo::of(*of), profile));
         let (Metal::Emulated, Some(architecture)) = (self.plan.metal, architecture) else {
             return Vec::new();
         };

@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::qemu::{CpuReport, KvmReport, MachineReport, MissingFeature};
 use serde::Serialize;
 
-use super::{Contradiction, LeafReport, Symptom};
+use super::{Contradiction, InnermostReport, Symptom};
 use crate::host::Counters;
 
 /// What was gathered of a stack while it ran.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Gathered {
+pub struct Measurements {
     /// The nonce that was put on the innermost level's kernel command line.
     pub nonce: String,
     /// The innermost level's own report.
-    pub report: Option<LeafReport>,
+    pub report: Option<InnermostReport>,
     /// What `query-kvm` of each level's QEMU said, from L1 on.
     pub kvm: BTreeMap<LevelNumber, KvmReport>,
     /// The CPU that each level got.
@@ -35,12 +35,12 @@ pub struct Gathered {
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
     /// The same of the machine that was booted beside a level, if one was, and of the innermost level in it.
-    pub beside: Option<Box<Gathered>>,
+    pub second_machine: Option<Box<Measurements>>,
 }
 
 /// Why there is no evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
+pub enum MissingProof {
     /// Something that was gathered says that the stack did not work as it must.
     #[error("{0}")]
     Contradicts(Box<Symptom>),
@@ -64,7 +64,7 @@ pub struct Growth {
 #[derive(Debug, Clone, Serialize)]
 pub struct Evidence {
     nonce: String,
-    report: LeafReport,
+    report: InnermostReport,
     kvm: BTreeMap<LevelNumber, KvmReport>,
     cpus: BTreeMap<LevelNumber, CpuReport>,
     machines: BTreeMap<LevelNumber, MachineReport>,
@@ -76,7 +76,7 @@ pub struct Evidence {
     emulator_is_l0: bool,
     /// The same of the machine that was booted beside a level, and of the innermost level in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beside: Option<Box<Evidence>>,
+    second_machine: Option<Box<Evidence>>,
 }
 
 impl Evidence {
@@ -84,7 +84,11 @@ impl Evidence {
     ///
     /// # Errors
     /// What contradicts, before what is missing.
-    pub fn weigh(gathered: &Gathered, innermost: LevelNumber, profile: &Profile) -> Result<Self, Doubt> {
+    pub fn weigh(
+        gathered: &Measurements,
+        innermost: LevelNumber,
+        profile: &ArchInfo,
+    ) -> Result<Self, MissingProof> {
         let kvm_name = profile.kvm_as_seen_by_guest;
         let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
         if report.nonce != gathered.nonce {
@@ -108,7 +112,7 @@ impl Evidence {
             exits: BTreeMap::new(),
             l0_counters_unreadable: gathered.l0_counters_unreadable,
             emulator_is_l0: gathered.emulator_is_l0,
-            beside: None,
+            second_machine: None,
         };
         for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
             if level.below().is_some() {
@@ -148,12 +152,12 @@ impl Evidence {
                 }
             }
         }
-        if let Some(beside) = &gathered.beside {
+        if let Some(beside) = &gathered.second_machine {
             let weighed = Self::weigh(beside, innermost, profile).map_err(|doubt| match doubt {
-                Doubt::Missing(what) => missing(format!("of the second machine: {what}")),
-                contradicts @ Doubt::Contradicts(_) => contradicts,
+                MissingProof::Missing(what) => missing(format!("of the second machine: {what}")),
+                contradicts @ MissingProof::Contradicts(_) => contradicts,
             })?;
-            evidence.beside = Some(Box::new(weighed));
+            evidence.second_machine = Some(Box::new(weighed));
         }
         Ok(evidence)
     }
@@ -165,32 +169,36 @@ pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
 }
 
 /// What tells a level's entries into nested guests: KVM's own counter; the event only where that is not to be had.
-fn nested_counter(gathered: &Gathered, level: LevelNumber, profile: &Profile) -> &'static str {
+fn nested_counter(gathered: &Measurements, level: LevelNumber, profile: &ArchInfo) -> &'static str {
     let event = profile.nested_event.map(|event| event.name);
     let names: Vec<&str> = profile.nested_counter.into_iter().chain(event).collect();
     counted(gathered, level, &names)
 }
 
 /// The first of these that a level's KVM counts, or the first of all where it counts none.
-fn counted(gathered: &Gathered, level: LevelNumber, names: &[&'static str]) -> &'static str {
+fn counted(gathered: &Measurements, level: LevelNumber, names: &[&'static str]) -> &'static str {
     let had =
         |name: &str| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));
     names.iter().find(|name| had(name)).or(names.first()).copied().unwrap_or_default()
 }
 
-fn contradicts(symptom: Symptom) -> Doubt {
-    Doubt::Contradicts(Box::new(symptom))
+fn contradicts(symptom: Symptom) -> MissingProof {
+    MissingProof::Contradicts(Box::new(symptom))
 }
 
-fn not_nested(level: LevelNumber, contradiction: Contradiction) -> Doubt {
+fn not_nested(level: LevelNumber, contradiction: Contradiction) -> MissingProof {
     contradicts(Symptom::NotNested { level, contradiction })
 }
 
-fn missing(what: String) -> Doubt {
-    Doubt::Missing(what)
+fn missing(what: String) -> MissingProof {
+    MissingProof::Missing(what)
 }
 
-fn growth(gathered: &Gathered, level: LevelNumber, counter: &'static str) -> Result<Growth, Doubt> {
+fn growth(
+    gathered: &Measurements,
+    level: LevelNumber,
+    counter: &'static str,
+) -> Result<Growth, MissingProof> {
     let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str| {
         let value = counters.get(&level).and_then(|counters| counters.get(counter)).copied();
         value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}")))
@@ -217,7 +225,7 @@ mod tests {
         LevelNumber::new(n).unwrap()
     }
 
-    fn gathered() -> Gathered {
+    fn gathered() -> Measurements {
         let cpu = |given| CpuReport {
             model: "host".into(),
             model_type: "host-x86_64-cpu".into(),
@@ -227,13 +235,14 @@ mod tests {
         };
         let counters =
             |exits, nested| Counters::from([("exits".into(), exits), ("nested_run".into(), nested)]);
-        let report = LeafReport { nonce: "17".into(), hypervisor: "KVM".into(), ..LeafReport::default() };
+        let report =
+            InnermostReport { nonce: "17".into(), hypervisor: "KVM".into(), ..InnermostReport::default() };
         let kvm = KvmReport { enabled: true, present: true };
         let machine = MachineReport {
             machine_type: "pc-q35-10.0-machine".into(),
             required: [("virtualization".to_owned(), true)].into(),
         };
-        Gathered {
+        Measurements {
             nonce: "17".into(),
             report: Some(report),
             kvm: [(level(1), kvm), (level(2), kvm)].into(),
@@ -243,12 +252,12 @@ mod tests {
             counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
             l0_counters_unreadable: false,
             emulator_is_l0: false,
-            beside: None,
+            second_machine: None,
         }
     }
 
-    fn weigh(gathered: &Gathered) -> Result<Evidence, Doubt> {
-        Evidence::weigh(gathered, level(2), Profile::of(Architecture::Amd))
+    fn weigh(gathered: &Measurements) -> Result<Evidence, MissingProof> {
+        Evidence::weigh(gathered, level(2), ArchInfo::of(Architecture::Amd))
     }
 
     #[test]
@@ -260,41 +269,41 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_report(|g: &mut Gathered| g.report = None, "missing evidence: L2's report")]
+    #[case::no_report(|g: &mut Measurements| g.report = None, "missing evidence: L2's report")]
     #[case::old_nonce(
-        |g: &mut Gathered| g.report.as_mut().unwrap().nonce = "16".into(),
+        |g: &mut Measurements| g.report.as_mut().unwrap().nonce = "16".into(),
         "L2 gave back nonce \"16\", it was started with \"17\""
     )]
     #[case::emulated(
-        |g: &mut Gathered| g.report.as_mut().unwrap().hypervisor = "none".into(),
+        |g: &mut Measurements| g.report.as_mut().unwrap().hypervisor = "none".into(),
         "L2 says that its hypervisor is \"none\", not KVM"
     )]
     #[case::fell_back(
-        |g: &mut Gathered| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
+        |g: &mut Measurements| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
         "L2's QEMU does not run it with KVM (query-kvm: enabled is false)"
     )]
     #[case::never_asked(
-        |g: &mut Gathered| { g.kvm.remove(&level(1)); },
+        |g: &mut Measurements| { g.kvm.remove(&level(1)); },
         "missing evidence: query-kvm of L1's QEMU"
     )]
     #[case::feature(
-        |g: &mut Gathered| g.cpus.get_mut(&level(1)).unwrap().required = [("svm".to_owned(), false)].into(),
+        |g: &mut Measurements| g.cpus.get_mut(&level(1)).unwrap().required = [("svm".to_owned(), false)].into(),
         "missing CPU feature: svm (model host)"
     )]
     #[case::no_cpu(
-        |g: &mut Gathered| { g.cpus.remove(&level(2)); },
+        |g: &mut Measurements| { g.cpus.remove(&level(2)); },
         "missing evidence: the CPU that L2 got"
     )]
     #[case::not_nested(
-        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
+        |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
         "missing evidence: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
     )]
     #[case::no_counters(
-        |g: &mut Gathered| { g.counters_after.remove(&level(1)); },
+        |g: &mut Measurements| { g.counters_after.remove(&level(1)); },
         "missing evidence: counter exits of L1's KVM after the guests ran"
     )]
     fn whatever_is_wrong_or_missing_there_is_no_evidence(
-        #[case] spoil: impl Fn(&mut Gathered),
+        #[case] spoil: impl Fn(&mut Measurements),
         #[case] expected: &str,
     ) {
         let mut gathered = gathered();
@@ -303,39 +312,39 @@ mod tests {
     }
 
     #[rstest]
-    #[case::as_it_must(|_: &mut Gathered| {}, "")]
-    #[case::no_report(|g: &mut Gathered| g.report = None, "missing evidence: of the second machine: L2's report")]
+    #[case::as_it_must(|_: &mut Measurements| {}, "")]
+    #[case::no_report(|g: &mut Measurements| g.report = None, "missing evidence: of the second machine: L2's report")]
     #[case::emulated(
-        |g: &mut Gathered| g.report.as_mut().unwrap().hypervisor = "none".into(),
+        |g: &mut Measurements| g.report.as_mut().unwrap().hypervisor = "none".into(),
         "L2 says that its hypervisor is \"none\", not KVM"
     )]
     #[case::fell_back(
-        |g: &mut Gathered| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
+        |g: &mut Measurements| g.kvm.get_mut(&level(2)).unwrap().enabled = false,
         "L2's QEMU does not run it with KVM (query-kvm: enabled is false)"
     )]
     #[case::not_nested(
-        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
+        |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0); },
         "missing evidence: of the second machine: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
     )]
     #[case::no_guest(
-        |g: &mut Gathered| { g.counters_after.get_mut(&level(1)).unwrap().insert("exits".into(), 0); },
+        |g: &mut Measurements| { g.counters_after.get_mut(&level(1)).unwrap().insert("exits".into(), 0); },
         "missing evidence: of the second machine: counter exits of L1's KVM did not grow (it was 0, it is 0)"
     )]
     fn a_machine_beside_a_level_needs_the_same_evidence(
-        #[case] spoil: impl Fn(&mut Gathered),
+        #[case] spoil: impl Fn(&mut Measurements),
         #[case] expected: &str,
     ) {
         let mut beside = gathered();
         spoil(&mut beside);
-        let both = Gathered { beside: Some(Box::new(beside)), ..gathered() };
+        let both = Measurements { second_machine: Some(Box::new(beside)), ..gathered() };
         match weigh(&both) {
-            Ok(evidence) => assert!(expected.is_empty() && evidence.beside.is_some()),
+            Ok(evidence) => assert!(expected.is_empty() && evidence.second_machine.is_some()),
             Err(doubt) => assert_eq!(doubt.to_string(), expected),
         }
     }
 
     /// What is gathered where L0's kernel lacks the counter and tracing counts.
-    fn traced() -> Gathered {
+    fn traced() -> Measurements {
         let mut gathered = gathered();
         for counters in [&mut gathered.counters_before, &mut gathered.counters_after] {
             let l0 = counters.get_mut(&level(0)).unwrap();
@@ -353,26 +362,29 @@ mod tests {
 
     #[rstest]
     #[case::not_nested(
-        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().insert("kvm_nested_vmexit".into(), 0); },
+        |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().insert("kvm_nested_vmexit".into(), 0); },
         "missing evidence: counter kvm_nested_vmexit of L0's KVM did not grow (it was 0, it is 0)"
     )]
     #[case::lost(
-        |g: &mut Gathered| { g.counters_after.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
+        |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
         "missing evidence: counter kvm_nested_vmexit of L0's KVM after the guests ran"
     )]
     #[case::neither(
-        |g: &mut Gathered| { g.counters_before.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
+        |g: &mut Measurements| { g.counters_before.get_mut(&level(0)).unwrap().remove("kvm_nested_vmexit"); },
         "missing evidence: counter nested_run of L0's KVM before the guests ran"
     )]
     #[case::the_counter_goes_first(
-        |g: &mut Gathered| {
+        |g: &mut Measurements| {
             for counters in [&mut g.counters_before, &mut g.counters_after] {
                 counters.get_mut(&level(0)).unwrap().insert("nested_run".into(), 0);
             }
         },
         "missing evidence: counter nested_run of L0's KVM did not grow (it was 0, it is 0)"
     )]
-    fn tracing_is_no_way_round_the_evidence(#[case] spoil: impl Fn(&mut Gathered), #[case] expected: &str) {
+    fn tracing_is_no_way_round_the_evidence(
+        #[case] spoil: impl Fn(&mut Measurements),
+        #[case] expected: &str,
+    ) {
         let mut gathered = traced();
         spoil(&mut gathered);
         assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
@@ -387,7 +399,8 @@ mod tests {
         }
         gathered.kvm.remove(&level(2));
         gathered.cpus.remove(&level(2));
-        let weigh = |gathered: &Gathered| Evidence::weigh(gathered, level(1), Profile::of(Architecture::Amd));
+        let weigh =
+            |gathered: &Measurements| Evidence::weigh(gathered, level(1), ArchInfo::of(Architecture::Amd));
         let evidence = weigh(&gathered).unwrap();
         assert_eq!(evidence.exits.keys().collect::<Vec<_>>(), [&level(0)]);
         assert!(evidence.nested_runs.is_empty() && evidence.kvm.contains_key(&level(1)));
@@ -416,6 +429,6 @@ mod tests {
         let evidence = weigh(&gathered).unwrap();
         assert!(evidence.exits.contains_key(&level(1)) && !evidence.exits.contains_key(&level(0)));
         gathered.kvm.get_mut(&level(2)).unwrap().enabled = false;
-        assert!(matches!(weigh(&gathered), Err(Doubt::Contradicts(_))));
+        assert!(matches!(weigh(&gathered), Err(MissingProof::Contradicts(_))));
     }
 }

@@ -10,18 +10,18 @@ use nestmatrix_vmm::qemu::{
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
 
-use super::boot::{Live, Stack};
+use super::boot::{RunningLevel, Stack};
 use super::console_view::ConsoleView;
 use super::watch::{Trouble, Watch};
 use super::{Blame, Evidence, LevelPlan, Limit, Metal, Stop, Symptom};
-use crate::host::{Diagnostics, HostError, QemuEnd, last_words};
+use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
 
 /// What QEMU says before the names of features that it can't give, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
     "features requested in the CPU model are not available in the current configuration:";
 
 /// The machine of a level that is waited for: its second one, if that is what it is about, else its own.
-pub(super) fn attended(live: &[Live], level: LevelNumber, on_second: bool) -> Option<&Live> {
+pub(super) fn attended(live: &[RunningLevel], level: LevelNumber, on_second: bool) -> Option<&RunningLevel> {
     let of_level = live.iter().filter(|live| live.level == level);
     of_level.max_by_key(|live| live.instance.is_second() == on_second)
 }
@@ -113,7 +113,7 @@ impl Stack<'_> {
         if let (true, true, Some(below)) = (launching, lacks_resources(&said), level.below()) {
             let why = format!(
                 "QEMU {ended} because {below} or this machine did not provide something: {}",
-                last_words(&said)
+                last_lines_of(&said)
             );
             return Stop::stack(self.stage, Symptom::NotStarted { level: below, why }).not_its_fault();
         }

@@ -5,7 +5,7 @@
 
 use nestmatrix_images::{Image, QemuOffer};
 use nestmatrix_model::LevelNumber;
-use nestmatrix_model::architecture::{Leaf, Profile};
+use nestmatrix_model::architecture::{ArchInfo, InnermostMachine};
 use nestmatrix_model::emulator_errata::Erratum;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{Instance, Machine};
@@ -34,7 +34,7 @@ impl Stack<'_> {
         let plan = &self.plan.levels[index];
         let (level, profile) = (plan.level, self.plan.profile);
         let is_leaf = self.plan.reports(level) && !self.plan.on_emulator(level);
-        let has_choice = is_leaf && profile.leaves.len() > 1;
+        let has_choice = is_leaf && profile.innermost_machines.len() > 1;
         let mut fitted = self.plan.clone();
         if (has_choice || fitted.wanted_firmware(index).is_some())
             && let Some(offer) = self.offer_of(level, host).await?
@@ -107,7 +107,7 @@ impl Stack<'_> {
 
     /// Whether no command of a scenario or of a person was run in a level.
     fn is_untouched(&self, level: LevelNumber) -> bool {
-        self.attendant.is_none() && !self.steps_seen.iter().any(|step| step.on == level && step.run.is_some())
+        self.inspector.is_none() && !self.steps_seen.iter().any(|step| step.on == level && step.run.is_some())
     }
 }
 
@@ -118,15 +118,15 @@ fn firmware(machine: &Machine) -> Option<String> {
 
 /// The first machine of the profile whose type the QEMU has, or the one that the scenario sets, which is for QEMU to judge.
 fn choose(
-    profile: &Profile,
+    profile: &ArchInfo,
     set: Option<&str>,
     host: &str,
     offer: &QemuOffer,
-) -> Result<&'static Leaf, String> {
+) -> Result<&'static InnermostMachine, String> {
     match set {
-        Some(machine_type) => Ok(profile.leaf_like(machine_type)),
-        None => profile.leaf_of(&offer.machine_types).ok_or_else(|| {
-            let wanted: Vec<&str> = profile.leaves.iter().map(|leaf| leaf.machine.name).collect();
+        Some(machine_type) => Ok(profile.innermost_machine_like(machine_type)),
+        None => profile.innermost_machine_of(&offer.machine_types).ok_or_else(|| {
+            let wanted: Vec<&str> = profile.innermost_machines.iter().map(|leaf| leaf.machine.name).collect();
             format!(
                 "the QEMU of {host} has none of the machine types {}; it has {}",
                 wanted.join(", "),
@@ -201,7 +201,7 @@ firmware bios-256k.bin
     ) {
         let offer = read(&printed(text, 0)).unwrap();
         for architecture in [Architecture::Amd, Architecture::Intel] {
-            let chosen = choose(Profile::of(architecture), None, "L1", &offer).unwrap();
+            let chosen = choose(ArchInfo::of(architecture), None, "L1", &offer).unwrap();
             assert_eq!(
                 (chosen.machine.name, offer.firmware.iter().any(|file| file == "qboot.rom")),
                 (expected, has_firmware)
@@ -215,13 +215,13 @@ firmware bios-256k.bin
     #[case("microvm", "microvm")]
     #[case("isapc", "pc")]
     fn a_type_that_the_scenario_sets_is_not_chosen_among(#[case] set: &str, #[case] expected: &str) {
-        let chosen = choose(Profile::of(Architecture::Amd), Some(set), "L1", &offer("q35")).unwrap();
+        let chosen = choose(ArchInfo::of(Architecture::Amd), Some(set), "L1", &offer("q35")).unwrap();
         assert_eq!(chosen.machine.name, expected);
     }
 
     #[test]
     fn a_qemu_that_has_none_of_them_is_described() {
-        let why = choose(Profile::of(Architecture::Amd), None, "L1", &offer("none x-remote")).unwrap_err();
+        let why = choose(ArchInfo::of(Architecture::Amd), None, "L1", &offer("none x-remote")).unwrap_err();
         assert_eq!(
             why,
             "the QEMU of L1 has none of the machine types microvm, q35, pc; it has none, x-remote"
@@ -231,7 +231,7 @@ firmware bios-256k.bin
     #[test]
     fn a_type_whose_name_only_begins_alike_is_another() {
         let offer = offer("microvm-next pc-q35-9.2 pc");
-        let chosen = choose(Profile::of(Architecture::Amd), None, "L1", &offer).unwrap();
+        let chosen = choose(ArchInfo::of(Architecture::Amd), None, "L1", &offer).unwrap();
         assert_eq!(chosen.machine.name, "pc");
     }
 

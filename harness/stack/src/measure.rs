@@ -10,7 +10,7 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use serde::{Deserialize, Serialize};
 
-use super::boot::LevelSeen;
+use super::boot::LevelFacts;
 
 /// One loop in one level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ fn hundredths(value: f64) -> f64 {
 }
 
 /// Sets the times of all levels against those of the outermost one that was measured.
-pub(super) fn compare(levels: &mut BTreeMap<LevelNumber, LevelSeen>) {
+pub(super) fn compare(levels: &mut BTreeMap<LevelNumber, LevelFacts>) {
     let Some(base) = levels.values().find_map(|seen| seen.loops.clone()) else { return };
     for (name, time) in levels.values_mut().filter_map(|seen| seen.loops.as_mut()).flatten() {
         let base = base.get(name).map_or(0.0, |base| base.seconds);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn levels_are_set_against_the_outermost_one() {
-        let seen = |seconds: [&str; 3]| LevelSeen {
+        let seen = |seconds: [&str; 3]| LevelFacts {
             loops: read(
                 &format!(
                     "loop cpu 0 {}\nloop syscall 0 {}\nloop exit 0 {}",
@@ -109,11 +109,11 @@ mod tests {
                 ),
                 3,
             ),
-            ..LevelSeen::default()
+            ..LevelFacts::default()
         };
-        let mut levels: BTreeMap<LevelNumber, LevelSeen> = [
+        let mut levels: BTreeMap<LevelNumber, LevelFacts> = [
             (LevelNumber::ALL[0], seen(["500000000", "250000000", "0"])),
-            (LevelNumber::ALL[1], LevelSeen::default()),
+            (LevelNumber::ALL[1], LevelFacts::default()),
             (LevelNumber::ALL[2], seen(["500000000", "1000000000", "3000000000"])),
         ]
         .into();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::SeekFrom;
 use sha2::{Digest as _, Sha256};
 
-use super::states::hex;
+use super::snapshots::hex;
 
 /// What is read, compared with zeros and written at once, in bytes.
 pub(super) const BLOCK: u64 = 256 << 10;

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nestmatrix_images::Disk;
-use nestmatrix_model::architecture::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter};
+use nestmatrix_model::architecture::{
+    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
+};
 use nestmatrix_model::{Accelerator, Clock, CpuMode, CpuRequirement, LevelNumber};
 use nestmatrix_vmm::qemu::{
     Backing, Boot, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part, Placement,
@@ -76,7 +78,7 @@ pub struct StackPlan {
     /// What L0 runs on.
     pub metal: Metal,
     /// What its architecture needs.
-    pub profile: &'static Profile,
+    pub profile: &'static ArchInfo,
     /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 on native metal, and where the
     /// emulator itself is the hypervisor of L0.
     pub levels: Vec<LevelPlan>,
@@ -85,7 +87,7 @@ pub struct StackPlan {
     /// Whether the innermost level is to stay once it has reported, and take commands.
     pub stays: bool,
     /// The innermost level's machine, once it is known which the QEMU has that runs it.
-    pub leaf: Option<&'static Leaf>,
+    pub leaf: Option<&'static InnermostMachine>,
     /// The levels whose QEMU turned out not to come with the firmware that [`StackPlan::wanted_firmware`] names.
     pub default_firmware: BTreeSet<LevelNumber>,
     /// The level that will have a second machine on the way, if one will.
@@ -93,7 +95,7 @@ pub struct StackPlan {
     /// What the memory of the outermost level's machine is, where QEMU emulates that.
     pub memory: Memory,
     /// Whether it goes on from a saved state.
-    pub goes_on: bool,
+    pub restored_from: bool,
     /// How the levels' clocks must go.
     pub clock: Clock,
     /// Whether the innermost level is started in L0 and not in the level below it, as damage that the evidence must show.
@@ -135,11 +137,11 @@ impl StackPlan {
     /// Memory of the level at `index`, in MiB.
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
-        let Profile { leaf_memory_mib, own_memory_mib, .. } = self.profile;
+        let ArchInfo { leaf_memory_mib, overhead_memory_mib, .. } = self.profile;
         // A host without guests takes what it needs for itself, too.
         let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
         let default =
-            leaf_memory_mib + own_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
+            leaf_memory_mib + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
         let own = self.levels[index].level;
         let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
         let default = default + second.map_or(0, |second| self.memory_mib(second));
@@ -148,15 +150,15 @@ impl StackPlan {
 
     /// The machine of an innermost level that a QEMU of a host runs: the type that the scenario sets, or else what was chosen,
     /// or the first of all while nothing was.
-    fn leaf(&self, plan: &LevelPlan) -> &'static Leaf {
+    fn leaf(&self, plan: &LevelPlan) -> &'static InnermostMachine {
         match &plan.machine_type {
-            Some(machine_type) => self.profile.leaf_like(machine_type),
-            None => self.leaf.unwrap_or(&self.profile.leaves[0]),
+            Some(machine_type) => self.profile.innermost_machine_like(machine_type),
+            None => self.leaf.unwrap_or(&self.profile.innermost_machines[0]),
         }
     }
 
     /// The firmware that the machine of the level at `index` is to have instead of its default. Emulated metal is not reliable with the
-    /// default one from L2 on, and slow with that of an innermost level ([`Leaf::firmware`]).
+    /// default one from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
     pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
         let plan = &self.levels[index];
         if self.metal == Metal::Native || self.on_emulator(plan.level) {
@@ -165,7 +167,7 @@ impl StackPlan {
             self.leaf(plan).firmware
         } else if plan.level.number() >= 2 {
             let machine_type = plan.machine_type.as_deref().unwrap_or(self.profile.host.name);
-            self.profile.leaf_like(machine_type).firmware
+            self.profile.innermost_machine_like(machine_type).firmware
         } else {
             None
         }
@@ -198,7 +200,7 @@ impl StackPlan {
             None => leaf.map_or(profile.host, |leaf| leaf.machine),
         };
         let emulated = self.metal == Metal::Emulated;
-        let shorter = if emulated { profile.shorter } else { Shorter::NOT };
+        let shorter = if emulated { profile.shorter } else { BootShortcuts::NOT };
         let of_leaf = leaf.filter(|_| emulated).map_or(&[][..], |leaf| leaf.shorter_properties);
         let firmware = self.wanted_firmware(index).filter(|_| !self.default_firmware.contains(&plan.level));
         let firmware = firmware.map(|file| ("firmware", file));
@@ -278,7 +280,7 @@ impl StackPlan {
             cpu,
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
-            waits: instance == Instance::Incoming || (on_qemu_metal && self.goes_on),
+            waits: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
             boot: Boot {
                 kernel: self.kernel(plan),
                 initramfs: self.initramfs(plan),
@@ -294,7 +296,7 @@ impl StackPlan {
     /// What a step in a level finds in its environment, as assignments of a shell, so that one scenario serves every
     /// architecture and every image.
     pub fn variables_of_steps(&self, on: LevelNumber) -> String {
-        let Profile { kvm_module, documented_flags, qemu, .. } = self.profile;
+        let ArchInfo { kvm_module, documented_flags, qemu, .. } = self.profile;
         let mut variables =
             format!("KVM_MODULE={kvm_module} CPU_FLAGS={}", quote(&documented_flags.join(" ")));
         if self.reports(on) {
@@ -346,7 +348,7 @@ impl StackPlan {
     pub fn inputs(&self, index: usize) -> Inputs {
         let mut inputs = Inputs::new();
         for (index, plan) in self.levels.iter().enumerate().take(index + 1) {
-            let machine = Self { memory: Memory::Private, goes_on: false, ..self.clone() }
+            let machine = Self { memory: Memory::Private, restored_from: false, ..self.clone() }
                 .machine(index, Instance::First);
             inputs.insert(format!("{} image", plan.level), plan.image.clone());
             // Not all that is required is asked for on the command line, and what lacks it comes to no state.
@@ -426,7 +428,7 @@ mod tests {
             machine: BTreeMap::new(),
             disk: None,
         };
-        let profile = Profile::of(architecture);
+        let profile = ArchInfo::of(architecture);
         StackPlan {
             metal,
             profile,
@@ -437,7 +439,7 @@ mod tests {
             default_firmware: BTreeSet::new(),
             second: None,
             memory: Memory::Private,
-            goes_on: false,
+            restored_from: false,
             clock: Clock::Fastest,
             innermost_on_l0: false,
         }
@@ -560,7 +562,7 @@ mod tests {
         assert_eq!((leaf.machine.as_str(), leaf.properties["rtc"].as_str()), ("microvm", "on"));
         assert!(leaf.boot.parameters.contains("pci=off"), "{}", leaf.boot.parameters);
 
-        let leaf = plan.profile.leaf_of(&["pc".to_owned(), "q35".to_owned()]).unwrap();
+        let leaf = plan.profile.innermost_machine_of(&["pc".to_owned(), "q35".to_owned()]).unwrap();
         plan.leaf = Some(leaf);
         let with_firmware = plan.machine(2, Instance::First);
         assert_eq!(with_firmware.properties["firmware"], "qboot.rom");

@@ -10,7 +10,7 @@ const END: &str = "nestmatrix-report-end";
 
 /// The innermost level's report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeafReport {
+pub struct InnermostReport {
     /// The nonce that it was started with, read from its own kernel command line.
     pub nonce: String,
     /// Its kernel release.
@@ -24,8 +24,8 @@ pub struct LeafReport {
 /// Reads a report from console lines as they come.
 #[derive(Debug, Default)]
 pub(super) struct ReportReader {
-    open: Option<LeafReport>,
-    complete: Option<LeafReport>,
+    open: Option<InnermostReport>,
+    complete: Option<InnermostReport>,
 }
 
 impl ReportReader {
@@ -33,7 +33,7 @@ impl ReportReader {
     pub(super) fn line(&mut self, line: &str) {
         let line = line.trim();
         if line.ends_with(BEGIN) {
-            self.open = Some(LeafReport::default());
+            self.open = Some(InnermostReport::default());
         } else if line == END {
             // The first complete report counts: a guest can't take one back.
             let report = self.open.take();
@@ -58,7 +58,7 @@ impl ReportReader {
     }
 
     /// The report, once it is complete.
-    pub(super) fn complete(&self) -> Option<&LeafReport> {
+    pub(super) fn complete(&self) -> Option<&InnermostReport> {
         self.complete.as_ref()
     }
 }
@@ -78,7 +78,7 @@ mod tests {
         let lines =
             ["SeaBIOS", BEGIN, "nonce=17", "kernel=6.1.0", "hypervisor=KVM", "cpu=AMD", "later=x", END];
         let reader = read(&lines);
-        let expected = LeafReport {
+        let expected = InnermostReport {
             nonce: "17".into(),
             kernel: "6.1.0".into(),
             hypervisor: "KVM".into(),

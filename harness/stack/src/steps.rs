@@ -19,7 +19,7 @@ const KEPT_OUTPUT: usize = 4000;
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepSeen {
+pub struct StepRecord {
     /// Its name.
     pub name: String,
     /// The level in which it was run.
@@ -56,7 +56,7 @@ impl Stack<'_> {
 
     async fn take(&mut self, step: &Step) -> Result<(), Stop> {
         let Step { name, on, action, .. } = step;
-        let mut seen = StepSeen {
+        let mut seen = StepRecord {
             name: name.clone(),
             on: *on,
             action: action.word().to_owned(),
@@ -86,7 +86,7 @@ impl Stack<'_> {
     }
 
     /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
-    async fn run_command(&mut self, seen: &mut StepSeen, command: &Command) -> Result<(), Stop> {
+    async fn run_command(&mut self, seen: &mut StepRecord, command: &Command) -> Result<(), Stop> {
         seen.run = Some(command.run.clone());
         let script = format!("{}; {}", self.plan.variables_of_steps(seen.on), command.run);
         let ended = self.run(seen.on, &script).await?;
@@ -208,7 +208,7 @@ impl Stack<'_> {
 
 /// Why nothing can be said of a command, if so: the shell did not find it or was not let run it, or a signal ended it.
 /// (POSIX, Shell Command Language, 2.8.2.) Such a command does not fail as documented.
-fn never_ran(seen: &StepSeen) -> Option<String> {
+fn never_ran(seen: &StepRecord) -> Option<String> {
     let why = match seen.status {
         None => "it was ended by a signal",
         Some(126) => "it could not be run",
@@ -221,7 +221,7 @@ fn never_ran(seen: &StepSeen) -> Option<String> {
 }
 
 /// Whether a command did as the scenario expects; else the symptom.
-fn judge(seen: &StepSeen, command: &Command) -> Result<(), Symptom> {
+fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
     let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
     let status = seen.status.unwrap_or_default();
     let wanted = match command.status {
@@ -261,8 +261,8 @@ mod tests {
         Command { run: "modprobe -r kvm_amd".into(), fails: false, status, output: output.map(str::to_owned) }
     }
 
-    fn seen(status: Option<i64>, output: &str) -> StepSeen {
-        StepSeen {
+    fn seen(status: Option<i64>, output: &str) -> StepRecord {
+        StepRecord {
             name: "unload".into(),
             on: LevelNumber::ALL[0],
             action: "run".into(),

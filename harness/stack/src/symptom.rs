@@ -11,7 +11,7 @@ use nestmatrix_vmm::guest::GuestFailure;
 use nestmatrix_vmm::qemu::Ended;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Diagnostics, last_words};
+use crate::host::{Diagnostics, last_lines_of};
 
 /// Why a stack stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -414,14 +414,14 @@ impl fmt::Display for Symptom {
                 write!(f, "missing machine property: {property} ({machine_type})")
             }
             Self::CommandLineRejected { level, said, .. } => {
-                write!(f, "{level}'s QEMU rejected its command line: {}", last_words(said))
+                write!(f, "{level}'s QEMU rejected its command line: {}", last_lines_of(said))
             }
             Self::QemuEnded { level, ended, said } => {
                 match level.below() {
                     Some(_) => write!(f, "{level}'s QEMU {ended}")?,
                     None => write!(f, "the emulator that plays {level}'s metal {ended}")?,
                 }
-                match last_words(said) {
+                match last_lines_of(said) {
                     words if words.is_empty() => Ok(()),
                     words => write!(f, ": {words}"),
                 }

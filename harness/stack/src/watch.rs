@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::console_view::ConsoleView;
 use super::{Cancellation, Limit};
-use crate::host::{HostError, RunningQemu, Waits};
+use crate::host::{HostError, RunDelay, RunningQemu};
 
 /// What is heard of a level besides its console.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ pub(super) struct Watch {
     cancellation: Cancellation,
     last_sign: Instant,
     /// The emulator that all levels run in, if it is known how long it had to wait for this machine.
-    metal: Option<Waits>,
+    metal: Option<RunDelay>,
 }
 
 impl Watch {
@@ -137,7 +137,7 @@ impl Watch {
 
     /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts as no level's
     /// silence or slowness: other processes are at fault for it.
-    pub(super) fn discount_waits_of(&mut self, metal: Waits) {
+    pub(super) fn discount_waits_of(&mut self, metal: RunDelay) {
         self.metal = Some(metal);
     }
 
@@ -152,7 +152,7 @@ impl Watch {
     }
 
     fn waited(&self) -> Duration {
-        self.metal.as_ref().map(Waits::so_far).unwrap_or_default()
+        self.metal.as_ref().map(RunDelay::so_far).unwrap_or_default()
     }
 
     /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
@@ -262,7 +262,7 @@ impl Watch {
         let mut trouble = None;
         while let Ok((of, sign)) = self.signs.try_recv() {
             let its_monitor = of == level && matches!(sign, Sign::Monitor(_));
-            let taken_in = self.take_in(of, sign);
+            let taken_in = self.handle_event(of, sign);
             trouble = trouble.or(taken_in.filter(|_| !its_monitor));
         }
         for (_, state) in self.levels.range_mut(level..) {
@@ -360,7 +360,7 @@ impl Watch {
                 biased;
                 () = cancellation.requested() => return Trouble::Interrupted,
                 Some((of, sign)) = self.signs.recv() => {
-                    if let Some(trouble) = self.take_in(of, sign) {
+                    if let Some(trouble) = self.handle_event(of, sign) {
                         return trouble;
                     }
                 }
@@ -407,7 +407,7 @@ impl Watch {
                 Some((of, sign)) = self.signs.recv(), if burst > 0 => {
                     burst -= 1;
                     self.last_sign = Instant::now();
-                    if let Some(trouble) = self.take_in(of, sign) {
+                    if let Some(trouble) = self.handle_event(of, sign) {
                         // The end of its report may still be on its way, on another channel than its shutdown.
                         if matches!(trouble, Trouble::ShutDown { level, .. } if self.may_shut_down(level)) {
                             let meanwhile = self.settle().await;
@@ -507,7 +507,7 @@ impl Watch {
                 biased;
                 () = tokio::time::sleep(quiet) => return further,
                 Some((of, sign)) = self.signs.recv() => {
-                    let trouble = self.take_in(of, sign);
+                    let trouble = self.handle_event(of, sign);
                     further = further.or(trouble);
                 }
                 () = changed.notified() => {}
@@ -516,7 +516,7 @@ impl Watch {
         further
     }
 
-    fn take_in(&mut self, level: LevelNumber, sign: Sign) -> Option<Trouble> {
+    fn handle_event(&mut self, level: LevelNumber, sign: Sign) -> Option<Trouble> {
         match sign {
             Sign::Monitor(Notice::Event(event)) => self.event(level, &event),
             Sign::Monitor(Notice::Closed(why)) => {

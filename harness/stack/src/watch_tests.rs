@@ -165,8 +165,8 @@ async fn the_closing_of_a_port_ends_the_conversation_that_it_carries() {
         let channel = ChannelName { level: level(2), kind: ChannelKind::Qmp, second: false };
         watch.name_wire(channel, wire.clone());
         let open = |open| event("VSERPORT_CHANGE", json!({"id": "l2.qmp", "open": open}));
-        assert!(watch.take_in(level(1), open(true)).is_none());
-        assert!(watch.take_in(level(1), open(false)).is_none());
+        assert!(watch.handle_event(level(1), open(true)).is_none());
+        assert!(watch.handle_event(level(1), open(false)).is_none());
         let refused = wire.call("query-status", Value::Null).await.unwrap_err();
         assert!(refused.to_string().ends_with("its port l2.qmp was closed"), "{refused}");
     };

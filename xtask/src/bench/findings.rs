@@ -81,9 +81,9 @@ impl Findings {
     pub fn take(&mut self, name: &str, ran: &Ran) {
         let records = &ran.records;
         let tally = tally(records.iter().map(|record| record.verdict));
-        let went_on = records.iter().filter(|record| record.went_on()).count();
+        let restored = records.iter().filter(|record| record.restored()).count();
         let seconds = span(records).unwrap_or_default();
-        eprintln!("{name}: {seconds:.2} s, {tally}, {went_on} went on from a saved state");
+        eprintln!("{name}: {seconds:.2} s, {tally}, {restored} were restored from a snapshot");
         for record in records.iter().filter(|record| record.verdict != VerdictWord::Pass) {
             self.unexpected = true;
             let symptom = record.symptom.as_deref().unwrap_or("no symptom");

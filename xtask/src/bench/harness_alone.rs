@@ -11,7 +11,7 @@ use nestmatrix::run::{
 use nestmatrix::scenario::Matrix;
 use nestmatrix_images::Catalog;
 use nestmatrix_model::{Stage, StageKind};
-use nestmatrix_stack::{LevelSeen, Metal, StageTime};
+use nestmatrix_stack::{LevelFacts, Metal, StageTime};
 use serde_json::json;
 
 use crate::exit::Failure;
@@ -115,11 +115,11 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         image: None,
         stand_in: level.choice.stand_in,
         stand_in_reason: level.choice.reason.clone(),
-        seen: LevelSeen {
+        seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),
             last_lines: vec![line.to_owned(); 2],
-            ..LevelSeen::default()
+            ..LevelFacts::default()
         },
     };
     levels.iter().map(record).collect()

@@ -33,7 +33,7 @@ struct Attempt {
 
 impl Record {
     /// Whether it went on from a saved state.
-    pub fn went_on(&self) -> bool {
+    pub fn restored(&self) -> bool {
         self.continued.is_some()
     }
 }
@@ -158,16 +158,16 @@ mod tests {
 
     #[test]
     fn a_line_of_the_records_is_read_with_what_is_not_asked_for_passed_over() {
-        let went_on = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{},
+        let restored = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{},
             "continued":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
             "attempts":[{"start":0.5,"end":16.25,"verdict":"pass","from":"ab","symptom":null,"cpu_seconds":15.9,
             "peak_memory_mib":585}],"folder":"cells/t"}"#;
         let skipped = r#"{"cell":"t/amd/a","verdict":"skip","symptom":"none","attempts":[],"folder":null}"#;
-        let records = parse(&format!("{}\n{skipped}\n", went_on.replace('\n', ""))).unwrap();
-        assert_eq!((records[0].verdict, records[0].went_on()), (VerdictWord::Pass, true));
+        let records = parse(&format!("{}\n{skipped}\n", restored.replace('\n', ""))).unwrap();
+        assert_eq!((records[0].verdict, records[0].restored()), (VerdictWord::Pass, true));
         assert_eq!(span(&records), Some(15.75));
         assert_eq!(Memory::of(&records), Memory { of_one: 585, of_two: None });
-        assert_eq!((records[1].symptom.as_deref(), records[1].went_on()), (Some("none"), false));
+        assert_eq!((records[1].symptom.as_deref(), records[1].restored()), (Some("none"), false));
         assert!(parse("{}").is_err());
     }
 

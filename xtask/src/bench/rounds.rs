@@ -185,8 +185,8 @@ impl Rounds<'_> {
             }
             if saved && round <= singles {
                 let ran = self.cell(&format!("round {round}, saved"), true).await?;
-                let went_on = ran.records.iter().all(Record::went_on);
-                self.findings.saved.push(time(&ran.records).filter(|_| went_on), script);
+                let restored = ran.records.iter().all(Record::restored);
+                self.findings.saved.push(time(&ran.records).filter(|_| restored), script);
             }
             if round <= matrices {
                 self.matrix(round, script).await?;

@@ -156,7 +156,7 @@ impl Search<'_> {
             part: None,
             resumed: None,
             purpose: Purpose::Bisect,
-            attendant: None,
+            inspector: None,
         };
         let outcome = execute(&plan, setting, listener, self.signals.cancellation.clone());
         let outcome = outcome.await.map_err(Failure::error)?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use indicatif::MultiProgress;
-use nestmatrix::desk::{Desk, HoldAt, News};
+use nestmatrix::debug_server::{DebugServer, News, PauseAt};
 use nestmatrix::report;
 use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::Cell;
@@ -37,10 +37,10 @@ pub fn boot(arguments: Repro) -> Result<ExitCode, Failure> {
     };
     let until = arguments.until.map(|stage| stage_of(cell, &stage)).transpose()?;
     let at = match (until, arguments.on_failure) {
-        (None, false) => HoldAt::End,
-        (None, true) => HoldAt::Failure,
-        (Some(stage), false) => HoldAt::Stage(stage),
-        (Some(stage), true) => HoldAt::StageOrFailure(stage),
+        (None, false) => PauseAt::End,
+        (None, true) => PauseAt::Failure,
+        (Some(stage), false) => PauseAt::Stage(stage),
+        (Some(stage), true) => PauseAt::StageOrFailure(stage),
     };
     let run = RunMatrix {
         selection,
@@ -80,22 +80,22 @@ fn stage_of(cell: &Cell, name: &str) -> Result<Stage, Failure> {
 }
 
 /// Opens the desk at which the stack of `cell` is attended to.
-pub fn desk(at: HoldAt, cell: &Cell, bars: &MultiProgress) -> Result<Rc<Desk>, Failure> {
+pub fn desk(at: PauseAt, cell: &Cell, bars: &MultiProgress) -> Result<Rc<DebugServer>, Failure> {
     let bars = bars.clone();
     let tell = move |news: &News<'_>| {
         let style = style_of(&std::io::stderr());
         let text = match news {
-            News::Held(held) => report::held(held, &style),
+            News::PausedStack(held) => report::held(held, &style),
             News::Heard(what) => report::heard(what, &style),
         };
         live::say(&bars, &text);
     };
-    Desk::open(cell.name.clone(), at, tell).map_err(Failure::error)
+    DebugServer::open(cell.name.clone(), at, tell).map_err(Failure::error)
 }
 
 /// Shows the cell, and has the desk know how far it has come.
 pub struct Noted {
-    pub desk: Rc<Desk>,
+    pub desk: Rc<DebugServer>,
     pub cells: Cells,
 }
 

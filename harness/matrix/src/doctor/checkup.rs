@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use nestmatrix_images::{Catalog, Product};
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
@@ -251,7 +251,7 @@ impl Examination<'_> {
         architecture: Architecture,
     ) -> Result<(Seen, Result<crate::run::NativeMetal, String>), HostError> {
         let folders = [("cache", self.cache.clone()), ("states", self.states.clone())];
-        let probe = Probe::of_this_machine(Profile::of(architecture), &folders).await?;
+        let probe = Probe::of_this_machine(ArchInfo::of(architecture), &folders).await?;
         let not_asked = |why: &str| Proof::NotAsked(why.to_owned());
         if self.metal == MetalChoice::Emulated {
             let proof = not_asked("no guest tried, since emulated metal was asked for");
@@ -277,7 +277,7 @@ impl Examination<'_> {
 
     /// What the cache has for the selected cells of an architecture.
     fn kept(&self, architecture: Architecture, selected: &RunPlan) -> Kept {
-        let profile = Profile::of(architecture);
+        let profile = ArchInfo::of(architecture);
         let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
         let cells = selected.cells.iter().filter(of_it).cloned().collect();
         let wanted = RunPlan { cells, ..RunPlan::default() }.images();

@@ -3,7 +3,7 @@
 //! What is asked for and the commands that mend it are those of the documents' procedures, which are the same for all
 //! architectures but for the module's name. Nothing here is ever run.
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
 use serde::{Serialize, Serializer};
@@ -300,8 +300,8 @@ pub fn findings(patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 impl Patient<'_> {
-    fn profile(&self) -> &'static Profile {
-        Profile::of(self.architecture)
+    fn profile(&self) -> &'static ArchInfo {
+        ArchInfo::of(self.architecture)
     }
 
     /// A claim of the procedures, which call it the same for every architecture.
@@ -725,7 +725,7 @@ impl Patient<'_> {
 
     fn memory(&self) -> Finding {
         let (check, profile) = (Check::Memory, self.profile());
-        let (leaf, own) = (u64::from(profile.leaf_memory_mib), u64::from(profile.own_memory_mib));
+        let (leaf, own) = (u64::from(profile.leaf_memory_mib), u64::from(profile.overhead_memory_mib));
         let available = self.probe.available_memory_mib;
         let (native, emulated) = match self.place {
             // L0 and L1 host; on native metal L0 is there already.

@@ -14,7 +14,7 @@ fn good(architecture: Architecture) -> String {
         Architecture::Arm => ("aarch64", "", "fp asimd"),
         Architecture::IbmZ => ("s390x", "IBM/S390", "zarch sie"),
     };
-    let module = Profile::of(architecture).kvm_module;
+    let module = ArchInfo::of(architecture).kvm_module;
     let nested = if architecture == Architecture::Arm { "" } else { "nested=1\n" };
     format!(
         "kernel=6.12.1\nos=debian\nos-version=13\nflags=: {flags}\nkvm-device\nkvm-module\n{nested}\

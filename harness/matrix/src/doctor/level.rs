@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use nestmatrix_images::Catalog;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Command, LevelNumber, Stage, StageKind, Step, StepAction};
 use nestmatrix_stack::Cancellation;
 
@@ -119,7 +119,7 @@ fn asked(cell: &Cell, level: LevelNumber) -> Cell {
         reads: false,
         action: StepAction::Run(Command { run, fails: false, status: None, output: None }),
     };
-    let asks = step(ASKS, script(Profile::of(cell.architecture), &[]));
+    let asks = step(ASKS, script(ArchInfo::of(cell.architecture), &[]));
     let ends = step("nothing further in is booted", "false".to_owned());
     Cell {
         steps: vec![asks, ends],

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::{Facts, HostError, facts_script, run_here};
 use nestmatrix_vmm::qemu::quote;
 use serde::Serialize;
@@ -116,7 +116,7 @@ const KEYS: [&str; 23] = [
 /// The script whose output [`Probe::parse`] reads: POSIX shell, with what every system and busybox have;
 /// awk is not among that. `folders` are those
 /// whose free space is wanted, by what they are for; they need not exist yet.
-pub fn script(profile: &Profile, folders: &[(&str, PathBuf)]) -> String {
+pub fn script(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> String {
     let (module, qemu) = (profile.kvm_module, profile.qemu);
     // A module's name has `-` or `_` in files and on command lines, as whoever wrote it liked.
     let either = module.replace('_', "[-_]");
@@ -185,7 +185,7 @@ impl Probe {
     ///
     /// # Errors
     /// It has no shell that can be run.
-    pub async fn of_this_machine(profile: &Profile, folders: &[(&str, PathBuf)]) -> Result<Self, HostError> {
+    pub async fn of_this_machine(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> Result<Self, HostError> {
         let output = run_here(&script(profile, folders)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
     }
@@ -343,7 +343,7 @@ mod tests {
         ];
         for architecture in architectures {
             let folder = std::env::temp_dir().join("not there yet").join("nor this");
-            let script = script(Profile::of(architecture), &[("cache", folder)]);
+            let script = script(ArchInfo::of(architecture), &[("cache", folder)]);
             let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

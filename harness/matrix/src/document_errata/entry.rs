@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::observation::{Judged, Observation, has_result};
-use crate::history::Sighting;
+use crate::history::HistoryEntry;
 use crate::run::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{CellName, Claim, Document, KnownStale, KnownWrong, Matrix, Tier, in_full};
 
@@ -131,11 +131,11 @@ impl Stack {
 }
 
 impl EverSeen {
-    pub(super) fn of(sightings: &[Sighting]) -> Option<Self> {
-        let told: Vec<&Sighting> = sightings.iter().filter(|seen| has_result(seen.verdict)).collect();
-        let day = |seen: &&Sighting| seen.seen.chars().take("2026-11-28".len()).collect::<String>();
+    pub(super) fn of(sightings: &[HistoryEntry]) -> Option<Self> {
+        let told: Vec<&HistoryEntry> = sightings.iter().filter(|seen| has_result(seen.verdict)).collect();
+        let day = |seen: &&HistoryEntry| seen.seen.chars().take("2026-11-28".len()).collect::<String>();
         let days = [told.iter().map(day).min()?, told.iter().map(day).max()?];
-        let deviates = |seen: &&&Sighting| match seen.verdict {
+        let deviates = |seen: &&&HistoryEntry| match seen.verdict {
             VerdictWord::Xpass => true,
             VerdictWord::Fail => seen.known != Some(Known::CameBack),
             VerdictWord::Pass

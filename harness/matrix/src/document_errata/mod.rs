@@ -11,7 +11,7 @@ mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{self, Sighting};
+use crate::history::{self, HistoryEntry};
 use crate::run::{PastRun, Purpose};
 use crate::scenario::{CellName, Document, Matrix, in_full};
 
@@ -81,7 +81,7 @@ pub struct StandInUsed {
 impl DocumentErrata {
     /// What these runs say. Of a record that several of them have, as a merged run and one of those that it was merged from,
     /// one counts. `past` gives what all runs ever saw of a cell, or nothing.
-    pub fn new(runs: &[PastRun], matrix: &Matrix, past: &dyn Fn(&CellName) -> Vec<Sighting>) -> Self {
+    pub fn new(runs: &[PastRun], matrix: &Matrix, past: &dyn Fn(&CellName) -> Vec<HistoryEntry>) -> Self {
         let mut seen = BTreeSet::new();
         let mut of_runs = BTreeSet::new();
         let mut left_out = Vec::new();
@@ -134,7 +134,7 @@ fn of_document(
     id: String,
     observations: &[Observation],
     matrix: &Matrix,
-    past: &dyn Fn(&CellName) -> Vec<Sighting>,
+    past: &dyn Fn(&CellName) -> Vec<HistoryEntry>,
 ) -> ErrataOfDocument {
     let document = matrix.documents().iter().find(|document| document.id == id).cloned();
     let of_it: Vec<&Observation> =

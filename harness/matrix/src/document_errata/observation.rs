@@ -3,7 +3,7 @@
 use nestmatrix_model::SymptomKind;
 use nestmatrix_stack::Metal;
 
-use crate::history::Sighting;
+use crate::history::HistoryEntry;
 use crate::run::{CellRecord, Known, VerdictWord};
 use crate::scenario::{Expectation, Matrix};
 
@@ -49,7 +49,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub(super) fn new(record: &CellRecord, sighting: Sighting, matrix: &Matrix) -> Self {
+    pub(super) fn new(record: &CellRecord, sighting: HistoryEntry, matrix: &Matrix) -> Self {
         let cell = matrix.cells().iter().find(|cell| cell.name == record.cell);
         let same = |expectation: &Expectation| expected(expectation) == expected(&record.expectation);
         Self {

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::entry::{Origin, Seen, by_origin};
 use super::schema::{self, SetAside, is_damage};
-use super::sighting::{Origin, Seen, by_origin};
-use super::{AttemptSeen, Circumstances, HistoryError, Sighting, Software};
+use super::{AttemptSeen, Circumstances, HistoryEntry, HistoryError, Software};
 use crate::run::PastRun;
 use crate::scenario::CellName;
 
@@ -92,11 +92,11 @@ impl History {
     ///
     /// # Errors
     /// It can't be read.
-    pub fn sightings(&self, cell: &CellName) -> Result<Vec<Sighting>, HistoryError> {
+    pub fn sightings(&self, cell: &CellName) -> Result<Vec<HistoryEntry>, HistoryError> {
         self.read_sightings(cell).map_err(|e| self.failed("read", e))
     }
 
-    fn read_sightings(&self, cell: &CellName) -> rusqlite::Result<Vec<Sighting>> {
+    fn read_sightings(&self, cell: &CellName) -> rusqlite::Result<Vec<HistoryEntry>> {
         let mut verdicts = self.connection.prepare(
             "SELECT verdict.id, run.name, seen, verdict, known_stale, stage, symptom, seconds, saved,
                     nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation,
@@ -145,7 +145,7 @@ impl History {
                     saved: row.get(3)?,
                 })
             })?;
-            found.push(Sighting {
+            found.push(HistoryEntry {
                 cell: cell.clone(),
                 run: row.get(1)?,
                 seen: row.get(2)?,
@@ -289,7 +289,7 @@ fn insert(transaction: &Transaction<'_>, run: i64, seen: &Seen) -> rusqlite::Res
 fn insert_verdict(
     transaction: &Transaction<'_>,
     run: i64,
-    sighting: &Sighting,
+    sighting: &HistoryEntry,
     digest: &str,
 ) -> rusqlite::Result<i64> {
     let Circumstances {

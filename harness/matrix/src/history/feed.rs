@@ -37,7 +37,7 @@ impl History {
     ///
     /// # Errors
     /// The folder can't be read, or the history not be written. What was taken in before that stays.
-    pub fn take_in(&mut self) -> Result<Fed, HistoryError> {
+    pub fn handle_event(&mut self) -> Result<Fed, HistoryError> {
         let results = self.path.parent().map_or_else(PathBuf::new, Path::to_owned);
         let runs = folders(&results).map_err(|source| HistoryError::Folder {
             doing: "read the folder of results",

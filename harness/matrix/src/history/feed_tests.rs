@@ -13,7 +13,7 @@ const B: &str = "s/amd/b";
 fn feed(results: &Path) -> Fed {
     let (mut history, aside) = History::open(results).unwrap();
     assert_eq!(aside, None);
-    history.take_in().unwrap()
+    history.handle_event().unwrap()
 }
 
 /// The runs and verdicts that the history has of a cell.
@@ -98,7 +98,7 @@ fn a_merged_run_brings_in_what_is_not_there_already() {
     let (rebuilt, aside) = History::anew(results).unwrap();
     assert!(aside.is_some());
     let mut rebuilt = rebuilt;
-    rebuilt.take_in().unwrap();
+    rebuilt.handle_event().unwrap();
     let mut words: Vec<String> = seen(results, A).into_iter().map(|(_, verdict)| verdict).collect();
     words.sort();
     assert_eq!(words, ["fail", "pass", "pass"], "the same from the folders, in any order");

@@ -3,7 +3,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::history::testing::{attempt, cell, run};
-use crate::history::{FILE, History, Sighting};
+use crate::history::{FILE, History, HistoryEntry};
 
 /// Two runs with two cells each, one of which was tried twice.
 fn runs(results: &Path) {
@@ -14,18 +14,18 @@ fn runs(results: &Path) {
     run(results, ("two", "CPU"), 2, &second);
 }
 
-fn all(history: &History) -> Vec<Sighting> {
+fn all(history: &History) -> Vec<HistoryEntry> {
     let cells = history.cells().unwrap();
     cells.iter().flat_map(|cell| history.sightings(cell).unwrap()).collect()
 }
 
 /// A folder of results with its history, which has all.
-fn results() -> (tempfile::TempDir, Vec<Sighting>) {
+fn results() -> (tempfile::TempDir, Vec<HistoryEntry>) {
     let results = tempfile::tempdir().unwrap();
     runs(results.path());
     let (mut history, aside) = History::open(results.path()).unwrap();
     assert_eq!(aside, None);
-    assert_eq!(history.take_in().unwrap().verdicts, 4);
+    assert_eq!(history.handle_event().unwrap().verdicts, 4);
     let sightings = all(&history);
     assert_eq!(sightings.len(), 4);
     (results, sightings)
@@ -70,10 +70,10 @@ fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts() {
 
     let (mut history, aside) = History::open(results.path()).unwrap();
     assert_eq!((version(&path).1, aside), (3, None));
-    let without: Vec<Sighting> =
-        expected.iter().map(|sighting| Sighting { attempts: Vec::new(), ..sighting.clone() }).collect();
+    let without: Vec<HistoryEntry> =
+        expected.iter().map(|sighting| HistoryEntry { attempts: Vec::new(), ..sighting.clone() }).collect();
     assert_eq!(all(&history), without, "nothing else is lost");
-    assert_eq!(history.take_in().unwrap().verdicts, 0, "what is there is not taken in twice");
+    assert_eq!(history.handle_event().unwrap().verdicts, 0, "what is there is not taken in twice");
     assert_eq!(all(&history), expected, "attempts have come in");
 }
 
@@ -86,12 +86,12 @@ fn where_nothing_can_be_written_a_history_in_memory_has_all() {
     let before = fs::read(results.path().join(FILE)).unwrap();
     let mut history = History::in_memory(results.path()).unwrap();
     assert_eq!(all(&history), expected);
-    assert_eq!(history.take_in().unwrap().verdicts, 1);
+    assert_eq!(history.handle_event().unwrap().verdicts, 1);
     assert_eq!(all(&history).len(), 5);
     assert_eq!(fs::read(results.path().join(FILE)).unwrap(), before);
     fs::write(results.path().join(FILE), "damaged".repeat(1000)).unwrap();
     let mut history = History::in_memory(results.path()).unwrap();
-    assert_eq!(history.take_in().unwrap().verdicts, 3, "what is there");
+    assert_eq!(history.handle_event().unwrap().verdicts, 3, "what is there");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_damaged_history_is_set_aside_and_made_anew_from_the_runs(#[case] what: &str
     assert!(why.contains(what), "{why}");
     assert_eq!(fs::read(&to).unwrap(), damaged);
     assert!(!results.path().join("history.sqlite3-wal").exists());
-    assert_eq!(history.take_in().unwrap().verdicts, 4);
+    assert_eq!(history.handle_event().unwrap().verdicts, 4);
     assert_eq!(all(&history), expected);
     assert_eq!(History::open(results.path()).unwrap().1, None, "the new one is whole");
 }
@@ -155,7 +155,7 @@ fn a_history_that_is_cut_off_at_any_page_comes_back() {
         // Nothing at all is what a killed maker leaves behind; and at the end of the last page there may be nothing to lose.
         let lost = length > 0 && (aside.is_some() || all(&history) != expected);
         assert_eq!(aside.is_some(), lost, "{length}: {aside:?}");
-        history.take_in().unwrap();
+        history.handle_event().unwrap();
         assert_eq!(all(&history), expected, "{length}");
         drop(history);
         aside.inspect(|aside| fs::remove_file(&aside.to).unwrap());
@@ -169,10 +169,10 @@ fn what_several_find_damaged_is_set_aside_once() {
     fs::write(&path, "damaged".repeat(1000)).unwrap();
     let open = || {
         let (mut history, aside) = History::open(results.path()).unwrap();
-        history.take_in().unwrap();
+        history.handle_event().unwrap();
         (all(&history), aside.is_some())
     };
-    let found: Vec<(Vec<Sighting>, bool)> = std::thread::scope(|scope| {
+    let found: Vec<(Vec<HistoryEntry>, bool)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
@@ -195,7 +195,7 @@ proptest! {
         }
         fs::write(&path, bytes).unwrap();
         match History::open(results.path()) {
-            Ok((mut history, _)) => match history.take_in().and_then(|_| history.cells()) {
+            Ok((mut history, _)) => match history.handle_event().and_then(|_| history.cells()) {
                 Ok(cells) => for cell in cells {
                     let read = history.sightings(&cell);
                     prop_assert!(matches!(read, Ok(_) | Err(HistoryError::Damaged { .. })), "{read:?}");

@@ -15,7 +15,7 @@ pub(super) fn cell(name: &str, verdict: &str, (start, end): (f64, f64), kernel: 
         "stage": (verdict != "pass").then_some("l1-boot"), "level": null,
         "symptom": (verdict != "pass").then_some("kernel panic"),
         "levels": [level("l0", Some(kernel)), level("l1", None)],
-        "evidence": null, "steps": [], "stages": [], "continued": null, "cold": null,
+        "evidence": null, "steps": [], "stages": [], "restored": null, "cold": null,
         "attempts": [attempt(verdict, start, end)], "folder": null, "run": null,
     })
 }
@@ -32,7 +32,7 @@ fn level(level: &str, kernel: Option<&str>) -> Value {
     json!({
         "level": level, "required": "RHEL 10.0", "os": "debian-13", "stand_in": true, "stand_in_reason": null,
         "image": {"recipe": "debian-13-amd64", "product": "hypervisor", "digest": format!("{level}{}", kernel.unwrap_or("?"))},
-        "kernel": kernel, "qemu": kernel.map(|_| "10.0.13"), "machine": null, "cpu": null, "nested": null, "lacks": [],
+        "kernel": kernel, "qemu": kernel.map(|_| "10.0.13"), "machine": null, "cpu": null, "nested": null, "missing_features": [],
         "loops": null, "last_lines": [],
     })
 }
@@ -58,7 +58,7 @@ pub(super) fn run(results: &Path, (name, machine): (&str, &str), minute: u8, cel
     let record = json!({
         "format": FORMAT, "nestmatrix": "0.1.0", "build": "0.1.0 (abc)", "run": name,
         "began": format!("2026-11-22T20:{minute:02}:00Z"), "ended": null, "interrupted": false, "arguments": [],
-        "called_in": null, "machine": machine, "emulators": [], "profile": null, "shard": null, "division": null,
+        "working_folder": null, "machine": machine, "emulators": [], "profile": null, "shard": null, "division": null,
         "cells": cells.len(), "verdicts": {"pass": 0, "fail": 0, "xfail": 0, "xpass": 0, "known_stale": 0, "skip": 0, "error": 0},
     });
     fs::write(folder.join("run.json"), record.to_string()).unwrap();

@@ -24,8 +24,8 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
     // The arguments of a merged run are those of the merge.
     let run = run.filter(|run| run.merged.is_empty());
     let arguments = run.map_or(&[][..], |run| &run.arguments);
-    let called_in = run.and_then(|run| run.called_in.as_deref()).unwrap_or(Path::new(""));
-    let file = |name: &str| called_in.join(name).display().to_string();
+    let working_folder = run.and_then(|run| run.working_folder.as_deref()).unwrap_or(Path::new(""));
+    let file = |name: &str| working_folder.join(name).display().to_string();
     if let Some(("bisect", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return format!("{}  # the cell was a trial of this search", search(arguments, file));
     }
@@ -86,7 +86,7 @@ mod tests {
     fn run(arguments: &[&str]) -> RunRecord {
         let record = json!({
             "format": FORMAT, "nestmatrix": "0.1.0", "run": "x", "began": "", "ended": null, "interrupted": false,
-            "arguments": arguments, "called_in": "/at/home", "machine": Machine::this(), "emulators": [],
+            "arguments": arguments, "working_folder": "/at/home", "machine": Machine::this(), "emulators": [],
             "profile": null, "shard": null, "division": null, "cells": 1, "verdicts": Tally::default(),
         });
         serde_json::from_value(record).unwrap()

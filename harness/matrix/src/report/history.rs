@@ -3,7 +3,7 @@
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{cut, one_line, wrapped};
-use crate::history::{Difference, Disagreement, Durations, Sighting, Trail, Turn};
+use crate::history::{CellHistory, Difference, Disagreement, Durations, HistoryEntry, VerdictChange};
 use crate::run::{Known, VerdictWord};
 
 /// Columns by which everything below a cell's name is indented.
@@ -16,7 +16,7 @@ const DIGITS: usize = 12;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The history of a cell.
-pub fn trail(trail: &Trail, style: &Style) -> String {
+pub fn trail(trail: &CellHistory, style: &Style) -> String {
     let mut out = format!("{}\n", style.paint(Role::Heading, trail.cell.as_str()));
     if let Some(last) = &trail.last {
         out.push_str(&line(&format!("seen {}, last {}", times(trail), head(last)), style));
@@ -56,7 +56,7 @@ fn differences(differences: &[Difference]) -> Vec<String> {
     differences.iter().map(line).collect()
 }
 
-fn times(trail: &Trail) -> String {
+fn times(trail: &CellHistory) -> String {
     let times = |number: usize| if number == 1 { "once".to_owned() } else { format!("{number} times") };
     let tried = trail.sightings - trail.skipped;
     match (tried, trail.skipped) {
@@ -67,7 +67,7 @@ fn times(trail: &Trail) -> String {
 }
 
 /// `2026-11-22T14:31:04Z fail at l1-boot, in run 2026-11-22T14-31-04Z`.
-fn head(sighting: &Sighting) -> String {
+fn head(sighting: &HistoryEntry) -> String {
     // An older nestmatrix noted no more than this of a verdict.
     let stale = sighting.known_stale && sighting.verdict == VerdictWord::Xpass;
     let known = sighting.known.or(stale.then_some(Known::Stale));
@@ -78,7 +78,7 @@ fn head(sighting: &Sighting) -> String {
 }
 
 /// What was seen where it stopped, on a line of its own.
-fn symptom(sighting: &Sighting, indent: usize, style: &Style) -> String {
+fn symptom(sighting: &HistoryEntry, indent: usize, style: &Style) -> String {
     let Some(symptom) = &sighting.symptom else { return String::new() };
     format!("{:indent$}{}\n", "", cut(&one_line(symptom), style.width.saturating_sub(indent).max(1)))
 }
@@ -88,10 +88,10 @@ fn line(text: &str, style: &Style) -> String {
 }
 
 /// The verdict before and after, what ran, and what of that has changed.
-fn changed(turn: &Turn, style: &Style) -> String {
-    let Turn { before, after, differences: differ } = turn;
+fn changed(turn: &VerdictChange, style: &Style) -> String {
+    let VerdictChange { before, after, differences: differ } = turn;
     let word =
-        |sighting: &Sighting| style.paint(Role::Verdict(sighting.verdict), &sighting.verdict.to_string());
+        |sighting: &HistoryEntry| style.paint(Role::Verdict(sighting.verdict), &sighting.verdict.to_string());
     let mut out = format!("\n{:INDENT$}{} -> {}\n", "", word(before), word(after));
     for (label, sighting) in [("before", before), ("after", after)] {
         let text = format!("{label:<7} {}", head(sighting));
@@ -113,7 +113,7 @@ fn changed(turn: &Turn, style: &Style) -> String {
 }
 
 /// What ran on each level.
-fn software(sighting: &Sighting, style: &Style) -> String {
+fn software(sighting: &HistoryEntry, style: &Style) -> String {
     let mut table = Table::default();
     for level in &sighting.with.levels {
         let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), one_line);

@@ -12,7 +12,7 @@ use super::text::{grouped, one_line};
 
 /// A verdict as it is shown: one that is known is told from one that is news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shade {
+pub(super) enum Severity {
     CameBack,
     Fail,
     Flaky,
@@ -27,7 +27,7 @@ pub(super) enum Shade {
     Skip,
 }
 
-impl Shade {
+impl Severity {
     /// The one to act upon first, first.
     pub(super) const ALL: [Self; 12] = [
         Self::CameBack,
@@ -108,8 +108,8 @@ impl Shade {
 }
 
 /// What a tally counts, without what there is none of.
-pub(super) fn counts(tally: &Tally) -> Vec<(Shade, usize)> {
-    Shade::ALL
+pub(super) fn counts(tally: &Tally) -> Vec<(Severity, usize)> {
+    Severity::ALL
         .into_iter()
         .map(|shade| (shade, shade.count(tally)))
         .filter(|(_, number)| *number > 0)
@@ -118,7 +118,7 @@ pub(super) fn counts(tally: &Tally) -> Vec<(Shade, usize)> {
 
 /// `10 pass, 1 xpass (known stale)`.
 pub(super) fn counted(tally: &Tally) -> String {
-    let part = |(shade, number): (Shade, usize)| match shade.note() {
+    let part = |(shade, number): (Severity, usize)| match shade.note() {
         "" => format!("{number} {}", shade.word()),
         note => format!("{number} {} ({note})", shade.word()),
     };

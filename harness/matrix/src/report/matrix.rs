@@ -208,7 +208,7 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
     } else {
         ""
     };
-    let continued = outcome.records.iter().filter(|record| record.continued.is_some()).count();
+    let continued = outcome.records.iter().filter(|record| record.restored.is_some()).count();
     let continued =
         if continued > 0 { format!("; {continued} went on from saved states") } else { String::new() };
     format!("{verdicts} in {took}{continued}{end}\n")

@@ -117,7 +117,7 @@ impl Reproduction<'_> {
         let mut plan = StackPlan {
             nonce: NONCE.to_string(),
             memory: Memory::Private,
-            goes_on: false,
+            restored_from: false,
             // A script starts each level in the one below it, and says that the harness did otherwise.
             innermost_on_l0: false,
             ..self.plan.clone()

@@ -200,7 +200,7 @@ impl Writer<'_> {
         Some(())
     }
 
-    /// What `Stack::interrogate` asks.
+    /// What `Stack::query_machine` asks.
     fn check_machine(&mut self, machine: &Machine) {
         let name = name_of(machine.level);
         if !self.plan.on_emulator(machine.level) {

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Image, Product};
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{FaultAction, LevelNumber, Stage, StageKind, Step, SymptomKind};
 use nestmatrix_stack::host::{Emulator, ThisMachine};
 use nestmatrix_stack::{
-    Ascent, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, SavedState, Saver,
-    StackPlan, StageListener, StateKey, States, Stop, Symptom, Usage, boot,
+    BootRequest, Draft, Finished, Inputs, LevelPlan, Limits, Lookup, Metal, Observation, Snapshot,
+    SnapshotCache, SnapshotKey, SnapshotSaver, StackPlan, StageListener, Stop, Symptom, Usage, boot,
 };
 use nestmatrix_vmm::qemu::Memory;
 use tokio::task::JoinError;
@@ -25,7 +25,7 @@ use super::demand::Emulation;
 use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
 use super::panic::described;
 use super::plan::{always_cold, savable};
-use super::record::{Continued, ImageRecord};
+use super::record::{ImageRecord, Restored};
 use super::schedule::{Budget, Choice, Schedule, Task};
 use super::{
     Attempt, CellRecord, Fate, LevelRecord, Planned, PlannedLevel, RunError, RunEvent, RunFolder,
@@ -56,7 +56,7 @@ struct Try {
     verdict: Verdict,
     known_flaky: Option<KnownFlaky>,
     observation: Observation,
-    continued: Option<Continued>,
+    continued: Option<Restored>,
     cold: Option<String>,
     /// The number of the attempt, from 1.
     number: usize,
@@ -66,7 +66,7 @@ struct Try {
 struct Link {
     level: LevelNumber,
     inputs: Inputs,
-    key: StateKey,
+    key: SnapshotKey,
 }
 
 struct CellStages {
@@ -81,13 +81,13 @@ impl StageListener for CellStages {
 }
 
 /// Saves the states that a cell was chosen to save.
-struct CellSaver<'a> {
+struct CellSnapshots<'a> {
     run: &'a Run,
-    states: &'a States,
+    states: &'a SnapshotCache,
     makes: RefCell<BTreeMap<LevelNumber, Inputs>>,
 }
 
-impl Saver for CellSaver<'_> {
+impl SnapshotSaver for CellSnapshots<'_> {
     fn draft(&self, level: LevelNumber) -> Option<Draft> {
         let inputs = self.makes.borrow_mut().remove(&level)?;
         let draft = self.states.draft(level, inputs);
@@ -119,7 +119,7 @@ impl Run {
             let Fate::Boots { metal, .. } = &planned.fate else { return None };
             let cell = &planned.cell;
             let stack = self.stack_plan(planned, Path::new(""));
-            let profile = Profile::of(cell.architecture);
+            let profile = ArchInfo::of(cell.architecture);
             let memory = stack.as_ref().map_or(0, |stack| u64::from(stack.memory_mib(0)));
             Some(Task {
                 index,
@@ -152,7 +152,7 @@ impl Run {
         let chain = self.chain(planned);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut tries: Vec<Try> = Vec::new();
-        let repeat = if self.setting.attendant.is_some() { 1 } else { self.setting.repeat.max(1) };
+        let repeat = if self.setting.inspector.is_some() { 1 } else { self.setting.repeat.max(1) };
         let mut timeout_scale = self.setting.timeout_scale;
         // Whether the attempt before is to be made up for.
         let mut is_second = false;
@@ -163,7 +163,7 @@ impl Run {
             let first = attempts.is_empty();
             let (state, cold) = match (&choice.from, is_second) {
                 (_, true) => (None, again.clone()),
-                (None, false) => (None, self.why_cold(planned, &chain).await),
+                (None, false) => (None, self.why_not_restored(planned, &chain).await),
                 (Some(key), false) => match chain.iter().find(|link| link.key == *key) {
                     Some(link) => self.look_up(link).await,
                     None => (None, None),
@@ -191,7 +191,7 @@ impl Run {
                 // What one that stopped early used says nothing of others.
                 done.usage = observation.usage;
             }
-            let profile = Profile::of(cell.architecture);
+            let profile = ArchInfo::of(cell.architecture);
             let known_flaky = self.known_flaky(cell, *metal, levels, &observation);
             let verdict = Verdict::judge(&cell.expectation, &observation, cell.innermost(), profile)
                 .by_versions(&cell.expectation, |since| self.has_change(since, levels, &observation))
@@ -209,10 +209,10 @@ impl Run {
                 usage: observation.usage,
             });
             // Somebody has looked at the first attempt, and it is what they wanted to see.
-            let may_be_tried_again = !is_second && self.setting.attendant.is_none();
-            if may_be_tried_again && is_tried_again(cell, &verdict, observation.went_on) {
+            let may_be_tried_again = !is_second && self.setting.inspector.is_none();
+            if may_be_tried_again && is_tried_again(cell, &verdict, observation.restored) {
                 if let (Some(state), Some(states), Some(false)) =
-                    (&state, &self.setting.states, observation.went_on)
+                    (&state, &self.setting.states, observation.restored)
                 {
                     // It would not do for anybody else either.
                     self.news(StateNews::Lost(state.description().key.clone()));
@@ -226,7 +226,7 @@ impl Run {
                 continue;
             }
             let number = attempts.len();
-            let continued = state.as_ref().map(Continued::from);
+            let continued = state.as_ref().map(Restored::from);
             let known_flaky = known_flaky.cloned();
             tries.push(Try { verdict, known_flaky, observation, continued, cold, number });
             if tries.len() < repeat {
@@ -239,8 +239,8 @@ impl Run {
             let Some((word, told)) = Verdict::together(&verdicts) else { return Ok(done) };
             let Try { verdict, known_flaky, observation, continued, cold, number: told } =
                 tries.swap_remove(told);
-            let told_of = (told < number).then_some(told);
-            if told_of.is_some() {
+            let described_attempt = (told < number).then_some(told);
+            if described_attempt.is_some() {
                 bring_back(&folder.0, told, number).map_err(cannot_record)?;
             }
             let as_described = match word {
@@ -279,10 +279,10 @@ impl Run {
                 evidence,
                 steps: observation.steps,
                 stages: observation.stages,
-                continued,
+                restored: continued,
                 cold,
                 attempts,
-                told_of,
+                described_attempt,
                 folder: Some(folder.1),
                 ..blank
             };
@@ -355,7 +355,7 @@ impl Run {
             // The clock of what it emulates is its own.
             inputs.insert("processor".to_owned(), self.machine.processor.clone());
             let level = level.level;
-            Link { level, key: StateKey::of(level, &inputs), inputs }
+            Link { level, key: SnapshotKey::of(level, &inputs), inputs }
         });
         links.collect()
     }
@@ -371,7 +371,7 @@ impl Run {
     }
 
     /// The state of a link, or why it can't be used.
-    async fn look_up(&self, link: &Link) -> (Option<SavedState>, Option<String>) {
+    async fn look_up(&self, link: &Link) -> (Option<Snapshot>, Option<String>) {
         let Some(states) = self.setting.states.clone() else { return (None, None) };
         let (level, inputs) = (link.level, link.inputs.clone());
         // Comparing its hashes takes a while.
@@ -389,7 +389,7 @@ impl Run {
     }
 
     /// Why a cell boots from its beginning.
-    async fn why_cold(&self, planned: &Planned, chain: &[Link]) -> Option<String> {
+    async fn why_not_restored(&self, planned: &Planned, chain: &[Link]) -> Option<String> {
         let states = self.setting.states.clone()?;
         let Some(link) = chain.last() else {
             let derived = self.is_derived(planned, LevelNumber::ALL[0]);
@@ -407,7 +407,7 @@ impl Run {
     fn emulator_name(&self, planned: &Planned) -> Result<String, String> {
         let Fate::Boots { metal, .. } = &planned.fate else { return Err("it is not booted".to_owned()) };
         let cell = &planned.cell;
-        let program = runs_outermost(Profile::of(cell.architecture), *metal, emulator_is_l0(cell));
+        let program = runs_outermost(ArchInfo::of(cell.architecture), *metal, emulator_is_l0(cell));
         let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
         let image = self.image(&(recipe, Product::Emulator))?;
         let version = image.qemu_version().map_or("", |qemu| &qemu.version);
@@ -448,17 +448,17 @@ impl Run {
         }
         Ok(StackPlan {
             metal: *metal,
-            profile: Profile::of(cell.architecture),
+            profile: ArchInfo::of(cell.architecture),
             levels: plans,
             nonce: String::new(),
             // Who has it held wants to ask it, too.
-            stays: self.setting.attendant.is_some()
+            stays: self.setting.inspector.is_some()
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             leaf: None,
             default_firmware: BTreeSet::new(),
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
-            goes_on: false,
+            restored_from: false,
             clock: cell.clock,
             innermost_on_l0: cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0),
         })
@@ -469,14 +469,14 @@ impl Run {
         &self,
         planned: &Planned,
         scratch: &Path,
-        state: Option<&SavedState>,
+        state: Option<&Snapshot>,
         choice: &Choice,
         records: &Path,
     ) -> Result<(StackPlan, ThisMachine, Option<fs::File>), Stop> {
         let stop = |why: String| Stop::harness(Stage::Provision, why);
         let mut plan = self.stack_plan(planned, scratch)?;
         plan.nonce = nonce().map_err(|e| stop(e.to_string()))?;
-        plan.goes_on = state.is_some();
+        plan.restored_from = state.is_some();
         let saves = !choice.makes.is_empty();
         let mut memory = None;
         if let (Some(state), false) = (state, saves) {
@@ -515,17 +515,17 @@ impl Run {
         limits: Limits,
         this_machine: ThisMachine,
         records: &Path,
-        state: Option<&SavedState>,
-        makes: &[StateKey],
+        state: Option<&Snapshot>,
+        makes: &[SnapshotKey],
         chain: &[Link],
     ) -> Observation {
         let cell = &planned.cell;
         let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
         let makes = chain.iter().filter(|link| makes.contains(&link.key));
         let makes = makes.map(|link| (link.level, link.inputs.clone())).collect();
-        let states: Option<&Arc<States>> = self.setting.states.as_ref();
-        let saver = states.map(|states| CellSaver { run: self, states, makes: RefCell::new(makes) });
-        boot(Ascent {
+        let states: Option<&Arc<SnapshotCache>> = self.setting.states.as_ref();
+        let saver = states.map(|states| CellSnapshots { run: self, states, makes: RefCell::new(makes) });
+        boot(BootRequest {
             plan,
             this_machine: Rc::new(this_machine),
             limits,
@@ -536,8 +536,8 @@ impl Run {
             listener: &listener,
             cancellation: self.cancellation.clone(),
             from: state,
-            saver: saver.as_ref().map(|saver| saver as &dyn Saver),
-            attendant: self.setting.attendant.as_deref(),
+            saver: saver.as_ref().map(|saver| saver as &dyn SnapshotSaver),
+            inspector: self.setting.inspector.as_deref(),
             images: self.images_of(planned),
         })
         .await
@@ -562,7 +562,7 @@ impl Run {
     pub(super) fn outermost(&self, planned: &Planned) -> Result<(&'static str, Emulator), String> {
         let Fate::Boots { metal, .. } = &planned.fate else { return Err("it is not booted".to_owned()) };
         let cell = &planned.cell;
-        let program = runs_outermost(Profile::of(cell.architecture), *metal, emulator_is_l0(cell));
+        let program = runs_outermost(ArchInfo::of(cell.architecture), *metal, emulator_is_l0(cell));
         Ok((program, self.emulator(program, *metal)?))
     }
 
@@ -601,7 +601,7 @@ pub(super) fn image_of(emulator: &Emulator) -> Option<&Image> {
 /// Whether a cell is tried once more: where the harness or its machine failed before anything of the innermost level was tried,
 /// and where a stack that should work ran out of time, which may be this machine's fault. What else the innermost level does
 /// counts as it came, and what a scenario does on purpose is no failure.
-fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool {
+fn is_tried_again(cell: &Cell, verdict: &Verdict, restored: Option<bool>) -> bool {
     let Some(stop) = verdict.stop() else { return false };
     match verdict.word() {
         VerdictWord::Error => {
@@ -609,7 +609,7 @@ fn is_tried_again(cell: &Cell, verdict: &Verdict, went_on: Option<bool>) -> bool
             // Whoever wrote the command line will write it again.
             let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
             let early = !for_good && stop.stage > Stage::Provision && stop.stage < innermost;
-            went_on == Some(false) || (cell.faults.is_empty() && early)
+            restored == Some(false) || (cell.faults.is_empty() && early)
         }
         VerdictWord::Fail => cell.faults.is_empty() && stop.is_timeout(),
         _ => false,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_model::Architecture;
-use nestmatrix_model::architecture::{BareMachine, Profile};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_stack::{Metal, Usage};
 
 /// What runs the outermost level of a cell.
@@ -24,7 +24,7 @@ pub(super) enum Emulation {
 
 impl Emulation {
     /// What runs the outermost level on this metal, where QEMU itself may be L0.
-    pub(super) fn of(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> Self {
+    pub(super) fn of(profile: &ArchInfo, metal: Metal, emulator_is_l0: bool) -> Self {
         match (metal, profile.metal) {
             (Metal::Native, _) => Self::Kvm,
             (Metal::Emulated, BareMachine::Bochs(_)) if !emulator_is_l0 => Self::Bochs,

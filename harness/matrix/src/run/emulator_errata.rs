@@ -3,7 +3,7 @@
 //! Known before anything boots is what the scenario says: the ids that it names, kernel parameters, CPU models, and parameters of
 //! KVM in its steps. What only a level can tell is looked at in the stack (`stack::emulator_errata`).
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
 use nestmatrix_stack::Metal;
@@ -42,7 +42,7 @@ impl RunPlan {
 
 /// The first erratum of its emulator that a cell depends on, if there is one.
 fn dependence(cell: &Cell, version: Option<&str>) -> Option<SkipReason> {
-    let profile = Profile::of(cell.architecture);
+    let profile = ArchInfo::of(cell.architecture);
     let program = runs_outermost(profile, Metal::Emulated, emulator_is_l0(cell));
     of(program, cell.architecture, version).find_map(|erratum| {
         let by = depends_by(cell, profile, erratum)?;
@@ -52,7 +52,7 @@ fn dependence(cell: &Cell, version: Option<&str>) -> Option<SkipReason> {
 }
 
 /// By what a cell depends on an erratum, if its scenario shows that.
-fn depends_by(cell: &Cell, profile: &Profile, erratum: &Erratum) -> Option<String> {
+fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<String> {
     if cell.emulator_errata.contains(&erratum.id) {
         return Some("its scenario names it".to_owned());
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Error, Image, Product, Progress, Store};
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::Emulator;
-use nestmatrix_stack::{Attendant, Cancellation, Metal, StateKey, States};
+use nestmatrix_stack::{Cancellation, Inspector, Metal, SnapshotCache, SnapshotKey};
 use nestmatrix_vmm::qemu::ExecWrapper;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
@@ -45,7 +45,7 @@ pub struct Setting {
     /// How many cells run side by side; as many as this machine has room for, if that is not said.
     pub jobs: Option<usize>,
     /// Saved states, if stacks go on from them and leave new ones.
-    pub states: Option<Arc<States>>,
+    pub states: Option<Arc<SnapshotCache>>,
     /// What all limits are multiplied by.
     pub timeout_scale: f64,
     /// How often each cell is booted. Where its verdicts differ, it is flaky.
@@ -59,7 +59,7 @@ pub struct Setting {
     /// What it is made for.
     pub purpose: Purpose,
     /// Holds the stacks, if they are to be held; only where there is one cell.
-    pub attendant: Option<Rc<dyn Attendant>>,
+    pub inspector: Option<Rc<dyn Inspector>>,
 }
 
 /// What came of a run.
@@ -128,9 +128,9 @@ pub(super) struct Run {
 /// What became of a state.
 pub(super) enum StateNews {
     /// It is there now.
-    Saved(StateKey),
+    Saved(SnapshotKey),
     /// It can't be used.
-    Lost(StateKey),
+    Lost(SnapshotKey),
 }
 
 impl Run {
@@ -286,7 +286,7 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
         interrupted: false,
         arguments: setting.arguments.clone(),
         // One that is no text can't be recorded.
-        called_in: std::env::current_dir().ok().filter(|folder| folder.to_str().is_some()),
+        working_folder: std::env::current_dir().ok().filter(|folder| folder.to_str().is_some()),
         machine: Machine::this(),
         emulators: Vec::new(),
         undelivered: Vec::new(),
@@ -429,7 +429,7 @@ fn emulator(planned: &Planned, catalog: &Catalog, installed: bool) -> Result<Opt
     match planned.fate {
         Fate::Boots { metal: Metal::Native, .. } if installed => Ok(None),
         Fate::Boots { metal, .. } => {
-            let profile = Profile::of(planned.cell.architecture);
+            let profile = ArchInfo::of(planned.cell.architecture);
             let program = runs_outermost(profile, metal, emulator_is_l0(&planned.cell));
             emulator_recipe(catalog, program).map(Some)
         }
@@ -445,7 +445,7 @@ fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Op
 }
 
 /// The program that runs the outermost level that is booted.
-pub(super) fn runs_outermost(profile: &Profile, metal: Metal, emulator_is_l0: bool) -> &'static str {
+pub(super) fn runs_outermost(profile: &ArchInfo, metal: Metal, emulator_is_l0: bool) -> &'static str {
     match metal {
         Metal::Emulated if !emulator_is_l0 => profile.metal.program(profile.qemu),
         Metal::Native | Metal::Emulated => profile.qemu,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use nestmatrix_images::Catalog;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Version};
 use nestmatrix_stack::Metal;
 
@@ -99,7 +99,7 @@ impl RunnerKind {
             // Emulators that play bare machines are made for this instruction set.
             None => Runner::default().with(Feature::Isa("amd64".to_owned())),
             Some(Bare { architecture, .. }) => {
-                let profile = Profile::of(*architecture);
+                let profile = ArchInfo::of(*architecture);
                 let runner = Runner::default()
                     .with(Feature::Isa(architecture.isa().to_owned()))
                     .with(Feature::KvmDevice(profile.kvm_module.to_owned()))
@@ -214,7 +214,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
         Metal::Native => Requirement::native_metal(cell.architecture),
         Metal::Emulated if why_barred(cell).is_some() => impossible,
         Metal::Emulated => {
-            let program = runs_outermost(Profile::of(cell.architecture), metal, emulator_is_l0(cell));
+            let program = runs_outermost(ArchInfo::of(cell.architecture), metal, emulator_is_l0(cell));
             let emulators = catalog.recipes().filter(|recipe| recipe.emulator() == Some(program));
             let isas = emulators.map(|recipe| Feature::Isa(recipe.architecture().debian().to_owned()));
             Requirement::Any(isas.map(Requirement::Has).collect())

@@ -13,7 +13,7 @@ use super::{
     CellRecord, FORMAT, Known, Machine, Outcome, PastRun, PastRunError, Purpose, Resumption, RunRecord,
     Shard, Tally, UndeliveredImage, VerdictWord,
 };
-use crate::contained::{self, LeadsOut, RelativeFolder};
+use crate::contained::{self, OutsideFolder, RelativeFolder};
 use crate::scenario::CellName;
 
 /// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
@@ -95,7 +95,7 @@ pub enum MergeError {
     Mutation(PathBuf),
     /// It would lead out of the merged run's folder.
     #[error("{}: {what:?} names no folder within a run's", .folder.display())]
-    LeadsOut {
+    OutsideFolder {
         /// The folder of the run that says so.
         folder: PathBuf,
         /// What it says.
@@ -116,7 +116,7 @@ pub enum MergeError {
 
 /// Everything that is known of runs, as if they were one.
 #[derive(Debug, Default)]
-struct Gathered {
+struct Measurements {
     merged: Vec<MergedRun>,
     /// Ordered by the cells' names, and for each cell by the order of the runs.
     cells: Vec<CellRecord>,
@@ -166,7 +166,7 @@ impl Merge {
         arguments: Vec<String>,
     ) -> Result<Merged, MergeError> {
         let Self { runs, locks } = self;
-        let gathered = Gathered::of(runs)?;
+        let gathered = Measurements::of(runs)?;
         let unwritable = |path: &Path| {
             let path = path.to_owned();
             move |source| MergeError::Unwritable { path, source }
@@ -197,7 +197,7 @@ impl Merge {
     }
 }
 
-impl Gathered {
+impl Measurements {
     /// All that these runs have.
     fn of(runs: Vec<PastRun>) -> Result<Self, MergeError> {
         let mut names = BTreeSet::new();
@@ -212,7 +212,7 @@ impl Gathered {
             }
             all.planned.extend(seen.into_iter().cloned());
             let leads_out =
-                |what: &str| MergeError::LeadsOut { folder: run.folder.clone(), what: what.to_owned() };
+                |what: &str| MergeError::OutsideFolder { folder: run.folder.clone(), what: what.to_owned() };
             let first = all.merged.len();
             // Where a run's records are by its name in the merged run that it comes from.
             let mut places = BTreeMap::new();
@@ -242,7 +242,7 @@ impl Gathered {
                     let before = cell.run.iter().map(|name| Path::new("runs").join(name)).next();
                     let rest = before.and_then(|before| folder.strip_prefix(before).ok()).unwrap_or(folder);
                     let folder = Path::new("runs").join(&all.merged[saw].run).join(rest);
-                    cell.folder = Some(folder.try_into().map_err(|e: LeadsOut| leads_out(&e.given))?);
+                    cell.folder = Some(folder.try_into().map_err(|e: OutsideFolder| leads_out(&e.given))?);
                 }
                 cell.run = Some(all.merged[saw].run.clone());
                 lines.push((cell.cell.clone(), saw, cell, source.map(|folder| (run.folder.clone(), folder))));
@@ -314,7 +314,7 @@ impl Gathered {
             ended: ended.and_then(|ended| ended.into_iter().max().cloned()),
             interrupted: merged.iter().any(|run| run.interrupted),
             arguments,
-            called_in: None,
+            working_folder: None,
             machine: together(merged.iter().map(|run| &run.machine)),
             emulators: emulators.into_iter().cloned().collect(),
             undelivered: Vec::new(),
@@ -406,7 +406,7 @@ impl Drop for Reserved {
 
 /// Whether a run's name is one part of a path.
 fn is_one_name(run: &str) -> bool {
-    let path: Result<RelativeFolder, LeadsOut> = run.parse();
+    let path: Result<RelativeFolder, OutsideFolder> = run.parse();
     path.is_ok_and(|path| path.as_path() == Path::new(run) && path.as_path().components().count() == 1)
 }
 

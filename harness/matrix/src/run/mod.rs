@@ -52,7 +52,7 @@ pub use plan::{
     Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan, supply,
 };
 pub use record::{
-    Attempt, CellRecord, Continued, FORMAT, ImageRecord, LevelRecord, Machine, Purpose, RunFolder, RunRecord,
+    Attempt, CellRecord, FORMAT, ImageRecord, LevelRecord, Machine, Purpose, Restored, RunFolder, RunRecord,
 };
 pub use requirement::{Feature, Requirement, Runner};
 pub use resume::{CutOff, ResumeError, Resumed, Resumption};

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Product, Progress, Store};
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, ThisMachine};
 use nestmatrix_stack::{
-    Ascent, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+    BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
@@ -93,12 +93,12 @@ impl NativeMetal {
     ///
     /// # Errors
     /// Where and why it stopped.
-    pub async fn prove(profile: &'static Profile, trial: Trial<'_>) -> Result<(), NoGuest> {
+    pub async fn prove(profile: &'static ArchInfo, trial: Trial<'_>) -> Result<(), NoGuest> {
         let failed = NoGuest::Failed;
         let guest = LevelNumber::ALL[1];
         // Whether the architecture's own module is there is known already. Where KVM is another module's, the guest is tried
         // all the same, so that what is said of it is seen and not concluded. It is one small leak for a whole process.
-        let any_kvm: &'static Profile = Box::leak(Box::new(Profile { kvm_module: "kvm", ..*profile }));
+        let any_kvm: &'static ArchInfo = Box::leak(Box::new(ArchInfo { kvm_module: "kvm", ..*profile }));
         let level = LevelPlan {
             level: guest,
             kernel: trial.kernel,
@@ -124,7 +124,7 @@ impl NativeMetal {
             default_firmware: BTreeSet::new(),
             second: None,
             memory: Memory::Private,
-            goes_on: false,
+            restored_from: false,
             clock: Clock::Fastest,
             innermost_on_l0: false,
         };
@@ -137,7 +137,7 @@ impl NativeMetal {
         };
         let limits = Limits::fixed(TRIAL.mul_f64(trial.timeout_scale));
         let (_keep, cancellation) = Cancellation::new();
-        let observation = boot(Ascent {
+        let observation = boot(BootRequest {
             plan: &plan,
             this_machine: Rc::new(this_machine),
             limits,
@@ -149,7 +149,7 @@ impl NativeMetal {
             cancellation,
             from: None,
             saver: None,
-            attendant: None,
+            inspector: None,
             images: BTreeMap::new(),
         })
         .await;
@@ -195,7 +195,7 @@ impl NativeMetal {
 
 /// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to know that it
 /// can.
-fn examined(profile: &Profile, facts: &Facts) -> Runner {
+fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
     let mut runner = Runner::default().with(Feature::Isa(host_isa().to_owned()));
     if let Some(flag) = profile.virtualization_flag {
         let feature = Feature::CpuFlag(flag.to_owned());
@@ -241,7 +241,7 @@ impl MachineTrial<'_> {
     /// Likewise, with what became of the guest that was tried.
     pub async fn see(&self, architecture: Architecture) -> TrialSeen {
         let nothing_tried = |why| TrialSeen { native: Err(why), guest: None };
-        let profile = Profile::of(architecture);
+        let profile = ArchInfo::of(architecture);
         let here = host_isa();
         if architecture.isa() != here {
             // What else it has is of another instruction set.
@@ -273,7 +273,7 @@ impl MachineTrial<'_> {
         TrialSeen { native, guest }
     }
 
-    async fn prove(&self, architecture: Architecture, profile: &'static Profile) -> Result<(), NoGuest> {
+    async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
         let not_tried = |why: String| NoGuest::NotTried(why);
         let minimal = self.catalog.recipes().find(|recipe| {
             recipe.architecture().debian() == architecture.isa()

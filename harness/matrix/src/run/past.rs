@@ -27,6 +27,9 @@ pub struct PastRun {
     pub complete: u64,
 }
 
+/// The oldest format of records that is still read.
+pub const OLDEST_FORMAT: u64 = 2;
+
 /// Why a folder can't be read as that of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum PastRunError {
@@ -39,7 +42,7 @@ pub enum PastRunError {
         source: io::Error,
     },
     /// Its format is not the one of this version.
-    #[error("{} has format {format}, and this nestmatrix reads format {FORMAT}", .path.display())]
+    #[error("{} has format {format}; this version supports formats {OLDEST_FORMAT} to {FORMAT}", .path.display())]
     Format {
         /// Which file.
         path: PathBuf,
@@ -109,7 +112,7 @@ impl PastRun {
         };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) if (OLDEST_FORMAT..=u64::from(FORMAT)).contains(&format) => {}
             format => return Err(PastRunError::Format { path, format: format.unwrap_or(0) }),
         }
         let record = serde_json::from_value(value).map_err(damaged)?;

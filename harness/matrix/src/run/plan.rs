@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_images::{Catalog, Product, Recipe};
-use nestmatrix_model::architecture::{BareMachine, Nesting, Profile};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
     Architecture, Clock, CpuMode, CpuRequirement, LevelNumber, OwnAction, Stage, StageKind, StepAction,
     SymptomKind, Version,
@@ -103,7 +103,7 @@ impl Planned {
     pub(super) fn typical_seconds(&self, metal: Metal) -> f64 {
         let seconds = match metal {
             Metal::Native => NATIVE_SECONDS,
-            Metal::Emulated => Profile::of(self.cell.architecture).typical_seconds,
+            Metal::Emulated => ArchInfo::of(self.cell.architecture).typical_seconds,
         };
         seconds as f64
     }
@@ -312,7 +312,7 @@ impl Ground<'_> {
                     let reports = Some(spec.level) == innermost && spec.level.reports();
                     let product = if reports { Product::Minimal } else { Product::Hypervisor };
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
-                    let variant = Profile::of(cell.architecture).metal.variant().filter(|_| on_metal);
+                    let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
                     let boots = |choice: &Choice| {
                         if self.options.suppose_images {
                             return Some((choice.image.clone(), product));
@@ -370,10 +370,10 @@ fn on_native_metal(why: String) -> SkipReason {
 pub(super) fn always_cold(planned: &Planned) -> Option<String> {
     let Fate::Boots { metal, .. } = &planned.fate else { return None };
     let cell = &planned.cell;
-    let profile = Profile::of(cell.architecture);
+    let profile = ArchInfo::of(cell.architecture);
     if *metal == Metal::Native {
         Some("native metal is not saved".to_owned())
-    } else if let Some(why) = profile.saves_no_state {
+    } else if let Some(why) = profile.no_snapshot {
         Some(why.to_owned())
     } else if cell.levels.iter().any(|level| level.disk) {
         Some("it has a disk of its own".to_owned())
@@ -419,14 +419,14 @@ pub(super) fn touches_l0(cell: &Cell) -> Option<&'static str> {
 
 /// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
-    let Profile { metal, qemu, tcg_lacks, metal_processors, .. } = Profile::of(cell.architecture);
+    let ArchInfo { metal, qemu, tcg_is_missing, metal_processors, .. } = ArchInfo::of(cell.architecture);
     let l0 = cell.levels.first()?;
     if l0.system.is_emulator() && !cell.innermost().reports() {
         return Some(format!("needs a guest: {} alone boots nothing", l0.system));
     }
     if l0.system.is_emulator() {
         let nests = cell.innermost() > LevelNumber::ALL[1];
-        let lacking = tcg_lacks.filter(|_| nests && !expects_no_extension(cell));
+        let lacking = tcg_is_missing.filter(|_| nests && !expects_no_extension(cell));
         return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
@@ -460,7 +460,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
 
 /// Whether the stop that a cell expects is just this: its L1 does not get the extension by which it could host.
 fn expects_no_extension(cell: &Cell) -> bool {
-    let Nesting::CpuFeature(extension) = Profile::of(cell.architecture).nesting else { return false };
+    let Nesting::CpuFeature(extension) = ArchInfo::of(cell.architecture).nesting else { return false };
     let Expectation::Stops { limitation, .. } = &cell.expectation else { return false };
     let launch = Stage::Level(LevelNumber::ALL[1], StageKind::Launch);
     let is_there = match limitation.stop {

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use nestmatrix_images::Image;
 use nestmatrix_model::{Architecture, LevelNumber, Stage};
 use nestmatrix_stack::{
-    Description, LevelSeen, Metal, SavedState, StageTime, StateKey, StepSeen, Symptom, Usage,
+    Description, LevelFacts, Metal, Snapshot, SnapshotKey, StageTime, StepRecord, Symptom, Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +23,7 @@ use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier
 
 /// Version of the format of `run.json` and `verdicts.jsonl`. It grows when a member changes its meaning or goes away, not
 /// when one is added.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a run was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,7 +65,8 @@ pub struct RunRecord {
     /// The command line's arguments.
     pub arguments: Vec<String>,
     /// The folder in which they were given: what is relative in them is relative to that. Absent in runs of old and in merged ones.
-    pub called_in: Option<PathBuf>,
+    #[serde(alias = "called_in")]
+    pub working_folder: Option<PathBuf>,
     /// This machine: kernel, system, processor, cores, memory.
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
@@ -144,7 +145,7 @@ pub struct LevelRecord {
     pub stand_in_reason: Option<String>,
     /// What was seen of it.
     #[serde(flatten)]
-    pub seen: LevelSeen,
+    pub seen: LevelFacts,
 }
 
 /// An image as a record names it.
@@ -170,17 +171,17 @@ impl From<&Image> for ImageRecord {
 
 /// The saved state from which a cell went on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Continued {
+pub struct Restored {
     /// Its key, the SHA-256 of all that went into it.
-    pub key: StateKey,
+    pub key: SnapshotKey,
     /// The innermost level that was up in it.
     pub level: LevelNumber,
     /// When it was saved, UTC, RFC 3339.
     pub saved: String,
 }
 
-impl From<&SavedState> for Continued {
-    fn from(state: &SavedState) -> Self {
+impl From<&Snapshot> for Restored {
+    fn from(state: &Snapshot) -> Self {
         let Description { key, level, saved, .. } = state.description();
         Self { key: key.clone(), level: *level, saved: saved.clone() }
     }
@@ -200,7 +201,7 @@ pub struct Attempt {
     /// What came of it.
     pub verdict: VerdictWord,
     /// The key of the saved state from which it went on, or was to; absent if it began at its outermost level.
-    pub from: Option<StateKey>,
+    pub from: Option<SnapshotKey>,
     /// Where the stack stopped, what was seen.
     pub symptom: Option<String>,
     /// What its time limits were multiplied by, in runs of this version.
@@ -265,18 +266,19 @@ pub struct CellRecord {
     /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
     pub evidence: Option<Value>,
     /// What came of the scenario's own steps, in order.
-    pub steps: Vec<StepSeen>,
+    pub steps: Vec<StepRecord>,
     /// The stages that it went through, in seconds since the cell began.
     pub stages: Vec<StageTime>,
-    /// The saved state from which it went on, if it did.
-    pub continued: Option<Continued>,
-    /// Why it did not, where states are used.
+    /// The snapshot that it was restored from, if it was.
+    #[serde(alias = "continued")]
+    pub restored: Option<Restored>,
+    /// Why it was not restored, where snapshots are used.
     pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
-    /// The number of the attempt, from 1, of which all else here is, if that is not the last. Absent in runs of old.
-    #[serde(default)]
-    pub told_of: Option<usize>,
+    /// The number of the attempt, from 1, that the other members describe, if that is not the last. Absent in older runs.
+    #[serde(default, alias = "told_of")]
+    pub described_attempt: Option<usize>,
     /// Its folder, relative to the run's.
     pub folder: Option<RelativeFolder>,
     /// In a merged run, which of those that it was merged from has seen this.
@@ -322,10 +324,10 @@ impl CellRecord {
             evidence: None,
             steps: Vec::new(),
             stages: Vec::new(),
-            continued: None,
+            restored: None,
             cold: None,
             attempts: Vec::new(),
-            told_of: None,
+            described_attempt: None,
             folder: None,
             run: None,
         }
@@ -339,14 +341,14 @@ impl CellRecord {
 
     /// How long the attempt took that it describes, in seconds.
     pub fn seconds(&self) -> f64 {
-        self.told_index()
+        self.described_index()
             .and_then(|index| self.attempts.get(index))
             .map_or(0.0, |attempt| attempt.end - attempt.start)
     }
 
     /// The place of the attempt whose stages, levels, evidence and files these are.
-    pub fn told_index(&self) -> Option<usize> {
-        self.told_of.unwrap_or(self.attempts.len()).checked_sub(1)
+    pub fn described_index(&self) -> Option<usize> {
+        self.described_attempt.unwrap_or(self.attempts.len()).checked_sub(1)
     }
 }
 

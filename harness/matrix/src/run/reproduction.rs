@@ -30,7 +30,8 @@ impl Run {
         };
         let cell = &planned.cell;
         let innermost = record.levels.iter().find(|level| level.level == plan.innermost());
-        plan.leaf = innermost.and_then(|level| plan.profile.leaf_of_type(level.seen.machine.as_deref()?));
+        plan.leaf = innermost
+            .and_then(|level| plan.profile.innermost_machine_of_type(level.seen.machine.as_deref()?));
         let launched = record.levels.iter().filter(|level| level.seen.machine.is_some());
         let by_default = launched.filter(|level| level.seen.firmware.is_none());
         plan.default_firmware = by_default.map(|level| level.level).collect();

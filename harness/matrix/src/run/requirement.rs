@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use nestmatrix_model::Architecture;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 
 /// Something that a machine has or lacks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +92,7 @@ impl Requirement {
     }
 
     fn seen_without_a_guest(architecture: Architecture) -> Vec<Self> {
-        let profile = Profile::of(architecture);
+        let profile = ArchInfo::of(architecture);
         let isa = Feature::Isa(architecture.isa().to_owned());
         let flag = profile.virtualization_flag.map(|flag| Feature::CpuFlag(flag.to_owned()));
         let device = Feature::KvmDevice(profile.kvm_module.to_owned());

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use nestmatrix_stack::{StateKey, Usage};
+use nestmatrix_stack::{SnapshotKey, Usage};
 
 use super::demand::{Demand, Kind};
 
@@ -23,7 +23,7 @@ pub(super) struct Task {
     /// Its kind: cells of one are alike in what they use.
     pub(super) kind: Kind,
     /// The states from which it can go on, the one of the fewest levels first.
-    pub(super) chain: Vec<StateKey>,
+    pub(super) chain: Vec<SnapshotKey>,
     /// About how long it takes from its beginning, in seconds.
     pub(super) seconds: f64,
     /// The most memory that it takes, in MiB, until that is measured.
@@ -35,9 +35,9 @@ pub(super) struct Task {
 pub(super) struct Choice {
     pub(super) task: Task,
     /// The state from which it goes on.
-    pub(super) from: Option<StateKey>,
+    pub(super) from: Option<SnapshotKey>,
     /// The states that it saves on its way.
-    pub(super) makes: Vec<StateKey>,
+    pub(super) makes: Vec<SnapshotKey>,
 }
 
 /// What cells may use together.
@@ -77,7 +77,7 @@ type Rank = (Reverse<u64>, usize);
 /// A state that cells share.
 #[derive(Debug)]
 struct State {
-    key: StateKey,
+    key: SnapshotKey,
     known: Option<Known>,
     /// Cells that wait and go by it.
     waiting: usize,
@@ -96,7 +96,7 @@ struct State {
 pub(super) struct Schedule {
     groups: Vec<Group>,
     states: Vec<State>,
-    places: BTreeMap<StateKey, usize>,
+    places: BTreeMap<SnapshotKey, usize>,
     /// Groups that no state is being made for.
     ready: BTreeMap<Rank, usize>,
     running: Vec<Task>,
@@ -106,7 +106,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// These cells, of whose states those are there that `saved` says.
-    pub(super) fn new(tasks: Vec<Task>, budget: Budget, saved: impl Fn(&StateKey) -> bool) -> Self {
+    pub(super) fn new(tasks: Vec<Task>, budget: Budget, saved: impl Fn(&SnapshotKey) -> bool) -> Self {
         let mut schedule = Self {
             groups: Vec::new(),
             states: Vec::new(),
@@ -171,14 +171,14 @@ impl Schedule {
     }
 
     /// A state is there.
-    pub(super) fn is_saved(&mut self, key: &StateKey) {
+    pub(super) fn is_saved(&mut self, key: &SnapshotKey) {
         if let Some(&state) = self.places.get(key) {
             self.know(state, Some(Known::Saved));
         }
     }
 
     /// A state that was there is not, or can't be used.
-    pub(super) fn is_lost(&mut self, key: &StateKey) {
+    pub(super) fn is_lost(&mut self, key: &SnapshotKey) {
         // Of several cells that went on from it, the second tells what is known, when somebody makes it anew already.
         if let Some(&state) = self.places.get(key)
             && self.states[state].known == Some(Known::Saved)
@@ -202,7 +202,7 @@ impl Schedule {
     }
 
     /// The place of a state in [`Self::states`].
-    fn place(&mut self, key: &StateKey, saved: impl Fn(&StateKey) -> bool) -> usize {
+    fn place(&mut self, key: &SnapshotKey, saved: impl Fn(&SnapshotKey) -> bool) -> usize {
         if let Some(&state) = self.places.get(key) {
             return state;
         }
@@ -311,8 +311,8 @@ mod tests {
     use super::*;
     use crate::run::demand::Emulation;
 
-    fn key(name: &str) -> StateKey {
-        StateKey::of(LevelNumber::ALL[0], &Inputs::from([("name".into(), name.into())]))
+    fn key(name: &str) -> SnapshotKey {
+        SnapshotKey::of(LevelNumber::ALL[0], &Inputs::from([("name".into(), name.into())]))
     }
 
     fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
@@ -371,7 +371,7 @@ mod tests {
             choice.makes.iter().for_each(|key| schedule.is_saved(key));
             schedule.ended(&choice, used(1.0, 500));
         }
-        let states: BTreeSet<StateKey> = names.iter().flatten().map(|name| key(name)).collect();
+        let states: BTreeSet<SnapshotKey> = names.iter().flatten().map(|name| key(name)).collect();
         assert_eq!((booted.len(), made), (3000, states));
     }
 

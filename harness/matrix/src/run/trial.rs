@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use nestmatrix_images::Part;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
 use nestmatrix_stack::Symptom;
 use nestmatrix_vmm::qemu::rejects_kernel;
@@ -67,7 +67,7 @@ impl VersionTrial<'_> {
                 Some(format!("it can't be loaded: {seen}"))
             }
             (Part::Kernel, StageKind::Kvm) if level == self.level => {
-                let module = Profile::of(record.architecture).kvm_module;
+                let module = ArchInfo::of(record.architecture).kvm_module;
                 let came_without = self.left_out.iter().any(|left_out| left_out == module);
                 (came_without && lacks_kvm(record, level))
                     .then(|| format!("{module} did not come with it and is not built in: {seen}"))
@@ -293,7 +293,7 @@ mod tests {
         let record = |symptom: &str, kernel: Option<&str>, nested: Option<&str>| {
             let levels = serde_json::json!([{
                 "level": "l0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
-                "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "lacks": [], "loops": null,
+                "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "missing_features": [], "loops": null,
                 "last_lines": [],
             }]);
             let levels = serde_json::from_value(levels).unwrap();

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
-use nestmatrix_stack::{Blame, Doubt, Evidence, Observation, StageTime, Stop, Symptom};
+use nestmatrix_stack::{Blame, Evidence, MissingProof, Observation, StageTime, Stop, Symptom};
 use serde::{Deserialize, Serialize};
 
 use super::{CellRecord, Known, SkipReason, in_one_line};
@@ -75,7 +75,7 @@ impl Verdict {
         expectation: &Expectation,
         observation: &Observation,
         innermost: LevelNumber,
-        profile: &Profile,
+        profile: &ArchInfo,
     ) -> Self {
         let worked = match &observation.stop {
             Some(stop) => Err(stop.clone()),
@@ -287,13 +287,13 @@ fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
     stages[..end].iter().any(|time| reaches(time.stage)) || reaches(last)
 }
 
-fn weigh(observation: &Observation, innermost: LevelNumber, profile: &Profile) -> Result<Evidence, Stop> {
+fn weigh(observation: &Observation, innermost: LevelNumber, profile: &ArchInfo) -> Result<Evidence, Stop> {
     let last = if innermost.reports() { StageKind::Check } else { StageKind::Kvm };
     let stage = Stage::Level(innermost, last);
     let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
     weighed.map_err(|doubt| match doubt {
-        Doubt::Contradicts(symptom) => Stop::stack(stage, *symptom),
-        Doubt::Missing(what) => Stop::stack(stage, Symptom::MissingEvidence { what }).not_its_fault(),
+        MissingProof::Contradicts(symptom) => Stop::stack(stage, *symptom),
+        MissingProof::Missing(what) => Stop::stack(stage, Symptom::MissingEvidence { what }).not_its_fault(),
     })
 }
 
@@ -371,7 +371,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use nestmatrix_model::Architecture;
-    use nestmatrix_stack::{Gathered, LeafReport};
+    use nestmatrix_stack::{InnermostReport, Measurements};
     use nestmatrix_vmm::qemu::{CpuReport, Ended, KvmReport, MachineReport};
     use rstest::rstest;
 
@@ -382,14 +382,14 @@ mod tests {
     fn judge_after(
         stages: &str,
         expectation: &Expectation,
-        gathered: Gathered,
+        gathered: Measurements,
         stop: Option<Stop>,
     ) -> Verdict {
         let began = |name| StageTime { stage: stage(name), start: 0.0, end: 0.0 };
         let stages = stages.split_whitespace().map(began).collect();
         let nothing = Observation::stopped(Stop::interrupted(Stage::Provision));
         let observation = Observation { stages, gathered, stop, ..nothing };
-        let profile = Profile::of(Architecture::Amd);
+        let profile = ArchInfo::of(Architecture::Amd);
         Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
     }
 
@@ -401,11 +401,11 @@ mod tests {
     }
 
     fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
-        judge_after("", expectation, Gathered::default(), stop)
+        judge_after("", expectation, Measurements::default(), stop)
     }
 
     /// What is gathered of a stack of three levels that works.
-    fn all_evidence() -> Gathered {
+    fn all_evidence() -> Measurements {
         let [l0, l1, l2, _] = LevelNumber::ALL;
         let kvm = KvmReport { enabled: true, present: true };
         let cpu = CpuReport {
@@ -416,8 +416,9 @@ mod tests {
             features: Vec::new(),
         };
         let counters = |count| ["exits", "nested_run"].map(|name| (name.to_owned(), count)).into();
-        let report = LeafReport { nonce: "17".into(), hypervisor: "KVM".into(), ..LeafReport::default() };
-        Gathered {
+        let report =
+            InnermostReport { nonce: "17".into(), hypervisor: "KVM".into(), ..InnermostReport::default() };
+        Measurements {
             nonce: "17".into(),
             report: Some(report),
             kvm: [l1, l2].map(|level| (level, kvm)).into(),
@@ -425,7 +426,7 @@ mod tests {
             machines: [l1, l2].map(|level| (level, MachineReport::default())).into(),
             counters_before: [l0, l1].map(|level| (level, counters(0))).into(),
             counters_after: [l0, l1].map(|level| (level, counters(800))).into(),
-            ..Gathered::default()
+            ..Measurements::default()
         }
     }
 
@@ -478,7 +479,7 @@ mod tests {
     #[test]
     fn nothing_follows_from_what_is_known_to_be_flaky_and_another_stop_is_news() {
         let known = known_flaky();
-        let judged = |expectation: &Expectation, gathered: Gathered, stop: Option<Stop>| {
+        let judged = |expectation: &Expectation, gathered: Measurements, stop: Option<Stop>| {
             judge_after("", expectation, gathered, stop).or_flaky(Some(&known), &[])
         };
         let [flaky_stop, other_stop] = ["internal error", "another"].map(|said| stopped("l2-boot", said));
@@ -489,12 +490,13 @@ mod tests {
                 (VerdictWord::Flaky, true),
                 "{expectation}"
             );
-            let stops = judged(&expectation, Gathered::default(), Some(flaky_stop.clone()));
+            let stops = judged(&expectation, Measurements::default(), Some(flaky_stop.clone()));
             assert_eq!((stops.word(), stops.itself().word()), (VerdictWord::Flaky, VerdictWord::Fail));
             assert!(stops.symptom(&expectation).unwrap().contains("internal error"));
-            let other = judged(&expectation, Gathered::default(), Some(other_stop.clone()));
+            let other = judged(&expectation, Measurements::default(), Some(other_stop.clone()));
             assert_eq!(other.word(), VerdictWord::Fail, "{expectation}");
-            let harness = judged(&expectation, Gathered::default(), Some(flaky_stop.clone().not_its_fault()));
+            let harness =
+                judged(&expectation, Measurements::default(), Some(flaky_stop.clone().not_its_fault()));
             assert_eq!(harness.word(), VerdictWord::Error, "{expectation}");
         }
         assert_eq!(
@@ -657,7 +659,7 @@ mod tests {
     ) {
         let expectation = stops(StopStage::From(stage(from)), None);
         let stop = super::tests::stopped(stopped, "any");
-        let verdict = judge_after(stages, &expectation, Gathered::default(), Some(stop));
+        let verdict = judge_after(stages, &expectation, Measurements::default(), Some(stop));
         let expected = if as_documented { VerdictWord::Xfail } else { VerdictWord::Fail };
         assert_eq!(verdict.word(), expected, "{:?}", verdict.stop());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::guest::printable;
 use serde_json::{Map, Value, json};
@@ -117,7 +117,7 @@ fn of_cell(record: &CellRecord) -> Map<String, Value> {
         "verdict": record.verdict, "stage": record.stage, "level": record.level,
         "symptom": record.symptom.as_deref().map(printable), "expected": printable(&expectation),
         "document": record.document, "metal": record.metal, "attempts": record.attempts.len(),
-        "went on from": record.continued.as_ref().map(|state| &state.key), "cold": record.cold, "run": record.run,
+        "went on from": record.restored.as_ref().map(|state| &state.key), "cold": record.cold, "run": record.run,
     }))
 }
 
@@ -146,7 +146,7 @@ impl CellTracks<'_> {
         for (number, (attempt, span)) in (1..).zip(attempts()) {
             self.attempt(number, attempt, *span);
         }
-        let Some((told, within)) = record.told_index().and_then(|index| attempts().nth(index)) else {
+        let Some((told, within)) = record.described_index().and_then(|index| attempts().nth(index)) else {
             return;
         };
         let stages = self.stages(told, *within);
@@ -191,7 +191,7 @@ impl CellTracks<'_> {
         }));
         self.slice(&format!("attempt {number}"), "attempt", (ATTEMPTS, span), args.clone());
         // The symptom of the attempt that the record describes stands where it was seen.
-        if Some(number) != self.placed.record.told_index().map(|index| index + 1) {
+        if Some(number) != self.placed.record.described_index().map(|index| index + 1) {
             let more = if number < self.placed.attempts.len() { ", tried again" } else { "" };
             self.instant(format!("{}{more}", attempt.verdict), (ATTEMPTS, span.end), args);
         }
@@ -225,7 +225,7 @@ impl CellTracks<'_> {
     /// A level from when it was launched, or was there in the saved state, to the end of the stack, and its stages within that.
     fn level(&mut self, level: LevelNumber, stages: &[PlacedStage], stack: Span) {
         let record = self.placed.record;
-        let saved = record.continued.as_ref().is_some_and(|state| level <= state.level);
+        let saved = record.restored.as_ref().is_some_and(|state| level <= state.level);
         let first = stages.iter().find(|stage| stage.level == level).map(|stage| stage.span.start);
         let seen = record.levels.iter().find(|seen| seen.level == level);
         // A level that is this machine, or the emulator, is not booted.
@@ -270,13 +270,13 @@ impl CellTracks<'_> {
     /// KVM's counters of exits and of entries into nested guests: before any guest ran, and at the end.
     fn counters(&mut self, stages: &[PlacedStage], stack: Span) {
         let record = self.placed.record;
-        let profile = Profile::of(record.architecture);
+        let profile = ArchInfo::of(record.architecture);
         let event = profile.nested_event.map(|event| event.name);
         let names = profile.exit_counters.iter().copied().chain(profile.nested_counter).chain(event);
         let names: Vec<&str> = names.collect();
         for level in LevelNumber::ALL {
             let kvm = Stage::Level(level, StageKind::Kvm);
-            let read = stages.iter().find(|stage| stage.stage == kvm || stage.stage == Stage::Continue);
+            let read = stages.iter().find(|stage| stage.stage == kvm || stage.stage == Stage::Restore);
             let Some(read) = read.map(|stage| stage.span.end) else { continue };
             for (name, before, after) in self.read(level, &names) {
                 for (ts, value) in [(read, before), (stack.end, after)] {

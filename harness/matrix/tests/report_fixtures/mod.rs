@@ -14,7 +14,7 @@ use nestmatrix::scenario::{
     Since, StandIns, StopStage, SymptomTexts, Tier,
 };
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_stack::{LevelSeen, Metal, Usage};
+use nestmatrix_stack::{LevelFacts, Metal, Usage};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -128,10 +128,10 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         evidence: None,
         steps: Vec::new(),
         stages: Vec::new(),
-        continued: None,
+        restored: None,
         cold: None,
         attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],
-        told_of: None,
+        described_attempt: None,
         folder: PathBuf::from("cells").join(cell).try_into().ok(),
         run: None,
     }
@@ -153,7 +153,7 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         image: None,
         stand_in: true,
         stand_in_reason: Some(reason.into()),
-        seen: LevelSeen::default(),
+        seen: LevelFacts::default(),
     }
 }
 
@@ -202,13 +202,13 @@ pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &st
 pub fn flaky(
     mut record: CellRecord,
     verdicts: &[VerdictWord],
-    told_of: usize,
+    described_attempt: usize,
     note: Option<&str>,
 ) -> CellRecord {
     record.verdict = VerdictWord::Flaky;
     record.attempts =
         (1..).zip(verdicts).map(|(n, word)| attempt(f64::from(n), f64::from(n) + 1.0, *word)).collect();
-    record.told_of = (told_of < verdicts.len()).then_some(told_of);
+    record.described_attempt = (described_attempt < verdicts.len()).then_some(described_attempt);
     record.as_described = note.is_some();
     record.known_flaky = note.map(|note| KnownFlaky {
         metal: Some(MetalWord::Emulated),
@@ -265,7 +265,7 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
         ended: Some("2025-11-21T22:51:17Z".into()),
         interrupted,
         arguments: vec!["run-matrix".into()],
-        called_in: None,
+        working_folder: None,
         machine: Machine {
             kernel: "6.12.57+deb13-amd64".into(),
             system: "debian 13".into(),

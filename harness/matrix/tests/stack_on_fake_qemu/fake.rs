@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use nestmatrix::run::Verdict;
 use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_images::Disk;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Accelerator, Architecture, Clock, Command, CpuRequirement, Fault, FaultAction, LevelNumber, OwnAction,
     Stage, Step, StepAction, StepTimeout,
 };
-use nestmatrix_stack::host::{Aftermath, Emulator, Facts, Host, Pending, Started, ThisMachine};
+use nestmatrix_stack::host::{ClosingReport, Emulator, Facts, Host, Pending, Started, ThisMachine};
 use nestmatrix_stack::{
-    Ascent, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
+    BootRequest, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
@@ -200,7 +200,7 @@ impl Fake {
             stays: false,
             second: self.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
-            goes_on: false,
+            restored_from: false,
             leaf: None,
             default_firmware: BTreeSet::new(),
             clock: Clock::Fastest,
@@ -214,7 +214,7 @@ impl Fake {
             records: records.clone(),
         };
         let (interrupt, cancellation) = Cancellation::new();
-        let ascent = Ascent {
+        let ascent = BootRequest {
             plan: &plan,
             this_machine: match self.metal {
                 Metal::Emulated => Rc::new(this_machine),
@@ -229,7 +229,7 @@ impl Fake {
             cancellation,
             from: None,
             saver: None,
-            attendant: None,
+            inspector: None,
             images: BTreeMap::new(),
         };
         let local = tokio::task::LocalSet::new();
@@ -334,8 +334,8 @@ fn stage(name: &str) -> Stage {
     name.parse().unwrap()
 }
 
-fn profile() -> &'static Profile {
-    Profile::of(Architecture::Amd)
+fn profile() -> &'static ArchInfo {
+    ArchInfo::of(Architecture::Amd)
 }
 
 /// A level whose images exist by name only. The initramfs of the outermost one is the fake's script.
@@ -382,11 +382,11 @@ impl Host for Hypervisor {
         self.0.socket_path(name)
     }
 
-    fn aftermath(&self) -> Pending<'_, Aftermath> {
-        Box::pin(std::future::ready(Ok(Aftermath::default())))
+    fn closing_report(&self) -> Pending<'_, ClosingReport> {
+        Box::pin(std::future::ready(Ok(ClosingReport::default())))
     }
 
-    fn facts<'a>(&'a self, _profile: &'a Profile, _before: &'a str) -> Pending<'a, Facts> {
+    fn facts<'a>(&'a self, _profile: &'a ArchInfo, _before: &'a str) -> Pending<'a, Facts> {
         let nested = Some("1".to_owned());
         let facts = Facts { kvm_device: true, kvm_module: true, nested, ..Facts::default() };
         Box::pin(std::future::ready(Ok(facts)))

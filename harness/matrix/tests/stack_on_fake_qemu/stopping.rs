@@ -52,9 +52,9 @@ async fn the_end_of_an_outer_qemu_is_the_cause_of_what_is_seen_further_in() {
 #[tokio::test(flavor = "current_thread")]
 async fn the_end_of_a_qemu_that_nothing_waited_for_explains_why_evidence_is_missing() {
     // L2 has reported when its QEMU is killed, and KVM's counters go with it.
-    let mut aftermath = exit(0, "");
-    aftermath.stdout = "counters\nexits:0\n".into();
-    let booted = Fake::new().command(1, "nestmatrix-uptime=", 0, aftermath);
+    let mut closing_report = exit(0, "");
+    closing_report.stdout = "counters\nexits:0\n".into();
+    let booted = Fake::new().command(1, "nestmatrix-uptime=", 0, closing_report);
     let booted = booted.fault("l2-check", FaultAction::KillQemu, 2).boot().await;
     assert_eq!(
         (booted.stopped(), booted.word()),

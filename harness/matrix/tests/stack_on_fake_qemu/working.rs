@@ -54,9 +54,9 @@ async fn every_channel_of_a_boot_leaves_a_record() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_stack_whose_kvm_counted_nothing_has_no_evidence() {
-    let mut aftermath = exit(0, "");
-    aftermath.stdout = "counters\nexits:0\nnested_run:0\n".into();
-    let booted = Fake::new().command(0, "nestmatrix-uptime=", 0, aftermath).boot().await;
+    let mut closing_report = exit(0, "");
+    closing_report.stdout = "counters\nexits:0\nnested_run:0\n".into();
+    let booted = Fake::new().command(0, "nestmatrix-uptime=", 0, closing_report).boot().await;
     let expected = "missing evidence: counter exits of L0's KVM did not grow (it was 0, it is 0)";
     assert_eq!((booted.stopped(), booted.word_and_symptom()), (String::new(), format!("error: {expected}")));
 }

@@ -1,6 +1,6 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
 
-use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
@@ -28,7 +28,7 @@ macro_rules! first_bus {
 }
 
 /// It has none of the devices whose probing costs a nested guest an exit each.
-const MICROVM: Leaf = Leaf {
+const MICROVM: InnermostMachine = InnermostMachine {
     // Without a clock, Linux' cmos_init polls for one: minutes in an L2.
     machine: MachineType { name: "microvm", properties: &["rtc=on"], devices: &[], bus: None },
     versions: "microvm-",
@@ -43,7 +43,7 @@ const MICROVM: Leaf = Leaf {
 };
 
 /// A machine with PCI, started as one that hosts is.
-const OF_PC: Leaf = Leaf {
+const OF_PC: InnermostMachine = InnermostMachine {
     machine: MachineType { name: "pc", ..Q35 },
     versions: "pc-i440fx-",
     kernel_parameters: "",
@@ -55,13 +55,13 @@ const OF_PC: Leaf = Leaf {
     firmware: Some("qboot.rom"),
 };
 
-pub(super) const PROFILE: Profile = Profile {
+pub(super) const PROFILE: ArchInfo = ArchInfo {
     qemu: "qemu-system-x86_64",
     metal: BareMachine::Qemu(Q35),
     metal_processors: None,
-    saves_no_state: None,
+    no_snapshot: None,
     typical_seconds: 30,
-    tcg_lacks: None,
+    tcg_is_missing: None,
     emulated_cpu: "max",
     emulated_cpu_with: &[],
     // No AMD processor of the documents' time had 5-level paging. KVM shadows it since Linux 5.15; before, a guest that uses it
@@ -71,7 +71,7 @@ pub(super) const PROFILE: Profile = Profile {
     emulated_cpu_without: &["la57", "erms", "fsrm"],
     host: Q35,
     // RHEL's QEMU has no microvm.
-    leaves: &[MICROVM, Leaf { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
+    innermost_machines: &[MICROVM, InnermostMachine { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
     nesting: Nesting::CpuFeature("svm"),
     virtualization_flag: Some("svm"),
     documented_flags: &["svm", "npt"],
@@ -82,7 +82,7 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check",
     transport: "pci",
     nesting_kernel_parameters: "",
-    shorter: Shorter {
+    shorter: BootShortcuts {
         // A clock as slow as the processor. The emulator's time stamp counter is that of its host, 2 to 5 GHz; taken for 16 GHz,
         // all clocks that levels derive from it go 3 to 8 times slower, and as many fewer ticks fall into a boot. L0's own tick
         // comes from the oldest timer: that of the local interrupt controller would first be held against a clock that does not
@@ -92,7 +92,7 @@ pub(super) const PROFILE: Profile = Profile {
         guest_host: first_bus!(),
     },
     leaf_memory_mib: 256,
-    own_memory_mib: 768,
+    overhead_memory_mib: 768,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     // arch/x86/kvm/x86.c, since Linux 5.13.

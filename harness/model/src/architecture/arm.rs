@@ -1,6 +1,6 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
 
-use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -9,19 +9,19 @@ const VIRT_WITH_EL2: MachineType = MachineType {
     bus: None,
 };
 
-pub(super) const PROFILE: Profile = Profile {
+pub(super) const PROFILE: ArchInfo = ArchInfo {
     qemu: "qemu-system-aarch64",
     metal: BareMachine::Qemu(VIRT_WITH_EL2),
     metal_processors: None,
-    saves_no_state: None,
+    no_snapshot: None,
     typical_seconds: 60,
-    tcg_lacks: None,
+    tcg_is_missing: None,
     emulated_cpu: "max",
     // The architected signing of pointers takes most of an emulator's time.
     emulated_cpu_with: &["pauth-impdef"],
     emulated_cpu_without: &[],
     host: VIRT_WITH_EL2,
-    leaves: &[Leaf::plain(
+    innermost_machines: &[InnermostMachine::plain(
         MachineType { name: "virt", properties: &["gic-version=3"], devices: &[], bus: None },
         "virt-",
     )],
@@ -32,9 +32,9 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     nesting_kernel_parameters: "kvm-arm.mode=nested",
-    shorter: Shorter::NOT,
+    shorter: BootShortcuts::NOT,
     leaf_memory_mib: 384,
-    own_memory_mib: 1024,
+    overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     nested_counter: None,

@@ -1,12 +1,12 @@
 //! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
 //! more than it has. Guests run on the real machine only.
 
-use super::{BareMachine, HerculesMachine, Leaf, MachineType, Nesting, Profile, Shorter};
+use super::{ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting};
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
 
-pub(super) const PROFILE: Profile = Profile {
+pub(super) const PROFILE: ArchInfo = ArchInfo {
     qemu: "qemu-system-s390x",
     metal: BareMachine::Hercules(HerculesMachine {
         processor: "2097",
@@ -15,14 +15,14 @@ pub(super) const PROFILE: Profile = Profile {
         no_guests: "Hercules' SIE does not have what QEMU needs from KVM (KVM_CAP_S390_COW)",
     }),
     metal_processors: None,
-    saves_no_state: Some("Hercules saves no state"),
+    no_snapshot: Some("Hercules saves no state"),
     typical_seconds: 60,
-    tcg_lacks: Some("SIE"),
+    tcg_is_missing: Some("SIE"),
     emulated_cpu: "max",
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
     host: S390_CCW,
-    leaves: &[Leaf::plain(S390_CCW, "s390-ccw-virtio-")],
+    innermost_machines: &[InnermostMachine::plain(S390_CCW, "s390-ccw-virtio-")],
     // QEMU's name for the interpretive execution that a guest may use itself.
     nesting: Nesting::CpuFeature("sief2"),
     virtualization_flag: Some("sie"),
@@ -31,9 +31,9 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",
     nesting_kernel_parameters: "",
-    shorter: Shorter::NOT,
+    shorter: BootShortcuts::NOT,
     leaf_memory_mib: 256,
-    own_memory_mib: 1024,
+    overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     // arch/s390/kvm/kvm-s390.c: guests' instructions that left to KVM, and SIE instructions among them, by which L1 has L0
     // run its guest.

@@ -1,18 +1,18 @@
 //! Intel: QEMU's TCG has no VMX. Bochs has, with EPT, unrestricted guests, VPID and VMCS shadowing. What is not said here is as on
 //! AMD.
 
-use super::{BareMachine, BochsMachine, Nesting, Profile, TraceEvent, amd};
+use super::{ArchInfo, BareMachine, BochsMachine, Nesting, TraceEvent, amd};
 
-pub(super) const PROFILE: Profile = Profile {
+pub(super) const PROFILE: ArchInfo = ArchInfo {
     metal: BareMachine::Bochs(BochsMachine {
         // On Skylake-X, KVM would need enable_apicv=0.
         processor: "corei7_haswell_4770",
         // The kernels for clouds have no driver for its network cards.
         variant: "generic",
     }),
-    saves_no_state: Some("Bochs saves no state"),
+    no_snapshot: Some("Bochs saves no state"),
     typical_seconds: 110,
-    tcg_lacks: Some("VMX"),
+    tcg_is_missing: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),
     virtualization_flag: Some("vmx"),
     documented_flags: &["vmx", "ept"],

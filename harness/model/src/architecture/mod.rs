@@ -57,7 +57,7 @@ word_traits!(Architecture);
 
 /// What an architecture's levels are made of and what is looked at in them.
 #[derive(Debug)]
-pub struct Profile {
+pub struct ArchInfo {
     /// The QEMU program that runs this architecture's guests.
     pub qemu: &'static str,
     /// The emulated bare machine.
@@ -65,11 +65,11 @@ pub struct Profile {
     /// How the models of the processors begin that the emulated bare machine can be given, if not with anything.
     pub metal_processors: Option<&'static str>,
     /// Why a stack on emulated metal can't be saved on its way, if it can't.
-    pub saves_no_state: Option<&'static str>,
+    pub no_snapshot: Option<&'static str>,
     /// About how long a cold stack takes on emulated metal, in seconds, as measured on a machine with 2 cores.
     pub typical_seconds: u64,
     /// What QEMU's TCG lacks for its guest to run guests with KVM, if anything.
-    pub tcg_lacks: Option<&'static str>,
+    pub tcg_is_missing: Option<&'static str>,
     /// CPU model of what QEMU's TCG runs.
     pub emulated_cpu: &'static str,
     /// Features of that model that are switched on.
@@ -79,7 +79,7 @@ pub struct Profile {
     /// The machine of a level that hosts another one.
     pub host: MachineType,
     /// The machines that the innermost level can be: the first that the QEMU has which runs it.
-    pub leaves: &'static [Leaf],
+    pub innermost_machines: &'static [InnermostMachine],
     /// What a machine must have for its guest to be a hypervisor.
     pub nesting: Nesting,
     /// What /proc/cpuinfo of a bare machine that can be L0 has among its CPU flags.
@@ -95,12 +95,12 @@ pub struct Profile {
     /// What is added for a level that hosts a level that hosts another one.
     pub nesting_kernel_parameters: &'static str,
     /// What makes a boot on emulated metal shorter.
-    pub shorter: Shorter,
+    pub shorter: BootShortcuts,
     /// Memory of the innermost level, in MiB.
     pub leaf_memory_mib: u32,
     /// Memory that a level needs for itself on top of what it gives to the levels inside it, in MiB: its file system, which
     /// is in memory, a copy of the next level's image, and QEMU.
-    pub own_memory_mib: u32,
+    pub overhead_memory_mib: u32,
     /// What a guest's kernel calls KVM in its own report of the hypervisor it runs on.
     pub kvm_as_seen_by_guest: &'static str,
     /// KVM's counter of its guests' exits; of several names, what a kernel has.
@@ -116,7 +116,7 @@ pub struct Profile {
 /// What makes a boot on emulated metal shorter, where an exit of a guest costs what a thousand do on a real machine, without
 /// changing anything about KVM. docs/performance.md tells what each gains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shorter {
+pub struct BootShortcuts {
     /// Kernel command line of the outermost level, where QEMU plays its machine on a host of the same instruction set: a clock that goes slower
     /// than this machine's. Left out where a scenario wants clocks that go right.
     pub slow_clock: &'static str,
@@ -126,14 +126,14 @@ pub struct Shorter {
     pub guest_host: &'static str,
 }
 
-impl Shorter {
+impl BootShortcuts {
     /// Nothing.
     pub const NOT: Self = Self { slow_clock: "", host: "", guest_host: "" };
 }
 
 /// A machine that the innermost level can be.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Leaf {
+pub struct InnermostMachine {
     /// The machine.
     pub machine: MachineType,
     /// How the names of its versioned types begin: `pc-q35-`.
@@ -149,7 +149,7 @@ pub struct Leaf {
     pub firmware: Option<&'static str>,
 }
 
-impl Leaf {
+impl InnermostMachine {
     /// A machine that needs nothing but itself.
     const fn plain(machine: MachineType, versions: &'static str) -> Self {
         Self {
@@ -280,26 +280,27 @@ pub struct TraceEvent {
     pub filter: &'static str,
 }
 
-impl Profile {
+impl ArchInfo {
     /// The machine for the innermost level where the QEMU that runs it has these machine types; none if it has none of them.
-    pub fn leaf_of(&self, machine_types: &[String]) -> Option<&'static Leaf> {
-        let has = |leaf: &&Leaf| machine_types.iter().any(|name| name == leaf.machine.name);
-        self.leaves.iter().find(has)
+    pub fn innermost_machine_of(&self, machine_types: &[String]) -> Option<&'static InnermostMachine> {
+        let has = |leaf: &&InnermostMachine| machine_types.iter().any(|name| name == leaf.machine.name);
+        self.innermost_machines.iter().find(has)
     }
 
     /// The machine of the innermost level that one of this type is most like: of a type that is not known, the last, which is
     /// like those that host.
-    pub fn leaf_like(&self, machine_type: &str) -> &'static Leaf {
-        self.leaf_of_type(machine_type).unwrap_or(&self.leaves[self.leaves.len() - 1])
+    pub fn innermost_machine_like(&self, machine_type: &str) -> &'static InnermostMachine {
+        self.innermost_machine_of_type(machine_type)
+            .unwrap_or(&self.innermost_machines[self.innermost_machines.len() - 1])
     }
 
     /// The machine of the innermost level that is of this type.
-    pub fn leaf_of_type(&self, machine_type: &str) -> Option<&'static Leaf> {
-        self.leaves.iter().find(|leaf| leaf.is(machine_type))
+    pub fn innermost_machine_of_type(&self, machine_type: &str) -> Option<&'static InnermostMachine> {
+        self.innermost_machines.iter().find(|leaf| leaf.is(machine_type))
     }
 
     /// The profile of `architecture`.
-    pub fn of(architecture: Architecture) -> &'static Profile {
+    pub fn of(architecture: Architecture) -> &'static ArchInfo {
         match architecture {
             Architecture::Amd => &amd::PROFILE,
             Architecture::Intel => &intel::PROFILE,

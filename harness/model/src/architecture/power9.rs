@@ -1,6 +1,6 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
 
-use super::{BareMachine, Leaf, MachineType, Nesting, Profile, Shorter, TraceEvent};
+use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
 /// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
@@ -24,7 +24,7 @@ macro_rules! pseries {
     };
 }
 
-pub(super) const PROFILE: Profile = Profile {
+pub(super) const PROFILE: ArchInfo = ArchInfo {
     qemu: "qemu-system-ppc64",
     metal: BareMachine::Qemu(MachineType {
         name: "powernv9",
@@ -40,14 +40,14 @@ pub(super) const PROFILE: Profile = Profile {
         bus: Some("slots"),
     }),
     metal_processors: Some("POWER9"),
-    saves_no_state: Some("QEMU's powernv machine does not go on from a saved state"),
+    no_snapshot: Some("QEMU's powernv machine does not go on from a saved state"),
     typical_seconds: 40,
-    tcg_lacks: None,
+    tcg_is_missing: None,
     emulated_cpu: "POWER9",
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
     host: pseries!("cap-nested-hv=on"),
-    leaves: &[Leaf::plain(pseries!(), "pseries-")],
+    innermost_machines: &[InnermostMachine::plain(pseries!(), "pseries-")],
     nesting: Nesting::MachineProperty("cap-nested-hv"),
     virtualization_flag: None,
     documented_flags: &[],
@@ -55,9 +55,9 @@ pub(super) const PROFILE: Profile = Profile {
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     nesting_kernel_parameters: "",
-    shorter: Shorter::NOT,
+    shorter: BootShortcuts::NOT,
     leaf_memory_mib: 512,
-    own_memory_mib: 1024,
+    overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits", "sum_exits"],
     nested_counter: None,

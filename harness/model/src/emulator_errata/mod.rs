@@ -177,7 +177,7 @@ fn capital(clause: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::Profile;
+    use crate::architecture::ArchInfo;
     use rstest::rstest;
     use std::collections::BTreeSet;
 
@@ -205,7 +205,7 @@ mod tests {
         ];
         let used: BTreeSet<&str> = architectures
             .into_iter()
-            .map(Profile::of)
+            .map(ArchInfo::of)
             .flat_map(|profile| [profile.qemu, profile.metal.program(profile.qemu)])
             .collect();
         for erratum in all() {

@@ -17,7 +17,8 @@ use tokio::sync::Mutex;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
 use super::{
-    Aftermath, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts, last_words,
+    ClosingReport, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts,
+    last_lines_of,
 };
 
 /// Where a level keeps what the harness puts there; a file system in memory.
@@ -239,12 +240,12 @@ impl Host for BootedLevel {
         format!("{FOLDER}/{name}")
     }
 
-    fn aftermath(&self) -> Pending<'_, Aftermath> {
+    fn closing_report(&self) -> Pending<'_, ClosingReport> {
         // Where it has no virtio, its agent's serial line is slow.
         let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
         Box::pin(async move {
-            let output = self.run(&facts::aftermath_script(last)).await?;
-            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+            let output = self.run(&facts::closing_script(last)).await?;
+            Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 }
@@ -349,8 +350,8 @@ fn qemu_end(output: &ExecOutput) -> QemuEnd {
 fn not_started(end: &QemuEnd) -> Option<String> {
     match end.ended {
         Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
-        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_words(&end.output))),
-        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_words(&end.output))),
+        Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_lines_of(&end.output))),
+        Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_lines_of(&end.output))),
         Ended::Exited(_) | Ended::Signalled(_) => None,
     }
 }

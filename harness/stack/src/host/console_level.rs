@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::{Answers, ExecOutput, SharedAnswers, Shell};
 use nestmatrix_vmm::qemu::Machine;
 use tokio::sync::Mutex;
 
-use super::{Aftermath, Facts, Host, HostError, Pending, Started, facts};
+use super::{ClosingReport, Facts, Host, HostError, Pending, Started, facts};
 
 /// The kernel messages that are read at the end: a console takes its time.
 const LAST_MESSAGES: usize = 15;
@@ -94,14 +94,14 @@ impl Host for ConsoleLevel {
     }
 
     /// Without counters: it has no guests, and each line takes a tenth of a second.
-    fn aftermath(&self) -> Pending<'_, Aftermath> {
+    fn closing_report(&self) -> Pending<'_, ClosingReport> {
         Box::pin(async move {
             let output = self.ask(&facts::messages_script(Some(LAST_MESSAGES))).await?;
-            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+            Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 
-    fn facts<'a>(&'a self, profile: &'a Profile, _: &'a str) -> Pending<'a, Facts> {
+    fn facts<'a>(&'a self, profile: &'a ArchInfo, _: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
             let output = self.ask(&facts::script(profile.kvm_module)).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::architecture::{Profile, TraceEvent};
+use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
 use serde::{Deserialize, Serialize};
 
 /// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
@@ -72,7 +72,7 @@ const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
 /// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
 /// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
-pub fn count_nested_script(profile: &Profile) -> String {
+pub fn count_nested_script(profile: &ArchInfo) -> String {
     let Some(TraceEvent { system, name, filter }) = profile.nested_event else { return String::new() };
     let counter = profile.nested_counter.unwrap_or("none");
     format!(
@@ -102,7 +102,7 @@ fn counters_script(instances: &str) -> String {
 
 /// What is read of a host once its stack has come to its end or has stopped.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Aftermath {
+pub struct ClosingReport {
     /// KVM's counters.
     pub counters: Counters,
     /// The kernel's messages.
@@ -111,22 +111,22 @@ pub struct Aftermath {
     pub uptime: Option<f64>,
 }
 
-/// Stands before the uptime in what [`aftermath_script`] prints.
+/// Stands before the uptime in what [`closing_script`] prints.
 const UPTIME: &str = "nestmatrix-uptime=";
 
-/// The script that prints the uptime and the kernel's messages, or the last so many; see [`Aftermath::parse`].
+/// The script that prints the uptime and the kernel's messages, or the last so many; see [`ClosingReport::parse`].
 pub(super) fn messages_script(last: Option<usize>) -> String {
     let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
     format!("read -r u _ </proc/uptime; echo {UPTIME}$u; dmesg 2>/dev/null{last}")
 }
 
 /// The same, and then the counters.
-pub(super) fn aftermath_script(last: Option<usize>) -> String {
+pub(super) fn closing_script(last: Option<usize>) -> String {
     format!("{}; {}", messages_script(last), counters_script(INSTANCES))
 }
 
-impl Aftermath {
-    /// Reads what [`aftermath_script`] printed.
+impl ClosingReport {
+    /// Reads what [`closing_script`] printed.
     pub(super) fn parse(output: &str) -> Self {
         let before_counters = output.lines().take_while(|line| *line != "counters");
         let (uptime, messages): (Vec<&str>, Vec<&str>) =

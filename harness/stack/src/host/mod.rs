@@ -10,8 +10,8 @@ mod console_level;
 mod diagnostics;
 mod facts;
 pub mod hercules;
+mod run_delay;
 mod this_machine;
-mod waits;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,13 +25,13 @@ pub use booted_level::BootedLevel;
 pub use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use diagnostics::Diagnostics;
-pub use facts::{Aftermath, Counters, Facts};
+pub use facts::{ClosingReport, Counters, Facts};
 pub use facts::{count_nested_script, parameter_script, script as facts_script};
+pub use run_delay::RunDelay;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
-pub use waits::Waits;
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine};
 use nestmatrix_vmm::wire::CallError;
@@ -87,10 +87,10 @@ pub trait Host {
     fn socket_path(&self, name: &str) -> String;
 
     /// Reads KVM's counters, the kernel's messages and its clock.
-    fn aftermath(&self) -> Pending<'_, Aftermath> {
+    fn closing_report(&self) -> Pending<'_, ClosingReport> {
         Box::pin(async move {
-            let output = self.run(&facts::aftermath_script(None)).await?;
-            Ok(Aftermath::parse(&String::from_utf8_lossy(&output.stdout)))
+            let output = self.run(&facts::closing_script(None)).await?;
+            Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
         })
     }
 
@@ -101,7 +101,7 @@ pub trait Host {
 
     /// Runs the script `before`, and asks it what it is and what it can do. Both are one command, since each costs much in a
     /// level.
-    fn facts<'a>(&'a self, profile: &'a Profile, before: &'a str) -> Pending<'a, Facts> {
+    fn facts<'a>(&'a self, profile: &'a ArchInfo, before: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
             let script = [before, &facts::script_with_counters(profile.kvm_module)].concat();
             let output = self.run(&script).await?;
@@ -146,7 +146,7 @@ impl QemuEnd {
 
     /// In a sentence's end: `exited with status 1: its last line`.
     pub fn describe(&self) -> String {
-        match last_words(&self.output) {
+        match last_lines_of(&self.output) {
             words if words.is_empty() => self.ended.to_string(),
             words => format!("{}: {words}", self.ended),
         }
@@ -172,7 +172,7 @@ pub trait RunningQemu {
         None
     }
     /// How long it has waited for a CPU of this machine, if it runs on this machine.
-    fn waits(&self) -> Option<Waits> {
+    fn run_delay(&self) -> Option<RunDelay> {
         None
     }
     /// The most memory of this machine that it had in use at a time, in MiB, if it runs on this machine.
@@ -186,7 +186,7 @@ const HINT_LINES: usize = 3;
 
 /// The last line of `output` that says something. If it is a hint, which QEMU prints below its message and without its own name,
 /// the message comes first.
-pub fn last_words(output: &str) -> String {
+pub fn last_lines_of(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let Some(last) = lines.len().checked_sub(1) else { return String::new() };
     let message = (last.saturating_sub(HINT_LINES)..=last).rev().find(|index| is_of_qemu(lines[*index]));
@@ -203,7 +203,7 @@ fn is_of_qemu(line: &str) -> bool {
 mod tests {
     use rstest::rstest;
 
-    use super::last_words;
+    use super::last_lines_of;
 
     const REFUSED: &str = "qemu-system-ppc64: KVM implementation does not support Nested-HV\n";
 
@@ -222,6 +222,6 @@ mod tests {
         #[case] output: &str,
         #[case] expected: &str,
     ) {
-        assert_eq!(last_words(output), expected);
+        assert_eq!(last_lines_of(output), expected);
     }
 }

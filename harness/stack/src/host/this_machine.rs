@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixListener;
 
 use super::{
-    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunningQemu, Started, Waits, bochs, facts,
+    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunDelay, RunningQemu, Started, bochs, facts,
     hercules,
 };
 
@@ -337,8 +337,8 @@ impl RunningQemu for LocalQemu {
         Some(self.0.borrow().started().elapsed())
     }
 
-    fn waits(&self) -> Option<Waits> {
-        Some(Waits::of(self.0.borrow().id()))
+    fn run_delay(&self) -> Option<RunDelay> {
+        Some(RunDelay::of(self.0.borrow().id()))
     }
 
     fn peak_memory_mib(&self) -> Option<u64> {

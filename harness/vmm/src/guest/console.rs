@@ -43,7 +43,7 @@ impl Console {
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(n) => self.take_in(&buffer[..n]).into_iter().for_each(&mut each),
+                Ok(n) => self.handle_event(&buffer[..n]).into_iter().for_each(&mut each),
             }
             // One that never stops printing must leave the thread to others.
             tokio::task::yield_now().await;
@@ -53,7 +53,7 @@ impl Console {
         }
     }
 
-    fn take_in(&mut self, bytes: &[u8]) -> Vec<String> {
+    fn handle_event(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut complete = Vec::new();
         for byte in bytes {
             if *byte == b'\n' {
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn lines_are_complete_however_the_bytes_arrive() {
         let (dir, mut console) = console();
-        assert!(console.take_in(b"half a li").is_empty());
-        assert_eq!(console.take_in(b"ne\r\nanother\n"), ["half a line", "another"]);
+        assert!(console.handle_event(b"half a li").is_empty());
+        assert_eq!(console.handle_event(b"ne\r\nanother\n"), ["half a line", "another"]);
         let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
         assert_eq!(record.lines().count(), 2);
         assert!(record.lines().all(|l| l.starts_with('[')), "{record}");
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_cut_and_not_kept_for_ever() {
         let (_dir, mut console) = console();
-        let lines = console.take_in(&[b'x'; 3 * LONGEST_LINE]);
+        let lines = console.handle_event(&[b'x'; 3 * LONGEST_LINE]);
         assert_eq!(lines.len(), 3);
     }
 
@@ -149,7 +149,11 @@ mod tests {
         let (dir, mut console) = console();
         console.room = 1000;
         for _ in 0..100 {
-            assert_eq!(console.take_in(b"once more\n"), ["once more"], "the line is handed on all the same");
+            assert_eq!(
+                console.handle_event(b"once more\n"),
+                ["once more"],
+                "the line is handed on all the same"
+            );
         }
         let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
         assert!(record.len() < 1200, "{} bytes", record.len());

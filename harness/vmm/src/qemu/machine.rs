@@ -211,7 +211,7 @@ pub enum Instance {
     #[default]
     First,
     /// One more of the same make, beside the first.
-    Beside,
+    SecondMachine,
     /// The one to which the first is migrated.
     Incoming,
 }

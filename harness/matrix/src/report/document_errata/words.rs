@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber, Stage, StageKind};
 
 use crate::document_errata::{Deviation, Observation};
@@ -159,7 +159,7 @@ fn stopped(seen: &Observation) -> String {
 fn stage(stage: Stage, seen: &Observation) -> String {
     match stage {
         Stage::Provision => "before anything was booted".to_owned(),
-        Stage::Continue => "when a snapshot was restored".to_owned(),
+        Stage::Restore => "when a snapshot was restored".to_owned(),
         Stage::Level(level, StageKind::Launch) if level == LevelNumber::ALL[0] => {
             "when L0's machine was started".to_owned()
         }
@@ -179,7 +179,7 @@ pub(super) fn command(seen: &Observation) -> Option<String> {
     match seen.record.stage {
         Some(Stage::Step(number)) => {
             let step = seen.record.steps.get(usize::from(number).saturating_sub(1))?;
-            let module = Profile::of(seen.record.architecture).kvm_module;
+            let module = ArchInfo::of(seen.record.architecture).kvm_module;
             step.run.as_deref().map(|command| command.replace("$KVM_MODULE", module))
         }
         _ => None,

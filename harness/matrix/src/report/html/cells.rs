@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::report::cell::{attempts, documented, observed, tiers};
 use crate::report::command::again;
-use crate::report::layout::{Layout, Placed, Shade, in_full};
+use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
 use crate::reproduce::SCRIPT;
 use crate::run::{CellRecord, LevelRecord};
@@ -38,7 +38,7 @@ fn searched(layout: &Layout<'_>, (_, cell): Placed<'_>) -> String {
     let mut words = vec![
         record.verdict.to_string(),
         record.cell.to_string(),
-        Shade::of(cell).note().to_owned(),
+        Severity::of(cell).note().to_owned(),
         record.document.clone(),
         tiers([record]),
         record.metal.map_or(String::new(), |metal| metal.to_string()),
@@ -71,8 +71,8 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "cell": record.cell,
         "title": scenario.map(|scenario| text::shown(&scenario.title)),
         "verdict": record.verdict,
-        "shade": class(Shade::of(cell)),
-        "note": Shade::of(cell).note(),
+        "shade": class(Severity::of(cell)),
+        "note": Severity::of(cell).note(),
         "stage": record.stage.map(|stage| stage.to_string()),
         "level": record.level.map(|level| level.to_string()),
         "symptom": record.symptom.as_deref().map(text::shown),
@@ -86,7 +86,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "stages": stages.collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
         "evidence": evidence(record),
-        "continued": record.continued.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
+        "continued": record.restored.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
         "claims": claims(layout, record),
         "again": text::shown(&again(overview, cell)),
         "reproducer": cell.file(overview, SCRIPT).map(|path| text::shown(&path.display().to_string())),
@@ -122,7 +122,7 @@ fn level(level: &LevelRecord) -> Value {
         "machine": shown(&seen.machine),
         "cpu": shown(&seen.cpu),
         "nested": shown(&seen.nested),
-        "lacks": seen.lacks.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
+        "lacks": seen.missing_features.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
         "console": seen.last_lines.iter().map(|line| text::shown(line)).collect::<Vec<_>>(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use crate::report::layout::{Layout, Placed, Shade, in_full};
+use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::run::VerdictWord;
 
 use super::head::class;
@@ -70,7 +70,7 @@ fn side(layout: &Layout<'_>, name: &str, cells: Option<&Vec<Placed<'_>>>) -> Mar
             p.tried {
                 @if cells.is_empty() { span.none { "no cell of this tries it" } }
                 @for (place, cell) in tried.iter().take(SHOWN) {
-                    button class={ "cell tiny " (class(Shade::of(cell))) } type="button" data-cell=(place) title=(cell.record.cell) {
+                    button class={ "cell tiny " (class(Severity::of(cell))) } type="button" data-cell=(place) title=(cell.record.cell) {
                         b { (cell.record.verdict) } " " (cell.record.architecture)
                     } " "
                 }

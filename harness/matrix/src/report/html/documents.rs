@@ -10,7 +10,7 @@ use super::contradictions::against;
 use super::head::class;
 use super::text::{prose, shown};
 use crate::report::cell::documented;
-use crate::report::layout::{DocumentPart, Layout, Placed, ScenarioPart, Shade, counts, tally};
+use crate::report::layout::{DocumentPart, Layout, Placed, ScenarioPart, Severity, counts, tally};
 use crate::report::matrix::ran;
 use crate::report::text::{grouped, lasting};
 use crate::run::{OverviewCell, Tally};
@@ -42,7 +42,7 @@ fn bar(tally: &Tally) -> Markup {
     let counts = counts(tally);
     let all: usize = counts.iter().map(|(_, number)| number).sum();
     let mut from = 0;
-    let parts: Vec<(Shade, usize, usize)> = counts
+    let parts: Vec<(Severity, usize, usize)> = counts
         .iter()
         .map(|(shade, number)| {
             from += number;
@@ -176,7 +176,7 @@ fn table(layout: &Layout<'_>, cells: &[Placed<'_>]) -> Markup {
 /// A cell: its verdict's word, and in small letters what ran innermost, how long it took and on what metal.
 fn button(place: usize, cell: &OverviewCell) -> Markup {
     let record = &cell.record;
-    let shade = Shade::of(cell);
+    let shade = Severity::of(cell);
     let mut small: Vec<String> = Vec::new();
     small.extend(record.levels.last().map(ran));
     if record.metal == Some(Metal::Native) {

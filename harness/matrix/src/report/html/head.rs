@@ -4,26 +4,26 @@
 use maud::{Markup, html};
 
 use super::text::shown;
-use crate::report::layout::{Shade, counts};
+use crate::report::layout::{Severity, counts};
 use crate::report::mutation::{PENDING, incomplete, is_trouble};
 use crate::report::text::{grouped, lasting};
 use crate::run::{Machine, MutationTally, Overview, OverviewRun};
 
 /// The class of a verdict's looks.
-pub(super) fn class(shade: Shade) -> &'static str {
+pub(super) fn class(shade: Severity) -> &'static str {
     match shade {
-        Shade::CameBack => "came-back",
-        Shade::KnownFail => "known-fail",
-        Shade::Righted => "righted",
-        Shade::Fail => "fail",
-        Shade::Flaky => "flaky",
-        Shade::KnownFlaky => "known-flaky",
-        Shade::Error => "error",
-        Shade::News => "xpass",
-        Shade::Known => "known",
-        Shade::Xfail => "xfail",
-        Shade::Pass => "pass",
-        Shade::Skip => "skip",
+        Severity::CameBack => "came-back",
+        Severity::KnownFail => "known-fail",
+        Severity::Righted => "righted",
+        Severity::Fail => "fail",
+        Severity::Flaky => "flaky",
+        Severity::KnownFlaky => "known-flaky",
+        Severity::Error => "error",
+        Severity::News => "xpass",
+        Severity::Known => "known",
+        Severity::Xfail => "xfail",
+        Severity::Pass => "pass",
+        Severity::Skip => "skip",
     }
 }
 
@@ -169,20 +169,20 @@ pub(super) fn legend(overview: &Overview) -> Markup {
     }
 }
 
-const MEANINGS: [(Shade, &str); 12] = [
-    (Shade::Pass, "it works, as documented, and there is evidence for every level"),
-    (Shade::Righted, "likewise, though its scenario says that it is known not to work"),
-    (Shade::Fail, "it does not work, against the document"),
-    (Shade::KnownFail, "likewise, and its scenario says so already"),
+const MEANINGS: [(Severity, &str); 12] = [
+    (Severity::Pass, "it works, as documented, and there is evidence for every level"),
+    (Severity::Righted, "likewise, though its scenario says that it is known not to work"),
+    (Severity::Fail, "it does not work, against the document"),
+    (Severity::KnownFail, "likewise, and its scenario says so already"),
     (
-        Shade::CameBack,
+        Severity::CameBack,
         "the documented limitation shows itself, though its scenario says that it is known to be gone",
     ),
-    (Shade::Xfail, "the documented limitation shows itself"),
-    (Shade::News, "the documented limitation is gone: the document is stale"),
-    (Shade::Known, "likewise, and its scenario says so already"),
-    (Shade::Flaky, "boots of the same stack in one setting gave different verdicts"),
-    (Shade::KnownFlaky, "likewise, and its scenario says so already: this result does not count"),
-    (Shade::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
-    (Shade::Skip, "not tried, for the requirement that is named"),
+    (Severity::Xfail, "the documented limitation shows itself"),
+    (Severity::News, "the documented limitation is gone: the document is stale"),
+    (Severity::Known, "likewise, and its scenario says so already"),
+    (Severity::Flaky, "boots of the same stack in one setting gave different verdicts"),
+    (Severity::KnownFlaky, "likewise, and its scenario says so already: this result does not count"),
+    (Severity::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
+    (Severity::Skip, "not tried, for the requirement that is named"),
 ];

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::report::cell::{documented, observed};
-use crate::report::layout::{Layout, Placed, Shade};
+use crate::report::layout::{Layout, Placed, Severity};
 use crate::report::text::{grouped, one_line};
 use crate::run::{CellRecord, LevelRecord};
 
@@ -18,11 +18,11 @@ const STACKS: usize = 4;
 
 pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
     let cells = layout.overview.cells.iter().enumerate().filter(|(_, cell)| cell.is_trouble());
-    let mut kinds = grouped(cells, |(_, cell)| (Shade::of(cell), seen(cell)));
+    let mut kinds = grouped(cells, |(_, cell)| (Severity::of(cell), seen(cell)));
     if kinds.is_empty() {
         return html! {};
     }
-    let rank = |shade| Shade::ALL.iter().position(|known| *known == shade);
+    let rank = |shade| Severity::ALL.iter().position(|known| *known == shade);
     kinds.sort_by_key(|((shade, _), cells)| (rank(*shade), std::cmp::Reverse(cells.len())));
     html! {
         section.trouble aria-labelledby="trouble" {
@@ -46,7 +46,7 @@ fn places(cells: &[Placed<'_>]) -> String {
     cells.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn kind(shade: Shade, seen: &str, cells: &[Placed<'_>]) -> Markup {
+fn kind(shade: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
     let Some((_, first)) = cells.first() else { return html! {} };
     let record = &first.record;
     let stacks = grouped(cells.iter().copied(), |(_, cell)| versions(&cell.record));

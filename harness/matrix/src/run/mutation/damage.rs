@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Accelerator, Command, CpuMode, Fault, FaultAction, LevelNumber, Stage, StageKind, StepAction,
 };
@@ -153,7 +153,7 @@ impl Mutation {
     /// The cell with this damage, under its own name.
     pub(super) fn applied_to(&self, cell: &Cell) -> Cell {
         let mut cell = cell.clone();
-        let profile = Profile::of(cell.architecture);
+        let profile = ArchInfo::of(cell.architecture);
         match self {
             Self::DropStep { step } | Self::Custom { change: MutationChange::Drop { step }, .. } => {
                 change_step(&mut cell, *step, |action| *action = nothing());

@@ -1,6 +1,6 @@
 //! The mutants of a cell: which damage says something of it, and what must come of that.
 
-use nestmatrix_model::architecture::{BareMachine, Profile};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
     Accelerator, CpuMode, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, SymptomKind,
 };
@@ -53,7 +53,7 @@ pub struct Mutants {
 /// # Errors
 /// The name of a mutant would be too long for a cell's.
 pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProblem> {
-    let of = Of { cell, original, profile: Profile::of(cell.architecture) };
+    let of = Of { cell, original, profile: ArchInfo::of(cell.architecture) };
     let (steps, checks) = of.steps();
     let mutations = [steps, of.levels(), of.kills(), of.customs()].concat();
     let mut made = Mutants::default();
@@ -82,7 +82,7 @@ type Ruled = (Mutation, Rule);
 struct Of<'a> {
     cell: &'a Cell,
     original: &'a Original,
-    profile: &'static Profile,
+    profile: &'static ArchInfo,
 }
 
 impl Of<'_> {

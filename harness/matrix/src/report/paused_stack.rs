@@ -1,13 +1,13 @@
 //! A stack that is held, as whoever holds it is told of it.
 
-use nestmatrix_stack::{Held, HeldLevel};
+use nestmatrix_stack::{PausedLevel, PausedStack};
 
 use super::style::{Role, Style};
 use super::text::one_line;
 
 /// Where a stack is held, what is in it, and how each level is reached.
-pub fn held(held: &Held, style: &Style) -> String {
-    let Held { stage, stop, levels } = held;
+pub fn held(held: &PausedStack, style: &Style) -> String {
+    let PausedStack { stage, stop, levels } = held;
     let mut text = match stop {
         Some(stop) => format!("stopped in {stage}: {}", one_line(&stop.symptom.to_string())),
         None => format!("held after {stage}"),
@@ -19,8 +19,8 @@ pub fn held(held: &Held, style: &Style) -> String {
     text + "\nCtrl-C lets it go"
 }
 
-fn reach(level: &HeldLevel) -> String {
-    let HeldLevel { level, kernel, qemu, console, monitor, shell } = level;
+fn reach(level: &PausedLevel) -> String {
+    let PausedLevel { level, kernel, qemu, console, monitor, shell } = level;
     let version =
         |what: &str, version: &Option<String>| version.as_ref().map(|v| format!("{what} {}", one_line(v)));
     let known = [version("kernel", kernel), version("in QEMU", qemu)];

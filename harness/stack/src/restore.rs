@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Stop;
-use super::boot::{Live, NOTICES, Stack};
-use super::states::{Draft, Finished, SavedLevel, SavedState};
+use super::boot::{NOTICES, RunningLevel, Stack};
+use super::snapshots::{Draft, Finished, Snapshot, SnapshotLevel};
 use super::watch::Sign;
 use crate::host::{Host, HostError};
 
@@ -27,7 +27,7 @@ const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// Saves states of stacks on their way up.
-pub trait Saver {
+pub trait SnapshotSaver {
     /// A place for the state of the stack up to `level`, if somebody wants it.
     fn draft(&self, level: LevelNumber) -> Option<Draft>;
     /// What came of saving it.
@@ -48,7 +48,7 @@ impl Stack<'_> {
     /// Brings up the levels of a saved state; gives the number of levels, and the host that the innermost of them is.
     pub(super) async fn go_on(
         &mut self,
-        state: &SavedState,
+        state: &Snapshot,
         this_machine: Rc<dyn Host>,
     ) -> Result<(usize, Rc<dyn Host>), Stop> {
         let limits = self.limits;
@@ -61,10 +61,10 @@ impl Stack<'_> {
 
     async fn bring_up(
         &mut self,
-        state: &SavedState,
+        state: &Snapshot,
         this_machine: Rc<dyn Host>,
     ) -> Result<(usize, Rc<dyn Host>), Stop> {
-        self.enter(Stage::Continue);
+        self.enter(Stage::Restore);
         self.bring_records(state)?;
         let mut host = this_machine;
         let mut hosts = Vec::new();
@@ -86,7 +86,7 @@ impl Stack<'_> {
                 let why = format!("{level}'s QEMU is {}, not {}", monitor.version(), saved.qemu);
                 return Err(self.not_as_saved(why));
             }
-            self.interrogate(&machine, &monitor).await?;
+            self.query_machine(&machine, &monitor).await?;
             if saved.pid.is_none() {
                 self.during(level, async { Ok(monitor.resume().await?) }).await?;
             }
@@ -94,7 +94,7 @@ impl Stack<'_> {
             hosts.push((level, Rc::clone(&host)));
         }
         for (level, host) in hosts {
-            self.freshen = Some(self.refreshment()?);
+            self.resync_guest = Some(self.resync_script()?);
             self.hosts.push((level, Rc::clone(&host)));
             self.enter(Stage::Level(level, StageKind::Kvm));
             self.look_at(level, &*host).await?;
@@ -107,7 +107,7 @@ impl Stack<'_> {
     }
 
     /// What levels said up to here is part of this stack's records.
-    fn bring_records(&self, state: &SavedState) -> Result<(), Stop> {
+    fn bring_records(&self, state: &Snapshot) -> Result<(), Stop> {
         let bring = || {
             for entry in fs::read_dir(state.records())? {
                 let from = entry?.path();
@@ -124,12 +124,7 @@ impl Stack<'_> {
     }
 
     /// Starts the QEMU of the outermost level and has it load the state.
-    async fn load(
-        &mut self,
-        machine: &Machine,
-        state: &SavedState,
-        host: &dyn Host,
-    ) -> Result<Monitor, Stop> {
+    async fn load(&mut self, machine: &Machine, state: &Snapshot, host: &dyn Host) -> Result<Monitor, Stop> {
         let level = machine.level;
         let (monitor, notices) = self.start(machine, host).await?.of_qemu(self.stage)?;
         self.watch.take_over(level, notices);
@@ -150,7 +145,7 @@ impl Stack<'_> {
         let level = machine.level;
         let qemu =
             host.adopt(pid).ok_or_else(|| self.not_as_saved(format!("{} runs nothing", host.name())))?;
-        self.live.push(Live { level, instance: Instance::First, qemu });
+        self.live.push(RunningLevel { level, instance: Instance::First, qemu });
         self.open_console(machine.channel(ChannelKind::Console), &machine.label(), false)?;
         if machine.agent {
             let notices = self.watch.inlet(level, Sign::Agent);
@@ -164,7 +159,7 @@ impl Stack<'_> {
 
     /// The script that brings a level up to date that stood still since it was saved: its clock is late, other stacks have the
     /// same random numbers, and what it has read of disks may not be on them any more.
-    fn refreshment(&self) -> Result<String, Stop> {
+    fn resync_script(&self) -> Result<String, Stop> {
         let failed = |what: &str| Stop::harness(self.stage, format!("no {what} is to be had"));
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| failed("time"))?.as_secs();
         let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|_| failed("random number"));
@@ -277,7 +272,7 @@ impl Stack<'_> {
         };
         let levels = self.live.iter().map(|live| {
             let seen = self.levels.get(&live.level);
-            SavedLevel {
+            SnapshotLevel {
                 level: live.level,
                 pid: live.qemu.pid_in_level(),
                 qemu: seen.and_then(|seen| seen.qemu.clone()).unwrap_or_default(),

@@ -15,7 +15,7 @@ const GREETING: Duration = Duration::from_secs(3);
 
 /// Why a held stack can't be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum VisitError {
+pub enum DebugClientError {
     /// The operating system's answer.
     #[error("the harness that holds the stack can't be reached: {0}")]
     Unreachable(#[from] io::Error),
@@ -29,13 +29,13 @@ pub enum VisitError {
 
 /// A conversation with the desk of a stack.
 #[derive(Debug)]
-pub struct Visit {
+pub struct DebugClient {
     /// What the desk said first.
     pub greeting: Greeting,
     pub(super) from: BufReader<UnixStream>,
 }
 
-impl Visit {
+impl DebugClient {
     /// A conversation with every harness of this user's that has a desk.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Visit {
         Ok(sockets.iter().filter_map(|socket| Self::begin(UnixStream::connect(socket).ok()?).ok()).collect())
     }
 
-    pub(super) fn begin(stream: UnixStream) -> Result<Self, VisitError> {
+    pub(super) fn begin(stream: UnixStream) -> Result<Self, DebugClientError> {
         stream.set_read_timeout(Some(GREETING))?;
         let mut from = BufReader::new(stream);
         let greeting = serde_json::from_str(&line(&mut from)?)?;
@@ -58,19 +58,19 @@ impl Visit {
     ///
     /// # Errors
     /// The harness is gone, or not of this version.
-    pub fn ask(&mut self, level: LevelNumber, ask: Ask) -> Result<Answer, VisitError> {
+    pub fn ask(&mut self, level: LevelNumber, ask: Ask) -> Result<Answer, DebugClientError> {
         let inquiry = serde_json::to_string(&Inquiry { level, ask })? + "\n";
-        self.from.get_ref().write_all(inquiry.as_bytes()).map_err(|_| VisitError::Ended)?;
+        self.from.get_ref().write_all(inquiry.as_bytes()).map_err(|_| DebugClientError::Ended)?;
         Ok(serde_json::from_str(&line(&mut self.from)?)?)
     }
 }
 
-fn line(from: &mut BufReader<UnixStream>) -> Result<String, VisitError> {
+fn line(from: &mut BufReader<UnixStream>) -> Result<String, DebugClientError> {
     let mut line = String::new();
     match from.read_line(&mut line) {
         Ok(_) if line.ends_with('\n') => Ok(line),
-        Ok(_) => Err(VisitError::Ended),
-        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Err(VisitError::Ended),
+        Ok(_) => Err(DebugClientError::Ended),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Err(DebugClientError::Ended),
         Err(e) => Err(e.into()),
     }
 }

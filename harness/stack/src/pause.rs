@@ -23,7 +23,7 @@ use super::watch::Trouble;
 use crate::host::Host;
 
 /// Says where a stack is held, and passes on what is asked of it while it is.
-pub trait Attendant {
+pub trait Inspector {
     /// Whether it is held once this stage is done.
     fn holds_after(&self, stage: Stage) -> bool;
 
@@ -31,7 +31,7 @@ pub trait Attendant {
     fn holds_at_end(&self, stopped: bool) -> bool;
 
     /// It is held from now on.
-    fn begins(&self, held: Held);
+    fn begins(&self, held: PausedStack);
 
     /// Something happened in it meanwhile, in a sentence.
     fn hears(&self, what: &str);
@@ -42,18 +42,18 @@ pub trait Attendant {
 
 /// A stack as it is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Held {
+pub struct PausedStack {
     /// The last stage that was done, or in which it stopped.
     pub stage: Stage,
     /// Why it stopped, if it did.
     pub stop: Option<Stop>,
     /// Its levels, outermost first, also those that don't run yet.
-    pub levels: Vec<HeldLevel>,
+    pub levels: Vec<PausedLevel>,
 }
 
 /// A level of a stack that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldLevel {
+pub struct PausedLevel {
     /// Which.
     pub level: LevelNumber,
     /// Its kernel release, once it has said so.
@@ -133,7 +133,7 @@ impl From<ExecOutput> for Answer {
 
 /// How a level can be asked.
 #[derive(Clone)]
-struct Door {
+struct LevelHandle {
     level: LevelNumber,
     host: Option<Rc<dyn Host>>,
     shell: Option<(Rc<Mutex<Shell>>, SharedAnswers)>,
@@ -143,7 +143,7 @@ struct Door {
     asked: Rc<Cell<u32>>,
 }
 
-impl Door {
+impl LevelHandle {
     async fn answer(&self, ask: Ask) -> Answer {
         let done = match ask {
             Ask::Run { script } => self.run(&script).await,
@@ -181,8 +181,8 @@ impl Door {
 impl Stack<'_> {
     /// Holds the stack if it is to be held once the stage that is done now is.
     pub(super) async fn pause_after(&mut self, done: Stage) -> Result<(), Stop> {
-        match self.attendant {
-            Some(attendant) if attendant.holds_after(done) => self.hold(attendant, done, None).await,
+        match self.inspector {
+            Some(inspector) if inspector.holds_after(done) => self.hold(inspector, done, None).await,
             _ => Ok(()),
         }
     }
@@ -193,7 +193,7 @@ impl Stack<'_> {
     /// Somebody asked the harness to end, or the machine that all levels run in is gone.
     pub(super) async fn hold(
         &mut self,
-        attendant: &dyn Attendant,
+        inspector: &dyn Inspector,
         stage: Stage,
         stop: Option<&Stop>,
     ) -> Result<(), Stop> {
@@ -203,14 +203,15 @@ impl Stack<'_> {
             shells.insert(channel, Rc::new(Mutex::new(shell)));
         }
         let asked = Rc::new(Cell::new(self.asked));
-        let doors: Vec<Door> = self.all_levels().map(|level| self.door(level, &shells, &asked)).collect();
+        let doors: Vec<LevelHandle> =
+            self.all_levels().map(|level| self.door(level, &shells, &asked)).collect();
         let levels = doors.iter().map(|door| self.held(door)).collect();
-        attendant.begins(Held { stage, stop: stop.cloned(), levels });
+        inspector.begins(PausedStack { stage, stop: stop.cloned(), levels });
         let mut known = stop.map(|stop| stop.symptom.to_string());
         let mut answers = JoinSet::new();
         let ended = loop {
             tokio::select! {
-                request = attendant.next() => {
+                request = inspector.next() => {
                     let Some(Request { level, ask, mut answer }) = request else { break Ok(()) };
                     let Some(door) = doors.iter().find(|door| door.level == level).cloned() else {
                         let _ = answer.send(Answer::Refused { why: format!("the stack has no {level}") });
@@ -229,7 +230,7 @@ impl Stack<'_> {
                     let seen = self.explain(trouble).await;
                     let seen = seen.symptom.to_string();
                     if !interrupted && known.as_ref() != Some(&seen) {
-                        attendant.hears(&seen);
+                        inspector.hears(&seen);
                     }
                     if interrupted || self.metal_is_gone().await {
                         // Whatever was done to it meanwhile, it was not let go on its way.
@@ -262,11 +263,11 @@ impl Stack<'_> {
         level: LevelNumber,
         shells: &BTreeMap<ChannelName, Rc<Mutex<Shell>>>,
         asked: &Rc<Cell<u32>>,
-    ) -> Door {
+    ) -> LevelHandle {
         let answers = self.watch.console(level).map(ConsoleView::answers);
         let answers = answers.filter(|answers| answers.now(|answers| answers.ready()));
         let shell = shells.iter().rev().find(|(channel, _)| channel.level == level);
-        Door {
+        LevelHandle {
             level,
             host: self.host(level),
             shell: shell.zip(answers).map(|((_, shell), answers)| (Rc::clone(shell), answers.clone())),
@@ -276,10 +277,10 @@ impl Stack<'_> {
         }
     }
 
-    fn held(&self, door: &Door) -> HeldLevel {
+    fn held(&self, door: &LevelHandle) -> PausedLevel {
         let seen = self.levels.get(&door.level);
         let console = self.record(&door.level.to_string(), "console.log");
-        HeldLevel {
+        PausedLevel {
             level: door.level,
             kernel: seen.and_then(|seen| seen.kernel.clone()),
             qemu: seen.and_then(|seen| seen.qemu.clone()),

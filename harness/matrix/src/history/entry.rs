@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use nestmatrix_model::architecture::Profile;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_stack::Metal;
 use serde::Serialize;
@@ -68,7 +68,7 @@ pub struct AttemptSeen {
 
 /// What a run saw of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sighting {
+pub struct HistoryEntry {
     /// The cell.
     pub cell: CellName,
     /// The run's name.
@@ -108,18 +108,18 @@ pub(super) struct Origin {
 
 /// A sighting, and what tells it from others of its run.
 pub(super) struct Seen {
-    pub(super) sighting: Sighting,
+    pub(super) sighting: HistoryEntry,
     /// Of two records of one cell in one run, whether they are the same.
     pub(super) digest: String,
 }
 
 /// What a past run saw, the runs that it was merged from one after the other.
-pub fn sightings(past: &PastRun) -> Vec<Sighting> {
+pub fn sightings(past: &PastRun) -> Vec<HistoryEntry> {
     by_origin(past).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.sighting).collect()
 }
 
 /// The records of a past run, each with its sighting and with what is the same of one record in all runs that it was merged into.
-pub(crate) fn records(past: &PastRun) -> Vec<(&CellRecord, Sighting, String)> {
+pub(crate) fn records(past: &PastRun) -> Vec<(&CellRecord, HistoryEntry, String)> {
     let own = [MergedRun::from(past)];
     let runs = if past.record.merged.is_empty() { &own[..] } else { &past.record.merged[..] };
     let of_run = |run: &MergedRun| {
@@ -162,7 +162,7 @@ fn origin(run: &MergedRun) -> Origin {
 fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
     let end = cell.attempts.last().map_or(0.0, |last| last.end);
     let seen = later(&run.began, end);
-    let sighting = Sighting {
+    let sighting = HistoryEntry {
         cell: cell.cell.clone(),
         run: run.run.clone(),
         verdict: cell.verdict,
@@ -171,7 +171,7 @@ fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
         stage: cell.stage,
         symptom: cell.symptom.clone(),
         seconds: cell.seconds(),
-        saved: cell.continued.is_some(),
+        saved: cell.restored.is_some(),
         attempts: cell
             .attempts
             .iter()
@@ -211,7 +211,7 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
             image: level.image.as_ref().map(|image| image.digest.clone()),
         })
         .collect();
-    let profile = Profile::of(cell.architecture);
+    let profile = ArchInfo::of(cell.architecture);
     let program = profile.metal.program(profile.qemu);
     // A package has the name of its program without what comes at its end: `bochs` has `bochs-bin`.
     let is_it = |emulator: &&String| emulator.split(' ').next().is_some_and(|it| program.starts_with(it));

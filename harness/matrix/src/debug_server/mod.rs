@@ -4,17 +4,17 @@
 //! A conversation is JSON lines: first the desk's [`Greeting`], then an inquiry and its answer, again and again. Who hangs up
 //! does not wait for the answer any more.
 
+mod client;
 mod serve;
-mod visit;
 
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_stack::{Ask, Held};
+use nestmatrix_stack::{Ask, PausedStack};
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::CellName;
 
-pub use serve::{Desk, HoldAt, News};
-pub use visit::{Visit, VisitError};
+pub use client::{DebugClient, DebugClientError};
+pub use serve::{DebugServer, News, PauseAt};
 
 /// Name of the socket in the folder of its harness.
 const SOCKET: &str = "desk";
@@ -27,7 +27,7 @@ pub struct Greeting {
     /// The stage that it is in.
     pub stage: Stage,
     /// The stack as it is held; nothing while it is on its way.
-    pub held: Option<Held>,
+    pub held: Option<PausedStack>,
 }
 
 /// What a visitor asks.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 
-use super::{Difference, Sighting, sightings};
+use super::{Difference, HistoryEntry, sightings};
 use crate::run::{PastRun, VerdictWord};
 use crate::scenario::CellName;
 
@@ -20,7 +20,7 @@ pub struct Wanted {
 
 /// A cell's history.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Trail {
+pub struct CellHistory {
     /// The cell.
     pub cell: CellName,
     /// How often it was seen with a verdict, or skipped.
@@ -28,9 +28,9 @@ pub struct Trail {
     /// How often it was skipped.
     pub skipped: usize,
     /// When its verdict changed, in the order of time.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<VerdictChange>,
     /// What is known of it last, a skip only where there is nothing else.
-    pub last: Option<Sighting>,
+    pub last: Option<HistoryEntry>,
     /// What makes it flaky; it is not if there is none.
     pub flaky: Vec<Disagreement>,
     /// How long it took, by what it ran on and how it began.
@@ -39,11 +39,11 @@ pub struct Trail {
 
 /// A change of the verdict: two sightings, one after the other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Turn {
+pub struct VerdictChange {
     /// The one before.
-    pub before: Sighting,
+    pub before: HistoryEntry,
     /// The one after.
-    pub after: Sighting,
+    pub after: HistoryEntry,
     /// All that is known to have changed besides; nothing if the cell is flaky.
     pub differences: Vec<Difference>,
 }
@@ -78,7 +78,7 @@ pub struct Durations {
 
 impl Wanted {
     /// Those of these sightings that count; they are in the order of time.
-    fn of(&self, mut sightings: Vec<Sighting>) -> Vec<Sighting> {
+    fn of(&self, mut sightings: Vec<HistoryEntry>) -> Vec<HistoryEntry> {
         if let Some(since) = &self.since {
             sightings.retain(|sighting| sighting.seen.as_str() >= since.as_str());
         }
@@ -87,16 +87,16 @@ impl Wanted {
     }
 }
 
-impl Trail {
+impl CellHistory {
     /// The history of `cell` by these sightings, which are in the order of time; none if none counts.
-    pub fn new(cell: CellName, sightings: Vec<Sighting>, wanted: &Wanted) -> Option<Self> {
+    pub fn new(cell: CellName, sightings: Vec<HistoryEntry>, wanted: &Wanted) -> Option<Self> {
         let sightings = wanted.of(sightings);
         let count = sightings.len();
-        let (skips, tried): (Vec<Sighting>, Vec<Sighting>) =
+        let (skips, tried): (Vec<HistoryEntry>, Vec<HistoryEntry>) =
             sightings.into_iter().partition(|sighting| sighting.verdict == VerdictWord::Skip);
         let last = tried.last().or(skips.last())?.clone();
-        let turn = |pair: &[Sighting]| match pair {
-            [before, after] if before.verdict != after.verdict => Some(Turn {
+        let turn = |pair: &[HistoryEntry]| match pair {
+            [before, after] if before.verdict != after.verdict => Some(VerdictChange {
                 before: before.clone(),
                 after: after.clone(),
                 differences: before.with.differences(&after.with),
@@ -122,7 +122,7 @@ impl Trail {
 
 /// Every pair of verdicts that were seen with nothing that differs, by the newest two that show it; and every run whose attempts
 /// differ.
-fn disagreements(tried: &[Sighting]) -> Vec<Disagreement> {
+fn disagreements(tried: &[HistoryEntry]) -> Vec<Disagreement> {
     let mut known = BTreeSet::new();
     let mut found = Vec::new();
     for (index, after) in tried.iter().enumerate().rev() {
@@ -159,14 +159,14 @@ fn disagreements(tried: &[Sighting]) -> Vec<Disagreement> {
 }
 
 /// What came of a cell, whatever its scenario knows of its being flaky.
-fn itself(sighting: &Sighting) -> VerdictWord {
+fn itself(sighting: &HistoryEntry) -> VerdictWord {
     match (sighting.verdict, sighting.attempts.last()) {
         (VerdictWord::Flaky, Some(last)) => last.verdict,
         (verdict, _) => verdict,
     }
 }
 
-fn durations(tried: &[Sighting]) -> Vec<Durations> {
+fn durations(tried: &[HistoryEntry]) -> Vec<Durations> {
     let mut found: Vec<Durations> = Vec::new();
     for sighting in tried.iter().filter(|sighting| sighting.seconds.is_finite() && sighting.seconds > 0.0) {
         let (metal, saved) = (sighting.with.metal, sighting.saved);
@@ -202,13 +202,13 @@ pub fn flips(
     cell: &CellName,
     (before, now): (VerdictWord, VerdictWord),
     runs: [&PastRun; 2],
-    past: Vec<Sighting>,
+    past: Vec<HistoryEntry>,
 ) -> bool {
     let of_cell = |run: &PastRun| {
-        sightings(run).into_iter().filter(|sighting| sighting.cell == *cell).collect::<Vec<Sighting>>()
+        sightings(run).into_iter().filter(|sighting| sighting.cell == *cell).collect::<Vec<HistoryEntry>>()
     };
-    let shown: Vec<Sighting> = runs.into_iter().flat_map(of_cell).collect();
-    let all: Vec<&Sighting> = past.iter().chain(&shown).collect();
+    let shown: Vec<HistoryEntry> = runs.into_iter().flat_map(of_cell).collect();
+    let all: Vec<&HistoryEntry> = past.iter().chain(&shown).collect();
     shown.iter().any(|shown| {
         let seen =
             |word| all.iter().any(|sighting| sighting.verdict == word && sighting.with.same(&shown.with));
@@ -217,5 +217,5 @@ pub fn flips(
 }
 
 #[cfg(test)]
-#[path = "trail_tests.rs"]
+#[path = "cell_history_tests.rs"]
 mod tests;

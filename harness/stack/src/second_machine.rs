@@ -13,9 +13,9 @@ use nestmatrix_vmm::wire::{CallError, Notice, Wire};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::boot::{Live, Stack};
+use super::boot::{RunningLevel, Stack};
 use super::watch::Watch;
-use super::{Gathered, StackPlan, Stop, Symptom};
+use super::{Measurements, StackPlan, Stop, Symptom};
 use crate::host::{BootedLevel, Counters, Facts, Host};
 
 /// Pause between two looks at a migration. QEMU tells its end by an event only where a capability was set before, and the
@@ -37,7 +37,7 @@ struct Prepared {
 }
 
 /// A machine that runs beside the one of its level, with an innermost level of its own.
-pub(super) struct Beside {
+pub(super) struct SecondMachine {
     level: LevelNumber,
     monitor: Monitor,
     host: BootedLevel,
@@ -55,18 +55,18 @@ impl Stack<'_> {
     }
 
     async fn boot_beside(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let (machine, host) = self.second(level, Instance::Beside).await?;
+        let (machine, host) = self.second(level, Instance::SecondMachine).await?;
         self.watch.show_beside(level);
         self.note_firmware_beside(&machine);
-        self.gathered.beside = Some(Box::new(Gathered {
+        self.gathered.second_machine = Some(Box::new(Measurements {
             nonce: self.fresh_nonce()?.replace('-', ""),
             l0_counters_unreadable: self.gathered.l0_counters_unreadable,
             emulator_is_l0: self.gathered.emulator_is_l0,
-            ..Gathered::default()
+            ..Measurements::default()
         }));
         let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
         self.watch.listen_beside(level, notices);
-        self.interrogate(&machine, &monitor).await?;
+        self.query_machine(&machine, &monitor).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let greeted = self.greet(self.second_agent(&machine)?, level).await;
         let agent = greeted.map_err(|stop| self.unless_firmware_failed(level, stop))?;
@@ -83,7 +83,7 @@ impl Stack<'_> {
         let (inside, monitor_inside) = self.boot_inside(level, &host).await?;
         let facts = self.during(level, host.facts(self.plan.profile, "")).await?;
         self.count_beside(level, facts, |gathered| &mut gathered.counters_after).await?;
-        self.beside = Some(Beside { level, monitor, host, inside, monitor_inside });
+        self.beside = Some(SecondMachine { level, monitor, host, inside, monitor_inside });
         Ok(format!("a second {level} is up, kernel {kernel}, and runs an {inside} of its own"))
     }
 
@@ -98,17 +98,18 @@ impl Stack<'_> {
         let index = inner.ok_or_else(|| Stop::harness(self.stage, format!("{level} runs no other level")))?;
         let inside = self.plan.levels[index].level;
         let fitted = self.fitted_plan(index, host).await?;
-        let nonce = self.gathered.beside.as_ref().map(|beside| beside.nonce.clone()).unwrap_or_default();
+        let nonce =
+            self.gathered.second_machine.as_ref().map(|beside| beside.nonce.clone()).unwrap_or_default();
         // Inside the second machine its channels are called as in the first one, and from here they are the second ones.
         let machine = StackPlan { nonce, ..fitted }.machine(index, Instance::First);
         self.note_firmware_beside(&machine);
         let started = self.during(level, host.start(&machine)).await?;
-        self.live.push(Live { level: inside, instance: Instance::Beside, qemu: started.qemu });
-        let machine = Machine { instance: Instance::Beside, ..machine };
+        self.live.push(RunningLevel { level: inside, instance: Instance::SecondMachine, qemu: started.qemu });
+        let machine = Machine { instance: Instance::SecondMachine, ..machine };
         self.watch.add_beside(inside);
         let (monitor, notices) = self.open_channels(&machine).await?.of_qemu(self.stage)?;
         self.watch.listen_beside(inside, notices);
-        self.interrogate(&machine, &monitor).await?;
+        self.query_machine(&machine, &monitor).await?;
         self.during(inside, async { Ok(monitor.resume().await?) }).await?;
         let console = machine.channel(ChannelKind::Console);
         let complete = |watch: &Watch| watch.console_on(console)?.report(|report| report.complete().cloned());
@@ -119,7 +120,7 @@ impl Stack<'_> {
             let why = format!("the second {inside} runs kernel {:?}, its image has {image:?}", report.kernel);
             return Err(Stop::harness(self.stage, why));
         }
-        if let Some(beside) = &mut self.gathered.beside {
+        if let Some(beside) = &mut self.gathered.second_machine {
             beside.report = Some(report);
         }
         let ready = |watch: &Watch| watch.console_on(console)?.answers().now(Answers::ready).then_some(());
@@ -132,14 +133,14 @@ impl Stack<'_> {
         &mut self,
         level: LevelNumber,
         facts: Facts,
-        into: impl Fn(&mut Gathered) -> &mut BTreeMap<LevelNumber, Counters>,
+        into: impl Fn(&mut Measurements) -> &mut BTreeMap<LevelNumber, Counters>,
     ) -> Result<(), Stop> {
         let mut counted = vec![(level, facts.counters)];
         let outer: Vec<_> = self.hosts.iter().filter(|(of, _)| *of < level).cloned().collect();
         for (of, outer) in outer {
             counted.push((of, self.ask(of, &*outer).await?.counters));
         }
-        if let Some(beside) = &mut self.gathered.beside {
+        if let Some(beside) = &mut self.gathered.second_machine {
             into(beside).extend(counted);
         }
         Ok(())
@@ -149,7 +150,7 @@ impl Stack<'_> {
     /// it: both of these live at once.
     pub(super) async fn see_that_the_second_runs(&mut self) -> Result<(), Stop> {
         let Some(beside) = self.beside.take() else { return Ok(()) };
-        let Beside { level, inside, host, .. } = &beside;
+        let SecondMachine { level, inside, host, .. } = &beside;
         for (level, monitor) in [(*level, &beside.monitor), (*inside, &beside.monitor_inside)] {
             let state = self.during(level, async { Ok(monitor.run_state().await?) }).await?;
             if state != "running" {
@@ -244,7 +245,7 @@ impl Stack<'_> {
         let (machine, host) = self.second(level, Instance::Incoming).await?;
         self.on_second = true;
         let (monitor, notices) = self.start(&machine, &*host).await?.of_qemu(self.stage)?;
-        self.interrogate(&machine, &monitor).await?;
+        self.query_machine(&machine, &monitor).await?;
         let uri =
             json!({"uri": format!("unix:{}", host.socket_path(&format!("{}.migration", machine.label())))});
         let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone()).await?) };

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// The waits of a process of this machine.
 #[derive(Debug, Clone)]
-pub struct Waits {
+pub struct RunDelay {
     threads: PathBuf,
 }
 
-impl Waits {
+impl RunDelay {
     /// Those of the process `id`.
     pub fn of(id: i32) -> Self {
         Self { threads: format!("/proc/{id}/task").into() }
@@ -44,10 +44,10 @@ mod tests {
 
     #[test]
     fn this_process_has_waits_and_one_that_is_gone_has_none() {
-        let own = Waits::of(std::process::id().try_into().unwrap());
+        let own = RunDelay::of(std::process::id().try_into().unwrap());
         assert!(own.threads.is_dir());
         let before = own.so_far();
         assert!(own.so_far() >= before);
-        assert_eq!(Waits::of(i32::MAX).so_far(), Duration::ZERO);
+        assert_eq!(RunDelay::of(i32::MAX).so_far(), Duration::ZERO);
     }
 }

@@ -59,16 +59,16 @@ fn only_state(place: &Place) -> PathBuf {
 fn a_stack_that_goes_on_has_evidence_of_its_own(saved: &Saved) {
     let Saved { place, cells } = saved;
     let [first, second] = cells.as_slice() else { panic!("two cells") };
-    assert!(first.record["continued"].is_null(), "{:#}", first.record);
+    assert!(first.record["restored"].is_null(), "{:#}", first.record);
     assert_eq!(first.record["cold"], "no state is saved");
-    assert_eq!(second.record["continued"]["level"], "l1", "{:#}", second.record);
+    assert_eq!(second.record["restored"]["level"], "l1", "{:#}", second.record);
     assert_eq!(second.stages(), ["continue", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
     // Another image of L2 on the disk that the saved L1 had known with the first one's: what it read of it counts no more.
     let kernel = |cell: &Cell| cell.record["levels"][2]["kernel"].as_str().unwrap().to_owned();
     assert!(kernel(first).starts_with("6.1.") && kernel(second).starts_with("6.12."), "{}", kernel(second));
     // The same cell again, from the state that it saved itself.
     let again = run(place, "saved-again", &CELLS[..1]).remove(0);
-    assert_eq!(again.record["continued"]["level"], "l1");
+    assert_eq!(again.record["restored"]["level"], "l1");
     let nonce = |cell: &Cell| cell.record["evidence"]["report"]["nonce"].as_str().unwrap().to_owned();
     let mut nonces = [first, second, &again].map(nonce);
     nonces.sort();
@@ -105,7 +105,7 @@ fn a_state_with_one_byte_flipped_is_not_used_and_the_run_says_so(saved: &Saved) 
     let at = block.iter().position(|byte| *byte != 0).unwrap();
     file.write_all_at(&[block[at] ^ 1], at as u64).unwrap();
     let cell = run(&place, "flipped", &CELLS[..1]).remove(0);
-    assert!(cell.record["continued"].is_null(), "{:#}", cell.record);
+    assert!(cell.record["restored"].is_null(), "{:#}", cell.record);
     assert_eq!(cell.record["cold"], "the saved state is damaged: memory is not as it was written");
     assert_eq!(cell.stages()[0], "l0-launch");
 }
@@ -123,7 +123,7 @@ fn a_state_of_another_qemu_is_not_used_and_the_run_says_so(saved: &Saved) {
     // By the key that it has there, it would be the wanted one.
     let cell = run(&place, "another-qemu", &CELLS[..1]).remove(0);
     let cold = cell.text("cold");
-    assert!(cell.record["continued"].is_null(), "{:#}", cell.record);
+    assert!(cell.record["restored"].is_null(), "{:#}", cell.record);
     let expected = "it was made of other things: emulator: qemu-system-x86_64 9.2 (of another build), not ";
     assert!(cold.contains(expected), "{cold}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::host::Aftermath;
+use crate::host::ClosingReport;
 
 use super::boot::Stack;
 use super::{Metal, Usage};
@@ -10,15 +10,15 @@ use super::{Metal, Usage};
 impl Stack<'_> {
     /// Reads the counters and kernel messages of every host that answers. Of a stack that has not `stopped` they are evidence, so
     /// that a slow machine is waited for.
-    pub(super) async fn last_words(&mut self, stopped: bool) {
+    pub(super) async fn last_lines_of(&mut self, stopped: bool) {
         for (level, host) in self.hosts.clone() {
             let longest = if stopped { self.limits.diagnostics() } else { self.limits.of(level).total };
             let mut cancellation = self.watch.cancellation();
             let read = tokio::select! {
-                read = tokio::time::timeout(longest, host.aftermath()) => read,
+                read = tokio::time::timeout(longest, host.closing_report()) => read,
                 () = cancellation.requested() => return,
             };
-            let Ok(Ok(Aftermath { counters, messages, uptime })) = read else {
+            let Ok(Ok(ClosingReport { counters, messages, uptime })) = read else {
                 // Nothing inside a host that does not answer can be asked either.
                 break;
             };
@@ -49,7 +49,12 @@ impl Stack<'_> {
         Usage {
             cpu_seconds: live.qemu.cpu_time().await.unwrap_or_default().as_secs_f64(),
             emulator_seconds: live.qemu.lived().unwrap_or_default().as_secs_f64(),
-            waited_seconds: live.qemu.waits().map(|waits| waits.so_far()).unwrap_or_default().as_secs_f64(),
+            waited_seconds: live
+                .qemu
+                .run_delay()
+                .map(|waits| waits.so_far())
+                .unwrap_or_default()
+                .as_secs_f64(),
             peak_memory_mib: live.qemu.peak_memory_mib().unwrap_or_default(),
         }
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use nestmatrix_model::Stage;
-use nestmatrix_stack::{Answer, Attendant, Cancellation, Held, Request};
+use nestmatrix_stack::{Answer, Cancellation, Inspector, PausedStack, Request};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
@@ -17,7 +17,7 @@ use crate::scenario::CellName;
 
 /// Where a stack is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldAt {
+pub enum PauseAt {
     /// Once it has come to its end or has stopped, whichever it does.
     End,
     /// Where it stops, if it does.
@@ -32,14 +32,14 @@ pub enum HoldAt {
 #[derive(Debug)]
 pub enum News<'a> {
     /// The stack is held.
-    Held(&'a Held),
+    PausedStack(&'a PausedStack),
     /// Something happened in it while it was.
     Heard(&'a str),
 }
 
 /// A desk. It is closed, and what it left removed, when the last who has it drops it.
-pub struct Desk {
-    at: HoldAt,
+pub struct DebugServer {
+    at: PauseAt,
     greeting: RefCell<Greeting>,
     was_held: Cell<bool>,
     requests: mpsc::UnboundedSender<Request>,
@@ -49,12 +49,12 @@ pub struct Desk {
     _scratch: Scratch,
 }
 
-impl Desk {
+impl DebugServer {
     /// Opens a desk for the stack of `cell`. Must be called within a [`tokio::task::LocalSet`].
     ///
     /// # Errors
     /// The operating system's: the socket can't be made.
-    pub fn open(cell: CellName, at: HoldAt, tell: impl Fn(&News<'_>) + 'static) -> io::Result<Rc<Self>> {
+    pub fn open(cell: CellName, at: PauseAt, tell: impl Fn(&News<'_>) + 'static) -> io::Result<Rc<Self>> {
         let scratch = Scratch::create()?;
         let listener = UnixListener::bind(scratch.path().join(SOCKET))?;
         let (requests, requested) = mpsc::unbounded_channel();
@@ -111,7 +111,7 @@ impl Desk {
     fn is_held_at_end(&self) -> bool {
         let greeting = self.greeting.borrow();
         let Some(held) = &greeting.held else { return false };
-        !matches!(self.at, HoldAt::Stage(stage) | HoldAt::StageOrFailure(stage) if held.stage == stage)
+        !matches!(self.at, PauseAt::Stage(stage) | PauseAt::StageOrFailure(stage) if held.stage == stage)
             || held.stop.is_some()
     }
 
@@ -153,21 +153,21 @@ impl Desk {
     }
 }
 
-impl Attendant for Desk {
+impl Inspector for DebugServer {
     fn holds_after(&self, stage: Stage) -> bool {
-        matches!(self.at, HoldAt::Stage(at) | HoldAt::StageOrFailure(at) if at == stage)
+        matches!(self.at, PauseAt::Stage(at) | PauseAt::StageOrFailure(at) if at == stage)
     }
 
     fn holds_at_end(&self, stopped: bool) -> bool {
         match self.at {
-            HoldAt::End => true,
-            HoldAt::Failure | HoldAt::StageOrFailure(_) => stopped,
-            HoldAt::Stage(_) => false,
+            PauseAt::End => true,
+            PauseAt::Failure | PauseAt::StageOrFailure(_) => stopped,
+            PauseAt::Stage(_) => false,
         }
     }
 
-    fn begins(&self, held: Held) {
-        (self.tell)(&News::Held(&held));
+    fn begins(&self, held: PausedStack) {
+        (self.tell)(&News::PausedStack(&held));
         self.was_held.set(true);
         self.greeting.borrow_mut().held = Some(held);
     }

@@ -48,9 +48,9 @@ pub type Inputs = BTreeMap<String, String>;
 
 /// What names a state: the same key means that the same things went into it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StateKey(String);
+pub struct SnapshotKey(String);
 
-impl StateKey {
+impl SnapshotKey {
     /// The key of the state of a stack up to `level` into which these went.
     pub fn of(level: LevelNumber, inputs: &Inputs) -> Self {
         let mut hasher = Sha256::new();
@@ -75,7 +75,7 @@ impl StateKey {
 
 /// A level of a saved state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedLevel {
+pub struct SnapshotLevel {
     /// Which.
     pub level: LevelNumber,
     /// The process of its QEMU in the level below; absent for the outermost, whose QEMU is started anew.
@@ -92,13 +92,13 @@ pub struct Description {
     /// [`FORMAT`].
     format: u32,
     /// Its key.
-    pub key: StateKey,
+    pub key: SnapshotKey,
     /// All that went into it.
     pub inputs: Inputs,
     /// The innermost level that is up in it.
     pub level: LevelNumber,
     /// Its levels, outermost first.
-    pub levels: Vec<SavedLevel>,
+    pub levels: Vec<SnapshotLevel>,
     /// When it was saved, UTC, RFC 3339.
     pub saved: String,
     /// The stages that it went through, in seconds since its cell began.
@@ -113,7 +113,7 @@ pub struct Description {
 #[derive(Debug)]
 pub enum Lookup {
     /// A state that can be used.
-    Found(SavedState),
+    Found(Snapshot),
     /// None.
     Nothing,
     /// One that can't be used, and why. It has been removed.
@@ -122,13 +122,13 @@ pub enum Lookup {
 
 /// A state that nobody removes while this lives.
 #[derive(Debug)]
-pub struct SavedState {
+pub struct Snapshot {
     folder: PathBuf,
     description: Description,
     _lock: File,
 }
 
-impl SavedState {
+impl Snapshot {
     /// What it is.
     pub fn description(&self) -> &Description {
         &self.description
@@ -166,18 +166,18 @@ impl SavedState {
 
 /// The saved states on this machine.
 #[derive(Debug)]
-pub struct States {
+pub struct SnapshotCache {
     root: PathBuf,
     /// Bytes on disk that all of them may take.
     limit: u64,
     /// The files that were compared with their hashes, as they were then.
-    verified: Mutex<BTreeMap<StateKey, Vec<Stamp>>>,
+    verified: Mutex<BTreeMap<SnapshotKey, Vec<Stamp>>>,
 }
 
 /// What changes when a file does.
 type Stamp = (u64, u64, i64, i64, u64);
 
-impl States {
+impl SnapshotCache {
     /// The states in the folder `root`, which is made if it is not there; they may take `limit` bytes of disk. What a
     /// harness that was killed left half-written is removed.
     ///
@@ -216,7 +216,7 @@ impl States {
     /// # Errors
     /// The operating system's.
     pub fn find(&self, level: LevelNumber, inputs: &Inputs) -> io::Result<Lookup> {
-        let key = StateKey::of(level, inputs);
+        let key = SnapshotKey::of(level, inputs);
         let folder = self.root.join(key.as_str());
         let lock = match File::options().read(true).write(true).open(folder.join(LOCK)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Nothing),
@@ -230,7 +230,7 @@ impl States {
         match self.check(&key, &folder, inputs) {
             Ok(description) => {
                 let _ = File::create(folder.join(USED));
-                Ok(Lookup::Found(SavedState { folder, description, _lock: lock }))
+                Ok(Lookup::Found(Snapshot { folder, description, _lock: lock }))
             }
             Err(why) => {
                 drop(lock);
@@ -240,7 +240,7 @@ impl States {
         }
     }
 
-    fn check(&self, key: &StateKey, folder: &Path, inputs: &Inputs) -> Result<Description, String> {
+    fn check(&self, key: &SnapshotKey, folder: &Path, inputs: &Inputs) -> Result<Description, String> {
         let text = fs::read(folder.join(STATE)).map_err(|e| format!("{STATE}: {e}"))?;
         let seal = fs::read_to_string(folder.join(SEAL)).map_err(|e| format!("{SEAL}: {e}"))?;
         if seal != hex(Sha256::new_with_prefix(&text)) {
@@ -275,7 +275,7 @@ impl States {
     }
 
     /// Whether there is something for this key; nothing of it is compared.
-    pub fn has(&self, key: &StateKey) -> bool {
+    pub fn has(&self, key: &SnapshotKey) -> bool {
         self.root.join(key.as_str()).is_dir()
     }
 
@@ -283,7 +283,7 @@ impl States {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn discard(&self, state: &SavedState) -> io::Result<()> {
+    pub fn discard(&self, state: &Snapshot) -> io::Result<()> {
         self.remove(&state.folder)
     }
 
@@ -361,7 +361,7 @@ impl States {
         Ok(())
     }
 
-    fn shrink(&self, keep: &StateKey) -> io::Result<()> {
+    fn shrink(&self, keep: &SnapshotKey) -> io::Result<()> {
         let listed = self.list()?;
         let mut total: u64 = listed.iter().map(|listed| listed.bytes).sum();
         for listed in listed.iter().rev().filter(|listed| listed.description.key != *keep) {
@@ -455,7 +455,7 @@ impl Draft {
         self,
         memory: &File,
         records: &Path,
-        levels: Vec<SavedLevel>,
+        levels: Vec<SnapshotLevel>,
         stages: Vec<StageTime>,
     ) -> io::Result<Finished> {
         let size = memory.metadata()?.len();
@@ -472,7 +472,7 @@ impl Draft {
         }
         let description = Description {
             format: FORMAT,
-            key: StateKey::of(self.level, &self.inputs),
+            key: SnapshotKey::of(self.level, &self.inputs),
             inputs: self.inputs.clone(),
             level: self.level,
             levels,
@@ -497,7 +497,7 @@ impl Draft {
 
 impl Finished {
     /// Its key.
-    pub fn key(&self) -> &StateKey {
+    pub fn key(&self) -> &SnapshotKey {
         &self.description.key
     }
 }
@@ -577,29 +577,33 @@ mod tests {
         file
     }
 
-    fn save(states: &States, emulator: &str, blocks: &[u64]) {
+    fn save(states: &SnapshotCache, emulator: &str, blocks: &[u64]) {
         let folder = tempfile::tempdir().unwrap();
         let draft = states.draft(L1, inputs(emulator)).unwrap();
         fs::write(draft.device(), "devices").unwrap();
         fs::write(folder.path().join("L0.console.log"), "up").unwrap();
         let memory = memory(folder.path(), blocks);
-        let levels =
-            vec![SavedLevel { level: LevelNumber::ALL[0], pid: None, qemu: "10.0".into(), firmware: None }];
+        let levels = vec![SnapshotLevel {
+            level: LevelNumber::ALL[0],
+            pid: None,
+            qemu: "10.0".into(),
+            firmware: None,
+        }];
         states.publish(draft.finish(&memory, folder.path(), levels, Vec::new()).unwrap()).unwrap();
     }
 
-    fn states(place: &Path) -> States {
-        States::open(place.join("states"), 1 << 40).unwrap()
+    fn states(place: &Path) -> SnapshotCache {
+        SnapshotCache::open(place.join("states"), 1 << 40).unwrap()
     }
 
-    fn found(states: &States, emulator: &str) -> SavedState {
+    fn found(states: &SnapshotCache, emulator: &str) -> Snapshot {
         match states.find(L1, &inputs(emulator)).unwrap() {
             Lookup::Found(state) => state,
             other => panic!("{other:?}"),
         }
     }
 
-    fn folders(states: &States) -> usize {
+    fn folders(states: &SnapshotCache) -> usize {
         fs::read_dir(&states.root).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
     }
 
@@ -654,7 +658,7 @@ mod tests {
     ) {
         let place = tempfile::tempdir().unwrap();
         save(&states(place.path()), "A", &[0, 5]);
-        let key = StateKey::of(L1, &inputs("A"));
+        let key = SnapshotKey::of(L1, &inputs("A"));
         let states = states(place.path());
         assert!(states.has(&key));
         damage(&states.root.join(key.as_str()));
@@ -681,7 +685,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         save(&states(place.path()), "A", &[3]);
         let states = states(place.path());
-        let memory = states.root.join(StateKey::of(L1, &inputs("A")).as_str()).join(MEMORY);
+        let memory = states.root.join(SnapshotKey::of(L1, &inputs("A")).as_str()).join(MEMORY);
         flip(&memory, 0);
         File::options().write(true).open(&memory).unwrap().set_len(CHUNK).unwrap();
         match states.find(L1, &inputs("A")).unwrap() {
@@ -708,9 +712,9 @@ mod tests {
             save(&states, "A", &[0]);
             states.list().unwrap()[0].bytes
         };
-        let states = States::open(place.path().join("states"), one * 2).unwrap();
+        let states = SnapshotCache::open(place.path().join("states"), one * 2).unwrap();
         let later = |name: &str, seconds| {
-            let key = StateKey::of(L1, &inputs(name));
+            let key = SnapshotKey::of(L1, &inputs(name));
             let used = File::options().write(true).open(states.root.join(key.as_str()).join(USED)).unwrap();
             used.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
         };

@@ -6,7 +6,7 @@ use serde_json::Value;
 const A: &str = "s/amd/a";
 
 /// What runs saw that had these records of the cell, one after the other.
-fn seen(records: &[Value]) -> Vec<Sighting> {
+fn seen(records: &[Value]) -> Vec<HistoryEntry> {
     let results = tempfile::tempdir().unwrap();
     let number = |(minute, record): (u8, &Value)| {
         let folder =
@@ -16,8 +16,8 @@ fn seen(records: &[Value]) -> Vec<Sighting> {
     (0..).zip(records).map(number).collect()
 }
 
-fn trail(records: &[Value]) -> Trail {
-    Trail::new(A.parse().unwrap(), seen(records), &Wanted::default()).unwrap()
+fn trail(records: &[Value]) -> CellHistory {
+    CellHistory::new(A.parse().unwrap(), seen(records), &Wanted::default()).unwrap()
 }
 
 fn with(verdict: &str, kernel: &str) -> Value {
@@ -120,7 +120,7 @@ fn durations_are_told_apart_by_how_a_cell_began() {
         .map(|seconds| cell(A, "pass", (1.0, 1.0 + seconds), "6.12"))
         .collect();
     let key = "0".repeat(64);
-    records[2]["continued"] = serde_json::json!({"key": key, "level": "l1", "saved": "2026-11-22T20:00:00Z"});
+    records[2]["restored"] = serde_json::json!({"key": key, "level": "l1", "saved": "2026-11-22T20:00:00Z"});
     let durations = trail(&records).durations;
     let of =
         |durations: &Durations| (durations.saved, durations.median, durations.shortest, durations.longest);
@@ -135,7 +135,7 @@ fn durations_are_told_apart_by_how_a_cell_began() {
 fn only_what_is_wanted_counts() {
     let records = [with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")];
     let turns = |wanted: Wanted| {
-        Trail::new(A.parse().unwrap(), seen(&records), &wanted).map(|trail| trail.turns.len())
+        CellHistory::new(A.parse().unwrap(), seen(&records), &wanted).map(|trail| trail.turns.len())
     };
     assert_eq!(turns(Wanted { newest: Some(3), since: None }), Some(1));
     assert_eq!(turns(Wanted { newest: Some(2), since: None }), Some(0));

@@ -6,26 +6,26 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_stack::Ask;
 use serde_json::json;
 
-use super::super::{Visit, VisitError};
+use super::super::{DebugClient, DebugClientError};
 use super::*;
 
 fn cell() -> CellName {
     "scenario/amd/one/two/three".parse().unwrap()
 }
 
-fn held(stage: &str) -> Held {
-    Held { stage: stage.parse().unwrap(), stop: None, levels: Vec::new() }
+fn held(stage: &str) -> PausedStack {
+    PausedStack { stage: stage.parse().unwrap(), stop: None, levels: Vec::new() }
 }
 
 /// Opens a desk and a conversation with it, and plays the stack with `play` while the visitor asks in a thread of its own.
 async fn visited<T: Send + 'static>(
-    desk: &Rc<Desk>,
-    visitor: impl FnOnce(Visit) -> T + Send + 'static,
-    play: impl AsyncFnOnce(&Desk),
+    desk: &Rc<DebugServer>,
+    visitor: impl FnOnce(DebugClient) -> T + Send + 'static,
+    play: impl AsyncFnOnce(&DebugServer),
 ) -> T {
     let socket = desk._scratch.path().join(SOCKET);
     let visiting = tokio::task::spawn_blocking(move || {
-        visitor(Visit::begin(Blocking::connect(socket).unwrap()).unwrap())
+        visitor(DebugClient::begin(Blocking::connect(socket).unwrap()).unwrap())
     });
     play(desk).await;
     visiting.await.unwrap()
@@ -42,11 +42,12 @@ fn level(number: u8) -> LevelNumber {
 #[tokio::test]
 async fn what_a_visitor_asks_reaches_the_stack_and_the_answer_the_visitor() {
     within_local_set(async {
-        let desk = Desk::open(cell(), HoldAt::End, |_| {}).unwrap();
+        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
         desk.begins(held("l2-check"));
         let ask = Ask::Qmp { command: "query-status".into(), arguments: json!({}) };
         let asked = ask.clone();
-        let visitor = move |mut visit: Visit| (visit.greeting.clone(), visit.ask(level(1), asked).unwrap());
+        let visitor =
+            move |mut visit: DebugClient| (visit.greeting.clone(), visit.ask(level(1), asked).unwrap());
         let (greeting, answer) = visited(&desk, visitor, async |desk| {
             let request = desk.next().await.unwrap();
             assert_eq!((request.level, &request.ask), (level(1), &ask));
@@ -62,9 +63,10 @@ async fn what_a_visitor_asks_reaches_the_stack_and_the_answer_the_visitor() {
 #[tokio::test]
 async fn a_stack_on_its_way_is_not_asked() {
     within_local_set(async {
-        let desk = Desk::open(cell(), HoldAt::End, |_| {}).unwrap();
+        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
         desk.notes("l1-boot".parse().unwrap());
-        let visitor = |mut visit: Visit| visit.ask(level(0), Ask::Run { script: "true".into() }).unwrap();
+        let visitor =
+            |mut visit: DebugClient| visit.ask(level(0), Ask::Run { script: "true".into() }).unwrap();
         let answer = visited(&desk, visitor, async |_| {}).await;
         assert_eq!(answer, Answer::Refused { why: "the stack is in l1-boot and not held yet".into() });
     })
@@ -74,10 +76,10 @@ async fn a_stack_on_its_way_is_not_asked() {
 #[tokio::test]
 async fn who_hangs_up_does_not_wait_any_more() {
     within_local_set(async {
-        let desk = Desk::open(cell(), HoldAt::End, |_| {}).unwrap();
+        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
         desk.begins(held("l2-check"));
         let (hang_up, hung_up) = std::sync::mpsc::channel();
-        let visitor = move |visit: Visit| {
+        let visitor = move |visit: DebugClient| {
             let mut socket = visit.from.get_ref();
             let inquiry = "{\"level\":\"l0\",\"do\":\"run\",\"script\":\"sleep 1000\"}\n";
             io::Write::write_all(&mut socket, inquiry.as_bytes()).unwrap();
@@ -97,15 +99,15 @@ async fn who_hangs_up_does_not_wait_any_more() {
 #[tokio::test]
 async fn a_desk_that_is_closed_says_so() {
     within_local_set(async {
-        let desk = Desk::open(cell(), HoldAt::End, |_| {}).unwrap();
+        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
         desk.begins(held("l2-check"));
         let ask = Ask::Run { script: "true".into() };
-        let visitor = move |mut visit: Visit| visit.ask(level(0), ask).unwrap();
+        let visitor = move |mut visit: DebugClient| visit.ask(level(0), ask).unwrap();
         let answer = visited(&desk, visitor, async |desk| drop(desk.next().await)).await;
         assert_eq!(answer, Answer::Refused { why: "the stack has been let go".into() });
         let (near, far) = Blocking::pair().unwrap();
         drop(far);
-        assert!(matches!(Visit::begin(near), Err(VisitError::Ended)));
+        assert!(matches!(DebugClient::begin(near), Err(DebugClientError::Ended)));
     })
     .await;
 }
@@ -114,11 +116,11 @@ async fn a_desk_that_is_closed_says_so() {
 async fn who_asks_to_end_lets_a_judged_stack_go_and_cancels_any_other() {
     within_local_set(async {
         for (at, stage, is_cancelled) in [
-            (HoldAt::End, "l2-check", false),
-            (HoldAt::Failure, "l1-kvm", false),
-            (HoldAt::Stage("l1-kvm".parse().unwrap()), "l1-kvm", true),
+            (PauseAt::End, "l2-check", false),
+            (PauseAt::Failure, "l1-kvm", false),
+            (PauseAt::Stage("l1-kvm".parse().unwrap()), "l1-kvm", true),
         ] {
-            let desk = Desk::open(cell(), at, |_| {}).unwrap();
+            let desk = DebugServer::open(cell(), at, |_| {}).unwrap();
             let (end, asked) = Cancellation::new();
             let mut cancellation = desk.guard(asked);
             desk.begins(held(stage));
