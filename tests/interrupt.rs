@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Images, Place, Run, Running, boots, of_cells, scenarios, trials};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 
 /// Longest wait for what takes seconds.
 const SOON: Duration = Duration::from_secs(120);
@@ -55,9 +55,9 @@ fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
     let place = Place::new();
     let mut harness = Running::start(&place, boot_a_stack(&place));
     harness.wait_for_a_boot();
-    harness.send(Signal::KILL);
+    harness.send(Signal::SIGKILL);
     let output = harness.end();
-    assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+    assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32));
     // Nobody was there to end it.
     place.wait_for_no_process();
 
@@ -114,8 +114,8 @@ fn assert_records_cannot_be_written(run: &Run, place: &Place) {
 
 trials! {
     a_signal_during_a_boot_ends_the_run_in_order {
-        ctrl_c(Signal::INT, 130),
-        terminated(Signal::TERM, 143),
+        ctrl_c(Signal::SIGINT, 130),
+        terminated(Signal::SIGTERM, 143),
     };
     a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up;
     verdicts_that_cannot_be_written_end_a_run_that_boots_nothing;

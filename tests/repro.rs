@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use common::{Place, Run, Running, boots, of_cells, scenarios, trials};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Longest wait for a stack to come to where it is held.
@@ -65,7 +65,7 @@ fn a_stack_is_held_where_its_user_wants_it_and_its_levels_answer() {
     let early = ask(&place, &["shell", "L2", "true"]);
     assert_eq!(early.status.code(), Some(255), "L2 does not run yet: {early:?}");
 
-    harness.send(Signal::INT);
+    harness.send(Signal::SIGINT);
     let run = Run::new(harness.end(), &place.results()).with_the_only_run(&place.results());
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(run.stderr.contains("held after l1-kvm"), "{}", run.stderr);
@@ -86,7 +86,7 @@ fn a_stack_is_held_where_it_fails_and_its_verdict_is_that_of_a_run() {
     assert_eq!(loaded.status.code(), Some(1), "what has failed can be looked at: {loaded:?}");
     // What is done to a stack that has been judged does not change what it did.
     ask(&place, &["qmp", "L1", "quit"]);
-    harness.send(Signal::INT);
+    harness.send(Signal::SIGINT);
     let run = Run::new(harness.end(), &place.results()).with_the_only_run(&place.results());
     assert_eq!(run.code, Some(1), "{run:#?}");
     assert!(run.stderr.contains("stopped in l1-kvm: L1 has no usable /dev/kvm"), "{}", run.stderr);
@@ -101,8 +101,8 @@ fn a_harness_that_is_killed_while_it_holds_a_stack_leaves_no_qemu() {
     command.args(["--until", "l0-launch"]);
     let mut harness = Running::start(&place, command);
     wait_until_held(&place);
-    harness.send(Signal::KILL);
-    assert_eq!(harness.end().status.signal(), Some(Signal::KILL.as_raw()));
+    harness.send(Signal::SIGKILL);
+    assert_eq!(harness.end().status.signal(), Some(Signal::SIGKILL as i32));
     place.wait_for_no_process();
     let nobody = ask(&place, &["shell", "L0", "true"]);
     assert_eq!(nobody.status.code(), Some(255), "{nobody:?}");

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{Cell, Images, Place, Run, Running, boots, copy_folder, of_cells, scenarios, trials};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 
 /// Longest wait for a run of three stacks, or for one script.
 const ALL: Duration = Duration::from_secs(20 * 60);
@@ -208,7 +208,7 @@ fn nothing_is_left_of_a_script_that_is_ended(signal: Signal, code: Option<i32>) 
     let output = running.end();
     assert_eq!(output.status.code(), code);
     if code.is_none() {
-        assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+        assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32));
     }
     place.assert_nothing_left();
     let left = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -229,8 +229,8 @@ trials! {
     a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted;
     what_can_not_be_bundled_is_told_with_the_reason;
     nothing_is_left_of_a_script_that_is_ended {
-        ctrl_c(Signal::INT, Some(130)),
-        terminated(Signal::TERM, Some(143)),
-        killed(Signal::KILL, None),
+        ctrl_c(Signal::SIGINT, Some(130)),
+        terminated(Signal::SIGTERM, Some(143)),
+        killed(Signal::SIGKILL, None),
     };
 }

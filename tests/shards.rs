@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Place, Run, Running, boots, of_cells, scenarios, trace, trials};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Longest wait for a run of all four.
@@ -117,8 +117,8 @@ fn a_run_that_is_killed_and_resumed_equals(place: &Place, whole: &Run) {
     wait_for_a_verdict(&folder);
     let going_on = refused(resume(place, "killed"));
     assert!(going_on.contains("is still going on"), "{going_on}");
-    harness.send(Signal::KILL);
-    assert_eq!(harness.end().status.signal(), Some(Signal::KILL.as_raw()));
+    harness.send(Signal::SIGKILL);
+    assert_eq!(harness.end().status.signal(), Some(Signal::SIGKILL as i32));
     place.wait_for_no_process();
     let killed = so_far(place, "killed");
     let (began, before) = (killed.record()["began"].clone(), complete_lines(&folder));

@@ -14,7 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Emulator, Product, Recipe};
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -223,7 +224,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // It ends when its pipe does; its own processes are in its group, which is ended with it.
         drop(self.to.take());
-        let _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
+        let _ = killpg(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGKILL);
         let _ = self.process.wait();
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Place;
 
@@ -67,7 +68,7 @@ impl<'p> Running<'p> {
 
     pub fn send(&mut self, signal: Signal) {
         let id = i32::try_from(self.child().id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
     }
 
     /// Waits for its end, which was asked for.

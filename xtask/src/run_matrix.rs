@@ -19,6 +19,7 @@ use nestmatrix_images::{Catalog, Store};
 use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::Emulator;
+use terminal_size::terminal_size_of;
 
 use crate::cli::{Format, MetalArgument, RunMatrix};
 use crate::exit::{ERROR, Failure};
@@ -274,7 +275,7 @@ pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
     if !stream.is_terminal() {
         return Style::plain();
     }
-    let width = rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+    let width = terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
     Style::for_terminal(width.filter(|width| *width > 0), |name| std::env::var_os(name))
 }
 

@@ -5,7 +5,7 @@ use std::process;
 use std::rc::Rc;
 
 use nestmatrix_stack::Cancellation;
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Listens to SIGINT, SIGTERM and SIGHUP.
@@ -30,12 +30,12 @@ impl Signals {
         tokio::task::spawn_local(async move {
             loop {
                 let signal = tokio::select! {
-                    _ = interrupt.recv() => Signal::INT,
-                    _ = terminate.recv() => Signal::TERM,
-                    _ = hang_up.recv() => Signal::HUP,
+                    _ = interrupt.recv() => Signal::SIGINT,
+                    _ = terminate.recv() => Signal::SIGTERM,
+                    _ = hang_up.recv() => Signal::SIGHUP,
                 };
                 // A shell's way to say by which signal a command ended.
-                let code = 128 + u8::try_from(signal.as_raw()).unwrap_or(0);
+                let code = 128 + u8::try_from(signal as i32).unwrap_or(0);
                 if first.replace(Some(code)).is_some() {
                     // Everything that was started is tied to this process and ends with it.
                     process::exit(code.into());

@@ -8,7 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use nestmatrix_vmm::qemu::ExecWrapper;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
 
 /// The first word of the hidden command.
 const WORD: &str = "exec-tied-to";
@@ -39,12 +41,12 @@ impl Tied {
 
     /// Becomes the command; returns only if that fails.
     pub fn become_it(self) -> ExitCode {
-        if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        if let Err(e) = set_pdeathsig(Some(Signal::SIGKILL)) {
             eprintln!("failed to tie this process to its parent: {e}");
             return ExitCode::from(126);
         }
         // The parent may have died before it was asked for.
-        if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(self.parent) {
+        if getppid().as_raw() != self.parent {
             return ExitCode::from(126);
         }
         let error = std::process::Command::new(&self.command[0]).args(&self.command[1..]).exec();

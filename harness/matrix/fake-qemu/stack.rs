@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, raise};
 use serde_json::{Value, json};
 
 use crate::command_line::{CommandLine, level_in, value_of};
@@ -330,11 +332,10 @@ fn end_this_process(end: &End) -> ! {
     print!("{}", end.stdout);
     let _ = std::io::stdout().flush();
     let signal = end.signal.and_then(|signal| i32::try_from(signal).ok());
-    if let Some(signal) = signal.and_then(rustix::process::Signal::from_named_raw) {
+    if let Some(signal) = signal.and_then(|signal| Signal::try_from(signal).ok()) {
         // No core is left behind.
-        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-        let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        let _ = raise(signal);
         std::thread::sleep(Duration::from_secs(10));
     }
     std::process::exit(end.status.and_then(|status| i32::try_from(status).ok()).unwrap_or(1));

@@ -12,12 +12,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, OFlag};
+use nix::sys::stat::{self, Mode, SFlag};
 use serde::{Deserialize, Serialize};
 
 /// How a folder is opened on the way to a file.
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+const FOLDER: OFlag =
+    OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_RDONLY).union(OFlag::O_CLOEXEC);
 
 /// A folder below another one, by a path that can't lead out of that: it is relative and has no `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,7 +98,7 @@ pub struct Listing {
 /// # Errors
 /// It is missing or can't be read. A link on the way to it, or something that is no plain file, is [`io::ErrorKind::InvalidInput`].
 pub fn open(root: &Path, file: &Path) -> io::Result<File> {
-    open_with(root, file, OFlags::RDONLY)
+    open_with(root, file, OFlag::O_RDONLY)
 }
 
 /// Opens a plain file below `root` for appending.
@@ -103,7 +106,7 @@ pub fn open(root: &Path, file: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`].
 pub fn open_to_append(root: &Path, file: &Path) -> io::Result<File> {
-    open_with(root, file, OFlags::WRONLY.union(OFlags::APPEND))
+    open_with(root, file, OFlag::O_WRONLY.union(OFlag::O_APPEND))
 }
 
 /// Reads a plain file below `root`.
@@ -169,16 +172,17 @@ pub fn list(root: &Path, folder: &Path) -> io::Result<Listing> {
     let mut folders = vec![PathBuf::new()];
     while let Some(current) = folders.pop() {
         let opened = folder_below(root, &folder.join(&current), false)?;
-        for entry in Dir::read_from(&opened)? {
+        let mut entries = Dir::from_fd(opened.try_clone()?)?;
+        for entry in entries.iter() {
             let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
             if name == "." || name == ".." {
                 continue;
             }
             let path = current.join(&name);
-            let stat = rustix::fs::statat(&opened, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => listing.files.push(path),
-                FileType::Directory => folders.push(path),
+            let stat = stat::fstatat(&opened, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            match kind_of(&stat) {
+                SFlag::S_IFREG => listing.files.push(path),
+                SFlag::S_IFDIR => folders.push(path),
                 kind => listing.others.push((path, word(kind))),
             }
         }
@@ -188,21 +192,21 @@ pub fn list(root: &Path, folder: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn open_with(root: &Path, file: &Path, how: OFlags) -> io::Result<File> {
+fn open_with(root: &Path, file: &Path, how: OFlag) -> io::Result<File> {
     let (Some(name), Some(parent)) = (file.file_name(), file.parent()) else {
         return Err(refused(file, "no file within the folder"));
     };
     let folder = folder_below(root, parent, false)?;
     // A pipe would make this wait for its other end.
-    let how = how.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-    let opened = match rustix::fs::openat(&folder, name, how, Mode::empty()) {
-        Err(Errno::LOOP) => return Err(refused(file, word(FileType::Symlink))),
+    let how = how.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
+    let opened = match fcntl::openat(&folder, name, how, Mode::empty()) {
+        Err(Errno::ELOOP) => return Err(refused(file, word(SFlag::S_IFLNK))),
         // A socket, or a pipe that no process reads.
-        Err(Errno::NXIO) => return Err(refused(file, "a socket or a named pipe")),
+        Err(Errno::ENXIO) => return Err(refused(file, "a socket or a named pipe")),
         opened => File::from(opened?),
     };
-    match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
-        FileType::RegularFile => Ok(opened),
+    match kind_of(&stat::fstat(&opened)?) {
+        SFlag::S_IFREG => Ok(opened),
         kind => Err(refused(file, word(kind))),
     }
 }
@@ -210,11 +214,8 @@ fn open_with(root: &Path, file: &Path, how: OFlags) -> io::Result<File> {
 /// Opens a folder below `root` one part of its path after the other, and makes those that are missing if `make` says so.
 fn folder_below(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-    let mut opened = rustix::fs::open(
-        root,
-        OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC),
-        Mode::empty(),
-    )?;
+    let mut opened =
+        fcntl::open(root, OFlag::O_DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_CLOEXEC), Mode::empty())?;
     for part in folder.components() {
         let part = match part {
             Component::Normal(part) => part,
@@ -222,16 +223,16 @@ fn folder_below(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
             _ => return Err(refused(folder, "no folder within the one that it is looked for in")),
         };
         if make {
-            match rustix::fs::mkdirat(&opened, part, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            match stat::mkdirat(&opened, part, Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
                 Err(e) => return Err(e.into()),
             }
         }
-        opened = match rustix::fs::openat(&opened, part, FOLDER, Mode::empty()) {
+        opened = match fcntl::openat(&opened, part, FOLDER, Mode::empty()) {
             // What a link is answered with, open(2) leaves open.
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                let stat = rustix::fs::statat(&opened, part, AtFlags::SYMLINK_NOFOLLOW)?;
-                return Err(refused(folder, word(FileType::from_raw_mode(stat.st_mode))));
+            Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                let stat = stat::fstatat(&opened, part, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                return Err(refused(folder, word(kind_of(&stat))));
             }
             opened => opened?,
         };
@@ -243,15 +244,19 @@ fn refused(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{} is or contains {what}", path.display()))
 }
 
-fn word(kind: FileType) -> &'static str {
+fn kind_of(stat: &stat::FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+fn word(kind: SFlag) -> &'static str {
     match kind {
-        FileType::Symlink => "a symbolic link",
-        FileType::RegularFile => "a file",
-        FileType::Directory => "a folder",
-        FileType::Fifo => "a named pipe",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "a device",
-        FileType::Unknown => "a special file",
+        SFlag::S_IFLNK => "a symbolic link",
+        SFlag::S_IFREG => "a file",
+        SFlag::S_IFDIR => "a folder",
+        SFlag::S_IFIFO => "a named pipe",
+        SFlag::S_IFSOCK => "a socket",
+        SFlag::S_IFCHR | SFlag::S_IFBLK => "a device",
+        _ => "a special file",
     }
 }
 
@@ -279,14 +284,7 @@ mod tests {
         symlink("../../../outside/private", run.join("cells/a/relative-link")).unwrap();
         symlink(place.path().join("outside"), run.join("cells/out")).unwrap();
         symlink(".", run.join("cells/loop")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            run.join("cells/a/pipe"),
-            FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        nix::unistd::mkfifo(&run.join("cells/a/pipe"), Mode::from_bits_truncate(0o600)).unwrap();
         (place, run)
     }
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::SeekFrom;
+use nix::errno::Errno;
+use nix::unistd::Whence;
 use sha2::{Digest as _, Sha256};
 
 use super::snapshots::hex;
@@ -54,10 +55,9 @@ fn read_chunk(
     let mut hasher = Sha256::new();
     let mut at = start;
     while at < end {
-        // Behind the last data there is none.
-        let data = match rustix::fs::seek(memory, SeekFrom::Data(at)) {
-            Err(rustix::io::Errno::NXIO) => return Ok(hasher),
-            data => data?,
+        let data = match next_data(memory, at)? {
+            None => return Ok(hasher),
+            Some(data) => data,
         };
         at = at.max(data / BLOCK * BLOCK);
         if at >= end {
@@ -77,14 +77,23 @@ fn read_chunk(
     Ok(hasher)
 }
 
+/// Where the next data of a sparse file begins, from `at` on: `None` after the last.
+fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    let at = i64::try_from(at).map_err(io::Error::other)?;
+    match nix::unistd::lseek64(file, at, Whence::SeekData) {
+        Err(Errno::ENXIO) => Ok(None),
+        data => u64::try_from(data?).map(Some).map_err(io::Error::other),
+    }
+}
+
 /// Copies what is data of a memory of `size` bytes.
 pub(super) fn copy_memory(memory: &File, size: u64, to: &File) -> io::Result<()> {
     let mut buffer = vec![0; BLOCK as usize];
     let mut at = 0;
     while at < size {
-        at = match rustix::fs::seek(memory, SeekFrom::Data(at)) {
-            Err(rustix::io::Errno::NXIO) => return Ok(()),
-            data => data? / BLOCK * BLOCK,
+        at = match next_data(memory, at)? {
+            None => return Ok(()),
+            Some(data) => data / BLOCK * BLOCK,
         };
         let block = &mut buffer[..usize::try_from(BLOCK.min(size - at)).map_err(io::Error::other)?];
         memory.read_exact_at(block, at)?;

@@ -11,7 +11,8 @@ use nestmatrix::scenario::Matrix;
 use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
 use nestmatrix_stack::Cancellation;
 use nestmatrix_vmm::qemu::ExecWrapper;
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::process::Command;
 
 use super::records::{self, Record};
@@ -189,7 +190,7 @@ impl Stacks {
         let program = command.as_std().get_program().to_owned();
         let failed = |e| Stopped::failed(format!("failed to run {}: {e}", program.display()));
         let child = command.spawn().map_err(failed)?;
-        let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let id = child.id().and_then(|id| i32::try_from(id).ok().map(Pid::from_raw));
         let output = child.wait_with_output();
         tokio::pin!(output);
         let mut cancellation = self.cancellation.clone();
@@ -198,7 +199,7 @@ impl Stacks {
             () = cancellation.requested() => {
                 if let Some(id) = id {
                     // Fails only if it has ended by itself.
-                    let _ = kill_process(id, Signal::TERM);
+                    let _ = kill(id, Signal::SIGTERM);
                 }
                 let _ = output.await;
                 Err(Stopped::Interrupted)

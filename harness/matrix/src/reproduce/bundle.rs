@@ -6,8 +6,10 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::linkat;
 
 use crate::contained::{self, Listing, RelativeFolder};
 
@@ -192,11 +194,11 @@ enum Unpublished {
 
 impl Unpublished {
     fn create(folder: &Path) -> io::Result<Self> {
-        let mode = Mode::from_raw_mode(0o666);
-        match rustix::fs::openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
+        let mode = Mode::from_bits_truncate(0o666);
+        match open(folder, OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC, mode) {
             Ok(file) => Ok(Self::Unnamed(file.into())),
             // open(2): what those answer that do not know it.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
                 let permissions = fs::Permissions::from_mode(0o666);
                 let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
                 Ok(Self::Elsewhere(file))
@@ -221,7 +223,7 @@ impl Unpublished {
         };
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         let link =
-            |name: &Path| rustix::fs::linkat(CWD, unnamed.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
+            |name: &Path| linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, name, AtFlags::AT_SYMLINK_FOLLOW);
         if !replace {
             return Ok(link(to)?);
         }

@@ -18,6 +18,7 @@ use nestmatrix_stack::{
     SnapshotCache, SnapshotKey, SnapshotSaver, StackPlan, StageListener, Stop, Symptom, Usage, boot,
 };
 use nestmatrix_vmm::qemu::Memory;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::task::JoinError;
 
 use super::attempts::{bring_back, set_aside};
@@ -485,7 +486,7 @@ impl Run {
             // Without a name, so that it goes with the last who has it open. QEMU leaves the memory out of what it migrates only
             // where that has a path, hence this one; and it is faster than memory that QEMU takes itself.
             let failed = |e: std::io::Error| stop(format!("there is no memory for its machine: {e}"));
-            let made = rustix::fs::memfd_create("nestmatrix", rustix::fs::MemfdFlags::CLOEXEC);
+            let made = memfd_create("nestmatrix", MFdFlags::MFD_CLOEXEC);
             let made = fs::File::from(made.map_err(|e| failed(e.into()))?);
             let path = format!("/proc/{}/fd/{}", std::process::id(), made.as_raw_fd());
             plan.memory = Memory::Shared(path.into());

@@ -63,7 +63,7 @@ impl Scratch {
 
 /// Where this user's scratch folders are.
 fn place() -> io::Result<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
+    let uid = nix::unistd::geteuid().as_raw();
     let short = |path: &PathBuf| path.as_os_str().len() <= LONGEST_PATH - "/run-xxxxxx".len();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("nestmatrix"));
     let place = match runtime.filter(short) {

@@ -9,7 +9,7 @@ use super::problem::InputProblem;
 use super::reads::only_reads;
 use super::table::{Table, Text};
 
-const TIMEOUT_KEYS: [&'static str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
+const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
 /// A day: whoever waits longer has made a mistake.
 const LONGEST_TIMEOUT: u32 = 24 * 60 * 60;
 
@@ -22,7 +22,7 @@ fn read_timeout(table: &Table<'_>) -> Option<StepTimeout> {
     real.map(StepTimeout::Real).or(guest.map(StepTimeout::Guest))
 }
 
-pub(super) const KEYS: &'static [&'static str] = &[
+pub(super) const KEYS: &[&str] = &[
     "name",
     "after",
     "on",

@@ -14,7 +14,9 @@ use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
     Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start, quote,
 };
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixListener;
 
@@ -239,9 +241,9 @@ impl Group {
     /// Waits for the leader's end and ends the rest of the group, which may have closed the streams and live on.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         if let Some(leader) = self.leader() {
-            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             // It is left to be reaped: only so long is its number certainly that of its group.
-            while waitid(WaitId::Pid(leader), look)?.is_none() {
+            while waitid(Id::Pid(leader), look)? == WaitStatus::StillAlive {
                 tokio::time::sleep(LOOK).await;
             }
             self.kill();
@@ -251,12 +253,12 @@ impl Group {
 
     /// The process identifier of the leader, which is that of the group; none once it is reaped.
     fn leader(&self) -> Option<Pid> {
-        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+        self.0.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
     }
 
     fn kill(&self) {
         if let Some(leader) = self.leader() {
-            let _ = kill_process_group(leader, Signal::KILL);
+            let _ = killpg(leader, Signal::SIGKILL);
         }
     }
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
@@ -59,10 +60,17 @@ impl Ended {
     /// kernel's when memory runs out (signal(7)).
     pub fn is_from_outside(self) -> bool {
         let Self::Signalled(signal) = self else { return false };
-        let signal = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
+        let signal = i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
         matches!(
             signal,
-            Some(Signal::KILL | Signal::TERM | Signal::INT | Signal::HUP | Signal::XCPU | Signal::XFSZ)
+            Some(
+                Signal::SIGKILL
+                    | Signal::SIGTERM
+                    | Signal::SIGINT
+                    | Signal::SIGHUP
+                    | Signal::SIGXCPU
+                    | Signal::SIGXFSZ
+            )
         )
     }
 }
@@ -72,11 +80,11 @@ impl fmt::Display for Ended {
         match self {
             Self::Exited(code) => write!(f, "exited with status {code}"),
             Self::Signalled(signal) => {
-                let name = i32::try_from(*signal).ok().and_then(Signal::from_named_raw);
+                let name = i32::try_from(*signal).ok().and_then(|signal| Signal::try_from(signal).ok());
                 match name {
-                    Some(Signal::KILL) => f.write_str("was killed (SIGKILL)"),
-                    Some(Signal::ABORT) => f.write_str("aborted (SIGABRT)"),
-                    Some(Signal::SEGV) => f.write_str("crashed (SIGSEGV)"),
+                    Some(Signal::SIGKILL) => f.write_str("was killed (SIGKILL)"),
+                    Some(Signal::SIGABRT) => f.write_str("aborted (SIGABRT)"),
+                    Some(Signal::SIGSEGV) => f.write_str("crashed (SIGSEGV)"),
                     _ => write!(f, "was ended by signal {signal}"),
                 }
             }
@@ -145,14 +153,14 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let group = id.ok_or_else(|| io::Error::other("it ended before it had a process identifier"))?;
         Ok(Self { child, group, stderr: output.to_path_buf(), started: Instant::now() })
     }
 
     /// Its process identifier, which is also that of its group.
     pub fn id(&self) -> i32 {
-        self.group.as_raw_nonzero().get()
+        self.group.as_raw()
     }
 
     /// When it was started.
@@ -210,7 +218,7 @@ impl Process {
     pub fn kill(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // The only error is that the group is gone, which is what is wanted.
-            let _ = kill_process_group(self.group, Signal::KILL);
+            let _ = killpg(self.group, Signal::SIGKILL);
         }
     }
 
@@ -330,7 +338,7 @@ mod tests {
         drop(process);
         tokio::time::sleep(Duration::from_millis(100)).await;
         let lives = alive(left);
-        let _ = rustix::process::kill_process(Pid::from_raw(left).unwrap(), Signal::KILL);
+        let _ = nix::sys::signal::kill(Pid::from_raw(left), Signal::SIGKILL);
         assert!(lives, "the number of the group may be that of another one by now");
     }
 }
