@@ -53,7 +53,7 @@ link() {
 
 # emulator NAME DIGEST PROGRAM ISA: how PROGRAM is started. QEMU=... goes first, then the image, which has its own libraries.
 emulator() {
-    own= program=$3 emulator=
+    own='' program=$3 emulator=
     case $program in qemu*) own=${QEMU:-} ;; esac
     case $own in
     */*) own=$(absolute "$own") ;;

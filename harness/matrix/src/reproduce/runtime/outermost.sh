@@ -22,7 +22,7 @@ outermost() {
 hercules_files() {
     cp "$1-kernel" kernel && cp "$1-initramfs" initramfs || cannot "$work can't be written"
     printf '%s\000' "$2" > parameters
-    eight_bytes "$3" > at
+    eight_bytes "$3" > ./at
     eight_bytes "$(wc -c < initramfs)" > size
     echo "ipl l0.ins" > hercules.rc
 }

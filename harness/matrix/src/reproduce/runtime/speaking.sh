@@ -15,7 +15,7 @@ ask() {
     while IFS= read -r piece; do
         piece_number=$((piece_number + 1))
         tries=0
-        until [ "$tries" -gt 0 ] && await "$console" "nestmatrix-answer-more $piece_number[^0-9]*\$" 20; do
+        until [ "$tries" -gt 0 ] && await "$console" "nestmatrix-answer-more ${piece_number}[^0-9]*\$" 20; do
             # What was lost on its way is typed again; what was taken is not taken twice.
             tries=$((tries + 1))
             printf '%s+%s:%s:%s.\n' "$typed_behind" "$piece_number" "$id" "$piece" | to "$1.console"
@@ -34,8 +34,8 @@ ask() {
 qmp() {
     id=$((id + 1))
     printf '{"execute": "%s", "id": %s%s}\n' "$2" "$id" "${3:+, \"arguments\": $3}" | to "$1.qmp"
-    await "$logs/$1.qmp.log" "\"id\": $id[,}]"
-    reply=$(text "$logs/$1.qmp.log" | grep -e "\"id\": $id[,}]")
+    await "$logs/$1.qmp.log" "\"id\": ${id}[,}]"
+    reply=$(text "$logs/$1.qmp.log" | grep -e "\"id\": ${id}[,}]")
 }
 
 monitor() {
