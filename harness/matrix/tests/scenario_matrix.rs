@@ -46,6 +46,42 @@ fn every_scenario_makes_the_cells_of_its_document() {
     insta::assert_snapshot!(names.join("\n"));
 }
 
+/// A folder with one scenario of Debian, and with this `systems.toml` if there is one.
+fn users_folder(systems: Option<&str>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
+                    id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
+    let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
+                    architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 13\"]\n";
+    write("documents/d.toml", document);
+    write("product/s.toml", scenario);
+    if let Some(systems) = systems {
+        write("systems.toml", systems);
+    }
+    folder
+}
+
+#[test]
+fn a_folder_without_systems_uses_the_shipped_ones() {
+    let folder = users_folder(None);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    assert_eq!(matrix.cells().len(), 1);
+    assert_eq!(matrix.systems(), self::matrix().systems());
+}
+
+#[test]
+fn a_folder_with_systems_of_its_own_uses_only_those() {
+    let folder = users_folder(Some("[[system]]\nid = \"acme\"\nname = \"Acme Linux\"\n"));
+    let errors = Matrix::load(folder.path()).unwrap_err();
+    let problem = errors.errors()[0].problem().to_string();
+    assert_eq!(problem, "unknown system `debian`");
+}
+
 /// The names of the cells that a profile takes.
 fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
     let names = matrix.cells().iter().map(|cell| &cell.name);

@@ -13,6 +13,9 @@ use super::table::InputFile;
 /// The largest file in bytes that is read. Scenarios and documents are written by hand and take a few kilobytes.
 pub const FILE_SIZE_LIMIT: u64 = 1 << 20;
 
+/// The systems that the project ships, compiled in because a folder of the user's need not be near the project's own.
+const SHIPPED_SYSTEMS: &str = include_str!("../../../../scenarios/systems.toml");
+
 /// The files of a matrix, by what they hold, each kind in the order of their paths.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
@@ -112,6 +115,17 @@ fn is_toml(path: &Path) -> bool {
 
 pub(super) fn display(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// The systems of a folder: its own `systems.toml`, and the shipped one only if there is none.
+pub(super) fn read_systems(root: &Path) -> Result<InputFile, InputError> {
+    let path = Folder::systems(root);
+    match fs::symlink_metadata(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Ok(InputFile::new("the shipped systems.toml".to_owned(), SHIPPED_SYSTEMS.to_owned()))
+        }
+        _ => read_file(&path),
+    }
 }
 
 /// Reads one file as text.

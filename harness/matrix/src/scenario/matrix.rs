@@ -9,12 +9,12 @@ use super::decided::Ledger;
 use super::document::{Claim, Document};
 use super::documents::{Contradiction, Documents};
 use super::error::{InputError, InputErrors};
-use super::folder::{Folder, display, read_file};
+use super::folder::{Folder, display, read_file, read_systems};
 use super::problem::InputProblem;
 use super::profile::{Profiles, RunProfile};
 use super::scenario_file::{Context, Scenario};
 use super::system::{StandIn, System, Systems};
-use super::table::{Keys, Table};
+use super::table::{InputFile, Keys, Table};
 
 /// The documents, scenarios and cells of one folder.
 #[derive(Debug, Clone)]
@@ -30,14 +30,14 @@ pub struct Matrix {
 
 impl Matrix {
     /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, the scenarios in every other folder,
-    /// its `profiles.toml` and its `decided.toml`.
+    /// its `profiles.toml` and its `decided.toml`. A folder without a `systems.toml` uses the shipped systems.
     ///
     /// # Errors
     /// Everything that is wrong in any of the files. A file that is wrong does not make those that refer to it wrong.
     pub fn load(dir: &Path) -> Result<Self, InputErrors> {
         let mut folder = Folder::scan(dir);
         let errors = &mut folder.errors;
-        let systems = load(&Folder::systems(dir), errors, Systems::KEYS, Systems::read);
+        let systems = interpret(read_systems(dir), errors, Systems::KEYS, Systems::read);
         let mut documents = Documents::default();
         for path in &folder.documents {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -171,7 +171,17 @@ fn load<T>(
     keys: Keys,
     read: impl FnOnce(&Table<'_>) -> Option<T>,
 ) -> Option<T> {
-    match read_file(path) {
+    interpret(read_file(path), errors, keys, read)
+}
+
+/// The same for a file that has been read, or could not be.
+fn interpret<T>(
+    file: Result<InputFile, InputError>,
+    errors: &mut Vec<InputError>,
+    keys: Keys,
+    read: impl FnOnce(&Table<'_>) -> Option<T>,
+) -> Option<T> {
+    match file {
         Ok(file) => file.interpret(keys, read).map_err(|found| errors.extend(found)).ok(),
         Err(error) => {
             errors.push(error);
