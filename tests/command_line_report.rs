@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use browser::Browser;
 use common::{Place, trials};
-use nestmatrix::run::{
+use nestmatrix::records::{
     Attempt, CellRecord, FORMAT, LevelRecord, Machine, Purpose, RunFolder, RunRecord, Tally, VerdictWord,
 };
 use nestmatrix::scenario::{Expectation, Limitation, StopStage, Tier};

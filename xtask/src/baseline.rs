@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nestmatrix::history::{self, HistoryEntry};
+use nestmatrix::records::{Comparison, PastRun};
 use nestmatrix::report::{self, Style};
-use nestmatrix::run::{Comparison, PastRun};
 use nestmatrix::scenario::CellName;
 
 use crate::cli::Format;

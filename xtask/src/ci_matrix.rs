@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use nestmatrix::run::{Job, Jobs, RunnerKind};
+use nestmatrix::ci::{Job, Jobs, RunnerKind};
 use nestmatrix::scenario::Cell;
 use nestmatrix_stack::Metal;
 use serde_json::{Value, json};

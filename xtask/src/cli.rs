@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nestmatrix::run::{RunnerKind, Shard};
+use nestmatrix::ci::RunnerKind;
+use nestmatrix::records::Shard;
 use nestmatrix_model::LevelNumber;
 
 use crate::bisect::Bisect;

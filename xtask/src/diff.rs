@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use nestmatrix::records::{Change, Comparison, Known};
 use nestmatrix::report;
-use nestmatrix::run::{Change, Comparison, Known};
 use serde_json::json;
 
 use crate::baseline;

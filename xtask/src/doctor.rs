@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nestmatrix::doctor::{Checkup, Examination, check_level};
+use nestmatrix::records::Purpose;
 use nestmatrix::report::{self, Style};
-use nestmatrix::run::{MachineTrial, Purpose, Scratch, Setting};
+use nestmatrix::run::{MachineTrial, Setting};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, Store};
 use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_stack::host::Scratch;
 
 use crate::cli::{Doctor, Format, LevelArgument};
 use crate::exit::Failure;

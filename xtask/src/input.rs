@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::process::ExitCode;
 
 use nestmatrix::contained;
-use nestmatrix::run::PastRun;
+use nestmatrix::records::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
 

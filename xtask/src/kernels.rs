@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nestmatrix::run::{
-    CellRecord, NOT_TRIED, Outcome, RunPlan, Substitute, VersionTrial, exit_code_of_trial, substitute,
-};
+use nestmatrix::records::{CellRecord, Outcome};
+use nestmatrix::run::RunPlan;
+use nestmatrix::trials::{NOT_TRIED, Substitute, VersionTrial, exit_code_of_trial, substitute};
 use nestmatrix_images::{
     Catalog, Error, LocalKernel, Part, Product, Progress, Recipe, Replacement, Silent, Store,
 };

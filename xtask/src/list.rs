@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use nestmatrix::run::{Machines, supply};
+use nestmatrix::ci::Machines;
+use nestmatrix::run::supply;
 use nestmatrix::scenario::{ClaimListing, Listing};
 
 use crate::cli::{Format, List};

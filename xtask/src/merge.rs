@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nestmatrix::history::FILE;
+use nestmatrix::records::{self, MergeError};
 use nestmatrix::report;
-use nestmatrix::run::{self, MergeError};
 
 use crate::cli::{Format, Merge};
 use crate::exit::Failure;
@@ -15,7 +15,7 @@ use crate::{baseline, history};
 
 pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
     let baseline = arguments.baseline.as_deref().and_then(baseline::read);
-    let merge = run::Merge::read(&arguments.runs).map_err(failure)?;
+    let merge = records::Merge::read(&arguments.runs).map_err(failure)?;
     let results = arguments.results.clone().unwrap_or_else(results);
     let typed = std::env::args().skip(1).collect();
     let merged = merge.write(&results, arguments.into.as_deref(), typed).map_err(failure)?;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use nestmatrix::report;
-use nestmatrix::run::{
-    CellMutation, CutOff, Durations, MetalChoice, Mutant, Mutants, MutationTally, NativeMetals, Original,
-    Outcome, Part, PlanOptions, Purpose, RunPlan, Setting, Shard, VerdictWord, division, execute,
-    in_one_line, mutants_folder, mutants_of, mutants_run, sample, write_mutations,
+use nestmatrix::mutation::{Mutant, Mutants, mutants_of, sample};
+use nestmatrix::records::{
+    CellMutation, CutOff, Durations, MutationTally, Original, Outcome, Part, Purpose, Shard, VerdictWord,
+    division, in_one_line, mutants_folder, mutants_run, write_mutations,
 };
+use nestmatrix::report;
+use nestmatrix::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute};
 use nestmatrix::scenario::{Cell, CellName, Matrix};
 use nestmatrix_images::{Catalog, Store};
 use serde_json::json;

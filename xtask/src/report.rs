@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use nestmatrix::document_errata::DocumentErrata;
+use nestmatrix::records::{Overview, PastRun};
 use nestmatrix::report;
-use nestmatrix::run::{Overview, PastRun};
 use nestmatrix::scenario::{CellName, Matrix};
 
 use crate::exit::Failure;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nestmatrix::run::{CellRecord, PastRun};
+use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::scenario::Filter;
 
 use crate::cli::{ImageSource, MetalArgument, timeout_scale};

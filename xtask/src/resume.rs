@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use nestmatrix::contained;
-use nestmatrix::run::{CutOff, ResumeError, Resumed, RunRecord};
+use nestmatrix::records::{CutOff, ResumeError, Resumed, RunRecord};
 use nestmatrix::scenario::CellName;
 
 use crate::cli::{Cli, Command, RunMatrix};
@@ -117,7 +117,7 @@ pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunReco
 
 #[cfg(test)]
 mod tests {
-    use nestmatrix::run::{FORMAT, Machine, Tally};
+    use nestmatrix::records::{FORMAT, Machine, Tally};
     use serde_json::json;
 
     use super::*;

@@ -9,10 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nestmatrix::debug_server::PauseAt;
+use nestmatrix::records::{
+    CellRecord, CutOff, Part, PastRun, Purpose, Resumed, RunRecord, division, durations,
+};
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
-    CellRecord, CutOff, MachineTrial, MetalChoice, NativeMetals, Part, PastRun, PlanOptions, Purpose,
-    Resumed, RunListener, RunPlan, RunRecord, Setting, division, durations, execute, host_isa,
+    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunListener, RunPlan, Setting, execute, host_isa,
 };
 use nestmatrix::scenario::{Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
@@ -304,7 +306,7 @@ pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
 
 /// One cell a core, within memory: an estimate, since cells are started by what those before them used.
 fn probable_jobs() -> usize {
-    let machine = nestmatrix::run::Machine::this();
+    let machine = nestmatrix::records::Machine::this();
     let by_memory = usize::try_from(machine.available_memory_mib() / CELL_MEMORY_MIB).unwrap_or(1);
     machine.cores.min(by_memory).max(1)
 }

@@ -1,18 +1,24 @@
 //! nestmatrix: boots nested-virtualization stacks and turns documented support matrices into verdicts with evidence.
 //!
-//! This is the upper floor: documents and scenarios become cells ([`scenario`]), a [`run`] boots their stacks and judges them, and
-//! [`report`] shows what came of it. A [`history`] keeps what many runs saw, [`document_errata`] say what that means for a
-//! document's author, and a [`trace`] shows when each part of a run happened. What is read of a run's folder stays [`contained`]
-//! in it. The floors below are the crates `nestmatrix-stack` (levels inside each other), `nestmatrix-vmm` (one virtual machine) and
-//! `nestmatrix-model` (the vocabulary); none of them knows this one.
+//! This is the upper floor: documents and scenarios become cells ([`scenario`]), a [`run`] boots their stacks and judges them,
+//! and [`records`] keep what was seen. Three modules use runs: [`trials`] search for the version that changed a verdict,
+//! [`mutation`] damages cells on purpose, and [`ci`] gives cells to kinds of machines. [`report`] shows records, a [`history`]
+//! keeps what many runs saw, [`document_errata`] say what that means for a document's author, and a [`trace`] shows when each part
+//! of a run happened. What is read of a run's folder stays [`contained`] in it. The floors below are the crates
+//! `nestmatrix-stack` (levels inside each other), `nestmatrix-vmm` (one virtual machine) and `nestmatrix-model` (the vocabulary);
+//! none of them knows this one.
 
+pub mod ci;
 pub mod contained;
 pub mod debug_server;
 pub mod doctor;
 pub mod document_errata;
 pub mod history;
+pub mod mutation;
+pub mod records;
 pub mod report;
 pub mod reproduce;
 pub mod run;
 pub mod scenario;
 pub mod trace;
+pub mod trials;

@@ -3,8 +3,8 @@
 
 mod report_fixtures;
 
+use nestmatrix::records::{CellRecord, Change, Comparison, VerdictWord};
 use nestmatrix::report::{Style, comparison};
-use nestmatrix::run::{CellRecord, Change, Comparison, VerdictWord};
 use report_fixtures::{came_back, known_stale, known_wrong, limited, record, stopped};
 use rstest::rstest;
 

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use nestmatrix::document_errata::{DocumentErrata, ErrataOfDocument, Settled, Standing};
+use nestmatrix::records::{FORMAT, PastRun};
 use nestmatrix::report::document_errata;
-use nestmatrix::run::{FORMAT, PastRun};
 use nestmatrix::scenario::Matrix;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -289,7 +289,7 @@ fn what_several_runs_saw_adds_up() {
 fn a_run_that_is_named_twice_or_was_merged_counts_once() {
     let own = run(21, &[record(MIGRATED, "xpass")]);
     let mut merged = own.clone();
-    merged.record.merged = vec![nestmatrix::run::MergedRun::from(&own)];
+    merged.record.merged = vec![nestmatrix::records::MergedRun::from(&own)];
     merged.record.run = "2026-11-23T20-00-00Z".into();
     merged.cells[0].run = Some(own.record.run.clone());
     let errata = errata(&[own.clone(), merged, own]);
@@ -391,7 +391,7 @@ fn a_scenario_that_changed_since_is_not_mixed_with_its_present_form() {
 #[test]
 fn damaged_stacks_say_nothing() {
     let mut damaged = run(21, &[refused(WORKS)]);
-    damaged.record.purpose = nestmatrix::run::Purpose::Mutation;
+    damaged.record.purpose = nestmatrix::records::Purpose::Mutation;
     let errata = errata(&[damaged]);
     assert!(of(&errata, "manual").entries.is_empty());
     assert!(text(&errata, "manual").contains("its stacks were damaged on purpose"));

@@ -3,8 +3,8 @@
 
 mod report_fixtures;
 
+use nestmatrix::records::{CellRecord, Comparison, Known, Overview, PastRun, Tally, VerdictWord};
 use nestmatrix::report::{Style, junit_of, markdown, matrix, tap};
-use nestmatrix::run::{CellRecord, Comparison, Known, Overview, PastRun, Tally, VerdictWord};
 use report_fixtures::{cells, flaky, known_wrong, outcome, record, skipped, stopped};
 use rstest::rstest;
 

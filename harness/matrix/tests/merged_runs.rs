@@ -6,11 +6,11 @@ mod report_fixtures;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nestmatrix::report;
-use nestmatrix::run::{
+use nestmatrix::records::{
     CellRecord, CutOff, Durations, Merge, MergeError, Merged, PastRun, Purpose, ResumeError, RunFolder,
     RunRecord, VerdictWord, durations,
 };
+use nestmatrix::report;
 use nestmatrix::scenario::CellName;
 use report_fixtures::{known_stale, limited, outcome, record, skipped, stopped};
 

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use nestmatrix::run::{
-    CellMutation, CellRecord, Check, MUTATIONS, Mutant, MutantOutcome, Mutants, Mutation, MutationTally,
-    Original, Rule, VerdictWord, judge, mutants_of, read_mutations, sample, write_mutations,
+use nestmatrix::mutation::{Check, Mutant, Mutants, Mutation, judge, mutants_of, sample};
+use nestmatrix::records::{
+    CellMutation, CellRecord, MUTATIONS, MutantOutcome, MutationTally, Original, Rule, VerdictWord,
+    read_mutations, write_mutations,
 };
 use nestmatrix::scenario::{Cell, Matrix};
 use nestmatrix_model::{Architecture, Stage, StepAction};

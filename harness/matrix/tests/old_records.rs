@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nestmatrix::run::{PastRun, PastRunError};
+use nestmatrix::records::{PastRun, PastRunError};
 use nestmatrix_model::Stage;
 use rstest::rstest;
 

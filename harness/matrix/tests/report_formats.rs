@@ -3,11 +3,11 @@
 
 mod report_fixtures;
 
-use nestmatrix::report::{html, json, junit_of, markdown, tap};
-use nestmatrix::run::{
+use nestmatrix::records::{
     CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
     Rule, VerdictWord,
 };
+use nestmatrix::report::{html, json, junit_of, markdown, tap};
 use nestmatrix::scenario::Matrix;
 use report_fixtures::{
     came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use nestmatrix::history::{AttemptSeen, CellHistory, Circumstances, HistoryEntry, Software, Wanted};
+use nestmatrix::records::{Known, VerdictWord};
 use nestmatrix::report::{Style, trail};
-use nestmatrix::run::{Known, VerdictWord};
 use nestmatrix_stack::Metal;
 
 const CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";

@@ -5,8 +5,8 @@ mod report_fixtures;
 
 use std::path::Path;
 
+use nestmatrix::records::{CellRecord, Outcome, VerdictWord};
 use nestmatrix::report::junit;
-use nestmatrix::run::{CellRecord, Outcome, VerdictWord};
 use report_fixtures::{
     came_back, every_verdict, known_stale, known_wrong, limited, outcome, record, stopped, with_console,
 };

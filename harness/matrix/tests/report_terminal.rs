@@ -5,8 +5,9 @@ mod report_fixtures;
 
 use std::ffi::OsString;
 
+use nestmatrix::records::{CellRecord, VerdictWord};
 use nestmatrix::report::{Style, cell_line, matrix, plan};
-use nestmatrix::run::{CellRecord, PlannedProfile, RunPlan, VerdictWord};
+use nestmatrix::run::{PlannedProfile, RunPlan};
 use nestmatrix_stack::Metal;
 use report_fixtures::{
     came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nestmatrix::records::{Outcome, PastRun, Purpose, VerdictWord};
 use nestmatrix::run::{
-    MetalChoice, NativeMetals, Outcome, PastRun, PlanOptions, Purpose, RunEvent, RunListener, RunPlan,
-    Setting, VerdictWord, execute,
+    MetalChoice, NativeMetals, PlanOptions, RunEvent, RunListener, RunPlan, Setting, execute,
 };
 use nestmatrix::scenario::{Cell, Matrix};
 use nestmatrix_images::{Catalog, Progress, ProgressEvent, Store, StoreOptions};

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use nestmatrix::mutation::mutants_of;
+use nestmatrix::records::{Original, VerdictWord};
 use nestmatrix::run::supply as supply_of;
-use nestmatrix::run::{Original, VerdictWord, mutants_of};
 use nestmatrix::scenario::{
     AvailableImage, Cell, CellName, ClaimListing, Coverage, Expectation, Fingerprint, Matrix, ShownBy, Supply,
 };

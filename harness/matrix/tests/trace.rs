@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use common::{Seen, validate};
-use nestmatrix::run::{Attempt, CellRecord, PastRun, VerdictWord};
+use nestmatrix::records::{Attempt, CellRecord, PastRun, VerdictWord};
 use nestmatrix::trace::Trace;
 use nestmatrix_stack::{StageTime, Usage};
 use proptest::prelude::*;

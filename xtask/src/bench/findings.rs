@@ -1,6 +1,6 @@
 //! What the yardsticks found, from the first round to the last, and how it is shown.
 
-use nestmatrix::run::{Machine, VerdictWord};
+use nestmatrix::records::{Machine, VerdictWord};
 
 use super::figures::{Row, Series, table};
 use super::harness_alone::Seconds;

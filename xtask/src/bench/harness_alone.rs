@@ -4,10 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use nestmatrix::run::{
-    CellRecord, Fate, LevelRecord, MetalChoice, NativeMetals, PlanOptions, Planned, PlannedLevel, RunFolder,
-    RunPlan,
-};
+use nestmatrix::records::{CellRecord, LevelRecord, RunFolder};
+use nestmatrix::run::{Fate, MetalChoice, NativeMetals, PlanOptions, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::Matrix;
 use nestmatrix_images::Catalog;
 use nestmatrix_model::{Stage, StageKind};
@@ -54,7 +52,7 @@ pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
         let skipped = plan
             .skipped()
             .next()
-            .map(|(_, reasons)| nestmatrix::run::in_one_line(reasons))
+            .map(|(_, reasons)| nestmatrix::records::in_one_line(reasons))
             .unwrap_or_default();
         return Err(Failure::error(format!("not all of {CELLS} cells would be booted: {skipped}")));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nestmatrix::run::VerdictWord;
+use nestmatrix::records::VerdictWord;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

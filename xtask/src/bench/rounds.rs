@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nestmatrix::run::Machine;
+use nestmatrix::records::Machine;
 use nestmatrix_stack::Cancellation;
 use tempfile::TempDir;
 

@@ -88,7 +88,7 @@ impl Prepared {
             return Err(Failure::error(format!(
                 "{} can't be booted: {}",
                 cell.name,
-                nestmatrix::run::in_one_line(reasons)
+                nestmatrix::records::in_one_line(reasons)
             )));
         }
         let emulator = catalog.recipes().find(|recipe| {

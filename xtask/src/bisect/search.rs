@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nestmatrix::run::{
-    Bisection, Finding, MetalChoice, NativeMetals, PlanOptions, Purpose, RunPlan, Setting, Substitute, Tried,
-    TriedVersion, VerdictWord, VersionTrial, execute,
-};
+use nestmatrix::records::{Purpose, VerdictWord};
+use nestmatrix::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute};
 use nestmatrix::scenario::{Cell, Matrix};
+use nestmatrix::trials::{Bisection, Finding, Substitute, Tried, TriedVersion, VersionTrial};
 use nestmatrix_images::{Catalog, Recipe, Store};
 
 use super::Bisect;
@@ -43,7 +42,7 @@ impl Search<'_> {
         let (level, part) = self.arguments.axis.level_and_part();
         let base = plan.recipes_at(level).into_iter().next();
         let Some(base) = base.and_then(|base| self.catalog.get(&base)) else {
-            let why = plan.skipped().next().map(|(_, reasons)| nestmatrix::run::in_one_line(reasons));
+            let why = plan.skipped().next().map(|(_, reasons)| nestmatrix::records::in_one_line(reasons));
             let why = why.unwrap_or_else(|| format!("it boots no {level} of its own"));
             return Err(Failure::bad_input(miette::miette!("{}: {why}", self.cell.name)));
         };

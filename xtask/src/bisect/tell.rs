@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use nestmatrix::records::VerdictWord;
 use nestmatrix::report;
-use nestmatrix::run::{Finding, TriedVersion, VerdictWord, changes};
+use nestmatrix::trials::{Finding, TriedVersion, changes};
 use nestmatrix_images::Offers;
 use nestmatrix_vmm::guest::printable;
 use serde_json::{Value, json};

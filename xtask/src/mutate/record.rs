@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nestmatrix::run::{PastRun, ShownByRun, read_mutations, shown_by};
+use nestmatrix::mutation::{ShownByRun, shown_by};
+use nestmatrix::records::{PastRun, read_mutations};
 use nestmatrix::scenario::Matrix;
 
 use super::Mutate;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use nestmatrix::run::{CutOff, RunRecord};
+use nestmatrix::records::{CutOff, RunRecord};
 
 use super::{Mutate, mutants_run, start};
 use crate::cli::Command;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nestmatrix::contained;
+use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
-use nestmatrix::run::{CellRecord, PastRun};
 use nestmatrix_images::{Store, StoreOptions};
 use nestmatrix_vmm::guest::printable;
 

@@ -8,7 +8,7 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_stack::{Answer, Ask};
 
 use super::{Greeting, Inquiry, SOCKET};
-use crate::run::Scratch;
+use nestmatrix_stack::host::Scratch;
 
 /// How long a desk may take to greet: one that is stopped does not at all.
 const GREETING: Duration = Duration::from_secs(3);

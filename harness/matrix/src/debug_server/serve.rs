@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 use super::{Greeting, Inquiry, SOCKET};
-use crate::run::Scratch;
 use crate::scenario::CellName;
+use nestmatrix_stack::host::Scratch;
 
 /// Where a stack is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use super::finding::{Finding, Kept, Patient, Place, Proof, Status, findings, own_architecture};
 use super::probe::Probe;
+use crate::records::SkipReason;
 use crate::run::{
-    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, SkipReason,
-    emulator_recipe, host_isa,
+    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, emulator_recipe,
+    host_isa,
 };
 use crate::scenario::{Cell, CellName, Filter, Matrix};
 

@@ -11,9 +11,8 @@ use nestmatrix_stack::Cancellation;
 use super::checkup::{ArchitectureCheckup, Checkup, FORMAT, HostSeen};
 use super::finding::Place;
 use super::probe::{Probe, script};
-use crate::run::{
-    MetalChoice, NativeMetals, PlanOptions, RunError, RunListener, RunPlan, Setting, execute, in_one_line,
-};
+use crate::records::in_one_line;
+use crate::run::{MetalChoice, NativeMetals, PlanOptions, RunError, RunListener, RunPlan, Setting, execute};
 use crate::scenario::{Cell, Expectation, Matrix};
 
 /// Name of the step that asks.

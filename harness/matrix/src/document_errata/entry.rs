@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::observation::{Judged, Observation, has_result};
 use crate::history::HistoryEntry;
-use crate::run::{CellRecord, Known, LevelRecord, VerdictWord};
+use crate::records::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{CellName, Claim, Document, KnownStale, KnownWrong, Matrix, Tier, in_full};
 
 /// Statements that were tried together and did not hold. If there are several and a stack did not work, it can't be told which of

@@ -12,7 +12,7 @@ mod standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{self, HistoryEntry};
-use crate::run::{PastRun, Purpose};
+use crate::records::{PastRun, Purpose};
 use crate::scenario::{CellName, Document, Matrix, in_full};
 
 use observation::has_result;
@@ -117,7 +117,7 @@ impl DocumentErrata {
 }
 
 fn machines(run: &PastRun) -> Vec<ErrataRun> {
-    let of = |name: &str, began: &str, machine: &crate::run::Machine| ErrataRun {
+    let of = |name: &str, began: &str, machine: &crate::records::Machine| ErrataRun {
         began: began.to_owned(),
         name: name.to_owned(),
         processor: machine.processor.clone(),

@@ -4,7 +4,7 @@ use nestmatrix_model::SymptomKind;
 use nestmatrix_stack::Metal;
 
 use crate::history::HistoryEntry;
-use crate::run::{CellRecord, Known, VerdictWord};
+use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::{Expectation, Matrix};
 
 /// What a record says of the statements that it tried.

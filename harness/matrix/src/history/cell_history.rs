@@ -6,7 +6,7 @@ use nestmatrix_stack::Metal;
 use serde::Serialize;
 
 use super::{Difference, HistoryEntry, sightings};
-use crate::run::{PastRun, VerdictWord};
+use crate::records::{PastRun, VerdictWord};
 use crate::scenario::CellName;
 
 /// Which sightings count.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::entry::{Origin, Seen, by_origin};
 use super::schema::{self, SetAside, is_damage};
 use super::{AttemptSeen, Circumstances, HistoryEntry, HistoryError, Software};
-use crate::run::PastRun;
+use crate::records::PastRun;
 use crate::scenario::CellName;
 
 /// The history's name in a folder of results.

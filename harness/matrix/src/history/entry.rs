@@ -10,7 +10,7 @@ use nestmatrix_stack::Metal;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::run::{CellRecord, Known, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord};
+use crate::records::{CellRecord, Known, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord};
 use crate::scenario::CellName;
 
 /// The software of a level.

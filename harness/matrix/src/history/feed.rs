@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 
 use super::{History, HistoryError};
 use crate::contained;
-use crate::run::{FORMAT, PastRun, Purpose};
+use crate::records::{FORMAT, PastRun, Purpose};
 
 /// What was taken in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

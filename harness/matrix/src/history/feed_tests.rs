@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::history::testing::{attempt, cell, run, skipped};
-use crate::run::Merge;
+use crate::records::Merge;
 
 const A: &str = "s/amd/a";
 const B: &str = "s/amd/b";

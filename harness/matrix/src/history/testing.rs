@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::run::FORMAT;
+use crate::records::FORMAT;
 
 /// A cell's record, of an attempt that took from `start` to `end` with this kernel on L0.
 pub(super) fn cell(name: &str, verdict: &str, (start, end): (f64, f64), kernel: &str) -> Value {

@@ -1,6 +1,7 @@
 //! What came of trying versions: a table of them, and what was found.
 
-use crate::run::{self, Finding, TriedVersion};
+use crate::trials;
+use crate::trials::{Finding, TriedVersion};
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -85,7 +86,7 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
 pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
     let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
     let mut out = String::new();
-    for (before, now) in run::changes(tried()) {
+    for (before, now) in trials::changes(tried()) {
         let text = format!(
             "{} from {} on (before: {}, {})",
             word_of(now),
@@ -111,7 +112,7 @@ fn word_of(tried: &TriedVersion) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::VerdictWord;
+    use crate::records::VerdictWord;
 
     fn version(name: &str, verdict: VerdictWord, not_tried: Option<&str>) -> (String, Option<TriedVersion>) {
         let tried = TriedVersion {

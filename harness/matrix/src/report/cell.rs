@@ -1,6 +1,6 @@
 //! A cell by itself: its verdict, how long it took, its name, and what there is to remark.
 
-use crate::run::{CellRecord, Known, VerdictWord};
+use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::Tier;
 
 use super::style::{Role, Style};

@@ -5,7 +5,7 @@ use std::path::Path;
 use nestmatrix_stack::Metal;
 use nestmatrix_vmm::qemu::quote;
 
-use crate::run::{Overview, OverviewCell, RunRecord};
+use crate::records::{Overview, OverviewCell, RunRecord};
 use crate::scenario::CellName;
 
 /// What to type in a checkout to try `cell` again as its run did.
@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::run::{FORMAT, Machine, Tally};
+    use crate::records::{FORMAT, Machine, Tally};
 
     /// A run by these arguments.
     fn run(arguments: &[&str]) -> RunRecord {

@@ -1,6 +1,6 @@
 //! What changed between two sets of results.
 
-use crate::run::{Change, Comparison, VerdictWord};
+use crate::records::{Change, Comparison, VerdictWord};
 
 use super::style::{Role, Style};
 use super::text::{cut, one_line};

@@ -4,7 +4,7 @@ use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{cut, one_line, wrapped};
 use crate::history::{CellHistory, Difference, Disagreement, Durations, HistoryEntry, VerdictChange};
-use crate::run::{Known, VerdictWord};
+use crate::records::{Known, VerdictWord};
 
 /// Columns by which everything below a cell's name is indented.
 const INDENT: usize = 2;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{MutationTally, Overview, OverviewCell};
+use crate::records::{MutationTally, Overview, OverviewCell};
 
 /// Version of the form of the object. It grows when a member changes its meaning or goes away, not when one is added.
 const FORMAT: u32 = 1;

@@ -10,7 +10,7 @@ use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, Te
 
 use super::cell::{attempts, claims, documented, observed, remark, tiers};
 use crate::contained::{self, RelativeFolder};
-use crate::run::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
+use crate::records::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
 /// The run with these cells as JUnit XML: a suite a scenario, a test case a cell. `folder` is that of the run; the files of
 /// its cells are named as attachments.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::run::{CellRecord, Known, Overview, OverviewCell, Tally, VerdictWord};
+use crate::records::{CellRecord, Known, Overview, OverviewCell, Tally, VerdictWord};
 use crate::scenario::{
     Cell, CellName, Claim, Coverage, Document, Expectation, Matrix, Scenario, Shown, Tried,
 };

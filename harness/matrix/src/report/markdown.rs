@@ -7,7 +7,7 @@ use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
 use super::matrix::{ran, short};
 use super::mutation::{PENDING, counted as counted_mutants, is_trouble, wanted};
 use super::text::{grouped, one_line};
-use crate::run::{
+use crate::records::{
     CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell, OverviewRun,
 };
 use crate::scenario::{Coverage, Matrix};

@@ -1,6 +1,6 @@
 //! The matrix after a run: its cells as the documents lay them out, each with what it got.
 
-use crate::run::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
+use crate::records::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
 
 use super::cell::{documented, remark, tiers, verdict};
 use super::style::{Role, Style};

@@ -1,6 +1,6 @@
 //! What a merged run was merged from, and where its parts differ or leave gaps.
 
-use crate::run::{CellRecord, Merged, MergedRun, Tally, VerdictWord};
+use crate::records::{CellRecord, Merged, MergedRun, Tally, VerdictWord};
 
 use super::cell::observed;
 use super::style::{Role, Style};

@@ -1,6 +1,6 @@
 //! What came of mutants: a table for each cell, survivors first, and the numbers of all.
 
-use crate::run::{CellMutation, MutantOutcome, MutantResult, MutationTally, VerdictWord};
+use crate::records::{CellMutation, MutantOutcome, MutantResult, MutationTally, VerdictWord};
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -135,7 +135,7 @@ pub(super) fn is_trouble(result: &MutantResult) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Original, Rule};
+    use crate::records::{Original, Rule};
 
     fn result(mutation: &str, outcome: MutantOutcome, verdict: VerdictWord) -> MutantResult {
         MutantResult {

@@ -4,7 +4,8 @@ use nestmatrix_stack::Metal;
 
 use super::style::{Role, Style};
 use super::text::{field, grouped, lasting, one_line, verbatim};
-use crate::run::{Fate, PlannedProfile, RunPlan, SkipReason};
+use crate::records::SkipReason;
+use crate::run::{Fate, PlannedProfile, RunPlan};
 use crate::scenario::Cell;
 
 /// Cells that are named for each reason to skip some; more are counted.

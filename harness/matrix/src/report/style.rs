@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use crate::run::VerdictWord;
+use crate::records::VerdictWord;
 
 /// How text is to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

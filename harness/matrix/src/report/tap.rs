@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::run::{CellRecord, Overview, OverviewCell, VerdictWord};
+use crate::records::{CellRecord, Overview, OverviewCell, VerdictWord};
 
 use super::cell::{attempts, claims, documented, observed, tiers};
 use super::layout::counted;

@@ -8,7 +8,7 @@ use nestmatrix_vmm::guest::printable;
 use super::cell::{attempts, documented, observed, verdict};
 use super::style::{Role, Style};
 use super::text::{field, verbatim};
-use crate::run::{CellRecord, VerdictWord};
+use crate::records::{CellRecord, VerdictWord};
 
 /// Lines of a console that are shown.
 const CONSOLE_LINES: usize = 8;

@@ -26,12 +26,9 @@ use super::demand::Emulation;
 use super::execute::{Run, StateNews, emulator_is_l0, emulator_of, emulator_recipe, nonce, runs_outermost};
 use super::panic::described;
 use super::plan::{always_cold, savable};
-use super::record::{ImageRecord, Restored};
 use super::schedule::{Budget, Choice, Schedule, Task};
-use super::{
-    Attempt, CellRecord, Fate, LevelRecord, Planned, PlannedLevel, RunError, RunEvent, RunFolder,
-    RunListener, RunPlan, Verdict, VerdictWord,
-};
+use super::{Fate, Planned, PlannedLevel, RunError, RunEvent, RunListener, RunPlan, Verdict};
+use crate::records::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored, RunFolder, VerdictWord};
 use crate::scenario::{Cell, CellName, KnownFlaky};
 
 /// Size of a level's own disk, which holds a few lines of configuration.

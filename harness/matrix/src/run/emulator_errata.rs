@@ -10,7 +10,8 @@ use nestmatrix_stack::Metal;
 
 use super::execute::{emulator_is_l0, runs_outermost};
 use super::plan::beyond_metal;
-use super::{Fate, Planned, RunPlan, SkipReason};
+use super::{Fate, Planned, RunPlan};
+use crate::records::SkipReason;
 use crate::scenario::{Cell, LevelSpec};
 
 /// Why a cell can't be tried on emulated metal, if it can't: what its emulator is not able to do, or gets wrong. The version of the
@@ -22,7 +23,7 @@ pub(super) fn barred(cell: &Cell) -> Option<SkipReason> {
 }
 
 /// The same as text.
-pub(super) fn why_barred(cell: &Cell) -> Option<String> {
+pub(crate) fn why_barred(cell: &Cell) -> Option<String> {
     barred(cell).map(|reason| reason.to_string())
 }
 

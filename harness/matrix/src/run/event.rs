@@ -2,7 +2,8 @@
 
 use nestmatrix_model::Stage;
 
-use super::{CellRecord, Rerouted, UndeliveredImage};
+use super::Rerouted;
+use crate::records::{CellRecord, UndeliveredImage};
 use crate::scenario::CellName;
 
 /// Something that happened in a run.

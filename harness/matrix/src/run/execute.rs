@@ -6,25 +6,23 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nestmatrix_images::{Catalog, Error, Image, Product, Progress, Store};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_stack::host::Emulator;
+use nestmatrix_stack::host::{Emulator, Scratch};
 use nestmatrix_stack::{Cancellation, Inspector, Metal, SnapshotCache, SnapshotKey};
 use nestmatrix_vmm::qemu::ExecWrapper;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 
 use super::cell::Done;
 use super::panic::caught;
-use super::record::{Machine, now};
-use super::resume::Begun;
 use super::schedule::Schedule;
-use super::{
-    CellRecord, FORMAT, Fate, Part, Planned, Purpose, Rerouted, Resumed, RunEvent, RunFolder, RunListener,
-    RunPlan, RunRecord, Scratch, Tally, UndeliveredImage,
+use super::{Fate, Planned, Rerouted, RunEvent, RunListener, RunPlan};
+use crate::records::{
+    Begun, CellRecord, FORMAT, Machine, Outcome, Part, Purpose, Resumed, RunFolder, RunRecord, Tally,
+    UndeliveredImage, build, now,
 };
 use crate::scenario::{Cell, CellName};
 
@@ -60,19 +58,6 @@ pub struct Setting {
     pub purpose: Purpose,
     /// Holds the stacks, if they are to be held; only where there is one cell.
     pub inspector: Option<Rc<dyn Inspector>>,
-}
-
-/// What came of a run.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// The run as a whole.
-    pub run: RunRecord,
-    /// Every cell's record, in the order of the plan.
-    pub records: Vec<CellRecord>,
-    /// How long it took.
-    pub took: Duration,
 }
 
 /// Why a run can't go on. Cells have verdicts; this is for what no cell can be blamed for.
@@ -304,13 +289,6 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
     Ok(Begun { folder, record, done: Vec::new(), cells, began })
 }
 
-/// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.
-pub(super) fn build() -> String {
-    let program = std::fs::read("/proc/self/exe").unwrap_or_default();
-    let hash: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} ({})", env!("CARGO_PKG_VERSION"), &hash[..12])
-}
-
 /// The cells that are skipped, with their records.
 fn skipped(plan: &RunPlan) -> Vec<(CellName, CellRecord)> {
     let record = |planned: &Planned| match &planned.fate {
@@ -445,7 +423,7 @@ fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Op
 }
 
 /// The program that runs the outermost level that is booted.
-pub(super) fn runs_outermost(profile: &ArchInfo, metal: Metal, emulator_is_l0: bool) -> &'static str {
+pub(crate) fn runs_outermost(profile: &ArchInfo, metal: Metal, emulator_is_l0: bool) -> &'static str {
     match metal {
         Metal::Emulated if !emulator_is_l0 => profile.metal.program(profile.qemu),
         Metal::Native | Metal::Emulated => profile.qemu,
@@ -453,7 +431,7 @@ pub(super) fn runs_outermost(profile: &ArchInfo, metal: Metal, emulator_is_l0: b
 }
 
 /// Whether QEMU's own emulation is the hypervisor of L0.
-pub(super) fn emulator_is_l0(cell: &Cell) -> bool {
+pub(crate) fn emulator_is_l0(cell: &Cell) -> bool {
     cell.levels.first().is_some_and(|spec| spec.system.is_emulator())
 }
 

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use nestmatrix_images::{Catalog, Product, Progress, Store};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, LevelNumber, Stage};
-use nestmatrix_stack::host::{Emulator, Facts, ThisMachine};
+use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
-use super::Scratch;
 use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
 use super::requirement::{Feature, Requirement, Runner};
 use crate::scenario::AvailableImage;
@@ -169,7 +168,7 @@ impl NativeMetal {
     }
 
     /// Native metal with this system, that is taken to be there: `debian` and `13`.
-    pub(super) fn named(os: String, os_version: String) -> Self {
+    pub(crate) fn named(os: String, os_version: String) -> Self {
         Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version, no_nesting: None }
     }
 

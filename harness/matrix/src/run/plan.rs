@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::emulator_errata::{barred, why_barred};
 use super::execute::host_isa;
-use super::skip::no_machine;
-use super::{NativeMetal, NativeMetals, SkipReason};
+use super::{NativeMetal, NativeMetals};
+use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
     AvailableImage, Cell, Choice, Expectation, Filter, LevelSpec, Matrix, MissingImage, RunProfile, StandIns,
     StopStage, Supply, System, step_only_reads,
@@ -397,7 +397,7 @@ pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
 
 /// What a cell does to its L0, if it does anything but read. On native metal it can't be had, or must not: the harness changes
 /// nothing about this machine, and a setting that is left out would make the verdict one on something else.
-pub(super) fn touches_l0(cell: &Cell) -> Option<&'static str> {
+pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
     if !cell.innermost().reports() {

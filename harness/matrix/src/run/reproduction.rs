@@ -9,8 +9,8 @@ use nestmatrix_stack::Limits;
 
 use super::cell::image_of;
 use super::execute::Run;
-use super::record::{ImageRecord, now, write_whole};
-use super::{CellRecord, Fate, Planned, PlannedLevel, VerdictWord};
+use super::{Fate, Planned, PlannedLevel};
+use crate::records::{CellRecord, ImageRecord, VerdictWord, now, write_whole};
 use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
 use crate::scenario::Tier;
 

@@ -3,48 +3,8 @@
 
 use std::fmt;
 
-use nestmatrix_images::Undelivered;
-use serde::{Deserialize, Serialize};
-
-use super::{Fate, Planned, PlannedLevel, RunPlan, SkipReason};
-
-/// An image that the archive does not deliver the packages of: one of `undelivered` in `run.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UndeliveredImage {
-    /// The recipe.
-    pub recipe: String,
-    /// The suites that list the packages.
-    pub suites: Vec<String>,
-    /// Name and version of each package.
-    pub packages: Vec<String>,
-    /// Everything that apt wrote about it.
-    pub output: String,
-}
-
-impl UndeliveredImage {
-    /// The image of this recipe.
-    pub fn new(recipe: &str, Undelivered { suites, packages, output }: Undelivered) -> Self {
-        Self { recipe: recipe.to_owned(), suites, packages, output }
-    }
-
-    /// Why a cell that needs it is skipped.
-    fn skip_reason(&self) -> SkipReason {
-        SkipReason::Undelivered { image: self.to_string() }
-    }
-
-    /// Why a level boots another stand-in.
-    fn replacement_reason(&self, reason: Option<&str>) -> String {
-        let instead = format!("used because there is no image {self}");
-        reason.map_or(instead.clone(), |reason| format!("{reason}; {instead}"))
-    }
-}
-
-impl fmt::Display for UndeliveredImage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { recipe, suites, packages, .. } = self.clone();
-        write!(f, "{recipe}: {}", Undelivered { suites, packages, output: String::new() })
-    }
-}
+use super::{Fate, Planned, PlannedLevel, RunPlan};
+use crate::records::UndeliveredImage;
 
 /// What an image that is not delivered changed about a plan, in cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,8 +102,10 @@ mod tests {
 
     use nestmatrix_images::Catalog;
 
+    use nestmatrix_images::Undelivered;
+
     use super::*;
-    use crate::run::in_one_line;
+    use crate::records::in_one_line;
     use crate::run::{MetalChoice, NativeMetals, PlanOptions};
     use crate::scenario::{Filter, Matrix};
 

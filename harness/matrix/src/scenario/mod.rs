@@ -33,6 +33,8 @@ mod step;
 mod symptom_texts;
 mod system;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use cell::{Cell, CellName};
 pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow};

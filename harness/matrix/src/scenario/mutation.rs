@@ -1,5 +1,5 @@
 //! What a scenario says of mutations: the damage that only its author can think of, and which damage may go unnoticed.
-//! The generic mutations, which every cell gets, are made by [`crate::run::mutants_of`].
+//! The generic mutations, which every cell gets, are made by the module `mutation`.
 
 use std::collections::BTreeMap;
 

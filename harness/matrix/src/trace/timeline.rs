@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::event::{Event, Trace, known, metadata};
 use super::lanes::{Span, lanes};
 use crate::contained;
-use crate::run::{Attempt, CellRecord, PastRun};
+use crate::records::{Attempt, CellRecord, PastRun};
 
 /// The process of the run itself.
 const RUN: u64 = 1;

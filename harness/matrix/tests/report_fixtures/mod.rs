@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nestmatrix::run::{
-    Attempt, CellRecord, FORMAT, Fate, LevelRecord, Machine, Outcome, Planned, PlannedLevel, Purpose,
-    RunPlan, RunRecord, SkipReason, Tally, VerdictWord,
+use nestmatrix::records::{
+    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Outcome, Purpose, RunRecord, SkipReason, Tally,
+    VerdictWord,
 };
+use nestmatrix::run::{Fate, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix, MetalWord,
     Since, StandIns, StopStage, SymptomTexts, Tier,

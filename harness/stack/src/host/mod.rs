@@ -11,6 +11,7 @@ mod diagnostics;
 mod facts;
 pub mod hercules;
 mod run_delay;
+mod scratch;
 mod this_machine;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use diagnostics::Diagnostics;
 pub use facts::{ClosingReport, Counters, Facts};
 pub use facts::{count_nested_script, parameter_script, script as facts_script};
 pub use run_delay::RunDelay;
+pub use scratch::Scratch;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
 

@@ -9,7 +9,7 @@ mod words;
 use crate::document_errata::{
     DocumentErrata, Earlier, Entry, ErrataOfDocument, SeenInRuns, StandInUsed, Standing,
 };
-use crate::run::Purpose;
+use crate::records::Purpose;
 
 use page::Page;
 use words::{statements, system};

@@ -6,7 +6,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber, Stage, StageKind};
 
 use crate::document_errata::{Deviation, Observation};
-use crate::run::LevelRecord;
+use crate::records::LevelRecord;
 use crate::scenario::{Document, Expectation, StopStage, Tier};
 
 /// `1 try`, `2 tries`.

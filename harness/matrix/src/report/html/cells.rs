@@ -3,12 +3,12 @@
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
+use crate::records::{CellRecord, LevelRecord};
 use crate::report::cell::{attempts, documented, observed, tiers};
 use crate::report::command::again;
 use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
 use crate::reproduce::SCRIPT;
-use crate::run::{CellRecord, LevelRecord};
 use crate::scenario::Coverage;
 
 use super::contradictions::against;

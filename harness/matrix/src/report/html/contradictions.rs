@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
+use crate::records::VerdictWord;
 use crate::report::layout::{Layout, Placed, Severity, in_full};
-use crate::run::VerdictWord;
 
 use super::head::class;
 use super::text::{prose, shown};

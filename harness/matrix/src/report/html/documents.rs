@@ -9,11 +9,11 @@ use nestmatrix_stack::Metal;
 use super::contradictions::against;
 use super::head::class;
 use super::text::{prose, shown};
+use crate::records::{OverviewCell, Tally};
 use crate::report::cell::documented;
 use crate::report::layout::{DocumentPart, Layout, Placed, ScenarioPart, Severity, counts, tally};
 use crate::report::matrix::ran;
 use crate::report::text::{grouped, lasting};
-use crate::run::{OverviewCell, Tally};
 use crate::scenario::{Coverage, Tier};
 
 pub(super) fn documents(layout: &Layout<'_>) -> Markup {
@@ -182,7 +182,7 @@ fn button(place: usize, cell: &OverviewCell) -> Markup {
     if record.metal == Some(Metal::Native) {
         small.push("native".to_owned());
     }
-    if record.verdict != crate::run::VerdictWord::Skip && !record.attempts.is_empty() {
+    if record.verdict != crate::records::VerdictWord::Skip && !record.attempts.is_empty() {
         small.push(lasting(record.seconds().max(0.0).round() as u64));
     }
     let stage = record.stage.filter(|_| cell.is_trouble()).map(|stage| format!(" {stage}"));

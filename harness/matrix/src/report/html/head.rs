@@ -4,10 +4,10 @@
 use maud::{Markup, html};
 
 use super::text::shown;
+use crate::records::{Machine, MutationTally, Overview, OverviewRun};
 use crate::report::layout::{Severity, counts};
 use crate::report::mutation::{PENDING, incomplete, is_trouble};
 use crate::report::text::{grouped, lasting};
-use crate::run::{Machine, MutationTally, Overview, OverviewRun};
 
 /// The class of a verdict's looks.
 pub(super) fn class(shade: Severity) -> &'static str {
@@ -105,7 +105,7 @@ fn when(text: &str) -> String {
     }
 }
 
-fn took(record: &crate::run::RunRecord) -> Option<String> {
+fn took(record: &crate::records::RunRecord) -> Option<String> {
     let time = |text: &str| humantime::parse_rfc3339_weak(text).ok();
     let took = time(record.ended.as_ref()?)?.duration_since(time(&record.began)?).ok()?;
     Some(lasting(took.as_secs()))

@@ -22,7 +22,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use super::layout::{Layout, counted};
-use crate::run::Overview;
+use crate::records::Overview;
 use crate::scenario::Matrix;
 
 const STYLE: &str = include_str!("page.css");

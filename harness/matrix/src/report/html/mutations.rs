@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
+use crate::records::{CellMutation, MutantOutcome, MutantResult, MutationTally, Overview};
 use crate::report::mutation::{counted, is_trouble, wanted};
 use crate::report::text::one_line;
-use crate::run::{CellMutation, MutantOutcome, MutantResult, MutationTally, Overview};
 
 use super::text::shown;
 

@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
+use crate::records::{CellRecord, LevelRecord};
 use crate::report::cell::{documented, observed};
 use crate::report::layout::{Layout, Placed, Severity};
 use crate::report::text::{grouped, one_line};
-use crate::run::{CellRecord, LevelRecord};
 
 use super::head::class;
 use super::text::shown;
@@ -36,7 +36,7 @@ pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
     }
 }
 
-fn seen(cell: &crate::run::OverviewCell) -> String {
+fn seen(cell: &crate::records::OverviewCell) -> String {
     let works = || "works: the documented limitation no longer shows itself".to_owned();
     observed(&cell.record).unwrap_or_else(works)
 }

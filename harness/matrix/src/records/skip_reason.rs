@@ -97,7 +97,7 @@ impl fmt::Display for SkipReason {
 }
 
 /// That no machine can run a cell, and why.
-pub(super) fn no_machine(why: &str) -> String {
+pub(crate) fn no_machine(why: &str) -> String {
     format!("no machine can run it: {why}")
 }
 

@@ -4,7 +4,7 @@ use nestmatrix_model::Stage;
 use nestmatrix_stack::Symptom;
 use serde::{Deserialize, Serialize};
 
-use crate::run::{CellRecord, Known, Tally, VerdictWord};
+use super::{CellRecord, Known, Tally, VerdictWord};
 use crate::scenario::{Cell, Expectation, StopStage};
 
 /// What came of a cell without damage.
@@ -57,7 +57,7 @@ impl Original {
 }
 
 /// Whether a run of this cell alone succeeds.
-pub(super) fn is_green(record: &CellRecord) -> bool {
+pub(crate) fn is_green(record: &CellRecord) -> bool {
     let mut tally = Tally::default();
     tally.add(record);
     tally.exit_code() == 0

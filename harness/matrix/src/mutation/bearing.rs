@@ -3,8 +3,10 @@
 
 use nestmatrix_model::{OwnAction, Stage, StepAction};
 
-use super::{CellMutation, LevelSetting, MutantResult, Mutation, Original, Outcome, mutants_of};
-use crate::run::{CellRecord, LevelRecord, PastRun, VerdictWord};
+use super::{LevelSetting, Mutation, mutants_of};
+use crate::records::{
+    CellMutation, CellRecord, LevelRecord, MutantOutcome, MutantResult, Original, PastRun, VerdictWord,
+};
 use crate::scenario::{Cell, CellName, Fingerprint, Matrix, Mutated};
 
 /// What a mutation run shows of the claims of its cells.
@@ -129,15 +131,15 @@ impl Bearing<'_> {
         let own = is_own(mutation);
         match (result.outcome, result.verdict?) {
             // A killed mutant that passes is one of a claim that is known to be wrong: without what makes it so, the stack works.
-            (Outcome::Killed, VerdictWord::Xpass | VerdictWord::Pass) => Some(true),
-            (Outcome::Killed, VerdictWord::Fail) => match (self.original.stage, result.stage) {
+            (MutantOutcome::Killed, VerdictWord::Xpass | VerdictWord::Pass) => Some(true),
+            (MutantOutcome::Killed, VerdictWord::Fail) => match (self.original.stage, result.stage) {
                 (None, stage) => (own || self.touches(mutation, stage)).then_some(true),
                 (Some(stop), Some(stage)) => {
                     (own || self.cell.place_of(stage) > self.cell.place_of(stop)).then_some(true)
                 }
                 (Some(_), None) => own.then_some(true),
             },
-            (Outcome::Survived, _) => {
+            (MutantOutcome::Survived, _) => {
                 let generic = self.original.stage.is_none()
                     && !self.tries_its_own()
                     && !matches!(mutation, Mutation::QemuKilled { .. });
@@ -151,15 +153,15 @@ impl Bearing<'_> {
     fn of_check(&self, step: u8, result: &MutantResult) -> Option<bool> {
         let here = Some(Stage::Step(step));
         let by = |other: &&MutantResult| {
-            other.outcome == Outcome::Killed
+            other.outcome == MutantOutcome::Killed
                 && other.verdict == Some(VerdictWord::Fail)
                 && other.stage == here
                 && !other.mutation.contains("-qemu-killed-")
         };
         match result.outcome {
-            Outcome::Killed if self.original.stage == here => Some(true),
-            Outcome::Killed => self.results.iter().find(by).map(|_| true),
-            Outcome::Survived => Some(false),
+            MutantOutcome::Killed if self.original.stage == here => Some(true),
+            MutantOutcome::Killed => self.results.iter().find(by).map(|_| true),
+            MutantOutcome::Survived => Some(false),
             _ => None,
         }
     }
@@ -211,7 +213,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::run::{FORMAT, Machine, Tally};
+    use crate::records::{FORMAT, Machine, Tally};
 
     const SYSTEMS: &str = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n";
     const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
@@ -334,7 +336,7 @@ mod tests {
         let mutant = mutants.mutants.iter().find(|mutant| mutant.mutation.name() == "drop-step-1").unwrap();
         let records = [record(&mutant.cell, Pass, None)];
         let mutation = CellMutation::new(cell.name.clone(), original, &mutants, &records);
-        assert_eq!(mutation.count(Outcome::Survived), 0, "a report says the same");
+        assert_eq!(mutation.count(MutantOutcome::Survived), 0, "a report says the same");
         assert_eq!(shown(&cell, &undamaged, &mutation, "2026-11-28").unwrap().killed, ["drop-step-1"]);
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::execute::build;
-use super::record::{CELLS, now};
+use super::build::build;
+use super::folder::{CELLS, now};
 use super::{CellRecord, Machine, PastRun, PastRunError, RunFolder, RunRecord, Tally};
 use crate::scenario::{Cell, CellName};
 
@@ -155,15 +155,15 @@ pub struct Resumed {
 }
 
 /// A run's folder and what is known of the run when cells begin to boot.
-pub(super) struct Begun {
-    pub(super) folder: RunFolder,
-    pub(super) record: RunRecord,
+pub(crate) struct Begun {
+    pub(crate) folder: RunFolder,
+    pub(crate) record: RunRecord,
     /// What has its verdict.
-    pub(super) done: Vec<CellRecord>,
+    pub(crate) done: Vec<CellRecord>,
     /// Every cell that it is to have, in order.
-    pub(super) cells: Vec<CellName>,
+    pub(crate) cells: Vec<CellName>,
     /// What times are counted from.
-    pub(super) began: Instant,
+    pub(crate) began: Instant,
 }
 
 impl Resumed {
@@ -178,7 +178,7 @@ impl Resumed {
     }
 
     /// Removes what was only half written when it was cut off, and records that it is resumed.
-    pub(super) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
+    pub(crate) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
         let Self { folder, past: PastRun { mut record, cells: done, complete, .. }, planned, cells, .. } =
             self;
         folder.cut_verdicts(complete)?;
@@ -210,7 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::run::VerdictWord;
+    use crate::records::VerdictWord;
 
     fn cell(name: &str, verdict: &str) -> CellRecord {
         let record = json!({

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nestmatrix_model::Stage;
 
-use super::merge::{counted, together};
+use super::merge::{counted, machine_of_all};
 use super::{CellMutation, CellRecord, PastRun, RunRecord, Tally, VerdictWord};
 use crate::contained;
 use crate::scenario::{CellName, Matrix};
@@ -116,7 +116,7 @@ impl Overview {
         emulators.dedup();
         Some(RunRecord {
             run: self.runs.iter().map(name).collect::<Vec<_>>().join(", "),
-            machine: together(self.runs.iter().map(|run| &run.record.machine)),
+            machine: machine_of_all(self.runs.iter().map(|run| &run.record.machine)),
             emulators,
             verdicts: self.tally(),
             ..newest.record.clone()

@@ -9,7 +9,7 @@ use nestmatrix_model::Architecture;
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 
-use super::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, RunPlan};
+use crate::run::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, RunPlan};
 use crate::scenario::{Cell, CellName, Matrix};
 
 /// The kinds of machines that could run a cell.
@@ -146,6 +146,6 @@ mod tests {
         cell.no_machine = Some("the reason".to_owned());
         let plan = RunPlan::new([cell], &matrix, &catalog, &NativeMetals::new(), &PlanOptions::default());
         let (_, reasons) = plan.skipped().next().unwrap();
-        assert_eq!(super::super::in_one_line(reasons), "no machine can run it: the reason");
+        assert_eq!(crate::records::in_one_line(reasons), "no machine can run it: the reason");
     }
 }

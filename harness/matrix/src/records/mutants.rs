@@ -4,11 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::folder::write_whole;
+use super::{CellMutation, PastRunError};
 use crate::contained;
-use crate::run::PastRunError;
-use crate::run::record::write_whole;
-
-use super::CellMutation;
 
 /// The file with what came of the mutants: a line for each cell.
 pub const MUTATIONS: &str = "mutations.jsonl";
@@ -22,7 +20,7 @@ pub fn mutants_folder(run: &Path) -> PathBuf {
 }
 
 /// Whether this is the folder of the run of another run's mutants.
-pub(in crate::run) fn is_of_mutants(run: &Path) -> bool {
+pub(super) fn is_of_mutants(run: &Path) -> bool {
     run.parent().and_then(Path::file_name).is_some_and(|folder| folder == MUTANTS)
 }
 

@@ -7,8 +7,9 @@ use nestmatrix_model::{
 use nestmatrix_stack::Symptom;
 use serde::Serialize;
 
-use super::{LevelSetting, Mutation, Original, Rule};
-use crate::run::execute::emulator_is_l0;
+use super::{LevelSetting, Mutation};
+use crate::records::{Original, Rule};
+use crate::run::emulator_is_l0;
 use crate::scenario::{Cell, CellName, InputProblem, LevelSpec, only_reads};
 
 /// A cell with damage that its verdict must show.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::mutation::is_of_mutants;
-use super::record::CELLS;
+use super::folder::CELLS;
+use super::mutants::is_of_mutants;
 use super::{CellMutation, CellRecord, FORMAT, Purpose, RunRecord, read_mutations};
 use crate::contained;
 use crate::scenario::CellName;

@@ -10,7 +10,7 @@ use nestmatrix_stack::Symptom;
 use nestmatrix_vmm::qemu::rejects_kernel;
 use serde::Serialize;
 
-use super::{CellRecord, VerdictWord};
+use crate::records::{CellRecord, VerdictWord};
 
 /// The exit code that `git bisect run` takes for "this one can't be tried".
 pub const NOT_TRIED: u8 = 125;

@@ -1,14 +1,11 @@
-//! What came of mutants: whether each was noticed, by the rule of what must come of it.
+//! What came of a cell's mutants: the words of `mutations.jsonl`.
 
 use std::path::PathBuf;
 
-use nestmatrix_model::{Stage, SymptomKind};
-use nestmatrix_stack::Symptom;
+use nestmatrix_model::Stage;
 use serde::{Deserialize, Serialize};
 
-use super::original::is_green;
-use super::{Check, Mutant, Mutants, Mutation, Original};
-use crate::run::{CellRecord, VerdictWord};
+use super::{Original, VerdictWord};
 use crate::scenario::CellName;
 
 /// What must come of a mutant.
@@ -40,7 +37,7 @@ impl Rule {
 /// Whether a mutant was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum MutantOutcome {
     /// It was not.
     Survived,
     /// It can't be said: the harness or its machine failed, or the mutant can't be booted here.
@@ -53,7 +50,7 @@ pub enum Outcome {
     Killed,
 }
 
-impl Outcome {
+impl MutantOutcome {
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
@@ -63,26 +60,6 @@ impl Outcome {
             Self::NotTried => "not tried",
             Self::Killed => "killed",
         }
-    }
-}
-
-/// Judges what came of a mutant of a cell that came out as `original` without damage.
-pub fn judge(original: &Original, mutant: &Mutant, record: &CellRecord) -> Outcome {
-    let survived = if mutant.accepted.is_some() { Outcome::Accepted } else { Outcome::Survived };
-    let kind = record.symptom_data.as_ref().map(Symptom::kind);
-    match (record.verdict, mutant.rule) {
-        (VerdictWord::Skip | VerdictWord::Flaky, _) => Outcome::Undecided,
-        (VerdictWord::Error, rule) => match (rule, kind) {
-            (Rule::FailOrError, _)
-            | (Rule::FailOrMissingEvidence, Some(SymptomKind::MissingEvidence))
-            | (Rule::Rejected, Some(SymptomKind::CommandLineRejected)) => Outcome::Killed,
-            (Rule::NotGreen | Rule::FailOrMissingEvidence | Rule::Rejected, _) => Outcome::Undecided,
-        },
-        (_, Rule::Rejected) => survived,
-        // A fail that is green is known. Without what makes the claim wrong the stack works, so the verdict is another one.
-        (VerdictWord::Pass, _) if original.verdict == VerdictWord::Fail && original.green => Outcome::Killed,
-        _ if is_green(record) => survived,
-        _ => Outcome::Killed,
     }
 }
 
@@ -96,7 +73,7 @@ pub struct MutantResult {
     /// What must come of it; absent for a step that only checks, which must stop a mutant.
     pub rule: Option<Rule>,
     /// Whether it was noticed.
-    pub outcome: Outcome,
+    pub outcome: MutantOutcome,
     /// Why it may survive, if the scenario says so.
     pub accepted: Option<String>,
     /// The mutant's verdict; absent for a step that only checks.
@@ -127,71 +104,9 @@ pub struct CellMutation {
 }
 
 impl CellMutation {
-    /// Judges the mutants of a cell by those that have a record. If all have one, a check that stopped none of them can't fail.
-    pub fn new(cell: CellName, original: Original, mutants: &Mutants, records: &[CellRecord]) -> Self {
-        let result = |mutant: &Mutant| {
-            let record = records.iter().find(|record| record.cell == mutant.cell.name)?;
-            Some(result(&original, mutant, record))
-        };
-        let mut results: Vec<MutantResult> = mutants.mutants.iter().filter_map(result).collect();
-        let complete = results.len() == mutants.mutants.len();
-        let of_checks = mutants.checks.iter().map(|check| of_check(check, &original, &results, complete));
-        let of_checks: Vec<MutantResult> = of_checks.collect();
-        results.extend(of_checks);
-        results.sort_by_key(|result| result.outcome);
-        Self { cell, original, results, unused: mutants.unused.clone(), complete }
-    }
-
     /// How many there are with this outcome.
-    pub fn count(&self, outcome: Outcome) -> usize {
+    pub fn count(&self, outcome: MutantOutcome) -> usize {
         self.results.iter().filter(|result| result.outcome == outcome).count()
-    }
-}
-
-fn result(original: &Original, mutant: &Mutant, record: &CellRecord) -> MutantResult {
-    MutantResult {
-        mutation: mutant.mutation.name(),
-        damage: mutant.mutation.to_string(),
-        rule: Some(mutant.rule),
-        outcome: judge(original, mutant, record),
-        accepted: mutant.accepted.clone(),
-        verdict: Some(record.verdict),
-        stage: record.stage,
-        symptom: record.symptom.clone(),
-        seconds: record.seconds(),
-        records: record.folder.as_ref().map(|folder| folder.as_path().to_owned()),
-    }
-}
-
-fn of_check(check: &Check, original: &Original, results: &[MutantResult], all: bool) -> MutantResult {
-    let mutation = Mutation::DropStep { step: check.step };
-    let here = Some(Stage::Step(check.step));
-    let killed = |result: &&MutantResult| result.outcome == Outcome::Killed && result.stage == here;
-    let stopped = match original.stage == here {
-        true => Some("the cell without damage"),
-        false => results.iter().find(killed).map(|result| result.mutation.as_str()),
-    };
-    let outcome = match (stopped, &check.accepted) {
-        (Some(_), _) => Outcome::Killed,
-        (None, _) if !all => Outcome::NotTried,
-        (None, Some(_)) => Outcome::Accepted,
-        (None, None) => Outcome::Survived,
-    };
-    let symptom = match stopped {
-        Some(stopped) => format!("it only checks, and stopped {stopped}"),
-        None => "it only checks, and stopped no mutant".to_owned(),
-    };
-    MutantResult {
-        mutation: mutation.name(),
-        damage: mutation.to_string(),
-        rule: None,
-        outcome,
-        accepted: check.accepted.clone(),
-        verdict: None,
-        stage: None,
-        symptom: Some(symptom),
-        seconds: 0.0,
-        records: None,
     }
 }
 
@@ -223,11 +138,11 @@ impl MutationTally {
         for cell in cells {
             *if cell.original.green { &mut tally.cells } else { &mut tally.not_green } += 1;
             tally.incomplete += usize::from(!cell.complete);
-            tally.killed += cell.count(Outcome::Killed);
-            tally.survived += cell.count(Outcome::Survived);
-            tally.accepted += cell.count(Outcome::Accepted);
-            tally.undecided += cell.count(Outcome::Undecided);
-            tally.not_tried += cell.count(Outcome::NotTried);
+            tally.killed += cell.count(MutantOutcome::Killed);
+            tally.survived += cell.count(MutantOutcome::Survived);
+            tally.accepted += cell.count(MutantOutcome::Accepted);
+            tally.undecided += cell.count(MutantOutcome::Undecided);
+            tally.not_tried += cell.count(MutantOutcome::NotTried);
         }
         tally
     }

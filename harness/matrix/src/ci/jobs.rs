@@ -9,12 +9,11 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Version};
 use nestmatrix_stack::Metal;
 
-use super::emulator_errata::why_barred;
-use super::execute::{emulator_is_l0, runs_outermost};
-use super::plan::touches_l0;
-use super::requirement::{Feature, Requirement, Runner};
-use super::skip::no_machine;
-use super::{Fate, MetalChoice, NativeMetal, PlanOptions, RunPlan};
+use crate::records::no_machine;
+use crate::run::{
+    Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, emulator_is_l0,
+    runs_outermost, touches_l0, why_barred,
+};
 use crate::scenario::{Cell, Matrix};
 
 /// Labels by which runners are told apart, with what they promise.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use nestmatrix_images::{Catalog, Error, Part, Progress, Recipe, Replacement, Store};
 use nestmatrix_model::LevelNumber;
 
-use super::{Fate, RunPlan, SkipReason};
+use crate::records::SkipReason;
+use crate::run::{Fate, RunPlan};
 
 /// Something that a level is to boot with.
 #[derive(Debug, Clone)]

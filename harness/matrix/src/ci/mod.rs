@@ -1,0 +1,7 @@
+//! Which kinds of machines run which cells, for CI systems that give each kind its jobs.
+
+mod jobs;
+mod machines;
+
+pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
+pub use machines::{CellMachines, Machines};

@@ -1,0 +1,240 @@
+//! A cell's verdict and what led to it, as a line of `verdicts.jsonl` has it. docs/records.md describes each member for those who
+//! read the file without nestmatrix.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_images::Image;
+use nestmatrix_model::{Architecture, LevelNumber, Stage};
+use nestmatrix_stack::{
+    Description, LevelFacts, Metal, Snapshot, SnapshotKey, StageTime, StepRecord, Symptom, Usage,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{SkipReason, VerdictWord, in_one_line};
+use crate::contained::RelativeFolder;
+use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier};
+
+/// A level of a cell's record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LevelRecord {
+    /// Which.
+    pub level: LevelNumber,
+    /// What the document asks for: `RHEL 10.0 and later`.
+    pub required: String,
+    /// The system that ran, by its image: `debian-13`.
+    pub os: String,
+    /// The image's recipe, product and digest; absent for an L0 that is this machine.
+    pub image: Option<ImageRecord>,
+    /// Whether the system stands in for the required one.
+    pub stand_in: bool,
+    /// Why a stand-in is used, and this one.
+    pub stand_in_reason: Option<String>,
+    /// What was seen of it.
+    #[serde(flatten)]
+    pub seen: LevelFacts,
+}
+
+/// An image as a record names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Recipe.
+    pub recipe: String,
+    /// Product.
+    pub product: String,
+    /// SHA-256 that names it in the cache.
+    pub digest: String,
+}
+
+impl From<&Image> for ImageRecord {
+    fn from(image: &Image) -> Self {
+        Self {
+            recipe: image.name().to_owned(),
+            product: image.product().to_string(),
+            digest: image.digest().to_string(),
+        }
+    }
+}
+
+/// The saved state from which a cell went on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Restored {
+    /// Its key, the SHA-256 of all that went into it.
+    pub key: SnapshotKey,
+    /// The innermost level that was up in it.
+    pub level: LevelNumber,
+    /// When it was saved, UTC, RFC 3339.
+    pub saved: String,
+}
+
+impl From<&Snapshot> for Restored {
+    fn from(state: &Snapshot) -> Self {
+        let Description { key, level, saved, .. } = state.description();
+        Self { key: key.clone(), level: *level, saved: saved.clone() }
+    }
+}
+
+/// One attempt at a cell.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Seconds since the run began.
+    pub start: f64,
+    /// Seconds since the run began.
+    pub end: f64,
+    /// When its stack began to boot, in seconds since the run began: what times of stages, consoles and conversations are counted
+    /// from. Absent if it did not come to that, and in runs of old.
+    #[serde(default)]
+    pub booted: Option<f64>,
+    /// What came of it.
+    pub verdict: VerdictWord,
+    /// The key of the saved state from which it went on, or was to; absent if it began at its outermost level.
+    pub from: Option<SnapshotKey>,
+    /// Where the stack stopped, what was seen.
+    pub symptom: Option<String>,
+    /// What its time limits were multiplied by, in runs of this version.
+    #[serde(default)]
+    pub timeout_scale: Option<f64>,
+    /// What the emulator of the outermost level used of this machine.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// A cell's verdict and what led to it: one line of `verdicts.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// The cell.
+    pub cell: CellName,
+    /// Its scenario.
+    pub scenario: String,
+    /// The document that the scenario tries.
+    pub document: String,
+    /// The claims that it tries.
+    pub claims: Vec<String>,
+    /// Its architecture.
+    pub architecture: Architecture,
+    /// What L0 ran on; absent if it was skipped.
+    pub metal: Option<Metal>,
+    /// The tier of what its scenario tries first of all.
+    pub tier: Tier,
+    /// The tier of each of its claims, as the documents put it. Empty in runs of old.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, Tier>,
+    /// What names all that it asked for; absent in runs of old.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
+    /// What the document leads to expect.
+    pub expectation: Expectation,
+    /// The verdict.
+    pub verdict: VerdictWord,
+    /// What its scenario says of its being flaky, where that is about this metal and these versions. Absent in runs of old.
+    #[serde(default)]
+    pub known_flaky: Option<KnownFlaky>,
+    /// Whether its scenario describes what came of it: the fail of a claim that is known to be wrong, or of a limitation that is known to
+    /// be gone; of a flaky cell, each of its attempts. Absent in runs of old.
+    #[serde(default)]
+    pub as_described: bool,
+    /// Where the stack stopped, if it did.
+    pub stage: Option<Stage>,
+    /// The level that the symptom is about.
+    pub level: Option<LevelNumber>,
+    /// What was seen there, or for a skip what is missing.
+    pub symptom: Option<String>,
+    /// What was seen there, as data; absent if nothing stopped it, and in runs of earlier versions.
+    #[serde(default)]
+    pub symptom_data: Option<Symptom>,
+    /// Why it was skipped, as data; empty if it was not, and in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_reasons: Vec<SkipReason>,
+    /// The image of the emulator that ran its outermost level; absent if that was none of an image, and in runs of old.
+    #[serde(default)]
+    pub emulator: Option<ImageRecord>,
+    /// Its levels, L0 first; empty if it was skipped.
+    pub levels: Vec<LevelRecord>,
+    /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
+    pub evidence: Option<Value>,
+    /// What came of the scenario's own steps, in order.
+    pub steps: Vec<StepRecord>,
+    /// The stages that it went through, in seconds since the cell began.
+    pub stages: Vec<StageTime>,
+    /// The snapshot that it was restored from, if it was.
+    #[serde(alias = "continued")]
+    pub restored: Option<Restored>,
+    /// Why it was not restored, where snapshots are used.
+    pub cold: Option<String>,
+    /// Every attempt, first to last.
+    pub attempts: Vec<Attempt>,
+    /// The number of the attempt, from 1, that the other members describe, if that is not the last. Absent in older runs.
+    #[serde(default, alias = "told_of")]
+    pub described_attempt: Option<usize>,
+    /// Its folder, relative to the run's.
+    pub folder: Option<RelativeFolder>,
+    /// In a merged run, which of those that it was merged from has seen this.
+    pub run: Option<String>,
+}
+
+impl CellRecord {
+    /// The record of a cell that was not tried, which is an error if it had to be.
+    pub fn skipped(cell: &Cell, skipped: &[SkipReason], must_run: bool) -> Self {
+        let reasons = in_one_line(skipped);
+        if must_run {
+            let symptom = Some(format!("it must run here and can't: {reasons}"));
+            Self { symptom, skip_reasons: skipped.to_vec(), ..Self::blank(cell, VerdictWord::Error) }
+        } else {
+            let symptom = Some(reasons);
+            Self { symptom, skip_reasons: skipped.to_vec(), ..Self::blank(cell, VerdictWord::Skip) }
+        }
+    }
+
+    /// A record that says of `cell` nothing but this verdict.
+    pub(crate) fn blank(cell: &Cell, verdict: VerdictWord) -> Self {
+        Self {
+            cell: cell.name.clone(),
+            scenario: cell.scenario.clone(),
+            document: cell.document.clone(),
+            claims: cell.claims.clone(),
+            architecture: cell.architecture,
+            metal: None,
+            tier: cell.tier,
+            tiers: cell.tiers.clone(),
+            fingerprint: Some(Fingerprint::of(cell)),
+            expectation: cell.expectation.clone(),
+            verdict,
+            known_flaky: None,
+            as_described: false,
+            stage: None,
+            level: None,
+            symptom: None,
+            symptom_data: None,
+            skip_reasons: Vec::new(),
+            emulator: None,
+            levels: Vec::new(),
+            evidence: None,
+            steps: Vec::new(),
+            stages: Vec::new(),
+            restored: None,
+            cold: None,
+            attempts: Vec::new(),
+            described_attempt: None,
+            folder: None,
+            run: None,
+        }
+    }
+
+    /// The tiers of its claims, each once.
+    pub fn tiers(&self) -> impl Iterator<Item = Tier> {
+        let of_scenario = if self.tiers.is_empty() { Some(self.tier) } else { None };
+        self.tiers.values().copied().chain(of_scenario)
+    }
+
+    /// How long the attempt took that it describes, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.described_index()
+            .and_then(|index| self.attempts.get(index))
+            .map_or(0.0, |attempt| attempt.end - attempt.start)
+    }
+
+    /// The place of the attempt whose stages, levels, evidence and files these are.
+    pub fn described_index(&self) -> Option<usize> {
+        self.described_attempt.unwrap_or(self.attempts.len()).checked_sub(1)
+    }
+}

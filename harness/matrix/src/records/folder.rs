@@ -1,0 +1,226 @@
+//! The folder of a run, `results/RUN/`: its facts in `run.json`, one line a verdict in `verdicts.jsonl`, and a folder a cell.
+//!
+//! Files are replaced in one step, so that a reader never sees half of one. The open file of verdicts is locked: while a run goes
+//! on, no other process resumes or merges it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{CellRecord, RunRecord};
+use crate::contained::{self, RelativeFolder};
+use crate::scenario::CellName;
+
+/// A run's folder.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    verdicts: File,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run in `results`, names it after now, and points `results/latest` to it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn create(results: &Path) -> io::Result<Self> {
+        let folder = Self::create_aside(results)?;
+        point_latest_to(results, &folder.name())?;
+        Ok(folder)
+    }
+
+    /// Likewise, for a run that is not what `results/latest` should mean.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(crate) fn create_aside(results: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(results)?;
+        let path = folder_of_now(results)?;
+        let options = OpenOptions::new().create_new(true).append(true).clone();
+        let verdicts = options.open(path.join("verdicts.jsonl"))?;
+        // Kept for as long as the file is open, and so given up by the kernel however this process ends.
+        if let Err(e) = verdicts.try_lock() {
+            tracing::warn!("the run's folder can't be kept from others: {e}");
+        }
+        Ok(Self { path, verdicts })
+    }
+
+    /// Opens the folder of a run that was cut off, and keeps it from others; `None` if somebody else does.
+    ///
+    /// # Errors
+    /// It can't be opened or locked.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let verdicts = contained::open_to_append(path, Path::new("verdicts.jsonl"))?;
+        match verdicts.try_lock() {
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), verdicts })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// Cuts off of the verdicts what comes after this many bytes.
+    pub(crate) fn cut_verdicts(&self, bytes: u64) -> io::Result<()> {
+        self.verdicts.set_len(bytes)
+    }
+
+    /// Writes whole which cells the run is to have, in order.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_cells<'a>(&self, cells: impl IntoIterator<Item = &'a CellName>) -> io::Result<()> {
+        write_whole(&self.path, CELLS, &lines_of(cells))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's name.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Writes `run.json` whole: a reader sees the old one or the new one.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_run(&self, record: &RunRecord) -> io::Result<()> {
+        write_whole(&self.path, "run.json", &text_of(record)?)
+    }
+
+    /// Appends a cell's record as one line.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn append(&mut self, record: &CellRecord) -> io::Result<()> {
+        self.verdicts.write_all(line_of(record)?.as_bytes())
+    }
+
+    /// Removes what there is of a cell, if there is something.
+    pub(crate) fn clear(&self, cell: &CellName) -> io::Result<()> {
+        contained::remove_folder(&self.path, &folder_of(cell)?)
+    }
+
+    /// Makes the folder of a cell in that of its run; gives its path and the same relative to the run's folder.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn cell_in(run: &Path, cell: &CellName) -> io::Result<(PathBuf, RelativeFolder)> {
+        let relative = folder_of(cell)?;
+        contained::make_folder(run, &relative)?;
+        Ok((run.join(relative.as_path()), relative))
+    }
+}
+
+/// The folder of a cell in that of its run.
+fn folder_of(cell: &CellName) -> io::Result<RelativeFolder> {
+    Path::new("cells").join(cell.as_str()).try_into().map_err(io::Error::other)
+}
+
+/// Now, UTC, RFC 3339 to the second.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// The file of a run's folder that names the cells that the run is to have, one a line.
+pub(crate) const CELLS: &str = "cells.txt";
+
+/// The text of `run.json`.
+pub(crate) fn text_of(record: &RunRecord) -> io::Result<String> {
+    let mut text = serde_json::to_string_pretty(record)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// A line of `verdicts.jsonl`.
+pub(crate) fn line_of(record: &CellRecord) -> io::Result<String> {
+    let mut line = serde_json::to_string(record)?;
+    line.push('\n');
+    Ok(line)
+}
+
+/// The text of [`CELLS`].
+pub(crate) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> String {
+    cells.into_iter().map(|cell| format!("{cell}\n")).collect()
+}
+
+/// Writes a file in one step: a reader sees the old one or the new one. A link of its name is replaced and not followed.
+pub(crate) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = folder.join(format!(".{name}"));
+    // Left by a process that was killed, or a link to anywhere.
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    File::create_new(&new)?.write_all(text.as_bytes())?;
+    std::fs::rename(&new, folder.join(name))
+}
+
+/// Points `results/latest` to this folder in it.
+pub(crate) fn point_latest_to(results: &Path, name: &str) -> io::Result<()> {
+    // A link can't be replaced in one step, but another one can be renamed over it. A process that was killed may have left one, so
+    // its name is new each time.
+    let link = tempfile::Builder::new().prefix(".latest-").make_in(results, |link| symlink(name, link))?;
+    link.persist(results.join("latest")).map(drop).map_err(|e| e.error)
+}
+
+/// Makes a folder in `results` that is named after now.
+pub(crate) fn folder_of_now(results: &Path) -> io::Result<PathBuf> {
+    unique_folder(results, &now().replace(':', "-"))
+}
+
+/// Makes `name` in `parent`, or `name-2` and so on if another run began in the same second.
+fn unique_folder(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    for number in 1.. {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = parent.join(format!("{name}{suffix}"));
+        match std::fs::create_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path),
+        }
+    }
+    Err(io::Error::other("no free name for the run's folder"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latest_points_to_the_newest_of_runs_that_begin_in_the_same_second() {
+        let results = tempfile::tempdir().unwrap();
+        let runs: Vec<RunFolder> = (0..3).map(|_| RunFolder::create(results.path()).unwrap()).collect();
+        let latest = std::fs::read_link(results.path().join("latest")).unwrap();
+        assert_eq!(latest.to_string_lossy(), runs[2].name());
+        assert_ne!(runs[0].name(), runs[1].name());
+    }
+
+    #[test]
+    fn a_link_that_a_killed_process_of_the_same_number_left_is_in_no_way() {
+        let results = tempfile::tempdir().unwrap();
+        symlink("gone", results.path().join(format!(".latest-{}", std::process::id()))).unwrap();
+        let run = RunFolder::create(results.path()).unwrap();
+        assert_eq!(std::fs::read_link(results.path().join("latest")).unwrap(), Path::new(&run.name()));
+        let hidden = |name: &str| name.starts_with(".latest-");
+        let entries = std::fs::read_dir(results.path()).unwrap();
+        let left = entries.filter(|entry| hidden(&entry.as_ref().unwrap().file_name().to_string_lossy()));
+        assert_eq!(left.count(), 1, "the one that was there before");
+    }
+
+    #[test]
+    fn a_record_is_not_written_through_a_link() {
+        let place = tempfile::tempdir().unwrap();
+        let private = place.path().join("private");
+        std::fs::write(&private, "private").unwrap();
+        let run = RunFolder::create(&place.path().join("results")).unwrap();
+        for name in [".cells.txt", "cells.txt"] {
+            symlink(&private, run.path().join(name)).unwrap();
+        }
+        run.write_cells(&["s/amd/a".parse().unwrap()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&private).unwrap(), "private");
+        assert!(run.path().join("cells.txt").symlink_metadata().unwrap().is_file());
+    }
+}

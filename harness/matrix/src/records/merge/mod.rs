@@ -1,0 +1,148 @@
+//! Merging: several runs, of shards or of several machines, as one, which says what each of them saw.
+
+mod gather;
+mod merged_run;
+mod place;
+mod several;
+mod write;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gather::GatheredRuns;
+pub use merged_run::MergedRun;
+use place::Reserved;
+pub(super) use several::{counted, machine_of_all};
+
+use super::folder::{CELLS, folder_of_now, point_latest_to};
+use super::{CellRecord, Outcome, PastRun, PastRunError, Purpose};
+use crate::contained;
+
+/// Runs that are to be merged. Nobody can go on with them meanwhile.
+#[derive(Debug)]
+pub struct Merge {
+    runs: Vec<PastRun>,
+    locks: Vec<File>,
+}
+
+/// What came of a merge.
+#[derive(Debug)]
+pub struct Merged {
+    /// The merged run; of each cell the verdict that counts.
+    pub outcome: Outcome,
+    /// Of each cell that has different verdicts, all that was seen.
+    pub conflicts: Vec<Vec<CellRecord>>,
+}
+
+/// Why runs can't be merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// One can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] PastRunError),
+    /// One is named more than once.
+    #[error("{} is given twice", .0.display())]
+    Twice(PathBuf),
+    /// One has not come to its end.
+    #[error("{} is still going on", .0.display())]
+    GoesOn(PathBuf),
+    /// One lacks verdicts and does not say which.
+    #[error("{} has no {CELLS}, so nobody knows of which cells it has no verdict", .0.display())]
+    NoCells(PathBuf),
+    /// One is of mutants, of which the merged run would say nothing.
+    #[error("{} is a mutation run: `cargo xtask report` shows several of them together", .0.display())]
+    Mutation(PathBuf),
+    /// It would lead out of the merged run's folder.
+    #[error("{}: {what:?} names no folder within a run's", .folder.display())]
+    OutsideFolder {
+        /// The folder of the run that says so.
+        folder: PathBuf,
+        /// What it says.
+        what: String,
+    },
+    /// There is something already where it was to be.
+    #[error("{} is there already", .0.display())]
+    InTheWay(PathBuf),
+    /// It can't be written.
+    #[error("failed to write the merged run {}: {source}", .path.display())]
+    Unwritable {
+        /// Its folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl Merge {
+    /// Reads the runs whose folders these are. They may have been merged themselves, and killed.
+    ///
+    /// # Errors
+    /// One can't be read, is still going on, is there twice, or is a mutation run.
+    pub fn read(folders: &[PathBuf]) -> Result<Self, MergeError> {
+        let mut known = BTreeSet::new();
+        let mut locks = Vec::new();
+        let mut runs = Vec::new();
+        for folder in folders {
+            if !known.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
+                return Err(MergeError::Twice(folder.clone()));
+            }
+            // What can't be locked is on a file system where nothing runs.
+            if let Ok(verdicts) = contained::open(folder, Path::new("verdicts.jsonl")) {
+                match verdicts.try_lock_shared() {
+                    Err(TryLockError::WouldBlock) => return Err(MergeError::GoesOn(folder.clone())),
+                    _ => locks.push(verdicts),
+                }
+            }
+            let run = PastRun::read(folder)?;
+            if run.record.purpose == Purpose::Mutation {
+                return Err(MergeError::Mutation(folder.clone()));
+            }
+            runs.push(run);
+        }
+        Ok(Self { runs, locks })
+    }
+
+    /// Writes them as one run to the folder `into`, which must not be there yet, or else to one in `results`, to which
+    /// `results/latest` points then. `arguments` are the command line's, for the record.
+    ///
+    /// # Errors
+    /// It can't be written; nothing is left of it then.
+    pub fn write(
+        self,
+        results: &Path,
+        into: Option<&Path>,
+        arguments: Vec<String>,
+    ) -> Result<Merged, MergeError> {
+        let Self { runs, locks } = self;
+        let gathered = GatheredRuns::of(runs)?;
+        let unwritable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| MergeError::Unwritable { path, source }
+        };
+        let place = match into {
+            Some(path) => Reserved::at(path)?,
+            None => {
+                let made = fs::create_dir_all(results).and_then(|()| folder_of_now(results));
+                Reserved { path: made.map_err(unwritable(results))?, made: true }
+            }
+        };
+        let failed = unwritable(&place.path);
+        let name = place.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (outcome, conflicts) = gathered
+            .write(&place.path, &name, arguments)
+            .and_then(|written| {
+                if into.is_none() {
+                    // What is in it was written by this merge alone.
+                    let pointed = point_latest_to(results, &name);
+                    pointed.inspect_err(|_| drop(fs::remove_dir_all(&place.path)))?;
+                }
+                Ok(written)
+            })
+            .map_err(failed)?;
+        place.keep();
+        drop(locks);
+        Ok(Merged { outcome, conflicts })
+    }
+}

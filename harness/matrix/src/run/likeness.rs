@@ -1,0 +1,57 @@
+//! Whether a stack stopped as its scenario describes: at the stage, of the kind and with the text that it names.
+
+use nestmatrix_model::{Stage, SymptomKind};
+use nestmatrix_stack::{StageTime, Stop};
+
+use crate::scenario::{Limitation, StopStage};
+
+/// Whether a stack that went through `stages` stopped as the document says.
+fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> bool {
+    let there = match limitation.stop {
+        StopStage::At(stage) => stop.stage == stage,
+        StopStage::From(first) => is_at_or_after(first, stop.stage, stages),
+    };
+    let said = stop.symptom.said().unwrap_or_default();
+    let of_kind = limitation.kind.is_none_or(|kind| stop.symptom.kind() == kind);
+    there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(&said).is_some())
+}
+
+/// What a stop is, beside one that is described.
+pub(super) enum Likeness {
+    /// The very one.
+    Same,
+    /// Another.
+    Another,
+    /// It can't be said: the stack was too slow here, or nothing of it was tried.
+    Undecided,
+}
+
+/// Compares the stop of a stack that went through `stages` with one that is described. Too slow is not the same as not working,
+/// and a QEMU that rejects its command line has tried nothing; unless just that is described.
+pub(super) fn compare(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> Likeness {
+    let same = shows_itself(limitation, stop, stages);
+    let kind = stop.symptom.kind();
+    let is_named = match kind {
+        SymptomKind::Timeout => limitation.kind == Some(kind),
+        SymptomKind::CommandLineRejected => limitation.kind == Some(kind) || limitation.symptom.is_some(),
+        _ => true,
+    };
+    match (same, is_named) {
+        (true, true) => Likeness::Same,
+        (false, _) if !matches!(kind, SymptomKind::Timeout | SymptomKind::CommandLineRejected) => {
+            Likeness::Another
+        }
+        _ => Likeness::Undecided,
+    }
+}
+
+/// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
+/// a step comes only that way tells. A stage of the levels has also been come to where a later one has: on native metal a
+/// stack begins at `l0-kvm`.
+fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
+    let of_levels = |stage: Stage| !matches!(stage, Stage::Step(_));
+    let reaches = |stage: Stage| stage == first || (of_levels(first) && of_levels(stage) && stage > first);
+    // A step may be done by the time at which the stage before it turns out to have stopped.
+    let end = stages.iter().rposition(|time| time.stage == last).unwrap_or(stages.len());
+    stages[..end].iter().any(|time| reaches(time.stage)) || reaches(last)
+}
