@@ -60,7 +60,7 @@ fn a_stack_that_goes_on_has_evidence_of_its_own(saved: &Saved) {
     let Saved { place, cells } = saved;
     let [first, second] = cells.as_slice() else { panic!("two cells") };
     assert!(first.record["restored"].is_null(), "{:#}", first.record);
-    assert_eq!(first.record["cold"], "no state is saved");
+    assert_eq!(first.record["cold"], "there is no snapshot yet");
     assert_eq!(second.record["restored"]["level"], "l1", "{:#}", second.record);
     assert_eq!(second.stages(), ["continue", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
     // Another image of L2 on the disk that the saved L1 had known with the first one's: what it read of it counts no more.
@@ -106,7 +106,7 @@ fn a_state_with_one_byte_flipped_is_not_used_and_the_run_says_so(saved: &Saved) 
     file.write_all_at(&[block[at] ^ 1], at as u64).unwrap();
     let cell = run(&place, "flipped", &CELLS[..1]).remove(0);
     assert!(cell.record["restored"].is_null(), "{:#}", cell.record);
-    assert_eq!(cell.record["cold"], "the saved state is damaged: memory is not as it was written");
+    assert_eq!(cell.record["cold"], "the snapshot is damaged: memory is not as it was written");
     assert_eq!(cell.stages()[0], "l0-launch");
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nestmatrix::reproduce::{ImageName, Reproduction, Stopped, ToldLevel};
+use nestmatrix::reproduce::{ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Accelerator, Architecture, Clock, Command as StepCommand, CpuRequirement, Fault, FaultAction,
@@ -71,7 +71,7 @@ fn image(recipe: &str, product: &str) -> ImageName {
 /// A cell of this stack, which works as documented.
 fn cell(plan: &StackPlan) -> Reproduction<'_> {
     let innermost = plan.innermost();
-    let told = |number| ToldLevel {
+    let told = |number| LevelSummary {
         level: level(number),
         required: "RHEL 10.0 and later".into(),
         os: "debian-13".into(),

@@ -11,8 +11,8 @@ use nestmatrix_stack::Metal;
 
 use crate::records::no_machine;
 use crate::run::{
-    Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, emulator_is_l0,
-    runs_outermost, touches_l0, why_barred,
+    Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, outermost_program,
+    touches_l0, why_barred,
 };
 use crate::scenario::{Cell, Matrix};
 
@@ -213,7 +213,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
         Metal::Native => Requirement::native_metal(cell.architecture),
         Metal::Emulated if why_barred(cell).is_some() => impossible,
         Metal::Emulated => {
-            let program = runs_outermost(ArchInfo::of(cell.architecture), metal, emulator_is_l0(cell));
+            let program = outermost_program(cell, metal);
             let emulators = catalog.recipes().filter(|recipe| recipe.emulator() == Some(program));
             let isas = emulators.map(|recipe| Feature::Isa(recipe.architecture().debian().to_owned()));
             Requirement::Any(isas.map(Requirement::Has).collect())

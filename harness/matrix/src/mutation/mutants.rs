@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::{LevelSetting, Mutation};
 use crate::records::{Original, Rule};
-use crate::run::emulator_is_l0;
 use crate::scenario::{Cell, CellName, InputProblem, LevelSpec, only_reads};
 
 /// A cell with damage that its verdict must show.
@@ -265,7 +264,7 @@ impl Of<'_> {
         let is_innermost = spec.level == self.cell.innermost() && spec.level.reports();
         let applies = is_innermost
             && spec.level.is_nested()
-            && !emulator_is_l0(self.cell)
+            && !self.cell.emulator_is_l0()
             && self.gets_through(Stage::Level(spec.level, StageKind::Check));
         applies.then_some((Mutation::InnermostOnL0, Rule::FailOrMissingEvidence))
     }
@@ -301,11 +300,11 @@ impl Of<'_> {
 
     /// Whether the emulator runs this level.
     fn on_metal(&self, level: LevelNumber) -> bool {
-        let outermost = LevelNumber::ALL[usize::from(emulator_is_l0(self.cell))];
+        let outermost = LevelNumber::ALL[usize::from(self.cell.emulator_is_l0())];
         level == outermost
     }
 
     fn metal_is_qemu(&self) -> bool {
-        emulator_is_l0(self.cell) || matches!(self.profile.metal, BareMachine::Qemu(_))
+        self.cell.emulator_is_l0() || matches!(self.profile.metal, BareMachine::Qemu(_))
     }
 }

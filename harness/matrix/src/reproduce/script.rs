@@ -41,7 +41,7 @@ impl ImageName {
 
 /// What is told of a level at the top of the script.
 #[derive(Debug, Clone)]
-pub struct ToldLevel {
+pub struct LevelSummary {
     /// Which.
     pub level: LevelNumber,
     /// The system that its document asks for.
@@ -92,7 +92,7 @@ pub struct Reproduction<'a> {
     /// Its image, if it is of one.
     pub emulator: Option<ImageName>,
     /// Every level, L0 first.
-    pub levels: Vec<ToldLevel>,
+    pub levels: Vec<LevelSummary>,
 }
 
 impl Reproduction<'_> {

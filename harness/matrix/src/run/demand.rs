@@ -9,6 +9,8 @@ use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_stack::{Metal, Usage};
 
+use crate::scenario::Cell;
+
 /// What runs the outermost level of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Emulation {
@@ -23,13 +25,14 @@ pub(super) enum Emulation {
 }
 
 impl Emulation {
-    /// What runs the outermost level on this metal, where QEMU itself may be L0.
-    pub(super) fn of(profile: &ArchInfo, metal: Metal, emulator_is_l0: bool) -> Self {
-        match (metal, profile.metal) {
+    /// What runs the outermost level of a cell on this metal.
+    pub(super) fn of(cell: &Cell, metal: Metal) -> Self {
+        match (metal, ArchInfo::of(cell.architecture).metal) {
             (Metal::Native, _) => Self::Kvm,
-            (Metal::Emulated, BareMachine::Bochs(_)) if !emulator_is_l0 => Self::Bochs,
-            (Metal::Emulated, BareMachine::Hercules(_)) if !emulator_is_l0 => Self::Hercules,
-            (Metal::Emulated, _) => Self::Tcg,
+            (Metal::Emulated, _) if cell.emulator_is_l0() => Self::Tcg,
+            (Metal::Emulated, BareMachine::Bochs(_)) => Self::Bochs,
+            (Metal::Emulated, BareMachine::Hercules(_)) => Self::Hercules,
+            (Metal::Emulated, BareMachine::Qemu(_)) => Self::Tcg,
         }
     }
 

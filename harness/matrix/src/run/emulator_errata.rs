@@ -8,7 +8,7 @@ use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
 use nestmatrix_stack::Metal;
 
-use super::execute::{emulator_is_l0, runs_outermost};
+use super::outermost::outermost_program;
 use super::plan::beyond_metal;
 use super::{Fate, Planned, RunPlan};
 use crate::records::SkipReason;
@@ -44,7 +44,7 @@ impl RunPlan {
 /// The first erratum of its emulator that a cell depends on, if there is one.
 fn dependence(cell: &Cell, version: Option<&str>) -> Option<SkipReason> {
     let profile = ArchInfo::of(cell.architecture);
-    let program = runs_outermost(profile, Metal::Emulated, emulator_is_l0(cell));
+    let program = outermost_program(cell, Metal::Emulated);
     of(program, cell.architecture, version).find_map(|erratum| {
         let by = depends_by(cell, profile, erratum)?;
         let why = format!("depends on what the emulated metal gets wrong: {erratum}; {by}");

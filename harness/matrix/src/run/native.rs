@@ -18,7 +18,8 @@ use nestmatrix_stack::{
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
-use super::execute::{emulator_of, emulator_recipe, host_isa, nonce};
+use super::nonce::nonce;
+use super::outermost::{emulator_of, emulator_recipe, host_isa};
 use super::requirement::{Feature, Requirement, Runner};
 use crate::scenario::AvailableImage;
 

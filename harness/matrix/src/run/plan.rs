@@ -12,7 +12,7 @@ use nestmatrix_stack::Metal;
 use serde::{Deserialize, Serialize};
 
 use super::emulator_errata::{barred, why_barred};
-use super::execute::host_isa;
+use super::outermost::host_isa;
 use super::{NativeMetal, NativeMetals};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
@@ -421,10 +421,10 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     let ArchInfo { metal, qemu, tcg_is_missing, metal_processors, .. } = ArchInfo::of(cell.architecture);
     let l0 = cell.levels.first()?;
-    if l0.system.is_emulator() && !cell.innermost().reports() {
+    if cell.emulator_is_l0() && !cell.innermost().reports() {
         return Some(format!("needs a guest: {} alone boots nothing", l0.system));
     }
-    if l0.system.is_emulator() {
+    if cell.emulator_is_l0() {
         let nests = cell.innermost() > LevelNumber::ALL[1];
         let lacking = tcg_is_missing.filter(|_| nests && !expects_no_extension(cell));
         return lacking.map(|what| format!("needs {what}: {} has none", l0.system));

@@ -7,28 +7,25 @@ use std::path::Path;
 
 use nestmatrix_stack::Limits;
 
-use super::cell::image_of;
 use super::execute::Run;
-use super::{Fate, Planned, PlannedLevel};
+use super::ready_cell::{ReadyCell, ReadyLevel, disk_name};
 use crate::records::{CellRecord, ImageRecord, VerdictWord, now, write_whole};
-use crate::reproduce::{ImageName, Reproduction, SCRIPT, Stopped, ToldLevel};
+use crate::reproduce::{ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
 use crate::scenario::Tier;
 
 impl Run {
-    /// Writes the script of a cell that was tried. There is none where its images could not be had.
+    /// Writes the script of a cell that was tried. There is none if an image is missing.
     pub(super) fn write_script(
         &self,
-        planned: &Planned,
+        ready: &ReadyCell,
         record: &CellRecord,
         folder: &Path,
     ) -> io::Result<()> {
-        let Fate::Boots { metal, levels } = &planned.fate else { return Ok(()) };
-        let (Ok(mut plan), Ok((program, emulator))) =
-            (self.stack_plan(planned, Path::new("")), self.outermost(planned))
-        else {
-            return Ok(());
-        };
-        let cell = &planned.cell;
+        let (Ok(mut plan), Ok(outermost)) = (ready.stack.clone(), &ready.outermost) else { return Ok(()) };
+        let cell = &ready.cell;
+        for level in plan.levels.iter_mut().filter(|level| level.disk.is_some()) {
+            level.disk = Some(disk_name(level.level).into());
+        }
         let innermost = record.levels.iter().find(|level| level.level == plan.innermost());
         plan.leaf = innermost
             .and_then(|level| plan.profile.innermost_machine_of_type(level.seen.machine.as_deref()?));
@@ -57,10 +54,10 @@ impl Run {
             plan: &plan,
             steps: &cell.steps,
             faults: &cell.faults,
-            limits: Limits::new(*metal, self.setting.timeout_scale),
-            program,
-            emulator: image_of(&emulator).map(|image| ImageName::from(&ImageRecord::from(image))),
-            levels: levels.iter().map(|level| self.told(level, record)).collect(),
+            limits: Limits::new(ready.metal, self.setting.timeout_scale),
+            program: outermost.program,
+            emulator: outermost.image().map(|image| ImageName::from(&ImageRecord::from(image))),
+            levels: ready.levels.iter().map(|level| level.summary(record)).collect(),
         };
         let Some(script) = reproduction.script() else {
             tracing::warn!("{} has a control character in what it boots, and so gets no {SCRIPT}", cell.name);
@@ -69,20 +66,24 @@ impl Run {
         write_whole(folder, SCRIPT, &script)?;
         fs::set_permissions(folder.join(SCRIPT), fs::Permissions::from_mode(0o755))
     }
+}
 
-    fn told(&self, level: &PlannedLevel, record: &CellRecord) -> ToldLevel {
-        let image = level.boots.as_ref().and_then(|key| self.image(key).ok());
-        let seen = record.levels.iter().find(|seen| seen.level == level.spec.level).map(|level| &level.seen);
-        let of_image = image.and_then(|image| image.kernel_version());
+impl ReadyLevel {
+    /// What the top of the script says about this level.
+    fn summary(&self, record: &CellRecord) -> LevelSummary {
+        let Self { planned, image } = self;
+        let level = planned.spec.level;
+        let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
+        let of_image = image.as_ref().and_then(|image| image.kernel_version());
         let kernel = of_image.map(|kernel| format!("{} ({})", kernel.release, kernel.version));
-        ToldLevel {
-            level: level.spec.level,
-            required: level.spec.system.to_string(),
-            os: level.choice.image.clone(),
-            stand_in: level.choice.stand_in,
+        LevelSummary {
+            level,
+            required: planned.spec.system.to_string(),
+            os: planned.choice.image.clone(),
+            stand_in: planned.choice.stand_in,
             kernel: kernel.or_else(|| seen?.kernel.clone()),
             qemu: seen.and_then(|seen| seen.qemu.clone()),
-            image: image.map(|image| ImageName::from(&ImageRecord::from(image))),
+            image: image.as_ref().map(|image| ImageName::from(&ImageRecord::from(image))),
         }
     }
 }

@@ -32,12 +32,12 @@ pub(super) struct Task {
 
 /// A cell that is booted next.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Choice {
+pub(super) struct Dispatch {
     pub(super) task: Task,
-    /// The state from which it goes on.
-    pub(super) from: Option<SnapshotKey>,
-    /// The states that it saves on its way.
-    pub(super) makes: Vec<SnapshotKey>,
+    /// The snapshot that it is restored from.
+    pub(super) restores: Option<SnapshotKey>,
+    /// The snapshots that it saves on its way.
+    pub(super) saves: Vec<SnapshotKey>,
 }
 
 /// What cells may use together.
@@ -141,7 +141,7 @@ impl Schedule {
     }
 
     /// The next cell to boot; none while there is no room, or while all that wait wait for a state.
-    pub(super) fn next(&mut self) -> Option<Choice> {
+    pub(super) fn next(&mut self) -> Option<Dispatch> {
         let &group = self.ready.values().next()?;
         let task = self.groups[group].waiting.last()?;
         if !self.fits(task) {
@@ -149,7 +149,7 @@ impl Schedule {
         }
         let makes = self.would_make(&self.groups[group]);
         let task = self.groups[group].waiting.pop()?;
-        let from = self.saved(&self.groups[group]).map(|depth| task.chain[depth].clone());
+        let restores = self.saved(&self.groups[group]).map(|depth| task.chain[depth].clone());
         for state in self.groups[group].chain.clone() {
             self.states[state].waiting -= 1;
         }
@@ -158,8 +158,8 @@ impl Schedule {
         }
         self.rank(group);
         self.running.push(task.clone());
-        let makes = makes.into_iter().map(|state| self.states[state].key.clone()).collect();
-        Some(Choice { task, from, makes })
+        let saves = makes.into_iter().map(|state| self.states[state].key.clone()).collect();
+        Some(Dispatch { task, restores, saves })
     }
 
     /// No cell is booted any more.
@@ -188,9 +188,9 @@ impl Schedule {
     }
 
     /// A cell has ended that used this.
-    pub(super) fn ended(&mut self, choice: &Choice, usage: Usage) {
+    pub(super) fn ended(&mut self, choice: &Dispatch, usage: Usage) {
         self.running.retain(|task| task.index != choice.task.index);
-        for key in &choice.makes {
+        for key in &choice.saves {
             // Whoever comes next would come to the same end.
             if let Some(&state) = self.places.get(key)
                 && self.states[state].known == Some(Known::Making)
@@ -302,184 +302,5 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use nestmatrix_model::{Architecture, LevelNumber};
-    use nestmatrix_stack::Inputs;
-
-    use super::*;
-    use crate::run::demand::Emulation;
-
-    fn key(name: &str) -> SnapshotKey {
-        SnapshotKey::of(LevelNumber::ALL[0], &Inputs::from([("name".into(), name.into())]))
-    }
-
-    fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
-        let chain = chain.iter().map(|name| key(name)).collect();
-        Task { index, kind: (Architecture::Amd, Emulation::Kvm), chain, seconds, memory_mib: 1000 }
-    }
-
-    fn schedule(tasks: Vec<Task>, jobs: usize) -> Schedule {
-        Schedule::new(tasks, Budget::Jobs(jobs), |_| false)
-    }
-
-    fn used(cores: f64, memory_mib: u64) -> Usage {
-        Usage {
-            cpu_seconds: cores * 10.0,
-            emulator_seconds: 10.0,
-            waited_seconds: 0.0,
-            peak_memory_mib: memory_mib,
-        }
-    }
-
-    #[test]
-    fn who_shares_a_state_waits_until_the_first_has_saved_it() {
-        let tasks =
-            vec![task(0, &["a", "ab"], 30.0), task(1, &["a", "ab"], 30.0), task(2, &["a", "ac"], 30.0)];
-        let mut schedule = schedule(tasks, 3);
-        let first = schedule.next().unwrap();
-        assert_eq!((first.task.index, &first.from), (0, &None));
-        assert_eq!(first.makes, [key("a"), key("ab")], "one goes on from the first, one from the second");
-        assert_eq!(schedule.next(), None);
-        schedule.is_saved(&key("a"));
-        let second = schedule.next().unwrap();
-        assert_eq!((second.task.index, second.from, second.makes), (2, Some(key("a")), vec![key("ac")]));
-        assert_eq!(schedule.next(), None);
-        schedule.is_saved(&key("ab"));
-        let third = schedule.next().unwrap();
-        assert_eq!((third.task.index, third.from, third.makes), (1, Some(key("ab")), vec![]));
-    }
-
-    #[test]
-    fn each_of_many_cells_is_booted_once_and_each_state_made_once() {
-        let names: Vec<[String; 2]> = (0..3000)
-            .map(|index| [format!("l0-{}", index % 7), format!("l0-{}-l1-{}", index % 7, index % 800)])
-            .collect();
-        let task = |(index, [l0, l1]): (usize, &[String; 2])| {
-            task(index, &[l0.as_str(), l1.as_str()], (index % 50) as f64)
-        };
-        let mut schedule = schedule(names.iter().enumerate().map(task).collect(), 4);
-        let (mut booted, mut made, mut running) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        loop {
-            while let Some(choice) = schedule.next() {
-                assert!(booted.insert(choice.task.index));
-                choice.makes.iter().for_each(|key| assert!(made.insert(key.clone())));
-                running.push(choice);
-            }
-            let Some(choice) = running.pop() else { break };
-            choice.makes.iter().for_each(|key| schedule.is_saved(key));
-            schedule.ended(&choice, used(1.0, 500));
-        }
-        let states: BTreeSet<SnapshotKey> = names.iter().flatten().map(|name| key(name)).collect();
-        assert_eq!((booted.len(), made), (3000, states));
-    }
-
-    #[test]
-    fn a_state_that_does_not_come_holds_nobody_up_twice() {
-        let tasks = vec![task(0, &["a"], 30.0), task(1, &["a"], 30.0), task(2, &["a"], 30.0)];
-        let mut schedule = schedule(tasks, 3);
-        let first = schedule.next().unwrap();
-        assert_eq!(schedule.next(), None);
-        schedule.ended(&first, used(1.0, 500));
-        let others = [schedule.next().unwrap(), schedule.next().unwrap()];
-        assert!(others.iter().all(|choice| choice.from.is_none() && choice.makes.is_empty()));
-    }
-
-    #[test]
-    fn the_longest_way_goes_first_and_counts_who_waits() {
-        let tasks =
-            vec![task(0, &[], 35.0), task(1, &["a"], 30.0), task(2, &["a"], 30.0), task(3, &[], 100.0)];
-        let mut schedule = schedule(tasks, 9);
-        let order: Vec<usize> =
-            std::iter::from_fn(|| schedule.next()).map(|choice| choice.task.index).collect();
-        assert_eq!(order, [3, 1, 0]);
-    }
-
-    #[test]
-    fn a_state_of_an_earlier_run_is_used_and_one_that_is_damaged_is_made_again() {
-        let mut schedule = Schedule::new(
-            vec![task(0, &["a", "ab"], 30.0), task(1, &["a", "ab"], 30.0)],
-            Budget::Jobs(1),
-            |_| true,
-        );
-        let first = schedule.next().unwrap();
-        assert_eq!((first.from.clone(), first.makes.len()), (Some(key("ab")), 0));
-        schedule.is_lost(&key("ab"));
-        schedule.ended(&first, used(1.0, 500));
-        let second = schedule.next().unwrap();
-        assert_eq!((second.from, second.makes), (Some(key("a")), vec![key("ab")]));
-    }
-
-    #[test]
-    fn as_many_run_as_the_machine_has_room_for_by_what_they_were_seen_to_use() {
-        let budget = Budget::Machine { cores: 2.0, memory_mib: 2500 };
-        let tasks = (0..6).map(|index| task(index, &[], 30.0)).collect();
-        let mut schedule = Schedule::new(tasks, budget, |_| false);
-        let first = schedule.next().unwrap();
-        let second = schedule.next().unwrap();
-        assert_eq!(schedule.next(), None, "no core is left");
-        schedule.ended(&first, used(0.5, 700));
-        assert!(schedule.next().is_some() && schedule.next().is_some(), "half a core each");
-        assert_eq!(schedule.next(), None, "memory for three");
-        schedule.ended(&second, used(4.0, 9000));
-        assert_eq!(schedule.next(), None);
-    }
-
-    #[test]
-    fn what_is_too_large_runs_alone() {
-        let budget = Budget::Machine { cores: 1.0, memory_mib: 10 };
-        let mut schedule = Schedule::new(vec![task(0, &[], 1.0), task(1, &[], 1.0)], budget, |_| false);
-        assert!(schedule.next().is_some());
-        assert!(schedule.next().is_none());
-    }
-
-    /// How many cells ever run side by side when 40 that each take 10 s of a core are booted on a machine of two, of which another
-    /// program takes `others` cores. What it counts as waiting goes to the schedule as `waited` says.
-    fn most_side_by_side(emulation: Emulation, others: f64, waited: fn(f64) -> f64) -> usize {
-        let tasks =
-            (0..40).map(|index| Task { kind: (Architecture::Intel, emulation), ..task(index, &[], 30.0) });
-        let budget = Budget::Machine { cores: 2.0, memory_mib: 1 << 20 };
-        let mut schedule = Schedule::new(tasks.collect(), budget, |_| false);
-        let (mut running, mut most): (Vec<Choice>, usize) = Default::default();
-        loop {
-            running.extend(std::iter::from_fn(|| schedule.next()));
-            most = most.max(running.len());
-            if running.is_empty() {
-                return most;
-            }
-            // Each is one thread, and all of them have the same part of the cores.
-            let part = (2.0 / (running.len() as f64 + others)).min(1.0);
-            let usage = Usage {
-                cpu_seconds: 10.0,
-                emulator_seconds: 10.0 / part,
-                waited_seconds: waited(10.0 / part - 10.0),
-                peak_memory_mib: 500,
-            };
-            schedule.ended(&running.remove(0), usage);
-        }
-    }
-
-    #[test]
-    fn cells_that_wait_for_each_other_make_no_room_for_more() {
-        for others in [0.0, 1.0, 4.0, 16.0] {
-            for emulation in [Emulation::Kvm, Emulation::Tcg, Emulation::Bochs, Emulation::Hercules] {
-                let most = most_side_by_side(emulation, others, |waited| waited);
-                assert_eq!(most, 2, "{emulation:?}, {others} others");
-            }
-        }
-    }
-
-    #[test]
-    fn where_the_kernel_counts_no_waits_an_emulator_still_takes_its_core() {
-        for others in [0.0, 1.0, 4.0, 16.0] {
-            for emulation in [Emulation::Tcg, Emulation::Bochs, Emulation::Hercules] {
-                assert_eq!(
-                    most_side_by_side(emulation, others, |_| 0.0),
-                    2,
-                    "{emulation:?}, {others} others"
-                );
-            }
-        }
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

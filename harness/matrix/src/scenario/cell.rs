@@ -172,6 +172,11 @@ impl Cell {
         self.steps.get(usize::from(number).checked_sub(1)?)
     }
 
+    /// Whether an emulator's own hypervisor is its L0: then that emulator runs L1, and no kernel runs in L0.
+    pub fn emulator_is_l0(&self) -> bool {
+        self.levels.first().is_some_and(|spec| spec.system.is_emulator())
+    }
+
     /// Its innermost level.
     pub fn innermost(&self) -> LevelNumber {
         // Scenarios without levels can't be read.

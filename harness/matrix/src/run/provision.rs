@@ -1,0 +1,143 @@
+//! Makes the images of a plan ready before anything boots: emulators first, then what the levels boot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use nestmatrix_images::{Catalog, Error, Image, Product};
+
+use super::outermost::outermost_image;
+use super::panic::caught;
+use super::{Planned, Rerouted, RunError, RunPlan, Setting};
+use crate::records::UndeliveredImage;
+
+/// Images by recipe and product, or why one is not available.
+#[derive(Debug, Default)]
+pub(super) struct Images(BTreeMap<(String, Product), Result<Image, String>>);
+
+impl Images {
+    /// The image of this recipe and product, or why it is not available.
+    pub(super) fn get(&self, key: &(String, Product)) -> Result<&Image, String> {
+        match self.0.get(key) {
+            Some(Ok(image)) => Ok(image),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err(format!("image {} {} was not made ready", key.0, key.1)),
+        }
+    }
+
+    /// Name and version of each emulator's package, each once, in order.
+    pub(super) fn emulator_packages(&self) -> BTreeSet<String> {
+        let emulators = self.0.iter().filter(|((_, product), _)| *product == Product::Emulator);
+        let package = |image: &Result<Image, String>| {
+            let package = image.as_ref().ok()?.qemu_version()?;
+            Some(format!("{} {}", package.package, package.version))
+        };
+        emulators.filter_map(|(_, image)| package(image)).collect()
+    }
+}
+
+/// Makes every image ready that the plan needs. Where the archive does not deliver one, the plan does without it. What else
+/// keeps an image from being built is an error of the cells that need it.
+pub(super) async fn provision(
+    plan: &mut RunPlan,
+    setting: &Setting,
+) -> Result<(Images, Vec<(UndeliveredImage, Rerouted)>), RunError> {
+    let installed = setting.native_qemu.is_some();
+    let mut images = Images::default();
+    let mut undelivered: Vec<UndeliveredImage> = Vec::new();
+    let mut missing_images = Vec::new();
+    loop {
+        // Emulators go first: without one, nothing else of its cells need be built.
+        let mut wanted = emulators(plan, &setting.catalog, installed)?;
+        wanted.retain(|key| !images.0.contains_key(key));
+        if wanted.is_empty() {
+            wanted.extend(plan.images().into_iter().filter(|key| !images.0.contains_key(key)));
+        }
+        if wanted.is_empty() {
+            return Ok((images, missing_images));
+        }
+        let (built, missing) = build_images(wanted, setting).await?;
+        images.0.extend(built.0);
+        for image in missing {
+            undelivered.push(image.clone());
+            let mut rerouted = plan.do_without(&undelivered);
+            let needs = |planned: &Planned| {
+                let emulator = outermost_image(planned, &setting.catalog, installed);
+                emulator.is_ok_and(|key| key.is_some_and(|(recipe, _)| recipe == image.recipe))
+            };
+            rerouted.skipped += plan.skip_without_emulator(&image, needs);
+            missing_images.push((image, rerouted));
+        }
+    }
+}
+
+/// Builds images, or finds them in the cache. The second result is what the archive does not deliver.
+async fn build_images(
+    wanted: BTreeSet<(String, Product)>,
+    setting: &Setting,
+) -> Result<(Images, Vec<UndeliveredImage>), RunError> {
+    let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
+    let recipes: Vec<_> = wanted
+        .into_iter()
+        .map(|(name, product)| (setting.catalog.get(&name).cloned(), name, product))
+        .collect();
+    let built = tokio::task::spawn_blocking(move || {
+        let mut images = Images::default();
+        let mut undelivered: Vec<UndeliveredImage> = Vec::new();
+        for (recipe, name, product) in recipes {
+            let known = undelivered.iter().find(|image| image.recipe == name);
+            let image = match (recipe, known) {
+                (None, _) => Err(format!("there is no recipe {name}")),
+                // All products of a recipe are made of the same packages.
+                (Some(_), Some(image)) => Err(image.to_string()),
+                (Some(recipe), None) => {
+                    let built = caught(|| store.ensure(&recipe, product, &*progress));
+                    built.and_then(|built| {
+                        built.map_err(|e| match e {
+                            Error::Undelivered(packages) => {
+                                let image = UndeliveredImage::new(&name, *packages);
+                                let said = image.to_string();
+                                undelivered.push(image);
+                                said
+                            }
+                            other => other.to_string(),
+                        })
+                    })
+                }
+            };
+            images.0.insert((name, product), image);
+        }
+        (images, undelivered)
+    });
+    built.await.map_err(RunError::Provision)
+}
+
+/// Every image that a plan needs on this machine, by recipe and product. With `installed`, native metal uses the QEMU that is
+/// installed here.
+///
+/// # Errors
+/// There is no recipe for an emulator.
+pub fn images_of(
+    plan: &RunPlan,
+    catalog: &Catalog,
+    installed: bool,
+) -> Result<BTreeSet<(String, Product)>, RunError> {
+    let mut images = emulators(plan, catalog, installed)?;
+    images.extend(plan.images());
+    Ok(images)
+}
+
+/// The image of each emulator that runs outermost levels of the plan, but for a QEMU that is installed.
+fn emulators(
+    plan: &RunPlan,
+    catalog: &Catalog,
+    installed: bool,
+) -> Result<BTreeSet<(String, Product)>, RunError> {
+    let image = |planned| outermost_image(planned, catalog, installed).transpose();
+    plan.cells.iter().filter_map(image).collect()
+}
+
+/// The version of the package of the emulator that plays a cell's metal, if that is an image that was built.
+pub(super) fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Option<String> {
+    let key = outermost_image(planned, catalog, false).ok()??;
+    Some(images.get(&key).ok()?.qemu_version()?.version.clone())
+}

@@ -1,0 +1,231 @@
+//! A cell whose images have been made ready: what its stack boots, computed once for everything that happens to the cell later.
+//!
+//! The schedule, each attempt and the script that reproduces the cell all take it from here, so they can't disagree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use nestmatrix_images::{Catalog, Image, Product};
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{FaultAction, LevelNumber, Step};
+use nestmatrix_stack::host::Emulator;
+use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
+use nestmatrix_vmm::qemu::Memory;
+
+use super::outermost::{emulator_of, emulator_recipe, outermost_program};
+use super::plan::{always_cold, savable};
+use super::provision::Images;
+use super::{Fate, Planned, PlannedLevel, Setting};
+use crate::scenario::Cell;
+
+/// A planned cell that boots, with the images that it boots.
+pub(super) struct ReadyCell {
+    pub(super) cell: Cell,
+    /// Whether it is an error if it is skipped.
+    pub(super) must_run: bool,
+    /// What L0 runs on.
+    pub(super) metal: Metal,
+    /// Its levels, L0 first.
+    pub(super) levels: Vec<ReadyLevel>,
+    /// Its stack, still without the nonce of a boot; or why an image of it is missing.
+    pub(super) stack: Result<StackPlan, String>,
+    /// What runs its outermost level, or why that is missing.
+    pub(super) outermost: Result<Outermost, String>,
+    /// The snapshots that it can be restored from, or can save on its way, the one of the fewest levels first.
+    pub(super) snapshots: Vec<SnapshotLink>,
+    /// Why it is never restored from a snapshot, if so.
+    pub(super) always_cold: Option<String>,
+    /// About how long it takes to boot it from its beginning, in seconds.
+    pub(super) seconds: f64,
+    /// Where its sockets and disks are while it runs.
+    pub(super) scratch: PathBuf,
+}
+
+/// A level of a ready cell.
+pub(super) struct ReadyLevel {
+    pub(super) planned: PlannedLevel,
+    /// What it boots; none if it boots nothing, or if the image is missing.
+    pub(super) image: Option<Image>,
+}
+
+/// What runs the outermost level.
+pub(super) struct Outermost {
+    pub(super) program: &'static str,
+    /// What the program is started from.
+    pub(super) emulator: Emulator,
+}
+
+/// A snapshot of a cell's stack: the levels up to `level` are up in it.
+pub(super) struct SnapshotLink {
+    pub(super) level: LevelNumber,
+    /// All that the snapshot depends on.
+    pub(super) inputs: Inputs,
+    pub(super) key: SnapshotKey,
+}
+
+/// What cells are made ready with, the same for all cells of a run.
+pub(super) struct Readiness<'a> {
+    pub(super) setting: &'a Setting,
+    pub(super) images: &'a Images,
+    /// Identifies this program: its scripts are in the levels of snapshots.
+    pub(super) build: &'a str,
+    /// The model of this machine's processor.
+    pub(super) processor: &'a str,
+}
+
+impl Readiness<'_> {
+    /// Makes a cell ready that boots; `scratch` is its own folder.
+    pub(super) fn cell(&self, planned: &Planned, scratch: PathBuf) -> Option<ReadyCell> {
+        let Fate::Boots { metal, levels } = &planned.fate else { return None };
+        let (cell, metal) = (&planned.cell, *metal);
+        let stack = self.stack(cell, metal, levels, &scratch);
+        let outermost = self.outermost(cell, metal);
+        let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
+        let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
+        let always_cold = always_cold(planned).or(other_l0);
+        let snapshots = match (&self.setting.states, &always_cold, &stack, &outermost) {
+            (Some(_), None, Ok(stack), Ok(outermost)) => self.snapshots(cell, stack, outermost, derived),
+            _ => Vec::new(),
+        };
+        let image = |level: &PlannedLevel| self.images.get(level.boots.as_ref()?).ok().cloned();
+        let levels = levels.iter().map(|level| ReadyLevel { planned: level.clone(), image: image(level) });
+        Some(ReadyCell {
+            cell: cell.clone(),
+            must_run: planned.must_run,
+            metal,
+            levels: levels.collect(),
+            stack,
+            outermost,
+            snapshots,
+            always_cold,
+            seconds: planned.typical_seconds(metal),
+            scratch,
+        })
+    }
+
+    fn stack(
+        &self,
+        cell: &Cell,
+        metal: Metal,
+        levels: &[PlannedLevel],
+        scratch: &Path,
+    ) -> Result<StackPlan, String> {
+        let booted = levels.iter().filter_map(|level| Some((level, level.boots.as_ref()?)));
+        let plans = booted.map(|(level, key)| level_plan(level, self.images.get(key)?, scratch));
+        Ok(StackPlan {
+            metal,
+            profile: ArchInfo::of(cell.architecture),
+            levels: plans.collect::<Result<_, String>>()?,
+            nonce: String::new(),
+            // A debug session asks the innermost level, too.
+            stays: self.setting.inspector.is_some()
+                || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
+            leaf: None,
+            default_firmware: BTreeSet::new(),
+            second: cell.steps.iter().find_map(Step::second_machine),
+            memory: Memory::Private,
+            restored_from: false,
+            clock: cell.clock,
+            innermost_on_l0: cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0),
+        })
+    }
+
+    fn outermost(&self, cell: &Cell, metal: Metal) -> Result<Outermost, String> {
+        let program = outermost_program(cell, metal);
+        if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
+            return Ok(Outermost { program, emulator: installed.clone() });
+        }
+        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
+        let key = (recipe, Product::Emulator);
+        let image = self.images.get(&key)?.clone();
+        let emulator = emulator_of(image).ok_or_else(|| format!("image {} is not an emulator", key.0))?;
+        Ok(Outermost { program, emulator })
+    }
+
+    fn snapshots(
+        &self,
+        cell: &Cell,
+        stack: &StackPlan,
+        outermost: &Outermost,
+        derived: impl Fn(LevelNumber) -> bool,
+    ) -> Vec<SnapshotLink> {
+        // No other run restores what was put together for one trial; a snapshot of it would only take room.
+        let own = stack.levels.iter().enumerate().take_while(|(_, plan)| !derived(plan.level));
+        let savable = own.filter(|(_, plan)| savable(cell, plan.level));
+        let link = |(index, plan): (usize, &LevelPlan)| {
+            let mut inputs = stack.inputs(index);
+            inputs.insert("nestmatrix".to_owned(), self.build.to_owned());
+            inputs.insert("emulator".to_owned(), outermost.name());
+            // The guest's clock is calibrated on the processor that emulates it.
+            inputs.insert("processor".to_owned(), self.processor.to_owned());
+            SnapshotLink { level: plan.level, key: SnapshotKey::of(plan.level, &inputs), inputs }
+        };
+        savable.map(link).collect()
+    }
+}
+
+impl ReadyCell {
+    /// The images of the levels that are booted.
+    pub(super) fn images(&self) -> BTreeMap<LevelNumber, &Image> {
+        let levels = self.levels.iter();
+        levels.filter_map(|level| Some((level.planned.spec.level, level.image.as_ref()?))).collect()
+    }
+
+    /// The image of the emulator that runs its outermost level, if it comes from one.
+    pub(super) fn emulator_image(&self) -> Option<&Image> {
+        self.outermost.as_ref().ok()?.image()
+    }
+}
+
+impl Outermost {
+    /// The image that the emulator comes from, if it comes from one.
+    pub(super) fn image(&self) -> Option<&Image> {
+        match &self.emulator {
+            Emulator::Installed(_) => None,
+            Emulator::Image(image) => Some(image.image()),
+        }
+    }
+
+    /// Identifies the emulator in the key of a snapshot.
+    fn name(&self) -> String {
+        let Some(image) = self.image() else { return self.program.to_owned() };
+        let version = image.qemu_version().map_or("", |qemu| &qemu.version);
+        format!("{} {version} ({})", self.program, &image.digest().as_str()[..12])
+    }
+}
+
+/// The file name of a level's own disk.
+pub(super) fn disk_name(level: LevelNumber) -> String {
+    format!("{level}-disk")
+}
+
+fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<LevelPlan, String> {
+    let (Some(kernel), Some(release), Some(initramfs), Some(images)) =
+        (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
+    else {
+        return Err(format!("image {} has no kernel, initramfs or disk", image.name()));
+    };
+    let spec = &level.spec;
+    Ok(LevelPlan {
+        level: spec.level,
+        kernel,
+        kernel_release: release.release.clone(),
+        initramfs,
+        images: Some(images),
+        image: format!("{} {}", image.name(), image.digest()),
+        cpu: spec.cpu.clone(),
+        accelerator: spec.accelerator,
+        memory_mib: spec.memory_mib,
+        kernel_parameters: spec.kernel_parameters.clone(),
+        machine_type: spec.machine_type.clone(),
+        machine: spec.machine.clone(),
+        disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
+    })
+}
+
+/// Whether a level boots an image in which a part was replaced, so that it is not what its recipe says.
+fn is_derived(levels: &[PlannedLevel], level: LevelNumber, catalog: &Catalog) -> bool {
+    let boots = levels.iter().filter(|planned| planned.spec.level == level);
+    let mut recipes = boots.filter_map(|planned| catalog.get(&planned.boots.as_ref()?.0));
+    recipes.any(|recipe| recipe.replacement().is_some())
+}

@@ -1,0 +1,131 @@
+//! Starts one boot of a ready cell: its nonce, memory and disks, this machine as its host, and the boot itself.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use nestmatrix_model::Stage;
+use nestmatrix_stack::host::ThisMachine;
+use nestmatrix_stack::{
+    BootRequest, Limits, Metal, Observation, Snapshot, SnapshotKey, SnapshotSaver, StackPlan, StageListener,
+    Stop, boot,
+};
+use nestmatrix_vmm::qemu::Memory;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::execute::Run;
+use super::nonce::nonce;
+use super::ready_cell::ReadyCell;
+use super::snapshots::CellSnapshots;
+use super::{RunEvent, RunListener};
+use crate::scenario::CellName;
+
+/// Size of a level's own disk, which holds a few lines of configuration.
+const DISK_BYTES: u64 = 4 << 20;
+
+/// A boot for which everything is in place.
+pub(super) struct PreparedBoot {
+    plan: StackPlan,
+    this_machine: ThisMachine,
+    /// The memory of the outermost machine. QEMU opens it by this process's descriptor, so it stays open until the boot has ended.
+    _memory: Option<fs::File>,
+}
+
+/// Passes the stages of a cell's stack on to the listener of its run.
+struct CellStages {
+    cell: CellName,
+    listener: Rc<dyn RunListener>,
+}
+
+impl StageListener for CellStages {
+    fn stage_began(&self, stage: Stage) {
+        self.listener.event(&RunEvent::StageBegan { cell: &self.cell, stage });
+    }
+}
+
+impl Run {
+    /// Puts everything in place for a boot, from this snapshot if there is one. `saves` says whether the cell saves snapshots.
+    pub(super) async fn prepare(
+        &self,
+        ready: &ReadyCell,
+        from: Option<&Snapshot>,
+        saves: bool,
+        records: &Path,
+    ) -> Result<PreparedBoot, Stop> {
+        let stop = |why: String| Stop::harness(Stage::Provision, why);
+        let mut plan = ready.stack.clone().map_err(stop)?;
+        plan.nonce = nonce().map_err(|e| stop(e.to_string()))?;
+        plan.restored_from = from.is_some();
+        let mut memory = None;
+        if let (Some(snapshot), false) = (from, saves) {
+            plan.memory = Memory::Saved(snapshot.memory());
+        } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
+            // Without a name, so that it goes with the last process that has it open. QEMU leaves the memory out of what it
+            // migrates only where that has a path, hence this one; and it is faster than memory that QEMU takes itself.
+            let failed = |e: std::io::Error| stop(format!("failed to make the memory of its machine: {e}"));
+            let made = memfd_create("nestmatrix", MFdFlags::MFD_CLOEXEC);
+            let made = fs::File::from(made.map_err(|e| failed(e.into()))?);
+            let path = format!("/proc/{}/fd/{}", std::process::id(), made.as_raw_fd());
+            plan.memory = Memory::Shared(path.into());
+            if let Some(snapshot) = from {
+                // The next snapshot is the whole of it, so it must be the stack's own.
+                snapshot.copy_memory(&made).await.map_err(failed)?;
+            }
+            memory = Some(made);
+        }
+        let outermost = ready.outermost.as_ref().map_err(|why| stop(why.clone()))?;
+        let scratch = &ready.scratch;
+        let failed = |path: &Path, e| stop(format!("failed to make {}: {e}", path.display()));
+        fs::create_dir_all(scratch).map_err(|e| failed(scratch, e))?;
+        for disk in plan.levels.iter().filter_map(|plan| plan.disk.as_ref()) {
+            let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
+            made.map_err(|e| failed(disk, e))?;
+        }
+        let this_machine = ThisMachine {
+            emulator: outermost.emulator.clone(),
+            program: outermost.program,
+            wrapper: self.setting.wrapper.clone(),
+            sockets: scratch.clone(),
+            records: records.to_owned(),
+        };
+        Ok(PreparedBoot { plan, this_machine, _memory: memory })
+    }
+
+    /// Boots a stack, and saves these of its snapshots on the way.
+    pub(super) async fn boot(
+        &self,
+        ready: &ReadyCell,
+        prepared: PreparedBoot,
+        limits: Limits,
+        from: Option<&Snapshot>,
+        saves: &[SnapshotKey],
+    ) -> Observation {
+        let PreparedBoot { plan, this_machine, _memory } = prepared;
+        let cell = &ready.cell;
+        let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
+        let saves = ready.snapshots.iter().filter(|link| saves.contains(&link.key));
+        let saves = saves.map(|link| (link.level, link.inputs.clone())).collect();
+        let cache = self.setting.states.as_deref();
+        let saver = cache.map(|cache| CellSnapshots { run: self, cache, saves: RefCell::new(saves) });
+        let records = this_machine.records.clone();
+        boot(BootRequest {
+            plan: &plan,
+            this_machine: Rc::new(this_machine),
+            limits,
+            faults: &cell.faults,
+            steps: &cell.steps,
+            records: &records,
+            started: Instant::now(),
+            listener: &listener,
+            cancellation: self.cancellation.clone(),
+            from,
+            saver: saver.as_ref().map(|saver| saver as &dyn SnapshotSaver),
+            inspector: self.setting.inspector.as_deref(),
+            images: ready.images(),
+        })
+        .await
+    }
+}
