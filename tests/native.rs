@@ -72,14 +72,16 @@ impl Machine {
         let (program, arguments) = emulator.command("qemu-system-x86_64");
         command.arg(program).args(arguments).arg("-L").arg(emulator.data());
         // The machine that plays the metal of AMD's L0.
-        let ArchInfo { emulated_cpu, emulated_cpu_without, kernel_parameters, shorter, .. } =
+        let ArchInfo { emulated_cpu, emulated_cpu_without, kernel_parameters, boot_shortcuts, .. } =
             ArchInfo::of(Architecture::Amd);
         let without: String = emulated_cpu_without.iter().map(|feature| format!(",{feature}=off")).collect();
         command.arg("-cpu").arg(format!("{emulated_cpu},svm=on{without}"));
         command.args("-machine q35,accel=tcg -smp 1 -m 4096M".split(' '));
         command.args("-display none -nodefaults -no-user-config -no-reboot -serial stdio".split(' '));
         command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
-        command.arg("-append").arg([*kernel_parameters, shorter.slow_clock, shorter.host].join(" "));
+        command
+            .arg("-append")
+            .arg([*kernel_parameters, boot_shortcuts.slow_clock, boot_shortcuts.host].join(" "));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();

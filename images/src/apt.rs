@@ -2,7 +2,8 @@
 //! architecture as an ordinary user, installs nothing and leaves the host's own lists alone.
 
 use crate::progress::{Reporter, Step};
-use crate::{Architecture, Digest, Error, Package, Undelivered};
+use crate::{Digest, Error, Package, Undelivered};
+use nestmatrix_model::Isa;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
@@ -34,7 +35,7 @@ pub(crate) struct Source<'a> {
     pub(crate) suites: &'a [(String, String)],
     pub(crate) components: &'a [String],
     pub(crate) keyring: &'a Path,
-    pub(crate) architecture: Architecture,
+    pub(crate) isa: Isa,
 }
 
 /// A package as the archive's signed index names it.
@@ -71,7 +72,7 @@ impl<'a> Apt<'a> {
             let path = state.join(name);
             fs::write(&path, text).map_err(Error::io("write", &path)).map(|()| path)
         };
-        let architecture = source.architecture.debian();
+        let architecture = source.isa.info().debian;
         let sources = source.suites.iter().fold(String::new(), |mut text, (archive, suite)| {
             let (keyring, components) = (source.keyring.display(), source.components.join(" "));
             let _ = writeln!(text, "deb [signed-by={keyring}] {archive} {suite} {components}"); // a String takes all

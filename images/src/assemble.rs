@@ -1,9 +1,10 @@
 //! Takes out of the unpacked packages what a recipe names, with everything that needs, and lays it out as an image's tree.
 
 use crate::elf::{self, Closure};
+use crate::modules;
 use crate::recipe::{EmulatorText, Init, InitramfsText};
 use crate::tree::{Node, Tree};
-use crate::{Architecture, modules};
+use nestmatrix_model::Isa;
 use std::collections::HashSet;
 
 /// Where things are in the tree of an emulator. None of it is called like a folder that a merged `/usr` moves.
@@ -51,7 +52,7 @@ pub(crate) fn initramfs(
     init: &Init,
     release: &str,
     lenient: bool,
-    architecture: Architecture,
+    isa: Isa,
 ) -> Result<(Tree, Vec<String>), String> {
     let mut tree = Tree::default();
     for folder in FOLDERS {
@@ -64,7 +65,7 @@ pub(crate) fn initramfs(
     busybox(packages, &init.applets, &mut tree)?;
     let programs: Vec<&str> =
         text.qemu.iter().chain(&text.qemu_modules).chain(&text.programs).map(String::as_str).collect();
-    let Closure { interpreter, libraries } = elf::closure(packages, &programs, architecture)?;
+    let Closure { interpreter, libraries } = elf::closure(packages, &programs, isa)?;
     let files = text.files.iter().map(String::as_str);
     let needed = libraries.values().map(String::as_str).chain(interpreter.as_deref());
     for path in programs.iter().copied().chain(files).chain(needed) {
@@ -95,14 +96,10 @@ fn busybox(packages: &Tree, applets: &str, tree: &mut Tree) -> Result<(), String
 ///
 /// # Errors
 /// A sentence that names what the packages lack.
-pub(crate) fn emulator(
-    packages: &Tree,
-    text: &EmulatorText,
-    architecture: Architecture,
-) -> Result<Tree, String> {
+pub(crate) fn emulator(packages: &Tree, text: &EmulatorText, isa: Isa) -> Result<Tree, String> {
     let roots = || std::iter::once(&text.program).chain(&text.programs).chain(&text.modules);
     let names: Vec<&str> = roots().map(String::as_str).collect();
-    let Closure { interpreter, libraries } = elf::closure(packages, &names, architecture)?;
+    let Closure { interpreter, libraries } = elf::closure(packages, &names, isa)?;
     let loader = interpreter.ok_or_else(|| format!("{} is linked statically", text.program))?;
     let mut tree = Tree::default();
     let mut take = |from: &str, to: &str| -> Result<(), String> {

@@ -129,7 +129,7 @@ impl Build<'_> {
                 suites: &suites,
                 components: &text.components,
                 keyring: &keyring,
-                architecture: self.recipe.architecture(),
+                isa: self.recipe.isa(),
             };
             let state = self.cache.apt(&source.key());
             let apt = Apt::new(&state, &downloads, self.wrapper, &source, &text.assume_installed)?;
@@ -214,9 +214,9 @@ impl Build<'_> {
             let to = folder.join(KERNEL);
             fs::write(&to, &file.data).map_err(Error::io("write", &to))?;
             let lenient = materials.replaced == Some(Part::Kernel);
-            let architecture = self.recipe.architecture();
+            let isa = self.recipe.isa();
             let made = layouts.iter().map(|part| {
-                let made = assemble::initramfs(packages, part, init, &release, lenient, architecture)?;
+                let made = assemble::initramfs(packages, part, init, &release, lenient, isa)?;
                 Ok((part, made))
             });
             let (part, (tree, lacking)) = first(made).map_err(lacks)?;
@@ -231,7 +231,7 @@ impl Build<'_> {
             qemu = part.qemu.as_deref().and_then(owner).map(qemu_of);
         }
         if let (Product::Emulator, Some(part)) = (product, &text.emulator) {
-            let tree = assemble::emulator(packages, part, self.recipe.architecture()).map_err(lacks)?;
+            let tree = assemble::emulator(packages, part, self.recipe.isa()).map_err(lacks)?;
             pack::folder(&tree, &folder.join(TREE))?;
             qemu = owner(&part.program).map(qemu_of);
         }
@@ -246,7 +246,7 @@ impl Build<'_> {
             format: FORMAT,
             name: self.recipe.name().to_owned(),
             product,
-            architecture: self.recipe.architecture(),
+            architecture: self.recipe.isa(),
             recipe_sha256: self.recipe.digest().clone(),
             resolved: materials.when,
             archive: materials.archive.clone(),

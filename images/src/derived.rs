@@ -77,9 +77,8 @@ impl Build<'_> {
         folder: &Path,
     ) -> Result<Vec<Package>, Error> {
         let keyring = self.keyring()?;
-        let architecture = self.recipe.architecture();
-        let source =
-            Source { suites: sources, components: &text.components, keyring: &keyring, architecture };
+        let isa = self.recipe.isa();
+        let source = Source { suites: sources, components: &text.components, keyring: &keyring, isa };
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
         let state = self.cache.apt(&source.key());
@@ -113,7 +112,7 @@ impl Build<'_> {
             let package = Package {
                 name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 version: kernel.release().to_owned(),
-                architecture: self.recipe.architecture().to_string(),
+                architecture: self.recipe.isa().to_string(),
                 sha256: digest.clone(),
             };
             let one = (package, path.clone());

@@ -1,8 +1,8 @@
 //! The shared libraries that programs need, found as the dynamic loader would find them (ld.so(8)), without running any.
 
-use crate::Architecture;
 use crate::tree::Tree;
 use goblin::elf::Elf;
+use nestmatrix_model::Isa;
 use std::collections::BTreeMap;
 
 /// What a set of programs needs to be started.
@@ -18,7 +18,7 @@ pub(crate) struct Closure {
 ///
 /// # Errors
 /// A sentence that names what is missing or unreadable, and who needs it.
-pub(crate) fn closure(tree: &Tree, roots: &[&str], architecture: Architecture) -> Result<Closure, String> {
+pub(crate) fn closure(tree: &Tree, roots: &[&str], isa: Isa) -> Result<Closure, String> {
     let mut found = Closure::default();
     let mut machine = None;
     let mut queue: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
@@ -40,7 +40,7 @@ pub(crate) fn closure(tree: &Tree, roots: &[&str], architecture: Architecture) -
             .flat_map(|list| list.split(':'))
             .map(|f| expand(f, origin))
             .collect();
-        let tuple = architecture.multiarch();
+        let tuple = isa.info().multiarch;
         folders.extend([format!("usr/lib/{tuple}"), "usr/lib".into(), "usr/lib64".into()]);
         for name in &elf.libraries {
             if found.libraries.contains_key(*name) {
@@ -127,7 +127,7 @@ mod tests {
         tree.write("lib/x86_64-linux-gnu/liba.so", elf(X86_64, &["libc.so"], ""), false);
         tree.write("usr/lib/own/libb.so", elf(X86_64, &["libc.so"], ""), false);
         tree.write("usr/lib/libc.so", elf(X86_64, &[], ""), false);
-        let found = closure(&tree, &["usr/bin/program"], Architecture::Amd64).unwrap();
+        let found = closure(&tree, &["usr/bin/program"], Isa::Amd64).unwrap();
         let libraries: Vec<String> = found.libraries.values().map(|path| crate::tree::merged(path)).collect();
         assert_eq!(libraries, ["usr/lib/x86_64-linux-gnu/liba.so", "usr/lib/own/libb.so", "usr/lib/libc.so"]);
     }
@@ -137,16 +137,16 @@ mod tests {
         let mut tree = Tree::default();
         tree.write("usr/bin/program", elf(X86_64, &["liba.so"], ""), true);
         tree.write("usr/lib/liba.so", elf(X86_64, &["libz.so"], ""), false);
-        let error = closure(&tree, &["usr/bin/program"], Architecture::Amd64).unwrap_err();
+        let error = closure(&tree, &["usr/bin/program"], Isa::Amd64).unwrap_err();
         assert_eq!(error, "no package holds library libz.so, which usr/lib/liba.so needs");
-        assert_eq!(closure(&tree, &["x"], Architecture::Amd64).unwrap_err(), "no package holds x");
+        assert_eq!(closure(&tree, &["x"], Isa::Amd64).unwrap_err(), "no package holds x");
     }
 
     #[test]
     fn this_program_needs_a_loader_and_libc() {
         let mut tree = Tree::default();
         tree.write("program", fs::read(std::env::current_exe().unwrap()).unwrap(), true);
-        let error = closure(&tree, &["program"], Architecture::Amd64).unwrap_err();
+        let error = closure(&tree, &["program"], Isa::Amd64).unwrap_err();
         assert!(error.starts_with("no package holds library lib"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that can go wrong between a recipe and an image, with what the reader can do about it.
 
-use crate::{Architecture, Product, Undelivered};
+use crate::{Product, Undelivered};
+use nestmatrix_model::Isa;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -137,11 +138,11 @@ pub enum Error {
         /// The kernel's files.
         what: String,
         /// What it is for.
-        kernel: Architecture,
+        kernel: Isa,
         /// Name of the recipe.
         recipe: String,
         /// What that one is for.
-        wanted: Architecture,
+        wanted: Isa,
     },
     /// Packages are gone that an image was made of, so nothing can be derived from it.
     #[error(

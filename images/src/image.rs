@@ -1,6 +1,7 @@
 //! A built product: its files and `image.toml`, which records what it was made of and what its files must hash to.
 
-use crate::{Architecture, Digest, Error, Os, Product};
+use crate::{Digest, Error, Os, Product};
+use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::ops::Range;
@@ -85,7 +86,7 @@ pub(crate) struct Metadata {
     pub(crate) format: u32,
     pub(crate) name: String,
     pub(crate) product: Product,
-    pub(crate) architecture: Architecture,
+    pub(crate) architecture: Isa,
     pub(crate) recipe_sha256: Digest,
     /// When the packages were resolved, in seconds since 1970.
     pub(crate) resolved: u64,
@@ -126,8 +127,8 @@ impl Image {
         self.metadata.os.as_ref()
     }
 
-    /// Architecture of its programs.
-    pub fn architecture(&self) -> Architecture {
+    /// Instruction set of its programs.
+    pub fn isa(&self) -> Isa {
         self.metadata.architecture
     }
 

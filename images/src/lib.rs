@@ -5,7 +5,6 @@
 //! cache; an [`Image`] is one product with its provenance. `docs/images.md` tells the whole story.
 
 mod apt;
-mod architecture;
 mod archive;
 mod assemble;
 mod build;
@@ -19,7 +18,6 @@ mod emulator;
 mod error;
 mod image;
 mod linux;
-
 mod modules;
 mod offer;
 mod pack;
@@ -31,7 +29,6 @@ mod store;
 mod tree;
 mod undelivered;
 
-pub use architecture::Architecture;
 pub use cache::Cached;
 pub use debian_version::compare_versions;
 pub use digest::Digest;

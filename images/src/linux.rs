@@ -1,51 +1,33 @@
 //! What a kernel's file says of itself: its release and its architecture, so that a level that runs another kernel than the
 //! one that was given can be told.
 
-use crate::Architecture;
+use nestmatrix_model::{Isa, IsaInfo, KernelImage, ReleaseAt, Word as _};
 
-/// Where the fields of the boot protocols are: x86's (kernel: Documentation/arch/x86/boot.rst), Arm's
-/// (Documentation/arch/arm64/booting.rst), and IBM Z's (arch/s390/include/uapi/asm/setup.h and boot/head.S).
-mod at {
-    pub(super) const X86_MAGIC: usize = 0x202;
-    pub(super) const X86_VERSION: usize = 0x20e;
-    /// What the pointer of the field before counts from.
-    pub(super) const X86_SETUP: usize = 0x200;
-    pub(super) const ARM_MAGIC: usize = 0x38;
-    pub(super) const ELF_MACHINE: usize = 0x12;
-    pub(super) const Z_MAGIC: usize = 0x10008;
-    pub(super) const Z_VERSION: usize = 0x10428;
-}
+/// Where an ELF file says what machine it is for.
+const ELF_MACHINE: usize = 0x12;
 
 /// What every kernel has in its data where that is not compressed.
 const BANNER: &[u8] = b"Linux version ";
 
-/// The architecture that a kernel's file is for, and what `uname -r` will say.
+/// The instruction set that a kernel's file is for, and what `uname -r` will say.
 ///
 /// # Errors
 /// A sentence, if it is none or does not tell its release.
-pub(crate) fn identify(file: &[u8]) -> Result<(Architecture, String), String> {
+pub(crate) fn identify(file: &[u8]) -> Result<(Isa, String), String> {
     let is = |at: usize, magic: &[u8]| file.get(at..at + magic.len()) == Some(magic);
-    let (architecture, release) = if is(at::X86_MAGIC, b"HdrS") {
-        let pointer = file.get(at::X86_VERSION..at::X86_VERSION + 2);
-        let pointer = pointer.map(|bytes| usize::from(bytes[0]) | usize::from(bytes[1]) << 8);
-        (Architecture::Amd64, pointer.and_then(|pointer| release_at(file, at::X86_SETUP + pointer)))
-    } else if is(at::ARM_MAGIC, b"ARM\x64") {
-        (Architecture::Arm64, in_banner(file))
-    } else if is(at::Z_MAGIC, b"S390EP") {
-        let pointer = file.get(at::Z_VERSION..at::Z_VERSION + 8);
-        let pointer = pointer.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-        let pointer = pointer.and_then(|pointer| usize::try_from(pointer).ok());
-        (Architecture::S390x, pointer.and_then(|pointer| release_at(file, pointer)))
-    } else if is(0, b"\x7fELF\x02") {
-        let machine = file.get(at::ELF_MACHINE..at::ELF_MACHINE + 2).map(|bytes| (bytes[0], bytes[1]));
-        let architecture = match machine {
-            Some((62, 0)) => Architecture::Amd64,
-            Some((183, 0)) => Architecture::Arm64,
-            Some((21, 0)) => Architecture::Ppc64el,
-            Some((0, 22)) => Architecture::S390x,
-            _ => return Err("it is an ELF file of an architecture that no recipe is for".to_owned()),
+    let of_kind = |isa: Isa| {
+        let IsaInfo { kernel_image: Some(KernelImage { magic_at, magic, release }), .. } = isa.info() else {
+            return None;
         };
-        (architecture, in_banner(file))
+        is(*magic_at, magic).then(|| (isa, said_release(file, *release)))
+    };
+    let (isa, release) = if let Some(found) = Isa::ALL.iter().copied().find_map(of_kind) {
+        found
+    } else if is(0, b"\x7fELF\x02") {
+        let machine = file.get(ELF_MACHINE..ELF_MACHINE + 2).and_then(|bytes| bytes.try_into().ok());
+        let isa = machine.and_then(Isa::of_elf_machine);
+        let isa = isa.ok_or("it is an ELF file of an architecture that no recipe is for")?;
+        (isa, in_banner(file))
     } else {
         return Err(
             "it is no kernel: neither a bzImage, nor an Image of Arm or IBM Z, nor a vmlinux; a compressed \
@@ -54,7 +36,21 @@ pub(crate) fn identify(file: &[u8]) -> Result<(Architecture, String), String> {
         );
     };
     let release = release.ok_or("it does not tell its release")?;
-    Ok((architecture, release))
+    Ok((isa, release))
+}
+
+fn said_release(file: &[u8], place: ReleaseAt) -> Option<String> {
+    match place {
+        ReleaseAt::Banner => in_banner(file),
+        ReleaseAt::Le16 { field, base } => {
+            let pointer = file.get(field..field + 2)?.try_into().ok()?;
+            release_at(file, base + usize::from(u16::from_le_bytes(pointer)))
+        }
+        ReleaseAt::Be64 { field } => {
+            let pointer = file.get(field..field + 8)?.try_into().ok()?;
+            release_at(file, usize::try_from(u64::from_be_bytes(pointer)).ok()?)
+        }
+    }
 }
 
 fn in_banner(file: &[u8]) -> Option<String> {
@@ -122,13 +118,13 @@ mod tests {
             &[(0x10008, b"S390EP"), (0x10428, &0x12000_u64.to_be_bytes()), (0x12000, b"6.1.0-50-s390x (x)")],
         );
         let power = with(0x1000, &[(0, b"\x7fELF\x02\x01"), (0x12, &[21, 0]), (0x900, text)]);
-        for (file, architecture, release) in [
-            (x86, Architecture::Amd64, "6.12.1-x+"),
-            (arm, Architecture::Arm64, "7.0.4+deb13"),
-            (z, Architecture::S390x, "6.1.0-50-s390x"),
-            (power, Architecture::Ppc64el, "7.0.4+deb13"),
+        for (file, isa, release) in [
+            (x86, Isa::Amd64, "6.12.1-x+"),
+            (arm, Isa::Arm64, "7.0.4+deb13"),
+            (z, Isa::S390x, "6.1.0-50-s390x"),
+            (power, Isa::Ppc64el, "7.0.4+deb13"),
         ] {
-            assert_eq!(identify(&file), Ok((architecture, release.to_owned())));
+            assert_eq!(identify(&file), Ok((isa, release.to_owned())));
         }
     }
 

@@ -98,12 +98,8 @@ impl Store {
             let beside = archive::beside(&text.origin, suite, &options.wrapper)?;
             sources.push((beside.unwrap_or_else(|| main.clone()), suite.clone()));
         }
-        let source = Source {
-            suites: &sources,
-            components: &text.components,
-            keyring: &keyring,
-            architecture: recipe.architecture(),
-        };
+        let source =
+            Source { suites: &sources, components: &text.components, keyring: &keyring, isa: recipe.isa() };
         let state = cache.apt(&source.key());
         let downloads = cache.packages();
         let apt = Apt::new(&state, &downloads, &options.wrapper, &source, &text.assume_installed)?;
@@ -208,7 +204,7 @@ impl Wanted {
 
 /// Whether recipes are of one origin and architecture, and both have levels.
 fn is_like(recipe: &Recipe, other: &Recipe) -> bool {
-    other.architecture() == recipe.architecture()
+    other.isa() == recipe.isa()
         && other.text.packages.origin == recipe.text.packages.origin
         && other.text.hypervisor.is_some()
 }
@@ -260,7 +256,7 @@ impl Source<'_> {
             hasher = hasher.field(archive).field(suite);
         }
         let hasher = self.components.iter().fold(hasher, Hasher::field);
-        hasher.field(self.architecture.debian()).finish()
+        hasher.field(self.isa.info().debian).finish()
     }
 }
 

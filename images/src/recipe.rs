@@ -2,7 +2,8 @@
 
 use crate::digest::Hasher;
 use crate::replacement::Derivation;
-use crate::{Architecture, Digest, Error};
+use crate::{Digest, Error};
+use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,7 +79,7 @@ pub(crate) struct Init {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct RecipeText {
     name: Spanned<String>,
-    architecture: Architecture,
+    architecture: Isa,
     os: Option<Os>,
     pub(crate) packages: PackagesText,
     pub(crate) kernel: Option<KernelText>,
@@ -226,8 +227,8 @@ impl Recipe {
         Some(program.rsplit('/').next().unwrap_or(program))
     }
 
-    /// Architecture of the programs in its images.
-    pub fn architecture(&self) -> Architecture {
+    /// Instruction set of the programs in its images.
+    pub fn isa(&self) -> Isa {
         self.text.architecture
     }
 

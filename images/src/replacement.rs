@@ -5,7 +5,8 @@ use crate::digest::Hasher;
 use crate::linux;
 use crate::progress::{Progress, Reporter, Silent};
 use crate::recipe::{InitramfsText, Recipe};
-use crate::{Architecture, Catalog, Digest, Error, Package, Product, Store, assemble, deb};
+use crate::{Catalog, Digest, Error, Package, Product, Store, assemble, deb};
+use nestmatrix_model::Isa;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ impl Offered {
 pub struct LocalKernel {
     pub(crate) files: Vec<(PathBuf, Digest)>,
     release: String,
-    architecture: Architecture,
+    isa: Isa,
     has_modules: bool,
 }
 
@@ -64,7 +65,7 @@ impl LocalKernel {
     /// [`Error::Replacement`] if it is no kernel, or more than one.
     pub fn read(paths: &[PathBuf], catalog: &Catalog) -> Result<Self, Error> {
         let mut files = Vec::new();
-        let mut kernels: Vec<(Architecture, String)> = Vec::new();
+        let mut kernels: Vec<(Isa, String)> = Vec::new();
         let mut has_modules = false;
         for path in paths {
             let path = path.canonicalize().map_err(Error::io("find", path))?;
@@ -77,11 +78,11 @@ impl LocalKernel {
                     // A kernel may lie in two places, one of them a link.
                     let Ok((release, image)) = assemble::kernel(&tree, &pattern) else { continue };
                     let Some((_, file)) = tree.file(&image) else { continue };
-                    let (architecture, _) = linux::identify(&file.data).map_err(&refused)?;
+                    let (isa, _) = linux::identify(&file.data).map_err(&refused)?;
                     if !linux::is_release(&release) {
                         return Err(refused("the name of its image is no release".to_owned()));
                     }
-                    kernels.push((architecture, release));
+                    kernels.push((isa, release));
                     break;
                 }
             } else {
@@ -94,7 +95,7 @@ impl LocalKernel {
         kernels.dedup();
         let what = || paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         match <[_; 1]>::try_from(kernels) {
-            Ok([(architecture, release)]) => Ok(Self { files, release, architecture, has_modules }),
+            Ok([(isa, release)]) => Ok(Self { files, release, isa, has_modules }),
             Err(kernels) => {
                 let message = match kernels.as_slice() {
                     [] => "no kernel image is in it".to_owned(),
@@ -124,15 +125,15 @@ impl LocalKernel {
     /// # Errors
     /// [`Error::OtherArchitecture`] if it is not.
     pub fn check_fits(&self, base: &Recipe) -> Result<(), Error> {
-        if self.architecture == base.architecture() {
+        if self.isa == base.isa() {
             return Ok(());
         }
         let files: Vec<String> = self.files().map(|path| path.display().to_string()).collect();
         Err(Error::OtherArchitecture {
             what: files.join(", "),
-            kernel: self.architecture,
+            kernel: self.isa,
             recipe: base.name().to_owned(),
-            wanted: base.architecture(),
+            wanted: base.isa(),
         })
     }
 
@@ -233,8 +234,7 @@ impl Recipe {
         catalog: &Catalog,
     ) -> Self {
         let alike = || {
-            let alike =
-                |recipe: &&Self| recipe.architecture() == self.architecture() && recipe.name() != self.name();
+            let alike = |recipe: &&Self| recipe.isa() == self.isa() && recipe.name() != self.name();
             catalog.recipes().filter(alike)
         };
         let own = self.text.kernel.iter().map(|kernel| kernel.image.clone());

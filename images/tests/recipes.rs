@@ -38,13 +38,13 @@ fn every_recipe_here_loads() {
         assert!(made.contains(&(recipe, levels.clone())), "{made:?}");
     }
     for recipe in catalog.recipes() {
-        let (name, architecture) = (recipe.name(), recipe.architecture());
+        let (name, isa) = (recipe.name(), recipe.isa());
         match recipe.os() {
             Some(os) => {
                 let variant = os.variant.as_ref().map_or(String::new(), |variant| format!("-{variant}"));
-                assert_eq!(name, format!("{}-{}{variant}-{architecture}", os.id, os.version));
+                assert_eq!(name, format!("{}-{}{variant}-{isa}", os.id, os.version));
             }
-            None => assert!(name.ends_with(&format!("-{architecture}")), "{name}"),
+            None => assert!(name.ends_with(&format!("-{isa}")), "{name}"),
         }
         assert_eq!(recipe.emulator().is_some(), recipe.products().contains(&Product::Emulator), "{name}");
     }
@@ -57,7 +57,7 @@ fn errors_say_where() {
     for (there, instead, line, column, words) in [
         ("suites = ", "suits = ", 7, 1, "unknown field `suits`"),
         ("[\"p\"]", "\"p\"", 9, 11, "invalid type: string \"p\", expected a sequence"),
-        ("\"amd64\"", "\"z80\"", 2, 16, "unknown variant `z80`"),
+        ("\"amd64\"", "\"z80\"", 2, 16, "unknown instruction set `z80`, expected one of `amd64`"),
         ("\"sample\"", "\"other\"", 1, 8, "its file must be other.toml"),
         (
             "[emulator]\n",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nestmatrix_images::{Catalog, Emulator, Error, Image, LocalKernel, Product, Replacement, Silent};
+use nestmatrix_model::Isa;
 use support::{Heard, Toy};
 
 fn initramfs(image: &Image) -> Vec<u8> {
@@ -272,12 +273,7 @@ fn what_the_packages_lack_is_named_with_the_recipe() {
 
 /// A file that is a kernel of this machine's architecture as far as anybody can tell without booting it.
 fn kernel_file(toy: &Toy, release: &str) -> PathBuf {
-    let machine: [u8; 2] = match std::env::consts::ARCH {
-        "x86_64" => [62, 0],
-        "aarch64" => [183, 0],
-        "powerpc64" => [21, 0],
-        _ => [0, 22],
-    };
+    let machine = Isa::of_this_machine().unwrap().info().elf_machine;
     let mut file = vec![0; 64];
     file[..5].copy_from_slice(b"\x7fELF\x02");
     file[0x12..0x14].copy_from_slice(&machine);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nestmatrix::ci::RunnerKind;
+use nestmatrix::ci::{RunnerKind, architecture_labels};
 use nestmatrix::records::Shard;
 use nestmatrix_model::LevelNumber;
 
@@ -257,6 +257,15 @@ pub struct List {
     pub format: Format,
 }
 
+/// The help of `ci-matrix --runner`.
+fn runner_help() -> String {
+    format!(
+        "A kind of runners by its labels: `emulated`, or, for a bare machine whose KVM is used, `bare-metal`, one of {}, and its \
+         system, such as `debian-13`. Other labels are passed on",
+        architecture_labels()
+    )
+}
+
 #[derive(Debug, Args)]
 pub struct CiMatrix {
     #[command(flatten)]
@@ -267,9 +276,7 @@ pub struct CiMatrix {
     /// Folder of image recipes
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
-    /// A kind of runners by its labels: `emulated`, or, for a bare machine whose KVM is used, `bare-metal`, one of `amd`, `intel`,
-    /// `power9`, `arm` and `z`, and its system, such as `debian-13`. Other labels are passed on
-    #[arg(long, value_name = "LABEL,...", required = true)]
+    #[arg(long, value_name = "LABEL,...", required = true, help = runner_help())]
     pub runner: Vec<RunnerKind>,
     /// Jobs for each kind, each of which runs a part of its cells
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -10,7 +10,7 @@ use nestmatrix::report::{self, Style};
 use nestmatrix::run::{MachineTrial, Setting};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, Store};
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::host::Scratch;
 
 use crate::cli::{Doctor, Format, LevelArgument};
@@ -76,7 +76,6 @@ async fn this_machine(
     builds: &Arc<Builds>,
 ) -> Result<Checkup, Failure> {
     let images = store.list().map_err(Failure::error)?.into_iter().filter(|cached| cached.referenced);
-    let architectures = [Architecture::Amd, Architecture::Arm, Architecture::Power9, Architecture::IbmZ];
     let examination = Examination {
         matrix,
         catalog,
@@ -84,7 +83,7 @@ async fn this_machine(
             catalog,
             store: Arc::clone(store),
             progress: Arc::clone(builds) as _,
-            installed: architectures.into_iter().find_map(installed_qemu),
+            installed: Architecture::ALL.iter().copied().find_map(installed_qemu),
             wrapper: tied::wrapper().map_err(Failure::error)?,
             timeout_scale: arguments.timeout_scale,
             insist: true,

@@ -14,12 +14,12 @@ use nestmatrix::records::{
 };
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{
-    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunListener, RunPlan, Setting, execute, host_isa,
+    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunListener, RunPlan, Setting, execute,
 };
 use nestmatrix::scenario::{Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
-use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::host::Emulator;
 use terminal_size::terminal_size_of;
 
@@ -291,7 +291,7 @@ pub fn metal(argument: MetalArgument) -> MetalChoice {
 
 /// This machine's own QEMU: on native metal it is L0's, and so part of what is tried.
 pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
-    if architecture.isa() != host_isa() {
+    if Some(architecture.isa()) != Isa::of_this_machine() {
         return None;
     }
     let program = ArchInfo::of(architecture).qemu;

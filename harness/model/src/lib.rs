@@ -8,6 +8,7 @@ pub mod emulator_errata;
 
 mod clock;
 mod fault;
+mod isa;
 mod level;
 mod stage;
 mod step;
@@ -18,6 +19,7 @@ mod word;
 pub use architecture::Architecture;
 pub use clock::Clock;
 pub use fault::{Fault, FaultAction};
+pub use isa::{Isa, IsaInfo, KernelImage, ReleaseAt};
 pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 pub use stage::{Stage, StageKind};
 pub use step::{Command, OwnAction, Step, StepAction, StepTimeout};

@@ -13,6 +13,13 @@ pub struct UnknownWord {
     pub known: Vec<String>,
 }
 
+impl UnknownWord {
+    /// The words of the set, as the end of a message: ``expected one of `kvm`, `tcg` ``.
+    pub fn expected(&self) -> String {
+        format!("expected one of `{}`", self.known.join("`, `"))
+    }
+}
+
 /// A type whose values are each written as one fixed word.
 pub trait Word: Copy + 'static {
     /// What the words are, as an error calls one of them: "architecture", "tier".
@@ -65,7 +72,9 @@ macro_rules! word_traits {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                text.parse().map_err(|unknown: $crate::UnknownWord| {
+                    serde::de::Error::custom(format_args!("{unknown}, {}", unknown.expected()))
+                })
             }
         }
     };

@@ -137,11 +137,11 @@ impl StackPlan {
     /// Memory of the level at `index`, in MiB.
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
-        let ArchInfo { leaf_memory_mib, overhead_memory_mib, .. } = self.profile;
+        let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = self.profile;
         // A host without guests takes what it needs for itself, too.
         let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
-        let default =
-            leaf_memory_mib + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
+        let default = innermost_memory_mib
+            + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
         let own = self.levels[index].level;
         let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
         let default = default + second.map_or(0, |second| self.memory_mib(second));
@@ -200,8 +200,8 @@ impl StackPlan {
             None => leaf.map_or(profile.host, |leaf| leaf.machine),
         };
         let emulated = self.metal == Metal::Emulated;
-        let shorter = if emulated { profile.shorter } else { BootShortcuts::NOT };
-        let of_leaf = leaf.filter(|_| emulated).map_or(&[][..], |leaf| leaf.shorter_properties);
+        let shorter = if emulated { profile.boot_shortcuts } else { BootShortcuts::NONE };
+        let of_leaf = leaf.filter(|_| emulated).map_or(&[][..], |leaf| leaf.shortcut_properties);
         let firmware = self.wanted_firmware(index).filter(|_| !self.default_firmware.contains(&plan.level));
         let firmware = firmware.map(|file| ("firmware", file));
         let properties = machine.properties.iter().chain(of_leaf);
@@ -234,8 +234,8 @@ impl StackPlan {
             Some(BareMachine::Hercules(machine)) => machine.kernel_parameters.to_owned(),
             Some(_) | None => profile.kernel_parameters.to_owned(),
         }];
-        if inside.len() > 1 && !profile.nesting_kernel_parameters.is_empty() {
-            parameters.push(profile.nesting_kernel_parameters.to_owned());
+        if inside.len() > 1 {
+            parameters.extend(profile.nesting_switch.kernel_parameter().map(str::to_owned));
         }
         if is_leaf {
             let own = leaf.map_or("", |leaf| leaf.kernel_parameters);
@@ -245,7 +245,7 @@ impl StackPlan {
             parameters.push(format!("nest.kvm={}", profile.kvm_module));
         }
         let shorter = match (is_leaf, on_emulator) {
-            (true, _) => leaf.filter(|_| emulated).map(|leaf| leaf.shorter).into_iter().collect(),
+            (true, _) => leaf.filter(|_| emulated).map(|leaf| leaf.shortcut_parameters).into_iter().collect(),
             (false, true) if on_qemu_metal && SAME_INSTRUCTION_SET && self.clock == Clock::Fastest => {
                 vec![shorter.slow_clock, shorter.host]
             }

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nestmatrix_images::{Architecture, Catalog, Progress, ProgressEvent, Recipe, Step, Store, StoreOptions};
+use nestmatrix_images::{Catalog, Progress, ProgressEvent, Recipe, Step, Store, StoreOptions};
+use nestmatrix_model::Isa;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -78,8 +79,7 @@ impl Toy {
         ] {
             fs::write(toy.path("recipes").join(file), text).unwrap();
         }
-        fs::write(toy.path("recipes/toy.toml"), RECIPE.replace("ARCHITECTURE", architecture().debian()))
-            .unwrap();
+        fs::write(toy.path("recipes/toy.toml"), RECIPE.replace("ARCHITECTURE", isa().info().debian)).unwrap();
         toy.release("1.0");
         toy
     }
@@ -156,19 +156,13 @@ impl Toy {
     }
 }
 
-/// Of this machine, for its own shell plays QEMU.
-fn architecture() -> Architecture {
-    match std::env::consts::ARCH {
-        "x86_64" => Architecture::Amd64,
-        "aarch64" => Architecture::Arm64,
-        "powerpc64" => Architecture::Ppc64el,
-        "s390x" => Architecture::S390x,
-        other => panic!("no architecture of packages is known for {other}"),
-    }
+/// That of this machine, since its own shell plays QEMU.
+fn isa() -> Isa {
+    Isa::of_this_machine().expect("this machine's instruction set is in the table")
 }
 
-fn multiarch() -> String {
-    format!("{}-linux-gnu", std::env::consts::ARCH.replace("powerpc64", "powerpc64le"))
+fn multiarch() -> &'static str {
+    isa().info().multiarch
 }
 
 fn deb(files: &[(String, Vec<u8>)]) -> Vec<u8> {

@@ -9,6 +9,7 @@ use std::process::{Output, Stdio};
 use nestmatrix::run::{Fate, MetalChoice, NativeMetals, PlanOptions, Planned, RunPlan, host_isa};
 use nestmatrix::scenario::Matrix;
 use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
+use nestmatrix_model::Isa;
 use nestmatrix_stack::Cancellation;
 use nestmatrix_vmm::qemu::ExecWrapper;
 use nix::sys::signal::{Signal, kill};
@@ -92,7 +93,7 @@ impl Prepared {
             )));
         }
         let emulator = catalog.recipes().find(|recipe| {
-            recipe.architecture().debian() == host_isa() && recipe.emulator() == Some(EMULATOR)
+            Some(recipe.isa()) == Isa::of_this_machine() && recipe.emulator() == Some(EMULATOR)
         });
         let emulator = emulator
             .ok_or_else(|| Failure::error(format!("no recipe for {EMULATOR} on {} machines", host_isa())))?;

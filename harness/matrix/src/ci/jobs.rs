@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, Version};
+use nestmatrix_model::{Architecture, Isa, Version, Word as _};
 use nestmatrix_stack::Metal;
 
 use crate::records::no_machine;
@@ -16,15 +16,9 @@ use crate::run::{
 };
 use crate::scenario::{Cell, Matrix};
 
-/// Labels by which runners are told apart, with what they promise.
-const ARCHITECTURES: [(&str, Architecture); 5] = [
-    ("amd", Architecture::Amd),
-    ("intel", Architecture::Intel),
-    ("power9", Architecture::Power9),
-    ("arm", Architecture::Arm),
-    ("z", Architecture::IbmZ),
-];
+/// The label of runners that are bare machines.
 const BARE_METAL: &str = "bare-metal";
+/// The label of runners on which emulators run.
 const EMULATED: &str = "emulated";
 
 /// A kind of machines, by the labels that a CI system knows it by.
@@ -50,7 +44,7 @@ pub enum BadLabels {
     #[error("one of the labels must be `{BARE_METAL}` or `{EMULATED}`")]
     Metal,
     /// A bare machine is of one architecture.
-    #[error("a bare machine needs one label of amd, intel, power9, arm and z")]
+    #[error("a bare machine needs one label of {}", architecture_labels())]
     Architecture,
     /// A bare machine's system is L0.
     #[error("a bare machine needs one label for its system, such as `debian-13` or `rhel-10.1`")]
@@ -58,6 +52,16 @@ pub enum BadLabels {
     /// A label is empty or has characters that no label has.
     #[error("{0:?} is no label: letters, digits, `.`, `_` and `-`")]
     Label(String),
+}
+
+/// The labels of bare machines by architecture, for a sentence: `` `amd`, `intel` and `arm` ``.
+pub fn architecture_labels() -> String {
+    let quoted = |one: &Architecture| format!("`{}`", ArchInfo::of(*one).runner_label);
+    let labels: Vec<String> = Architecture::ALL.iter().map(quoted).collect();
+    match labels.as_slice() {
+        [others @ .., last] if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        labels => labels.join(", "),
+    }
 }
 
 impl FromStr for RunnerKind {
@@ -70,8 +74,9 @@ impl FromStr for RunnerKind {
             return Err(BadLabels::Label(bad.clone()));
         }
         let has = |wanted: &str| labels.iter().any(|label| label == wanted);
-        let of = ARCHITECTURES.iter().filter(|(label, _)| has(label)).map(|(_, architecture)| *architecture);
-        let architectures: Vec<Architecture> = of.collect();
+        let is_labelled = |architecture: &Architecture| has(ArchInfo::of(*architecture).runner_label);
+        let architectures: Vec<Architecture> =
+            Architecture::ALL.iter().copied().filter(is_labelled).collect();
         // A word and a version. What else there is means nothing here.
         let system = |label: &String| {
             let (system, version) = label.rsplit_once('-')?;
@@ -96,11 +101,11 @@ impl RunnerKind {
     fn runner(&self) -> Runner {
         match &self.bare {
             // Emulators that play bare machines are made for this instruction set.
-            None => Runner::default().with(Feature::Isa("amd64".to_owned())),
+            None => Runner::default().with(Feature::Isa(Isa::Amd64)),
             Some(Bare { architecture, .. }) => {
                 let profile = ArchInfo::of(*architecture);
                 let runner = Runner::default()
-                    .with(Feature::Isa(architecture.isa().to_owned()))
+                    .with(Feature::Isa(architecture.isa()))
                     .with(Feature::KvmDevice(profile.kvm_module.to_owned()))
                     .with(Feature::KvmGuests);
                 match profile.virtualization_flag {
@@ -215,7 +220,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
         Metal::Emulated => {
             let program = outermost_program(cell, metal);
             let emulators = catalog.recipes().filter(|recipe| recipe.emulator() == Some(program));
-            let isas = emulators.map(|recipe| Feature::Isa(recipe.architecture().debian().to_owned()));
+            let isas = emulators.map(|recipe| Feature::Isa(recipe.isa()));
             Requirement::Any(isas.map(Requirement::Has).collect())
         }
     }

@@ -3,5 +3,5 @@
 mod jobs;
 mod machines;
 
-pub use jobs::{BadLabels, Job, Jobs, RunnerKind, requirement};
+pub use jobs::{BadLabels, Job, Jobs, RunnerKind, architecture_labels, requirement};
 pub use machines::{CellMachines, Machines};

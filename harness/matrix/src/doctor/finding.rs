@@ -3,8 +3,8 @@
 //! What is asked for and the commands that mend it are those of the documents' procedures, which are the same for all
 //! architectures but for the module's name. Nothing here is ever run.
 
-use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::architecture::{ArchInfo, NestingSwitch};
+use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::Metal;
 use serde::{Serialize, Serializer};
 
@@ -251,17 +251,7 @@ pub struct Patient<'a> {
 
 /// The architecture that a host is, by its processor; none that documents speak of, or none that can be told.
 pub fn own_architecture(probe: &Probe) -> Option<Architecture> {
-    let made_by = |makers: &[&str]| makers.contains(&probe.processor.as_str());
-    match probe.isa() {
-        "amd64" if probe.has_flag("svm") => Some(Architecture::Amd),
-        "amd64" if probe.has_flag("vmx") => Some(Architecture::Intel),
-        "amd64" if made_by(&["AuthenticAMD", "HygonGenuine"]) => Some(Architecture::Amd),
-        "amd64" if made_by(&["GenuineIntel", "CentaurHauls"]) => Some(Architecture::Intel),
-        "arm64" => Some(Architecture::Arm),
-        "s390x" => Some(Architecture::IbmZ),
-        "ppc64el" if probe.processor.starts_with("POWER9") => Some(Architecture::Power9),
-        _ => None,
-    }
+    Architecture::of_machine(probe.isa()?, &probe.processor, |flag| probe.has_flag(flag))
 }
 
 /// Everything that is found in a host. Where it is a machine of another architecture, nothing is said of its KVM.
@@ -269,7 +259,7 @@ pub fn findings(patient: &Patient<'_>) -> Vec<Finding> {
     let Patient { architecture, probe, place, .. } = *patient;
     let mut found = Vec::new();
     let isa = architecture.isa();
-    if probe.isa() == isa {
+    if probe.isa() == Some(isa) {
         found.push(Finding::ok(Check::InstructionSet, format!("a machine of {isa}")));
         let processor = patient.processor();
         let is_own = processor.status != Status::Lacking;
@@ -287,7 +277,8 @@ pub fn findings(patient: &Patient<'_>) -> Vec<Finding> {
             found.push(patient.system());
         }
     } else {
-        let what = format!("needs a machine of {isa}: this one is {}", probe.isa());
+        let here = probe.isa().map_or(probe.machine.as_str(), |isa| isa.word());
+        let what = format!("needs a machine of {isa}: this one is {here}");
         found.push(Finding::lacking(Check::InstructionSet, &[Metal::Native], what));
     }
     found.push(patient.memory());
@@ -306,8 +297,7 @@ impl Patient<'_> {
 
     /// A claim of the procedures, which call it the same for every architecture.
     fn claim(&self, what: &str) -> Option<String> {
-        // The documents have no procedure for Arm.
-        (self.architecture != Architecture::Arm).then(|| format!("{PROCEDURES}/{}-{what}", self.architecture))
+        self.profile().procedure.map(|_| format!("{PROCEDURES}/{}-{what}", self.architecture))
     }
 
     fn claims(&self, what: &[&str]) -> Vec<String> {
@@ -330,14 +320,11 @@ impl Patient<'_> {
         if own_architecture(probe) == Some(architecture) {
             return Finding::ok(Check::Processor, is);
         }
-        let what = format!("needs {}: this one is {is}", make(architecture));
-        let lacking = Finding::lacking(Check::Processor, self.native(), what);
-        match architecture {
-            Architecture::Power9 if probe.processor.starts_with("POWER8") => {
-                lacking.by([format!("{PROCEDURES}/not-on-power8")])
-            }
-            _ => lacking,
-        }
+        let profile = self.profile();
+        let what = format!("needs {}: this one is {is}", profile.processor);
+        let ruled_out = profile.unsuitable_processor.filter(|one| probe.processor.starts_with(one.model));
+        let claim = ruled_out.map(|one| format!("{PROCEDURES}/{}", one.claim));
+        Finding::lacking(Check::Processor, self.native(), what).by(claim)
     }
 
     fn cpu_flags(&self) -> Option<Finding> {
@@ -374,10 +361,9 @@ impl Patient<'_> {
         Some(Finding::lacking(Check::CpuFlags, self.native(), what).advise(advice).by(claims))
     }
 
-    /// Documents call L0 the bare machine; for POWER9 and IBM Z they say themselves that it is none.
     fn bare_metal(&self) -> Option<Finding> {
-        let x86 = matches!(self.architecture, Architecture::Amd | Architecture::Intel);
-        if !x86 || matches!(self.place, Place::Level { .. }) {
+        let must_be = self.profile().procedure.is_some_and(|procedure| procedure.l0_is_bare_metal);
+        if !must_be || matches!(self.place, Place::Level { .. }) {
             return None;
         }
         let claims = [format!("{PROCEDURES}/l0-is-bare-metal")];
@@ -510,9 +496,12 @@ impl Patient<'_> {
     }
 
     fn nested(&self) -> Finding {
-        let (probe, module) = (self.probe, self.profile().kvm_module);
-        if self.architecture == Architecture::Arm {
-            return self.nested_by_mode();
+        let (probe, profile) = (self.probe, self.profile());
+        let module = profile.kvm_module;
+        if let NestingSwitch::KernelParameter { parameter, since, documents, claim } = profile.nesting_switch
+        {
+            let claim = format!("{PROCEDURES}/{claim}");
+            return self.nested_by_kernel_parameter(parameter, since, documents).by([claim]);
         }
         let check = Check::NestedParameter;
         let path = format!("/sys/module/{module}/parameters/nested");
@@ -529,7 +518,7 @@ impl Patient<'_> {
                     );
                     return lacking.advise(advice).by(self.claims(&["nested-parameter-off"]));
                 }
-                let huge = self.architecture == Architecture::IbmZ && is_on(&probe.hpage);
+                let huge = profile.huge_pages_exclude_nesting && is_on(&probe.hpage);
                 let mut advice = match probe.module_users {
                     0 => "stop every VM, then reload the module:".to_owned(),
                     users => format!("stop every VM (the module is used {users} times now), then reload it:"),
@@ -537,11 +526,10 @@ impl Patient<'_> {
                 if huge {
                     advice.insert_str(0, "hpage=1 has to go, which excludes nesting; ");
                 }
-                let unload =
-                    if self.architecture == Architecture::Power9 { "unload-kvm-hv" } else { "unload" };
-                let mut claims = self.claims(&["nested-parameter-off", unload, "load-nested", "modprobe-d"]);
-                if self.architecture != Architecture::Intel {
-                    claims.extend(self.claim("stop-vms"));
+                let mut claims = self.claims(&["nested-parameter-off"]);
+                if let Some(procedure) = profile.procedure {
+                    claims.extend(self.claims(&[procedure.unload_claim, "load-nested", "modprobe-d"]));
+                    claims.extend(self.claim("stop-vms").filter(|_| procedure.stops_vms));
                 }
                 let persistent = matches!(probe.configured_nested(), Some((_, true)));
                 let persist = if persistent { Vec::new() } else { self.persist() };
@@ -556,29 +544,19 @@ impl Patient<'_> {
         }
     }
 
-    /// On Arm KVM's mode is chosen on the kernel's command line (Linux, Documentation/admin-guide/kernel-parameters).
-    fn nested_by_mode(&self) -> Finding {
+    fn nested_by_kernel_parameter(&self, parameter: &str, since: &str, documents: &str) -> Finding {
         let check = Check::NestedParameter;
-        let claims = [format!("{PROCEDURES}/not-on-arm")];
-        if self.probe.command_line_mode == "nested" {
-            return Finding::ok(
-                check,
-                "kvm-arm.mode=nested; the documents say that nesting does not work on Arm",
-            )
-            .by(claims);
+        if parameter.split_once('=').is_some_and(|(_, value)| self.probe.command_line_mode == value) {
+            return Finding::ok(check, format!("{parameter}; {documents}"));
         }
-        Finding::lacking(check, self.native(), "the kernel was not booted with kvm-arm.mode=nested")
-            .advise(
-                "put it on the kernel's command line and boot (Linux 6.16 and QEMU 10.1 or later; the documents say \
-                 that nesting does not work on Arm)",
-            )
-            .by(claims)
+        Finding::lacking(check, self.native(), format!("the kernel was not booted with {parameter}"))
+            .advise(format!("put it on the kernel's command line and boot ({since}; {documents})"))
     }
 
     fn persistent(&self) -> Option<Finding> {
         let (probe, module) = (self.probe, self.profile().kvm_module);
         // Where it is off, the finding about that has the commands.
-        if probe.nested() != Some(true) || self.architecture == Architecture::Arm {
+        if probe.nested() != Some(true) || self.profile().nesting_switch != NestingSwitch::ModuleParameter {
             return None;
         }
         let check = Check::NestedPersistent;
@@ -617,15 +595,14 @@ impl Patient<'_> {
 
     fn huge_pages(&self) -> Finding {
         let (probe, check) = (self.probe, Check::HugePages);
-        if self.architecture != Architecture::IbmZ {
+        if !self.profile().huge_pages_exclude_nesting {
             let what = format!(
                 "{} huge pages of {} KiB, for which no document asks",
                 probe.huge_pages, probe.huge_page_kib
             );
             return Finding::idle(check, what);
         }
-        let claims =
-            [format!("{PROCEDURES}/ibm-z-huge-pages"), format!("{PROCEDURES}/ibm-z-huge-pages-refusal")];
+        let claims = self.claims(&["huge-pages", "huge-pages-refusal"]);
         let finding = match (is_on(&probe.hpage), probe.nested()) {
             (true, Some(true)) => Finding::warning(
                 check,
@@ -683,8 +660,7 @@ impl Patient<'_> {
         let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next()) else {
             return Finding::warning(check, format!("{qemu} does not tell its version"));
         };
-        // QEMU can ask for nesting on Arm since 10.1.
-        let least = if self.architecture == Architecture::Arm { [10, 1] } else { OLDEST_QEMU };
+        let least = profile.first_nesting_qemu.unwrap_or(OLDEST_QEMU);
         let what = format!("{qemu}, version {version}");
         if [major, minor] >= least {
             return Finding::ok(check, what);
@@ -692,8 +668,8 @@ impl Patient<'_> {
         let [major, minor] = least;
         let what = format!("{what}, is older than {major}.{minor}");
         let needless = "emulated metal does not use it: nestmatrix brings its own";
-        if self.architecture == Architecture::Arm {
-            let what = format!("{what}, the first that can nest on Arm");
+        if profile.first_nesting_qemu.is_some() {
+            let what = format!("{what}, the first that can nest on {}", profile.name);
             Finding::lacking(check, self.native(), what).advise(format!("install a later one; {needless}"))
         } else {
             let what = format!("{what}, the oldest that stacks were tried with");
@@ -725,7 +701,7 @@ impl Patient<'_> {
 
     fn memory(&self) -> Finding {
         let (check, profile) = (Check::Memory, self.profile());
-        let (leaf, own) = (u64::from(profile.leaf_memory_mib), u64::from(profile.overhead_memory_mib));
+        let (leaf, own) = (u64::from(profile.innermost_memory_mib), u64::from(profile.overhead_memory_mib));
         let available = self.probe.available_memory_mib;
         let (native, emulated) = match self.place {
             // L0 and L1 host; on native metal L0 is there already.
@@ -818,17 +794,6 @@ fn emulator(kept: &Kept) -> Finding {
         }
         Ok((name, false)) => Finding::ok(check, format!("{name}, fetched first")),
         Err(why) => Finding::lacking(check, &[Metal::Emulated], why.clone()),
-    }
-}
-
-/// The processor that an architecture asks for.
-fn make(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Amd => "an AMD processor",
-        Architecture::Intel => "an Intel processor",
-        Architecture::Power9 => "a POWER9",
-        Architecture::Arm => "a 64-bit Arm processor",
-        Architecture::IbmZ => "an IBM Z",
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nestmatrix_model::Isa;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::{Facts, HostError, facts_script, run_here};
 use nestmatrix_vmm::qemu::quote;
@@ -58,7 +59,7 @@ pub struct Probe {
     pub options: Vec<(String, String)>,
     /// The module's `nested` on the kernel's command line.
     pub command_line_nested: String,
-    /// `kvm-arm.mode` on the kernel's command line.
+    /// The parameter on the kernel's command line that switches nesting on, without its name: `nested` of `kvm-arm.mode=nested`.
     pub command_line_mode: String,
     /// The installed QEMU for the architecture.
     pub qemu: String,
@@ -118,6 +119,8 @@ const KEYS: [&str; 23] = [
 /// whose free space is wanted, by what they are for; they need not exist yet.
 pub fn script(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> String {
     let (module, qemu) = (profile.kvm_module, profile.qemu);
+    let switch = profile.nesting_switch.kernel_parameter().and_then(|parameter| parameter.split_once('='));
+    let mode = switch.map_or(String::new(), |(name, _)| format!("{name}=*) m=${{o#*=}};; "));
     // A module's name has `-` or `_` in files and on command lines, as whoever wrote it liked.
     let either = module.replace('_', "[-_]");
     let mut script = facts_script(module);
@@ -158,7 +161,7 @@ pub fn script(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> String {
              $d/modprobe.d/*.conf /dev/null
          done | while read -r o; do echo \"option=$o\"; done
          read -r c </proc/cmdline; n=; m=; set -f
-         for o in $c; do case $o in {either}.nested=*) n=${{o#*=}};; kvm-arm.mode=*) m=${{o#*=}};; esac; done
+         for o in $c; do case $o in {either}.nested=*) n=${{o#*=}};; {mode}esac; done
          echo \"command-line-nested=$n\"; echo \"command-line-mode=$m\"
          q=$(command -v {qemu}) || q=/usr/libexec/qemu-kvm
          [ -x \"$q\" ] || q=; echo \"qemu=$q\"
@@ -255,14 +258,9 @@ impl Probe {
         self.facts.cpu_flags.iter().any(|known| known == flag)
     }
 
-    /// Debian's name of its instruction set.
-    pub fn isa(&self) -> &str {
-        match self.machine.as_str() {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "ppc64" | "ppc64le" => "ppc64el",
-            other => other,
-        }
+    /// Its instruction set, if it is in the table.
+    pub fn isa(&self) -> Option<Isa> {
+        Isa::of_machine(&self.machine)
     }
 
     /// What the module's `nested` becomes by modprobe's configuration, and the file that says so. Files count in the order of their
@@ -327,21 +325,14 @@ fn qemu_version(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nestmatrix_model::Architecture;
+    use nestmatrix_model::{Architecture, Word as _};
     use rstest::rstest;
 
     use super::*;
 
     #[test]
     fn the_script_runs_in_this_machines_shell_and_gives_every_key() {
-        let architectures = [
-            Architecture::Amd,
-            Architecture::Intel,
-            Architecture::Power9,
-            Architecture::Arm,
-            Architecture::IbmZ,
-        ];
-        for architecture in architectures {
+        for architecture in Architecture::ALL.iter().copied() {
             let folder = std::env::temp_dir().join("not there yet").join("nor this");
             let script = script(ArchInfo::of(architecture), &[("cache", folder)]);
             let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
@@ -352,7 +343,7 @@ mod tests {
                 assert_eq!(times, 1, "{key} in {said}");
             }
             let probe = Probe::parse(&said);
-            assert_eq!(probe.isa(), crate::run::host_isa());
+            assert_eq!(probe.isa(), Isa::of_this_machine());
             assert!(probe.memory_mib > 0 && probe.processors > 0 && probe.disks["cache"] > 0, "{probe:#?}");
             assert_eq!(probe.kvm_opens.is_empty(), !Path::new("/dev/kvm").exists(), "{probe:#?}");
         }
@@ -396,7 +387,7 @@ mod tests {
              option=/etc/modprobe.d/kvm.conf:options kvm-amd avic=1 nested=1\n\
              qemu-version=QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\ndisk.cache=/dev/a disk 9 7 2048 78% /mnt/my 5% disk\ndisk.states=rootfs 0 0 0 - /\n",
         );
-        assert_eq!((probe.isa(), probe.memory_mib, probe.nested()), ("amd64", 8192, Some(false)));
+        assert_eq!((probe.isa(), probe.memory_mib, probe.nested()), (Some(Isa::Amd64), 8192, Some(false)));
         assert!(probe.is_guest() && probe.unloadable && probe.has_flag("npt"));
         assert_eq!(probe.kvm_members, ["ann", "ben"]);
         assert_eq!(probe.configured_nested(), Some(("/etc/modprobe.d/kvm.conf", true)));

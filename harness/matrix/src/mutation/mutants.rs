@@ -1,6 +1,6 @@
 //! The mutants of a cell: which damage says something of it, and what must come of that.
 
-use nestmatrix_model::architecture::{ArchInfo, BareMachine};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine, NestingSwitch};
 use nestmatrix_model::{
     Accelerator, CpuMode, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, SymptomKind,
 };
@@ -204,8 +204,8 @@ impl Of<'_> {
         let parameter = format!("{}.nested=", self.profile.kvm_module);
         let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
         let l1 = LevelNumber::ALL[1];
-        // Arm and IBM Z: the module has no such parameter, or no guest runs on the emulated metal.
-        let has_parameter = matches!(self.profile.kvm_module, "kvm_amd" | "kvm_intel" | "kvm_hv");
+        let ArchInfo { nesting_switch, metal, .. } = self.profile;
+        let has_parameter = *nesting_switch == NestingSwitch::ModuleParameter && metal.no_guests().is_none();
         let applies = spec.level == LevelNumber::ALL[0]
             && has_parameter
             && !is_set

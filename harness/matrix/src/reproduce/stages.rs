@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nestmatrix_model::{
-    Command, Fault, FaultAction, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
+    Command, Fault, FaultAction, Isa, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
 };
 use nestmatrix_stack::host::{WithVirtio, hercules};
 use nestmatrix_stack::{Metal, StackPlan};
@@ -68,10 +68,7 @@ impl Writer<'_> {
         let Reproduction { program, emulator, .. } = self.of;
         let (name, digest) =
             emulator.as_ref().map_or_else(Default::default, |image| (image.folder(), image.digest.clone()));
-        let isa = match std::env::consts::ARCH {
-            "powerpc64" => "ppc64le",
-            other => other,
-        };
+        let isa = Isa::of_this_machine().map_or(std::env::consts::ARCH, |isa| isa.info().machines[0]);
         self.line(&format!("emulator {} {} {} {isa}", word(&name), word(&digest), word(program)));
         for level in &self.plan.levels {
             let image = self.of.image(level.level)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Product, Progress, Store};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, LevelNumber, Stage};
+use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
@@ -196,7 +196,8 @@ impl NativeMetal {
 /// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to know that it
 /// can.
 fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
-    let mut runner = Runner::default().with(Feature::Isa(host_isa().to_owned()));
+    let isa = Isa::of_this_machine().map(Feature::Isa);
+    let mut runner = isa.into_iter().fold(Runner::default(), Runner::with);
     if let Some(flag) = profile.virtualization_flag {
         let feature = Feature::CpuFlag(flag.to_owned());
         runner = match facts.cpu_flags.iter().any(|of| of == flag) {
@@ -242,11 +243,10 @@ impl MachineTrial<'_> {
     pub async fn see(&self, architecture: Architecture) -> TrialSeen {
         let nothing_tried = |why| TrialSeen { native: Err(why), guest: None };
         let profile = ArchInfo::of(architecture);
-        let here = host_isa();
-        if architecture.isa() != here {
+        if Some(architecture.isa()) != Isa::of_this_machine() {
             // What else it has is of another instruction set.
-            let wanted = Feature::Isa(architecture.isa().to_owned());
-            return nothing_tried(format!("needs {wanted}: this one is {here}"));
+            let wanted = Feature::Isa(architecture.isa());
+            return nothing_tried(format!("needs {wanted}: this one is {}", host_isa()));
         }
         let facts = match Facts::of_this_machine(profile.kvm_module).await {
             Ok(facts) => facts,
@@ -276,8 +276,7 @@ impl MachineTrial<'_> {
     async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
         let not_tried = |why: String| NoGuest::NotTried(why);
         let minimal = self.catalog.recipes().find(|recipe| {
-            recipe.architecture().debian() == architecture.isa()
-                && recipe.products().contains(&Product::Minimal)
+            recipe.isa() == architecture.isa() && recipe.products().contains(&Product::Minimal)
         });
         let minimal = minimal.ok_or_else(|| not_tried("no recipe for a minimal image".to_owned()))?.clone();
         // An installed QEMU needs no recipe.

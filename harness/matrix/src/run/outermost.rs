@@ -2,6 +2,7 @@
 
 use nestmatrix_images::{Catalog, Image, Product};
 use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Isa, Word as _};
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::Emulator;
 
@@ -37,15 +38,9 @@ pub(super) fn outermost_image(
     }
 }
 
-/// What Debian, and with it the recipes, calls this machine's instruction set.
+/// Name of this machine's instruction set, for messages: Debian's, or Rust's if no recipe is for it.
 pub fn host_isa() -> &'static str {
-    // Rust's names of architectures are the kernel's.
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64el",
-        other => other,
-    }
+    Isa::of_this_machine().map_or(std::env::consts::ARCH, Isa::word)
 }
 
 /// The recipe of the emulator `program` that runs on this machine.
@@ -53,13 +48,12 @@ pub fn host_isa() -> &'static str {
 /// # Errors
 /// There is none.
 pub(crate) fn emulator_recipe(catalog: &Catalog, program: &str) -> Result<String, RunError> {
-    let isa = host_isa();
+    let here = Isa::of_this_machine();
     let runs_here = |recipe: &&nestmatrix_images::Recipe| {
-        recipe.architecture().debian() == isa && recipe.emulator() == Some(program)
+        Some(recipe.isa()) == here && recipe.emulator() == Some(program)
     };
-    let recipe = catalog.recipes().find(runs_here);
-    let recipe =
-        recipe.ok_or_else(|| RunError::NoEmulator { program: program.to_owned(), isa: isa.to_owned() })?;
+    let no_emulator = || RunError::NoEmulator { program: program.to_owned(), isa: host_isa().to_owned() };
+    let recipe = catalog.recipes().find(runs_here).ok_or_else(no_emulator)?;
     Ok(recipe.name().to_owned())
 }
 

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
-    Architecture, Clock, CpuMode, CpuRequirement, LevelNumber, OwnAction, Stage, StageKind, StepAction,
+    Architecture, Clock, CpuMode, CpuRequirement, Isa, LevelNumber, OwnAction, Stage, StageKind, StepAction,
     SymptomKind, Version,
 };
 use nestmatrix_stack::Metal;
 use serde::{Deserialize, Serialize};
 
 use super::emulator_errata::{barred, why_barred};
-use super::outermost::host_isa;
 use super::{NativeMetal, NativeMetals};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
@@ -221,7 +220,7 @@ impl RunPlan {
 
 /// Why native metal is not used, architecture by architecture; nothing on those that no such machine can be.
 fn no_native(natives: &NativeMetals) -> Option<String> {
-    let ours = natives.iter().filter(|(architecture, _)| architecture.isa() == host_isa());
+    let ours = natives.iter().filter(|(architecture, _)| Some(architecture.isa()) == Isa::of_this_machine());
     let why =
         ours.filter_map(|(architecture, native)| Some(format!("{architecture}: {}", native.as_ref().err()?)));
     let why = why.collect::<Vec<_>>().join("; ");
@@ -298,11 +297,11 @@ impl Ground<'_> {
             let choice = match this_machine {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
                 Some(native) => native_choice(native, spec, cell.architecture, self.matrix, stand_ins)
-                    .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_owned(), why }),
+                    .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
                 None => self.matrix.image_for(&spec.system, cell.architecture, available, stand_ins).map_err(
                     |missing| SkipReason::NoImage {
                         levels: vec![spec.level],
-                        isa: isa.to_owned(),
+                        isa: isa.to_string(),
                         missing: Box::new(missing),
                     },
                 ),
@@ -352,13 +351,13 @@ impl Ground<'_> {
     }
 
     /// An image of the very system that a level asks for, as if there were one; there can be none of what can't be a level.
-    fn supposed(&self, spec: &LevelSpec, isa: &str) -> Result<Choice, SkipReason> {
+    fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<Choice, SkipReason> {
         let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
         if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
             return Ok(Choice { image: spec.system.slug(), stand_in: false, reason: None });
         }
         let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
-        Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_owned(), missing })
+        Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_string(), missing })
     }
 }
 
@@ -419,14 +418,14 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
 
 /// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
-    let ArchInfo { metal, qemu, tcg_is_missing, metal_processors, .. } = ArchInfo::of(cell.architecture);
+    let ArchInfo { metal, qemu, missing_in_tcg, metal_processors, .. } = ArchInfo::of(cell.architecture);
     let l0 = cell.levels.first()?;
     if cell.emulator_is_l0() && !cell.innermost().reports() {
         return Some(format!("needs a guest: {} alone boots nothing", l0.system));
     }
     if cell.emulator_is_l0() {
         let nests = cell.innermost() > LevelNumber::ALL[1];
-        let lacking = tcg_is_missing.filter(|_| nests && !expects_no_extension(cell));
+        let lacking = missing_in_tcg.filter(|_| nests && !expects_no_extension(cell));
         return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
@@ -492,7 +491,7 @@ fn native_choice(
 pub fn supply(catalog: &Catalog) -> Supply {
     Supply::new(|architecture| {
         let isa = architecture.isa();
-        let of_isa = catalog.recipes().filter(|recipe| recipe.architecture().debian() == isa);
+        let of_isa = catalog.recipes().filter(|recipe| recipe.isa() == isa);
         of_isa.filter_map(ordinary_image).collect()
     })
     .barring(|cell| match &cell.no_machine {
@@ -511,9 +510,9 @@ fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
     Some(AvailableImage { name: format!("{}-{}", os.id, os.version), system: os.id.clone(), version })
 }
 
-fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: &str, variant: Option<&str>) -> Option<&'c Recipe> {
+fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
     catalog.recipes().find(|recipe| {
-        recipe.architecture().debian() == isa
+        recipe.isa() == isa
             && recipe.os().is_some_and(|os| os.variant.as_deref() == variant)
             && available_image(recipe).is_some_and(|a| a.name == image)
     })

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Isa};
 
 /// Something that a machine has or lacks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
-    /// Its instruction set, as Debian calls it: `amd64`.
-    Isa(String),
+    /// Its instruction set.
+    Isa(Isa),
     /// A flag of its processors, by its name in /proc/cpuinfo: `svm`.
     CpuFlag(String),
     /// A `/dev/kvm` that may be opened, with this module loaded.
@@ -93,7 +93,7 @@ impl Requirement {
 
     fn seen_without_a_guest(architecture: Architecture) -> Vec<Self> {
         let profile = ArchInfo::of(architecture);
-        let isa = Feature::Isa(architecture.isa().to_owned());
+        let isa = Feature::Isa(architecture.isa());
         let flag = profile.virtualization_flag.map(|flag| Feature::CpuFlag(flag.to_owned()));
         let device = Feature::KvmDevice(profile.kvm_module.to_owned());
         [Some(isa), flag, Some(device)].into_iter().flatten().map(Self::Has).collect()
@@ -192,7 +192,7 @@ mod tests {
     fn native_metal_lacks_what_can_be_seen_and_what_a_guest_tells() {
         let device = Feature::KvmDevice("kvm_amd".into());
         let machine = Runner::default()
-            .with(Feature::Isa("amd64".into()))
+            .with(Feature::Isa(Isa::Amd64))
             .with(Feature::CpuFlag("svm".into()))
             .without(device, "this machine has none that this user may open")
             .without(Feature::KvmGuests, "a trial guest failed");

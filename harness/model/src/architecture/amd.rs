@@ -1,6 +1,10 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so emulated metal is QEMU itself.
 
-use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
+use super::{
+    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
+    Processors, TraceEvent,
+};
+use crate::Isa;
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
@@ -36,9 +40,9 @@ const MICROVM: InnermostMachine = InnermostMachine {
     kernel_parameters: "reboot=t",
     // It has no PCI, for which its kernel looks all the same, says so over the serial line, and its ordinary firmware does too.
     // No program asks for the time of day.
-    shorter: concat!("pci=off initcall_blacklist=pci_arch_init,cmos_init,", trace_and_tcp!()),
+    shortcut_parameters: concat!("pci=off initcall_blacklist=pci_arch_init,cmos_init,", trace_and_tcp!()),
     // An interrupt controller in QEMU costs a way through L1's userspace for each access.
-    shorter_properties: &["kernel-irqchip=on"],
+    shortcut_properties: &["kernel-irqchip=on"],
     firmware: Some("qboot.rom"),
 };
 
@@ -47,21 +51,35 @@ const OF_PC: InnermostMachine = InnermostMachine {
     machine: MachineType { name: "pc", ..Q35 },
     versions: "pc-i440fx-",
     kernel_parameters: "",
-    shorter: concat!(one_tick!(), " ", first_bus!()),
-    shorter_properties: &[],
+    shortcut_parameters: concat!(one_tick!(), " ", first_bus!()),
+    shortcut_properties: &[],
     // SeaBIOS is unreliable in an L2 on emulated AMD metal, whose processor has no NRIPS. It starts a boot by INT 19h. If the page
     // of the vector is not mapped then, KVM of L1 and of L0 (6.1) inject the interrupt again, and it is lost: SeaBIOS runs on into
     // memory that it has given up. That is so in a third of all boots, unless a timer interrupt touches the page first.
     firmware: Some("qboot.rom"),
 };
 
-pub(super) const PROFILE: ArchInfo = ArchInfo {
+pub(super) const INFO: ArchInfo = ArchInfo {
+    word: "amd",
+    isa: Isa::Amd64,
+    name: "AMD64",
+    processor: "an AMD processor",
+    runner_label: "amd",
+    processors: Processors::Vendors(&["AuthenticAMD", "HygonGenuine"]),
+    unsuitable_processor: None,
+    virtualization_flag: Some("svm"),
+    documented_flags: &["svm", "npt"],
+    kvm_module: "kvm_amd",
+    nesting_switch: NestingSwitch::ModuleParameter,
+    huge_pages_exclude_nesting: false,
+    procedure: Some(Procedure { unload_claim: "unload", stops_vms: true, l0_is_bare_metal: true }),
+    first_nesting_qemu: None,
     qemu: "qemu-system-x86_64",
     metal: BareMachine::Qemu(Q35),
     metal_processors: None,
     no_snapshot: None,
     typical_seconds: 30,
-    tcg_is_missing: None,
+    missing_in_tcg: None,
     emulated_cpu: "max",
     emulated_cpu_with: &[],
     // No AMD processor of the documents' time had 5-level paging. KVM shadows it since Linux 5.15; before, a guest that uses it
@@ -73,16 +91,12 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
     // RHEL's QEMU has no microvm.
     innermost_machines: &[MICROVM, InnermostMachine { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
     nesting: Nesting::CpuFeature("svm"),
-    virtualization_flag: Some("svm"),
-    documented_flags: &["svm", "npt"],
-    kvm_module: "kvm_amd",
     // cryptomgr.notests: self-tests of ciphers cost seconds on emulated metal and try nothing of KVM.
     // no_timer_check: where the emulator gets too little of its machine, the check finds that timer interrupts do not come,
     // and panics. KVM guests leave it out by themselves.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check",
     transport: "pci",
-    nesting_kernel_parameters: "",
-    shorter: BootShortcuts {
+    boot_shortcuts: BootShortcuts {
         // A clock as slow as the processor. The emulator's time stamp counter is that of its host, 2 to 5 GHz; taken for 16 GHz,
         // all clocks that levels derive from it go 3 to 8 times slower, and as many fewer ticks fall into a boot. L0's own tick
         // comes from the oldest timer: that of the local interrupt controller would first be held against a clock that does not
@@ -91,7 +105,7 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
         host: one_tick!(),
         guest_host: first_bus!(),
     },
-    leaf_memory_mib: 256,
+    innermost_memory_mib: 256,
     overhead_memory_mib: 768,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],

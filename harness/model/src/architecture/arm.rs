@@ -1,6 +1,10 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
 
-use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
+use super::{
+    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Processors,
+    TraceEvent,
+};
+use crate::Isa;
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -9,13 +13,32 @@ const VIRT_WITH_EL2: MachineType = MachineType {
     bus: None,
 };
 
-pub(super) const PROFILE: ArchInfo = ArchInfo {
+pub(super) const INFO: ArchInfo = ArchInfo {
+    word: "arm",
+    isa: Isa::Arm64,
+    name: "64-bit Arm",
+    processor: "a 64-bit Arm processor",
+    runner_label: "arm",
+    processors: Processors::All,
+    unsuitable_processor: None,
+    virtualization_flag: None,
+    documented_flags: &[],
+    kvm_module: "kvm",
+    nesting_switch: NestingSwitch::KernelParameter {
+        parameter: "kvm-arm.mode=nested",
+        since: "Linux 6.16 and QEMU 10.1 or later",
+        documents: "the documents say that nesting does not work on Arm",
+        claim: "not-on-arm",
+    },
+    huge_pages_exclude_nesting: false,
+    procedure: None,
+    first_nesting_qemu: Some([10, 1]),
     qemu: "qemu-system-aarch64",
     metal: BareMachine::Qemu(VIRT_WITH_EL2),
     metal_processors: None,
     no_snapshot: None,
     typical_seconds: 60,
-    tcg_is_missing: None,
+    missing_in_tcg: None,
     emulated_cpu: "max",
     // The architected signing of pointers takes most of an emulator's time.
     emulated_cpu_with: &["pauth-impdef"],
@@ -26,14 +49,10 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
         "virt-",
     )],
     nesting: Nesting::MachineProperty("virtualization"),
-    virtualization_flag: None,
-    documented_flags: &[],
-    kvm_module: "kvm",
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
-    nesting_kernel_parameters: "kvm-arm.mode=nested",
-    shorter: BootShortcuts::NOT,
-    leaf_memory_mib: 384,
+    boot_shortcuts: BootShortcuts::NONE,
+    innermost_memory_mib: 384,
     overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],

@@ -1,12 +1,30 @@
 //! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
 //! more than it has. Guests run on the real machine only.
 
-use super::{ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting};
+use super::{
+    ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
+    NestingSwitch, Procedure, Processors,
+};
+use crate::Isa;
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
 
-pub(super) const PROFILE: ArchInfo = ArchInfo {
+pub(super) const INFO: ArchInfo = ArchInfo {
+    word: "ibm-z",
+    isa: Isa::S390x,
+    name: "IBM Z",
+    processor: "an IBM Z",
+    runner_label: "z",
+    processors: Processors::All,
+    unsuitable_processor: None,
+    virtualization_flag: Some("sie"),
+    documented_flags: &["sie"],
+    kvm_module: "kvm",
+    nesting_switch: NestingSwitch::ModuleParameter,
+    huge_pages_exclude_nesting: true,
+    procedure: Some(Procedure { unload_claim: "unload", stops_vms: true, l0_is_bare_metal: false }),
+    first_nesting_qemu: None,
     qemu: "qemu-system-s390x",
     metal: BareMachine::Hercules(HerculesMachine {
         processor: "2097",
@@ -17,7 +35,7 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
     metal_processors: None,
     no_snapshot: Some("Hercules saves no state"),
     typical_seconds: 60,
-    tcg_is_missing: Some("SIE"),
+    missing_in_tcg: Some("SIE"),
     emulated_cpu: "max",
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
@@ -25,14 +43,10 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
     innermost_machines: &[InnermostMachine::plain(S390_CCW, "s390-ccw-virtio-")],
     // QEMU's name for the interpretive execution that a guest may use itself.
     nesting: Nesting::CpuFeature("sief2"),
-    virtualization_flag: Some("sie"),
-    documented_flags: &["sie"],
-    kvm_module: "kvm",
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",
-    nesting_kernel_parameters: "",
-    shorter: BootShortcuts::NOT,
-    leaf_memory_mib: 256,
+    boot_shortcuts: BootShortcuts::NONE,
+    innermost_memory_mib: 256,
     overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     // arch/s390/kvm/kvm-s390.c: guests' instructions that left to KVM, and SIE instructions among them, by which L1 has L0

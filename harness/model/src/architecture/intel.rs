@@ -1,9 +1,18 @@
 //! Intel: QEMU's TCG has no VMX. Bochs has, with EPT, unrestricted guests, VPID and VMCS shadowing. What is not said here is as on
 //! AMD.
 
-use super::{ArchInfo, BareMachine, BochsMachine, Nesting, TraceEvent, amd};
+use super::{ArchInfo, BareMachine, BochsMachine, Nesting, Procedure, Processors, TraceEvent, amd};
 
-pub(super) const PROFILE: ArchInfo = ArchInfo {
+pub(super) const INFO: ArchInfo = ArchInfo {
+    word: "intel",
+    name: "Intel 64",
+    processor: "an Intel processor",
+    runner_label: "intel",
+    processors: Processors::Vendors(&["GenuineIntel", "CentaurHauls"]),
+    virtualization_flag: Some("vmx"),
+    documented_flags: &["vmx", "ept"],
+    kvm_module: "kvm_intel",
+    procedure: Some(Procedure { unload_claim: "unload", stops_vms: false, l0_is_bare_metal: true }),
     metal: BareMachine::Bochs(BochsMachine {
         // On Skylake-X, KVM would need enable_apicv=0.
         processor: "corei7_haswell_4770",
@@ -12,11 +21,8 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
     }),
     no_snapshot: Some("Bochs saves no state"),
     typical_seconds: 110,
-    tcg_is_missing: Some("VMX"),
+    missing_in_tcg: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),
-    virtualization_flag: Some("vmx"),
-    documented_flags: &["vmx", "ept"],
-    kvm_module: "kvm_intel",
     // tsc=reliable: an emulated clock that is compared with another is found wanting.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check tsc=reliable",
     // arch/x86/kvm/vmx/nested.c of 5.10: told when the processor has left a guest while that was a nested one. With bit 31
@@ -26,5 +32,5 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
         name: "kvm_nested_vmexit",
         filter: "!(exit_reason & 0x80000000)",
     }),
-    ..amd::PROFILE
+    ..amd::INFO
 };

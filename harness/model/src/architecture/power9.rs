@@ -1,6 +1,10 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
 
-use super::{ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, TraceEvent};
+use super::{
+    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
+    Processors, TraceEvent, UnsuitableProcessor,
+};
+use crate::Isa;
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
 /// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
@@ -24,7 +28,21 @@ macro_rules! pseries {
     };
 }
 
-pub(super) const PROFILE: ArchInfo = ArchInfo {
+pub(super) const INFO: ArchInfo = ArchInfo {
+    word: "power9",
+    isa: Isa::Ppc64el,
+    name: "IBM POWER9",
+    processor: "a POWER9",
+    runner_label: "power9",
+    processors: Processors::Models("POWER9"),
+    unsuitable_processor: Some(UnsuitableProcessor { model: "POWER8", claim: "not-on-power8" }),
+    virtualization_flag: None,
+    documented_flags: &[],
+    kvm_module: "kvm_hv",
+    nesting_switch: NestingSwitch::ModuleParameter,
+    huge_pages_exclude_nesting: false,
+    procedure: Some(Procedure { unload_claim: "unload-kvm-hv", stops_vms: true, l0_is_bare_metal: false }),
+    first_nesting_qemu: None,
     qemu: "qemu-system-ppc64",
     metal: BareMachine::Qemu(MachineType {
         name: "powernv9",
@@ -42,21 +60,17 @@ pub(super) const PROFILE: ArchInfo = ArchInfo {
     metal_processors: Some("POWER9"),
     no_snapshot: Some("QEMU's powernv machine does not go on from a saved state"),
     typical_seconds: 40,
-    tcg_is_missing: None,
+    missing_in_tcg: None,
     emulated_cpu: "POWER9",
     emulated_cpu_with: &[],
     emulated_cpu_without: &[],
     host: pseries!("cap-nested-hv=on"),
     innermost_machines: &[InnermostMachine::plain(pseries!(), "pseries-")],
     nesting: Nesting::MachineProperty("cap-nested-hv"),
-    virtualization_flag: None,
-    documented_flags: &[],
-    kvm_module: "kvm_hv",
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
-    nesting_kernel_parameters: "",
-    shorter: BootShortcuts::NOT,
-    leaf_memory_mib: 512,
+    boot_shortcuts: BootShortcuts::NONE,
+    innermost_memory_mib: 512,
     overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits", "sum_exits"],

@@ -177,6 +177,7 @@ fn capital(clause: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Word as _;
     use crate::architecture::ArchInfo;
     use rstest::rstest;
     use std::collections::BTreeSet;
@@ -196,16 +197,9 @@ mod tests {
 
     #[test]
     fn every_erratum_is_of_an_emulator_that_the_harness_uses() {
-        let architectures = [
-            Architecture::Amd,
-            Architecture::Intel,
-            Architecture::Power9,
-            Architecture::Arm,
-            Architecture::IbmZ,
-        ];
-        let used: BTreeSet<&str> = architectures
-            .into_iter()
-            .map(ArchInfo::of)
+        let used: BTreeSet<&str> = Architecture::ALL
+            .iter()
+            .map(|architecture| ArchInfo::of(*architecture))
             .flat_map(|profile| [profile.qemu, profile.metal.program(profile.qemu)])
             .collect();
         for erratum in all() {

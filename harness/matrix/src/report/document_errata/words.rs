@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, LevelNumber, Stage, StageKind};
+use nestmatrix_model::{LevelNumber, Stage, StageKind};
 
 use crate::document_errata::{Deviation, Observation};
 use crate::records::LevelRecord;
@@ -64,20 +64,9 @@ pub(super) fn tier(tier: Tier) -> &'static str {
     }
 }
 
-/// The architecture by the name that vendors use.
-pub(super) fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Amd => "AMD64",
-        Architecture::Intel => "Intel 64",
-        Architecture::Power9 => "IBM POWER9",
-        Architecture::Arm => "64-bit Arm",
-        Architecture::IbmZ => "IBM Z",
-    }
-}
-
 /// The machine on which L0 ran.
 pub(super) fn hardware(seen: &Observation) -> String {
-    let architecture = architecture(seen.record.architecture);
+    let architecture = ArchInfo::of(seen.record.architecture).name;
     match (seen.is_emulated(), &seen.emulator) {
         (true, Some(emulator)) => format!("{architecture}, emulated by {emulator}"),
         (true, None) => format!("{architecture}, emulated"),
