@@ -1,9 +1,11 @@
 //! The host's `apt-get` on private folders: it resolves, downloads and verifies packages of any Debian suite and
 //! architecture as an ordinary user, installs nothing and leaves the host's own lists alone.
 
+use crate::cache::Cache;
+use crate::package_source::{Archives, PackageIndex, PackageSource, Resolved};
 use crate::progress::{Reporter, Step};
-use crate::{Digest, Error, Package, Undelivered};
-use nestmatrix_model::Isa;
+use crate::tree::Tree;
+use crate::{Digest, Error, Package, Undelivered, archive, deb};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
@@ -28,28 +30,60 @@ const HOST_SETTINGS: [&str; 8] = [
 /// Before apt's list of what can't be installed, and why.
 const UNMET: &str = "The following packages have unmet dependencies";
 
-/// Where packages come from.
-#[derive(Debug, Clone)]
-pub(crate) struct Source<'a> {
-    /// Suites, each behind the address of its archive.
-    pub(crate) suites: &'a [(String, String)],
-    pub(crate) components: &'a [String],
-    pub(crate) keyring: &'a Path,
-    pub(crate) isa: Isa,
-}
+/// Debian packages, by the host's apt.
+#[derive(Debug)]
+pub(crate) struct AptSource;
 
-/// A package as the archive's signed index names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) package: Package,
-    /// Name of its file in the folder of downloads.
-    pub(crate) file: String,
+impl PackageSource for AptSource {
+    fn name(&self) -> &'static str {
+        "apt"
+    }
+
+    fn keyrings(&self) -> &'static Path {
+        Path::new("/usr/share/keyrings")
+    }
+
+    fn archives(&self, origin: &str, suites: &[String], wrapper: &[OsString]) -> Result<Vec<String>, Error> {
+        archive::candidates(origin, suites, wrapper)
+    }
+
+    fn archive_of_suite(
+        &self,
+        origin: &str,
+        suite: &str,
+        wrapper: &[OsString],
+    ) -> Result<Option<String>, Error> {
+        archive::beside(origin, suite, wrapper)
+    }
+
+    fn open<'a>(
+        &self,
+        cache: &Cache,
+        wrapper: &'a [OsString],
+        archives: &Archives<'_>,
+        assumed: &[String],
+    ) -> Result<Box<dyn PackageIndex + 'a>, Error> {
+        let state = cache.apt(&archives.key());
+        Ok(Box::new(Apt::new(&state, &cache.packages(), wrapper, archives, assumed)?))
+    }
+
+    /// As apt names it: of all characters that a version may hold, it escapes the epoch's colon.
+    fn file_name(&self, package: &Package) -> String {
+        format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
+    }
+
+    fn is_package(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "deb")
+    }
+
+    fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
+        deb::read(path, number)
+    }
 }
 
 /// apt with a state of its own.
-pub(crate) struct Apt<'a> {
+struct Apt<'a> {
     config: PathBuf,
-    downloads: &'a Path,
     wrapper: &'a [OsString],
     suites: Vec<String>,
 }
@@ -57,11 +91,11 @@ pub(crate) struct Apt<'a> {
 impl<'a> Apt<'a> {
     /// Writes the private configuration into `state`. Packages are downloaded into `downloads`.
     /// `assumed` are packages that apt shall take for installed, as `NAME` or `NAME=VERSION`.
-    pub(crate) fn new(
+    fn new(
         state: &Path,
-        downloads: &'a Path,
+        downloads: &Path,
         wrapper: &'a [OsString],
-        source: &Source<'_>,
+        source: &Archives<'_>,
         assumed: &[String],
     ) -> Result<Self, Error> {
         for folder in [state.join("lists/partial"), state.join("nothing/partial"), downloads.join("partial")]
@@ -112,131 +146,16 @@ Acquire::ForceHash "SHA256";
             host_settings(wrapper)?
         );
         let suites = source.suites.iter().map(|(_, suite)| suite.clone()).collect();
-        Ok(Self { config: write("apt.conf", config)?, downloads, wrapper, suites })
-    }
-
-    /// Brings the suites' signed indexes up to date.
-    pub(crate) fn update(&self, reporter: Reporter<'_>) -> Result<(), Error> {
-        // A suite that moved from stable to oldstable since the last time is no reason to stop.
-        self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
-    }
-
-    /// The same of each suite that can be had. Returns what apt says of those that can't.
-    pub(crate) fn update_what_can_be_had(&self, reporter: Reporter<'_>) -> Result<String, Error> {
-        match self.update(reporter) {
-            Ok(()) => Ok(String::new()),
-            Err(Error::Apt { output, .. }) => Ok(output),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Names of suites whose indexes are there.
-    pub(crate) fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
-        let format = "$(CREATED_BY)\t$(RELEASE)";
-        let targets = self.get("list its indexes", &["indextargets", "--format", format], reporter)?;
-        let packages = targets.lines().filter_map(|line| line.strip_prefix("Packages\t"));
-        Ok(packages.map(str::to_owned).collect())
-    }
-
-    /// Names of packages that start so.
-    pub(crate) fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
-        let names = self.run("apt-cache", "list packages", &["pkgnames", start], reporter)?;
-        Ok(names.lines().map(str::to_owned).collect())
-    }
-
-    /// Every version of these packages: name, version, suite.
-    pub(crate) fn versions(
-        &self,
-        names: &[String],
-        reporter: Reporter<'_>,
-    ) -> Result<Vec<(String, String, String)>, Error> {
-        let mut arguments = vec!["madison"];
-        arguments.extend(names.iter().map(String::as_str));
-        let output = self.run("apt-cache", "list versions of packages", &arguments, reporter)?;
-        output.lines().map(parse_version).collect()
-    }
-
-    /// What installing these packages takes, in the archive's current versions; those of the suite `target` where one is
-    /// named.
-    pub(crate) fn resolve(
-        &self,
-        install: &[String],
-        target: Option<&str>,
-        reporter: Reporter<'_>,
-    ) -> Result<Vec<Resolved>, Error> {
-        // apt leaves out what is downloaded already, so it is shown an empty folder.
-        let nothing = self.config.with_file_name("nothing");
-        let nothing = format!("Dir::Cache::archives={}", nothing.display());
-        let mut arguments = vec!["install", "--yes", "-q", "--print-uris", "-o", &nothing];
-        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
-        arguments.extend(install.iter().map(String::as_str));
-        let output = self.get("resolve the packages", &arguments, reporter)?;
-        let mut resolved = output
-            .lines()
-            .filter(|line| line.starts_with('\''))
-            .map(parse_uri)
-            .collect::<Result<Vec<_>, _>>()?;
-        resolved.sort_by(|a, b| a.package.name.cmp(&b.package.name));
-        Ok(resolved)
-    }
-
-    /// Makes sure that all packages are in the folder of downloads, as the index names them. It is [`Error::Undelivered`] if
-    /// the archive does not have them, and that alone.
-    pub(crate) fn download(
-        &self,
-        install: &[String],
-        target: Option<&str>,
-        resolved: &[Resolved],
-        reporter: Reporter<'_>,
-    ) -> Result<(), Error> {
-        // apt trusts a file of the right size, so those that changed since they were downloaded go first.
-        let mut complete = true;
-        for one in resolved {
-            let path = self.downloads.join(&one.file);
-            if !path.exists() {
-                complete = false;
-            } else if Digest::of_file(&path)? != one.package.sha256 {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-                complete = false;
-            }
-        }
-        if complete {
-            return Ok(());
-        }
-        let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
-        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
-        arguments.extend(install.iter().map(String::as_str));
-        let downloaded = self.get("download the packages", &arguments, reporter);
-        downloaded.map_err(|error| self.undelivered(error))?;
-        for one in resolved {
-            let path = self.downloads.join(&one.file);
-            let found = Digest::of_file(&path)?;
-            if found != one.package.sha256 {
-                let (found, expected) = (found.to_string(), one.package.sha256.to_string());
-                return Err(Error::PackageDigest { path, found, expected });
-            }
-        }
-        Ok(())
+        Ok(Self { config: write("apt.conf", config)?, wrapper, suites })
     }
 
     /// A failed download, by whose fault it is.
     fn undelivered(&self, error: Error) -> Error {
-        let Error::Apt { output, .. } = &error else { return error };
+        let Error::PackageTool { output, .. } = &error else { return error };
         match Undelivered::read(&self.suites, output) {
             Some(undelivered) => Error::Undelivered(Box::new(undelivered)),
             None => error,
         }
-    }
-
-    /// Removes what apt makes anew whenever the index changed: twice the size of the index itself.
-    pub(crate) fn tidy(&self) -> Result<(), Error> {
-        for name in ["pkgcache.bin", "srcpkgcache.bin"] {
-            let path = self.config.with_file_name(name);
-            if path.exists() {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            }
-        }
-        Ok(())
     }
 
     /// Runs `apt-get`.
@@ -290,7 +209,84 @@ Acquire::ForceHash "SHA256";
         // What is unmet apt tells on its standard output.
         let unmet = output.find(UNMET).map_or("", |at| &output[at..]);
         let output = format!("{unmet}{complaints}");
-        Err(Error::Apt { action: action.to_owned(), status, output: output.trim_end().to_owned() })
+        let (tool, action) = ("apt-get", action.to_owned());
+        Err(Error::PackageTool { tool, action, status, output: output.trim_end().to_owned() })
+    }
+}
+
+impl PackageIndex for Apt<'_> {
+    fn update(&self, reporter: Reporter<'_>) -> Result<(), Error> {
+        // A suite that moved from stable to oldstable since the last time is no reason to stop.
+        self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
+    }
+
+    fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+        let format = "$(CREATED_BY)\t$(RELEASE)";
+        let targets = self.get("list its indexes", &["indextargets", "--format", format], reporter)?;
+        let packages = targets.lines().filter_map(|line| line.strip_prefix("Packages\t"));
+        Ok(packages.map(str::to_owned).collect())
+    }
+
+    fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+        let names = self.run("apt-cache", "list packages", &["pkgnames", start], reporter)?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    fn versions(
+        &self,
+        names: &[String],
+        reporter: Reporter<'_>,
+    ) -> Result<Vec<(String, String, String)>, Error> {
+        let mut arguments = vec!["madison"];
+        arguments.extend(names.iter().map(String::as_str));
+        let output = self.run("apt-cache", "list versions of packages", &arguments, reporter)?;
+        output.lines().map(parse_version).collect()
+    }
+
+    fn resolve(
+        &self,
+        install: &[String],
+        target: Option<&str>,
+        reporter: Reporter<'_>,
+    ) -> Result<Vec<Resolved>, Error> {
+        // apt leaves out what is downloaded already, so it is shown an empty folder.
+        let nothing = self.config.with_file_name("nothing");
+        let nothing = format!("Dir::Cache::archives={}", nothing.display());
+        let mut arguments = vec!["install", "--yes", "-q", "--print-uris", "-o", &nothing];
+        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
+        arguments.extend(install.iter().map(String::as_str));
+        let output = self.get("resolve the packages", &arguments, reporter)?;
+        let mut resolved = output
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .map(parse_uri)
+            .collect::<Result<Vec<_>, _>>()?;
+        resolved.sort_by(|a, b| a.package.name.cmp(&b.package.name));
+        Ok(resolved)
+    }
+
+    fn download(
+        &self,
+        install: &[String],
+        target: Option<&str>,
+        reporter: Reporter<'_>,
+    ) -> Result<(), Error> {
+        let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
+        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
+        arguments.extend(install.iter().map(String::as_str));
+        let downloaded = self.get("download the packages", &arguments, reporter);
+        downloaded.map(drop).map_err(|error| self.undelivered(error))
+    }
+
+    /// Removes what apt makes anew whenever the index changed: twice the size of the index itself.
+    fn tidy(&self) -> Result<(), Error> {
+        for name in ["pkgcache.bin", "srcpkgcache.bin"] {
+            let path = self.config.with_file_name(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -335,11 +331,6 @@ fn download_status(line: &str) -> Option<(f32, &str)> {
     let mut fields = line.strip_prefix("dlstatus:")?.splitn(3, ':');
     let percent = fields.nth(1)?.parse().ok()?;
     Some((percent, fields.next()?))
-}
-
-/// How apt names the file of a package: of all characters that a version may hold, it escapes the epoch's colon.
-pub(crate) fn file_name(package: &Package) -> String {
-    format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
 }
 
 /// ` NAME | VERSION | ADDRESS SUITE/COMPONENT ARCHITECTURE Packages`.
@@ -391,7 +382,7 @@ mod tests {
         );
         let resolved = parse_uri(&line).unwrap();
         assert_eq!(resolved.file, "busybox-static_1%3a1.37.0-6+b9_amd64.deb");
-        assert_eq!(file_name(&resolved.package), resolved.file);
+        assert_eq!(AptSource.file_name(&resolved.package), resolved.file);
         assert_eq!(resolved.package.name, "busybox-static");
         assert_eq!(resolved.package.version, "1:1.37.0-6+b9");
         assert_eq!(resolved.package.architecture, "amd64");

@@ -1,25 +1,22 @@
 //! Makes all products of a recipe in one go: resolve, download, unpack, assemble, write, record, and only then publish.
 
-use crate::apt::{Apt, Source};
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
 use crate::image::{
     self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
 };
+use crate::package_source::{self, Archives};
 use crate::progress::{Reporter, Step};
 use crate::recipe::{FORMAT, PackagesText};
 use crate::replacement::Part;
 use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
-use crate::{archive, assemble, deb, pack};
+use crate::{assemble, pack};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
-
-/// Where Debian's and its derivatives' keyring packages put their files.
-const KEYRINGS: &str = "/usr/share/keyrings";
 
 /// One build of one recipe. Its caller holds the recipe's lock.
 pub(crate) struct Build<'a> {
@@ -92,7 +89,7 @@ impl Build<'_> {
     fn unpack(&self, materials: &Materials) -> Result<Tree, Error> {
         let names = materials.packages.iter().map(|package| package.name.clone());
         let files: Vec<(String, PathBuf)> = names.zip(materials.files.iter().cloned()).collect();
-        let mut packages = deb::unpack(&files, self.reporter)?;
+        let mut packages = package_source::unpack(&files, self.reporter)?;
         packages.remove_kernels(materials.without_kernel);
         if let Some((package, path)) = &materials.kernel_image {
             let data = fs::read(path).map_err(Error::io("read", path))?;
@@ -117,7 +114,7 @@ impl Build<'_> {
         let keyring = self.keyring()?;
         let archives = match self.archive {
             Some(archive) => vec![archive.trim_end_matches('/').to_owned()],
-            None => archive::candidates(&text.origin, &text.suites, self.wrapper)?,
+            None => text.source.archives(&text.origin, &text.suites, self.wrapper)?,
         };
         let downloads = self.cache.packages();
         let mut tried = String::new();
@@ -125,26 +122,26 @@ impl Build<'_> {
         for archive in archives {
             let suites: Vec<(String, String)> =
                 text.suites.iter().map(|suite| (archive.clone(), suite.clone())).collect();
-            let source = Source {
+            let archives = Archives {
                 suites: &suites,
                 components: &text.components,
                 keyring: &keyring,
                 isa: self.recipe.isa(),
             };
-            let state = self.cache.apt(&source.key());
-            let apt = Apt::new(&state, &downloads, self.wrapper, &source, &text.assume_installed)?;
-            match apt.update(self.reporter) {
+            let index = text.source.open(self.cache, self.wrapper, &archives, &text.assume_installed)?;
+            match index.update(self.reporter) {
                 Ok(()) => {}
-                Err(Error::Apt { output, status, .. }) => {
+                Err(Error::PackageTool { output, status, .. }) => {
                     tried.push_str(&format!("{archive} ({status}): {output}\n"));
                     continue;
                 }
                 Err(other) => return Err(other),
             }
             let when = now();
-            let resolved = apt.resolve(&text.install, None, self.reporter)?;
-            let downloaded = apt.download(&text.install, None, &resolved, self.reporter);
-            apt.tidy()?;
+            let resolved = index.resolve(&text.install, None, self.reporter)?;
+            let wanted = (text.install.as_slice(), None);
+            let downloaded = package_source::fetch(&*index, &downloads, wanted, &resolved, self.reporter);
+            index.tidy()?;
             match downloaded {
                 // Another archive may be ahead of this one.
                 Err(Error::Undelivered(found)) => {
@@ -291,7 +288,7 @@ fn first<T>(made: impl Iterator<Item = Result<T, String>>) -> Result<T, String> 
 pub(crate) fn keyring(chosen: Option<&Path>, text: &PackagesText) -> Result<PathBuf, Error> {
     let keyring = match chosen {
         Some(keyring) => keyring.to_owned(),
-        None => Path::new(KEYRINGS).join(&text.keyring),
+        None => text.source.keyrings().join(&text.keyring),
     };
     keyring.canonicalize().map_err(|_| Error::NoKeyring(keyring))
 }

@@ -1,13 +1,10 @@
 //! Reads binary packages (deb(5)) into memory: no root, no files on disk, no maintainer scripts.
 
 use crate::Error;
-use crate::progress::{Reporter, Step};
 use crate::tree::{File, Node, Tree};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 /// Folders that no image takes anything from: leaving them out saves memory.
 const LEFT_OUT: [&str; 6] = [
@@ -19,40 +16,8 @@ const LEFT_OUT: [&str; 6] = [
     "usr/share/man/",
 ];
 
-/// Unpacks packages, given with their names, into one tree. Where two hold the same path, the later one's stays.
-pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> Result<Tree, Error> {
-    let next = AtomicUsize::new(0);
-    let mut trees = Vec::new();
-    thread::scope(|scope| {
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some((name, path)) = packages.get(index) else { return Ok::<_, Error>(done) };
-                reporter.step(Step::Unpacking { package: name, number: index + 1, of: packages.len() });
-                done.push((index, read(path, index)?));
-            }
-        };
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            match worker.join() {
-                Ok(done) => trees.extend(done?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok::<_, Error>(())
-    })?;
-    trees.sort_by_key(|(index, _)| *index);
-    let mut all = Tree::default();
-    for (_, tree) in trees {
-        all.extend(tree);
-    }
-    Ok(all)
-}
-
 /// Reads one package, whose files are marked as coming from package number `index`.
-fn read(path: &Path, index: usize) -> Result<Tree, Error> {
+pub(crate) fn read(path: &Path, index: usize) -> Result<Tree, Error> {
     let broken = |e: io::Error| Error::Package { path: path.to_owned(), message: e.to_string() };
     let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
     let mut members = ar::Archive::new(io::BufReader::new(file));
@@ -120,10 +85,11 @@ fn read_tar(data: impl Read, index: usize) -> io::Result<Tree> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
+    use crate::package_source::unpack;
+    use crate::progress::{Reporter, Silent};
 
     fn deb(member: &str, data: &[u8]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut file = tempfile::Builder::new().suffix(".deb").tempfile().unwrap();
         let mut builder = ar::Builder::new(file.as_file_mut());
         builder.append(&ar::Header::new(b"debian-binary".to_vec(), 4), &b"2.0\n"[..]).unwrap();
         builder.append(&ar::Header::new(member.into(), data.len() as u64), data).unwrap();

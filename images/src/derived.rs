@@ -1,11 +1,11 @@
 //! What a derived recipe is made of: the packages of its base's image as they are in the cache, and what takes the place of
 //! some of them.
 
-use crate::apt::{Apt, Source, file_name};
 use crate::build::{Build, Materials, now};
 use crate::debian_version::compare_versions;
+use crate::package_source::{self, Archives, is_package};
 use crate::recipe::PackagesText;
-use crate::replacement::{Derivation, LocalKernel, Offered, Replacement, Whence, is_of_kernel, is_package};
+use crate::replacement::{Derivation, LocalKernel, Offered, Replacement, Whence, is_of_kernel};
 use crate::{Digest, Error, Package};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ impl Build<'_> {
     /// Everything that the recipe is made of.
     pub(crate) fn gather(&self, derivation: &Derivation) -> Result<Materials, Error> {
         let folder = self.cache.packages();
-        let in_cache = |packages: Vec<Package>| -> Vec<(Package, PathBuf)> {
-            packages.into_iter().map(|one| (one.clone(), folder.join(file_name(&one)))).collect()
-        };
         let text = &self.recipe.text.packages;
+        let in_cache = |packages: Vec<Package>| -> Vec<(Package, PathBuf)> {
+            packages.into_iter().map(|one| (one.clone(), folder.join(text.source.file_name(&one)))).collect()
+        };
         let base = derivation.packages.clone();
-        intact(&derivation.base, &base, &folder)?;
+        intact(text, &derivation.base, &base, &folder)?;
         let mut archive = "-".to_owned();
         let mut suites = text.suites.clone();
         let mut offered = |offered: &Offered| -> Result<Vec<Package>, Error> {
             match &offered.whence {
                 Whence::Image { recipe, packages } => {
-                    intact(recipe, packages, &folder)?;
+                    intact(text, recipe, packages, &folder)?;
                     Ok(packages.clone())
                 }
                 Whence::Archive { suite, sources } => {
@@ -78,21 +78,21 @@ impl Build<'_> {
     ) -> Result<Vec<Package>, Error> {
         let keyring = self.keyring()?;
         let isa = self.recipe.isa();
-        let source = Source { suites: sources, components: &text.components, keyring: &keyring, isa };
+        let archives = Archives { suites: sources, components: &text.components, keyring: &keyring, isa };
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
-        let state = self.cache.apt(&source.key());
         let mut assumed = derivation.assumed.clone();
         if let Some(release) = offered.package.strip_prefix("linux-image-") {
             // It holds nothing that an image uses, and archives drop it while they still have its kernel.
             assumed.push(format!("linux-base-{release}={}", offered.version));
         }
-        let apt = Apt::new(&state, folder, self.wrapper, &source, &assumed)?;
-        apt.update(self.reporter)?;
+        let index = text.source.open(self.cache, self.wrapper, &archives, &assumed)?;
+        index.update(self.reporter)?;
         let install = [format!("{}={}", offered.package, offered.version)];
-        let resolved = apt.resolve(&install, Some(suite), self.reporter)?;
-        apt.download(&install, Some(suite), &resolved, self.reporter)?;
-        apt.tidy()?;
+        let resolved = index.resolve(&install, Some(suite), self.reporter)?;
+        let wanted = (install.as_slice(), Some(suite));
+        package_source::fetch(&*index, folder, wanted, &resolved, self.reporter)?;
+        index.tidy()?;
         Ok(resolved.into_iter().map(|one| one.package).collect())
     }
 
@@ -123,11 +123,13 @@ impl Build<'_> {
 }
 
 /// Makes sure that packages are in the cache as they were.
-fn intact(recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error> {
+fn intact(text: &PackagesText, recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error> {
     let gone = |package: &&Package| {
-        Digest::of_file(&folder.join(file_name(package))).map_or(true, |digest| digest != package.sha256)
+        Digest::of_file(&folder.join(text.source.file_name(package)))
+            .map_or(true, |digest| digest != package.sha256)
     };
-    let files: Vec<String> = packages.iter().filter(gone).take(3).map(file_name).collect();
+    let files: Vec<String> =
+        packages.iter().filter(gone).take(3).map(|one| text.source.file_name(one)).collect();
     if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
 }
 

@@ -61,9 +61,11 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// `apt-get` said no.
-    #[error("apt-get could not {action} ({status}):\n{output}")]
-    Apt {
+    /// A tool that fetches packages failed.
+    #[error("{tool} could not {action} ({status}):\n{output}")]
+    PackageTool {
+        /// Its name: `apt-get`.
+        tool: &'static str,
         /// What it was asked for.
         action: String,
         /// How it ended.

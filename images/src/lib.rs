@@ -21,6 +21,7 @@ mod linux;
 mod modules;
 mod offer;
 mod pack;
+mod package_source;
 mod progress;
 mod qemu_offer;
 mod recipe;

@@ -1,16 +1,15 @@
 //! Which other versions of a kernel or of QEMU can be had: those of every suite that recipes of the same origin and
 //! architecture know, with the suites beside them, and those that images in the cache were made of.
 
-use crate::apt::{Apt, Source};
 use crate::archive;
 use crate::build::keyring;
 use crate::cache::Cached;
 use crate::debian_version::compare_versions;
-use crate::digest::Hasher;
 use crate::linux;
+use crate::package_source::{Archives, PackageIndex};
 use crate::progress::{Reporter, Step};
 use crate::replacement::{Offered, Part, Whence, is_of_kernel};
-use crate::{Catalog, Digest, Error, Progress, Recipe, Store};
+use crate::{Catalog, Error, Progress, Recipe, Store};
 use std::collections::BTreeSet;
 
 /// What a suite has beside it, by the end of its name.
@@ -89,22 +88,25 @@ impl Store {
         let main = match &options.archive {
             Some(archive) => archive.trim_end_matches('/').to_owned(),
             None => {
-                let candidates = archive::candidates(&text.origin, &text.suites, &options.wrapper)?;
+                let candidates = text.source.archives(&text.origin, &text.suites, &options.wrapper)?;
                 candidates.into_iter().next().unwrap_or_default()
             }
         };
         let mut sources = Vec::new();
         for suite in &suites {
-            let beside = archive::beside(&text.origin, suite, &options.wrapper)?;
+            let beside = text.source.archive_of_suite(&text.origin, suite, &options.wrapper)?;
             sources.push((beside.unwrap_or_else(|| main.clone()), suite.clone()));
         }
-        let source =
-            Source { suites: &sources, components: &text.components, keyring: &keyring, isa: recipe.isa() };
-        let state = cache.apt(&source.key());
-        let downloads = cache.packages();
-        let apt = Apt::new(&state, &downloads, &options.wrapper, &source, &text.assume_installed)?;
-        let complaints = apt.update_what_can_be_had(reporter)?;
-        let there = apt.suites(reporter)?;
+        let archives =
+            Archives { suites: &sources, components: &text.components, keyring: &keyring, isa: recipe.isa() };
+        let index = text.source.open(cache, &options.wrapper, &archives, &text.assume_installed)?;
+        let complaints = match index.update(reporter) {
+            Ok(()) => String::new(),
+            // The suites that are available are enough.
+            Err(Error::PackageTool { output, .. }) => output,
+            Err(other) => return Err(other),
+        };
+        let there = index.suites(reporter)?;
         for suite in suites {
             if there.contains(&suite) {
                 offers.suites.push(suite);
@@ -113,8 +115,8 @@ impl Store {
                 offers.unreachable.push((suite, why));
             }
         }
-        let names = wanted.names(&apt, &known, reporter)?;
-        let versions = if names.is_empty() { Vec::new() } else { apt.versions(&names, reporter)? };
+        let names = wanted.names(&*index, &known, reporter)?;
+        let versions = if names.is_empty() { Vec::new() } else { index.versions(&names, reporter)? };
         for (package, version, suite) in versions {
             let belongs = wanted.belongs(&package, &suite, &known);
             let known =
@@ -127,7 +129,7 @@ impl Store {
             let sources = sources.iter().filter(needed).cloned().collect();
             offers.offered.push(Offered { package, version, whence: Whence::Archive { suite, sources } });
         }
-        apt.tidy()
+        index.tidy()
     }
 }
 
@@ -158,10 +160,15 @@ impl Wanted {
     }
 
     /// Names of the packages that have it.
-    fn names(&self, apt: &Apt<'_>, known: &[&Recipe], reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+    fn names(
+        &self,
+        index: &dyn PackageIndex,
+        known: &[&Recipe],
+        reporter: Reporter<'_>,
+    ) -> Result<Vec<String>, Error> {
         match self {
             Self::Kernel { flavour } => {
-                let names = apt.names("linux-image-", reporter)?;
+                let names = index.names("linux-image-", reporter)?;
                 Ok(names.into_iter().filter(|name| is_kernel(name, flavour)).collect())
             }
             Self::Qemu { package } => {
@@ -246,18 +253,6 @@ fn complaint(complaints: &str, suite: &str) -> String {
         |line: &&str| line.contains(&format!(" {suite} ")) || line.contains(&format!("dists/{suite}/"));
     let said = complaints.lines().find(names).unwrap_or("it has no index of this architecture there");
     said.trim_start_matches("E: ").trim_start_matches("W: ").to_owned()
-}
-
-impl Source<'_> {
-    /// Names apt's state for these suites.
-    pub(crate) fn key(&self) -> Digest {
-        let mut hasher = Hasher::new();
-        for (archive, suite) in self.suites {
-            hasher = hasher.field(archive).field(suite);
-        }
-        let hasher = self.components.iter().fold(hasher, Hasher::field);
-        hasher.field(self.isa.info().debian).finish()
-    }
 }
 
 #[cfg(test)]

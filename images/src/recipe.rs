@@ -1,6 +1,7 @@
 //! The TOML model of a recipe, and the catalog of all recipes of a folder. Errors carry file, line and column.
 
 use crate::digest::Hasher;
+use crate::package_source::SourceName;
 use crate::replacement::Derivation;
 use crate::{Digest, Error};
 use nestmatrix_model::Isa;
@@ -91,6 +92,9 @@ pub(crate) struct RecipeText {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct PackagesText {
+    /// What kind of packages they are; those of apt by default.
+    #[serde(default)]
+    pub(crate) source: SourceName,
     pub(crate) origin: String,
     pub(crate) keyring: String,
     pub(crate) suites: Vec<String>,

@@ -3,9 +3,10 @@
 
 use crate::digest::Hasher;
 use crate::linux;
+use crate::package_source::{is_package, unpack};
 use crate::progress::{Progress, Reporter, Silent};
 use crate::recipe::{InitramfsText, Recipe};
-use crate::{Catalog, Digest, Error, Package, Product, Store, assemble, deb};
+use crate::{Catalog, Digest, Error, Package, Product, Store, assemble};
 use nestmatrix_model::Isa;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ impl LocalKernel {
             let refused = |message: String| Error::Replacement { what: path.display().to_string(), message };
             if is_package(&path) {
                 let reporter = Reporter { recipe: "", to: &Silent };
-                let tree = deb::unpack(&[(String::new(), path.clone())], reporter)?;
+                let tree = unpack(&[(String::new(), path.clone())], reporter)?;
                 has_modules |= tree.under("usr/lib/modules/").any(|(path, _)| path.contains(".ko"));
                 for pattern in kernel_images(catalog) {
                     // A kernel may lie in two places, one of them a link.
@@ -141,11 +142,6 @@ impl LocalKernel {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
-}
-
-/// Whether a file is a package, by its name.
-pub(crate) fn is_package(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "deb")
 }
 
 /// What a derived recipe has that its base has not.

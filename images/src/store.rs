@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::Build;
 use crate::cache::{Cache, Cached, entries, read_reference, remove};
+use crate::package_source::file_names;
 use crate::progress::{Reporter, Step};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
 
@@ -227,7 +228,7 @@ impl Store {
         let packages: BTreeSet<PathBuf> = images
             .iter()
             .filter_map(|digest| Image::open(&self.cache.image(digest), digest, None).ok())
-            .flat_map(|image| image.packages().iter().map(crate::apt::file_name).collect::<Vec<_>>())
+            .flat_map(|image| image.packages().iter().flat_map(file_names).collect::<Vec<_>>())
             .map(|file| self.cache.packages().join(file))
             .collect();
         let image_folders: BTreeSet<PathBuf> = images.iter().map(|digest| self.cache.image(digest)).collect();

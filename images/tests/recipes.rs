@@ -60,6 +60,13 @@ fn errors_say_where() {
         ("\"amd64\"", "\"z80\"", 2, 16, "unknown instruction set `z80`, expected one of `amd64`"),
         ("\"sample\"", "\"other\"", 1, 8, "its file must be other.toml"),
         (
+            "[packages]\n",
+            "[packages]\nsource = \"pacman\"\n",
+            5,
+            10,
+            "unknown package source `pacman`, expected one of `apt`",
+        ),
+        (
             "[emulator]\n",
             "[minimal]\ninit = \"i\"\ncompression = \"none\"\napplets = \"a\"\n#",
             12,

@@ -159,7 +159,10 @@ fn packages_that_the_archive_lists_and_does_not_have_are_named_in_plain_words() 
     )
     .unwrap();
     let error = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
-    assert!(matches!(error, Error::Apt { .. }), "a broken network is not the archive's fault: {error}");
+    assert!(
+        matches!(error, Error::PackageTool { .. }),
+        "a broken network is not the archive's fault: {error}"
+    );
 
     fs::remove_file(toy.path("absent")).unwrap();
     store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
@@ -172,7 +175,7 @@ fn what_an_interrupted_build_left_is_removed_by_the_next() {
     fs::write(toy.path("down"), "").unwrap();
     let error = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err();
     assert!(
-        matches!(error, Error::Apt { .. }) && error.to_string().contains("the archive is down"),
+        matches!(error, Error::PackageTool { .. }) && error.to_string().contains("the archive is down"),
         "{error}"
     );
     assert!(store.list().unwrap().is_empty());
