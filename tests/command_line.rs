@@ -155,9 +155,9 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::history_of_no_shard(&["run-matrix", "--history", "a"], &["--shard <K/N>", "not provided"])]
 #[case::history_that_is_none(&["run-matrix", "--shard", "1/2", "--history", "nowhere"], &["--history: failed to read nowhere/run.json"])]
 #[case::resume_of_other_cells(&["run-matrix", "--resume", "latest", "a/*"], &["cannot be used with", "--resume <RUN>"])]
-#[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is no run, neither by itself nor in b"])]
+#[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is no run, neither a folder nor a name in b"])]
 #[case::merge_of_nothing(&["merge"], &["not provided", "<RUN>"])]
-#[case::diff_of_no_run(&["diff", "nowhere", "latest", "--results", "b"], &["nowhere is no run, neither by itself nor in b"])]
+#[case::diff_of_no_run(&["diff", "nowhere", "latest", "--results", "b"], &["nowhere is no run, neither a folder nor a name in b"])]
 #[case::merge_of_no_run(&["merge", "nowhere"], &["failed to read nowhere/run.json"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
 #[case::level_of_metal(&["doctor", "--level", "l0", "--metal", "native"], &["'--level <LEVEL>' cannot be used with '--metal <METAL>'"])]
@@ -468,7 +468,7 @@ fn an_empty_cache_is_listed_as_such() {
     let show = run(&["images", "show", "debian-12-amd64"]);
     assert_eq!(show.code, Some(0), "{show:#?}");
     assert!(
-        show.stdout.contains("not built yet: `cargo xtask images build debian-12-amd64`"),
+        show.stdout.contains("not built yet; build it with `cargo xtask images build debian-12-amd64`"),
         "{}",
         show.stdout
     );
@@ -479,7 +479,22 @@ fn images_that_are_to_be_built_offline_are_an_error_that_names_them() {
     let build = run(&["images", "--offline", "build", "debian-12-amd64"]);
     assert_eq!(build.code, Some(3), "{build:#?}");
     let stderr = build.stderr_words();
-    assert!(stderr.contains("offline, and the cache lacks hypervisor of debian-12-amd64"), "{stderr}");
+    assert!(
+        stderr.contains("offline, and missing from the cache: hypervisor of debian-12-amd64"),
+        "{stderr}"
+    );
+}
+
+#[rstest]
+#[case::current_words("NESTMATRIX_SNAPSHOTS", "snapshots")]
+#[case::former_words("NESTMATRIX_STATES", "states")]
+fn snapshots_are_in_the_folder_that_the_environment_names(#[case] variable: &str, #[case] word: &str) {
+    let place = Place::new();
+    let mut command = command(&place, &[word, "list"]);
+    command.env_remove("NESTMATRIX_SNAPSHOTS").env(variable, place.path().join("mine"));
+    let run = place.finish(command, SOON);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "no snapshots\n"), "{run:#?}");
+    assert!(place.path().join("mine").is_dir(), "{run:#?}");
 }
 
 /// What a terminal gets of a run in which every cell is skipped, with `NO_COLOR` set to this.
@@ -745,7 +760,7 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
         3,
         "one run, a link to it, the history"
     );
-    assert!(resume(folder.to_str().unwrap()).stderr.contains("nothing to go on with"));
+    assert!(resume(folder.to_str().unwrap()).stderr.contains("nothing to resume"));
     let of_merged = place.path().join("merged/latest");
     let refused = resume(of_merged.to_str().unwrap());
     assert_eq!(refused.code, Some(2));

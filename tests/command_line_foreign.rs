@@ -133,7 +133,7 @@ fn an_image_can_not_lead_out_of_the_folder_in_which_a_bundle_is_unpacked() {
     });
     let run = foreign.bundle();
     assert_eq!(run.code, Some(2), "{run:#?}");
-    assert!(run.stderr_words().contains("names no image"), "{}", run.stderr);
+    assert!(run.stderr_words().contains("is not the name of an image"), "{}", run.stderr);
 }
 
 #[rstest]
@@ -245,7 +245,7 @@ fn a_latest_that_leads_out_of_the_results_is_not_followed() {
         let run = foreign.xtask(&["report", "--results", "results"]);
         assert_eq!(run.code, Some(2), "{run:#?}");
         assert!(
-            run.stderr_words().contains("is a link that leads out of its folder of results"),
+            run.stderr_words().contains("is a link that leads out of its folder of runs"),
             "{}",
             run.stderr
         );

@@ -254,7 +254,7 @@ fn a_run_that_can_t_write_its_history_keeps_its_verdicts(#[case] prevent: fn(&Pl
     let before = fs::read(file(&place)).ok();
     let run = skipping(&place, &[]);
     assert_eq!((run.code, run.cells().len()), (Some(4), 4), "{run:#?}");
-    let said = "warning: the run is not in the history yet, its verdicts are in its folder: ";
+    let said = "warning: the run is not in the history yet; its verdicts are in its folder: ";
     assert!(run.stderr.contains(said), "{run:#?}");
     assert_eq!(fs::read(file(&place)).ok(), before, "it is left alone");
     let history = finish(&place, &["history", CELL, "--results", "results"]);

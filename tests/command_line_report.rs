@@ -251,7 +251,7 @@ fn errata_are_written_for_each_document_or_for_one() {
     let (code, _, told) = report(&["--format", "errata", "--document", "none"]);
     assert!(code == 2 && told.contains("there is no document `none`"), "{code} {told}");
     let (code, _, told) = report(&["--document", "rhel-10-limitations"]);
-    assert!(code == 2 && told.contains("need --format errata"), "{code} {told}");
+    assert!(code == 2 && told.contains("require --format errata"), "{code} {told}");
 }
 
 fn what_failed_where_why_and_with_what_is_on_the_first_screen() {

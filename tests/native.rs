@@ -68,7 +68,7 @@ impl Machine {
 
         // Ends with this process, however that ends.
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["exec-tied-to", &std::process::id().to_string()]);
+        command.args(["exec-with-parent-death-signal", &std::process::id().to_string()]);
         let (program, arguments) = emulator.command("qemu-system-x86_64");
         command.arg(program).args(arguments).arg("-L").arg(emulator.data());
         // The machine that plays the metal of AMD's L0.

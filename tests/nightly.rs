@@ -21,7 +21,7 @@ const CELLS: [&str; 2] = ["rhel-8-nesting-off/amd/*", "rhel-8-amd-cpu-support/am
 fn script(place: &Place, name: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(checkout().join(".ci").join(name));
     command.args(arguments).envs(environment.iter().copied());
-    command.env("XTASK", env!("CARGO_BIN_EXE_xtask")).env("NESTMATRIX_STATES", place.states());
+    command.env("XTASK", env!("CARGO_BIN_EXE_xtask")).env("NESTMATRIX_SNAPSHOTS", place.states());
     assert_cmd::Command::from_std(command).timeout(JOB).output().unwrap()
 }
 

@@ -106,14 +106,14 @@ fn a_harness_that_is_killed_while_it_holds_a_stack_leaves_no_qemu() {
     place.wait_for_no_process();
     let nobody = ask(&place, &["shell", "L0", "true"]);
     assert_eq!(nobody.status.code(), Some(255), "{nobody:?}");
-    assert!(text(&nobody.stderr).contains("no such stack is held"), "{nobody:?}");
+    assert!(text(&nobody.stderr).contains("no matching stack is paused"), "{nobody:?}");
 }
 
 fn what_cannot_be_held_is_refused() {
     let place = Place::new();
     let several = place.finish(repro(&place, "*"), ANSWER);
     assert_eq!(several.code, Some(2));
-    assert!(several.stderr.contains("one cell can be held, and"), "{}", several.stderr);
+    assert!(several.stderr.contains("a debug session needs one cell, but"), "{}", several.stderr);
     let mut command = repro(&place, "stale-limitation/*");
     command.args(["--until", "l3-boot"]);
     let no_such_stage = place.finish(command, ANSWER);

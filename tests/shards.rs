@@ -137,7 +137,7 @@ fn a_run_that_is_killed_and_resumed_equals(place: &Place, whole: &Run) {
     assert_eq!(resumed.code, whole.code);
 
     let again = finish(place, resume(place, "killed"), "killed", SOON);
-    assert!(again.stderr.contains("there is nothing to go on with"), "{again:#?}");
+    assert!(again.stderr.contains("there is nothing to resume"), "{again:#?}");
     assert_eq!((again.code, again.record()), (whole.code, record), "nothing is changed");
 }
 

@@ -1,4 +1,4 @@
-//! Builds every product of the recipes named on the command line (or of all), and says what came out.
+//! Builds all products of the named recipes, or of all recipes, and prints the images.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The host's `apt-get` on private folders: it resolves, downloads and verifies packages of any Debian suite and
-//! architecture as an ordinary user, installs nothing and leaves the host's own lists alone.
+//! Runs the host's `apt-get` on private folders. It resolves, downloads and verifies packages of any Debian suite and
+//! architecture as an ordinary user. It installs nothing and does not change the host's lists.
 
 use crate::cache::Cache;
 use crate::package_source::{Archives, PackageIndex, PackageSource, Resolved};
@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Settings of the host's apt that reaching an archive from here depends on; everything else of them (hooks that run
-/// programs, sources, pins) stays out.
+/// The host's apt settings that are needed to reach an archive. All others are ignored: hooks that run programs, sources, pins.
 const HOST_SETTINGS: [&str; 8] = [
     "Acquire::http",
     "Acquire::https",
@@ -27,7 +26,7 @@ const HOST_SETTINGS: [&str; 8] = [
     "Acquire::Max-ValidTime",
 ];
 
-/// Before apt's list of what can't be installed, and why.
+/// The line before apt's list of unmet dependencies.
 const UNMET: &str = "The following packages have unmet dependencies";
 
 /// Debian packages, by the host's apt.
@@ -53,7 +52,7 @@ impl PackageSource for AptSource {
         suite: &str,
         wrapper: &[OsString],
     ) -> Result<Option<String>, Error> {
-        archive::beside(origin, suite, wrapper)
+        archive::separate(origin, suite, wrapper)
     }
 
     fn open<'a>(
@@ -114,14 +113,14 @@ impl<'a> Apt<'a> {
         });
         write("sources.list", sources)?;
         let status = assumed.iter().fold(String::new(), |mut text, name| {
-            // Else a version that satisfies whatever lower bound there is.
+            // Without a version, one that satisfies any lower bound.
             let (name, version) = name.split_once('=').unwrap_or((name, "9999:0"));
             let _ = write!(text, "Package: {name}\nStatus: install ok installed\n");
             let _ = write!(text, "Architecture: {architecture}\nVersion: {version}\n\n");
             text
         });
         write("status", status)?;
-        let (state_text, downloads_text) = (speakable(state)?, speakable(downloads)?);
+        let (state_text, downloads_text) = (config_text(state)?, config_text(downloads)?);
         let config = format!(
             r#"Dir::State "{state_text}";
 Dir::State::lists "{state_text}/lists";
@@ -149,7 +148,7 @@ Acquire::ForceHash "SHA256";
         Ok(Self { config: write("apt.conf", config)?, wrapper, suites })
     }
 
-    /// A failed download, by whose fault it is.
+    /// The error of a failed download: the archive's fault, or another one.
     fn undelivered(&self, error: Error) -> Error {
         let Error::PackageTool { output, .. } = &error else { return error };
         match Undelivered::read(&self.suites, output) {
@@ -163,7 +162,7 @@ Acquire::ForceHash "SHA256";
         self.run("apt-get", action, arguments, reporter)
     }
 
-    /// Runs a program of apt's to its end; progress lines go to the reporter, the rest of its standard output is returned.
+    /// Runs one of apt's programs. Reports its progress lines, and returns the rest of its standard output.
     fn run(
         &self,
         program: &str,
@@ -206,7 +205,7 @@ Acquire::ForceHash "SHA256";
         if status.success() {
             return Ok(output);
         }
-        // What is unmet apt tells on its standard output.
+        // apt prints unmet dependencies on standard output.
         let unmet = output.find(UNMET).map_or("", |at| &output[at..]);
         let output = format!("{unmet}{complaints}");
         let (tool, action) = ("apt-get", action.to_owned());
@@ -290,10 +289,10 @@ impl PackageIndex for Apt<'_> {
     }
 }
 
-/// A command that speaks English, behind the wrapper.
+/// A command with English messages, started by the wrapper.
 pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
     let mut words = wrapper.iter().map(OsString::as_os_str).chain([OsStr::new(program)]);
-    // The chain ends with the program, so there is a first word.
+    // There is always a first word, since the chain ends with the program.
     let mut command = Command::new(words.next().unwrap_or(OsStr::new(program)));
     command.args(words).env("LC_ALL", "C");
     command
@@ -305,7 +304,7 @@ pub(crate) fn not_started(command: &Command) -> impl FnOnce(std::io::Error) -> E
     move |source| Error::NoApt { program, source }
 }
 
-/// The lines of the host's apt configuration that matter here.
+/// The lines of the host's apt configuration for `HOST_SETTINGS`.
 fn host_settings(wrapper: &[OsString]) -> Result<String, Error> {
     let mut command = command(wrapper, "apt-config");
     let output = command.arg("dump").stdin(Stdio::null()).output().map_err(not_started(&command))?;
@@ -318,11 +317,11 @@ fn host_settings(wrapper: &[OsString]) -> Result<String, Error> {
     Ok(dump.lines().filter(wanted).fold(String::new(), |text, line| text + line + "\n"))
 }
 
-/// A path as apt's configuration can hold it between quotes.
-fn speakable(path: &Path) -> Result<&str, Error> {
+/// The path, if it can be quoted in apt's configuration.
+fn config_text(path: &Path) -> Result<&str, Error> {
     match path.to_str() {
         Some(text) if !text.contains(['"', '\n']) => Ok(text),
-        _ => Err(Error::UnspeakablePath(path.to_owned())),
+        _ => Err(Error::AptPath(path.to_owned())),
     }
 }
 
@@ -401,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_lines_are_told_from_the_rest() {
+    fn progress_lines_are_separated_from_the_rest() {
         let line = "dlstatus:3:12.5:Retrieving file 3 of 70 (1s remaining)";
         assert_eq!(download_status(line), Some((12.5, "Retrieving file 3 of 70 (1s remaining)")));
         assert_eq!(download_status("'http://a.example/x' x 1 SHA256:0"), None);

@@ -1,21 +1,21 @@
-//! Which archive to ask: a setting, or else what the host's own apt configuration names. None is written in this program.
+//! Chooses the archive: the setting, or one from the host's apt configuration. This program contains no archive address.
 
 use crate::Error;
 use crate::apt::{command, not_started};
 use std::ffi::OsString;
 use std::process::Stdio;
 
-/// Suites that hold only a part of a distribution, by the end of their name.
+/// Suffixes of suites that hold only a part of a distribution.
 const PARTIAL: [&str; 4] = ["-security", "-updates", "-proposed-updates", "-backports"];
 
-/// Addresses of archives of this origin, the likeliest first. If the host's apt has no lists (a fresh container), it
-/// cannot tell origins, and every source that could be meant is returned: a wrong one fails by its signature.
+/// Addresses of archives of this origin, the most likely first. If the host's apt has no lists (a fresh container), origins are
+/// unknown, and all main sources are returned. The signature check rejects a wrong one.
 pub(crate) fn candidates(
     origin: &str,
     suites: &[String],
     wrapper: &[OsString],
 ) -> Result<Vec<String>, Error> {
-    // Both work on what is there: no network, no root, no `apt-get update` before.
+    // Both commands work without network, root and an earlier `apt-get update`.
     let format = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)";
     let targets = ask(wrapper, &["indextargets", "--format", format])?;
     let mut found = from_targets(&targets, origin, suites);
@@ -28,13 +28,12 @@ pub(crate) fn candidates(
     Ok(found)
 }
 
-/// The end of the names of suites that lie in an archive of their own.
-const ELSEWHERE: &str = "-security";
+/// Suffix of suites that are in a separate archive.
+const SEPARATE: &str = "-security";
 
-/// Address of the archive that holds a suite which is not in the main archive; of whichever release the host's apt has such
-/// a suite.
-pub(crate) fn beside(origin: &str, suite: &str, wrapper: &[OsString]) -> Result<Option<String>, Error> {
-    let Some(end) = suite.ends_with(ELSEWHERE).then_some(ELSEWHERE) else { return Ok(None) };
+/// Address of the archive of a suite that is not in the main archive. The host's apt may have that suite for another release.
+pub(crate) fn separate(origin: &str, suite: &str, wrapper: &[OsString]) -> Result<Option<String>, Error> {
+    let Some(end) = suite.ends_with(SEPARATE).then_some(SEPARATE) else { return Ok(None) };
     let format = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)";
     let targets = ask(wrapper, &["indextargets", "--format", format])?;
     let found = partial_from_targets(&targets, origin, end);
@@ -61,7 +60,7 @@ fn partial_from_releases(uris: &str, end: &str) -> Option<String> {
     })
 }
 
-/// The suite that a suite of only a part of a distribution belongs to; the same for any other.
+/// The full suite that a partial suite belongs to; any other suite is returned unchanged.
 pub(crate) fn whole(suite: &str) -> &str {
     PARTIAL.iter().find_map(|end| suite.strip_suffix(end)).unwrap_or(suite)
 }
@@ -72,7 +71,7 @@ fn ask(wrapper: &[OsString], arguments: &[&str]) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// From `apt-get indextargets`: one line each index. Those of a suite that the recipe wants go first.
+/// Parses `apt-get indextargets`: one line per index. Archives with the recipe's suites come first.
 fn from_targets(targets: &str, origin: &str, suites: &[String]) -> Vec<String> {
     let mut found: Vec<(bool, String)> = Vec::new();
     for line in targets.lines() {
@@ -88,7 +87,7 @@ fn from_targets(targets: &str, origin: &str, suites: &[String]) -> Vec<String> {
     unique(found.into_iter().map(|(_, uri)| uri))
 }
 
-/// From `apt-get update --print-uris`: `'ADDRESS/dists/SUITE/InRelease' ...`.
+/// Parses `apt-get update --print-uris`: `'ADDRESS/dists/SUITE/InRelease' ...`.
 fn from_releases(uris: &str) -> Vec<String> {
     unique(uris.lines().filter_map(|line| {
         let (uri, suite) = line
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_of_a_part_is_looked_for_where_the_host_has_its_like() {
+    fn a_partial_suite_is_in_the_archive_where_the_host_has_such_a_suite() {
         let targets = "Packages\thttp://a.example/debian/\tbookworm\tDebian\n\
             Packages\thttp://s.example/debian-security/\tbookworm-security\tDebian\n";
         let found = |end| partial_from_targets(targets, "Debian", end);

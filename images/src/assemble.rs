@@ -1,4 +1,4 @@
-//! Takes out of the unpacked packages what a recipe names, with everything that needs, and lays it out as an image's tree.
+//! Assembles the tree of an image from unpacked packages: the files that a recipe names, and everything that they need.
 
 use crate::elf::{self, Closure};
 use crate::modules;
@@ -7,7 +7,7 @@ use crate::tree::{Node, Tree};
 use nestmatrix_model::Isa;
 use std::collections::HashSet;
 
-/// Where things are in the tree of an emulator. None of it is called like a folder that a merged `/usr` moves.
+/// Paths in the tree of an emulator. They differ from the folders that a merged `/usr` moves.
 pub(crate) const LOADER: &str = "ld.so";
 pub(crate) const PROGRAMS: &str = "programs";
 pub(crate) const LIBRARIES: &str = "libraries";
@@ -19,14 +19,14 @@ const BUSYBOX: &str = "usr/bin/busybox";
 /// Folders that an init mounts on or writes to.
 const FOLDERS: [&str; 7] = ["dev", "etc/modprobe.d", "proc", "root", "run", "sys", "tmp"];
 
-/// The kernel of a tree of packages: its release, and the path of its image.
+/// The kernel in the packages: its release, and the path of its image.
 ///
 /// # Errors
-/// A sentence, if there is not exactly one.
+/// A message, if there is not exactly one.
 pub(crate) fn kernel(packages: &Tree, pattern: &str) -> Result<(String, String), String> {
     let (before, after) = pattern
         .split_once("{release}")
-        .ok_or_else(|| format!("kernel image {pattern:?} does not say where the {{release}} stands"))?;
+        .ok_or_else(|| format!("kernel image {pattern:?} has no {{release}}"))?;
     let found: Vec<(String, String)> = packages
         .under(before)
         .filter_map(|(path, _)| {
@@ -37,15 +37,15 @@ pub(crate) fn kernel(packages: &Tree, pattern: &str) -> Result<(String, String),
         Ok([kernel]) => Ok(kernel),
         Err(found) if found.is_empty() => Err(format!("no package holds a kernel image {pattern}")),
         Err(found) => {
-            Err(format!("the packages hold {} kernel images {pattern}, one is needed", found.len()))
+            Err(format!("the packages hold {} kernel images {pattern}; exactly one is needed", found.len()))
         }
     }
 }
 
-/// The tree of an initramfs, and the kernel modules that were left out of it: only where `lenient`, a kernel may lack some.
+/// The tree of an initramfs, and the kernel modules that are missing from it. Only if `lenient`, modules may be missing.
 ///
 /// # Errors
-/// A sentence that names what the packages lack.
+/// A message that names what is missing from the packages.
 pub(crate) fn initramfs(
     packages: &Tree,
     text: &InitramfsText,
@@ -79,7 +79,7 @@ pub(crate) fn initramfs(
     Ok((tree, left_out))
 }
 
-/// busybox under the names of its applets. It keeps them in one list of zero-ended names, which shows those that it lacks.
+/// Adds busybox under the names of its applets. Its program holds a list of zero-terminated names, which shows missing ones.
 fn busybox(packages: &Tree, applets: &str, tree: &mut Tree) -> Result<(), String> {
     let program = packages.copy_to(BUSYBOX, tree).ok_or_else(|| format!("no package holds {BUSYBOX}"))?;
     let names: HashSet<&[u8]> = program.data.split(|byte| *byte == 0).collect();
@@ -92,7 +92,7 @@ fn busybox(packages: &Tree, applets: &str, tree: &mut Tree) -> Result<(), String
     Ok(())
 }
 
-/// The tree of an emulator: flat folders, so that it runs from anywhere by its own loader.
+/// The tree of an emulator. Its folders are flat, so that it runs anywhere with its own loader.
 ///
 /// # Errors
 /// A sentence that names what the packages lack.

@@ -1,4 +1,4 @@
-//! Makes all products of a recipe in one go: resolve, download, unpack, assemble, write, record, and only then publish.
+//! Builds all products of a recipe: resolve, download, unpack, assemble, write, record, and only then publish.
 
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
@@ -8,7 +8,7 @@ use crate::image::{
 use crate::package_source::{self, Archives};
 use crate::progress::{Reporter, Step};
 use crate::recipe::{FORMAT, PackagesText};
-use crate::replacement::Part;
+use crate::replacement::Component;
 use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
 use crate::{assemble, pack};
@@ -28,32 +28,32 @@ pub(crate) struct Build<'a> {
     pub(crate) reporter: Reporter<'a>,
 }
 
-/// What a recipe's products are made of.
+/// The inputs of a recipe's products.
 pub(crate) struct Materials {
     pub(crate) archive: String,
     pub(crate) suites: Vec<String>,
     pub(crate) packages: Vec<Package>,
-    /// Where those are, in the same order.
+    /// The packages' files, in the same order.
     pub(crate) files: Vec<PathBuf>,
-    /// A kernel that is in no package, told as if it were one.
+    /// A kernel that is in no package, described as if it were a package.
     pub(crate) kernel_image: Option<(Package, PathBuf)>,
-    /// What is not the recipe's own.
-    pub(crate) replaced: Option<Part>,
-    /// How many of the packages, the first ones, are to give no kernel.
+    /// The component that differs from the recipe.
+    pub(crate) replaced: Option<Component>,
+    /// The kernels of this many packages, from the first, are ignored.
     pub(crate) without_kernel: usize,
-    /// In seconds since 1970.
+    /// When the packages were resolved, in seconds since 1970.
     pub(crate) when: u64,
 }
 
 impl Materials {
-    /// Everything, with the kernel that is in no package at the end.
+    /// All packages, and last the kernel that is in no package.
     fn all(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().chain(self.kernel_image.iter().map(|(package, _)| package))
     }
 }
 
 impl Build<'_> {
-    /// Leaves every product of the recipe in the cache, made of the archive's current packages.
+    /// Builds every product of the recipe into the cache, from the archive's current packages.
     pub(crate) fn run(&self) -> Result<(), Error> {
         let started = Instant::now();
         let building = self.cache.fresh_building(self.recipe)?;
@@ -108,7 +108,7 @@ impl Build<'_> {
 
     fn download(&self) -> Result<Materials, Error> {
         let text = &self.recipe.text.packages;
-        // apt would give up at once if another apt worked in the same folder; so wait before it is started.
+        // apt fails if another apt works in the same folder, so wait here.
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
         let keyring = self.keyring()?;
@@ -143,7 +143,7 @@ impl Build<'_> {
             let downloaded = package_source::fetch(&*index, &downloads, wanted, &resolved, self.reporter);
             index.tidy()?;
             match downloaded {
-                // Another archive may be ahead of this one.
+                // Another archive may be more up to date.
                 Err(Error::Undelivered(found)) => {
                     undelivered.get_or_insert(found);
                     continue;
@@ -170,7 +170,7 @@ impl Build<'_> {
         Err(Error::ArchiveFailed { suites: text.suites.join(", "), tried: tried.trim_end().to_owned() })
     }
 
-    /// Everything that decides about an image's bytes.
+    /// The digest of everything that determines an image's bytes.
     fn image_digest(&self, product: Product, materials: &Materials) -> Digest {
         let mut hasher = Hasher::new().field(self.recipe.digest().as_str()).field(product.to_string());
         for Package { name, version, architecture, sha256 } in materials.all() {
@@ -179,7 +179,7 @@ impl Build<'_> {
         hasher.finish()
     }
 
-    /// The SHA-256 of the record of an image that is in the cache and undamaged.
+    /// The SHA-256 of an image's record, if the cache has the image and it is undamaged.
     fn intact(&self, digest: &Digest) -> Option<Digest> {
         let image = Image::open(&self.cache.image(digest), digest, None).ok()?;
         image.verify().ok()?;
@@ -196,7 +196,7 @@ impl Build<'_> {
     ) -> Result<Digest, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
         let text = &self.recipe.text;
-        let lacks = |message| Error::Assemble { recipe: self.recipe.name().to_owned(), message };
+        let failed = |message| Error::Assemble { recipe: self.recipe.name().to_owned(), message };
         let owner = |path: &str| {
             let (_, file) = packages.file(path)?;
             materials.all().nth(file.package?)
@@ -206,18 +206,18 @@ impl Build<'_> {
         if let (false, Some(init)) = (layouts.is_empty(), self.recipe.init.get(&product)) {
             let kernels = self.recipe.kernel_images();
             let (release, path) =
-                first(kernels.iter().map(|image| assemble::kernel(packages, image))).map_err(lacks)?;
-            let (_, file) = packages.file(&path).ok_or_else(|| lacks(format!("no package holds {path}")))?;
+                first(kernels.iter().map(|image| assemble::kernel(packages, image))).map_err(failed)?;
+            let (_, file) = packages.file(&path).ok_or_else(|| failed(format!("no package holds {path}")))?;
             let to = folder.join(KERNEL);
             fs::write(&to, &file.data).map_err(Error::io("write", &to))?;
-            let lenient = materials.replaced == Some(Part::Kernel);
+            let lenient = materials.replaced == Some(Component::Kernel);
             let isa = self.recipe.isa();
             let made = layouts.iter().map(|part| {
                 let made = assemble::initramfs(packages, part, init, &release, lenient, isa)?;
                 Ok((part, made))
             });
-            let (part, (tree, lacking)) = first(made).map_err(lacks)?;
-            left_out = lacking;
+            let (part, (tree, missing)) = first(made).map_err(failed)?;
+            left_out = missing;
             pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
             pack::disk(&to, &folder.join(INITRAMFS), &folder.join(DISK))?;
             kernel = owner(&path).map(|package| Kernel {
@@ -228,7 +228,7 @@ impl Build<'_> {
             qemu = part.qemu.as_deref().and_then(owner).map(qemu_of);
         }
         if let (Product::Emulator, Some(part)) = (product, &text.emulator) {
-            let tree = assemble::emulator(packages, part, self.recipe.isa()).map_err(lacks)?;
+            let tree = assemble::emulator(packages, part, self.recipe.isa()).map_err(failed)?;
             pack::folder(&tree, &folder.join(TREE))?;
             qemu = owner(&part.program).map(qemu_of);
         }
@@ -262,7 +262,7 @@ impl Build<'_> {
         Ok(Digest::of_bytes(record.as_bytes()))
     }
 
-    /// Moves a complete image to its place; what is there already is damaged.
+    /// Moves a complete image to its place, and replaces a damaged one there.
     fn publish(&self, folder: &Path, digest: &Digest) -> Result<(), Error> {
         let place = self.cache.image(digest);
         if place.exists() {
@@ -272,7 +272,7 @@ impl Build<'_> {
     }
 }
 
-/// The first that can be made; the first reason if none can.
+/// The first success, or the first error if all fail.
 fn first<T>(made: impl Iterator<Item = Result<T, String>>) -> Result<T, String> {
     let mut why = None;
     for made in made {
@@ -281,10 +281,10 @@ fn first<T>(made: impl Iterator<Item = Result<T, String>>) -> Result<T, String> 
             Err(reason) => drop(why.get_or_insert(reason)),
         }
     }
-    Err(why.unwrap_or_else(|| "it names no kernel".to_owned()))
+    Err(why.unwrap_or_else(|| "the recipe names no kernel".to_owned()))
 }
 
-/// The keyring that vouches for a recipe's packages.
+/// The keyring that verifies a recipe's packages.
 pub(crate) fn keyring(chosen: Option<&Path>, text: &PackagesText) -> Result<PathBuf, Error> {
     let keyring = match chosen {
         Some(keyring) => keyring.to_owned(),
@@ -293,12 +293,13 @@ pub(crate) fn keyring(chosen: Option<&Path>, text: &PackagesText) -> Result<Path
     keyring.canonicalize().map_err(|_| Error::NoKeyring(keyring))
 }
 
-/// In seconds since 1970.
+/// The time in seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// `1:7.2+dfsg-7+deb12u18` is upstream's 7.2 (deb-version(7): epoch, upstream version with `+` repacking marks, revision).
+/// The upstream version of `1:7.2+dfsg-7+deb12u18` is 7.2 (deb-version(7): epoch, upstream version with `+` repacking marks,
+/// revision).
 fn qemu_of(package: &Package) -> Qemu {
     let version = package.version.split_once(':').map_or(package.version.as_str(), |(_, version)| version);
     let upstream = version.rsplit_once('-').map_or(version, |(upstream, _)| upstream);

@@ -1,12 +1,12 @@
-//! Where things are in the cache folder, and the small files that lead from a recipe to its images.
+//! The layout of the cache folder, and the files that map a recipe to its images.
 //!
 //! ```text
-//! in-use                      locked while a store is open (shared) or pruned (alone)
-//! locks/RECIPE                locked while the recipe is built
+//! in-use                      locked while a store is open (shared) or pruned (exclusive)
+//! locks/recipe-RECIPE         locked while the recipe is built
 //! locks/packages              locked while apt works
-//! refs/RECIPE-DIGEST.toml     which images the recipe, as it is now, was last built to
-//! images/DIGEST/              an image, complete and never changed
-//! building/RECIPE/XXXXXX/     an image that is being written; rubbish if nobody holds the recipe's lock
+//! refs/RECIPE-DIGEST.toml     the images that the last build of this recipe text made
+//! images/DIGEST/              a complete image, never changed
+//! building/RECIPE/XXXXXX/     an image that is being written; a leftover if no process holds the recipe's lock
 //! packages/*.deb              downloads, shared by all recipes
 //! apt/DIGEST/                 apt's state for one set of suites
 //! ```
@@ -28,19 +28,19 @@ pub(crate) struct Cache {
 /// One image in the cache.
 #[derive(Debug, Clone)]
 pub struct Cached {
-    /// The image. Its files are not verified; [`crate::Store::ensure`] does that.
+    /// The image, unverified; [`crate::Store::ensure`] verifies it.
     pub image: Image,
-    /// Whether a recipe, in some state of its text, was last built to this image.
+    /// Whether it is the last build of some recipe text.
     pub referenced: bool,
 }
 
-/// What a recipe was built to.
+/// The images that a recipe's last build made.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) products: BTreeMap<Product, Entry>,
 }
 
-/// One product of it.
+/// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// The image's digest, which names its folder.
@@ -55,7 +55,7 @@ impl Cache {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
         }
-        // apt and the loader of an emulator need the path from wherever they run.
+        // apt and an emulator's loader need an absolute path.
         let root = root.canonicalize().map_err(Error::io("find", &root))?;
         Ok(Self { root })
     }
@@ -117,12 +117,12 @@ impl Cache {
         self.refs().join(format!("{}-{}.toml", recipe.name(), &recipe.digest().as_str()[..16]))
     }
 
-    /// What the recipe, as it is now, was last built to. A damaged file counts as none: the images are then looked up anew.
+    /// The images of the recipe's last build. A damaged file counts as missing, so the recipe is built again.
     pub(crate) fn reference(&self, recipe: &Recipe) -> Option<Reference> {
         read_reference(&self.reference_path(recipe))
     }
 
-    /// Replaces the reference in one step.
+    /// Replaces the reference atomically.
     pub(crate) fn refer(&self, recipe: &Recipe, reference: &Reference) -> Result<(), Error> {
         let path = self.reference_path(recipe);
         let new = path.with_extension("new");
@@ -131,8 +131,8 @@ impl Cache {
         fs::rename(&new, &path).map_err(Error::io("replace", &path))
     }
 
-    /// An empty folder to build this recipe in, gone when dropped. What a process that was killed left of this recipe is
-    /// removed first; the caller holds the recipe's lock.
+    /// An empty folder to build this recipe in, removed when dropped. Leftovers of a killed process are removed first. The caller
+    /// holds the recipe's lock.
     pub(crate) fn fresh_building(&self, recipe: &Recipe) -> Result<TempDir, Error> {
         let folder = self.building(recipe.name());
         if folder.exists() {
@@ -154,7 +154,7 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         .map_err(Error::io("read folder", folder))
 }
 
-/// Removes a file or a folder with all that is in it.
+/// Removes a file, or a folder and its contents.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     result.map_err(Error::io("remove", path))

@@ -1,4 +1,4 @@
-//! Reads binary packages (deb(5)) into memory: no root, no files on disk, no maintainer scripts.
+//! Reads binary packages (deb(5)) into memory, without root, files on disk and maintainer scripts.
 
 use crate::Error;
 use crate::tree::{File, Node, Tree};
@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Folders that no image takes anything from: leaving them out saves memory.
+/// Folders that no image needs. Skipping them saves memory.
 const LEFT_OUT: [&str; 6] = [
     "usr/share/bug/",
     "usr/share/doc/",
@@ -75,7 +75,7 @@ fn read_tar(data: impl Read, index: usize) -> io::Result<Tree> {
                 let file = file.clone();
                 tree.insert(&path, Node::File(file));
             }
-            // Folders appear where a file needs them; packages hold no devices or pipes that an image could use.
+            // Files create their folders, and images need no devices or pipes from packages.
             _ => {}
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_package_is_named() {
+    fn a_file_that_is_not_a_package_is_named() {
         for file in [deb("data.tar.gz", b"?"), deb("control.tar", b""), deb("data.tar.xz", b"not xz")] {
             let error = read(file.path(), 0).unwrap_err().to_string();
             assert!(error.contains(file.path().to_str().unwrap()), "{error}");

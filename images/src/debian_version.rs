@@ -1,4 +1,4 @@
-//! The order of Debian's version numbers (deb-version(7)), in which the kernels and QEMUs of an archive came out.
+//! The order of Debian's version numbers (deb-version(7)).
 
 use std::cmp::Ordering;
 
@@ -15,7 +15,7 @@ fn split(version: &str) -> (u64, &str, &str) {
     (epoch.parse().unwrap_or(0), upstream, revision)
 }
 
-/// Compares, by turns, what is no number and what is one.
+/// Compares non-digits and numbers in turn.
 fn part(mut a: &str, mut b: &str) -> Ordering {
     while !a.is_empty() || !b.is_empty() {
         let (words, rest) = (take(a, |c| !c.is_ascii_digit()), take(b, |c| !c.is_ascii_digit()));
@@ -33,7 +33,7 @@ fn take(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-/// A tilde goes before everything, even before the end; letters go before all else.
+/// A tilde sorts before everything, even the end; letters sort before other characters.
 fn text(a: &str, b: &str) -> Ordering {
     let rank = |c: Option<u8>| match c {
         Some(b'~') => -1,

@@ -1,17 +1,16 @@
-//! What a derived recipe is made of: the packages of its base's image as they are in the cache, and what takes the place of
-//! some of them.
+//! Gathers the inputs of a derived recipe: the cached packages of its base's image, and the replacement of some of them.
 
 use crate::build::{Build, Materials, now};
 use crate::debian_version::compare_versions;
 use crate::package_source::{self, Archives, is_package};
 use crate::recipe::PackagesText;
-use crate::replacement::{Derivation, LocalKernel, Offered, Replacement, Whence, is_of_kernel};
+use crate::replacement::{Derivation, LocalKernel, OfferSource, Offered, Replacement, is_of_kernel};
 use crate::{Digest, Error, Package};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 impl Build<'_> {
-    /// Everything that the recipe is made of.
+    /// All inputs of the derived recipe.
     pub(crate) fn gather(&self, derivation: &Derivation) -> Result<Materials, Error> {
         let folder = self.cache.packages();
         let text = &self.recipe.text.packages;
@@ -23,15 +22,15 @@ impl Build<'_> {
         let mut archive = "-".to_owned();
         let mut suites = text.suites.clone();
         let mut offered = |offered: &Offered| -> Result<Vec<Package>, Error> {
-            match &offered.whence {
-                Whence::Image { recipe, packages } => {
+            match &offered.source {
+                OfferSource::Image { recipe, packages } => {
                     intact(text, recipe, packages, &folder)?;
                     Ok(packages.clone())
                 }
-                Whence::Archive { suite, sources } => {
+                OfferSource::Archive { suite, sources } => {
                     archive = sources.iter().map(|(archive, _)| archive.clone()).next().unwrap_or_default();
                     suites = vec![suite.clone()];
-                    self.bring(offered, suite, sources, text, derivation, &folder)
+                    self.fetch(offered, suite, sources, text, derivation, &folder)
                 }
             }
         };
@@ -53,7 +52,7 @@ impl Build<'_> {
             }
         };
         let (packages, files) = packages.into_iter().unzip();
-        let replaced = Some(derivation.replacement.part());
+        let replaced = Some(derivation.replacement.component());
         Ok(Materials {
             archive,
             suites,
@@ -66,8 +65,8 @@ impl Build<'_> {
         })
     }
 
-    /// Downloads an offered version with what it depends on.
-    fn bring(
+    /// Downloads an offered version and its dependencies.
+    fn fetch(
         &self,
         offered: &Offered,
         suite: &str,
@@ -83,7 +82,7 @@ impl Build<'_> {
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
         let mut assumed = derivation.assumed.clone();
         if let Some(release) = offered.package.strip_prefix("linux-image-") {
-            // It holds nothing that an image uses, and archives drop it while they still have its kernel.
+            // No image needs it, and archives drop it while they still have its kernel.
             assumed.push(format!("linux-base-{release}={}", offered.version));
         }
         let index = text.source.open(self.cache, self.wrapper, &archives, &assumed)?;
@@ -96,7 +95,7 @@ impl Build<'_> {
         Ok(resolved.into_iter().map(|one| one.package).collect())
     }
 
-    /// The packages of a local kernel, and its image if that is in none.
+    /// The packages of a local kernel, and its image if that is in no package.
     #[allow(clippy::type_complexity, reason = "one call site")]
     fn local(
         &self,
@@ -106,7 +105,7 @@ impl Build<'_> {
         let mut image = None;
         for (path, digest) in &kernel.files {
             if Digest::of_file(path)? != *digest {
-                let message = "it changed since it was looked at".to_owned();
+                let message = "it has changed since it was read".to_owned();
                 return Err(Error::Replacement { what: path.display().to_string(), message });
             }
             let package = Package {
@@ -133,14 +132,14 @@ fn intact(text: &PackagesText, recipe: &str, packages: &[Package], folder: &Path
     if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
 }
 
-/// Without those packages that, by their names, hold a kernel: they are large.
+/// Drops packages whose names are those of kernels: they are large.
 fn without_kernel(packages: Vec<Package>) -> Vec<Package> {
     packages.into_iter().filter(|one| !is_of_kernel(&one.name)).collect()
 }
 
-/// The packages of an image with another QEMU and what that depends on. Libraries are good for what was built with older
-/// ones and not the other way round: so the higher version of each stays, and the set with the newer C library goes on top,
-/// where two packages of different names hold the same path.
+/// The packages of an image with another QEMU and its dependencies. Programs run with newer libraries than those they were built
+/// with, but not with older ones. So the higher version of each package wins; and the set with the newer C library wins if two
+/// packages of different names hold the same path.
 fn with_qemu(base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
     let is_qemu = |one: &Package| one.name.starts_with("qemu-") && one.name != "qemu-guest-agent";
     let (qemu, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_qemu);
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn another_qemu_comes_with_its_libraries_and_takes_none_away() {
+    fn another_qemu_adds_its_libraries_and_removes_none() {
         let base = packages("busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=10");
         let older = packages("libc6=2.31 libglib=2.66 libusb=1 qemu-system-x86=5 qemu-system-data=5");
         assert_eq!(

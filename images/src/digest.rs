@@ -1,4 +1,4 @@
-//! SHA-256, the one hash of this crate: of files, of packages, and of everything an image was made from.
+//! SHA-256 of files, packages, and all inputs of an image.
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ impl Digest {
         &self.0
     }
 
-    /// Takes digits as somebody else (apt) printed them; they are only ever compared.
+    /// Takes the digits that another program printed. They are only compared.
     pub(crate) fn from_hex(hex: &str) -> Self {
         Self(hex.to_ascii_lowercase())
     }
@@ -34,7 +34,7 @@ impl Digest {
         Self::of_start(path, u64::MAX)
     }
 
-    /// Of at most so many bytes of a file, from its start.
+    /// The digest of at most `bytes` bytes from the start of a file.
     pub(crate) fn of_start(path: &Path, bytes: u64) -> Result<Self, Error> {
         let mut file = File::open(path).map_err(Error::io("open", path))?.take(bytes);
         let mut hasher = Hasher::new();
@@ -54,7 +54,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Hashes a sequence of fields, each with its length, so that no two sequences run together into the same bytes.
+/// Hashes a sequence of fields. Each is hashed with its length, so that different sequences are different bytes.
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {

@@ -1,20 +1,20 @@
-//! The shared libraries that programs need, found as the dynamic loader would find them (ld.so(8)), without running any.
+//! Finds the shared libraries that programs need as the dynamic loader does (ld.so(8)), without running it.
 
 use crate::tree::Tree;
 use goblin::elf::Elf;
 use nestmatrix_model::Isa;
 use std::collections::BTreeMap;
 
-/// What a set of programs needs to be started.
+/// What a set of programs needs to start.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Closure {
-    /// The dynamic loader as the programs name it. None if all are linked statically.
+    /// The dynamic loader that the programs name; none if all are linked statically.
     pub(crate) interpreter: Option<String>,
-    /// Where each library was found, by the name under which it is asked for.
+    /// The path of each library, by the name that programs use.
     pub(crate) libraries: BTreeMap<String, String>,
 }
 
-/// Follows `DT_NEEDED` from the programs (or libraries) of a tree until everything is found.
+/// Follows `DT_NEEDED` from the programs or libraries of a tree until everything is found.
 ///
 /// # Errors
 /// A sentence that names what is missing or unreadable, and who needs it.
@@ -58,7 +58,7 @@ pub(crate) fn closure(tree: &Tree, roots: &[&str], isa: Isa) -> Result<Closure, 
     Ok(found)
 }
 
-/// The loader passes over libraries for other machines, so the search does too.
+/// The loader skips libraries for other machines, and so does this search.
 fn is_for(data: &[u8], machine: u16) -> bool {
     Elf::parse_header(data).is_ok_and(|header| header.e_machine == machine)
 }
@@ -76,7 +76,7 @@ mod tests {
         bytes.extend(value.to_le_bytes());
     }
 
-    /// The least ELF file with a dynamic section: one that maps itself, needs libraries and has a run path.
+    /// A minimal ELF file that maps itself, needs libraries and has a run path.
     fn elf(machine: u16, needed: &[&str], runpath: &str) -> Vec<u8> {
         let mut strings = b"\0".to_vec();
         let mut dynamic = Vec::new();
@@ -120,7 +120,7 @@ mod tests {
     const ARM64: u16 = 183;
 
     #[test]
-    fn libraries_are_found_by_run_path_and_by_default_and_those_for_other_machines_passed_over() {
+    fn libraries_are_found_by_run_path_and_by_default_and_those_for_other_machines_skipped() {
         let mut tree = Tree::default();
         tree.write("usr/bin/program", elf(X86_64, &["liba.so", "libb.so"], "$ORIGIN/../lib/own"), true);
         tree.write("usr/lib/own/liba.so", elf(ARM64, &[], ""), false);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_missing_is_named_with_who_needs_it() {
+    fn a_missing_library_is_named_with_the_file_that_needs_it() {
         let mut tree = Tree::default();
         tree.write("usr/bin/program", elf(X86_64, &["liba.so"], ""), true);
         tree.write("usr/lib/liba.so", elf(X86_64, &["libz.so"], ""), false);

@@ -1,4 +1,4 @@
-//! How to start the programs of an emulator image on this machine, whatever libraries the machine has.
+//! Starts the programs of an emulator image on this machine, independent of the machine's libraries.
 
 use crate::assemble::{DATA, LIBRARIES, LOADER, MODULES, PROGRAMS};
 use crate::image::TREE;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct Emulator(Image);
 
 impl Emulator {
-    /// Takes an image of the product [`Product::Emulator`]; none if it is another product.
+    /// Makes an emulator of an image; none if its product is not [`Product::Emulator`].
     pub fn new(image: Image) -> Option<Self> {
         (image.product() == Product::Emulator).then_some(Self(image))
     }
@@ -21,13 +21,13 @@ impl Emulator {
         &self.0
     }
 
-    /// What to start for `program`, one of the image's, and the arguments that go before the program's own.
+    /// The command that starts the image's `program`: what to execute, and the arguments before the program's own.
     ///
-    /// What is started is the image's dynamic loader (ld.so(8)), so the program's libraries are those of the image.
+    /// It executes the image's dynamic loader (ld.so(8)), so that the program gets the image's libraries.
     pub fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         let tree = self.0.folder().join(TREE);
         let mut libraries = tree.join(LIBRARIES).into_os_string();
-        // Some emulators have the loader find what they load by its name alone.
+        // Some emulators load modules by name, through the loader's search path.
         if let Some(modules) = self.modules() {
             libraries.push(":");
             libraries.push(modules);
@@ -42,12 +42,12 @@ impl Emulator {
         (tree.join(LOADER), arguments)
     }
 
-    /// The folder of its firmware and other files that it reads.
+    /// The folder of its firmware and other data.
     pub fn data(&self) -> PathBuf {
         self.0.folder().join(TREE).join(DATA)
     }
 
-    /// The folder of what it loads while it runs, if it does.
+    /// The folder of the modules that it loads at run time, if it has any.
     pub fn modules(&self) -> Option<PathBuf> {
         let modules = self.0.folder().join(TREE).join(MODULES);
         modules.is_dir().then_some(modules)

@@ -1,15 +1,15 @@
-//! Everything that can go wrong between a recipe and an image, with what the reader can do about it.
+//! All errors of building images, with advice on how to fix them.
 
 use crate::{Product, Undelivered};
 use nestmatrix_model::Isa;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a recipe could not be read or an image not be had.
+/// Why a recipe cannot be read, or an image is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A recipe file is not what a recipe has to be.
+    /// A recipe file is wrong.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Recipe {
         /// The recipe's file.
@@ -24,21 +24,24 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried: "open", "write" ...
+        /// The failed action: "open", "write" ...
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system answered.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// There is no folder to keep images in.
+    /// No setting names the cache folder.
     #[error(
         "no cache folder: none of NESTMATRIX_CACHE, XDG_CACHE_HOME and HOME is set; set NESTMATRIX_CACHE"
     )]
     NoCache,
-    /// A path does not fit into apt's configuration syntax.
-    #[error("{} cannot be told to apt: it holds a quote, a line break or is not UTF-8; choose another path", .0.display())]
-    UnspeakablePath(PathBuf),
+    /// apt's configuration syntax cannot hold a path.
+    #[error(
+        "apt cannot use the path {}: it contains a quote or a line break, or is not UTF-8; choose another path",
+        .0.display()
+    )]
+    AptPath(PathBuf),
     /// The recipe does not make this product.
     #[error("recipe {recipe} has no product {product}")]
     NoSuchProduct {
@@ -47,18 +50,18 @@ pub enum Error {
         /// The product asked for.
         product: Product,
     },
-    /// Images are wanted that the cache lacks, and the network may not be used.
-    #[error("offline, and the cache lacks {}; run once with the network", .missing.join(", "))]
+    /// Images are missing from the cache, and the network may not be used.
+    #[error("offline, and missing from the cache: {}; run once without --offline", .missing.join(", "))]
     Offline {
-        /// Every missing image, as `recipe (product)`, with the reason if it is there but damaged.
+        /// All missing images, as `PRODUCT of RECIPE`, with the reason if one is damaged.
         missing: Vec<String>,
     },
     /// `apt-get` or `apt-config` could not be started.
-    #[error("cannot start {program}: packages are fetched with the host's apt; install it")]
+    #[error("cannot start {program}, which downloads packages; install apt")]
     NoApt {
         /// The program, or the wrapper that starts it.
         program: String,
-        /// What the system answered.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A tool that fetches packages failed.
@@ -68,17 +71,17 @@ pub enum Error {
         tool: &'static str,
         /// What it was asked for.
         action: String,
-        /// How it ended.
+        /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it wrote on standard error.
+        /// Its standard error.
         output: String,
     },
-    /// The archive lists packages that it cannot deliver: it has to be tried again later, or another one.
-    #[error("{0}; try again later, or name another archive with NESTMATRIX_ARCHIVE")]
+    /// The archive lists packages that it cannot deliver.
+    #[error("{0}; try again later, or set NESTMATRIX_ARCHIVE to another archive")]
     Undelivered(Box<Undelivered>),
-    /// The host's apt configuration names no archive that could be the recipe's.
+    /// The host's apt configuration names no archive for the recipe.
     #[error(
-        "the host's apt sources name no archive of {origin}: set NESTMATRIX_ARCHIVE to the address of one that has {suites}"
+        "the host's apt sources name no archive of {origin}; set NESTMATRIX_ARCHIVE to the address of one that has {suites}"
     )]
     NoArchive {
         /// The recipe's origin.
@@ -86,36 +89,36 @@ pub enum Error {
         /// The recipe's suites.
         suites: String,
     },
-    /// None of the archives that were tried has the recipe's suites, properly signed.
-    #[error("no archive gave {suites}; NESTMATRIX_ARCHIVE names another one. Tried:\n{tried}")]
+    /// No tried archive has the recipe's suites with valid signatures.
+    #[error("no archive has {suites}; set NESTMATRIX_ARCHIVE to another one. Tried:\n{tried}")]
     ArchiveFailed {
         /// The recipe's suites.
         suites: String,
-        /// Each address with apt's words.
+        /// Each address with apt's error.
         tried: String,
     },
-    /// The keyring that vouches for the archive is not on this host.
+    /// The keyring that verifies the archive is not on this host.
     #[error(
-        "no keyring {}: install the package that has it (debian-archive-keyring for Debian), or set NESTMATRIX_KEYRING",
+        "no keyring {}; install its package (debian-archive-keyring for Debian), or set NESTMATRIX_KEYRING",
         .0.display()
     )]
     NoKeyring(PathBuf),
-    /// apt answered in a form that this program does not understand.
-    #[error("apt-get answered {line:?} where {expected} was expected")]
+    /// apt printed something unexpected.
+    #[error("apt-get printed {line:?} instead of {expected}")]
     AptAnswer {
         /// The line.
         line: String,
-        /// What a line there should have been.
+        /// The expected form.
         expected: &'static str,
     },
-    /// A downloaded package is not the one that the archive's signed index names.
-    #[error("package file {} has SHA-256 {found}, the archive's index says {expected}", path.display())]
+    /// A downloaded package differs from the archive's signed index.
+    #[error("package file {} has SHA-256 {found}, but the archive's index has {expected}", path.display())]
     PackageDigest {
         /// The file.
         path: PathBuf,
-        /// What it has.
+        /// The file's SHA-256.
         found: String,
-        /// What it should have.
+        /// The index's SHA-256.
         expected: String,
     },
     /// A package cannot be unpacked.
@@ -126,16 +129,16 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// Something can't take the place of a part of an image.
+    /// Something cannot replace a component of an image.
     #[error("{what}: {message}")]
     Replacement {
-        /// What was given.
+        /// The given replacement.
         what: String,
         /// What is wrong with it.
         message: String,
     },
-    /// A kernel can't be booted by what the recipe's images are for.
-    #[error("{what}: it is a kernel for {kernel}, and {recipe} is for {wanted}")]
+    /// A kernel is for another architecture than the recipe's images.
+    #[error("{what}: it is a kernel for {kernel}, but {recipe} is for {wanted}")]
     OtherArchitecture {
         /// The kernel's files.
         what: String,
@@ -146,26 +149,26 @@ pub enum Error {
         /// What that one is for.
         wanted: Isa,
     },
-    /// Packages are gone that an image was made of, so nothing can be derived from it.
+    /// Packages of an image are missing from the cache, so nothing can be derived from it.
     #[error(
-        "the cache lacks packages that {recipe} was made of ({}); `cargo xtask images build --refresh {recipe}` brings \
-         current ones", .files.join(", ")
+        "packages of {recipe} are missing from the cache ({}); download current ones with \
+         `cargo xtask images build --refresh {recipe}`", .files.join(", ")
     )]
     PackagesGone {
         /// The recipe.
         recipe: String,
-        /// The files of some of them.
+        /// Some of the missing files.
         files: Vec<String>,
     },
-    /// The packages do not hold what the recipe takes from them.
+    /// Something that the recipe needs is missing from its packages.
     #[error("recipe {recipe}: {message}")]
     Assemble {
         /// Name of the recipe.
         recipe: String,
-        /// What is missing or unreadable, and who wanted it.
+        /// What is missing or unreadable, and what needs it.
         message: String,
     },
-    /// An image in the cache is not what it was when it was built.
+    /// An image in the cache has changed since it was built.
     #[error("image {} is damaged: {reason}", path.display())]
     Damaged {
         /// Folder of the image.
@@ -173,16 +176,16 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
-    /// An image was damaged while it was being handed out, just after it had been built.
-    #[error("image {} does not verify just after it was built: {reason}", path.display())]
+    /// An image was damaged right after it was built.
+    #[error("image {} is damaged right after it was built: {reason}", path.display())]
     Corrupted {
         /// Folder of the image.
         path: PathBuf,
         /// What differs.
         reason: String,
     },
-    /// The cache is in use by another process, so nothing may be removed from it.
-    #[error("cache {} is in use by another process; try again when it has ended", .0.display())]
+    /// Another process uses the cache, so nothing may be removed from it.
+    #[error("another process uses the cache {}; try again when it has ended", .0.display())]
     InUse(PathBuf),
 }
 

@@ -1,4 +1,4 @@
-//! A built product: its files and `image.toml`, which records what it was made of and what its files must hash to.
+//! A built product: its files, and `image.toml`, which records its inputs and the SHA-256 of its files.
 
 use crate::{Digest, Error, Os, Product};
 use nestmatrix_model::Isa;
@@ -14,7 +14,7 @@ pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const TREE: &str = "tree";
 pub(crate) const DISK: &str = "disk";
 
-/// A package that went into an image.
+/// A package of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// Its name.
@@ -23,14 +23,14 @@ pub struct Package {
     pub version: String,
     /// Its architecture, `all` if it has none.
     pub architecture: String,
-    /// SHA-256 of the `.deb`, as the archive's signed index has it.
+    /// SHA-256 of the `.deb`, from the archive's signed index.
     pub sha256: Digest,
 }
 
 /// The kernel of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// What `uname -r` says.
+    /// The output of `uname -r`.
     pub release: String,
     /// Name of the package it came from.
     pub package: String,
@@ -41,7 +41,7 @@ pub struct Kernel {
 /// The QEMU in an image, or another emulator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qemu {
-    /// Its own version: `7.2`. What a distribution added since is only in `version`.
+    /// Upstream's version: `7.2`. The distribution's changes are only in `version`.
     pub upstream: String,
     /// Name of the package it came from.
     pub package: String,
@@ -56,31 +56,31 @@ pub(crate) struct FileRecord {
     pub(crate) path: String,
     /// In bytes.
     pub(crate) size: u64,
-    /// Of so many bytes.
+    /// The digest of the first `size` bytes.
     pub(crate) sha256: Digest,
-    /// Length of the file, where what is behind these bytes is a hole.
+    /// Length of the file, if a hole follows these bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) padded: Option<u64>,
 }
 
-/// A disk that holds a kernel and its initramfs, one behind the other and nothing else. All such disks are of one size, so that one
-/// can be put in the place of another under a guest whose state was saved.
+/// A disk that holds a kernel and, after it, the initramfs. All such disks have one size, so that a guest that is restored from a
+/// snapshot can get another disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// Where it is on this machine.
+    /// Its path on this machine.
     pub path: PathBuf,
-    /// Where the kernel lies in it, in bytes.
+    /// The byte range of the kernel.
     pub kernel: Range<u64>,
-    /// Where the initramfs lies in it, in bytes.
+    /// The byte range of the initramfs.
     pub initramfs: Range<u64>,
 }
 
-/// Length of every disk, in bytes. It is mostly a hole.
+/// Length of every disk in bytes, mostly a hole.
 pub(crate) const DISK_BYTES: u64 = 512 << 20;
-/// What the initramfs on a disk is aligned to, in bytes, so that it can be read in large pieces.
+/// Alignment in bytes of the initramfs on a disk, so that it can be read in large pieces.
 pub(crate) const DISK_ALIGNMENT: u64 = 64 << 10;
 
-/// What `image.toml` holds.
+/// The contents of `image.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) format: u32,
@@ -90,20 +90,20 @@ pub(crate) struct Metadata {
     pub(crate) recipe_sha256: Digest,
     /// When the packages were resolved, in seconds since 1970.
     pub(crate) resolved: u64,
-    /// Where they came from.
+    /// The address of the archive.
     pub(crate) archive: String,
     pub(crate) suites: Vec<String>,
     pub(crate) os: Option<Os>,
     pub(crate) kernel: Option<Kernel>,
     pub(crate) qemu: Option<Qemu>,
-    /// Kernel modules that the recipe wants and the kernel has not, where it is not the recipe's own.
+    /// Kernel modules of the recipe that are missing from a replaced kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) left_out: Vec<String>,
     pub(crate) files: Vec<FileRecord>,
     pub(crate) packages: Vec<Package>,
 }
 
-/// A product of a recipe in the cache, its files verified when it was handed out.
+/// A product of a recipe in the cache. The store verified its files.
 #[derive(Debug, Clone)]
 pub struct Image {
     folder: PathBuf,
@@ -122,7 +122,7 @@ impl Image {
         self.metadata.product
     }
 
-    /// The operating system it is made of, if it stands for one.
+    /// The operating system that it was made from, if it represents one.
     pub fn os(&self) -> Option<&Os> {
         self.metadata.os.as_ref()
     }
@@ -132,7 +132,7 @@ impl Image {
         self.metadata.architecture
     }
 
-    /// SHA-256 of everything it is made from: recipe, product and packages. The same digest means the same files.
+    /// SHA-256 of its inputs: recipe, product and packages. The same digest means the same files.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -142,22 +142,22 @@ impl Image {
         &self.folder
     }
 
-    /// Its record: TOML with versions, packages and the SHA-256 of every file.
+    /// The path of its record: TOML with versions, packages and the SHA-256 of every file.
     pub fn provenance(&self) -> PathBuf {
         self.folder.join(METADATA)
     }
 
-    /// The kernel image to boot; none in an emulator.
+    /// The kernel to boot; none for an emulator.
     pub fn kernel(&self) -> Option<PathBuf> {
         self.has(KERNEL)
     }
 
-    /// The initramfs to boot it with; none in an emulator.
+    /// The initramfs of the kernel; none for an emulator.
     pub fn initramfs(&self) -> Option<PathBuf> {
         self.has(INITRAMFS)
     }
 
-    /// The disk with both, for a guest of a level; none in an emulator.
+    /// The disk with both, for a guest of a level; none for an emulator.
     pub fn disk(&self) -> Option<Disk> {
         let size = |name: &str| Some(self.metadata.files.iter().find(|file| file.path == name)?.size);
         let (kernel, initramfs) = (size(KERNEL)?, size(INITRAMFS)?);
@@ -171,8 +171,7 @@ impl Image {
         self.metadata.kernel.as_ref()
     }
 
-    /// Kernel modules that its recipe wants and that did not come with its kernel; they may be built in. Only where the
-    /// kernel is not the recipe's own.
+    /// Kernel modules of its recipe that did not come with a replaced kernel. They may be built in.
     pub fn left_out(&self) -> &[String] {
         &self.metadata.left_out
     }
@@ -182,22 +181,22 @@ impl Image {
         self.metadata.qemu.as_ref()
     }
 
-    /// Every package that was resolved for its recipe, by name.
+    /// All packages of its recipe, by name.
     pub fn packages(&self) -> &[Package] {
         &self.metadata.packages
     }
 
-    /// Bytes of its files.
+    /// The size of its files in bytes.
     pub fn size(&self) -> u64 {
         self.metadata.files.iter().map(|file| file.size).sum()
     }
 
-    /// When its packages' versions were looked up.
+    /// When its packages were resolved.
     pub fn resolved(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.metadata.resolved)
     }
 
-    /// Address of the archive that its packages came from.
+    /// The address of the archive of its packages.
     pub fn archive(&self) -> &str {
         &self.metadata.archive
     }
@@ -206,15 +205,15 @@ impl Image {
         self.metadata.files.iter().any(|file| file.path == name).then(|| self.folder.join(name))
     }
 
-    /// Reads the record of an image; its own SHA-256 is checked if the caller knows it.
+    /// Reads the record of an image, and checks the record's SHA-256 if the caller knows it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// A message that says what is wrong.
     pub(crate) fn open(folder: &Path, digest: &Digest, record: Option<&Digest>) -> Result<Self, String> {
         let path = folder.join(METADATA);
         let text = fs::read(&path).map_err(|e| format!("{METADATA}: {e}"))?;
         if record.is_some_and(|expected| *expected != Digest::of_bytes(&text)) {
-            return Err(format!("{METADATA} has another SHA-256 than was recorded"));
+            return Err(format!("{METADATA} does not match its recorded SHA-256"));
         }
         let metadata = toml::from_slice(&text).map_err(|e| format!("{METADATA}: {e}"))?;
         Ok(Self { folder: folder.to_owned(), digest: digest.clone(), metadata })
@@ -223,17 +222,17 @@ impl Image {
     /// Compares every file with its record.
     ///
     /// # Errors
-    /// A sentence that names the first that differs.
+    /// A message that names the first file that differs.
     pub(crate) fn verify(&self) -> Result<(), String> {
         for record in &self.metadata.files {
             let path = self.folder.join(&record.path);
             let size = fs::metadata(&path).map_err(|e| format!("{}: {e}", record.path))?.len();
             let recorded = record.padded.unwrap_or(record.size);
             if size != recorded {
-                return Err(format!("{} has {size} bytes, {recorded} were recorded", record.path));
+                return Err(format!("{} has {size} bytes instead of {recorded}", record.path));
             }
             if Digest::of_start(&path, record.size).map_err(|e| e.to_string())? != record.sha256 {
-                return Err(format!("{} has another SHA-256 than was recorded", record.path));
+                return Err(format!("{} does not match its recorded SHA-256", record.path));
             }
         }
         Ok(())

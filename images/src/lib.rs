@@ -1,8 +1,8 @@
-//! What a level boots, built from a distribution's packages without root and without installing anything.
+//! Builds what a level boots from a distribution's packages, without root and without installing anything.
 //!
-//! A [`Recipe`] (TOML, in `recipes/`) says which packages and which parts of them; a [`Store`] resolves, verifies and
-//! downloads the packages with the host's `apt-get`, assembles the products and keeps them in a content-addressed
-//! cache; an [`Image`] is one product with its provenance. `docs/images.md` tells the whole story.
+//! A [`Recipe`] (TOML, in `recipes/`) names packages and the files to take from them. A [`Store`] resolves, downloads and
+//! verifies the packages with the host's `apt-get`, assembles the products, and keeps them in a content-addressed cache. An
+//! [`Image`] is one product with its provenance. See `docs/images.md`.
 
 mod apt;
 mod archive;
@@ -41,6 +41,8 @@ pub use pack::files as pack_files;
 pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use qemu_offer::QemuOffer;
 pub use recipe::{Catalog, Os, Product, Recipe};
-pub use replacement::{LocalKernel, Offered, Part, Replacement};
+/// The former name of [`Component`].
+pub use replacement::Component as Part;
+pub use replacement::{Component, LocalKernel, Offered, Replacement};
 pub use store::{Store, StoreOptions};
 pub use undelivered::Undelivered;

@@ -1,12 +1,11 @@
-//! What a kernel's file says of itself: its release and its architecture, so that a level that runs another kernel than the
-//! one that was given can be told.
+//! Reads the release and the architecture from a kernel's file, so that a level that runs another kernel is detected.
 
 use nestmatrix_model::{Isa, IsaInfo, KernelImage, ReleaseAt, Word as _};
 
 /// Where an ELF file says what machine it is for.
 const ELF_MACHINE: usize = 0x12;
 
-/// What every kernel has in its data where that is not compressed.
+/// The banner in the data of every uncompressed kernel.
 const BANNER: &[u8] = b"Linux version ";
 
 /// The instruction set that a kernel's file is for, and what `uname -r` will say.
@@ -30,8 +29,8 @@ pub(crate) fn identify(file: &[u8]) -> Result<(Isa, String), String> {
         (isa, in_banner(file))
     } else {
         return Err(
-            "it is no kernel: neither a bzImage, nor an Image of Arm or IBM Z, nor a vmlinux; a compressed \
-                    Image is to be unpacked first"
+            "it is not a kernel: neither a bzImage, nor an Image of Arm or IBM Z, nor a vmlinux; decompress a \
+                    compressed Image first"
                 .to_owned(),
         );
     };
@@ -55,7 +54,7 @@ fn said_release(file: &[u8], place: ReleaseAt) -> Option<String> {
 
 fn in_banner(file: &[u8]) -> Option<String> {
     let mut from = 0;
-    // The words also stand in formats, where no release follows.
+    // The banner also occurs in format strings, without a release.
     while let Some(found) = find(&file[from..], BANNER) {
         let start = from + found + BANNER.len();
         if let Some(release) = release_at(file, start) {
@@ -67,7 +66,7 @@ fn in_banner(file: &[u8]) -> Option<String> {
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    // Faster than looking at every window, where tens of megabytes are looked through.
+    // Faster than comparing every window, for files of tens of megabytes.
     let mut from = 0;
     while let Some(at) = text[from..].iter().position(|byte| *byte == wanted[0]) {
         if text[from + at..].starts_with(wanted) {
@@ -78,14 +77,14 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     None
 }
 
-/// The word at this place, if it can be a release: it begins with a number and becomes part of paths.
+/// The word at this offset, if it can be a release.
 fn release_at(file: &[u8], at: usize) -> Option<String> {
     let text = file.get(at..)?.iter().take(128).take_while(|byte| byte.is_ascii_graphic()).copied();
     let release = String::from_utf8(text.collect()).ok()?;
     is_release(&release).then_some(release)
 }
 
-/// Whether `text` can be a kernel's release, and so a part of a path.
+/// Whether `text` can be a kernel's release. It becomes part of paths, so it must not contain `/` or `..`.
 pub(crate) fn is_release(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
     text.len() <= 64
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_file_tells_its_architecture_and_release() {
+    fn each_kind_of_file_has_an_architecture_and_a_release() {
         let x86 =
             with(0x1000, &[(0x202, b"HdrS"), (0x20e, &[0x00, 0x03]), (0x500, b"6.12.1-x+ (me@here) #1")]);
         let text = b"Linux version %s (x)\0Linux version 7.0.4+deb13 (me)";
@@ -129,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_or_a_hostile_one_is_refused() {
+    fn files_that_are_not_kernels_and_hostile_ones_are_refused() {
         assert!(identify(b"").is_err());
         assert!(identify(b"#!/bin/sh\n").is_err());
         let elsewhere = with(0x210, &[(0x202, b"HdrS"), (0x20e, &[0xff, 0xff])]);
-        assert_eq!(identify(&elsewhere).unwrap_err(), "it does not tell its release");
+        assert_eq!(identify(&elsewhere).unwrap_err(), "it has no release");
         let path = with(0x1000, &[(0x202, b"HdrS"), (0x20e, &[0, 3]), (0x500, b"6.1/../../x (me)")]);
         assert!(identify(&path).is_err(), "a release becomes part of a path");
         let escape = with(0x1000, &[(0x202, b"HdrS"), (0x20e, &[0, 3]), (0x500, b"6.1\x1b[2J (me)")]);
-        assert_eq!(identify(&escape).unwrap().1, "6.1", "only what can be shown");
+        assert_eq!(identify(&escape).unwrap().1, "6.1", "only printable characters");
     }
 }

@@ -1,5 +1,5 @@
-//! Kernel modules by name with everything they depend on, and the `modules.dep` that lets modprobe load them.
-//! The dependencies come from the modules themselves (`.modinfo`), so no depmod is needed and none is run.
+//! Adds kernel modules with their dependencies, and the `modules.dep` for modprobe. The dependencies are read from the modules
+//! (`.modinfo`), so depmod is not needed.
 
 use crate::tree::Tree;
 use goblin::elf::Elf;
@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
 
-/// Adds modules and their dependencies, decompressed, with `modules.dep` and `modules.builtin`, to a tree.
-/// A wanted module that is built into the kernel needs nothing. Where the kernel is not the one that the recipe was written
-/// for, `lenient`, one that it has not is left out. Returns those.
+/// Adds decompressed modules and their dependencies to a tree, with `modules.dep` and `modules.builtin`. Built-in modules are
+/// skipped. If `lenient`, for a kernel that is not the recipe's, missing modules are skipped and returned.
 ///
 /// # Errors
-/// A sentence that names the module that is missing or unreadable.
+/// A message that names the module that is missing or unreadable.
 pub(crate) fn add(
     packages: &Tree,
     release: &str,
@@ -67,15 +66,15 @@ pub(crate) fn add(
     Ok(left_out)
 }
 
-/// Module names are the same with `-` and `_`; the kernel itself says `_`.
+/// `-` and `_` are the same in module names; the kernel uses `_`.
 fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The module's bytes, and its path below the release's folder without the suffix of a compression.
+/// The decompressed module, and its path in the release's folder without the suffix of the compression.
 fn decompressed(packages: &Tree, path: &str) -> io::Result<(String, Vec<u8>)> {
-    let (_, file) = packages.file(path).ok_or_else(|| io::Error::other("it is a link to nowhere"))?;
-    // Below usr/lib/modules/RELEASE/.
+    let (_, file) = packages.file(path).ok_or_else(|| io::Error::other("it is a broken link"))?;
+    // The path in usr/lib/modules/RELEASE/.
     let name = path.splitn(5, '/').last().unwrap_or(path);
     let mut bytes = Vec::new();
     let name = if let Some(name) = name.strip_suffix(".xz") {
@@ -91,7 +90,7 @@ fn decompressed(packages: &Tree, path: &str) -> io::Result<(String, Vec<u8>)> {
     Ok((name.to_owned(), bytes))
 }
 
-/// `depends=` of the section `.modinfo`, a list of `key=value` each ended by a zero byte (kernel: scripts/mod/modpost.c).
+/// Reads `depends=` from the section `.modinfo`, a list of zero-terminated `key=value` (kernel: scripts/mod/modpost.c).
 fn depends(module: &[u8]) -> Result<Vec<String>, String> {
     let elf = Elf::parse(module).map_err(|e| e.to_string())?;
     let section = elf
@@ -99,7 +98,7 @@ fn depends(module: &[u8]) -> Result<Vec<String>, String> {
         .iter()
         .find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".modinfo"))
         .and_then(|section| module.get(section.file_range()?))
-        .ok_or("it has none")?;
+        .ok_or("there is no such section")?;
     let list = section
         .split(|byte| *byte == 0)
         .find_map(|entry| entry.strip_prefix(b"depends="))
@@ -108,7 +107,7 @@ fn depends(module: &[u8]) -> Result<Vec<String>, String> {
     Ok(list.split(',').filter(|name| !name.is_empty()).map(canonical).collect())
 }
 
-/// One line a module: itself, then everything it needs, what must be loaded first coming last (modules.dep(5)).
+/// A line per module: the module, then everything it needs, with the first module to load last (modules.dep(5)).
 fn dep(modules: &BTreeMap<String, (String, Vec<String>)>) -> String {
     let mut text = String::new();
     for (path, direct) in modules.values() {
@@ -125,7 +124,7 @@ fn dep(modules: &BTreeMap<String, (String, Vec<String>)>) -> String {
     text
 }
 
-/// Dependencies before those that need them. modpost allows no cycles among modules.
+/// Collects dependencies before the modules that need them. modpost allows no cycles.
 fn collect<'a>(
     modules: &'a BTreeMap<String, (String, Vec<String>)>,
     direct: &'a [String],
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_is_nowhere_is_named() {
+    fn a_missing_module_is_named() {
         let mut packages = Tree::default();
         packages.write("lib/modules/6.1/modules.builtin", *b"kernel/drivers/virtio/virtio-pci.ko\n", false);
         let mut to = Tree::default();
@@ -176,7 +175,7 @@ mod tests {
         let wanted = ["kvm".into(), "virtio-pci".into()];
         let error = add(&packages, "6.1", &wanted, false, &mut to).unwrap_err();
         assert_eq!(error, "kernel 6.1 has no module kvm");
-        assert_eq!(add(&packages, "6.1", &wanted, true, &mut to).unwrap(), ["kvm"], "left out, and told");
+        assert_eq!(add(&packages, "6.1", &wanted, true, &mut to).unwrap(), ["kvm"], "skipped and returned");
         assert_eq!(
             add(&packages, "6.2", &wanted, true, &mut to).unwrap(),
             wanted,

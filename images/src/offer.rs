@@ -1,5 +1,5 @@
-//! Which other versions of a kernel or of QEMU can be had: those of every suite that recipes of the same origin and
-//! architecture know, with the suites beside them, and those that images in the cache were made of.
+//! Lists the available versions of a kernel or of QEMU: from the suites of all recipes of the same origin and architecture, from
+//! their related suites, and from the images in the cache.
 
 use crate::archive;
 use crate::build::keyring;
@@ -8,50 +8,50 @@ use crate::debian_version::compare_versions;
 use crate::linux;
 use crate::package_source::{Archives, PackageIndex};
 use crate::progress::{Reporter, Step};
-use crate::replacement::{Offered, Part, Whence, is_of_kernel};
+use crate::replacement::{Component, OfferSource, Offered, is_of_kernel};
 use crate::{Catalog, Error, Progress, Recipe, Store};
 use std::collections::BTreeSet;
 
-/// What a suite has beside it, by the end of its name.
-const BESIDE: [&str; 4] = ["", "-updates", "-security", "-backports"];
-/// Suites that nothing is beside, and what they lean on where that is another one.
+/// Suffixes of a suite's related suites.
+const RELATED: [&str; 4] = ["", "-updates", "-security", "-backports"];
+/// Suites without related suites, and the suite that they depend on, if any.
 const ROLLING: [(&str, Option<&str>); 4] =
     [("testing", None), ("sid", None), ("unstable", None), ("experimental", Some("sid"))];
-/// What becomes the next release, and what comes before it: no recipe need name them.
+/// The next release, and what comes before it; they are searched even if no recipe names them.
 const ALWAYS: [&str; 2] = ["testing", "experimental"];
 
-/// The versions that can be had.
+/// The available versions.
 #[derive(Debug, Clone, Default)]
 pub struct Offers {
-    /// Each once, the lowest version first.
+    /// The versions without duplicates, the lowest first.
     pub offered: Vec<Offered>,
-    /// Suites that were looked through.
+    /// The searched suites.
     pub suites: Vec<String>,
-    /// Suites that could not be had, each with apt's words.
+    /// Suites that are not available, each with apt's error.
     pub unreachable: Vec<(String, String)>,
 }
 
 impl Store {
-    /// Every version of `part` that can take the place of the one in `recipe`'s images. In an offline store, only those that
-    /// images in the cache were made of.
+    /// All versions of `component` that can replace the one in `recipe`'s images. An offline store offers only those of images in
+    /// the cache.
     ///
     /// # Errors
-    /// [`Error::Replacement`] if the recipe has no such part, or why the archive can't be asked.
+    /// [`Error::Replacement`] if the recipe has no such component, or why the archive is not available.
     pub fn offers(
         &self,
         recipe: &Recipe,
-        part: Part,
+        component: Component,
         catalog: &Catalog,
         progress: &dyn Progress,
     ) -> Result<Offers, Error> {
-        let wanted = Wanted::new(recipe, part)?;
+        let wanted = Wanted::new(recipe, component)?;
         let mut offers = Offers::default();
         if !self.is_offline() {
             let reporter = Reporter { recipe: recipe.name(), to: progress };
             self.offers_of_archive(recipe, &wanted, catalog, &mut offers, reporter)?;
         }
         for Cached { image, referenced } in self.list()? {
-            let of_like = catalog.get(image.name()).filter(|other| is_like(recipe, other));
+            let of_like = catalog.get(image.name()).filter(|other| is_alike(recipe, other));
             let (Some(other), true) = (of_like, referenced) else { continue };
             let Some(offered) = wanted.of_image(other, &image) else { continue };
             let known = offers.offered.iter().any(|known| known.version == offered.version);
@@ -79,10 +79,10 @@ impl Store {
         let lock = cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", cache.root()))?;
         let keyring = keyring(options.keyring.as_deref(), text)?;
-        let known: Vec<&Recipe> = catalog.recipes().filter(|other| is_like(recipe, other)).collect();
+        let known: Vec<&Recipe> = catalog.recipes().filter(|other| is_alike(recipe, other)).collect();
         let mut suites: BTreeSet<String> = ALWAYS.iter().map(|suite| (*suite).to_owned()).collect();
         for suite in known.iter().flat_map(|recipe| &recipe.text.packages.suites) {
-            let ends = if rolling(suite).is_some() { &BESIDE[..1] } else { &BESIDE[..] };
+            let ends = if rolling(suite).is_some() { &RELATED[..1] } else { &RELATED[..] };
             suites.extend(ends.iter().map(|end| format!("{suite}{end}")));
         }
         let main = match &options.archive {
@@ -124,36 +124,40 @@ impl Store {
             if known || !belongs {
                 continue;
             }
-            let leans_on = leans_on(&suite);
-            let needed = |(_, of): &&(String, String)| *of == suite || Some(of.as_str()) == leans_on;
+            let depends_on = depends_on(&suite);
+            let needed = |(_, of): &&(String, String)| *of == suite || Some(of.as_str()) == depends_on;
             let sources = sources.iter().filter(needed).cloned().collect();
-            offers.offered.push(Offered { package, version, whence: Whence::Archive { suite, sources } });
+            offers.offered.push(Offered {
+                package,
+                version,
+                source: OfferSource::Archive { suite, sources },
+            });
         }
         index.tidy()
     }
 }
 
-/// What is looked for.
+/// What to search for.
 enum Wanted {
-    /// Kernels of a flavour: `cloud-amd64`.
+    /// Kernels of a flavour, such as `cloud-amd64`.
     Kernel { flavour: String },
-    /// QEMU, in whichever package that a recipe's suite has it; else in this one.
+    /// QEMU, in the package that a suite's recipe installs, or by default in this one.
     Qemu { package: String },
 }
 
 impl Wanted {
-    fn new(recipe: &Recipe, part: Part) -> Result<Self, Error> {
-        let lacks = |what: &str| Error::Replacement {
+    fn new(recipe: &Recipe, component: Component) -> Result<Self, Error> {
+        let missing = |what: &str| Error::Replacement {
             what: recipe.name().to_owned(),
-            message: format!("it installs no {what} by that name, so no other version can be looked for"),
+            message: format!("it installs no {what}, so other versions cannot be found"),
         };
-        match part {
-            Part::Kernel => {
-                let flavour = flavour(recipe).ok_or_else(|| lacks("linux-image package"))?;
+        match component {
+            Component::Kernel => {
+                let flavour = flavour(recipe).ok_or_else(|| missing("linux-image package"))?;
                 Ok(Self::Kernel { flavour: flavour.to_owned() })
             }
-            Part::Qemu => {
-                let package = qemu(recipe).ok_or_else(|| lacks("qemu-system package"))?;
+            Component::Qemu => {
+                let package = qemu(recipe).ok_or_else(|| missing("qemu-system package"))?;
                 Ok(Self::Qemu { package: package.to_owned() })
             }
         }
@@ -182,41 +186,41 @@ impl Wanted {
         }
     }
 
-    /// Whether a package of this suite is the right one: QEMU's have other names in other releases.
+    /// Whether this package of this suite is the right one: QEMU's packages have different names in different releases.
     fn belongs(&self, package: &str, suite: &str, known: &[&Recipe]) -> bool {
         let Self::Qemu { package: own } = self else { return true };
-        let whole = leans_on(suite).unwrap_or(suite);
+        let whole = depends_on(suite).unwrap_or(suite);
         let of_suite = known.iter().find(|recipe| recipe.text.packages.suites.iter().any(|of| of == whole));
         of_suite.and_then(|recipe| qemu(recipe)).unwrap_or(own) == package
     }
 
-    /// The version that an image was made with.
+    /// The version in an image.
     fn of_image(&self, recipe: &Recipe, image: &crate::Image) -> Option<Offered> {
-        let whence = |packages| Whence::Image { recipe: recipe.name().to_owned(), packages };
+        let source = |packages| OfferSource::Image { recipe: recipe.name().to_owned(), packages };
         match self {
             Self::Kernel { flavour: wanted } => {
                 let kernel = image.kernel_version().filter(|_| flavour(recipe) == Some(wanted))?;
                 let of_kernel = image.packages().iter().filter(|one| is_of_kernel(&one.name));
                 let (package, version) = (kernel.package.clone(), kernel.version.clone());
-                Some(Offered { package, version, whence: whence(of_kernel.cloned().collect()) })
+                Some(Offered { package, version, source: source(of_kernel.cloned().collect()) })
             }
             Self::Qemu { .. } => {
                 let qemu = image.qemu_version()?;
                 let (package, version) = (qemu.package.clone(), qemu.version.clone());
-                Some(Offered { package, version, whence: whence(image.packages().to_vec()) })
+                Some(Offered { package, version, source: source(image.packages().to_vec()) })
             }
         }
     }
 }
 
 /// Whether recipes are of one origin and architecture, and both have levels.
-fn is_like(recipe: &Recipe, other: &Recipe) -> bool {
+fn is_alike(recipe: &Recipe, other: &Recipe) -> bool {
     other.isa() == recipe.isa()
         && other.text.packages.origin == recipe.text.packages.origin
         && other.text.hypervisor.is_some()
 }
 
-/// Of `linux-image-cloud-amd64`, which a recipe installs.
+/// `cloud-amd64` of `linux-image-cloud-amd64`, which a recipe installs.
 fn flavour(recipe: &Recipe) -> Option<&str> {
     recipe.text.packages.install.iter().find_map(|name| name.strip_prefix("linux-image-"))
 }
@@ -225,33 +229,36 @@ fn qemu(recipe: &Recipe) -> Option<&str> {
     recipe.text.packages.install.iter().map(String::as_str).find(|name| name.starts_with("qemu-system-"))
 }
 
-/// Whether a package is that of one kernel of this flavour, and not one that leads to the newest of a line (`6.1`), nor of a
-/// flavour that ends like it (`cloud-amd64` where `amd64` is wanted).
+/// Whether a package holds a kernel of this flavour. It is not a metapackage for the newest kernel of a series (`6.1`), and not
+/// of a flavour with the same end (`cloud-amd64` instead of `amd64`).
 fn is_kernel(name: &str, flavour: &str) -> bool {
     let release = name.strip_prefix("linux-image-").and_then(|rest| rest.strip_suffix(flavour));
     let Some(abi) = release.and_then(|rest| rest.strip_suffix('-')) else { return false };
     let numbers = |part: &str| part.starts_with(|c: char| c.is_ascii_digit()) || part.starts_with("rc");
-    let a_line = abi.split('.').count() < 3 && !abi.contains(['-', '+']);
-    linux::is_release(abi) && abi.split('-').all(numbers) && !a_line
+    let is_series = abi.split('.').count() < 3 && !abi.contains(['-', '+']);
+    linux::is_release(abi) && abi.split('-').all(numbers) && !is_series
 }
 
 fn rolling(suite: &str) -> Option<Option<&'static str>> {
-    ROLLING.iter().find(|(name, _)| *name == suite).map(|(_, leans_on)| *leans_on)
+    ROLLING.iter().find(|(name, _)| *name == suite).map(|(_, depends_on)| *depends_on)
 }
 
-/// The suite without which this one is not whole.
-fn leans_on(suite: &str) -> Option<&str> {
+/// The suite that this one is incomplete without.
+fn depends_on(suite: &str) -> Option<&str> {
     match rolling(suite) {
-        Some(leans_on) => leans_on,
+        Some(depends_on) => depends_on,
         None => Some(archive::whole(suite)).filter(|whole| *whole != suite),
     }
 }
 
-/// What apt says of a suite, in one line.
+/// apt's error about a suite, in one line.
 fn complaint(complaints: &str, suite: &str) -> String {
     let names =
         |line: &&str| line.contains(&format!(" {suite} ")) || line.contains(&format!("dists/{suite}/"));
-    let said = complaints.lines().find(names).unwrap_or("it has no index of this architecture there");
+    let said = complaints
+        .lines()
+        .find(names)
+        .unwrap_or("the archive has no index of this suite for this architecture");
     said.trim_start_matches("E: ").trim_start_matches("W: ").to_owned()
 }
 
@@ -260,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_told_from_what_leads_to_them_and_from_other_flavours() {
+    fn kernels_are_distinguished_from_metapackages_and_other_flavours() {
         for name in [
             "linux-image-6.1.0-47-amd64",
             "linux-image-6.12.90+deb13.1-amd64",
@@ -285,19 +292,19 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_leans_on_the_one_it_belongs_to() {
-        assert_eq!(leans_on("trixie-backports"), Some("trixie"));
-        assert_eq!(leans_on("experimental"), Some("sid"));
-        assert_eq!((leans_on("trixie"), leans_on("sid")), (None, None));
+    fn a_suite_depends_on_its_main_suite() {
+        assert_eq!(depends_on("trixie-backports"), Some("trixie"));
+        assert_eq!(depends_on("experimental"), Some("sid"));
+        assert_eq!((depends_on("trixie"), depends_on("sid")), (None, None));
     }
 
     #[test]
-    fn what_apt_says_of_a_suite_is_found() {
+    fn the_error_about_a_suite_is_found() {
         let said = "W: something else\n\
             E: The repository 'http://a.example/debian bullseye-backports Release' does not have a Release file.\n\
             E: Release file for http://a.example/debian/dists/sid/InRelease is expired (invalid since 16d).";
         assert!(complaint(said, "bullseye-backports").ends_with("does not have a Release file."));
         assert!(complaint(said, "sid").starts_with("Release file for"));
-        assert_eq!(complaint(said, "trixie"), "it has no index of this architecture there");
+        assert_eq!(complaint(said, "trixie"), "the archive has no index of this suite for this architecture");
     }
 }

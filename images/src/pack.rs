@@ -1,4 +1,4 @@
-//! Writes an assembled tree out: as an initramfs, or as a folder. The same tree gives the same bytes, whoever writes it when.
+//! Writes an assembled tree as an initramfs or as a folder. The same tree always gives the same bytes.
 
 use crate::Error;
 use crate::image::{DISK_ALIGNMENT, DISK_BYTES};
@@ -11,7 +11,7 @@ use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// zstd's level: higher ones save little here and cost seconds.
+/// zstd's level: higher levels save little here and cost seconds.
 const ZSTD_LEVEL: i32 = 9;
 
 /// Writes a tree as an initramfs (kernel: Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -26,7 +26,7 @@ pub(crate) fn initramfs(tree: &Tree, compression: Compression, path: &Path) -> R
     write().map_err(Error::io("write", path))
 }
 
-/// Writes a kernel and its initramfs one behind the other into a file that a guest gets as a disk.
+/// Writes a kernel and, after it, its initramfs into a file that is a guest's disk.
 pub(crate) fn disk(kernel: &Path, initramfs: &Path, path: &Path) -> Result<(), Error> {
     let write = || -> io::Result<()> {
         let mut disk = fs::File::create(path)?;
@@ -34,18 +34,18 @@ pub(crate) fn disk(kernel: &Path, initramfs: &Path, path: &Path) -> Result<(), E
         disk.seek(io::SeekFrom::Start(kernel.next_multiple_of(DISK_ALIGNMENT)))?;
         let initramfs = io::copy(&mut fs::File::open(initramfs)?, &mut disk)?;
         if kernel.next_multiple_of(DISK_ALIGNMENT) + initramfs > DISK_BYTES {
-            return Err(io::Error::other(format!("a disk has room for {DISK_BYTES} bytes")));
+            return Err(io::Error::other(format!("kernel and initramfs exceed a disk's {DISK_BYTES} bytes")));
         }
         Ok(())
     };
     write().map_err(Error::io("write", path))
 }
 
-/// Writes files of this machine, each under its path in an initramfs, as one more initramfs that a boot loader puts behind
-/// that of the kernel.
+/// Writes files of this machine, each with its path in the initramfs, as an additional initramfs that a boot loader appends to
+/// the kernel's.
 ///
 /// # Errors
-/// [`Error::Io`] if one can't be read, or the archive can't be written.
+/// [`Error::Io`] if a file cannot be read, or the initramfs cannot be written.
 pub fn files(files: &[(String, PathBuf)], path: &Path) -> Result<(), Error> {
     let mut tree = Tree::default();
     for (name, file) in files {
@@ -55,7 +55,8 @@ pub fn files(files: &[(String, PathBuf)], path: &Path) -> Result<(), Error> {
     initramfs(&tree, Compression::None, path)
 }
 
-/// Entries sorted by path, so that folders come before what is in them; owner root, time 0, inode numbers counted up.
+/// Writes entries sorted by path, so that folders come before their contents. The owner is root, the time 0, and inode numbers
+/// count up.
 fn cpio<W: Write>(tree: &Tree, mut out: W) -> io::Result<W> {
     for (number, (path, node)) in (1..).zip(with_folders(tree)) {
         let entry = Builder::new(path).ino(number).nlink(1).mtime(0).uid(0).gid(0);
@@ -74,7 +75,7 @@ fn cpio<W: Write>(tree: &Tree, mut out: W) -> io::Result<W> {
     trailer(out)
 }
 
-/// Every entry of the tree and every folder above one.
+/// All entries of the tree, and the folders above them.
 fn with_folders(tree: &Tree) -> BTreeMap<&str, &Node> {
     let mut all = BTreeMap::new();
     for (path, node) in tree.iter() {
@@ -86,7 +87,7 @@ fn with_folders(tree: &Tree) -> BTreeMap<&str, &Node> {
     all
 }
 
-/// Writes a tree's files into a folder, which must not exist. Links are not kept: an emulator's tree has none.
+/// Writes a tree's files into a new folder. Links are skipped: an emulator's tree has none.
 pub(crate) fn folder(tree: &Tree, root: &Path) -> Result<(), Error> {
     fs::create_dir_all(root).map_err(Error::io("create folder", root))?;
     for (path, node) in with_folders(tree) {

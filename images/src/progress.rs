@@ -1,71 +1,71 @@
-//! What a build tells while it runs: typed events, so that a terminal, a log and a test each make of them what they need.
+//! The progress of a build, as events for a terminal, a log or a test.
 
 use crate::Product;
 
-/// Listens to builds. Packages are unpacked by several threads at once, and each of them calls.
+/// Receives the events of builds. Several threads unpack packages and call it at once.
 pub trait Progress: Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: &ProgressEvent<'_>);
 }
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgressEvent<'a> {
-    /// Name of the recipe that is being made.
+    /// Name of the recipe that is being built.
     pub recipe: &'a str,
     /// What happened.
     pub step: Step<'a>,
 }
 
-/// How far a recipe's images are.
+/// A step of a recipe's build.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Step<'a> {
-    /// Another process builds this recipe; waiting for it.
+    /// Waiting for another process that builds this recipe.
     Waiting,
-    /// The packages' current versions are being looked up.
+    /// The packages' current versions are being resolved.
     Resolving,
     /// Packages are being downloaded.
     Downloading {
         /// 0 to 100.
         percent: f32,
-        /// apt's own words.
+        /// apt's message.
         detail: &'a str,
     },
     /// A package is being unpacked.
     Unpacking {
-        /// Its name.
+        /// The package's name.
         package: &'a str,
-        /// Which one it is, from 1.
+        /// The package's number, from 1.
         number: usize,
-        /// Of how many.
+        /// The number of packages.
         of: usize,
     },
-    /// A product is being put together and written.
+    /// A product is being assembled and written.
     Packing {
-        /// Which.
+        /// The product.
         product: Product,
     },
-    /// A product's files are there and have the recorded SHA-256.
+    /// A product's files match their recorded SHA-256.
     Verified {
-        /// Which.
+        /// The product.
         product: Product,
     },
-    /// Warning: a cached product is damaged. It is not used; it is built again, or offline given up.
+    /// Warning: a cached product is damaged. It is built again; offline, it is an error.
     Corrupted {
-        /// Which.
+        /// The product.
         product: Product,
         /// What differs.
         reason: &'a str,
     },
     /// All products of the recipe are built.
     Built {
-        /// Wall-clock time from resolving to here.
+        /// The duration of the build.
         seconds: f64,
     },
 }
 
-/// Listens to nothing.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,6 +1,6 @@
-//! What the QEMU in an image offers. It is asked where it runs, and its answer is remembered beside the image's files.
+//! Caches what the QEMU in an image supports. QEMU is asked where it runs, and its answer is stored next to the image's files.
 //!
-//! The file is no part of the image: an image without it is complete, and it goes with the image's folder.
+//! The file is not part of the image: an image is complete without it. It is removed together with the image's folder.
 
 use crate::{Digest, Image};
 use serde::{Deserialize, Serialize};
@@ -10,40 +10,40 @@ use std::path::PathBuf;
 
 const FILE: &str = "qemu-offer.toml";
 
-/// What a QEMU offers.
+/// What a QEMU supports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QemuOffer {
-    /// Its machine types, aliases among them: `q35`, `pc-q35-7.2`.
+    /// Its machine types, including aliases: `q35`, `pc-q35-7.2`.
     pub machine_types: Vec<String>,
-    /// The files of firmware that it comes with.
+    /// Its firmware files.
     pub firmware: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Remembered {
-    /// The image's digest: a file that was copied from elsewhere is not this image's.
+struct Record {
+    /// The image's digest, since the file can be a copy from another image.
     image: Digest,
     qemu: QemuOffer,
 }
 
 impl Image {
-    /// What its QEMU was seen to offer, if that is remembered. A damaged file counts as none, so that it is asked again.
+    /// What its QEMU supports, if that is stored. A damaged file counts as missing.
     pub fn qemu_offer(&self) -> Option<QemuOffer> {
         let text = fs::read_to_string(self.qemu_offer_file()).ok()?;
-        let Remembered { image, qemu } = toml::from_str(&text).ok()?;
+        let Record { image, qemu } = toml::from_str(&text).ok()?;
         (image == *self.digest() && !qemu.machine_types.is_empty()).then_some(qemu)
     }
 
-    /// Remembers what its QEMU was seen to offer.
+    /// Stores what its QEMU supports.
     ///
     /// # Errors
-    /// The file can't be written.
+    /// The file cannot be written.
     pub fn remember_qemu_offer(&self, qemu: &QemuOffer) -> io::Result<()> {
-        let remembered = Remembered { image: self.digest().clone(), qemu: qemu.clone() };
-        let text = toml::to_string(&remembered).map_err(io::Error::other)?;
-        // Several processes may remember the same at once, and one may end in the middle.
+        let record = Record { image: self.digest().clone(), qemu: qemu.clone() };
+        let text = toml::to_string(&record).map_err(io::Error::other)?;
+        // Written atomically, since several processes may write it, and one may be killed.
         let mut file = tempfile::NamedTempFile::new_in(self.folder())?;
         file.write_all(text.as_bytes())?;
         file.persist(self.qemu_offer_file())?;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_known_when_the_image_is_opened_again() {
+    fn a_stored_offer_is_read_when_the_image_is_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(image(folder.path(), "12ab").qemu_offer(), None);
         for offer in [offer("microvm q35 pc-q35-7.2"), offer("q35 pc")] {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_of_another_image_is_not_remembered() {
+    fn an_offer_that_is_damaged_or_of_another_image_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let image_of = |digest| image(folder.path(), digest);
         image_of("12ab").remember_qemu_offer(&offer("q35 pc")).unwrap();

@@ -1,4 +1,4 @@
-//! The TOML model of a recipe, and the catalog of all recipes of a folder. Errors carry file, line and column.
+//! The TOML model of a recipe, and the catalog of a folder's recipes. Errors have file, line and column.
 
 use crate::digest::Hasher;
 use crate::package_source::SourceName;
@@ -14,19 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::Spanned;
 
-/// Version of what this crate makes of a recipe: part of every recipe's digest, so that a change of the layout of
-/// images makes all of them anew. Raise it with every change of the code that changes an image's bytes.
+/// Version of the images' layout. It is part of every recipe's digest. Raise it with every change of the code that changes an
+/// image's bytes, so that all images are built again.
 pub(crate) const FORMAT: u32 = 3;
 
 /// What an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
-    /// Kernel and initramfs of a level that runs guests: KVM, QEMU, guest agent. Boots as L0 or L1.
+    /// Kernel and initramfs of a level that runs guests, with KVM, QEMU and the guest agent. Boots as L0 or L1.
     Hypervisor,
     /// Kernel and initramfs of a level that only reports what it sees. Boots as L2.
     Minimal,
-    /// QEMU with its libraries and firmware, to be started on a host of the same architecture that has none.
+    /// QEMU with its libraries and firmware, for a host of the same architecture without QEMU.
     Emulator,
 }
 
@@ -48,30 +48,30 @@ pub struct Os {
     pub id: String,
     /// As `VERSION_ID` in os-release(5): `12`.
     pub version: String,
-    /// What sets the image apart from the ordinary one of the same system, for a machine that needs it: `generic`.
+    /// How the image differs from the usual one of the same system: `generic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// One recipe: where its packages come from and what is made of them.
+/// A recipe: where its packages come from, and what is made of them.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     pub(crate) text: RecipeText,
     pub(crate) path: PathBuf,
     pub(crate) init: BTreeMap<Product, Init>,
-    /// What it is made of, where it is derived from another one.
+    /// Its inputs, if it is derived from another recipe.
     pub(crate) derivation: Option<Arc<Derivation>>,
     digest: Digest,
 }
 
-/// The files beside recipes that an initramfs begins with.
+/// Files next to the recipe that go into an initramfs.
 #[derive(Debug, Clone)]
 pub(crate) struct Init {
-    /// The script that is its first process.
+    /// The script of its first process.
     pub(crate) script: String,
-    /// Names under which busybox is called, separated by white space.
+    /// Names of busybox applets, separated by white space.
     pub(crate) applets: String,
-    /// What the script reads in, by file name.
+    /// The files that the script sources, by name.
     pub(crate) scripts: BTreeMap<String, String>,
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct PackagesText {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct KernelText {
-    /// With `{release}` where the kernel release stands.
+    /// The path of the kernel, with `{release}` instead of its release.
     pub(crate) image: String,
 }
 
@@ -116,9 +116,9 @@ pub(crate) struct KernelText {
 pub(crate) struct InitramfsText {
     pub(crate) init: Spanned<String>,
     pub(crate) compression: Compression,
-    /// File of the names under which busybox is called.
+    /// The file of the names of busybox applets.
     pub(crate) applets: Spanned<String>,
-    /// Files that the init script reads in; they lie at the root.
+    /// Files that the init script sources; they are put into the root folder.
     #[serde(default)]
     pub(crate) scripts: Vec<Spanned<String>>,
     pub(crate) qemu: Option<String>,
@@ -135,19 +135,19 @@ pub(crate) struct InitramfsText {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct EmulatorText {
-    /// The emulator itself.
+    /// The emulator.
     pub(crate) program: String,
-    /// Programs that it needs beside it, to make what it boots.
+    /// Other programs, which make what the emulator boots.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
-    /// What it loads while it runs.
+    /// Modules that it loads at run time.
     #[serde(default)]
     pub(crate) modules: Vec<String>,
     #[serde(default)]
     pub(crate) files: Vec<String>,
 }
 
-/// How an initramfs is compressed. The kernel tells by itself which it is.
+/// The compression of an initramfs. The kernel detects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compression {
@@ -156,10 +156,10 @@ pub(crate) enum Compression {
 }
 
 impl Recipe {
-    /// Reads a recipe and the files beside it that it names.
+    /// Reads a recipe and the files next to it that it names.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with line and column if the text is not a recipe, [`Error::Io`] if it cannot be read.
+    /// [`Error::Recipe`] with line and column if the recipe is wrong, [`Error::Io`] if it cannot be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let source = fs::read_to_string(path).map_err(Error::io("read", path))?;
         let text: RecipeText = toml::from_str(&source)
@@ -174,10 +174,10 @@ impl Recipe {
         for (product, part) in initramfs {
             let Some(part) = part else { continue };
             if text.kernel.is_none() {
-                let message = format!("product {product} boots a kernel, so the recipe needs a [kernel]");
+                let message = format!("the recipe needs a [kernel], since product {product} boots one");
                 return Err(located(path, &source, part.init.span(), message));
             }
-            let beside = |name: &Spanned<String>| {
+            let read = |name: &Spanned<String>| {
                 let file = path.with_file_name(name.get_ref());
                 fs::read_to_string(&file).map_err(|e| {
                     let message = format!("cannot read {}: {e}", file.display());
@@ -187,9 +187,9 @@ impl Recipe {
             let mut scripts = BTreeMap::new();
             for script in &part.scripts {
                 let name = script.get_ref().rsplit('/').next().unwrap_or_default();
-                scripts.insert(name.to_owned(), beside(script)?);
+                scripts.insert(name.to_owned(), read(script)?);
             }
-            let (script, applets) = (beside(&part.init)?, beside(&part.applets)?);
+            let (script, applets) = (read(&part.init)?, read(&part.applets)?);
             init.insert(product, Init { script, applets, scripts });
         }
         if init.is_empty() && text.emulator.is_none() {
@@ -207,7 +207,7 @@ impl Recipe {
         Ok(Self { text, path: path.to_owned(), init, derivation: None, digest: hasher.finish() })
     }
 
-    /// This recipe under another name, made otherwise: of kernel and initramfs, since no emulator is derived.
+    /// This recipe with another name and other inputs. It makes no emulator.
     pub(crate) fn renamed(&self, name: String, digest: Digest, derivation: Derivation) -> Self {
         let mut text = self.text.clone();
         text.name = Spanned::new(text.name.span(), name);
@@ -215,7 +215,7 @@ impl Recipe {
         Self { text, digest, derivation: Some(Arc::new(derivation)), ..self.clone() }
     }
 
-    /// Name of the recipe, which is that of its file without `.toml`.
+    /// The name of the recipe: its file name without `.toml`.
     pub fn name(&self) -> &str {
         self.text.name.get_ref()
     }
@@ -225,7 +225,7 @@ impl Recipe {
         &self.path
     }
 
-    /// The emulator's program, such as `qemu-system-ppc64`, if it makes an emulator.
+    /// The emulator's program, such as `qemu-system-ppc64`, if the recipe makes an emulator.
     pub fn emulator(&self) -> Option<&str> {
         let program = &self.text.emulator.as_ref()?.program;
         Some(program.rsplit('/').next().unwrap_or(program))
@@ -236,19 +236,19 @@ impl Recipe {
         self.text.architecture
     }
 
-    /// The operating system that its images are made of, if it stands for one.
+    /// The operating system of its images, if they represent one.
     pub fn os(&self) -> Option<&Os> {
         self.text.os.as_ref()
     }
 
-    /// What it makes.
+    /// The products that it makes.
     pub fn products(&self) -> Vec<Product> {
         let mut products: Vec<_> = self.init.keys().copied().collect();
         products.extend(self.text.emulator.as_ref().map(|_| Product::Emulator));
         products
     }
 
-    /// SHA-256 of the recipe's text, of the files beside it that it names, and the version of what this crate makes of them.
+    /// SHA-256 of the recipe's text, of the files next to it that it names, and of the version of the images' layout.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -277,7 +277,7 @@ impl Catalog {
         Ok(Self { recipes })
     }
 
-    /// Adds a recipe that is in no file.
+    /// Adds a recipe that has no file.
     pub fn add(&mut self, recipe: Recipe) {
         self.recipes.insert(recipe.name().to_owned(), recipe);
     }

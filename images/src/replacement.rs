@@ -1,5 +1,5 @@
-//! Recipes that differ from one of the catalog in one thing: another kernel, or another QEMU. All else is the very packages
-//! that the base's image was made of, so whatever is different about two such images is that one thing.
+//! Derives recipes with another kernel or another QEMU. All other packages are exactly those of the base's image, so two such
+//! images differ only in that component.
 
 use crate::digest::Hasher;
 use crate::linux;
@@ -11,46 +11,46 @@ use nestmatrix_model::Isa;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What of an image can be replaced.
+/// A component of an image that can be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
-    /// Its kernel, with its modules.
+pub enum Component {
+    /// The kernel and its modules.
     Kernel,
-    /// The QEMU in it, which runs the level inside.
+    /// The QEMU in the image, which runs the next level.
     Qemu,
 }
 
-/// A version of a kernel or of QEMU that can be had.
+/// An available version of a kernel or of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offered {
     /// Its package.
     pub package: String,
     /// Its full version, with epoch and revision.
     pub version: String,
-    pub(crate) whence: Whence,
+    pub(crate) source: OfferSource,
 }
 
 /// Where an offered version comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Whence {
-    /// A suite of an archive. It may lean on another one, which is among the sources: addresses with their suites.
+pub(crate) enum OfferSource {
+    /// A suite of an archive. The sources (addresses and suites) include a suite that it depends on.
     Archive { suite: String, sources: Vec<(String, String)> },
-    /// Packages of an image that is in the cache, which the archive may have dropped.
+    /// Packages of an image in the cache, which the archive may have dropped.
     Image { recipe: String, packages: Vec<Package> },
 }
 
 impl Offered {
-    /// Where it is: the archive's suite, or the image in the cache whose packages are there still.
+    /// Where it comes from: a suite of the archive, or an image in the cache.
     pub fn place(&self) -> String {
-        match &self.whence {
-            Whence::Archive { suite, .. } => suite.clone(),
-            Whence::Image { recipe, .. } => format!("image {recipe}"),
+        match &self.source {
+            OfferSource::Archive { suite, .. } => suite.clone(),
+            OfferSource::Image { recipe, .. } => format!("image {recipe}"),
         }
     }
 }
 
-/// A kernel that lies on this machine: one image (bzImage, Image, vmlinux), packages (`make bindeb-pkg`, or a
-/// distribution's), or both.
+/// A kernel in files of this machine: an image (bzImage, Image, vmlinux), packages (from `make bindeb-pkg` or a distribution), or
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalKernel {
     pub(crate) files: Vec<(PathBuf, Digest)>,
@@ -60,10 +60,10 @@ pub struct LocalKernel {
 }
 
 impl LocalKernel {
-    /// Reads what makes up one kernel.
+    /// Reads the files of one kernel.
     ///
     /// # Errors
-    /// [`Error::Replacement`] if it is no kernel, or more than one.
+    /// [`Error::Replacement`] if they hold no kernel, or more than one.
     pub fn read(paths: &[PathBuf], catalog: &Catalog) -> Result<Self, Error> {
         let mut files = Vec::new();
         let mut kernels: Vec<(Isa, String)> = Vec::new();
@@ -76,12 +76,14 @@ impl LocalKernel {
                 let tree = unpack(&[(String::new(), path.clone())], reporter)?;
                 has_modules |= tree.under("usr/lib/modules/").any(|(path, _)| path.contains(".ko"));
                 for pattern in kernel_images(catalog) {
-                    // A kernel may lie in two places, one of them a link.
+                    // A kernel may be in two places, one of them a link.
                     let Ok((release, image)) = assemble::kernel(&tree, &pattern) else { continue };
                     let Some((_, file)) = tree.file(&image) else { continue };
                     let (isa, _) = linux::identify(&file.data).map_err(&refused)?;
                     if !linux::is_release(&release) {
-                        return Err(refused("the name of its image is no release".to_owned()));
+                        return Err(refused(
+                            "its image is named after something that is not a release".to_owned(),
+                        ));
                     }
                     kernels.push((isa, release));
                     break;
@@ -99,11 +101,11 @@ impl LocalKernel {
             Ok([(isa, release)]) => Ok(Self { files, release, isa, has_modules }),
             Err(kernels) => {
                 let message = match kernels.as_slice() {
-                    [] => "no kernel image is in it".to_owned(),
+                    [] => "it holds no kernel image".to_owned(),
                     several => {
                         let releases: Vec<&str> =
                             several.iter().map(|(_, release)| release.as_str()).collect();
-                        format!("it is more than one kernel: {}", releases.join(", "))
+                        format!("it holds several kernels: {}", releases.join(", "))
                     }
                 };
                 Err(Error::Replacement { what: what(), message })
@@ -111,20 +113,20 @@ impl LocalKernel {
         }
     }
 
-    /// What `uname -r` says of it.
+    /// Its release, as `uname -r` prints it.
     pub fn release(&self) -> &str {
         &self.release
     }
 
-    /// Whether modules come with it. If not, all that a level needs must be built in.
+    /// Whether it has modules. If not, everything that a level needs must be built in.
     pub fn has_modules(&self) -> bool {
         self.has_modules
     }
 
-    /// Checks that it is for the architecture of a recipe.
+    /// Checks that its architecture is that of a recipe.
     ///
     /// # Errors
-    /// [`Error::OtherArchitecture`] if it is not.
+    /// [`Error::OtherArchitecture`] if it is another one.
     pub fn check_fits(&self, base: &Recipe) -> Result<(), Error> {
         if self.isa == base.isa() {
             return Ok(());
@@ -147,21 +149,26 @@ impl LocalKernel {
 /// What a derived recipe has that its base has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
-    /// Another kernel, from packages.
+    /// A kernel from packages.
     Kernel(Offered),
-    /// Another kernel, from this machine.
+    /// A kernel from files of this machine.
     LocalKernel(LocalKernel),
-    /// Another QEMU.
+    /// A QEMU.
     Qemu(Offered),
 }
 
 impl Replacement {
-    /// Which part it takes the place of.
-    pub fn part(&self) -> Part {
+    /// The replaced component.
+    pub fn component(&self) -> Component {
         match self {
-            Self::Kernel(_) | Self::LocalKernel(_) => Part::Kernel,
-            Self::Qemu(_) => Part::Qemu,
+            Self::Kernel(_) | Self::LocalKernel(_) => Component::Kernel,
+            Self::Qemu(_) => Component::Qemu,
         }
+    }
+
+    /// The former name of [`Self::component`].
+    pub fn part(&self) -> Component {
+        self.component()
     }
 
     /// The version, or the release of a local kernel.
@@ -172,7 +179,7 @@ impl Replacement {
         }
     }
 
-    /// Where it comes from, for people.
+    /// Where it comes from, as text for people.
     pub fn place(&self) -> String {
         match self {
             Self::Kernel(offered) | Self::Qemu(offered) => offered.place(),
@@ -183,9 +190,9 @@ impl Replacement {
         }
     }
 
-    /// What sets the name of a derived recipe apart from its base's.
+    /// The suffix of the derived recipe's name.
     fn suffix(&self) -> String {
-        // Versions have characters that a path had better not have.
+        // Versions can contain characters that are unsuitable for paths.
         let plain = |text: &str| -> String {
             let allowed = |c: char| c.is_ascii_alphanumeric() || ".+~-".contains(c);
             text.chars().map(|c| if allowed(c) { c } else { '-' }).take(80).collect()
@@ -193,7 +200,7 @@ impl Replacement {
         match self {
             Self::Kernel(offered) => format!("+kernel-{}", plain(&offered.version)),
             Self::Qemu(offered) => format!("+qemu-{}", plain(&offered.version)),
-            // Two builds of one release are told apart.
+            // The digest distinguishes two builds of one release.
             Self::LocalKernel(kernel) => {
                 let digests =
                     kernel.files.iter().fold(Hasher::new(), |hasher, (_, d)| hasher.field(d.as_str()));
@@ -204,25 +211,24 @@ impl Replacement {
     }
 }
 
-/// What a derived recipe is made of.
+/// The inputs of a derived recipe.
 #[derive(Debug, Clone)]
 pub(crate) struct Derivation {
-    /// Name of the recipe that it is derived from.
+    /// Name of the base recipe.
     pub(crate) base: String,
-    /// The packages of that one's image.
+    /// The packages of the base's image.
     pub(crate) packages: Vec<Package>,
     pub(crate) replacement: Replacement,
-    /// Dependencies of packages that nothing in an image uses, of all recipes.
+    /// Unneeded dependencies, from all recipes: apt assumes that they are installed.
     pub(crate) assumed: Vec<String>,
-    /// Where kernels are in packages, its base's place first.
+    /// Possible paths of the kernel in packages, the base's first.
     kernel_images: Vec<String>,
-    /// The products with what each known QEMU needs beside its program, its base's first.
+    /// Possible layouts of the initramfs, with the files that each known QEMU needs; the base's first.
     layouts: Vec<InitramfsText>,
 }
 
 impl Recipe {
-    /// The recipe that makes the same of the same packages, but for the replacement. `packages` are those that the image of
-    /// this recipe was made of.
+    /// Derives a recipe that differs only in the replacement. `packages` are those of this recipe's image.
     pub(crate) fn derived(
         &self,
         replacement: Replacement,
@@ -267,9 +273,9 @@ impl Recipe {
         hasher = match &replacement {
             Replacement::Kernel(offered) | Replacement::Qemu(offered) => {
                 let hasher = hasher.field(&offered.package).field(&offered.version);
-                match &offered.whence {
-                    Whence::Archive { suite, .. } => hasher.field(suite),
-                    Whence::Image { packages, .. } => {
+                match &offered.source {
+                    OfferSource::Archive { suite, .. } => hasher.field(suite),
+                    OfferSource::Image { packages, .. } => {
                         packages.iter().fold(hasher, |hasher, one| hasher.field(one.sha256.as_str()))
                     }
                 }
@@ -284,22 +290,22 @@ impl Recipe {
         self.renamed(name, hasher.finish(), derivation)
     }
 
-    /// What it has in the place of what another recipe has, if it is derived from one; that one's name goes with it.
+    /// The name of the base and the replacement, if the recipe is derived.
     pub fn replacement(&self) -> Option<(&str, &Replacement)> {
         self.derivation.as_ref().map(|derivation| (derivation.base.as_str(), &derivation.replacement))
     }
 
-    /// Whether all that it is made of is on this machine.
-    pub(crate) fn is_at_hand(&self) -> bool {
+    /// Whether all its inputs are on this machine.
+    pub(crate) fn is_local(&self) -> bool {
         self.derivation.as_ref().is_some_and(|derivation| match &derivation.replacement {
             Replacement::Kernel(offered) | Replacement::Qemu(offered) => {
-                matches!(offered.whence, Whence::Image { .. })
+                matches!(offered.source, OfferSource::Image { .. })
             }
             Replacement::LocalKernel(_) => true,
         })
     }
 
-    /// Where its kernel may be among its packages.
+    /// Possible paths of its kernel in its packages.
     pub(crate) fn kernel_images(&self) -> Vec<String> {
         match &self.derivation {
             Some(derivation) => derivation.kernel_images.clone(),
@@ -307,7 +313,7 @@ impl Recipe {
         }
     }
 
-    /// What may go into the initramfs of a product, the likeliest first.
+    /// Possible layouts of a product's initramfs, the most likely first.
     pub(crate) fn layouts(&self, product: Product) -> Vec<InitramfsText> {
         match (product, &self.derivation) {
             (Product::Hypervisor, Some(derivation)) => derivation.layouts.clone(),
@@ -318,7 +324,7 @@ impl Recipe {
     }
 }
 
-/// Where the catalog's recipes find kernels.
+/// The paths of kernels in all recipes.
 fn kernel_images(catalog: &Catalog) -> Vec<String> {
     let mut images: Vec<String> =
         catalog.recipes().filter_map(|recipe| Some(recipe.text.kernel.as_ref()?.image.clone())).collect();
@@ -327,7 +333,7 @@ fn kernel_images(catalog: &Catalog) -> Vec<String> {
     images
 }
 
-/// Whether a package holds a kernel, its modules, or nothing but leads to them.
+/// Whether a package holds a kernel or its modules, or is a metapackage for them.
 pub(crate) fn is_of_kernel(package: &str) -> bool {
     ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"]
         .iter()
@@ -335,11 +341,10 @@ pub(crate) fn is_of_kernel(package: &str) -> bool {
 }
 
 impl Store {
-    /// The recipe that makes the same as `base` with something else in one place. The image of `base` is made ready first,
-    /// since what its packages are is taken over.
+    /// Derives a recipe from `base`. The image of `base` is built first, since the derived recipe uses the same packages.
     ///
     /// # Errors
-    /// As [`Store::ensure`]; [`Error::OtherArchitecture`] if the kernel is for another one.
+    /// As [`Store::ensure`]; [`Error::OtherArchitecture`] if the kernel has another architecture.
     pub fn derive(
         &self,
         base: &Recipe,

@@ -1,4 +1,4 @@
-//! The one door to images: finds them in the cache, verifies them, has them built, and cleans up.
+//! The interface to images: finds them in the cache, verifies them, builds them, and removes them.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -15,19 +15,20 @@ use crate::{Digest, Error, Image, Product, Progress, Recipe};
 /// How a store works. Everything left out comes from the environment or the host.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
-    /// The cache folder; else `NESTMATRIX_CACHE`, `XDG_CACHE_HOME/nestmatrix`, `HOME/.cache/nestmatrix`.
+    /// The cache folder. Default: `NESTMATRIX_CACHE`, `XDG_CACHE_HOME/nestmatrix` or `HOME/.cache/nestmatrix`, whichever is set
+    /// first.
     pub cache: Option<PathBuf>,
-    /// Use what is in the cache, never the network.
+    /// Use the cache only, never the network.
     pub offline: bool,
-    /// Address of the archive; else `NESTMATRIX_ARCHIVE`, else found in the host's apt configuration.
+    /// Address of the archive. Default: `NESTMATRIX_ARCHIVE`, or an archive from the host's apt configuration.
     pub archive: Option<String>,
-    /// Keyring that vouches for the archive; else `NESTMATRIX_KEYRING`, else the host's of the name that the recipe gives.
+    /// Keyring that verifies the archive. Default: `NESTMATRIX_KEYRING`, or the host's keyring that the recipe names.
     pub keyring: Option<PathBuf>,
-    /// Words put before every command that is started, for a program that ties it to the life of this one.
+    /// Words that go before every command, such as a wrapper that ends the command together with this process.
     pub wrapper: Vec<OsString>,
 }
 
-/// Images on this machine. While it lives, no other process prunes the cache.
+/// The images on this machine. While it is open, no other process can prune the cache.
 #[derive(Debug)]
 pub struct Store {
     cache: Cache,
@@ -35,7 +36,7 @@ pub struct Store {
     in_use: File,
 }
 
-/// What the cache has of a product.
+/// A product in the cache.
 enum Found {
     Intact(Box<Image>),
     Damaged(String),
@@ -43,10 +44,10 @@ enum Found {
 }
 
 impl Store {
-    /// Opens the cache, creating its folder if there is none.
+    /// Opens the cache, and creates its folder if it is missing.
     ///
     /// # Errors
-    /// [`Error::NoCache`] if nothing says where it is, [`Error::Io`] if it cannot be written.
+    /// [`Error::NoCache`] if no setting names the folder, [`Error::Io`] if it cannot be written.
     pub fn open(mut options: StoreOptions) -> Result<Self, Error> {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
         let root = options
@@ -83,21 +84,21 @@ impl Store {
         (&self.cache, &self.options)
     }
 
-    /// Gives an image with all its files verified; builds the recipe if the cache lacks it or has it damaged. Blocks
-    /// meanwhile, also while another process builds the same recipe.
+    /// Returns a verified image. Builds the recipe if the image is missing or damaged. Blocks meanwhile, and while another
+    /// process builds the same recipe.
     ///
     /// # Errors
-    /// [`Error::Offline`] if it would have to be built and must not, or why building failed.
+    /// [`Error::Offline`] if an offline store would have to build it, or why the build failed.
     pub fn ensure(&self, recipe: &Recipe, product: Product, progress: &dyn Progress) -> Result<Image, Error> {
         let reporter = Reporter { recipe: recipe.name(), to: progress };
         match self.look_up(recipe, product)? {
             Found::Intact(image) => return Ok(verified(image, reporter)),
-            Found::Damaged(reason) if self.options.offline && !recipe.is_at_hand() => {
+            Found::Damaged(reason) if self.options.offline && !recipe.is_local() => {
                 reporter.step(Step::Corrupted { product, reason: &reason });
                 return Err(Error::Offline { missing: vec![missing(recipe, product, Some(&reason))] });
             }
-            // What was downloaded before is at hand; apt is not started unless something must be.
-            Found::Nothing if recipe.is_at_hand() => {}
+            // Its inputs were downloaded before, so it can be built offline.
+            Found::Nothing if recipe.is_local() => {}
             Found::Nothing if self.options.offline => {
                 return Err(Error::Offline { missing: vec![missing(recipe, product, None)] });
             }
@@ -113,31 +114,31 @@ impl Store {
         self.build(recipe, product, reporter)
     }
 
-    /// Gives several images, in the order asked for.
+    /// Returns several images, in the given order.
     ///
     /// # Errors
-    /// As [`Store::ensure`]; offline, one error names all that are missing.
+    /// As [`Store::ensure`]; offline, one error names all missing images.
     pub fn ensure_all(
         &self,
         wanted: &[(&Recipe, Product)],
         progress: &dyn Progress,
     ) -> Result<Vec<Image>, Error> {
-        let mut lacking = Vec::new();
+        let mut all_missing = Vec::new();
         let mut images = Vec::new();
         for (recipe, product) in wanted {
             match self.ensure(recipe, *product, progress) {
                 Ok(image) => images.push(image),
-                Err(Error::Offline { missing }) => lacking.extend(missing),
+                Err(Error::Offline { missing }) => all_missing.extend(missing),
                 Err(other) => return Err(other),
             }
         }
-        if lacking.is_empty() { Ok(images) } else { Err(Error::Offline { missing: lacking }) }
+        if all_missing.is_empty() { Ok(images) } else { Err(Error::Offline { missing: all_missing }) }
     }
 
-    /// Looks up the packages' current versions and builds what changed. Images handed out before stay as they are.
+    /// Builds the images again if the archive's packages have changed. Earlier images stay.
     ///
     /// # Errors
-    /// [`Error::Offline`] in an offline store, or why building failed.
+    /// [`Error::Offline`] for an offline store, or why the build failed.
     pub fn refresh(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
         let reporter = Reporter { recipe: recipe.name(), to: progress };
         if self.options.offline {
@@ -150,7 +151,7 @@ impl Store {
         recipe.products().into_iter().map(|product| self.built(recipe, product, reporter)).collect()
     }
 
-    /// Throws the recipe's current images away and builds them again, from current packages.
+    /// Removes the recipe's current images and builds them again from current packages.
     ///
     /// # Errors
     /// As [`Store::refresh`].
@@ -167,7 +168,7 @@ impl Store {
         self.refresh(recipe, progress)
     }
 
-    /// Every image in the cache whose record can be read.
+    /// All images in the cache whose record can be read.
     ///
     /// # Errors
     /// [`Error::Io`] if the cache cannot be read.
@@ -187,12 +188,12 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of this digest with all its files verified, if the cache has it.
+    /// The verified image with this digest, if the cache has it.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is not what it was.
+    /// [`Error::Damaged`] if it has changed.
     pub fn find(&self, digest: &str) -> Result<Option<Image>, Error> {
-        // It names a folder, and comes from a file that anybody may have written.
+        // It names a folder, but comes from a file that any user may have written.
         if digest.is_empty() || !digest.chars().all(|c| c.is_ascii_hexdigit()) {
             return Ok(None);
         }
@@ -205,23 +206,22 @@ impl Store {
         image.map(Some).map_err(|reason| Error::Damaged { path: folder, reason })
     }
 
-    /// Removes everything but the current images of these recipes and the packages they were made of.
-    /// Returns the bytes freed.
+    /// Removes everything except the current images of these recipes and their packages. Returns the freed bytes.
     ///
     /// # Errors
-    /// [`Error::InUse`] while another process has this cache open.
+    /// [`Error::InUse`] if another process has this cache open.
     pub fn prune(&self, keep: &[&Recipe]) -> Result<u64, Error> {
         let result = match self.in_use.try_lock() {
-            Ok(()) => self.remove_all_but(keep),
+            Ok(()) => self.remove_all_except(keep),
             Err(TryLockError::WouldBlock) => Err(Error::InUse(self.cache.root().to_owned())),
             Err(TryLockError::Error(source)) => Err(Error::io("lock", self.cache.root())(source)),
         };
-        // Changing the kind of a lock gives the old one up, also where the new one was refused (flock(2)).
+        // Changing the kind of a lock releases the old one, even if the new one is refused (flock(2)).
         self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
         result
     }
 
-    fn remove_all_but(&self, keep: &[&Recipe]) -> Result<u64, Error> {
+    fn remove_all_except(&self, keep: &[&Recipe]) -> Result<u64, Error> {
         let kept_references: Vec<PathBuf> =
             keep.iter().map(|recipe| self.cache.reference_path(recipe)).collect();
         let images = self.referenced(|path| kept_references.iter().any(|kept| kept == path))?;
@@ -232,7 +232,7 @@ impl Store {
             .map(|file| self.cache.packages().join(file))
             .collect();
         let image_folders: BTreeSet<PathBuf> = images.iter().map(|digest| self.cache.image(digest)).collect();
-        let rubbish = [
+        let folders = [
             (self.cache.refs(), kept_references.into_iter().collect()),
             (self.cache.images(), image_folders),
             (self.cache.packages(), packages),
@@ -240,7 +240,7 @@ impl Store {
             (self.cache.all_apt(), BTreeSet::new()),
         ];
         let mut freed = 0;
-        for (folder, kept) in rubbish {
+        for (folder, kept) in folders {
             for path in entries(&folder)?.into_iter().filter(|path| !kept.contains(path)) {
                 freed += size(&path)?;
                 remove(&path)?;
@@ -249,11 +249,11 @@ impl Store {
         Ok(freed)
     }
 
-    /// Removes the images of a derived recipe that were made for one trial, unless another process has this cache open: it may
-    /// be booting them. Then they stay until the cache is pruned.
+    /// Removes the images of a derived recipe. If another process has this cache open, they stay until the cache is pruned, since
+    /// it may be booting them.
     ///
     /// # Errors
-    /// [`Error::Io`] if they can't be removed.
+    /// [`Error::Io`] if they cannot be removed.
     pub fn discard(&self, recipe: &Recipe) -> Result<(), Error> {
         let alone = recipe.replacement().is_some() && self.in_use.try_lock().is_ok();
         let result = if alone { self.remove_images(recipe) } else { Ok(()) };
@@ -276,13 +276,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what builds of derived recipes that were cut off left, and the lock of this one, which nobody will build again.
-    /// No other process is here, but a thread of this one may be, whose build goes on: it holds the lock, and what it leaves
-    /// when this process ends goes the next time.
+    /// Removes what interrupted builds of derived recipes left, and the lock of this one, which is not built again. No other
+    /// process uses the cache now, but a thread of this process may still be building. It holds the lock of its recipe, and its
+    /// leftovers are removed the next time.
     fn remove_leftovers(&self, recipe: &Recipe) -> Result<(), Error> {
         let building = entries(&self.cache.all_building())?;
         let name = |folder: &PathBuf| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What is derived has its base's name, a `+`, and what is not its base's.
+        // A derived recipe is named BASE+REPLACEMENT.
         let derived = building.iter().map(name).filter(|name| name.contains('+'));
         for name in derived.chain([recipe.name().to_owned()]).collect::<BTreeSet<String>>() {
             let lock = self.cache.lock_of_recipe(&name)?;
@@ -300,7 +300,7 @@ impl Store {
         Ok(())
     }
 
-    /// The images that the references of these files lead to.
+    /// The images that these reference files name.
     fn referenced(&self, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
         let references = entries(&self.cache.refs())?.into_iter().filter(|path| wanted(path));
         Ok(references
@@ -324,7 +324,7 @@ impl Store {
         })
     }
 
-    /// Holds the recipe's lock until the file is dropped or this process ends, however it ends.
+    /// Locks the recipe until the file is dropped or this process ends.
     fn lock(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<File, Error> {
         let lock = self.cache.lock_of_recipe(recipe.name())?;
         match lock.try_lock() {
@@ -349,7 +349,7 @@ impl Store {
         Build { recipe, cache: &self.cache, archive, keyring, wrapper, reporter }.run()
     }
 
-    /// What was just built is verified like anything else: a full disk or a bad one shows here and not in a boot.
+    /// Verifies an image right after its build, so that a full or bad disk is noticed here and not in a boot.
     fn built(&self, recipe: &Recipe, product: Product, reporter: Reporter<'_>) -> Result<Image, Error> {
         match self.look_up(recipe, product)? {
             Found::Intact(image) => Ok(verified(image, reporter)),
@@ -372,7 +372,7 @@ fn missing(recipe: &Recipe, product: Product, reason: Option<&str>) -> String {
     format!("{product} of {}{damaged}", recipe.name())
 }
 
-/// Bytes of a file, or of all files below a folder.
+/// The size of a file, or of all files below a folder, in bytes.
 fn size(path: &Path) -> Result<u64, Error> {
     if path.is_dir() {
         return entries(path)?.iter().map(|entry| size(entry)).sum();

@@ -1,17 +1,17 @@
-//! A file tree in memory: packages are unpacked into one, images are assembled in another. It keeps the merged-/usr layout
-//! whatever layout the packages have, and resolves symbolic links as the booted system would.
+//! A file tree in memory. Packages are unpacked into one, and images are assembled in another. It has the merged-/usr layout,
+//! whatever the packages have, and resolves symbolic links like the booted system.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::sync::Arc;
 
-/// Folders of the root that a merged `/usr` replaces by links.
+/// Folders in the root that a merged `/usr` replaces with links.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
-/// How many symbolic links a path may lead through: the kernel's own limit (path_resolution(7)).
+/// Most symbolic links in a path: the kernel's limit (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// Something in the tree. Folders that hold something need no entry.
+/// An entry of the tree. Only empty folders need an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Folder,
@@ -24,11 +24,11 @@ pub(crate) enum Node {
 pub(crate) struct File {
     pub(crate) data: Arc<[u8]>,
     pub(crate) executable: bool,
-    /// Index of the package it came from, in the list of the packages of the build.
+    /// The index of its package in the build's list of packages.
     pub(crate) package: Option<usize>,
 }
 
-/// Paths are relative to the root, with `/` between components and none in front.
+/// Paths are relative to the root and do not begin with `/`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tree {
     nodes: BTreeMap<String, Node>,
@@ -37,18 +37,18 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) fn insert(&mut self, path: &str, node: Node) {
         let path = merged(path);
-        // A package brings the links of a merged `/usr`: `bin` would be a link to itself.
+        // Skip a package's own links of a merged `/usr`: here `bin` would be a link to itself.
         if !matches!(&node, Node::Link(target) if *target == path) {
             self.nodes.insert(path, node);
         }
     }
 
-    /// Adds a file that no package holds.
+    /// Adds a file that comes from no package.
     pub(crate) fn write(&mut self, path: &str, data: impl Into<Arc<[u8]>>, executable: bool) {
         self.insert(path, Node::File(File { data: data.into(), executable, package: None }));
     }
 
-    /// Adds the links that a merged `/usr` has in the root: `bin` to `usr/bin` and so on.
+    /// Adds the links of a merged `/usr`: `bin` to `usr/bin`, and so on.
     pub(crate) fn link_merged_folders(&mut self) {
         for name in MERGED {
             self.nodes.insert(name.to_owned(), Node::Link(format!("usr/{name}")));
@@ -60,7 +60,7 @@ impl Tree {
         self.nodes.extend(other.nodes);
     }
 
-    /// Takes the kernels away, and their modules, that the first so many packages brought.
+    /// Removes kernels and modules that came from the first `packages` packages.
     pub(crate) fn remove_kernels(&mut self, packages: usize) {
         let is_of_kernel = |path: &str| path.starts_with("boot/") || path.starts_with("usr/lib/modules/");
         self.nodes.retain(|path, node| match node {
@@ -73,13 +73,13 @@ impl Tree {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Everything whose path starts so.
+    /// All entries whose paths start with `prefix`.
     pub(crate) fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
         let range: Range<'a, String, Node> = self.nodes.range(prefix.to_owned()..);
         range.map(|(path, node)| (path.as_str(), node)).take_while(move |(path, _)| path.starts_with(prefix))
     }
 
-    /// The file that a path leads to, with the path it has itself.
+    /// The file that a path leads to, and its own path.
     pub(crate) fn file(&self, path: &str) -> Option<(String, &File)> {
         let end = self.route(path)?.pop()?;
         match self.nodes.get(&end)? {
@@ -88,7 +88,7 @@ impl Tree {
         }
     }
 
-    /// Copies the file that a path leads to, and the links on the way.
+    /// Copies the file that a path leads to, and the links in the path.
     pub(crate) fn copy_to(&self, path: &str, to: &mut Self) -> Option<&File> {
         let route = self.route(path)?;
         for stop in &route {
@@ -100,7 +100,7 @@ impl Tree {
         }
     }
 
-    /// The links that a path leads through, each by its own path, and at the end what is not a link.
+    /// The paths of the links that a path leads through, and last that of its target.
     fn route(&self, path: &str) -> Option<Vec<String>> {
         let mut route = Vec::new();
         let mut path = merged(path);
@@ -120,7 +120,7 @@ impl Tree {
     }
 }
 
-/// Where a link leads to, seen from the root.
+/// The target of a link, relative to the root.
 fn join(link: &str, target: &str) -> String {
     if target.starts_with('/') {
         return target.to_owned();

@@ -1,36 +1,36 @@
-//! Packages that an archive's signed index lists and the archive itself does not have. That is the archive's fault and
-//! temporary. Everything else that can go wrong with a download stays apt's own error.
+//! Detects packages that an archive's signed index lists but the archive does not have. That is a temporary fault of the archive.
+//! All other failures of a download stay apt's errors.
 
 use std::fmt;
 
-/// Packages that the archive lists and cannot deliver.
+/// Packages that the archive lists but cannot deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     /// The suites that list them.
     pub suites: Vec<String>,
     /// `NAME VERSION` of each.
     pub packages: Vec<String>,
-    /// Everything that apt wrote on standard error.
+    /// apt's standard error.
     pub output: String,
 }
 
-/// What apt prints before the address of a file that it could not get.
+/// apt's message before the address of a failed download.
 const FAILED: &str = "E: Failed to fetch ";
-/// What it prints afterwards, whatever the reasons were.
+/// apt's summaries at the end.
 const SUMMARIES: [&str; 3] = [
     "E: Some files failed to download",
     "E: Unable to fetch some archives",
     "E: Failed to fetch some archives",
 ];
-/// How the answer begins of a server that has no such file.
+/// The beginning of a server's answer for a missing file.
 const ABSENT: [&str; 2] = ["404 ", "410 "];
-/// How the answer begins of an archive that is a folder, and how it ends if the file is absent and not just unreadable.
+/// The beginnings of apt's message for a file in an archive that is a folder, and its end if the file is missing, not unreadable.
 const ABSENT_IN_FOLDER: ([&str; 2], &str) =
     (["File not found", "Failed to stat"], "(2: No such file or directory)");
 
 impl Undelivered {
-    /// Reads what apt wrote when a download failed. Returns nothing if anything went wrong besides absent files: a full disk,
-    /// a broken connection or a wrong checksum.
+    /// Parses apt's errors of a failed download. Returns nothing if there is any other problem than missing files, such as a full
+    /// disk, a broken connection or a wrong checksum.
     pub(crate) fn read(suites: &[String], output: &str) -> Option<Self> {
         let mut packages = Vec::new();
         for line in output.lines().filter(|line| line.starts_with("E: ")) {
@@ -73,7 +73,7 @@ fn is_absent(reason: &str) -> bool {
     begins(&ABSENT) || begins(&folder) && reason.ends_with(end)
 }
 
-/// `libc6 2.41-12+deb13u5` of `.../libc6_2.41-12%2bdeb13u5_amd64.deb`; the file's name if it is no package's.
+/// `libc6 2.41-12+deb13u5` for `.../libc6_2.41-12%2bdeb13u5_amd64.deb`; otherwise the file's name.
 fn package(address: &str) -> String {
     let file = address.rsplit('/').next().unwrap_or(address);
     match file.trim_end_matches(".deb").split('_').collect::<Vec<_>>()[..] {
@@ -82,7 +82,7 @@ fn package(address: &str) -> String {
     }
 }
 
-/// The text without the escapes of addresses; as it is where they are not well-formed.
+/// Decodes the escapes of an address, except for malformed ones.
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().to_owned();
@@ -118,7 +118,7 @@ E: Some files failed to download
     }
 
     #[test]
-    fn absent_packages_are_named_as_the_archive_lists_them() {
+    fn missing_packages_are_named_as_in_the_index() {
         let found = read(ABSENT).unwrap();
         assert_eq!(found.packages, ["libc6 2.41-12+deb13u5", "libpcre2-8-0 10.46-1~deb13u3"]);
         assert_eq!(found.output, ABSENT);
@@ -137,7 +137,7 @@ E: Some files failed to download
     }
 
     #[test]
-    fn whatever_else_goes_wrong_is_not_the_archives_fault() {
+    fn other_failures_are_not_the_archives_fault() {
         for other in [
             "E: Failed to fetch http://a.example/x_1_all.deb  Temporary failure resolving 'a.example'",
             "E: Failed to fetch http://a.example/x_1_all.deb  Connection failed [IP: 192.0.2.1 80]",

@@ -1,5 +1,5 @@
-//! What needs a real Debian: a recipe is built from its archive (with the network the first time, and the host's apt), and versions
-//! are in the order of its dpkg. The cache is the usual one (`NESTMATRIX_CACHE`), so that other tests find the images there.
+//! Tests with a real Debian: builds a recipe from its archive, and compares the order of versions with dpkg. The first build
+//! needs the network and the host's apt. The cache is the default one (`NESTMATRIX_CACHE`), so that other tests find the images.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -80,7 +80,7 @@ fn debian_12_is_built_from_its_archive() {
     assert!(minimal.size() < hypervisor.size() / 3);
 }
 
-/// Each pair of these, whatever their order is.
+/// Each pair is compared.
 const VERSIONS: [&str; 26] = [
     "5.10.223-1",
     "5.10.223-1+b1",
@@ -118,7 +118,7 @@ fn the_order_of_versions_is_that_of_dpkg() {
             .map(|status| status.success())
     };
     if let Err(error) = says("1", "eq", "1") {
-        ignore(&format!("dpkg can't be asked: {error}"));
+        ignore(&format!("cannot run dpkg: {error}"));
     }
     for a in VERSIONS {
         for b in VERSIONS {

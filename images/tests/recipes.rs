@@ -1,4 +1,4 @@
-//! Recipes: the ones in this folder, and what is said about those that are wrong.
+//! The recipes of this project, and the errors of wrong recipes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -86,7 +86,7 @@ fn errors_say_where() {
 }
 
 #[test]
-fn an_init_script_that_is_not_there_is_told_at_its_mention() {
+fn a_missing_init_script_is_reported_where_it_is_named() {
     let minimal =
         "[kernel]\nimage = \"k\"\n[minimal]\ninit = \"absent.sh\"\ncompression = \"none\"\napplets = \"a\"\n";
     let error = load(&format!("{GOOD}{minimal}")).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The store through its public doors, on a toy archive: what is built once, what is built again, and what never gets out.
+//! The store's public interface, with a toy archive: what is built once, what is built again, and what is never returned.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -74,7 +74,7 @@ fn the_same_packages_give_the_same_bytes() {
 }
 
 #[test]
-fn a_damaged_image_is_told_and_built_again_never_handed_out() {
+fn a_damaged_image_is_reported_and_built_again_but_never_returned() {
     let toy = Toy::new();
     let store = toy.store("cache", false);
     let image = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
@@ -132,7 +132,7 @@ fn two_builders_at_once_build_once() {
 }
 
 #[test]
-fn packages_that_the_archive_lists_and_does_not_have_are_named_in_plain_words() {
+fn packages_that_the_archive_lists_but_does_not_have_are_named() {
     let toy = Toy::new();
     let store = toy.store("cache", false);
     let absent = "E: Failed to fetch http://toy.example/kernel_1.0_all.deb  404  Not Found [IP: 192.0.2.1 80]\n\
@@ -254,7 +254,7 @@ fn an_emulator_runs_by_its_own_loader_on_its_own_libraries() {
 }
 
 #[test]
-fn what_the_packages_lack_is_named_with_the_recipe() {
+fn what_is_missing_from_the_packages_is_named_with_the_recipe() {
     let toy = Toy::new();
     let text = fs::read_to_string(toy.path("recipes/toy.toml")).unwrap();
     for (there, absent, complaint) in [
@@ -274,7 +274,7 @@ fn what_the_packages_lack_is_named_with_the_recipe() {
     }
 }
 
-/// A file that is a kernel of this machine's architecture as far as anybody can tell without booting it.
+/// A file that looks like a kernel of this machine's architecture.
 fn kernel_file(toy: &Toy, release: &str) -> PathBuf {
     let machine = Isa::of_this_machine().unwrap().info().elf_machine;
     let mut file = vec![0; 64];
@@ -291,7 +291,7 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     let toy = Toy::new();
     let catalog = Catalog::load(&toy.path("recipes")).unwrap();
     let base = toy.store("cache", false).ensure(&toy.recipe(), Product::Hypervisor, &Silent).unwrap();
-    // All that it takes is at hand.
+    // All inputs are in the cache.
     let store = toy.store("cache", true);
     let calls = toy.calls("");
     let path = kernel_file(&toy, "7.0.1-mine+");
@@ -306,7 +306,7 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     assert_eq!(image.left_out(), ["virtio_pci"], "its modules did not come with it");
     assert_eq!(image.qemu_version(), base.qemu_version());
     assert_ne!(image.digest(), base.digest());
-    assert_eq!(toy.calls(""), calls, "no apt is asked");
+    assert_eq!(toy.calls(""), calls, "apt is not needed");
     let again = store.derive(&toy.recipe(), replacement.clone(), &catalog, &Silent).unwrap();
     assert_eq!(again.digest(), recipe.digest());
 
@@ -316,24 +316,24 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     let other = store.derive(&toy.recipe(), Replacement::LocalKernel(changed), &catalog, &Silent).unwrap();
     assert_ne!((other.name(), other.digest()), (recipe.name(), recipe.digest()));
 
-    // The images of one trial go, those of recipes stay, and another process is not robbed of what it may be booting.
+    // Images of derived recipes are removed, those of other recipes stay, and so do images that another process may be booting.
     let neighbour = toy.store("cache", true);
     store.discard(&recipe).unwrap();
     assert!(image.folder().exists());
     drop(neighbour);
-    // Builds that were cut off left something, of this recipe and of another one; one goes on.
+    // Interrupted builds left something, of this recipe and of another one; one build is still running.
     let left = |folder: &str, name: &str| toy.path("cache").join(folder).join(name);
-    let goes_on = "toy+local-kernel-1.0-goes-on";
-    for name in [recipe.name(), other.name(), "toy+local-kernel-1.0-cut-off", goes_on] {
+    let running = "toy+local-kernel-1.0-running";
+    for name in [recipe.name(), other.name(), "toy+local-kernel-1.0-interrupted", running] {
         fs::create_dir_all(left("building", name).join("x/y")).unwrap();
     }
-    let lock = fs::File::create(left("locks", &format!("recipe-{goes_on}"))).unwrap();
+    let lock = fs::File::create(left("locks", &format!("recipe-{running}"))).unwrap();
     lock.lock().unwrap();
     store.discard(&other).unwrap();
     assert!(!left("building", other.name()).exists() && image.folder().exists());
     store.discard(&recipe).unwrap();
     store.discard(&toy.recipe()).unwrap();
-    assert!(left("building", goes_on).join("x/y").exists());
+    assert!(left("building", running).join("x/y").exists());
     // Not by dropping it: a process that another test is just starting may hold it open for a moment.
     lock.unlock().unwrap();
     store.discard(&recipe).unwrap();
@@ -345,27 +345,27 @@ fn a_derived_image_differs_in_its_kernel_alone() {
         assert!(left.is_empty(), "{folder}: {left:?}");
     }
 
-    // Built again, it would not be the kernel that was looked at.
+    // It cannot be built again, since the kernel has changed.
     let error = store.ensure(&recipe, Product::Hypervisor, &Silent).unwrap_err().to_string();
-    assert!(error.contains("vmlinux-7.0.1-mine+: it changed since it was looked at"), "{error}");
+    assert!(error.contains("vmlinux-7.0.1-mine+: it has changed since it was read"), "{error}");
     fs::remove_dir_all(toy.path("cache/packages")).unwrap();
     let error = store.ensure(&other, Product::Hypervisor, &Silent).unwrap_err();
     assert!(matches!(&error, Error::PackagesGone { recipe, .. } if recipe == "toy"), "{error}");
 }
 
 #[test]
-fn what_is_no_kernel_takes_no_kernels_place() {
+fn files_that_are_not_kernels_are_refused() {
     let toy = Toy::new();
     let catalog = Catalog::load(&toy.path("recipes")).unwrap();
     let refused = |paths: &[PathBuf]| LocalKernel::read(paths, &catalog).unwrap_err().to_string();
     assert!(refused(&[toy.path("not/there")]).contains("not/there"));
     assert!(refused(&[toy.path("init.sh"), toy.path("keyring")]).contains("cannot find"));
-    assert!(refused(&[toy.path("keyring")]).contains("it is no kernel"));
+    assert!(refused(&[toy.path("keyring")]).contains("it is not a kernel"));
     let package = toy.path("debs").join("qemu_1%3a1.0-1_all.deb");
-    assert!(refused(std::slice::from_ref(&package)).contains("no kernel image is in it"));
+    assert!(refused(std::slice::from_ref(&package)).contains("it holds no kernel image"));
     let two = [kernel_file(&toy, "6.1.0"), kernel_file(&toy, "6.2.0")];
-    assert!(refused(&two).contains("it is more than one kernel: 6.1.0, 6.2.0"));
-    // A kernel from one file, modules or nothing at all from another.
+    assert!(refused(&two).contains("it holds several kernels: 6.1.0, 6.2.0"));
+    // A kernel from one file, and modules or nothing from another.
     let mixed = LocalKernel::read(&[kernel_file(&toy, "6.1.0"), package], &catalog).unwrap();
     assert_eq!(mixed.release(), "6.1.0");
 }

@@ -78,7 +78,7 @@ impl Place {
     pub fn xtask(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.runtime());
-        command.env("NESTMATRIX_STATES", self.states());
+        command.env("NESTMATRIX_SNAPSHOTS", self.states());
         for variable in ["NESTMATRIX_LOG", "NO_COLOR", "COLUMNS", "CLICOLOR_FORCE", "FORCE_COLOR"] {
             command.env_remove(variable);
         }

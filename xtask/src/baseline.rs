@@ -1,4 +1,4 @@
-//! A run held against another one: what `run-matrix --baseline`, `merge --baseline` and `diff` have in common.
+//! Compares a run with an earlier one, for `run-matrix --baseline`, `merge --baseline` and `diff`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,23 +10,22 @@ use nestmatrix::scenario::CellName;
 
 use crate::cli::Format;
 use crate::input;
-use crate::run_matrix::say;
+use crate::terminal::print;
 
-/// Reads the run to compare with. A run must not be lost for what became of one before it: one that can't be read counts for none,
-/// and then the exit code is that of the run alone.
+/// Reads the baseline. If that fails, the run is not lost: there is no comparison, and the run has its own exit code.
 pub fn read(folder: &Path) -> Option<PastRun> {
     PastRun::read(folder).inspect_err(|e| eprintln!("compared with nothing: --baseline: {e}")).ok()
 }
 
-/// Likewise the run that is meant, by its folder or by its name in that of results.
+/// Reads the baseline from its folder or its name in the folder of runs.
 pub fn find(run: &Path, results: &Path) -> Option<PastRun> {
     let folder = input::run(run, results);
     read(&folder.inspect_err(|why| eprintln!("compared with nothing: --baseline: {why}")).ok()?)
 }
 
-/// What `baseline` tells of the cells that the run in `folder` was to have a verdict of: of others, it was to tell nothing.
-pub fn beside(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
-    // `latest` may be the very run that was gone on with.
+/// Reduces the baseline to the cells that were planned in the run in `folder`.
+pub fn of_same_cells(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
+    // `latest` may be the resumed run.
     if baseline.folder.canonicalize().ok() == folder.canonicalize().ok() {
         eprintln!("compared with nothing: --baseline is this very run");
         return None;
@@ -37,21 +36,21 @@ pub fn beside(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
     Some(baseline)
 }
 
-/// What changed, by the history in the folder of results as well.
+/// Compares two runs. The history of the folder of runs, if it has one, shows which cells are flaky.
 pub fn compare(before: &PastRun, now: &PastRun, results: &Path) -> Comparison {
-    let history = crate::history::if_there(results);
+    let history = crate::history::if_exists(results);
     let past = |cell: &CellName| -> Vec<HistoryEntry> {
         let Some(history) = &history else { return Vec::new() };
         history
             .sightings(cell)
-            .inspect_err(|e| eprintln!("what is flaky is told by two runs alone: {e}"))
+            .inspect_err(|e| eprintln!("only these two runs show which cells are flaky: {e}"))
             .unwrap_or_default()
     };
     Comparison::new(&before.cells, &now.cells)
         .with_flaky(|cell, was, is| history::flips(cell, (was, is), [before, now], past(cell)))
 }
 
-/// Shows what changed from the baseline to the run in `folder`, and gives the exit code that the run has then.
+/// Prints what changed from the baseline to the run in `folder`, and returns the run's exit code.
 pub fn show(
     baseline: &PastRun,
     folder: &Path,
@@ -68,9 +67,9 @@ pub fn show(
     };
     let comparison = compare(baseline, &now, results);
     let text = report::comparison(&comparison, style);
-    // In JSON there is a line for each verdict and nothing else.
+    // JSON output has one line for each verdict and nothing else.
     match format {
-        Format::Text => say(&text),
+        Format::Text => print(&text),
         Format::Json => eprint!("{text}"),
     }
     comparison.exit_code(code)

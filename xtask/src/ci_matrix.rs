@@ -1,4 +1,4 @@
-//! `ci-matrix`: which runners of a CI system run which cells, as that system reads it.
+//! `ci-matrix`: assigns cells to the runners of a CI system, and prints the job matrix.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use crate::cli::{CiFormat, CiMatrix};
 use crate::exit::Failure;
 use crate::input;
-use crate::run_matrix::say;
+use crate::terminal::print;
 
-/// Most jobs of one matrix on GitHub.
+/// Most jobs of a GitHub matrix.
 const MOST_JOBS: usize = 256;
 
-/// Where emulated metal is played: a Debian, since packages are taken from the archive that its own apt names.
+/// The container of jobs with emulated metal. It is a Debian, since images are made of packages from its apt sources.
 const CONTAINER: &str = "rust:1.95-trixie";
 
 pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
-    let catalog = input::recipes(&arguments.recipes)?;
+    let catalog = input::recipes(&arguments.folder)?;
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
     if cells.is_empty() {
         return Ok(input::no_cell());
@@ -42,14 +42,15 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
         .map(|(job, shard)| Entry::new(arguments, &arguments.runner[job.kind], job, shard))
         .collect();
     if arguments.format == CiFormat::Github && entries.len() > MOST_JOBS {
-        let why = format!("{} jobs, and GitHub takes at most {MOST_JOBS}: use fewer --shards", entries.len());
+        let why =
+            format!("{} jobs, but GitHub allows at most {MOST_JOBS}; use fewer --shards", entries.len());
         return Err(Failure::bad_input(miette::miette!("{why}")));
     }
-    let printed = match arguments.format {
+    let matrix = match arguments.format {
         CiFormat::Github => github(&entries),
         CiFormat::Gitlab => gitlab(&entries),
     };
-    say(&format!("{printed}\n"));
+    print(&format!("{matrix}\n"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,11 +65,11 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn new(command: &CiMatrix, kind: &'a RunnerKind, job: &Job, shard: u32) -> Self {
-        // Names of cells and globs have no character that ends a quotation.
+        // Names of cells and globs have no quotes.
         let quoted = |text: &String| format!("'{text}'");
         let mut arguments: Vec<String> = job.cells.iter().map(quoted).collect();
         arguments.extend(["--metal".to_owned(), kind.metal().to_string()]);
-        // Emulated metal has no hardware that could be lost, and skips cells whose images can't be had.
+        // Emulated metal needs no hardware, and skips cells whose images are unavailable.
         if kind.metal() == Metal::Native {
             arguments.extend(["--deny-skip", "'*'"].map(str::to_owned));
         }
@@ -84,8 +85,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The value of `strategy.matrix`. Bare machines are not GitHub's own. Of what plays emulated metal any will do, and `emulated` is
-/// no label of GitHub's own.
+/// The value of `strategy.matrix`. Bare machines are self-hosted runners. Emulated metal runs on any runner, and `emulated` is
+/// not a label of GitHub's.
 fn github(entries: &[Entry<'_>]) -> Value {
     let include = entries.iter().map(|entry| {
         let labels = entry.labels.iter().map(String::as_str);
@@ -105,7 +106,7 @@ fn github(entries: &[Entry<'_>]) -> Value {
     json!({ "include": include.collect::<Vec<_>>() })
 }
 
-/// A child pipeline, whose jobs extend `.nestmatrix` of the file that it includes. JSON is YAML.
+/// A child pipeline, in JSON, which is YAML. Its jobs extend `.nestmatrix` from the included file.
 fn gitlab(entries: &[Entry<'_>]) -> Value {
     let job = |entry: &Entry<'_>| {
         let mut job = json!({
@@ -113,7 +114,7 @@ fn gitlab(entries: &[Entry<'_>]) -> Value {
             "tags": entry.labels,
             "variables": { "METAL": entry.metal, "ARGUMENTS": entry.arguments },
         });
-        // A container would show its own system in place of the machine's.
+        // On native metal, a container would hide the machine's own system.
         if entry.metal == Metal::Emulated {
             job["image"] = CONTAINER.into();
         }

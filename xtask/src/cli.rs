@@ -1,4 +1,4 @@
-//! The command line as it is typed.
+//! The command line: commands, options and their help.
 
 use std::path::PathBuf;
 
@@ -9,114 +9,183 @@ use nestmatrix_model::LevelNumber;
 
 use crate::bisect::Bisect;
 use crate::kernels::Kernels;
+use crate::settings;
 
-/// Turns a documented nested-virtualization support matrix into stacks that boot, and records what really happens.
+/// Turn nested-virtualization support matrices into regression tests that boot
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
 Exit codes:
-  0    everything as expected or known
-  1    a cell failed, or a documented limitation is gone (xpass), and that was not known; or
+  0    all verdicts are as expected or known
+  1    a cell failed or a documented limitation is gone (xpass), and that was not known; or
        a limitation that was known to be gone is back;
-       with diff or --baseline, something is worse; with doctor, this machine is not usable;
-       with bisect, no change was found
+       diff, --baseline: something got worse; doctor: this machine is not usable;
+       bisect: no change was found
   2    bad usage or bad input
-  3    an error of the harness or its machine; the result is not complete
-  4    nothing ran: no cell matched, or all were skipped; a shard whose cells all were gives 0
-  125  with run-matrix --kernel, in place of 3 and 4: the kernel could not be tried, as
-       `git bisect run` wants to be told; and 128 in place of 2
+  3    the harness or its machine failed; the result is incomplete
+  4    nothing ran: no cell matched, or all were skipped; a shard in which nothing ran exits with 0
+  125  run-matrix --kernel, instead of 3 and 4: the kernel could not be tested, so `git bisect run`
+       skips it; 128, instead of 2, stops `git bisect run`
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM
 
 Environment:
-  NESTMATRIX_CACHE    folder of images and packages [default: nestmatrix in the XDG cache folder]
-  NESTMATRIX_ARCHIVE  address of the Debian archive [default: that of this machine's own apt]
-  NESTMATRIX_KEYRING  keyring that vouches for it [default: this machine's Debian keyring]
-  NESTMATRIX_STATES   folder of saved states [default: states in the folder of images]
-  NESTMATRIX_LOG      what is logged to standard error, such as `debug` [default: warn]
-  NO_COLOR            no colours";
+  NESTMATRIX_CACHE      folder of images and packages [default: nestmatrix in the XDG cache folder]
+  NESTMATRIX_SNAPSHOTS  folder of snapshots [default: states in the folder of images]
+  NESTMATRIX_ARCHIVE    address of the Debian archive [default: from this machine's apt sources]
+  NESTMATRIX_KEYRING    keyring that verifies the archive [default: this machine's Debian keyring]
+  NESTMATRIX_LOG        what to log to standard error, such as `debug` [default: warn]
+  NO_COLOR              disables colours";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Boot the matrix's stacks and give each cell its verdict
+    /// Boot the matrix's stacks and give each cell a verdict
     RunMatrix(RunMatrix),
-    /// Show runs as a page (HTML), as Markdown, TAP, JUnit XML or JSON, or as errata for authors
+    /// Show runs as HTML, Markdown, TAP, JUnit XML or JSON, or as errata for authors
     Report(crate::report::Report),
-    /// Show when a cell's verdict changed, with which kernel and QEMU on each level, how long it takes, whether it is flaky
+    /// Show how a cell's verdict, software and duration changed from run to run
     History(crate::history::Arguments),
-    /// Show what changed from one run to another: regressions, improvements, what is flaky, new, and gone
+    /// Compare two runs: regressions, improvements, flaky, new and gone cells
     Diff(Diff),
-    /// Make one result of several runs: of shards, or of several machines
+    /// Merge the results of several runs, such as shards
     Merge(Merge),
-    /// Write the timeline of a run as a trace file, for Perfetto or Chrome
+    /// Write the timeline of a run as a trace file for Perfetto or Chrome
     Trace(crate::trace::Arguments),
-    /// Boot the stack of one cell and hold it, so that its levels can be looked at from inside, or bundle what reproduces it
+    /// Boot one cell in a debug session, or bundle it for a bug report
     Repro(crate::repro::Repro),
-    /// Run commands in a level of a stack that `repro` holds
+    /// Run commands in a level of a paused stack
     Shell(Shell),
-    /// Ask the QMP monitor of a level's QEMU, in a stack that `repro` holds
+    /// Send commands to the QMP monitor of a level's QEMU in a paused stack
     Qmp(Qmp),
-    /// Find the first version of a kernel or a QEMU with which a cell's verdict is another one
+    /// Find the kernel or QEMU version that changed a cell's verdict
     Bisect(Bisect),
-    /// Damage cells and their scenarios on purpose, and report which damage no verdict shows
+    /// Damage cells and scenarios on purpose and report damage that no verdict shows
     Mutate(crate::mutate::Mutate),
-    /// Show the matrix as the documents lay it out; nothing is booted
+    /// List the cells of the matrix, or its claims, without booting anything
     List(List),
-    /// Build, show and remove what levels boot
+    /// Build, show and remove the images that levels boot
     Images(Images),
-    /// Show and remove saved states of stacks
-    SnapshotCache(SnapshotCache),
-    /// Tell which of several kinds of runners run which cells, as a CI system reads it; nothing is booted
+    /// List and remove snapshots of stacks
+    #[command(alias = "states")]
+    Snapshots(Snapshots),
+    /// Print a CI job matrix that assigns cells to runner types
     CiMatrix(CiMatrix),
-    /// Tell what this machine can run, what it lacks, and the commands that mend that; nothing is changed
+    /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
-    /// Measure nestmatrix, above all against a script that boots the same stack by hand
+    /// Measure nestmatrix against a script that boots the same stack
     Bench(Bench),
 }
 
-/// Which scenarios, and which of their cells.
+/// Documents and scenarios.
 #[derive(Debug, Args)]
-pub struct Selection {
-    /// Only cells whose name matches one of these globs, such as `rhel-10-preview/*`; `*` also crosses `/`
-    pub filter: Vec<String>,
-    /// Folder of documents and scenarios
+pub struct ScenariosFolder {
+    /// Read documents and scenarios from this folder
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
     pub scenarios: PathBuf,
-    /// Skip cells for which there is only an image that stands in for the system of the document
+}
+
+/// Scenarios, and a choice of their cells.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Select cells by globs, such as `rhel-10-preview/*`; `*` also matches `/`
+    pub filter: Vec<String>,
+    #[command(flatten)]
+    pub folder: ScenariosFolder,
+    /// Skip cells whose only image is a stand-in for the documented system
     #[arg(long)]
     pub deny_stand_ins: bool,
+}
+
+/// Image recipes.
+#[derive(Debug, Args)]
+pub struct RecipesFolder {
+    /// Read image recipes from this folder
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    pub recipes: PathBuf,
 }
 
 /// Where images come from.
 #[derive(Debug, Args)]
 pub struct ImageSource {
-    /// Use the cache alone, never the network; say what is missing
+    /// Use cached images only, never the network
     #[arg(long)]
     pub offline: bool,
-    /// Folder of image recipes
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
-    pub recipes: PathBuf,
+    #[command(flatten)]
+    pub folder: RecipesFolder,
+}
+
+/// Where runs are.
+#[derive(Debug, Default, Args)]
+pub struct Results {
+    /// Use this folder of runs [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+}
+
+impl Results {
+    /// The folder of all runs.
+    pub fn folder(&self) -> PathBuf {
+        self.results.clone().unwrap_or_else(settings::default_results)
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Timeouts {
+    /// Multiply every timeout by F, for a slow machine [default: 1]
+    #[arg(long, value_name = "F", value_parser = timeout_scale)]
+    pub timeout_scale: Option<f64>,
+}
+
+impl Timeouts {
+    /// The factor of every timeout.
+    pub fn scale(self) -> f64 {
+        self.timeout_scale.unwrap_or(1.0)
+    }
+}
+
+/// How fast a run goes. It changes no verdict, so a resumed run can change it.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Pace {
+    /// Run N cells at once, or as many as cores and memory allow (`auto`) [default: auto]
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<Jobs>,
+    #[command(flatten)]
+    pub timeouts: Timeouts,
+}
+
+impl Pace {
+    /// Cells that run at once; none for as many as fit.
+    pub fn jobs(self) -> Option<usize> {
+        self.jobs.and_then(|jobs| jobs.0)
+    }
+
+    /// Takes over the values that are given in `later`.
+    pub fn update(&mut self, later: Self) {
+        self.jobs = later.jobs.or(self.jobs);
+        self.timeouts.timeout_scale = later.timeouts.timeout_scale.or(self.timeouts.timeout_scale);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people
+    /// Text for people
     Text,
-    /// For machines: one JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MetalArgument {
-    /// Native metal if this machine's KVM proves itself by booting a guest, emulated metal otherwise
+    /// Use native metal if this machine's KVM boots a guest, otherwise emulated metal
     Auto,
-    /// This machine is L0; cells are skipped, with the reason, where it can't be
+    /// Use this machine as L0; skip cells that it cannot run and say why
     Native,
-    /// An emulator plays the bare machine, and a real L0 kernel with KVM boots on it
+    /// Boot a real L0 kernel with KVM on an emulator that plays the bare machine
     Emulated,
 }
 
@@ -124,113 +193,101 @@ pub enum MetalArgument {
 pub struct RunMatrix {
     #[command(flatten)]
     pub selection: Selection,
-    /// Only cells of this profile, one of those in profiles.toml among the scenarios; `full` takes all cells [default: the
-    /// default profile, or with FILTER none]
+    /// Select the cells of a profile in profiles.toml; `full` is all cells
+    ///
+    /// Without this option and without FILTER, the default profile runs.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Cells that must run on this machine, by globs: what keeps one from it is an error and no skip, so that nobody takes a run
-    /// for a good one that has lost its hardware
+    /// Fail instead of skipping if a matching cell cannot run here, so that missing hardware is noticed
     #[arg(long, value_name = "GLOB")]
     pub deny_skip: Vec<String>,
-    /// Only the cells of shard K of N: each is in exactly one, and the shards can be run on machines that know nothing of each
-    /// other; `cargo xtask merge` makes one result of them
+    /// Run only shard K of N; merge the results with `cargo xtask merge`
+    ///
+    /// Every cell is in exactly one shard; the machines need no coordination.
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
-    /// Runs by whose durations cells are dealt out, so that all shards take about as long; each shard must be given the same
+    /// Balance shards by the durations of these runs; give every shard the same runs
     #[arg(long, value_name = "RUN", num_args = 1.., requires = "shard")]
     pub history: Vec<PathBuf>,
-    /// Go on with a run that was cut off, with the arguments that it was begun with: its folder, or its name in the folder of
-    /// results. Cells that have a verdict keep it. `--jobs` and `--timeout-scale` override the earlier values
+    /// Resume an interrupted run: its folder, or its name in the folder of runs
+    ///
+    /// Cells keep their verdicts, and the run keeps its arguments. `--jobs` and `--timeout-scale` override the earlier values.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "cold", "repeat", "saved_limit", "baseline", "files", "level", "keep_images",
+        "cold", "repeat", "snapshot_limit", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
     pub kernels: Kernels,
     #[command(flatten)]
     pub source: ImageSource,
-    /// What L0 runs on
+    /// Choose what L0 runs on
     #[arg(long, value_enum, default_value = "auto")]
     pub metal: MetalArgument,
-    /// How many cells run side by side, or `auto`: as many as this machine has cores and memory for, by what those before
-    /// them used [default: auto]
-    #[arg(long, value_name = "N", value_parser = jobs)]
-    pub jobs: Option<Jobs>,
-    /// Boot every stack from its beginning: use no saved states, and save none
+    #[command(flatten)]
+    pub pace: Pace,
+    /// Ignore snapshots, boot every level, and save no snapshots
     #[arg(long)]
     pub cold: bool,
-    /// Boot each cell this many times in one setting. If its verdicts differ, it is `flaky`, which fails the run unless its scenario says
-    /// that it is known to be [default: 1]
+    /// Boot each cell N times; it is `flaky` if its verdicts differ [default: 1]
+    ///
+    /// A flaky cell fails the run, unless its scenario says that it is known to be flaky.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub repeat: Option<u16>,
-    /// Disk space in GiB that saved states may take; those that were used longest ago go first
-    #[arg(long, value_name = "GIB", default_value = "10", conflicts_with = "cold")]
-    pub saved_limit: u64,
-    /// A run to compare with, its folder or its name in that of results: exit code 1 is then for what is worse than there, or new and
-    /// not as expected, and not for what was bad already
+    /// Limit the disk space of snapshots; least recently used snapshots are evicted first
+    #[arg(long, alias = "saved-limit", value_name = "GIB", default_value_t = settings::SNAPSHOT_LIMIT_GIB, conflicts_with = "cold")]
+    pub snapshot_limit: u64,
+    /// Compare with this run, and exit with 1 only if something is worse than there
+    ///
+    /// RUN is a folder, or a name in the folder of runs. A new cell that is not as expected counts as worse. What was bad in the
+    /// baseline does not.
     #[arg(long, value_name = "RUN")]
     pub baseline: Option<PathBuf>,
-    /// Folder that gets a folder for this run [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine [default: 1]
-    #[arg(long, value_name = "F", value_parser = timeout_scale)]
-    pub timeout_scale: Option<f64>,
-    /// How verdicts are printed
+    #[command(flatten)]
+    pub results: Results,
+    /// Print verdicts in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 impl RunMatrix {
-    /// How many cells run side by side; none is as many as there is room for.
-    pub fn jobs(&self) -> Option<usize> {
-        self.jobs.and_then(|jobs| jobs.0)
-    }
-
     /// How often each cell is booted.
     pub fn repeat(&self) -> usize {
         self.repeat.map_or(1, usize::from)
-    }
-
-    /// What time limits are multiplied by.
-    pub fn timeout_scale(&self) -> f64 {
-        self.timeout_scale.unwrap_or(1.0)
     }
 }
 
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// Folders of runs, also of merged ones and of such as were cut off
+    /// Run folders; merged and interrupted runs are accepted
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
-    /// Folder that becomes that of the merged run; it must not be there yet [default: one named after now, in that of results]
+    /// Write the merged run to this new folder [default: a new one in the folder of runs]
     #[arg(long, value_name = "DIR", conflicts_with = "results")]
     pub into: Option<PathBuf>,
-    /// A run to compare with: exit code 1 is then for what is worse than there, or new and not as expected, and not for what was
-    /// bad already
+    /// Compare with this run, and exit with 1 only if something is worse than there
+    ///
+    /// A new cell that is not as expected counts as worse. What was bad in the baseline does not.
     #[arg(long, value_name = "RUN")]
     pub baseline: Option<PathBuf>,
-    /// Folder that gets a folder for the merged run [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// How verdicts are printed
+    #[command(flatten)]
+    pub results: Results,
+    /// Print verdicts in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// The run to compare with: its folder, or its name in that of results
+    /// The earlier run: its folder, or its name in the folder of runs
     #[arg(value_name = "BEFORE")]
     pub before: PathBuf,
-    /// The run that is compared
+    /// The later run
     #[arg(value_name = "AFTER")]
     pub after: PathBuf,
-    /// Folder of all runs [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// How changes are printed
+    #[command(flatten)]
+    pub results: Results,
+    /// Print changes in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
@@ -239,29 +296,32 @@ pub struct Diff {
 pub struct List {
     #[command(flatten)]
     pub selection: Selection,
-    /// Only cells of this profile, one of those in profiles.toml among the scenarios
+    /// Select the cells of a profile in profiles.toml
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Folder of image recipes
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
-    pub recipes: PathBuf,
-    /// Show every claim of the documents with the cells that try it, whether they decide it, and where documents contradict each
-    /// other. A claim is decided, observed, major version only, undecided, skipped or untestable; docs/scenarios.md explains these
+    #[command(flatten)]
+    pub folder: RecipesFolder,
+    /// List claims with the cells that test them, and contradictions between documents
+    ///
+    /// A claim is decided, observed, major version only, undecided, skipped or untestable; see docs/scenarios.md.
     #[arg(long, conflicts_with_all = ["filter", "profile"])]
     pub claims: bool,
-    /// Show which kinds of machines could run the cells if there were an image of every system, and why some can run nowhere
+    /// List the kinds of machines that could run the cells, given an image of every system
     #[arg(long, conflicts_with = "claims")]
     pub machines: bool,
-    /// How the matrix is printed
+    /// Print the list in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 /// The help of `ci-matrix --runner`.
-fn runner_help() -> String {
+const RUNNER_HELP: &str = "Add a runner type by its labels, such as `emulated` or `bare-metal,amd,debian-13`";
+
+/// The same with the labels explained.
+fn runner_long_help() -> String {
     format!(
-        "A kind of runners by its labels: `emulated`, or, for a bare machine whose KVM is used, `bare-metal`, one of {}, and its \
-         system, such as `debian-13`. Other labels are passed on",
+        "{RUNNER_HELP}\n\nA bare machine whose KVM is used has the labels `bare-metal`, one of {}, and its system. Other labels are \
+         passed on.",
         architecture_labels()
     )
 }
@@ -270,18 +330,17 @@ fn runner_help() -> String {
 pub struct CiMatrix {
     #[command(flatten)]
     pub selection: Selection,
-    /// Only cells of this profile, one of those in profiles.toml among the scenarios
+    /// Select the cells of a profile in profiles.toml
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Folder of image recipes
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
-    pub recipes: PathBuf,
-    #[arg(long, value_name = "LABEL,...", required = true, help = runner_help())]
+    #[command(flatten)]
+    pub folder: RecipesFolder,
+    #[arg(long, value_name = "LABEL,...", required = true, help = RUNNER_HELP, long_help = runner_long_help())]
     pub runner: Vec<RunnerKind>,
-    /// Jobs for each kind, each of which runs a part of its cells
+    /// Split the cells of each runner type into N jobs
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub shards: u32,
-    /// The CI system
+    /// Print the matrix for this CI system
     #[arg(long, value_enum, default_value = "github")]
     pub format: CiFormat,
 }
@@ -301,87 +360,94 @@ pub struct Doctor {
     pub selection: Selection,
     #[command(flatten)]
     pub source: ImageSource,
-    /// What L0 is to run on: `auto` is content with either metal, `native` wants KVM to prove itself
+    /// Choose what L0 runs on: `auto` accepts either metal; `native` requires a working KVM
     #[arg(long, value_enum, default_value = "auto")]
     pub metal: MetalArgument,
-    /// Ask this level of an emulated stack in the place of this machine: the first cell that matches FILTER is booted up to it
+    /// Check this level of an emulated stack instead of this machine
+    ///
+    /// The first cell that matches FILTER is booted up to that level.
     #[arg(long, value_enum, value_name = "LEVEL", conflicts_with = "metal")]
     pub level: Option<LevelArgument>,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
-    pub timeout_scale: f64,
-    /// How findings are printed; `json` is one object
+    #[command(flatten)]
+    pub timeouts: Timeouts,
+    /// Print findings in this format; `json` prints a single object
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 const DOCTOR_EXIT_CODES: &str = "\
 Exit codes:
-  0    usable: all cells that match FILTER can run on the metal asked for, those of the default profile without one;
-       with --metal native, this machine's KVM has booted a guest and lets it nest; with --level, the level can host
+  0    usable: all cells that match FILTER can run on this metal; without FILTER, all cells of the
+       default profile; with --metal native, this machine's KVM booted a guest and supports nesting;
+       with --level, the level can run guests
   1    not usable
   2    bad usage or bad input
-  3    an error of the harness or its machine
+  3    the harness or its machine failed
   4    no cell matched";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LevelArgument {
-    /// The host on the emulated metal
+    /// The host on emulated metal
     L0,
-    /// Its guest
+    /// The guest of L0
     L1,
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: that of the command, 128 and the signal's number if one ended it; without a command 0; \
-                        255 if the level could not be asked"
-)]
+#[command(after_help = SHELL_EXIT_CODES)]
 pub struct Shell {
     /// The level: L0, L1, ...
     #[arg(value_parser = level)]
     pub level: LevelNumber,
-    /// What to run: joined by spaces, by `/bin/sh -c` in the level [default: each line of standard input, in a shell of its own]
+    /// The command; its words are joined by spaces for `/bin/sh -c`
+    ///
+    /// Without a command, each line of standard input runs in a new shell.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
-    /// Which stack, if several are held: a glob of its cell's name
+    /// Choose the stack by a glob of its cell's name, if several are paused
     #[arg(long, value_name = "GLOB")]
     pub cell: Option<String>,
 }
 
+const SHELL_EXIT_CODES: &str = "\
+Exit codes: that of the command; 128 plus the number of the signal that ended it;
+255 if the level did not answer; 0 without a command";
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 if all was answered, 255 if QEMU refused something or could not be asked"
+    after_help = "Exit codes: 0 if QEMU accepted every command, 255 if it refused one or did not answer"
 )]
 pub struct Qmp {
     /// The level that the QEMU runs: L0, L1, ...
     #[arg(value_parser = level)]
     pub level: LevelNumber,
-    /// The command, such as `query-status` [default: each line of standard input, such as `query-status`,
-    /// `device_del {"id": "x"}` or a whole `{"execute": ...}`]
+    /// The command, such as `query-status` [default: send each line of standard input]
+    ///
+    /// A line of standard input is such a command, a command with arguments (`device_del {"id": "x"}`), or a whole
+    /// `{"execute": ...}`.
     pub command: Option<String>,
-    /// Its arguments, a JSON object
+    /// The command's arguments, as a JSON object
     #[arg(value_parser = json_object)]
     pub arguments: Option<serde_json::Value>,
-    /// COMMAND is one of the human monitor, such as `info registers`
+    /// Send COMMAND to the human monitor, such as `info registers`
     #[arg(long, requires = "command", conflicts_with = "arguments")]
     pub human: bool,
-    /// Which stack, if several are held: a glob of its cell's name
+    /// Choose the stack by a glob of its cell's name, if several are paused
     #[arg(long, value_name = "GLOB")]
     pub cell: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct SnapshotCache {
+pub struct Snapshots {
     #[command(subcommand)]
-    pub command: StatesCommand,
+    pub command: SnapshotsCommand,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
-pub enum StatesCommand {
-    /// Show every saved state, the one that was used last first
+pub enum SnapshotsCommand {
+    /// List all snapshots, the most recently used first
     List,
-    /// Remove every saved state that is not in use
+    /// Remove all snapshots that are not in use
     Clear,
 }
 
@@ -395,13 +461,13 @@ pub struct Images {
 
 #[derive(Debug, Subcommand)]
 pub enum ImagesCommand {
-    /// Show the recipes and what the cache has of each
+    /// List recipes and their cached images
     List,
-    /// Build what is missing in the cache
+    /// Build images that are missing from the cache
     Build {
         /// Recipes to build [default: all]
         recipe: Vec<String>,
-        /// Ask the archive for current packages also where the cache has an image
+        /// Rebuild cached images from the archive's current packages, if those changed
         #[arg(long)]
         refresh: bool,
     },
@@ -410,31 +476,31 @@ pub enum ImagesCommand {
         /// Recipe
         recipe: String,
     },
-    /// Remove everything from the cache but the current images of the recipes
+    /// Remove everything from the cache except the recipes' current images
     Prune,
 }
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Rounds: in each the script and every yardstick once, so that the machine's noise hits all alike
+    /// Measure the script and every yardstick N times, one after the other in each round
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Rounds of the matrix, each of which takes minutes
+    /// Measure the matrix N times; a round takes minutes
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub matrix_rounds: u32,
-    /// Boot the matrix in each of its rounds once more without saved states, to compare the verdicts
+    /// Boot the matrix once more without snapshots in each round, to compare the verdicts
     #[arg(long)]
     pub cold_matrix: bool,
-    /// How many cells of the matrix run side by side, or `auto`, as for run-matrix
+    /// Run N cells of the matrix at once, or as many as fit (`auto`)
     #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
     pub jobs: Jobs,
-    /// Run one cell from its saved state so often, and compare the verdicts
+    /// Run one cell from its snapshot N times, and compare the verdicts
     #[arg(long, value_name = "N", default_value = "0")]
     pub repeat: u32,
-    /// Measure only these
+    /// Measure only these yardsticks
     #[arg(long, value_name = "NAME", value_enum, num_args = 1.., value_delimiter = ',')]
     pub only: Vec<Yardstick>,
-    /// Folder that gets the records of every run [default: a temporary one, kept if a cell did not pass]
+    /// Store all runs in this folder [default: a temporary one, kept if a cell did not pass]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     #[command(flatten)]
@@ -443,23 +509,24 @@ pub struct Bench {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Yardstick {
-    /// One cold stack
+    /// One stack, with all levels booted
     Cold,
-    /// The same from a saved state
-    Saved,
-    /// Twelve cells, with nothing saved and again with what was saved
+    /// The same stack, restored from a snapshot
+    #[value(alias = "saved")]
+    Snapshot,
+    /// Twelve cells, first without snapshots and then with them
     Matrix,
-    /// One cell over and over; `--repeat` says how often
+    /// One cell over and over, as often as `--repeat` says
     Repeat,
-    /// Planning and writing, where nothing is booted
+    /// Planning and writing records, without booting
     Harness,
 }
 
-/// How many cells run side by side; none is as many as there is room for.
+/// How many cells run at once; none for as many as fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jobs(pub Option<usize>);
 
-pub fn jobs(text: &str) -> Result<Jobs, String> {
+fn jobs(text: &str) -> Result<Jobs, String> {
     match text.parse::<u16>() {
         _ if text == "auto" => Ok(Jobs(None)),
         Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
@@ -470,7 +537,7 @@ pub fn jobs(text: &str) -> Result<Jobs, String> {
 fn level(text: &str) -> Result<LevelNumber, String> {
     let known = || LevelNumber::ALL.map(|level| level.to_string()).join(", ");
     let found = LevelNumber::ALL.into_iter().find(|level| level.to_string().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("levels are {}", known()))
+    found.ok_or_else(|| format!("the levels are {}", known()))
 }
 
 /// Reads a JSON object.
@@ -482,8 +549,7 @@ pub fn json_object(text: &str) -> Result<serde_json::Value, String> {
     }
 }
 
-/// Reads what time limits are multiplied by.
-pub fn timeout_scale(text: &str) -> Result<f64, String> {
+fn timeout_scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if scale.is_finite() && (0.01..=1000.0).contains(&scale) => Ok(scale),
         _ => Err("it must be a number from 0.01 to 1000".into()),
@@ -499,5 +565,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn former_words_are_accepted() {
+        let parsed = |words: &str| Cli::try_parse_from(words.split(' ')).unwrap().command;
+        assert!(matches!(parsed("xtask states list"), Command::Snapshots(_)));
+        let Command::RunMatrix(run) = parsed("xtask run-matrix --saved-limit 3") else {
+            panic!("another command")
+        };
+        assert_eq!(run.snapshot_limit, 3);
+        let Command::Bench(bench) = parsed("xtask bench --only saved") else { panic!("another command") };
+        assert_eq!(bench.only, [Yardstick::Snapshot]);
     }
 }

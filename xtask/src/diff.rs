@@ -1,4 +1,4 @@
-//! `diff`: what changed from one run to another.
+//! `diff`: compares two runs.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,17 +11,17 @@ use crate::baseline;
 use crate::cli::{Diff, Format};
 use crate::exit::Failure;
 use crate::input;
-use crate::run_matrix::{results, say, style_of};
+use crate::terminal::{print, style_of};
 
 pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
-    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let in_results = arguments.results.folder();
     let read = |run: &Path| input::past_run(run, &in_results);
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     let comparison = baseline::compare(&before, &after, &in_results);
     match arguments.format {
         Format::Text => {
             let text = report::comparison(&comparison, &style_of(&std::io::stdout()));
-            say(if text.is_empty() { "nothing changed\n" } else { &text });
+            print(if text.is_empty() { "nothing changed\n" } else { &text });
         }
         Format::Json => {
             let Comparison { regressions, improvements, flaky, new, gone } = &comparison;
@@ -33,7 +33,7 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
                 ("gone", gone),
             ];
             for (kind, changes) in kinds {
-                changes.iter().for_each(|change| say(&line(kind, change)));
+                changes.iter().for_each(|change| print(&line(kind, change)));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `doctor`: what this machine can run and what it lacks.
+//! `doctor`: shows what this machine can run, and what is missing.
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -15,24 +15,25 @@ use nestmatrix_stack::host::Scratch;
 
 use crate::cli::{Doctor, Format, LevelArgument};
 use crate::exit::Failure;
-use crate::live::{Builds, Cells};
-use crate::run_matrix::{installed_qemu, metal, say, style_of};
+use crate::progress::{BuildProgress, CellProgress};
+use crate::settings::{installed_qemu, metal};
 use crate::signals::Signals;
-use crate::{input, runtime, states, tied};
+use crate::terminal::{print, style_of};
+use crate::{input, parent_death, runtime, snapshots};
 
-/// The cell whose levels are asked where none is named.
-const USUAL_CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
+/// The cell whose levels are checked by default.
+const DEFAULT_CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 
 pub fn run(arguments: &Doctor) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
-    let catalog = input::recipes(&arguments.source.recipes)?;
+    let catalog = input::recipes(&arguments.source.folder)?;
     let store = Arc::new(input::store(&arguments.source)?);
     if !matrix.cells().iter().any(|cell| filter.matches(&cell.name)) {
         return Ok(input::no_cell());
     }
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
-        let builds = Arc::new(Builds::new());
+        let builds = Arc::new(BuildProgress::new());
         let examined = match arguments.level {
             None => {
                 let examined = this_machine(arguments, &matrix, filter, &catalog, &store, &builds);
@@ -49,19 +50,19 @@ pub fn run(arguments: &Doctor) -> Result<ExitCode, Failure> {
         if let Some(code) = signals.exit_code() {
             return Ok(ExitCode::from(code));
         }
-        examined?.map_or(Ok(ExitCode::from(3)), |checkup| tell(arguments, &checkup))
+        examined?.map_or(Ok(ExitCode::from(3)), |checkup| show(arguments, &checkup))
     })
 }
 
-fn tell(arguments: &Doctor, checkup: &Checkup) -> Result<ExitCode, Failure> {
+fn show(arguments: &Doctor, checkup: &Checkup) -> Result<ExitCode, Failure> {
     match arguments.format {
-        Format::Text => say(&report::checkup(checkup, &style())),
-        Format::Json => say(&format!("{}\n", serde_json::to_string(checkup).map_err(Failure::error)?)),
+        Format::Text => print(&report::checkup(checkup, &style())),
+        Format::Json => print(&format!("{}\n", serde_json::to_string(checkup).map_err(Failure::error)?)),
     }
     Ok(if checkup.usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// Pipes and files get what a terminal of the usual width does: the commands in it are not broken anyway.
+/// Pipes and files get 80 columns. Commands are never wrapped.
 fn style() -> Style {
     let style = style_of(&std::io::stdout());
     if style == Style::plain() { Style { width: 80, ..style } } else { style }
@@ -73,7 +74,7 @@ async fn this_machine(
     filter: Filter,
     catalog: &Catalog,
     store: &Arc<Store>,
-    builds: &Arc<Builds>,
+    builds: &Arc<BuildProgress>,
 ) -> Result<Checkup, Failure> {
     let images = store.list().map_err(Failure::error)?.into_iter().filter(|cached| cached.referenced);
     let examination = Examination {
@@ -84,8 +85,8 @@ async fn this_machine(
             store: Arc::clone(store),
             progress: Arc::clone(builds) as _,
             installed: Architecture::ALL.iter().copied().find_map(installed_qemu),
-            wrapper: tied::wrapper().map_err(Failure::error)?,
-            timeout_scale: arguments.timeout_scale,
+            wrapper: parent_death::wrapper().map_err(Failure::error)?,
+            timeout_scale: arguments.timeouts.scale(),
             insist: true,
         },
         cached: images.map(|cached| (cached.image.name().to_owned(), cached.image.product())).collect(),
@@ -94,12 +95,12 @@ async fn this_machine(
         metal: metal(arguments.metal),
         deny_stand_ins: arguments.selection.deny_stand_ins,
         cache: store.cache().to_owned(),
-        states: states::place(store),
+        states: snapshots::folder(store),
     };
     examination.carry_out().await.map_err(Failure::error)
 }
 
-#[allow(clippy::too_many_arguments, reason = "one call site, each argument of a type of its own")]
+#[allow(clippy::too_many_arguments, reason = "one call site, and no two arguments of one type")]
 async fn level_of(
     arguments: &Doctor,
     level: LevelArgument,
@@ -107,7 +108,7 @@ async fn level_of(
     filter: &Filter,
     catalog: &Catalog,
     store: &Arc<Store>,
-    builds: &Arc<Builds>,
+    builds: &Arc<BuildProgress>,
     signals: &Signals,
 ) -> Result<Checkup, Failure> {
     let level = match level {
@@ -116,21 +117,21 @@ async fn level_of(
     };
     let named = !arguments.selection.filter.is_empty();
     let matching = |cell: &&Cell| filter.matches(&cell.name);
-    let usual = matrix.cells().iter().find(|cell| !named && cell.name.as_str() == USUAL_CELL);
+    let default = matrix.cells().iter().find(|cell| !named && cell.name.as_str() == DEFAULT_CELL);
     let cell =
-        usual.or_else(|| matrix.cells().iter().find(matching)).ok_or_else(|| Failure::error("no cell"))?;
-    // What such a run records is of no use to anybody. Where this is killed, the next run removes it.
+        default.or_else(|| matrix.cells().iter().find(matching)).ok_or_else(|| Failure::error("no cell"))?;
+    // The records are not needed. If this process is killed, the next run removes them.
     let results = Scratch::create().map_err(Failure::error)?;
     let setting = Setting {
         catalog: catalog.clone(),
         store: Arc::clone(store),
         progress: Arc::clone(builds) as _,
         native_qemu: None,
-        wrapper: tied::wrapper().map_err(Failure::error)?,
+        wrapper: parent_death::wrapper().map_err(Failure::error)?,
         results: results.path().to_owned(),
         jobs: Some(1),
         states: None,
-        timeout_scale: arguments.timeout_scale,
+        timeout_scale: arguments.timeouts.scale(),
         repeat: 1,
         arguments: std::env::args().skip(1).collect(),
         part: None,
@@ -138,7 +139,8 @@ async fn level_of(
         purpose: Purpose::Matrix,
         inspector: None,
     };
-    let listener = Rc::new(Cells::silent(builds.bars().clone(), style_of(&std::io::stderr())));
+    let listener =
+        Rc::new(CellProgress::without_verdicts(builds.bars().clone(), style_of(&std::io::stderr())));
     let cancellation = signals.cancellation.clone();
     check_level(cell, level, (matrix, catalog), setting, listener, cancellation).await.map_err(Failure::error)
 }

@@ -1,6 +1,6 @@
-//! `history`: what the runs of a folder of results saw of a cell, one after the other; and how runs come into it.
+//! `history`: shows a cell's verdicts in all runs of a folder, and takes runs into the history.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,34 +10,34 @@ use nestmatrix::report;
 use nestmatrix::scenario::Filter;
 use nestmatrix_vmm::guest::printable;
 
-use crate::cli::Format;
+use crate::cli::{Format, Results};
 use crate::exit::Failure;
-use crate::run_matrix::{results, say, style_of};
+use crate::terminal::{print, style_of};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Cells, by globs, such as `rhel-10-preview/amd/*`; `*` also crosses `/`
+    /// Select cells by globs, such as `rhel-10-preview/amd/*`; `*` also matches `/`
     #[arg(value_name = "CELL", required_unless_present = "rebuild")]
     pub cell: Vec<String>,
-    /// Only the newest N verdicts of each cell
+    /// Show only the newest N verdicts of each cell
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: Option<u32>,
-    /// Only verdicts since this time, UTC: `2026-11-22`, or the beginning of one, such as `2026-11`
+    /// Show only verdicts since this UTC time, such as `2026-11-22` or `2026-11`
     #[arg(long, value_name = "TIME", value_parser = since)]
     pub since: Option<String>,
-    /// Set the history aside and make a new one from the runs that are there; verdicts of runs whose folders are gone are only in
-    /// the old one then
+    /// Make a new history from the existing run folders
+    ///
+    /// The old history is set aside. Only it has the verdicts of runs whose folders are gone.
     #[arg(long)]
     pub rebuild: bool,
-    /// Folder of all runs [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// How the history is printed; `json` is one object a cell
+    #[command(flatten)]
+    pub results: Results,
+    /// Print the history in this format; `json` prints one object per cell
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
-/// The beginning of a time as RFC 3339 writes it.
+/// Parses the beginning of an RFC 3339 time.
 fn since(text: &str) -> Result<String, String> {
     const FORM: &str = "0000-00-00T00:00:00Z";
     let fits = text.len() <= FORM.len()
@@ -53,10 +53,10 @@ fn since(text: &str) -> Result<String, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let results = arguments.results.clone().unwrap_or_else(results);
+    let results = arguments.results.folder();
     let filter = Filter::parse(&arguments.cell).map_err(Failure::bad_input)?;
     if !results.is_dir() {
-        return Err(Failure::bad_input(miette::miette!("{} is no folder of results", results.display())));
+        return Err(Failure::bad_input(miette::miette!("{} is not a folder", results.display())));
     }
     let history = if arguments.rebuild { rebuild(&results) } else { up_to_date(&results) };
     let history = history.map_err(failure)?;
@@ -73,9 +73,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let sightings = history.sightings(&cell).map_err(failure)?;
         let Some(trail) = CellHistory::new(cell, sightings, &wanted) else { continue };
         match arguments.format {
-            Format::Text if shown => say(&format!("\n{}", report::trail(&trail, &style))),
-            Format::Text => say(&report::trail(&trail, &style)),
-            Format::Json => say(&format!("{}\n", serde_json::to_string(&trail).map_err(Failure::error)?)),
+            Format::Text if shown => print(&format!("\n{}", report::trail(&trail, &style))),
+            Format::Text => print(&report::trail(&trail, &style)),
+            Format::Json => print(&format!("{}\n", serde_json::to_string(&trail).map_err(Failure::error)?)),
         }
         shown = true;
     }
@@ -86,13 +86,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The history with all runs that are there; in memory alone, where nothing can be written.
+/// Opens the history with all runs of the folder. If it cannot be written, it is kept in memory.
 pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
     match open_and_feed(results) {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
-            eprintln!("warning: what is new is shown, but not kept: {e}");
+            eprintln!("warning: cannot update the history, new runs are shown but not saved: {e}");
             let mut history = History::in_memory(results)?;
-            tell(&history.handle_event()?);
+            print_unread(&history.handle_event()?);
             Ok(history)
         }
         other => other,
@@ -102,9 +102,9 @@ pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
 fn rebuild(results: &Path) -> Result<History, HistoryError> {
     let (mut history, aside) = History::anew(results)?;
     if let Some(aside) = aside {
-        eprintln!("the history that was there is now {}", aside.display());
+        eprintln!("the former history is now {}", aside.display());
     }
-    tell(&history.handle_event()?);
+    print_unread(&history.handle_event()?);
     let (runs, verdicts) = history.counts()?;
     eprintln!("{} has {verdicts} verdicts of {runs} runs", history.path().display());
     Ok(history)
@@ -115,39 +115,39 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
     if let Some(aside) = aside {
         let path = history.path().display();
         eprintln!(
-            "warning: {path} was damaged: {}. It is now {}; a new one is made from the runs that are there",
+            "warning: {path} was damaged: {}. It is now {}; a new one is made from the run folders",
             aside.why,
             aside.to.display()
         );
     }
-    tell(&history.handle_event()?);
+    print_unread(&history.handle_event()?);
     Ok(history)
 }
 
-fn tell(fed: &Fed) {
+fn print_unread(fed: &Fed) {
     for unread in &fed.unread {
-        // It may quote what stands in the file.
+        // The reason can quote the file.
         eprintln!("warning: not in the history: {}", printable(&unread.why));
     }
 }
 
-/// Takes the runs in the folder of results into its history. What goes wrong there changes nothing about a run: it has its verdicts
-/// in its folder, and comes in when the history is next opened.
+/// Takes the runs of the folder into its history. If that fails, nothing is lost: the verdicts are in the run's folder, and the
+/// next command that opens the history takes them in.
 pub fn feed(results: &Path) {
     if let Err(e) = open_and_feed(results) {
-        eprintln!("warning: the run is not in the history yet, its verdicts are in its folder: {e}");
+        eprintln!("warning: the run is not in the history yet; its verdicts are in its folder: {e}");
     }
 }
 
-/// The history of the folder of results, for who only wants to know more; none where there is none, and nothing is made.
-pub fn if_there(results: &Path) -> Option<History> {
+/// The history of the folder of runs, if it has one. Creates none.
+pub fn if_exists(results: &Path) -> Option<History> {
     if !contained::is_file(results, Path::new(FILE)) {
         return None;
     }
-    up_to_date(results).inspect_err(|e| eprintln!("what is flaky is told by two runs alone: {e}")).ok()
+    up_to_date(results).inspect_err(|e| eprintln!("only these two runs show which cells are flaky: {e}")).ok()
 }
 
-/// What goes wrong with a history, as a failure of the command.
+/// The failure of a command whose history cannot be used.
 pub fn failure(e: HistoryError) -> Failure {
     match e {
         HistoryError::Newer { .. } => Failure::bad_input(miette::miette!("{e}")),

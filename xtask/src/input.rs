@@ -1,4 +1,4 @@
-//! Reads what every command needs: scenarios, recipes, the image store.
+//! Reads the inputs that commands share: scenarios, recipes, runs, the image store.
 
 use std::path::{Component, Path};
 use std::process::ExitCode;
@@ -8,18 +8,18 @@ use nestmatrix::records::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
 
-use crate::cli::{ImageSource, Selection};
+use crate::cli::{ImageSource, RecipesFolder, Selection};
 use crate::exit::Failure;
-use crate::tied;
+use crate::parent_death;
 
-/// The matrix and the cells that are wanted of it.
+/// The matrix and the filter of its cells.
 pub fn scenarios(selection: &Selection) -> Result<(Matrix, Filter), Failure> {
     let filter = Filter::parse(&selection.filter).map_err(Failure::bad_input)?;
-    let matrix = Matrix::load(&short(&selection.scenarios)).map_err(Failure::bad_input)?;
+    let matrix = Matrix::load(&short(&selection.folder.scenarios)).map_err(Failure::bad_input)?;
     Ok((matrix, filter))
 }
 
-/// The matrix and the cells that are wanted of it, of a profile if one is named.
+/// The matrix and the filter of its cells, within a profile if one is named.
 pub fn selection(selection: &Selection, profile: Option<&str>) -> Result<(Matrix, Filter), Failure> {
     let (matrix, filter) = scenarios(selection)?;
     let filter = match profile {
@@ -29,20 +29,20 @@ pub fn selection(selection: &Selection, profile: Option<&str>) -> Result<(Matrix
     Ok((matrix, filter))
 }
 
-/// Says that no cell matches, and gives the exit code for that.
+/// Prints that no cell matches, and returns the exit code.
 pub fn no_cell() -> ExitCode {
-    eprintln!("no cell matches; `cargo xtask list` shows all of them");
+    eprintln!("no cell matches; `cargo xtask list` lists all cells");
     ExitCode::from(4)
 }
 
 /// The image recipes.
-pub fn recipes(folder: &Path) -> Result<Catalog, Failure> {
-    Catalog::load(&short(folder)).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
+    Catalog::load(&short(&folder.recipes)).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
 /// The image store.
 pub fn store(source: &ImageSource) -> Result<Store, Failure> {
-    let wrapper = tied::wrapper().map_err(Failure::error)?;
+    let wrapper = parent_death::wrapper().map_err(Failure::error)?;
     let options = StoreOptions {
         offline: source.offline,
         wrapper: wrapper.words().to_vec(),
@@ -51,23 +51,23 @@ pub fn store(source: &ImageSource) -> Result<Store, Failure> {
     Store::open(options).map_err(Failure::error)
 }
 
-/// The folder of the run that is meant, by itself or by its name in `results`.
+/// The folder of a run, given by its path or by its name in `results`.
 ///
 /// # Errors
-/// A sentence, if it is none.
+/// A message, if there is no such run.
 pub fn run(run: &Path, results: &Path) -> Result<std::path::PathBuf, String> {
     let candidates = [run.to_owned(), results.join(run)];
     if let Some(link) = candidates.iter().find(|folder| leads_elsewhere(folder)) {
-        return Err(format!("{} is a link that leads out of its folder of results", link.display()));
+        return Err(format!("{} is a link that leads out of its folder of runs", link.display()));
     }
     let found = candidates.into_iter().find(|folder| contained::is_file(folder, Path::new("run.json")));
-    let why = || format!("{} is no run, neither by itself nor in {}", run.display(), results.display());
-    // `latest` is a link, and points elsewhere after the next run.
+    let why = || format!("{} is no run, neither a folder nor a name in {}", run.display(), results.display());
+    // Resolved, since `latest` points to another run after the next one.
     found.map(|folder| short(&folder)).ok_or_else(why)
 }
 
-/// Whether this is a `latest` that names no run beside it. This program makes none such, and results of another machine could name any
-/// folder of this one.
+/// Whether this is a link `latest` to another folder than its own. This program creates no such link, but results from another
+/// machine may hold one.
 fn leads_elsewhere(folder: &Path) -> bool {
     let is_latest = folder.file_name().is_some_and(|name| name == "latest");
     let target = if is_latest { folder.read_link().ok() } else { None };
@@ -77,13 +77,13 @@ fn leads_elsewhere(folder: &Path) -> bool {
     })
 }
 
-/// What the folder of the run that is meant tells.
+/// Reads a run, given by its path or by its name in `results`.
 pub fn past_run(run: &Path, results: &Path) -> Result<PastRun, Failure> {
     let folder = self::run(run, results).map_err(|why| Failure::bad_input(miette::miette!("{why}")))?;
     PastRun::read(&folder).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
-/// The folder as a user would write it from where they are, for messages.
+/// The folder relative to the current one, if it is below that; for messages.
 pub fn short(folder: &Path) -> std::path::PathBuf {
     let (Ok(here), Ok(folder)) = (std::env::current_dir(), folder.canonicalize()) else {
         return folder.to_owned();

@@ -1,4 +1,4 @@
-//! `run-matrix --kernel`: a kernel of one's own at a level, as `git bisect run` wants it tried.
+//! `run-matrix --kernel`: boots the user's own kernel at a level, with the exit codes of `git bisect run`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use nestmatrix::records::{CellRecord, Outcome};
 use nestmatrix::run::RunPlan;
-use nestmatrix::trials::{NOT_TRIED, Substitute, VersionTrial, exit_code_of_trial, substitute};
+use nestmatrix::trials::{self, NOT_TRIED, Substitute, VersionTrial, exit_code_of_trial};
 use nestmatrix_images::{
     Catalog, Error, LocalKernel, Part, Product, Progress, Recipe, Replacement, Silent, Store,
 };
@@ -16,20 +16,22 @@ use nestmatrix_vmm::guest::printable;
 
 use crate::exit::Failure;
 
-/// Kernels of one's own.
+/// The user's own kernels.
 #[derive(Debug, Default, Args)]
 pub struct Kernels {
-    /// Boot this kernel in the place of the image's: a bzImage, Image or vmlinux, into which all that a level needs is built
-    /// (virtio's PCI, MMIO, console and block drivers; KVM), or a package with its modules (`make bindeb-pkg`). Several files for
-    /// one level make up one kernel. Exit codes are then those that `git bisect run` understands: 0 as expected, 1 not, 125 could
-    /// not be tried
+    /// Boot this kernel instead of the image's
+    ///
+    /// FILE is a bzImage, Image or vmlinux with everything built in that a level needs (the virtio PCI, MMIO, console and block
+    /// drivers; KVM), or a package with modules (`make bindeb-pkg`). Several files for one level make up one kernel. The exit
+    /// codes fit `git bisect run`: 0 as expected, 1 not as expected, 125 could not be tested.
     #[arg(long = "kernel", value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The level that boots the kernel; with several kernels one for each, in their order, or one for all [default: l0]
+    /// Boot the kernel at this level: one for all kernels, or one for each in their order [default: l0]
     #[arg(long, value_enum, value_name = "LEVEL", requires = "files", ignore_case = true)]
     pub level: Vec<KernelLevel>,
-    /// Keep the images with these kernels, so that what the run's records name can be booted again: `reproduce.sh`, and
-    /// `repro --bundle`; otherwise they are removed after the run
+    /// Keep the images with these kernels, for `reproduce.sh` and `repro --bundle`
+    ///
+    /// Otherwise they are removed after the run.
     #[arg(long, requires = "files")]
     pub keep_images: bool,
 }
@@ -38,11 +40,11 @@ pub struct Kernels {
 pub enum KernelLevel {
     /// The host
     L0,
-    /// Its guest
+    /// The guest of L0
     L1,
-    /// The guest of that
+    /// The guest of L1
     L2,
-    /// The guest of that in turn
+    /// The guest of L2
     L3,
 }
 
@@ -53,27 +55,27 @@ impl KernelLevel {
 }
 
 impl Kernels {
-    /// Whether there are none.
+    /// Whether no kernel is given.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Whether one is for L0.
+    /// Whether L0 boots one of the kernels.
     pub fn replace_l0(&self) -> bool {
         !self.is_empty() && (self.level.is_empty() || self.level.contains(&KernelLevel::L0))
     }
 
-    /// What levels are to boot.
+    /// The kernels, each with its level.
     ///
     /// # Errors
-    /// Kernels and levels don't fit together, or a file is no kernel.
+    /// Numbers of kernels and levels differ, or a file is not a kernel.
     pub fn substitutes(&self, catalog: &Catalog) -> Result<Vec<Substitute>, Failure> {
         let level_of = |at: usize| match self.level.as_slice() {
             [] => Ok(KernelLevel::L0),
             [one] => Ok(*one),
             several if several.len() == self.files.len() => Ok(several[at]),
             several => Err(Failure::bad_input(miette::miette!(
-                "{} kernels and {} levels: give one --level for all, or one for each --kernel",
+                "{} kernels but {} levels: give one --level for all kernels, or one for each",
                 self.files.len(),
                 several.len()
             ))),
@@ -102,9 +104,9 @@ impl Kernels {
         kernels.into_iter().map(read).collect()
     }
 
-    /// Tells what of a run says nothing about the kernels, and gives the exit code.
+    /// Prints which cells say nothing about the kernels, and returns the exit code.
     pub fn exit_code(&self, outcome: &Outcome, catalog: &Catalog, store: &Store) -> ExitCode {
-        let mut says_nothing = Vec::new();
+        let mut not_tried = Vec::new();
         for record in &outcome.records {
             let why = self.levels().into_iter().find_map(|level| {
                 let left_out = left_out(record, level, catalog, store);
@@ -115,9 +117,9 @@ impl Kernels {
             if let Some(why) = &why {
                 eprintln!("not tried: {}: {}", record.cell, escaped(why));
             }
-            says_nothing.push(why);
+            not_tried.push(why);
         }
-        ExitCode::from(exit_code_of_trial(&says_nothing, &outcome.records))
+        ExitCode::from(exit_code_of_trial(&not_tried, &outcome.records))
     }
 
     fn levels(&self) -> Vec<LevelNumber> {
@@ -129,11 +131,11 @@ impl Kernels {
     }
 }
 
-/// The exit code with which `git bisect run` ends at once: something must be mended before anything can be tried.
-pub const GIT_BISECT_ENDS: u8 = 128;
+/// The exit code that stops `git bisect run`: no commit can be tested before something is fixed.
+pub const STOP_GIT_BISECT: u8 = 128;
 
-/// Whether a command line, also one with mistakes, is `run-matrix --kernel`.
-pub fn tries_one(arguments: &[OsString]) -> bool {
+/// Whether a command line, even a wrong one, is `run-matrix --kernel`.
+pub fn is_kernel_run(arguments: &[OsString]) -> bool {
     let kernel = |argument: &OsString| {
         let argument = argument.to_string_lossy();
         argument == "--kernel" || argument.starts_with("--kernel=")
@@ -141,19 +143,19 @@ pub fn tries_one(arguments: &[OsString]) -> bool {
     arguments.first().is_some_and(|command| command == "run-matrix") && arguments.iter().any(kernel)
 }
 
-/// What a run with kernels of one's own ended with, as `git bisect run` understands it.
+/// Translates the exit code of a run with own kernels for `git bisect run`.
 pub fn for_git_bisect(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
     // No cell matched.
     let nothing = ExitCode::from(4);
     match done {
-        Ok(code) if code == nothing => Ok(ExitCode::from(GIT_BISECT_ENDS)),
+        Ok(code) if code == nothing => Ok(ExitCode::from(STOP_GIT_BISECT)),
         Ok(code) => Ok(code),
-        Err(failure) => Err(failure.with_codes(GIT_BISECT_ENDS, NOT_TRIED)),
+        Err(failure) => Err(failure.with_codes(STOP_GIT_BISECT, NOT_TRIED)),
     }
 }
 
-/// Removes the images of derived recipes: each is tried just once or twice, and they are large. What can't be removed takes
-/// room and changes no verdict.
+/// Removes the images of derived recipes, which are large and booted only once or twice. A failure costs disk space and changes
+/// no verdict.
 pub fn discard<'a>(recipes: impl Iterator<Item = &'a Recipe>, store: &Store) {
     for recipe in recipes.filter(|recipe| recipe.replacement().is_some()) {
         if let Err(e) = store.discard(recipe) {
@@ -162,7 +164,7 @@ pub fn discard<'a>(recipes: impl Iterator<Item = &'a Recipe>, store: &Store) {
     }
 }
 
-/// The kernel modules that the image of a level lacks, of those that its recipe names.
+/// The kernel modules of the recipe that are missing from a level's image.
 pub fn left_out(record: &CellRecord, level: LevelNumber, catalog: &Catalog, store: &Store) -> Vec<String> {
     let image = record.levels.iter().find(|seen| seen.level == level).and_then(|seen| seen.image.as_ref());
     let Some(image) = image else { return Vec::new() };
@@ -170,12 +172,12 @@ pub fn left_out(record: &CellRecord, level: LevelNumber, catalog: &Catalog, stor
     let product = products.into_iter().find(|product| product.to_string() == image.product);
     let recipe: Option<&Recipe> = catalog.get(&image.recipe);
     let (Some(product), Some(recipe)) = (product, recipe) else { return Vec::new() };
-    // It was there a moment ago; if it is gone, nothing is known of it.
+    // The image was just booted; if it is gone, nothing is known about it.
     store.ensure(recipe, product, &Silent).map_or(Vec::new(), |image| image.left_out().to_vec())
 }
 
-/// Puts substitutes into a plan, on a thread of its own: images may have to be built.
-pub async fn put_in(
+/// Replaces parts of images in a plan. Runs on another thread, since images may have to be built.
+pub async fn substitute(
     plan: RunPlan,
     substitutes: Vec<Substitute>,
     catalog: Catalog,
@@ -184,9 +186,9 @@ pub async fn put_in(
 ) -> Result<(RunPlan, Catalog), Failure> {
     let (mut plan, mut catalog) = (plan, catalog);
     let done = tokio::task::spawn_blocking(move || {
-        let done = substitute(&mut plan, &substitutes, &mut catalog, &store, &*progress);
+        let done = trials::substitute(&mut plan, &substitutes, &mut catalog, &store, &*progress);
         done.map(|()| (plan, catalog)).map_err(|e| match e {
-            // No other commit would make it one for this cell.
+            // No other commit changes the architecture.
             Error::OtherArchitecture { .. } => Failure::bad_input(miette::miette!("{}", with_cause(&e))),
             _ => Failure::error(with_cause(&e)),
         })
@@ -194,7 +196,7 @@ pub async fn put_in(
     done.await.map_err(Failure::error)?
 }
 
-/// An error with what caused it; names of files may hold anything.
+/// An error with its cause, escaped, since names of files can hold anything.
 pub fn with_cause(error: &dyn std::error::Error) -> String {
     escaped(&match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -202,7 +204,7 @@ pub fn with_cause(error: &dyn std::error::Error) -> String {
     })
 }
 
-/// What others said, line by line without anything that a terminal would act on.
+/// Removes from each line what a terminal would act on.
 pub fn escaped(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(printable).collect();
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! `list`: the matrix as the documents lay it out, or the claims that it tries.
+//! `list`: lists the matrix's cells, its claims, or the machines that could run it.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::input;
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
-    let catalog = input::recipes(&arguments.recipes)?;
+    let catalog = input::recipes(&arguments.folder)?;
     if arguments.machines {
         let cells =
             matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect::<Vec<_>>();
@@ -37,7 +37,7 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     print(&listing, listing.rows().iter().map(serde_json::to_string), arguments.format)
 }
 
-/// Prints the text for people, or the rows for programs.
+/// Prints the text, or the rows as JSON.
 fn print(
     text: &dyn Display,
     mut rows: impl Iterator<Item = serde_json::Result<String>>,

@@ -1,5 +1,6 @@
-//! nestmatrix's command line. `main` only dispatches; a module a command.
+//! The command line of nestmatrix. `main` dispatches; each command has a module.
 
+mod attach;
 mod baseline;
 mod bench;
 mod bisect;
@@ -13,40 +14,42 @@ mod images;
 mod input;
 mod kernels;
 mod list;
-mod live;
 mod merge;
 mod mutate;
 mod output;
+mod parent_death;
+mod progress;
 mod report;
 mod repro;
 mod resume;
 mod run_matrix;
 mod runtime;
+mod settings;
 mod signals;
-mod states;
-mod tied;
+mod snapshots;
+mod terminal;
 mod trace;
-mod visit;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use parent_death::ExecWithParentDeathSignal;
 
 fn main() -> ExitCode {
-    // Before anything else: a process that is to become another one should not do more than that.
+    // First, since this process does nothing else then.
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    if let Some(tied) = tied::Tied::parse(&arguments) {
-        return tied.become_it();
+    if let Some(command) = ExecWithParentDeathSignal::parse(&arguments) {
+        return command.exec();
     }
     let cli = cli::Cli::try_parse().unwrap_or_else(|e| {
-        // A mistake in the command line says nothing of any commit, so `git bisect run` is told to end.
-        if !e.use_stderr() || !kernels::tries_one(&arguments) {
+        // A wrong command line is wrong for every commit, so `git bisect run` must stop.
+        if !e.use_stderr() || !kernels::is_kernel_run(&arguments) {
             e.exit();
         }
-        // Fails only if nobody reads it.
+        // Fails only if standard error is closed.
         let _ = e.print();
-        std::process::exit(kernels::GIT_BISECT_ENDS.into())
+        std::process::exit(kernels::STOP_GIT_BISECT.into())
     });
     let log = tracing_subscriber::EnvFilter::try_from_env("NESTMATRIX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
@@ -67,12 +70,12 @@ fn main() -> ExitCode {
         cli::Command::Merge(arguments) => merge::run(&arguments),
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
-        cli::Command::SnapshotCache(arguments) => states::run(arguments.command),
+        cli::Command::Snapshots(arguments) => snapshots::run(arguments.command),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),
-        cli::Command::Shell(arguments) => visit::shell(&arguments),
-        cli::Command::Qmp(arguments) => visit::qmp(&arguments),
+        cli::Command::Shell(arguments) => attach::shell(&arguments),
+        cli::Command::Qmp(arguments) => attach::qmp(&arguments),
         cli::Command::Mutate(arguments) => mutate::run(&arguments),
         cli::Command::Bisect(arguments) => bisect::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),

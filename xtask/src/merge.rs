@@ -1,4 +1,4 @@
-//! `merge`: several runs as one.
+//! `merge`: merges several runs into one.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use nestmatrix::report;
 
 use crate::cli::{Format, Merge};
 use crate::exit::Failure;
-use crate::run_matrix::{results, say, style_of, write_junit};
+use crate::output::write_junit;
+use crate::terminal::{print, style_of};
 use crate::{baseline, history};
 
 pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
     let baseline = arguments.baseline.as_deref().and_then(baseline::read);
     let merge = records::Merge::read(&arguments.runs).map_err(failure)?;
-    let results = arguments.results.clone().unwrap_or_else(results);
+    let results = arguments.results.folder();
     let typed = std::env::args().skip(1).collect();
     let merged = merge.write(&results, arguments.into.as_deref(), typed).map_err(failure)?;
     let outcome = &merged.outcome;
@@ -25,19 +26,19 @@ pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
     match arguments.format {
         Format::Text => {
             let (matrix, about) = (report::matrix(outcome, &style), report::merged(&merged, &style));
-            say(&format!("{matrix}\n{about}\nrecords: {}\n", outcome.folder.display()));
+            print(&format!("{matrix}\n{about}\nrecords: {}\n", outcome.folder.display()));
         }
         Format::Json => {
-            // As they are recorded: of a cell that several runs had, every one.
+            // As recorded: a cell that several runs had has a line for each.
             let verdicts =
                 std::fs::File::open(outcome.folder.join("verdicts.jsonl")).map_err(Failure::error)?;
             for line in BufReader::new(verdicts).lines() {
-                say(&format!("{}\n", line.map_err(Failure::error)?));
+                print(&format!("{}\n", line.map_err(Failure::error)?));
             }
             eprintln!("records: {}", outcome.folder.display());
         }
     }
-    let results = of_results(arguments.into.as_deref(), results);
+    let results = history_folder(arguments.into.as_deref(), results);
     if let Some(results) = &results {
         history::feed(results);
     }
@@ -51,9 +52,9 @@ pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-/// The folder of results in whose history the merged run belongs. Where it was put `into` a place of its own, the folder around that
-/// is one only if it has a history: nobody wants one in a folder of something else.
-fn of_results(into: Option<&Path>, results: PathBuf) -> Option<PathBuf> {
+/// The folder of runs whose history gets the merged run. The folder around `into` counts only if it has a history already, since
+/// it may be a folder of other things.
+fn history_folder(into: Option<&Path>, results: PathBuf) -> Option<PathBuf> {
     let Some(into) = into else { return Some(results) };
     let around = into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     around.join(FILE).is_file().then(|| around.to_owned())

@@ -1,4 +1,4 @@
-//! `cargo xtask mutate`: boots cells with their scenario or stack damaged on purpose, and reports what went unnoticed.
+//! `mutate`: boots cells with a damaged scenario or stack, and reports damage that no verdict shows.
 
 mod record;
 mod resume;
@@ -21,74 +21,78 @@ use nestmatrix::scenario::{Cell, CellName, Matrix};
 use nestmatrix_images::{Catalog, Store};
 use serde_json::json;
 
-use self::resume::Begun;
-use crate::cli::{Format, ImageSource, Jobs, Selection};
+use self::resume::InterruptedRun;
+use crate::cli::{Format, ImageSource, Pace, Results, Selection};
 use crate::exit::{ERROR, Failure};
-use crate::live::{Builds, Cells};
-use crate::run_matrix::{results, say, style_of};
+use crate::progress::{BuildProgress, CellProgress};
 use crate::signals::Signals;
-use crate::{cli, input, runtime, states, tied};
+use crate::terminal::{print, style_of};
+use crate::{input, parent_death, runtime, settings, snapshots};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Mutate {
     #[command(flatten)]
     pub selection: Selection,
-    /// Only cells of this profile, one of those in profiles.toml among the scenarios [default: the default profile, or with
-    /// FILTER none]
+    /// Select the cells of a profile in profiles.toml; `full` is all cells
+    ///
+    /// Without this option and without FILTER, the default profile is used.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// Boot only N of the mutants, chosen at random
     #[arg(long, value_name = "N")]
     pub sample: Option<usize>,
-    /// Choose the sample by this number: the same number chooses the same mutants
+    /// Seed the random choice of the sample
     #[arg(long, value_name = "S", default_value = "0", requires = "sample")]
     pub seed: u64,
-    /// Mutate only the cells of shard K of N; each cell is in exactly one, and `cargo xtask report` shows the runs of several together
+    /// Mutate only shard K of N; show the runs together with `cargo xtask report`
+    ///
+    /// Every cell is in exactly one shard; the machines need no coordination.
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
-    /// Resume a run that was interrupted or killed, with its arguments: its folder, or its name in the folder of results. What has a
-    /// verdict keeps it. `--jobs` and `--timeout-scale` override the earlier values
+    /// Resume an interrupted run: its folder, or its name in the folder of runs
+    ///
+    /// Cells and mutants keep their verdicts, and the run keeps its arguments. `--jobs` and `--timeout-scale` override the
+    /// earlier values.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
     ])]
     pub resume: Option<PathBuf>,
-    /// Record in decided.toml of the scenarios which cells decide their claims, by the mutants that this run killed
+    /// Record in the scenarios' decided.toml which cells decide their claims
+    ///
+    /// They do if this run killed their mutants.
     #[arg(long, conflicts_with = "list")]
     pub record: bool,
-    /// Record what finished runs show, named by their folders or by their names in the folder of results; boot nothing
+    /// Record the findings of finished runs instead of booting anything
+    ///
+    /// RUN is a folder, or a name in the folder of runs.
     #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = [
         "filter", "deny_stand_ins", "profile", "sample", "seed", "shard", "resume", "record", "list", "offline", "recipes", "jobs",
         "timeout_scale", "format",
     ])]
     pub record_from: Vec<PathBuf>,
-    /// Show the mutants that would be made if every cell came out as expected; nothing is booted
+    /// List the mutants of cells that come out as expected, without booting anything
     #[arg(long, conflicts_with_all = ["sample", "jobs", "results", "timeout_scale"])]
     pub list: bool,
     #[command(flatten)]
     pub source: ImageSource,
-    /// How many cells run side by side, or `auto`: as many as this machine has cores and memory for [default: auto]
-    #[arg(long, value_name = "N", value_parser = cli::jobs)]
-    pub jobs: Option<Jobs>,
-    /// Folder that gets a folder for this run [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine [default: 1]
-    #[arg(long, value_name = "F", value_parser = cli::timeout_scale)]
-    pub timeout_scale: Option<f64>,
-    /// How mutants are printed
+    #[command(flatten)]
+    pub pace: Pace,
+    #[command(flatten)]
+    pub results: Results,
+    /// Print mutants in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    every mutant was killed, or its survival is accepted by its scenario
+  0    every mutant was killed, or its scenario accepts that it survives
   1    a mutant survived
   2    bad usage or bad input
-  3    a mutant is undecided, by an error of the harness or its machine; or a cell is not green
+  3    a mutant is undecided, because the harness or its machine failed; or a cell is not green
        without damage
-  4    no mutant: no cell matched, or all were skipped
+  4    no mutants: no cell matched, or all were skipped
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM";
 
 pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
@@ -101,8 +105,8 @@ pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Mutates what `arguments` choose; of a run that has begun, what has no verdict yet.
-fn start(arguments: &Mutate, begun: Option<Begun>) -> Result<ExitCode, Failure> {
+/// Mutates the cells that `arguments` select; of an `interrupted` run, what has no verdict yet.
+fn start(arguments: &Mutate, interrupted: Option<InterruptedRun>) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let filter = match &arguments.profile {
         Some(name) => filter.within(matrix.profile(name).map_err(Failure::bad_input)?),
@@ -113,9 +117,9 @@ fn start(arguments: &Mutate, begun: Option<Begun>) -> Result<ExitCode, Failure> 
     if cells.is_empty() {
         return Ok(input::no_cell());
     }
-    let (cells, part) = in_shard(arguments.shard, cells);
-    let catalog = input::recipes(&arguments.source.recipes)?;
-    let mutation = MutationRun { arguments, matrix: &matrix, catalog, part };
+    let (cells, shard) = in_shard(arguments.shard, cells);
+    let catalog = input::recipes(&arguments.source.folder)?;
+    let mutation = MutationRun { arguments, matrix: &matrix, catalog, shard };
     let plan = mutation.plan(cells.clone());
     for (cell, reasons) in plan.skipped() {
         eprintln!("skipped: {}: {}", cell.name, in_one_line(reasons));
@@ -124,17 +128,18 @@ fn start(arguments: &Mutate, begun: Option<Begun>) -> Result<ExitCode, Failure> 
         return mutation.list(plan.boots().map(|planned| &planned.cell));
     }
     if plan.boots().next().is_none() {
-        eprintln!("no cell boots here");
+        eprintln!("this machine can boot none of these cells");
         return Ok(if arguments.shard.is_some() { ExitCode::SUCCESS } else { ExitCode::from(4) });
     }
     let store = Arc::new(input::store(&arguments.source)?);
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
-        mutation.run(&cells, begun, &store, &signals).await
+        mutation.run(&cells, interrupted, &store, &signals).await
     })
 }
 
-/// The cells of the shard that is wanted, if one is. How long the mutants of a cell take is not known, so that its name alone counts.
+/// The cells of the shard, or all cells without `--shard`. The durations of mutants are unknown, so a cell's name alone decides
+/// its shard.
 fn in_shard(shard: Option<Shard>, mut cells: Vec<Cell>) -> (Vec<Cell>, Option<Part>) {
     let Some(shard) = shard else { return (cells, None) };
     let (all, durations) = (cells.len(), Durations::new());
@@ -151,10 +156,10 @@ struct MutationRun<'a> {
     arguments: &'a Mutate,
     matrix: &'a Matrix,
     catalog: Catalog,
-    part: Option<Part>,
+    shard: Option<Part>,
 }
 
-/// A cell, what came of it, and its mutants.
+/// A cell, its verdict without damage, and its mutants.
 struct Subject {
     cell: CellName,
     original: Original,
@@ -162,7 +167,7 @@ struct Subject {
 }
 
 impl MutationRun<'_> {
-    /// Emulated metal on every machine: what is found is about the scenario. This machine's own L0 would not be damaged.
+    /// Always uses emulated metal: the findings are about the scenario, and this machine's own L0 cannot be damaged.
     fn plan(&self, cells: Vec<Cell>) -> RunPlan {
         let options = PlanOptions {
             metal: MetalChoice::Emulated,
@@ -177,14 +182,17 @@ impl MutationRun<'_> {
             let Mutants { mutants, checks, .. } = mutants(cell, &Original::as_expected(cell))?;
             match self.arguments.format {
                 Format::Text => {
-                    say(&format!("{}\n", cell.name));
+                    print(&format!("{}\n", cell.name));
                     for mutant in &mutants {
                         let (name, rule) = (mutant.mutation.name(), mutant.rule.text());
-                        say(&format!("  {name:<32}  {}; must be {rule}\n", mutant.mutation));
+                        print(&format!("  {name:<32}  {}; must be {rule}\n", mutant.mutation));
                     }
                     for check in &checks {
                         let name = format!("drop-step-{}", check.step);
-                        say(&format!("  {name:<32}  step {} only checks; must stop a mutant\n", check.step));
+                        print(&format!(
+                            "  {name:<32}  step {} only checks; must stop a mutant\n",
+                            check.step
+                        ));
                     }
                 }
                 Format::Json => {
@@ -194,7 +202,7 @@ impl MutationRun<'_> {
                             "cell": cell.name, "mutation": name, "damage": damage, "rule": mutant.rule,
                             "accepted": mutant.accepted,
                         });
-                        say(&format!("{line}\n"));
+                        print(&format!("{line}\n"));
                     }
                     for check in &checks {
                         let name = format!("drop-step-{}", check.step);
@@ -202,7 +210,7 @@ impl MutationRun<'_> {
                             "cell": cell.name, "mutation": name, "damage": null, "rule": null,
                             "accepted": check.accepted,
                         });
-                        say(&format!("{line}\n"));
+                        print(&format!("{line}\n"));
                     }
                 }
             }
@@ -213,30 +221,31 @@ impl MutationRun<'_> {
     async fn run(
         &self,
         cells: &[Cell],
-        begun: Option<Begun>,
+        interrupted: Option<InterruptedRun>,
         store: &Arc<Store>,
         signals: &Signals,
     ) -> Result<ExitCode, Failure> {
         eprintln!("booting {} without damage", cells_of(cells.len()));
-        let before = begun.as_ref().map(|begun| begun.cells.record().resumed.len());
-        let (begun, begun_mutants) = begun.map_or((None, None), |begun| (Some(begun.cells), begun.mutants));
-        let in_results = self.arguments.results.clone().unwrap_or_else(results);
-        let undamaged = self.carry_out(cells.to_vec(), begun, in_results, store, signals).await?;
+        let resumptions = interrupted.as_ref().map(|run| run.cells.record().resumed.len());
+        let (earlier, earlier_mutants) =
+            interrupted.map_or((None, None), |run| (Some(run.cells), run.mutants));
+        let results = self.arguments.results.folder();
+        let undamaged = self.boot(cells.to_vec(), earlier, results, store, signals).await?;
         let folder = undamaged.folder.clone();
         if let Some(code) = signals.exit_code() {
             eprintln!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
             return Ok(ExitCode::from(code));
         }
-        // Until the end, so that no other process boots its mutants at the same time.
-        let mut held = crate::resume::open(&folder)?;
-        // If none of its own cells was left, nothing of that is on record yet.
-        if before == Some(held.record().resumed.len()) {
-            held.note(&arguments()).map_err(Failure::error)?;
+        // Open until the end, so that no other process boots its mutants at the same time.
+        let mut run = crate::resume::open(&folder)?;
+        // If no undamaged cell was left, this resumption is not recorded yet.
+        if resumptions == Some(run.record().resumed.len()) {
+            run.note(&arguments()).map_err(Failure::error)?;
         }
         let mut subjects = Vec::new();
         for cell in cells {
             let record = undamaged.records.iter().find(|record| record.cell == cell.name);
-            // An image may have turned out not to be available.
+            // An image can turn out to be unavailable.
             let Some(record) = record.filter(|record| record.verdict != VerdictWord::Skip) else { continue };
             if let Some(why) = Original::why_no_mutants(record) {
                 eprintln!("skipped: {}: {why}", cell.name);
@@ -259,8 +268,8 @@ impl MutationRun<'_> {
         let damaged = match damaged.is_empty() {
             true => None,
             false => {
-                let at = mutants_folder(&folder);
-                Some(self.carry_out(damaged, begun_mutants, at, store, signals).await?)
+                let results = mutants_folder(&folder);
+                Some(self.boot(damaged, earlier_mutants, results, store, signals).await?)
             }
         };
         let mut records = damaged.as_ref().map_or(Vec::new(), |outcome| outcome.records.clone());
@@ -287,56 +296,56 @@ impl MutationRun<'_> {
         let interrupted = undamaged.run.interrupted || damaged.is_some_and(|outcome| outcome.run.interrupted);
         Ok(ExitCode::from(match tally.exit_code() {
             _ if interrupted => ERROR,
-            // What ran altogether is known from the reports of all shards.
-            4 if self.part.is_some() => 0,
+            // Other shards may have mutants.
+            4 if self.shard.is_some() => 0,
             code => code,
         }))
     }
 
-    /// Boots what has no verdict of these cells, damaged or not. A run of which nothing is left stays as it is.
-    async fn carry_out(
+    /// Boots those of these cells, damaged or not, that have no verdict. A complete run is not changed.
+    async fn boot(
         &self,
         cells: Vec<Cell>,
-        begun: Option<CutOff>,
-        in_results: PathBuf,
+        interrupted: Option<CutOff>,
+        results: PathBuf,
         store: &Arc<Store>,
         signals: &Signals,
     ) -> Result<Outcome, Failure> {
-        let (resumed, cells) = match begun {
-            Some(begun) => {
-                let past = begun.past().clone();
-                let is_through = begun.is_through();
-                let (resumed, left) = begun.go_on(cells);
-                if is_through && left.is_empty() {
+        let (resumed, cells) = match interrupted {
+            Some(interrupted) => {
+                let past = interrupted.past().clone();
+                let is_complete = interrupted.is_through();
+                let (resumed, left) = interrupted.go_on(cells);
+                if is_complete && left.is_empty() {
                     let (run, records) = (past.record, past.cells);
                     return Ok(Outcome { folder: past.folder, run, records, took: Duration::ZERO });
                 }
-                crate::resume::tell(&resumed);
+                crate::resume::print_resumed(&resumed);
                 (Some(resumed), left)
             }
             None => (None, cells),
         };
         let plan = self.plan(cells);
-        let builds = Arc::new(Builds::new());
+        let builds = Arc::new(BuildProgress::new());
         let bars = builds.bars().clone();
         let setting = Setting {
             catalog: self.catalog.clone(),
             store: Arc::clone(store),
             progress: builds,
             native_qemu: None,
-            wrapper: tied::wrapper().map_err(Failure::error)?,
-            results: in_results,
-            jobs: self.arguments.jobs.and_then(|jobs| jobs.0),
-            states: Some(Arc::new(states::open(store, states::USUAL_LIMIT_GIB)?)),
-            timeout_scale: self.arguments.timeout_scale.unwrap_or(1.0),
+            wrapper: parent_death::wrapper().map_err(Failure::error)?,
+            results,
+            jobs: self.arguments.pace.jobs(),
+            states: Some(Arc::new(snapshots::open(store, settings::SNAPSHOT_LIMIT_GIB)?)),
+            timeout_scale: self.arguments.pace.timeouts.scale(),
             repeat: 1,
             arguments: arguments(),
-            part: self.part.clone(),
+            part: self.shard.clone(),
             resumed,
             purpose: Purpose::Mutation,
             inspector: None,
         };
-        let listener = Rc::new(Cells::new(bars.clone(), style_of(&std::io::stderr()), false));
+        let listener = Rc::new(CellProgress::new(bars.clone(), style_of(&std::io::stderr()), false));
         let outcome = execute(&plan, setting, listener, signals.cancellation.clone()).await;
         let outcome = outcome.map_err(Failure::error)?;
         // Fails only if the terminal is gone.
@@ -347,13 +356,13 @@ impl MutationRun<'_> {
     fn show(&self, judged: &[CellMutation], folder: &Path) {
         match self.arguments.format {
             Format::Text => {
-                say(&format!("\n{}", report::mutations(judged, &style_of(&std::io::stdout()))));
+                print(&format!("\n{}", report::mutations(judged, &style_of(&std::io::stdout()))));
             }
             Format::Json => {
                 for cell in judged {
-                    say(&format!("{}\n", json!(cell)));
+                    print(&format!("{}\n", json!(cell)));
                 }
-                say(&format!("{}\n", json!({ "tally": MutationTally::of(judged) })));
+                print(&format!("{}\n", json!({ "tally": MutationTally::of(judged) })));
             }
         }
         eprintln!("records: {}", folder.display());
@@ -366,7 +375,7 @@ fn mutants(cell: &Cell, original: &Original) -> Result<Mutants, Failure> {
     })
 }
 
-/// The arguments of this program.
+/// The arguments of this process.
 fn arguments() -> Vec<String> {
     std::env::args().skip(1).collect()
 }

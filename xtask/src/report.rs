@@ -1,4 +1,4 @@
-//! `report`: runs that are over, as a page or in a form that other programs read.
+//! `report`: shows runs as a page, or in a format for other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,65 +9,65 @@ use nestmatrix::records::{Overview, PastRun};
 use nestmatrix::report;
 use nestmatrix::scenario::{CellName, Matrix};
 
+use crate::cli::{Results, ScenariosFolder};
 use crate::exit::Failure;
-use crate::run_matrix::results;
 use crate::{history, input, output};
 
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Folders of runs or of merged runs, or names in the folder of results. Where several have a cell, the newest one counts, and
-    /// the report shows the others beside it; with `errata`, all count [default: latest]
+    /// Runs or merged runs: their folders, or their names in the folder of runs [default: latest]
+    ///
+    /// If several runs have a cell, the newest one counts, and the report shows the others beside it. With `errata`, all count.
     #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
     pub runs: Vec<PathBuf>,
-    /// The form
+    /// Write the report in this format
     #[arg(long, value_enum, default_value = "markdown")]
     pub format: ReportFormat,
-    /// File to write to, or `-` for standard output [default: standard output; with html, report.html in the folder of the run, of
-    /// several in the current folder]
+    /// Write the report to FILE, `-` for standard output [default: -]
+    ///
+    /// With `html`, the default is report.html in the run's folder, or in the current folder for several runs.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// With `errata`: only this document, by its id
+    /// Show only this document's errata, by its id
     #[arg(long, value_name = "ID")]
     pub document: Option<String>,
-    /// With `errata`: also show how often all runs in the folder of results saw the same
+    /// Also show in errata how often all runs in the folder of runs saw the same
     #[arg(long)]
     pub with_history: bool,
-    /// Folder of documents and scenarios: their titles, claims and contradictions
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
-    pub scenarios: PathBuf,
-    /// Folder of all runs [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
+    #[command(flatten)]
+    pub folder: ScenariosFolder,
+    #[command(flatten)]
+    pub results: Results,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
-    /// Tables for the page of a document or an issue
+    /// Tables for a document or an issue
     Markdown,
-    /// TAP, version 14, with YAML
+    /// TAP version 14 with YAML
     Tap,
-    /// JUnit XML, as each run leaves it
+    /// JUnit XML, as in a run's junit.xml
     Junit,
     /// One JSON object
     Json,
-    /// One page that needs no other file and no network
+    /// A single page that needs no other file and no network
     Html,
-    /// For each document what did not hold and what contradicts, as plain text for its authors
+    /// Plain text for the authors of each document: false claims and contradictions
     Errata,
 }
 
 pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
-    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let in_results = arguments.results.folder();
     let runs = arguments
         .runs
         .iter()
         .map(|run| input::past_run(run, &in_results))
         .collect::<Result<Vec<PastRun>, _>>()?;
-    let matrix = Matrix::load(&input::short(&arguments.scenarios)).map_err(Failure::bad_input)?;
+    let matrix = Matrix::load(&input::short(&arguments.folder.scenarios)).map_err(Failure::bad_input)?;
     let is_errata = arguments.format == ReportFormat::Errata;
     if !is_errata && (arguments.document.is_some() || arguments.with_history) {
         return Err(Failure::bad_input(miette::miette!(
-            "--document and --with-history need --format errata"
+            "--document and --with-history require --format errata"
         )));
     }
     let overview = Overview::new(runs.clone(), &matrix);
@@ -89,12 +89,12 @@ fn write(arguments: &Report, file: Option<PathBuf>, text: &str) -> Result<ExitCo
             write(&path, text)?;
             eprintln!("report: {}", path.display());
         }
-        None => output::print(text)?,
+        None => output::write_stdout(text)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The errata of the documents. Here every record of every run counts, so that it is no overview.
+/// Writes the errata of the documents. Every record of every run counts, not only the newest.
 fn errata(
     arguments: &Report,
     runs: &[PastRun],
@@ -107,7 +107,7 @@ fn errata(
     };
     let past = |cell: &CellName| {
         let sightings = history.as_ref().map(|history| history.sightings(cell));
-        // A cell of which the database can't be read has no count; the runs themselves have been read.
+        // If the database cannot be read, the cell has no count; the runs themselves have been read.
         sightings.and_then(Result::ok).unwrap_or_default()
     };
     let mut errata = DocumentErrata::new(runs, matrix, &past);
@@ -117,7 +117,7 @@ fn errata(
         if errata.documents.is_empty() {
             let known = known.join(", ");
             return Err(Failure::bad_input(miette::miette!(
-                "there is no document `{id}`; known are {known}"
+                "there is no document `{id}`; the documents are {known}"
             )));
         }
     }
@@ -125,7 +125,7 @@ fn errata(
     write(arguments, path, &report::document_errata(&errata))
 }
 
-/// The file to write to; none for standard output.
+/// The output file; none for standard output.
 fn file(arguments: &Report, overview: &Overview) -> Option<PathBuf> {
     match (&arguments.output, arguments.format) {
         (Some(path), _) if path == Path::new("-") => None,

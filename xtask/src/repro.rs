@@ -1,7 +1,7 @@
-//! `repro`: one cell, to be seen again: its stack is booted and held, or what reproduces it is bundled.
+//! `repro`: reproduces one cell, in a debug session or as a bundle for a bug report.
 
 mod bundle;
-mod hold;
+mod session;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,76 +10,75 @@ use clap::Args;
 use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::scenario::Filter;
 
-use crate::cli::{ImageSource, MetalArgument, timeout_scale};
+use crate::cli::{ImageSource, MetalArgument, Results, ScenariosFolder, Timeouts};
 use crate::exit::Failure;
 use crate::input;
 use crate::kernels::Kernels;
-use crate::run_matrix::results;
 
-pub use hold::{Noted, desk};
+pub use session::{SessionListener, debug_server};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Repro {
-    /// The cell: its name, or a glob that matches no other
+    /// The cell: its name, or a glob that matches no other cell
     pub cell: String,
-    /// Hold the stack once this stage is done, such as `l1-kvm` or `step-1` [default: at its end, or where it stops]
-    #[arg(long, value_name = "STAGE", help_heading = HOLD)]
+    #[command(flatten)]
+    pub results: Results,
+    /// Pause after STAGE, such as `l1-kvm` or `step-1` [default: at the end, or where it stops]
+    #[arg(long, value_name = "STAGE", help_heading = SESSION)]
     pub until: Option<String>,
-    /// Hold the stack where it stops, and do not hold one that comes to its end
-    #[arg(long, help_heading = HOLD)]
+    /// Pause the stack only if it stops before its end
+    #[arg(long, help_heading = SESSION)]
     pub on_failure: bool,
-    /// What L0 runs on
-    #[arg(long, value_enum, default_value = "auto", help_heading = HOLD)]
+    /// Choose what L0 runs on
+    #[arg(long, value_enum, default_value = "auto", help_heading = SESSION)]
     pub metal: MetalArgument,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale, help_heading = HOLD)]
-    pub timeout_scale: f64,
-    /// Folder of documents and scenarios
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true, help_heading = HOLD)]
-    pub scenarios: PathBuf,
-    #[command(flatten, next_help_heading = HOLD)]
+    #[command(flatten, next_help_heading = SESSION)]
+    pub timeouts: Timeouts,
+    #[command(flatten, next_help_heading = SESSION)]
+    pub folder: ScenariosFolder,
+    #[command(flatten, next_help_heading = SESSION)]
     pub source: ImageSource,
-    #[command(flatten, next_help_heading = HOLD)]
+    #[command(flatten, next_help_heading = SESSION)]
     pub kernels: Kernels,
-    /// Boot nothing: write one archive with a script that boots the cell's stack, the images that it boots and the cell's records,
-    /// to attach to a bug report
+    /// Write an archive for a bug report instead of booting anything
+    ///
+    /// It holds a script that boots the cell's stack, the images that it boots, and the cell's records.
     #[arg(long, help_heading = BUNDLE, conflicts_with_all = [
         "until", "on_failure", "metal", "timeout_scale", "scenarios", "offline", "recipes", "files", "level", "keep_images",
     ])]
     pub bundle: bool,
-    /// The archive [default: the cell's name, with dashes, and `.tar.zst`, in this folder]
+    /// Write the archive to FILE [default: the cell's name, with dashes, and `.tar.zst`]
     #[arg(long, value_name = "FILE", requires = "bundle", help_heading = BUNDLE)]
     pub output: Option<PathBuf>,
-    /// Replace the archive if there is one already
+    /// Replace an existing archive
     #[arg(long, requires = "bundle", help_heading = BUNDLE)]
     pub overwrite: bool,
-    /// The run whose cell it is: its folder, or its name in that of results
+    /// Bundle the cell of this run: its folder, or its name in the folder of runs
     #[arg(long, value_name = "RUN", default_value = "latest", requires = "bundle", help_heading = BUNDLE)]
     pub run: PathBuf,
-    /// Folder of all runs; what is held is a run of its own there [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
 }
 
-const HOLD: &str = "To boot the stack and hold it";
-const BUNDLE: &str = "To bundle what reproduces it";
+const SESSION: &str = "Debug session";
+const BUNDLE: &str = "Bundle";
 
 const AFTER_HELP: &str = "\
-While a stack is held, `cargo xtask shell L1` and `cargo xtask qmp L1` ask its levels, from another terminal. Ctrl-C lets it go.
+While the stack is paused, use `cargo xtask shell L1` and `cargo xtask qmp L1` from another
+terminal. Press Ctrl-C to end the session.
 
-Exit codes: those of run-matrix for the cell's verdict; 0 for a stack that was let go before it had one, and for a bundle";
+Exit codes: those of run-matrix for the cell's verdict; 0 for a bundle, and for a session that
+ended before there was a verdict";
 
 pub fn run(arguments: Repro) -> Result<ExitCode, Failure> {
     if !arguments.bundle {
-        return hold::boot(arguments);
+        return session::start(arguments);
     }
-    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let in_results = arguments.results.folder();
     let past = input::past_run(&arguments.run, &in_results)?;
     bundle::write(&arguments, &past, find(&past, &arguments.cell)?)
 }
 
-/// The record of the cell that is meant.
+/// The record of the cell with this name, or of the only cell that this glob matches.
 fn find<'r>(past: &'r PastRun, cell: &str) -> Result<&'r CellRecord, Failure> {
     let exact = |record: &&CellRecord| record.cell.as_str() == cell;
     let mut found: Vec<&CellRecord> = past.cells.iter().filter(exact).collect();
@@ -89,7 +88,7 @@ fn find<'r>(past: &'r PastRun, cell: &str) -> Result<&'r CellRecord, Failure> {
     }
     let names = |records: &[&CellRecord]| {
         let name = |record: &&CellRecord| match &record.run {
-            Some(run) => format!("{} (as {run} saw it)", record.cell),
+            Some(run) => format!("{} (from run {run})", record.cell),
             None => record.cell.to_string(),
         };
         records.iter().map(name).collect::<Vec<_>>().join("\n  ")
@@ -103,10 +102,10 @@ fn find<'r>(past: &'r PastRun, cell: &str) -> Result<&'r CellRecord, Failure> {
             let all: Vec<&CellRecord> = past.cells.iter().collect();
             let known = names(&all);
             let run = past.folder.display();
-            Err(Failure::bad_input(miette::miette!("{run} has no cell {cell:?}; there are:\n  {known}")))
+            Err(Failure::bad_input(miette::miette!("{run} has no cell {cell:?}; its cells are:\n  {known}")))
         }
         several => Err(Failure::bad_input(miette::miette!(
-            "{cell:?} can mean several cells; name one, or with --run the run that saw it:\n  {}",
+            "{cell:?} matches several records; name one cell, or name its run with --run:\n  {}",
             names(several)
         ))),
     }

@@ -1,4 +1,4 @@
-//! `run-matrix --resume`: goes on with a run that was cut off.
+//! `run-matrix --resume`: resumes an interrupted run.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,28 +11,28 @@ use nestmatrix::scenario::CellName;
 use crate::cli::{Cli, Command, RunMatrix};
 use crate::exit::Failure;
 use crate::input;
-use crate::run_matrix::{results, start};
+use crate::run_matrix::start;
 
-/// Cells that are named where the matrix has changed; more are counted.
-const NAMED: usize = 5;
+/// Most cells that are listed by name; the others are counted.
+const LISTED: usize = 5;
 
 pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
-    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let in_results = arguments.results.folder();
     let folder =
         input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("--resume: {why}")))?;
-    let cut_off = open(&folder)?;
-    if cut_off.is_through() {
-        eprintln!("{} came to its end: there is nothing to go on with", folder.display());
-        return Ok(ExitCode::from(cut_off.record().exit_code()));
+    let interrupted = open(&folder)?;
+    if interrupted.is_through() {
+        eprintln!("{} is complete; there is nothing to resume", folder.display());
+        return Ok(ExitCode::from(interrupted.record().exit_code()));
     }
-    let mut begun_with = recorded(cut_off.record())?;
-    begun_with.results = folder.parent().map(Path::to_owned);
-    begun_with.format = arguments.format;
-    pace(&mut begun_with, arguments);
-    start(&begun_with, Some(cut_off), None)
+    let mut original = recorded(interrupted.record())?;
+    original.results.results = folder.parent().map(Path::to_owned);
+    original.format = arguments.format;
+    original.pace.update(arguments.pace);
+    start(&original, Some(interrupted), None)
 }
 
-/// Opens a run that was cut off.
+/// Opens an interrupted run.
 pub fn open(folder: &Path) -> Result<CutOff, Failure> {
     CutOff::open(folder).map_err(|e| match e {
         e @ ResumeError::Closed { .. } => Failure::error(e),
@@ -40,8 +40,8 @@ pub fn open(folder: &Path) -> Result<CutOff, Failure> {
     })
 }
 
-/// Says what is left to do, and in what the run is not what it was when it began.
-pub fn tell(resumed: &Resumed) {
+/// Prints how many cells are left, and how the matrix changed since the run began.
+pub fn print_resumed(resumed: &Resumed) {
     eprintln!("resuming: {} of {} cells have a verdict", resumed.verdicts(), resumed.cells());
     for (cells, what) in [(&resumed.new, "new in the matrix"), (&resumed.gone, "gone from the matrix")] {
         if !cells.is_empty() {
@@ -51,50 +51,44 @@ pub fn tell(resumed: &Resumed) {
 }
 
 fn names(cells: &[CellName]) -> String {
-    let mut names: Vec<String> = cells.iter().take(NAMED).map(ToString::to_string).collect();
-    if cells.len() > NAMED {
-        names.push(format!("and {} more", cells.len() - NAMED));
+    let mut names: Vec<String> = cells.iter().take(LISTED).map(ToString::to_string).collect();
+    if cells.len() > LISTED {
+        names.push(format!("and {} more", cells.len() - LISTED));
     }
     names.join(", ")
 }
 
-/// Takes over what `later` says of how fast the run goes, which changes none of its cells.
-fn pace(arguments: &mut RunMatrix, later: &RunMatrix) {
-    arguments.jobs = later.jobs.or(arguments.jobs);
-    arguments.timeout_scale = later.timeout_scale.or(arguments.timeout_scale);
-}
-
-/// These arguments as they were typed.
+/// Parses the recorded arguments of a `run-matrix` command.
 fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
     match command(arguments)? {
         Command::RunMatrix(arguments) => Ok(arguments),
-        _ => Err(Failure::bad_input(miette::miette!("--resume: the run is not one of run-matrix"))),
+        _ => Err(Failure::bad_input(miette::miette!("--resume: run-matrix did not make this run"))),
     }
 }
 
-/// The command that has these arguments.
+/// Parses recorded arguments.
 pub fn command(arguments: &[String]) -> Result<Command, Failure> {
     let words = std::iter::once("cargo xtask").chain(arguments.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(words).map_err(|e| {
         let e = e.render();
         Failure::bad_input(miette::miette!(
-            "--resume: this nestmatrix does not take the run's arguments: {e}"
+            "--resume: this version does not support the run's arguments: {e}"
         ))
     })?;
     Ok(parsed.command)
 }
 
-/// The arguments that a run was begun with, at the pace of the last time that it was resumed.
+/// The arguments of a run, with the pace of its last resumption.
 fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
     let mut arguments = parsed(&run.arguments)?;
-    // An older nestmatrix did not record them.
+    // Older versions did not record the arguments of a resumption.
     for resumed in run.resumed.iter().filter(|resumed| !resumed.arguments.is_empty()) {
-        pace(&mut arguments, &parsed(&resumed.arguments)?);
+        arguments.pace.update(parsed(&resumed.arguments)?.pace);
     }
-    let paths = [&mut arguments.selection.scenarios, &mut arguments.source.recipes];
-    place(paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files), run)?;
+    let paths = [&mut arguments.selection.folder.scenarios, &mut arguments.source.folder.recipes];
+    make_absolute(paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files), run)?;
     if let (Some(run), Some(working_folder)) = (&mut arguments.baseline, &run.working_folder) {
-        // Else it is a name in the folder of results.
+        // Otherwise it is a name in the folder of runs.
         let there = working_folder.join(&run);
         if contained::is_file(&there, Path::new("run.json")) {
             *run = there;
@@ -103,8 +97,11 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
     Ok(arguments)
 }
 
-/// Makes paths absolute that were relative to the folder in which the run was begun.
-pub fn place<'a>(paths: impl IntoIterator<Item = &'a mut PathBuf>, run: &RunRecord) -> Result<(), Failure> {
+/// Resolves relative paths against the folder in which the run began.
+pub fn make_absolute<'a>(
+    paths: impl IntoIterator<Item = &'a mut PathBuf>,
+    run: &RunRecord,
+) -> Result<(), Failure> {
     for path in paths.into_iter().filter(|path| path.is_relative()) {
         let working_folder = run.working_folder.as_ref().ok_or_else(|| {
             let path = path.display();
@@ -126,7 +123,7 @@ mod tests {
         text.split(' ').map(str::to_owned).collect()
     }
 
-    /// `--jobs` and `--timeout-scale` of a run that was begun by the first command and resumed by the others, the last of them now.
+    /// `--jobs` and `--timeout-scale` of a run that the first command began and the others resumed, the last of them now.
     fn pace_of(begun: &str, resumed: &[&str]) -> (Option<usize>, f64) {
         let (now, before) = resumed.split_last().unwrap();
         let resumption = |typed: &&str| {
@@ -142,12 +139,12 @@ mod tests {
             "cells": 0, "verdicts": Tally::default(), "working_folder": "/", "resumed": before.iter().map(resumption).collect::<Vec<_>>(),
         });
         let mut arguments = recorded(&serde_json::from_value(record).unwrap()).unwrap();
-        pace(&mut arguments, &parsed(&words(now)).unwrap());
-        (arguments.jobs(), arguments.timeout_scale())
+        arguments.pace.update(parsed(&words(now)).unwrap().pace);
+        (arguments.pace.jobs(), arguments.pace.timeouts.scale())
     }
 
     #[test]
-    fn a_resumed_run_has_the_pace_that_was_asked_for_last() {
+    fn a_resumed_run_has_the_pace_that_was_given_last() {
         let plain = "run-matrix --resume r";
         assert_eq!(pace_of("run-matrix", &[plain]), (None, 1.0));
         let begun = "run-matrix --jobs 2 --timeout-scale 3";

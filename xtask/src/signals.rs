@@ -1,4 +1,4 @@
-//! Signals that ask the harness to end: the first ends it in order, the second at once.
+//! Signals: the first shuts the run down, the second exits immediately.
 
 use std::cell::Cell;
 use std::process;
@@ -10,13 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Listens to SIGINT, SIGTERM and SIGHUP.
 pub struct Signals {
-    /// Tells the run.
+    /// Requested by the first signal.
     pub cancellation: Cancellation,
     received: Rc<Cell<Option<u8>>>,
 }
 
 impl Signals {
-    /// Begins to listen; must be called within a [`tokio::task::LocalSet`].
+    /// Starts to listen; must be called within a [`tokio::task::LocalSet`].
     ///
     /// # Errors
     /// The operating system's.
@@ -34,20 +34,20 @@ impl Signals {
                     _ = terminate.recv() => Signal::SIGTERM,
                     _ = hang_up.recv() => Signal::SIGHUP,
                 };
-                // A shell's way to say by which signal a command ended.
+                // The exit status that a shell reports for a signal.
                 let code = 128 + u8::try_from(signal as i32).unwrap_or(0);
                 if first.replace(Some(code)).is_some() {
-                    // Everything that was started is tied to this process and ends with it.
+                    // All children end with this process.
                     process::exit(code.into());
                 }
-                eprintln!("ending in order; once more ends at once");
+                eprintln!("shutting down; press Ctrl-C again to exit immediately");
                 let _ = request.send(true);
             }
         });
         Ok(Self { cancellation, received })
     }
 
-    /// The exit code for the signal that was received, if one was.
+    /// The exit code for the received signal, if there was one.
     pub fn exit_code(&self) -> Option<u8> {
         self.received.get()
     }

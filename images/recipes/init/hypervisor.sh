@@ -1,6 +1,6 @@
 #!/bin/sh
-# First process of a level that runs guests: brings up its channels and KVM, then becomes the guest agent's keeper.
-# It may run on an emulator inside an emulator, where each new process is dear: builtins first.
+# The first process of a level that runs guests. It sets up the channels and KVM, and then runs the guest agent.
+# It may run on an emulator inside an emulator, where new processes are slow, so prefer builtins.
 mount -t proc proc /proc
 echo "sysfs /sys sysfs
 devtmpfs /dev devtmpfs
@@ -10,8 +10,8 @@ debugfs /sys/kernel/debug debugfs" > /etc/fstab
 mount -a
 modprobe -a virtio_pci virtio_mmio virtio_console virtio_blk 2> /dev/null
 
-# Where this level is rebooted, its modprobe configuration lies on a disk of its own, known by its serial number (which
-# sysfs gives without a line end, so that `read` fails and has read all the same). An empty disk gets a file system.
+# If a scenario reboots this level, its modprobe configuration is on a separate disk, identified by its serial number. sysfs
+# prints the serial number without a line end, so `read` fails but still reads it. An empty disk gets a file system.
 read -r line < /proc/cmdline
 case $line in *nest.disk=*)
     wanted=${line##*nest.disk=}
@@ -34,8 +34,8 @@ case $line in *nest.disk=*)
     ;;
 esac
 
-# On a bare machine without virtio, the agent is on a serial line. The channels of the levels inside come over the network card
-# one after the other: who connects says his secret and a port of this level first.
+# On a bare machine without virtio, the agent uses a serial line. The channels of the inner levels share the network card.
+# Each client first sends the secret and a port of this level.
 agent=
 method=virtio-serial
 case $line in *nest.relay=*)
@@ -54,7 +54,7 @@ read -r secret port
     ;;
 esac
 
-# Ports appear some time after their device. Wait for the agent's, at most about 10 s.
+# Ports appear some time after their device. Wait about 10 s at most for the agent's port.
 tries=0
 case $line in *nest.console=*) tries=100 ;; esac
 while [ -z "$agent" ] && [ $tries -lt 100 ]; do
@@ -74,7 +74,7 @@ for file in /sys/class/virtio-ports/*/name; do
     ln -s "../${port##*/}" "/dev/virtio-ports/$name"
 done
 
-# Whether KVM comes up is for the harness to judge, so a failure is told and no more.
+# The harness judges whether KVM works, so only report a failure.
 case $line in *nest.kvm=*)
     module=${line##*nest.kvm=}
     modprobe "${module%% *}" || echo "nestmatrix: ${module%% *} can't be loaded"
@@ -99,6 +99,6 @@ if [ -n "$agent" ]; then
 else
     echo "nestmatrix: no guest agent port came within 10 s"
 fi
-# The console's last bytes are only waited for when its last user lets go of it.
+# The kernel waits for the console's last bytes only when its last user closes it.
 exec < /dev/null > /dev/null 2>&1
 poweroff -f

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Only process of a level that runs nothing: tells its console what it sees, then powers off, or with nest.stay on its
-# kernel command line does what it is asked over the console.
-# Every byte and every new process costs exits through all the levels below: builtins first.
+# The only process of a level without guests. It reports what it sees on the console and powers off. With nest.stay on the kernel
+# command line, it stays and runs commands from the console.
+# Every byte and every new process costs exits through all outer levels, so prefer builtins.
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -21,8 +21,8 @@ cpu=
 while [ -z "$cpu" ] && IFS=: read -r key value; do
     case $key in "model name"* | "cpu	"* | "CPU part"*) cpu=${value# } ;; esac
 done < /proc/cpuinfo
-# How a level comes to know its hypervisor differs: its kernel says so (x86), has asked its firmware (Arm), or was told in its
-# device tree (POWER) or by the machine itself (IBM Z).
+# Each architecture names its hypervisor elsewhere: the kernel (x86), the firmware (Arm), the device tree (POWER), or the machine
+# (IBM Z).
 hypervisor=$(dmesg | sed -n -e 's/.*Hypervisor detected: //p' -e 's/.*smccc: \(KVM\): hypervisor services detected.*/\1/p')
 told=
 [ -e /proc/device-tree/hypervisor/compatible ] && read -r told < /proc/device-tree/hypervisor/compatible
@@ -38,12 +38,12 @@ uptime=$uptime
 nestmatrix-report-end"
 
 if [ -n "$stay" ]; then
-    # Goes on by itself, so that whoever looks at it twice sees whether this level lives.
+    # A counter, which shows that this level is alive.
     echo 0 > /count
     (count=0; while sleep 0.2; do count=$((count + 1)); echo $count > /count; done) < /dev/null &
     . /shell.sh
     serve_console
 fi
-# The console's last bytes are only waited for when its last user lets go of it.
+# The kernel waits for the console's last bytes only when its last user closes it.
 exec < /dev/null > /dev/null 2>&1
 poweroff -f

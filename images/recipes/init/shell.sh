@@ -1,19 +1,19 @@
-# Read in by init scripts: a shell on the console, for a level that has no guest agent. A command is one line, `ID COMMAND`,
-# in which `\n` stands for a line end and `\\` for a backslash. A console that takes only short lines, and not all of them
-# (nest.console=slow), gets a command in pieces, `+NUMBER:ID:PIECE.`, each of which is acknowledged, before an `ID` alone. What was
-# taken is not taken again; what was cut short on its way is not taken.
+# Sourced by init scripts: a shell on the console, for a level without a guest agent. A command is a line `ID COMMAND`, with `\n`
+# for a line end and `\\` for a backslash. A slow console (nest.console=slow) accepts only short lines and loses some. There, a
+# command comes in pieces `+NUMBER:ID:PIECE.`, each of which is acknowledged, and then as an `ID` alone. Repeated and truncated
+# pieces are ignored.
 
-# Passes on what a console would lose if it came faster: in short lines, and each waited for. A line that goes on in the next one
-# ends in a backslash.
+# Prints slowly, since the console loses fast output: in short lines, and waits for each. A line that continues ends in a
+# backslash.
 paced() {
     sed 's/.\{120\}/&\\\n/g' | while IFS= read -r said || [ -n "$said" ]; do
         echo "$said"
-        # Setting a terminal waits until all that was written to it is out.
+        # Changing terminal settings waits until all output is sent.
         stty -echo -opost < /dev/console
     done
 }
 
-# busybox' shell prefers its own modprobe to that of kmod, where a level has it; and kmod reads no modules.dep but its own.
+# busybox' shell prefers its own modprobe to kmod's, and kmod reads only its own modules.dep.
 if [ -x /usr/bin/kmod ]; then
     mkdir -p /run/kmod
     ln -sf /usr/bin/kmod /run/kmod/modprobe
@@ -22,7 +22,7 @@ if [ -x /usr/bin/kmod ]; then
     modprobe() { /run/kmod/modprobe "$@"; }
 fi
 
-# Says a line, or what a function prints, at the pace of the console.
+# Runs a command and prints its output at the console's speed.
 tell() {
     if [ -n "$slow" ]; then "$@" | paced; else "$@"; fi
 }
@@ -36,9 +36,9 @@ answer() {
 slow=
 case $line in *nest.console=slow*) slow=yes ;; esac
 
-# Takes commands until the console ends.
+# Runs commands until the console is closed.
 serve_console() {
-    # What is typed must not come back: each byte costs exits.
+    # No echo: each byte costs exits.
     stty -echo
     tell echo nestmatrix-shell-ready
     command=
@@ -52,7 +52,7 @@ serve_console() {
             number=${piece%%:*}
             piece=${piece#*:}
             if [ "$number" -gt "$pieces" ]; then
-                # What is left of a command that nobody asks for any more goes.
+                # Drop the pieces of an abandoned command.
                 [ "$of" = "${piece%%:*}" ] || command=
                 of=${piece%%:*}
                 piece=${piece#*:}

@@ -1,5 +1,5 @@
-//! A little archive without a network: packages made on the spot, and a script that stands in for apt. It comes in by the
-//! wrapper of `StoreOptions`, as the harness's own wrapper does, and notes every call.
+//! A toy archive without a network: generated packages, and a script instead of apt, which records every call. The script is the
+//! wrapper of `StoreOptions`, like the harness's own wrapper.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -104,7 +104,7 @@ impl Toy {
         ];
         let libraries = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap().stdout;
         for line in String::from_utf8(libraries).unwrap().lines() {
-            // NAME => PATH (ADDRESS), or PATH (ADDRESS) for the loader, or NAME (ADDRESS) for what the kernel provides.
+            // NAME => PATH (ADDRESS), PATH (ADDRESS) for the loader, or NAME (ADDRESS) for the kernel's.
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 [name, "=>", path, _] => {
@@ -136,7 +136,7 @@ impl Toy {
             offline,
             archive: Some("http://toy.example/".into()),
             keyring: Some(self.path("keyring")),
-            // By the shell's name: a script that was just written is "busy" while another test's thread forks.
+            // Started by the shell: a script that was just written is "busy" while another test's thread forks.
             wrapper: vec!["/bin/sh".into(), self.path("apt").into()],
         })
         .unwrap()
@@ -146,7 +146,7 @@ impl Toy {
         Catalog::load(&self.path("recipes")).unwrap().get("toy").unwrap().clone()
     }
 
-    /// How many calls of apt held this text so far.
+    /// The number of calls of apt so far that contain this text.
     pub fn calls(&self, text: &str) -> usize {
         fs::read_to_string(self.path("calls"))
             .unwrap_or_default()
@@ -179,7 +179,7 @@ fn deb(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     ar.into_inner().unwrap()
 }
 
-/// Keeps the events of a build, in words.
+/// Collects the events of a build as text.
 #[derive(Default)]
 pub struct Heard(Mutex<Vec<String>>);
 

@@ -1,22 +1,21 @@
-//! Figures of several rounds, and the table that they are shown in. Apart from what measures them, so that it can
-//! be tested.
+//! Figures of several rounds, and their table.
 
-/// What was measured of one thing, a figure a round.
+/// The measurements of one yardstick, one for each round.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series(Vec<f64>);
 
 impl Series {
-    /// One more round's.
+    /// Adds a round's figure.
     pub fn push(&mut self, figure: f64) {
         self.0.push(figure);
     }
 
-    /// Whether nothing was measured.
+    /// Whether there is no figure.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The middle one, or the mean of the two in the middle; none of nothing.
+    /// The median; none without figures.
     pub fn median(&self) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -25,7 +24,7 @@ impl Series {
         Some(f64::midpoint(lower, upper))
     }
 
-    /// The smallest and the largest; none of nothing.
+    /// The smallest and the largest figure; none without figures.
     pub fn spread(&self) -> Option<(f64, f64)> {
         let smallest = self.0.iter().copied().min_by(f64::total_cmp)?;
         let largest = self.0.iter().copied().max_by(f64::total_cmp)?;
@@ -33,7 +32,7 @@ impl Series {
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
     yardstick: String,
@@ -45,7 +44,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Times that are judged by their ratio to the script's of the same round.
+    /// Times, judged by their ratio to the script's time of the same round.
     pub fn ratio(yardstick: &str, ratios: &Series, seconds: &Series, limit: Option<f64>) -> Self {
         Self {
             yardstick: yardstick.to_owned(),
@@ -57,7 +56,7 @@ impl Row {
         }
     }
 
-    /// Times that are judged as they are.
+    /// Times, judged in seconds.
     pub fn seconds(yardstick: &str, seconds: &Series, limit: Option<f64>) -> Self {
         Self {
             yardstick: yardstick.to_owned(),
@@ -69,19 +68,19 @@ impl Row {
         }
     }
 
-    /// What has no time.
+    /// A result without a time.
     pub fn fact(yardstick: &str, target: &str, result: String) -> Self {
         let (yardstick, target) = (yardstick.to_owned(), target.to_owned());
         Self { yardstick, ratio: none(), spread: none(), seconds: none(), target, result }
     }
 
-    /// The same with another word on how it came out.
+    /// Replaces the result.
     pub fn with_result(self, result: String) -> Self {
         Self { result, ..self }
     }
 
-    /// The same with a remark on how it came out.
-    pub fn remarked(self, remark: &str) -> Self {
+    /// Adds a remark to the result.
+    pub fn with_remark(self, remark: &str) -> Self {
         let result = match self.result.as_str() {
             "-" => remark.to_owned(),
             result => format!("{result}, {remark}"),
@@ -94,7 +93,7 @@ impl Row {
     }
 }
 
-/// The rows below their headings, in columns.
+/// The table with its headings.
 pub fn table(rows: &[Row]) -> String {
     let headings = ["yardstick", "ratio", "min-max", "seconds", "target", "result"];
     let lines: Vec<[&str; 6]> = std::iter::once(headings).chain(rows.iter().map(Row::cells)).collect();
@@ -102,7 +101,7 @@ pub fn table(rows: &[Row]) -> String {
     let widths: [usize; 6] = std::array::from_fn(width);
     let mut text = String::new();
     for line in &lines {
-        // Figures are aligned on the right, words on the left.
+        // Figures are right-aligned, words left-aligned.
         let figures = 1..=3;
         let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
             if figures.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
@@ -125,7 +124,7 @@ fn range(series: &Series) -> String {
     series.spread().map_or_else(none, |(smallest, largest)| format!("{smallest:.2}-{largest:.2}"))
 }
 
-/// What a limit says of a figure as it is, not as it is rounded.
+/// Compares the exact figure, not the rounded one, with its limit.
 fn judged(figure: Option<f64>, limit: Option<f64>) -> String {
     match (figure, limit) {
         (Some(figure), Some(limit)) if figure <= limit => "ok".to_owned(),
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_judges_by_the_ratio_or_by_the_seconds_and_leaves_out_what_there_is_not() {
+    fn the_table_judges_ratios_or_seconds_and_marks_missing_figures() {
         let rows = [
             Row::ratio(
                 "one cold stack",
@@ -165,16 +164,17 @@ mod tests {
                 &series(&[30.0, 31.0, 29.0]),
                 Some(0.85),
             ),
-            Row::ratio("from a saved state", &series(&[0.352]), &series(&[12.0]), Some(0.35)),
-            Row::ratio("the matrix", &Series::default(), &Series::default(), Some(0.4)).remarked("1 without"),
-            Row::seconds("planning", &series(&[0.5]), Some(1.0)).remarked("102400 cells"),
+            Row::ratio("from a snapshot", &series(&[0.352]), &series(&[12.0]), Some(0.35)),
+            Row::ratio("the matrix", &Series::default(), &Series::default(), Some(0.4))
+                .with_remark("1 missed"),
+            Row::seconds("planning", &series(&[0.5]), Some(1.0)).with_remark("102400 cells"),
             Row::fact("memory of two cells", "<= 6144 MiB", "ok, 4000 MiB".into()),
         ];
         insta::assert_snapshot!(table(&rows), @r"
         yardstick            ratio    min-max  seconds  target       result
         one cold stack        0.84  0.80-0.90    30.00  <= 0.85      ok
-        from a saved state    0.35  0.35-0.35    12.00  <= 0.35      over
-        the matrix               -          -        -  <= 0.40      1 without
+        from a snapshot       0.35  0.35-0.35    12.00  <= 0.35      over
+        the matrix               -          -        -  <= 0.40      1 missed
         planning                 -  0.50-0.50     0.50  <= 1.00 s    ok, 102400 cells
         memory of two cells      -          -        -  <= 6144 MiB  ok, 4000 MiB
         ");

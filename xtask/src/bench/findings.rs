@@ -1,4 +1,4 @@
-//! What the yardsticks found, from the first round to the last, and how it is shown.
+//! The findings of all rounds, and how they are shown.
 
 use nestmatrix::records::{Machine, VerdictWord};
 
@@ -7,32 +7,32 @@ use super::harness_alone::Seconds;
 use super::records::{Memory, Record, Verdicts, span, tally};
 use super::stacks::Ran;
 
-/// Most of what the script takes that one cold stack may take.
+/// Limit of one cold stack, as a ratio to the script's time.
 const COLD: f64 = 0.85;
-/// The same of one that goes on from a saved L0 and L1.
-const SAVED: f64 = 0.35;
-/// The same of a cell of the matrix, the first time.
+/// The same limit of a stack that is restored from a snapshot of L0 and L1.
+const SNAPSHOT: f64 = 0.35;
+/// The same limit of a cell of the matrix, the first time.
 const MATRIX_FIRST: f64 = 0.40;
-/// The same of a cell of the matrix with all states saved.
+/// The same limit of a cell of the matrix with all snapshots.
 const MATRIX_AGAIN: f64 = 0.22;
-/// Memory in MiB that two cells at once may take.
+/// Memory limit of two cells at once, in MiB.
 const TWO_CELLS_MIB: u64 = 6 * 1024;
-/// Seconds that planning may take.
+/// Limit of planning, in seconds.
 const PLANNING: f64 = 1.0;
-/// Seconds that writing may take.
+/// Limit of writing, in seconds.
 const WRITING: f64 = 2.0;
 
-/// Times of one yardstick.
+/// The times of one yardstick.
 #[derive(Debug, Default)]
 pub struct Times {
     seconds: Series,
     ratios: Series,
-    /// Rounds whose time says nothing.
+    /// Rounds without a valid time.
     missed: usize,
 }
 
 impl Times {
-    /// Takes a round's time, if it says something, and the script's of the same round.
+    /// Adds a round's time, if it is valid, and the script's time of the same round.
     pub fn push(&mut self, seconds: Option<f64>, script: f64) {
         match seconds {
             Some(seconds) => {
@@ -48,27 +48,27 @@ impl Times {
         match self.missed {
             0 if self.seconds.is_empty() => None,
             0 => Some(row),
-            missed => Some(row.remarked(&format!("{missed} without a time"))),
+            missed => Some(row.with_remark(&format!("{missed} without a time"))),
         }
     }
 }
 
-/// Everything that was found.
+/// All findings.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// The script's times.
     pub script: Series,
     /// One cold stack.
     pub cold: Times,
-    /// One stack from a saved state.
-    pub saved: Times,
-    /// A cell of the matrix, nothing saved before.
+    /// One stack from a snapshot.
+    pub snapshot: Times,
+    /// A cell of the matrix, without snapshots before.
     pub matrix_first: Times,
-    /// A cell of the matrix, all saved.
+    /// A cell of the matrix, with all snapshots.
     pub matrix_again: Times,
-    /// A cell of the matrix, without saved states.
+    /// A cell of the matrix, with --cold.
     pub matrix_cold: Times,
-    /// Times of the harness alone, a round each.
+    /// Times of the harness alone, one for each round.
     pub harness: Vec<Seconds>,
     repeated: Vec<VerdictWord>,
     verdicts: Verdicts,
@@ -77,13 +77,13 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Takes the verdicts and the memory of a run, whose name tells it from others, and says how it went.
+    /// Adds the verdicts and the memory of a run, and prints its result. The name identifies the run.
     pub fn take(&mut self, name: &str, ran: &Ran) {
         let records = &ran.records;
         let tally = tally(records.iter().map(|record| record.verdict));
         let restored = records.iter().filter(|record| record.restored()).count();
         let seconds = span(records).unwrap_or_default();
-        eprintln!("{name}: {seconds:.2} s, {tally}, {restored} were restored from a snapshot");
+        eprintln!("{name}: {seconds:.2} s, {tally}, {restored} restored from a snapshot");
         for record in records.iter().filter(|record| record.verdict != VerdictWord::Pass) {
             self.unexpected = true;
             let symptom = record.symptom.as_deref().unwrap_or("no symptom");
@@ -100,18 +100,18 @@ impl Findings {
         self.unexpected
     }
 
-    /// Takes the verdict of a repeated run.
+    /// Adds the verdict of a repeated run.
     pub fn repeated(&mut self, verdict: VerdictWord) {
         self.repeated.push(verdict);
     }
 
-    /// Whether a round gave no time.
+    /// Whether a round has no valid time.
     pub fn incomplete(&self) -> bool {
-        let all = [&self.cold, &self.saved, &self.matrix_first, &self.matrix_again, &self.matrix_cold];
+        let all = [&self.cold, &self.snapshot, &self.matrix_first, &self.matrix_again, &self.matrix_cold];
         all.iter().any(|times| times.missed > 0)
     }
 
-    /// The table, below the machine that it was measured on, and above what differs; nothing if nothing was found.
+    /// The machine, the table and the differences between verdicts; empty without findings.
     pub fn to_text(&self, machine: &Machine) -> String {
         let rows = self.rows();
         if rows.is_empty() {
@@ -124,7 +124,7 @@ impl Findings {
             format!("nestmatrix {version}, {build} build; {cores} cores ({processor}), {memory_mib} MiB\n\n");
         let mut text = head + &table(&rows);
         for difference in self.verdicts.differences() {
-            text.push_str(&format!("\nverdicts differ of {difference}"));
+            text.push_str(&format!("\nverdicts differ: {difference}"));
         }
         if text.ends_with('\n') { text } else { text + "\n" }
     }
@@ -135,7 +135,7 @@ impl Findings {
             rows.push(Row::seconds("the script", &self.script, None));
         }
         rows.extend(self.cold.row("cold: one stack", Some(COLD)));
-        rows.extend(self.saved.row("saved: one stack from a saved state", Some(SAVED)));
+        rows.extend(self.snapshot.row("snapshot: one restored stack", Some(SNAPSHOT)));
         rows.extend(self.matrix_first.row("matrix: a cell, first time", Some(MATRIX_FIRST)));
         rows.extend(self.matrix_again.row("matrix: a cell, again", Some(MATRIX_AGAIN)));
         rows.extend(self.matrix_cold.row("matrix: a cell, cold", None));
@@ -176,7 +176,7 @@ impl Findings {
             let mut series = Series::default();
             self.harness.iter().for_each(|seconds| series.push(of(seconds)));
             let row = Row::seconds(what, &series, limit);
-            // What is not optimized tells nothing of what is.
+            // A debug build says nothing about a release build.
             if cfg!(debug_assertions) { row.with_result("debug build".to_owned()) } else { row }
         };
         if self.harness.is_empty() {
@@ -190,7 +190,7 @@ impl Findings {
     }
 }
 
-/// The time of a run, or nothing if a cell of it did not pass: where a stack stops tells no time.
+/// The duration of a run; none if a cell did not pass, since its stack stopped early.
 pub fn time(records: &[Record]) -> Option<f64> {
     span(records).filter(|_| records.iter().all(|record| record.verdict == VerdictWord::Pass))
 }

@@ -1,4 +1,4 @@
-//! What the harness takes where nothing is booted: planning many cells, writing many verdicts.
+//! Measures the harness without booting: planning many cells, writing many verdicts.
 
 use std::io;
 use std::path::Path;
@@ -17,17 +17,17 @@ use crate::exit::Failure;
 #[path = "../../../harness/matrix/benches/generated/mod.rs"]
 mod generated;
 
-/// Cells that are planned.
+/// Cells to plan.
 const CELLS: usize = 100_000;
-/// Verdicts that are written.
+/// Verdicts to write.
 const VERDICTS: usize = 10_000;
 
-/// What one round took.
+/// The times of one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Seconds {
-    /// Reading the scenarios and expanding them to cells.
+    /// Reading the scenarios and expanding them into cells.
     pub reading: f64,
-    /// Planning 100,000 of the cells.
+    /// Planning 100,000 cells.
     pub planning: f64,
     /// Writing 10,000 verdicts.
     pub writing: f64,
@@ -36,7 +36,7 @@ pub struct Seconds {
 /// Measures one round, within the empty folder `work`.
 ///
 /// # Errors
-/// The folder can't be written.
+/// The folder cannot be written.
 pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
     let failed = |e: io::Error| Failure::error(format!("failed to write in {}: {e}", work.display()));
     let scenarios = work.join("scenarios");
@@ -54,7 +54,7 @@ pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
             .next()
             .map(|(_, reasons)| nestmatrix::records::in_one_line(reasons))
             .unwrap_or_default();
-        return Err(Failure::error(format!("not all of {CELLS} cells would be booted: {skipped}")));
+        return Err(Failure::error(format!("some of {CELLS} cells were skipped: {skipped}")));
     }
     let mut folder = RunFolder::create(&work.join("results")).map_err(failed)?;
     let mut record = plan.cells.first().map(pass).ok_or_else(|| Failure::error("no cells"))?;
@@ -65,7 +65,7 @@ pub fn measure(catalog: &Catalog, work: &Path) -> Result<Seconds, Failure> {
         })
     });
     written.map_err(failed)?;
-    // The rounds need not be kept until the last one's end.
+    // Free the disk space before the next round.
     std::fs::remove_dir_all(work).map_err(failed)?;
     Ok(Seconds { reading, planning, writing })
 }
@@ -76,8 +76,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (done, began.elapsed().as_secs_f64())
 }
 
-/// The record of a stack that worked, as long as those of AMD stacks are, about 6 kB, most of which is features of
-/// CPUs.
+/// The record of a passed cell. It has the size of an AMD stack's record: about 6 kB, mostly CPU features.
 fn pass(planned: &Planned) -> CellRecord {
     let cell = &planned.cell;
     let features: Vec<String> = (0..150).map(|number| format!("feature-{number:03}")).collect();

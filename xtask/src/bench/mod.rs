@@ -1,4 +1,4 @@
-//! `bench`: the yardsticks of docs/performance.md, measured in one go.
+//! `bench`: measures the yardsticks of docs/performance.md.
 
 mod figures;
 mod findings;

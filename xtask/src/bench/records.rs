@@ -1,4 +1,4 @@
-//! What runs left behind, as far as the yardsticks ask: times, verdicts, memory.
+//! Reads times, verdicts and memory from the records of runs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ pub struct Record {
     pub cell: String,
     /// Its verdict.
     pub verdict: VerdictWord,
-    /// What was seen where it stopped.
+    /// Why it stopped.
     pub symptom: Option<String>,
     /// Its folder, relative to the run's.
     pub folder: Option<PathBuf>,
-    /// Whatever is said of the saved state from which it went on, if it did.
+    /// The snapshot that it was restored from, if it was.
     continued: Option<IgnoredAny>,
     attempts: Vec<Attempt>,
 }
@@ -32,21 +32,21 @@ struct Attempt {
 }
 
 impl Record {
-    /// Whether it went on from a saved state.
+    /// Whether it was restored from a snapshot.
     pub fn restored(&self) -> bool {
         self.continued.is_some()
     }
 }
 
-/// The records of a run, one a line.
+/// Parses the records of a run, one per line.
 ///
 /// # Errors
-/// A line is none.
+/// A line is not a record.
 pub fn parse(text: &str) -> serde_json::Result<Vec<Record>> {
     text.lines().map(serde_json::from_str).collect()
 }
 
-/// Seconds from the first attempt's start to the last one's end; none if nothing was attempted.
+/// Seconds from the start of the first attempt to the end of the last; none without attempts.
 pub fn span(records: &[Record]) -> Option<f64> {
     let attempts = || records.iter().flat_map(|record| &record.attempts);
     let start = attempts().map(|attempt| attempt.start).min_by(f64::total_cmp)?;
@@ -54,17 +54,17 @@ pub fn span(records: &[Record]) -> Option<f64> {
     Some(end - start)
 }
 
-/// Memory in MiB that the emulators of one run's cells took.
+/// Peak memory of the emulators of a run's cells, in MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The most of one cell.
+    /// The maximum of one cell.
     pub of_one: u64,
-    /// The most of two that ran at the same time, each at its own peak; none if no two did.
+    /// The maximum sum of two cells that ran at the same time, each at its own peak; none if no two did.
     pub of_two: Option<u64>,
 }
 
 impl Memory {
-    /// That of the cells of one run.
+    /// The memory of one run.
     pub fn of(records: &[Record]) -> Self {
         let mut memory = Self::default();
         for (number, record) in records.iter().enumerate() {
@@ -79,21 +79,21 @@ impl Memory {
         memory
     }
 
-    /// The most of both.
+    /// The larger values of two runs.
     pub fn max(self, other: Self) -> Self {
         Self { of_one: self.of_one.max(other.of_one), of_two: self.of_two.max(other.of_two) }
     }
 }
 
-/// The verdicts of every run, cell by cell.
+/// The verdicts of all runs, by cell.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    /// For each cell and verdict the runs that came to it.
+    /// The runs by cell and verdict.
     cells: BTreeMap<String, BTreeMap<VerdictWord, Vec<String>>>,
 }
 
 impl Verdicts {
-    /// Adds those of a run.
+    /// Adds the verdicts of a run.
     pub fn add(&mut self, run: &str, records: &[Record]) {
         for record in records {
             let verdicts = self.cells.entry(record.cell.clone()).or_default();
@@ -101,13 +101,13 @@ impl Verdicts {
         }
     }
 
-    /// How many cells have been run more than once.
+    /// The number of cells with more than one run.
     pub fn compared(&self) -> usize {
         let runs = |verdicts: &BTreeMap<_, Vec<String>>| verdicts.values().map(Vec::len).sum::<usize>();
         self.cells.values().filter(|verdicts| runs(verdicts) > 1).count()
     }
 
-    /// The cells whose verdicts are not the same in all runs: a line for each.
+    /// A line for each cell whose runs have different verdicts.
     pub fn differences(&self) -> Vec<String> {
         let differ = self.cells.iter().filter(|(_, verdicts)| verdicts.len() > 1);
         let line = |(cell, verdicts): (&String, &BTreeMap<VerdictWord, Vec<String>>)| {
@@ -119,7 +119,7 @@ impl Verdicts {
     }
 }
 
-/// How often each verdict was given: `19 pass, 1 fail`.
+/// Counts verdicts: `19 pass, 1 fail`.
 pub fn tally(words: impl IntoIterator<Item = VerdictWord>) -> String {
     let mut counts: BTreeMap<VerdictWord, usize> = BTreeMap::new();
     for word in words {
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// A record with these attempts: start, end, peak of memory.
+    /// A record with these attempts: start, end, peak memory.
     fn record(cell: &str, verdict: VerdictWord, attempts: &[(u32, u32, u64)]) -> Record {
         let attempt = |&(start, end, peak_memory_mib): &(u32, u32, u64)| Attempt {
             start: start.into(),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_records_is_read_with_what_is_not_asked_for_passed_over() {
+    fn unknown_members_of_a_record_are_ignored() {
         let restored = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{},
             "continued":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
             "attempts":[{"start":0.5,"end":16.25,"verdict":"pass","from":"ab","symptom":null,"cpu_seconds":15.9,
@@ -178,9 +178,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case::after_each_other(vec![vec![(0, 1, 500)], vec![(1, 2, 700)]], 700, None)]
+    #[case::in_a_row(vec![vec![(0, 1, 500)], vec![(1, 2, 700)]], 700, None)]
     #[case::attempts_of_one_cell(vec![vec![(0, 2, 500), (1, 3, 600)]], 600, None)]
-    #[case::side_by_side(vec![vec![(0, 2, 500)], vec![(1, 3, 700)]], 700, Some(1200))]
+    #[case::at_once(vec![vec![(0, 2, 500)], vec![(1, 3, 700)]], 700, Some(1200))]
     #[case::in_a_second_attempt(vec![vec![(0, 2, 500)], vec![(3, 4, 9), (1, 3, 700)]], 700, Some(1200))]
     #[case::the_larger_of_two(vec![vec![(0, 9, 500)], vec![(1, 2, 300)], vec![(3, 4, 400)]], 500, Some(900))]
     #[case::not_the_largest(vec![vec![(0, 1, 900)], vec![(2, 4, 300)], vec![(3, 5, 400)]], 900, Some(700))]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_with_different_verdicts_is_told_with_the_runs() {
+    fn different_verdicts_of_a_cell_are_listed_with_their_runs() {
         let mut verdicts = Verdicts::default();
         let run = |a, b| [record("a", a, &[]), record("b", b, &[])];
         verdicts.add("first", &run(VerdictWord::Pass, VerdictWord::Pass));

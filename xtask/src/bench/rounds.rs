@@ -1,4 +1,4 @@
-//! The rounds: in each the script and every yardstick once, so that the machine's noise hits all alike.
+//! Measures in rounds. Each round runs the script and every yardstick once, so that the machine's noise affects all alike.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,21 +15,23 @@ use crate::cli::{Bench, Jobs, Yardstick};
 use crate::exit::{self, Failure};
 use crate::input;
 use crate::signals::Signals;
+use crate::terminal::print;
 
-/// A cell that is measured alone has the machine for itself.
+/// A cell measured alone has the machine to itself.
 const ALONE: Jobs = Jobs(Some(1));
 
-/// Measures, and prints what was found, also if it was interrupted or failed on the way.
+/// Measures, and prints the findings even if it is interrupted or fails.
 pub fn run(arguments: &Bench) -> Result<ExitCode, Failure> {
     if arguments.only.contains(&Yardstick::Repeat) && arguments.repeat == 0 {
-        let why = "`--repeat N` says how often the cell of the yardstick `repeat` is to run";
+        let why = "the yardstick `repeat` requires `--repeat N`";
         return Err(Failure::bad_input(miette::miette!("{why}")));
     }
-    // First, so that whoever interrupts a download leaves nothing behind.
+    // Before the folders, so that an interrupted download leaves none behind.
     let prepared = arguments.boots().then(|| Prepared::new(&arguments.source)).transpose()?;
-    let place = Place::new(arguments).map_err(|e| Failure::error(format!("failed to make folders: {e}")))?;
+    let folders =
+        Folders::new(arguments).map_err(|e| Failure::error(format!("failed to create folders: {e}")))?;
     let mut findings = Findings::default();
-    // One thread: the kernel ties the life of a child to the thread that started it.
+    // One thread, since the parent death signal of a child belongs to the thread that started it.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::error)?;
     let local = tokio::task::LocalSet::new();
@@ -38,47 +40,46 @@ pub fn run(arguments: &Bench) -> Result<ExitCode, Failure> {
             Ok(signals) => signals,
             Err(e) => return (Err(Failure::error(e)), None),
         };
-        let done = all(arguments, prepared, &place, &mut findings, signals.cancellation.clone()).await;
+        let done = measure(arguments, prepared, &folders, &mut findings, signals.cancellation.clone()).await;
         let done = match done {
             Err(Stopped::Failed(failure)) => Err(failure),
             Ok(()) | Err(Stopped::Interrupted) => Ok(()),
         };
         (done, signals.exit_code())
     }));
-    // A reader who has gone away is no failure.
-    crate::run_matrix::say(&findings.to_text(&Machine::this()));
-    place.clean_up(&findings);
+    print(&findings.to_text(&Machine::this()));
+    folders.clean_up(&findings);
     done?;
     let incomplete = if findings.incomplete() { exit::ERROR } else { 0 };
     Ok(ExitCode::from(code.unwrap_or(incomplete)))
 }
 
 impl Bench {
-    /// Whether a yardstick is asked for.
+    /// Whether to measure a yardstick.
     fn wants(&self, yardstick: Yardstick) -> bool {
-        let asked = self.only.is_empty() || self.only.contains(&yardstick);
-        asked && (yardstick != Yardstick::Repeat || self.repeat > 0)
+        let selected = self.only.is_empty() || self.only.contains(&yardstick);
+        selected && (yardstick != Yardstick::Repeat || self.repeat > 0)
     }
 
-    /// Whether anything is booted.
+    /// Whether a yardstick boots stacks.
     fn boots(&self) -> bool {
-        [Yardstick::Cold, Yardstick::Saved, Yardstick::Matrix, Yardstick::Repeat]
+        [Yardstick::Cold, Yardstick::Snapshot, Yardstick::Matrix, Yardstick::Repeat]
             .into_iter()
             .any(|yardstick| self.wants(yardstick))
     }
 }
 
-/// Where the bench keeps its things: with what is built, since states are large and a folder for temporary files
-/// may lie in memory.
-struct Place {
-    /// Saved states, which are nobody's but the bench's.
+/// The folders of the bench. They are in the target folder, since snapshots are large and the folder of temporary files may be in
+/// memory.
+struct Folders {
+    /// Snapshots and generated scenarios.
     work: TempDir,
-    /// Records, unless the user has said where they go.
-    results: Option<TempDir>,
-    given: PathBuf,
+    /// Records, unless the user chose a folder.
+    temporary_results: Option<TempDir>,
+    results: PathBuf,
 }
 
-impl Place {
+impl Folders {
     fn new(arguments: &Bench) -> std::io::Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
         let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -87,7 +88,7 @@ impl Place {
         let target = target.canonicalize()?;
         let folder = |prefix| tempfile::Builder::new().prefix(prefix).tempdir_in(&target);
         let work = folder("bench-")?;
-        let (results, given) = match &arguments.results {
+        let (temporary_results, results) = match &arguments.results {
             Some(results) => (None, results.clone()),
             None => {
                 let results = folder("bench-results-")?;
@@ -95,58 +96,60 @@ impl Place {
                 (Some(results), path)
             }
         };
-        Ok(Self { work, results, given })
+        Ok(Self { work, temporary_results, results })
     }
 
-    /// Keeps the records if something is to be read in them.
+    /// Keeps the records if a cell did not pass.
     fn clean_up(self, findings: &Findings) {
-        if let (Some(results), true) = (self.results, findings.unexpected()) {
+        if let (Some(results), true) = (self.temporary_results, findings.unexpected()) {
             eprintln!("records: {}", input::short(&results.keep()).display());
         }
     }
 }
 
-async fn all(
+async fn measure(
     arguments: &Bench,
     prepared: Option<Prepared>,
-    place: &Place,
+    folders: &Folders,
     findings: &mut Findings,
     cancellation: Cancellation,
 ) -> Result<(), Stopped> {
     if arguments.wants(Yardstick::Harness) {
-        harness(arguments, place, findings, &cancellation).await?;
+        measure_harness(arguments, folders, findings, &cancellation).await?;
     }
     let Some(prepared) = prepared else { return Ok(()) };
-    let stacks = Stacks::new(prepared, &arguments.source, &place.given, cancellation);
+    let stacks = Stacks::new(prepared, &arguments.source, &folders.results, cancellation);
     let mut rounds = Rounds {
         arguments,
         stacks: &stacks.map_err(|e| Stopped::Failed(Failure::error(e)))?,
         findings,
-        state: place.work.path().join("state"),
-        matrix_states: place.work.path().join("matrix-states"),
+        cell_snapshots: folders.work.path().join("cell-snapshots"),
+        matrix_snapshots: folders.work.path().join("matrix-snapshots"),
     };
     rounds.all().await
 }
 
-async fn harness(
+async fn measure_harness(
     arguments: &Bench,
-    place: &Place,
+    folders: &Folders,
     findings: &mut Findings,
     cancellation: &Cancellation,
 ) -> Result<(), Stopped> {
     if cfg!(debug_assertions) {
-        eprintln!("harness: a debug build says nothing of it: `cargo run --release -p xtask -- bench`");
+        eprintln!(
+            "harness: a debug build is not representative; use `cargo run --release -p xtask -- bench`"
+        );
     }
-    let catalog = input::recipes(&arguments.source.recipes).map_err(Stopped::Failed)?;
+    let catalog = input::recipes(&arguments.source.folder).map_err(Stopped::Failed)?;
     for round in 1..=arguments.rounds {
-        let folder = place.work.path().join(format!("harness-{round}"));
+        let folder = folders.work.path().join(format!("harness-{round}"));
         let seconds = harness_alone::measure(&catalog, &folder).map_err(Stopped::Failed)?;
         eprintln!(
             "harness, round {round}: read {:.2} s, plan {:.2} s, write {:.2} s",
             seconds.reading, seconds.planning, seconds.writing
         );
         findings.harness.push(seconds);
-        // Signals are looked at between rounds alone, since measuring does not wait for anything.
+        // Signals are handled only between rounds, since measuring never yields.
         tokio::task::yield_now().await;
         if cancellation.is_requested() {
             return Err(Stopped::Interrupted);
@@ -159,21 +162,21 @@ struct Rounds<'a> {
     arguments: &'a Bench,
     stacks: &'a Stacks,
     findings: &'a mut Findings,
-    /// Saved states of the one cell.
-    state: PathBuf,
-    /// Saved states of the matrix.
-    matrix_states: PathBuf,
+    /// Snapshots of the single cell.
+    cell_snapshots: PathBuf,
+    /// Snapshots of the matrix.
+    matrix_snapshots: PathBuf,
 }
 
 impl Rounds<'_> {
     async fn all(&mut self) -> Result<(), Stopped> {
         let wants = |yardstick| self.arguments.wants(yardstick);
-        let (cold, saved, matrix) =
-            (wants(Yardstick::Cold), wants(Yardstick::Saved), wants(Yardstick::Matrix));
-        if saved || wants(Yardstick::Repeat) {
-            self.cell("before round 1, saves its state", true).await?;
+        let (cold, snapshot, matrix) =
+            (wants(Yardstick::Cold), wants(Yardstick::Snapshot), wants(Yardstick::Matrix));
+        if snapshot || wants(Yardstick::Repeat) {
+            self.cell("before round 1, saves a snapshot", true).await?;
         }
-        let singles = if cold || saved { self.arguments.rounds } else { 0 };
+        let singles = if cold || snapshot { self.arguments.rounds } else { 0 };
         let matrices = if matrix { self.arguments.matrix_rounds } else { 0 };
         for round in 1..=singles.max(matrices) {
             let script = self.stacks.by_hand().await?;
@@ -183,10 +186,10 @@ impl Rounds<'_> {
                 let ran = self.cell(&format!("round {round}, cold"), false).await?;
                 self.findings.cold.push(time(&ran.records), script);
             }
-            if saved && round <= singles {
-                let ran = self.cell(&format!("round {round}, saved"), true).await?;
+            if snapshot && round <= singles {
+                let ran = self.cell(&format!("round {round}, snapshot"), true).await?;
                 let restored = ran.records.iter().all(Record::restored);
-                self.findings.saved.push(time(&ran.records).filter(|_| restored), script);
+                self.findings.snapshot.push(time(&ran.records).filter(|_| restored), script);
             }
             if round <= matrices {
                 self.matrix(round, script).await?;
@@ -202,14 +205,14 @@ impl Rounds<'_> {
     }
 
     async fn matrix(&mut self, round: u32, script: f64) -> Result<(), Stopped> {
-        empty(&self.matrix_states).map_err(|e| {
-            let folder = self.matrix_states.display();
+        empty(&self.matrix_snapshots).map_err(|e| {
+            let folder = self.matrix_snapshots.display();
             Stopped::Failed(Failure::error(format!("failed to empty {folder}: {e}")))
         })?;
-        let states = Some(self.matrix_states.clone());
-        let first = self.twelve(&format!("round {round}, matrix, first"), states.as_deref()).await?;
+        let snapshots = Some(self.matrix_snapshots.clone());
+        let first = self.twelve(&format!("round {round}, matrix, first"), snapshots.as_deref()).await?;
         self.findings.matrix_first.push(first, script);
-        let again = self.twelve(&format!("round {round}, matrix, again"), states.as_deref()).await?;
+        let again = self.twelve(&format!("round {round}, matrix, again"), snapshots.as_deref()).await?;
         self.findings.matrix_again.push(again, script);
         if self.arguments.cold_matrix {
             let cold = self.twelve(&format!("round {round}, matrix, cold"), None).await?;
@@ -218,24 +221,24 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    /// Runs the matrix, and gives the seconds of one of its cells on average.
-    async fn twelve(&mut self, name: &str, states: Option<&Path>) -> Result<Option<f64>, Stopped> {
+    /// Runs the matrix, and returns the average seconds of a cell.
+    async fn twelve(&mut self, name: &str, snapshots: Option<&Path>) -> Result<Option<f64>, Stopped> {
         let cells = self.stacks.cells();
-        let ran = self.stacks.run(MATRIX, cells, self.arguments.jobs, states).await?;
+        let ran = self.stacks.run(MATRIX, cells, self.arguments.jobs, snapshots).await?;
         self.findings.take(name, &ran);
         Ok(time(&ran.records).map(|seconds| seconds / cells as f64))
     }
 
-    /// Runs the one cell.
-    async fn cell(&mut self, name: &str, saved: bool) -> Result<Ran, Stopped> {
-        let state = saved.then(|| self.state.clone());
-        let ran = self.stacks.run(CELL, 1, ALONE, state.as_deref()).await?;
+    /// Runs the single cell.
+    async fn cell(&mut self, name: &str, with_snapshots: bool) -> Result<Ran, Stopped> {
+        let snapshots = with_snapshots.then(|| self.cell_snapshots.clone());
+        let ran = self.stacks.run(CELL, 1, ALONE, snapshots.as_deref()).await?;
         self.findings.take(name, &ran);
         Ok(ran)
     }
 }
 
-/// Removes a folder that may not be there.
+/// Removes a folder, if it exists.
 fn empty(folder: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),

@@ -1,5 +1,4 @@
-//! Starts what is measured: the hand-written script, and this program again for the cells. Each is waited for to
-//! its end.
+//! Runs what is measured: the script, and this program again for the cells.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,26 +19,26 @@ use super::records::{self, Record};
 use crate::cli::{ImageSource, Jobs};
 use crate::exit::Failure;
 use crate::input;
-use crate::live::Builds;
-use crate::tied;
+use crate::parent_death;
+use crate::progress::BuildProgress;
 
 /// The scenarios of the yardsticks.
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench");
 /// The script that boots a stack by hand.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/yardstick/amd.sh");
-/// The emulator that plays the metal, in the script as in the cells.
+/// The emulator of the metal, for the script and for the cells.
 const EMULATOR: &str = "qemu-system-x86_64";
 
-/// The stack that the script boots, and the cell of it.
+/// The cell whose stack the script boots too.
 pub const CELL: &str = "twelve/amd/debian-12/debian-12/debian-12";
 /// The cells of the matrix.
 pub const MATRIX: &str = "twelve/*";
 
-/// Why measuring can't go on.
+/// Why measuring stopped.
 pub enum Stopped {
-    /// Somebody asked for it.
+    /// By a signal.
     Interrupted,
-    /// Something could not be run.
+    /// A command failed.
     Failed(Failure),
 }
 
@@ -49,11 +48,11 @@ impl Stopped {
     }
 }
 
-/// What the stacks boot: every image is there.
+/// The script and the cells, with all images built.
 pub struct Prepared {
     script: Vec<OsString>,
     cells: usize,
-    /// While it is open, nobody prunes the images.
+    /// Kept open, so that no other process prunes the images.
     _store: Store,
 }
 
@@ -65,7 +64,7 @@ pub struct Stacks {
     cancellation: Cancellation,
 }
 
-/// What came of a run of cells.
+/// The results of a run.
 pub struct Ran {
     /// The records, in the order of the verdicts.
     pub records: Vec<Record>,
@@ -74,12 +73,12 @@ pub struct Ran {
 }
 
 impl Prepared {
-    /// Makes every image ready that any of the stacks boots.
+    /// Builds every image that a stack boots.
     ///
     /// # Errors
-    /// An image can't be had.
+    /// An image is not available.
     pub fn new(source: &ImageSource) -> Result<Self, Failure> {
-        let catalog = input::recipes(&source.recipes)?;
+        let catalog = input::recipes(&source.folder)?;
         let store = input::store(source)?;
         let matrix = Matrix::load(&input::short(Path::new(SCENARIOS))).map_err(Failure::bad_input)?;
         let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
@@ -87,7 +86,7 @@ impl Prepared {
         let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
         if let Some((cell, reasons)) = plan.skipped().next() {
             return Err(Failure::error(format!(
-                "{} can't be booted: {}",
+                "{} cannot be booted: {}",
                 cell.name,
                 nestmatrix::records::in_one_line(reasons)
             )));
@@ -95,27 +94,27 @@ impl Prepared {
         let emulator = catalog.recipes().find(|recipe| {
             Some(recipe.isa()) == Isa::of_this_machine() && recipe.emulator() == Some(EMULATOR)
         });
-        let emulator = emulator
-            .ok_or_else(|| Failure::error(format!("no recipe for {EMULATOR} on {} machines", host_isa())))?;
+        let emulator = emulator.ok_or_else(|| {
+            Failure::error(format!("no recipe makes {EMULATOR} for {} machines", host_isa()))
+        })?;
         let images = plan.images();
         let images = images.iter().filter_map(|(recipe, product)| Some((catalog.get(recipe)?, *product)));
         let wanted: Vec<(&Recipe, Product)> = images.chain([(emulator, Product::Emulator)]).collect();
-        let builds = Builds::new();
+        let builds = BuildProgress::new();
         let images = store.ensure_all(&wanted, &builds).map_err(Failure::error)?;
         builds.finish();
         let planned = plan.boots().find(|planned| planned.cell.name.as_str() == CELL);
         let script = planned.and_then(|planned| script(planned, &catalog, &images));
-        let script =
-            script.ok_or_else(|| Failure::error(format!("{CELL} is none of the yardsticks' stacks")))?;
+        let script = script.ok_or_else(|| Failure::error(format!("the yardsticks have no cell {CELL}")))?;
         Ok(Self { script, cells: plan.cells.len(), _store: store })
     }
 }
 
 impl Stacks {
-    /// Stacks whose runs leave their records in the folder `results`.
+    /// Stores all runs in the folder `results`.
     ///
     /// # Errors
-    /// The operating system does not tell this program's path.
+    /// The path of this program is unknown.
     pub fn new(
         prepared: Prepared,
         source: &ImageSource,
@@ -126,17 +125,17 @@ impl Stacks {
         Ok(Self { prepared, run_matrix, results: results.to_owned(), cancellation })
     }
 
-    /// How many cells the matrix has.
+    /// The number of cells of the matrix.
     pub fn cells(&self) -> usize {
         self.prepared.cells
     }
 
-    /// Boots the stack by hand and gives the seconds that it took.
+    /// Runs the script and returns its seconds.
     ///
     /// # Errors
-    /// It did not come to its end.
+    /// The script failed.
     pub async fn by_hand(&self) -> Result<f64, Stopped> {
-        // Not tied to this process: killed, it could not end its QEMU; left alone, it ends within a minute.
+        // Without a parent death signal: killed, the script could not end its QEMU; left alone, it ends within a minute.
         let output = self.finish(command(&self.prepared.script)).await?;
         let text = String::from_utf8_lossy(&output.stdout);
         let seconds = text.lines().last().and_then(|line| line.trim().parse().ok());
@@ -145,23 +144,22 @@ impl Stacks {
         })
     }
 
-    /// Runs the cells that `filter` lets through, `jobs` side by side, with saved states in the folder `states`,
-    /// or without any.
+    /// Runs the cells that match `filter`, `jobs` at once, with the folder `snapshots` or without snapshots.
     ///
     /// # Errors
-    /// Not every cell of the `expected` number has a verdict.
+    /// The number of verdicts is not `expected`.
     pub async fn run(
         &self,
         filter: &str,
         expected: usize,
         jobs: Jobs,
-        states: Option<&Path>,
+        snapshots: Option<&Path>,
     ) -> Result<Ran, Stopped> {
         let mut command = command(&self.run_matrix);
         command.arg(filter).arg("--jobs");
         command.arg(jobs.0.map_or_else(|| "auto".to_owned(), |jobs| jobs.to_string()));
-        match states {
-            Some(states) => command.env("NESTMATRIX_STATES", states),
+        match snapshots {
+            Some(snapshots) => command.env("NESTMATRIX_SNAPSHOTS", snapshots),
             None => command.arg("--cold"),
         };
         let latest = self.results.join("latest");
@@ -176,17 +174,17 @@ impl Stacks {
         let text = fs::read_to_string(folder.join("verdicts.jsonl"));
         let text = text.map_err(|e| failed(&format!("left no verdicts: {e}")))?;
         let records = records::parse(&text);
-        let records = records.map_err(|e| failed(&format!("left verdicts that can't be read: {e}")))?;
+        let records = records.map_err(|e| failed(&format!("left unreadable verdicts: {e}")))?;
         if records.len() == expected {
             Ok(Ran { records, folder })
         } else {
-            Err(failed(&format!("gave {} verdicts, not {expected}", records.len())))
+            Err(failed(&format!("left {} verdicts, not {expected}", records.len())))
         }
     }
 
-    /// Starts a command and waits for its end, or ends it in order if somebody asks for that.
+    /// Runs a command to its end, or shuts it down on cancellation.
     async fn finish(&self, mut command: Command) -> Result<Output, Stopped> {
-        // In a group of its own, it is told once of an end that is asked for by Ctrl-C: twice means at once.
+        // In its own process group, so that Ctrl-C does not reach it twice; a second signal would end it immediately.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.as_std().get_program().to_owned();
         let failed = |e| Stopped::failed(format!("failed to run {}: {e}", program.display()));
@@ -199,7 +197,7 @@ impl Stacks {
             output = &mut output => output.map_err(failed),
             () = cancellation.requested() => {
                 if let Some(id) = id {
-                    // Fails only if it has ended by itself.
+                    // Fails only if it has ended.
                     let _ = kill(id, Signal::SIGTERM);
                 }
                 let _ = output.await;
@@ -209,7 +207,7 @@ impl Stacks {
     }
 }
 
-/// The script with its arguments: the images of the cell and the emulator.
+/// The script with its arguments: the images of the cell, and the emulator.
 fn script(planned: &Planned, catalog: &Catalog, images: &[Image]) -> Option<Vec<OsString>> {
     let Fate::Boots { levels, .. } = &planned.fate else { return None };
     let mut words = vec![OsString::from(SCRIPT)];
@@ -227,15 +225,18 @@ fn script(planned: &Planned, catalog: &Catalog, images: &[Image]) -> Option<Vec<
     Some(words)
 }
 
-/// This program's command for cells, tied to this process, but for what differs from run to run.
+/// The command for all runs of cells. It ends together with this process.
 fn run_matrix(source: &ImageSource, results: &Path) -> std::io::Result<Vec<OsString>> {
-    let wrapper: ExecWrapper = tied::wrapper()?;
+    let wrapper: ExecWrapper = parent_death::wrapper()?;
     let mut words = wrapper.words().to_vec();
     words.push(std::env::current_exe()?.into());
-    // The images are there, and those of one round are to be those of all.
+    // All images are built, and all rounds must use the same ones.
     words.extend(["run-matrix", "--metal", "emulated", "--offline", "--format", "json"].map(Into::into));
-    let folders: [(&str, &Path); 3] =
-        [("--scenarios", Path::new(SCENARIOS)), ("--recipes", &source.recipes), ("--results", results)];
+    let folders: [(&str, &Path); 3] = [
+        ("--scenarios", Path::new(SCENARIOS)),
+        ("--recipes", &source.folder.recipes),
+        ("--results", results),
+    ];
     words.extend(folders.into_iter().flat_map(|(option, folder)| [option.into(), folder.into()]));
     Ok(words)
 }
@@ -246,7 +247,7 @@ fn command(words: &[OsString]) -> Command {
     command
 }
 
-/// The last lines of what a command said, which tell why it failed.
+/// The last lines of a command's output, which show why it failed.
 fn end_of(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.lines().collect();

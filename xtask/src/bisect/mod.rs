@@ -1,8 +1,8 @@
-//! `bisect`: finds the version of a kernel or a QEMU at which a cell's verdict changes.
+//! `bisect`: finds the kernel or QEMU version that changed a cell's verdict.
 
-mod choices;
+mod candidates;
+mod output;
 mod search;
-mod tell;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -11,80 +11,85 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
-use nestmatrix_images::Part;
+use nestmatrix_images::Component;
 use nestmatrix_model::LevelNumber;
 use search::Search;
 
-use crate::cli::{Format, ImageSource, timeout_scale};
+use crate::cli::{Format, ImageSource, Results, ScenariosFolder, Timeouts};
 use crate::exit::Failure;
-use crate::live::Builds;
+use crate::progress::BuildProgress;
 use crate::signals::Signals;
 use crate::{input, runtime};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Bisect {
-    /// The cell by its name, or a glob that matches it alone
+    /// The cell: its name, or a glob that matches no other cell
     pub cell: String,
-    /// What is another version each time: the kernel of a level, or the QEMU in it, which runs the level inside
+    /// The component to vary: the kernel of a level, or the QEMU in it that runs the next level
     #[arg(long, value_enum)]
     pub axis: Axis,
-    /// Kernels of one's own to choose from, in the place of those of the archive, in the order of their history: the oldest first.
-    /// Each is a bzImage, Image or vmlinux that needs no modules, or a package that has them
+    /// Search among your own kernels instead of the archive's; give the oldest first
+    ///
+    /// FILE is a bzImage, Image or vmlinux that needs no modules, or a package that has them.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["suite", "list"])]
     pub kernel: Vec<PathBuf>,
-    /// Only versions of these suites of the archive [default: those that recipes know, with their backports and updates]
+    /// Search only this suite of the archive [default: the recipes' suites and related ones]
     #[arg(long, value_name = "NAME")]
     pub suite: Vec<String>,
-    /// Leave out lower versions, by Debian's order: `6.12` is lower than `6.12.107-1`; with --kernel, those given before the one of
-    /// this release
+    /// Skip lower versions in Debian's order: `6.12` is lower than `6.12.107-1`
+    ///
+    /// With --kernel, skip kernels that are given before the one of this release.
     #[arg(long, value_name = "VERSION")]
     pub from: Option<String>,
-    /// Leave out higher versions; with --kernel, those given behind the one of this release
+    /// Skip higher versions
+    ///
+    /// With --kernel, skip kernels that are given after the one of this release.
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
-    /// Try every version and show each change: verdicts need not change just once
+    /// Test every version and show every change, since a verdict can change more than once
     #[arg(long)]
     pub all: bool,
-    /// Show the versions that there are, and try none
+    /// List the available versions and test none
     #[arg(long)]
     pub list: bool,
-    /// Take it for a verdict too where the level does not boot with a version (of L0, that is `error`), or does not understand what
-    /// it is told; otherwise such a version counts as one that could not be tried
+    /// Count a failed boot or a rejected command line as a verdict instead of skipping that version
+    ///
+    /// The verdict is `error` if L0 does not boot.
     #[arg(long)]
     pub boot_counts: bool,
-    /// Take each trial's word for it; otherwise both sides of the change are tried once more before it is told
+    /// Do not repeat the two versions at the boundary to confirm the result
     #[arg(long)]
     pub once: bool,
-    /// Keep the images that are made for it; otherwise each is removed when it was tried
+    /// Keep the image of each version instead of removing it after its test
     #[arg(long)]
     pub keep_images: bool,
-    /// Folder of documents and scenarios
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
-    pub scenarios: PathBuf,
+    #[command(flatten)]
+    pub folder: ScenariosFolder,
     #[command(flatten)]
     pub source: ImageSource,
-    /// Folder that gets a folder for the run of each version [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    /// Multiply every time limit by this, for a slow machine
-    #[arg(long, value_name = "F", default_value = "1", value_parser = timeout_scale)]
-    pub timeout_scale: f64,
-    /// How what was tried is printed; `json` has one object a line, the last of which is what was found: with --all, all changes
+    #[command(flatten)]
+    pub results: Results,
+    #[command(flatten)]
+    pub timeouts: Timeouts,
+    /// Print tests and the result in this format
+    ///
+    /// The last line of `json` is the result: the change, or with --all every change.
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    a change was found; with --all, every version was tried, or it is told why not; with --list, there are some
+  0    a change was found; with --all, every version was tested, or skipped with a reason;
+       with --list, there are versions
   1    no change: both ends have the same verdict
   2    bad usage or bad input
-  3    an error of the harness or its machine; nothing certain: a version came out once so and once otherwise
-  4    nothing to choose from, or fewer than two versions came to a verdict
+  3    the harness or its machine failed; or inconclusive: repeated runs of a version disagreed
+  4    fewer than two versions to choose from, or with a verdict
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM";
 
-/// What is another version each time.
+/// The component to vary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Axis {
     /// The kernel of L0
@@ -105,24 +110,24 @@ pub enum Axis {
 }
 
 impl Axis {
-    fn level_and_part(self) -> (LevelNumber, Part) {
+    fn level_and_component(self) -> (LevelNumber, Component) {
         match self {
-            Self::L0Kernel => (LevelNumber::ALL[0], Part::Kernel),
-            Self::L1Kernel => (LevelNumber::ALL[1], Part::Kernel),
-            Self::L2Kernel => (LevelNumber::ALL[2], Part::Kernel),
-            Self::L0Qemu => (LevelNumber::ALL[0], Part::Qemu),
-            Self::L1Qemu => (LevelNumber::ALL[1], Part::Qemu),
+            Self::L0Kernel => (LevelNumber::ALL[0], Component::Kernel),
+            Self::L1Kernel => (LevelNumber::ALL[1], Component::Kernel),
+            Self::L2Kernel => (LevelNumber::ALL[2], Component::Kernel),
+            Self::L0Qemu => (LevelNumber::ALL[0], Component::Qemu),
+            Self::L1Qemu => (LevelNumber::ALL[1], Component::Qemu),
         }
     }
 }
 
 pub fn run(arguments: &Bisect) -> Result<ExitCode, Failure> {
-    let (_, part) = arguments.axis.level_and_part();
-    if part == Part::Qemu && !arguments.kernel.is_empty() {
-        return Err(Failure::bad_input(miette::miette!("--kernel does not go with the axis of a QEMU")));
+    let (_, component) = arguments.axis.level_and_component();
+    if component == Component::Qemu && !arguments.kernel.is_empty() {
+        return Err(Failure::bad_input(miette::miette!("--kernel cannot be used with a QEMU axis")));
     }
     let filter = Filter::parse(std::slice::from_ref(&arguments.cell)).map_err(Failure::bad_input)?;
-    let matrix = Matrix::load(&input::short(&arguments.scenarios)).map_err(Failure::bad_input)?;
+    let matrix = Matrix::load(&input::short(&arguments.folder.scenarios)).map_err(Failure::bad_input)?;
     let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
     let cell = match cells.as_slice() {
         [] => return Ok(input::no_cell()),
@@ -130,21 +135,21 @@ pub fn run(arguments: &Bisect) -> Result<ExitCode, Failure> {
         [first, second, ..] => {
             let (first, second) = (&first.name, &second.name);
             return Err(Failure::bad_input(miette::miette!(
-                "{} matches {} cells, {first} and {second} among them: name one",
+                "{} matches {} cells, such as {first} and {second}; name one cell",
                 arguments.cell,
                 cells.len()
             )));
         }
     };
-    let catalog = input::recipes(&arguments.source.recipes)?;
+    let catalog = input::recipes(&arguments.source.folder)?;
     let store = Arc::new(input::store(&arguments.source)?);
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
-        let builds = Arc::new(Builds::new());
+        let builds = Arc::new(BuildProgress::new());
         let made = RefCell::default();
         let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals, made };
         let done = search.run().await;
-        search.discard_all_but(|_| false);
+        search.discard_except(|_| false);
         done
     })
 }

@@ -1,4 +1,4 @@
-//! The search itself: what there is to choose from, and one trial after the other.
+//! The search: finds the candidates and tests one after the other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,12 +13,13 @@ use nestmatrix::trials::{Bisection, Finding, Substitute, Tried, TriedVersion, Ve
 use nestmatrix_images::{Catalog, Recipe, Store};
 
 use super::Bisect;
-use super::choices::Choice;
+use super::candidates::Candidate;
 use crate::exit::{ERROR, Failure};
-use crate::live::{Builds, Cells};
-use crate::run_matrix::{results, style_of, write_junit};
+use crate::output::write_junit;
+use crate::progress::{BuildProgress, CellProgress};
 use crate::signals::Signals;
-use crate::{kernels, states, tied};
+use crate::terminal::style_of;
+use crate::{kernels, parent_death, settings, snapshots};
 
 /// Everything that a search needs.
 pub(super) struct Search<'a> {
@@ -27,55 +28,60 @@ pub(super) struct Search<'a> {
     pub(super) cell: Cell,
     pub(super) catalog: Catalog,
     pub(super) store: Arc<Store>,
-    pub(super) builds: Arc<Builds>,
+    pub(super) builds: Arc<BuildProgress>,
     pub(super) signals: Signals,
-    /// Recipes whose images were made for a version, by its number.
+    /// Recipes of the images that were built for a version, by the index of its candidate.
     pub(super) made: RefCell<BTreeMap<usize, Vec<Recipe>>>,
 }
 
-/// A version, and what came of it if it was tried.
+/// The name of a version, and the result if it was tested.
 pub(super) type Version = (String, Option<TriedVersion>);
 
 impl Search<'_> {
     pub(super) async fn run(&self) -> Result<ExitCode, Failure> {
         let plan = self.plan();
-        let (level, part) = self.arguments.axis.level_and_part();
+        let (level, component) = self.arguments.axis.level_and_component();
         let base = plan.recipes_at(level).into_iter().next();
         let Some(base) = base.and_then(|base| self.catalog.get(&base)) else {
             let why = plan.skipped().next().map(|(_, reasons)| nestmatrix::records::in_one_line(reasons));
-            let why = why.unwrap_or_else(|| format!("it boots no {level} of its own"));
+            let why = why.unwrap_or_else(|| format!("its stack boots no {level}"));
             return Err(Failure::bad_input(miette::miette!("{}: {why}", self.cell.name)));
         };
-        let choices = match self.interruptible(self.choices(base, part)).await {
-            Some(choices) => choices?,
+        let candidates = match self.interruptible(self.candidates(base, component)).await {
+            Some(candidates) => candidates?,
             None => return Ok(self.interrupted()),
         };
-        match choices.as_slice() {
+        match candidates.as_slice() {
             [_, ..] if self.arguments.list => {
-                self.list(&choices);
+                self.print_candidates(&candidates);
                 Ok(ExitCode::SUCCESS)
             }
-            [first, .., last] => self.search(&choices, first, last).await,
+            [first, .., last] => self.search(&candidates, first, last).await,
             [] | [_] => {
-                eprintln!("{} versions to choose from; it takes two", choices.len());
+                eprintln!("versions to choose from: {}; a search needs two", candidates.len());
                 Ok(ExitCode::from(4))
             }
         }
     }
 
     fn plan(&self) -> RunPlan {
-        // The same metal for every version and on every machine: what is found is about the version.
+        // The same metal on every machine, since the result is about the version.
         let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
         RunPlan::new([self.cell.clone()], self.matrix, &self.catalog, &NativeMetals::new(), &options)
     }
 
-    async fn search(&self, choices: &[Choice], first: &Choice, last: &Choice) -> Result<ExitCode, Failure> {
-        let mut versions: Vec<Version> = choices.iter().map(|one| (one.name.clone(), None)).collect();
+    async fn search(
+        &self,
+        candidates: &[Candidate],
+        first: &Candidate,
+        last: &Candidate,
+    ) -> Result<ExitCode, Failure> {
+        let mut versions: Vec<Version> = candidates.iter().map(|one| (one.name.clone(), None)).collect();
         let mut bisection = Bisection::new(versions.len());
         let count = versions.len();
         let trials = if self.arguments.all { count } else { bisection.at_most() as usize };
         let line = format!(
-            "{count} versions from {} to {}, about {trials} to be tried with {}",
+            "{count} versions from {} to {}; testing about {trials} with {}",
             first.name, last.name, self.cell.name
         );
         eprintln!("{}", kernels::escaped(&line));
@@ -85,71 +91,70 @@ impl Search<'_> {
                 false => bisection.next(),
             };
             let Some(next) = next else { break };
-            let Some(tried) = self.trial(next, &choices[next]).await? else {
-                self.show(&versions);
+            let Some(tried) = self.trial(next, &candidates[next]).await? else {
+                self.print_table(&versions);
                 return Ok(self.interrupted());
             };
             bisection.tell(next, known(&tried).map_or(Tried::Unknown, Tried::Is));
-            self.tell_trial(&tried);
+            self.print_trial(&tried);
             versions[next].1 = Some(tried);
-            // Both sides are tried again at the end.
-            self.discard_all_but(|version| bisection.is_side(version) && !self.arguments.all);
+            // Both sides of the change are tested again at the end.
+            self.discard_except(|version| bisection.is_side(version) && !self.arguments.all);
         }
         let finding = bisection.finding();
         if let (Finding::Changed { before, first, .. }, false) =
             (&finding, self.arguments.all || self.arguments.once)
         {
-            let line =
-                format!("once more, to be certain: {} and {}", versions[*before].0, versions[*first].0);
+            let line = format!("repeating {} and {} to confirm", versions[*before].0, versions[*first].0);
             eprintln!("{}", kernels::escaped(&line));
             for at in [*before, *first] {
-                let Some(again) = self.trial(at, &choices[at]).await? else {
-                    self.show(&versions);
+                let Some(again) = self.trial(at, &candidates[at]).await? else {
+                    self.print_table(&versions);
                     return Ok(self.interrupted());
                 };
-                self.tell_trial(&again);
+                self.print_trial(&again);
                 let verdicts = versions[at].1.iter().chain([&again]).map(known);
                 let verdicts: Vec<Option<VerdictWord>> = verdicts.collect();
                 if verdicts[0] != verdicts[1] {
-                    self.show(&versions);
-                    return Ok(self.not_certain(&versions[at].0, &verdicts));
+                    self.print_table(&versions);
+                    return Ok(self.print_inconclusive(&versions[at].0, &verdicts));
                 }
             }
         }
-        self.show(&versions);
-        Ok(self.found(&finding, &versions))
+        self.print_table(&versions);
+        Ok(self.print_finding(&finding, &versions))
     }
 
-    /// Boots the cell with one version; none if somebody asked for the end.
-    async fn trial(&self, version: usize, choice: &Choice) -> Result<Option<TriedVersion>, Failure> {
-        let replacement = &choice.replacement;
-        let (level, part) = self.arguments.axis.level_and_part();
+    /// Boots the cell with one version; none if the search is interrupted.
+    async fn trial(&self, index: usize, candidate: &Candidate) -> Result<Option<TriedVersion>, Failure> {
+        let replacement = &candidate.replacement;
+        let (level, component) = self.arguments.axis.level_and_component();
         let substitutes = vec![Substitute { level, replacement: replacement.clone() }];
         let progress = Arc::clone(&self.builds) as _;
-        let put_in = kernels::put_in(
+        let substituted = kernels::substitute(
             self.plan(),
             substitutes,
             self.catalog.clone(),
             Arc::clone(&self.store),
             progress,
         );
-        let Some(put_in) = self.interruptible(put_in).await else { return Ok(None) };
-        let (plan, catalog) = put_in?;
+        let Some(substituted) = self.interruptible(substituted).await else { return Ok(None) };
+        let (plan, catalog) = substituted?;
         let derived = plan.recipes_at(level);
         let derived = derived.iter().filter_map(|name| catalog.get(name).cloned()).collect();
-        self.made.borrow_mut().insert(version, derived);
+        self.made.borrow_mut().insert(index, derived);
         let bars = self.builds.bars().clone();
-        let listener = Rc::new(Cells::silent(bars, style_of(&std::io::stderr())));
+        let listener = Rc::new(CellProgress::without_verdicts(bars, style_of(&std::io::stderr())));
         let setting = Setting {
             catalog: catalog.clone(),
             store: Arc::clone(&self.store),
             progress: Arc::clone(&self.builds) as _,
             native_qemu: None,
-            wrapper: tied::wrapper().map_err(Failure::error)?,
-            results: self.arguments.results.clone().unwrap_or_else(results),
+            wrapper: parent_death::wrapper().map_err(Failure::error)?,
+            results: self.arguments.results.folder(),
             jobs: Some(1),
-            states: Some(Arc::new(states::open(&self.store, states::USUAL_LIMIT_GIB)?)),
-            timeout_scale: self.arguments.timeout_scale,
+            states: Some(Arc::new(snapshots::open(&self.store, settings::SNAPSHOT_LIMIT_GIB)?)),
+            timeout_scale: self.arguments.timeouts.scale(),
             repeat: 1,
             arguments: std::env::args().skip(1).collect(),
             part: None,
@@ -163,10 +168,10 @@ impl Search<'_> {
         let tried = outcome.records.first().filter(|_| !outcome.run.interrupted).map(|record| {
             let left_out = kernels::left_out(record, level, &catalog, &self.store);
             let boot_counts = self.arguments.boot_counts;
-            let not_tried =
-                VersionTrial { level, part, left_out: &left_out, boot_counts }.says_nothing(record);
+            let not_tried = VersionTrial { level, part: component, left_out: &left_out, boot_counts }
+                .says_nothing(record);
             TriedVersion {
-                version: choice.name.clone(),
+                version: candidate.name.clone(),
                 from: replacement.place(),
                 verdict: Some(record.verdict),
                 not_tried,
@@ -179,10 +184,10 @@ impl Search<'_> {
         Ok(tried)
     }
 
-    /// Removes the images that were made for versions, but for those that are still wanted.
-    pub(super) fn discard_all_but(&self, wanted: impl Fn(usize) -> bool) {
+    /// Removes the images that were built for versions, except for those that are still needed.
+    pub(super) fn discard_except(&self, needed: impl Fn(usize) -> bool) {
         let mut made = self.made.borrow_mut();
-        let (kept, gone) = std::mem::take(&mut *made).into_iter().partition(|(version, _)| wanted(*version));
+        let (kept, gone) = std::mem::take(&mut *made).into_iter().partition(|(index, _)| needed(*index));
         *made = kept;
         let gone: BTreeMap<usize, Vec<Recipe>> = gone;
         if !self.arguments.keep_images {
@@ -190,7 +195,7 @@ impl Search<'_> {
         }
     }
 
-    /// What was done, unless somebody asked for the end before.
+    /// The result of `work`; none if the search is interrupted.
     async fn interruptible<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
@@ -199,12 +204,12 @@ impl Search<'_> {
     }
 
     fn interrupted(&self) -> ExitCode {
-        eprintln!("interrupted: nothing was found");
+        eprintln!("interrupted: no result");
         ExitCode::from(self.signals.exit_code().unwrap_or(ERROR))
     }
 }
 
-/// The verdict of a version, if it came to one.
+/// The verdict of a version, if it has one.
 fn known(tried: &TriedVersion) -> Option<VerdictWord> {
     tried.verdict.filter(|_| tried.not_tried.is_none())
 }

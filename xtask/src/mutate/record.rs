@@ -1,4 +1,4 @@
-//! `mutate --record` and `--record-from`: enters what mutation runs have shown in `decided.toml` of the scenarios.
+//! `mutate --record` and `--record-from`: record the findings of mutation runs in the scenarios' `decided.toml`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,12 +9,11 @@ use nestmatrix::scenario::Matrix;
 
 use super::Mutate;
 use crate::exit::Failure;
-use crate::run_matrix::results;
 use crate::{input, output};
 
-/// Enters what runs that are over have shown.
+/// Records the findings of finished runs.
 pub(super) fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
-    let in_results = arguments.results.clone().unwrap_or_else(results);
+    let in_results = arguments.results.folder();
     let folders = arguments.record_from.iter().map(|run| {
         input::run(run, &in_results)
             .map_err(|why| Failure::bad_input(miette::miette!("--record-from: {why}")))
@@ -24,15 +23,15 @@ pub(super) fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Enters what the runs with these folders have shown.
+/// Records the findings of the runs in these folders.
 pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Failure> {
-    let scenarios = &arguments.selection.scenarios;
-    // Read again: mutants take hours, and another run may have entered something meanwhile.
+    let scenarios = &arguments.selection.folder.scenarios;
+    // Read again: mutants take hours, and another run may have recorded something meanwhile.
     let matrix = Matrix::load(&input::short(scenarios)).map_err(Failure::bad_input)?;
     let mut ledger = matrix.decided().clone();
     let file = Matrix::decided_file(scenarios);
     let mut runs = folders.iter().map(|folder| of_run(&matrix, folder)).collect::<Result<Vec<_>, _>>()?;
-    // A later run replaces what an earlier one has shown, in whatever order they are named.
+    // The findings of a later run replace those of an earlier one, whatever the order of the arguments.
     runs.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut cells = 0;
     for (began, ShownByRun { shown, not_shown, refuted }) in runs {
@@ -51,13 +50,13 @@ pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Fail
     Ok(())
 }
 
-/// When the run began, and what it shows.
+/// When the run began, and its findings.
 fn of_run(matrix: &Matrix, folder: &Path) -> Result<(String, ShownByRun), Failure> {
     let bad = |why: String| Failure::bad_input(miette::miette!("{}: {why}", folder.display()));
     let run = PastRun::read(folder).map_err(|e| bad(e.to_string()))?;
     let mutations = read_mutations(folder).map_err(|e| bad(e.to_string()))?;
     let mutations =
-        mutations.ok_or_else(|| bad("no mutation run, or its mutants have no outcome yet".into()))?;
+        mutations.ok_or_else(|| bad("not a mutation run, or its mutants have no outcome yet".into()))?;
     let shown = shown_by(matrix, &run, &mutations);
     Ok((run.record.began, shown))
 }

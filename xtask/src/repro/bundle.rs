@@ -12,20 +12,20 @@ use nestmatrix_vmm::guest::printable;
 
 use super::Repro;
 use crate::exit::Failure;
-use crate::run_matrix::say;
+use crate::terminal::print;
 
 pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<ExitCode, Failure> {
     let refuse = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
     let cell = &record.cell;
-    let Some(of_cell) = &record.folder else {
-        let why = record.symptom.as_deref().unwrap_or("nothing says why");
+    let Some(cell_folder) = &record.folder else {
+        let why = record.symptom.as_deref().unwrap_or("no reason is recorded");
         return refuse(format!("{cell} was not tried: {why}"));
     };
-    let folder = past.folder.join(of_cell.as_path());
-    match contained::open(&past.folder, &of_cell.as_path().join(SCRIPT)) {
+    let folder = past.folder.join(cell_folder.as_path());
+    match contained::open(&past.folder, &cell_folder.as_path().join(SCRIPT)) {
         Ok(_) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let why = "its images were not available, or the run is of an older nestmatrix";
+            let why = "its images were not available, or an older nestmatrix made the run";
             return refuse(format!("{} has no {SCRIPT}: {why}", folder.display()));
         }
         Err(e) => return refuse(format!("failed to read {}: {e}", folder.join(SCRIPT).display())),
@@ -36,21 +36,21 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     for image in record.levels.iter().filter_map(|level| level.image.as_ref()).chain(&record.emulator) {
         let name = ImageName::from(image);
         if name.folder().contains('/') || !name.folder().chars().all(|c| c.is_ascii_graphic()) {
-            return refuse(format!("{:?} names no image", name.folder()));
+            return refuse(format!("{:?} is not the name of an image", name.folder()));
         }
         let found = store.find(&name.digest).map_err(Failure::error)?;
         let Some(found) = found else {
             let (cache, digest) = (store.cache().display(), &name.digest);
             let image = name.folder();
-            // Only a derived recipe has such a name.
+            // Only derived recipes have a `+` in their names.
             let advice = if name.recipe.contains('+') {
-                "its kernel or QEMU was replaced, and such an image is removed when it was tried; try the cell again with the \
-                 command of its run and --keep-images"
+                "images with a replaced kernel or QEMU are removed after the run; run the cell again with the same \
+                 arguments and --keep-images"
             } else {
                 "run the cell again"
             };
             return Err(Failure::error(format!(
-                "{image} as it was booted ({digest}) is not in {cache} any more; {advice}"
+                "image {image} ({digest}) is no longer in {cache}; {advice}"
             )));
         };
         images.insert(name.folder(), found.folder().to_owned());
@@ -61,7 +61,7 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let bundle = Bundle {
         name: name.clone(),
         run: &past.folder,
-        cell: of_cell,
+        cell: cell_folder,
         records: vec![
             ("cell.json".to_owned(), json(serde_json::to_vec_pretty(record))?),
             ("run.json".to_owned(), json(serde_json::to_vec_pretty(&past.record))?),
@@ -69,7 +69,7 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         images: images.into_iter().collect(),
     };
     let written = bundle.write(&to, arguments.overwrite).map_err(|error| match error {
-        BundleError::Exists(_) => Failure::bad_input(miette::miette!("{error}; --overwrite replaces it")),
+        BundleError::Exists(_) => Failure::bad_input(miette::miette!("{error}; replace it with --overwrite")),
         BundleError::Unwritable { .. } | BundleError::Unreadable { .. } => Failure::error(error),
     })?;
     for (path, what) in &written.left_out {
@@ -78,12 +78,12 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let to = to.display();
-    say(&format!(
+    print(&format!(
         "{to}: {} MiB; {} files, {} MiB when unpacked\n",
         mib(written.bytes),
         written.files,
         mib(written.unpacked)
     ));
-    say(&format!("to run it anywhere: tar --zstd -xf {to} && sh {name}/{SCRIPT}\n"));
+    print(&format!("run it on any machine: tar --zstd -xf {to} && sh {name}/{SCRIPT}\n"));
     Ok(ExitCode::SUCCESS)
 }

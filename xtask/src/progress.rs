@@ -1,5 +1,5 @@
-//! What is shown while something goes on: a line for each cell that runs, bars for downloads and builds. On standard
-//! error, and only where that is a terminal; a pipe gets one line for each thing that is done.
+//! Shows progress on standard error: bars for downloads and builds, a line for each running cell. Only a terminal gets bars and
+//! running cells; a pipe gets one line for each result.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,26 +13,28 @@ use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::CellName;
 use nestmatrix_images::{Progress, ProgressEvent, Step};
 
-/// How often a line's clock moves.
+use crate::terminal::print;
+
+/// How often a line is drawn.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Shows builds.
-pub struct Builds {
+/// Shows the progress of image builds.
+pub struct BuildProgress {
     bars: MultiProgress,
     current: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
-impl Builds {
+impl BuildProgress {
     pub fn new() -> Self {
         Self { bars: MultiProgress::new(), current: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The lines that this shares the terminal with.
+    /// The bars and lines that share the terminal.
     pub fn bars(&self) -> &MultiProgress {
         &self.bars
     }
 
-    /// Takes every bar away.
+    /// Removes all bars.
     pub fn finish(&self) {
         if let Ok(mut current) = self.current.lock() {
             current.values().for_each(ProgressBar::finish_and_clear);
@@ -41,7 +43,7 @@ impl Builds {
     }
 
     fn bar(&self, recipe: &str, show: impl Fn(&ProgressBar)) {
-        // A poisoned lock means that a build panicked; what is shown of it no longer matters.
+        // A poisoned lock means that a build panicked, so its progress no longer matters.
         let Ok(mut current) = self.current.lock() else { return };
         let bar = current.entry(recipe.to_owned()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(100));
@@ -61,16 +63,18 @@ impl Builds {
         }
     }
 
-    fn say(&self, line: &str) {
-        say(&self.bars, line);
+    fn print(&self, line: &str) {
+        print_above(&self.bars, line);
     }
 }
 
-impl Progress for Builds {
+impl Progress for BuildProgress {
     fn event(&self, event: &ProgressEvent<'_>) {
         let recipe = event.recipe;
         match event.step {
-            Step::Waiting => self.bar(recipe, |bar| bar.set_message("another process builds it; waiting")),
+            Step::Waiting => {
+                self.bar(recipe, |bar| bar.set_message("waiting for another process that builds it"))
+            }
             Step::Resolving => self.bar(recipe, |bar| bar.set_message("looking up packages")),
             Step::Downloading { percent, detail } => self.bar(recipe, |bar| {
                 bar.set_position(percent.clamp(0.0, 100.0) as u64);
@@ -85,11 +89,11 @@ impl Progress for Builds {
             }
             Step::Verified { .. } => self.done(recipe),
             Step::Corrupted { product, reason } => {
-                self.say(&format!("warning: image {recipe} {product} in the cache is damaged: {reason}"));
+                self.print(&format!("warning: image {recipe} {product} in the cache is damaged: {reason}"));
             }
             Step::Built { seconds } => {
                 self.done(recipe);
-                self.say(&format!("built image {recipe} in {seconds:.0} s"));
+                self.print(&format!("built image {recipe} in {seconds:.0} s"));
             }
             _ => {}
         }
@@ -97,50 +101,50 @@ impl Progress for Builds {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are constants of this file; a wrong one falls back to the library's own look.
+    // All templates are constants of this file; a wrong one falls back to the default style.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Shows a line above those that go on.
-pub fn say(bars: &MultiProgress, line: &str) {
+/// Prints a line above the bars.
+pub fn print_above(bars: &MultiProgress, line: &str) {
     if std::io::stderr().is_terminal() {
-        // Fails only if the terminal is gone, and then nobody reads it.
+        // Fails only if the terminal is gone.
         let _ = bars.println(line);
     } else {
         eprintln!("{line}");
     }
 }
 
-/// Shows the cells that run.
-pub struct Cells {
+/// Shows running cells and their verdicts.
+pub struct CellProgress {
     bars: MultiProgress,
     running: RefCell<BTreeMap<CellName, ProgressBar>>,
     style: Style,
-    /// Verdicts go to standard output as JSON lines.
+    /// Print verdicts to standard output, as JSON lines.
     json: bool,
-    /// Verdicts are nobody's concern.
-    silent: bool,
+    /// Print no verdicts.
+    hide_verdicts: bool,
 }
 
-impl Cells {
+impl CellProgress {
     pub fn new(bars: MultiProgress, style: Style, json: bool) -> Self {
-        Self { bars, running: RefCell::default(), style, json, silent: false }
+        Self { bars, running: RefCell::default(), style, json, hide_verdicts: false }
     }
 
-    /// Shows what runs, and no verdicts.
-    pub fn silent(bars: MultiProgress, style: Style) -> Self {
-        Self { silent: true, ..Self::new(bars, style, false) }
+    /// Shows running cells, but no verdicts.
+    pub fn without_verdicts(bars: MultiProgress, style: Style) -> Self {
+        Self { hide_verdicts: true, ..Self::new(bars, style, false) }
     }
 }
 
-impl RunListener for Cells {
+impl RunListener for CellProgress {
     fn event(&self, event: &RunEvent<'_>) {
         let mut running = self.running.borrow_mut();
         match event {
             // The caller shows the reason with the verdict.
-            RunEvent::Undelivered { .. } if self.silent => {}
+            RunEvent::Undelivered { .. } if self.hide_verdicts => {}
             RunEvent::Undelivered { image, rerouted } => {
-                say(&self.bars, &format!("no image {image}; {rerouted}"));
+                print_above(&self.bars, &format!("no image {image}; {rerouted}"));
             }
             RunEvent::CellBegan { cell } => {
                 let bar = self.bars.add(ProgressBar::new_spinner());
@@ -158,14 +162,14 @@ impl RunListener for Cells {
                 if let Some(bar) = running.remove(&record.cell) {
                     bar.finish_and_clear();
                 }
-                if self.silent {
+                if self.hide_verdicts {
                 } else if self.json {
                     if let Ok(line) = serde_json::to_string(record) {
-                        crate::run_matrix::say(&format!("{line}\n"));
+                        print(&format!("{line}\n"));
                     }
                 } else if record.metal.is_some() {
-                    // Skipped cells were named in the plan.
-                    say(&self.bars, &cell_line(record, &self.style));
+                    // The plan listed the skipped cells.
+                    print_above(&self.bars, &cell_line(record, &self.style));
                 }
             }
         }

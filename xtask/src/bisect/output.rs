@@ -1,4 +1,4 @@
-//! What a search says: each trial as soon as it is known, all of them at the end, and what was found.
+//! Prints a search: each trial when it ends, a table of all trials, and the result.
 
 use std::process::ExitCode;
 
@@ -9,28 +9,28 @@ use nestmatrix_images::Offers;
 use nestmatrix_vmm::guest::printable;
 use serde_json::{Value, json};
 
-use super::choices::Choice;
+use super::candidates::Candidate;
 use super::search::{Search, Version};
 use crate::cli::Format;
 use crate::exit::ERROR;
 use crate::kernels;
-use crate::run_matrix::{say, style_of};
+use crate::terminal::{print, style_of};
 
 impl Search<'_> {
-    pub(super) fn list(&self, choices: &[Choice]) {
-        let shown = |choice: &Choice| printable(&choice.name);
-        let width = choices.iter().map(|one| shown(one).len()).max().unwrap_or(0);
-        for choice in choices {
-            let (version, place) = (&choice.name, choice.replacement.place());
-            say(&match self.arguments.format {
-                Format::Text => format!("{:<width$}  {}\n", shown(choice), printable(&place)),
+    pub(super) fn print_candidates(&self, candidates: &[Candidate]) {
+        let shown = |candidate: &Candidate| printable(&candidate.name);
+        let width = candidates.iter().map(|one| shown(one).len()).max().unwrap_or(0);
+        for candidate in candidates {
+            let (version, place) = (&candidate.name, candidate.replacement.place());
+            print(&match self.arguments.format {
+                Format::Text => format!("{:<width$}  {}\n", shown(candidate), printable(&place)),
                 Format::Json => format!("{}\n", json!({ "version": version, "from": place })),
             });
         }
     }
 
-    /// One line, as soon as it is known.
-    pub(super) fn tell_trial(&self, tried: &TriedVersion) {
+    /// Prints the line of a trial.
+    pub(super) fn print_trial(&self, tried: &TriedVersion) {
         match self.arguments.format {
             Format::Text => {
                 let verdict = match (tried.verdict, &tried.not_tried) {
@@ -42,21 +42,22 @@ impl Search<'_> {
                     format!("{} ({}): {verdict}{stage}, {:.1} s", tried.version, tried.from, tried.seconds);
                 eprintln!("{}", kernels::escaped(&line));
             }
-            Format::Json => say(&format!("{}\n", json!({ "tried": tried }))),
+            Format::Json => print(&format!("{}\n", json!({ "tried": tried }))),
         }
     }
 
-    pub(super) fn show(&self, versions: &[Version]) {
+    /// Prints a table of all trials.
+    pub(super) fn print_table(&self, versions: &[Version]) {
         if self.arguments.format == Format::Text {
             let tried: Vec<&TriedVersion> = versions.iter().filter_map(|(_, tried)| tried.as_ref()).collect();
             if !tried.is_empty() {
-                say(&format!("\n{}\n", report::tried(&tried, &style_of(&std::io::stdout()))));
+                print(&format!("\n{}\n", report::tried(&tried, &style_of(&std::io::stdout()))));
             }
         }
     }
 
-    /// The same version came out once so and once otherwise, so what was found hangs on which of them is believed.
-    pub(super) fn not_certain(&self, version: &str, verdicts: &[Option<VerdictWord>]) -> ExitCode {
+    /// Prints that two trials of a version disagreed.
+    pub(super) fn print_inconclusive(&self, version: &str, verdicts: &[Option<VerdictWord>]) -> ExitCode {
         match self.arguments.format {
             Format::Text => {
                 let word = |verdict: &Option<VerdictWord>| {
@@ -64,25 +65,26 @@ impl Search<'_> {
                 };
                 let words: Vec<String> = verdicts.iter().map(word).collect();
                 let version = printable(version);
-                say(&format!(
-                    "not certain: {version} came to {}; this machine may be too busy, or the cell does not always come out \
-                     alike\n",
-                    words.join(" and then to ")
+                print(&format!(
+                    "inconclusive: repeated runs of {version} disagreed: {}; this machine may be too busy, or the cell is \
+                     flaky\n",
+                    words.join(" and then ")
                 ));
             }
             Format::Json => {
                 let found = json!({ "found": "nothing certain", "version": version, "verdicts": verdicts });
-                say(&format!("{found}\n"));
+                print(&format!("{found}\n"));
             }
         }
         ExitCode::from(ERROR)
     }
 
-    pub(super) fn found(&self, finding: &Finding, versions: &[Version]) -> ExitCode {
+    /// Prints the result, and returns the exit code.
+    pub(super) fn print_finding(&self, finding: &Finding, versions: &[Version]) -> ExitCode {
         let style = style_of(&std::io::stdout());
         match self.arguments.format {
-            Format::Text if self.arguments.all => say(&report::changes(versions, &style)),
-            Format::Text => say(&report::finding(finding, versions, &style)),
+            Format::Text if self.arguments.all => print(&report::changes(versions, &style)),
+            Format::Text => print(&report::finding(finding, versions, &style)),
             Format::Json if self.arguments.all => {
                 let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
                 let version = |one: &TriedVersion| json!({ "version": one.version, "verdict": one.verdict });
@@ -93,7 +95,7 @@ impl Search<'_> {
                 let not_tried = tried().filter(|one| one.not_tried.is_some()).map(|one| &one.version);
                 let not_tried: Vec<&String> = not_tried.collect();
                 let found = json!({ "found": "changes", "changes": changes, "not_tried": not_tried });
-                say(&format!("{found}\n"));
+                print(&format!("{found}\n"));
             }
             Format::Json => {
                 let name = |at: &usize| versions[*at].0.as_str();
@@ -111,7 +113,7 @@ impl Search<'_> {
                     }),
                     Finding::TooFew => json!({ "found": "nothing" }),
                 };
-                say(&format!("{found}\n"));
+                print(&format!("{found}\n"));
             }
         }
         match finding {
@@ -123,12 +125,12 @@ impl Search<'_> {
     }
 }
 
-/// Says where versions were looked for, and where they could not be.
-pub(super) fn offers(offers: &Offers) {
+/// Prints the suites that were searched, and those that are not available.
+pub(super) fn print_offers(offers: &Offers) {
     if !offers.suites.is_empty() {
         eprintln!("suites: {}", offers.suites.join(", "));
     }
     for (suite, why) in &offers.unreachable {
-        eprintln!("not to be had: {suite}: {}", kernels::escaped(why));
+        eprintln!("suite {suite} is not available: {}", kernels::escaped(why));
     }
 }

@@ -1,4 +1,4 @@
-//! `repro` without `--bundle`: boots the stack of one cell and holds it.
+//! `repro` without `--bundle`: boots the stack of one cell and pauses it for a debug session.
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -11,32 +11,35 @@ use nestmatrix::scenario::Cell;
 use nestmatrix_model::Stage;
 
 use super::Repro;
-use crate::cli::{Format, Jobs, RunMatrix, Selection};
+use crate::cli::{Format, Jobs, Pace, RunMatrix, Selection};
 use crate::exit::Failure;
 use crate::input;
-use crate::live::{self, Cells};
-use crate::run_matrix::{self, style_of};
+use crate::progress::{CellProgress, print_above};
+use crate::run_matrix;
+use crate::terminal::style_of;
 
-/// Most cells that are named where one is wanted.
-const NAMED: usize = 10;
+/// Most cells that an error message lists.
+const LISTED: usize = 10;
 
-pub fn boot(arguments: Repro) -> Result<ExitCode, Failure> {
+pub fn start(arguments: Repro) -> Result<ExitCode, Failure> {
     let selection =
-        Selection { filter: vec![arguments.cell], scenarios: arguments.scenarios, deny_stand_ins: false };
+        Selection { filter: vec![arguments.cell], folder: arguments.folder, deny_stand_ins: false };
     let (matrix, filter) = input::scenarios(&selection)?;
     let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
     let cell = match cells[..] {
         [] => return Ok(input::no_cell()),
         [cell] => cell,
         [..] => {
-            let names: Vec<&str> = cells.iter().take(NAMED).map(|cell| cell.name.as_str()).collect();
-            let more = if cells.len() > NAMED { "\n..." } else { "" };
-            let why = format!("one cell can be held, and {} match:\n{}{more}", cells.len(), names.join("\n"));
+            let names: Vec<&str> = cells.iter().take(LISTED).map(|cell| cell.name.as_str()).collect();
+            let more = if cells.len() > LISTED { "\n..." } else { "" };
+            let count = cells.len();
+            let why =
+                format!("a debug session needs one cell, but {count} match:\n{}{more}", names.join("\n"));
             return Err(Failure::bad_input(miette::miette!("{why}")));
         }
     };
     let until = arguments.until.map(|stage| stage_of(cell, &stage)).transpose()?;
-    let at = match (until, arguments.on_failure) {
+    let pause_at = match (until, arguments.on_failure) {
         (None, false) => PauseAt::End,
         (None, true) => PauseAt::Failure,
         (Some(stage), false) => PauseAt::Stage(stage),
@@ -51,20 +54,19 @@ pub fn boot(arguments: Repro) -> Result<ExitCode, Failure> {
         resume: None,
         source: arguments.source,
         metal: arguments.metal,
-        jobs: Some(Jobs(Some(1))),
+        pace: Pace { jobs: Some(Jobs(Some(1))), timeouts: arguments.timeouts },
         cold: true,
         repeat: None,
-        saved_limit: 0,
+        snapshot_limit: 0,
         results: arguments.results,
-        timeout_scale: Some(arguments.timeout_scale),
         baseline: None,
         kernels: arguments.kernels,
         format: Format::Text,
     };
-    run_matrix::start(&run, None, Some(at))
+    run_matrix::start(&run, None, Some(pause_at))
 }
 
-/// The stage of this name that the cell's stack comes to.
+/// The stage of the cell's stack that has this name.
 fn stage_of(cell: &Cell, name: &str) -> Result<Stage, Failure> {
     let stages = Stage::of_stack(cell.innermost()).into_iter().filter(|stage| *stage != Stage::Provision);
     let steps = (1..=cell.steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
@@ -79,30 +81,34 @@ fn stage_of(cell: &Cell, name: &str) -> Result<Stage, Failure> {
     }
 }
 
-/// Opens the desk at which the stack of `cell` is attended to.
-pub fn desk(at: PauseAt, cell: &Cell, bars: &MultiProgress) -> Result<Rc<DebugServer>, Failure> {
+/// Starts the debug server of the cell's stack.
+pub fn debug_server(
+    pause_at: PauseAt,
+    cell: &Cell,
+    bars: &MultiProgress,
+) -> Result<Rc<DebugServer>, Failure> {
     let bars = bars.clone();
-    let tell = move |news: &News<'_>| {
+    let print = move |news: &News<'_>| {
         let style = style_of(&std::io::stderr());
         let text = match news {
             News::PausedStack(held) => report::held(held, &style),
             News::Heard(what) => report::heard(what, &style),
         };
-        live::say(&bars, &text);
+        print_above(&bars, &text);
     };
-    DebugServer::open(cell.name.clone(), at, tell).map_err(Failure::error)
+    DebugServer::open(cell.name.clone(), pause_at, print).map_err(Failure::error)
 }
 
-/// Shows the cell, and has the desk know how far it has come.
-pub struct Noted {
-    pub desk: Rc<DebugServer>,
-    pub cells: Cells,
+/// Shows the cell's progress, and reports its stages to the debug server.
+pub struct SessionListener {
+    pub debug_server: Rc<DebugServer>,
+    pub cells: CellProgress,
 }
 
-impl RunListener for Noted {
+impl RunListener for SessionListener {
     fn event(&self, event: &RunEvent<'_>) {
         if let RunEvent::StageBegan { stage, .. } = event {
-            self.desk.notes(*stage);
+            self.debug_server.notes(*stage);
         }
         self.cells.event(event);
     }

@@ -1,29 +1,32 @@
-//! What a search chooses from: versions of the archive and the cache in Debian's order, or kernels of one's own in the order
-//! in which they are given.
+//! The candidates of a search: versions of the archive and the cache in Debian's order, or the user's own kernels in the given
+//! order.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nestmatrix_images::{LocalKernel, Offers, Part, Recipe, Replacement, compare_versions};
+use nestmatrix_images::{Component, LocalKernel, Offers, Recipe, Replacement, compare_versions};
 
+use super::output;
 use super::search::Search;
-use super::tell;
 use crate::exit::Failure;
 use crate::kernels;
 
-/// One of them.
+/// A version to test.
 #[derive(Debug)]
-pub(super) struct Choice {
-    /// What tells it apart from the others: its version, or the release of a kernel of one's own, with its file where several
-    /// have that release.
+pub(super) struct Candidate {
+    /// A unique name: its version, or the release of an own kernel, with the file if several kernels have that release.
     pub(super) name: String,
     pub(super) replacement: Replacement,
 }
 
 impl Search<'_> {
-    /// What there is to choose from: the lowest version first, or the kernel that was given first.
-    pub(super) async fn choices(&self, base: &Recipe, part: Part) -> Result<Vec<Choice>, Failure> {
+    /// All candidates: the lowest version first, or own kernels in the given order.
+    pub(super) async fn candidates(
+        &self,
+        base: &Recipe,
+        component: Component,
+    ) -> Result<Vec<Candidate>, Failure> {
         if !self.arguments.kernel.is_empty() {
             return self.own_kernels(base);
         }
@@ -31,12 +34,12 @@ impl Search<'_> {
         let (store, catalog, base) = (Arc::clone(&self.store), self.catalog.clone(), base.clone());
         let builds = Arc::clone(&self.builds);
         let offers = tokio::task::spawn_blocking(move || {
-            let offers = store.offers(&base, part, &catalog, &*builds);
+            let offers = store.offers(&base, component, &catalog, &*builds);
             builds.finish();
             offers.map_err(|e| kernels::with_cause(&e))
         });
         let offers: Offers = offers.await.map_err(Failure::error)?.map_err(Failure::error)?;
-        tell::offers(&offers);
+        output::print_offers(&offers);
         let at_least = |version: &str, bound: &String| compare_versions(version, bound).is_ge();
         let at_most = |version: &str, bound: &String| compare_versions(version, bound).is_le();
         let wanted = offers.offered.into_iter().filter(|offered| {
@@ -45,19 +48,19 @@ impl Search<'_> {
                 && arguments.from.as_ref().is_none_or(|bound| at_least(version, bound))
                 && arguments.to.as_ref().is_none_or(|bound| at_most(version, bound))
         });
-        let choice = |offered| {
-            let replacement = match part {
-                Part::Kernel => Replacement::Kernel(offered),
-                Part::Qemu => Replacement::Qemu(offered),
+        let candidate = |offered| {
+            let replacement = match component {
+                Component::Kernel => Replacement::Kernel(offered),
+                Component::Qemu => Replacement::Qemu(offered),
             };
-            Choice { name: replacement.version().to_owned(), replacement }
+            Candidate { name: replacement.version().to_owned(), replacement }
         };
-        let mut choices: Vec<Choice> = wanted.map(choice).collect();
-        choices.sort_by(|a, b| compare_versions(&a.name, &b.name));
-        Ok(choices)
+        let mut candidates: Vec<Candidate> = wanted.map(candidate).collect();
+        candidates.sort_by(|a, b| compare_versions(&a.name, &b.name));
+        Ok(candidates)
     }
 
-    fn own_kernels(&self, base: &Recipe) -> Result<Vec<Choice>, Failure> {
+    fn own_kernels(&self, base: &Recipe) -> Result<Vec<Candidate>, Failure> {
         let files = &self.arguments.kernel;
         let read = |file: &PathBuf| {
             let kernel = LocalKernel::read(std::slice::from_ref(file), &self.catalog)?;
@@ -69,9 +72,9 @@ impl Search<'_> {
         let (from, to) = (self.arguments.from.as_deref(), self.arguments.to.as_deref());
         let (first, end) = between(&releases, from, to).map_err(bad_input)?;
         let names = names(&releases, files).map_err(bad_input)?;
-        let choices = names.into_iter().zip(kernels).take(end).skip(first);
-        Ok(choices
-            .map(|(name, kernel)| Choice { name, replacement: Replacement::LocalKernel(kernel) })
+        let chosen = names.into_iter().zip(kernels).take(end).skip(first);
+        Ok(chosen
+            .map(|(name, kernel)| Candidate { name, replacement: Replacement::LocalKernel(kernel) })
             .collect())
     }
 }
@@ -80,7 +83,7 @@ fn bad_input(why: String) -> Failure {
     Failure::bad_input(miette::miette!("{why}"))
 }
 
-/// Names of kernels: their releases, which need not be of one kernel alone where kernels were built from commits.
+/// Unique names of kernels. Kernels built from commits can share a release, and then have the file in the name.
 fn names(releases: &[&str], files: &[PathBuf]) -> Result<Vec<String>, String> {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for release in releases {
@@ -100,14 +103,13 @@ fn names(releases: &[&str], files: &[PathBuf]) -> Result<Vec<String>, String> {
     Ok(releases.iter().zip(files).map(name).collect())
 }
 
-/// The first of the kernels, and the one behind the last, where `--from` and `--to` name releases of theirs. Nothing says how
-/// any other release is to be placed among them: `6.12.0-rc1` comes before `6.12.0`, and Debian's order has it behind.
+/// The index of the first kernel and that after the last one. `--from` and `--to` must name releases of given kernels, since the
+/// order of other releases is unknown: `6.12.0-rc1` comes before `6.12.0`, but after it in Debian's order.
 fn between(releases: &[&str], from: Option<&str>, to: Option<&str>) -> Result<(usize, usize), String> {
     let none = |option: &str, bound: &str| {
         let given = releases.join(", ");
         kernels::escaped(&format!(
-            "{option} {bound}: kernels of one's own keep the order in which they are given, so it must be the release of \
-             one of them: {given}"
+            "{option} {bound}: with --kernel, name the release of a given kernel: {given}"
         ))
     };
     let first = match from {
@@ -130,11 +132,11 @@ mod tests {
     const RELEASES: [&str; 4] = ["6.12.0-rc3", "6.12.0-rc4", "6.12.0", "6.12.0"];
 
     #[test]
-    fn kernels_of_one_release_are_told_apart_by_their_files() {
+    fn kernels_of_one_release_have_their_files_in_their_names() {
         let files = ["a", "b", "c/bzImage", "d/bzImage"].map(PathBuf::from);
         let names_of = |files: &[PathBuf]| names(&RELEASES, files);
-        let told = names_of(&files).unwrap();
-        assert_eq!(told, ["6.12.0-rc3", "6.12.0-rc4", "6.12.0 (c/bzImage)", "6.12.0 (d/bzImage)"]);
+        let unique = names_of(&files).unwrap();
+        assert_eq!(unique, ["6.12.0-rc3", "6.12.0-rc4", "6.12.0 (c/bzImage)", "6.12.0 (d/bzImage)"]);
         let twice = ["a", "b", "c", "c"].map(PathBuf::from);
         assert_eq!(names_of(&twice).unwrap_err(), "--kernel c (6.12.0) is given twice");
     }
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(between(&RELEASES, Some("6.12.0"), Some("6.12.0")), Ok((2, 4)));
         assert_eq!(between(&RELEASES, None, Some("6.12.0-rc4")), Ok((0, 2)));
         let unknown = between(&RELEASES, Some("6.12"), None).unwrap_err();
-        assert!(unknown.starts_with("--from 6.12: kernels of one's own keep the order"), "{unknown}");
+        assert!(unknown.starts_with("--from 6.12: with --kernel, name the release"), "{unknown}");
         assert!(unknown.ends_with("6.12.0-rc3, 6.12.0-rc4, 6.12.0, 6.12.0"), "{unknown}");
     }
 }

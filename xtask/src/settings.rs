@@ -1,0 +1,46 @@
+//! Defaults and facts that several commands share.
+
+use std::path::{Path, PathBuf};
+
+use nestmatrix::run::MetalChoice;
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Isa};
+use nestmatrix_stack::host::Emulator;
+
+use crate::cli::MetalArgument;
+use crate::input;
+
+/// Default limit of the disk space of snapshots, in GiB.
+pub const SNAPSHOT_LIMIT_GIB: u64 = 10;
+
+/// The default folder of runs.
+pub fn default_results() -> PathBuf {
+    input::short(checkout()).join("results")
+}
+
+fn checkout() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+pub fn metal(argument: MetalArgument) -> MetalChoice {
+    match argument {
+        MetalArgument::Auto => MetalChoice::Auto,
+        MetalArgument::Native => MetalChoice::Native,
+        MetalArgument::Emulated => MetalChoice::Emulated,
+    }
+}
+
+/// The QEMU installed on this machine, if it is for this architecture. On native metal it is L0's, and so part of what is tested.
+pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
+    if Some(architecture.isa()) != Isa::of_this_machine() {
+        return None;
+    }
+    let program = ArchInfo::of(architecture).qemu;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> =
+        std::env::split_paths(&path).map(|folder| folder.join(program)).collect();
+    // RHEL's place.
+    candidates.push(PathBuf::from("/usr/libexec/qemu-kvm"));
+    let program = candidates.into_iter().find(|candidate| candidate.is_file())?;
+    Some(Emulator::Installed(program))
+}

@@ -1,0 +1,64 @@
+//! `snapshots`: lists and removes snapshots of stacks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_stack::SnapshotCache;
+
+use crate::cli::SnapshotsCommand;
+use crate::exit::Failure;
+use crate::terminal::print;
+
+/// The variables that name the folder of snapshots; the second is the former name.
+const VARIABLES: [&str; 2] = ["NESTMATRIX_SNAPSHOTS", "NESTMATRIX_STATES"];
+
+/// Opens the user's snapshots, which may take `limit` GiB of disk space.
+pub fn open(store: &Store, limit: u64) -> Result<SnapshotCache, Failure> {
+    let folder = folder(store);
+    let opened = SnapshotCache::open(folder.clone(), limit.saturating_mul(1 << 30));
+    opened
+        .map_err(|e| Failure::error(format!("cannot use the folder of snapshots {}: {e}", folder.display())))
+}
+
+/// The folder of snapshots.
+pub fn folder(store: &Store) -> PathBuf {
+    let value = |name: &str| std::env::var_os(name).filter(|folder| !folder.is_empty());
+    let folder = VARIABLES.into_iter().find_map(value);
+    folder.map_or_else(|| store.cache().join("states"), PathBuf::from)
+}
+
+pub fn run(command: SnapshotsCommand) -> Result<ExitCode, Failure> {
+    let store =
+        Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
+    // Nothing is saved here, so the limit does not matter.
+    let snapshots = open(&store, 0)?;
+    match command {
+        SnapshotsCommand::List => {
+            let listed = snapshots.list().map_err(Failure::error)?;
+            let mut text = format!("{:<13} {:<5} {:>5}  {:<20}  made of\n", "key", "up to", "MiB", "saved");
+            for snapshot in &listed {
+                let description = &snapshot.description;
+                let images = description.inputs.iter().filter(|(name, _)| name.ends_with("image"));
+                // RECIPE DIGEST.
+                let recipe = |image: &str| image.split(' ').next().unwrap_or_default().to_owned();
+                let images: Vec<String> = images.map(|(_, image)| recipe(image)).collect();
+                text.push_str(&format!(
+                    "{:<13} {:<5} {:>5}  {:<20}  {}; {}\n",
+                    &description.key.as_str()[..12],
+                    description.level.to_string(),
+                    snapshot.bytes >> 20,
+                    description.saved,
+                    images.join(" > "),
+                    description.inputs.get("emulator").map_or("", String::as_str),
+                ));
+            }
+            print(if listed.is_empty() { "no snapshots\n" } else { &text });
+        }
+        SnapshotsCommand::Clear => {
+            let freed = snapshots.clear().map_err(Failure::error)?;
+            print(&format!("freed {} MiB\n", freed >> 20));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,21 @@
+//! Prints to the terminal, or to whatever standard output and standard error are.
+
+use std::io::{IsTerminal, Write as _};
+use std::os::fd::AsFd;
+
+use nestmatrix::report::Style;
+use terminal_size::terminal_size_of;
+
+/// Prints text that is in the records too. Errors are ignored, so a closed pipe does not end the run.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Width and colours of a stream.
+pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {
+    if !stream.is_terminal() {
+        return Style::plain();
+    }
+    let width = terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    Style::for_terminal(width.filter(|width| *width > 0), |name| std::env::var_os(name))
+}
