@@ -34,7 +34,7 @@ pub(crate) fn identify(file: &[u8]) -> Result<(Isa, String), String> {
                 .to_owned(),
         );
     };
-    let release = release.ok_or("it does not tell its release")?;
+    let release = release.ok_or("it has no release")?;
     Ok((isa, release))
 }
 
