@@ -1,15 +1,15 @@
-//! How the clocks of a stack's levels must go.
+//! The speed of the clocks in a stack's levels.
 
 use crate::word::Word;
 use crate::word_traits;
 
-/// How the clocks of a stack's levels must go.
+/// The speed of the clocks in a stack's levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Clock {
-    /// However the metal lets a stack boot fastest: on some emulated metal several times too slow.
+    /// The speed with which a stack boots fastest. On some emulated metal the clocks are then several times too slow.
     #[default]
     Fastest,
-    /// As this machine's.
+    /// That of this machine's clock.
     Real,
 }
 

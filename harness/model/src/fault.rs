@@ -1,4 +1,4 @@
-//! Faults: damage that the harness does to a stack on purpose, to try itself.
+//! Faults: damage that the harness does to a stack on purpose, to test itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,14 @@ use crate::stage::Stage;
 use crate::word::Word;
 use crate::word_traits;
 
-/// What the harness can do to a level on purpose.
+/// Damage that the harness can do to a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultAction {
     /// Kill the QEMU that runs the level.
     KillQemu,
     /// Close the QMP channel to the QEMU that runs the level.
     CloseQmp,
-    /// Start the innermost level in L0 and not in the level below it.
+    /// Start the innermost level in L0 instead of the level below it.
     StartOnL0,
 }
 
@@ -32,17 +32,17 @@ impl Word for FaultAction {
 }
 word_traits!(FaultAction);
 
-/// Something that the harness does to a stack in order to try itself.
+/// Damage to a stack on purpose, with which the harness tests itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fault {
-    /// Done when this stage begins.
+    /// The stage at whose begin it is done.
     pub at: Stage,
     /// What is done.
     #[serde(rename = "do")]
     pub action: FaultAction,
-    /// The level to whose QEMU it is done.
+    /// The level whose QEMU is damaged.
     pub level: LevelNumber,
-    /// Whether it is done to the QEMU of the level's second machine.
+    /// Whether it is the QEMU of the level's second machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub second: bool,
 }

@@ -1,4 +1,4 @@
-//! The levels of a stack by their numbers, the CPU that a level is given, and the accelerator of the QEMU that runs it.
+//! The levels of a stack by their numbers, the CPU of a level, and the accelerator of its QEMU.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::word::{UnknownWord, Word};
 use crate::word_traits;
 
-/// The number of a level, 0 to 3: L0 runs on the metal, each Ln runs as a guest of Ln-1. L3 is the deepest that documents
-/// name.
+/// The number of a level, 0 to 3: L0 runs on the metal, each Ln runs as a guest of Ln-1. Documents
+/// name no deeper level than L3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct LevelNumber(u8);
@@ -25,16 +25,14 @@ impl LevelNumber {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The innermost level of a stack: L0 where a document speaks of a host alone, L1 where it speaks of a VM and its
-    /// host, L2 where it speaks of nesting, L3 where it speaks of nesting in nesting. `has` says whether the stack has the
-    /// level of this word.
+    /// The innermost level of a stack: L0 for a document about a host alone, L1 for a VM and its host, L2 for nesting, L3 for
+    /// nesting in nesting. `has` says whether the stack has the level with this word.
     pub fn innermost(has: impl Fn(&'static str) -> bool) -> Self {
         let deeper = [Self(3), Self(2), Self(1)].into_iter().find(|level| has(level.word()));
         deeper.unwrap_or(Self(0))
     }
 
-    /// Whether the innermost level of a stack is a guest that runs nothing and reports. An L0 that is alone is a host without
-    /// guests.
+    /// Whether it reports if it is the innermost level. An L0 alone is a host without guests and reports nothing.
     pub fn reports(self) -> bool {
         self.below().is_some()
     }
@@ -64,7 +62,7 @@ impl LevelNumber {
         Self::new(self.0 + 1)
     }
 
-    /// The level that this one is a guest of; none for L0, which is on the metal.
+    /// The level that this one is a guest of; none for L0, which runs on the metal.
     pub fn below(self) -> Option<Self> {
         self.0.checked_sub(1).and_then(Self::new)
     }
@@ -79,7 +77,7 @@ impl Word for LevelNumber {
     }
 }
 
-/// `L1`, as people write it. In files it is `l1`.
+/// `L1`, as in texts. In files it is `l1`.
 impl fmt::Display for LevelNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "L{}", self.0)
@@ -100,11 +98,11 @@ impl TryFrom<String> for LevelNumber {
     }
 }
 
-/// How a level's CPU model is chosen; the two modes are libvirt's `host-passthrough` and `custom`.
+/// How a level's CPU model is chosen. The modes are libvirt's `host-passthrough` and `custom`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "kebab-case")]
 pub enum CpuMode {
-    /// The CPU of the level below, as it is.
+    /// The CPU of the level below, unchanged.
     HostPassthrough,
     /// A named model.
     Custom {
@@ -113,13 +111,13 @@ pub enum CpuMode {
     },
 }
 
-/// The CPU that a level is given.
+/// The CPU of a level.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CpuRequirement {
-    /// Which model.
+    /// Its model.
     #[serde(flatten)]
     pub mode: CpuMode,
-    /// Features that the CPU must really have, by QEMU's names.
+    /// Features that the CPU must really have, with QEMU's names.
     #[serde(default)]
     pub require: Vec<String>,
 }
@@ -130,20 +128,20 @@ impl Default for CpuRequirement {
     }
 }
 
-/// What the QEMU that runs a level accelerates it with.
+/// The accelerator of a level's QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Accelerator {
-    /// KVM or nothing: what documents speak of.
+    /// KVM only, as in documents.
     #[default]
     Kvm,
     /// Emulation.
     Tcg,
-    /// KVM, and emulation where there is no KVM.
+    /// KVM, or emulation if there is no KVM.
     KvmOrTcg,
 }
 
 impl Accelerator {
-    /// As QEMU's `accel` machine property takes it.
+    /// The value of QEMU's machine property `accel`.
     pub fn as_qemu(self) -> &'static str {
         self.word()
     }

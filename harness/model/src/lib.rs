@@ -1,7 +1,7 @@
-//! nestmatrix's vocabulary: levels, architectures with all that differs between them, stages, steps, faults, kinds of symptoms,
-//! and what emulators get wrong.
+//! nestmatrix's vocabulary: levels, architectures and instruction sets with everything that differs between them, stages, steps,
+//! faults, kinds of symptoms, and the errata of emulators.
 //!
-//! It is the lowest floor: every other crate reads these words, and it knows none of them.
+//! It is the lowest crate: all others use it, and it uses none of them.
 
 pub mod architecture;
 pub mod emulator_errata;

@@ -1,4 +1,4 @@
-//! The stages of a stack: how far it came before it stopped, in the order in which a run goes through them.
+//! The stages of a stack, in the order of a run. They say how far a stack got before it stopped.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,16 +11,16 @@ use crate::word::{UnknownWord, Word};
 /// How records before format 3 write [`Stage::Restore`].
 const RESTORE_BEFORE_FORMAT_3: &str = "continue";
 
-/// What happens to one level, in this order.
+/// The stages of one level, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StageKind {
     /// The level below starts this level's QEMU.
     Launch,
     /// The level boots to its own userspace.
     Boot,
-    /// The level shows that its own KVM works, so that it can be a hypervisor. Not for the innermost level.
+    /// The level shows that its KVM works, so that it can be a hypervisor. The innermost level does not have this stage.
     Kvm,
-    /// The level gives the evidence that it ran under KVM. For the innermost level only.
+    /// The level shows that it ran under KVM. Only the innermost level has this stage.
     Check,
 }
 
@@ -38,17 +38,17 @@ impl Word for StageKind {
     }
 }
 
-/// A stage of a stack. Written `provision`, `l0-boot`, `l1-launch` and so on; ordered as a run goes through them.
+/// A stage of a stack, written `provision`, `l0-boot`, `l1-launch` and so on. Stages are ordered as in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Stage {
-    /// Images and channels are made ready; no level runs yet.
+    /// Images and channels are prepared. No level runs yet.
     Provision,
-    /// The stack goes on from a saved state: levels come up that had been booted before. No scenario names it.
+    /// The stack is restored from a snapshot, with levels that were booted before. No scenario names it.
     Restore,
-    /// Something happens to one level.
+    /// A stage of one level.
     Level(LevelNumber, StageKind),
-    /// A step of the scenario's own is run, by its number from 1. It may come between any two of the others.
+    /// A step of the scenario runs, by its number from 1. It may come between any other two stages.
     Step(u8),
 }
 
@@ -64,7 +64,7 @@ impl Stage {
         stages
     }
 
-    /// The level that the stage is about, if it is about one.
+    /// The level of the stage, if it has one.
     pub fn level(self) -> Option<LevelNumber> {
         match self {
             Self::Provision | Self::Restore | Self::Step(_) => None,
@@ -118,7 +118,7 @@ impl TryFrom<String> for Stage {
     type Error = UnknownWord;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        // Records have it, scenarios do not.
+        // It is allowed in records, but not in scenarios.
         if text == Self::Restore.to_string() || text == RESTORE_BEFORE_FORMAT_3 {
             Ok(Self::Restore)
         } else {

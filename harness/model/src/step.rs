@@ -1,7 +1,7 @@
-//! A step of a scenario: something that is done in a level once a stage is done, and what should come of it.
+//! A step of a scenario: an action in a level after a stage, with the expected result.
 //!
-//! Steps carry out what a document tells its reader to do (look at a parameter, unload a module, load it again), so that
-//! its procedures are tried and not only their result.
+//! Steps carry out the procedures of a document, such as reading a parameter or reloading a module, so that not only their result
+//! is tested.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,76 +10,75 @@ use crate::stage::{Stage, StageKind};
 use crate::word::Word;
 use crate::word_traits;
 
-/// Something that is done in a level once a stage is done.
+/// An action in a level after a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Step {
-    /// What it is called in records and messages.
+    /// Its name in records and messages.
     pub name: String,
-    /// Done when this stage is done and before the next one begins.
+    /// The stage after which it runs, before the next stage.
     pub after: Stage,
-    /// The level in which it is done.
+    /// The level in which it runs.
     pub on: LevelNumber,
-    /// What is done.
+    /// Its action.
     #[serde(flatten)]
     pub action: StepAction,
-    /// Whether its author says that it only reads: it may then be done in an L0 that is this machine.
+    /// Whether its author says that it only reads. Then it may run in an L0 that is this machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reads: bool,
-    /// How long it may take, if that is not as long as any other stage of its level.
+    /// Its timeout, if it is not that of the level's other stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<StepTimeout>,
 }
 
-/// How long a step may take, in seconds.
+/// The timeout of a step, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepTimeout {
-    /// By this machine's clock.
+    /// On this machine's clock.
     Real(u32),
-    /// By the clock of the level, which may go slower on emulated metal. What the step does besides waiting may take as long as
-    /// any other stage.
+    /// On the clock of the level, which may be slower on emulated metal. The rest of the step has the timeout of any other stage.
     Guest(u32),
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StepAction {
-    /// A command is run.
+    /// Runs a command.
     Run(Command),
-    /// The harness does something itself.
+    /// The harness itself does something.
     Own {
-        /// What.
+        /// Its action.
         #[serde(rename = "do")]
         action: OwnAction,
     },
 }
 
-/// A command of a scenario's own, and what should come of it.
+/// A command of a scenario, with its expected result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Command {
-    /// What is run, by `/bin/sh -c`.
+    /// The command, for `/bin/sh -c`.
     pub run: String,
-    /// Whether it should exit with a status other than 0.
+    /// Whether its exit status should not be 0.
     pub fails: bool,
-    /// The very status with which it should exit, from 1 to 125: with 126 and 127 a shell says that it ran nothing.
+    /// Its expected exit status, from 1 to 125. A shell exits with 126 or 127 if it could not run the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u8>,
-    /// Text that must occur in what it prints, on either of its streams.
+    /// Text that must occur in its standard output or standard error.
     pub output: Option<String>,
 }
 
-/// What the harness does itself.
+/// Actions of the harness itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnAction {
-    /// Loops are timed, for the record.
+    /// Times some loops, for the record.
     Measure,
-    /// L0 is rebooted.
+    /// Reboots L0.
     Reboot,
-    /// One more machine of the same make is booted beside the level's own.
+    /// Boots another machine with the same configuration beside the level's first one.
     BootAnother,
-    /// The level is migrated to a second QEMU on the same host, with all that runs in it.
+    /// Migrates the level, with everything in it, to a second QEMU on the same host.
     Migrate,
 }
 
@@ -99,7 +98,7 @@ impl Word for OwnAction {
 word_traits!(OwnAction);
 
 impl StepAction {
-    /// What it is called in records: `run`, or the word for what the harness does itself.
+    /// Its word in records: `run`, or that of the harness's action.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
@@ -109,13 +108,13 @@ impl StepAction {
 }
 
 impl Step {
-    /// The level that it gives a second machine, if it does.
+    /// The level that gets a second machine from it, if any.
     pub fn second_machine(&self) -> Option<LevelNumber> {
         let second = [OwnAction::BootAnother, OwnAction::Migrate].map(|action| StepAction::Own { action });
         second.contains(&self.action).then_some(self.on)
     }
 
-    /// Whether it starts a second machine of `level`. One that is booted beside another has a level of its own inside.
+    /// Whether it starts a second machine of `level`. A machine that is booted beside another one has its own level inside.
     pub fn starts_second(&self, level: LevelNumber) -> bool {
         match self.action {
             StepAction::Own { action: OwnAction::BootAnother } => {
@@ -126,8 +125,8 @@ impl Step {
         }
     }
 
-    /// Whether it needs the innermost level to live on once it has given its evidence: also beside that of another machine, both of
-    /// which must be alive at once.
+    /// Whether the innermost level must keep running after its evidence. A second machine also needs that, since both innermost
+    /// levels must run at the same time.
     pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
         let beside = self.action == StepAction::Own { action: OwnAction::BootAnother };
         innermost.reports() && (beside || self.after >= Stage::Level(innermost, StageKind::Check))

@@ -1,10 +1,10 @@
-//! The kinds of reasons for which a stack stops. A scenario can name one, and everything that must know why a stack
-//! stopped decides by it, never by the text of a message.
+//! The kinds of reasons why a stack stops. A scenario can name one. Code that must know why a stack stopped uses the kind, never
+//! the text of a message.
 
 use crate::word::Word;
 use crate::word_traits;
 
-/// A kind of reason for which a stack stops.
+/// A kind of reason why a stack stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SymptomKind {
     /// QEMU could not give a level a CPU feature that it requires.
@@ -21,29 +21,29 @@ pub enum SymptomKind {
     QmpRefused,
     /// QEMU runs a level without KVM.
     WithoutKvm,
-    /// A level that must host has no KVM that it can use.
+    /// A level that must host has no usable KVM.
     NoKvm,
-    /// A level's kernel reported that it does not continue.
+    /// A level's kernel reported a fatal failure.
     GuestFailed,
     /// QEMU reported that its guest panicked.
     GuestPanicked,
     /// A level shut down before its work was done.
     ShutDown,
-    /// A step ended with another status than expected.
+    /// A step ended with an unexpected status.
     StepStatus,
-    /// A step printed something else than expected.
+    /// A step printed an unexpected text.
     StepOutput,
     /// A migration failed.
     MigrationFailed,
-    /// A level that was migrated does not continue.
+    /// A level does not continue after its migration.
     StandsStill,
     /// The evidence contradicts that the stack was nested.
     NotNested,
     /// A level showed no progress, or did not finish in time.
     Timeout,
-    /// A program of a level could not be started or did not run: nothing can be said of it.
+    /// A program in a level could not be started, so it has no result.
     NotStarted,
-    /// What is to run depends on what the emulated metal gets wrong.
+    /// The cell depends on an erratum of the emulated metal.
     EmulatorErratum,
     /// Evidence is missing.
     MissingEvidence,
@@ -115,7 +115,7 @@ impl Word for SymptomKind {
 word_traits!(SymptomKind);
 
 impl SymptomKind {
-    /// Whether it can be what a document describes: it is about the stack, and not about the harness or this machine.
+    /// Whether a document can describe it: it is about the stack, not about the harness or this machine.
     pub fn is_documentable(self) -> bool {
         !matches!(
             self,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A text that is no version.
+/// A text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a version")]
 pub struct BadVersion {
@@ -13,7 +13,7 @@ pub struct BadVersion {
     pub given: String,
 }
 
-/// The version of an operating system: `9.2`, or `13` where there are no minor versions or none is meant.
+/// The version of an operating system: `9.2`, or `13` if there are no minor versions or none is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Version {
@@ -24,7 +24,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version that a longer text begins with, such as a kernel's release: 6.12 of `6.12.107+deb13-amd64`.
+    /// The version at the start of a longer text, such as a kernel's release: 6.12 of `6.12.107+deb13-amd64`.
     pub fn at_start_of(text: &str) -> Option<Self> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].split('.');
@@ -56,7 +56,7 @@ impl FromStr for Version {
     }
 }
 
-/// Digits alone: no sign, and no leading zero, so that `9.02` is not taken for 9.2.
+/// Digits only: no sign, and no leading zero, so that `9.02` is not read as 9.2.
 fn number(text: &str) -> Option<u32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }

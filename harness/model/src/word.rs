@@ -1,11 +1,11 @@
-//! Closed sets of words, such as the tiers or the architectures: each value has one word, which serves reading, printing
-//! and the list of right answers in an error, so that the three cannot differ.
+//! Closed sets of words, such as tiers or architectures. Each value has one word, for reading, for printing and for the list of
+//! known words in an error.
 
-/// A word that is none of its set.
+/// A word that is not in its set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{given}`")]
 pub struct UnknownWord {
-    /// What the words of the set are: "architecture", "tier".
+    /// What a word of the set is: "architecture", "tier".
     pub what: &'static str,
     /// The word as given.
     pub given: String,
@@ -22,7 +22,7 @@ impl UnknownWord {
 
 /// A type whose values are each written as one fixed word.
 pub trait Word: Copy + 'static {
-    /// What the words are, as an error calls one of them: "architecture", "tier".
+    /// What a word of the set is, for errors: "architecture", "tier".
     const WHAT: &'static str;
     /// Every value.
     const ALL: &'static [Self];
@@ -35,7 +35,7 @@ pub trait Word: Copy + 'static {
         Self::ALL.iter().map(|value| value.word().to_owned()).collect()
     }
 
-    /// The value that `text` is the word for.
+    /// The value with the word `text`.
     fn parse(text: &str) -> Result<Self, UnknownWord> {
         Self::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| UnknownWord {
             what: Self::WHAT,
@@ -45,7 +45,7 @@ pub trait Word: Copy + 'static {
     }
 }
 
-/// Gives a [`Word`](crate::Word) its public face: `Display`, `FromStr`, and serde as the word itself. The calling crate needs serde.
+/// Implements `Display`, `FromStr` and serde for a [`Word`](crate::Word), all of them by the word. The calling crate needs serde.
 #[macro_export]
 macro_rules! word_traits {
     ($type:ty) => {

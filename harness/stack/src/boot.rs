@@ -471,7 +471,7 @@ impl Stack<'_> {
 
     pub(super) async fn open_channels(&mut self, machine: &Machine) -> Result<Opened, Stop> {
         let (level, label) = (machine.level, machine.label());
-        let on_panel = machine.metal.is_some_and(|metal| metal.has_console_alone());
+        let on_panel = machine.metal.is_some_and(|metal| metal.has_only_a_console());
         self.open_console(machine.channel(ChannelKind::Console), &label, on_panel)?;
         // The agent of a level that comes in is spoken to already.
         if machine.agent && machine.instance != Instance::Incoming {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use nestmatrix_vmm::guest::{GuestFailure, SharedAnswers, Trouble, trouble_in};
+use nestmatrix_vmm::guest::{GuestFailure, GuestSymptom, SharedAnswers, symptom_in};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -50,12 +50,12 @@ impl ConsoleView {
         let mut seen = self.0.seen.borrow_mut();
         seen.last_line_at = Some(Instant::now());
         seen.report.line(&line);
-        match trouble_in(&line) {
-            Some(Trouble::Fatal(failure, said)) if seen.failure.is_none() => {
+        match symptom_in(&line) {
+            Some(GuestSymptom::Fatal(failure, said)) if seen.failure.is_none() => {
                 seen.failure = Some((failure, said));
             }
-            Some(Trouble::Stall(said)) => seen.stall = Some(said),
-            Some(Trouble::Fatal(..)) | None => {}
+            Some(GuestSymptom::Stall(said)) => seen.stall = Some(said),
+            Some(GuestSymptom::Fatal(..)) | None => {}
         }
         if !line.trim().is_empty() {
             seen.lines.push_back(line);

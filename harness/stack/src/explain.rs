@@ -5,7 +5,7 @@ use std::time::Duration;
 use nestmatrix_model::architecture::Nesting;
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::qemu::{
-    ChannelKind, ChannelName, Instance, lacks_resources, names_one_of, rejects_command_line,
+    ChannelKind, ChannelName, Instance, names_one_of, ran_out_of_resources, rejects_command_line,
 };
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
@@ -110,7 +110,7 @@ impl Stack<'_> {
         }
         // The second machine of a level is launched by a step.
         let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
-        if let (true, true, Some(below)) = (launching, lacks_resources(&said), level.below()) {
+        if let (true, true, Some(below)) = (launching, ran_out_of_resources(&said), level.below()) {
             let why = format!(
                 "QEMU {ended} because {below} or this machine did not provide something: {}",
                 last_lines_of(&said)

@@ -280,16 +280,16 @@ impl StackPlan {
             cpu,
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
-            waits: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
+            incoming: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
             boot: Boot {
                 kernel: self.kernel(plan),
                 initramfs: self.initramfs(plan),
                 parameters: parameters.join(" "),
             },
-            agent: !is_leaf && !metal.is_some_and(|metal| metal.has_console_alone()),
+            agent: !is_leaf && !metal.is_some_and(|metal| metal.has_only_a_console()),
             ports,
             disks: inside.iter().filter(through).flat_map(|inner| self.disks(inner)).collect(),
-            own_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
+            writable_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
         }
     }
 

@@ -154,7 +154,7 @@ impl Stack<'_> {
         let (sender, notices) = mpsc::channel(NOTICES);
         let wire = self.open_wire(machine, ChannelKind::Qmp, sender)?;
         self.watch.take_over(level, notices);
-        self.during(level, async { Ok(Monitor::take_up(wire).await?) }).await
+        self.during(level, async { Ok(Monitor::reattach(wire).await?) }).await
     }
 
     /// The script that brings a level up to date that stood still since it was saved: its clock is late, other stacks have the
@@ -222,7 +222,7 @@ impl Stack<'_> {
     async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
         let mut machine = self.plan.machine(0, Instance::Incoming);
         if let Memory::Shared(memory) = &self.plan.memory {
-            machine.memory = Memory::Saved(memory.clone());
+            machine.memory = Memory::Snapshot(memory.clone());
         }
         let host = Rc::clone(&self.this_machine);
         // What it writes is nothing of this stack's.

@@ -434,7 +434,7 @@ impl Watch {
         let consoles = self.levels.values().flat_map(LevelState::consoles);
         let lines = consoles.filter_map(ConsoleView::last_line_at);
         let wires = self.levels.get(&level).into_iter().flat_map(|state| &state.wires);
-        let answers = wires.filter_map(|(_, wire)| wire.last_heard());
+        let answers = wires.filter_map(|(_, wire)| wire.last_received());
         self.last_sign = lines.chain(answers).fold(self.last_sign, Instant::max);
     }
 

@@ -1,8 +1,8 @@
 //! One JSON-lines conversation with QEMU's monitor or with a guest agent.
 //!
-//! `qapi` supplies the typed commands; the transport is ours for three reasons: every line is recorded, replies and
-//! events that the schema does not know (the stacks mix QEMU 5.2 to 11.1) must not break the conversation, and the
-//! end of a conversation is sometimes seen from elsewhere (a port of a level below it closes, the socket does not).
+//! `qapi` supplies the typed commands; the transport is our own for three reasons. Every line is recorded. Replies and
+//! events that the schema does not know must not break the conversation: the stacks mix QEMU 5.2 to 11.1. And the end of a
+//! conversation sometimes shows elsewhere: a port of a level below closes, the socket does not.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,8 +19,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a bound, one that never ends
-/// its line would fill the harness's memory. QGA itself limits captured output to 16 MiB.
+/// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
+/// fill the harness's memory. QGA itself limits captured output to 16 MiB.
 const LONGEST_LINE: usize = 24 << 20;
 
 /// Marks the start of a fresh reply in `guest-sync-delimited` (QEMU, docs/interop/qemu-ga-ref).
@@ -32,27 +32,27 @@ pub enum CallError {
     /// The conversation is over.
     #[error("{peer} closed its channel: {why}")]
     Closed {
-        /// Who was spoken to, such as `QMP of L1's QEMU`.
+        /// The peer, such as `QMP of L1's QEMU`.
         peer: String,
-        /// What was seen.
+        /// How it was noticed.
         why: String,
     },
     /// The peer answered with an error.
     #[error("{peer} refused {command}: {description}")]
     Refused {
-        /// Who was spoken to.
+        /// The peer.
         peer: String,
         /// What kind of peer that is.
         speaker: Speaker,
         /// The command.
         command: String,
-        /// The peer's own words.
+        /// The peer's message.
         description: String,
     },
     /// The reply does not have the documented form.
-    #[error("{peer} answered {command} with something else than documented: {why}")]
+    #[error("{peer} sent an unexpected reply to {command}: {why}")]
     Unexpected {
-        /// Who was spoken to.
+        /// The peer.
         peer: String,
         /// The command.
         command: String,
@@ -61,7 +61,7 @@ pub enum CallError {
     },
 }
 
-/// What kind of peer is spoken to. QEMU's words are about the stack; an agent's are about the level's own software.
+/// The kind of a peer. QEMU's messages are about the stack, an agent's are about the level's own software.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaker {
     /// A QEMU's monitor.
@@ -86,7 +86,7 @@ impl Transcript {
         Ok(Self { file: Some(File::create(path)?), started })
     }
 
-    /// No transcript, for a conversation that is nobody's finding.
+    /// No transcript, for a conversation that no record needs.
     pub fn none() -> Self {
         Self { file: None, started: Instant::now() }
     }
@@ -94,9 +94,9 @@ impl Transcript {
     fn note(&mut self, direction: &str, message: &Value) {
         let Some(file) = &mut self.file else { return };
         let line = json!({"t": self.started.elapsed().as_secs_f64(), "dir": direction, "message": message});
-        // A full disk must not end a conversation; the run's own records report it (they are checked).
+        // A full disk must not end a conversation. The run's own records report it, since writing them is checked.
         if writeln!(file, "{line}").is_err() {
-            tracing::warn!("a transcript can't be written any more; it ends here");
+            tracing::warn!("cannot write a transcript; it ends here");
             self.file = None;
         }
     }
@@ -104,7 +104,7 @@ impl Transcript {
 
 struct Request {
     message: Value,
-    /// The number that its answer must echo behind a delimiter, if it is a synchronization.
+    /// The number that its reply must echo after a delimiter, if it is a synchronization.
     echo: Option<u32>,
     reply: oneshot::Sender<Result<Value, String>>,
 }
@@ -118,7 +118,7 @@ pub struct Event {
     pub data: Value,
 }
 
-/// What a conversation tells its listener besides replies.
+/// What a conversation reports to its listener besides replies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// The peer's greeting (QMP only).
@@ -131,14 +131,13 @@ pub enum Notice {
 
 /// The near end of a conversation. Cheap to clone; the last clone's end closes the socket.
 ///
-/// It sets no time limit: a reply may never come. Whoever waits for one does so in a
-/// [`Watch`](crate::stack), or bounds the wait otherwise.
+/// It has no timeout: a reply may never come. Callers set one, such as the watch of a stack.
 #[derive(Clone)]
 pub struct Wire {
     peer: Rc<str>,
     speaker: Speaker,
-    /// When the peer last said anything.
-    heard: Rc<Cell<Option<tokio::time::Instant>>>,
+    /// When the last line came from the peer.
+    last_received: Rc<Cell<Option<tokio::time::Instant>>>,
     requests: mpsc::UnboundedSender<Request>,
     moves: mpsc::UnboundedSender<UnixStream>,
     close: mpsc::UnboundedSender<String>,
@@ -160,42 +159,47 @@ impl Wire {
         transcript: Transcript,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
-        let heard = Rc::new(Cell::new(None));
+        let last_received = Rc::new(Cell::new(None));
         let (requests, requested) = mpsc::unbounded_channel();
         let (moves, moving) = mpsc::unbounded_channel();
         let (close, closing) = mpsc::unbounded_channel();
         let (closed_tx, closed) = watch::channel(None);
         let (reader, writer) = stream.into_split();
-        let mut exchange =
-            Exchange { writer, transcript, pending: VecDeque::new(), notices, heard: Rc::clone(&heard) };
+        let mut exchange = Exchange {
+            writer,
+            transcript,
+            pending: VecDeque::new(),
+            notices,
+            last_received: Rc::clone(&last_received),
+        };
         tokio::task::spawn_local(async move {
-            let why = exchange.go(reader, requested, moving, closing).await;
+            let why = exchange.serve(reader, requested, moving, closing).await;
             exchange.pending.clear();
-            // Pending calls fail with the reason, so it must not wait until the notice is taken.
+            // Pending calls fail with the reason, so it is published before the listener takes the notice.
             let _ = closed_tx.send(Some(why.clone()));
             let _ = exchange.notices.send(Notice::Closed(why)).await;
         });
-        Self { peer: Rc::from(peer.into()), speaker, heard, requests, moves, close, closed }
+        Self { peer: Rc::from(peer.into()), speaker, last_received, requests, moves, close, closed }
     }
 
-    /// Goes on with the conversation on another stream, behind which the same peer is: it has been migrated. What was sent on
-    /// the old stream and not answered yet may be lost.
+    /// Continues the conversation on another stream to the same peer, which has been migrated. Commands without a reply on the old
+    /// stream may be lost.
     pub fn move_to(&self, stream: UnixStream) {
         // A conversation that is over stays so.
         let _ = self.moves.send(stream);
     }
 
-    /// Who is spoken to.
+    /// The peer's name.
     pub fn peer(&self) -> &str {
         &self.peer
     }
 
-    /// When the peer last said anything.
-    pub fn last_heard(&self) -> Option<tokio::time::Instant> {
-        self.heard.get()
+    /// When the last line came from the peer.
+    pub fn last_received(&self) -> Option<tokio::time::Instant> {
+        self.last_received.get()
     }
 
-    /// Declares the conversation over for a reason seen elsewhere; every pending call fails with it.
+    /// Ends the conversation for a reason that showed elsewhere. Every pending call fails with it.
     pub fn declare_closed(&self, why: impl Into<String>) {
         let _ = self.close.send(why.into());
     }
@@ -222,7 +226,7 @@ impl Wire {
         self.ask(command, message, None).await
     }
 
-    /// Synchronizes with a guest agent: waits until it answers, and drops whatever an earlier conversation left.
+    /// Synchronizes with a guest agent: waits until it answers, and drops replies that an earlier conversation left.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -266,7 +270,7 @@ impl Wire {
 
 /// A command whose reply is still to come.
 struct Pending {
-    /// The number that its reply must echo behind a delimiter, if it is a synchronization; what comes before that is stale.
+    /// The number that its reply must echo after a delimiter, if it is a synchronization. Everything before that is stale.
     echo: Option<u32>,
     reply: oneshot::Sender<Result<Value, String>>,
 }
@@ -277,12 +281,12 @@ struct Exchange {
     transcript: Transcript,
     pending: VecDeque<Pending>,
     notices: mpsc::Sender<Notice>,
-    heard: Rc<Cell<Option<tokio::time::Instant>>>,
+    last_received: Rc<Cell<Option<tokio::time::Instant>>>,
 }
 
 impl Exchange {
-    /// Serves the conversation until it ends; gives the reason.
-    async fn go(
+    /// Serves the conversation until it ends. Returns the reason.
+    async fn serve(
         &mut self,
         reader: OwnedReadHalf,
         mut requested: mpsc::UnboundedReceiver<Request>,
@@ -293,7 +297,7 @@ impl Exchange {
         let mut line = Vec::new();
         loop {
             tokio::select! {
-                // What is asked after a move must not go where the peer was before.
+                // Commands after a move must not go to the old stream.
                 biased;
                 Some(stream) = moving.recv() => {
                     let (other_reader, other_writer) = stream.into_split();
@@ -301,21 +305,21 @@ impl Exchange {
                     self.writer = other_writer;
                     line.clear();
                     for pending in self.pending.drain(..) {
-                        let _ = pending.reply.send(Err("its peer was moved away before it answered".into()));
+                        let _ = pending.reply.send(Err("its peer was migrated before it replied".into()));
                     }
                 }
                 Some(why) = closing.recv() => return why,
                 request = requested.recv() => match request {
-                    None => return "the harness is done with it".into(),
+                    None => return "the harness has closed it".into(),
                     Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
                 },
                 read = read_line(&mut reader, &mut line) => match read {
                     Err(e) => return e.to_string(),
                     Ok(false) => return "end of file".into(),
                     Ok(true) => {
-                        self.heard.set(Some(tokio::time::Instant::now()));
-                        // A peer that says more than is taken waits, so that it can't fill the harness's memory.
-                        let notice = self.received(&line);
+                        self.last_received.set(Some(tokio::time::Instant::now()));
+                        // A peer that sends faster than the listener reads must wait, so that it can't fill the harness's memory.
+                        let notice = self.receive(&line);
                         line.clear();
                         if let Some(notice) = notice {
                             let _ = self.notices.send(notice).await;
@@ -331,7 +335,7 @@ impl Exchange {
         let mut bytes = Vec::new();
         if request.echo.is_some() {
             bytes.push(SYNC_DELIMITER);
-            // One that was asked before and has not been answered in time is not waited for any more.
+            // Callers of earlier synchronizations have given up by now.
             self.pending.retain(|pending| !pending.reply.is_closed());
         }
         bytes.extend_from_slice(request.message.to_string().as_bytes());
@@ -340,8 +344,8 @@ impl Exchange {
         self.writer.write_all(&bytes).await
     }
 
-    /// Takes in a line; gives what is no reply.
-    fn received(&mut self, line: &[u8]) -> Option<Notice> {
+    /// Handles a line. Returns what is not a reply.
+    fn receive(&mut self, line: &[u8]) -> Option<Notice> {
         let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
         let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
         let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
@@ -365,8 +369,8 @@ impl Exchange {
     }
 
     fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
-        // An agent answers the delimiter itself with an error (it is no JSON); that and all else that comes before the
-        // delimited echo that is waited for belongs to nobody.
+        // An agent replies to the delimiter itself with an error, since it is no JSON. That and everything else before the expected
+        // echo is dropped.
         let echoes =
             |id: u32| delimited && reply.as_ref().is_ok_and(|value| value.as_u64() == Some(id.into()));
         if self.pending.front().and_then(|pending| pending.echo).is_some_and(|id| !echoes(id)) {
@@ -378,7 +382,7 @@ impl Exchange {
     }
 }
 
-/// Appends one line, without its end, to `line`; `false` at the end of the stream. Safe to drop and call again.
+/// Appends one line, without its end, to `line`. Returns `false` at the end of the stream. It can be cancelled and called again.
 async fn read_line(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
     loop {
         let available = reader.fill_buf().await?;
@@ -423,8 +427,8 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn an_event_and_members_of_a_later_schema_do_not_disturb_a_reply() {
         let answer = async |mut far: UnixStream| {
-            let mut heard = [0; 256];
-            let _ = far.read(&mut heard).await.unwrap();
+            let mut sent = [0; 256];
+            let _ = far.read(&mut sent).await.unwrap();
             let lines = "{\"event\":\"FROM_THE_FUTURE\",\"data\":{\"x\":1},\"timestamp\":{}}\nnot json\n\
                  {\"return\":{\"enabled\":true,\"present\":true,\"later\":[1]}}\n";
             far.write_all(lines.as_bytes()).await.unwrap();
@@ -442,8 +446,8 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_call_fails_with_the_reason_when_the_peer_goes_away() {
         let hang_up = async |mut far: UnixStream| {
-            let mut heard = [0; 256];
-            let _ = far.read(&mut heard).await.unwrap();
+            let mut sent = [0; 256];
+            let _ = far.read(&mut sent).await.unwrap();
         };
         with_peer(hang_up, |wire, _noticed| async move {
             let error = wire.call("query-status", Value::Null).await.unwrap_err();
@@ -473,8 +477,8 @@ mod tests {
             let (near, mut far) = UnixStream::pair().unwrap();
             wire.move_to(near);
             tokio::task::spawn_local(async move {
-                let mut heard = [0; 256];
-                let _ = far.read(&mut heard).await.unwrap();
+                let mut sent = [0; 256];
+                let _ = far.read(&mut sent).await.unwrap();
                 far.write_all(b"{\"return\": 7}\n").await.unwrap();
                 std::future::pending::<()>().await;
             });
@@ -488,10 +492,10 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn synchronizing_drops_what_stood_in_the_channel_before() {
         let stale = async |mut far: UnixStream| {
-            let mut heard = vec![0; 256];
-            let n = far.read(&mut heard).await.unwrap();
-            assert_eq!(heard[0], SYNC_DELIMITER, "the request itself resets the agent's parser");
-            let request: Value = serde_json::from_slice(&heard[1..n]).unwrap();
+            let mut sent = vec![0; 256];
+            let n = far.read(&mut sent).await.unwrap();
+            assert_eq!(sent[0], SYNC_DELIMITER, "the request itself resets the agent's parser");
+            let request: Value = serde_json::from_slice(&sent[1..n]).unwrap();
             let id = &request["arguments"]["id"];
             far.write_all(b"{\"error\": {\"desc\": \"stray byte\"}}\nhalf a reply").await.unwrap();
             far.write_all(&[SYNC_DELIMITER]).await.unwrap();

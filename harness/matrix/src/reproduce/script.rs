@@ -130,15 +130,15 @@ impl Reproduction<'_> {
 
     /// Why a script can't boot it, if it can't. Bochs has no virtio and no FIFOs: the levels inside are reached over its network.
     fn impossible(&self, plan: &StackPlan) -> Option<String> {
-        let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_console_alone(plan);
+        let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
             .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))
     }
 
     /// Whether its one level runs on a bare machine that has a console and nothing else.
-    fn has_console_alone(&self, plan: &StackPlan) -> bool {
+    fn has_only_a_console(&self, plan: &StackPlan) -> bool {
         let on_metal = plan.metal == Metal::Emulated && !plan.emulator_is_l0();
-        plan.levels.len() == 1 && on_metal && plan.profile.metal.has_console_alone()
+        plan.levels.len() == 1 && on_metal && plan.profile.metal.has_only_a_console()
     }
 
     /// The comments at the top.
@@ -203,7 +203,7 @@ impl Reproduction<'_> {
         let channels = plan.levels.iter().map(|level| outcome::word(level.level));
         let channels: Vec<String> =
             channels.flat_map(|level| [format!("{level}.qmp"), format!("{level}.console")]).collect();
-        let console_alone = self.has_console_alone(plan);
+        let console_alone = self.has_only_a_console(plan);
         let channels = if console_alone { vec!["l0.console".to_owned()] } else { channels };
         let (typed_behind, piece_length) = if console_alone { ("/", "100") } else { ("", "800") };
         let values: [(&str, String); 9] = [

@@ -82,9 +82,9 @@ pub struct Trial<'a> {
     pub timeout_scale: f64,
 }
 
-struct Unheard;
+struct NoListener;
 
-impl StageListener for Unheard {
+impl StageListener for NoListener {
     fn stage_began(&self, _: Stage) {}
 }
 
@@ -145,7 +145,7 @@ impl NativeMetal {
             steps: &[],
             records: trial.scratch,
             started: Instant::now(),
-            listener: &Unheard,
+            listener: &NoListener,
             cancellation,
             from: None,
             saver: None,

@@ -61,7 +61,7 @@ impl Run {
         plan.restored_from = from.is_some();
         let mut memory = None;
         if let (Some(snapshot), false) = (from, saves) {
-            plan.memory = Memory::Saved(snapshot.memory());
+            plan.memory = Memory::Snapshot(snapshot.memory());
         } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
             // Without a name, so that it goes with the last process that has it open. QEMU leaves the memory out of what it
             // migrates only where that has a path, hence this one; and it is faster than memory that QEMU takes itself.

@@ -225,7 +225,7 @@ impl Fake {
             steps: &self.steps,
             records: &records,
             started: Instant::now(),
-            listener: &Unheard,
+            listener: &NoListener,
             cancellation,
             from: None,
             saver: None,
@@ -394,8 +394,8 @@ impl Host for Hypervisor {
 }
 
 /// Listens to nothing.
-struct Unheard;
+struct NoListener;
 
-impl StageListener for Unheard {
+impl StageListener for NoListener {
     fn stage_began(&self, _stage: Stage) {}
 }

@@ -1,4 +1,4 @@
-//! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, on which KVM can nest since Linux 6.16, and QEMU can ask for it since 10.1.
+//! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, with which KVM can nest since Linux 6.16. QEMU can request it since 10.1.
 
 use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Processors,
@@ -40,7 +40,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     typical_seconds: 60,
     missing_in_tcg: None,
     emulated_cpu: "max",
-    // The architected signing of pointers takes most of an emulator's time.
+    // The architected algorithm of pointer authentication would take most of the emulator's time.
     emulated_cpu_with: &["pauth-impdef"],
     emulated_cpu_without: &[],
     host: VIRT_WITH_EL2,
@@ -57,8 +57,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     nested_counter: None,
-    // arch/arm64/kvm/trace_arm.h: the returns from exception of a guest hypervisor. Only those with HCR_EL2.VM are entries into a
-    // guest of its own: for itself it does without the second stage of translation.
+    // arch/arm64/kvm/trace_arm.h: a guest hypervisor's returns from exceptions. Only those with HCR_EL2.VM enter its guest: it does
+    // not use the second stage of translation for itself.
     nested_event: Some(TraceEvent { system: "kvm", name: "kvm_nested_eret", filter: "hcr_el2 & 0x1" }),
     exit_loop: None,
 };

@@ -1,5 +1,5 @@
-//! IBM Z: no emulator runs a guest of KVM's guest. Hercules has SIE, so that KVM loads there and can be asked; a guest needs
-//! more than it has. Guests run on the real machine only.
+//! IBM Z: no emulator runs nested guests. Hercules has SIE, so KVM loads there and can be queried, but guests need more. They run
+//! on a real machine only.
 
 use super::{
     ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
@@ -28,12 +28,12 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     qemu: "qemu-system-s390x",
     metal: BareMachine::Hercules(HerculesMachine {
         processor: "2097",
-        // con3215_drop: what the console can't take at once must not be lost.
+        // con3215_drop: the kernel must wait for a slow console instead of dropping output.
         kernel_parameters: "conmode=3215 condev=0x0009 console=ttyS0 con3215_drop=0 cryptomgr.notests loglevel=3 panic=-1 nest.console=slow",
         no_guests: "Hercules' SIE does not have what QEMU needs from KVM (KVM_CAP_S390_COW)",
     }),
     metal_processors: None,
-    no_snapshot: Some("Hercules saves no state"),
+    no_snapshot: Some("Hercules has no snapshots"),
     typical_seconds: 60,
     missing_in_tcg: Some("SIE"),
     emulated_cpu: "max",
@@ -41,7 +41,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     emulated_cpu_without: &[],
     host: S390_CCW,
     innermost_machines: &[InnermostMachine::plain(S390_CCW, "s390-ccw-virtio-")],
-    // QEMU's name for the interpretive execution that a guest may use itself.
+    // QEMU's name for interpretive execution (SIE) in a guest.
     nesting: Nesting::CpuFeature("sief2"),
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",
@@ -49,8 +49,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     innermost_memory_mib: 256,
     overhead_memory_mib: 1024,
     kvm_as_seen_by_guest: "KVM",
-    // arch/s390/kvm/kvm-s390.c: guests' instructions that left to KVM, and SIE instructions among them, by which L1 has L0
-    // run its guest.
+    // arch/s390/kvm/kvm-s390.c: the instructions of guests that KVM handles, and those of them that are SIE. With SIE, L1 asks L0
+    // to run L1's guest.
     exit_counters: &["exit_instruction"],
     nested_counter: Some("instruction_sie"),
     nested_event: None,

@@ -1,4 +1,4 @@
-//! Intel: QEMU's TCG has no VMX. Bochs has, with EPT, unrestricted guests, VPID and VMCS shadowing. What is not said here is as on
+//! Intel: QEMU's TCG has no VMX. Bochs has it, with EPT, unrestricted guests, VPID and VMCS shadowing. Everything else is as on
 //! AMD.
 
 use super::{ArchInfo, BareMachine, BochsMachine, Nesting, Procedure, Processors, TraceEvent, amd};
@@ -16,16 +16,16 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     metal: BareMachine::Bochs(BochsMachine {
         // On Skylake-X, KVM would need enable_apicv=0.
         processor: "corei7_haswell_4770",
-        // The kernels for clouds have no driver for its network cards.
+        // Cloud kernels have no driver for its network cards.
         variant: "generic",
     }),
-    no_snapshot: Some("Bochs saves no state"),
+    no_snapshot: Some("snapshots of Bochs are not supported"),
     typical_seconds: 110,
     missing_in_tcg: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),
-    // tsc=reliable: an emulated clock that is compared with another is found wanting.
+    // tsc=reliable: the kernel must not compare the emulated clock with another one, since it would reject it.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check tsc=reliable",
-    // arch/x86/kvm/vmx/nested.c of 5.10: told when the processor has left a guest while that was a nested one. With bit 31
+    // arch/x86/kvm/vmx/nested.c of 5.10: emitted when the processor has left a nested guest. With bit 31
     // (VMX_EXIT_REASONS_FAILED_VMENTRY) it is no exit: the processor refused to enter.
     nested_event: Some(TraceEvent {
         system: "kvm",

@@ -106,7 +106,7 @@ impl BareMachine {
     }
 
     /// Whether its console is the only channel to it.
-    pub fn has_console_alone(&self) -> bool {
+    pub fn has_only_a_console(&self) -> bool {
         matches!(self, Self::Hercules(_))
     }
 

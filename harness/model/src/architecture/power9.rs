@@ -1,4 +1,4 @@
-//! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9), and as a pseries machine answers the calls of nested KVM-HV itself.
+//! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9). As a pseries machine, QEMU itself answers the calls of nested KVM-HV.
 
 use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
@@ -6,9 +6,9 @@ use super::{
 };
 use crate::Isa;
 
-/// A guest of KVM-HV. An emulated POWER9 has none of the defences against speculation that QEMU asks its KVM for. With VOF
-/// no firmware runs in the guest, which SLOF does for a minute. Kernels with small pages can't back the large ones of a hash
-/// page table.
+/// A guest of KVM-HV. An emulated POWER9 has none of the mitigations of speculation that QEMU requests from KVM. With VOF no
+/// firmware runs in the guest; SLOF would run for a minute. Kernels with small pages can't back the large pages of a hash page
+/// table.
 macro_rules! pseries {
     ($($more:expr),*) => {
         MachineType {
@@ -47,7 +47,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     metal: BareMachine::Qemu(MachineType {
         name: "powernv9",
         properties: &[],
-        // Without the board's management controller, a shutdown hangs. A PCI host bridge has one slot: for a bridge.
+        // Without the board's management controller, a shutdown hangs. A PCI host bridge has one slot, which takes a bridge.
         devices: &[
             "ipmi-bmc-sim,id=bmc0",
             "isa-ipmi-bt,bmc=bmc0,irq=10",
@@ -58,7 +58,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
         bus: Some("slots"),
     }),
     metal_processors: Some("POWER9"),
-    no_snapshot: Some("QEMU's powernv machine does not go on from a saved state"),
+    no_snapshot: Some("QEMU's powernv machine does not run after it is restored from a snapshot"),
     typical_seconds: 40,
     missing_in_tcg: None,
     emulated_cpu: "POWER9",
@@ -75,8 +75,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits", "sum_exits"],
     nested_counter: None,
-    // arch/powerpc/kvm/trace_hv.h: the calls that a guest makes. 0xf804 is H_ENTER_NESTED (asm/hvcall.h), by which L1 has L0
-    // run its guest.
+    // arch/powerpc/kvm/trace_hv.h: the calls of a guest. 0xf804 is H_ENTER_NESTED (asm/hvcall.h), with which L1 asks L0 to run
+    // L1's guest.
     nested_event: Some(TraceEvent { system: "kvm_hv", name: "kvm_hcall_enter", filter: "req == 0xf804" }),
     exit_loop: None,
 };

@@ -1,7 +1,7 @@
-//! What the emulators that play bare machines get wrong: an emulator's mistake must not be charged to a document.
+//! Errata of the emulators of bare machines: an emulator's mistake must not be blamed on a document.
 //!
-//! The list is data (`errata.toml`) with the evidence of each entry, and part of the program: it is about the emulators that the
-//! harness chooses, whatever scenarios are run. `docs/emulator-errata.md` shows it, and a test keeps the two alike.
+//! The list is data (`errata.toml`) with evidence for each entry. It is part of the program because the harness chooses the
+//! emulators, for all scenarios. `docs/emulator-errata.md` shows it, and a test compares the two.
 
 use std::fmt::{self, Write as _};
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{Architecture, Version};
 
-/// Something that an emulator gets wrong.
+/// A mistake of an emulator.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Erratum {
@@ -18,29 +18,29 @@ pub struct Erratum {
     pub id: String,
     /// The program of the emulator.
     pub emulator: String,
-    /// The architectures whose stacks it concerns.
+    /// The architectures whose stacks it affects.
     pub architectures: Vec<Architecture>,
-    /// The first version that has it, if an earlier one has not.
+    /// The first version that has it, if earlier ones do not.
     pub from: Option<Version>,
     /// The first version that no longer has it, if one is known.
     pub until: Option<Version>,
     /// What the emulator gets wrong: a clause.
     pub wrong: String,
-    /// What comes of it: a clause.
+    /// Its effect: a clause.
     pub effect: String,
-    /// What was run, with which versions, and how often it was seen.
+    /// What was run with which versions, and how often it was seen.
     pub evidence: Vec<String>,
-    /// Where the cause is explained, if it is known.
+    /// Where its cause is explained, if it is known.
     pub source: Option<String>,
-    /// What the harness does about it, if anything else than to skip the cells that depend on it.
+    /// What the harness does about it, besides skipping the cells that depend on it.
     pub handled: Option<String>,
-    /// By what a stack depends on it, which is then skipped on this emulator.
+    /// What makes a stack depend on it. Such a stack is skipped on this emulator.
     pub skips: Option<Dependence>,
-    /// By what a stop is known to come of it.
+    /// How a stop is recognized as its effect.
     pub shows: Option<Signature>,
 }
 
-/// By what a level that hosts depends on what the emulator gets wrong. Any of it is enough.
+/// What makes a level that hosts depend on an erratum. Any of these is enough.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Dependence {
@@ -48,17 +48,17 @@ pub struct Dependence {
     pub kvm_parameter: String,
     /// A CPU feature without which that parameter is off.
     pub cpu_feature: String,
-    /// QEMU's CPU models that can host and lack that feature.
+    /// QEMU's CPU models that can host and do not have that feature.
     pub cpu_models: Vec<String>,
 }
 
-/// By what a stop is known to come of an erratum: QEMU stops a guest of a guest.
+/// How a stop is recognized as an effect of an erratum: QEMU stops a guest of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Signature {
-    /// Texts, of which QEMU or the kernel around it must have said one.
+    /// Messages. QEMU or the kernel around it must have printed one of them.
     pub said: Vec<String>,
-    /// The guest was still in the default firmware of its machine.
+    /// Whether the guest must still have been in its machine's default firmware.
     pub in_default_firmware: bool,
 }
 
@@ -74,13 +74,13 @@ static ALL: LazyLock<Vec<Erratum>> = LazyLock::new(|| {
     read.unwrap_or_else(|e| panic!("errata.toml is wrong: {e}")).erratum
 });
 
-/// Every erratum that is known.
+/// All known errata.
 pub fn all() -> &'static [Erratum] {
     &ALL
 }
 
-/// The errata of the emulator `program` that concern stacks of `architecture`. Those of which it is not known whether the emulator
-/// still has them are among them only if its `version` is given, as the emulator or its package has it.
+/// The errata of the emulator `program` that affect stacks of `architecture`. `version` is that of the emulator or of its package.
+/// Without it, errata that a known version fixes are left out.
 pub fn of(
     program: &str,
     architecture: Architecture,
@@ -96,8 +96,8 @@ pub fn of(
 }
 
 impl Erratum {
-    /// Whether the emulator has it in this version. Of a version that is not known, it is assumed unless a version without it is
-    /// known: the harness uses current emulators.
+    /// Whether this version has it. An unknown version has it unless some version is known to fix it, since the harness uses
+    /// current emulators.
     fn affects(&self, version: Option<&str>) -> bool {
         let version = version.map(|text| text.split_once(':').map_or(text, |(_epoch, version)| version));
         match version.and_then(Version::at_start_of) {
@@ -108,7 +108,7 @@ impl Erratum {
         }
     }
 
-    /// The versions that have it, for people: `9.1 and later`.
+    /// The versions that have it, as text: `9.1 and later`.
     pub fn versions(&self) -> String {
         match (self.from, self.until) {
             (None, None) => "all that are known".to_owned(),
@@ -119,14 +119,14 @@ impl Erratum {
     }
 }
 
-/// In a sentence: what is wrong, and how it is called.
+/// What is wrong, with its id.
 impl fmt::Display for Erratum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (emulator erratum {})", self.wrong, self.id)
     }
 }
 
-/// The list as Markdown, which is a part of `docs/emulator-errata.md`.
+/// The list as Markdown, which is part of `docs/emulator-errata.md`.
 pub fn markdown() -> String {
     let mut text = String::new();
     for erratum in all() {

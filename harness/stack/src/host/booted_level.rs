@@ -305,7 +305,7 @@ impl RunningQemu for QemuInLevel {
             self.carry_through(async move {
                 let _one_at_a_time = asking.lock().await;
                 if end.get().is_none()
-                    && let ExecState::Ended(output) = agent.look(pid).await?
+                    && let ExecState::Ended(output) = agent.poll(pid).await?
                 {
                     // Nothing else sets it while the lock is held.
                     let _ = end.set(qemu_end(&output));

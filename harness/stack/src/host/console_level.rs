@@ -53,7 +53,7 @@ impl ConsoleLevel {
         }
         loop {
             shell.run_pieces(id).await.map_err(cannot)?;
-            if self.sees(|answers| answers.begun(id)).await {
+            if self.sees(|answers| answers.has_begun(id)).await {
                 break;
             }
         }

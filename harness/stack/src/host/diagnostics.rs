@@ -71,7 +71,7 @@ impl Diagnostics {
     pub fn message(&self) -> Option<&str> {
         let messages = || self.qemu.iter().filter(|line| !is_of_a_dump(line));
         let of_kvm = messages().find(|line| {
-            nestmatrix_vmm::guest::trouble_in(line).is_some() || line.contains("kvm run failed")
+            nestmatrix_vmm::guest::symptom_in(line).is_some() || line.contains("kvm run failed")
         });
         of_kvm.or_else(|| messages().next_back()).map(String::as_str)
     }

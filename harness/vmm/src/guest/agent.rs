@@ -1,4 +1,4 @@
-//! The stock QEMU guest agent of a level: commands are run, files are read and written through it.
+//! The stock QEMU guest agent of a level: it runs commands and reads files.
 //!
 //! Source of the commands: QEMU, docs/interop/qemu-ga-ref.
 
@@ -8,13 +8,13 @@ use qapi::qga;
 
 use crate::wire::{CallError, Wire};
 
-/// First pause between two looks at a command that runs in a level. QGA has no event for "it has ended".
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-/// Longest pause between two looks.
-const LATER_LOOKS: Duration = Duration::from_millis(250);
+/// First pause between two polls of a command that runs in a level: QGA has no event for its end.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause between two polls.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause before an agent on a serial line is asked again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Timeout of one attempt to synchronize with an agent on a serial line.
+const SERIAL_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// How a command in a level ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Waits until the agent behind `wire` answers a fresh synchronization.
+    /// Waits until the agent at the other end of `wire` replies to a new synchronization.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -54,13 +54,13 @@ impl Agent {
         Ok(Self { wire })
     }
 
-    /// Likewise where what is said before the agent listens may be lost in part: on a serial line. It is asked again and again.
+    /// The same on a serial line. Part of what is sent there before the agent listens may be lost, so the synchronization is retried.
     ///
     /// # Errors
     /// Any [`CallError`].
     pub async fn greet_on_serial(wire: Wire) -> Result<Self, CallError> {
         for id in 1.. {
-            if let Ok(synchronized) = tokio::time::timeout(AGAIN, wire.synchronize(id)).await {
+            if let Ok(synchronized) = tokio::time::timeout(SERIAL_ATTEMPT, wire.synchronize(id)).await {
                 synchronized?;
                 break;
             }
@@ -73,7 +73,7 @@ impl Agent {
         &self.wire
     }
 
-    /// Starts `/bin/sh -c script` and gives its process identifier inside the level.
+    /// Starts `/bin/sh -c script`. Returns its process identifier inside the level.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -88,11 +88,11 @@ impl Agent {
         Ok(self.wire.execute(command).await?.pid)
     }
 
-    /// Looks whether the command with `pid` has ended. QGA forgets a command once its end was told.
+    /// Polls the command with `pid`. QGA forgets a command once it has reported its end.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn look(&self, pid: i64) -> Result<ExecState, CallError> {
+    pub async fn poll(&self, pid: i64) -> Result<ExecState, CallError> {
         let status = self.wire.execute(qga::guest_exec_status { pid }).await?;
         Ok(if status.exited {
             ExecState::Ended(ExecOutput {
@@ -106,7 +106,7 @@ impl Agent {
         })
     }
 
-    /// Reads the beginning of a file, up to 4 KiB: what is small, such as a file of /proc, without a process of its own.
+    /// Reads the beginning of a file, up to 4 KiB. For small files, such as those in /proc, this saves a process.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -124,13 +124,13 @@ impl Agent {
     /// Any [`CallError`]; dropping the future leaves the command running inside the level.
     pub async fn run(&self, script: &str) -> Result<ExecOutput, CallError> {
         let pid = self.start(script).await?;
-        let mut pause = FIRST_LOOK;
+        let mut pause = FIRST_PAUSE;
         loop {
             tokio::time::sleep(pause).await;
-            if let ExecState::Ended(output) = self.look(pid).await? {
+            if let ExecState::Ended(output) = self.poll(pid).await? {
                 return Ok(output);
             }
-            pause = (pause * 3 / 2).min(LATER_LOOKS);
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A level's console: every byte is recorded with the time at which it came, every line handed on as it is complete.
+//! A level's console: each line is recorded with the time at which it came, and handed on when it is complete.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,20 +8,19 @@ use std::time::Instant;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::OwnedReadHalf;
 
-/// Longest line that is kept together, in bytes; a longer one is handed on in pieces. A guest is not trusted to end
-/// its lines.
+/// Longest line, in bytes. A longer one is handed on in pieces: a guest is not trusted to end its lines.
 const LONGEST_LINE: usize = 4096;
 /// Largest record of a console, in bytes. A guest is not trusted to stop printing.
 const LARGEST_RECORD: usize = 16 << 20;
 
-/// Bytes of the record that each line takes besides its own: its time and its end.
+/// Bytes that the record of each line needs besides the line: its time and its end.
 const RECORDED_WITH_EACH_LINE: usize = 14;
 
 /// Where a console's output goes.
 #[derive(Debug)]
 pub struct Console {
     record: File,
-    /// Bytes that may still be recorded.
+    /// Bytes that may still be written to the record.
     room: usize,
     started: Instant,
     line: Vec<u8>,
@@ -43,9 +42,9 @@ impl Console {
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(n) => self.handle_event(&buffer[..n]).into_iter().for_each(&mut each),
+                Ok(n) => self.feed(&buffer[..n]).into_iter().for_each(&mut each),
             }
-            // One that never stops printing must leave the thread to others.
+            // A guest that never stops printing must not block the thread.
             tokio::task::yield_now().await;
         }
         if !self.line.is_empty() {
@@ -53,7 +52,7 @@ impl Console {
         }
     }
 
-    fn handle_event(&mut self, bytes: &[u8]) -> Vec<String> {
+    fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut complete = Vec::new();
         for byte in bytes {
             if *byte == b'\n' {
@@ -94,12 +93,13 @@ impl Console {
             }
         };
         if let Err(e) = self.record.write_all(text.as_bytes()) {
-            tracing::warn!("a console's record can't be written: {e}");
+            tracing::warn!("cannot write a console's record: {e}");
         }
     }
 }
 
-/// `text` without what a terminal would act on: a guest's output is hostile input. Line ends at its end go too.
+/// `text` without control characters, which a terminal would interpret: a guest's output is hostile input. Line ends at its
+/// end are removed too.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.trim_end_matches(['\r', '\n']).chars() {
@@ -112,7 +112,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Unicode's explicit direction marks, by which a line can be made to look like another one (UAX #9, 2).
+/// Whether it is one of Unicode's explicit direction marks, which can make a line look like another one (UAX #9, 2).
 fn reorders(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn lines_are_complete_however_the_bytes_arrive() {
         let (dir, mut console) = console();
-        assert!(console.handle_event(b"half a li").is_empty());
-        assert_eq!(console.handle_event(b"ne\r\nanother\n"), ["half a line", "another"]);
+        assert!(console.feed(b"half a li").is_empty());
+        assert_eq!(console.feed(b"ne\r\nanother\n"), ["half a line", "another"]);
         let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
         assert_eq!(record.lines().count(), 2);
         assert!(record.lines().all(|l| l.starts_with('[')), "{record}");
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_cut_and_not_kept_for_ever() {
         let (_dir, mut console) = console();
-        let lines = console.handle_event(&[b'x'; 3 * LONGEST_LINE]);
+        let lines = console.feed(&[b'x'; 3 * LONGEST_LINE]);
         assert_eq!(lines.len(), 3);
     }
 
@@ -149,11 +149,7 @@ mod tests {
         let (dir, mut console) = console();
         console.room = 1000;
         for _ in 0..100 {
-            assert_eq!(
-                console.handle_event(b"once more\n"),
-                ["once more"],
-                "the line is handed on all the same"
-            );
+            assert_eq!(console.feed(b"once more\n"), ["once more"], "the line is handed on all the same");
         }
         let record = std::fs::read_to_string(dir.path().join("L1.console")).unwrap();
         assert!(record.len() < 1200, "{} bytes", record.len());

@@ -1,4 +1,4 @@
-//! What runs inside a level, as seen from outside: its console, its guest agent, and the shell on the console of one without.
+//! A guest as seen from outside: its console, its guest agent, and the shell on the console of a level that has no agent.
 
 mod agent;
 mod console;
@@ -8,5 +8,4 @@ mod symptom;
 pub use agent::{Agent, ExecOutput, ExecState};
 pub use console::{Console, printable};
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
-pub use symptom::fatal_messages;
-pub use symptom::{GuestFailure, Trouble, trouble_in};
+pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, symptom_in};

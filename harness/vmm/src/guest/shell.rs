@@ -1,7 +1,7 @@
-//! The shell that the minimal image keeps on its console when it is to stay: the one way to ask a level that has no agent.
+//! The shell on the console of the minimal image: the only way to run a command in a level without an agent.
 //!
-//! Its other end is images/recipes/init/minimal.sh. A command is one line, `ID COMMAND`; what comes back stands between a
-//! line `nestmatrix-answer-begin ID` and one that ends in `nestmatrix-answer-end ID STATUS`.
+//! Its other end is images/recipes/init/minimal.sh. A command is one line, `ID COMMAND`. Its answer stands
+//! between the line `nestmatrix-answer-begin ID` and a line that ends in `nestmatrix-answer-end ID STATUS`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,35 +16,35 @@ const READY: &str = "nestmatrix-shell-ready";
 const BEGIN: &str = "nestmatrix-answer-begin ";
 const END: &str = "nestmatrix-answer-end ";
 const MORE: &str = "nestmatrix-answer-more ";
-/// Longest piece of a command for a console that takes only short lines, in bytes: Hercules' takes less than 150.
+/// Longest piece of a command for a console that accepts short lines only, in bytes. Hercules accepts less than 150.
 const LONGEST_PIECE: usize = 100;
 /// Where such a console breaks its lines, in bytes.
 const SLOW_LINE: usize = 120;
 /// Longest command, in bytes: the line discipline of a terminal cuts a longer line (termios(3), canonical mode).
 const LONGEST_COMMAND: usize = 4000;
-/// Longest answer that is kept, in bytes. A guest is not trusted to end it.
+/// Longest answer that is kept, in bytes: a guest is not trusted to end it.
 const LONGEST_ANSWER: usize = 64 << 10;
 
 /// The near end of a console that has a shell on it.
 #[derive(Debug)]
 pub struct Shell {
     console: OwnedWriteHalf,
-    /// What stands before each line that is typed.
+    /// What each typed line begins with.
     prefix: &'static str,
 }
 
 impl Shell {
-    /// A shell behind this writing half of a console.
+    /// A shell on the console with this writing half.
     pub fn new(console: OwnedWriteHalf) -> Self {
         Self { console, prefix: "" }
     }
 
-    /// A shell behind the panel of Hercules, whose console is typed at by lines that begin with a slash.
+    /// A shell on Hercules' console. In Hercules' panel, lines for the console begin with a slash.
     pub fn on_panel(console: OwnedWriteHalf) -> Self {
         Self { console, prefix: "/" }
     }
 
-    /// `script` in the pieces in which it is typed where lines must be short.
+    /// `script` in pieces, for a console that accepts short lines only.
     pub fn pieces(script: &str) -> Vec<String> {
         let (mut pieces, mut piece) = (Vec::new(), String::new());
         for c in escaped(script).chars() {
@@ -57,8 +57,8 @@ impl Shell {
         pieces
     }
 
-    /// Types a piece of the command `id` under a number that goes up; [`Answers::taken`] tells that it was taken. The next must not
-    /// be typed before. One that is typed again is taken once.
+    /// Types a piece of the command `id`. Pieces are numbered upwards. The next one must not be typed before [`Answers::taken`] has
+    /// the number of this one. A piece that is typed again is accepted once only.
     ///
     /// # Errors
     /// The console can't be written to.
@@ -66,7 +66,7 @@ impl Shell {
         self.console.write_all(format!("{}+{number}:{id}:{piece}.\n", self.prefix).as_bytes()).await
     }
 
-    /// Asks for the pieces typed since the last command to be run; once, however often it is asked.
+    /// Runs the pieces that were typed since the last command. If it is called again, they still run once only.
     ///
     /// # Errors
     /// The console can't be written to.
@@ -74,8 +74,8 @@ impl Shell {
         self.console.write_all(format!("{}{id}\n", self.prefix).as_bytes()).await
     }
 
-    /// Asks for `script` to be run by `/bin/sh`; [`Answers`] knows the answer by the number `id`, which must not have been
-    /// used before on any console of the level.
+    /// Runs `script` in `/bin/sh`. [`Answers::to`] gives the answer by the number `id`, which must be new on every console of the
+    /// level.
     ///
     /// # Errors
     /// The console can't be written to; the script is too long for a line.
@@ -88,14 +88,14 @@ impl Shell {
     }
 }
 
-/// Makes whole lines of what a slow console prints, and leaves out what was typed at it, which comes back there.
+/// Joins the lines that a slow console breaks, and drops the echo of typed lines.
 #[derive(Debug, Default)]
 pub struct PanelLines {
     begun: String,
 }
 
 impl PanelLines {
-    /// Takes in the next line; gives the one that it completes, if it does.
+    /// Adds the next line. Returns the whole line if this completes it.
     pub fn line(&mut self, line: String) -> Option<String> {
         if line.starts_with("/(") {
             return None;
@@ -110,33 +110,33 @@ impl PanelLines {
     }
 }
 
-/// A script as one line.
+/// A script written as one line.
 fn escaped(script: &str) -> String {
     script.replace('\\', r"\\").replace('\n', r"\n")
 }
 
-/// Answers that are read in one place and waited for in another.
+/// Answers that one task reads and another one waits for.
 #[derive(Debug, Clone, Default)]
 pub struct SharedAnswers(Rc<(RefCell<Answers>, Notify)>);
 
 impl SharedAnswers {
-    /// Takes in the next line.
+    /// Adds the next line.
     pub fn line(&self, line: &str) {
         self.0.0.borrow_mut().line(line);
         self.0.1.notify_waiters();
     }
 
-    /// What is to be known of them now.
+    /// What `known` reads in them now.
     pub fn now<T>(&self, known: impl FnOnce(&Answers) -> T) -> T {
         known(&self.0.0.borrow())
     }
 
-    /// The number of the last piece that was taken.
+    /// The number of the last piece that the shell has accepted.
     pub fn taken(&self) -> usize {
         self.now(Answers::taken)
     }
 
-    /// Waits until `known` gives something.
+    /// Waits until `known` returns something.
     pub async fn when<T>(&self, known: impl Fn(&Answers) -> Option<T>) -> T {
         loop {
             let changed = self.0.1.notified();
@@ -158,9 +158,9 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Takes in the next line.
+    /// Adds the next line.
     pub fn line(&mut self, line: &str) {
-        // What was said before may lack its line end.
+        // The text before the mark may have no line end.
         if line.trim_end().ends_with(READY) {
             self.ready = true;
         } else if let Some(number) = line.strip_prefix(MORE).and_then(|number| number.trim().parse().ok()) {
@@ -168,7 +168,7 @@ impl Answers {
         } else if let Some(id) = line.strip_prefix(BEGIN).and_then(|id| id.trim().parse().ok()) {
             self.open = Some((id, String::new()));
         } else if let Some((id, output)) = &mut self.open {
-            // What a command printed without a line end stands before the mark.
+            // Output without a line end stands before the mark.
             let (said, end) = line.split_once(END).map_or((line, None), |(said, end)| (said, Some(end)));
             if output.len() < LONGEST_ANSWER && !(end.is_some() && said.is_empty()) {
                 output.push_str(said);
@@ -187,17 +187,17 @@ impl Answers {
         }
     }
 
-    /// Whether the command with this number is being run, or was.
-    pub fn begun(&self, id: u32) -> bool {
+    /// Whether the command with this number runs or has run.
+    pub fn has_begun(&self, id: u32) -> bool {
         self.open.as_ref().is_some_and(|(of, _)| *of == id) || self.to(id).is_some()
     }
 
-    /// The number of the last piece of a command that the shell has taken.
+    /// The number of the last piece of a command that the shell has accepted.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Whether the shell takes commands.
+    /// Whether the shell accepts commands.
     pub fn ready(&self) -> bool {
         self.ready
     }
@@ -240,7 +240,7 @@ mod tests {
         assert!(pieces.iter().all(|piece| piece.len() <= LONGEST_PIECE) && pieces.len() == 3, "{pieces:?}");
         assert_eq!(pieces.concat(), escaped(&script));
         let answers = read(&["nestmatrix-answer-more 3", "nestmatrix-answer-begin 5"]);
-        assert!(answers.taken() == 3 && answers.begun(5) && !answers.begun(4));
+        assert!(answers.taken() == 3 && answers.has_begun(5) && !answers.has_begun(4));
     }
 
     #[test]

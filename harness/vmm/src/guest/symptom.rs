@@ -1,11 +1,11 @@
-//! What a console line says about a guest that is in trouble.
+//! Signs of a failing guest in the lines of its console.
 //!
-//! Apart from the console reader because the list is knowledge of its own. A guest prints what it likes, so a message
-//! counts only where a kernel prints it: at the start of a line or right after a kernel's time stamp.
+//! A guest can print anything, so a message counts only where a kernel prints it: at the start of a line or right after a
+//! kernel's time stamp.
 
 use serde::{Deserialize, Serialize};
 
-/// How a guest failed, by its kernel's own words. Waiting any longer is pointless then.
+/// How a guest failed, as its kernel reports it. Such a guest does not continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuestFailure {
@@ -13,18 +13,18 @@ pub enum GuestFailure {
     KernelPanic,
     /// The processor refused to enter the guest.
     KvmEntryFailed,
-    /// KVM met a state that it does not know.
+    /// KVM met a state that it can't handle.
     KvmInternalError,
     /// The processor shut down.
     TripleFault,
-    /// The kernel met a fault of its own.
+    /// The kernel itself caused a fault.
     Oops,
     /// An IBM Z processor waits with interrupts off: it never continues.
     DisabledWait,
 }
 
 impl GuestFailure {
-    /// Its name in texts.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::KernelPanic => "kernel panic",
@@ -38,7 +38,7 @@ impl GuestFailure {
 }
 
 impl GuestFailure {
-    /// The failure with what the kernel said of it, in one line that says nothing twice: `kernel panic: No init found`.
+    /// The failure with the kernel's message, in one line without repetition: `kernel panic: No init found`.
     pub fn describe(self, said: &str) -> String {
         let message = FATAL.iter().find(|(start, failure)| *failure == self && said.starts_with(start));
         let rest = match (self, message) {
@@ -65,11 +65,11 @@ const FATAL: &[(&str, GuestFailure)] = &[
     ("general protection fault, ", GuestFailure::Oops),
 ];
 
-/// What Hercules reports of a processor that never continues; its log may put a time before it.
+/// What Hercules reports about a processor that never continues. In its log a time may stand before it.
 const DISABLED_WAIT: &str = "HHCCP011I";
 
-/// Messages of a kernel that got no CPU time for long. On a busy host every kernel prints them, so they end no wait: the
-/// guest may still continue.
+/// Messages of a kernel that got no CPU time for long. On a busy host every kernel prints them and may still continue, so they
+/// end no wait.
 ///
 /// Sources: Linux `kernel/watchdog.c`, `kernel/hung_task.c`, `kernel/rcu/tree_stall.h`.
 const STALLS: &[&str] = &[
@@ -80,32 +80,32 @@ const STALLS: &[&str] = &[
     "INFO: rcu_",
 ];
 
-/// What a line says.
+/// What a line reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// The guest does not continue. With the kernel's own words from the message on.
+pub enum GuestSymptom {
+    /// The guest does not continue. With the kernel's message.
     Fatal(GuestFailure, String),
-    /// The guest got no CPU time for long. With the kernel's own words.
+    /// The guest got no CPU time for long. With the kernel's message.
     Stall(String),
 }
 
-/// The trouble that `line` reports, if it reports any.
-pub fn trouble_in(line: &str) -> Option<Trouble> {
+/// The symptom that `line` reports, if any.
+pub fn symptom_in(line: &str) -> Option<GuestSymptom> {
     let message = kernel_message(line);
     let fatal = FATAL.iter().find(|(start, _)| message.starts_with(start));
     if let Some((_, failure)) = fatal {
-        return Some(Trouble::Fatal(*failure, message.to_owned()));
+        return Some(GuestSymptom::Fatal(*failure, message.to_owned()));
     }
     if let Some(at) = line.find(DISABLED_WAIT) {
-        return Some(Trouble::Fatal(GuestFailure::DisabledWait, line[at..].trim_end().to_owned()));
+        return Some(GuestSymptom::Fatal(GuestFailure::DisabledWait, line[at..].trim_end().to_owned()));
     }
     let stalls = STALLS.iter().any(|start| message.starts_with(start));
     let hung = !message.starts_with("INFO: task ") || message.contains("blocked for more than");
-    (stalls && hung).then(|| Trouble::Stall(message.to_owned()))
+    (stalls && hung).then(|| GuestSymptom::Stall(message.to_owned()))
 }
 
 /// The part of a line that a kernel prints: what follows the last time stamp such as `[   12.345678] ` or
-/// `[   12.345678][    T1] `, or else the whole line.
+/// `[   12.345678][    T1] `, or the whole line if there is none.
 fn kernel_message(line: &str) -> &str {
     let mut message = line.trim();
     while let Some((before, after)) = message.split_once('[') {
@@ -124,7 +124,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The fatal messages, each with whether it counts anywhere in a line, and with how it is named in texts.
+/// The fatal messages. Each one comes with whether it counts anywhere in a line, and with its name in messages.
 pub fn fatal_messages() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
     let of_kernels = FATAL.iter().map(|(message, failure)| (*message, false, failure.name()));
     of_kernels.chain([(DISABLED_WAIT, true, GuestFailure::DisabledWait.name())])
@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn fatal(failure: GuestFailure, said: &str) -> Option<Trouble> {
-        Some(Trouble::Fatal(failure, said.to_owned()))
+    fn fatal(failure: GuestFailure, said: &str) -> Option<GuestSymptom> {
+        Some(GuestSymptom::Fatal(failure, said.to_owned()))
     }
 
     #[rstest]
@@ -176,8 +176,8 @@ mod tests {
     #[case::ordinary("[    0.4] Run /init as init process", None)]
     #[case::a_report("nonce=Kernel", None)]
     #[case::nothing("", None)]
-    fn a_line_is_read_for_what_ends_a_guest(#[case] line: &str, #[case] expected: Option<Trouble>) {
-        assert_eq!(trouble_in(line), expected);
+    fn a_line_is_read_for_what_ends_a_guest(#[case] line: &str, #[case] expected: Option<GuestSymptom>) {
+        assert_eq!(symptom_in(line), expected);
     }
 
     #[rstest]
@@ -204,8 +204,8 @@ mod tests {
     #[case("[    1.0] INFO: task scheduling is fine", false)]
     #[case("a guest program: blocked for more than a week", false)]
     fn a_stall_is_no_end(#[case] line: &str, #[case] stalls: bool) {
-        let trouble = trouble_in(line);
-        assert_eq!(matches!(trouble, Some(Trouble::Stall(_))), stalls, "{trouble:?}");
-        assert!(!matches!(trouble, Some(Trouble::Fatal(..))));
+        let symptom = symptom_in(line);
+        assert_eq!(matches!(symptom, Some(GuestSymptom::Stall(_))), stalls, "{symptom:?}");
+        assert!(!matches!(symptom, Some(GuestSymptom::Fatal(..))));
     }
 }

@@ -1,7 +1,7 @@
-//! What a CPU really got, as QEMU tells it, against what was required of it.
+//! The features that a CPU really has, as QEMU reports them, compared with the required ones.
 //!
-//! Asking for a feature proves nothing: without `enforce`, QEMU leaves out what the host can't give and only warns.
-//! So the CPU object itself is asked, before the guest runs its first instruction.
+//! Requesting a feature proves nothing: without `enforce`, QEMU leaves out what the host does not have and only warns. So the
+//! harness queries the CPU object itself, before the guest runs its first instruction.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,27 +13,27 @@ use crate::wire::CallError;
 
 use super::Monitor;
 
-/// What QEMU says of a machine's first CPU.
+/// What QEMU reports about a machine's first CPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuReport {
-    /// The model that was asked for.
+    /// The requested model.
     pub model: String,
-    /// The model as QEMU names its type: `host-x86_64-cpu`.
+    /// QEMU's type of the model: `host-x86_64-cpu`.
     pub model_type: String,
     /// Each required feature, and whether the CPU has it.
     pub required: BTreeMap<String, bool>,
-    /// Features that the model has and the host can't give (`unavailable-features` of the CPU object).
+    /// Features of the model that the host does not have (`unavailable-features` of the CPU object).
     pub unavailable: Vec<String>,
-    /// Every feature that the model has on this host (`query-cpu-model-expansion`, type full), where QEMU can tell.
+    /// Every feature that the model has on this host (`query-cpu-model-expansion`, type full), if this QEMU reports them.
     pub features: Vec<String>,
 }
 
-/// A required feature that the CPU did not get.
+/// A required feature that the CPU does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingFeature {
     /// Its name.
     pub feature: String,
-    /// The model that was asked for.
+    /// The requested model.
     pub model: String,
 }
 
@@ -57,7 +57,11 @@ impl CpuReport {
     }
 }
 
-pub(super) async fn ask(monitor: &Monitor, model: &str, required: &[String]) -> Result<CpuReport, CallError> {
+pub(super) async fn query(
+    monitor: &Monitor,
+    model: &str,
+    required: &[String],
+) -> Result<CpuReport, CallError> {
     let cpus = monitor.call("query-cpus-fast", json!({})).await?;
     let Some(path) = cpus[0]["qom-path"].as_str() else {
         let why = format!("no first CPU in {cpus}");
@@ -88,7 +92,7 @@ pub(super) async fn ask(monitor: &Monitor, model: &str, required: &[String]) -> 
     })
 }
 
-/// The reply, or null where this QEMU does not know the question (not every target does).
+/// The reply, or null if this QEMU does not know the command: not every target has it.
 fn optional(reply: Result<Value, CallError>) -> Result<Value, CallError> {
     match reply {
         Err(CallError::Refused { .. }) => Ok(Value::Null),
@@ -101,7 +105,7 @@ fn names(list: &Value) -> Vec<String> {
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// Names of the CPU features among a model's properties: those that are true and no switch of QEMU's own.
+/// Names of the CPU features among a model's properties: those that are true and are not switches of QEMU itself.
 fn switched_on(properties: &Value) -> Vec<String> {
     let properties = properties.as_object().into_iter().flatten();
     properties
@@ -110,7 +114,7 @@ fn switched_on(properties: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Properties of x86 CPU objects that say how QEMU treats the CPU, not what the CPU has (target/i386/cpu.c).
+/// Properties of x86 CPU objects that control how QEMU treats the CPU. They are no features (target/i386/cpu.c).
 const QEMU_SWITCHES: &[&str] = &[
     "check",
     "enforce",

@@ -1,8 +1,8 @@
-//! A typed machine and the QEMU command line that it stands for.
+//! A machine as data, and its QEMU command line.
 //!
-//! A machine names its channels (monitor, console, agent, and those that it passes up to the levels inside it)
-//! without saying how they are backed: by a Unix socket of the harness on this machine, by a port of the level below
-//! anywhere else. That is the one difference between starting a QEMU here and starting it in a level.
+//! A machine names its channels: monitor, console, agent, and those that it passes to the levels inside it. A placement says how
+//! they are connected: to a Unix socket of the harness on this machine, or to a port of the level below. That is the only
+//! difference between a QEMU on this machine and one in a level.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChannelKind {
-    /// QEMU's machine protocol.
+    /// QEMU's monitor protocol.
     Qmp,
     /// The first serial line.
     Console,
@@ -43,21 +43,21 @@ impl fmt::Display for ChannelKind {
 /// A channel of a level, from the harness's side. Displays as `l2.qmp`, or `l2-second.qmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName {
-    /// The level whose QEMU or guest speaks on it.
+    /// The level whose QEMU or guest is at its other end.
     pub level: LevelNumber,
     /// What it carries.
     pub kind: ChannelKind,
-    /// Whether it is that of the second machine of a level, or passes through it.
+    /// Whether it belongs to the second machine of a level, or passes through it.
     pub second: bool,
 }
 
 impl ChannelName {
-    /// Name of the virtio-serial port by which this channel passes through a level below its own.
+    /// Name of the virtio-serial port through which this channel passes a level below its own.
     pub fn port_name(self) -> String {
         format!("nest.{self}")
     }
 
-    /// The TCP port that stands for it inside a level that has no virtio-serial ports.
+    /// The TCP port that replaces it inside a level that has no virtio-serial ports.
     pub fn tcp_port(self) -> u16 {
         let kind = match self.kind {
             ChannelKind::Qmp => 0,
@@ -82,9 +82,9 @@ pub enum Backing {
     Socket(String),
     /// A virtio-serial port of the level in which the QEMU runs.
     Port(String),
-    /// A TCP port of the level in which the QEMU runs; it listens there.
+    /// A TCP port of the level in which the QEMU runs. QEMU listens on it.
     Listen(u16),
-    /// Two FIFOs, `NAME.in` and `NAME.out`, which a shell script can speak through.
+    /// Two FIFOs, `NAME.in` and `NAME.out`, which a shell script can use.
     Fifos(String),
 }
 
@@ -109,14 +109,14 @@ pub struct Port {
     pub name: String,
 }
 
-/// A file of an image. It lies on this machine and reaches the levels as a read-only disk of the same name, or as part of one.
+/// A file of an image on this machine. The levels get it as a read-only disk, or as part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Serial number of its disk, by which a level finds it; at most 20 characters (virtio 1.2, 5.2.6).
+    /// Serial number of its disk, which levels look for; at most 20 characters (virtio 1.2, 5.2.6).
     pub serial: String,
-    /// Where it lies on this machine.
+    /// Its path on this machine.
     pub path: PathBuf,
-    /// The part of a disk that it reaches the levels as, if it has none of its own.
+    /// The part of a disk that it is, if it has no disk of its own.
     pub part: Option<Part>,
 }
 
@@ -125,20 +125,20 @@ pub struct ImageFile {
 pub struct Part {
     /// The disk's serial number.
     pub disk: String,
-    /// Where in it, in bytes.
+    /// Its place on the disk, in bytes.
     pub bytes: Range<u64>,
 }
 
-/// What a machine's memory is, on this machine.
+/// The memory of a machine, as this machine sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Memory {
-    /// QEMU's own.
+    /// Memory of the QEMU process.
     #[default]
     Private,
-    /// This file, which can be read while the machine stands still.
+    /// This file. It can be read while the machine is stopped.
     Shared(PathBuf),
-    /// This file of a saved state, of which nothing is changed: what is written to stays with this machine.
-    Saved(PathBuf),
+    /// This file of a snapshot. It stays unchanged: the machine keeps its writes to itself.
+    Snapshot(PathBuf),
 }
 
 /// What a level boots.
@@ -152,24 +152,24 @@ pub struct Boot {
     pub parameters: String,
 }
 
-/// Where a host keeps what its QEMU needs: the whole difference between a QEMU on this machine and one in a level.
+/// Where a host has what its QEMU needs: the only difference between a QEMU on this machine and one in a level.
 pub trait Placement {
-    /// What QEMU's end of a channel is connected to; nothing where nobody is at its other end, and the machine goes without it.
+    /// What QEMU's end of a channel is connected to. None if the channel has no other end: then the machine does not get it.
     fn channel(&self, channel: ChannelName) -> Option<Backing>;
-    /// Path of a file that QEMU reads by itself (kernel, initramfs).
+    /// Path of a file that QEMU itself reads (kernel, initramfs).
     fn file(&self, file: &ImageFile) -> String;
-    /// Path of what backs a disk.
+    /// Path of the file or device of a disk.
     fn disk(&self, file: &ImageFile) -> String;
 }
 
-/// The CPU as QEMU is asked for it.
+/// The CPU as it is requested from QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cpu {
     /// Value of `-cpu`, without required features.
     pub model: String,
-    /// Features that are switched on and must be there.
+    /// Features that are switched on and must be available.
     pub require: Vec<String>,
-    /// Features that are switched on besides.
+    /// Other features that are switched on.
     pub with: Vec<String>,
     /// Features that are switched off.
     pub without: Vec<String>,
@@ -204,43 +204,43 @@ impl Cpu {
     }
 }
 
-/// Which of a level's machines one is.
+/// Which machine of a level it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Instance {
-    /// The one that the levels inside it run in.
+    /// The one that the levels inside run in.
     #[default]
     First,
-    /// One more of the same make, beside the first.
+    /// Another one with the same configuration, beside the first.
     SecondMachine,
     /// The one to which the first is migrated.
     Incoming,
 }
 
 impl Instance {
-    /// Whether its channels are the second ones.
+    /// Whether it uses the second set of channels.
     pub fn is_second(self) -> bool {
         self != Self::First
     }
 }
 
-/// A machine that QEMU is to run.
+/// A machine that QEMU runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The level that it is.
+    /// Its level.
     pub level: LevelNumber,
     /// Which of that level's machines.
     pub instance: Instance,
-    /// The bare machine that it is, if it is one.
+    /// Its bare machine, if it is one.
     pub metal: Option<BareMachine>,
     /// Machine type.
     pub machine: String,
     /// The machine's properties, without its accelerator.
     pub properties: BTreeMap<String, String>,
-    /// Those of them that must be on in the machine that QEMU makes.
+    /// The properties that must be on in QEMU's machine.
     pub require: Vec<String>,
-    /// Devices that the machine needs for itself.
+    /// Devices that the machine itself needs.
     pub devices: Vec<String>,
-    /// The bus for all devices below, if it is not the machine's default.
+    /// The bus for all other devices, if it is not the machine's default.
     pub bus: Option<String>,
     /// Accelerator.
     pub accelerator: Accelerator,
@@ -248,10 +248,10 @@ pub struct Machine {
     pub cpu: Cpu,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// What its memory is.
+    /// Its memory.
     pub memory: Memory,
-    /// Whether it waits for its state from elsewhere instead of starting.
-    pub waits: bool,
+    /// Whether it waits for an incoming migration or a snapshot instead of starting.
+    pub incoming: bool,
     /// What it boots.
     pub boot: Boot,
     /// Whether its guest has an agent.
@@ -260,18 +260,18 @@ pub struct Machine {
     pub ports: Vec<Port>,
     /// Images of the levels inside it.
     pub disks: Vec<ImageFile>,
-    /// A disk of its own, which it may write to.
-    pub own_disk: Option<ImageFile>,
+    /// Its writable disk.
+    pub writable_disk: Option<ImageFile>,
 }
 
-/// How many CPUs every machine has that QEMU runs; those of Bochs and Hercules have as many.
+/// The number of CPUs of every machine: those that QEMU, Bochs and Hercules run.
 pub const CPUS: u32 = 1;
 
-/// The name under which the agent's port is known to every stock guest agent.
+/// The name of the port that every stock guest agent opens.
 const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 impl Machine {
-    /// Whether it has a monitor: bare machines that QEMU does not play have none.
+    /// Whether it has a monitor. Bare machines of other emulators have none.
     pub fn has_monitor(&self) -> bool {
         matches!(self.metal, None | Some(BareMachine::Qemu(_)))
     }
@@ -287,7 +287,7 @@ impl Machine {
         ChannelName { level: self.level, kind, second: self.instance.is_second() }
     }
 
-    /// What its records are called by: `L1`, `L1-second`.
+    /// Its name in records: `L1`, `L1-second`.
     pub fn label(&self) -> String {
         let second = if self.instance.is_second() { "-second" } else { "" };
         format!("{}{second}", self.level)
@@ -305,8 +305,8 @@ impl Machine {
         let file = match &self.memory {
             Memory::Private => None,
             Memory::Shared(file) => Some((file, "share=on")),
-            // The file is opened for reading only, and what is written to all the same stays with the machine.
-            Memory::Saved(file) => Some((file, "share=off,readonly=on,rom=off")),
+            // The file is opened for reading only. The machine's writes stay private.
+            Memory::Snapshot(file) => Some((file, "share=off,readonly=on,rom=off")),
         };
         if let Some((file, share)) = file {
             let file = file.display().to_string().replace(',', ",,");
@@ -353,17 +353,17 @@ impl Machine {
             option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
         }
         let disks = self.disks.iter().map(|disk| (disk, "on"));
-        for (disk, readonly) in disks.chain(self.own_disk.iter().map(|disk| (disk, "off"))) {
+        for (disk, readonly) in disks.chain(self.writable_disk.iter().map(|disk| (disk, "off"))) {
             let file = placement.disk(disk).replace(',', ",,");
             let serial = &disk.serial;
             option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
             option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
         }
-        if self.waits {
+        if self.incoming {
             option("incoming", "defer".into());
         }
-        // -S: nothing runs before the harness has asked what the CPU really got. -no-shutdown: a guest that has powered
-        // off stays to be read (its KVM counters go with its QEMU).
+        // -S: no guest runs before the harness has queried the CPU. -no-shutdown: QEMU stays after its guest has powered off, because
+        // the KVM counters disappear with it.
         args.extend(["-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown", "-S"].map(String::from));
         args
     }
@@ -411,7 +411,7 @@ mod tests {
             },
             memory_mib: 1024,
             memory: Memory::Private,
-            waits: false,
+            incoming: false,
             boot: Boot {
                 kernel: file("l1-kernel"),
                 initramfs: file("l1-initramfs"),
@@ -420,7 +420,7 @@ mod tests {
             agent: true,
             ports: vec![Port { channel, name: channel.port_name() }],
             disks: vec![file("l2-kernel")],
-            own_disk: None,
+            writable_disk: None,
         }
     }
 

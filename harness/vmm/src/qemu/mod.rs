@@ -13,4 +13,4 @@ pub use machine::{
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
-pub use rejection::{lacks_resources, names_one_of, rejects_command_line, rejects_kernel};
+pub use rejection::{names_one_of, ran_out_of_resources, rejects_command_line, rejects_kernel};

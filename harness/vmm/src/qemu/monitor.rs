@@ -1,6 +1,6 @@
-//! QEMU's monitor (QMP): what the harness asks it and tells it.
+//! QEMU's monitor (QMP): the commands that the harness uses.
 //!
-//! Replies whose schema has grown between QEMU 5.2 and 11.1 are read as data, member by member.
+//! Replies whose schema differs between QEMU 5.2 and 11.1 are read as data, member by member.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use crate::wire::{CallError, Notice, Wire};
 
 use super::{CpuReport, cpu};
 
-/// What QEMU says of the machine that it made.
+/// What QEMU reports about its machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineReport {
-    /// Its type with its version: `pc-q35-10.0-machine`.
+    /// Its versioned type: `pc-q35-10.0-machine`.
     pub machine_type: String,
-    /// Each property that is required to be on, and whether it is.
+    /// Each property that must be on, and whether it is.
     pub required: BTreeMap<String, bool>,
 }
 
 impl MachineReport {
-    /// Whether it has what is required of it.
+    /// Checks that all required properties are on.
     ///
     /// # Errors
     /// The first property that is off.
@@ -35,7 +35,7 @@ impl MachineReport {
     }
 }
 
-/// What `query-kvm` says: the only proof that an accelerator is KVM and not a silent fall-back to TCG.
+/// What `query-kvm` reports: the only proof that the accelerator is KVM and not a silent fallback to TCG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvmReport {
     /// KVM runs this machine.
@@ -44,7 +44,7 @@ pub struct KvmReport {
     pub present: bool,
 }
 
-/// A monitor whose greeting was read and whose capabilities are negotiated.
+/// A monitor that has sent its greeting and negotiated its capabilities.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     wire: Wire,
@@ -52,10 +52,10 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Waits for the greeting and negotiates. What comes besides the greeting stays in `notices`.
+    /// Waits for the greeting and negotiates the capabilities. Everything after the greeting stays in `notices`.
     ///
     /// # Errors
-    /// Any [`CallError`]: QEMU did not start, or it is no QEMU.
+    /// Any [`CallError`]: QEMU did not start, or the peer is not QEMU.
     pub async fn greet(wire: Wire, notices: &mut mpsc::Receiver<Notice>) -> Result<Self, CallError> {
         let peer = || wire.peer().to_owned();
         let greeting = match notices.recv().await {
@@ -65,17 +65,17 @@ impl Monitor {
                 return Err(CallError::Unexpected { peer: peer(), command: "the connection".into(), why });
             }
             Some(Notice::Closed(why)) => return Err(CallError::Closed { peer: peer(), why }),
-            None => return Err(CallError::Closed { peer: peer(), why: "nothing came".into() }),
+            None => return Err(CallError::Closed { peer: peer(), why: "there was no greeting".into() }),
         };
         wire.execute(qmp::qmp_capabilities { enable: None }).await?;
         Ok(Self { wire, version: version_in(&greeting["version"]) })
     }
 
-    /// Goes on with a conversation that was begun before: its peer has greeted and was answered then.
+    /// Continues a conversation whose greeting was handled before.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn take_up(wire: Wire) -> Result<Self, CallError> {
+    pub async fn reattach(wire: Wire) -> Result<Self, CallError> {
         let version = version_in(&wire.call("query-version", Value::Null).await?);
         Ok(Self { wire, version })
     }
@@ -85,7 +85,7 @@ impl Monitor {
         &self.wire
     }
 
-    /// QEMU's version with the distribution's own addition, such as `10.0.2 (Debian 1:10.0.2+ds-2)`.
+    /// QEMU's version with the distribution's addition, such as `10.0.2 (Debian 1:10.0.2+ds-2)`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -99,7 +99,7 @@ impl Monitor {
         Ok(KvmReport { enabled: info.enabled, present: info.present })
     }
 
-    /// The machine that QEMU made, with the properties in `required` looked at one by one.
+    /// QEMU's machine, with the state of each property in `required`.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -110,7 +110,7 @@ impl Monitor {
             required: BTreeMap::new(),
         };
         for property in required {
-            // One that does not exist is one that is not on.
+            // A property that does not exist is not on.
             let value = match self.property("/machine", property).await {
                 Ok(value) => value,
                 Err(CallError::Refused { .. }) => Value::Bool(false),
@@ -121,15 +121,15 @@ impl Monitor {
         Ok(report)
     }
 
-    /// What the first CPU really got, with the features in `required` looked at one by one.
+    /// What the first CPU really has, with the state of each feature in `required`.
     ///
     /// # Errors
     /// Any [`CallError`].
     pub async fn cpu(&self, model: &str, required: &[String]) -> Result<CpuReport, CallError> {
-        cpu::ask(self, model, required).await
+        cpu::query(self, model, required).await
     }
 
-    /// Why the machine does not run, if it does not: QEMU's run state.
+    /// QEMU's run state, which says why a machine does not run.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -138,7 +138,7 @@ impl Monitor {
         Ok(value["status"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Lets the machine run.
+    /// Lets the machine run (QMP `cont`).
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -166,7 +166,7 @@ impl Monitor {
     }
 }
 
-/// What a greeting says of QEMU's version, or `query-version`.
+/// QEMU's version in a greeting or in a reply to `query-version`.
 fn version_in(version: &Value) -> String {
     let number = ["major", "minor", "micro"]
         .map(|part| version["qemu"][part].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string()))

@@ -1,7 +1,7 @@
 //! A process on this machine that can't outlive the harness.
 //!
-//! Each QEMU leads a process group of its own and is started through an [`ExecWrapper`], which asks the kernel to kill
-//! it when the harness dies, however the harness dies. Dropping a [`Process`] ends its whole group.
+//! Each QEMU leads its own process group. It is started through an [`ExecWrapper`], which asks the kernel to kill it when the
+//! harness dies for any reason. Dropping a [`Process`] ends its whole group.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-/// The command that becomes another command after it has tied its life to that of its parent: the words put before
-/// the other command's own.
+/// A command that asks the kernel to kill it when its parent dies, and then becomes another command. These are the words before
+/// that command's own words.
 ///
-/// A command of its own, and not something done between `fork` and `exec`, because the latter needs `unsafe`.
+/// It is a separate command because the same between `fork` and `exec` needs `unsafe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecWrapper(Vec<OsString>);
 
@@ -56,8 +56,8 @@ impl From<ExitStatus> for Ended {
 }
 
 impl Ended {
-    /// Whether a signal ended it that no program sends to itself for a fault of its own: one from outside, such as the
-    /// kernel's when memory runs out (signal(7)).
+    /// Whether a signal from outside ended it, such as the kernel's when memory runs out (signal(7)). A faulty program does not send
+    /// itself such a signal.
     pub fn is_from_outside(self) -> bool {
         let Self::Signalled(signal) = self else { return false };
         let signal = i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
@@ -101,33 +101,33 @@ pub struct Process {
     started: Instant,
 }
 
-/// What a process is started with.
+/// How a process is started.
 #[derive(Debug)]
 pub struct Start<'a> {
-    /// Ties its life to the harness's.
+    /// Ends the process when the harness dies.
     pub wrapper: &'a ExecWrapper,
     /// The program.
     pub program: &'a Path,
     /// Its arguments.
     pub arguments: &'a [OsString],
-    /// Its environment, on top of the harness's own.
+    /// Its environment, in addition to the harness's.
     pub environment: &'a [(OsString, OsString)],
-    /// The folder that it works in, if not the harness's.
+    /// Its working folder, if not the harness's.
     pub folder: Option<&'a Path>,
-    /// The file to which goes what it writes.
+    /// The file for its output.
     pub output: &'a Path,
-    /// What it reads its standard input from and writes its standard output to, if that is not nothing and `output`.
+    /// Its standard input and output. By default the input is empty and the output goes to `output`.
     pub stdio: Option<OwnedFd>,
 }
 
 impl Process {
     /// Starts a process.
     ///
-    /// Must be called on the thread that lives as long as the harness: the kernel ties the life of a child to the
-    /// thread that made it (prctl(2), PR_SET_PDEATHSIG).
+    /// Must be called on a thread that lives as long as the harness: the kernel kills a child when the thread that made it ends
+    /// (prctl(2), PR_SET_PDEATHSIG).
     ///
     /// # Errors
-    /// The file can't be made, the program can't be started.
+    /// The file can't be created, or the program can't be started.
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
         let Start { wrapper, program, arguments, environment, folder, output, stdio } = start;
         let mut words = wrapper
@@ -168,12 +168,12 @@ impl Process {
         self.started
     }
 
-    /// The file to which goes what it writes.
+    /// The file for its output.
     pub fn output_file(&self) -> &Path {
         &self.stderr
     }
 
-    /// What it wrote to its standard output and error so far.
+    /// Its standard output and error so far.
     pub fn output(&self) -> String {
         std::fs::read(&self.stderr).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
     }
@@ -194,7 +194,7 @@ impl Process {
         Ok(self.child.try_wait()?.map(Into::into))
     }
 
-    /// CPU time that it has used.
+    /// The CPU time that it has used.
     ///
     /// # Errors
     /// `/proc` does not know it.
@@ -203,7 +203,7 @@ impl Process {
         cpu_time_in_stat(&stat).ok_or_else(|| io::Error::other("its /proc/PID/stat can't be read"))
     }
 
-    /// The most memory that it had in use at a time, in MiB.
+    /// The peak of its memory, in MiB.
     ///
     /// # Errors
     /// It is gone.
@@ -214,7 +214,7 @@ impl Process {
         kib.map(|kib| kib / 1024).ok_or_else(|| io::Error::other("its /proc/PID/status can't be read"))
     }
 
-    /// Sends SIGKILL to its whole group, unless it has ended: once it is reaped, its number may belong to another process.
+    /// Sends SIGKILL to its whole group, unless it has ended: once it is reaped, another process may have its number.
     pub fn kill(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // The only error is that the group is gone, which is what is wanted.
@@ -222,10 +222,10 @@ impl Process {
         }
     }
 
-    /// Ends it: waits for `grace` that it goes by itself, kills its group, and reaps it.
+    /// Ends it: gives it the time `grace` to end by itself, kills its group, and reaps it.
     ///
     /// # Errors
-    /// It lingers even after SIGKILL.
+    /// It still exists 10 seconds after SIGKILL.
     pub async fn end(mut self, grace: Duration) -> io::Result<Ended> {
         if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
             return ended;
@@ -241,7 +241,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        // Reaped here, and not by the runtime later: there may be no later.
+        // It is reaped here, since the runtime may not get to it.
         for _ in 0..200 {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 break;
@@ -255,7 +255,7 @@ impl Drop for Process {
 ///
 /// Counts in clock ticks of 100 a second: the value of `USER_HZ` on every architecture that nestmatrix runs on.
 pub fn cpu_time_in_stat(stat: &str) -> Option<Duration> {
-    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
+    // The second field is the program's name in parentheses, and the name may contain blanks and parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

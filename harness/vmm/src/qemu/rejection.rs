@@ -1,10 +1,10 @@
-//! How QEMU says that it refuses its command line, before it has tried anything.
+//! QEMU's messages when it refuses its command line, before it has tried anything.
 //!
-//! Such a QEMU says something about who wrote the command line, and nothing about nesting.
+//! Such a message is about the command line and says nothing about nesting.
 
-/// Texts with which QEMU refuses a command line that it does not understand (QEMU: system/vl.c, qom/object.c,
-/// qom/qom-qobject.c, hw/core/qdev-properties.c, util/qemu-option.c, hw/core/machine.c, hw/core/loader.c). Each is
-/// matched in lower case.
+/// Messages of a QEMU that does not understand its command line (QEMU: system/vl.c, qom/object.c,
+/// qom/qom-qobject.c, hw/core/qdev-properties.c, util/qemu-option.c, hw/core/machine.c, hw/core/loader.c). They
+/// are compared in lower case.
 const REJECTIONS: &[&str] = &[
     "invalid option",
     "requires an argument",
@@ -24,10 +24,10 @@ const REJECTIONS: &[&str] = &[
     "invalid accelerator",
 ];
 
-/// Texts with which QEMU refuses to load a kernel.
+/// Messages of a QEMU that refuses to load a kernel.
 const KERNEL_REFUSALS: &[&str] = &["could not load kernel", "invalid kernel header", "could not load"];
 
-/// Texts with which QEMU ends because memory, a file or an address is not there for it (libc's strerror, QEMU:
+/// Messages of a QEMU that ends because memory, a file or an address is not available (libc's strerror, QEMU:
 /// system/physmem.c, block/file-posix.c, chardev/).
 const RESOURCES: &[&str] = &[
     "cannot allocate memory",
@@ -39,8 +39,8 @@ const RESOURCES: &[&str] = &[
     "could not open '",
 ];
 
-/// Whether `said`, which a QEMU printed before it ended, says that it did not get what it runs on.
-pub fn lacks_resources(said: &str) -> bool {
+/// Whether `said`, which a QEMU printed before it ended, reports a missing resource.
+pub fn ran_out_of_resources(said: &str) -> bool {
     has_one_of(said, RESOURCES)
 }
 
@@ -59,7 +59,7 @@ fn has_one_of(said: &str, texts: &[&str]) -> bool {
     texts.iter().any(|text| said.contains(text))
 }
 
-/// Whether `said` names one of these words of a command line as a whole word.
+/// Whether `said` contains one of these words of a command line as a whole word.
 pub fn names_one_of<'a>(said: &str, words: impl IntoIterator<Item = &'a str>) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     words.into_iter().filter(|word| !word.is_empty()).any(|word| {
@@ -96,7 +96,7 @@ mod tests {
     #[case("Could not access KVM kernel module: No such file or directory", false)]
     #[case("qemu-system-x86_64: failed to initialize kvm: No such device", false)]
     fn a_missing_resource_is_no_refusal_of_kvm(#[case] said: &str, #[case] missing: bool) {
-        assert_eq!(lacks_resources(said), missing);
+        assert_eq!(ran_out_of_resources(said), missing);
     }
 
     #[test]
