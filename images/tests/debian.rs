@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../../tests/common/trials.rs"]
+#[path = "../../xtask/tests/common/trials.rs"]
 mod trials;
 
 use std::cmp::Ordering;

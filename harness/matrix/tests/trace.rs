@@ -1,7 +1,7 @@
 //! The timeline of a run as a trace: what is on it, and that a viewer can show it whatever the records say.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-#[path = "../../../tests/common/trace.rs"]
+#[path = "../../../xtask/tests/common/trace.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
 mod report_fixtures;

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/browser/chromium-amd64.toml");
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/chromium-amd64.toml");
 const PROGRAM: &str = "chromium-headless-shell";
 /// Longest wait for an answer or an event.
 const ANSWER: Duration = Duration::from_secs(120);

@@ -11,7 +11,7 @@ use common::images;
 use common::trials;
 use nestmatrix_images::{Emulator, Product, Recipe};
 
-const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/shellcheck/shellcheck-amd64.toml");
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shellcheck/shellcheck-amd64.toml");
 
 fn scripts_in(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(common::checkout().join(folder)).unwrap();
