@@ -1,4 +1,6 @@
-//! The command line: commands, options and their help.
+//! The command line: commands with their own options, and their help.
+
+mod options;
 
 use std::path::PathBuf;
 
@@ -7,9 +9,15 @@ use nestmatrix::ci::{RunnerKind, architecture_labels};
 use nestmatrix::records::Shard;
 use nestmatrix_model::LevelNumber;
 
+use crate::bench::Bench;
 use crate::bisect::Bisect;
 use crate::kernels::Kernels;
 use crate::settings;
+
+pub use options::{
+    Format, ImageSource, Jobs, MetalArgument, Pace, RecipesFolder, Results, ScenariosFolder, Selection,
+    Timeouts, jobs,
+};
 
 /// Turn nested-virtualization support matrices into regression tests that boot
 #[derive(Debug, Parser)]
@@ -78,115 +86,6 @@ pub enum Command {
     Doctor(Doctor),
     /// Measure nestmatrix against a script that boots the same stack
     Bench(Bench),
-}
-
-/// Documents and scenarios.
-#[derive(Debug, Args)]
-pub struct ScenariosFolder {
-    /// Read documents and scenarios from this folder
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
-    pub scenarios: PathBuf,
-}
-
-/// Scenarios, and a choice of their cells.
-#[derive(Debug, Args)]
-pub struct Selection {
-    /// Select cells by globs, such as `rhel-10-preview/*`; `*` also matches `/`
-    pub filter: Vec<String>,
-    #[command(flatten)]
-    pub folder: ScenariosFolder,
-    /// Skip cells whose only image is a stand-in for the documented system
-    #[arg(long)]
-    pub deny_stand_ins: bool,
-}
-
-/// Image recipes.
-#[derive(Debug, Args)]
-pub struct RecipesFolder {
-    /// Read image recipes from this folder
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
-    pub recipes: PathBuf,
-}
-
-/// Where images come from.
-#[derive(Debug, Args)]
-pub struct ImageSource {
-    /// Use cached images only, never the network
-    #[arg(long)]
-    pub offline: bool,
-    #[command(flatten)]
-    pub folder: RecipesFolder,
-}
-
-/// Where runs are.
-#[derive(Debug, Default, Args)]
-pub struct Results {
-    /// Use this folder of runs [default: results in the checkout]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-}
-
-impl Results {
-    /// The folder of all runs.
-    pub fn folder(&self) -> PathBuf {
-        self.results.clone().unwrap_or_else(settings::default_results)
-    }
-}
-
-/// How long to wait.
-#[derive(Debug, Default, Clone, Copy, Args)]
-pub struct Timeouts {
-    /// Multiply every timeout by F, for a slow machine [default: 1]
-    #[arg(long, value_name = "F", value_parser = timeout_scale)]
-    pub timeout_scale: Option<f64>,
-}
-
-impl Timeouts {
-    /// The factor of every timeout.
-    pub fn scale(self) -> f64 {
-        self.timeout_scale.unwrap_or(1.0)
-    }
-}
-
-/// How fast a run goes. It changes no verdict, so a resumed run can change it.
-#[derive(Debug, Default, Clone, Copy, Args)]
-pub struct Pace {
-    /// Run N cells at once, or as many as cores and memory allow (`auto`) [default: auto]
-    #[arg(long, value_name = "N", value_parser = jobs)]
-    pub jobs: Option<Jobs>,
-    #[command(flatten)]
-    pub timeouts: Timeouts,
-}
-
-impl Pace {
-    /// Cells that run at once; none for as many as fit.
-    pub fn jobs(self) -> Option<usize> {
-        self.jobs.and_then(|jobs| jobs.0)
-    }
-
-    /// Takes over the values that are given in `later`.
-    pub fn update(&mut self, later: Self) {
-        self.jobs = later.jobs.or(self.jobs);
-        self.timeouts.timeout_scale = later.timeouts.timeout_scale.or(self.timeouts.timeout_scale);
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Text for people
-    Text,
-    /// One JSON object per line
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MetalArgument {
-    /// Use native metal if this machine's KVM boots a guest, otherwise emulated metal
-    Auto,
-    /// Use this machine as L0; skip cells that it cannot run and say why
-    Native,
-    /// Boot a real L0 kernel with KVM on an emulator that plays the bare machine
-    Emulated,
 }
 
 #[derive(Debug, Args)]
@@ -480,60 +379,6 @@ pub enum ImagesCommand {
     Prune,
 }
 
-#[derive(Debug, Args)]
-pub struct Bench {
-    /// Measure the script and every yardstick N times, one after the other in each round
-    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
-    /// Measure the matrix N times; a round takes minutes
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub matrix_rounds: u32,
-    /// Boot the matrix once more without snapshots in each round, to compare the verdicts
-    #[arg(long)]
-    pub cold_matrix: bool,
-    /// Run N cells of the matrix at once, or as many as fit (`auto`)
-    #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
-    pub jobs: Jobs,
-    /// Run one cell from its snapshot N times, and compare the verdicts
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub repeat: u32,
-    /// Measure only these yardsticks
-    #[arg(long, value_name = "NAME", value_enum, num_args = 1.., value_delimiter = ',')]
-    pub only: Vec<Yardstick>,
-    /// Store all runs in this folder [default: a temporary one, kept if a cell did not pass]
-    #[arg(long, value_name = "DIR")]
-    pub results: Option<PathBuf>,
-    #[command(flatten)]
-    pub source: ImageSource,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Yardstick {
-    /// One stack, with all levels booted
-    Cold,
-    /// The same stack, restored from a snapshot
-    #[value(alias = "saved")]
-    Snapshot,
-    /// Twelve cells, first without snapshots and then with them
-    Matrix,
-    /// One cell over and over, as often as `--repeat` says
-    Repeat,
-    /// Planning and writing records, without booting
-    Harness,
-}
-
-/// How many cells run at once; none for as many as fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Jobs(pub Option<usize>);
-
-fn jobs(text: &str) -> Result<Jobs, String> {
-    match text.parse::<u16>() {
-        _ if text == "auto" => Ok(Jobs(None)),
-        Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
-        _ => Err("it must be `auto` or a number from 1 to 65535".into()),
-    }
-}
-
 fn level(text: &str) -> Result<LevelNumber, String> {
     let known = || LevelNumber::ALL.map(|level| level.to_string()).join(", ");
     let found = LevelNumber::ALL.into_iter().find(|level| level.to_string().eq_ignore_ascii_case(text));
@@ -546,13 +391,6 @@ pub fn json_object(text: &str) -> Result<serde_json::Value, String> {
         Ok(value) if value.is_object() => Ok(value),
         Ok(_) => Err("it must be a JSON object".to_owned()),
         Err(e) => Err(e.to_string()),
-    }
-}
-
-fn timeout_scale(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(scale) if scale.is_finite() && (0.01..=1000.0).contains(&scale) => Ok(scale),
-        _ => Err("it must be a number from 0.01 to 1000".into()),
     }
 }
 
@@ -576,6 +414,6 @@ mod tests {
         };
         assert_eq!(run.snapshot_limit, 3);
         let Command::Bench(bench) = parsed("xtask bench --only saved") else { panic!("another command") };
-        assert_eq!(bench.only, [Yardstick::Snapshot]);
+        assert_eq!(bench.only, [crate::bench::Yardstick::Snapshot]);
     }
 }

@@ -100,7 +100,7 @@ fn stages_stand_on_the_threads_of_their_levels_when_they_were() {
     assert_eq!(slices(&trace, CELL), [(1, 1, 5.0, 25.0)], "the run shows the cell");
     assert_eq!(slices(&trace, "attempt 1"), [(2, 1, 5.0, 25.0)]);
     assert_eq!(slices(&trace, "provision"), [(2, 1, 5.0, 6.0)]);
-    assert_eq!(slices(&trace, "last words"), [(2, 1, 24.0, 25.0)]);
+    assert_eq!(slices(&trace, "diagnostics"), [(2, 1, 24.0, 25.0)]);
     assert_eq!(slices(&trace, "l0-boot"), [(2, 2, 7.0, 9.0)], "counted from when the stack began to boot");
     assert_eq!(slices(&trace, "l2-boot"), [(2, 4, 17.0, 23.0)]);
     let levels: Vec<(u64, f64, f64)> = seen.slices["level"]

@@ -1,5 +1,6 @@
 //! `bench`: measures the yardsticks of docs/performance.md.
 
+mod arguments;
 mod figures;
 mod findings;
 mod harness_alone;
@@ -7,4 +8,5 @@ mod records;
 mod rounds;
 mod stacks;
 
+pub use arguments::{Bench, Yardstick};
 pub use rounds::run;

@@ -159,7 +159,7 @@ impl CellTracks<'_> {
             let before = Span { start: within.start, end: stack.start };
             self.slice("provision", "stage", (ATTEMPTS, before), Map::new());
             let after = Span { start: stack.end, end: within.end };
-            self.slice("last words", "stage", (ATTEMPTS, after), Map::new());
+            self.slice("diagnostics", "stage", (ATTEMPTS, after), Map::new());
         }
         for level in LevelNumber::ALL {
             self.level(level, &stages, stack);

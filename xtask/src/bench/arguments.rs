@@ -1,0 +1,49 @@
+//! The options of `cargo xtask bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::{ImageSource, Jobs, jobs};
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Measure the script and every yardstick N times, one after the other in each round
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Measure the matrix N times; a round takes minutes
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub matrix_rounds: u32,
+    /// Boot the matrix once more without snapshots in each round, to compare the verdicts
+    #[arg(long)]
+    pub cold_matrix: bool,
+    /// Run N cells of the matrix at once, or as many as fit (`auto`)
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
+    pub jobs: Jobs,
+    /// Run one cell from its snapshot N times, and compare the verdicts
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub repeat: u32,
+    /// Measure only these yardsticks
+    #[arg(long, value_name = "NAME", value_enum, num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<Yardstick>,
+    /// Store all runs in this folder [default: a temporary one, kept if a cell did not pass]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    #[command(flatten)]
+    pub source: ImageSource,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Yardstick {
+    /// One stack, with all levels booted
+    Cold,
+    /// The same stack, restored from a snapshot
+    #[value(alias = "saved")]
+    Snapshot,
+    /// Twelve cells, first without snapshots and then with them
+    Matrix,
+    /// One cell over and over, as often as `--repeat` says
+    Repeat,
+    /// Planning and writing records, without booting
+    Harness,
+}

@@ -1,0 +1,135 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::settings;
+
+/// Documents and scenarios.
+#[derive(Debug, Args)]
+pub struct ScenariosFolder {
+    /// Read documents and scenarios from this folder
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
+    pub scenarios: PathBuf,
+}
+
+/// Scenarios, and a choice of their cells.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Select cells by globs, such as `rhel-10-preview/*`; `*` also matches `/`
+    pub filter: Vec<String>,
+    #[command(flatten)]
+    pub folder: ScenariosFolder,
+    /// Skip cells whose only image is a stand-in for the documented system
+    #[arg(long)]
+    pub deny_stand_ins: bool,
+}
+
+/// Image recipes.
+#[derive(Debug, Args)]
+pub struct RecipesFolder {
+    /// Read image recipes from this folder
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    pub recipes: PathBuf,
+}
+
+/// Where images come from.
+#[derive(Debug, Args)]
+pub struct ImageSource {
+    /// Use cached images only, never the network
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub folder: RecipesFolder,
+}
+
+/// Where runs are.
+#[derive(Debug, Default, Args)]
+pub struct Results {
+    /// Use this folder of runs [default: results in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+}
+
+impl Results {
+    /// The folder of all runs.
+    pub fn folder(&self) -> PathBuf {
+        self.results.clone().unwrap_or_else(settings::default_results)
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Timeouts {
+    /// Multiply every timeout by F, for a slow machine [default: 1]
+    #[arg(long, value_name = "F", value_parser = timeout_scale)]
+    pub timeout_scale: Option<f64>,
+}
+
+impl Timeouts {
+    /// The factor of every timeout.
+    pub fn scale(self) -> f64 {
+        self.timeout_scale.unwrap_or(1.0)
+    }
+}
+
+/// How fast a run goes. It changes no verdict, so a resumed run can change it.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Pace {
+    /// Run N cells at once, or as many as cores and memory allow (`auto`) [default: auto]
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<Jobs>,
+    #[command(flatten)]
+    pub timeouts: Timeouts,
+}
+
+impl Pace {
+    /// Cells that run at once; none for as many as fit.
+    pub fn jobs(self) -> Option<usize> {
+        self.jobs.and_then(|jobs| jobs.0)
+    }
+
+    /// Takes over the values that are given in `later`.
+    pub fn update(&mut self, later: Self) {
+        self.jobs = later.jobs.or(self.jobs);
+        self.timeouts.timeout_scale = later.timeouts.timeout_scale.or(self.timeouts.timeout_scale);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetalArgument {
+    /// Use native metal if this machine's KVM boots a guest, otherwise emulated metal
+    Auto,
+    /// Use this machine as L0; skip cells that it cannot run and say why
+    Native,
+    /// Boot a real L0 kernel with KVM on an emulator that plays the bare machine
+    Emulated,
+}
+
+/// How many cells run at once; none for as many as fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jobs(pub Option<usize>);
+
+pub fn jobs(text: &str) -> Result<Jobs, String> {
+    match text.parse::<u16>() {
+        _ if text == "auto" => Ok(Jobs(None)),
+        Ok(jobs) if jobs > 0 => Ok(Jobs(Some(jobs.into()))),
+        _ => Err("it must be `auto` or a number from 1 to 65535".into()),
+    }
+}
+
+fn timeout_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale.is_finite() && (0.01..=1000.0).contains(&scale) => Ok(scale),
+        _ => Err("it must be a number from 0.01 to 1000".into()),
+    }
+}
