@@ -13,7 +13,7 @@ use nestmatrix_model::{
     Accelerator, Architecture, Clock, Command as StepCommand, CpuRequirement, Fault, FaultAction,
     LevelNumber, OwnAction, Step, StepAction,
 };
-use nestmatrix_stack::{ExitStatus, LevelPlan, Limits, Metal, StackPlan, Symptom};
+use nestmatrix_stack::{BootImage, ExitStatus, LevelPlan, Limits, Metal, StackPlan, Symptom};
 use nestmatrix_vmm::qemu::{Ended, Memory};
 use rstest::rstest;
 
@@ -35,11 +35,13 @@ fn step_status(said: &str) -> Symptom {
 fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
     let level = |number| LevelPlan {
         level: level(number),
-        kernel: "/elsewhere/vmlinuz".into(),
-        kernel_release: "6.12.1".into(),
-        initramfs: "/elsewhere/initramfs.cpio".into(),
-        images: None,
-        image: format!("image {number}"),
+        image: BootImage {
+            name: format!("image {number}"),
+            kernel: "/elsewhere/vmlinuz".into(),
+            kernel_release: "6.12.1".into(),
+            initramfs: "/elsewhere/initramfs.cpio".into(),
+            disk: None,
+        },
         cpu: CpuRequirement::default(),
         accelerator: Accelerator::Kvm,
         memory_mib: None,
@@ -54,7 +56,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         levels: levels.map(level).collect(),
         nonce: "17".into(),
         stays: false,
-        leaf: None,
+        innermost_machine: None,
         default_firmware: BTreeSet::new(),
         second: None,
         memory: Memory::Private,

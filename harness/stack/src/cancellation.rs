@@ -1,8 +1,8 @@
-//! A request to end, seen by everything that runs.
+//! A request to end, for everything that runs.
 
 use tokio::sync::watch;
 
-/// Tells everything that runs that somebody asked the harness to end.
+/// The request of the user that the harness ends, as everything that runs sees it.
 #[derive(Debug, Clone)]
 pub struct Cancellation(watch::Receiver<bool>);
 

@@ -1,14 +1,15 @@
-//! How a level's clock goes, beside this machine's.
+//! How fast a level's clock goes, compared with this machine's.
 //!
 //! On emulated metal, clocks of levels may go several times slower than this machine's (`docs/performance.md`): a command
 //! that waits for a second of its level then takes several of this machine's.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nestmatrix_model::{LevelNumber, StepTimeout};
 
-use super::boot::Stack;
-use super::{Limit, Stop};
+use super::Stop;
+use super::stack::Stack;
 
 /// What a level's clock said at some time.
 #[derive(Debug, Clone, Copy)]
@@ -34,34 +35,42 @@ impl ClockReading {
     }
 }
 
-impl Stack<'_> {
+/// What the clocks of a stack's levels said when they were first asked.
+#[derive(Debug, Default)]
+pub(super) struct Clocks(BTreeMap<LevelNumber, ClockReading>);
+
+impl Clocks {
+    /// Notes what the clock of a level says; nothing if the level does not say.
+    pub(super) fn first_reading(&mut self, level: LevelNumber, reading: Option<ClockReading>) {
+        match reading {
+            Some(reading) => self.0.insert(level, reading),
+            None => self.0.remove(&level),
+        };
+    }
+
     /// How many times slower than this machine's the clock of `level` has gone since it was first asked until it says
     /// `uptime`, which is now.
     pub(super) fn slowdown(&self, level: LevelNumber, uptime: f64) -> Option<f64> {
-        let first = self.clocks.get(&level).copied().flatten()?;
-        first.slowdown(Instant::now(), uptime)
+        self.0.get(&level)?.slowdown(Instant::now(), uptime)
     }
+}
 
-    /// How long a wait for `level` may take now.
-    pub(super) fn limit(&self, level: LevelNumber) -> Limit {
-        let limit = self.limits.of(level);
-        Limit { total: self.step_total.unwrap_or(limit.total), ..limit }
-    }
-
+impl Stack<'_> {
     /// How long each wait of a step on `level` may take altogether, by this machine's clock, if the step says so.
     pub(super) async fn total_of_step(
         &mut self,
         level: LevelNumber,
         timeout: Option<StepTimeout>,
     ) -> Result<Option<Duration>, Stop> {
+        let limits = self.limits.run;
         Ok(match timeout {
             None => None,
-            Some(StepTimeout::Real(seconds)) => Some(self.limits.scaled(f64::from(seconds))),
+            Some(StepTimeout::Real(seconds)) => Some(limits.scaled(f64::from(seconds))),
             Some(StepTimeout::Guest(seconds)) => {
                 let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN);
                 // What else a step does takes as long as that of any other.
-                let besides = self.limits.of(level).total;
-                Some(besides + self.limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
+                let besides = limits.of(level).total;
+                Some(besides + limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
             }
         })
     }
@@ -69,13 +78,13 @@ impl Stack<'_> {
     /// Asks a level with an agent for its clock.
     async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
         // The innermost level's clock is derived from that of the level that runs it.
-        let asked = if self.host(level).is_some() { Some(level) } else { level.below() };
-        let Some((asked, host)) = asked.and_then(|level| Some((level, self.host(level)?))) else {
+        let asked = if self.levels.host(level).is_some() { Some(level) } else { level.below() };
+        let Some((asked, host)) = asked.and_then(|level| Some((level, self.levels.host(level)?))) else {
             return Ok(None);
         };
         let output = self.during(asked, host.run("read -r u _ </proc/uptime; echo $u")).await?;
         let uptime = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
-        Ok(uptime.and_then(|uptime| self.slowdown(asked, uptime)))
+        Ok(uptime.and_then(|uptime| self.clocks.slowdown(asked, uptime)))
     }
 }
 

@@ -20,14 +20,14 @@ pub(super) struct ConsoleView(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    seen: RefCell<Seen>,
+    shown: RefCell<Shown>,
     answers: SharedAnswers,
     /// Rung after every line, for the watch of the stack.
     changed: Rc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Shown {
     lines: VecDeque<String>,
     report: ReportReader,
     /// How the level failed, by its kernel's own words. The first failure is the cause; what follows are consequences.
@@ -41,29 +41,29 @@ struct Seen {
 impl ConsoleView {
     /// The view of a console that has shown nothing yet. It rings `changed` after every line.
     pub(super) fn new(changed: Rc<Notify>) -> Self {
-        Self(Rc::new(Inner { seen: RefCell::default(), answers: SharedAnswers::default(), changed }))
+        Self(Rc::new(Inner { shown: RefCell::default(), answers: SharedAnswers::default(), changed }))
     }
 
     /// Takes in the next line.
     pub(super) fn line(&self, line: String) {
         self.0.answers.line(&line);
-        let mut seen = self.0.seen.borrow_mut();
-        seen.last_line_at = Some(Instant::now());
-        seen.report.line(&line);
+        let mut shown = self.0.shown.borrow_mut();
+        shown.last_line_at = Some(Instant::now());
+        shown.report.line(&line);
         match symptom_in(&line) {
-            Some(GuestSymptom::Fatal(failure, said)) if seen.failure.is_none() => {
-                seen.failure = Some((failure, said));
+            Some(GuestSymptom::Fatal(failure, said)) if shown.failure.is_none() => {
+                shown.failure = Some((failure, said));
             }
-            Some(GuestSymptom::Stall(said)) => seen.stall = Some(said),
+            Some(GuestSymptom::Stall(said)) => shown.stall = Some(said),
             Some(GuestSymptom::Fatal(..)) | None => {}
         }
         if !line.trim().is_empty() {
-            seen.lines.push_back(line);
-            if seen.lines.len() > KEPT_LINES {
-                seen.lines.pop_front();
+            shown.lines.push_back(line);
+            if shown.lines.len() > KEPT_LINES {
+                shown.lines.pop_front();
             }
         }
-        drop(seen);
+        drop(shown);
         self.0.changed.notify_one();
     }
 
@@ -74,39 +74,39 @@ impl ConsoleView {
 
     /// What is known of the level's report.
     pub(super) fn report<T>(&self, known: impl FnOnce(&ReportReader) -> T) -> T {
-        known(&self.0.seen.borrow().report)
+        known(&self.0.shown.borrow().report)
     }
 
     /// How the level failed, if its kernel says that it did.
     pub(super) fn failure(&self) -> Option<(GuestFailure, String)> {
-        self.0.seen.borrow().failure.clone()
+        self.0.shown.borrow().failure.clone()
     }
 
     /// The same, but only once.
     pub(super) fn new_failure(&self) -> Option<(GuestFailure, String)> {
-        let mut seen = self.0.seen.borrow_mut();
-        let failure = seen.failure.clone().filter(|_| !seen.is_reported);
-        seen.is_reported |= failure.is_some();
+        let mut shown = self.0.shown.borrow_mut();
+        let failure = shown.failure.clone().filter(|_| !shown.is_reported);
+        shown.is_reported |= failure.is_some();
         failure
     }
 
     /// What the level's kernel last said of CPU time that it did not get.
     pub(super) fn stall(&self) -> Option<String> {
-        self.0.seen.borrow().stall.clone()
+        self.0.shown.borrow().stall.clone()
     }
 
     /// The last line that says something.
     pub(super) fn last_line(&self) -> Option<String> {
-        self.0.seen.borrow().lines.back().cloned()
+        self.0.shown.borrow().lines.back().cloned()
     }
 
     /// The last lines.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        self.0.seen.borrow().lines.iter().cloned().collect()
+        self.0.shown.borrow().lines.iter().cloned().collect()
     }
 
     /// When the last line came.
     pub(super) fn last_line_at(&self) -> Option<Instant> {
-        self.0.seen.borrow().last_line_at
+        self.0.shown.borrow().last_line_at
     }
 }

@@ -1,90 +1,56 @@
-//! From trouble to its cause: why a stack stopped, where, and who is at fault.
+//! From what ended a wait to its cause: why a stack stopped, where, and who is at fault.
 
 use std::time::Duration;
 
 use nestmatrix_model::architecture::Nesting;
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
-use nestmatrix_vmm::qemu::{
-    ChannelKind, ChannelName, Instance, names_one_of, ran_out_of_resources, rejects_command_line,
-};
+use nestmatrix_vmm::qemu::{ChannelKind, names_one_of, ran_out_of_resources, rejects_command_line};
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
 
-use super::boot::{RunningLevel, Stack};
+use super::boot::BootRequest;
 use super::console_view::ConsoleView;
-use super::watch::{Trouble, Watch};
-use super::{Blame, Evidence, LevelPlan, Limit, Metal, Stop, Symptom};
+use super::emulator_errata::{Errata, charge};
+use super::machines::{MachineId, Machines};
+use super::watch::{Abort, Watch};
+use super::{Blame, Evidence, Hypervisor, LevelPlan, Limits, Measurements, Metal, Stop, Symptom};
 use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
 
 /// What QEMU says before the names of features that it can't give, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
     "features requested in the CPU model are not available in the current configuration:";
 
-/// The machine of a level that is waited for: its second one, if that is what it is about, else its own.
-pub(super) fn attended(live: &[RunningLevel], level: LevelNumber, on_second: bool) -> Option<&RunningLevel> {
-    let of_level = live.iter().filter(|live| live.level == level);
-    of_level.max_by_key(|live| live.instance.is_second() == on_second)
+/// What is needed to find the cause of a stop.
+pub(super) struct Explainer<'s> {
+    pub(super) request: &'s BootRequest<'s>,
+    pub(super) watch: &'s Watch,
+    pub(super) machines: &'s Machines,
+    pub(super) limits: Limits,
+    /// The stage in which the stack stopped.
+    pub(super) stage: Stage,
+    /// Whether a second machine was waited for.
+    pub(super) second: bool,
+    /// Those of the emulator that plays the metal.
+    pub(super) errata: Errata,
 }
 
-impl Stack<'_> {
-    /// Waits for `work`, which is about `level`; trouble meanwhile becomes a stop.
-    pub(super) async fn during<T>(
-        &mut self,
-        level: LevelNumber,
-        work: impl Future<Output = Result<T, HostError>>,
-    ) -> Result<T, Stop> {
-        self.during_within(self.limit(level), level, work).await
-    }
-
-    /// The same within `limit`.
-    async fn during_within<T>(
-        &mut self,
-        limit: Limit,
-        level: LevelNumber,
-        work: impl Future<Output = Result<T, HostError>>,
-    ) -> Result<T, Stop> {
-        let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
-        match self.watch.during(level, limit, qemu, work).await {
-            Ok(value) => Ok(value),
-            Err(trouble) => Err(self.explain(trouble).await),
-        }
-    }
-
-    pub(super) async fn until<T>(
-        &mut self,
-        level: LevelNumber,
-        done: impl Fn(&Watch) -> Option<T>,
-    ) -> Result<T, Stop> {
-        let limit = self.limit(level);
-        let Some(live) = attended(&self.live, level, self.on_second) else {
-            return Err(Stop::harness(self.stage, format!("{level} does not run")));
-        };
-        match self.watch.until(level, limit, &*live.qemu, done).await {
-            Ok(value) => Ok(value),
-            Err(trouble) => Err(self.explain(trouble).await),
-        }
-    }
-
-    /// Finds the cause of trouble: a channel that closed is only the consequence of a QEMU's end, and that of the end of
+impl Explainer<'_> {
+    /// Finds the cause of what ended a wait: a channel that closed is only the consequence of a QEMU's end, and that of the end of
     /// one further out.
-    pub(super) async fn explain(&mut self, trouble: Trouble) -> Stop {
-        if matches!(trouble, Trouble::Interrupted) {
-            return Stop::interrupted(self.stage);
-        }
-        self.watch.settle().await;
-        if let Some((level, end)) = self.first_end(&trouble).await {
+    pub(super) async fn explain(&self, abort: Abort) -> Stop {
+        if let Some((level, end)) = self.first_end(&abort).await {
             return self.of_end(level, end);
         }
-        let (symptom, blame) = self.read_trouble(trouble).await;
-        let level = symptom.level().unwrap_or(self.plan.innermost());
+        let (symptom, blame) = self.symptom_of(abort).await;
+        let level = symptom.level().unwrap_or(self.request.plan.innermost());
         // What its kernel says is the cause, whatever was noticed first.
-        let failure = self.attended_console(level).and_then(|console| console.failure());
+        let failure = self.console(level).and_then(|console| console.failure());
         let (symptom, blame) = match failure {
             Some((failure, said)) => (Symptom::GuestFailed { level, failure, said }, Blame::Stack),
             None => self.unless_emulator_erred(symptom, blame),
         };
         // That an emulator does not boot L0 says nothing of the matrix.
-        let booting = self.rebooting || self.stage < Stage::Level(level, StageKind::Kvm);
+        let booting = self.stage < Stage::Level(level, StageKind::Kvm);
         let metal_fails = level.below().is_none() && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
         Stop { stage: self.stage, symptom, blame }
@@ -100,7 +66,7 @@ impl Stack<'_> {
             let symptom = Symptom::MissingCpuFeature { level, feature, model, nested: None };
             return Stop::stack(self.stage, symptom);
         }
-        if self.plan.on_emulator(level) {
+        if self.request.plan.hypervisor_of(level) == Hypervisor::Tcg {
             let why = format!("the emulator that is L0's hypervisor {}", end.describe());
             return Stop::harness(self.stage, why).about(level);
         }
@@ -108,8 +74,7 @@ impl Stack<'_> {
         if let (Some(why), Some(level)) = (not_started, level.below()) {
             return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
         }
-        // The second machine of a level is launched by a step.
-        let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
+        let launching = self.is_launching(level);
         if let (true, true, Some(below)) = (launching, ran_out_of_resources(&said), level.below()) {
             let why = format!(
                 "QEMU {ended} because {below} or this machine did not provide something: {}",
@@ -118,52 +83,55 @@ impl Stack<'_> {
             return Stop::stack(self.stage, Symptom::NotStarted { level: below, why }).not_its_fault();
         }
         if launching && rejects_command_line(&said) {
-            let plan = self.plan.levels.iter().find(|plan| plan.level == level);
+            let plan = self.request.level(level);
             let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, &said));
             let stop = Stop::stack(self.stage, Symptom::CommandLineRejected { level, said, asked_for });
             return if asked_for { stop } else { stop.not_its_fault() };
         }
         let stop = Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
         // Such as by the kernel where memory runs out: how much there is, is the harness's choice.
-        let is_taken_away = ended.is_from_outside() && !self.killed.contains(&level);
+        let is_taken_away = ended.is_from_outside() && !self.machines.was_killed(level);
         if is_taken_away { stop.not_its_fault() } else { stop }
+    }
+
+    /// Whether a machine of `level` is being launched: its second one is by a step.
+    fn is_launching(&self, level: LevelNumber) -> bool {
+        self.stage == Stage::Level(level, StageKind::Launch) || self.second
     }
 
     /// The feature that a level needs so that it can host, and its CPU model, where a QEMU refuses to start for that alone. On IBM Z it
     /// does (target/s390x/cpu_models.c), elsewhere it leaves the feature out and warns. If it names other features too, they may be
     /// those that it refuses for.
     fn feature_refused(&self, level: LevelNumber, said: &str) -> Option<(String, String)> {
-        let Nesting::CpuFeature(feature) = self.plan.profile.nesting else { return None };
-        let index = self.plan.levels.iter().position(|plan| plan.level == level)?;
-        let cpu = self.plan.machine(index, Instance::First).cpu;
-        let launching = self.stage == Stage::Level(level, StageKind::Launch) || self.on_second;
+        let Nesting::CpuFeature(feature) = self.request.plan.profile.nesting else { return None };
         let refused =
             said.lines().find_map(|line| line.split_once(REFUSES_FEATURES)).map(|(_, names)| names)?;
-        let is_it = launching && cpu.require.iter().any(|name| name == feature);
-        // Newer versions of QEMU give advice behind the names.
+        let cpu = &self.machines.requested(level.into())?.machine.cpu;
+        let is_it = self.is_launching(level) && cpu.require.iter().any(|name| name == feature);
+        // Newer versions of QEMU give advice after the names.
         let names = refused.split_whitespace().take_while(|&word| word != "Consider");
-        (is_it && names.eq([feature])).then(|| (feature.to_owned(), cpu.model))
+        (is_it && names.eq([feature])).then(|| (feature.to_owned(), cpu.model.clone()))
     }
 
-    /// The outermost QEMU that has ended, where the trouble may come from such an end.
-    async fn first_end(&self, trouble: &Trouble) -> Option<(LevelNumber, QemuEnd)> {
-        let closed = match trouble {
-            Trouble::Closed { .. } | Trouble::Host { .. } => true,
-            Trouble::Silent { .. } | Trouble::Endless { .. } => false,
-            Trouble::Failed { .. }
-            | Trouble::Panicked { .. }
-            | Trouble::ShutDown { .. }
-            | Trouble::Halted { .. }
-            | Trouble::Interrupted => {
+    /// The outermost QEMU that has ended, where the wait may have ended for that.
+    async fn first_end(&self, abort: &Abort) -> Option<(LevelNumber, QemuEnd)> {
+        let closed = match abort {
+            Abort::Closed { .. } | Abort::Host { .. } => true,
+            Abort::Silent { .. } | Abort::Endless { .. } => false,
+            Abort::Failed { .. }
+            | Abort::Panicked { .. }
+            | Abort::ShutDown { .. }
+            | Abort::Halted { .. }
+            | Abort::Interrupted => {
                 return None;
             }
         };
-        if let Trouble::Host { level, error: HostError::EndedAtStart(end) } = trouble {
+        if let Abort::Host { level, error: HostError::EndedAtStart(end) } = abort {
             return Some((*level, end.clone()));
         }
         let deadline = Instant::now() + self.limits.moment();
         loop {
-            if let Some(ended) = self.outermost_end().await {
+            if let Some(ended) = self.machines.outermost_end(self.limits.moment()).await {
                 return Some(ended);
             }
             // The end of a process is known a little later than the end of its sockets.
@@ -174,46 +142,33 @@ impl Stack<'_> {
         }
     }
 
-    /// The outermost QEMU that has ended by now.
-    async fn outermost_end(&self) -> Option<(LevelNumber, QemuEnd)> {
-        for live in &self.live {
-            match tokio::time::timeout(self.limits.moment(), live.qemu.ended()).await {
-                Ok(Ok(Some(end))) => return Some((live.level, end)),
-                Ok(Ok(None)) => {}
-                // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
-                Ok(Err(_)) | Err(_) => break,
-            }
-        }
-        None
-    }
-
-    /// Once nothing is waited for any more, no end of a QEMU is noticed. KVM's counters go with the QEMU that they are of, so where
-    /// evidence is missing, such an end explains it.
-    pub(super) async fn end_behind_missing_evidence(&self) -> Option<Stop> {
-        if Evidence::weigh(&self.gathered, self.plan.innermost(), self.plan.profile).is_ok() {
+    /// The end of a QEMU that explains missing evidence, if any does.
+    pub(super) async fn end_that_explains_missing(&self, measurements: &Measurements) -> Option<Stop> {
+        let plan = self.request.plan;
+        if Evidence::weigh(measurements, plan.innermost(), plan.profile).is_ok() {
             return None;
         }
-        let (level, end) = self.outermost_end().await?;
+        let (level, end) = self.machines.outermost_end(self.limits.moment()).await?;
         Some(self.of_end(level, end))
     }
 
-    async fn read_trouble(&self, trouble: Trouble) -> (Symptom, Blame) {
+    async fn symptom_of(&self, abort: Abort) -> (Symptom, Blame) {
         let harness =
             |level, why| (Symptom::Harness { level: Some(level), why, erratum: None }, Blame::Harness);
-        match trouble {
-            Trouble::Failed { level, failure, said } => {
+        match abort {
+            Abort::Failed { level, failure, said } => {
                 (Symptom::GuestFailed { level, failure, said }, Blame::Stack)
             }
-            Trouble::Panicked { level } => {
+            Abort::Panicked { level } => {
                 let diagnostics = self.diagnostics(level, None).await;
                 (Symptom::GuestPanicked { level, diagnostics }, Blame::Stack)
             }
-            Trouble::ShutDown { level, reason: said } => {
+            Abort::ShutDown { level, reason: said } => {
                 // QEMU ends in order when it gets a signal, and says so (qapi/run-state.json, ShutdownCause).
-                let from_outside = said.starts_with("host-") && !self.killed.contains(&level);
+                let from_outside = said.starts_with("host-") && !self.machines.was_killed(level);
                 (Symptom::ShutDown { level, said }, harness_if(from_outside))
             }
-            Trouble::Halted { level } => {
+            Abort::Halted { level } => {
                 let said = self.run_state(level).await;
                 // The disks of all levels, and the memory of L0, are the harness's.
                 let of_this_machine = level.below().is_none() || said == "io-error";
@@ -221,12 +176,12 @@ impl Stack<'_> {
                 let symptom = Symptom::StoppedByQemu { level, said, diagnostics, erratum: None };
                 (symptom, harness_if(of_this_machine))
             }
-            Trouble::Closed { level, channel, why } => {
+            Abort::Closed { level, channel, why } => {
                 harness(level, format!("{channel} closed while its QEMU runs: {why}"))
             }
-            Trouble::Silent { level, silence } => (self.timeout(level, silence, false), Blame::Stack),
-            Trouble::Endless { level, total } => (self.timeout(level, total, true), Blame::Stack),
-            Trouble::Host {
+            Abort::Silent { level, silence } => (self.timeout(level, silence, false), Blame::Stack),
+            Abort::Endless { level, total } => (self.timeout(level, total, true), Blame::Stack),
+            Abort::Host {
                 level,
                 error:
                     HostError::Agent(CallError::Refused { speaker: Speaker::Qemu, command, description, .. }),
@@ -234,13 +189,37 @@ impl Stack<'_> {
                 let blame = harness_if(!is_under_test(&command, &description));
                 (Symptom::QmpRefused { level, command, said: description }, blame)
             }
-            Trouble::Host { level, error } => harness(level, error.to_string()),
-            Trouble::Interrupted => (Symptom::Interrupted, Blame::Harness),
+            Abort::Host { level, error } => harness(level, error.to_string()),
+            Abort::Interrupted => (Symptom::Interrupted, Blame::Harness),
         }
     }
 
+    /// A symptom that is charged to the emulated metal if it is known to come of one of its errata.
+    fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
+        let level = symptom.level().filter(|level| blame == Blame::Stack && self.is_guest_of_guest(*level));
+        let Some(level) = level else { return (symptom, blame) };
+        match self.errata.cause_of(&symptom, self.is_in_default_firmware(level)) {
+            Some(erratum) => charge(symptom, erratum),
+            None => (symptom, blame),
+        }
+    }
+
+    /// Whether a level runs under two KVMs or more.
+    fn is_guest_of_guest(&self, level: LevelNumber) -> bool {
+        let plan = self.request.plan;
+        let around = plan.levels.iter().filter(|around| around.level <= level);
+        around.filter(|around| plan.hypervisor_of(around.level) == Hypervisor::Kvm).count() >= 2
+    }
+
+    /// Whether the machine that is waited for has its default firmware, and its kernel has said nothing yet.
+    fn is_in_default_firmware(&self, level: LevelNumber) -> bool {
+        let id = self.machine(level);
+        let requested = self.machines.requested(id);
+        requested.is_some_and(|requested| requested.has_default_firmware()) && self.watch.shows_nothing(id)
+    }
+
     fn timeout(&self, level: LevelNumber, after: Duration, busy: bool) -> Symptom {
-        let console = self.attended_console(level);
+        let console = self.console(level);
         Symptom::Timeout {
             level,
             seconds: after.as_secs(),
@@ -250,32 +229,39 @@ impl Stack<'_> {
         }
     }
 
-    /// The console of the machine of a level that is waited for.
-    pub(super) fn attended_console(&self, level: LevelNumber) -> Option<&ConsoleView> {
-        self.watch.console_on(ChannelName { level, kind: ChannelKind::Console, second: self.on_second })
+    /// The machine of `level` that is waited for.
+    fn machine(&self, level: LevelNumber) -> MachineId {
+        MachineId { level, second: self.second }
+    }
+
+    /// Its console.
+    fn console(&self, level: LevelNumber) -> Option<&ConsoleView> {
+        self.watch.console(self.machine(level))
     }
 
     /// What the QEMU of a level that it has stopped wrote, and what the kernel that it runs on has logged since it was started. All
     /// of it goes to a file of the cell, and what a symptom quotes is given. Of a level whose host does not answer nothing is known.
     async fn diagnostics(&self, level: LevelNumber, run_state: Option<&str>) -> Diagnostics {
-        let Some(live) = attended(&self.live, level, self.on_second) else { return Diagnostics::default() };
-        // What this machine's kernel says of an emulator is nothing of KVM.
-        let with_kernel = level.below().is_some() && !self.plan.on_emulator(level);
+        let plan = self.request.plan;
+        let Some(running) = self.machines.get(self.machine(level)) else { return Diagnostics::default() };
+        // What this machine's kernel logs of an emulator is not about KVM.
+        let with_kernel = level.below().is_some() && plan.hypervisor_of(level).logs_to_kernel();
         let mut cancellation = self.watch.cancellation();
+        let asked = running.qemu.diagnostics(with_kernel);
         let asked = tokio::select! {
-            asked = tokio::time::timeout(self.limits.diagnostics(), live.qemu.diagnostics(with_kernel)) => asked,
+            asked = tokio::time::timeout(self.limits.diagnostics(), asked) => asked,
             () = cancellation.requested() => return Diagnostics::default(),
         };
         let Ok(Ok(diagnostics)) = asked else { return Diagnostics::default() };
         // An L0 that is this machine runs the QEMUs of other cells, too.
-        let l0_is_shared = self.plan.metal == Metal::Native;
-        let around = self.plan.around(level);
+        let l0_is_shared = plan.metal == Metal::Native;
+        let around = plan.around(level);
         let kernel_is_shared = l0_is_shared && around.is_some_and(|around| around.below().is_none());
         let diagnostics = Diagnostics { kernel_is_shared, ..diagnostics };
         if !diagnostics.is_empty() {
-            let label = if live.instance.is_second() { format!("{level}-second") } else { level.to_string() };
-            let text = told(level, run_state, &diagnostics);
-            if let Err(e) = std::fs::write(self.record(&label, "stopped.log"), text) {
+            let text = stopped_log(level, run_state, &diagnostics);
+            let file = self.request.records().file(&running.id.to_string(), "stopped.log");
+            if let Err(e) = std::fs::write(file, text) {
                 tracing::warn!("what was said of the stop of {level} can't be written: {e}");
             }
         }
@@ -297,7 +283,7 @@ impl Stack<'_> {
 }
 
 /// The file of what was said of a level's stop.
-fn told(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) -> String {
+fn stopped_log(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) -> String {
     let mut text = String::new();
     if let Some(state) = run_state {
         text += &format!("{level}'s QEMU stopped it. Run state: {state}\n");
@@ -337,8 +323,7 @@ fn harness_if(it_is: bool) -> Blame {
     if it_is { Blame::Harness } else { Blame::Stack }
 }
 
-/// Whether a command that QEMU refused is one by which something is tried, and not one by which the harness asks or sets up; and
-/// whether it was tried at all.
+/// Whether a command that QEMU refused tries what is under test, and does not only ask or set up; and whether it was tried at all.
 fn is_under_test(command: &str, refusal: &str) -> bool {
     let not_tried = refusal.contains("has not been found") || refusal.contains("Failed to connect");
     matches!(command, "cont" | "migrate" | "system_reset") && !not_tried

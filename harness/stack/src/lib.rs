@@ -1,7 +1,10 @@
 //! Stacks: levels that are booted inside each other, what is watched while they do, and the evidence that they give.
 
 mod boot;
+mod boot_level;
 mod cancellation;
+mod channels;
+mod check_level;
 mod clock;
 mod closing_report;
 mod console_view;
@@ -9,30 +12,39 @@ mod emulator_errata;
 mod evidence;
 mod explain;
 pub mod host;
-mod leaf;
+mod hypervisor;
+mod innermost_machine;
+mod ledger;
+mod level;
 mod limits;
+mod machines;
 mod measure;
-mod memory;
+mod migrate;
+mod observation;
 mod pause;
 mod plan;
 mod report;
 mod restore;
+mod save;
 mod second_machine;
 mod snapshots;
+mod stack;
 mod steps;
 mod stop;
 mod symptom;
 mod watch;
 
-pub use boot::{BootRequest, LevelFacts, Observation, StageListener, StageTime, Usage, boot};
+pub use boot::{BootRequest, StageListener, boot};
 pub use cancellation::Cancellation;
 pub use evidence::{Evidence, Measurements, MissingProof};
+pub use hypervisor::Hypervisor;
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
+pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
-pub use plan::{LevelPlan, Metal, StackPlan};
+pub use plan::{BootImage, LevelPlan, Metal, StackPlan};
 pub use report::InnermostReport;
-pub use restore::SnapshotSaver;
+pub use save::SnapshotSaver;
 pub use snapshots::{
     Description, Draft, Finished, Inputs, Listed, Lookup, Snapshot, SnapshotCache, SnapshotKey,
 };

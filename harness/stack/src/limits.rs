@@ -84,6 +84,28 @@ impl Limits {
     }
 }
 
+/// The bounds of the waits of a stack now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WaitLimits {
+    /// Those of the run.
+    pub(super) run: Limits,
+    /// How long each wait of the step that is being done may take altogether, if the step says so.
+    pub(super) step_total: Option<Duration>,
+}
+
+impl WaitLimits {
+    /// Those of a run, outside of any step.
+    pub(super) fn new(run: Limits) -> Self {
+        Self { run, step_total: None }
+    }
+
+    /// The bounds of a wait for `level`.
+    pub(super) fn of(&self, level: LevelNumber) -> Limit {
+        let limit = self.run.of(level);
+        Limit { total: self.step_total.unwrap_or(limit.total), ..limit }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

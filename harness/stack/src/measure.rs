@@ -10,7 +10,7 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use serde::{Deserialize, Serialize};
 
-use super::boot::LevelFacts;
+use super::LevelFacts;
 
 /// One loop in one level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct LoopTime {
     /// How long it took, in seconds of the level's own clock, to the thousandth.
     pub seconds: f64,
     /// That time over the time of the same loop in the outermost level that was measured; absent where that was too short to
-    /// be seen.
+    /// be measured.
     pub ratio: Option<f64>,
 }
 
@@ -74,8 +74,8 @@ fn hundredths(value: f64) -> f64 {
 
 /// Sets the times of all levels against those of the outermost one that was measured.
 pub(super) fn compare(levels: &mut BTreeMap<LevelNumber, LevelFacts>) {
-    let Some(base) = levels.values().find_map(|seen| seen.loops.clone()) else { return };
-    for (name, time) in levels.values_mut().filter_map(|seen| seen.loops.as_mut()).flatten() {
+    let Some(base) = levels.values().find_map(|facts| facts.loops.clone()) else { return };
+    for (name, time) in levels.values_mut().filter_map(|facts| facts.loops.as_mut()).flatten() {
         let base = base.get(name).map_or(0.0, |base| base.seconds);
         time.ratio = (base > 0.0).then(|| hundredths(time.seconds / base));
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn levels_are_set_against_the_outermost_one() {
-        let seen = |seconds: [&str; 3]| LevelFacts {
+        let facts = |seconds: [&str; 3]| LevelFacts {
             loops: read(
                 &format!(
                     "loop cpu 0 {}\nloop syscall 0 {}\nloop exit 0 {}",
@@ -112,9 +112,9 @@ mod tests {
             ..LevelFacts::default()
         };
         let mut levels: BTreeMap<LevelNumber, LevelFacts> = [
-            (LevelNumber::ALL[0], seen(["500000000", "250000000", "0"])),
+            (LevelNumber::ALL[0], facts(["500000000", "250000000", "0"])),
             (LevelNumber::ALL[1], LevelFacts::default()),
-            (LevelNumber::ALL[2], seen(["500000000", "1000000000", "3000000000"])),
+            (LevelNumber::ALL[2], facts(["500000000", "1000000000", "3000000000"])),
         ]
         .into();
         compare(&mut levels);

@@ -1,46 +1,42 @@
-//! A stack that is held: it goes no further while whoever attends to it asks its levels what they want to know.
+//! A paused stack: it goes no further while the inspector of a debug session asks its levels questions.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_vmm::guest::{ExecOutput, SharedAnswers, Shell};
-use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
+use nestmatrix_vmm::guest::ExecOutput;
+use nestmatrix_vmm::qemu::ChannelKind;
 use nestmatrix_vmm::wire::Wire;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Stop;
-use super::boot::Stack;
-use super::console_view::ConsoleView;
-use super::watch::Trouble;
-use crate::host::Host;
+use super::level::Guest;
+use super::stack::Stack;
+use super::watch::Abort;
 
-/// Says where a stack is held, and passes on what is asked of it while it is.
+/// Says where a stack is paused, and passes on what is asked of it in the meantime.
 pub trait Inspector {
-    /// Whether it is held once this stage is done.
-    fn holds_after(&self, stage: Stage) -> bool;
+    /// Whether it is paused once this stage is done.
+    fn pauses_after(&self, stage: Stage) -> bool;
 
-    /// Whether it is held once it has come to its end, or has stopped.
-    fn holds_at_end(&self, stopped: bool) -> bool;
+    /// Whether it is paused once it has come to its end, or has stopped.
+    fn pauses_at_end(&self, stopped: bool) -> bool;
 
-    /// It is held from now on.
-    fn begins(&self, held: PausedStack);
+    /// It is paused from now on.
+    fn begins(&self, paused: PausedStack);
 
-    /// Something happened in it meanwhile, in a sentence.
-    fn hears(&self, what: &str);
+    /// Something happened in it while it is paused, in a sentence.
+    fn notify(&self, what: &str);
 
-    /// What is asked of it next; nothing if it is to go on. A future that is dropped must have taken no request.
+    /// What is asked of it next; nothing if it is to run on. A future that is dropped must have taken no request.
     fn next(&self) -> Pin<Box<dyn Future<Output = Option<Request>> + '_>>;
 }
 
-/// A stack as it is held.
+/// A stack that is paused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PausedStack {
     /// The last stage that was done, or in which it stopped.
@@ -51,7 +47,7 @@ pub struct PausedStack {
     pub levels: Vec<PausedLevel>,
 }
 
-/// A level of a stack that is held.
+/// A level of a paused stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PausedLevel {
     /// Which.
@@ -68,14 +64,14 @@ pub struct PausedLevel {
     pub shell: bool,
 }
 
-/// Something that is asked of a level of a held stack.
+/// Something that is asked of a level of a paused stack.
 #[derive(Debug)]
 pub struct Request {
     /// The level.
     pub level: LevelNumber,
     /// What is asked.
     pub ask: Ask,
-    /// Where the answer goes. Who does not wait for it any more drops the other end.
+    /// Where the answer goes. If it is no longer waited for, the other end is dropped.
     pub answer: oneshot::Sender<Answer>,
 }
 
@@ -135,12 +131,11 @@ impl From<ExecOutput> for Answer {
 #[derive(Clone)]
 struct LevelHandle {
     level: LevelNumber,
-    host: Option<Rc<dyn Host>>,
-    shell: Option<(Rc<Mutex<Shell>>, SharedAnswers)>,
+    /// How commands are run in it, if it takes any.
+    guest: Option<Guest>,
     monitor: Option<Wire>,
+    /// How long its monitor may take to answer.
     reply: Duration,
-    /// How many commands the shells on consoles were given.
-    asked: Rc<Cell<u32>>,
 }
 
 impl LevelHandle {
@@ -163,49 +158,38 @@ impl LevelHandle {
     }
 
     async fn run(&self, script: &str) -> Result<Answer, String> {
-        if let Some(host) = &self.host {
-            return host.run(script).await.map(Answer::from).map_err(|e| e.to_string());
+        match &self.guest {
+            Some(Guest::Host(host)) => host.run(script).await.map(Answer::from).map_err(|e| e.to_string()),
+            Some(Guest::Console(shell)) => {
+                shell.run(script).await.map(Answer::from).map_err(|e| e.to_string())
+            }
+            None => Err(format!("{} takes no commands now", self.level)),
         }
-        let Some((shell, answers)) = &self.shell else {
-            return Err(format!("{} takes no commands now", self.level));
-        };
-        // The next command must not be typed before: a terminal that nobody reads drops what is too much for it.
-        let mut shell = shell.lock().await;
-        let id = self.asked.get() + 1;
-        self.asked.set(id);
-        shell.ask(id, script).await.map_err(|e| e.to_string())?;
-        Ok(answers.when(|answers| answers.to(id).cloned()).await.into())
     }
 }
 
 impl Stack<'_> {
-    /// Holds the stack if it is to be held once the stage that is done now is.
+    /// Pauses the stack if that is asked for once the stage that is done now is.
     pub(super) async fn pause_after(&mut self, done: Stage) -> Result<(), Stop> {
-        match self.inspector {
-            Some(inspector) if inspector.holds_after(done) => self.hold(inspector, done, None).await,
+        match self.request.inspector {
+            Some(inspector) if inspector.pauses_after(done) => self.pause(inspector, done, None).await,
             _ => Ok(()),
         }
     }
 
-    /// Holds the stack until its attendant lets it go on. What is heard of it meanwhile goes to the attendant.
+    /// Pauses the stack until its inspector lets it run on. What is heard of it in the meantime goes to the inspector.
     ///
     /// # Errors
-    /// Somebody asked the harness to end, or the machine that all levels run in is gone.
-    pub(super) async fn hold(
+    /// The user asked the harness to end, or the machine that all levels run in is gone.
+    pub(super) async fn pause(
         &mut self,
         inspector: &dyn Inspector,
         stage: Stage,
         stop: Option<&Stop>,
     ) -> Result<(), Stop> {
         let began = Instant::now();
-        let mut shells = BTreeMap::new();
-        for (channel, shell) in std::mem::take(&mut self.shells) {
-            shells.insert(channel, Rc::new(Mutex::new(shell)));
-        }
-        let asked = Rc::new(Cell::new(self.asked));
-        let doors: Vec<LevelHandle> =
-            self.all_levels().map(|level| self.door(level, &shells, &asked)).collect();
-        let levels = doors.iter().map(|door| self.held(door)).collect();
+        let handles: Vec<LevelHandle> = self.all_levels().map(|level| self.handle(level)).collect();
+        let levels = handles.iter().map(|handle| self.paused_level(handle)).collect();
         inspector.begins(PausedStack { stage, stop: stop.cloned(), levels });
         let mut known = stop.map(|stop| stop.symptom.to_string());
         let mut answers = JoinSet::new();
@@ -213,27 +197,27 @@ impl Stack<'_> {
             tokio::select! {
                 request = inspector.next() => {
                     let Some(Request { level, ask, mut answer }) = request else { break Ok(()) };
-                    let Some(door) = doors.iter().find(|door| door.level == level).cloned() else {
+                    let Some(handle) = handles.iter().find(|handle| handle.level == level).cloned() else {
                         let _ = answer.send(Answer::Refused { why: format!("the stack has no {level}") });
                         continue;
                     };
                     answers.spawn_local(async move {
                         tokio::select! {
-                            said = door.answer(ask) => { let _ = answer.send(said); }
+                            said = handle.answer(ask) => { let _ = answer.send(said); }
                             () = answer.closed() => {}
                         }
                     });
                 }
                 Some(_) = answers.join_next() => {}
-                trouble = self.watch.trouble() => {
-                    let interrupted = matches!(trouble, Trouble::Interrupted);
-                    let seen = self.explain(trouble).await;
+                abort = self.watch.next_abort() => {
+                    let interrupted = matches!(abort, Abort::Interrupted);
+                    let seen = self.explain(abort, false).await;
                     let seen = seen.symptom.to_string();
                     if !interrupted && known.as_ref() != Some(&seen) {
-                        inspector.hears(&seen);
+                        inspector.notify(&seen);
                     }
-                    if interrupted || self.metal_is_gone().await {
-                        // Whatever was done to it meanwhile, it was not let go on its way.
+                    if interrupted || self.machines.outermost_has_ended().await {
+                        // Whatever was done to it in the meantime, it was not let run on.
                         break Err(Stop::interrupted(stage));
                     }
                     known = Some(seen);
@@ -241,60 +225,40 @@ impl Stack<'_> {
             }
         };
         answers.shutdown().await;
-        drop(doors);
-        let shells = shells.into_iter();
-        self.shells =
-            shells.filter_map(|(of, shell)| Some((of, Rc::into_inner(shell)?.into_inner()))).collect();
-        self.asked = asked.get();
-        self.held += began.elapsed();
+        self.ledger.paused += began.elapsed();
         ended
     }
 
     /// Every level of the stack, also an L0 that is this machine.
     fn all_levels(&self) -> impl Iterator<Item = LevelNumber> {
         let known = |level: &LevelNumber| {
-            self.host(*level).is_some() || self.plan.levels.iter().any(|plan| plan.level == *level)
+            self.levels.host(*level).is_some() || self.request.index_of(*level).is_some()
         };
         LevelNumber::ALL.into_iter().filter(known)
     }
 
-    fn door(
-        &self,
-        level: LevelNumber,
-        shells: &BTreeMap<ChannelName, Rc<Mutex<Shell>>>,
-        asked: &Rc<Cell<u32>>,
-    ) -> LevelHandle {
-        let answers = self.watch.console(level).map(ConsoleView::answers);
-        let answers = answers.filter(|answers| answers.now(|answers| answers.ready()));
-        let shell = shells.iter().rev().find(|(channel, _)| channel.level == level);
+    fn handle(&self, level: LevelNumber) -> LevelHandle {
+        // A level that has not come up may have a shell on its console all the same.
+        let shell = || self.channels.shell(level.into()).filter(|shell| shell.is_ready());
         LevelHandle {
             level,
-            host: self.host(level),
-            shell: shell.zip(answers).map(|((_, shell), answers)| (Rc::clone(shell), answers.clone())),
+            guest: self.levels.guest(level).or_else(|| shell().cloned().map(Guest::Console)),
             monitor: self.watch.wire(level, ChannelKind::Qmp).cloned(),
-            reply: self.limits.of(level).total,
-            asked: Rc::clone(asked),
+            reply: self.limits.run.of(level).total,
         }
     }
 
-    fn held(&self, door: &LevelHandle) -> PausedLevel {
-        let seen = self.levels.get(&door.level);
-        let console = self.record(&door.level.to_string(), "console.log");
+    fn paused_level(&self, handle: &LevelHandle) -> PausedLevel {
+        let level = handle.level;
+        let known = self.ledger.known_of(level);
+        let console = self.request.records().file(&level.to_string(), "console.log");
         PausedLevel {
-            level: door.level,
-            kernel: seen.and_then(|seen| seen.kernel.clone()),
-            qemu: seen.and_then(|seen| seen.qemu.clone()),
+            level,
+            kernel: known.and_then(|known| known.kernel.clone()),
+            qemu: known.and_then(|known| known.qemu.clone()),
             console: console.is_file().then_some(console),
-            monitor: door.monitor.is_some(),
-            shell: door.host.is_some() || door.shell.is_some(),
-        }
-    }
-
-    /// Whether the emulator of the outermost level, in which all others run, has ended.
-    async fn metal_is_gone(&self) -> bool {
-        match self.live.first() {
-            Some(live) => matches!(live.qemu.ended().await, Ok(Some(_))),
-            None => false,
+            monitor: handle.monitor.is_some(),
+            shell: handle.guest.is_some(),
         }
     }
 }

@@ -1,20 +1,21 @@
 //! A scenario's own steps: commands that are run in levels between the stages of the fold.
 
-use std::rc::Rc;
-
 use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
-use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
+use nestmatrix_vmm::qemu::ChannelKind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::boot::Stack;
-use super::explain::attended;
+use super::channels::ConsoleShell;
+use super::level::Guest;
+use super::machines::MachineId;
+use super::stack::Stack;
 use super::symptom::ExitStatus;
+use super::watch::Watch;
 use super::{Limit, Stop, Symptom, measure};
-use crate::host::{Host, HostError};
+use crate::host::HostError;
 
-/// Longest output of a step that is kept, in characters; a step says what it has to say in a few lines.
+/// Longest output of a step that is kept, in characters; a few lines are enough.
 const KEPT_OUTPUT: usize = 4000;
 
 /// What came of a step.
@@ -36,27 +37,28 @@ pub struct StepRecord {
 }
 
 impl Stack<'_> {
-    /// Runs the steps that come after the stage that is done now. Where the stack is to be held, it is held between them.
+    /// Runs the steps that come after the stage that is done now. In a debug session, the stack is paused between them where that is
+    /// asked for.
     pub(super) async fn take_steps(&mut self) -> Result<(), Stop> {
         let done = self.stage;
         self.pause_after(done).await?;
-        let steps = self.steps;
+        let steps = self.request.steps;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.after == done) {
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)));
-            self.step_total = self.total_of_step(step.on, step.timeout).await?;
+            self.limits.step_total = self.total_of_step(step.on, step.timeout).await?;
             let taken = self.take(step).await;
-            self.step_total = None;
+            self.limits.step_total = None;
             taken?;
             self.pause_after(self.stage).await?;
         }
-        // The stage that is done is still the last one of the fold; what follows is told from it.
+        // The stage that is done is still the last one of the fold; what follows is counted from it.
         self.stage = done;
         Ok(())
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), Stop> {
         let Step { name, on, action, .. } = step;
-        let mut seen = StepRecord {
+        let mut record = StepRecord {
             name: name.clone(),
             on: *on,
             action: action.word().to_owned(),
@@ -65,54 +67,69 @@ impl Stack<'_> {
             output: String::new(),
         };
         let done = match action {
-            StepAction::Run(command) => self.run_command(&mut seen, command).await,
+            StepAction::Run(command) => self.run_command(&mut record, command).await,
             StepAction::Own { action } => {
                 let did = match action {
                     OwnAction::Measure => self.measure(*on).await,
                     OwnAction::Reboot => self.reboot(*on).await,
-                    OwnAction::BootAnother => self.boot_another(*on).await,
+                    // A boot takes steps, hence the box.
+                    OwnAction::BootAnother => Box::pin(self.boot_another(*on)).await,
                     OwnAction::Migrate => self.migrate(*on).await,
                 };
-                did.map(|output| seen.output = output)
+                did.map(|output| record.output = output)
             }
         };
         if let Err(stop) = &done
-            && seen.output.is_empty()
+            && record.output.is_empty()
         {
-            seen.output = stop.symptom.to_string();
+            record.output = stop.symptom.to_string();
         }
-        self.steps_seen.push(seen);
+        self.ledger.add_step(record);
         done
     }
 
-    /// Runs a command of the scenario's own and judges what came of it, which goes to `seen`.
-    async fn run_command(&mut self, seen: &mut StepRecord, command: &Command) -> Result<(), Stop> {
-        seen.run = Some(command.run.clone());
-        let script = format!("{}; {}", self.plan.variables_of_steps(seen.on), command.run);
-        let ended = self.run(seen.on, &script).await?;
-        seen.status = ended.status;
-        seen.output = said(&ended);
-        if let Some(why) = never_ran(seen) {
-            return Err(Stop::stack(self.stage, Symptom::NotStarted { level: seen.on, why }).not_its_fault());
+    /// Runs a command of the scenario's own and judges what came of it, which goes to `record`.
+    async fn run_command(&mut self, record: &mut StepRecord, command: &Command) -> Result<(), Stop> {
+        record.run = Some(command.run.clone());
+        let script = format!("{}; {}", self.request.plan.variables_of_steps(record.on), command.run);
+        let ended = self.run(record.on, &script).await?;
+        record.status = ended.status;
+        record.output = text_of(&ended);
+        if let Some(why) = never_ran(record) {
+            let symptom = Symptom::NotStarted { level: record.on, why };
+            return Err(Stop::stack(self.stage, symptom).not_its_fault());
         }
-        let judged = judge(seen, command);
+        let judged = judge(record, command);
         judged.map_err(|symptom| Stop::stack(self.stage, symptom))?;
-        self.look_again(seen.on).await
+        self.ask_facts_again(record.on).await
     }
 
     /// Asks a level again what it is: a command may have loaded KVM with another parameter.
-    async fn look_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
-        let Some(host) = self.host(level) else { return Ok(()) };
-        let facts = self.ask(level, &*host).await?;
-        self.saw(level).nested.clone_from(&facts.nested);
-        self.facts.insert(level, facts);
+    async fn ask_facts_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let Some(host) = self.levels.host(level) else { return Ok(()) };
+        let facts = self.ask_facts(level, &*host, String::new()).await?;
+        self.ledger.level(level).nested.clone_from(&facts.nested);
+        self.levels.replace_facts(level, facts);
         Ok(())
     }
 
-    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; gives what was seen.
+    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; returns a description of that.
     async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let qemu = self.wire(level, ChannelKind::Qmp)?;
         let before = self.boot_id(level).await?;
+        self.reset(level).await?;
+        let after = self.boot_id(level).await?;
+        if after == before {
+            return Err(self.harness(format!("{level} was reset and has boot id {after} as before")));
+        }
+        if let Some(up) = self.levels.up(level).cloned() {
+            self.inspect(&up, String::new()).await?;
+        }
+        let nested = self.ledger.level(level).nested.clone();
+        Ok(format!("{level} is up again; nested={}", nested.unwrap_or_else(|| "is absent".into())))
+    }
+
+    async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let qemu = self.wire(level, ChannelKind::Qmp)?;
         // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
         let on_reboot = async |action: &str| {
             qemu.call("set-action", json!({"reboot": action})).await?;
@@ -122,87 +139,71 @@ impl Stack<'_> {
         // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
         let resets = self.watch.resets(level);
         self.run(level, "sync").await?;
-        self.rebooting = true;
-        self.during(level, async { Ok(qemu.call("system_reset", json!({})).await?) }).await?;
-        self.until(level, |watch| (watch.resets(level) > resets).then_some(())).await?;
+        let reset = async { Ok(qemu.call("system_reset", json!({})).await?) };
+        // That an emulator does not boot L0 again says nothing of the matrix.
+        self.during(level, reset).await.map_err(blame_emulator_for_l0)?;
+        let is_reset = |watch: &Watch| (watch.resets(level) > resets).then_some(());
+        self.until(level, is_reset).await.map_err(blame_emulator_for_l0)?;
         let wire = self.wire(level, ChannelKind::Agent)?;
-        self.greet(wire, level).await?;
-        self.rebooting = false;
+        self.greet(level, wire).await.map_err(blame_emulator_for_l0)?;
         // Not before it is up again: SeaBIOS answers a reset with one of its own.
-        self.during(level, on_reboot("shutdown")).await?;
-        let after = self.boot_id(level).await?;
-        if after == before {
-            return Err(Stop::harness(
-                self.stage,
-                format!("{level} was reset and has boot id {after} as before"),
-            ));
-        }
-        if let Some(host) = self.host(level) {
-            self.look_at(level, &*host).await?;
-        }
-        let nested = self.saw(level).nested.clone();
-        Ok(format!("{level} is up again; nested={}", nested.unwrap_or_else(|| "is absent".into())))
+        self.during(level, on_reboot("shutdown")).await
     }
 
     /// The number that a kernel gives itself when it starts.
     async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let said = said(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
-        if said.is_empty() {
-            return Err(Stop::harness(self.stage, format!("{level} tells no boot id")));
+        let id = text_of(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
+        if id.is_empty() {
+            return Err(self.harness(format!("{level} reports no boot id")));
         }
-        Ok(said)
+        Ok(id)
     }
 
     /// Times the loops in a level; gives what they printed.
     async fn measure(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let exit_loop = self.plan.profile.exit_loop;
-        let printed = said(&self.run(level, &measure::script(exit_loop)).await?);
-        let loops = measure::read(&printed, if exit_loop.is_some() { 3 } else { 2 }).ok_or_else(|| {
-            Stop::harness(
-                self.stage,
-                format!("the loops could not be timed in {level}; they printed {printed:?}"),
-            )
+        let exit_loop = self.request.plan.profile.exit_loop;
+        let printed = text_of(&self.run(level, &measure::script(exit_loop)).await?);
+        let loops = measure::read(&printed, if exit_loop.is_some() { 3 } else { 2 });
+        let loops = loops.ok_or_else(|| {
+            self.harness(format!("the loops could not be timed in {level}; they printed {printed:?}"))
         })?;
-        self.saw(level).loops = Some(loops);
+        self.ledger.level(level).loops = Some(loops);
         Ok(printed)
     }
 
-    /// Runs `/bin/sh -c script` in a level to its end: by its agent, or by the shell on the innermost level's console.
-    pub(super) async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
-        if let Some(host) = self.host(level) {
-            return self.during(level, host.run(script)).await;
-        }
-        let stage = self.stage;
-        let not_up = |why: String| Stop::harness(stage, format!("{level} can't be asked: {why}"));
-        // Where another machine of the level runs beside that of the stack, each has a console; after a migration, the last is its own.
-        let (beside, second) = (self.watch.has_beside(level), self.on_second);
-        let is_its_own =
-            |channel: &ChannelName| channel.level == level && (!beside || channel.second == second);
-        let shell = self.shells.iter_mut().rev().find(|(channel, _)| is_its_own(channel));
-        let (channel, shell) = shell.ok_or_else(|| not_up("it has no console".into()))?;
-        self.asked += 1;
-        let id = self.asked;
-        let answers = self.watch.console_on(*channel).map(|console| console.answers().clone());
-        let answers = answers.ok_or_else(|| not_up("its console is not read".into()))?;
-        // A level that reads nothing of its console takes no command: typing is part of the wait.
-        let what = || format!("typing at the console of {level}");
-        let typing = async {
-            shell.ask(id, script).await.map_err(|source| HostError::System { what: what(), source })?;
-            Ok(answers.when(|answers| answers.to(id).cloned()).await)
-        };
-        let qemu = attended(&self.live, level, self.on_second).map(|live| &*live.qemu);
-        // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
-        let limit = self.limits.of(level);
-        let total = self.step_total.unwrap_or(limit.total);
-        match self.watch.during(level, Limit { silence: total, total }, qemu, typing).await {
-            Ok(output) => Ok(output),
-            Err(trouble) => Err(self.explain(trouble).await),
+    /// Runs `/bin/sh -c script` in a level of the stack to its end.
+    async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+        match self.levels.guest(level) {
+            Some(Guest::Host(host)) => self.during(level, host.run(script)).await,
+            Some(Guest::Console(shell)) => self.run_on_console(level.into(), &shell, script).await,
+            None => Err(self.harness(format!("{level} can't be asked: it takes no commands"))),
         }
     }
 
-    /// The host that a level has become.
-    pub(super) fn host(&self, level: LevelNumber) -> Option<Rc<dyn Host>> {
-        self.hosts.iter().find(|(of, _)| *of == level).map(|(_, host)| Rc::clone(host))
+    /// Runs `script` by the shell on the console of a machine.
+    pub(super) async fn run_on_console(
+        &mut self,
+        id: MachineId,
+        shell: &ConsoleShell,
+        script: &str,
+    ) -> Result<ExecOutput, Stop> {
+        // A level that reads nothing of its console takes no command: typing is part of the wait.
+        let typing = async {
+            let what = || format!("typing at the console of {}", id.level);
+            shell.run(script).await.map_err(|source| HostError::System { what: what(), source })
+        };
+        // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
+        let total = self.limits.of(id.level).total;
+        self.during_within(Limit { silence: total, total }, id, typing).await
+    }
+}
+
+/// The same stop, with the emulator at fault if it is about L0.
+fn blame_emulator_for_l0(stop: Stop) -> Stop {
+    if stop.symptom.level().is_some_and(|level| level.below().is_none()) {
+        stop.not_its_fault()
+    } else {
+        stop
     }
 }
 
@@ -220,7 +221,7 @@ fn never_ran(seen: &StepRecord) -> Option<String> {
     Some(format!("{}: {why}; it printed {:?}", seen.name, seen.output))
 }
 
-/// Whether a command did as the scenario expects; else the symptom.
+/// Checks that a command did as the scenario expects; otherwise the symptom.
 fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
     let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
     let status = seen.status.unwrap_or_default();
@@ -240,7 +241,8 @@ fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
     }
 }
 
-fn said(output: &ExecOutput) -> String {
+/// What a command printed, standard output first.
+fn text_of(output: &ExecOutput) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&both);
     let lines: Vec<String> = text.lines().map(printable).collect();
@@ -280,7 +282,10 @@ mod tests {
     #[case(Some(255), false)]
     #[case(Some(1), false)]
     #[case(Some(0), false)]
-    fn a_command_that_never_ran_is_nobodys_failure(#[case] status: Option<i64>, #[case] expected: bool) {
+    fn a_command_that_never_ran_does_not_fail_as_documented(
+        #[case] status: Option<i64>,
+        #[case] expected: bool,
+    ) {
         assert_eq!(never_ran(&seen(status, "")).is_some(), expected);
     }
 
@@ -288,7 +293,7 @@ mod tests {
     #[case(false, None, Some(0))]
     #[case(false, Some("busy"), Some(0))]
     #[case(true, Some("busy"), Some(1))]
-    fn a_step_that_does_as_expected_goes_on(
+    fn a_step_that_does_as_expected_passes(
         #[case] fails: bool,
         #[case] wanted: Option<&str>,
         #[case] status: Option<i64>,

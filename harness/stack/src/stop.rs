@@ -59,7 +59,7 @@ impl Stop {
         self
     }
 
-    /// The same stop, which says nothing of what is under test.
+    /// The same stop, with the harness at fault: it says nothing of what is under test.
     pub fn not_its_fault(self) -> Self {
         Self { blame: Blame::Harness, ..self }
     }

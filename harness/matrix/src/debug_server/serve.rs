@@ -154,11 +154,11 @@ impl DebugServer {
 }
 
 impl Inspector for DebugServer {
-    fn holds_after(&self, stage: Stage) -> bool {
+    fn pauses_after(&self, stage: Stage) -> bool {
         matches!(self.at, PauseAt::Stage(at) | PauseAt::StageOrFailure(at) if at == stage)
     }
 
-    fn holds_at_end(&self, stopped: bool) -> bool {
+    fn pauses_at_end(&self, stopped: bool) -> bool {
         match self.at {
             PauseAt::End => true,
             PauseAt::Failure | PauseAt::StageOrFailure(_) => stopped,
@@ -172,7 +172,7 @@ impl Inspector for DebugServer {
         self.greeting.borrow_mut().held = Some(held);
     }
 
-    fn hears(&self, what: &str) {
+    fn notify(&self, what: &str) {
         (self.tell)(&News::Heard(what));
     }
 

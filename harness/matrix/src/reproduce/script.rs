@@ -123,7 +123,7 @@ impl Reproduction<'_> {
             ..self.plan.clone()
         };
         for level in &mut plan.levels {
-            level.images = None;
+            level.image.disk = None;
         }
         plan
     }

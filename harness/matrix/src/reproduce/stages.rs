@@ -6,7 +6,7 @@ use nestmatrix_model::{
     Command, Fault, FaultAction, Isa, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
 };
 use nestmatrix_stack::host::{WithVirtio, hercules};
-use nestmatrix_stack::{Metal, StackPlan};
+use nestmatrix_stack::{Hypervisor, Metal, StackPlan};
 use nestmatrix_vmm::qemu::{Instance, Machine, quote};
 
 use super::outcome::word as name_of;
@@ -200,7 +200,7 @@ impl Writer<'_> {
     /// What `Stack::query_machine` asks.
     fn check_machine(&mut self, machine: &Machine) {
         let name = name_of(machine.level);
-        if !self.plan.on_emulator(machine.level) {
+        if self.plan.hypervisor_of(machine.level) == Hypervisor::Kvm {
             self.line(&format!("must_run_with_kvm {name}"));
         }
         for property in &machine.require {

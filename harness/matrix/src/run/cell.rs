@@ -60,7 +60,7 @@ impl Run {
             if observation.stop.as_ref().is_some_and(Stop::is_interrupted) {
                 return Ok(done);
             }
-            let end = (self.began.elapsed() - observation.held).as_secs_f64();
+            let end = (self.began.elapsed() - observation.paused).as_secs_f64();
             if observation.stop.is_none() {
                 // What a stack used that stopped early says nothing about others.
                 done.usage = observation.usage;

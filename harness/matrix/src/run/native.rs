@@ -14,7 +14,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
-    BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+    BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
@@ -101,11 +101,13 @@ impl NativeMetal {
         let any_kvm: &'static ArchInfo = Box::leak(Box::new(ArchInfo { kvm_module: "kvm", ..*profile }));
         let level = LevelPlan {
             level: guest,
-            kernel: trial.kernel,
-            kernel_release: trial.kernel_release,
-            initramfs: trial.initramfs,
-            images: None,
-            image: String::new(),
+            image: BootImage {
+                name: String::new(),
+                kernel: trial.kernel,
+                kernel_release: trial.kernel_release,
+                initramfs: trial.initramfs,
+                disk: None,
+            },
             cpu: CpuRequirement::default(),
             accelerator: Accelerator::Kvm,
             memory_mib: None,
@@ -120,7 +122,7 @@ impl NativeMetal {
             levels: vec![level],
             nonce: trial.nonce,
             stays: false,
-            leaf: None,
+            innermost_machine: None,
             default_firmware: BTreeSet::new(),
             second: None,
             memory: Memory::Private,
@@ -156,7 +158,7 @@ impl NativeMetal {
         if let Some(stop) = observation.stop {
             return Err(failed(format!("{}: {}", stop.stage, stop.symptom)));
         }
-        let weighed = Evidence::weigh(&observation.gathered, guest, profile);
+        let weighed = Evidence::weigh(&observation.measurements, guest, profile);
         weighed.map(|_| ()).map_err(|doubt| failed(doubt.to_string()))
     }
 

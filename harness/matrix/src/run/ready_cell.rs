@@ -9,7 +9,7 @@ use nestmatrix_images::{Catalog, Image, Product};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{FaultAction, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
-use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
+use nestmatrix_stack::{BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::Memory;
 
 use super::outermost::{emulator_of, emulator_recipe, outermost_program};
@@ -120,7 +120,7 @@ impl Readiness<'_> {
             // A debug session asks the innermost level, too.
             stays: self.setting.inspector.is_some()
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
-            leaf: None,
+            innermost_machine: None,
             default_firmware: BTreeSet::new(),
             second: cell.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
@@ -200,7 +200,7 @@ pub(super) fn disk_name(level: LevelNumber) -> String {
 }
 
 fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<LevelPlan, String> {
-    let (Some(kernel), Some(release), Some(initramfs), Some(images)) =
+    let (Some(kernel), Some(release), Some(initramfs), Some(disk)) =
         (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
     else {
         return Err(format!("image {} has no kernel, initramfs or disk", image.name()));
@@ -208,11 +208,13 @@ fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<Lev
     let spec = &level.spec;
     Ok(LevelPlan {
         level: spec.level,
-        kernel,
-        kernel_release: release.release.clone(),
-        initramfs,
-        images: Some(images),
-        image: format!("{} {}", image.name(), image.digest()),
+        image: BootImage {
+            name: format!("{} {}", image.name(), image.digest()),
+            kernel,
+            kernel_release: release.release.clone(),
+            initramfs,
+            disk: Some(disk),
+        },
         cpu: spec.cpu.clone(),
         accelerator: spec.accelerator,
         memory_mib: spec.memory_mib,

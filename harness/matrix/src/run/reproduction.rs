@@ -27,7 +27,7 @@ impl Run {
             level.disk = Some(disk_name(level.level).into());
         }
         let innermost = record.levels.iter().find(|level| level.level == plan.innermost());
-        plan.leaf = innermost
+        plan.innermost_machine = innermost
             .and_then(|level| plan.profile.innermost_machine_of_type(level.seen.machine.as_deref()?));
         let launched = record.levels.iter().filter(|level| level.seen.machine.is_some());
         let by_default = launched.filter(|level| level.seen.firmware.is_none());

@@ -204,7 +204,7 @@ impl Verdict {
 fn weigh(observation: &Observation, innermost: LevelNumber, profile: &ArchInfo) -> Result<Evidence, Stop> {
     let last = if innermost.reports() { StageKind::Check } else { StageKind::Kvm };
     let stage = Stage::Level(innermost, last);
-    let weighed = Evidence::weigh(&observation.gathered, innermost, profile);
+    let weighed = Evidence::weigh(&observation.measurements, innermost, profile);
     weighed.map_err(|doubt| match doubt {
         MissingProof::Contradicts(symptom) => Stop::stack(stage, *symptom),
         MissingProof::Missing(what) => Stop::stack(stage, Symptom::MissingEvidence { what }).not_its_fault(),

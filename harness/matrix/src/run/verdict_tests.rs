@@ -13,13 +13,13 @@ use crate::scenario::{KnownWrong, Limitation, StopStage, SymptomTexts};
 fn judge_after(
     stages: &str,
     expectation: &Expectation,
-    gathered: Measurements,
+    measurements: Measurements,
     stop: Option<Stop>,
 ) -> Verdict {
     let began = |name| StageTime { stage: stage(name), start: 0.0, end: 0.0 };
     let stages = stages.split_whitespace().map(began).collect();
     let nothing = Observation::stopped(Stop::interrupted(Stage::Provision));
-    let observation = Observation { stages, gathered, stop, ..nothing };
+    let observation = Observation { stages, measurements, stop, ..nothing };
     let profile = ArchInfo::of(Architecture::Amd);
     Verdict::judge(expectation, &observation, LevelNumber::ALL[2], profile)
 }
@@ -35,7 +35,7 @@ fn judge(expectation: &Expectation, stop: Option<Stop>) -> Verdict {
     judge_after("", expectation, Measurements::default(), stop)
 }
 
-/// What is gathered of a stack of three levels that works.
+/// What is measurements of a stack of three levels that works.
 fn all_evidence() -> Measurements {
     let [l0, l1, l2, _] = LevelNumber::ALL;
     let kvm = KvmReport { enabled: true, present: true };
@@ -64,8 +64,8 @@ fn all_evidence() -> Measurements {
 #[test]
 fn nothing_follows_from_what_is_known_to_be_flaky_and_another_stop_is_news() {
     let known = known_flaky();
-    let judged = |expectation: &Expectation, gathered: Measurements, stop: Option<Stop>| {
-        judge_after("", expectation, gathered, stop).or_flaky(Some(&known), &[])
+    let judged = |expectation: &Expectation, measurements: Measurements, stop: Option<Stop>| {
+        judge_after("", expectation, measurements, stop).or_flaky(Some(&known), &[])
     };
     let [flaky_stop, other_stop] = ["internal error", "another"].map(|said| stopped("l2-boot", said));
     for expectation in [Expectation::WORKS, limitation(), known_stale(), may_stop()] {

@@ -16,7 +16,8 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::host::{ClosingReport, Emulator, Facts, Host, Pending, Started, ThisMachine};
 use nestmatrix_stack::{
-    BootRequest, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener, Stop, boot,
+    BootImage, BootRequest, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener,
+    Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
@@ -201,7 +202,7 @@ impl Fake {
             second: self.steps.iter().find_map(Step::second_machine),
             memory: Memory::Private,
             restored_from: false,
-            leaf: None,
+            innermost_machine: None,
             default_firmware: BTreeSet::new(),
             clock: Clock::Fastest,
             innermost_on_l0: false,
@@ -340,14 +341,16 @@ fn profile() -> &'static ArchInfo {
 
 /// A level whose images exist by name only. The initramfs of the outermost one is the fake's script.
 fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
-    let images = Disk { path: format!("/images/l{number}").into(), kernel: 0..10, initramfs: 65536..65600 };
+    let disk = Disk { path: format!("/images/l{number}").into(), kernel: 0..10, initramfs: 65536..65600 };
     LevelPlan {
         level: level(number),
-        kernel: format!("/images/kernel-{number}").into(),
-        kernel_release: script::KERNEL.into(),
-        initramfs: script,
-        images: (number > 0).then_some(images),
-        image: format!("image {number}"),
+        image: BootImage {
+            name: format!("image {number}"),
+            kernel: format!("/images/kernel-{number}").into(),
+            kernel_release: script::KERNEL.into(),
+            initramfs: script,
+            disk: (number > 0).then_some(disk),
+        },
         cpu: CpuRequirement::default(),
         accelerator: Accelerator::Kvm,
         memory_mib: None,

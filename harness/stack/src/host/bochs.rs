@@ -34,13 +34,13 @@ const MOST_MEMORY_MIB: u32 = 2048;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     address: SocketAddrV4,
-    /// What a connection says first, so that nobody else on this machine gets in.
+    /// What a connection says first, so that no other process on this machine gets in.
     secret: String,
 }
 
 impl Relay {
-    /// A place of its own on this machine, so that stacks side by side do not meet, and neither does anything that listens on
-    /// all addresses; and what holds its port until Bochs takes it.
+    /// An address of its own on this machine, so that stacks side by side do not meet, and neither does anything that listens on
+    /// all addresses; and the listener that keeps its port until Bochs takes it.
     fn new() -> io::Result<(Self, std::net::TcpListener)> {
         let mut random = [0; 12];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
@@ -52,7 +52,7 @@ impl Relay {
         Ok((Self { address, secret }, held))
     }
 
-    /// Connects to a port of the level. Where nobody listens there, that is closed again shortly after.
+    /// Connects to a port of the level. Where no process listens there, the connection is closed shortly after.
     ///
     /// # Errors
     /// The level does not pass it on: that is no finding on it.
@@ -239,7 +239,7 @@ fn network(relay: &Relay) -> String {
 /// The firmware, by its files' names.
 const ROMS: [&str; 2] = ["BIOS-bochs-latest", "vgabios.bin"];
 
-/// Pause before a port of the level on which nobody listened yet is tried again.
+/// Pause before a port of the level on which no process listened yet is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(300);
 
 #[cfg(test)]

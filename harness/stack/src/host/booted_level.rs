@@ -141,13 +141,13 @@ impl Placement for WithoutVirtio {
     }
 }
 
-/// Where a level that has virtio keeps what its QEMU needs, whoever starts that.
+/// Where a level that has virtio keeps what its QEMU needs, whatever starts that.
 pub struct WithVirtio;
 
 impl WithVirtio {
     /// The script that brings in place what a QEMU for `machine` reads in the level.
     pub fn bring_files(&self, machine: &Machine) -> String {
-        // A disk is known by its serial number: the order in which a kernel finds disks is nobody's promise. sysfs gives
+        // A disk is known by its serial number: no kernel promises the order in which it finds disks. sysfs gives
         // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
         // the level's init, which waits for its agent's only, may have missed some.
         let mut script = format!(
@@ -372,7 +372,7 @@ mod tests {
     #[case::not_executable(126, "sh: exec: qemu-system-x86_64: Permission denied", true)]
     #[case::missing(127, "sh: exec: qemu-system-x86_64: not found", true)]
     #[case::an_ordinary_end(1, "qemu-system-x86_64: -accel kvm: failed to initialize kvm", false)]
-    fn a_qemu_that_never_ran_is_told_from_one_that_ended(
+    fn a_qemu_that_never_ran_differs_from_one_that_ended(
         #[case] status: i64,
         #[case] said: &str,
         #[case] never_ran: bool,

@@ -29,9 +29,8 @@ pub struct ConsoleLevel {
 }
 
 impl ConsoleLevel {
-    /// The level with this number, whose console's lines go to `answers`.
-    pub fn new(level: LevelNumber, shell: Shell, answers: SharedAnswers) -> Self {
-        let shell = Rc::new(Mutex::new(shell));
+    /// The level with this number, which is typed to by `shell`, and whose console's lines go to `answers`.
+    pub fn new(level: LevelNumber, shell: Rc<Mutex<Shell>>, answers: SharedAnswers) -> Self {
         Self { name: level.to_string(), shell, answers, asked: Rc::default() }
     }
 

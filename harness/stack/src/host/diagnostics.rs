@@ -1,4 +1,4 @@
-//! What can still be learnt of a guest that its QEMU has stopped: what that QEMU wrote, and what the kernel around it logged.
+//! Diagnostics of a guest that its QEMU has stopped: what that QEMU wrote, and what the kernel around it logged.
 //!
 //! QEMU reports an internal error of KVM on its standard error alone, and KVM's own words are in the kernel log of the level that
 //! runs the QEMU. Both are read with one command, since each costs much in a level.

@@ -6,7 +6,7 @@ use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
 use serde::{Deserialize, Serialize};
 
 /// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
-/// trace events that are counted for want of one.
+/// trace events that are counted where KVM has no such counter.
 pub type Counters = BTreeMap<String, u64>;
 
 /// What a host says of itself.
@@ -66,8 +66,8 @@ pub fn parameter_script(kvm_module: &str, name: &str) -> String {
     format!("if [ -r {file} ]; then read -r p <{file}; echo \"kvm-parameter={name}:$p\"; fi\n")
 }
 
-/// Where tracing counts in a kernel whose KVM lacks a counter. An instance of tracing has its own events and its own
-/// buffer, so nothing else is counted in it, and nobody else empties it.
+/// Where tracing counts in a kernel whose KVM has no such counter. An instance of tracing has its own events and its own
+/// buffer, so nothing else is counted in it, and no other process empties it.
 const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
 /// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
@@ -136,7 +136,7 @@ impl ClosingReport {
     }
 }
 
-/// Reads the counters behind a line `counters` of a script's output.
+/// Reads the counters after a line `counters` of a script's output.
 fn read_counters(output: &str) -> Counters {
     let lines = output.lines().skip_while(|line| *line != "counters").skip(1);
     lines
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_runs_in_this_machines_shell_and_tells_its_kernel() {
+    fn the_script_runs_in_this_machines_shell_and_prints_its_kernel() {
         let output = std::process::Command::new("/bin/sh").args(["-c", &script("kvm_amd")]).output().unwrap();
         let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_host_lacks_is_named() {
+    fn what_is_missing_in_another_host_is_named() {
         let flags = |flags: &str| Facts::parse(&format!("flags=: {flags}\n"));
         assert_eq!(flags("fpu svm npt vgif").flags_missing_in(&flags("fpu svm hypervisor npt")), ["vgif"]);
     }

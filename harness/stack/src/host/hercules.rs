@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use super::this_machine::{LocalQemu, ThisMachine};
 use super::{HostError, Started};
 
-/// Where the initramfs is loaded, behind the kernel.
+/// Where the initramfs is loaded, after the kernel.
 pub const INITRAMFS_AT: u64 = 0x400_0000;
 
 /// Starts Hercules.

@@ -1,6 +1,6 @@
 //! A host: anything that can start a QEMU, run a command and be asked what it is.
 //!
-//! There are two kinds, this machine and a booted level (one with an agent, or one with a shell on its console alone), behind one
+//! There are two kinds, this machine and a booted level (one with an agent, or one with a shell on its console alone), with one
 //! interface; a stack boots by folding over its levels, each started on the host that the one below it has become. Nothing above
 //! this module knows how deep it is, and nothing but `start` knows which emulator plays a bare machine.
 
@@ -10,6 +10,7 @@ mod console_level;
 mod diagnostics;
 mod facts;
 pub mod hercules;
+mod process_group;
 mod run_delay;
 mod scratch;
 mod this_machine;
@@ -220,10 +221,7 @@ mod tests {
     #[case::of_a_path("/usr/libexec/qemu-kvm: no\nTry yes", "/usr/libexec/qemu-kvm: no Try yes")]
     #[case::not_of_qemu("EAX=0: the qemu\nCode=90", "Code=90")]
     #[case::too_far_up(&format!("{REFUSED}1\n2\n3\n4"), "4")]
-    fn what_qemu_said_last_is_told_with_the_message_above_a_hint(
-        #[case] output: &str,
-        #[case] expected: &str,
-    ) {
+    fn what_qemu_said_last_comes_with_the_message_above_a_hint(#[case] output: &str, #[case] expected: &str) {
         assert_eq!(last_lines_of(output), expected);
     }
 }

@@ -15,8 +15,8 @@ impl RunDelay {
         Self { threads: format!("/proc/{id}/task").into() }
     }
 
-    /// How long that one of its threads has waited which waited longest: an emulated processor is one thread. Nothing where the
-    /// kernel does not count it, or the process is gone.
+    /// The longest wait of any of its threads so far: an emulated processor is one thread. Zero if the kernel does not count it, or
+    /// the process is gone.
     pub fn so_far(&self) -> Duration {
         let threads = std::fs::read_dir(&self.threads).into_iter().flatten().flatten();
         let waits = threads.filter_map(|thread| {

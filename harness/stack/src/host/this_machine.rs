@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use nestmatrix_model::architecture::BareMachine;
@@ -14,12 +13,9 @@ use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
     Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start, quote,
 };
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixListener;
 
+use super::process_group::run_in_group;
 use super::{
     Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunDelay, RunningQemu, Started, bochs, facts,
     hercules,
@@ -133,7 +129,7 @@ impl ThisMachine {
             let what = format!("waiting for QEMU to open {channel}");
             let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
             streams.insert(channel, stream);
-            // Both ends are held now; the name in the file system has served.
+            // Both ends are open now; the name in the file system is no longer needed.
             let _ = std::fs::remove_file(self.socket(channel));
         }
         Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
@@ -191,81 +187,6 @@ impl Facts {
     pub async fn of_this_machine(kvm_module: &str) -> Result<Self, HostError> {
         let output = run_here(&facts::script_with_counters(kvm_module)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
-    }
-}
-
-/// Most that is kept of each stream of a command, in bytes; what comes after it is read and forgotten.
-const KEPT_OUTPUT: usize = 1 << 20;
-
-/// Runs `/bin/sh -c script` on this machine to its end, as a process group that ends with the harness, and whole if this future is
-/// dropped: steps of a scenario have a time limit.
-async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput, HostError> {
-    let failed = |source| HostError::System { what: "running /bin/sh".to_owned(), source };
-    let mut words =
-        wrapper.words().iter().map(OsString::as_os_str).chain(["/bin/sh", "-c", script].map(AsRef::as_ref));
-    let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
-    let piped = std::process::Stdio::piped;
-    command.args(words).stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
-    let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
-    let mut group = Group(child);
-    let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
-    let (stdout, stderr) = tokio::try_join!(kept(stdout), kept(stderr)).map_err(failed)?;
-    let status = group.ended().await.map_err(failed)?;
-    Ok(ExecOutput {
-        status: status.code().map(Into::into),
-        signal: status.signal().map(Into::into),
-        stdout,
-        stderr,
-    })
-}
-
-/// Reads a stream to its end, and keeps the first `KEPT_OUTPUT` bytes.
-async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
-    let (mut kept, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
-    let Some(mut stream) = stream else { return Ok(kept) };
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(kept),
-            read => kept.extend_from_slice(&buffer[..read.min(KEPT_OUTPUT - kept.len())]),
-        }
-    }
-}
-
-/// Interval at which the end of a group's leader is polled. It has mostly ended when its streams end.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// The leader of a process group, all of which ends with this.
-struct Group(tokio::process::Child);
-
-impl Group {
-    /// Waits for the leader's end and ends the rest of the group, which may have closed the streams and live on.
-    async fn ended(&mut self) -> io::Result<ExitStatus> {
-        if let Some(leader) = self.leader() {
-            let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            // It is left to be reaped: only so long is its number certainly that of its group.
-            while waitid(Id::Pid(leader), look)? == WaitStatus::StillAlive {
-                tokio::time::sleep(LOOK).await;
-            }
-            self.kill();
-        }
-        self.0.wait().await
-    }
-
-    /// The process identifier of the leader, which is that of the group; none once it is reaped.
-    fn leader(&self) -> Option<Pid> {
-        self.0.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
-    }
-
-    fn kill(&self) {
-        if let Some(leader) = self.leader() {
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -345,63 +266,5 @@ impl RunningQemu for LocalQemu {
 
     fn peak_memory_mib(&self) -> Option<u64> {
         self.0.borrow().peak_memory_mib().ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    fn wrapper() -> ExecWrapper {
-        ExecWrapper::new(Vec::<OsString>::new())
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_command_gives_its_status_and_both_streams() {
-        let output = run_in_group(&wrapper(), "echo out; echo err >&2; exit 3").await.unwrap();
-        assert_eq!((output.status, output.signal), (Some(3), None));
-        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_command_that_prints_without_end_is_kept_in_part() {
-        let output = run_in_group(&wrapper(), "head -c 3000000 /dev/zero; echo end >&2").await.unwrap();
-        assert_eq!((output.stdout.len(), &*output.stderr), (KEPT_OUTPUT, &b"end\n"[..]));
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn all_of_a_command_that_is_given_up_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("id");
-        let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
-        let given_up = tokio::time::timeout(Duration::from_secs(1), run_in_group(&wrapper(), &script)).await;
-        assert!(given_up.is_err());
-        assert_ends(&file).await;
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn what_a_command_leaves_behind_ends_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("id");
-        let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! >{}; exit 3", file.display());
-        let output = run_in_group(&wrapper(), &script).await.unwrap();
-        assert_eq!(output.status, Some(3));
-        assert_ends(&file).await;
-    }
-
-    /// Sees that the process whose identifier a file has ends.
-    async fn assert_ends(file: &std::path::Path) {
-        let id: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-        let lives = || {
-            std::fs::read_to_string(format!("/proc/{id}/stat"))
-                .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
-        };
-        let began = Instant::now();
-        while lives() {
-            assert!(began.elapsed() < Duration::from_secs(10), "process {id} lives on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 
-use nestmatrix_vmm::guest::ExecOutput;
+use nestmatrix_vmm::guest::{ExecOutput, GuestFailure};
 use nestmatrix_vmm::qemu::Ended;
-use nestmatrix_vmm::wire::Speaker;
+use nestmatrix_vmm::wire::{Event, Speaker};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::host::{Diagnostics, Pending, QemuEnd};
+use crate::Limit;
+use crate::host::{Diagnostics, HostError, Pending, QemuEnd, RunningQemu};
 
 /// A QEMU that uses its CPU for this part of the time, until it ends.
 struct Qemu {
@@ -39,24 +40,24 @@ fn level(n: u8) -> LevelNumber {
     LevelNumber::new(n).unwrap()
 }
 
-fn event(name: &str, data: Value) -> Sign {
-    Sign::Monitor(Notice::Event(Event { name: name.into(), data }))
+fn event(name: &str, data: Value) -> WatchEvent {
+    WatchEvent::Monitor(Notice::Event(Event { name: name.into(), data }))
 }
 
 /// Something that is there when a wait begins.
 enum There {
     Line(u8, &'static str),
-    Sign(u8, Sign),
+    Event(u8, WatchEvent),
 }
 
 use There::Line;
 
 fn sign(n: u8, name: &str, data: Value) -> There {
-    There::Sign(n, event(name, data))
+    There::Event(n, event(name, data))
 }
 
 /// Waits for L2 to report, with all this already there.
-async fn wait(qemu: Qemu, there: Vec<There>) -> (Result<(), Trouble>, Watch) {
+async fn wait(qemu: Qemu, there: Vec<There>) -> (Result<(), Abort>, Watch) {
     let (_keep, cancellation) = Cancellation::new();
     let mut watch = Watch::new(cancellation);
     watch.add(level(1), false);
@@ -64,7 +65,7 @@ async fn wait(qemu: Qemu, there: Vec<There>) -> (Result<(), Trouble>, Watch) {
     for what in there {
         match what {
             Line(n, text) => watch.console(level(n)).unwrap().line(text.into()),
-            There::Sign(n, sign) => watch.sender.try_send((level(n), sign)).unwrap(),
+            There::Event(n, sign) => watch.sender.try_send((level(n), sign)).unwrap(),
         }
     }
     let done = |watch: &Watch| watch.console(level(2))?.report(|report| report.complete().map(|_| ()));
@@ -79,14 +80,14 @@ fn qemu(busy: f64) -> Qemu {
 #[tokio::test(start_paused = true)]
 async fn a_guest_that_does_nothing_is_given_up_after_its_silence() {
     let (waited, watch) = wait(qemu(0.02), vec![Line(2, "the last line")]).await;
-    assert!(matches!(waited, Err(Trouble::Silent { silence, .. }) if silence.as_secs() < 70), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Silent { silence, .. }) if silence.as_secs() < 70), "{waited:?}");
     assert_eq!(watch.console(level(2)).unwrap().last_line().as_deref(), Some("the last line"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_that_computes_in_silence_is_alive_but_not_for_ever() {
     let (waited, _) = wait(qemu(0.9), Vec::new()).await;
-    assert!(matches!(waited, Err(Trouble::Endless { total, .. }) if total == LIMIT.total), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Endless { total, .. }) if total == LIMIT.total), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,7 +95,7 @@ async fn a_qemu_that_is_gone_is_noticed_though_its_channels_say_nothing() {
     let gone = qemu(0.9);
     gone.ends_after.set(Some(Duration::from_secs(1)));
     let (waited, _) = wait(gone, Vec::new()).await;
-    assert!(matches!(waited, Err(Trouble::Closed { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Closed { .. })), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +104,7 @@ async fn what_any_level_says_of_its_end_ends_the_wait_at_once() {
     let oops = "[ 1.0] BUG: unable to handle page fault for address: 0";
     let panic = "[ 1.1] Kernel panic - not syncing: Fatal exception";
     let (waited, watch) = wait(qemu(0.9), vec![Line(1, oops), Line(1, panic)]).await;
-    assert!(matches!(waited, Err(Trouble::Failed { level: of, .. }) if of == level(1)), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Failed { level: of, .. }) if of == level(1)), "{waited:?}");
     let first = (GuestFailure::Oops, "BUG: unable to handle page fault for address: 0".to_owned());
     assert_eq!(watch.console(level(1)).unwrap().failure(), Some(first), "the cause, not its consequence");
     assert_eq!(began.elapsed(), Duration::ZERO);
@@ -114,18 +115,18 @@ async fn events_that_end_a_wait_are_told_apart() {
     let shut_down = |n| sign(n, "SHUTDOWN", json!({"guest": true, "reason": "guest-reset"}));
     let waited = wait(qemu(0.9), vec![shut_down(1)]).await.0;
     assert!(
-        matches!(waited, Err(Trouble::ShutDown { ref reason, .. }) if reason == "guest-reset"),
+        matches!(waited, Err(Abort::ShutDown { ref reason, .. }) if reason == "guest-reset"),
         "{waited:?}"
     );
     let waited = wait(qemu(0.9), vec![shut_down(2)]).await.0;
-    assert!(matches!(waited, Err(Trouble::ShutDown { .. })), "it has not reported yet: {waited:?}");
+    assert!(matches!(waited, Err(Abort::ShutDown { .. })), "it has not reported yet: {waited:?}");
     let waited = wait(qemu(0.9), vec![sign(2, "GUEST_PANICKED", json!({"action": "pause"}))]).await.0;
-    assert!(matches!(waited, Err(Trouble::Panicked { level: of }) if of == level(2)), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Panicked { level: of }) if of == level(2)), "{waited:?}");
     let waited = wait(qemu(0.9), vec![sign(1, "STOP", Value::Null)]).await.0;
-    assert!(matches!(waited, Err(Trouble::Halted { .. })), "{waited:?}");
-    let closed = Sign::Monitor(Notice::Closed("end of file".into()));
-    let waited = wait(qemu(0.9), vec![There::Sign(1, closed)]).await.0;
-    assert!(matches!(waited, Err(Trouble::Closed { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Halted { .. })), "{waited:?}");
+    let closed = WatchEvent::Monitor(Notice::Closed("end of file".into()));
+    let waited = wait(qemu(0.9), vec![There::Event(1, closed)]).await.0;
+    assert!(matches!(waited, Err(Abort::Closed { .. })), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +145,7 @@ async fn a_request_to_end_goes_before_everything_else() {
     request.send(true).unwrap();
     let work = async { Ok::<ExecOutput, HostError>(std::future::pending().await) };
     let waited = watch.during(level(1), LIMIT, None, work).await;
-    assert!(matches!(waited, Err(Trouble::Interrupted)), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Interrupted)), "{waited:?}");
 }
 
 #[tokio::test]
@@ -183,7 +184,7 @@ async fn what_the_old_qemu_of_a_migrated_level_says_is_not_about_the_level() {
             watch.add(level(1), false);
             watch.add(level(2), true);
             let (old, notices) = mpsc::channel(16);
-            watch.take_over(level(1), notices);
+            watch.listen_to(level(1).into(), notices);
             watch.begin_move(level(1));
             old.try_send(Notice::Event(Event { name: "STOP".into(), data: Value::Null })).unwrap();
             tokio::task::yield_now().await;
@@ -191,7 +192,7 @@ async fn what_the_old_qemu_of_a_migrated_level_says_is_not_about_the_level() {
             // After a closed channel nothing is heard any more.
             let _ = old.try_send(Notice::Closed("end of file".into()));
             let nothing = watch.until(level(1), LIMIT, &qemu(0.0), |_| None::<()>).await;
-            assert!(matches!(nothing, Err(Trouble::Silent { .. })), "{nothing:?}");
+            assert!(matches!(nothing, Err(Abort::Silent { .. })), "{nothing:?}");
         })
         .await;
 }
@@ -201,7 +202,7 @@ async fn a_stall_that_a_kernel_reports_ends_no_wait_and_is_named_when_time_runs_
     let stall = "[   52.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]";
     let began = Instant::now();
     let (waited, watch) = wait(qemu(0.02), vec![Line(2, stall)]).await;
-    assert!(matches!(waited, Err(Trouble::Silent { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Silent { .. })), "{waited:?}");
     assert!(began.elapsed() >= LIMIT.silence);
     let said = watch.console(level(2)).unwrap().stall();
     assert_eq!(said.as_deref(), Some("watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]"));
@@ -224,7 +225,7 @@ async fn a_console_that_never_stops_printing_is_held_to_the_limits() {
         waited = watch.until(level(2), LIMIT, &qemu, |_| None::<()>) => waited,
         () = flood => unreachable!("it never ends"),
     };
-    assert!(matches!(waited, Err(Trouble::Endless { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(Abort::Endless { .. })), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

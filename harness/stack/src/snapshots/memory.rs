@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::Whence;
 use sha2::{Digest as _, Sha256};
 
-use super::snapshots::hex;
+use super::format::hex;
 
 /// What is read, compared with zeros and written at once, in bytes.
 pub(super) const BLOCK: u64 = 256 << 10;

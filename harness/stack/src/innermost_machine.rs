@@ -1,4 +1,4 @@
-//! Chooses a level's machine and firmware among what the QEMU that runs it has: the innermost level's machine type, and the firmware of
+//! Chooses a level's machine and firmware among those that the QEMU that runs it has: the innermost level's machine type, and the firmware of
 //! every level from L2 on.
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
@@ -6,63 +6,80 @@
 use nestmatrix_images::{Image, QemuOffer};
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::{ArchInfo, InnermostMachine};
-use nestmatrix_model::emulator_errata::Erratum;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{Instance, Machine};
 
-use super::boot::Stack;
-use super::{Blame, StackPlan, Stop};
+use super::machines::{FIRMWARE, MachineId};
+use super::snapshots::SnapshotLevel;
+use super::stack::Stack;
+use super::{Blame, Hypervisor, StackPlan, Stop};
 use crate::host::Host;
 
-impl Stack<'_> {
-    /// The machine of a level that is about to be launched on `host`: of a type and with firmware that the QEMU of that host has.
-    pub(super) async fn machine_to_launch(&mut self, index: usize, host: &dyn Host) -> Result<Machine, Stop> {
-        let level = self.plan.levels[index].level;
-        let fitted = self.fitted_plan(index, host).await?;
-        let machine = fitted.machine(index, Instance::First);
-        self.note_given(&machine);
-        let seen = self.saw(level);
-        seen.firmware = firmware(&machine);
-        if fitted.leaf.is_some() {
-            seen.machine = Some(machine.machine.clone());
-        }
-        Ok(machine)
-    }
+/// The machine of a level, of a type and with firmware that the QEMU of its host has.
+pub(super) struct Fitted {
+    pub(super) machine: Machine,
+    /// Whether its type was chosen among those that the QEMU has.
+    pub(super) is_chosen: bool,
+    /// The firmware that it should have, if the QEMU does not come with that.
+    pub(super) missing_firmware: Option<&'static str>,
+}
 
-    /// The plan with what the QEMU of `host` has for the level at `index`.
-    pub(super) async fn fitted_plan(&mut self, index: usize, host: &dyn Host) -> Result<StackPlan, Stop> {
-        let plan = &self.plan.levels[index];
-        let (level, profile) = (plan.level, self.plan.profile);
-        let is_leaf = self.plan.reports(level) && !self.plan.on_emulator(level);
-        let has_choice = is_leaf && profile.innermost_machines.len() > 1;
-        let mut fitted = self.plan.clone();
+impl Fitted {
+    /// A machine as it was when the snapshot was taken, for which nothing is chosen again.
+    pub(super) fn restored(mut machine: Machine, saved: &SnapshotLevel) -> Self {
+        match &saved.firmware {
+            Some(firmware) => machine.properties.insert(FIRMWARE.to_owned(), firmware.clone()),
+            None => machine.properties.remove(FIRMWARE),
+        };
+        Self { machine, is_chosen: false, missing_firmware: None }
+    }
+}
+
+impl Stack<'_> {
+    /// The machine of the level at `index`, which is about to be launched on `host`.
+    pub(super) async fn fitted_machine(
+        &mut self,
+        index: usize,
+        instance: Instance,
+        nonce: String,
+        host: &dyn Host,
+    ) -> Result<Fitted, Stop> {
+        let plan = self.request.plan;
+        let (level_plan, profile) = (&plan.levels[index], plan.profile);
+        let level = level_plan.level;
+        let reports_on_host = plan.reports(level) && plan.hypervisor_of(level) == Hypervisor::Kvm;
+        let has_choice = reports_on_host && profile.innermost_machines.len() > 1;
+        let mut fitted = StackPlan { nonce, ..plan.clone() };
+        let mut missing_firmware = None;
+        let id = MachineId { level, second: instance.is_second() };
         if (has_choice || fitted.wanted_firmware(index).is_some())
-            && let Some(offer) = self.offer_of(level, host).await?
+            && let Some(offer) = self.offer_of(id, host).await?
         {
             if has_choice {
-                let chosen = choose(profile, plan.machine_type.as_deref(), host.name(), &offer);
-                let chosen = chosen.map_err(|why| Stop::harness(self.stage, why).about(level))?;
-                fitted.leaf = Some(chosen);
+                let chosen = choose(profile, level_plan.machine_type.as_deref(), host.name(), &offer);
+                let chosen = chosen.map_err(|why| self.harness(why).about(level))?;
+                fitted.innermost_machine = Some(chosen);
             }
-            let wanted = fitted.wanted_firmware(index);
-            if let Some(wanted) = wanted.filter(|&wanted| !offer.firmware.iter().any(|file| file == wanted)) {
+            let has = |wanted: &str| offer.firmware.iter().any(|file| file == wanted);
+            missing_firmware = fitted.wanted_firmware(index).filter(|wanted| !has(wanted));
+            if missing_firmware.is_some() {
                 fitted.default_firmware.insert(level);
-                self.missing_firmware.insert(level, wanted);
             }
         }
-        Ok(fitted)
+        let machine = fitted.machine(index, instance);
+        Ok(Fitted { machine, is_chosen: fitted.innermost_machine.is_some(), missing_firmware })
     }
 
-    /// What the QEMU that is to run `level` on `host` offers; none if it does not even list its machine types: it will not start
+    /// What the QEMU that is to run a machine on `host` offers; none if it does not even list its machine types: it will not start
     /// either, and then says why.
-    async fn offer_of(&mut self, level: LevelNumber, host: &dyn Host) -> Result<Option<QemuOffer>, Stop> {
+    async fn offer_of(&mut self, id: MachineId, host: &dyn Host) -> Result<Option<QemuOffer>, Stop> {
         // One that a step or a person may have changed is not what the image has.
-        let untouched = self.plan.around(level).filter(|around| self.is_untouched(*around));
-        let image = untouched.and_then(|around| self.images.get(&around).copied());
+        let untouched = self.request.plan.around(id.level).filter(|around| self.is_untouched(*around));
+        let image = untouched.and_then(|around| self.request.images.get(&around).copied());
         if let Some(offer) = image.and_then(Image::qemu_offer) {
             return Ok(Some(offer));
         }
-        let printed = self.during(level, host.list_machine_types()).await?;
+        let printed = self.during(id, host.list_machine_types()).await?;
         let offer = read(&printed);
         if let (Some(offer), Some(image)) = (&offer, image)
             && let Err(e) = image.remember_qemu_offer(offer)
@@ -74,46 +91,24 @@ impl Stack<'_> {
 
     /// The stop of a level that does not boot. It says nothing of the stack where the level has firmware that emulated metal does
     /// not run reliably (docs/architecture.md, Traps), and stopped before its kernel said anything.
-    pub(super) fn unless_firmware_failed(&self, level: LevelNumber, stop: Stop) -> Stop {
-        let is_about_it = stop.blame == Blame::Stack && stop.level() == Some(level);
-        let is_silent = is_about_it && self.is_in_default_firmware(level);
-        let concerns_firmware =
-            |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.in_default_firmware);
-        let erratum = self.errata().into_iter().find(concerns_firmware);
-        match (self.missing_firmware.get(&level).filter(|_| is_silent), erratum) {
+    pub(super) fn unless_firmware_failed(&self, id: MachineId, stop: Stop) -> Stop {
+        let Some(requested) = self.machines.requested(id) else { return stop };
+        let is_about_it = stop.blame == Blame::Stack && stop.level() == Some(id.level);
+        let is_silent = is_about_it && requested.has_default_firmware() && self.watch.shows_nothing(id);
+        match (requested.missing_firmware.filter(|_| is_silent), self.errata().of_default_firmware()) {
             (Some(wanted), Some(erratum)) => {
                 let why = "emulated metal does not run the machine's default firmware reliably";
                 let seen = format!("{}; {wanted} is missing in the level around, and {why}", stop.symptom);
-                Stop::harness(stop.stage, seen).about(level).charged_to(&erratum.id)
+                Stop::harness(stop.stage, seen).about(id.level).charged_to(&erratum.id)
             }
             _ => stop,
         }
     }
 
-    /// Notes the firmware of a machine that is to run beside that of its level.
-    pub(super) fn note_firmware_beside(&mut self, machine: &Machine) {
-        self.firmware_beside.insert(machine.level, firmware(machine));
-    }
-
-    /// Whether the machine of `level` that is waited for has its default firmware, and its kernel has said nothing yet.
-    pub(super) fn is_in_default_firmware(&self, level: LevelNumber) -> bool {
-        let firmware = match self.firmware_beside.get(&level).filter(|_| self.on_second) {
-            Some(beside) => Some(beside),
-            None => self.levels.get(&level).map(|seen| &seen.firmware),
-        };
-        let says_nothing = self.attended_console(level).is_none_or(|console| console.last_line().is_none());
-        firmware.is_some_and(Option::is_none) && says_nothing
-    }
-
     /// Whether no command of a scenario or of a person was run in a level.
     fn is_untouched(&self, level: LevelNumber) -> bool {
-        self.inspector.is_none() && !self.steps_seen.iter().any(|step| step.on == level && step.run.is_some())
+        self.request.inspector.is_none() && !self.ledger.has_run_command_in(level)
     }
-}
-
-/// The firmware that a machine is asked for, if that is not its default.
-fn firmware(machine: &Machine) -> Option<String> {
-    machine.properties.get("firmware").cloned()
 }
 
 /// The first machine of the profile whose type the QEMU has, or the one that the scenario sets, which is for QEMU to judge.
@@ -126,7 +121,8 @@ fn choose(
     match set {
         Some(machine_type) => Ok(profile.innermost_machine_like(machine_type)),
         None => profile.innermost_machine_of(&offer.machine_types).ok_or_else(|| {
-            let wanted: Vec<&str> = profile.innermost_machines.iter().map(|leaf| leaf.machine.name).collect();
+            let wanted: Vec<&str> =
+                profile.innermost_machines.iter().map(|innermost| innermost.machine.name).collect();
             format!(
                 "the QEMU of {host} has none of the machine types {}; it has {}",
                 wanted.join(", "),

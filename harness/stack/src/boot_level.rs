@@ -1,0 +1,283 @@
+//! The boot of one level: its machine is started and checked, it comes up, and it reports or shows that it can host.
+//!
+//! There is one sequence for a level of the stack, for one that is restored from a snapshot, and for a second machine. The role
+//! says where they differ.
+
+use std::rc::Rc;
+
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{LevelNumber, Stage, StageKind};
+use nestmatrix_vmm::guest::Agent;
+use nestmatrix_vmm::qemu::{ChannelKind, Instance, Machine, Monitor};
+use nestmatrix_vmm::wire::{Notice, Wire};
+use tokio::sync::mpsc;
+
+use super::Stop;
+use super::innermost_machine::Fitted;
+use super::level::{Hosting, Launched, Level, Reported, StartedOn, Up};
+use super::machines::{MachineId, Requested};
+use super::snapshots::{Snapshot, SnapshotLevel};
+use super::stack::Stack;
+use super::watch::{Watch, WatchEvent};
+use crate::host::{BootedLevel, ConsoleLevel, Host, Relay};
+
+/// Notices of a monitor that may wait to be handled; a sender that exceeds this blocks.
+pub(super) const NOTICES: usize = 64;
+
+/// What a level is booted as.
+#[derive(Clone, Copy)]
+pub(super) enum Role<'s> {
+    /// A level of the stack. Each part of its boot is a stage.
+    First,
+    /// The same, from a snapshot.
+    Restored(&'s Snapshot, &'s SnapshotLevel),
+    /// The second machine of a level, or the innermost level in it.
+    Second,
+}
+
+/// What a started machine is spoken to by.
+pub(super) struct Started {
+    /// The monitor of its QEMU, and what that says unasked. Bare machines that QEMU does not play have none.
+    pub(super) monitor: Option<(Monitor, mpsc::Receiver<Notice>)>,
+    /// How the channels of the levels inside it are reached, where they are no ports of the machine.
+    pub(super) relay: Option<Relay>,
+}
+
+impl Stack<'_> {
+    /// Begins a stage of a level.
+    async fn begin(&mut self, role: Role<'_>, level: LevelNumber, kind: StageKind) -> Result<(), Stop> {
+        match role {
+            Role::First => self.begin_stage(Stage::Level(level, kind)).await,
+            // It has come up before; only whether it can still host is a stage.
+            Role::Restored(..) if kind == StageKind::Kvm => {
+                self.enter(Stage::Level(level, kind));
+                Ok(())
+            }
+            // All of it is one stage: the restore, or the step that boots it.
+            Role::Restored(..) | Role::Second => Ok(()),
+        }
+    }
+
+    /// Launches the level at `index` and lets it run.
+    pub(super) async fn start_level(
+        &mut self,
+        index: usize,
+        role: Role<'_>,
+        on: &StartedOn,
+    ) -> Result<Level<Launched>, Stop> {
+        let launched = self.launch(index, role, on).await?;
+        self.begin(role, launched.id.level, StageKind::Boot).await?;
+        // Those inside the outermost machine of a snapshot run as soon as it does.
+        let runs_already = matches!(role, Role::Restored(_, saved) if saved.pid.is_some());
+        if let Some(monitor) = launched.monitor.as_ref().filter(|_| !runs_already) {
+            self.during(launched.id, async { Ok(monitor.resume().await?) }).await?;
+        }
+        Ok(launched)
+    }
+
+    /// Starts the machine of a level, paused, and asks its QEMU what it really made. A bare machine that QEMU does not play runs
+    /// from its start.
+    async fn launch(
+        &mut self,
+        index: usize,
+        role: Role<'_>,
+        on: &StartedOn,
+    ) -> Result<Level<Launched>, Stop> {
+        let plan = self.request.plan;
+        let level = plan.levels[index].level;
+        if !matches!(role, Role::Second) {
+            self.ledger.level(level);
+        }
+        self.begin(role, level, StageKind::Launch).await?;
+        if matches!(role, Role::First) {
+            self.check_errata(index)?;
+        }
+        let machine = self.machine_to_launch(index, role, &*on.host).await?;
+        let id = MachineId::from(&machine);
+        if id.second {
+            self.watch.add_second(level);
+        } else {
+            self.watch.add(level, plan.reports(level) && !plan.stays);
+        }
+        let (monitor, relay) = match role {
+            Role::Restored(snapshot, saved) => {
+                (Some(self.restore_machine(&machine, snapshot, saved, on).await?), None)
+            }
+            Role::First | Role::Second => {
+                let Started { monitor, relay } = self.start(&machine, on).await?;
+                let monitor = monitor.map(|(monitor, notices)| {
+                    self.watch.listen_to(id, notices);
+                    monitor
+                });
+                (monitor, relay)
+            }
+        };
+        match &monitor {
+            Some(monitor) => self.query_machine(&machine, monitor).await?,
+            None => {
+                let facts = self.ledger.level(level);
+                facts.machine = Some(machine.machine.clone());
+                facts.cpu = Some(machine.cpu.model.clone());
+            }
+        }
+        Ok(Level { id, monitor, state: Launched { machine, relay } })
+    }
+
+    /// The machine of a level that is about to be launched on `host`.
+    async fn machine_to_launch(
+        &mut self,
+        index: usize,
+        role: Role<'_>,
+        host: &dyn Host,
+    ) -> Result<Machine, Stop> {
+        let plan = self.request.plan;
+        let Fitted { machine, is_chosen, missing_firmware } = match role {
+            Role::First => self.fitted_machine(index, Instance::First, plan.nonce.clone(), host).await?,
+            Role::Second => {
+                let second = self.ledger.measurements.second_machine.as_ref();
+                let nonce = second.map(|second| second.nonce.clone()).unwrap_or_default();
+                self.fitted_machine(index, Instance::SecondMachine, nonce, host).await?
+            }
+            Role::Restored(_, saved) => Fitted::restored(plan.machine(index, Instance::First), saved),
+        };
+        if !machine.instance.is_second() {
+            self.ledger.given(&machine);
+        }
+        if is_chosen && !machine.instance.is_second() {
+            self.ledger.level(machine.level).machine = Some(machine.machine.clone());
+        }
+        self.machines.request(Requested { machine: machine.clone(), missing_firmware });
+        Ok(machine)
+    }
+
+    /// Starts a machine's QEMU and opens its channels.
+    pub(super) async fn start(&mut self, machine: &Machine, on: &StartedOn) -> Result<Started, Stop> {
+        let id = MachineId::from(machine);
+        // Inside a second machine, channels are called as in the first one; from here they are the second ones.
+        let instance = if on.second { Instance::First } else { machine.instance };
+        let as_started = Machine { instance, ..machine.clone() };
+        let started = self.during(id, on.host.start(&as_started)).await?;
+        self.channels.add(started.streams);
+        if let Some(waits) = started.qemu.run_delay() {
+            self.watch.discount_waits_of(waits);
+        }
+        self.machines.add(id, started.qemu);
+        Ok(Started { monitor: self.open_channels(machine).await?, relay: started.relay })
+    }
+
+    async fn open_channels(
+        &mut self,
+        machine: &Machine,
+    ) -> Result<Option<(Monitor, mpsc::Receiver<Notice>)>, Stop> {
+        let id = MachineId::from(machine);
+        let on_panel = machine.metal.is_some_and(|metal| metal.has_only_a_console());
+        self.open_console(id, &id.to_string(), on_panel)?;
+        // The agent of a level that comes in is spoken to already.
+        if machine.agent && machine.instance != Instance::Incoming {
+            let notices = self.watch.inlet(id.level, WatchEvent::Agent);
+            self.open_wire(id, ChannelKind::Agent, notices)?;
+        }
+        if !machine.has_monitor() {
+            return Ok(None);
+        }
+        let (sender, mut notices) = mpsc::channel(NOTICES);
+        let wire = self.open_wire(id, ChannelKind::Qmp, sender)?;
+        let greeting = async { Ok(Monitor::greet(wire, &mut notices).await?) };
+        let monitor = self.during(id, greeting).await?;
+        Ok(Some((monitor, notices)))
+    }
+
+    /// Reads a console from now on, into the record of what is called `label`.
+    pub(super) fn open_console(&mut self, id: MachineId, label: &str, on_panel: bool) -> Result<(), Stop> {
+        let view = self.watch.console(id).cloned();
+        let view = view.ok_or_else(|| self.harness(format!("{} is not watched", id.level)))?;
+        let (channel, records) = (id.channel(ChannelKind::Console), self.request.records());
+        let opened = self.channels.open_console(channel, label, on_panel, view, &records);
+        opened.map_err(|why| self.harness(why))
+    }
+
+    /// Begins a conversation with a machine.
+    pub(super) fn open_wire(
+        &mut self,
+        id: MachineId,
+        kind: ChannelKind,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Wire, Stop> {
+        let opened = self.channels.open_wire(id, kind, notices, &self.request.records());
+        let wire = opened.map_err(|why| self.harness(why))?;
+        self.watch.name_wire(id.channel(kind), wire.clone());
+        Ok(wire)
+    }
+
+    /// Waits until a level that hosts takes commands.
+    pub(super) async fn come_up(&mut self, launched: Level<Launched>) -> Result<Level<Up>, Stop> {
+        let up = self.wait_for_guest(&launched).await;
+        let host = up.map_err(|stop| self.unless_firmware_failed(launched.id, stop))?;
+        Ok(launched.becomes(Up { host }))
+    }
+
+    async fn wait_for_guest(&mut self, launched: &Level<Launched>) -> Result<Rc<dyn Host>, Stop> {
+        let (id, Launched { machine, relay }) = (launched.id, &launched.state);
+        let ArchInfo { qemu, .. } = self.request.plan.profile;
+        if machine.agent {
+            let wire = self.wire(id, ChannelKind::Agent)?;
+            let agent = match relay {
+                Some(_) => self.during(id, async { Ok(Agent::greet_on_serial(wire).await?) }).await?,
+                None => self.greet(id, wire).await?,
+            };
+            return Ok(Rc::new(BootedLevel::new(id.level, agent, qemu, relay.clone())));
+        }
+        self.until(id, |watch| watch.shell_is_ready(id)).await?;
+        let shell = self.channels.shell(id).cloned();
+        let shell = shell.ok_or_else(|| self.harness(format!("{} has no console", id.level)))?;
+        let (typed, answers) = shell.into_parts();
+        Ok(Rc::new(ConsoleLevel::new(id.level, typed, answers)))
+    }
+
+    /// Waits until the agent at the other end of `wire` answers.
+    pub(super) async fn greet(&mut self, id: impl Into<MachineId>, wire: Wire) -> Result<Agent, Stop> {
+        self.during(id, async move { Ok(Agent::greet(wire).await?) }).await
+    }
+
+    /// Waits until the innermost level has reported, and takes commands if it is to stay.
+    pub(super) async fn wait_for_report(
+        &mut self,
+        launched: Level<Launched>,
+        role: Role<'_>,
+    ) -> Result<Option<Level<Reported>>, Stop> {
+        let id = launched.id;
+        if matches!(role, Role::First) {
+            let begun = |watch: &Watch| watch.console(id)?.report(|report| report.begun().then_some(()));
+            let begun = self.until(id, begun).await;
+            begun.map_err(|stop| self.unless_firmware_failed(id, stop))?;
+            self.begin(role, id.level, StageKind::Check).await?;
+        }
+        let complete = |watch: &Watch| watch.console(id)?.report(|report| report.complete().cloned());
+        let report = self.until(id, complete).await;
+        let report = report.map_err(|stop| self.unless_firmware_failed(id, stop))?;
+        self.check_kernel(id, &report.kernel)?;
+        self.ledger.measured(id).report = Some(report);
+        if !self.request.plan.stays {
+            return Ok(None);
+        }
+        self.until(id, |watch| watch.shell_is_ready(id)).await?;
+        Ok(self.channels.shell(id).map(|shell| launched.becomes(Reported { shell: shell.clone() })))
+    }
+
+    /// Asks a level that takes commands whether it can be a hypervisor.
+    pub(super) async fn prove_hypervisor(
+        &mut self,
+        up: Level<Up>,
+        role: Role<'_>,
+    ) -> Result<Level<Hosting>, Stop> {
+        let resync = match role {
+            Role::Restored(..) => self.resync_script()?,
+            Role::First | Role::Second => String::new(),
+        };
+        if !up.id.second {
+            self.levels.add(up.clone());
+        }
+        self.begin(role, up.id.level, StageKind::Kvm).await?;
+        self.inspect(&up, resync).await
+    }
+}

@@ -1,0 +1,171 @@
+//! The near ends of a stack's channels: streams of channels that are not opened yet, and the shells on consoles.
+//!
+//! Conversations on open channels are known to the watch, which declares them closed when the port that carries them is.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use nestmatrix_vmm::guest::{Answers, Console, ExecOutput, PanelLines, SharedAnswers, Shell};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
+use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
+use tokio::net::UnixStream;
+use tokio::sync::{Mutex, mpsc};
+
+use super::console_view::ConsoleView;
+use super::machines::MachineId;
+
+/// The shell on the console of a level. All clones are the same shell.
+#[derive(Clone)]
+pub(super) struct ConsoleShell {
+    typed: Rc<Mutex<Shell>>,
+    answers: SharedAnswers,
+    /// How many commands the shells of the stack were given: each has a number of its own.
+    commands: Rc<Cell<u32>>,
+}
+
+impl ConsoleShell {
+    /// Whether it takes commands.
+    pub(super) fn is_ready(&self) -> bool {
+        self.answers.now(Answers::ready)
+    }
+
+    /// Runs `script` to its end.
+    ///
+    /// # Errors
+    /// It can't be typed.
+    pub(super) async fn run(&self, script: &str) -> std::io::Result<ExecOutput> {
+        // The next command must not be typed before this one has ended: a terminal drops what is too much for it while no
+        // process reads it.
+        let mut shell = self.typed.lock().await;
+        let id = self.commands.get() + 1;
+        self.commands.set(id);
+        shell.ask(id, script).await?;
+        Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
+    }
+
+    /// What is typed at, and what it answers.
+    pub(super) fn into_parts(self) -> (Rc<Mutex<Shell>>, SharedAnswers) {
+        (self.typed, self.answers)
+    }
+}
+
+/// Where the channels of a stack are recorded.
+pub(super) struct Records<'a> {
+    /// The folder.
+    pub(super) folder: &'a Path,
+    /// Times count from then.
+    pub(super) started: Instant,
+}
+
+impl Records<'_> {
+    /// The file `name` of the record of what is called `label`.
+    pub(super) fn file(&self, label: &str, name: &str) -> PathBuf {
+        self.folder.join(format!("{label}.{name}"))
+    }
+}
+
+/// The near ends of a stack's channels.
+#[derive(Default)]
+pub(super) struct Channels {
+    /// Those of channels that are not open yet.
+    streams: BTreeMap<ChannelName, UnixStream>,
+    shells: BTreeMap<ChannelName, ConsoleShell>,
+    /// Consoles of machines that were migrated. A console whose writing end is closed is closed altogether.
+    left: Vec<ConsoleShell>,
+    commands: Rc<Cell<u32>>,
+}
+
+impl Channels {
+    /// Adds streams whose channels are opened later.
+    pub(super) fn add(&mut self, streams: impl IntoIterator<Item = (ChannelName, UnixStream)>) {
+        self.streams.extend(streams);
+    }
+
+    /// The stream of a channel that is about to be opened.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn take(&mut self, channel: ChannelName) -> Result<UnixStream, String> {
+        self.streams.remove(&channel).ok_or_else(|| format!("channel {channel} is not open"))
+    }
+
+    /// Reads a console into `view` from now on, and into the record of what is called `label`.
+    ///
+    /// # Errors
+    /// It is not there, or can't be recorded.
+    pub(super) fn open_console(
+        &mut self,
+        channel: ChannelName,
+        label: &str,
+        on_panel: bool,
+        view: ConsoleView,
+        records: &Records<'_>,
+    ) -> Result<(), String> {
+        let stream = self.take(channel)?;
+        let record = records.file(label, "console.log");
+        let reader = Console::open(&record, records.started).map_err(|e| not_recorded(&record, &e))?;
+        let answers = view.answers().clone();
+        let (from_guest, to_guest) = stream.into_split();
+        let mut panel = on_panel.then(PanelLines::default);
+        let each = move |line| {
+            let line = match &mut panel {
+                Some(panel) => panel.line(line),
+                None => Some(line),
+            };
+            if let Some(line) = line {
+                view.line(line);
+            }
+        };
+        tokio::task::spawn_local(reader.read(from_guest, each));
+        let shell = if on_panel { Shell::on_panel(to_guest) } else { Shell::new(to_guest) };
+        let typed = Rc::new(Mutex::new(shell));
+        self.shells.insert(channel, ConsoleShell { typed, answers, commands: Rc::clone(&self.commands) });
+        Ok(())
+    }
+
+    /// Begins a conversation on a channel of a machine. What it says unasked goes to `notices`.
+    ///
+    /// # Errors
+    /// The channel is not there, or can't be recorded.
+    pub(super) fn open_wire(
+        &mut self,
+        id: MachineId,
+        kind: ChannelKind,
+        notices: mpsc::Sender<Notice>,
+        records: &Records<'_>,
+    ) -> Result<Wire, String> {
+        let (speaker, peer) = match kind {
+            ChannelKind::Qmp => (Speaker::Qemu, format!("QMP of {id}'s QEMU")),
+            ChannelKind::Agent | ChannelKind::Console => (Speaker::Agent, format!("agent of {id}")),
+        };
+        let stream = self.take(id.channel(kind))?;
+        let record = records.file(&id.to_string(), &format!("{kind}.jsonl"));
+        let transcript =
+            Transcript::create(&record, records.started).map_err(|e| not_recorded(&record, &e))?;
+        Ok(Wire::start(speaker, peer, stream, transcript, notices))
+    }
+
+    /// The shell on the console of a machine.
+    pub(super) fn shell(&self, id: MachineId) -> Option<&ConsoleShell> {
+        self.shells.get(&id.channel(ChannelKind::Console))
+    }
+
+    /// From now on, what is typed at the console of a level goes to that of its second machine.
+    pub(super) async fn move_console(&mut self, id: MachineId) {
+        let second = MachineId::second(id.level).channel(ChannelKind::Console);
+        let Some(second) = self.shells.remove(&second) else { return };
+        if let Some(first) = self.shell(id) {
+            std::mem::swap(&mut *first.typed.lock().await, &mut *second.typed.lock().await);
+            self.left.push(second);
+        } else {
+            self.shells.insert(id.channel(ChannelKind::Console), second);
+        }
+    }
+}
+
+fn not_recorded(path: &Path, error: &std::io::Error) -> String {
+    format!("{} can't be written: {error}", path.display())
+}

@@ -1,0 +1,148 @@
+//! What is asked of a level, and what stops the stack if the answer is not as it must be: its machine, its kernel, and what it says of
+//! itself as a host.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use nestmatrix_model::Accelerator;
+use nestmatrix_vmm::qemu::{Instance, Machine, MissingFeature, Monitor};
+
+use super::clock::ClockReading;
+use super::evidence::nests;
+use super::level::{Hosting, Level, Up};
+use super::machines::MachineId;
+use super::stack::Stack;
+use super::symptom::NestedSetting;
+use super::{LevelPlan, Metal, Stop, Symptom};
+use crate::host::{Facts, Host, count_nested_script};
+
+impl Stack<'_> {
+    /// Stops the stack before the level at `index` is launched with KVM by a level that depends on what the emulated metal gets wrong.
+    pub(super) fn check_errata(&self, index: usize) -> Result<(), Stop> {
+        let plan = self.request.plan;
+        let LevelPlan { level, accelerator, .. } = plan.levels[index];
+        let Some(host) = level.below().filter(|_| accelerator != Accelerator::Tcg) else { return Ok(()) };
+        let Some(facts) = self.levels.facts(host) else { return Ok(()) };
+        match self.errata().dependence(host, facts, plan.profile.kvm_module) {
+            Some(symptom) => Err(Stop::stack(self.stage, symptom).not_its_fault()),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
+    pub(super) async fn query_machine(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
+        let (id, level, plan) = (MachineId::from(machine), machine.level, self.request.plan);
+        let (model, required) = (&machine.cpu.model, &machine.cpu.require);
+        let questions = async {
+            let actual = monitor.machine(&machine.require).await?;
+            Ok((actual, monitor.kvm().await?, monitor.cpu(model, required).await?))
+        };
+        let (actual, kvm, cpu) = self.during(id, questions).await?;
+        // The level's evidence is that of the machine in which the levels inside it run: after a migration, the second one.
+        let is_evidence = machine.instance != Instance::SecondMachine;
+        if is_evidence {
+            let facts = self.ledger.level(level);
+            facts.qemu = Some(monitor.version().to_owned());
+            facts.machine = Some(actual.machine_type.clone());
+            facts.cpu = Some(cpu.model_type.clone());
+        }
+        let of = if is_evidence { level.into() } else { id };
+        let measured = self.ledger.measured(of);
+        measured.kvm.insert(level, kvm);
+        measured.cpus.insert(level, cpu.clone());
+        measured.machines.insert(level, actual.clone());
+        if !plan.hypervisor_of(level).is_shown_by(&kvm) {
+            return Err(Stop::stack(self.stage, Symptom::WithoutKvm { level }));
+        }
+        actual.check().map_err(|property| {
+            let machine_type = actual.machine_type.clone();
+            Stop::stack(self.stage, Symptom::MissingMachineProperty { level, property, machine_type })
+        })?;
+        cpu.check().map_err(|missing| {
+            let below = level.below().filter(|_| plan.profile.nesting.is_feature(&missing.feature));
+            let nested = below.and_then(|below| {
+                let value = self.levels.facts(below)?.nested.clone()?;
+                Some(NestedSetting { level: below, module: plan.profile.kvm_module.to_owned(), value })
+            });
+            let MissingFeature { feature, model } = missing;
+            let stop = Stop::stack(self.stage, Symptom::MissingCpuFeature { level, feature, model, nested });
+            // That L0's bare machine is not as it must be says nothing of the stack.
+            if level.below().is_none() { stop.not_its_fault() } else { stop }
+        })
+    }
+
+    /// Runs the script `before` in a level that has just come up, asks the level what it is, and stops the stack if it can't be a
+    /// hypervisor.
+    pub(super) async fn inspect(&mut self, up: &Level<Up>, before: String) -> Result<Level<Hosting>, Stop> {
+        let (id, level, plan) = (up.id, up.id.level, self.request.plan);
+        let host = Rc::clone(&up.state.host);
+        let facts = self.ask_facts(id, &*host, before).await?;
+        self.check_kernel(id, &facts.kernel)?;
+        self.check_disk(id, &*host).await?;
+        self.ledger.measured(id).counters_before.insert(level, facts.counters.clone());
+        if !id.second {
+            self.clocks
+                .first_reading(level, facts.uptime.map(|uptime| ClockReading { at: Instant::now(), uptime }));
+            let below = level.below().and_then(|below| self.levels.facts(below));
+            let missing = below.map(|below| below.flags_missing_in(&facts)).unwrap_or_default();
+            let noted = self.ledger.level(level);
+            noted.nested.clone_from(&facts.nested);
+            noted.missing_features = missing;
+            let native_l0 = level.below().is_none() && plan.metal == Metal::Native;
+            self.ledger.measurements.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
+        }
+        if !(facts.kvm_device && facts.kvm_module) {
+            let (module, loaded) = (plan.profile.kvm_module.to_owned(), facts.kvm_module);
+            let symptom = Symptom::NoKvm { level, module, loaded, said: facts.kvm_says, second: id.second };
+            return Err(Stop::stack(self.stage, symptom));
+        }
+        let hosting = up.becomes(Hosting { host, facts });
+        if !id.second {
+            self.levels.add_hosting(hosting.clone());
+        }
+        Ok(hosting)
+    }
+
+    /// Runs the script `before` on a host and asks it what it is. A level of ours that is to run a nested guest is set up to count
+    /// that.
+    pub(super) async fn ask_facts(
+        &mut self,
+        id: impl Into<MachineId>,
+        host: &dyn Host,
+        before: String,
+    ) -> Result<Facts, Stop> {
+        let (id, plan) = (id.into(), self.request.plan);
+        let ours = id.level.below().is_some() || plan.metal == Metal::Emulated;
+        let mut script = before + &self.errata().parameters_script(plan.profile.kvm_module);
+        if ours && nests(id.level, plan.innermost()) {
+            script.push_str(&count_nested_script(plan.profile));
+        }
+        self.during(id, host.facts(plan.profile, &script)).await
+    }
+
+    /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.
+    pub(super) fn check_kernel(&mut self, id: MachineId, running: &str) -> Result<(), Stop> {
+        if !id.second {
+            self.ledger.level(id.level).kernel = Some(running.to_owned());
+        }
+        match self.request.level(id.level) {
+            Some(plan) if plan.image.kernel_release != running => {
+                let (image, level) = (&plan.image.kernel_release, id.in_words());
+                Err(self.harness(format!("{level} runs kernel {running:?}, its image has {image:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A level that has a disk for its modprobe configuration must use it: one that forgets shows nothing.
+    async fn check_disk(&mut self, id: MachineId, host: &dyn Host) -> Result<(), Stop> {
+        if self.request.level(id.level).is_none_or(|plan| plan.disk.is_none()) {
+            return Ok(());
+        }
+        let mounted = self.during(id, host.run("grep -q '^/dev/.* /etc/modprobe.d ' /proc/mounts")).await?;
+        match mounted.status {
+            Some(0) => Ok(()),
+            _ => Err(self.harness(format!("{} does not use its disk", id.level)).about(id.level)),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The evidence for a pass: what was measured while a stack ran, weighed once it is through.
+//!
+//! [`Evidence`] can only be made by [`Evidence::weigh`], and a verdict of pass can only be made of an [`Evidence`]. What
+//! contradicts the stack's having worked makes the cell fail; what is missing makes it an error; neither makes it pass.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_vmm::qemu::{CpuReport, KvmReport, MachineReport, MissingFeature};
+use serde::Serialize;
+
+use super::{Contradiction, Hypervisor, InnermostReport, Symptom};
+use crate::host::Counters;
+
+/// What was measured of a stack while it ran.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Measurements {
+    /// The nonce that was put on the innermost level's kernel command line.
+    pub nonce: String,
+    /// The innermost level's own report.
+    pub report: Option<InnermostReport>,
+    /// What `query-kvm` of each level's QEMU said, from L1 on.
+    pub kvm: BTreeMap<LevelNumber, KvmReport>,
+    /// The CPU that each level got.
+    pub cpus: BTreeMap<LevelNumber, CpuReport>,
+    /// The machine that each level got.
+    pub machines: BTreeMap<LevelNumber, MachineReport>,
+    /// KVM's counters of each level that hosts another one, before any guest of it ran.
+    pub counters_before: BTreeMap<LevelNumber, Counters>,
+    /// The same while the innermost level had just done its work.
+    pub counters_after: BTreeMap<LevelNumber, Counters>,
+    /// L0's counters can't be read: on native metal that needs root.
+    pub l0_counters_unreadable: bool,
+    /// L0's hypervisor is not KVM but the emulator.
+    pub emulator_is_l0: bool,
+    /// The same of the second machine of a level, if one was, and of the innermost level in it.
+    pub second_machine: Option<Box<Measurements>>,
+}
+
+/// Why there is no evidence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingProof {
+    /// Something that was measured says that the stack did not work as it must.
+    #[error("{0}")]
+    Contradicts(Box<Symptom>),
+    /// Something was not measured.
+    #[error("missing evidence: {0}")]
+    Missing(String),
+}
+
+/// How a count of KVM's grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// What was counted: the name of KVM's counter, or of the trace event.
+    pub counter: &'static str,
+    /// Before any guest ran.
+    pub before: u64,
+    /// When the innermost level had done its work.
+    pub after: u64,
+}
+
+/// Proof that a stack worked: each level ran its guest under KVM, and the innermost one's userspace really ran.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    nonce: String,
+    report: InnermostReport,
+    kvm: BTreeMap<LevelNumber, KvmReport>,
+    cpus: BTreeMap<LevelNumber, CpuReport>,
+    machines: BTreeMap<LevelNumber, MachineReport>,
+    /// Entries into nested guests, by the level whose KVM counted them.
+    nested_runs: BTreeMap<LevelNumber, Growth>,
+    /// Exits of guests, by the level whose KVM counted them.
+    exits: BTreeMap<LevelNumber, Growth>,
+    l0_counters_unreadable: bool,
+    emulator_is_l0: bool,
+    /// The same of the second machine of a level, and of the innermost level in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second_machine: Option<Box<Evidence>>,
+}
+
+impl Evidence {
+    /// Weighs what was measured of a stack of `profile`'s architecture whose levels are L0 to `innermost`.
+    ///
+    /// # Errors
+    /// What contradicts, before what is missing.
+    pub fn weigh(
+        gathered: &Measurements,
+        innermost: LevelNumber,
+        profile: &ArchInfo,
+    ) -> Result<Self, MissingProof> {
+        let kvm_name = profile.kvm_as_seen_by_guest;
+        let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
+        if report.nonce != gathered.nonce {
+            let (got, expected) = (report.nonce, gathered.nonce.clone());
+            return Err(not_nested(innermost, Contradiction::Nonce { got, expected }));
+        }
+        if innermost.reports() && report.hypervisor != kvm_name {
+            let (got, expected) = (report.hypervisor, kvm_name.to_owned());
+            return Err(not_nested(innermost, Contradiction::Hypervisor { got, expected }));
+        }
+        if gathered.nonce.is_empty() {
+            return Err(missing("a nonce".into()));
+        }
+        let mut evidence = Self {
+            nonce: gathered.nonce.clone(),
+            report,
+            kvm: BTreeMap::new(),
+            cpus: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            nested_runs: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            l0_counters_unreadable: gathered.l0_counters_unreadable,
+            emulator_is_l0: gathered.emulator_is_l0,
+            second_machine: None,
+        };
+        for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
+            if level.below().is_some() {
+                let kvm = gathered
+                    .kvm
+                    .get(&level)
+                    .ok_or_else(|| missing(format!("query-kvm of {level}'s QEMU")))?;
+                if !Hypervisor::of_guest(level, gathered.emulator_is_l0).is_shown_by(kvm) {
+                    return Err(contradicts(Symptom::WithoutKvm { level }));
+                }
+                let cpu =
+                    gathered.cpus.get(&level).ok_or_else(|| missing(format!("the CPU that {level} got")))?;
+                cpu.check().map_err(|MissingFeature { feature, model }| {
+                    contradicts(Symptom::MissingCpuFeature { level, feature, model, nested: None })
+                })?;
+                evidence.kvm.insert(level, *kvm);
+                evidence.cpus.insert(level, cpu.clone());
+                let machine = gathered.machines.get(&level);
+                let machine = machine.ok_or_else(|| missing(format!("the machine that {level} got")))?;
+                machine.check().map_err(|property| {
+                    let machine_type = machine.machine_type.clone();
+                    contradicts(Symptom::MissingMachineProperty { level, property, machine_type })
+                })?;
+                evidence.machines.insert(level, machine.clone());
+            }
+            let guest = level.next().filter(|guest| *guest <= innermost);
+            let of_guest = guest.map(|guest| Hypervisor::of_guest(guest, gathered.emulator_is_l0));
+            let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
+            if readable && of_guest.is_some_and(Hypervisor::has_counters) {
+                let counter = counted(gathered, level, profile.exit_counters);
+                evidence.exits.insert(level, growth(gathered, level, counter)?);
+                if nests(level, innermost) {
+                    let counter = nested_counter(gathered, level, profile);
+                    evidence.nested_runs.insert(level, growth(gathered, level, counter)?);
+                }
+            }
+        }
+        if let Some(second) = &gathered.second_machine {
+            let weighed = Self::weigh(second, innermost, profile).map_err(|doubt| match doubt {
+                MissingProof::Missing(what) => missing(format!("of the second machine: {what}")),
+                contradicts @ MissingProof::Contradicts(_) => contradicts,
+            })?;
+            evidence.second_machine = Some(Box::new(weighed));
+        }
+        Ok(evidence)
+    }
+}
+
+/// Whether a level's KVM runs a guest of its guest in a stack up to `innermost`.
+pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
+    level.number() + 1 < innermost.number()
+}
+
+/// What counts a level's entries into nested guests: KVM's own counter, or the trace event if KVM has none.
+fn nested_counter(gathered: &Measurements, level: LevelNumber, profile: &ArchInfo) -> &'static str {
+    let event = profile.nested_event.map(|event| event.name);
+    let names: Vec<&str> = profile.nested_counter.into_iter().chain(event).collect();
+    counted(gathered, level, &names)
+}
+
+/// The first of these that a level's KVM counts, or the first of all where it counts none.
+fn counted(gathered: &Measurements, level: LevelNumber, names: &[&'static str]) -> &'static str {
+    let had =
+        |name: &str| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));
+    names.iter().find(|name| had(name)).or(names.first()).copied().unwrap_or_default()
+}
+
+fn contradicts(symptom: Symptom) -> MissingProof {
+    MissingProof::Contradicts(Box::new(symptom))
+}
+
+fn not_nested(level: LevelNumber, contradiction: Contradiction) -> MissingProof {
+    contradicts(Symptom::NotNested { level, contradiction })
+}
+
+fn missing(what: String) -> MissingProof {
+    MissingProof::Missing(what)
+}
+
+fn growth(
+    gathered: &Measurements,
+    level: LevelNumber,
+    counter: &'static str,
+) -> Result<Growth, MissingProof> {
+    let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str| {
+        let value = counters.get(&level).and_then(|counters| counters.get(counter)).copied();
+        value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}")))
+    };
+    let before = read(&gathered.counters_before, "before the guests ran")?;
+    let after = read(&gathered.counters_after, "after the guests ran")?;
+    if after > before {
+        Ok(Growth { counter, before, after })
+    } else {
+        Err(missing(format!(
+            "counter {counter} of {level}'s KVM did not grow (it was {before}, it is {after})"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What is written down of a stack while it boots, for its [`Observation`]. The boot itself reads next to nothing of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_vmm::qemu::{CPUS, Machine};
+
+use super::machines::{FIRMWARE, MachineId};
+use super::{LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
+
+/// What is written down of a stack.
+pub(super) struct Ledger {
+    /// Times count from then.
+    started: Instant,
+    stages: Vec<StageTime>,
+    levels: BTreeMap<LevelNumber, LevelFacts>,
+    pub(super) measurements: Measurements,
+    steps: Vec<StepRecord>,
+    /// How long the stack was paused.
+    pub(super) paused: Duration,
+    /// Whether it was restored, if it was to be.
+    pub(super) restored: Option<bool>,
+}
+
+impl Ledger {
+    /// An empty one of a stack whose cell began at `started`.
+    pub(super) fn new(started: Instant, measurements: Measurements) -> Self {
+        Self {
+            started,
+            stages: Vec::new(),
+            levels: BTreeMap::new(),
+            measurements,
+            steps: Vec::new(),
+            paused: Duration::ZERO,
+            restored: None,
+        }
+    }
+
+    /// Notes that the stage before is done and `stage` begins.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        let now = self.end_stage();
+        self.stages.push(StageTime { stage, start: now, end: now });
+    }
+
+    /// Notes that the stage is done; gives the time.
+    pub(super) fn end_stage(&mut self) -> f64 {
+        let now = self.started.elapsed().as_secs_f64();
+        if let Some(last) = self.stages.last_mut() {
+            last.end = now;
+        }
+        now
+    }
+
+    /// The stages so far.
+    pub(super) fn stages(&self) -> &[StageTime] {
+        &self.stages
+    }
+
+    /// What is known of a level, to be added to.
+    pub(super) fn level(&mut self, level: LevelNumber) -> &mut LevelFacts {
+        self.levels.entry(level).or_default()
+    }
+
+    /// What is known of a level, if anything is.
+    pub(super) fn known_of(&self, level: LevelNumber) -> Option<&LevelFacts> {
+        self.levels.get(&level)
+    }
+
+    /// Notes what a level is given that no vendor would give it.
+    pub(super) fn given(&mut self, machine: &Machine) {
+        let level = self.level(machine.level);
+        level.cpus = Some(CPUS);
+        level.memory_mib = Some(machine.memory_mib);
+        level.command_line = Some(machine.boot.parameters.clone());
+        level.firmware = machine.properties.get(FIRMWARE).cloned();
+    }
+
+    /// The measurements of a machine and what runs in it: those of the stack, or of its second machine.
+    pub(super) fn measured(&mut self, id: MachineId) -> &mut Measurements {
+        if id.second {
+            self.measurements.second_machine.get_or_insert_default()
+        } else {
+            &mut self.measurements
+        }
+    }
+
+    /// Adds what came of a step.
+    pub(super) fn add_step(&mut self, step: StepRecord) {
+        self.steps.push(step);
+    }
+
+    /// Whether a command of the scenario was run in a level.
+    pub(super) fn has_run_command_in(&self, level: LevelNumber) -> bool {
+        self.steps.iter().any(|step| step.on == level && step.run.is_some())
+    }
+
+    /// What was observed of the stack, now that it has ended. `last_lines` gives those of the console of a level.
+    pub(super) fn into_observation(
+        mut self,
+        stop: Option<Stop>,
+        usage: Usage,
+        last_lines: impl Fn(LevelNumber) -> Vec<String>,
+    ) -> Observation {
+        for (level, facts) in &mut self.levels {
+            facts.last_lines = last_lines(*level);
+        }
+        measure::compare(&mut self.levels);
+        Observation {
+            stages: self.stages,
+            levels: self.levels,
+            steps: self.steps,
+            measurements: self.measurements,
+            stop,
+            restored: self.restored,
+            usage,
+            paused: self.paused,
+        }
+    }
+}

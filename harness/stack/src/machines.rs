@@ -1,0 +1,214 @@
+//! The machines of a stack: what was asked for each, and the QEMUs that run them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use nestmatrix_model::{Fault, LevelNumber};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Machine};
+use tokio::time::timeout;
+
+use super::Usage;
+use crate::host::{QemuEnd, RunningQemu};
+
+/// One of the machines of a level: the one in which the levels inside it run, or its second one. Displays as `L1`, or
+/// `L1-second`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MachineId {
+    pub(super) level: LevelNumber,
+    pub(super) second: bool,
+}
+
+impl MachineId {
+    /// The second machine of a level.
+    pub(super) fn second(level: LevelNumber) -> Self {
+        Self { level, second: true }
+    }
+
+    /// `L1`, or `the second L1`.
+    pub(super) fn in_words(self) -> String {
+        if self.second { format!("the second {}", self.level) } else { self.level.to_string() }
+    }
+
+    /// Its own channel of this kind.
+    pub(super) fn channel(self, kind: ChannelKind) -> ChannelName {
+        ChannelName { level: self.level, kind, second: self.second }
+    }
+}
+
+impl From<LevelNumber> for MachineId {
+    fn from(level: LevelNumber) -> Self {
+        Self { level, second: false }
+    }
+}
+
+impl From<&Machine> for MachineId {
+    fn from(machine: &Machine) -> Self {
+        Self { level: machine.level, second: machine.instance.is_second() }
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = if self.second { "-second" } else { "" };
+        write!(f, "{}{second}", self.level)
+    }
+}
+
+/// The machine property that names the firmware, if that is not the machine's default.
+pub(super) const FIRMWARE: &str = "firmware";
+
+/// What was asked for a machine.
+pub(super) struct Requested {
+    pub(super) machine: Machine,
+    /// The firmware that emulated metal should have there, where the QEMU that runs it does not come with that.
+    pub(super) missing_firmware: Option<&'static str>,
+}
+
+impl Requested {
+    /// Whether the machine has its default firmware.
+    pub(super) fn has_default_firmware(&self) -> bool {
+        !self.machine.properties.contains_key(FIRMWARE)
+    }
+}
+
+/// A machine that runs.
+pub(super) struct RunningMachine {
+    pub(super) id: MachineId,
+    pub(super) qemu: Box<dyn RunningQemu>,
+}
+
+/// The machines of a stack.
+#[derive(Default)]
+pub(super) struct Machines {
+    requested: BTreeMap<MachineId, Requested>,
+    /// Outermost first, but for second machines, which come where they were started.
+    running: Vec<RunningMachine>,
+    /// Levels whose QEMU a fault of the scenario killed.
+    killed: BTreeSet<LevelNumber>,
+}
+
+impl Machines {
+    /// Notes what is asked for a machine that is about to be started.
+    pub(super) fn request(&mut self, requested: Requested) {
+        self.requested.insert((&requested.machine).into(), requested);
+    }
+
+    /// What was asked for a machine, or for the other one of its level if nothing is known of it.
+    pub(super) fn requested(&self, id: MachineId) -> Option<&Requested> {
+        self.requested.get(&id).or_else(|| self.requested.get(&id.level.into()))
+    }
+
+    /// Notes that a machine runs.
+    pub(super) fn add(&mut self, id: MachineId, qemu: Box<dyn RunningQemu>) {
+        self.running.push(RunningMachine { id, qemu });
+    }
+
+    /// The machines that run.
+    pub(super) fn running(&self) -> &[RunningMachine] {
+        &self.running
+    }
+
+    /// A machine that is waited for, or the other one of its level if that one does not run.
+    pub(super) fn get(&self, id: MachineId) -> Option<&RunningMachine> {
+        let of_level = self.running.iter().filter(|running| running.id.level == id.level);
+        of_level.max_by_key(|running| running.id.second == id.second)
+    }
+
+    /// The QEMU of a machine that is waited for.
+    pub(super) fn qemu(&self, id: MachineId) -> Option<&dyn RunningQemu> {
+        self.get(id).map(|running| &*running.qemu)
+    }
+
+    /// Whether a machine of this level runs.
+    pub(super) fn runs(&self, level: LevelNumber) -> bool {
+        self.running.iter().any(|running| running.id.level == level)
+    }
+
+    /// Forgets the first machine of a level, which has been migrated to the second one.
+    pub(super) fn forget_first(&mut self, level: LevelNumber) {
+        self.running.retain(|running| running.id != level.into());
+    }
+
+    /// Kills the QEMU that a fault of the scenario names. That the level's QEMU may end is known from before it does.
+    ///
+    /// # Errors
+    /// It does not run, or its host does not do as asked.
+    pub(super) async fn kill(&mut self, fault: &Fault) -> Result<(), String> {
+        self.killed.insert(fault.level);
+        let running = self.get(MachineId { level: fault.level, second: fault.second });
+        // That of the first machine is no substitute. After a migration there is only that of the second.
+        let running = running.filter(|running| !fault.second || running.id.second);
+        let running = running.ok_or_else(|| {
+            format!("its {}QEMU does not run yet", if fault.second { "second " } else { "" })
+        })?;
+        running.qemu.kill().await.map_err(|e| e.to_string())
+    }
+
+    /// Whether a fault of the scenario killed a QEMU of this level.
+    pub(super) fn was_killed(&self, level: LevelNumber) -> bool {
+        self.killed.contains(&level)
+    }
+
+    /// The outermost QEMU that has ended by now. Each is asked for so long.
+    pub(super) async fn outermost_end(&self, limit: Duration) -> Option<(LevelNumber, QemuEnd)> {
+        for running in &self.running {
+            match timeout(limit, running.qemu.ended()).await {
+                Ok(Ok(Some(end))) => return Some((running.id.level, end)),
+                Ok(Ok(None)) => {}
+                // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        None
+    }
+
+    /// Whether the emulator of the outermost level, in which all others run, has ended.
+    pub(super) async fn outermost_has_ended(&self) -> bool {
+        match self.running.first() {
+            Some(running) => matches!(running.qemu.ended().await, Ok(Some(_))),
+            None => false,
+        }
+    }
+
+    /// What the emulator of the level `outermost` has used so far.
+    pub(super) async fn usage(&self, outermost: Option<LevelNumber>) -> Usage {
+        let Some(running) = self.running.iter().find(|running| Some(running.id.level) == outermost) else {
+            return Usage::default();
+        };
+        let qemu = &running.qemu;
+        let waited = qemu.run_delay().map(|waits| waits.so_far()).unwrap_or_default();
+        Usage {
+            cpu_seconds: qemu.cpu_time().await.unwrap_or_default().as_secs_f64(),
+            emulator_seconds: qemu.lived().unwrap_or_default().as_secs_f64(),
+            waited_seconds: waited.as_secs_f64(),
+            peak_memory_mib: qemu.peak_memory_mib().unwrap_or_default(),
+        }
+    }
+
+    /// Ends every QEMU on this machine: those of the level `outermost`; all others run inside them.
+    ///
+    /// # Errors
+    /// One of them is still there after so long.
+    pub(super) async fn end(
+        &mut self,
+        outermost: Option<LevelNumber>,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let here = || self.running.iter().filter(|running| Some(running.id.level) == outermost);
+        for running in here() {
+            let _ = running.qemu.kill().await;
+        }
+        let deadline = Instant::now() + limit;
+        for running in here() {
+            while matches!(running.qemu.ended().await, Ok(None)) {
+                if Instant::now() > deadline {
+                    return Err(format!("the emulator of {} lingers after it was killed", running.id.level));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        self.running.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The migration of a level to a second QEMU on the host that it runs on, with all that runs in it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
+use nestmatrix_vmm::wire::{CallError, Notice, Wire};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::boot_level::Started;
+use super::innermost_machine::Fitted;
+use super::machines::{MachineId, Requested};
+use super::stack::Stack;
+use super::{Stop, Symptom};
+
+/// Pause between two questions for the progress of a migration. QEMU reports its end by an event only where a capability was set
+/// before, and the figures have to be asked for all the same.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A migration that is about to begin.
+struct Prepared {
+    machine: Machine,
+    monitor: Monitor,
+    notices: mpsc::Receiver<Notice>,
+    /// Where the second QEMU listens, as QMP takes it.
+    uri: Value,
+    /// The innermost level's counter, if it is up.
+    before: Option<u64>,
+}
+
+impl Stack<'_> {
+    /// Migrates `level`, and sees that all that runs in it lives on; returns a description of that.
+    pub(super) async fn migrate(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let prepared = self.prepare_migration(level).await;
+        let Prepared { machine, monitor, notices, uri, before } =
+            prepared.map_err(|stop| stop.before("the migration"))?;
+        let source = self.wire(level, ChannelKind::Qmp)?;
+        self.watch.begin_move(level);
+        self.during(level, async { Ok(source.call("migrate", uri).await?) }).await?;
+        let came = self.during(level, async { Ok(outcome(&source).await?) }).await?;
+        if came["status"] != "completed" {
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let said = text(&came["error-desc"]).unwrap_or_default();
+            let status = text(&came["status"]).unwrap_or_else(|| "in no known state".to_owned());
+            return Err(Stop::stack(self.stage, Symptom::MigrationFailed { level, status, said }));
+        }
+        self.switch(&machine, notices, &source).await?;
+        self.during(level, async { Ok(monitor.resume().await?) }).await?;
+        let lives = self.check_that_it_lives_on(level, before).await?;
+        let ram = &came["ram"];
+        Ok(format!(
+            "completed in {} ms, down for {} ms, {} KiB in {} rounds; {lives}",
+            came["total-time"],
+            came["downtime"],
+            ram["transferred"].as_u64().unwrap_or(0) / 1024,
+            ram["dirty-sync-count"],
+        ))
+    }
+
+    /// Sees that the innermost level, if it is up, lives before the migration, and has the second QEMU listen.
+    async fn prepare_migration(&mut self, level: LevelNumber) -> Result<Prepared, Stop> {
+        let before = self.heartbeat_of_innermost().await?;
+        let (index, on) = self.place_of_second(level)?;
+        let nonce = self.request.plan.nonce.clone();
+        let Fitted { machine, missing_firmware, .. } =
+            self.fitted_machine(index, Instance::Incoming, nonce, &*on.host).await?;
+        self.machines.request(Requested { machine: machine.clone(), missing_firmware });
+        let id = MachineId::from(&machine);
+        let Started { monitor, .. } = self.start(&machine, &on).await?;
+        let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
+        self.query_machine(&machine, &monitor).await?;
+        let socket = on.host.socket_path(&format!("{id}.migration"));
+        let uri = json!({"uri": format!("unix:{socket}")});
+        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone()).await?) };
+        self.during(id, listening).await?;
+        Ok(Prepared { machine, monitor, notices, uri, before })
+    }
+
+    /// The level is now what the second machine's QEMU runs: its channels and those of the levels inside it are
+    /// reached through that one, and the first one's QEMU ends.
+    async fn switch(
+        &mut self,
+        machine: &Machine,
+        notices: mpsc::Receiver<Notice>,
+        source: &Wire,
+    ) -> Result<(), Stop> {
+        let level = machine.level;
+        let abort = self.watch.end_move(level);
+        self.watch.listen_to(level.into(), notices);
+        self.machines.forget_first(level);
+        if let Some(abort) = abort {
+            return Err(self.explain(abort, false).await);
+        }
+        self.channels.move_console(level.into()).await;
+        let own_agent = machine.agent.then(|| machine.channel(ChannelKind::Agent));
+        let passed: BTreeSet<ChannelName> = machine.ports.iter().map(|port| port.channel).collect();
+        for channel in own_agent.into_iter().chain(passed) {
+            match channel.kind {
+                // Levels that are not up yet have their streams still waiting.
+                _ if !self.machines.runs(channel.level) => {
+                    let stream = self.channels.take(channel).map_err(|why| self.harness(why))?;
+                    self.channels.add([(ChannelName { second: false, ..channel }, stream)]);
+                }
+                ChannelKind::Console => {
+                    let id = MachineId { level: channel.level, second: channel.second };
+                    self.open_console(id, &channel.level.to_string(), false)?;
+                    self.channels.move_console(channel.level.into()).await;
+                }
+                ChannelKind::Qmp | ChannelKind::Agent => {
+                    let stream = self.channels.take(channel).map_err(|why| self.harness(why))?;
+                    self.wire(channel.level, channel.kind)?.move_to(stream);
+                }
+            }
+        }
+        let quit = async {
+            match source.call("quit", Value::Null).await {
+                Ok(_) | Err(CallError::Closed { .. }) => Ok(()),
+                Err(e) => Err(e.into()),
+            }
+        };
+        self.during(level, quit).await
+    }
+
+    /// What lives in a level that was migrated must show it: the level by its agent, the innermost one, if it is up, by
+    /// giving back a fresh nonce and by a counter that moves on.
+    async fn check_that_it_lives_on(
+        &mut self,
+        level: LevelNumber,
+        before: Option<u64>,
+    ) -> Result<String, Stop> {
+        let mut answers = Vec::new();
+        if let Some(host) = self.levels.host(level) {
+            let facts = self.ask_facts(level, &*host, String::new()).await?;
+            answers.push(format!("{level} answers, kernel {}", facts.kernel));
+        }
+        if let Some((before, innermost)) = before.zip(self.levels.innermost().cloned()) {
+            let level = innermost.id.level;
+            let after = self.heartbeat(&innermost).await?;
+            let later = self.next_beat(&innermost, after).await?;
+            if after < before || later <= after {
+                let seen = format!("{level}'s counter stands still: {before}, {after}, {later}");
+                return Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }));
+            }
+            answers.push(format!("{level} answers, its counter was {before}, is {after} and then {later}"));
+        }
+        Ok(answers.join("; "))
+    }
+}
+
+/// Waits for the end of a migration; gives what `query-migrate` says of it.
+async fn outcome(source: &Wire) -> Result<Value, CallError> {
+    loop {
+        let info = source.call("query-migrate", Value::Null).await?;
+        if matches!(info["status"].as_str(), Some("completed" | "failed" | "cancelled") | None) {
+            return Ok(info);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! The machine of each level of a plan: what its QEMU, or whatever plays the bare machine, is asked for.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::architecture::{
+    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
+};
+use nestmatrix_model::{Clock, CpuMode};
+use nestmatrix_vmm::qemu::{Boot, Cpu, Instance, Machine, Memory, Port};
+
+use super::images::{OWN_DISK, image_file};
+use super::{LevelPlan, Metal, StackPlan};
+use crate::Hypervisor;
+
+/// Whether an emulated x86 machine has the time stamp counter of its host's processor.
+const SAME_INSTRUCTION_SET: bool = cfg!(target_arch = "x86_64");
+
+/// The machine type of a bare machine that QEMU does not play, but for its name.
+const NOT_OF_QEMU: MachineType = MachineType { name: "", properties: &[], devices: &[], bus: None };
+
+/// What a level is in its stack, for its machine.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    plan: &'p LevelPlan,
+    /// The levels inside it.
+    inside: &'p [LevelPlan],
+    hypervisor: Hypervisor,
+    /// The bare machine that it runs on, if it is L0.
+    metal: Option<BareMachine>,
+    /// Whether it runs nothing and reports.
+    reports: bool,
+    /// Its machine, if a QEMU of a host runs it and it reports.
+    innermost: Option<&'static InnermostMachine>,
+}
+
+impl StackPlan {
+    /// The machine of the level at `index`.
+    pub fn machine(&self, index: usize, instance: Instance) -> Machine {
+        let place = self.place(index);
+        let Place { plan, inside, hypervisor, metal, .. } = place;
+        let machine = self.machine_type(place);
+        let on_qemu_metal = hypervisor == Hypervisor::Tcg && self.runs_on_qemu();
+        // One QEMU alone can open a port: L0's keeps those of an innermost level that it starts itself.
+        let passes_innermost = !self.innermost_on_l0 || plan.level.below().is_none();
+        let through = |inner: &&LevelPlan| passes_innermost || inner.level != self.innermost();
+        let mut ports: Vec<Port> =
+            inside.iter().filter(through).flat_map(|inner| self.ports(inner, instance.is_second())).collect();
+        ports.extend(self.ports_of_second_machine(place));
+        Machine {
+            level: plan.level,
+            instance,
+            metal,
+            machine: plan.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
+            properties: self.properties(index, place, &machine),
+            require: self.required_properties(place),
+            devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
+            bus: machine.bus.map(str::to_owned),
+            accelerator: hypervisor.accelerator(plan.accelerator),
+            cpu: self.cpu(place),
+            memory_mib: self.memory_mib(index),
+            memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
+            incoming: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
+            boot: Boot {
+                kernel: self.kernel(plan),
+                initramfs: self.initramfs(plan),
+                parameters: self.kernel_parameters(place).join(" "),
+            },
+            agent: !place.reports && !metal.is_some_and(|metal| metal.has_only_a_console()),
+            ports,
+            disks: inside.iter().filter(through).flat_map(|inner| self.disks(inner)).collect(),
+            writable_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
+        }
+    }
+
+    fn place(&self, index: usize) -> Place<'_> {
+        let plan = &self.levels[index];
+        let hypervisor = self.hypervisor_of(plan.level);
+        let reports = self.reports(plan.level);
+        Place {
+            plan,
+            inside: &self.levels[index + 1..],
+            hypervisor,
+            metal: plan.level.below().is_none().then_some(self.profile.metal),
+            reports,
+            innermost: (reports && hypervisor == Hypervisor::Kvm).then(|| self.machine_of_innermost(plan)),
+        }
+    }
+
+    fn machine_type(&self, place: Place<'_>) -> MachineType {
+        match place.metal {
+            Some(BareMachine::Qemu(machine)) => machine,
+            Some(other) => MachineType { name: other.program(self.profile.qemu), ..NOT_OF_QEMU },
+            None => place.innermost.map_or(self.profile.host, |innermost| innermost.machine),
+        }
+    }
+
+    fn properties(&self, index: usize, place: Place<'_>, machine: &MachineType) -> BTreeMap<String, String> {
+        let emulated = self.metal == Metal::Emulated;
+        let of_innermost = place.innermost.filter(|_| emulated).map_or(&[][..], |it| it.shortcut_properties);
+        let firmware = self.wanted_firmware(index);
+        let firmware = firmware.filter(|_| !self.default_firmware.contains(&place.plan.level));
+        let properties = machine.properties.iter().chain(of_innermost);
+        let properties = properties.filter_map(|property| property.split_once('='));
+        let properties = properties.chain(firmware.map(|file| ("firmware", file)));
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        properties.chain(place.plan.machine.clone()).collect()
+    }
+
+    /// The properties that let a level host, where that is a matter of properties.
+    fn required_properties(&self, place: Place<'_>) -> Vec<String> {
+        match self.profile.nesting {
+            Nesting::CpuFeature(_) => Vec::new(),
+            // A scenario may switch it off on purpose, and a bare machine has no such property.
+            Nesting::MachineProperty(name) => {
+                let is_guest = place.metal.is_none();
+                let asked_for = is_guest && !place.reports && !place.plan.machine.contains_key(name);
+                asked_for.then(|| name.to_owned()).into_iter().collect()
+            }
+        }
+    }
+
+    fn cpu(&self, place: Place<'_>) -> Cpu {
+        let (on_emulator, wanted) = (place.hypervisor == Hypervisor::Tcg, &place.plan.cpu);
+        let passes_through = wanted.mode == CpuMode::HostPassthrough;
+        let feature = match self.profile.nesting {
+            // What else a scenario's own CPU model needs, only the scenario requires.
+            Nesting::CpuFeature(name) if on_emulator || (!place.reports && passes_through) => Some(name),
+            Nesting::CpuFeature(_) | Nesting::MachineProperty(_) => None,
+        };
+        let mut cpu = Cpu::required(wanted, feature);
+        if let Some(processor) = place.metal.and_then(|metal| metal.processor()) {
+            processor.clone_into(&mut cpu.model);
+        } else if on_emulator && passes_through {
+            let owned = |features: &[&str]| features.iter().map(|&feature| feature.to_owned()).collect();
+            self.profile.emulated_cpu.clone_into(&mut cpu.model);
+            cpu.with = owned(self.profile.emulated_cpu_with);
+            cpu.without = owned(self.profile.emulated_cpu_without);
+        }
+        cpu
+    }
+
+    fn kernel_parameters(&self, place: Place<'_>) -> Vec<String> {
+        let ArchInfo { kernel_parameters, nesting_switch, kvm_module, .. } = *self.profile;
+        let Place { plan, inside, metal, innermost, .. } = place;
+        let mut parameters = vec![match metal {
+            Some(BareMachine::Hercules(machine)) => machine.kernel_parameters.to_owned(),
+            Some(_) | None => kernel_parameters.to_owned(),
+        }];
+        if inside.len() > 1 {
+            parameters.extend(nesting_switch.kernel_parameter().map(str::to_owned));
+        }
+        if place.reports {
+            let own = innermost.map_or("", |innermost| innermost.kernel_parameters);
+            parameters.extend((!own.is_empty()).then(|| own.to_owned()));
+            parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
+        } else {
+            parameters.push(format!("nest.kvm={kvm_module}"));
+        }
+        let shortcuts = self.boot_shortcuts(place).into_iter().filter(|parameters| !parameters.is_empty());
+        parameters.extend(shortcuts.map(str::to_owned));
+        parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
+        parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
+        parameters.extend(plan.kernel_parameters.iter().cloned());
+        parameters
+    }
+
+    /// The kernel parameters that make a level boot faster on emulated metal.
+    fn boot_shortcuts(&self, place: Place<'_>) -> Vec<&'static str> {
+        let emulated = self.metal == Metal::Emulated;
+        let shorter = if emulated { self.profile.boot_shortcuts } else { BootShortcuts::NONE };
+        match (place.reports, place.hypervisor) {
+            (true, _) => place
+                .innermost
+                .filter(|_| emulated)
+                .map(|innermost| innermost.shortcut_parameters)
+                .into_iter()
+                .collect(),
+            (false, Hypervisor::Tcg)
+                if self.runs_on_qemu() && SAME_INSTRUCTION_SET && self.clock == Clock::Fastest =>
+            {
+                vec![shorter.slow_clock, shorter.host]
+            }
+            (false, Hypervisor::Tcg) => vec![shorter.host],
+            (false, Hypervisor::Kvm) => vec![shorter.host, shorter.guest_host],
+        }
+    }
+
+    /// The ports that carry the channels of a second machine further in. They are there from the start, since ports are not plugged
+    /// in.
+    fn ports_of_second_machine(&self, place: Place<'_>) -> Vec<Port> {
+        let Some(second) = self.second.filter(|second| place.plan.level < *second) else { return Vec::new() };
+        let inside = place.inside.iter().filter(|inner| inner.level >= second);
+        let channels = inside.flat_map(|inner| self.ports(inner, true));
+        channels.map(|Port { channel, .. }| Port { channel, name: channel.port_name() }).collect()
+    }
+}

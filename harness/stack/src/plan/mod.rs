@@ -1,0 +1,200 @@
+//! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
+
+mod images;
+mod machine;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use nestmatrix_images::Disk;
+use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
+use nestmatrix_model::{Accelerator, Clock, CpuRequirement, LevelNumber};
+use nestmatrix_vmm::qemu::{Instance, Memory};
+use serde::{Deserialize, Serialize};
+
+use super::{Hypervisor, Inputs};
+use images::Anywhere;
+
+/// What L0 runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metal {
+    /// This machine and its KVM: this machine is L0.
+    Native,
+    /// An emulator plays the bare machine, and a real L0 kernel with KVM boots on it.
+    Emulated,
+}
+
+impl fmt::Display for Metal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Emulated => "emulated",
+        })
+    }
+}
+
+/// What a level boots. Its files lie on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootImage {
+    /// What names it: the same name means the same files.
+    pub name: String,
+    /// Kernel.
+    pub kernel: PathBuf,
+    /// Release of that kernel, which the level must say that it runs.
+    pub kernel_release: String,
+    /// Initramfs.
+    pub initramfs: PathBuf,
+    /// Both on one disk; absent for a level that runs in no other.
+    pub disk: Option<Disk>,
+}
+
+/// One level as it is to be booted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LevelPlan {
+    /// Which level.
+    pub level: LevelNumber,
+    /// What it boots.
+    pub image: BootImage,
+    /// The CPU that the scenario requires.
+    pub cpu: CpuRequirement,
+    /// What the QEMU that runs it accelerates it with.
+    pub accelerator: Accelerator,
+    /// Memory in MiB; the stack's default where the scenario does not say.
+    pub memory_mib: Option<u32>,
+    /// What the scenario appends to its kernel command line.
+    pub kernel_parameters: Vec<String>,
+    /// Type of the machine that it runs in, if the scenario sets it.
+    pub machine_type: Option<String>,
+    /// Properties that the scenario sets of the machine that it runs in.
+    pub machine: BTreeMap<String, String>,
+    /// An empty disk, on this machine, for what is to survive a reboot of the outermost level.
+    pub disk: Option<PathBuf>,
+}
+
+/// A stack as it is to be booted.
+#[derive(Debug, Clone)]
+pub struct StackPlan {
+    /// What L0 runs on.
+    pub metal: Metal,
+    /// What its architecture needs.
+    pub profile: &'static ArchInfo,
+    /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 on native metal, and where the
+    /// emulator itself is the hypervisor of L0.
+    pub levels: Vec<LevelPlan>,
+    /// What the innermost level must give back.
+    pub nonce: String,
+    /// Whether the innermost level stays up once it has reported, and takes commands.
+    pub stays: bool,
+    /// The innermost level's machine, once it is known which one the QEMU that runs it has.
+    pub innermost_machine: Option<&'static InnermostMachine>,
+    /// The levels whose QEMU turned out not to come with the firmware that [`StackPlan::wanted_firmware`] names.
+    pub default_firmware: BTreeSet<LevelNumber>,
+    /// The level that will have a second machine on the way, if one will.
+    pub second: Option<LevelNumber>,
+    /// What the memory of the outermost level's machine is, where QEMU emulates that.
+    pub memory: Memory,
+    /// Whether it is restored from a snapshot.
+    pub restored_from: bool,
+    /// How the levels' clocks must go.
+    pub clock: Clock,
+    /// Whether the innermost level is started in L0 and not in the level below it, as damage that the evidence must show.
+    pub innermost_on_l0: bool,
+}
+
+impl StackPlan {
+    /// The innermost level.
+    pub fn innermost(&self) -> LevelNumber {
+        // A stack without levels can't be planned: scenarios have at least L0, and one that is the emulator has guests.
+        self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
+    }
+
+    /// Whether this level runs nothing and reports.
+    pub fn reports(&self, level: LevelNumber) -> bool {
+        level == self.innermost() && level.reports()
+    }
+
+    /// The hypervisor that must run this level.
+    pub fn hypervisor_of(&self, level: LevelNumber) -> Hypervisor {
+        if self.on_emulator(level) { Hypervisor::Tcg } else { Hypervisor::Kvm }
+    }
+
+    /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
+    fn on_emulator(&self, level: LevelNumber) -> bool {
+        self.metal == Metal::Emulated && self.levels.first().is_some_and(|plan| plan.level == level)
+    }
+
+    /// Whether the emulator that runs the outermost level is QEMU.
+    pub fn runs_on_qemu(&self) -> bool {
+        self.emulator_is_l0() || matches!(self.profile.metal, BareMachine::Qemu(_))
+    }
+
+    /// Whether the emulator itself is the hypervisor of L0, so that there is no KVM in L0.
+    pub fn emulator_is_l0(&self) -> bool {
+        self.on_emulator(LevelNumber::ALL[1])
+    }
+
+    /// Memory of the level at `index`, in MiB.
+    pub fn memory_mib(&self, index: usize) -> u32 {
+        let levels_inside = self.levels.len() - 1 - index;
+        let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = self.profile;
+        // A host without guests takes what it needs for itself, too.
+        let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
+        let default = innermost_memory_mib
+            + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
+        let own = self.levels[index].level;
+        let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
+        let default = default + second.map_or(0, |second| self.memory_mib(second));
+        self.levels[index].memory_mib.unwrap_or(default)
+    }
+
+    /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the one that was
+    /// chosen, or the first of all while none was.
+    fn machine_of_innermost(&self, plan: &LevelPlan) -> &'static InnermostMachine {
+        match &plan.machine_type {
+            Some(machine_type) => self.profile.innermost_machine_like(machine_type),
+            None => self.innermost_machine.unwrap_or(&self.profile.innermost_machines[0]),
+        }
+    }
+
+    /// The firmware that the machine of the level at `index` is to have instead of its default. Emulated metal is not reliable with the
+    /// default one from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
+    pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
+        let plan = &self.levels[index];
+        if self.metal == Metal::Native || self.on_emulator(plan.level) {
+            None
+        } else if self.reports(plan.level) {
+            self.machine_of_innermost(plan).firmware
+        } else if plan.level.number() >= 2 {
+            let machine_type = plan.machine_type.as_deref().unwrap_or(self.profile.host.name);
+            self.profile.innermost_machine_like(machine_type).firmware
+        } else {
+            None
+        }
+    }
+
+    /// The level that runs this one; none for L0.
+    pub fn around(&self, level: LevelNumber) -> Option<LevelNumber> {
+        let below = level.below()?;
+        Some(if self.innermost_on_l0 && self.reports(level) { LevelNumber::ALL[0] } else { below })
+    }
+
+    /// All that goes into the levels up to the one at `index`, by name, without what runs them.
+    pub fn inputs(&self, index: usize) -> Inputs {
+        let mut inputs = Inputs::new();
+        for (index, plan) in self.levels.iter().enumerate().take(index + 1) {
+            let cold = Self { memory: Memory::Private, restored_from: false, ..self.clone() };
+            let machine = cold.machine(index, Instance::First);
+            inputs.insert(format!("{} image", plan.level), plan.image.name.clone());
+            // Not all that is required is asked for on the command line, and a level without it comes to no snapshot.
+            let required = [&machine.cpu.require[..], &machine.require].concat().join(" ");
+            inputs.insert(format!("{} requirements", plan.level), required);
+            inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));
+        }
+        inputs
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The taking of snapshots of a stack on its way up.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::qemu::{ChannelKind, Instance, Memory, Monitor};
+use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Stop;
+use super::boot_level::NOTICES;
+use super::restore::{capabilities, uri};
+use super::snapshots::{Draft, Finished, SnapshotLevel};
+use super::stack::Stack;
+use crate::host::HostError;
+
+/// How often the harness tries to stop a machine where it can be restored.
+const TRIES: usize = 20;
+/// How long it runs in between.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Takes snapshots of stacks on their way up.
+pub trait SnapshotSaver {
+    /// A place for the snapshot of the stack up to `level`, if it is wanted.
+    fn draft(&self, level: LevelNumber) -> Option<Draft>;
+    /// What came of saving it.
+    fn saved(&self, level: LevelNumber, finished: Result<Finished, String>);
+}
+
+impl Stack<'_> {
+    /// Takes a snapshot of the stack as it is now, when `level` is up and nothing runs in it yet. That it can't be saved is nothing
+    /// against the stack.
+    pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        // What goes wrong meanwhile, the harness has brought upon the stack.
+        self.save_as_it_is(level).await.map_err(Stop::not_its_fault)
+    }
+
+    async fn save_as_it_is(&mut self, level: LevelNumber) -> Result<(), Stop> {
+        let Some(saver) = self.request.saver else { return Ok(()) };
+        let Some(draft) = saver.draft(level) else { return Ok(()) };
+        let finished = match self.write_devices(&draft).await? {
+            Ok(()) => self.copy_memory(draft).await?,
+            Err(why) => Err(why),
+        };
+        let outermost = self.request.plan.levels[0].level;
+        let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
+        saver.saved(level, finished);
+        Ok(())
+    }
+
+    /// Stops the outermost machine and has QEMU write its devices, so that another QEMU loads them. It does not where the machine
+    /// stands in the midst of a guest of its KVM, which it enters and leaves a thousand times a second.
+    async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
+        let outermost = self.request.plan.levels[0].level;
+        let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        for _ in 0..TRIES {
+            self.watch.stop_for_snapshot(outermost);
+            let write = async {
+                wire.call("stop", Value::Null).await?;
+                wire.call("migrate-set-capabilities", capabilities()).await?;
+                wire.call("migrate", uri(&draft.device())).await
+            };
+            if let Err(why) = self.during(outermost, async { Ok(write.await) }).await? {
+                return Ok(Err(why.to_string()));
+            }
+            let status = self.migrated(outermost).await?;
+            if status != "completed" {
+                return Ok(Err(format!("QEMU's writing of it is {status}")));
+            }
+            if self.loads(&draft.device()).await? {
+                return Ok(Ok(()));
+            }
+            self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
+    }
+
+    /// Whether another QEMU loads these devices. It gets the memory as it is, of which it changes nothing.
+    async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
+        let plan = self.request.plan;
+        let mut machine = plan.machine(0, Instance::Incoming);
+        if let Memory::Shared(memory) = &plan.memory {
+            machine.memory = Memory::Snapshot(memory.clone());
+        }
+        let host = &self.request.this_machine;
+        // What it writes is not about this stack.
+        let log = self.request.records().file(&machine.label(), "qemu.log");
+        let trial = async {
+            let mut started = host.start(&machine).await?;
+            let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
+                return Ok::<bool, HostError>(false);
+            };
+            let (sender, mut notices) = mpsc::channel(NOTICES);
+            let wire = Wire::start(
+                Speaker::Qemu,
+                "QMP of a QEMU that tries a snapshot",
+                stream,
+                Transcript::none(),
+                sender,
+            );
+            let monitor = Monitor::greet(wire, &mut notices).await?;
+            monitor.wire().call("migrate-set-capabilities", capabilities()).await?;
+            monitor.wire().call("migrate-incoming", uri(device)).await?;
+            // It also ends by itself where it can't load.
+            while let Some(notice) = notices.recv().await {
+                match notice {
+                    Notice::Event(event) if event.data["status"] == "completed" => return Ok(true),
+                    Notice::Event(event) if event.data["status"] == "failed" => return Ok(false),
+                    Notice::Closed(_) => return Ok(false),
+                    Notice::Event(_) | Notice::Greeting(_) => {}
+                }
+            }
+            Ok(false)
+        };
+        // A QEMU that ends on the way has not loaded it, whatever was said last.
+        let trial = async { Ok(trial.await.unwrap_or(false)) };
+        let loaded = self.during(machine.level, trial).await;
+        let _ = fs::remove_file(log);
+        loaded
+    }
+
+    async fn copy_memory(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {
+        let outermost = self.request.plan.levels[0].level;
+        let Memory::Shared(memory) = &self.request.plan.memory else {
+            return Ok(Err("its memory is not a file".to_owned()));
+        };
+        let memory = match fs::File::open(memory) {
+            Ok(memory) => memory,
+            Err(e) => return Ok(Err(format!("its memory can't be opened: {e}"))),
+        };
+        let levels = self.machines.running().iter().map(|running| {
+            let level = running.id.level;
+            let known = self.ledger.known_of(level);
+            SnapshotLevel {
+                level,
+                pid: running.qemu.pid_in_level(),
+                qemu: known.and_then(|known| known.qemu.clone()).unwrap_or_default(),
+                firmware: known.and_then(|known| known.firmware.clone()),
+            }
+        });
+        let (levels, records) = (levels.collect(), self.request.records.to_owned());
+        let stages = self.ledger.stages().to_vec();
+        let copying = tokio::task::spawn_blocking(move || draft.finish(&memory, &records, levels, stages));
+        let copied = self.during(outermost, async { Ok(copying.await) }).await?;
+        Ok(match copied {
+            Ok(finished) => finished.map_err(|e| e.to_string()),
+            Err(_) => Err("it was given up".to_owned()),
+        })
+    }
+}

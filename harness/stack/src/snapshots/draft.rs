@@ -1,0 +1,102 @@
+//! A snapshot that is being written.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nestmatrix_model::LevelNumber;
+use sha2::{Digest as _, Sha256};
+
+use super::format::{Description, FORMAT, Inputs, SnapshotKey, SnapshotLevel, Stamp, hex, stamps};
+use super::memory::read_memory;
+use super::{DEVICE, LOCK, MEMORY, RECORDS, SAVING};
+use crate::StageTime;
+
+/// A snapshot that is being written. Dropping it removes it.
+#[derive(Debug)]
+pub struct Draft {
+    folder: tempfile::TempDir,
+    lock: File,
+    level: LevelNumber,
+    inputs: Inputs,
+}
+
+/// A snapshot that is written whole, and not in its place yet.
+#[derive(Debug)]
+pub struct Finished {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) description: Description,
+    pub(super) stamps: Vec<Stamp>,
+    pub(super) lock: File,
+}
+
+impl Draft {
+    /// A place for the snapshot of a stack up to `level`, in the folder `root` of a cache.
+    pub(super) fn new(root: &Path, level: LevelNumber, inputs: Inputs) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(SAVING).tempdir_in(root)?;
+        let lock = File::create(folder.path().join(LOCK))?;
+        lock.lock()?;
+        fs::create_dir(folder.path().join(RECORDS))?;
+        Ok(Self { folder, lock, level, inputs })
+    }
+
+    /// The file to which QEMU writes the devices.
+    pub fn device(&self) -> PathBuf {
+        self.folder.path().join(DEVICE)
+    }
+
+    /// Copies the memory of the machine, which stands still, from `memory`, and the records of its levels from the folder
+    /// `records`. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn finish(
+        self,
+        memory: &File,
+        records: &Path,
+        levels: Vec<SnapshotLevel>,
+        stages: Vec<StageTime>,
+    ) -> io::Result<Finished> {
+        let size = memory.metadata()?.len();
+        let copy =
+            File::options().create_new(true).read(true).write(true).open(self.folder.path().join(MEMORY))?;
+        copy.set_len(size)?;
+        let hashes = read_memory(memory, size, Some(&copy))?;
+        let device = hex(Sha256::new_with_prefix(fs::read(self.device())?));
+        for entry in fs::read_dir(records)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), self.folder.path().join(RECORDS).join(entry.file_name()))?;
+            }
+        }
+        let description = Description {
+            format: FORMAT,
+            key: SnapshotKey::of(self.level, &self.inputs),
+            inputs: self.inputs.clone(),
+            level: self.level,
+            levels,
+            saved: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            stages,
+            memory_bytes: size,
+            memory: hashes,
+            device,
+        };
+        // Nothing is changed from here on, neither by those who use it.
+        for name in [DEVICE, MEMORY] {
+            let path = self.folder.path().join(name);
+            let mut permissions = fs::metadata(&path)?.permissions();
+            permissions.set_readonly(true);
+            fs::set_permissions(&path, permissions)?;
+        }
+        let stamps = stamps(self.folder.path()).map_err(|(_, e)| e)?;
+        Ok(Finished { folder: self.folder, description, stamps, lock: self.lock })
+    }
+}
+
+impl Finished {
+    /// Its key.
+    pub fn key(&self) -> &SnapshotKey {
+        &self.description.key
+    }
+}

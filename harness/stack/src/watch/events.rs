@@ -1,0 +1,94 @@
+//! What is heard of the levels of a stack besides their consoles, and what of it ends a wait.
+
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::guest::GuestFailure;
+use nestmatrix_vmm::wire::{Event, Notice};
+
+use super::Watch;
+use crate::host::HostError;
+
+/// What is heard of a level besides its console.
+#[derive(Debug)]
+pub(crate) enum WatchEvent {
+    /// Something that its QEMU says unasked.
+    Monitor(Notice),
+    /// Something that its agent says unasked: only that it is gone.
+    Agent(Notice),
+}
+
+/// Why a wait ended without what was awaited.
+#[derive(Debug)]
+pub(crate) enum Abort {
+    /// A level's kernel says that it does not continue.
+    Failed { level: LevelNumber, failure: GuestFailure, said: String },
+    /// A level's QEMU says that its guest panicked.
+    Panicked { level: LevelNumber },
+    /// A level shut down that was needed.
+    ShutDown { level: LevelNumber, reason: String },
+    /// A level's QEMU stopped it.
+    Halted { level: LevelNumber },
+    /// The channel to a level's monitor or agent closed.
+    Closed { level: LevelNumber, channel: String, why: String },
+    /// No sign of life for so long.
+    Silent { level: LevelNumber, silence: Duration },
+    /// Signs of life, but no end for so long.
+    Endless { level: LevelNumber, total: Duration },
+    /// A host did not do as asked.
+    Host { level: LevelNumber, error: HostError },
+    /// The user asked the harness to end.
+    Interrupted,
+}
+
+impl Watch {
+    /// Notes an event of `level`; gives why it ends a wait, if it does.
+    pub(super) fn handle_event(&mut self, level: LevelNumber, event: WatchEvent) -> Option<Abort> {
+        match event {
+            WatchEvent::Monitor(Notice::Event(event)) => self.handle_qemu_event(level, &event),
+            WatchEvent::Monitor(Notice::Closed(why)) => {
+                Some(Abort::Closed { level, channel: format!("QMP of {level}'s QEMU"), why })
+            }
+            WatchEvent::Agent(Notice::Closed(why)) => {
+                Some(Abort::Closed { level, channel: format!("agent of {level}"), why })
+            }
+            WatchEvent::Monitor(Notice::Greeting(_)) | WatchEvent::Agent(_) => None,
+        }
+    }
+
+    fn handle_qemu_event(&mut self, level: LevelNumber, event: &Event) -> Option<Abort> {
+        let state = self.levels.get_mut(&level)?;
+        match event.name.as_str() {
+            "SHUTDOWN" => {
+                let reason = event.data["reason"].as_str().unwrap_or("no reason given").to_owned();
+                state.shut_down = Some(reason.clone());
+                let is_meant = state.may_shut_down && state.has_reported();
+                (!is_meant).then_some(Abort::ShutDown { level, reason })
+            }
+            "GUEST_PANICKED" => Some(Abort::Panicked { level }),
+            "MIGRATION" => {
+                let status = event.data["status"].as_str().unwrap_or_default();
+                if matches!(status, "completed" | "failed" | "cancelled") {
+                    state.migrated = Some(status.to_owned());
+                }
+                None
+            }
+            // What was paused for a snapshot runs again.
+            "RESUME" if state.pausing => {
+                (state.moving, state.pausing) = (false, false);
+                None
+            }
+            "RESET" => {
+                state.resets += 1;
+                None
+            }
+            // With -no-shutdown a machine also stops after a SHUTDOWN; otherwise QEMU gave up on it.
+            "STOP" if state.shut_down.is_none() && !state.moving => Some(Abort::Halted { level }),
+            "VSERPORT_CHANGE" if event.data["open"] == false => {
+                self.wires.port_closed(event.data["id"].as_str().unwrap_or_default());
+                None
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is known of one level while it is watched.
+
+use tokio::task::AbortHandle;
+
+use crate::console_view::ConsoleView;
+
+#[derive(Debug)]
+pub(super) struct LevelState {
+    pub(super) console: ConsoleView,
+    /// What the console of its second machine shows, which runs beside the first.
+    pub(super) second_console: Option<ConsoleView>,
+    /// Why it shut down.
+    pub(super) shut_down: Option<String>,
+    /// Its power-off is what it is meant to do.
+    pub(super) may_shut_down: bool,
+    /// It is being migrated, or saved: its QEMU stops it on purpose.
+    pub(super) moving: bool,
+    /// It stands still so that a snapshot can be taken, until it is let run again.
+    pub(super) pausing: bool,
+    /// With which status its QEMU has ended a migration, to another QEMU or to a file or from one.
+    pub(super) migrated: Option<String>,
+    /// How often it was reset.
+    pub(super) resets: usize,
+    /// What brings in what its monitor says.
+    pub(super) monitor: Option<AbortHandle>,
+}
+
+impl LevelState {
+    /// A level that has done nothing yet.
+    pub(super) fn new(console: ConsoleView, may_shut_down: bool) -> Self {
+        Self {
+            console,
+            second_console: None,
+            shut_down: None,
+            may_shut_down,
+            moving: false,
+            pausing: false,
+            migrated: None,
+            resets: 0,
+            monitor: None,
+        }
+    }
+
+    /// The consoles of its machines.
+    pub(super) fn consoles(&self) -> impl Iterator<Item = &ConsoleView> {
+        [&self.console].into_iter().chain(&self.second_console)
+    }
+
+    /// Whether its report is complete.
+    pub(super) fn has_reported(&self) -> bool {
+        self.console.report(|report| report.complete().is_some())
+    }
+}

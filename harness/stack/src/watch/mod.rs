@@ -1,0 +1,232 @@
+//! Watches the levels of a stack while something is awaited: reads their consoles and monitors as they speak, and ends the
+//! wait at once when a level will not go on.
+//!
+//! It is also the one owner of time: whatever is awaited sets no limit of its own, so that one clock decides, which leaves
+//! out the time in which the stack's emulator waited for a CPU of this machine.
+
+mod events;
+mod level_state;
+mod time;
+mod wait;
+mod wires;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::guest::Answers;
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
+use nestmatrix_vmm::wire::{Notice, Wire};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+pub(super) use events::{Abort, WatchEvent};
+pub(super) use time::Stopwatch;
+
+use super::Cancellation;
+use super::console_view::ConsoleView;
+use super::machines::MachineId;
+use crate::host::RunDelay;
+use level_state::LevelState;
+use wires::Wires;
+
+/// Events that may wait to be handled. A sender that exceeds this blocks, so that no guest fills the harness's memory.
+const QUEUED_EVENTS: usize = 256;
+
+/// Watches every level of one stack.
+#[derive(Debug)]
+pub(super) struct Watch {
+    events: mpsc::Receiver<(LevelNumber, WatchEvent)>,
+    sender: mpsc::Sender<(LevelNumber, WatchEvent)>,
+    /// Rung by consoles.
+    console_changed: Rc<Notify>,
+    levels: BTreeMap<LevelNumber, LevelState>,
+    wires: Wires,
+    cancellation: Cancellation,
+    last_sign_of_life: Instant,
+    /// The emulator that all levels run in, if it is known how long it had to wait for a CPU of this machine.
+    emulator: Option<RunDelay>,
+}
+
+impl Watch {
+    pub(super) fn new(cancellation: Cancellation) -> Self {
+        let (sender, events) = mpsc::channel(QUEUED_EVENTS);
+        Self {
+            events,
+            sender,
+            console_changed: Rc::new(Notify::new()),
+            levels: BTreeMap::new(),
+            wires: Wires::default(),
+            cancellation,
+            last_sign_of_life: Instant::now(),
+            emulator: None,
+        }
+    }
+
+    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts as no level's
+    /// silence or slowness: other processes are at fault for it.
+    pub(super) fn discount_waits_of(&mut self, emulator: RunDelay) {
+        self.emulator = Some(emulator);
+    }
+
+    /// A clock that leaves out the time in which the emulator waits for a CPU.
+    pub(super) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(self)
+    }
+
+    /// The request of the user that the harness ends.
+    pub(super) fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
+    }
+
+    /// How long the emulator has waited for a CPU so far.
+    fn waited(&self) -> Duration {
+        self.emulator.as_ref().map(RunDelay::so_far).unwrap_or_default()
+    }
+
+    /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
+    pub(super) fn add(&mut self, level: LevelNumber, may_shut_down: bool) {
+        let mut state = LevelState::new(self.new_console(), may_shut_down);
+        // Its second machine may have been there before.
+        state.second_console = self.levels.remove(&level).and_then(|before| before.second_console);
+        self.levels.insert(level, state);
+    }
+
+    /// Begins to watch the second machine of `level`, whose console is kept apart. The first one may come later.
+    pub(super) fn add_second(&mut self, level: LevelNumber) {
+        let (first, second) = (self.new_console(), self.new_console());
+        let state = self.levels.entry(level).or_insert_with(|| LevelState::new(first, false));
+        state.second_console = Some(second);
+    }
+
+    fn new_console(&self) -> ConsoleView {
+        ConsoleView::new(Rc::clone(&self.console_changed))
+    }
+
+    /// A queue whose messages come in as events of `level`.
+    pub(super) fn inlet<T: 'static>(
+        &self,
+        level: LevelNumber,
+        event: impl Fn(T) -> WatchEvent + 'static,
+    ) -> mpsc::Sender<T> {
+        let (sender, receiver) = mpsc::channel(QUEUED_EVENTS);
+        self.forward(level, receiver, event);
+        sender
+    }
+
+    fn forward<T: 'static>(
+        &self,
+        level: LevelNumber,
+        mut messages: mpsc::Receiver<T>,
+        event: impl Fn(T) -> WatchEvent + 'static,
+    ) -> AbortHandle {
+        let all = self.sender.clone();
+        let task = tokio::task::spawn_local(async move {
+            while let Some(message) = messages.recv().await {
+                if all.send((level, event(message))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        task.abort_handle()
+    }
+
+    /// Lets what the monitor of a machine says in as events of its level.
+    pub(super) fn listen_to(&mut self, id: MachineId, notices: mpsc::Receiver<Notice>) {
+        let monitor = self.forward(id.level, notices, WatchEvent::Monitor);
+        if let Some(state) = self.levels.get_mut(&id.level).filter(|_| !id.second) {
+            state.monitor = Some(monitor);
+        }
+    }
+
+    /// From now on, `level` is being migrated.
+    pub(super) fn begin_move(&mut self, level: LevelNumber) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.moving = true;
+        }
+    }
+
+    /// From now on until it runs again, `level` stands still so that a snapshot can be taken.
+    pub(super) fn stop_for_snapshot(&mut self, level: LevelNumber) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            (state.moving, state.pausing) = (true, true);
+            state.migrated = None;
+        }
+    }
+
+    /// With which status its QEMU has ended the last migration.
+    pub(super) fn migrated(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.migrated.as_deref()
+    }
+
+    /// `level` has been migrated: what its first machine's QEMU says does not matter any more, and the channels of the
+    /// level and of those inside it are those of the second machine. Gives what would have ended a wait until now, if that
+    /// was about another level.
+    pub(super) fn end_move(&mut self, level: LevelNumber) -> Option<Abort> {
+        if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
+            monitor.abort();
+        }
+        // What it has said before counts as said during the move.
+        let mut abort = None;
+        while let Ok((of, event)) = self.events.try_recv() {
+            let its_monitor = of == level && matches!(event, WatchEvent::Monitor(_));
+            let handled = self.handle_event(of, event);
+            abort = abort.or(handled.filter(|_| !its_monitor));
+        }
+        self.wires.move_to_second(level);
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.moving = false;
+        }
+        abort
+    }
+
+    /// Names a conversation with a machine, so that it can be ended when the port that carries it closes.
+    pub(super) fn name_wire(&mut self, channel: ChannelName, wire: Wire) {
+        self.wires.add(channel, wire);
+    }
+
+    /// The conversation of this kind with `level`.
+    pub(super) fn wire(&self, level: LevelNumber, kind: ChannelKind) -> Option<&Wire> {
+        self.wires.of_level(level, kind)
+    }
+
+    /// The conversation on this very channel.
+    pub(super) fn wire_on(&self, channel: ChannelName) -> Option<&Wire> {
+        self.wires.on(channel)
+    }
+
+    /// What the console of a machine has shown. After a migration there is one console again.
+    pub(super) fn console(&self, id: impl Into<MachineId>) -> Option<&ConsoleView> {
+        let id = id.into();
+        let state = self.levels.get(&id.level)?;
+        Some(state.second_console.as_ref().filter(|_| id.second).unwrap_or(&state.console))
+    }
+
+    /// Whether the console of a machine has shown nothing yet.
+    pub(super) fn shows_nothing(&self, id: MachineId) -> bool {
+        self.console(id).is_none_or(|console| console.last_line().is_none())
+    }
+
+    /// Whether the shell on the console of a machine takes commands, as what [`Watch::until`] waits for.
+    pub(super) fn shell_is_ready(&self, id: MachineId) -> Option<()> {
+        self.console(id)?.answers().now(Answers::ready).then_some(())
+    }
+
+    /// How often `level` was reset.
+    pub(super) fn resets(&self, level: LevelNumber) -> usize {
+        self.levels.get(&level).map_or(0, |state| state.resets)
+    }
+
+    /// A level whose kernel has newly said that it does not continue.
+    pub(super) fn new_failure(&self) -> Option<Abort> {
+        self.levels.iter().find_map(|(level, state)| {
+            let (failure, said) = state.consoles().find_map(ConsoleView::new_failure)?;
+            Some(Abort::Failed { level: *level, failure, said })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

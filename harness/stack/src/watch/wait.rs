@@ -1,0 +1,215 @@
+//! The wait itself: until what is awaited is there, a level will not go on, a limit is reached, or the user asks to end.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use nestmatrix_model::LevelNumber;
+use tokio::time::Instant;
+
+use super::level_state::LevelState;
+use super::time::Elapsed;
+use super::{Abort, Watch};
+use crate::Limit;
+use crate::console_view::ConsoleView;
+use crate::host::{HostError, RunningQemu};
+
+/// Events that are handled before anything else gets its turn.
+const BURST: usize = 64;
+/// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle L2 on emulated metal
+/// still uses a tenth for its timers, or more where its machine is loaded; one that boots uses nearly all of it.
+const BUSY: f64 = 0.4;
+/// How long events are still handled once a wait is to end: a panic's message comes after the event that it causes.
+const SETTLES_WITHIN: Duration = Duration::from_millis(1500);
+/// How long a pause between two events then means that all have come.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The CPU time of a level that gives no sign of life.
+#[derive(Debug, Clone, Copy)]
+struct CpuReading {
+    when: Instant,
+    /// CPU time that its QEMU had used.
+    used: Duration,
+    /// How long the outermost machine's emulator had waited for a CPU.
+    waited: Duration,
+}
+
+impl Watch {
+    /// Waits for `work`, which is about `level`, run by `qemu`.
+    pub(crate) async fn during<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: Option<&dyn RunningQemu>,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, Abort> {
+        tokio::pin!(work);
+        self.wait(level, limit, qemu, work, |_| None).await
+    }
+
+    /// Waits until `done` gives something; it is asked after every event.
+    pub(crate) async fn until<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: &dyn RunningQemu,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, Abort> {
+        self.wait(level, limit, Some(qemu), std::future::pending(), done).await
+    }
+
+    /// Handles what comes, for however long, until something would end a wait.
+    pub(crate) async fn next_abort(&mut self) -> Abort {
+        let changed = Rc::clone(&self.console_changed);
+        loop {
+            if let Some(abort) = self.new_failure() {
+                return abort;
+            }
+            let mut cancellation = self.cancellation.clone();
+            tokio::select! {
+                biased;
+                () = cancellation.requested() => return Abort::Interrupted,
+                Some((of, event)) = self.events.recv() => {
+                    if let Some(abort) = self.handle_event(of, event) {
+                        return abort;
+                    }
+                }
+                () = changed.notified() => {}
+            }
+        }
+    }
+
+    async fn wait<T>(
+        &mut self,
+        level: LevelNumber,
+        limit: Limit,
+        qemu: Option<&dyn RunningQemu>,
+        work: impl Future<Output = Result<T, HostError>>,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, Abort> {
+        tokio::pin!(work);
+        let mut time = Elapsed::start(self, limit);
+        let mut cpu = None;
+        let mut polls = tokio::time::interval(time.poll_interval());
+        polls.tick().await;
+        let changed = Rc::clone(&self.console_changed);
+        let mut cancellation = self.cancellation.clone();
+        let mut burst = BURST;
+        loop {
+            // What a kernel said before it was done counts, however late it is read.
+            if let Some(abort) = self.new_failure() {
+                return Err(abort);
+            }
+            if let Some(value) = done(self) {
+                return Ok(value);
+            }
+            // Limits come before what levels say, so that one that never stops talking is held to them, too.
+            tokio::select! {
+                biased;
+                () = cancellation.requested() => return Err(Abort::Interrupted),
+                _ = polls.tick() => {
+                    self.note_signs_of_life(level);
+                    if let Some(qemu) = qemu && self.last_sign_of_life.elapsed() >= time.poll_interval() {
+                        self.inspect(level, qemu, limit, &mut cpu).await?;
+                    }
+                    time.check(self, level)?;
+                }
+                Some((of, event)) = self.events.recv(), if burst > 0 => {
+                    burst -= 1;
+                    self.last_sign_of_life = Instant::now();
+                    if let Some(abort) = self.handle_event(of, event) {
+                        self.unless_reported(of, abort).await?;
+                    }
+                }
+                () = changed.notified(), if burst > 0 => burst -= 1,
+                result = &mut work => return result.map_err(|error| Abort::Host { level, error }),
+                () = std::future::ready(()), if burst == 0 => burst = BURST,
+            }
+        }
+    }
+
+    /// Ends a wait for what an event of the level `of` means, unless that is the shutdown of a level that has reported. The end of
+    /// its report may still be on its way, on another channel than its shutdown.
+    async fn unless_reported(&mut self, of: LevelNumber, abort: Abort) -> Result<(), Abort> {
+        if matches!(abort, Abort::ShutDown { level, .. } if self.may_shut_down(level)) {
+            let meanwhile = self.settle().await;
+            if self.levels.get(&of).is_some_and(LevelState::has_reported) {
+                return meanwhile.map_or(Ok(()), Err);
+            }
+        }
+        Err(abort)
+    }
+
+    fn may_shut_down(&self, level: LevelNumber) -> bool {
+        self.levels.get(&level).is_some_and(|state| state.may_shut_down)
+    }
+
+    /// Counts what is known of the levels as signs of life: the lines of all consoles, and the answers of `level` itself,
+    /// which is asked whether a command in it has ended as long as one runs.
+    fn note_signs_of_life(&mut self, level: LevelNumber) {
+        let consoles = self.levels.values().flat_map(LevelState::consoles);
+        let lines = consoles.filter_map(ConsoleView::last_line_at);
+        let answers = self.wires.last_received(level);
+        self.last_sign_of_life = lines.chain(answers).fold(self.last_sign_of_life, Instant::max);
+    }
+
+    /// Inspects a silent level: its QEMU may be gone, or the CPU time that it uses may be its sign of life.
+    async fn inspect(
+        &mut self,
+        level: LevelNumber,
+        qemu: &dyn RunningQemu,
+        limit: Limit,
+        cpu: &mut Option<CpuReading>,
+    ) -> Result<(), Abort> {
+        let inspection = tokio::time::timeout(limit.silence / 4, async {
+            if qemu.ended().await?.is_some() {
+                return Ok(None);
+            }
+            qemu.cpu_time().await.map(Some)
+        });
+        let mut cancellation = self.cancellation.clone();
+        let inspected = tokio::select! {
+            inspected = inspection => inspected,
+            () = cancellation.requested() => return Err(Abort::Interrupted),
+        };
+        match inspected {
+            // The host of that QEMU does not answer: no sign of life, which the silence counts.
+            Err(_) | Ok(Err(_)) => Ok(()),
+            Ok(Ok(None)) => {
+                Err(Abort::Closed { level, channel: "QEMU".into(), why: "its process has ended".into() })
+            }
+            Ok(Ok(Some(used))) => {
+                let now = Instant::now();
+                let waited = self.waited();
+                if let Some(before) = cpu.replace(CpuReading { when: now, used, waited }) {
+                    let had = (now - before.when).saturating_sub(waited.saturating_sub(before.waited));
+                    let share = used.saturating_sub(before.used).as_secs_f64() / had.as_secs_f64().max(0.001);
+                    if share >= BUSY {
+                        self.last_sign_of_life = now;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Handles what still comes shortly after a wait was to end, so that the cause is known and not only its consequence.
+    /// Gives the first of it that would end a wait, too.
+    pub(crate) async fn settle(&mut self) -> Option<Abort> {
+        let mut further = None;
+        let changed = Rc::clone(&self.console_changed);
+        let end = Instant::now() + SETTLES_WITHIN;
+        while Instant::now() < end {
+            let quiet = QUIET.min(end - Instant::now());
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(quiet) => return further,
+                Some((of, event)) = self.events.recv() => {
+                    let abort = self.handle_event(of, event);
+                    further = further.or(abort);
+                }
+                () = changed.notified() => {}
+            }
+        }
+        further
+    }
+}
