@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use nestmatrix::ci::Machines;
+use nestmatrix::report::{ClaimListing, Listing};
 use nestmatrix::run::supply;
-use nestmatrix::scenario::{ClaimListing, Listing};
 
 use crate::cli::{Format, List};
 use crate::exit::Failure;

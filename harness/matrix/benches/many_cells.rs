@@ -7,7 +7,8 @@ mod generated;
 
 use std::time::Instant;
 
-use nestmatrix::scenario::{AvailableImage, ClaimListing, Filter, Listing, Matrix, Supply};
+use nestmatrix::report::{ClaimListing, Listing};
+use nestmatrix::scenario::{AvailableImage, Filter, Matrix, Supply};
 
 /// Does `work` and says how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use nestmatrix::scenario::{Cell, Filter, Listing, Matrix, RunProfile, Supply};
+use nestmatrix::report::Listing;
+use nestmatrix::scenario::{Cell, Filter, Matrix, RunProfile, Supply};
 
 const SYSTEMS: &str = r#"
 [[system]]

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use nestmatrix::mutation::mutants_of;
 use nestmatrix::records::{Original, VerdictWord};
+use nestmatrix::report::ClaimListing;
 use nestmatrix::run::supply as supply_of;
 use nestmatrix::scenario::{
-    AvailableImage, Cell, CellName, ClaimListing, Coverage, Expectation, Fingerprint, Matrix, ShownBy, Supply,
+    AvailableImage, Cell, CellName, Coverage, Expectation, Fingerprint, Matrix, ShownBy, Supply,
 };
 use nestmatrix_model::Architecture;
 

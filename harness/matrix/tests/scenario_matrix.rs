@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
+use nestmatrix::report::Listing;
 use nestmatrix::scenario::{
-    AvailableImage, CellName, Filter, Later, Listing, Matrix, MissingImage, Role, RunProfile, StandIns,
-    Supply, SystemRequirement,
+    AvailableImage, CellName, Filter, Later, Matrix, MissingImage, Role, RunProfile, StandIns, Supply,
+    SystemRequirement,
 };
 use nestmatrix_model::{Architecture, Version};
 use rstest::rstest;

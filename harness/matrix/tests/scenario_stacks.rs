@@ -3,9 +3,8 @@
 
 use std::fs;
 
-use nestmatrix::scenario::{
-    AvailableImage, Cell, CellName, Filter, Hypervisor, Listing, Matrix, Row, StandIns, Supply,
-};
+use nestmatrix::report::{Listing, Row};
+use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Hypervisor, Matrix, StandIns, Supply};
 use nestmatrix_model::Architecture;
 
 const SYSTEMS: &str = r#"

@@ -5,6 +5,8 @@
 
 mod bisection;
 mod cell;
+mod cell_list;
+mod claim_list;
 mod command;
 mod comparison;
 mod doctor;
@@ -28,6 +30,8 @@ mod trouble;
 
 pub use bisection::{changes, finding, tried};
 pub use cell::cell_line;
+pub use cell_list::{LevelRow, Listing, Row};
+pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow};
 pub use comparison::comparison;
 pub use doctor::checkup;
 pub use document_errata::document_errata;

@@ -8,8 +8,8 @@ use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
 use nestmatrix_stack::Metal;
 
+use super::fate::beyond_metal;
 use super::outermost::outermost_program;
-use super::plan::beyond_metal;
 use super::{Fate, Planned, RunPlan};
 use crate::records::SkipReason;
 use crate::scenario::{Cell, LevelSpec};

@@ -13,8 +13,8 @@ use nestmatrix_stack::{BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPl
 use nestmatrix_vmm::qemu::Memory;
 
 use super::outermost::{emulator_of, emulator_recipe, outermost_program};
-use super::plan::{always_cold, savable};
 use super::provision::Images;
+use super::savable::{always_cold, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
 use crate::scenario::Cell;
 

@@ -125,7 +125,7 @@ impl ShownRow {
         self.decides() && version_of.is_none_or(of_version)
     }
 
-    pub(super) fn seen(&self) -> &str {
+    pub(crate) fn seen(&self) -> &str {
         match &self.by {
             ShownBy::Mutations(Mutated { seen, .. }) | ShownBy::BothVerdicts(BothVerdicts { seen, .. }) => {
                 seen

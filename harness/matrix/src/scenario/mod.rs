@@ -5,7 +5,6 @@
 
 mod axes;
 mod cell;
-mod claim_list;
 mod coverage;
 mod decided;
 mod document;
@@ -21,10 +20,11 @@ mod images;
 mod known;
 mod known_flaky;
 mod level;
-mod list;
 mod matrix;
 mod mutation;
+mod nearest;
 mod problem;
+mod problem_help;
 mod profile;
 mod reads;
 mod role;
@@ -37,7 +37,6 @@ mod table;
 pub(crate) mod testing;
 
 pub use cell::{Cell, CellName};
-pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow};
 pub use coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
 pub use decided::{BothVerdicts, Ledger, Mutated};
 pub use document::{Claim, Document, Tier};
@@ -52,7 +51,6 @@ pub use images::{AvailableImage, Choice, MissingImage, StandIns, Supply};
 pub use known::{KnownStale, KnownWrong, Since};
 pub use known_flaky::{KnownFlaky, MetalWord};
 pub use level::LevelSpec;
-pub use list::{LevelRow, Listing, Row};
 pub use matrix::Matrix;
 pub use mutation::{MutationChange, ScenarioMutation};
 pub use problem::InputProblem;

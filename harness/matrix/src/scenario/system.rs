@@ -113,7 +113,7 @@ pub struct StandIn {
 
 impl StandIn {
     /// Whether it stands in for what is asked for here, on this architecture. It has no role.
-    pub(super) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
+    pub(crate) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
         let Some(Version { major, .. }) = requirement.version else { return false };
         let later = requirement.and_later == Some(Later::Always) && self.major > major;
         self.architectures.contains(&architecture)

@@ -7,17 +7,10 @@ use std::fmt;
 use nestmatrix_model::{Architecture, LevelNumber, Version};
 use serde::Serialize;
 
-use super::cell::{Cell, CellName};
-use super::document::{Document, Tier};
-use super::expectation::Expectation;
-use super::filter::Filter;
-use super::fingerprint::Fingerprint;
-use super::images::{Choice, StandIns, Supply};
-use super::level::LevelSpec;
-use super::matrix::Matrix;
-use super::role::Role;
-use super::scenario_file::Scenario;
-use super::system::{Later, StandIn, SystemRequirement};
+use crate::scenario::{
+    Cell, CellName, Choice, Document, Expectation, Filter, Fingerprint, Later, LevelSpec, Matrix, Role,
+    Scenario, StandIn, StandIns, Supply, SystemRequirement, Tier,
+};
 
 /// The cells that a filter takes, with the images they will boot. `Display` gives the text for people.
 #[derive(Debug, Clone)]
@@ -314,4 +307,38 @@ fn write_table(f: &mut fmt::Formatter<'_>, rows: &[&Row], images: bool) -> fmt::
         writeln!(f, "      {}", text.trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nestmatrix_images::Catalog;
+
+    use super::*;
+    use crate::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, supply};
+
+    #[test]
+    fn a_run_and_the_list_skip_a_cell_for_the_same_reason() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let matrix = Matrix::load(&top.join("scenarios")).unwrap();
+        let catalog = Catalog::load(&top.join("images/recipes")).unwrap();
+        // On IBM Z an emulator plays the metal, and none of its guests runs.
+        let of_z = |cell: &&Cell| cell.architecture == Architecture::IbmZ && cell.no_machine.is_none();
+        let cells: Vec<&Cell> = matrix.cells().iter().filter(of_z).collect();
+        let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+        let plan =
+            RunPlan::new(cells.iter().copied().cloned(), &matrix, &catalog, &NativeMetals::new(), &options);
+        let barred = plan.skipped().filter(|(_, reasons)| reasons.len() == 1);
+        let barred: Vec<(CellName, String)> =
+            barred.map(|(cell, reasons)| (cell.name.clone(), reasons[0].to_string())).collect();
+        let of_emulator =
+            |(_, reason): &&(CellName, String)| reason.starts_with("needs a real ibm-z machine");
+        assert!(barred.iter().filter(of_emulator).count() > 0, "{barred:?}");
+        let listing = Listing::of(&matrix, cells, &supply(&catalog), false);
+        for (cell, reason) in barred.iter().filter(of_emulator) {
+            let row = listing.rows().iter().find(|row| row.cell == *cell).unwrap();
+            assert_eq!(row.missing, std::slice::from_ref(reason), "{cell}");
+        }
+    }
 }

@@ -7,15 +7,11 @@ use std::fmt;
 use nestmatrix_model::{LevelNumber, Word};
 use serde::Serialize;
 
-use super::cell::CellName;
-use super::coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
-use super::decided::{BothVerdicts, Mutated};
-use super::document::{Claim, Document, Tier};
-use super::documents::{Contradiction, in_full};
-use super::expectation::Expectation;
-use super::images::Supply;
-use super::list::{Listing, Row};
-use super::matrix::Matrix;
+use super::cell_list::{Listing, Row};
+use crate::scenario::{
+    BothVerdicts, CellName, Claim, Contradiction, Coverage, Document, Expectation, Matrix, Mutated, Shown,
+    ShownBy, ShownRow, Supply, Tier, Tried, in_full,
+};
 
 /// One claim, for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

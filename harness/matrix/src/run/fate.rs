@@ -1,0 +1,141 @@
+//! What becomes of a cell: on which metal it boots, or why neither metal can run it.
+
+use nestmatrix_images::Catalog;
+use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
+use nestmatrix_model::{
+    Clock, CpuMode, CpuRequirement, LevelNumber, OwnAction, Stage, StageKind, StepAction, SymptomKind,
+};
+use nestmatrix_stack::Metal;
+
+use super::emulator_errata::barred;
+use super::{Fate, MetalChoice, NativeMetal, PlanOptions};
+use crate::records::SkipReason;
+use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads};
+
+/// Decides what becomes of each cell, all with the same images and options.
+pub(super) struct Planner<'a> {
+    pub(super) matrix: &'a Matrix,
+    pub(super) catalog: &'a Catalog,
+    pub(super) supply: Supply,
+    pub(super) options: &'a PlanOptions,
+}
+
+impl Planner<'_> {
+    /// What becomes of a cell, where this machine offers this native metal, or none for this reason.
+    pub(super) fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
+        let available = self.supply.of(cell.architecture);
+        if let Some(why) = cell.no_machine.clone() {
+            let missing = self.levels(cell, available, None).err().unwrap_or_default();
+            return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
+        }
+        let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
+        let on_native = |native: &NativeMetal| match touches_l0(cell).or(replaced) {
+            Some(what) => {
+                Err(vec![on_native_metal(format!("{what}, and on native metal this machine is L0"))])
+            }
+            None => match native.lacks_nesting(cell.innermost()) {
+                Some(why) => Err(vec![on_native_metal(why.to_owned())]),
+                None => self.levels(cell, available, Some(native)),
+            },
+        };
+        let on_emulated = || match (barred(cell), self.levels(cell, available, None)) {
+            (None, levels) => levels,
+            (Some(reason), Ok(_)) => Err(vec![reason]),
+            (Some(reason), Err(missing)) => Err(missing.into_iter().chain([reason]).collect()),
+        };
+        let (metal, levels) = match (self.options.metal, native) {
+            (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
+            (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
+            (MetalChoice::Auto, Ok(native)) => match on_native(native) {
+                // What this machine's own system can't serve as L0 can still be tried on emulated metal.
+                Err(_) => (Metal::Emulated, on_emulated()),
+                levels => (Metal::Native, levels),
+            },
+            (MetalChoice::Auto, Err(_)) | (MetalChoice::Emulated, _) => (Metal::Emulated, on_emulated()),
+        };
+        match levels {
+            Ok(levels) => Fate::Boots { metal, levels },
+            Err(reasons) => Fate::Skipped(reasons),
+        }
+    }
+}
+
+fn on_native_metal(why: String) -> SkipReason {
+    SkipReason::NativeMetal { why }
+}
+
+/// What a cell does to its L0, if it does anything but read. On native metal it can't be had, or must not: the harness changes
+/// nothing about this machine, and a setting that is left out would make the verdict one on something else.
+pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
+    let outermost = LevelNumber::ALL[0];
+    let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
+    if !cell.innermost().reports() {
+        Some("L0 is alone")
+    } else if cell.steps.iter().any(|step| step.on == outermost && !step_only_reads(step)) {
+        Some("it has steps in L0 that may change it")
+    } else if !spec.kernel_parameters.is_empty() {
+        Some("it sets kernel parameters of L0")
+    } else if spec.cpu != CpuRequirement::default() {
+        Some("it sets the CPU of L0")
+    } else if spec.machine_type.is_some() || !spec.machine.is_empty() {
+        Some("it sets up the machine of L0")
+    } else if spec.disk {
+        Some("it gives L0 a disk")
+    } else {
+        None
+    }
+}
+
+/// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
+pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
+    let ArchInfo { metal, qemu, missing_in_tcg, metal_processors, .. } = ArchInfo::of(cell.architecture);
+    let l0 = cell.levels.first()?;
+    if cell.emulator_is_l0() && !cell.innermost().reports() {
+        return Some(format!("needs a guest: {} alone boots nothing", l0.system));
+    }
+    if cell.emulator_is_l0() {
+        let nests = cell.innermost() > LevelNumber::ALL[1];
+        let lacking = missing_in_tcg.filter(|_| nests && !expects_no_extension(cell));
+        return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
+    }
+    if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
+        // Bochs counts instructions, and an idle guest's clock runs ahead (docs/architecture.md).
+        return Some("needs clocks that go right: those of the emulated machine do not".to_owned());
+    }
+    if matches!(metal, BareMachine::Qemu(_)) {
+        let CpuMode::Custom { model } = &l0.cpu.mode else { return None };
+        let begins = metal_processors.filter(|begins| !model.starts_with(begins))?;
+        return Some(format!("needs a real machine with {model}: the emulated one has a {begins}"));
+    }
+    let why = if let (Some(why), true) = (metal.no_guests(), cell.innermost().reports()) {
+        format!("no guest runs there: {why}")
+    } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot }) {
+        "it can't be reset from outside".to_owned()
+    } else if l0.disk
+        || l0.machine_type.is_some()
+        || !l0.machine.is_empty()
+        || l0.cpu != CpuRequirement::default()
+    {
+        "its machine and processor can't be chosen by QEMU's names".to_owned()
+    } else {
+        return None;
+    };
+    let program = metal.program(qemu);
+    Some(format!(
+        "needs a real {} machine: the emulated one is played by {program}, and {why}",
+        cell.architecture
+    ))
+}
+
+/// Whether the stop that a cell expects is just this: its L1 does not get the extension by which it could host.
+fn expects_no_extension(cell: &Cell) -> bool {
+    let Nesting::CpuFeature(extension) = ArchInfo::of(cell.architecture).nesting else { return false };
+    let Expectation::Stops { limitation, .. } = &cell.expectation else { return false };
+    let launch = Stage::Level(LevelNumber::ALL[1], StageKind::Launch);
+    let is_there = match limitation.stop {
+        StopStage::At(stage) => stage == launch,
+        StopStage::From(stage) => stage <= launch,
+    };
+    let names_it = limitation.symptom.as_ref().is_some_and(|texts| texts.found_in(extension).is_some());
+    is_there && names_it && limitation.kind == Some(SymptomKind::MissingCpuFeature)
+}

@@ -1,0 +1,145 @@
+//! Which image each level of a cell boots, among the recipes that there are.
+
+use nestmatrix_images::{Catalog, Product, Recipe};
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Isa, LevelNumber, Version};
+
+use super::NativeMetal;
+use super::emulator_errata::why_barred;
+use super::fate::Planner;
+use super::plan::{Alternative, PlannedLevel};
+use crate::records::{SkipReason, no_machine};
+use crate::scenario::{
+    AvailableImage, Cell, Choice, LevelSpec, Matrix, MissingImage, StandIns, Supply, System,
+};
+
+impl Planner<'_> {
+    /// Finds an image for every level, or every reason why there is none.
+    pub(super) fn levels(
+        &self,
+        cell: &Cell,
+        available: &[AvailableImage],
+        native: Option<&NativeMetal>,
+    ) -> Result<Vec<PlannedLevel>, Vec<SkipReason>> {
+        let isa = cell.architecture.isa();
+        let innermost = cell.levels.last().map(|spec| spec.level);
+        let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
+        let mut levels = Vec::new();
+        // Levels by what they lack, in the order in which that was found.
+        let mut lacking: Vec<SkipReason> = Vec::new();
+        for spec in &cell.levels {
+            let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
+            let choice = match this_machine {
+                _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
+                Some(native) => native_choice(native, spec, cell.architecture, self.matrix, stand_ins)
+                    .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
+                None => self.matrix.image_for(&spec.system, cell.architecture, available, stand_ins).map_err(
+                    |missing| SkipReason::NoImage {
+                        levels: vec![spec.level],
+                        isa: isa.to_string(),
+                        missing: Box::new(missing),
+                    },
+                ),
+            };
+            match choice {
+                Ok(choice) => {
+                    let reports = Some(spec.level) == innermost && spec.level.reports();
+                    let product = if reports { Product::Minimal } else { Product::Hypervisor };
+                    let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
+                    let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
+                    let boots = |choice: &Choice| {
+                        if self.options.suppose_images {
+                            return Some((choice.image.clone(), product));
+                        }
+                        let recipe = recipe_of(self.catalog, &choice.image, isa, variant)?;
+                        Some((recipe.name().to_owned(), product))
+                    };
+                    let runs_already = this_machine.is_some() || spec.system.is_emulator();
+                    let (recipe, others) = if runs_already {
+                        (None, Vec::new())
+                    } else {
+                        let others = self.matrix.other_stand_ins(
+                            &spec.system,
+                            cell.architecture,
+                            available,
+                            stand_ins,
+                            &choice,
+                        );
+                        let others = others
+                            .into_iter()
+                            .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
+                        (boots(&choice), others.collect())
+                    };
+                    levels.push(PlannedLevel { spec: spec.clone(), choice, boots: recipe, others });
+                }
+                Err(reason) => {
+                    let same =
+                        lacking.iter_mut().find(|known| known.without_levels() == reason.without_levels());
+                    match same {
+                        Some(SkipReason::NoImage { levels, .. }) => levels.push(spec.level),
+                        _ => lacking.push(reason),
+                    }
+                }
+            }
+        }
+        if lacking.is_empty() { Ok(levels) } else { Err(lacking) }
+    }
+
+    /// An image of the very system that a level asks for, as if there were one; there can be none of what can't be a level.
+    fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<Choice, SkipReason> {
+        let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
+        if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
+            return Ok(Choice { image: spec.system.slug(), stand_in: false, reason: None });
+        }
+        let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
+        Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_string(), missing })
+    }
+}
+
+/// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
+fn native_choice(
+    native: &NativeMetal,
+    spec: &LevelSpec,
+    architecture: Architecture,
+    matrix: &Matrix,
+    stand_ins: StandIns<'_>,
+) -> Result<Choice, String> {
+    if spec.system.is_emulator() {
+        return Err(format!("{} is an emulator, and native metal does without one", spec.system));
+    }
+    let image = native.image().ok_or_else(|| native.unknown_system())?;
+    let choice = matrix.image_for(&spec.system, architecture, &[image], stand_ins);
+    choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
+}
+
+/// What there is to boot stacks with: for each architecture that stacks can be booted of, the images that there are recipes
+/// for, as the scenario model knows them (`debian-13`).
+pub fn supply(catalog: &Catalog) -> Supply {
+    Supply::new(|architecture| {
+        let isa = architecture.isa();
+        let of_isa = catalog.recipes().filter(|recipe| recipe.isa() == isa);
+        of_isa.filter_map(ordinary_image).collect()
+    })
+    .barring(|cell| match &cell.no_machine {
+        Some(why) => Some(no_machine(why)),
+        None => why_barred(cell),
+    })
+}
+
+fn ordinary_image(recipe: &Recipe) -> Option<AvailableImage> {
+    available_image(recipe).filter(|_| recipe.os().is_some_and(|os| os.variant.is_none()))
+}
+
+fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
+    let os = recipe.os()?;
+    let version: Version = os.version.parse().ok()?;
+    Some(AvailableImage { name: format!("{}-{}", os.id, os.version), system: os.id.clone(), version })
+}
+
+fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
+    catalog.recipes().find(|recipe| {
+        recipe.isa() == isa
+            && recipe.os().is_some_and(|os| os.variant.as_deref() == variant)
+            && available_image(recipe).is_some_and(|a| a.name == image)
+    })
+}

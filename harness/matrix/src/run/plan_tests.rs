@@ -1,0 +1,185 @@
+//! What becomes of cells on native and on emulated metal.
+
+use std::path::Path;
+
+use nestmatrix_model::{
+    Architecture, Command, CpuMode, LevelNumber, OwnAction, Step, StepAction, SymptomKind,
+};
+use nestmatrix_stack::host::Facts;
+use rstest::rstest;
+
+use super::*;
+use crate::run::NativeMetal;
+use crate::run::fate::beyond_metal;
+use crate::scenario::{Expectation, Limitation, StopStage, SymptomTexts};
+
+/// Cells of an emulator as L0 and of an ordinary one, on an architecture whose emulated metal runs guests and on one whose
+/// does not.
+fn matrix() -> Matrix {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    let systems = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n\
+                   [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
+    let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
+                    id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
+    let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
+                    architecture = [\"amd\", \"ibm-z\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
+    write("systems.toml", systems);
+    write("documents/d.toml", document);
+    write("product/s.toml", scenario);
+    Matrix::load(folder.path()).unwrap()
+}
+
+fn catalog() -> Catalog {
+    Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes")).unwrap()
+}
+
+/// A plan with native metal that runs Debian 12.
+fn plan(metal: MetalChoice) -> RunPlan {
+    plan_with(metal, |_| {})
+}
+
+/// The same, with every cell changed before it is planned.
+fn plan_with(metal: MetalChoice, change: impl Fn(&mut Cell)) -> RunPlan {
+    let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
+    let options = PlanOptions { metal, ..PlanOptions::default() };
+    let matrix = matrix();
+    let mut cells = matrix.cells().to_vec();
+    cells.iter_mut().for_each(change);
+    let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(&facts, "kvm_amd")))]);
+    RunPlan::new(cells, &matrix, &catalog(), &natives, &options)
+}
+
+fn texts(reasons: &[SkipReason]) -> Vec<String> {
+    reasons.iter().map(ToString::to_string).collect()
+}
+
+fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
+    let metal = |planned: &Planned| match &planned.fate {
+        Fate::Boots { metal, .. } => Some(*metal),
+        Fate::Skipped(_) => None,
+    };
+    plan.cells.iter().map(metal).collect()
+}
+
+#[test]
+fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
+    let auto = plan(MetalChoice::Auto);
+    assert_eq!(metals(&auto), [Some(Metal::Emulated), Some(Metal::Native), Some(Metal::Emulated), None]);
+    let Fate::Boots { levels, .. } = &auto.cells[0].fate else { panic!("{auto:#?}") };
+    let boots: Vec<_> = levels.iter().map(|level| level.boots.clone()).collect();
+    assert_eq!(boots, [None, Some(("debian-13-amd64".into(), Product::Minimal))]);
+    assert_eq!((levels[0].choice.image.as_str(), levels[0].choice.stand_in), ("emulator", false));
+
+    let native = plan(MetalChoice::Native);
+    assert_eq!(metals(&native), [None, Some(Metal::Native), None, None]);
+    let why = "TCG is an emulator, and native metal does without one (L0 on amd64)";
+    assert_eq!(texts(native.skipped().next().unwrap().1), [why]);
+}
+
+#[rstest]
+#[case::step(
+    |cell: &mut Cell| {
+        let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
+        cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, reads: false, timeout: None }];
+    },
+    "it has steps in L0 that may change it"
+)]
+#[case::parameters(
+    |cell: &mut Cell| cell.levels[0].kernel_parameters = vec!["kvm_amd.nested=0".into()],
+    "it sets kernel parameters of L0"
+)]
+#[case::cpu(
+    |cell: &mut Cell| cell.levels[0].cpu.mode = CpuMode::Custom { model: "EPYC".into() },
+    "it sets the CPU of L0"
+)]
+#[case::disk(|cell: &mut Cell| cell.levels[0].disk = true, "it gives L0 a disk")]
+fn what_is_done_to_l0_is_never_done_to_this_machine(#[case] change: fn(&mut Cell), #[case] what: &str) {
+    assert_eq!(metals(&plan_with(MetalChoice::Auto, change))[1], Some(Metal::Emulated));
+    let native = plan_with(MetalChoice::Native, change);
+    assert_eq!(metals(&native)[1], None);
+    let why = format!("{what}, and on native metal this machine is L0");
+    assert_eq!(texts(native.skipped().nth(1).unwrap().1), [why]);
+}
+
+/// A step in L0 that only looks, if its author says so.
+fn look(reads: bool, run: &str) -> Step {
+    let action = StepAction::Run(Command { run: run.into(), fails: false, status: None, output: None });
+    let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
+    Step { name: "look".into(), after, on, action, reads, timeout: None }
+}
+
+#[rstest]
+#[case::declared(true, "grep 1 /sys/module/kvm/parameters/nested", Some(Metal::Native))]
+#[case::not_declared(false, "grep 1 /sys/module/kvm/parameters/nested", Some(Metal::Emulated))]
+#[case::wrongly_declared(true, "modprobe -r kvm", Some(Metal::Emulated))]
+fn a_step_that_is_said_and_known_to_only_read_is_done_on_this_machine(
+    #[case] reads: bool,
+    #[case] run: &str,
+    #[case] metal: Option<Metal>,
+) {
+    let with_step = |cell: &mut Cell| cell.steps = vec![look(reads, run)];
+    assert_eq!(metals(&plan_with(MetalChoice::Auto, with_step))[1], metal);
+}
+
+fn stop_at_l1_launch(symptom: &str) -> Expectation {
+    let stop = StopStage::At("l1-launch".parse().unwrap());
+    let limitation = Limitation {
+        kind: Some(SymptomKind::MissingCpuFeature),
+        ..Limitation::new(stop, SymptomTexts::new([symptom]))
+    };
+    Expectation::Stops { limitation, known_stale: None }
+}
+
+#[rstest]
+#[case::works(Expectation::WORKS, Some("needs SIE: TCG has none"))]
+#[case::stops_for_another_feature(stop_at_l1_launch("aes"), Some("needs SIE: TCG has none"))]
+#[case::stops_for_it(stop_at_l1_launch("sief2"), None)]
+fn what_an_emulator_lacks_skips_no_cell_that_expects_to_stop_for_it(
+    #[case] expectation: Expectation,
+    #[case] why: Option<&str>,
+) {
+    let matrix = matrix();
+    let is_of_z = |cell: &&Cell| cell.name.as_str().contains("/ibm-z/tcg");
+    let mut cell = matrix.cells().iter().find(is_of_z).unwrap().clone();
+    let inner = LevelSpec { level: LevelNumber::ALL[2], ..cell.levels[1].clone() };
+    cell.levels.push(inner);
+    cell.expectation = expectation;
+    assert_eq!(beyond_metal(&cell).as_deref(), why);
+}
+
+#[rstest]
+#[case::off("0", 3, Some("needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=0"))]
+#[case::off_in_words(
+    "N",
+    3,
+    Some("needs nesting switched on in L0's KVM: kvm_amd of this machine has nested=N")
+)]
+#[case::on("1", 3, None)]
+#[case::not_asked_for("0", 2, None)]
+fn a_machine_whose_kvm_does_not_nest_runs_no_guests_of_guests(
+    #[case] nested: &str,
+    #[case] levels: usize,
+    #[case] why: Option<&str>,
+) {
+    let facts = Facts { nested: Some(nested.into()), ..Facts::default() };
+    let innermost = LevelNumber::ALL[levels - 1];
+    assert_eq!(NativeMetal::of(&facts, "kvm_amd").lacks_nesting(innermost), why);
+}
+
+#[test]
+fn an_l0_that_is_alone_is_never_this_machine_nor_the_emulator() {
+    let alone = |cell: &mut Cell| cell.levels.truncate(1);
+    let auto = plan_with(MetalChoice::Auto, alone);
+    assert_eq!(metals(&auto), [None, Some(Metal::Emulated), None, Some(Metal::Emulated)]);
+    assert_eq!(texts(auto.skipped().next().unwrap().1), ["needs a guest: TCG alone boots nothing"]);
+    let native = plan_with(MetalChoice::Native, alone);
+    assert_eq!(
+        texts(native.skipped().nth(1).unwrap().1),
+        ["L0 is alone, and on native metal this machine is L0"]
+    );
+}

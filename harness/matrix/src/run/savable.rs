@@ -1,0 +1,37 @@
+//! Which levels of a cell's stack can be saved in a snapshot, and why a cell always boots from its beginning.
+
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{LevelNumber, Stage, StageKind};
+use nestmatrix_stack::Metal;
+
+use super::{Fate, Planned};
+use crate::scenario::Cell;
+
+/// Why a cell's stack is never saved on its way nor goes on from a saved state, if so.
+pub(super) fn always_cold(planned: &Planned) -> Option<String> {
+    let Fate::Boots { metal, .. } = &planned.fate else { return None };
+    let cell = &planned.cell;
+    let profile = ArchInfo::of(cell.architecture);
+    if *metal == Metal::Native {
+        Some("native metal is not saved".to_owned())
+    } else if let Some(why) = profile.no_snapshot {
+        Some(why.to_owned())
+    } else if cell.levels.iter().any(|level| level.disk) {
+        Some("it has a disk of its own".to_owned())
+    } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
+        Some("it has two machines of one level".to_owned())
+    } else if !cell.levels.iter().any(|level| savable(cell, level.level)) {
+        Some("its scenario is about the boot of what could be saved".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Whether a cell's stack can be saved once `level` is up, and gone on with: it hosts another one, and the scenario has done
+/// nothing to the stack until then.
+pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
+    let up = Stage::Level(level, StageKind::Kvm);
+    level < cell.innermost()
+        && cell.steps.iter().all(|step| step.after >= up && !matches!(step.after, Stage::Step(_)))
+        && cell.faults.iter().all(|fault| fault.at > up)
+}

@@ -1,0 +1,58 @@
+//! The known words that are nearest to one that is not known.
+
+/// Words that are named where all that would be right are; of more only the nearest are.
+const NAMED: usize = 20;
+
+/// Which words are known: all of them, or of many the nearest.
+pub(super) fn known_words(given: &str, known: &[String]) -> String {
+    let meant = did_you_mean(given, known);
+    if known.len() <= NAMED {
+        return format!("{meant}known are {}", list(known));
+    }
+    let mut nearest: Vec<_> = known.iter().map(|word| (distance(given, word), word)).collect();
+    nearest.sort();
+    let nearest: Vec<_> = nearest.iter().take(3).map(|(_, word)| word).collect();
+    format!("{meant}of the {} known, the nearest are {}", known.len(), list(&nearest))
+}
+
+pub(super) fn list(words: &[impl AsRef<str>]) -> String {
+    words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+/// "did you mean ...? " if one of the known words is but a slip of the keyboard away, else nothing.
+pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
+    // Another number is another thing and no slip: `l3-boot` does not mean `l0-boot`.
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    known
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|word| digits(word) == digits(given))
+        .map(|word| (distance(given, word), word))
+        .filter(|(distance, word)| *distance <= given.len().min(word.len()).div_ceil(3))
+        .min()
+        .map_or_else(String::new, |(_, word)| format!("did you mean `{word}`? "))
+}
+
+/// How many characters must be put in, taken out, replaced, or swapped with their neighbour to make one text of the other
+/// (optimal string alignment). Texts too long to be a slip of each other count as far apart.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    if left.len().max(right.len()) > 64 {
+        return usize::MAX;
+    }
+    // One row for each beginning of `left`, each with the distances to all beginnings of `right`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
+    for i in 1..=left.len() {
+        let mut row = vec![i];
+        for j in 1..=right.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[left.len()][right.len()]
+}
