@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use nestmatrix::mutation::{Mutant, Mutants, mutants_of, sample};
 use nestmatrix::records::{
-    CellMutation, CutOff, Durations, MutationTally, Original, Outcome, Part, Purpose, Shard, VerdictWord,
+    CellMutation, CutOff, Durations, MutationTally, Original, Outcome, Purpose, RunShard, Shard, VerdictWord,
     division, in_one_line, mutants_folder, mutants_run, write_mutations,
 };
 use nestmatrix::report;
@@ -140,11 +140,11 @@ fn start(arguments: &Mutate, interrupted: Option<InterruptedRun>) -> Result<Exit
 
 /// The cells of the shard, or all cells without `--shard`. The durations of mutants are unknown, so a cell's name alone decides
 /// its shard.
-fn in_shard(shard: Option<Shard>, mut cells: Vec<Cell>) -> (Vec<Cell>, Option<Part>) {
+fn in_shard(shard: Option<Shard>, mut cells: Vec<Cell>) -> (Vec<Cell>, Option<RunShard>) {
     let Some(shard) = shard else { return (cells, None) };
     let (all, durations) = (cells.len(), Durations::new());
     let names = || cells.iter().map(|cell| &cell.name);
-    let part = Part { shard, division: division(names(), &durations) };
+    let part = RunShard { shard, division: division(names(), &durations) };
     let chosen = shard.choose(names(), &durations);
     cells.retain(|cell| chosen.contains(&cell.name));
     eprintln!("shard {shard}: {} of {all} cells", cells.len());
@@ -156,7 +156,7 @@ struct MutationRun<'a> {
     arguments: &'a Mutate,
     matrix: &'a Matrix,
     catalog: Catalog,
-    shard: Option<Part>,
+    shard: Option<RunShard>,
 }
 
 /// A cell, its verdict without damage, and its mutants.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nestmatrix::debug_server::PauseAt;
-use nestmatrix::records::{CutOff, Part, PastRun, Purpose, Resumed, division, durations};
+use nestmatrix::records::{CutOff, PastRun, Purpose, Resumed, RunShard, division, durations};
 use nestmatrix::report;
 use nestmatrix::run::{
     MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunListener, RunPlan, Setting, execute,
@@ -145,7 +145,7 @@ fn in_shard(
     arguments: &RunMatrix,
     mut cells: Vec<Cell>,
     interrupted: Option<&CutOff>,
-) -> Result<(Vec<Cell>, Option<Part>), Failure> {
+) -> Result<(Vec<Cell>, Option<RunShard>), Failure> {
     let Some(shard) = arguments.shard else { return Ok((cells, None)) };
     let all = cells.len();
     let names = || cells.iter().map(|cell| &cell.name);
@@ -158,7 +158,7 @@ fn in_shard(
                 arguments.history.iter().map(|run| PastRun::read(run)).collect();
             let history = history.map_err(|e| Failure::bad_input(miette::miette!("--history: {e}")))?;
             let durations = durations(&history);
-            part = Some(Part { shard, division: division(names(), &durations) });
+            part = Some(RunShard { shard, division: division(names(), &durations) });
             shard.choose(names(), &durations)
         }
     };
@@ -170,7 +170,7 @@ fn in_shard(
 async fn boot_cells(
     arguments: &RunMatrix,
     plan: &RunPlan,
-    (resumed, shard): (Option<Resumed>, Option<Part>),
+    (resumed, shard): (Option<Resumed>, Option<RunShard>),
     pause_at: Option<PauseAt>,
     (catalog, store, builds, native_qemu): (Catalog, Arc<Store>, Arc<BuildProgress>, Option<Emulator>),
     signals: Signals,

@@ -136,15 +136,15 @@ fn a_file_that_is_no_text_is_told_with_the_place_of_the_first_such_byte() {
 fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
     let swell = |root: &Path| File::create(root.join(SCENARIO)).unwrap().set_len(100 << 20).unwrap();
     let mistaken = changed(swell, &["run-matrix", "--scenarios", "scenarios"]);
-    let over = format!("scenarios/{SCENARIO}: file of 104857600 bytes, over the limit of 1048576");
-    assert_bad_input(&mistaken, &[&over, "check what this one holds"]);
+    let over = format!("scenarios/{SCENARIO}: the file has 104857600 bytes, more than the limit of 1048576");
+    assert_bad_input(&mistaken, &[&over, "check this file's content"]);
 }
 
 #[rstest]
 #[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["filter:1:16: `..` in a glob", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
 #[case::no_glob(&["list", "rhel-[9"], &["filter:1:1: ", "glob"])]
 #[case::no_folder(&["list", "--scenarios", "nowhere"], &["nowhere"])]
-#[case::unknown_profile(&["run-matrix", "--profile", "ful"], &["profile:1:1: unknown profile `ful`", "did you mean `full`?", "known are `default`, `full`"])]
+#[case::unknown_profile(&["run-matrix", "--profile", "ful"], &["profile:1:1: unknown profile `ful`", "did you mean `full`?", "the known ones are `default`, `full`"])]
 #[case::unknown_profile_of_a_list(&["list", "--profile", "default,full"], &["unknown profile `default,full`", "`default`, `full`"])]
 #[case::profile_of_claims(&["list", "--claims", "--profile", "full"], &["'--claims' cannot be used with '--profile <NAME>'"])]
 #[case::unknown_flag(&["run-matrix", "--frobnicate"], &["unexpected argument '--frobnicate'", "--help"])]

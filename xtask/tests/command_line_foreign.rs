@@ -154,7 +154,7 @@ fn a_cell_whose_folder_is_outside_its_run_is_refused_by_every_command(#[case] fo
     ] {
         let run = foreign.xtask(arguments);
         assert_eq!(run.code, Some(2), "{arguments:?}: {run:#?}");
-        let why = "names no folder within a run's";
+        let why = "is not a folder inside a run's";
         assert!(run.stderr_words().contains(why), "{arguments:?}: {}", run.stderr);
     }
     // A history takes in what it can.

@@ -116,7 +116,7 @@ fn a_run_that_is_killed_and_resumed_equals(place: &Place, whole: &Run) {
     let folder = place.path().join("killed/latest");
     wait_for_a_verdict(&folder);
     let going_on = refused(resume(place, "killed"));
-    assert!(going_on.contains("is still going on"), "{going_on}");
+    assert!(going_on.contains("is still in progress"), "{going_on}");
     harness.send(Signal::SIGKILL);
     assert_eq!(harness.end().status.signal(), Some(Signal::SIGKILL as i32));
     place.wait_for_no_process();

@@ -29,7 +29,7 @@ pub struct RelativeFolder(PathBuf);
 
 /// A path that is empty, absolute, or has `..` in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} names no folder within a run's")]
+#[error("{given:?} is not a folder inside a run's")]
 pub struct OutsideFolder {
     /// The path.
     pub given: String,
@@ -84,7 +84,7 @@ impl std::str::FromStr for RelativeFolder {
     }
 }
 
-/// What a folder has that is no folder.
+/// The entries of a folder that are not folders.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Plain files, by their paths in the folder, in order.
@@ -96,7 +96,7 @@ pub struct Listing {
 /// Opens a plain file below `root` for reading.
 ///
 /// # Errors
-/// It is missing or can't be read. A link on the way to it, or something that is no plain file, is [`io::ErrorKind::InvalidInput`].
+/// It is missing or can't be read. A link on the way to it, or anything that is not a plain file, is [`io::ErrorKind::InvalidInput`].
 pub fn open(root: &Path, file: &Path) -> io::Result<File> {
     open_with(root, file, OFlag::O_RDONLY)
 }
@@ -122,7 +122,7 @@ pub fn read(root: &Path, file: &Path) -> io::Result<Vec<u8>> {
 /// Reads a plain file of text below `root`.
 ///
 /// # Errors
-/// As [`open`], and if it is no text.
+/// As [`open`], or it is not text.
 pub fn read_to_string(root: &Path, file: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(root, file)?.read_to_string(&mut text)?;
@@ -147,7 +147,7 @@ pub fn make_folder(root: &Path, folder: &RelativeFolder) -> io::Result<()> {
     folder_below(root, folder.as_path(), true).map(drop)
 }
 
-/// Removes a folder below `root` with all that is in it. A link in it is removed and not followed. A missing folder is no
+/// Removes a folder below `root` with all that is in it. A link in it is removed and not followed. A missing folder is not an
 /// error.
 ///
 /// # Errors
@@ -168,7 +168,7 @@ pub fn remove_folder(root: &Path, folder: &RelativeFolder) -> io::Result<()> {
 /// One of them can't be read, or there is a link on the way to it.
 pub fn list(root: &Path, folder: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    // No link is followed, so this comes to an end.
+    // No link is followed, so this terminates.
     let mut folders = vec![PathBuf::new()];
     while let Some(current) = folders.pop() {
         let opened = folder_below(root, &folder.join(&current), false)?;
@@ -194,7 +194,7 @@ pub fn list(root: &Path, folder: &Path) -> io::Result<Listing> {
 
 fn open_with(root: &Path, file: &Path, how: OFlag) -> io::Result<File> {
     let (Some(name), Some(parent)) = (file.file_name(), file.parent()) else {
-        return Err(refused(file, "no file within the folder"));
+        return Err(refused(file, "no file name"));
     };
     let folder = folder_below(root, parent, false)?;
     // A pipe would make this wait for its other end.
@@ -220,7 +220,7 @@ fn folder_below(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
         let part = match part {
             Component::Normal(part) => part,
             Component::CurDir => continue,
-            _ => return Err(refused(folder, "no folder within the one that it is looked for in")),
+            _ => return Err(refused(folder, "a part that leads out of the folder")),
         };
         if make {
             match stat::mkdirat(&opened, part, Mode::from_bits_truncate(0o777)) {
@@ -315,8 +315,8 @@ mod tests {
     #[case("cells/loop/a/L0.dmesg", "a symbolic link")]
     #[case("cells/a/pipe", "a named pipe")]
     #[case("cells/a", "a folder")]
-    #[case("cells/a/../../../outside/private", "no folder within")]
-    #[case("..", "no file within")]
+    #[case("cells/a/../../../outside/private", "a part that leads out")]
+    #[case("..", "no file name")]
     fn what_is_no_plain_file_below_the_folder_is_not_opened(#[case] path: &str, #[case] why: &str) {
         let (_place, run) = place();
         let error = read(&run, Path::new(path)).unwrap_err();

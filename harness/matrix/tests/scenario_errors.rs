@@ -275,22 +275,25 @@ fn symptoms_that_ask_for_nothing_or_are_no_texts() {
 fn stop_of_which_nothing_is_said_that_tells_it_from_another(#[values("stops", "may-stop")] outcome: &str) {
     let report = scenario_and(&format!("[expect]\noutcome = \"{outcome}\"\nstage = \"l1-launch\""));
     assert!(report.contains("any stop would count as the documented one"), "{report}");
-    assert!(report.contains("`no-symptom = \"...\"` with the reason why none can be named"), "{report}");
+    assert!(report.contains("`no-symptom = \"...\"` with the reason why there is none"), "{report}");
 }
 
 #[rstest]
 #[case::of_the_harness("symptom-kind = \"harness\"", "unknown kind of symptom `harness`")]
 #[case::with_a_reason(
     "symptom-kind = \"no-kvm\"\nno-symptom = \"the document names none\"",
-    "`symptom-kind` and `no-symptom` are both there"
+    "`symptom-kind` and `no-symptom` exclude each other"
 )]
-#[case::timeout_alone("symptom-kind = \"timeout\"", "a timeout is a documented symptom only with a control")]
-#[case::control_alone("symptom-kind = \"no-kvm\"\ncontrol = \"preview\"", "belongs to nothing else")]
+#[case::timeout_alone("symptom-kind = \"timeout\"", "a timeout as the documented symptom requires a control")]
+#[case::control_alone("symptom-kind = \"no-kvm\"\ncontrol = \"preview\"", "only a timeout takes one")]
 #[case::control_that_is_not_there(
     "symptom-kind = \"timeout\"\ncontrol = \"nothing\"",
     "unknown scenario `nothing`"
 )]
-#[case::control_that_stops("symptom-kind = \"timeout\"\ncontrol = \"preview\"", "preview is no control")]
+#[case::control_that_stops(
+    "symptom-kind = \"timeout\"\ncontrol = \"preview\"",
+    "preview can't be the control"
+)]
 fn kind_of_symptom_that_can_not_be_documented(#[case] keys: &str, #[case] expected: &str) {
     let report = scenario_and(&format!("[expect]\noutcome = \"stops\"\nstage = \"l1-launch\"\n{keys}"));
     assert!(report.contains(expected), "{report}");
@@ -357,7 +360,7 @@ fn command_that_fails_and_has_a_status_besides() {
 #[rstest]
 fn status_that_says_that_nothing_ran_or_that_all_is_well(#[values(0, 126, 127, 256)] status: u32) {
     let report = step(&format!("run = \"true\"\nstatus = {status}"));
-    assert!(report.contains(&format!("`status` is {status}")), "{report}");
+    assert!(report.contains(&format!("`status` is out of range: {status}")), "{report}");
     assert!(report.contains("from 1 to 125"), "{report}");
 }
 
@@ -733,7 +736,7 @@ fn profiles_of_which_none_is_the_default() {
 #[test]
 fn profiles_that_are_no_list_of_them() {
     insta::assert_snapshot!(profiles("profile = \"default\"\n"));
-    assert!(profiles("# none yet\n").contains("no profile is the default one"));
+    assert!(profiles("# none yet\n").contains("there is no default profile"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nestmatrix::records::{Purpose, VerdictWord};
 use nestmatrix::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute};
 use nestmatrix::scenario::{Cell, Matrix};
-use nestmatrix::trials::{Bisection, Finding, Substitute, Tried, TriedVersion, VersionTrial};
+use nestmatrix::trials::{Bisection, Finding, Substitute, TrialVerdict, TriedVersion, VersionTrial};
 use nestmatrix_images::{Catalog, Recipe, Store};
 
 use super::Bisect;
@@ -95,7 +95,7 @@ impl Search<'_> {
                 self.print_table(&versions);
                 return Ok(self.interrupted());
             };
-            bisection.tell(next, known(&tried).map_or(Tried::Unknown, Tried::Is));
+            bisection.tell(next, known(&tried).map_or(TrialVerdict::Unknown, TrialVerdict::Is));
             self.print_trial(&tried);
             versions[next].1 = Some(tried);
             // Both sides of the change are tested again at the end.

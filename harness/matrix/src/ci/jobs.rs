@@ -50,7 +50,7 @@ pub enum BadLabels {
     #[error("a bare machine needs one label for its system, such as `debian-13` or `rhel-10.1`")]
     System,
     /// A label is empty or has characters that no label has.
-    #[error("{0:?} is no label: letters, digits, `.`, `_` and `-`")]
+    #[error("{0:?} is not a label: use letters, digits, `.`, `_` and `-`")]
     Label(String),
 }
 
@@ -137,7 +137,7 @@ pub struct Job {
     pub cells: Vec<String>,
 }
 
-/// Cells, told apart by the kinds of machines that run them.
+/// Cells, divided by the kinds of machines that run them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Jobs {
     /// One for each kind that runs any. What bare machines get must run there: nothing but a loss keeps it from it.

@@ -1,5 +1,5 @@
-//! Which kinds of machines could run which cells, if there were an image of every system that can be a level: what is left is what
-//! the harness and the metal can't do.
+//! Which kinds of machines could run which cells if there were an image of every system that can be a level. The other cells are those
+//! that the harness and the metal can't run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,7 +31,7 @@ pub struct CellMachines {
 pub struct Machines(Vec<CellMachines>);
 
 impl Machines {
-    /// Plans each cell for every kind of machine. What a scenario says of that is left out, so that both can be compared.
+    /// Plans each cell for every kind of machine. It ignores the scenario's `no-machine`, so that both can be compared.
     pub fn new(cells: &[Cell], matrix: &Matrix, catalog: &Catalog) -> Self {
         let supposed =
             |cell: &Cell| (cell.architecture, Ok(NativeMetal::named(String::new(), String::new())));

@@ -14,7 +14,7 @@ use crate::scenario::{Cell, CellName, Fingerprint, Matrix, Mutated};
 pub struct ShownByRun {
     /// What it shows.
     pub shown: Vec<Mutated>,
-    /// The cells of which it shows nothing, and why.
+    /// The cells that it shows nothing about, and why.
     pub not_shown: Vec<(CellName, &'static str)>,
     /// Those of them of which it has tried all, so that what an earlier run has shown no longer holds.
     pub refuted: Vec<CellName>,
@@ -33,7 +33,7 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
             _ if !mutation.complete => "not all of its mutants have a verdict",
             (None, _) => "there is no such cell any more",
             (_, None) => "the run has no record of it without damage",
-            // One of an earlier version: what its cell asked for can't be told.
+            // A record of an earlier version: what its cell required is unknown.
             (_, Some(CellRecord { fingerprint: None, .. })) => "its record has no fingerprint",
             (Some(cell), Some(undamaged))
                 if undamaged.fingerprint.as_ref() != Some(&Fingerprint::of(cell)) =>

@@ -1,4 +1,4 @@
-//! What came of mutants: whether each was noticed, by the rule of what must come of it.
+//! Judges mutants: whether each was noticed, by the verdict that it must get.
 
 use nestmatrix_model::{Stage, SymptomKind};
 use nestmatrix_stack::Symptom;
@@ -9,7 +9,7 @@ use crate::records::{
 };
 use crate::scenario::CellName;
 
-/// Judges what came of a mutant of a cell that came out as `original` without damage.
+/// Judges the record of a mutant, whose cell has the result `original` without damage.
 pub fn judge(original: &Original, mutant: &Mutant, record: &CellRecord) -> MutantOutcome {
     let survived = if mutant.accepted.is_some() { MutantOutcome::Accepted } else { MutantOutcome::Survived };
     let kind = record.symptom_data.as_ref().map(Symptom::kind);

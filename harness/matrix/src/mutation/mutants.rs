@@ -53,18 +53,18 @@ pub struct Mutants {
 /// # Errors
 /// The name of a mutant would be too long for a cell's.
 pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProblem> {
-    let of = Of { cell, original, profile: ArchInfo::of(cell.architecture) };
-    let (steps, checks) = of.steps();
-    let mutations = [steps, of.levels(), of.kills(), of.customs()].concat();
+    let maker = MutantMaker { cell, original, profile: ArchInfo::of(cell.architecture) };
+    let (steps, checks) = maker.steps();
+    let mutations = [steps, maker.levels(), maker.kills(), maker.customs()].concat();
     let mut made = Mutants::default();
     for (mutation, rule) in mutations {
         let name = mutation.name();
         let mut mutated = mutation.applied_to(cell);
         mutated.name = cell.name.variant(&name)?;
-        let accepted = of.accepted(&mutation);
+        let accepted = maker.accepted(&mutation);
         made.mutants.push(Mutant { of: cell.name.clone(), mutation, cell: mutated, rule, accepted });
     }
-    let check = |step| Check { step, accepted: of.accepted(&Mutation::DropStep { step }) };
+    let check = |step| Check { step, accepted: maker.accepted(&Mutation::DropStep { step }) };
     made.checks = checks.into_iter().map(check).collect();
     let generic = |mutant: &Mutant| mutant.mutation.name();
     let of_check = |check: &Check| Mutation::DropStep { step: check.step }.name();
@@ -79,13 +79,13 @@ pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProb
 /// A mutation and what must come of it.
 type Ruled = (Mutation, Rule);
 
-struct Of<'a> {
+struct MutantMaker<'a> {
     cell: &'a Cell,
     original: &'a Original,
     profile: &'static ArchInfo,
 }
 
-impl Of<'_> {
+impl MutantMaker<'_> {
     /// Why a mutation may survive.
     fn accepted(&self, mutation: &Mutation) -> Option<String> {
         let entry = match mutation {

@@ -30,7 +30,7 @@ pub struct LevelRecord {
     pub stand_in: bool,
     /// Why a stand-in is used, and this one.
     pub stand_in_reason: Option<String>,
-    /// What was seen of it.
+    /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,
 }
@@ -56,10 +56,10 @@ impl From<&Image> for ImageRecord {
     }
 }
 
-/// The saved state from which a cell went on.
+/// The snapshot from which a cell was restored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Restored {
-    /// Its key, the SHA-256 of all that went into it.
+    /// Its key, the SHA-256 of everything that it depends on.
     pub key: SnapshotKey,
     /// The innermost level that was up in it.
     pub level: LevelNumber,
@@ -81,17 +81,17 @@ pub struct Attempt {
     pub start: f64,
     /// Seconds since the run began.
     pub end: f64,
-    /// When its stack began to boot, in seconds since the run began: what times of stages, consoles and conversations are counted
-    /// from. Absent if it did not come to that, and in runs of old.
+    /// When its stack began to boot, in seconds since the run began. Times of stages, consoles and conversations are counted from
+    /// here. Absent if it did not get so far, and in runs of earlier versions.
     #[serde(default)]
     pub booted: Option<f64>,
-    /// What came of it.
+    /// Its verdict.
     pub verdict: VerdictWord,
-    /// The key of the saved state from which it went on, or was to; absent if it began at its outermost level.
+    /// The key of the snapshot from which it was restored, or was to be; absent if it booted from its outermost level.
     pub from: Option<SnapshotKey>,
     /// Where the stack stopped, what was seen.
     pub symptom: Option<String>,
-    /// What its time limits were multiplied by, in runs of this version.
+    /// What its time limits were multiplied by; absent in runs of earlier versions.
     #[serde(default)]
     pub timeout_scale: Option<f64>,
     /// What the emulator of the outermost level used of this machine.
@@ -99,7 +99,7 @@ pub struct Attempt {
     pub usage: Usage,
 }
 
-/// A cell's verdict and what led to it: one line of `verdicts.jsonl`.
+/// A cell's verdict and its reasons: one line of `verdicts.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CellRecord {
     /// The cell.
@@ -114,23 +114,23 @@ pub struct CellRecord {
     pub architecture: Architecture,
     /// What L0 ran on; absent if it was skipped.
     pub metal: Option<Metal>,
-    /// The tier of what its scenario tries first of all.
+    /// The tier of its scenario's main claims.
     pub tier: Tier,
-    /// The tier of each of its claims, as the documents put it. Empty in runs of old.
+    /// The tier of each of its claims, as the documents put it. Empty in runs of earlier versions.
     #[serde(default)]
     pub tiers: BTreeMap<String, Tier>,
-    /// What names all that it asked for; absent in runs of old.
+    /// Identifies everything that it asked for; absent in runs of earlier versions.
     #[serde(default)]
     pub fingerprint: Option<Fingerprint>,
-    /// What the document leads to expect.
+    /// What the document lets one expect.
     pub expectation: Expectation,
     /// The verdict.
     pub verdict: VerdictWord,
-    /// What its scenario says of its being flaky, where that is about this metal and these versions. Absent in runs of old.
+    /// What its scenario says about its flakiness on this metal and with these versions. Absent in runs of earlier versions.
     #[serde(default)]
     pub known_flaky: Option<KnownFlaky>,
-    /// Whether its scenario describes what came of it: the fail of a claim that is known to be wrong, or of a limitation that is known to
-    /// be gone; of a flaky cell, each of its attempts. Absent in runs of old.
+    /// Whether its scenario describes this verdict: the fail of a claim that is known to be wrong, or of a limitation that is known to
+    /// be gone; of a flaky cell, each of its attempts. Absent in runs of earlier versions.
     #[serde(default)]
     pub as_described: bool,
     /// Where the stack stopped, if it did.
@@ -145,14 +145,14 @@ pub struct CellRecord {
     /// Why it was skipped, as data; empty if it was not, and in runs of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skip_reasons: Vec<SkipReason>,
-    /// The image of the emulator that ran its outermost level; absent if that was none of an image, and in runs of old.
+    /// The image of the emulator that ran its outermost level; absent if that was installed, and in runs of earlier versions.
     #[serde(default)]
     pub emulator: Option<ImageRecord>,
     /// Its levels, L0 first; empty if it was skipped.
     pub levels: Vec<LevelRecord>,
-    /// The evidence that it worked, if it did; the form is that of `stack::Evidence`.
+    /// The evidence that it worked, if it did, in the form of `nestmatrix_stack::Evidence`.
     pub evidence: Option<Value>,
-    /// What came of the scenario's own steps, in order.
+    /// The results of the scenario's steps, in order.
     pub steps: Vec<StepRecord>,
     /// The stages that it went through, in seconds since the cell began.
     pub stages: Vec<StageTime>,
@@ -163,12 +163,12 @@ pub struct CellRecord {
     pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
-    /// The number of the attempt, from 1, that the other members describe, if that is not the last. Absent in older runs.
+    /// The number, from 1, of the attempt that the other members describe, if it is not the last one. Absent in older runs.
     #[serde(default, alias = "told_of")]
     pub described_attempt: Option<usize>,
     /// Its folder, relative to the run's.
     pub folder: Option<RelativeFolder>,
-    /// In a merged run, which of those that it was merged from has seen this.
+    /// In a merged run, the run that this record comes from.
     pub run: Option<String>,
 }
 
@@ -177,7 +177,7 @@ impl CellRecord {
     pub fn skipped(cell: &Cell, skipped: &[SkipReason], must_run: bool) -> Self {
         let reasons = in_one_line(skipped);
         if must_run {
-            let symptom = Some(format!("it must run here and can't: {reasons}"));
+            let symptom = Some(format!("it must run here but can't: {reasons}"));
             Self { symptom, skip_reasons: skipped.to_vec(), ..Self::blank(cell, VerdictWord::Error) }
         } else {
             let symptom = Some(reasons);
@@ -185,7 +185,7 @@ impl CellRecord {
         }
     }
 
-    /// A record that says of `cell` nothing but this verdict.
+    /// A record of `cell` with this verdict and nothing else.
     pub(crate) fn blank(cell: &Cell, verdict: VerdictWord) -> Self {
         Self {
             cell: cell.name.clone(),
@@ -226,14 +226,14 @@ impl CellRecord {
         self.tiers.values().copied().chain(of_scenario)
     }
 
-    /// How long the attempt took that it describes, in seconds.
+    /// How long the described attempt took, in seconds.
     pub fn seconds(&self) -> f64 {
         self.described_index()
             .and_then(|index| self.attempts.get(index))
             .map_or(0.0, |attempt| attempt.end - attempt.start)
     }
 
-    /// The place of the attempt whose stages, levels, evidence and files these are.
+    /// The place of the described attempt: its stages, levels, evidence and files are the cell's.
     pub fn described_index(&self) -> Option<usize> {
         self.described_attempt.unwrap_or(self.attempts.len()).checked_sub(1)
     }

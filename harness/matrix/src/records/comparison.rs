@@ -1,4 +1,4 @@
-//! Two sets of results side by side: what is worse, what is better, what is new.
+//! Two sets of results compared: what is worse, what is better, what is new.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Change {
     pub now: Option<VerdictWord>,
     /// What its scenario knows of the verdict now, if it does.
     pub known: Option<Known>,
-    /// Whether it is worse now than it is known to have been, or bad where it was not known at all.
+    /// Whether it is worse now than it was, or bad if it had no verdict before.
     pub is_bad: bool,
     /// What was seen where it stops now.
     pub symptom: Option<String>,
@@ -33,7 +33,7 @@ pub struct Comparison {
     /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software; and
     /// those that were flaky, or are known to be now.
     pub flaky: Vec<Change>,
-    /// Cells that had no verdict, were skipped, or of which nothing could be said.
+    /// Cells that had no verdict before: they were missing, skipped, or an error.
     pub new: Vec<Change>,
     /// Cells that have no verdict any more, and those that are skipped.
     pub gone: Vec<Change>,

@@ -21,7 +21,7 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run in `results`, names it after now, and points `results/latest` to it.
+    /// Makes the folder of a new run in `results`, named after the current time, and points `results/latest` to it.
     ///
     /// # Errors
     /// It can't be written.
@@ -31,7 +31,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Likewise, for a run that is not what `results/latest` should mean.
+    /// The same for a run that `results/latest` should not point to.
     ///
     /// # Errors
     /// It can't be written.
@@ -40,14 +40,14 @@ impl RunFolder {
         let path = folder_of_now(results)?;
         let options = OpenOptions::new().create_new(true).append(true).clone();
         let verdicts = options.open(path.join("verdicts.jsonl"))?;
-        // Kept for as long as the file is open, and so given up by the kernel however this process ends.
+        // The kernel releases the lock when the file is closed, however this process ends.
         if let Err(e) = verdicts.try_lock() {
-            tracing::warn!("the run's folder can't be kept from others: {e}");
+            tracing::warn!("failed to lock the run's folder: {e}");
         }
         Ok(Self { path, verdicts })
     }
 
-    /// Opens the folder of a run that was cut off, and keeps it from others; `None` if somebody else does.
+    /// Opens and locks the folder of an interrupted run; `None` if another process has locked it.
     ///
     /// # Errors
     /// It can't be opened or locked.
@@ -60,12 +60,12 @@ impl RunFolder {
         }
     }
 
-    /// Cuts off of the verdicts what comes after this many bytes.
+    /// Truncates the file of verdicts to this many bytes.
     pub(crate) fn cut_verdicts(&self, bytes: u64) -> io::Result<()> {
         self.verdicts.set_len(bytes)
     }
 
-    /// Writes whole which cells the run is to have, in order.
+    /// Writes the names of the planned cells, in order, in one step.
     ///
     /// # Errors
     /// It can't be written.
@@ -83,7 +83,7 @@ impl RunFolder {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Writes `run.json` whole: a reader sees the old one or the new one.
+    /// Writes `run.json` in one step: a reader sees the old one or the new one.
     ///
     /// # Errors
     /// It can't be written.
@@ -99,12 +99,12 @@ impl RunFolder {
         self.verdicts.write_all(line_of(record)?.as_bytes())
     }
 
-    /// Removes what there is of a cell, if there is something.
+    /// Removes the folder of a cell, if it exists.
     pub(crate) fn clear(&self, cell: &CellName) -> io::Result<()> {
         contained::remove_folder(&self.path, &folder_of(cell)?)
     }
 
-    /// Makes the folder of a cell in that of its run; gives its path and the same relative to the run's folder.
+    /// Makes the folder of a cell in that of its run. Returns its path, and its path relative to the run's folder.
     ///
     /// # Errors
     /// It can't be made.
@@ -125,7 +125,7 @@ pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// The file of a run's folder that names the cells that the run is to have, one a line.
+/// The file in a run's folder that has the names of the planned cells, one a line.
 pub(crate) const CELLS: &str = "cells.txt";
 
 /// The text of `run.json`.
@@ -147,10 +147,10 @@ pub(crate) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> Str
     cells.into_iter().map(|cell| format!("{cell}\n")).collect()
 }
 
-/// Writes a file in one step: a reader sees the old one or the new one. A link of its name is replaced and not followed.
+/// Writes a file in one step: a reader sees the old one or the new one. A link with its name is replaced, not followed.
 pub(crate) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let new = folder.join(format!(".{name}"));
-    // Left by a process that was killed, or a link to anywhere.
+    // It may be left over from a killed process, or be a link to anywhere.
     match std::fs::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -161,8 +161,8 @@ pub(crate) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<(
 
 /// Points `results/latest` to this folder in it.
 pub(crate) fn point_latest_to(results: &Path, name: &str) -> io::Result<()> {
-    // A link can't be replaced in one step, but another one can be renamed over it. A process that was killed may have left one, so
-    // its name is new each time.
+    // A link can't be replaced in one step, but another one can be renamed over it. A killed process may have left one, so its name
+    // is new each time.
     let link = tempfile::Builder::new().prefix(".latest-").make_in(results, |link| symlink(name, link))?;
     link.persist(results.join("latest")).map(drop).map_err(|e| e.error)
 }

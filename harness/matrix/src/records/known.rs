@@ -1,11 +1,11 @@
-//! What a scenario knows of its cell beforehand, held against what came of it.
+//! What a scenario knows about its cell beforehand, compared with the verdict.
 
 use serde::{Deserialize, Serialize};
 
 use super::{CellRecord, VerdictWord};
 use crate::scenario::{Expectation, Limitation};
 
-/// A verdict that its scenario has something to say of.
+/// How a verdict relates to what its scenario knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Known {
@@ -22,7 +22,7 @@ pub enum Known {
 }
 
 impl Known {
-    /// What stands behind the verdict.
+    /// The note that reports print after the verdict.
     pub fn note(self) -> &'static str {
         match self {
             Self::Stale => "known stale",
@@ -34,7 +34,7 @@ impl Known {
 }
 
 impl CellRecord {
-    /// What its scenario knew of what came of it, if it did.
+    /// What its scenario knew about this verdict, if anything.
     pub fn known(&self) -> Option<Known> {
         let (stale, wrong) = (self.expectation.known_stale(), self.expectation.known_wrong());
         match self.verdict {
@@ -47,7 +47,7 @@ impl CellRecord {
         }
     }
 
-    /// What its scenario says of it, where [`CellRecord::known`] has something.
+    /// The text of its scenario about this verdict, if [`CellRecord::known`] has something.
     pub fn known_text(&self) -> Option<String> {
         if self.known()? == Known::Flaky {
             return self.known_flaky.as_ref().map(ToString::to_string);
@@ -69,7 +69,7 @@ impl CellRecord {
         self.expectation.limitation().or_else(known_wrong).filter(|_| stops_so)
     }
 
-    /// Whether it fails a run: a fail, an xpass or a flaky cell that is news, or an error.
+    /// Whether it fails a run: an error, or a fail, an xpass or a flaky cell that is not known yet.
     pub fn is_trouble(&self) -> bool {
         match self.verdict {
             VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => false,

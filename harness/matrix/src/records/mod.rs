@@ -1,5 +1,5 @@
-//! What runs leave behind, and how it is read again: the lowest floor of a run. It knows nothing of how cells are booted, so that
-//! reports, histories and traces need nothing else.
+//! The records of runs: how they are written, read, resumed, merged and compared. This module does not know how cells are booted, so
+//! reports, histories and traces need only this one.
 
 mod build;
 mod cell_record;
@@ -38,7 +38,7 @@ pub use past_run::{PastRun, PastRunError};
 pub(crate) use resume::Begun;
 pub use resume::{CutOff, ResumeError, Resumed, Resumption};
 pub use run_record::{FORMAT, Outcome, Purpose, RunRecord};
-pub use shard::{Durations, NoShard, Part, Shard, division, durations};
+pub use shard::{Durations, NoShard, RunShard, Shard, division, durations};
 pub(crate) use skip_reason::no_machine;
 pub use skip_reason::{SkipReason, in_one_line};
 pub use tally::Tally;

@@ -1,4 +1,4 @@
-//! What came of a cell's mutants: the words of `mutations.jsonl`.
+//! The results of a cell's mutants: the words of `mutations.jsonl`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Original, VerdictWord};
 use crate::scenario::CellName;
 
-/// What must come of a mutant.
+/// The verdict that a mutant must get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
@@ -23,7 +23,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What must come of the mutant, for people: `not green`.
+    /// The required verdict, for people: `not green`.
     pub fn text(self) -> &'static str {
         match self {
             Self::NotGreen => "not green",
@@ -40,11 +40,11 @@ impl Rule {
 pub enum MutantOutcome {
     /// It was not.
     Survived,
-    /// It can't be said: the harness or its machine failed, or the mutant can't be booted here.
+    /// Undecidable: the harness or its machine failed, or the mutant can't be booted here.
     Undecided,
     /// It was not, and the scenario says why it may survive.
     Accepted,
-    /// A check of which only a sample of the mutants could have shown that it can fail.
+    /// A check: not all mutants were booted, and those that were did not show that it can fail.
     NotTried,
     /// It was.
     Killed,
@@ -63,14 +63,14 @@ impl MutantOutcome {
     }
 }
 
-/// A mutation of a cell and what came of it.
+/// A mutation of a cell and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MutantResult {
     /// The mutation's name.
     pub mutation: String,
     /// What is damaged, for people.
     pub damage: String,
-    /// What must come of it; absent for a step that only checks, which must stop a mutant.
+    /// The verdict that it must get; absent for a step that only checks, which must stop a mutant.
     pub rule: Option<Rule>,
     /// Whether it was noticed.
     pub outcome: MutantOutcome,
@@ -88,16 +88,16 @@ pub struct MutantResult {
     pub records: Option<PathBuf>,
 }
 
-/// A cell and what came of its mutants: a line of [`super::MUTATIONS`].
+/// A cell and the results of its mutants: a line of [`super::MUTATIONS`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellMutation {
     /// The cell.
     pub cell: CellName,
-    /// What came of it without damage.
+    /// Its result without damage.
     pub original: Original,
-    /// What came of its mutants, survivors first. None if the cell is not green itself.
+    /// The results of its mutants, survivors first. Empty if the cell is not green itself.
     pub results: Vec<MutantResult>,
-    /// Acceptances of its scenario that no mutation has the name of.
+    /// Acceptances of its scenario that match no mutation.
     pub unused: Vec<String>,
     /// Whether all of its mutants have a verdict: otherwise a sample was booted, or the run was interrupted.
     pub complete: bool,
@@ -125,9 +125,9 @@ pub struct MutationTally {
     pub survived: usize,
     /// Mutants that were not, and may.
     pub accepted: usize,
-    /// Mutants of which nothing can be said.
+    /// Mutants whose verdict decides nothing.
     pub undecided: usize,
-    /// Checks of which too little was tried.
+    /// Checks for which too few mutants were tried.
     pub not_tried: usize,
 }
 

@@ -1,5 +1,5 @@
-//! What a mutation run leaves in the folder of the cells without damage: a folder for the run of the mutants, and a file with what
-//! came of them.
+//! What a mutation run leaves in the folder of the run without damage: a folder for the run of the mutants, and a file with their
+//! results.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::folder::write_whole;
 use super::{CellMutation, PastRunError};
 use crate::contained;
 
-/// The file with what came of the mutants: a line for each cell.
+/// The file with the results of the mutants: a line for each cell.
 pub const MUTATIONS: &str = "mutations.jsonl";
 
 /// The folder in that of the run that has the folder of its mutants' run.
@@ -28,12 +28,12 @@ pub(super) fn is_of_mutants(run: &Path) -> bool {
 pub fn mutants_run(run: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(mutants_folder(run)).ok()?;
     let names = entries.filter_map(|entry| Some(Path::new(MUTANTS).join(entry.ok()?.file_name())));
-    // One that was killed before it had that file has booted nothing.
+    // A run that was killed before it wrote that file has booted nothing.
     let begun = names.filter(|name| contained::is_file(run, &name.join("run.json")));
     begun.max().map(|name| run.join(name))
 }
 
-/// Writes what came of the mutants of a run.
+/// Writes the results of the mutants of a run.
 ///
 /// # Errors
 /// It can't be written.
@@ -46,7 +46,7 @@ pub fn write_mutations(run: &Path, cells: &[CellMutation]) -> io::Result<()> {
     write_whole(run, MUTATIONS, &text)
 }
 
-/// Reads what came of the mutants of a run; `None` if it is no mutation run, or its mutants have no outcome yet.
+/// Reads the results of the mutants of a run; `None` if it is not a mutation run, or its mutants have no results yet.
 ///
 /// # Errors
 /// The file can't be read, or is damaged.

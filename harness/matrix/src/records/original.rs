@@ -1,4 +1,4 @@
-//! What came of a cell as its scenario has it: what its mutants are compared with.
+//! The result of a cell without damage, which its mutants are compared with.
 
 use nestmatrix_model::Stage;
 use nestmatrix_stack::Symptom;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{CellRecord, Known, Tally, VerdictWord};
 use crate::scenario::{Cell, Expectation, StopStage};
 
-/// What came of a cell without damage.
+/// The result of a cell without damage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Original {
     /// Its verdict.
@@ -17,7 +17,7 @@ pub struct Original {
     /// What was seen there.
     #[serde(skip)]
     pub symptom: Option<Symptom>,
-    /// Whether a run in which all cells come out like this succeeds. Mutants of a cell that is red itself would show nothing.
+    /// Whether a run in which all cells have this result succeeds. Mutants of a cell that is red itself would show nothing.
     pub green: bool,
 }
 
@@ -33,13 +33,13 @@ impl From<&CellRecord> for Original {
 }
 
 impl Original {
-    /// Why mutants of a cell that came out like this are not made, though it is not red.
+    /// Why no mutants are made of a cell with this record, although it is not red.
     pub fn why_no_mutants(record: &CellRecord) -> Option<&'static str> {
         let is_flaky = record.known() == Some(Known::Flaky);
-        is_flaky.then_some("it is known to be flaky, so nothing follows from what comes of its mutants")
+        is_flaky.then_some("it is known to be flaky, so nothing follows from the results of its mutants")
     }
 
-    /// What comes of a cell if its scenario is right, to list its mutants before anything was booted.
+    /// The result of a cell if its scenario is right, to list its mutants before anything was booted.
     pub fn as_expected(cell: &Cell) -> Self {
         let stage_of = |stop: StopStage| match stop {
             StopStage::At(stage) | StopStage::From(stage) => stage,

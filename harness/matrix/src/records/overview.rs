@@ -1,7 +1,7 @@
 //! Several runs seen as one: of each cell the verdict that counts, with those that do not.
 //!
-//! Apart from merging, which makes a run of its own of machines that stand beside each other: here a later run goes before an
-//! earlier one, since it was made to see whether something has changed.
+//! This is not merging, which makes one run of equal runs: here a later run takes precedence over an earlier one, since it was made to
+//! see whether something has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,10 +20,10 @@ pub struct Overview {
     pub runs: Vec<OverviewRun>,
     /// The cells that have a verdict, in the order of the matrix; those that the matrix does not have (any more) come last.
     pub cells: Vec<OverviewCell>,
-    /// Cells that a run was to have and of which none has a verdict.
+    /// Planned cells that no run has a verdict of.
     pub without_verdict: Vec<CellName>,
-    /// What came of the cells' mutants, of each cell in the newest run that has mutants of it. Their records are not relative to the
-    /// run's folder.
+    /// The results of the cells' mutants, for each cell from the newest run with mutants of it. The paths of their records are not
+    /// relative to the run's folder.
     pub mutations: Vec<CellMutation>,
 }
 
@@ -34,7 +34,7 @@ pub struct OverviewRun {
     pub folder: PathBuf,
     /// The run as a whole.
     pub record: RunRecord,
-    /// Whether it is a mutation run that was cut off before its mutants had an outcome.
+    /// Whether it is a mutation run that was interrupted before its mutants had an outcome.
     pub mutants_pending: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct OtherVerdict {
 impl Overview {
     /// These runs, with the cells in the order of `matrix`. A skip gives way to any verdict of another run, however old.
     pub fn new(mut runs: Vec<PastRun>, matrix: &Matrix) -> Self {
-        // Names tell runs of one second apart.
+        // Runs that began in the same second differ in their names.
         runs.sort_by(|a, b| (&b.record.began, &b.record.run).cmp(&(&a.record.began, &a.record.run)));
         runs.dedup_by(|a, b| a.folder == b.folder);
         let mut seen: BTreeMap<CellName, BTreeMap<usize, Vec<CellRecord>>> = BTreeMap::new();
@@ -137,7 +137,7 @@ impl Overview {
 }
 
 impl OverviewCell {
-    /// Whether somebody has to act upon it: a fail or an xpass that is news, or an error.
+    /// Whether it needs attention: an error, or a fail or an xpass that is not known yet.
     pub fn is_trouble(&self) -> bool {
         self.record.is_trouble()
     }

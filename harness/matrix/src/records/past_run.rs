@@ -1,4 +1,4 @@
-//! Runs that are over: what their folders tell.
+//! Earlier runs, read from their folders.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,20 +10,20 @@ use super::{CellMutation, CellRecord, FORMAT, Purpose, RunRecord, read_mutations
 use crate::contained;
 use crate::scenario::CellName;
 
-/// A run as its folder has it.
+/// A run as its folder describes it.
 #[derive(Debug, Clone)]
 pub struct PastRun {
     /// Its folder.
     pub folder: PathBuf,
     /// The run as a whole.
     pub record: RunRecord,
-    /// Every cell that has a verdict, in the order in which these became known.
+    /// Every cell that has a verdict, in the order of the verdicts.
     pub cells: Vec<CellRecord>,
-    /// Every cell that it was to have a verdict of, in order; absent in runs of old.
+    /// Every planned cell, in order; absent in runs of earlier versions.
     pub planned: Option<Vec<CellName>>,
-    /// What came of its cells' mutants, if it is a mutation run and has come so far.
+    /// The results of its cells' mutants, if it is a mutation run that got so far.
     pub mutations: Option<Vec<CellMutation>>,
-    /// Length in bytes of the verdicts that are complete: what a run was writing while it was killed is none.
+    /// Length in bytes of the complete verdicts. The line that a run was writing when it was killed is not one.
     pub complete: u64,
 }
 
@@ -41,7 +41,7 @@ pub enum PastRunError {
         /// The operating system's answer.
         source: io::Error,
     },
-    /// Its format is not the one of this version.
+    /// This version does not support its format.
     #[error("{} has format {format}; this version supports formats {OLDEST_FORMAT} to {FORMAT}", .path.display())]
     Format {
         /// Which file.
@@ -49,12 +49,12 @@ pub enum PastRunError {
         /// The format that it names.
         format: u64,
     },
-    /// A line is no text.
+    /// A line is not text.
     #[error("{}: {source}", .path.display())]
     NoText {
         /// Which file.
         path: PathBuf,
-        /// Where it is none.
+        /// Where it is not.
         source: std::str::Utf8Error,
     },
     /// A line is not the name of a cell.
@@ -68,7 +68,7 @@ pub enum PastRunError {
         problem: String,
     },
     /// A cell has two records.
-    #[error("{}, line {line}: there is a record of {cell} already", .path.display())]
+    #[error("{}, line {line}: a second record of {cell}", .path.display())]
     Twice {
         /// Which file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum PastRunError {
         /// The cell.
         cell: CellName,
     },
-    /// It is not what it should be.
+    /// A line is not a valid record.
     #[error("{}, line {line}: {source}", .path.display())]
     Damaged {
         /// Which file.
@@ -90,13 +90,13 @@ pub enum PastRunError {
 }
 
 impl PastRun {
-    /// Whether it is a mutation run that was cut off before its mutants had an outcome. The run of the mutants themselves, in its
-    /// folder, is none.
+    /// Whether it is a mutation run that was interrupted before its mutants had an outcome. The run of the mutants themselves,
+    /// which is in its folder, does not count.
     pub fn mutants_pending(&self) -> bool {
         self.record.purpose == Purpose::Mutation && self.mutations.is_none() && !is_of_mutants(&self.folder)
     }
 
-    /// Reads the run whose folder this is. Its last verdict may be cut off, as `kill -9` leaves it, and then counts for nothing.
+    /// Reads a run from its folder. Its last verdict is ignored if it is incomplete, as `kill -9` leaves it.
     ///
     /// # Errors
     /// A file is missing, damaged, or of another format.
@@ -119,7 +119,7 @@ impl PastRun {
 
         let path = folder.join("verdicts.jsonl");
         let bytes = contained::read(folder, Path::new("verdicts.jsonl")).map_err(|e| unreadable(&path, e))?;
-        // The last line may end within a character.
+        // The last line may end inside a character.
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text = std::str::from_utf8(&bytes[..complete])
             .map_err(|source| PastRunError::NoText { path: path.clone(), source })?;
@@ -134,7 +134,7 @@ impl PastRun {
         let cells = cells.collect::<Result<Vec<CellRecord>, _>>()?;
         let mut seen = BTreeSet::new();
         for (index, cell) in cells.iter().enumerate() {
-            // Two records of one cell, or of one folder, would count for two.
+            // Two records of one cell would count twice.
             if !seen.insert((&cell.run, &cell.cell)) {
                 return Err(PastRunError::Twice { path, line: index + 1, cell: cell.cell.clone() });
             }

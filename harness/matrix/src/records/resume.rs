@@ -1,4 +1,4 @@
-//! Going on with a run that was cut off: what has a verdict keeps it, the rest is booted, in the same folder.
+//! Resuming an interrupted run: cells that have a verdict keep it, the others are booted, in the same folder.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,21 +12,21 @@ use super::folder::{CELLS, now};
 use super::{CellRecord, Machine, PastRun, PastRunError, RunFolder, RunRecord, Tally};
 use crate::scenario::{Cell, CellName};
 
-/// That somebody went on with a run: one of `resumed` in `run.json`.
+/// One time that a run was resumed: an element of `resumed` in `run.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumption {
     /// When, UTC, RFC 3339.
     pub at: String,
-    /// The version of nestmatrix that did.
+    /// The version of nestmatrix that resumed it.
     pub nestmatrix: String,
-    /// What names its program, by the SHA-256 of that.
+    /// Identifies its program by the SHA-256 of the file.
     #[serde(default)]
     pub build: Option<String>,
-    /// The machine on which it did.
+    /// The machine on which it was resumed.
     pub machine: Machine,
-    /// How many cells had their verdict then.
+    /// How many cells had a verdict then.
     pub verdicts: usize,
-    /// The command line's arguments; none in runs of old.
+    /// The command line's arguments; none in runs of earlier versions.
     #[serde(default)]
     pub arguments: Vec<String>,
 }
@@ -44,17 +44,17 @@ impl Resumption {
     }
 }
 
-/// Why nobody can go on with a run.
+/// Why a run can't be resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
-    /// Somebody else has it open.
-    #[error("{} is still going on, or somebody else goes on with it", .0.display())]
+    /// Another process has it open.
+    #[error("{} is still in progress, or is being resumed by another process", .0.display())]
     Busy(PathBuf),
     /// It was merged.
-    #[error("{} was merged from other runs; those can be gone on with, and merged again", .0.display())]
+    #[error("{} was merged from other runs: resume those and merge them again", .0.display())]
     Merged(PathBuf),
-    /// It does not say which cells it was to have.
-    #[error("{} has no {CELLS}, so nobody knows which cells it was to have", .0.display())]
+    /// Its list of planned cells is missing.
+    #[error("{} has no {CELLS}, so the cells that it has no verdict of are unknown", .0.display())]
     NoCells(PathBuf),
     /// It can't be read.
     #[error(transparent)]
@@ -81,11 +81,11 @@ impl CutOff {
     /// Opens the run whose folder this is. Nothing in it is changed yet.
     ///
     /// # Errors
-    /// It is still going on, was merged, or can't be read.
+    /// It is still in progress, was merged, or can't be read.
     pub fn open(path: &Path) -> Result<Self, ResumeError> {
         let opened = RunFolder::open(path);
         let opened = opened.map_err(|source| ResumeError::Closed { path: path.to_owned(), source })?;
-        // Before it is read: what is read can't change any more then.
+        // Locked before it is read, so that it can't change afterwards.
         let folder = opened.ok_or_else(|| ResumeError::Busy(path.to_owned()))?;
         let mut past = PastRun::read(path)?;
         if !past.record.merged.is_empty() {
@@ -100,17 +100,17 @@ impl CutOff {
         &self.past.record
     }
 
-    /// What it has so far.
+    /// Its records so far.
     pub fn past(&self) -> &PastRun {
         &self.past
     }
 
-    /// Whether it came to its own end.
+    /// Whether it finished.
     pub fn is_through(&self) -> bool {
         self.past.record.ended.is_some() && !self.past.record.interrupted
     }
 
-    /// The cells that it was to have, in order.
+    /// The cells that were planned, in order.
     pub fn planned(&self) -> &[CellName] {
         &self.planned
     }
@@ -125,14 +125,14 @@ impl CutOff {
         self.folder.write_run(&self.past.record)
     }
 
-    /// Goes on with it, when the cells that it is to have are these `now`: gives what is to be booted of them.
+    /// Resumes it. `now` are the cells that the matrix has now; the second result are those of them that still have to be booted.
     pub fn go_on(self, now: Vec<Cell>) -> (Resumed, Vec<Cell>) {
         let have: BTreeSet<&CellName> = self.past.cells.iter().map(|record| &record.cell).collect();
         let planned: BTreeSet<&CellName> = self.planned.iter().collect();
         let names: BTreeSet<&CellName> = now.iter().map(|cell| &cell.name).collect();
         let new = names.difference(&planned).map(|cell| (*cell).clone()).collect();
         let gone: Vec<CellName> = self.planned.iter().filter(|cell| !names.contains(cell)).cloned().collect();
-        // One that is gone can't get a verdict any more, and keeps the one that it has.
+        // A cell that is gone keeps the verdict that it has.
         let kept = gone.iter().filter(|cell| have.contains(cell)).cloned();
         let cells = now.iter().map(|cell| cell.name.clone()).chain(kept).collect();
         let left = now.iter().filter(|cell| !have.contains(&cell.name)).cloned().collect();
@@ -141,16 +141,16 @@ impl CutOff {
     }
 }
 
-/// A run that is gone on with.
+/// A run that is being resumed.
 #[derive(Debug)]
 pub struct Resumed {
     folder: RunFolder,
     past: PastRun,
     planned: Vec<CellName>,
     cells: Vec<CellName>,
-    /// Cells that it has now and had not when it began.
+    /// Cells that the matrix did not have when the run began.
     pub new: Vec<CellName>,
-    /// Cells that it had when it began and has no more; those that have a verdict keep it.
+    /// Cells that the matrix no longer has; those that have a verdict keep it.
     pub gone: Vec<CellName>,
 }
 
@@ -158,9 +158,9 @@ pub struct Resumed {
 pub(crate) struct Begun {
     pub(crate) folder: RunFolder,
     pub(crate) record: RunRecord,
-    /// What has its verdict.
+    /// The cells that have a verdict.
     pub(crate) done: Vec<CellRecord>,
-    /// Every cell that it is to have, in order.
+    /// Every cell of the run, in order.
     pub(crate) cells: Vec<CellName>,
     /// What times are counted from.
     pub(crate) began: Instant,
@@ -177,7 +177,7 @@ impl Resumed {
         self.cells.len()
     }
 
-    /// Removes what was only half written when it was cut off, and records that it is resumed.
+    /// Removes what was half written when the run was interrupted, and records that it is resumed.
     pub(crate) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
         let Self { folder, past: PastRun { mut record, cells: done, complete, .. }, planned, cells, .. } =
             self;
@@ -197,7 +197,7 @@ impl Resumed {
     }
 }
 
-/// The instant of a time of day, as well as it can be told; now, if it can't.
+/// The instant of a time of day, by the wall clock; now if the time can't be parsed.
 fn instant_of(time: &str) -> Instant {
     let since = || -> Option<Duration> {
         SystemTime::now().duration_since(humantime::parse_rfc3339(time).ok()?).ok()
@@ -306,7 +306,7 @@ mod tests {
         assert!(matches!(CutOff::open(begun.path()), Err(ResumeError::Busy(_))), "it has just begun");
         let path = killed(results.path());
         let first = CutOff::open(&path).unwrap();
-        assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))), "somebody goes on with it");
+        assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))), "another process resumes it");
         let (first, _) = first.go_on(vec![wanted("s/amd/c")]);
         assert!(matches!(CutOff::open(&path), Err(ResumeError::Busy(_))));
         let begun = first.begin("0.1.0 (0)", &[]).unwrap();
@@ -323,7 +323,7 @@ mod tests {
         held.note(&["mutate".into(), "--jobs".into(), "1".into()]).unwrap();
         assert!(
             matches!(CutOff::open(&path), Err(ResumeError::Busy(_))),
-            "nobody else goes on with the mutants"
+            "no other process resumes the mutants"
         );
         drop(held);
         let again = CutOff::open(&path).unwrap();

@@ -19,11 +19,11 @@ pub enum Purpose {
     /// The verdicts of cells as they are.
     #[default]
     Matrix,
-    /// A stack that somebody wants to look at. The last one that was is not the `latest` run, nor part of a cell's history.
+    /// A stack that the user inspects. Such a run never becomes `latest`, and is not part of a cell's history.
     Repro,
-    /// A trial of a search, with something else at a level than the matrix has there. The same holds for it.
+    /// A trial of a search, with another kernel or QEMU at a level. It is not `latest` and not part of the history either.
     Bisect,
-    /// Cells that are damaged on purpose, and the same cells without damage. The same holds for it.
+    /// Cells that are damaged on purpose, and the same cells without damage. Likewise.
     Mutation,
 }
 
@@ -34,63 +34,64 @@ pub struct RunRecord {
     pub format: u32,
     /// nestmatrix's own version.
     pub nestmatrix: String,
-    /// What names its program, by the SHA-256 of that: two that are built of different sources may have the same version. Absent
-    /// in runs of old and in merged ones.
+    /// Identifies its program by the SHA-256 of the file: two programs of the same version may be built from different sources. Absent
+    /// in runs of earlier versions and in merged ones.
     #[serde(default)]
     pub build: Option<String>,
-    /// The run's name, which is its folder's.
+    /// The run's name, which is that of its folder.
     pub run: String,
     /// What it was made for.
     #[serde(default)]
     pub purpose: Purpose,
     /// When it began, UTC, RFC 3339.
     pub began: String,
-    /// When it ended; absent while it runs, and for ever if it was killed.
+    /// When it ended; absent while it is in progress, and if it was killed.
     pub ended: Option<String>,
-    /// Whether somebody asked it to end before it was through.
+    /// Whether the user interrupted it.
     pub interrupted: bool,
     /// The command line's arguments.
     pub arguments: Vec<String>,
-    /// The folder in which they were given: what is relative in them is relative to that. Absent in runs of old and in merged ones.
+    /// The folder in which the command was run, which relative paths in its arguments refer to. Absent in runs of earlier versions
+    /// and in merged ones.
     #[serde(alias = "called_in")]
     pub working_folder: Option<PathBuf>,
     /// This machine: kernel, system, processor, cores, memory.
     pub machine: Machine,
     /// The QEMU that runs the outermost level.
     pub emulators: Vec<String>,
-    /// The images whose packages the archive did not deliver. Absent in runs of old.
+    /// The images whose packages the archive did not deliver. Absent in runs of earlier versions.
     #[serde(default)]
     pub undelivered: Vec<UndeliveredImage>,
-    /// The profile whose cells were run; absent where the filter alone chose.
+    /// The profile whose cells were run; absent if only a filter chose them.
     pub profile: Option<String>,
-    /// The shard whose cells were run; absent where all were, and in merged runs.
+    /// The shard whose cells were run; absent if all cells were, and in merged runs.
     pub shard: Option<Shard>,
-    /// What was divided into shards, if it was: those of the same division have the same here.
+    /// Identifies the division, if the cells were divided into shards. Shards of the same division have the same value.
     pub division: Option<String>,
-    /// How many cells the profile and the filter let through, and the shard.
+    /// How many cells the profile, the filter and the shard chose.
     pub cells: usize,
     /// How many of them got which verdict.
     pub verdicts: Tally,
-    /// How often somebody went on with it after it had been cut off, first to last.
+    /// Each time that it was resumed, first to last.
     #[serde(default)]
     pub resumed: Vec<Resumption>,
-    /// The runs that it was merged from; none in a run of a machine's own.
+    /// The runs that it was merged from; none if it is not a merged run.
     #[serde(default)]
     pub merged: Vec<MergedRun>,
-    /// The cells that got different verdicts from those.
+    /// The cells that got different verdicts in these runs.
     #[serde(default)]
     pub conflicts: Vec<CellName>,
-    /// The shards that none of those was of, though others of the same division were.
+    /// The shards of a division that none of these runs is of, though others are.
     #[serde(default)]
     pub missing_shards: Vec<Shard>,
-    /// The cells that none of those has a verdict of, though one was to.
+    /// The planned cells that none of these runs has a verdict of.
     #[serde(default)]
     pub missing_cells: Vec<CellName>,
 }
 
 impl RunRecord {
-    /// The exit code that the run calls for: that of its verdicts. But what was merged from less than all is not complete, and a
-    /// shard may have nothing to do: what ran altogether is told when all are merged.
+    /// The exit code of the run, which is that of its verdicts. But a merged run with missing shards or cells is incomplete (3), and a
+    /// shard in which nothing ran is no failure (0): the merged run shows whether anything ran.
     pub fn exit_code(&self) -> u8 {
         match self.verdicts.exit_code() {
             _ if !self.missing_shards.is_empty() || !self.missing_cells.is_empty() => 3,

@@ -1,4 +1,4 @@
-//! Shards: a run's cells divided among machines that know nothing of each other.
+//! Shards: a run's cells divided among machines that need no coordination.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,10 +11,10 @@ use crate::scenario::CellName;
 
 use super::{CellRecord, PastRun};
 
-/// Most shards that there can be.
+/// The most shards that a run can have.
 const MOST: u16 = 1000;
 
-/// What a cell counts for at least, in milliseconds: one that was skipped took no time where that was, and may take some here.
+/// The least that a cell counts for, in milliseconds: a cell that was skipped on another machine may boot here.
 const LEAST: u64 = 1000;
 
 /// One of several parts of a run's cells: `2/4` is the second of four.
@@ -25,17 +25,17 @@ pub struct Shard {
     number: u16,
 }
 
-/// Text that names no shard.
+/// Text that is not a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a shard is K/N, with K from 1 to N, and N at most {MOST}")]
 pub struct NoShard;
 
-/// What a run has of cells that were divided.
+/// The shard that a run is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Which part.
+pub struct RunShard {
+    /// The shard.
     pub shard: Shard,
-    /// What was divided, see [`division`].
+    /// Identifies the division, see [`division`].
     pub division: String,
 }
 
@@ -43,7 +43,7 @@ pub struct Part {
 pub type Durations = BTreeMap<CellName, f64>;
 
 impl Shard {
-    /// Shard `number` of `of`, if there is such a one.
+    /// Shard `number` of `of`, if both are in range.
     pub fn new(number: u16, of: u16) -> Option<Self> {
         ((1..=of).contains(&number) && of <= MOST).then_some(Self { of, number })
     }
@@ -58,16 +58,16 @@ impl Shard {
         self.of
     }
 
-    /// All shards that this is one of, itself among them.
+    /// All shards of the division, including this one.
     pub fn all(self) -> impl Iterator<Item = Self> {
         (1..=self.of).map(move |number| Self { number, ..self })
     }
 
-    /// Those of these cells that are in this shard. Every cell is in exactly one.
+    /// The cells that are in this shard. Every cell is in exactly one shard.
     ///
-    /// Without durations, the shard of a cell hangs on its name alone, so others that come or go move none. With them, the
-    /// cells are dealt out so that all shards take about as long: the longest first, each to the shard that has least so
-    /// far. A cell whose duration is not known counts for the median of the others.
+    /// Without durations, the shard of a cell depends only on its name, so a new cell moves no other. With durations, the cells are
+    /// dealt out so that all shards take about as long: the longest cell first, each to the shard with the least so far. A cell
+    /// whose duration is unknown counts for the median of the others.
     pub fn choose<'a>(
         self,
         cells: impl IntoIterator<Item = &'a CellName>,
@@ -99,7 +99,7 @@ impl Shard {
     }
 }
 
-/// What names a division: the SHA-256 of its cells and of what they count for. Shards of two divisions don't make a whole.
+/// Identifies a division by the SHA-256 of its cells and of what they count for. Shards of different divisions do not belong together.
 pub fn division<'a>(cells: impl IntoIterator<Item = &'a CellName>, durations: &Durations) -> String {
     let mut hash = Sha256::new();
     for cell in cells.into_iter().collect::<BTreeSet<&CellName>>() {

@@ -1,4 +1,4 @@
-//! Why a cell is skipped, as data: programs and reports decide by it, and only people read its text.
+//! Why a cell is skipped, as data: programs and reports decide by the kind, and only people read the text.
 
 use std::fmt;
 
@@ -25,14 +25,14 @@ pub enum SkipReason {
         /// Why not.
         why: String,
     },
-    /// This machine's own system is not the one that L0 asks for.
+    /// This machine's own system is not the one that L0 requires.
     AnotherSystem {
         /// What Debian calls its instruction set.
         isa: String,
-        /// What it is, and what is asked for.
+        /// What it is, and what is required.
         why: String,
     },
-    /// Emulated metal of the architecture can't do what the cell asks for.
+    /// Emulated metal of the architecture can't do what the cell requires.
     EmulatedMetal {
         /// What it can't do.
         why: String,
@@ -41,7 +41,7 @@ pub enum SkipReason {
     EmulatorErratum {
         /// The id of the erratum.
         erratum: String,
-        /// What the emulator gets wrong, and by what the cell depends on it.
+        /// What the emulator gets wrong, and what in the cell depends on it.
         why: String,
     },
     /// No machine can run it, whatever images there are.
@@ -49,7 +49,7 @@ pub enum SkipReason {
         /// Why not, as its scenario or its systems say.
         why: String,
     },
-    /// Nothing of its stack is what a kernel or QEMU of the user's is to replace.
+    /// Its stack has no part that the user's kernel or QEMU could replace.
     NoSuchPart {
         /// What it has instead.
         why: String,

@@ -30,7 +30,7 @@ pub struct Tally {
     pub known_flaky: usize,
     /// Cells that were not tried.
     pub skip: usize,
-    /// Cells of which nothing can be said.
+    /// Cells with an error: the verdict says nothing about the matrix.
     pub error: usize,
 }
 
@@ -56,9 +56,9 @@ impl Tally {
         } += 1;
     }
 
-    /// The exit code that these verdicts call for: 0 as expected or known, 1 a fail, an xpass or a flaky cell that is news, 3 an error,
-    /// 4 nothing ran but what is known to be flaky, of which nothing follows. An error goes before a fail: with one, the result set is not
-    /// complete.
+    /// The exit code for these verdicts: 0 if all are as expected or known; 1 for a fail, an xpass or a flaky cell that is not known; 3
+    /// for an error; 4 if nothing ran, or only cells that are known to be flaky. An error takes precedence over a fail, because the
+    /// results are incomplete then.
     pub fn exit_code(&self) -> u8 {
         if self.error > 0 {
             3

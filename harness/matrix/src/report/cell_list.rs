@@ -8,7 +8,7 @@ use nestmatrix_model::{Architecture, LevelNumber, Version};
 use serde::Serialize;
 
 use crate::scenario::{
-    Cell, CellName, Choice, Document, Expectation, Filter, Fingerprint, Later, LevelSpec, Matrix, Role,
+    Cell, CellName, Document, Expectation, Filter, Fingerprint, ImageChoice, Later, LevelSpec, Matrix, Role,
     Scenario, StandIn, StandIns, Supply, SystemRequirement, Tier,
 };
 
@@ -140,7 +140,7 @@ impl<'m> Listing<'m> {
 }
 
 impl LevelRow {
-    fn new(requirement: &SystemRequirement, choice: Result<Choice, String>) -> Self {
+    fn new(requirement: &SystemRequirement, choice: Result<ImageChoice, String>) -> Self {
         let (choice, missing) = match choice {
             Ok(choice) => (Some(choice), None),
             Err(missing) => (None, Some(missing)),

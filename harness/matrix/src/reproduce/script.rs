@@ -39,7 +39,7 @@ impl ImageName {
     }
 }
 
-/// What is told of a level at the top of the script.
+/// What the top of the script says about a level.
 #[derive(Debug, Clone)]
 pub struct LevelSummary {
     /// Which.

@@ -1,18 +1,18 @@
-//! The files of a cell's attempts: those of the attempt that its record tells of are in the cell's folder, and those of each other one in
-//! a folder of its own in it.
+//! The files of a cell's attempts. Those of the attempt that its record describes are in the cell's folder; each other attempt has a
+//! subfolder.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Moves the files of the attempt of this number, the latest, out of the way of the next one's.
+/// Moves the files of the latest attempt, which has this number, into its subfolder, so that the next attempt can write its own.
 pub(super) fn set_aside(folder: &Path, number: usize) -> io::Result<()> {
     let aside = aside(folder, number);
     fs::create_dir(&aside)?;
     move_files(folder, &aside)
 }
 
-/// Moves the files of an attempt that were set aside back, in the place of those of the latest one, `last`.
+/// Moves the files of an earlier attempt back, instead of those of the latest one, `last`.
 pub(super) fn bring_back(folder: &Path, number: usize, last: usize) -> io::Result<()> {
     set_aside(folder, last)?;
     let aside = aside(folder, number);
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_of_the_attempt_that_is_told_of_are_those_of_the_cell() {
+    fn the_files_of_the_described_attempt_are_those_of_the_cell() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let text = |name: &str| fs::read_to_string(folder.join(name)).ok();

@@ -124,7 +124,7 @@ impl Run {
     ) -> (Option<Snapshot>, Option<String>) {
         match &dispatch.restores {
             _ if is_retry => {
-                let again = "it was booted again from its beginning";
+                let again = "retried from the beginning";
                 (None, self.setting.states.is_some().then(|| again.to_owned()))
             }
             None => (None, self.why_not_restored(ready).await),

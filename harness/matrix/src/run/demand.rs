@@ -1,7 +1,7 @@
-//! What a cell takes of this machine's cores and memory, by what those before it used.
+//! What a cell needs of this machine's cores and memory, by what earlier cells used.
 //!
-//! A cell that waits for a CPU must not look like one that needs less of it. Otherwise too many cells side by side would make room for
-//! even more: so the time in which its emulator waited is left out, and no emulator is taken for less than it is known to use.
+//! A cell that waits for a CPU must not count as one that needs less of it: otherwise too many parallel cells would make room for even
+//! more. So the time in which its emulator waited is left out, and each emulator counts at least what it is known to use.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ impl Emulation {
         }
     }
 
-    /// Cores that it keeps busy at least. Every machine has one processor.
+    /// The least number of cores that it keeps busy. Every machine has one processor.
     fn least_cores(self) -> f64 {
         match self {
             // Its guests run at the speed of this machine and wait for disks and timers.
@@ -53,7 +53,7 @@ impl Emulation {
     }
 }
 
-/// Cells that are alike in what they use.
+/// A kind of cells that use about the same.
 pub(super) type Kind = (Architecture, Emulation);
 
 /// What cells of a kind used.

@@ -1,7 +1,7 @@
 //! Cells that depend on what an emulator gets wrong: they are skipped on that emulated metal, and run on native metal.
 //!
 //! Known before anything boots is what the scenario says: the ids that it names, kernel parameters, CPU models, and parameters of
-//! KVM in its steps. What only a level can tell is looked at in the stack (`stack::emulator_errata`).
+//! KVM in its steps. What only a running level can show is checked in the stack (`stack::emulator_errata`).
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
@@ -14,9 +14,8 @@ use super::{Fate, Planned, RunPlan};
 use crate::records::SkipReason;
 use crate::scenario::{Cell, LevelSpec};
 
-/// Why a cell can't be tried on emulated metal, if it can't: what its emulator is not able to do, or gets wrong. The version of the
-/// emulator is not known when this is asked, and the harness chooses a current one: an erratum counts unless a version without it is
-/// known.
+/// Why a cell can't be tried on emulated metal, if so: what its emulator can't do, or gets wrong. The emulator's version is not
+/// known yet, and the harness chooses a current one: an erratum counts unless it is known to be fixed in some version.
 pub(super) fn barred(cell: &Cell) -> Option<SkipReason> {
     let beyond = beyond_metal(cell).map(|why| SkipReason::EmulatedMetal { why });
     beyond.or_else(|| dependence(cell, None))
@@ -28,8 +27,8 @@ pub(crate) fn why_barred(cell: &Cell) -> Option<String> {
 }
 
 impl RunPlan {
-    /// Skips also the cells that depend on an erratum which their emulator has in the version that it turns out to have. It is no way
-    /// back: what [`barred`] has skipped stays so.
+    /// Skips the cells that depend on an erratum that their emulator has in its actual version. Cells that [`barred`] has skipped
+    /// stay skipped.
     pub(super) fn skip_for_errata(&mut self, version: impl Fn(&Planned) -> Option<String>) {
         for planned in &mut self.cells {
             let Fate::Boots { metal: Metal::Emulated, .. } = planned.fate else { continue };
@@ -52,7 +51,7 @@ fn dependence(cell: &Cell, version: Option<&str>) -> Option<SkipReason> {
     })
 }
 
-/// By what a cell depends on an erratum, if its scenario shows that.
+/// What makes a cell depend on an erratum, if anything in its scenario does.
 fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<String> {
     if cell.emulator_errata.contains(&erratum.id) {
         return Some("its scenario names it".to_owned());
@@ -82,7 +81,7 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
             && !spec.cpu.require.contains(cpu_feature)
             && cpu_models.contains(model)
         {
-            return Some(format!("the CPU model of {level}, {model}, lacks {cpu_feature}"));
+            return Some(format!("the CPU model of {level}, {model}, has no {cpu_feature}"));
         }
         None
     })
@@ -190,7 +189,7 @@ mod tests {
     )]
     #[case::model(
         |cell: &mut Cell| model(cell, "Opteron_G3"),
-        Some("the CPU model of L1, Opteron_G3, lacks npt")
+        Some("the CPU model of L1, Opteron_G3, has no npt")
     )]
     #[case::model_with_it(|cell: &mut Cell| model(cell, "EPYC-IBPB"), None)]
     #[case::required(

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on. The terminal is one listener; tests are others.
+//! What a run reports while it is in progress. The terminal is one listener; tests are others.
 
 use nestmatrix_model::Stage;
 
@@ -13,7 +13,7 @@ pub enum RunEvent<'a> {
     Undelivered {
         /// The image.
         image: &'a UndeliveredImage,
-        /// What becomes of its cells.
+        /// What happens to its cells.
         rerouted: Rerouted,
     },
     /// A cell's stack is about to boot.

@@ -1,4 +1,4 @@
-//! Carries out a plan: images are made ready, cells are booted side by side, each verdict is recorded as soon as it is known.
+//! Carries out a plan: images are made ready, cells are booted in parallel, each verdict is recorded as soon as it is known.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ pub async fn execute(
 }
 
 impl Run {
-    /// Boots all cells, as many side by side as the schedule says. Returns whether the run was cancelled.
+    /// Boots all cells, as many in parallel as the schedule says. Returns whether the run was cancelled.
     async fn all(
         self: Rc<Self>,
         ready: &[Rc<ReadyCell>],

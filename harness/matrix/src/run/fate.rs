@@ -1,4 +1,4 @@
-//! What becomes of a cell: on which metal it boots, or why neither metal can run it.
+//! What happens to a cell: on which metal it boots, or why neither metal can run it.
 
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
@@ -12,7 +12,7 @@ use super::{Fate, MetalChoice, NativeMetal, PlanOptions};
 use crate::records::SkipReason;
 use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads};
 
-/// Decides what becomes of each cell, all with the same images and options.
+/// Decides what happens to each cell, all with the same images and options.
 pub(super) struct Planner<'a> {
     pub(super) matrix: &'a Matrix,
     pub(super) catalog: &'a Catalog,
@@ -21,7 +21,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// What becomes of a cell, where this machine offers this native metal, or none for this reason.
+    /// What happens to a cell, if this machine offers this native metal, or none for this reason.
     pub(super) fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
         let available = self.supply.of(cell.architecture);
         if let Some(why) = cell.no_machine.clone() {
@@ -47,7 +47,7 @@ impl Planner<'_> {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
             (MetalChoice::Auto, Ok(native)) => match on_native(native) {
-                // What this machine's own system can't serve as L0 can still be tried on emulated metal.
+                // A cell whose L0 this machine's system can't be can still be tried on emulated metal.
                 Err(_) => (Metal::Emulated, on_emulated()),
                 levels => (Metal::Native, levels),
             },
@@ -64,8 +64,8 @@ fn on_native_metal(why: String) -> SkipReason {
     SkipReason::NativeMetal { why }
 }
 
-/// What a cell does to its L0, if it does anything but read. On native metal it can't be had, or must not: the harness changes
-/// nothing about this machine, and a setting that is left out would make the verdict one on something else.
+/// What a cell does to its L0, if it does more than read. On native metal that is not done: the harness changes nothing about this
+/// machine, and without the setting the verdict would be about something else.
 pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
@@ -86,7 +86,7 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     }
 }
 
-/// What a cell asks of emulated metal that the emulator of its architecture can't do, if anything.
+/// What a cell requires of emulated metal that the emulator of its architecture can't do, if anything.
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     let ArchInfo { metal, qemu, missing_in_tcg, metal_processors, .. } = ArchInfo::of(cell.architecture);
     let l0 = cell.levels.first()?;
@@ -100,7 +100,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
         // Bochs counts instructions, and an idle guest's clock runs ahead (docs/architecture.md).
-        return Some("needs clocks that go right: those of the emulated machine do not".to_owned());
+        return Some("needs clocks that keep time: those of the emulated machine do not".to_owned());
     }
     if matches!(metal, BareMachine::Qemu(_)) {
         let CpuMode::Custom { model } = &l0.cpu.mode else { return None };
@@ -127,7 +127,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     ))
 }
 
-/// Whether the stop that a cell expects is just this: its L1 does not get the extension by which it could host.
+/// Whether a cell expects exactly this stop: its L1 does not get the extension that it needs to host guests.
 fn expects_no_extension(cell: &Cell) -> bool {
     let Nesting::CpuFeature(extension) = ArchInfo::of(cell.architecture).nesting else { return false };
     let Expectation::Stops { limitation, .. } = &cell.expectation else { return false };

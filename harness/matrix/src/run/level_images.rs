@@ -1,4 +1,4 @@
-//! Which image each level of a cell boots, among the recipes that there are.
+//! Chooses the image that each level of a cell boots, from the recipes of the catalog.
 
 use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
@@ -10,7 +10,7 @@ use super::fate::Planner;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
-    AvailableImage, Cell, Choice, LevelSpec, Matrix, MissingImage, StandIns, Supply, System,
+    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, StandIns, Supply, System,
 };
 
 impl Planner<'_> {
@@ -25,8 +25,8 @@ impl Planner<'_> {
         let innermost = cell.levels.last().map(|spec| spec.level);
         let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
         let mut levels = Vec::new();
-        // Levels by what they lack, in the order in which that was found.
-        let mut lacking: Vec<SkipReason> = Vec::new();
+        // In the order in which they were found. Levels that miss the same image share one reason.
+        let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
             let choice = match this_machine {
@@ -47,7 +47,7 @@ impl Planner<'_> {
                     let product = if reports { Product::Minimal } else { Product::Hypervisor };
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
-                    let boots = |choice: &Choice| {
+                    let boots = |choice: &ImageChoice| {
                         if self.options.suppose_images {
                             return Some((choice.image.clone(), product));
                         }
@@ -74,36 +74,36 @@ impl Planner<'_> {
                 }
                 Err(reason) => {
                     let same =
-                        lacking.iter_mut().find(|known| known.without_levels() == reason.without_levels());
+                        reasons.iter_mut().find(|known| known.without_levels() == reason.without_levels());
                     match same {
                         Some(SkipReason::NoImage { levels, .. }) => levels.push(spec.level),
-                        _ => lacking.push(reason),
+                        _ => reasons.push(reason),
                     }
                 }
             }
         }
-        if lacking.is_empty() { Ok(levels) } else { Err(lacking) }
+        if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
     }
 
     /// An image of the very system that a level asks for, as if there were one; there can be none of what can't be a level.
-    fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<Choice, SkipReason> {
+    fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<ImageChoice, SkipReason> {
         let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
         if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
-            return Ok(Choice { image: spec.system.slug(), stand_in: false, reason: None });
+            return Ok(ImageChoice { image: spec.system.slug(), stand_in: false, reason: None });
         }
         let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
         Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_string(), missing })
     }
 }
 
-/// This machine's own system as L0, if it is what the scenario asks for or stands in for it.
+/// This machine's own system as L0, if it is the one that the scenario requires or stands in for it.
 fn native_choice(
     native: &NativeMetal,
     spec: &LevelSpec,
     architecture: Architecture,
     matrix: &Matrix,
     stand_ins: StandIns<'_>,
-) -> Result<Choice, String> {
+) -> Result<ImageChoice, String> {
     if spec.system.is_emulator() {
         return Err(format!("{} is an emulator, and native metal does without one", spec.system));
     }
@@ -112,8 +112,8 @@ fn native_choice(
     choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
 }
 
-/// What there is to boot stacks with: for each architecture that stacks can be booted of, the images that there are recipes
-/// for, as the scenario model knows them (`debian-13`).
+/// The images that stacks can boot: for each architecture those that have a recipe, by the names of the scenario model
+/// (`debian-13`).
 pub fn supply(catalog: &Catalog) -> Supply {
     Supply::new(|architecture| {
         let isa = architecture.isa();

@@ -16,18 +16,18 @@ fn shows_itself(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> b
     there && of_kind && limitation.symptom.as_ref().is_none_or(|texts| texts.found_in(&said).is_some())
 }
 
-/// What a stop is, beside one that is described.
+/// How a stop compares with a described one.
 pub(super) enum Likeness {
-    /// The very one.
+    /// It is the described one.
     Same,
-    /// Another.
+    /// It is another one.
     Another,
-    /// It can't be said: the stack was too slow here, or nothing of it was tried.
+    /// Undecidable: the stack was too slow here, or nothing was tried.
     Undecided,
 }
 
-/// Compares the stop of a stack that went through `stages` with one that is described. Too slow is not the same as not working,
-/// and a QEMU that rejects its command line has tried nothing; unless just that is described.
+/// Compares the stop of a stack that went through `stages` with a described one. A timeout does not show that a stack does not work,
+/// and a QEMU that rejects its command line has tried nothing. They match only a description of exactly that.
 pub(super) fn compare(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> Likeness {
     let same = shows_itself(limitation, stop, stages);
     let kind = stop.symptom.kind();
@@ -45,13 +45,12 @@ pub(super) fn compare(limitation: &Limitation, stop: &Stop, stages: &[StageTime]
     }
 }
 
-/// Whether a stack that went through `stages` came to `first` before it stopped at `last`, or stopped right there. Where
-/// a step comes only that way tells. A stage of the levels has also been come to where a later one has: on native metal a
-/// stack begins at `l0-kvm`.
+/// Whether a stack that went through `stages` reached `first` before it stopped at `last`, or stopped at `first` itself. For a step,
+/// only `stages` shows that. A stage of a level counts as reached if a later one was: on native metal a stack begins at `l0-kvm`.
 fn is_at_or_after(first: Stage, last: Stage, stages: &[StageTime]) -> bool {
     let of_levels = |stage: Stage| !matches!(stage, Stage::Step(_));
     let reaches = |stage: Stage| stage == first || (of_levels(first) && of_levels(stage) && stage > first);
-    // A step may be done by the time at which the stage before it turns out to have stopped.
+    // A step may already be done when the stage before it turns out to have stopped.
     let end = stages.iter().rposition(|time| time.stage == last).unwrap_or(stages.len());
     stages[..end].iter().any(|time| reaches(time.stage)) || reaches(last)
 }

@@ -35,7 +35,7 @@ pub use event::{RunEvent, RunListener};
 pub use execute::execute;
 pub(crate) use fate::touches_l0;
 pub use level_images::supply;
-pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, Trial, TrialSeen};
+pub use native::{MachineTrial, NativeMetal, NativeMetals, NoGuest, TrialGuest, TrialResult};
 pub use outermost::host_isa;
 pub(crate) use outermost::{emulator_recipe, outermost_program};
 pub use plan::{Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan};

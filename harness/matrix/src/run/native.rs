@@ -1,7 +1,7 @@
 //! Native metal: this machine as L0, if its KVM proves itself.
 //!
-//! That `/dev/kvm` exists, opens and answers proves nothing: there are machines whose KVM does all that and runs no stock
-//! guest. The proof is a guest that boots to 64-bit userspace under KVM and says so within a bounded time.
+//! That `/dev/kvm` exists, opens and answers proves nothing: on some machines KVM does all that and still runs no stock guest. The
+//! proof is a guest that boots to 64-bit userspace under KVM and reports it within a bounded time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,13 +34,13 @@ pub struct NativeMetal {
     no_nesting: Option<String>,
 }
 
-/// What native metal this machine offers for each architecture, or why none.
+/// The native metal that this machine offers for each architecture, or why it offers none.
 pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
 
 /// Why no guest ran in a trial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoGuest {
-    /// None could be tried.
+    /// No guest could be tried.
     #[error("KVM can't be tried: {0}")]
     NotTried(String),
     /// It stopped on its way, or there is no evidence that it ran under KVM.
@@ -50,20 +50,20 @@ pub enum NoGuest {
 
 /// What was seen in a trial of this machine.
 #[derive(Debug, Clone)]
-pub struct TrialSeen {
-    /// The native metal that it makes, or every reason against it, joined.
+pub struct TrialResult {
+    /// The native metal, or every reason against it, joined.
     pub native: Result<NativeMetal, String>,
     /// Whether KVM ran a guest; absent if none was tried.
     pub guest: Option<Result<(), NoGuest>>,
 }
 
-/// Longest wait for the trial guest, without the user's time scale. A stock kernel is through its boot in two seconds
-/// under a KVM that works, and who asks what a machine can run wants to know within ten.
+/// Longest wait for the trial guest, without the user's time scale. A stock kernel boots in two seconds under a KVM that works, and
+/// a user who asks what a machine can run wants to know within ten.
 const TRIAL: Duration = Duration::from_secs(5);
 
 /// The guest with which KVM proves itself.
 #[derive(Debug)]
-pub struct Trial<'a> {
+pub struct TrialGuest<'a> {
     /// How QEMU is started here.
     pub emulator: Emulator,
     /// Kernel of a minimal image.
@@ -74,9 +74,9 @@ pub struct Trial<'a> {
     pub initramfs: PathBuf,
     /// Ties QEMU's life to the harness's.
     pub wrapper: ExecWrapper,
-    /// Private folder, for sockets and for what the trial leaves.
+    /// Private folder, for sockets and for the trial's records.
     pub scratch: &'a Path,
-    /// What the trial guest must give back.
+    /// The number that the trial guest must report.
     pub nonce: String,
     /// The user's time scale.
     pub timeout_scale: f64,
@@ -93,11 +93,11 @@ impl NativeMetal {
     ///
     /// # Errors
     /// Where and why it stopped.
-    pub async fn prove(profile: &'static ArchInfo, trial: Trial<'_>) -> Result<(), NoGuest> {
+    pub async fn prove(profile: &'static ArchInfo, trial: TrialGuest<'_>) -> Result<(), NoGuest> {
         let failed = NoGuest::Failed;
         let guest = LevelNumber::ALL[1];
-        // Whether the architecture's own module is there is known already. Where KVM is another module's, the guest is tried
-        // all the same, so that what is said of it is seen and not concluded. It is one small leak for a whole process.
+        // Whether the architecture's own module is loaded is known already. If another module provides KVM, the guest is tried all the
+        // same, so that the answer is observed and not concluded. This leaks once, and little.
         let any_kvm: &'static ArchInfo = Box::leak(Box::new(ArchInfo { kvm_module: "kvm", ..*profile }));
         let level = LevelPlan {
             level: guest,
@@ -170,7 +170,7 @@ impl NativeMetal {
         Self { no_nesting: off, ..Self::named(facts.os.clone(), facts.os_version.clone()) }
     }
 
-    /// Native metal with this system, that is taken to be there: `debian` and `13`.
+    /// Native metal with this system, without a proof: `debian` and `13`.
     pub(crate) fn named(os: String, os_version: String) -> Self {
         Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version, no_nesting: None }
     }
@@ -195,8 +195,8 @@ impl NativeMetal {
     }
 }
 
-/// What this machine says of itself, before anything is tried: enough to know that it can't be native metal, not to know that it
-/// can.
+/// What this machine reports about itself before anything is tried. It can show that the machine can't be native metal, but not that
+/// it can.
 fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
     let isa = Isa::of_this_machine().map(Feature::Isa);
     let mut runner = isa.into_iter().fold(Runner::default(), Runner::with);
@@ -220,7 +220,7 @@ pub struct MachineTrial<'a> {
     pub catalog: &'a Catalog,
     /// Images.
     pub store: Arc<Store>,
-    /// Told of builds and downloads.
+    /// Hears of builds and downloads.
     pub progress: Arc<dyn Progress + Send + Sync>,
     /// This machine's own QEMU, if it has one.
     pub installed: Option<Emulator>,
@@ -241,9 +241,9 @@ impl MachineTrial<'_> {
         self.see(architecture).await.native
     }
 
-    /// Likewise, with what became of the guest that was tried.
-    pub async fn see(&self, architecture: Architecture) -> TrialSeen {
-        let nothing_tried = |why| TrialSeen { native: Err(why), guest: None };
+    /// The same, with the result of the trial guest.
+    pub async fn see(&self, architecture: Architecture) -> TrialResult {
+        let nothing_tried = |why| TrialResult { native: Err(why), guest: None };
         let profile = ArchInfo::of(architecture);
         if Some(architecture.isa()) != Isa::of_this_machine() {
             // What else it has is of another instruction set.
@@ -272,7 +272,7 @@ impl MachineTrial<'_> {
                 None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
             },
         };
-        TrialSeen { native, guest }
+        TrialResult { native, guest }
     }
 
     async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
@@ -306,10 +306,10 @@ impl MachineTrial<'_> {
         let (Some(kernel), Some(release), Some(initramfs), Some(emulator)) =
             (guest.kernel(), guest.kernel_version(), guest.initramfs(), emulator)
         else {
-            return Err(not_tried("an image is not complete".to_owned()));
+            return Err(not_tried("an image is incomplete".to_owned()));
         };
         let scratch = Scratch::create().map_err(|e| not_tried(e.to_string()))?;
-        let trial = Trial {
+        let trial = TrialGuest {
             emulator,
             kernel,
             kernel_release: release.release.clone(),

@@ -14,13 +14,13 @@ use super::level_images::supply;
 
 use super::savable::always_cold;
 use crate::records::SkipReason;
-use crate::scenario::{Cell, Choice, Filter, LevelSpec, Matrix, RunProfile};
+use crate::scenario::{Cell, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};
 
 /// What the user wants L0 to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MetalChoice {
-    /// Native metal where it proves itself, emulated metal otherwise.
+    /// Native metal if it proves itself, otherwise emulated metal.
     #[default]
     Auto,
     /// Native metal only.
@@ -36,27 +36,27 @@ pub struct PlanOptions {
     pub metal: MetalChoice,
     /// Use no image that stands in for another system.
     pub deny_stand_ins: bool,
-    /// Cells that must run on this machine: what keeps one from it is an error and no skip.
+    /// Cells that must run on this machine: if one can't, that is an error instead of a skip.
     pub deny_skips: Option<Filter>,
-    /// The profile whose cells are planned, if they are those of one.
+    /// The profile whose cells are planned, if any.
     pub profile: Option<RunProfile>,
-    /// L0 is to boot with something of its own, which this machine does not.
+    /// L0 boots with another kernel or QEMU, which this machine as L0 can't.
     pub replaces_l0: bool,
-    /// Suppose that there is an image of every system that can be a level, and that this machine runs the one that L0 asks for: what
-    /// is left is what the harness and the metal can't do. Such a plan is for looking at.
+    /// Suppose that there is an image of every system that can be a level, and that this machine runs the system that L0 requires. The
+    /// cells that are still skipped are those that the harness and the metal can't run. Such a plan is only shown, never carried out.
     pub suppose_images: bool,
 }
 
 /// A level of a planned cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedLevel {
-    /// The level as the scenario asks for it.
+    /// The level as the scenario describes it.
     pub spec: LevelSpec,
     /// The image, or on native metal for L0 the system of this machine.
-    pub choice: Choice,
+    pub choice: ImageChoice,
     /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
-    /// What else can stand in for its system, the next best first.
+    /// Other images that can stand in for its system, the next best first.
     pub others: Vec<Alternative>,
 }
 
@@ -64,12 +64,12 @@ pub struct PlannedLevel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alternative {
     /// The stand-in.
-    pub choice: Choice,
+    pub choice: ImageChoice,
     /// The recipe and product to boot.
     pub boots: (String, Product),
 }
 
-/// What becomes of a cell.
+/// What happens to a cell.
 #[derive(Debug, Clone)]
 pub enum Fate {
     /// It is booted on this metal.
@@ -83,12 +83,12 @@ pub enum Fate {
     Skipped(Vec<SkipReason>),
 }
 
-/// A cell and what becomes of it.
+/// A cell and what happens to it.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The cell.
     pub cell: Cell,
-    /// What becomes of it.
+    /// What happens to it.
     pub fate: Fate,
     /// Whether it is an error if it is skipped.
     pub must_run: bool,
@@ -121,16 +121,16 @@ pub struct PlannedProfile {
 /// What a run will do.
 #[derive(Debug, Clone, Default)]
 pub struct RunPlan {
-    /// Every cell that the profile and the filter let through.
+    /// Every cell that the profile and the filter choose.
     pub cells: Vec<Planned>,
     /// The profile, if it is a run of one.
     pub profile: Option<PlannedProfile>,
-    /// Why native metal is not used, where that was a question.
+    /// Why native metal is not used, if it was wanted.
     pub no_native: Option<String>,
 }
 
-/// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that a user is shown before a
-/// run: about one boot a level.
+/// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that is printed before a run: about
+/// one boot a level.
 const NATIVE_SECONDS: u64 = 6;
 
 impl RunPlan {
@@ -205,7 +205,7 @@ impl RunPlan {
         reasons
     }
 
-    /// A rough idea of how long the boots will take with this many side by side, in seconds.
+    /// A rough estimate of how long the boots will take with this many in parallel, in seconds.
     pub fn estimated_seconds(&self, jobs: usize) -> u64 {
         let seconds = |planned: &Planned| match &planned.fate {
             Fate::Skipped(_) => 0.0,
@@ -215,7 +215,7 @@ impl RunPlan {
     }
 }
 
-/// Why native metal is not used, architecture by architecture; nothing on those that no such machine can be.
+/// Why native metal is not used, for each architecture of this machine's instruction set.
 fn no_native(natives: &NativeMetals) -> Option<String> {
     let ours = natives.iter().filter(|(architecture, _)| Some(architecture.isa()) == Isa::of_this_machine());
     let why =

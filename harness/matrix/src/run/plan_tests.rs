@@ -1,4 +1,4 @@
-//! What becomes of cells on native and on emulated metal.
+//! What happens to cells on native and on emulated metal.
 
 use std::path::Path;
 

@@ -35,8 +35,8 @@ impl Images {
     }
 }
 
-/// Makes every image ready that the plan needs. Where the archive does not deliver one, the plan does without it. What else
-/// keeps an image from being built is an error of the cells that need it.
+/// Makes every image of the plan ready. If the archive does not deliver one, the plan is changed to do without it. If an image can't be
+/// built for another reason, that is an error of the cells that need it.
 pub(super) async fn provision(
     plan: &mut RunPlan,
     setting: &Setting,
@@ -46,7 +46,7 @@ pub(super) async fn provision(
     let mut undelivered: Vec<UndeliveredImage> = Vec::new();
     let mut missing_images = Vec::new();
     loop {
-        // Emulators go first: without one, nothing else of its cells need be built.
+        // Emulators go first: without its emulator, a cell needs no other image.
         let mut wanted = emulators(plan, &setting.catalog, installed)?;
         wanted.retain(|key| !images.0.contains_key(key));
         if wanted.is_empty() {
@@ -70,7 +70,7 @@ pub(super) async fn provision(
     }
 }
 
-/// Builds images, or finds them in the cache. The second result is what the archive does not deliver.
+/// Builds images, or finds them in the cache. The second result are those that the archive does not deliver.
 async fn build_images(
     wanted: BTreeSet<(String, Product)>,
     setting: &Setting,

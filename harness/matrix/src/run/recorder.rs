@@ -1,4 +1,4 @@
-//! Keeps the record of a run while it goes on: each verdict is on disk before the listener hears of it.
+//! Keeps the record of a run in progress: each verdict is on disk before the listener hears of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ pub(super) struct Recorder {
     record: RunRecord,
     /// The cells that have a verdict.
     done: BTreeMap<CellName, CellRecord>,
-    /// Every cell that the run is to have, in order.
+    /// Every cell of the run, in order.
     cells: Vec<CellName>,
-    /// The cells of which it is recorded that they are skipped.
+    /// The cells that are recorded as skipped.
     skipped: BTreeSet<CellName>,
     called: Instant,
     /// What times are counted from.
@@ -62,7 +62,7 @@ impl Recorder {
         self.began
     }
 
-    /// Records what came of a cell.
+    /// Records the verdict of a cell.
     pub(super) fn take(&mut self, cell: CellRecord) -> Result<(), RunError> {
         self.record.verdicts.add(&cell);
         self.folder.append(&cell).map_err(|source| self.cannot_record(source))?;

@@ -1,4 +1,4 @@
-//! What a cell asks of the machine that runs it, as a tree that says what of it is missing.
+//! What a cell requires of the machine that runs it, as a tree that can say which part is missing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 
-/// Something that a machine has or lacks.
+/// Something that a machine has or that is missing there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     /// Its instruction set.
@@ -30,7 +30,7 @@ impl fmt::Display for Feature {
     }
 }
 
-/// A machine, or a kind of machines, by what was found out of it.
+/// A machine, or a kind of machines, described by what was probed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Runner {
     features: BTreeMap<Feature, Result<(), String>>,
@@ -44,29 +44,29 @@ impl Runner {
         self
     }
 
-    /// It lacks this, as is seen by what `why` tells: `this machine has none`.
+    /// This is missing, for the reason `why`: `this machine has none`.
     #[must_use]
     pub fn without(mut self, feature: Feature, why: impl Into<String>) -> Self {
         self.features.insert(feature, Err(why.into()));
         self
     }
 
-    /// Whether it was found out if it has this.
+    /// Whether this was probed.
     pub fn knows(&self, feature: &Feature) -> bool {
         self.features.contains_key(feature)
     }
 
-    /// Why it lacks `feature`, if it does: nothing was found out of what was not asked for.
-    fn lacks(&self, feature: &Feature) -> Option<&str> {
+    /// Why `feature` is missing, if it is. What was not probed counts as missing.
+    fn missing(&self, feature: &Feature) -> Option<&str> {
         match self.features.get(feature) {
             Some(Ok(())) => None,
             Some(Err(why)) => Some(why),
-            None => Some("not found out"),
+            None => Some("not probed"),
         }
     }
 }
 
-/// What is asked of a machine.
+/// What is required of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
     /// This.
@@ -103,7 +103,7 @@ impl Requirement {
     /// all.
     pub fn unmet(&self, runner: &Runner) -> Option<String> {
         match self {
-            Self::Has(feature) => runner.lacks(feature).map(|why| format!("needs {feature}: {why}")),
+            Self::Has(feature) => runner.missing(feature).map(|why| format!("needs {feature}: {why}")),
             Self::All(parts) => {
                 let unmet: Vec<String> = parts.iter().filter_map(|part| part.unmet(runner)).collect();
                 (!unmet.is_empty()).then(|| unmet.join("; "))
@@ -127,23 +127,23 @@ impl fmt::Display for Requirement {
         let joined = |f: &mut fmt::Formatter<'_>, parts: &[Self], word: &str, nothing: &str| match parts {
             [] => f.write_str(nothing),
             [first, others @ ..] => {
-                write!(f, "{}", Part(first))?;
-                others.iter().try_for_each(|part| write!(f, " {word} {}", Part(part)))
+                write!(f, "{}", Nested(first))?;
+                others.iter().try_for_each(|part| write!(f, " {word} {}", Nested(part)))
             }
         };
         match self {
             Self::Has(feature) => write!(f, "{feature}"),
             Self::All(parts) => joined(f, parts, "and", "nothing"),
             Self::Any(parts) => joined(f, parts, "or", "what no machine has"),
-            Self::Not(part) => write!(f, "no {}", Part(part)),
+            Self::Not(part) => write!(f, "no {}", Nested(part)),
         }
     }
 }
 
 /// A part of a requirement, in brackets where it has several itself.
-struct Part<'a>(&'a Requirement);
+struct Nested<'a>(&'a Requirement);
 
-impl fmt::Display for Part<'_> {
+impl fmt::Display for Nested<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Requirement::All(parts) | Requirement::Any(parts) if parts.len() > 1 => write!(f, "({})", self.0),
@@ -170,7 +170,7 @@ mod tests {
     #[rstest]
     #[case(has("svm"), None)]
     #[case(has("vmx"), Some("needs vmx on L0: this machine has none"))]
-    #[case(has("sie"), Some("needs sie on L0: not found out"))]
+    #[case(has("sie"), Some("needs sie on L0: not probed"))]
     #[case(Requirement::All(vec![has("svm"), has("vmx")]), Some("needs vmx on L0: this machine has none"))]
     #[case(Requirement::All(vec![]), None)]
     #[case(Requirement::Any(vec![has("vmx"), has("svm")]), None)]

@@ -7,28 +7,28 @@ use nestmatrix_stack::Metal;
 use super::{Fate, Planned};
 use crate::scenario::Cell;
 
-/// Why a cell's stack is never saved on its way nor goes on from a saved state, if so.
+/// Why a cell's stack is never saved in a snapshot nor restored from one, if so.
 pub(super) fn always_cold(planned: &Planned) -> Option<String> {
     let Fate::Boots { metal, .. } = &planned.fate else { return None };
     let cell = &planned.cell;
     let profile = ArchInfo::of(cell.architecture);
     if *metal == Metal::Native {
-        Some("native metal is not saved".to_owned())
+        Some("native metal has no snapshots".to_owned())
     } else if let Some(why) = profile.no_snapshot {
         Some(why.to_owned())
     } else if cell.levels.iter().any(|level| level.disk) {
-        Some("it has a disk of its own".to_owned())
+        Some("a level has its own disk".to_owned())
     } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
-        Some("it has two machines of one level".to_owned())
+        Some("a level has two machines".to_owned())
     } else if !cell.levels.iter().any(|level| savable(cell, level.level)) {
-        Some("its scenario is about the boot of what could be saved".to_owned())
+        Some("its scenario tests the boot that a snapshot would skip".to_owned())
     } else {
         None
     }
 }
 
-/// Whether a cell's stack can be saved once `level` is up, and gone on with: it hosts another one, and the scenario has done
-/// nothing to the stack until then.
+/// Whether a snapshot can be taken once `level` is up: it hosts another level, and the scenario has done nothing to the stack
+/// until then.
 pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
     let up = Stage::Level(level, StageKind::Kvm);
     level < cell.innermost()

@@ -1,7 +1,7 @@
-//! Which cell is booted next, and from what: cells share saved states, cores and memory.
+//! Which cell is booted next, and from which snapshot: cells share snapshots, cores and memory.
 //!
-//! A state is made by the first cell that comes by on its way; the others that need it wait. What is ready goes in the order of the
-//! longest way to an end, its own or that of those who wait for it.
+//! The first cell that needs a snapshot saves it on its way; the others that need it wait. Of the cells that are ready, the one with the
+//! longest time to the end goes first, counting those that wait for its snapshots.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,23 +10,23 @@ use nestmatrix_stack::{SnapshotKey, Usage};
 
 use super::demand::{Demand, Kind};
 
-/// The part of a cold boot's time that is left of it when it goes on from the deepest state, as measured.
-const LEFT: f64 = 0.4;
-/// Parts of a core by which the cells that run may want more than there are: they wait for each other a little.
+/// The part of a cold boot's time that a boot from the deepest snapshot takes, as measured.
+const RESTORED_PART: f64 = 0.4;
+/// How many cores more than there are the running cells may need together. They then wait for each other a little.
 const SLACK: f64 = 0.3;
 
-/// A cell that is to be booted.
+/// A cell that waits to be booted.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Task {
-    /// Its place in the plan.
+    /// Its place among the ready cells.
     pub(super) index: usize,
-    /// Its kind: cells of one are alike in what they use.
+    /// Its kind. Cells of one kind use about the same.
     pub(super) kind: Kind,
-    /// The states from which it can go on, the one of the fewest levels first.
+    /// The snapshots that it can be restored from, the one of the fewest levels first.
     pub(super) chain: Vec<SnapshotKey>,
     /// About how long it takes from its beginning, in seconds.
     pub(super) seconds: f64,
-    /// The most memory that it takes, in MiB, until that is measured.
+    /// The most memory that it takes, in MiB; used until that is measured.
     pub(super) memory_mib: u64,
 }
 
@@ -40,64 +40,64 @@ pub(super) struct Dispatch {
     pub(super) saves: Vec<SnapshotKey>,
 }
 
-/// What cells may use together.
+/// What running cells may use together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Budget {
-    /// So many cells side by side.
+    /// This many cells in parallel.
     Jobs(usize),
-    /// So many as this machine has room for.
+    /// As many as this machine has room for.
     Machine { cores: f64, memory_mib: u64 },
 }
 
-/// What is known of a state.
+/// How far a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// It is there.
+enum SnapshotStatus {
+    /// It is in the cache.
     Saved,
-    /// A cell that runs is going to save it.
-    Making,
-    /// It could not be saved; nobody waits for it any more.
-    Given,
+    /// A running cell is going to save it.
+    Saving,
+    /// It could not be saved. No cell waits for it any more.
+    Failed,
 }
 
-/// Cells that wait and share all states: they differ in how long they take.
+/// Waiting cells that share all their snapshots. They differ in how long they take.
 #[derive(Debug)]
 struct Group {
-    /// Its states, by their places in [`Schedule::states`].
+    /// Their snapshots, by their places in [`Schedule::snapshots`].
     chain: Vec<usize>,
-    /// The longest at the end, of equals the first in the plan.
+    /// The cells, with the longest at the end, and of equals the first in the plan.
     waiting: Vec<Task>,
-    /// What it stands in the order of those that are ready for.
+    /// Its place in the order of the ready groups, if it is ready.
     rank: Option<Rank>,
 }
 
-/// The longest way first, in milliseconds, and of equals the first in the plan.
+/// The longest time to the end first, in milliseconds, and of equals the first in the plan.
 type Rank = (Reverse<u64>, usize);
 
-/// A state that cells share.
+/// A snapshot that cells share.
 #[derive(Debug)]
-struct State {
+struct SharedSnapshot {
     key: SnapshotKey,
-    known: Option<Known>,
-    /// Cells that wait and go by it.
+    status: Option<SnapshotStatus>,
+    /// How many waiting cells need it.
     waiting: usize,
-    /// The groups that go by it.
+    /// The groups that need it.
     groups: Vec<usize>,
-    /// The two cells that take longest of those that go by it, in seconds, with their places in the plan. Nobody who goes by a
-    /// state leaves before it is made, so this holds for as long as it is asked for.
+    /// The two longest cells that need it, in seconds, with their places in the plan. No cell that needs a snapshot leaves before it
+    /// is saved, so this stays true for as long as it is used.
     longest: [(f64, usize); 2],
 }
 
-/// The cells of a run that wait, and what is known of what they need.
+/// The waiting cells of a run, and how far the snapshots are that they need.
 ///
-/// A state has one state before it, so they are a forest. What becomes of one changes the order of those groups alone that
-/// go by it: with many cells, choosing one costs no more than with few.
+/// A snapshot has at most one snapshot before it, so they form a forest. A change of one snapshot moves only the groups that need it.
+/// So choosing a cell costs no more with many cells than with few.
 #[derive(Debug)]
 pub(super) struct Schedule {
     groups: Vec<Group>,
-    states: Vec<State>,
+    snapshots: Vec<SharedSnapshot>,
     places: BTreeMap<SnapshotKey, usize>,
-    /// Groups that no state is being made for.
+    /// Groups that do not wait for a snapshot.
     ready: BTreeMap<Rank, usize>,
     running: Vec<Task>,
     demand: Demand,
@@ -105,11 +105,11 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// These cells, of whose states those are there that `saved` says.
+    /// A schedule of these cells. `saved` says which of their snapshots are in the cache.
     pub(super) fn new(tasks: Vec<Task>, budget: Budget, saved: impl Fn(&SnapshotKey) -> bool) -> Self {
         let mut schedule = Self {
             groups: Vec::new(),
-            states: Vec::new(),
+            snapshots: Vec::new(),
             places: BTreeMap::new(),
             ready: BTreeMap::new(),
             running: Vec::new(),
@@ -120,14 +120,14 @@ impl Schedule {
         for task in tasks {
             let chain: Vec<usize> = task.chain.iter().map(|key| schedule.place(key, &saved)).collect();
             let group = *of_chain.entry((task.kind, chain)).or_insert_with_key(|(_, chain)| {
-                for &state in chain {
-                    schedule.states[state].groups.push(schedule.groups.len());
+                for &snapshot in chain {
+                    schedule.snapshots[snapshot].groups.push(schedule.groups.len());
                 }
                 schedule.groups.push(Group { chain: chain.clone(), waiting: Vec::new(), rank: None });
                 schedule.groups.len() - 1
             });
-            for &state in &schedule.groups[group].chain {
-                schedule.states[state].goes_by(&task);
+            for &snapshot in &schedule.groups[group].chain {
+                schedule.snapshots[snapshot].count(&task);
             }
             schedule.groups[group].waiting.push(task);
         }
@@ -140,88 +140,94 @@ impl Schedule {
         schedule
     }
 
-    /// The next cell to boot; none while there is no room, or while all that wait wait for a state.
+    /// The next cell to boot; none while there is no room, or while all cells wait for snapshots.
     pub(super) fn next(&mut self) -> Option<Dispatch> {
         let &group = self.ready.values().next()?;
         let task = self.groups[group].waiting.last()?;
         if !self.fits(task) {
             return None;
         }
-        let makes = self.would_make(&self.groups[group]);
+        let saves = self.would_save(&self.groups[group]);
         let task = self.groups[group].waiting.pop()?;
         let restores = self.saved(&self.groups[group]).map(|depth| task.chain[depth].clone());
-        for state in self.groups[group].chain.clone() {
-            self.states[state].waiting -= 1;
+        for snapshot in self.groups[group].chain.clone() {
+            self.snapshots[snapshot].waiting -= 1;
         }
-        for &state in &makes {
-            self.know(state, Some(Known::Making));
+        for &snapshot in &saves {
+            self.set_status(snapshot, Some(SnapshotStatus::Saving));
         }
         self.rank(group);
         self.running.push(task.clone());
-        let saves = makes.into_iter().map(|state| self.states[state].key.clone()).collect();
+        let saves = saves.into_iter().map(|snapshot| self.snapshots[snapshot].key.clone()).collect();
         Some(Dispatch { task, restores, saves })
     }
 
-    /// No cell is booted any more.
+    /// Boots no more cells.
     pub(super) fn give_up(&mut self) {
         self.ready.clear();
         self.groups.clear();
-        self.states.clear();
+        self.snapshots.clear();
         self.places.clear();
     }
 
-    /// A state is there.
+    /// A snapshot has been saved.
     pub(super) fn is_saved(&mut self, key: &SnapshotKey) {
-        if let Some(&state) = self.places.get(key) {
-            self.know(state, Some(Known::Saved));
+        if let Some(&snapshot) = self.places.get(key) {
+            self.set_status(snapshot, Some(SnapshotStatus::Saved));
         }
     }
 
-    /// A state that was there is not, or can't be used.
+    /// A snapshot is gone, or can't be used.
     pub(super) fn is_lost(&mut self, key: &SnapshotKey) {
-        // Of several cells that went on from it, the second tells what is known, when somebody makes it anew already.
-        if let Some(&state) = self.places.get(key)
-            && self.states[state].known == Some(Known::Saved)
+        // Several cells may report the same loss. By the second report, another cell may already be saving it again.
+        if let Some(&snapshot) = self.places.get(key)
+            && self.snapshots[snapshot].status == Some(SnapshotStatus::Saved)
         {
-            self.know(state, None);
+            self.set_status(snapshot, None);
         }
     }
 
-    /// A cell has ended that used this.
+    /// A cell has ended. It used this much.
     pub(super) fn ended(&mut self, choice: &Dispatch, usage: Usage) {
         self.running.retain(|task| task.index != choice.task.index);
         for key in &choice.saves {
-            // Whoever comes next would come to the same end.
-            if let Some(&state) = self.places.get(key)
-                && self.states[state].known == Some(Known::Making)
+            // The next cell would fail to save it in the same way.
+            if let Some(&snapshot) = self.places.get(key)
+                && self.snapshots[snapshot].status == Some(SnapshotStatus::Saving)
             {
-                self.know(state, Some(Known::Given));
+                self.set_status(snapshot, Some(SnapshotStatus::Failed));
             }
         }
         self.demand.learn(choice.task.kind, usage);
     }
 
-    /// The place of a state in [`Self::states`].
+    /// The place of a snapshot in [`Self::snapshots`].
     fn place(&mut self, key: &SnapshotKey, saved: impl Fn(&SnapshotKey) -> bool) -> usize {
-        if let Some(&state) = self.places.get(key) {
-            return state;
+        if let Some(&snapshot) = self.places.get(key) {
+            return snapshot;
         }
-        let known = saved(key).then_some(Known::Saved);
+        let status = saved(key).then_some(SnapshotStatus::Saved);
         let longest = [(0.0, usize::MAX); 2];
-        self.states.push(State { key: key.clone(), known, waiting: 0, groups: Vec::new(), longest });
-        self.places.insert(key.clone(), self.states.len() - 1);
-        self.states.len() - 1
+        self.snapshots.push(SharedSnapshot {
+            key: key.clone(),
+            status,
+            waiting: 0,
+            groups: Vec::new(),
+            longest,
+        });
+        self.places.insert(key.clone(), self.snapshots.len() - 1);
+        self.snapshots.len() - 1
     }
 
-    /// From now on, this is known of a state.
-    fn know(&mut self, state: usize, known: Option<Known>) {
-        self.states[state].known = known;
-        for group in self.states[state].groups.clone() {
+    /// Changes how far a snapshot is.
+    fn set_status(&mut self, snapshot: usize, status: Option<SnapshotStatus>) {
+        self.snapshots[snapshot].status = status;
+        for group in self.snapshots[snapshot].groups.clone() {
             self.rank(group);
         }
     }
 
-    /// Puts a group where it belongs in the order of those that are ready.
+    /// Puts a group at its place in the order of the ready groups.
     fn rank(&mut self, group: usize) {
         if let Some(rank) = self.groups[group].rank.take() {
             self.ready.remove(&rank);
@@ -229,40 +235,46 @@ impl Schedule {
         let of = &self.groups[group];
         let Some(first) = of.waiting.last() else { return };
         let after_saved = self.saved(of).map_or(0, |depth| depth + 1);
-        if of.chain[after_saved..].iter().any(|&state| self.states[state].known == Some(Known::Making)) {
+        if of.chain[after_saved..]
+            .iter()
+            .any(|&snapshot| self.snapshots[snapshot].status == Some(SnapshotStatus::Saving))
+        {
             return;
         }
-        let milliseconds = (self.way(of, first) * 1000.0).max(0.0) as u64;
+        let milliseconds = (self.seconds_to_end(of, first) * 1000.0).max(0.0) as u64;
         let rank = (Reverse(milliseconds), first.index);
         self.ready.insert(rank, group);
         self.groups[group].rank = Some(rank);
     }
 
-    /// The depth of the deepest state that is there.
+    /// The depth of the deepest saved snapshot.
     fn saved(&self, group: &Group) -> Option<usize> {
-        group.chain.iter().rposition(|&state| self.states[state].known == Some(Known::Saved))
+        group
+            .chain
+            .iter()
+            .rposition(|&snapshot| self.snapshots[snapshot].status == Some(SnapshotStatus::Saved))
     }
 
-    /// The states that a cell would save: the deepest, for this run and later ones, and others where cells part ways.
-    fn would_make(&self, group: &Group) -> Vec<usize> {
+    /// The snapshots that a cell would save: the deepest, for this run and later ones, and those after which cells differ.
+    fn would_save(&self, group: &Group) -> Vec<usize> {
         let first = self.saved(group).map_or(0, |depth| depth + 1);
-        let makes = |&depth: &usize| {
-            let state = &self.states[group.chain[depth]];
-            let next = group.chain.get(depth + 1).map(|&next| &self.states[next]);
-            state.known.is_none() && next.is_none_or(|next| next.waiting < state.waiting)
+        let is_saved_next = |&depth: &usize| {
+            let snapshot = &self.snapshots[group.chain[depth]];
+            let next = group.chain.get(depth + 1).map(|&next| &self.snapshots[next]);
+            snapshot.status.is_none() && next.is_none_or(|next| next.waiting < snapshot.waiting)
         };
-        (first..group.chain.len()).filter(makes).map(|depth| group.chain[depth]).collect()
+        (first..group.chain.len()).filter(is_saved_next).map(|depth| group.chain[depth]).collect()
     }
 
-    /// About how long it takes until a cell, or one of those who would wait for it, is through, in seconds.
-    fn way(&self, group: &Group, task: &Task) -> f64 {
+    /// About how long it takes until a cell has ended, and the longest of those that would wait for its snapshots, in seconds.
+    fn seconds_to_end(&self, group: &Group, task: &Task) -> f64 {
         let own = match self.saved(group) {
-            Some(depth) if depth + 1 == group.chain.len() => task.seconds * LEFT,
+            Some(depth) if depth + 1 == group.chain.len() => task.seconds * RESTORED_PART,
             _ => task.seconds,
         };
-        // Who goes by a later one of them goes by the first.
-        let first = self.would_make(group).first().copied();
-        own + first.map_or(0.0, |state| self.states[state].longest_but(task) * LEFT)
+        // Cells that need a later one need the first one, too.
+        let first = self.would_save(group).first().copied();
+        own + first.map_or(0.0, |snapshot| self.snapshots[snapshot].longest_but(task) * RESTORED_PART)
     }
 
     fn fits(&self, task: &Task) -> bool {
@@ -282,9 +294,9 @@ impl Schedule {
     }
 }
 
-impl State {
-    /// Counts a cell that goes by it.
-    fn goes_by(&mut self, task: &Task) {
+impl SharedSnapshot {
+    /// Counts a cell that needs it.
+    fn count(&mut self, task: &Task) {
         self.waiting += 1;
         let cell = (task.seconds, task.index);
         if cell.0 > self.longest[0].0 {
@@ -294,7 +306,7 @@ impl State {
         }
     }
 
-    /// How long the longest of the others takes that go by it, in seconds.
+    /// How long the longest other cell takes that needs it, in seconds.
     fn longest_but(&self, task: &Task) -> f64 {
         let [first, second] = self.longest;
         if first.1 == task.index { second.0 } else { first.0 }

@@ -31,7 +31,7 @@ fn used(cores: f64, memory_mib: u64) -> Usage {
 }
 
 #[test]
-fn who_shares_a_state_waits_until_the_first_has_saved_it() {
+fn cells_that_share_a_snapshot_wait_until_the_first_has_saved_it() {
     let tasks = vec![task(0, &["a", "ab"], 30.0), task(1, &["a", "ab"], 30.0), task(2, &["a", "ac"], 30.0)];
     let mut schedule = schedule(tasks, 3);
     let first = schedule.next().unwrap();
@@ -48,7 +48,7 @@ fn who_shares_a_state_waits_until_the_first_has_saved_it() {
 }
 
 #[test]
-fn each_of_many_cells_is_booted_once_and_each_state_made_once() {
+fn each_of_many_cells_is_booted_once_and_each_snapshot_saved_once() {
     let names: Vec<[String; 2]> = (0..3000)
         .map(|index| [format!("l0-{}", index % 7), format!("l0-{}-l1-{}", index % 7, index % 800)])
         .collect();
@@ -72,7 +72,7 @@ fn each_of_many_cells_is_booted_once_and_each_state_made_once() {
 }
 
 #[test]
-fn a_state_that_does_not_come_holds_nobody_up_twice() {
+fn a_snapshot_that_can_t_be_saved_delays_no_cell_twice() {
     let tasks = vec![task(0, &["a"], 30.0), task(1, &["a"], 30.0), task(2, &["a"], 30.0)];
     let mut schedule = schedule(tasks, 3);
     let first = schedule.next().unwrap();

@@ -10,7 +10,7 @@ use nestmatrix_stack::{Inspector, SnapshotCache};
 use nestmatrix_vmm::qemu::ExecWrapper;
 use tokio::task::JoinError;
 
-use crate::records::{Part, Purpose, Resumed};
+use crate::records::{Purpose, Resumed, RunShard};
 
 /// What a run is carried out with.
 pub struct Setting {
@@ -18,35 +18,35 @@ pub struct Setting {
     pub catalog: Catalog,
     /// Images.
     pub store: Arc<Store>,
-    /// Told of builds and downloads.
+    /// Hears of builds and downloads.
     pub progress: Arc<dyn Progress + Send + Sync>,
-    /// QEMU for native metal, if this machine has one of its own; its emulator image is used otherwise.
+    /// The QEMU that is installed on this machine, for native metal. Without one, the emulator image is used.
     pub native_qemu: Option<Emulator>,
     /// Ties the life of whatever is started to the harness's.
     pub wrapper: ExecWrapper,
     /// Folder of all runs.
     pub results: PathBuf,
-    /// How many cells run side by side; as many as this machine has room for, if that is not said.
+    /// How many cells run in parallel; by default, as many as this machine has room for.
     pub jobs: Option<usize>,
-    /// Saved states, if stacks go on from them and leave new ones.
+    /// The snapshots, if stacks are restored from them and save new ones.
     pub states: Option<Arc<SnapshotCache>>,
-    /// What all limits are multiplied by.
+    /// What all time limits are multiplied by.
     pub timeout_scale: f64,
     /// How often each cell is booted. Where its verdicts differ, it is flaky.
     pub repeat: usize,
     /// The command line's arguments, for the record.
     pub arguments: Vec<String>,
     /// The shard whose cells are planned, if they are those of one.
-    pub part: Option<Part>,
-    /// The run that is gone on with, if it is none of its own. The plan is of the cells that it still lacks.
+    pub part: Option<RunShard>,
+    /// The run that is resumed, if it is not a new one. The plan is of the cells that still have no verdict.
     pub resumed: Option<Resumed>,
     /// What it is made for.
     pub purpose: Purpose,
-    /// Holds the stacks, if they are to be held; only where there is one cell.
+    /// Pauses the stacks for a debug session; only where there is one cell.
     pub inspector: Option<Rc<dyn Inspector>>,
 }
 
-/// Why a run can't go on. Cells have verdicts; this is for what no cell can be blamed for.
+/// Why a whole run failed. A failure of one cell is its verdict; this is for failures that no cell can be blamed for.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The records can't be written.
@@ -68,10 +68,10 @@ pub enum RunError {
         /// This machine's instruction set.
         isa: String,
     },
-    /// Making the images ready did not come to its end.
+    /// The task that makes the images ready was aborted.
     #[error("failed to make the images ready: {0}")]
     Provision(JoinError),
-    /// The operating system gives no random numbers, so no nonce.
+    /// The operating system gives no random numbers for a nonce.
     #[error("failed to read a nonce from /dev/urandom: {0}")]
     Nonce(std::io::Error),
 }

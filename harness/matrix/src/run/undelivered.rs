@@ -6,7 +6,7 @@ use std::fmt;
 use super::{Fate, Planned, PlannedLevel, RunPlan};
 use crate::records::UndeliveredImage;
 
-/// What an image that is not delivered changed about a plan, in cells.
+/// How many cells of a plan changed because an image is not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rerouted {
     /// They boot another stand-in.
@@ -29,8 +29,8 @@ impl fmt::Display for Rerouted {
 }
 
 impl RunPlan {
-    /// Takes the last of these images out of the plan: each cell that boots it boots another stand-in, which is none of them, or
-    /// is skipped.
+    /// Removes the last of these images from the plan: each cell that boots it boots another stand-in that is not among them, or is
+    /// skipped.
     pub(super) fn do_without(&mut self, undelivered: &[UndeliveredImage]) -> Rerouted {
         let mut rerouted = Rerouted::default();
         let Some(missing) = undelivered.last() else { return rerouted };
@@ -68,8 +68,8 @@ fn boots(level: &PlannedLevel, recipe: &str) -> bool {
     level.boots.as_ref().is_some_and(|(boots, _)| boots == recipe)
 }
 
-/// Replaces the missing system on all levels that boot it by the same other one, since the document means one product there.
-/// Returns whether there is another one.
+/// Replaces the missing system by the same other one on all levels that boot it, since the document means one product there.
+/// Returns whether there is one.
 fn replace(
     levels: &mut [PlannedLevel],
     missing: &UndeliveredImage,

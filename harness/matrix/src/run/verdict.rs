@@ -1,4 +1,4 @@
-//! Verdicts: what was expected, against what was observed.
+//! Verdicts: what was expected, compared with what was observed.
 
 use std::collections::BTreeSet;
 
@@ -25,10 +25,10 @@ pub enum Verdict {
     Xfail(Stop),
     /// The documented limitation no longer shows itself: the document is stale.
     Xpass(Box<Evidence>),
-    /// It came out in one of the ways that it is known to at one time or another: nothing follows from that. What it would be otherwise
-    /// is inside.
+    /// The cell is known to be flaky, and this is one of its known results, so nothing follows from it. Inside is the verdict without
+    /// that knowledge.
     Flaky(Box<Verdict>),
-    /// It was not tried, for these requirements that are missing.
+    /// It was not tried, because these requirements are missing.
     Skip(Vec<SkipReason>),
     /// The harness or its machine is at fault; nothing can be said of the matrix.
     Error(Stop),
@@ -73,7 +73,7 @@ impl Verdict {
         }
     }
 
-    /// Why it was not tried, or what was seen where the stack stopped, if it did; and where that is not what is documented, what is.
+    /// Why it was not tried, or what was seen where the stack stopped. If another stop is documented, the text names that, too.
     pub fn symptom(&self, expectation: &Expectation) -> Option<String> {
         if let Self::Skip(reasons) = self {
             return Some(in_one_line(reasons));
@@ -86,9 +86,8 @@ impl Verdict {
         })
     }
 
-    /// The same by the versions of the stack, of which `has_change` says whether they have a change: a limitation that shows itself
-    /// though it is known to be gone there has come back, and a claim that is known to be wrong since a change that is not there fails
-    /// for another reason.
+    /// Takes the versions of the stack into account; `has_change` says whether they include a change. A limitation that is known to be
+    /// gone with them has come back. A claim that is known to be wrong only since a later change fails for another reason.
     #[must_use]
     pub fn by_versions(self, expectation: &Expectation, has_change: impl Fn(&Since) -> bool) -> Self {
         let stale = expectation.known_stale().map(|known| &known.since);
@@ -100,8 +99,8 @@ impl Verdict {
         }
     }
 
-    /// The same of a cell that is `known` to be flaky here: that it works, stops as expected or as it is known to at times says nothing.
-    /// Any other stop, and an error, says what it always does. The stack went through `stages`.
+    /// Takes into account that the cell is `known` to be flaky here. Then nothing follows from a stack that works, stops as expected, or
+    /// stops in the known way. Any other stop, and an error, keeps its verdict. The stack went through `stages`.
     #[must_use]
     pub fn or_flaky(self, known: Option<&KnownFlaky>, stages: &[StageTime]) -> Self {
         let Some(known) = known else { return self };
@@ -110,7 +109,7 @@ impl Verdict {
             Self::Fail(stop) | Self::CameBack(stop) => {
                 matches!(compare(&known.limitation, stop, stages), Likeness::Same)
             }
-            // One that runs out of time is an error where a stop is expected, unless just this is known.
+            // A timeout is an error where a stop is expected, unless the timeout itself is known.
             Self::Error(stop) => {
                 stop.blame == Blame::Stack
                     && matches!(compare(&known.limitation, stop, stages), Likeness::Same)
@@ -120,13 +119,13 @@ impl Verdict {
         if is_known { Self::Flaky(Box::new(self)) } else { self }
     }
 
-    /// Whether its scenario describes what came of the stack, as a fail that it is known to be or was until a limitation was gone, or as
-    /// one of the ways in which it is known to come out.
+    /// Whether its scenario describes this result: a known fail, a limitation that was known before it was gone, or a known result of a
+    /// flaky cell.
     pub fn is_as_described(&self) -> bool {
         matches!(self, Self::KnownFail(_) | Self::CameBack(_) | Self::Flaky(_))
     }
 
-    /// The verdict by what came of the stack itself, whatever is known of its being flaky.
+    /// The verdict on the stack itself, without what is known about its flakiness.
     pub fn itself(&self) -> &Self {
         match self {
             Self::Flaky(verdict) => verdict,
@@ -134,7 +133,7 @@ impl Verdict {
         }
     }
 
-    /// How bad it is, of several of one cell.
+    /// How bad it is, compared with others of the same cell.
     fn severity(&self) -> u8 {
         match self.itself() {
             Self::Skip(_) | Self::Flaky(_) => 0,
@@ -147,9 +146,9 @@ impl Verdict {
         }
     }
 
-    /// What these verdicts of one cell in one setting come to, and the place of the one that shows it best: the worst, and of equals the
-    /// last. Where they differ, the cell is flaky. An error or a skip says nothing of the stack, so it differs from nothing, and counts
-    /// only where nothing else does.
+    /// The verdict that follows from several verdicts of one cell in one setting, and the place of the one to describe: the worst, and of
+    /// equals the last. If they differ, the cell is flaky. An error or a skip says nothing about the stack: it differs from no verdict,
+    /// and counts only if there is nothing else.
     pub(super) fn together(verdicts: &[Self]) -> Option<(VerdictWord, usize)> {
         let says_something = |verdict: &Self| !matches!(verdict, Self::Error(_) | Self::Skip(_));
         let words: BTreeSet<VerdictWord> =

@@ -8,7 +8,7 @@ use super::problem::InputProblem;
 use super::system::{SystemRequirement, Systems};
 use super::table::{Table, Text, TextOrTable};
 
-/// The axes of a scenario. An axis that is missing or wrong has been reported, and lacks values here.
+/// The axes of a scenario. An axis that is missing or wrong has been reported, and has no values here.
 pub(super) struct Axes {
     pub(super) architectures: Vec<AxisValue<Architecture>>,
     /// One axis for each level, outermost first.

@@ -24,7 +24,7 @@ pub(super) struct Folder {
     pub(super) contradictions: Option<PathBuf>,
     pub(super) profiles: Option<PathBuf>,
     pub(super) decided: Option<PathBuf>,
-    /// What is wrong with the folder itself.
+    /// Problems of the folder itself.
     pub(super) errors: Vec<InputError>,
 }
 
@@ -44,7 +44,7 @@ impl Folder {
         root.join("profiles.toml")
     }
 
-    /// Where that is which was shown of cells, if anything was.
+    /// Where the results of mutation runs are kept, if there are any.
     pub(super) fn decided(root: &Path) -> PathBuf {
         root.join("decided.toml")
     }
@@ -142,7 +142,7 @@ pub(super) fn read_file(path: &Path) -> Result<InputFile, InputError> {
         return Err(too_large(metadata.len()));
     }
     let mut bytes = Vec::new();
-    // One byte over the limit tells a file that grew, or that lied about its size, from one of just that size.
+    // One byte more than the limit, to notice a file that grew meanwhile or reported a wrong size.
     File::open(path)
         .and_then(|file| file.take(FILE_SIZE_LIMIT + 1).read_to_end(&mut bytes))
         .map_err(|error| whole(InputProblem::Unreadable(error)))?;

@@ -57,7 +57,7 @@ impl Supply {
 
 /// The image that a level boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct ImageChoice {
     /// The image's name; `emulator` where an emulator is itself the level.
     pub image: String,
     /// Whether the image is not of the system asked for but stands in for it.
@@ -139,16 +139,16 @@ impl Matrix {
         architecture: Architecture,
         available: &[AvailableImage],
         stand_ins: StandIns<'_>,
-    ) -> Result<Choice, MissingImage> {
+    ) -> Result<ImageChoice, MissingImage> {
         if requirement.is_emulator() {
-            return Ok(Choice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
+            return Ok(ImageChoice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
         }
         let real = available
             .iter()
             .filter(|image| requirement.satisfied_by(&image.system, &image.version))
             .min_by_key(|image| (image.version, &image.name));
         if let Some(AvailableImage { name, .. }) = real {
-            return Ok(Choice { image: name.clone(), stand_in: false, reason: None });
+            return Ok(ImageChoice { image: name.clone(), stand_in: false, reason: None });
         }
         let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
         let nearest = || self.nearest_stand_ins(requirement, architecture);
@@ -171,7 +171,9 @@ impl Matrix {
             StandIns::Allowed if !to_be_had(&stand_in) => {
                 Err(MissingImage::StandInUnavailable { requirement: requirement(), stand_in })
             }
-            StandIns::Allowed => Ok(Choice { image: stand_in, stand_in: true, reason: Some(reason.clone()) }),
+            StandIns::Allowed => {
+                Ok(ImageChoice { image: stand_in, stand_in: true, reason: Some(reason.clone()) })
+            }
         }
     }
 
@@ -183,15 +185,15 @@ impl Matrix {
         architecture: Architecture,
         available: &[AvailableImage],
         stand_ins: StandIns<'_>,
-        chosen: &Choice,
-    ) -> Vec<Choice> {
+        chosen: &ImageChoice,
+    ) -> Vec<ImageChoice> {
         if !chosen.stand_in || stand_ins != StandIns::Allowed {
             return Vec::new();
         }
         let others = self.nearest_stand_ins(requirement, architecture).filter(|stand_in| {
             stand_in.image != chosen.image && available.iter().any(|image| image.name == stand_in.image)
         });
-        let choice = |stand_in: &StandIn| Choice {
+        let choice = |stand_in: &StandIn| ImageChoice {
             image: stand_in.image.clone(),
             stand_in: true,
             reason: Some(stand_in.reason.clone()),

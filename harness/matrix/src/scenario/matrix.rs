@@ -63,7 +63,7 @@ impl Matrix {
                 cells.extend(cells_of_it);
             }
         }
-        // Scenarios of files that are wrong are missing, and whoever names one is not wrong for that.
+        // If a file is wrong, its scenarios are missing here. A scenario that names one of them is not wrong for that.
         if errors.is_empty() {
             for (path, scenario) in folder.scenarios.iter().zip(&scenarios) {
                 if scenario.control().is_some() {
@@ -74,7 +74,7 @@ impl Matrix {
                 }
             }
         }
-        // Cells of files that are wrong are missing, and a glob is not wrong for that.
+        // If a file is wrong, its cells are missing here. A glob that matches only those is not wrong for that.
         let known = errors.is_empty().then_some(cells.as_slice());
         let profiles = folder.profiles.as_ref().map_or(Some(Profiles::default()), |path| {
             load(path, errors, Profiles::KEYS, |root| Profiles::read(root, known))
@@ -158,7 +158,7 @@ impl Matrix {
         &self.systems.systems
     }
 
-    /// The images that stand in for systems which cannot be had.
+    /// The images that stand in for systems that are not available.
     pub fn stand_ins(&self) -> &[StandIn] {
         &self.systems.stand_ins
     }

@@ -47,7 +47,7 @@ pub use expectation::{Expectation, Limitation, StopStage};
 pub use filter::Filter;
 pub use fingerprint::Fingerprint;
 pub use folder::FILE_SIZE_LIMIT;
-pub use images::{AvailableImage, Choice, MissingImage, StandIns, Supply};
+pub use images::{AvailableImage, ImageChoice, MissingImage, StandIns, Supply};
 pub use known::{KnownStale, KnownWrong, Since};
 pub use known_flaky::{KnownFlaky, MetalWord};
 pub use level::LevelSpec;

@@ -1,27 +1,27 @@
 //! The known words that are nearest to one that is not known.
 
-/// Words that are named where all that would be right are; of more only the nearest are.
+/// The most known words that are all listed. Of more, only the nearest are.
 const NAMED: usize = 20;
 
 /// Which words are known: all of them, or of many the nearest.
 pub(super) fn known_words(given: &str, known: &[String]) -> String {
     let meant = did_you_mean(given, known);
     if known.len() <= NAMED {
-        return format!("{meant}known are {}", list(known));
+        return format!("{meant}the known ones are {}", list(known));
     }
     let mut nearest: Vec<_> = known.iter().map(|word| (distance(given, word), word)).collect();
     nearest.sort();
     let nearest: Vec<_> = nearest.iter().take(3).map(|(_, word)| word).collect();
-    format!("{meant}of the {} known, the nearest are {}", known.len(), list(&nearest))
+    format!("{meant}the nearest of the {} known ones are {}", known.len(), list(&nearest))
 }
 
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
-/// "did you mean ...? " if one of the known words is but a slip of the keyboard away, else nothing.
+/// "did you mean ...? " if one of the known words is only a typing error away; otherwise nothing.
 pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
-    // Another number is another thing and no slip: `l3-boot` does not mean `l0-boot`.
+    // Another number is another thing and not a typing error: `l3-boot` does not mean `l0-boot`.
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     known
         .iter()
@@ -33,8 +33,8 @@ pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
         .map_or_else(String::new, |(_, word)| format!("did you mean `{word}`? "))
 }
 
-/// How many characters must be put in, taken out, replaced, or swapped with their neighbour to make one text of the other
-/// (optimal string alignment). Texts too long to be a slip of each other count as far apart.
+/// How many characters must be inserted, deleted, replaced, or swapped with their neighbour to turn one text into the other
+/// (optimal string alignment). Texts that are too long for a typing error count as far apart.
 fn distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     if left.len().max(right.len()) > 64 {

@@ -1,5 +1,5 @@
-//! Everything that can be wrong with what a person wrote: the message says what is wrong, the help what would be right.
-//! Where it stands in which file is [`InputError`](super::InputError)'s part.
+//! Everything that can be wrong with what a person wrote. The message says what is wrong; `problem_help` says what would be right.
+//! [`InputError`](super::InputError) adds the place: file, line and column.
 
 use std::io;
 
@@ -11,11 +11,11 @@ pub enum InputProblem {
     /// The file or folder could not be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// A name that ends in `.toml` is a folder, device or the like.
+    /// A name that ends in `.toml` is a folder or a device.
     #[error("not a regular file")]
     NotAFile,
-    /// The file is too large to be one of ours, and was not read.
-    #[error("file of {size} bytes, over the limit of {limit}")]
+    /// The file is larger than any hand-written one, and was not read.
+    #[error("the file has {size} bytes, more than the limit of {limit}")]
     TooLarge {
         /// Its size in bytes.
         size: u64,
@@ -23,7 +23,7 @@ pub enum InputProblem {
         limit: u64,
     },
     /// The file is not text.
-    #[error("not UTF-8: a byte that no character can have here")]
+    #[error("not UTF-8: this byte is not part of any character")]
     NotUtf8,
     /// The file is not TOML.
     #[error("not TOML: {0}")]
@@ -31,24 +31,24 @@ pub enum InputProblem {
     /// The folder holds no scenario at all.
     #[error("no scenario files")]
     NoScenarios,
-    /// A TOML file stands where nothing is read.
-    #[error("a TOML file that is neither scenario nor document")]
+    /// A TOML file is in a place where no file is read.
+    #[error("this TOML file is neither a scenario nor a document")]
     Misplaced,
-    /// A key that means nothing here.
+    /// A key that has no meaning here.
     #[error("unknown key `{key}`")]
     UnknownKey {
         /// The key as written.
         key: String,
-        /// The keys that mean something here.
+        /// The keys that have a meaning here.
         known: &'static [&'static str],
     },
-    /// A key that has to be here and is not.
+    /// A required key.
     #[error("key `{key}` is missing")]
     MissingKey {
         /// The key.
         key: &'static str,
     },
-    /// A key that means nothing unless another key says something else.
+    /// A key that has a meaning only with another value of another key.
     #[error("key `{key}` has no meaning here")]
     NeedlessKey {
         /// The key.
@@ -56,23 +56,23 @@ pub enum InputProblem {
         /// What would give it a meaning.
         wants: &'static str,
     },
-    /// Neither of two keys is here, one of which has to be.
-    #[error("neither `{}` nor `{}` is there", .keys[0], .keys[1])]
+    /// One of two keys is required, and both are missing.
+    #[error("both `{}` and `{}` are missing", .keys[0], .keys[1])]
     NeitherKey {
         /// The keys.
         keys: [&'static str; 2],
     },
-    /// Two keys are here that say the same thing in different ways.
-    #[error("`{}` and `{}` are both there", .keys[0], .keys[1])]
+    /// Two keys that exclude each other.
+    #[error("`{}` and `{}` exclude each other", .keys[0], .keys[1])]
     BothKeys {
         /// The keys.
         keys: [&'static str; 2],
     },
-    /// A stop of which nothing is said that would tell it from any other stop.
-    #[error("neither `symptom` nor `no-symptom` is there: any stop would count as the documented one")]
+    /// A stop without a symptom, so that any stop would match.
+    #[error("`symptom` and `no-symptom` are missing: any stop would count as the documented one")]
     NoSymptom,
-    /// Running out of time says nothing without a stack that does not.
-    #[error("a timeout is a documented symptom only with a control, and a control belongs to nothing else")]
+    /// A timeout as a symptom, without a stack like it that does not time out.
+    #[error("a timeout as the documented symptom requires a control, and only a timeout takes one")]
     TimeoutWithoutControl,
     /// A rate of stops that leaves nothing to be flaky.
     #[error("`stopped` ({stopped}) must be less than `of` ({of})")]
@@ -83,7 +83,7 @@ pub enum InputProblem {
         of: u32,
     },
     /// A control that can't show that its stacks do not time out.
-    #[error("{scenario} is no control: {why}")]
+    #[error("{scenario} can't be the control: {why}")]
     NoControl {
         /// The scenario that is named.
         scenario: String,
@@ -100,8 +100,8 @@ pub enum InputProblem {
         /// What the key takes, with its article.
         wanted: &'static str,
     },
-    /// A number outside the range that makes sense.
-    #[error("`{key}` is {given}")]
+    /// A number out of range.
+    #[error("`{key}` is out of range: {given}")]
     OutOfRange {
         /// The key.
         key: &'static str,
@@ -118,7 +118,7 @@ pub enum InputProblem {
         /// The key.
         key: &'static str,
     },
-    /// A list of more entries than anyone writes by hand.
+    /// A list with more entries than anyone writes by hand.
     #[error("`{key}` has {count} entries")]
     TooLong {
         /// The key.
@@ -128,14 +128,14 @@ pub enum InputProblem {
         /// The most allowed.
         limit: usize,
     },
-    /// A word that is not one of those that can stand here.
+    /// A word that is not known here.
     #[error("unknown {what} `{given}`")]
     UnknownWord {
         /// What the words are.
         what: &'static str,
         /// The word as written.
         given: String,
-        /// The words that can stand here.
+        /// The known words.
         known: Vec<String>,
     },
     /// A cell for which neither its scenario nor any of its values names a claim.
@@ -150,7 +150,7 @@ pub enum InputProblem {
         /// The claim as written.
         claim: String,
     },
-    /// A name that cannot be one.
+    /// Text that is not a valid name.
     #[error("`{given}` is not {what}")]
     BadName {
         /// What it should be, with its article.
@@ -160,7 +160,7 @@ pub enum InputProblem {
         /// What such a name is made of.
         rule: &'static str,
     },
-    /// A version that is none.
+    /// Text that is not a version.
     #[error("`{given}` is not a version")]
     BadVersion {
         /// As written.
@@ -172,7 +172,7 @@ pub enum InputProblem {
         /// As written.
         given: String,
     },
-    /// A date that is none.
+    /// Text that is not a date.
     #[error("`{given}` is not a date")]
     BadDate {
         /// As written.
@@ -206,8 +206,8 @@ pub enum InputProblem {
         /// The level.
         level: LevelNumber,
     },
-    /// A step in an emulator, in which nothing can be run.
-    #[error("`{step}` is to be run in L0, where `{system}` is an emulator")]
+    /// A step in an emulator, in which no command can run.
+    #[error("the step `{step}` can't run in L0, because `{system}` is an emulator")]
     StepInEmulator {
         /// The step's name.
         step: String,
@@ -222,13 +222,13 @@ pub enum InputProblem {
         /// What the value asks for.
         requirement: String,
     },
-    /// A stand-in for something finer or other than a system's major version.
+    /// A stand-in for anything but a system's major version.
     #[error("`{given}` is not a system and major version")]
     BadStandIn {
         /// As written.
         given: String,
     },
-    /// A document file under another name than its document's.
+    /// A document in a file that is not named after it.
     #[error("document `{id}` is in a file named `{file}.toml`")]
     WrongFileName {
         /// The document's id.
@@ -237,7 +237,7 @@ pub enum InputProblem {
         file: String,
     },
     /// A name that is already taken.
-    #[error("{what} `{name}` is there twice")]
+    #[error("duplicate {what} `{name}`")]
     Duplicate {
         /// What it names.
         what: &'static str,
@@ -247,7 +247,7 @@ pub enum InputProblem {
         first: String,
     },
     /// Two values of one axis that would give the same cells.
-    #[error("`{value}` is twice on the axis `{axis}`")]
+    #[error("duplicate `{value}` on the axis `{axis}`")]
     DuplicateCell {
         /// The axis.
         axis: &'static str,
@@ -255,7 +255,7 @@ pub enum InputProblem {
         value: String,
     },
     /// More cells than a scenario can mean.
-    #[error("a scenario of {count} cells")]
+    #[error("the scenario has {count} cells")]
     TooManyCells {
         /// How many it would have; the largest number there is where that cannot be counted.
         count: usize,
@@ -273,12 +273,12 @@ pub enum InputProblem {
         started: Stage,
     },
     /// A fault that can't be done to a second machine.
-    #[error("`{action}` can't be done to a second machine")]
+    #[error("`{action}` is not available for a second machine")]
     NotOnSecondMachine {
         /// Its word.
         action: &'static str,
     },
-    /// A fault for a second machine that there is not, or not yet.
+    /// A fault for a second machine that does not exist, or not yet.
     #[error("{level} has no second machine when {at} begins")]
     NoSecondMachine {
         /// The level.
@@ -286,8 +286,8 @@ pub enum InputProblem {
         /// When the fault was to be done.
         at: Stage,
     },
-    /// An acceptance of whatever damage.
-    #[error("this accepts that any damage goes unnoticed")]
+    /// An acceptance of all damage.
+    #[error("this accepts that all damage goes unnoticed")]
     AcceptsAllMutants,
     /// A level that can't be started in L0.
     #[error("{level} can't be started in L0 when {at} begins")]
@@ -297,7 +297,7 @@ pub enum InputProblem {
         /// When it was to be started.
         at: Stage,
     },
-    /// A step that the harness can't take in this level.
+    /// A step that the harness can't do to this level.
     #[error("`{action}` can't be done to {level}")]
     StepOnWrongLevel {
         /// The level.
@@ -305,7 +305,7 @@ pub enum InputProblem {
         /// What was to be done.
         action: &'static str,
     },
-    /// A step that the harness can't take at this point.
+    /// A step that the harness can't do at this point.
     #[error("`{action}` can't be done after {after}")]
     StepAtWrongStage {
         /// What was to be done.
@@ -315,7 +315,7 @@ pub enum InputProblem {
         /// When it can be done.
         stages: Vec<Stage>,
     },
-    /// A step that would give a level of the stack one more machine.
+    /// A step that would start one more second machine.
     #[error("only one step of a scenario can start a second machine")]
     SecondSecondMachine,
     /// A mutation of a step that the scenario does not have.
@@ -326,14 +326,14 @@ pub enum InputProblem {
         /// How many steps the scenario has.
         steps: usize,
     },
-    /// A command whose failure is turned into a success, whatever it failed for.
-    #[error("`run` begins with `!`, which takes a program that is missing for one that fails as it should")]
+    /// A command whose failure becomes a success, for whatever reason it failed.
+    #[error("`run` begins with `!`, so a missing program would count as the expected failure")]
     NegatedCommand,
-    /// A command that is said to only read, and might change something.
+    /// A command that is declared to only read, and may change something.
     #[error("`reads = true`, but `run` may change something")]
     NotOnlyReads,
     /// A step in a level that is not up yet.
-    #[error("{level} takes no commands yet after {after}")]
+    #[error("{level} does not take commands yet after {after}")]
     StepTooEarly {
         /// The level.
         level: LevelNumber,
@@ -342,7 +342,7 @@ pub enum InputProblem {
         /// The first stage after which the level takes commands.
         up: Stage,
     },
-    /// More problems in one file than anyone reads in one go.
+    /// The rest of very many problems in one file.
     #[error("{count} more")]
     More {
         /// How many are not named.
@@ -354,16 +354,16 @@ pub enum InputProblem {
         /// The glob as written.
         given: String,
     },
-    /// No profile that is taken where none is asked for.
-    #[error("no profile is the default one")]
+    /// No profile is marked as the default.
+    #[error("there is no default profile")]
     NoDefault,
-    /// Another profile that is taken where none is asked for.
+    /// Two profiles are marked as the default.
     #[error("a second default profile")]
     SecondDefault,
-    /// A glob that is none.
+    /// Text that is not a glob.
     #[error("not a glob: {0}")]
     BadGlob(String),
-    /// A glob that would climb out of the tree of cells.
+    /// A glob that leads out of the tree of cells.
     #[error("`..` in a glob")]
     ParentInGlob,
 }

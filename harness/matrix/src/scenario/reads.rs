@@ -1,4 +1,4 @@
-//! Which commands only look: without one of them nothing changes in the stack, and so nothing else can notice that it is gone.
+//! Which commands only read. Without such a command nothing in the stack changes, so no other check can notice that it is missing.
 
 /// Programs that change nothing.
 const READERS: [&str; 18] = [

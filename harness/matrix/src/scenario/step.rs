@@ -10,7 +10,7 @@ use super::reads::only_reads;
 use super::table::{Table, Text};
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
-/// A day: whoever waits longer has made a mistake.
+/// A day. A longer time limit is a mistake.
 const LONGEST_TIMEOUT: u32 = 24 * 60 * 60;
 
 fn read_timeout(table: &Table<'_>) -> Option<StepTimeout> {

@@ -1,5 +1,5 @@
 //! Operating systems as documents name them, the requirements that documents make of them ("RHEL 9.2 and later"), and the
-//! images that stand in for systems that cannot be had.
+//! images that stand in for systems that are not available.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,8 +57,7 @@ impl Word for Versions {
 }
 word_traits!(Versions);
 
-/// A hypervisor that is no operating system of its own: an emulator that runs L1 itself, in the place of a machine with an
-/// L0 on it.
+/// A hypervisor that is not an operating system: an emulator that runs L1 itself, instead of a machine with an L0 on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hypervisor {
     /// QEMU's TCG: what plays the metal elsewhere.
@@ -88,13 +87,13 @@ pub struct System {
     pub versions: Versions,
     /// Where its later versions end.
     pub later: Later,
-    /// The emulator whose own hypervisor it is, if it is one; it has no versions then.
+    /// The emulator whose hypervisor it is, if it is one; then it has no versions.
     pub hypervisor: Option<Hypervisor>,
     /// Why no machine can run it as a level, whatever image there is, if none can.
     pub no_machine: Option<String>,
 }
 
-/// An image that is used for a system which cannot be had here. It is never used silently.
+/// An image that is used for a system that is not available here. It is never used silently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StandIn {
     /// The id of the system that it stands in for.

@@ -1,12 +1,12 @@
-//! Finds where verdicts change in a sequence of versions, with as few trials as it takes. Which version is tried next is all
-//! that is decided here; what a trial is, others know.
+//! Finds where verdicts change in a sequence of versions, with as few trials as possible. This module only decides which version is
+//! tried next; it does not know what a trial is.
 
-/// What a trial came to.
+/// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried<V> {
+pub enum TrialVerdict<V> {
     /// A verdict.
     Is(V),
-    /// Nothing: the version could not be tried.
+    /// None: the version could not be tried.
     Unknown,
 }
 
@@ -15,14 +15,14 @@ pub enum Tried<V> {
 pub enum Finding {
     /// Verdicts change from one version to another.
     Changed {
-        /// The last version with another verdict than at the upper end, of those that were tried.
+        /// The last tried version whose verdict differs from that of the upper end.
         before: usize,
         /// The first version with the verdict of the upper end.
         first: usize,
-        /// Those between the two, none of which could be tried. The change may be at any of them.
+        /// The versions between the two. None of them could be tried, so the change may be at any of them.
         unknown: Vec<usize>,
     },
-    /// Both ends have the same verdict, so nothing says that there is a change between them, nor where to look for it.
+    /// Both ends have the same verdict, so nothing shows a change between them, nor where to search.
     Same {
         /// The lowest version that could be tried.
         lowest: usize,
@@ -36,14 +36,14 @@ pub enum Finding {
 /// A search by halving: the ends first, then the middle of what is left.
 #[derive(Debug, Clone)]
 pub struct Bisection<V> {
-    tried: Vec<Option<Tried<V>>>,
+    tried: Vec<Option<TrialVerdict<V>>>,
     /// Between these is the change, once both are known.
     low: Option<usize>,
     high: Option<usize>,
 }
 
 impl<V: PartialEq + Copy> Bisection<V> {
-    /// A search among this many versions, of which nothing is known.
+    /// A search among this many versions.
     pub fn new(versions: usize) -> Self {
         Self { tried: vec![None; versions], low: None, high: None }
     }
@@ -52,7 +52,7 @@ impl<V: PartialEq + Copy> Bisection<V> {
     pub fn next(&self) -> Option<usize> {
         let versions = self.tried.len();
         let Some(low) = self.low else { return self.end_from((0..versions).collect()) };
-        // What the strides leave out on the way to an end may still be tried, where nothing else tells of a change.
+        // Versions that the strides left out may still be tried, if nothing else shows a change.
         let below = || self.end_from((0..low).collect());
         let above = |from: usize| self.end_from((from + 1..versions).rev().collect());
         let Some(high) = self.high else { return above(low).or_else(below) };
@@ -75,10 +75,10 @@ impl<V: PartialEq + Copy> Bisection<V> {
         best.map(|(middle, _)| middle)
     }
 
-    /// What came of a trial.
-    pub fn tell(&mut self, version: usize, tried: Tried<V>) {
+    /// Takes in the result of a trial.
+    pub fn tell(&mut self, version: usize, tried: TrialVerdict<V>) {
         self.tried[version] = Some(tried);
-        let Tried::Is(verdict) = tried else { return };
+        let TrialVerdict::Is(verdict) = tried else { return };
         match (self.low, self.high) {
             (None, _) => self.low = Some(version),
             (Some(low), None) => {
@@ -114,7 +114,7 @@ impl<V: PartialEq + Copy> Bisection<V> {
         Finding::Changed { before: low, first: high, unknown: (low + 1..high).collect() }
     }
 
-    /// Whether the change is next to this version, as far as is known: the last one before it or the first one behind.
+    /// Whether this version is next to the change as far as it is known: the last before it, or the first after it.
     pub fn is_side(&self, version: usize) -> bool {
         [self.low, self.high].contains(&Some(version))
     }
@@ -132,8 +132,8 @@ impl<V: PartialEq + Copy> Bisection<V> {
 
     fn verdict(&self, version: usize) -> Option<V> {
         match self.tried[version] {
-            Some(Tried::Is(verdict)) => Some(verdict),
-            Some(Tried::Unknown) | None => None,
+            Some(TrialVerdict::Is(verdict)) => Some(verdict),
+            Some(TrialVerdict::Unknown) | None => None,
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Searches; gives the finding and all that was tried.
-    fn search(versions: &[Tried<u8>]) -> (Finding, Vec<usize>) {
+    fn search(versions: &[TrialVerdict<u8>]) -> (Finding, Vec<usize>) {
         let mut bisection = Bisection::new(versions.len());
         let mut tried = Vec::new();
         while let Some(next) = bisection.next() {
@@ -169,10 +169,10 @@ mod tests {
             change in 0_usize..60,
         ) {
             let value = |at: usize| u8::from(at >= change);
-            let versions: Vec<Tried<u8>> = unknown
+            let versions: Vec<TrialVerdict<u8>> = unknown
                 .iter()
                 .enumerate()
-                .map(|(at, unknown)| if *unknown { Tried::Unknown } else { Tried::Is(value(at)) })
+                .map(|(at, unknown)| if *unknown { TrialVerdict::Unknown } else { TrialVerdict::Is(value(at)) })
                 .collect();
             let known: Vec<usize> = (0..versions.len()).filter(|at| !unknown[*at]).collect();
             let last_before = known.iter().copied().rfind(|at| value(*at) == 0);
@@ -191,7 +191,7 @@ mod tests {
 
         #[test]
         fn without_gaps_it_takes_no_more_trials_than_halving_takes(count in 2_usize..2000, change in 0_usize..2000) {
-            let versions: Vec<_> = (0..count).map(|at| Tried::Is(u8::from(at >= change))).collect();
+            let versions: Vec<_> = (0..count).map(|at| TrialVerdict::Is(u8::from(at >= change))).collect();
             let (_, tried) = search(&versions);
             let most = Bisection::<u8>::new(count).at_most() as usize;
             prop_assert!(tried.len() <= most, "{} trials of {count} versions, and {most} at most", tried.len());
@@ -201,26 +201,27 @@ mod tests {
         #[test]
         fn whatever_the_verdicts_are_the_change_that_is_named_is_one(
             versions in proptest::collection::vec(prop_oneof![
-                Just(Tried::Unknown), Just(Tried::Is(0_u8)), Just(Tried::Is(1)), Just(Tried::Is(2))
+                Just(TrialVerdict::Unknown), Just(TrialVerdict::Is(0_u8)), Just(TrialVerdict::Is(1)), Just(TrialVerdict::Is(2))
             ], 0..40)
         ) {
             if let (Finding::Changed { before, first, unknown }, _) = search(&versions) {
                 prop_assert!(before < first && versions[before] != versions[first]);
-                prop_assert!(unknown.iter().all(|at| versions[*at] == Tried::Unknown));
+                prop_assert!(unknown.iter().all(|at| versions[*at] == TrialVerdict::Unknown));
             }
         }
     }
 
     #[test]
     fn the_ends_go_first_and_equal_ends_are_the_end() {
-        let (finding, tried) = search(&[Tried::Is(1), Tried::Is(0), Tried::Is(1)]);
+        let (finding, tried) = search(&[TrialVerdict::Is(1), TrialVerdict::Is(0), TrialVerdict::Is(1)]);
         assert_eq!((finding, tried), (Finding::Same { lowest: 0, highest: 2 }, vec![0, 2]));
     }
 
     #[test]
     fn a_line_of_versions_that_do_not_boot_is_left_in_strides() {
-        let versions: Vec<_> =
-            (0..64).map(|at| if at < 20 { Tried::Unknown } else { Tried::Is(u8::from(at > 40)) }).collect();
+        let versions: Vec<_> = (0..64)
+            .map(|at| if at < 20 { TrialVerdict::Unknown } else { TrialVerdict::Is(u8::from(at > 40)) })
+            .collect();
         let (finding, tried) = search(&versions);
         assert_eq!(finding, Finding::Changed { before: 40, first: 41, unknown: vec![] });
         assert_eq!(tried[..7], [0, 1, 3, 7, 15, 31, 63]);

@@ -3,8 +3,8 @@
 
 mod bisection;
 mod substitute;
-mod trial;
+mod version_trial;
 
-pub use bisection::{Bisection, Finding, Tried};
+pub use bisection::{Bisection, Finding, TrialVerdict};
 pub use substitute::{Substitute, substitute};
-pub use trial::{NOT_TRIED, TriedVersion, VersionTrial, changes, exit_code_of_trial};
+pub use version_trial::{NOT_TRIED, TriedVersion, VersionTrial, changes, exit_code_of_trial};

@@ -1,4 +1,4 @@
-//! Plans whose cells boot something else at a level than the image that was chosen for it: another kernel, or another QEMU.
+//! Changes a plan so that its cells boot another kernel or another QEMU at a level, instead of the one in the level's image.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use nestmatrix_model::LevelNumber;
 use crate::records::SkipReason;
 use crate::run::{Fate, RunPlan};
 
-/// Something that a level is to boot with.
+/// Another kernel or QEMU for a level.
 #[derive(Debug, Clone)]
 pub struct Substitute {
     /// The level.
     pub level: LevelNumber,
-    /// What is in its image in the place of the image's own.
+    /// What replaces a part of its image.
     pub replacement: Replacement,
 }
 
@@ -27,7 +27,7 @@ impl RunPlan {
         levels.filter_map(|level| Some(level.boots.as_ref()?.0.clone())).collect()
     }
 
-    /// Has each cell that boots `base` at this level boot the recipe that was derived from it.
+    /// Makes each cell that boots `base` at this level boot the recipe that was derived from it.
     fn boot_instead(&mut self, level: LevelNumber, base: &str, derived: &Recipe, what: &str, reason: &str) {
         for planned in &mut self.cells {
             let Fate::Boots { levels, .. } = &mut planned.fate else { continue };
@@ -36,11 +36,11 @@ impl RunPlan {
                     continue;
                 };
                 *recipe = derived.name().to_owned();
-                // Nothing is derived from those.
+                // No recipe is derived from the other stand-ins.
                 planned.others.clear();
                 let choice = &mut planned.choice;
                 choice.image = format!("{}+{what}", choice.image);
-                // It is not the system that was asked for, whatever the rest of its image is.
+                // With another part it is not the required system, whatever the rest of its image is.
                 choice.reason = Some(match choice.reason.take().filter(|_| choice.stand_in) {
                     Some(before) => format!("{reason}; {before}"),
                     None => reason.to_owned(),
@@ -71,7 +71,7 @@ impl RunPlan {
 /// derived from.
 ///
 /// # Errors
-/// Such an image can't be had, or the substitute does not fit it.
+/// Such an image is not available, or the substitute does not fit it.
 pub fn substitute(
     plan: &mut RunPlan,
     substitutes: &[Substitute],

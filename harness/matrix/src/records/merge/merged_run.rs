@@ -9,16 +9,16 @@ use crate::records::{Machine, PastRun, Resumption, Shard, Tally, UndeliveredImag
 /// One of the runs that a merged run was merged from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergedRun {
-    /// Its name, with a number behind it where another one has the same.
+    /// Its name, followed by a number if another run has the same name.
     pub run: String,
     /// The version of nestmatrix that carried it out.
     pub nestmatrix: String,
-    /// What names its program, by the SHA-256 of that.
+    /// Identifies its program by the SHA-256 of the file.
     #[serde(default)]
     pub build: Option<String>,
-    /// The shard that it was of, if it was of one.
+    /// Its shard, if it was of one.
     pub shard: Option<Shard>,
-    /// What was divided into shards, if it was.
+    /// Identifies the division, if the cells were divided into shards.
     pub division: Option<String>,
     /// The machine on which it began.
     pub machine: Machine,
@@ -33,11 +33,11 @@ pub struct MergedRun {
     pub began: String,
     /// When it ended; absent if it was killed.
     pub ended: Option<String>,
-    /// Whether somebody asked it to end before it was through.
+    /// Whether the user interrupted it.
     pub interrupted: bool,
-    /// How often somebody went on with it.
+    /// Each time that it was resumed.
     pub resumed: Vec<Resumption>,
-    /// How many cells it was to have a verdict of.
+    /// How many cells were planned.
     pub cells: usize,
     /// How many of them got which.
     pub verdicts: Tally,

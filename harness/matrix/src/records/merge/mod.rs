@@ -20,7 +20,7 @@ use super::folder::{CELLS, folder_of_now, point_latest_to};
 use super::{CellRecord, Outcome, PastRun, PastRunError, Purpose};
 use crate::contained;
 
-/// Runs that are to be merged. Nobody can go on with them meanwhile.
+/// Runs that are about to be merged. They are locked, so no process can resume them meanwhile.
 #[derive(Debug)]
 pub struct Merge {
     runs: Vec<PastRun>,
@@ -42,28 +42,28 @@ pub enum MergeError {
     /// One can't be read.
     #[error(transparent)]
     Unreadable(#[from] PastRunError),
-    /// One is named more than once.
+    /// One is given more than once.
     #[error("{} is given twice", .0.display())]
     Twice(PathBuf),
-    /// One has not come to its end.
-    #[error("{} is still going on", .0.display())]
-    GoesOn(PathBuf),
-    /// One lacks verdicts and does not say which.
-    #[error("{} has no {CELLS}, so nobody knows of which cells it has no verdict", .0.display())]
+    /// One has not finished.
+    #[error("{} is still in progress", .0.display())]
+    InProgress(PathBuf),
+    /// One has fewer verdicts than cells, and its list of cells is missing.
+    #[error("{} has no {CELLS}, so the cells that it has no verdict of are unknown", .0.display())]
     NoCells(PathBuf),
-    /// One is of mutants, of which the merged run would say nothing.
+    /// One is a mutation run, whose mutants a merged run would leave out.
     #[error("{} is a mutation run: `cargo xtask report` shows several of them together", .0.display())]
     Mutation(PathBuf),
-    /// It would lead out of the merged run's folder.
-    #[error("{}: {what:?} names no folder within a run's", .folder.display())]
+    /// A path in a record leads out of the merged run's folder.
+    #[error("{}: {what:?} is not a folder inside a run's", .folder.display())]
     OutsideFolder {
-        /// The folder of the run that says so.
+        /// The folder of the run with that record.
         folder: PathBuf,
-        /// What it says.
+        /// The path.
         what: String,
     },
-    /// There is something already where it was to be.
-    #[error("{} is there already", .0.display())]
+    /// Something exists at the place of the merged run.
+    #[error("{} exists already", .0.display())]
     InTheWay(PathBuf),
     /// It can't be written.
     #[error("failed to write the merged run {}: {source}", .path.display())]
@@ -76,10 +76,10 @@ pub enum MergeError {
 }
 
 impl Merge {
-    /// Reads the runs whose folders these are. They may have been merged themselves, and killed.
+    /// Reads runs from their folders. Runs that were merged or killed are accepted.
     ///
     /// # Errors
-    /// One can't be read, is still going on, is there twice, or is a mutation run.
+    /// One can't be read, is still in progress, is there twice, or is a mutation run.
     pub fn read(folders: &[PathBuf]) -> Result<Self, MergeError> {
         let mut known = BTreeSet::new();
         let mut locks = Vec::new();
@@ -88,10 +88,10 @@ impl Merge {
             if !known.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
                 return Err(MergeError::Twice(folder.clone()));
             }
-            // What can't be locked is on a file system where nothing runs.
+            // A file that can't be locked is on a file system on which no run is made.
             if let Ok(verdicts) = contained::open(folder, Path::new("verdicts.jsonl")) {
                 match verdicts.try_lock_shared() {
-                    Err(TryLockError::WouldBlock) => return Err(MergeError::GoesOn(folder.clone())),
+                    Err(TryLockError::WouldBlock) => return Err(MergeError::InProgress(folder.clone())),
                     _ => locks.push(verdicts),
                 }
             }
@@ -104,11 +104,11 @@ impl Merge {
         Ok(Self { runs, locks })
     }
 
-    /// Writes them as one run to the folder `into`, which must not be there yet, or else to one in `results`, to which
-    /// `results/latest` points then. `arguments` are the command line's, for the record.
+    /// Writes them as one run. It goes to the folder `into`, which must not exist yet; without `into`, to a new folder in
+    /// `results`, and `results/latest` then points to that. `arguments` are the command line's, for the record.
     ///
     /// # Errors
-    /// It can't be written; nothing is left of it then.
+    /// It can't be written. Nothing of it remains then.
     pub fn write(
         self,
         results: &Path,

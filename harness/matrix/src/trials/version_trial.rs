@@ -1,5 +1,5 @@
-//! What a cell's verdict says about one kernel or one QEMU that was put into its stack: something, or nothing, since that
-//! kernel or QEMU did not even come up. As with `git bisect`, where exit code 125 is for what can't be tried.
+//! What a cell's verdict says about the kernel or QEMU that was put into its stack. If that did not even start, the verdict says
+//! nothing, and the exit code is 125, as `git bisect` expects of a version that can't be tried.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ impl VersionTrial<'_> {
     /// - Neither does a cell that is flaky: another boot could have given another verdict.
     /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
     ///   Unless the document says that just this level stops there, with a symptom that was seen.
-    /// - A kernel that came without KVM's module and has it not built in, in a level that lacks KVM: that says how it was
+    /// - A kernel that came without KVM's module and has it not built in, in a level without KVM: that shows how it was
     ///   configured. One whose KVM is there and refuses counts.
     /// - A QEMU that does not understand its command line, or a kernel that QEMU can't load.
     ///
@@ -69,7 +69,7 @@ impl VersionTrial<'_> {
             (Part::Kernel, StageKind::Kvm) if level == self.level => {
                 let module = ArchInfo::of(record.architecture).kvm_module;
                 let came_without = self.left_out.iter().any(|left_out| left_out == module);
-                (came_without && lacks_kvm(record, level))
+                (came_without && has_no_kvm(record, level))
                     .then(|| format!("{module} did not come with it and is not built in: {seen}"))
             }
             (Part::Qemu, StageKind::Launch) if Some(level) == inside && command_line_is_rejected(record) => {
@@ -108,14 +108,14 @@ fn command_line_is_rejected(record: &CellRecord) -> bool {
     record.symptom_data.as_ref().is_some_and(|symptom| symptom.kind() == SymptomKind::CommandLineRejected)
 }
 
-/// Whether a level was asked and has no KVM of its architecture. What came without any modules may have it built in: then
+/// Whether a level reported and has no KVM of its architecture. What came without any modules may have it built in: then
 /// the kernel shows its `nested` parameter, also where it found no hardware that it can use.
-fn lacks_kvm(record: &CellRecord, level: LevelNumber) -> bool {
+fn has_no_kvm(record: &CellRecord, level: LevelNumber) -> bool {
     let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
     seen.is_some_and(|seen| seen.kernel.is_some() && seen.nested.is_none())
 }
 
-/// Whether what was seen is what the document says, by a symptom of its own.
+/// Whether what was seen is what the document describes with a symptom.
 fn is_documented(record: &CellRecord) -> bool {
     record.described().is_some_and(|limitation| limitation.symptom.is_some() || limitation.kind.is_some())
 }
@@ -130,7 +130,7 @@ pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord
     u8::from(records.iter().any(bad))
 }
 
-/// A version that was tried, and what came of it.
+/// A version that was tried, and the result.
 #[derive(Debug, Clone, Serialize)]
 pub struct TriedVersion {
     /// The version, or the release of a local kernel.
