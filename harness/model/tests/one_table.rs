@@ -95,7 +95,7 @@ fn collect(folder: &Path, sources: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        let is_test = ["tests", "fake-qemu", "target"].contains(&&*name) || name.ends_with("_tests.rs");
+        let is_test = ["tests", "fake-qemu", "target"].contains(&&*name) || name.ends_with("tests.rs");
         if is_test || name.starts_with('.') {
             continue;
         }
