@@ -1,0 +1,278 @@
+//! Tries whether this machine can be native metal: it can if its KVM proves itself.
+//!
+//! That `/dev/kvm` exists, opens and answers proves nothing: on some machines KVM does all that and still runs no stock guest. The
+//! proof is a guest that boots to 64-bit userspace under KVM and reports it within a bounded time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nestmatrix_images::{Catalog, Product, Progress, Store};
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, Isa, LevelNumber, Stage};
+use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
+use nestmatrix_stack::{
+    BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+};
+use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
+
+use super::NativeMetal;
+use super::nonce::nonce;
+use super::outermost::{emulator_of, emulator_recipe, host_isa};
+use super::requirement::{Feature, Requirement, Runner};
+
+/// Why no guest ran in a trial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoGuest {
+    /// No guest could be tried.
+    #[error("KVM can't be tried: {0}")]
+    NotTried(String),
+    /// It stopped on its way, or there is no evidence that it ran under KVM.
+    #[error("/dev/kvm opens here, but a trial guest failed ({0})")]
+    Failed(String),
+}
+
+/// What was seen in a trial of this machine.
+#[derive(Debug, Clone)]
+pub struct TrialResult {
+    /// The native metal, or every reason against it, joined.
+    pub native: Result<NativeMetal, String>,
+    /// Whether KVM ran a guest; absent if none was tried.
+    pub guest: Option<Result<(), NoGuest>>,
+}
+
+/// Longest wait for the trial guest, without the user's time scale. A stock kernel boots in two seconds under a KVM that works, and
+/// a user who asks what a machine can run wants to know within ten.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// The guest with which KVM proves itself.
+#[derive(Debug)]
+struct TrialGuest<'a> {
+    /// How QEMU is started here.
+    emulator: Emulator,
+    /// Kernel of a minimal image.
+    kernel: PathBuf,
+    /// Release of that kernel.
+    kernel_release: String,
+    /// Its initramfs.
+    initramfs: PathBuf,
+    /// Ties QEMU's life to the harness's.
+    wrapper: ExecWrapper,
+    /// Private folder, for sockets and for the trial's records.
+    scratch: &'a Path,
+    /// The number that the trial guest must report.
+    nonce: String,
+    /// The user's time scale.
+    timeout_scale: f64,
+}
+
+struct Unheard;
+
+impl StageListener for Unheard {
+    fn stage_began(&self, _: Stage) {}
+}
+
+impl TrialGuest<'_> {
+    /// Boots one guest under this machine's KVM.
+    ///
+    /// # Errors
+    /// Where and why it stopped.
+    async fn prove(self, profile: &'static ArchInfo) -> Result<(), NoGuest> {
+        let failed = NoGuest::Failed;
+        let guest = LevelNumber::ALL[1];
+        // Whether the architecture's own module is loaded is known already. If another module provides KVM, the guest is tried all the
+        // same, so that the answer is observed and not concluded. This leaks once, and little.
+        let any_kvm: &'static ArchInfo = Box::leak(Box::new(ArchInfo { kvm_module: "kvm", ..*profile }));
+        let level = LevelPlan {
+            level: guest,
+            image: BootImage {
+                name: String::new(),
+                kernel: self.kernel,
+                kernel_release: self.kernel_release,
+                initramfs: self.initramfs,
+                disk: None,
+            },
+            cpu: CpuRequirement::default(),
+            accelerator: Accelerator::Kvm,
+            memory_mib: None,
+            kernel_parameters: Vec::new(),
+            machine_type: None,
+            machine: BTreeMap::new(),
+            disk: None,
+        };
+        let plan = StackPlan {
+            metal: Metal::Native,
+            profile: any_kvm,
+            levels: vec![level],
+            nonce: self.nonce,
+            stays: false,
+            innermost_machine: None,
+            default_firmware: BTreeSet::new(),
+            second: None,
+            memory: Memory::Private,
+            restored_from: false,
+            clock: Clock::Fastest,
+            innermost_on_l0: false,
+        };
+        let this_machine = ThisMachine {
+            emulator: self.emulator,
+            program: profile.qemu,
+            wrapper: self.wrapper,
+            sockets: self.scratch.to_owned(),
+            records: self.scratch.to_owned(),
+        };
+        let limits = Limits::fixed(TRIAL.mul_f64(self.timeout_scale));
+        let (_keep, cancellation) = Cancellation::new();
+        let observation = boot(BootRequest {
+            plan: &plan,
+            this_machine: Rc::new(this_machine),
+            limits,
+            faults: &[],
+            steps: &[],
+            records: self.scratch,
+            started: Instant::now(),
+            listener: &Unheard,
+            cancellation,
+            from: None,
+            saver: None,
+            inspector: None,
+            images: BTreeMap::new(),
+        })
+        .await;
+        if let Some(stop) = observation.stop {
+            return Err(failed(format!("{}: {}", stop.stage, stop.symptom)));
+        }
+        let weighed = Evidence::weigh(&observation.measurements, guest, profile);
+        weighed.map(|_| ()).map_err(|doubt| failed(doubt.to_string()))
+    }
+}
+
+/// What this machine reports about itself before anything is tried. It can show that the machine can't be native metal, but not that
+/// it can.
+fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
+    let isa = Isa::of_this_machine().map(Feature::Isa);
+    let mut runner = isa.into_iter().fold(Runner::default(), Runner::with);
+    if let Some(flag) = profile.virtualization_flag {
+        let feature = Feature::CpuFlag(flag.to_owned());
+        runner = match facts.cpu_flags.iter().any(|of| of == flag) {
+            true => runner.with(feature),
+            false => runner.without(feature, "this machine has none"),
+        };
+    }
+    let device = Feature::KvmDevice(profile.kvm_module.to_owned());
+    match facts.kvm_device && facts.kvm_module {
+        true => runner.with(device),
+        false => runner.without(device, "this machine has none that this user may open"),
+    }
+}
+
+/// Finds out whether this machine can be native metal.
+pub struct MachineTrial<'a> {
+    /// Recipes.
+    pub catalog: &'a Catalog,
+    /// Images.
+    pub store: Arc<Store>,
+    /// Hears of builds and downloads.
+    pub progress: Arc<dyn Progress + Send + Sync>,
+    /// This machine's own QEMU, if it has one.
+    pub installed: Option<Emulator>,
+    /// Ties the life of whatever is started to the harness's.
+    pub wrapper: ExecWrapper,
+    /// What the trial's time limit is multiplied by.
+    pub timeout_scale: f64,
+    /// Try a guest even where the processor already rules native metal out, so that the user learns all of it.
+    pub insist: bool,
+}
+
+impl MachineTrial<'_> {
+    /// Tries it for stacks of `architecture`.
+    ///
+    /// # Errors
+    /// Every reason that was found, joined.
+    pub async fn run(&self, architecture: Architecture) -> Result<NativeMetal, String> {
+        self.see(architecture).await.native
+    }
+
+    /// The same, with the result of the trial guest.
+    pub async fn see(&self, architecture: Architecture) -> TrialResult {
+        let nothing_tried = |why| TrialResult { native: Err(why), guest: None };
+        let profile = ArchInfo::of(architecture);
+        if Some(architecture.isa()) != Isa::of_this_machine() {
+            // Everything else here belongs to another instruction set.
+            let wanted = Feature::Isa(architecture.isa());
+            return nothing_tried(format!("needs {wanted}: this one is {}", host_isa()));
+        }
+        let facts = match Facts::of_this_machine(profile.kvm_module).await {
+            Ok(facts) => facts,
+            Err(e) => return nothing_tried(format!("this machine can't be asked what it is: {e}")),
+        };
+        let mut runner = examined(profile, &facts);
+        let before_a_guest = Requirement::to_host(architecture).unmet(&runner);
+        let mut guest = None;
+        if before_a_guest.is_none() || (self.insist && Path::new("/dev/kvm").exists()) {
+            let tried = self.prove(architecture, profile).await;
+            runner = match &tried {
+                Ok(()) => runner.with(Feature::KvmGuests),
+                Err(why) => runner.without(Feature::KvmGuests, why.to_string()),
+            };
+            guest = Some(tried);
+        }
+        let native = match before_a_guest {
+            Some(why) if guest.is_none() => Err(why),
+            _ => match Requirement::native_metal(architecture).unmet(&runner) {
+                Some(why) => Err(why),
+                None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
+            },
+        };
+        TrialResult { native, guest }
+    }
+
+    async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
+        let not_tried = |why: String| NoGuest::NotTried(why);
+        let minimal = self.catalog.recipes().find(|recipe| {
+            recipe.isa() == architecture.isa() && recipe.products().contains(&Product::Minimal)
+        });
+        let minimal = minimal.ok_or_else(|| not_tried("no recipe for a minimal image".to_owned()))?.clone();
+        // An installed QEMU needs no recipe.
+        let recipe = match &self.installed {
+            Some(_) => None,
+            None => {
+                let name =
+                    emulator_recipe(self.catalog, profile.qemu).map_err(|e| not_tried(e.to_string()))?;
+                let recipe = self.catalog.get(&name);
+                Some(recipe.ok_or_else(|| not_tried("no recipe for an emulator".to_owned()))?.clone())
+            }
+        };
+        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
+        let installed = self.installed.clone();
+        let provisioned = tokio::task::spawn_blocking(move || {
+            let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
+            let emulator = match &recipe {
+                Some(recipe) => emulator_of(store.ensure(recipe, Product::Emulator, &*progress)?),
+                None => installed,
+            };
+            Ok::<_, nestmatrix_images::Error>((guest, emulator))
+        });
+        let (guest, emulator) =
+            provisioned.await.map_err(|e| not_tried(e.to_string()))?.map_err(|e| not_tried(e.to_string()))?;
+        let (Some(kernel), Some(release), Some(initramfs), Some(emulator)) =
+            (guest.kernel(), guest.kernel_version(), guest.initramfs(), emulator)
+        else {
+            return Err(not_tried("an image is incomplete".to_owned()));
+        };
+        let scratch = Scratch::create().map_err(|e| not_tried(e.to_string()))?;
+        let trial = TrialGuest {
+            emulator,
+            kernel,
+            kernel_release: release.release.clone(),
+            initramfs,
+            wrapper: self.wrapper.clone(),
+            scratch: scratch.path(),
+            nonce: nonce().map_err(|e| not_tried(e.to_string()))?,
+            timeout_scale: self.timeout_scale,
+        };
+        trial.prove(profile).await
+    }
+}
