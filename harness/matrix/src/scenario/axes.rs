@@ -39,8 +39,8 @@ pub(super) struct AxisValue<T> {
     pub(super) no_machine: Option<String>,
 }
 
-/// The most cells that a scenario may have. Documents' tables have a few dozen; more is a slip, and the product of a few
-/// long axes would fill the memory.
+/// The most cells that a scenario may have. Documents' tables have a few dozen. More is a mistake, and the product of a few long axes
+/// would fill the memory.
 const CELL_LIMIT: usize = 1024;
 
 impl Axes {
@@ -92,8 +92,8 @@ struct Axis {
 }
 
 impl Axis {
-    /// The values of the axis. A value that is there twice would make two cells of one name. `points` gives the values
-    /// that a table wants in the place of its own, if it does.
+    /// The values of the axis. A duplicate value would make two cells of one name. `points` gives the values that a table names instead
+    /// of its own, if it does.
     fn read<'t, T: PartialEq>(
         &self,
         axes: &Table<'t>,

@@ -33,7 +33,7 @@ impl CellName {
         Self(name)
     }
 
-    /// The name of a variant of the cell, which lies beside it.
+    /// The name of a variant of the cell, next to it in the tree.
     ///
     /// # Errors
     /// The name would be too long, or `variant` is no part of a name.
@@ -85,7 +85,7 @@ impl TryFrom<String> for CellName {
 }
 
 /// `text` as one part of a path. The limit leaves room for a system's id with the longest version that there can be, and
-/// is well below what file systems take.
+/// is well below the limit of file systems.
 pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, InputProblem> {
     let rule = "at most 100 small letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first and without `..`";
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -115,40 +115,40 @@ pub struct Cell {
     pub scenario: String,
     /// The title of its scenario.
     pub title: String,
-    /// The id of the document whose claims it tries first of all.
+    /// The id of its scenario's document.
     pub document: String,
     /// The claims that it tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind what its scenario tries first of all.
+    /// The tier of its scenario's main claims.
     pub tier: Tier,
-    /// How far the vendor stands behind each of its claims. Absent in the records of earlier versions.
+    /// The tier of each of its claims. Absent in the records of earlier versions.
     #[serde(default)]
     pub tiers: BTreeMap<String, Tier>,
     /// The architecture of all its levels.
     pub architecture: Architecture,
     /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
     pub levels: Vec<LevelSpec>,
-    /// Why no image that stands in for another system can serve it, if none can.
+    /// Why it takes no stand-ins, if so.
     pub deny_stand_ins: Option<String>,
     /// Why no machine can run it, whatever images there are, if none can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_machine: Option<String>,
-    /// How the clocks of its levels must go.
+    /// How the clocks of its levels must run.
     #[serde(default)]
     pub clock: Clock,
     /// The ids of the emulators' errata that its stack depends on, as its scenario says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub emulator_errata: Vec<String>,
-    /// What should come of it.
+    /// The expected result.
     pub expectation: Expectation,
-    /// What is known of its being flaky, on one metal or another.
+    /// What is known about its flakiness, for each metal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known_flaky: Vec<KnownFlaky>,
-    /// What is run in its levels on the way.
+    /// What is run in its levels between stages.
     pub steps: Vec<Step>,
     /// What the harness does to it on purpose.
     pub faults: Vec<Fault>,
-    /// What its scenario says of mutations.
+    /// What its scenario says about mutations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mutations: Vec<ScenarioMutation>,
 }

@@ -1,4 +1,4 @@
-//! What is known of a claim: whether a cell that boots would turn red if it were wrong, and by what that was shown.
+//! What is known about a claim: whether a cell that boots would turn red if the claim were wrong, and what has shown that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::document::Claim;
 use super::fingerprint::Fingerprint;
 use super::matrix::Matrix;
 
-/// What is known of a claim, or why nothing is.
+/// What is known about a claim, or why nothing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coverage {
     /// A cell that boots here would turn red if the claim were wrong, and that was shown.
@@ -26,7 +26,7 @@ pub enum Coverage {
     Skipped,
     /// Nothing can try it.
     Untestable,
-    /// Nothing tries it as yet.
+    /// Nothing tries it yet.
     NotCovered,
 }
 
@@ -65,7 +65,7 @@ impl Coverage {
         }
     }
 
-    /// How often each is among these: `3 decided, 1 undecided`; with `all`, also those of which there is none.
+    /// How often each of them occurs: `3 decided, 1 undecided`; with `all`, also those that do not occur.
     pub fn counted(coverages: &[Self], all: bool) -> String {
         let of = |wanted: Self| coverages.iter().filter(|coverage| **coverage == wanted).count();
         let counts = Self::ALL.iter().map(|coverage| (of(*coverage), coverage.text()));
@@ -81,7 +81,7 @@ pub struct ShownRow {
     /// How, and of which cell.
     #[serde(flatten)]
     pub by: ShownBy,
-    /// Whether the cell, or the one that gave the other verdict, asks for something else since: then it shows nothing any more.
+    /// Whether the cell, or the one that gave the other verdict, has changed since: then it shows nothing any more.
     pub stale: bool,
 }
 
@@ -114,8 +114,8 @@ impl ShownRow {
         shows && !self.stale
     }
 
-    /// Likewise of a claim that is about a version of this level, or about none. Of a version it shows nothing if another system
-    /// stood in for that when it was seen.
+    /// The same for a claim about a version of this level, or about no version. If a stand-in ran on the level, it shows nothing about
+    /// a version.
     pub fn decides_of(&self, version_of: Option<LevelNumber>) -> bool {
         let of_version = |level: LevelNumber| match &self.by {
             ShownBy::Mutations(mutated) => !mutated.stand_ins.contains(&level),
@@ -143,7 +143,7 @@ pub struct Tried {
     pub boots: bool,
     /// Whether its expectation is that it may stop: then it is green whatever its stack does.
     pub may_stop: bool,
-    /// Its levels for which another system stands in, of which each image serves a whole major version.
+    /// Its levels with a stand-in, which serves a whole major version.
     pub stand_ins: BTreeSet<LevelNumber>,
 }
 

@@ -1,5 +1,5 @@
-//! What was shown of cells: the damage that their verdicts showed, and verdicts that were seen to differ. It stands in one
-//! file beside the scenarios, and says by which cells a claim is decided: those that boots would turn red if it were wrong.
+//! What mutation runs showed about cells: the damage that their verdicts noticed, and verdicts that differed. It is kept in one file
+//! next to the scenarios, and says which cells decide a claim: those that would turn red if the claim were wrong.
 
 use std::fmt::Write as _;
 
@@ -12,28 +12,28 @@ use super::known::date;
 use super::problem::InputProblem;
 use super::table::{Keys, Table, Text};
 
-/// What was shown of the cells of a matrix.
+/// What was shown about the cells of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
     /// The cells that were damaged on purpose, in the order of their names.
     pub mutated: Vec<Mutated>,
-    /// The cells of which both verdicts were seen.
+    /// The cells that gave both verdicts.
     pub both_verdicts: Vec<BothVerdicts>,
 }
 
-/// What came of the mutants of a cell, as far as they bear on what its claims say.
+/// The results of those mutants of a cell that bear on what its claims say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mutated {
     /// The cell.
     pub cell: CellName,
-    /// What it asked for.
+    /// Identifies everything that it asked for.
     pub fingerprint: Fingerprint,
     /// The stage at which its stack stopped without damage, if it did.
     pub stage: Option<Stage>,
     /// The mutations that its verdict showed.
     pub killed: Vec<String>,
-    /// Those that it did not show, and that nothing accepts.
+    /// The mutations that it did not show, and that are not accepted.
     pub survived: Vec<String>,
     /// The day, as `YEAR-MONTH-DAY`.
     pub seen: String,
@@ -43,7 +43,7 @@ pub struct Mutated {
     pub qemus: Vec<String>,
     /// What L0 ran on.
     pub metal: String,
-    /// The levels for which another system stood in: it shows nothing of a version of theirs.
+    /// The levels with a stand-in: the result shows nothing about a version of their systems.
     pub stand_ins: Vec<LevelNumber>,
 }
 
@@ -53,13 +53,13 @@ pub struct Mutated {
 pub struct BothVerdicts {
     /// The cell.
     pub cell: CellName,
-    /// What it asked for.
+    /// Identifies everything that it asked for.
     pub fingerprint: Fingerprint,
     /// The software with which its stack worked.
     pub works: String,
     /// The software with which it stopped.
     pub stops: String,
-    /// The cell that gave the other verdict, if it was not this one: it asks for the same of another system.
+    /// The cell that gave the other verdict, if it was another one, which asks for the same with another system.
     pub like: Option<CellName>,
     /// What that cell asked for.
     pub like_fingerprint: Option<Fingerprint>,
@@ -83,8 +83,8 @@ impl Mutated {
         "stand-ins",
     ];
 
-    /// Whether it shows that the cell's verdict depends on what its claims say: if damage that bears on it was noticed, and
-    /// none was not.
+    /// Whether it shows that the cell's verdict depends on what its claims say: damage that bears on them was noticed, and none went
+    /// unnoticed.
     pub fn decides(&self) -> bool {
         !self.killed.is_empty() && self.survived.is_empty()
     }
@@ -158,7 +158,7 @@ fn read_fingerprint(table: &Table<'_>, key: &'static str) -> Option<Fingerprint>
     table.string(key)?.parse(Fingerprint::parse)
 }
 
-/// The cell, which has to be one of `cells`; where these are not known, since other files are wrong, that is not asked.
+/// The cell, which has to be one of `cells`. If other files are wrong, `cells` is unknown and this is not checked.
 fn read_cell(name: Option<Text<'_>>, cells: Option<&[Cell]>) -> Option<CellName> {
     name?.parse(|text| {
         let name: CellName = text.parse()?;
@@ -189,8 +189,8 @@ impl Ledger {
         ledger
     }
 
-    /// Enters what a run has shown of cells, each of which had all of its mutants in it. So it replaces what an earlier run has
-    /// shown: what that one killed may survive now.
+    /// Enters what a run has shown about cells of which it tried all mutants. It replaces the results of earlier runs: a mutant that
+    /// was killed then may survive now.
     pub fn record(&mut self, shown: impl IntoIterator<Item = Mutated>) {
         for entry in shown {
             match self.mutated.binary_search_by(|known| known.cell.cmp(&entry.cell)) {
@@ -205,7 +205,7 @@ impl Ledger {
         }
     }
 
-    /// Takes away what was shown of a cell, when a run of this day has tried all of its mutants and shows nothing.
+    /// Removes what was shown about a cell, because a run of this day has tried all of its mutants and shows nothing.
     pub fn forget(&mut self, cell: &CellName, seen: &str) {
         self.mutated.retain(|known| known.cell != *cell || known.seen.as_str() > seen);
     }

@@ -7,10 +7,10 @@ use super::cell::kebab_case;
 use super::problem::InputProblem;
 use super::table::Table;
 
-/// How far a vendor stands behind something, as the document puts it.
+/// The support that a vendor gives something, as the document puts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// It is to work, and the vendor helps if it does not.
+    /// It should work, and the vendor helps if it does not.
     Supported,
     /// It is there to be tried, without support.
     TechnologyPreview,
@@ -69,7 +69,7 @@ pub struct Claim {
     pub id: String,
     /// Where in the document it stands.
     pub section: String,
-    /// How far the vendor stands behind it.
+    /// The support that the vendor gives it.
     pub tier: Tier,
     /// What it says, in this project's words.
     pub text: String,

@@ -17,11 +17,11 @@ pub struct Contradiction {
     pub text: String,
 }
 
-/// The documents there are.
+/// The documents of the matrix.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     pub(super) sound: BTreeMap<String, Document>,
-    /// The ids of documents that are there but are themselves wrong, so that nothing can be said about their claims.
+    /// The ids of documents whose files are wrong, so that their claims are unknown.
     pub(super) broken: BTreeSet<String>,
 }
 

@@ -10,7 +10,7 @@ use super::problem::InputProblem;
 use super::symptom_texts::SymptomTexts;
 use super::table::Table;
 
-/// What should come of a cell if its document is right.
+/// The expected result of a cell if its document is right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Expectation {
@@ -28,7 +28,7 @@ pub enum Expectation {
         /// What is known of the limitation's end, if it has been seen gone.
         known_stale: Option<KnownStale>,
     },
-    /// The document promises neither: the stack may work, and if it stops, then so.
+    /// The document promises neither: the stack may work, or it may stop in this way.
     MayStop(Limitation),
 }
 
@@ -38,7 +38,7 @@ pub struct Limitation {
     /// The stage that is not completed.
     #[serde(flatten)]
     pub stop: StopStage,
-    /// The texts of which one must occur in the symptom; without them any symptom will do.
+    /// One of these texts must occur in the symptom; without them any symptom matches.
     pub symptom: Option<SymptomTexts>,
     /// The kind of symptom, where one is named: a stop of another kind is another stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ pub struct Limitation {
     /// Where the kind is a timeout: the scenario without the limitation, whose stacks do not time out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
-    /// Why no such text can be named, where there is none. Absent in records of old.
+    /// Why there is no such text, if there is none. Absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_symptom: Option<String>,
 }

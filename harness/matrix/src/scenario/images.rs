@@ -1,5 +1,5 @@
-//! Which image a level boots: one of the very system that the document asks for, else a stand-in, else none, and then
-//! the cell is skipped with the image that it wants.
+//! Which image a level boots: one of the exact system that the document names, otherwise a stand-in. If there is neither, the cell is
+//! skipped, and the reason names the image that is missing.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::cell::Cell;
 use super::matrix::Matrix;
 use super::system::{StandIn, SystemRequirement};
 
-/// An image that there is a recipe for, as far as matching goes.
+/// An image that has a recipe, with what matching needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AvailableImage {
     /// Its name, such as `debian-13`.
@@ -21,11 +21,10 @@ pub struct AvailableImage {
     pub version: Version,
 }
 
-/// What serves an emulator's own hypervisor: nothing is booted for it, since the emulator that plays the metal elsewhere is
-/// itself the level.
+/// The image of a level that is an emulator's own hypervisor. Nothing is booted for it: the emulator itself is the level.
 const EMULATOR: &str = "emulator";
 
-/// What there is to boot stacks with.
+/// The images that stacks can boot.
 #[derive(Debug, Clone)]
 pub struct Supply {
     by_architecture: BTreeMap<Architecture, Vec<AvailableImage>>,
@@ -33,13 +32,13 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// `of` says for each architecture which images there are.
+    /// `of` gives the images of each architecture.
     pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
         let of = |architecture: &Architecture| (*architecture, of(*architecture));
         Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
     }
 
-    /// The same, where `bar` says of a cell why it can't be booted whatever images there are.
+    /// The same, where `bar` says why a cell can't be booted whatever images there are.
     pub fn barring(self, bar: fn(&Cell) -> Option<String>) -> Self {
         Self { bar, ..self }
     }
@@ -60,20 +59,20 @@ impl Supply {
 pub struct ImageChoice {
     /// The image's name; `emulator` where an emulator is itself the level.
     pub image: String,
-    /// Whether the image is not of the system asked for but stands in for it.
+    /// Whether the image stands in for the required system.
     pub stand_in: bool,
-    /// Why a stand-in is used, and this one; nothing for an image of the system itself.
+    /// Why this stand-in is used; nothing for an image of the system itself.
     pub reason: Option<String>,
 }
 
-/// Whether an image may stand in for the system that is asked for.
+/// Whether an image may stand in for the required system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StandIns<'a> {
     /// It may.
     Allowed,
-    /// The user wants none (`--deny-stand-ins`).
+    /// The user denies stand-ins (`--deny-stand-ins`).
     DeniedByUser,
-    /// The scenario takes none, for this reason: a stand-in could say nothing on what it tries.
+    /// The scenario denies stand-ins, for this reason: a stand-in would show nothing about what it tries.
     DeniedByScenario(&'a str),
 }
 
@@ -89,7 +88,7 @@ impl<'a> StandIns<'a> {
     }
 }
 
-/// Why a level has no image: what its cell is skipped for.
+/// Why a level has no image, and its cell is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "missing", rename_all = "kebab-case")]
 pub enum MissingImage {
@@ -128,8 +127,8 @@ pub enum MissingImage {
 }
 
 impl Matrix {
-    /// The image for a level of a stack of this architecture. Of several that satisfy the requirement it is the one of the lowest version, which is the
-    /// nearest to the one that the document names; of several stand-ins for a major version, the first that is available.
+    /// The image for a level of a stack of this architecture. Of several that satisfy the requirement it is the one with the lowest
+    /// version, which is nearest to the one that the document names. Of several stand-ins for a major version it is the first available.
     ///
     /// # Errors
     /// What is missing, if no image satisfies the requirement and no stand-in may be used for it.
@@ -177,8 +176,8 @@ impl Matrix {
         }
     }
 
-    /// What else can stand in for the system where `chosen` does, in the order of the file; nothing where that is the system
-    /// itself.
+    /// Other images that can stand in for the system if `chosen` is a stand-in, in the order of the file. None if `chosen` is the
+    /// system itself.
     pub fn other_stand_ins(
         &self,
         requirement: &SystemRequirement,

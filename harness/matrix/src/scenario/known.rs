@@ -1,5 +1,4 @@
-//! What is known of an expectation that does not come true: a limitation that has been seen gone, and a claim that has been
-//! seen wrong.
+//! What is known about an expectation that does not hold: a limitation that is gone, and a claim that is wrong.
 
 use std::fmt;
 
@@ -21,8 +20,8 @@ pub struct Since {
 }
 
 impl Since {
-    /// Whether software of these versions has the change: every kernel and every QEMU, as far as the change is theirs. One whose
-    /// version is not known may be older.
+    /// Whether software of these versions has the change: every kernel and every QEMU that the change is part of. A component of unknown
+    /// version may be older, so it does not count as having it.
     pub fn includes<'a>(
         &self,
         kernels: impl IntoIterator<Item = Option<&'a str>>,
@@ -87,14 +86,14 @@ impl From<Since> for String {
     }
 }
 
-/// Records of old may have any text here; no version is known by it then.
+/// Records of earlier versions may have any text here, which names no version then.
 impl From<String> for Since {
     fn from(text: String) -> Self {
         Self::parse(&text).unwrap_or(Self { text, linux: None, qemu: None })
     }
 }
 
-/// A limitation that has been seen gone: its document is known to be out of date there, and an xpass is no news.
+/// A limitation that was observed to be gone: its document is known to be out of date, and an xpass is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownStale {
     /// The versions that brought the change.
@@ -105,7 +104,7 @@ pub struct KnownStale {
     pub note: String,
 }
 
-/// A claim that has been seen wrong: its document is known to promise too much there, and a fail of this kind is no news.
+/// A claim that was observed to be wrong: its document is known to promise too much, and a fail of this kind is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownWrong {
     /// The stop that was seen. Another one is news.

@@ -1,5 +1,4 @@
-//! One level of a cell's stack as the scenario asks for it: its number, its operating system, its CPU, and how the QEMU
-//! that runs it is to accelerate it.
+//! One level of a cell's stack as the scenario describes it: its number, operating system, CPU, and accelerator.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +21,7 @@ pub struct LevelSpec {
     pub cpu: CpuRequirement,
     /// What is appended to its kernel's command line.
     pub kernel_parameters: Vec<String>,
-    /// What the QEMU that runs it accelerates it with.
+    /// The accelerator of the QEMU that runs it.
     pub accelerator: Accelerator,
     /// The size of its memory in MiB, if the scenario sets one.
     pub memory_mib: Option<u32>,

@@ -1,4 +1,4 @@
-//! What a document, or experience, has in the symptom of a stop: one text, or several of which any will do, since a
+//! What a document, or experience, quotes from the symptom of a stop: one text, or several of which any will do, since a
 //! program words its messages differently from version to version.
 
 use std::fmt;

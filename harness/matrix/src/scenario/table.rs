@@ -1,5 +1,5 @@
 //! Reading TOML tables key by key. Unlike a derived deserializer this does not stop at the first mistake: each value that
-//! is wrong is reported with its place and reads as absent, and the reader goes on to the next.
+//! is wrong is reported with its place and reads as absent, and reading continues with the next.
 
 use std::cell::RefCell;
 use std::ops::Range;
