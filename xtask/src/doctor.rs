@@ -95,7 +95,7 @@ async fn this_machine(
         metal: metal(arguments.metal),
         deny_stand_ins: arguments.selection.deny_stand_ins,
         cache: store.cache().to_owned(),
-        states: snapshots::folder(store),
+        snapshots: snapshots::folder(store),
     };
     examination.carry_out().await.map_err(Failure::error)
 }

@@ -1,8 +1,8 @@
-//! What a doctor's report looks like, for machines that are made up.
+//! The doctor's report on made-up machines.
 
 use nestmatrix::doctor::{
-    ArchitectureCheckup, Checkup, FORMAT, Family, Finding, HostSeen, Kept, MetalCheckup, Patient, Place,
-    Probe, Proof, Reason, Selected, Status, findings,
+    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, Finding, HostSummary, Inventory, MetalCheckup,
+    Place, Probe, Proof, Reason, Selected, Status, Subject, findings,
 };
 use nestmatrix::report::{Style, checkup};
 use nestmatrix::run::MetalChoice;
@@ -17,29 +17,34 @@ const AMD: &str = "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\
     huge-pages=0\nhuge-page-kib=2048\nkvm-opens=ok\nkvm-mode=crw-rw----\nkvm-group=kvm\nuid=1000\nuser=ann\n\
     groups=ann kvm\nkvm-modules=kvm kvm_amd\nunloadable=yes\nmodule-users=0\nmodule-file=loadable\n\
     option=/etc/modprobe.d/kvm.conf:options kvm_amd nested=1\nqemu=/usr/bin/qemu-system-x86_64\n\
-    qemu-version=QEMU emulator version 10.0.2 (Debian)\napt=yes\ndisk.cache=/dev/a 9 9 52428800 1% /a\ndisk.states=/dev/b 9 9 52428800 1% /b\n";
+    qemu-version=QEMU emulator version 10.0.2 (Debian)\napt=yes\ndisk.cache=/dev/a 9 9 52428800 1% /a\ndisk.snapshots=/dev/b 9 9 52428800 1% /b\n";
 
-fn kept() -> Kept {
-    Kept { emulator: Ok(("qemu-x86-amd64".into(), true)), wanted: 6, missing: Vec::new(), offline: false }
+fn inventory() -> Inventory {
+    Inventory {
+        emulator: Ok(("qemu-x86-amd64".into(), true)),
+        wanted: 6,
+        missing: Vec::new(),
+        offline: false,
+    }
 }
 
 fn metal(metal: Metal, cells: usize, findings: &[Finding]) -> MetalCheckup {
-    let lacking = findings.iter().filter(|finding| finding.status == Status::Lacking);
-    let lacking = lacking.filter(|finding| finding.prevents.contains(&metal));
-    let why: Vec<String> = lacking.map(|finding| finding.check.word().to_owned()).collect();
+    let missing = findings.iter().filter(|finding| finding.status == Status::Missing);
+    let missing = missing.filter(|finding| finding.prevents.contains(&metal));
+    let why: Vec<String> = missing.map(|finding| finding.check.word().to_owned()).collect();
     MetalCheckup { usable: why.is_empty(), cells: if why.is_empty() { cells } else { 0 }, why }
 }
 
 fn architecture(architecture: Architecture, own: bool, probe: &Probe, proof: &Proof) -> ArchitectureCheckup {
-    let place = Place::ThisMachine(&kept());
-    let findings = findings(&Patient { architecture, probe, place, proof });
+    let place = Place::ThisMachine(&inventory());
+    let findings = findings(&Subject { architecture, probe, place, proof });
     let native = metal(Metal::Native, 26, &findings);
     let emulated = Some(metal(Metal::Emulated, 45, &findings));
     ArchitectureCheckup { architecture, own, cells: 123, native, emulated, findings }
 }
 
-fn host(probe: &Probe) -> HostSeen {
-    HostSeen {
+fn host(probe: &Probe) -> HostSummary {
+    HostSummary {
         level: None,
         cell: None,
         machine: probe.machine.clone(),
@@ -61,7 +66,7 @@ fn machine(said: &str, own: Architecture, proof: &Proof) -> String {
             .map(|of| architecture(of, of == own, &probe, proof))
             .collect();
     let native = architectures.iter().any(|checked| checked.native.usable);
-    let family = |document: &str, native: usize| Family {
+    let document_checkup = |document: &str, native: usize| DocumentCheckup {
         document: document.to_owned(),
         cells: 72,
         native,
@@ -79,7 +84,10 @@ fn machine(said: &str, own: Architecture, proof: &Proof) -> String {
             host: host(&probe),
             metal: MetalChoice::Auto,
             architectures,
-            families: vec![family("rhel-10-limitations", native), family("rhel-8-nested-vms", native)],
+            documents: vec![
+                document_checkup("rhel-10-limitations", native),
+                document_checkup("rhel-8-nested-vms", native),
+            ],
             selected: Some(Selected { profile: Some("default".into()), cells: 17, boot: 17 }),
             usable: true,
             why: Vec::new(),
@@ -104,7 +112,7 @@ fn a_machine_whose_kvm_is_not_set_up() {
         .replace("kvm-opens=ok", "kvm-opens=Permission denied")
         .replace("groups=ann kvm", "groups=ann")
         .replace("module-users=0", "module-users=3");
-    let proof = Proof::NotAsked("no guest tried, since /dev/kvm does not open".into());
+    let proof = Proof::NotAsked("no trial guest, because /dev/kvm does not open".into());
     insta::assert_snapshot!(machine(&said, Architecture::Intel, &proof));
 }
 
@@ -121,17 +129,17 @@ fn a_level_without_the_processors_extension() {
     let said = AMD.replace("svm npt", "hypervisor").replace("\nkvm-module\n", "\n").replace("\nnested=1", "");
     let probe = Probe::parse(&said.replace("kvm-opens=ok", "kvm-opens="));
     let (level, innermost) = (LevelNumber::ALL[1], LevelNumber::ALL[2]);
-    let proof = Proof::NotAsked("no guest tried: run the cell to see".into());
+    let proof = Proof::NotAsked("no trial guest: run the cell instead".into());
     let architecture = Architecture::Amd;
     assert_eq!(ArchInfo::of(architecture).kvm_module, "kvm_amd");
     let place = Place::Level { level, innermost };
-    let findings = findings(&Patient { architecture, probe: &probe, place, proof: &proof });
+    let findings = findings(&Subject { architecture, probe: &probe, place, proof: &proof });
     let native = metal(Metal::Native, 1, &findings);
     let why = native.why.clone();
     let cell = "rhel-8-nesting-off/amd/rhel-8.2+/rhel-8.2+/rhel-8.2+".parse().unwrap();
     let level = Checkup {
         format: FORMAT,
-        host: HostSeen { level: Some(level), cell: Some(cell), ..host(&probe) },
+        host: HostSummary { level: Some(level), cell: Some(cell), ..host(&probe) },
         metal: MetalChoice::Emulated,
         architectures: vec![ArchitectureCheckup {
             architecture,
@@ -141,7 +149,7 @@ fn a_level_without_the_processors_extension() {
             emulated: None,
             findings,
         }],
-        families: Vec::new(),
+        documents: Vec::new(),
         selected: None,
         usable: false,
         why,

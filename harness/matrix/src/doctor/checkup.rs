@@ -1,5 +1,5 @@
-//! Findings summed up: what can run on which metal, by architecture and by document. What is counted is planned by the same
-//! [`RunPlan`] as a run, so that the two count the same cells.
+//! A summary of the findings: what can run on which metal, by architecture and by document. Cells are counted with the same
+//! [`RunPlan`] as a run uses, so both give the same numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
 use serde::Serialize;
 
-use super::finding::{Finding, Kept, Patient, Place, Proof, Status, findings, own_architecture};
+use super::checks::{Inventory, Place, Proof, Subject, findings, own_architecture};
+use super::finding::{Finding, Status};
 use super::probe::Probe;
 use crate::records::SkipReason;
 use crate::run::{
@@ -20,110 +21,111 @@ use crate::run::{
 };
 use crate::scenario::{Cell, CellName, Filter, Matrix};
 
-/// The version of the form in which a [`Checkup`] is written.
+/// The version of the format of a [`Checkup`].
 pub const FORMAT: u32 = 1;
 
-/// What a host can run and what it lacks.
+/// What a host can run and what is missing.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Checkup {
-    /// The version of this form.
+    /// The version of this format.
     pub format: u32,
     /// The host.
-    pub host: HostSeen,
-    /// The metal that was asked for.
+    pub host: HostSummary,
+    /// The metal that the user chose.
     pub metal: MetalChoice,
-    /// Architecture by architecture.
+    /// One entry an architecture.
     pub architectures: Vec<ArchitectureCheckup>,
-    /// Document by document; empty for a level.
-    pub families: Vec<Family>,
-    /// What the answer is about; nothing for a level.
+    /// One entry a document; empty for a level.
+    #[serde(rename = "families")]
+    pub documents: Vec<DocumentCheckup>,
+    /// The cells that the answer is about; `None` for a level.
     pub selected: Option<Selected>,
-    /// The answer: all that was selected can run on the metal that was asked for.
+    /// The answer: every selected cell can run on the chosen metal.
     pub usable: bool,
     /// Why not.
     pub why: Vec<String>,
 }
 
-/// Which host it is.
+/// The checked host.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct HostSeen {
-    /// The level; absent if it is this machine.
+pub struct HostSummary {
+    /// The level; `None` if the host is this machine.
     pub level: Option<LevelNumber>,
-    /// The cell whose level it is.
+    /// The cell that the level belongs to.
     pub cell: Option<CellName>,
-    /// Its instruction set, by its kernel's name for it.
+    /// Its instruction set, as its kernel names it.
     pub machine: String,
-    /// Its processor, as far as its kernel tells.
+    /// Its processor, as far as its kernel reports it.
     pub processor: String,
-    /// How many processors.
+    /// The number of its processors.
     pub processors: u64,
     /// Its memory, in MiB.
     pub memory_mib: u64,
-    /// Memory that programs may still take, in MiB.
+    /// Its available memory, in MiB.
     pub available_memory_mib: u64,
-    /// Its system, where it has an os-release.
+    /// Its operating system, if it has an os-release file.
     pub system: String,
     /// Its kernel.
     pub kernel: String,
 }
 
-/// What a host can run of an architecture and what it lacks.
+/// What a host can run of one architecture and what is missing.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ArchitectureCheckup {
     /// The architecture.
     pub architecture: Architecture,
-    /// Whether the host is such a machine.
+    /// Whether the host has this architecture.
     pub own: bool,
     /// Cells of the architecture.
     pub cells: usize,
-    /// The host as L0 by its own KVM; of a level, as the hypervisor that it is to be.
+    /// The host as L0 with its own KVM; for a level, the level as a hypervisor.
     pub native: MetalCheckup,
-    /// The emulator that plays the bare machine; absent for a level.
+    /// The emulator of the bare machine; `None` for a level.
     pub emulated: Option<MetalCheckup>,
-    /// What was found, check by check.
+    /// The result of every check.
     pub findings: Vec<Finding>,
 }
 
-/// What can run on a metal.
+/// What can run on one metal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MetalCheckup {
     /// Whether stacks can run on it.
     pub usable: bool,
-    /// Cells that a run with this metal alone would boot.
+    /// Cells that a run on this metal boots.
     pub cells: usize,
-    /// The ids of the checks that found something lacking, or what else keeps it from being used.
+    /// Why it is not usable: the ids of the failed checks, or another reason.
     pub why: Vec<String>,
 }
 
-/// What can run of a document's cells.
+/// Which of a document's cells can run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Family {
+pub struct DocumentCheckup {
     /// The document.
     pub document: String,
     /// Its cells.
     pub cells: usize,
-    /// Those that native metal boots.
+    /// The ones that boot on native metal.
     pub native: usize,
-    /// Those that emulated metal boots.
+    /// The ones that boot on emulated metal.
     pub emulated: usize,
-    /// Those that neither does.
+    /// The ones that boot on neither.
     pub neither: usize,
-    /// Why neither does, by how many cells that is about. A cell that lacks several things counts for each.
+    /// Why cells boot on neither, most cells first. A cell with several reasons counts for each.
     pub reasons: Vec<Reason>,
 }
 
-/// A reason and how many cells it is about.
+/// A reason and the number of cells that it applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reason {
     /// The reason.
     pub reason: String,
-    /// How many cells.
+    /// The number of cells.
     pub cells: usize,
 }
 
@@ -131,49 +133,49 @@ pub struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Selected {
-    /// The profile, if no cells were named.
+    /// The profile, if the user named no cells.
     pub profile: Option<String>,
-    /// How many cells.
+    /// The number of cells.
     pub cells: usize,
-    /// How many of them a run would boot on the metal that was asked for.
+    /// How many of them a run boots on the chosen metal.
     pub boot: usize,
 }
 
-/// What this machine is examined with.
+/// The inputs of a checkup of this machine.
 pub struct Examination<'a> {
     /// The matrix.
     pub matrix: &'a Matrix,
     /// Recipes.
     pub catalog: &'a Catalog,
-    /// Tries KVM. Whether it insists is decided here.
+    /// Tries KVM with a trial guest. `insist` is set here.
     pub trial: MachineTrial<'a>,
-    /// What the cache of images has.
+    /// The images in the cache.
     pub cached: BTreeSet<(String, Product)>,
-    /// Whether the network must not be used.
+    /// Whether the network is off limits.
     pub offline: bool,
-    /// The cells that were named; those of the default profile are meant where none are.
+    /// The cells that the user named; without it, the cells of the default profile.
     pub named: Option<Filter>,
     /// What L0 is to run on.
     pub metal: MetalChoice,
-    /// Use no image that stands in for another system.
+    /// Whether stand-ins are refused.
     pub deny_stand_ins: bool,
     /// Folder of images.
     pub cache: PathBuf,
-    /// Folder of saved states.
-    pub states: PathBuf,
+    /// Folder of snapshots.
+    pub snapshots: PathBuf,
 }
 
-/// What was found out about this machine as a machine of an architecture.
-struct Seen {
+/// What is known about this machine as a machine of one architecture.
+struct Probed {
     probe: Probe,
     proof: Proof,
 }
 
 impl Examination<'_> {
-    /// Examines this machine.
+    /// Runs the checkup of this machine.
     ///
     /// # Errors
-    /// It can't be asked.
+    /// The probe could not run.
     pub async fn carry_out(mut self) -> Result<Checkup, HostError> {
         let named = self.named.clone().unwrap_or_else(Filter::all);
         let cells: Vec<Cell> =
@@ -182,7 +184,7 @@ impl Examination<'_> {
         let mut seen = BTreeMap::new();
         let mut natives = NativeMetals::new();
         for &architecture in &architectures {
-            let (of_it, native) = self.see(architecture).await?;
+            let (of_it, native) = self.probe(architecture).await?;
             seen.insert(architecture, of_it);
             natives.insert(architecture, native);
         }
@@ -199,14 +201,14 @@ impl Examination<'_> {
 
         let mut checked = Vec::new();
         for (&architecture, seen) in &seen {
-            let kept = self.kept(architecture, &selected);
-            let patient = Patient {
+            let inventory = self.inventory(architecture, &selected);
+            let subject = Subject {
                 architecture,
                 probe: &seen.probe,
-                place: Place::ThisMachine(&kept),
+                place: Place::ThisMachine(&inventory),
                 proof: &seen.proof,
             };
-            let findings = findings(&patient);
+            let findings = findings(&subject);
             let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
             let against = natives.get(&architecture).and_then(|native| native.as_ref().err());
             checked.push(ArchitectureCheckup {
@@ -229,12 +231,12 @@ impl Examination<'_> {
             });
         }
         let why = self.why_not(&checked, &selected);
-        let host = seen.values().next().map(|seen| HostSeen::of(&seen.probe)).unwrap_or_default();
+        let host = seen.values().next().map(|seen| HostSummary::of(&seen.probe)).unwrap_or_default();
         Ok(Checkup {
             format: FORMAT,
             host,
             metal: self.metal,
-            families: families(self.matrix, &native, &emulated),
+            documents: documents(self.matrix, &native, &emulated),
             selected: Some(Selected {
                 profile: self.named.is_none().then(|| default.name.clone()),
                 cells: selected.cells.len(),
@@ -246,45 +248,45 @@ impl Examination<'_> {
         })
     }
 
-    /// Asks this machine what it is as a machine of `architecture`, and tries its KVM if it is one.
-    async fn see(
+    /// Probes this machine as a machine of `architecture`, and tries its KVM if it is one.
+    async fn probe(
         &mut self,
         architecture: Architecture,
-    ) -> Result<(Seen, Result<crate::run::NativeMetal, String>), HostError> {
-        let folders = [("cache", self.cache.clone()), ("states", self.states.clone())];
+    ) -> Result<(Probed, Result<crate::run::NativeMetal, String>), HostError> {
+        let folders = [("cache", self.cache.clone()), ("snapshots", self.snapshots.clone())];
         let probe = Probe::of_this_machine(ArchInfo::of(architecture), &folders).await?;
         let not_asked = |why: &str| Proof::NotAsked(why.to_owned());
         if self.metal == MetalChoice::Emulated {
-            let proof = not_asked("no guest tried, since emulated metal was asked for");
-            return Ok((Seen { probe, proof }, Err("emulated metal was asked for".to_owned())));
+            let proof = not_asked("no trial guest, because --metal is emulated");
+            return Ok((Probed { probe, proof }, Err("--metal is emulated".to_owned())));
         }
         if own_architecture(&probe) != Some(architecture) {
-            // No guest is booted to learn what is known already.
+            // The machine is of another architecture, so a trial guest would prove nothing.
             self.trial.insist = false;
             let native = self.trial.run(architecture).await;
-            return Ok((Seen { probe, proof: not_asked("no guest tried: another architecture") }, native));
+            return Ok((Probed { probe, proof: not_asked("no trial guest: another architecture") }, native));
         }
-        // Also where something else is lacking, so that the user learns all of it.
+        // Even if another requirement is missing, so that the user sees all problems at once.
         self.trial.insist = probe.kvm_opens == "ok";
         let tried = self.trial.see(architecture).await;
         let proof = match &tried.guest {
             Some(Ok(())) => Proof::Proven,
             Some(Err(NoGuest::NotTried(why))) => Proof::NotTried(why.clone()),
             Some(Err(NoGuest::Failed(why))) => Proof::Failed(why.clone()),
-            None => not_asked("no guest tried, since /dev/kvm does not open"),
+            None => not_asked("no trial guest, because /dev/kvm does not open"),
         };
-        Ok((Seen { probe, proof }, tried.native))
+        Ok((Probed { probe, proof }, tried.native))
     }
 
     /// What the cache has for the selected cells of an architecture.
-    fn kept(&self, architecture: Architecture, selected: &RunPlan) -> Kept {
+    fn inventory(&self, architecture: Architecture, selected: &RunPlan) -> Inventory {
         let profile = ArchInfo::of(architecture);
         let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
         let cells = selected.cells.iter().filter(of_it).cloned().collect();
         let wanted = RunPlan { cells, ..RunPlan::default() }.images();
         let missing = wanted.iter().filter(|image| !self.cached.contains(image));
         let emulator = emulator_recipe(self.catalog, profile.metal.program(profile.qemu));
-        Kept {
+        Inventory {
             emulator: emulator.map_err(|e| e.to_string()).map(|name| {
                 let cached = self.cached.contains(&(name.clone(), Product::Emulator));
                 (name, cached)
@@ -295,15 +297,15 @@ impl Examination<'_> {
         }
     }
 
-    /// Why what was selected can't all run on the metal that was asked for; nothing if it can.
+    /// Why the selected cells cannot all run on the chosen metal; empty if they can.
     fn why_not(&self, checked: &[ArchitectureCheckup], selected: &RunPlan) -> Vec<String> {
         if self.metal == MetalChoice::Native {
-            // Nobody's machine is all architectures: where no cells were named, its own is meant.
+            // No machine has every architecture: if no cells are named, only its own architecture counts.
             let asked: Vec<_> =
                 checked.iter().filter(|checked| self.named.is_some() || checked.own).collect();
             if asked.is_empty() {
                 return vec![format!(
-                    "no architecture of the documents: this machine is one of {}",
+                    "the documents do not cover the architecture of this machine ({})",
                     host_isa()
                 )];
             }
@@ -327,15 +329,15 @@ impl Examination<'_> {
 }
 
 impl ArchitectureCheckup {
-    /// A booted level that goes on to `innermost` in its own stack.
+    /// The checkup of a booted level.
     pub(super) fn of_level(architecture: Architecture, probe: &Probe, place: Place<'_>) -> Self {
-        let proof = Proof::NotAsked("no guest tried: run the cell to see".to_owned());
-        let findings = findings(&Patient { architecture, probe, place, proof: &proof });
+        let proof = Proof::NotAsked("no trial guest: run the cell instead".to_owned());
+        let findings = findings(&Subject { architecture, probe, place, proof: &proof });
         let native = MetalCheckup::of(Metal::Native, 1, &findings, None);
         Self { architecture, own: true, cells: 1, native, emulated: None, findings }
     }
 
-    /// What this says of `metal`, if it can't be used.
+    /// Why `metal` is not usable, if so.
     pub(super) fn why_not(&self, metal: Metal) -> Option<String> {
         let of_metal = match metal {
             Metal::Native => Some(&self.native),
@@ -348,8 +350,8 @@ impl ArchitectureCheckup {
 
 impl MetalCheckup {
     fn of(metal: Metal, cells: usize, findings: &[Finding], against: Option<String>) -> Self {
-        let lacking = findings.iter().filter(|finding| finding.status == Status::Lacking);
-        let mut why: Vec<String> = lacking
+        let missing = findings.iter().filter(|finding| finding.status == Status::Missing);
+        let mut why: Vec<String> = missing
             .filter(|finding| finding.prevents.contains(&metal))
             .map(|finding| finding.check.word().to_owned())
             .collect();
@@ -357,20 +359,20 @@ impl MetalCheckup {
             why.extend(against);
         }
         if why.is_empty() && cells == 0 {
-            why.push("no cell boots on it".to_owned());
+            why.push("no cell can boot on it".to_owned());
         }
         Self { usable: why.is_empty(), cells, why }
     }
 }
 
-impl Default for HostSeen {
+impl Default for HostSummary {
     fn default() -> Self {
         Self::of(&Probe::default())
     }
 }
 
-impl HostSeen {
-    /// This machine, or a level until that is said.
+impl HostSummary {
+    /// The host that this probe is of, as this machine; the caller adds the level, if it is one.
     pub(super) fn of(probe: &Probe) -> Self {
         Self {
             level: None,
@@ -386,11 +388,11 @@ impl HostSeen {
     }
 }
 
-/// What can run of each document's cells. The plans are of the same cells.
-fn families(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<Family> {
-    let mut families = Vec::new();
+/// Which cells of each document can run. Both plans are of the same cells.
+fn documents(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<DocumentCheckup> {
+    let mut documents = Vec::new();
     for document in matrix.documents() {
-        let mut family = Family {
+        let mut of_document = DocumentCheckup {
             document: document.id.clone(),
             cells: 0,
             native: 0,
@@ -401,26 +403,26 @@ fn families(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<Family
         let both = native.cells.iter().zip(&emulated.cells);
         for (native, emulated) in both.filter(|(native, _)| native.cell.document == document.id) {
             let boots = |planned: &Planned| matches!(planned.fate, Fate::Boots { .. });
-            family.cells += 1;
-            family.native += usize::from(boots(native));
-            family.emulated += usize::from(boots(emulated));
+            of_document.cells += 1;
+            of_document.native += usize::from(boots(native));
+            of_document.emulated += usize::from(boots(emulated));
             let Fate::Skipped(reasons) = &emulated.fate else { continue };
             if boots(native) {
                 continue;
             }
-            family.neither += 1;
+            of_document.neither += 1;
             let reasons: BTreeSet<String> = reasons.iter().map(SkipReason::without_levels).collect();
             for reason in reasons {
-                match family.reasons.iter_mut().find(|known| known.reason == reason) {
+                match of_document.reasons.iter_mut().find(|known| known.reason == reason) {
                     Some(known) => known.cells += 1,
-                    None => family.reasons.push(Reason { reason, cells: 1 }),
+                    None => of_document.reasons.push(Reason { reason, cells: 1 }),
                 }
             }
         }
-        family.reasons.sort_by(|a, b| b.cells.cmp(&a.cells).then_with(|| a.reason.cmp(&b.reason)));
-        if family.cells > 0 {
-            families.push(family);
+        of_document.reasons.sort_by(|a, b| b.cells.cmp(&a.cells).then_with(|| a.reason.cmp(&b.reason)));
+        if of_document.cells > 0 {
+            documents.push(of_document);
         }
     }
-    families
+    documents
 }

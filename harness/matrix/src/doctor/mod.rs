@@ -1,17 +1,20 @@
-//! What a host can run and what it lacks: [`Probe`] asks, [`findings`] judges, and a [`Checkup`] sums it up by architecture
-//! and by document.
+//! What a host can run and what is missing: [`Probe`] asks the host, [`findings`] runs the checks, and a [`Checkup`] sums up by
+//! architecture and by document.
 //!
-//! The commands that mend something are told and never run.
+//! The commands that fix something are printed, never run.
 
+mod checks;
 mod checkup;
 mod finding;
 mod level;
 mod probe;
 
+pub(crate) use checks::size;
+pub use checks::{Inventory, Place, Proof, Subject, findings, own_architecture};
 pub use checkup::{
-    ArchitectureCheckup, Checkup, Examination, FORMAT, Family, HostSeen, MetalCheckup, Reason, Selected,
+    ArchitectureCheckup, Checkup, DocumentCheckup, Examination, FORMAT, HostSummary, MetalCheckup, Reason,
+    Selected,
 };
-pub(crate) use finding::size;
-pub use finding::{Check, Finding, Kept, Patient, Place, Proof, Status, findings, own_architecture};
+pub use finding::{Check, Finding, Status};
 pub use level::{LevelError, check_level};
 pub use probe::{ModuleFile, Probe, script};

@@ -1,5 +1,5 @@
-//! What a host says of itself, as far as nesting hangs on it: one shell script, one reader, for this machine and for every
-//! booted level. It only looks.
+//! What a host reports about itself, as far as nesting depends on it: one shell script and one parser, for this machine and
+//! for every booted level. The script only reads.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,83 +10,83 @@ use nestmatrix_stack::host::{Facts, HostError, facts_script, run_here};
 use nestmatrix_vmm::qemu::quote;
 use serde::Serialize;
 
-/// What a host says of itself. What it does not say is empty: absence is a fact too.
+/// What a host reports about itself. What it does not report is empty: absence is a fact too.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Probe {
-    /// What every stack's levels are asked.
+    /// The facts that are collected from the levels of every stack.
     #[serde(skip)]
     pub facts: Facts,
-    /// Its instruction set, by its kernel's name for it (`uname -m`).
+    /// Its instruction set, as its kernel names it (`uname -m`).
     pub machine: String,
-    /// Who made its processor, or which one it is: `AuthenticAMD`, `POWER9`, `IBM/S390`.
+    /// The vendor or the model of its processor: `AuthenticAMD`, `POWER9`, `IBM/S390`.
     pub processor: String,
-    /// Its processors.
+    /// The number of its processors.
     pub processors: u64,
     /// Its memory, in MiB.
     pub memory_mib: u64,
-    /// Memory that programs may still take, in MiB.
+    /// Its available memory, in MiB.
     pub available_memory_mib: u64,
-    /// Huge pages that are set aside.
+    /// The number of reserved huge pages.
     pub huge_pages: u64,
-    /// Size of one, in KiB.
+    /// The size of a huge page, in KiB.
     pub huge_page_kib: u64,
-    /// What came of opening /dev/kvm for reading and writing: `ok`, or the operating system's answer.
+    /// The result of opening /dev/kvm for reading and writing: `ok` or the operating system's error.
     pub kvm_opens: String,
-    /// Its mode, as `ls` writes it.
+    /// The mode of /dev/kvm, as `ls` prints it.
     pub kvm_mode: String,
-    /// Its group.
+    /// The group of /dev/kvm.
     pub kvm_group: String,
-    /// Who is a member of that group, by /etc/group.
+    /// The members of that group in /etc/group.
     pub kvm_members: Vec<String>,
-    /// The user, by number.
+    /// The user's id.
     pub uid: String,
-    /// The user, by name.
+    /// The user's name.
     pub user: String,
-    /// The user's groups, as this session has them.
+    /// The user's groups in this session.
     pub groups: Vec<String>,
-    /// The modules of KVM that are loaded or part of the kernel.
+    /// The KVM modules that are loaded or built into the kernel.
     pub kvm_modules: Vec<String>,
-    /// Whether the architecture's module could be unloaded if nothing used it: it is no part of the kernel.
+    /// Whether the architecture's module can be unloaded: it is not built into the kernel.
     pub unloadable: bool,
-    /// How many use the module now.
+    /// The module's use count.
     pub module_users: u64,
     /// Where the module is.
     pub module_file: ModuleFile,
-    /// `hpage` of the module `kvm`, by which IBM Z backs guests with huge pages.
+    /// `hpage` of the module `kvm`: whether IBM Z backs guests with huge pages.
     pub hpage: String,
-    /// Lines of modprobe's configuration that set options of the module, each with its file.
+    /// The lines of modprobe's configuration that set options of the module, each with its file.
     pub options: Vec<(String, String)>,
-    /// The module's `nested` on the kernel's command line.
+    /// The module's `nested` on the kernel command line.
     pub command_line_nested: String,
     /// The parameter on the kernel's command line that switches nesting on, without its name: `nested` of `kvm-arm.mode=nested`.
     pub command_line_mode: String,
     /// The installed QEMU for the architecture.
     pub qemu: String,
-    /// What that calls its version.
+    /// Its version.
     pub qemu_version: String,
-    /// Whether there is `apt-get`, by which images are made.
+    /// Whether `apt-get` is installed, which builds images.
     pub apt: bool,
-    /// Free disk space in MiB, by what it is for.
+    /// Free disk space in MiB, by purpose.
     pub disks: BTreeMap<String, u64>,
 }
 
-/// Where a host has a module of its kernel.
+/// Where a host has a kernel module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModuleFile {
     /// It can be loaded.
     Loadable,
-    /// It is part of the kernel.
+    /// It is built into the kernel.
     BuiltIn,
-    /// The kernel's folder of modules does not have it.
+    /// The module folder of the running kernel does not have it.
     Missing,
-    /// There is no folder of modules for the running kernel.
+    /// The running kernel has no module folder.
     #[default]
     NoFolder,
 }
 
-/// The keys that the script always prints, besides those of [`Facts`].
+/// The keys that the script always prints, in addition to those of [`Facts`].
 #[cfg(test)]
 const KEYS: [&str; 23] = [
     "machine",
@@ -114,14 +114,13 @@ const KEYS: [&str; 23] = [
     "apt",
 ];
 
-/// The script whose output [`Probe::parse`] reads: POSIX shell, with what every system and busybox have;
-/// awk is not among that. `folders` are those
-/// whose free space is wanted, by what they are for; they need not exist yet.
+/// The script whose output [`Probe::parse`] reads: POSIX shell, with tools that every system and busybox have, so without
+/// awk. It also prints the free space of `folders`, by purpose; they need not exist yet.
 pub fn script(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> String {
     let (module, qemu) = (profile.kvm_module, profile.qemu);
     let switch = profile.nesting_switch.kernel_parameter().and_then(|parameter| parameter.split_once('='));
     let mode = switch.map_or(String::new(), |(name, _)| format!("{name}=*) m=${{o#*=}};; "));
-    // A module's name has `-` or `_` in files and on command lines, as whoever wrote it liked.
+    // In files and on command lines, a module's name can have `-` or `_`.
     let either = module.replace('_', "[-_]");
     let mut script = facts_script(module);
     script.push_str(&format!(
@@ -178,16 +177,16 @@ pub fn script(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> String {
     script
 }
 
-/// The folder, or the nearest one above it that exists.
+/// The folder, or its nearest existing parent.
 fn existing(folder: &Path) -> &Path {
     folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(folder)
 }
 
 impl Probe {
-    /// Asks this machine.
+    /// Probes this machine.
     ///
     /// # Errors
-    /// It has no shell that can be run.
+    /// The shell could not run.
     pub async fn of_this_machine(profile: &ArchInfo, folders: &[(&str, PathBuf)]) -> Result<Self, HostError> {
         let output = run_here(&script(profile, folders)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))
@@ -240,7 +239,7 @@ impl Probe {
             "qemu-version" => self.qemu_version = qemu_version(value),
             "apt" => self.apt = value == "yes",
             _ => {
-                // What `df` did not tell is not known, rather than 0.
+                // What `df` did not print is unknown, not 0.
                 if let (Some(what), Some(kib)) = (key.strip_prefix("disk."), free_kib(value)) {
                     self.disks.insert(what.to_owned(), kib >> 10);
                 }
@@ -248,7 +247,7 @@ impl Probe {
         }
     }
 
-    /// Whether it says that a hypervisor is below it. Only x86 processors do.
+    /// Whether the host is itself a guest. Only x86 processors report this.
     pub fn is_guest(&self) -> bool {
         self.has_flag("hypervisor")
     }
@@ -263,9 +262,9 @@ impl Probe {
         Isa::of_machine(&self.machine)
     }
 
-    /// What the module's `nested` becomes by modprobe's configuration, and the file that says so. Files count in the order of their
-    /// names, whatever folders they are in, the last option for most; of two with one name the first folder's alone
-    /// (modprobe.d(5)).
+    /// The value that modprobe's configuration gives to the module's `nested`, and the file that sets it. Files are read in the
+    /// order of their names, across folders, and the last option wins. Of two files with one name, only the one in the first
+    /// folder is read (modprobe.d(5)).
     pub fn configured_nested(&self) -> Option<(&str, bool)> {
         let name = |file: &'_ str| file.rsplit('/').next().unwrap_or_default().to_owned();
         let hidden = |file: &str| {
@@ -286,7 +285,7 @@ impl Probe {
         set.pop()
     }
 
-    /// Whether the module's `nested` is on now; nothing if there is no such parameter.
+    /// Whether the module's `nested` is on; `None` if the parameter does not exist.
     pub fn nested(&self) -> Option<bool> {
         self.facts.nested.as_deref().map(is_on)
     }
@@ -308,8 +307,7 @@ pub(super) fn is_on(value: &str) -> bool {
     matches!(value, "1" | "Y" | "y")
 }
 
-/// The free space in a line of `df`. What it is on and where that is mounted may have spaces; before the part in use stands what
-/// is free.
+/// The free space in a line of `df`. Device and mount point may contain spaces; the free space stands before the percentage.
 fn free_kib(line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let is_part = |word: &&str| word.strip_suffix('%').is_some_and(|part| part.parse::<u64>().is_ok());
@@ -385,7 +383,7 @@ mod tests {
              kvm-opens=Permission denied\nkvm-members=ann,ben\nkvm-modules=kvm kvm_amd\nunloadable=yes\nnested=0\n\
              option=/etc/modprobe.d/a.conf:options kvm_amd nested=0\n\
              option=/etc/modprobe.d/kvm.conf:options kvm-amd avic=1 nested=1\n\
-             qemu-version=QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\ndisk.cache=/dev/a disk 9 7 2048 78% /mnt/my 5% disk\ndisk.states=rootfs 0 0 0 - /\n",
+             qemu-version=QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\ndisk.cache=/dev/a disk 9 7 2048 78% /mnt/my 5% disk\ndisk.snapshots=rootfs 0 0 0 - /\n",
         );
         assert_eq!((probe.isa(), probe.memory_mib, probe.nested()), (Some(Isa::Amd64), 8192, Some(false)));
         assert!(probe.is_guest() && probe.unloadable && probe.has_flag("npt"));

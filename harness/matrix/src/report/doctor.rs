@@ -1,16 +1,18 @@
-//! What a host can run and what it lacks, for people.
+//! What a host can run and what is missing, for people.
 
-use crate::doctor::{ArchitectureCheckup, Check, Checkup, Family, Finding, MetalCheckup, Status, size};
+use crate::doctor::{
+    ArchitectureCheckup, Check, Checkup, DocumentCheckup, Finding, MetalCheckup, Status, size,
+};
 use crate::run::MetalChoice;
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{field, one_line, verbatim, wrapped};
 
-/// Reasons that are told why cells run on neither metal; more are counted.
+/// The number of reasons that are shown for cells that run on neither metal; the rest is counted.
 const REASONS: usize = 5;
 
-/// What was found in a host.
+/// The checkup of a host.
 pub fn checkup(checkup: &Checkup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &wrapped(&host(checkup), 0, 2, style.width));
     out.push_str("\n\n");
@@ -30,8 +32,8 @@ pub fn checkup(checkup: &Checkup, style: &Style) -> String {
         out.push_str(&others.concat());
         out.push('\n');
     }
-    if !checkup.families.is_empty() {
-        out.push_str(&families(&checkup.families, style));
+    if !checkup.documents.is_empty() {
+        out.push_str(&documents(&checkup.documents, style));
         out.push('\n');
     }
     for line in summary(checkup) {
@@ -66,7 +68,7 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &checked.architecture.to_string());
     out.push('\n');
     let of = |status: Status| checked.findings.iter().filter(move |finding| finding.status == status);
-    // What opens is there.
+    // If /dev/kvm opens, it also exists.
     let fine = of(Status::Ok).filter(|finding| finding.check != Check::KvmDevice);
     let fine: Vec<String> = fine.map(brief).collect();
     if !fine.is_empty() {
@@ -75,12 +77,12 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     for finding in of(Status::Warning) {
         out.push_str(&long("warning", finding, style));
     }
-    for finding in of(Status::Lacking) {
-        out.push_str(&long("lacking", finding, style));
+    for finding in of(Status::Missing) {
+        out.push_str(&long("missing", finding, style));
     }
     let idle: Vec<String> = of(Status::NotApplicable).map(brief).collect();
     if !idle.is_empty() {
-        out.push_str(&field("not asked", &[idle.join("; ")], style));
+        out.push_str(&field("skipped", &[idle.join("; ")], style));
     }
     if checked.emulated.is_some() {
         out.push_str(&field("native", &[answer(&checked.native, checked.cells)], style));
@@ -91,7 +93,7 @@ fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {
     out
 }
 
-/// An architecture that the machine is not of: what keeps it from being such a machine is all that is said of native metal.
+/// An architecture that the machine does not have. Of native metal, only that difference is shown.
 fn other(checked: &ArchitectureCheckup, style: &Style) -> String {
     let make = checked.findings.iter().find(|finding| is_about_make(finding));
     let why = make.map_or_else(|| checked.native.why.join(", "), |finding| finding.found.clone());
@@ -99,24 +101,24 @@ fn other(checked: &ArchitectureCheckup, style: &Style) -> String {
     let emulated = checked.emulated.as_ref().map_or_else(String::new, |metal| answer(metal, checked.cells));
     let text = one_line(&format!("{why}; emulated metal: {emulated}"));
     let mut out = field(&checked.architecture.to_string(), &[text], style);
-    let lacking = checked.findings.iter().filter(|finding| finding.status == Status::Lacking);
-    for finding in lacking.filter(|finding| !is_about_make(finding)) {
-        out.push_str(&long("lacking", finding, style));
+    let missing = checked.findings.iter().filter(|finding| finding.status == Status::Missing);
+    for finding in missing.filter(|finding| !is_about_make(finding)) {
+        out.push_str(&long("missing", finding, style));
     }
     out
 }
 
-/// Whether a finding says that the machine is another one altogether.
+/// Whether a finding says that the machine has another architecture.
 fn is_about_make(finding: &Finding) -> bool {
     let make = matches!(finding.check, Check::InstructionSet | Check::Processor);
-    make && finding.status == Status::Lacking
+    make && finding.status == Status::Missing
 }
 
 fn brief(finding: &Finding) -> String {
     one_line(&finding.found)
 }
 
-/// A finding at length: what was found, what to do, and the commands, each on a line of its own to be copied.
+/// A finding in full: what was found, what to do, and the commands, one a line for copying.
 fn long(label: &str, finding: &Finding, style: &Style) -> String {
     let mut text = format!("{}: {}", finding.check.word(), finding.found);
     if let [first, ..] = &finding.claims[..] {
@@ -128,7 +130,7 @@ fn long(label: &str, finding: &Finding, style: &Style) -> String {
     }
     let mut out = field(label, &[one_line(&text)], style);
     let commands: Vec<String> =
-        finding.mend.iter().map(|command| format!("$ {}", one_line(command))).collect();
+        finding.fix.iter().map(|command| format!("$ {}", one_line(command))).collect();
     if !commands.is_empty() {
         out.push_str(&verbatim("", &commands, style));
     }
@@ -149,20 +151,20 @@ fn yes_or_why(metal: &MetalCheckup) -> String {
     if metal.usable { "yes".to_owned() } else { one_line(&format!("no: {}", metal.why.join(", "))) }
 }
 
-fn families(families: &[Family], style: &Style) -> String {
+fn documents(documents: &[DocumentCheckup], style: &Style) -> String {
     let quiet = |text: &str| Entry::right(text, Role::Quiet);
     let mut table = Table::default();
     let heads = ["cells", "native", "emulated", "neither"].map(quiet);
     table.push(Line::Entries(std::iter::once(Entry::new("document", Role::Quiet)).chain(heads).collect()));
-    for family in families {
-        let numbers = [family.cells, family.native, family.emulated, family.neither];
+    for document in documents {
+        let numbers = [document.cells, document.native, document.emulated, document.neither];
         let numbers = numbers.map(|number| Entry::right(number.to_string(), Role::Plain));
-        let name = Entry::new(one_line(&family.document), Role::Plain);
+        let name = Entry::new(one_line(&document.document), Role::Plain);
         table.push(Line::Entries(std::iter::once(name).chain(numbers).collect()));
     }
     let mut out = table.render(0, style);
     let mut reasons: Vec<(&str, usize)> = Vec::new();
-    for reason in families.iter().flat_map(|family| &family.reasons) {
+    for reason in documents.iter().flat_map(|document| &document.reasons) {
         match reasons.iter_mut().find(|(known, _)| *known == reason.reason) {
             Some((_, cells)) => *cells += reason.cells,
             None => reasons.push((&reason.reason, reason.cells)),
@@ -178,7 +180,7 @@ fn families(families: &[Family], style: &Style) -> String {
         })
         .collect();
     if more > 0 {
-        lines.push(format!("and {more} reasons more; `cargo xtask list` shows what each cell lacks"));
+        lines.push(format!("{more} more reasons; `cargo xtask list --skipped` shows all"));
     }
     if !lines.is_empty() {
         out.push('\n');
@@ -187,7 +189,7 @@ fn families(families: &[Family], style: &Style) -> String {
     out
 }
 
-/// What it comes to.
+/// The conclusion.
 fn summary(checkup: &Checkup) -> Vec<String> {
     let usable =
         if checkup.usable { "usable".to_owned() } else { format!("not usable: {}", checkup.why.join("; ")) };
@@ -208,11 +210,11 @@ fn summary(checkup: &Checkup) -> Vec<String> {
     };
     let cells = match &selected.profile {
         Some(profile) => format!("{} cells of the profile `{profile}`", selected.cells),
-        None => format!("{} cells that were named", selected.cells),
+        None => format!("{} selected cells", selected.cells),
     };
     vec![
         format!("native metal: {native}"),
         format!("emulated metal: {emulated}"),
-        one_line(&format!("on {metal}, {} of the {cells} can run; {usable}", selected.boot)),
+        one_line(&format!("{} of the {cells} can run on {metal}; {usable}", selected.boot)),
     ]
 }

@@ -1,0 +1,14 @@
+//! The checks, one file a group. The commands that they print are never run.
+
+mod cpu;
+mod kvm;
+mod resources;
+mod subject;
+mod tools;
+
+pub use cpu::own_architecture;
+pub(crate) use resources::size;
+pub use subject::{Inventory, Place, Proof, Subject, findings};
+
+#[cfg(test)]
+mod tests;
