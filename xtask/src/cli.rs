@@ -208,6 +208,9 @@ pub struct List {
     /// List the kinds of machines that could run the cells, given an image of every system
     #[arg(long, conflicts_with = "claims")]
     pub machines: bool,
+    /// Show the cells that this machine skips, by cause
+    #[arg(long, conflicts_with_all = ["claims", "machines"])]
+    pub skipped: bool,
     /// Print the list in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -1,45 +1,82 @@
 //! `list`: lists the matrix's cells, its claims, or the machines that could run it.
 
-use std::fmt::Display;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use nestmatrix::ci::Machines;
-use nestmatrix::report::{ClaimListing, Listing};
-use nestmatrix::run::supply;
+use nestmatrix::report::{self, ClaimListing, Listing};
+use nestmatrix::run::{NativeMetal, NativeMetals, PlanOptions, RunPlan, supply};
+use nestmatrix::scenario::{Cell, Filter, Matrix};
+use nestmatrix_images::Catalog;
+use nestmatrix_model::Architecture;
+use serde_json::json;
 
 use crate::cli::{Format, List};
 use crate::exit::Failure;
-use crate::input;
+use crate::terminal::style_of;
+use crate::{input, runtime};
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
     let catalog = input::recipes(&arguments.folder)?;
+    let style = style_of(&io::stdout());
     if arguments.machines {
-        let cells =
-            matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect::<Vec<_>>();
+        let cells = cells(&matrix, &filter);
         if cells.is_empty() {
             return Ok(input::no_cell());
         }
         let machines = Machines::new(&cells, &matrix, &catalog);
-        return print(&machines, machines.cells().iter().map(serde_json::to_string), arguments.format);
+        let rows = machines.cells().iter().map(serde_json::to_string);
+        return print(&report::machines(&machines, &style), rows, arguments.format);
+    }
+    if arguments.skipped {
+        let cells = cells(&matrix, &filter);
+        if cells.is_empty() {
+            return Ok(input::no_cell());
+        }
+        let plan = plan(arguments, cells, &matrix, &catalog)?;
+        let rows = plan
+            .skipped()
+            .map(|(cell, reasons)| serde_json::to_string(&json!({ "cell": cell.name, "reasons": reasons })));
+        return print(&report::skipped(&plan, &style), rows, arguments.format);
     }
     let supply = supply(&catalog);
     let deny_stand_ins = arguments.selection.deny_stand_ins;
     if arguments.claims {
         let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);
-        return print(&listing, listing.rows().map(serde_json::to_string), arguments.format);
+        return print(&listing.to_string(), listing.rows().map(serde_json::to_string), arguments.format);
     }
     let listing = Listing::new(&matrix, &filter, &supply, deny_stand_ins);
     if listing.rows().is_empty() {
         return Ok(input::no_cell());
     }
-    print(&listing, listing.rows().iter().map(serde_json::to_string), arguments.format)
+    let rows = listing.rows().iter().map(serde_json::to_string);
+    print(&report::listing(&listing, &style), rows, arguments.format)
+}
+
+fn cells(matrix: &Matrix, filter: &Filter) -> Vec<Cell> {
+    matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect()
+}
+
+/// The plan of a run of these cells on this machine. No trial guest is booted.
+fn plan(arguments: &List, cells: Vec<Cell>, matrix: &Matrix, catalog: &Catalog) -> Result<RunPlan, Failure> {
+    let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
+    let natives = runtime::block_on(async {
+        let mut natives = NativeMetals::new();
+        for architecture in architectures {
+            natives.insert(architecture, NativeMetal::reported(architecture).await);
+        }
+        Ok(natives)
+    })?;
+    let options =
+        PlanOptions { deny_stand_ins: arguments.selection.deny_stand_ins, ..PlanOptions::default() };
+    Ok(RunPlan::new(cells, matrix, catalog, &natives, &options))
 }
 
 /// Prints the text, or the rows as JSON.
 fn print(
-    text: &dyn Display,
+    text: &str,
     mut rows: impl Iterator<Item = serde_json::Result<String>>,
     format: Format,
 ) -> Result<ExitCode, Failure> {

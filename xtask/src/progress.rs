@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use nestmatrix::report::{Style, cell_line};
+use nestmatrix::report::{Style, cell_line, progress};
 use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::CellName;
 use nestmatrix_images::{Progress, ProgressEvent, Step};
@@ -119,6 +119,8 @@ pub fn print_above(bars: &MultiProgress, line: &str) {
 pub struct CellProgress {
     bars: MultiProgress,
     running: RefCell<BTreeMap<CellName, ProgressBar>>,
+    /// How far the run is, below the cells that run.
+    overall: ProgressBar,
     style: Style,
     /// Print verdicts to standard output, as JSON lines.
     json: bool,
@@ -128,7 +130,9 @@ pub struct CellProgress {
 
 impl CellProgress {
     pub fn new(bars: MultiProgress, style: Style, json: bool) -> Self {
-        Self { bars, running: RefCell::default(), style, json, hide_verdicts: false }
+        let overall = bars.add(ProgressBar::new_spinner());
+        overall.set_style(self::style("{msg}"));
+        Self { bars, running: RefCell::default(), overall, style, json, silent: false }
     }
 
     /// Shows running cells, but no verdicts.
@@ -147,7 +151,7 @@ impl RunListener for CellProgress {
                 print_above(&self.bars, &format!("no image {image}; {rerouted}"));
             }
             RunEvent::CellBegan { cell } => {
-                let bar = self.bars.add(ProgressBar::new_spinner());
+                let bar = self.bars.insert_before(&self.overall, ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} {elapsed:>4}  {prefix}  {msg}"));
                 bar.set_prefix(cell.to_string());
                 bar.enable_steady_tick(TICK);
@@ -158,6 +162,9 @@ impl RunListener for CellProgress {
                     bar.set_message(stage.to_string());
                 }
             }
+            RunEvent::Progress(_) if self.silent => {}
+            RunEvent::Progress(now) if now.done == now.cells => self.overall.finish_and_clear(),
+            RunEvent::Progress(now) => self.overall.set_message(progress(now)),
             RunEvent::CellEnded { record } => {
                 if let Some(bar) = running.remove(&record.cell) {
                     bar.finish_and_clear();

@@ -7,7 +7,7 @@ mod generated;
 
 use std::time::Instant;
 
-use nestmatrix::report::{ClaimListing, Listing};
+use nestmatrix::report::{self, ClaimListing, Listing, Style};
 use nestmatrix::scenario::{AvailableImage, Filter, Matrix, Supply};
 
 /// Does `work` and says how long it took.
@@ -30,7 +30,7 @@ fn main() {
     let taken = timed("filtered", || matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).count());
     let listing =
         timed("filtered and matched with images", || Listing::new(&matrix, &filter, &supply, false));
-    let text = timed("listed for people", || listing.to_string());
+    let text = timed("listed for people", || report::listing(&listing, &Style::plain()));
     let json = timed("listed for programs", || serde_json::to_string(listing.rows()).unwrap());
     println!("{:6.3} s  all of this", began.elapsed().as_secs_f64());
     let claims =

@@ -6,8 +6,9 @@ mod report_fixtures;
 use std::ffi::OsString;
 
 use nestmatrix::records::{CellRecord, VerdictWord};
-use nestmatrix::report::{Style, cell_line, matrix, plan};
+use nestmatrix::report::{Style, cell_line, matrix, plan, skipped as skipped_cells};
 use nestmatrix::run::{PlannedProfile, RunPlan};
+use nestmatrix_model::Architecture;
 use nestmatrix_stack::Metal;
 use report_fixtures::{
     came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
@@ -22,7 +23,8 @@ fn big_plan() -> RunPlan {
     let l1 = r#""rhel 8.8 and later", "rhel 9.2 and later", "rhel 10.0 and later""#;
     let cells = cells(r#""rhel 9.2 and later", "rhel 10.0 and later""#, l1, l1);
     let mut plan = report_fixtures::plan(cells, |_| false);
-    plan.no_native = Some("needs svm on L0: this machine has none".into());
+    let why = "needs svm on L0: this machine has none; needs a usable /dev/kvm, with kvm_amd loaded";
+    plan.no_native = vec![(Architecture::Amd, why.into())];
     plan
 }
 
@@ -41,6 +43,11 @@ fn without_colours(text: &str) -> String {
 #[test]
 fn a_plan_says_what_will_boot_on_what_and_what_is_left_out() {
     insta::assert_snapshot!(plan(&big_plan(), 2, false, &TERMINAL));
+}
+
+#[test]
+fn the_skipped_cells_of_a_plan_are_listed_by_cause() {
+    insta::assert_snapshot!(skipped_cells(&big_plan(), &TERMINAL));
 }
 
 #[test]

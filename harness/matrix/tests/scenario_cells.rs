@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use nestmatrix::report::Listing;
+use nestmatrix::report::{Style, listing};
 use nestmatrix::scenario::{Cell, Filter, Matrix, RunProfile, Supply};
 
 const SYSTEMS: &str = r#"
@@ -139,8 +140,8 @@ fn all_that_a_scenario_says_reaches_its_cells() {
 #[test]
 fn the_listing_says_what_is_expected_and_known() {
     let matrix = matrix();
-    let text =
-        Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &Supply::new(|_| Vec::new()), false).to_string();
+    let listed = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &Supply::new(|_| Vec::new()), false);
+    let text = listing(&listed, &Style::plain());
     let expected = "    untested, expected: stops at step-2 or later (no KVM)
     known stale since Linux 5.8, seen 2024-02-29: Works since then.
     claims: deeper\n    note: a note\n";

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use nestmatrix::report::{self, Style};
 use nestmatrix::report::{Listing, Row};
 use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Hypervisor, Matrix, StandIns, Supply};
 use nestmatrix_model::Architecture;
@@ -129,7 +130,7 @@ fn a_stack_is_as_deep_as_its_axes() {
 fn scenarios_of_different_depths_are_listed_each_with_its_own_levels() {
     let matrix = matrix(&DEPTHS);
     let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
-    insta::assert_snapshot!(listing);
+    insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     let levels: Vec<usize> = listing.rows().iter().map(|row| row.levels.len()).collect();
     assert_eq!(levels, [2, 3, 4]);
 }
@@ -179,7 +180,7 @@ fn systems_without_versions_are_listed_with_what_serves_them() {
     let matrix = matrix(&[NO_VERSIONS]);
     let filter = Filter::parse(&["*/rhel-9".into()]).unwrap();
     let listing = Listing::new(&matrix, &filter, &supply(), false);
-    insta::assert_snapshot!(listing);
+    insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
 
@@ -190,7 +191,7 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
     let matrix = matrix(&[&denies, axes]);
     assert_eq!(matrix.scenarios()[0].deny_stand_ins.as_deref(), Some("it is about minor versions"));
     let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
-    insta::assert_snapshot!(listing);
+    insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     let row = serde_json::to_value(&listing.rows()[0]).unwrap();
     assert_eq!(row["deny-stand-ins"], "it is about minor versions");
     assert!(
@@ -236,5 +237,5 @@ fn each_architecture_has_a_table_of_its_own_and_says_what_it_lacks() {
     let axes = "l0 = [\"rhel 9.2 and later\"]\nl1 = [\"windows 10 and later with hyper-v\", \"rhel 9\"]\n";
     let matrix = of_architectures("\"power9\", \"amd\"", &[axes]);
     let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
-    insta::assert_snapshot!(listing);
+    insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
 }

@@ -1,9 +1,6 @@
 //! Which kinds of machines could run which cells if there were an image of every system that can be a level. The other cells are those
 //! that the harness and the metal can't run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
 use nestmatrix_images::Catalog;
 use nestmatrix_model::Architecture;
 use nestmatrix_stack::Metal;
@@ -60,43 +57,6 @@ impl Machines {
     /// The cells, in their order.
     pub fn cells(&self) -> &[CellMachines] {
         &self.0
-    }
-}
-
-/// For people: how many cells each kind of machines could run, and the cells that none can, by the reason.
-impl fmt::Display for Machines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "architecture  cells  emulated metal  native metal  no machine")?;
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, takes: &dyn Fn(&CellMachines) -> bool| {
-            let cells: Vec<&CellMachines> = self.0.iter().filter(|cell| takes(cell)).collect();
-            let on = |metal| cells.iter().filter(|cell| cell.metals.contains(&metal)).count();
-            let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).count();
-            let (emulated, native) = (on(Metal::Emulated), on(Metal::Native));
-            writeln!(f, "{name:<12}  {:>5}  {emulated:>14}  {native:>12}  {nowhere:>10}", cells.len())
-        };
-        let architectures: BTreeSet<Architecture> = self.0.iter().map(|cell| cell.architecture).collect();
-        for architecture in architectures {
-            row(f, &architecture.to_string(), &|cell| cell.architecture == architecture)?;
-        }
-        row(f, "all", &|_| true)?;
-        writeln!(
-            f,
-            "\nA cell counts where it could run if there were an image of every system that can be a level."
-        )?;
-        let mut nowhere: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-        for cell in self.0.iter().filter(|cell| cell.metals.is_empty()) {
-            let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
-            let scenario = cell.cell.as_str().split('/').next().unwrap_or_default();
-            let group = format!("{scenario}/{}/*", cell.architecture);
-            *nowhere.entry(why).or_default().entry(group).or_default() += 1;
-        }
-        for (why, groups) in nowhere {
-            writeln!(f, "\nno machine: {why}")?;
-            for (group, cells) in groups {
-                writeln!(f, "  {cells:>3} of {group}")?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::records::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord
 use super::cell::{documented, remark, tiers, verdict};
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
-use super::text::{grouped, lasting, wrapped};
+use super::text::{duration, grouped, wrapped};
 use super::trouble::trouble;
 
 /// Columns by which tables are indented below the name of their scenario.
@@ -36,7 +36,7 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
     }
     if skipped > SKIPPED {
         let text = format!(
-            "{skipped} cells that were skipped are not shown; `cargo xtask list` shows what each lacks"
+            "{skipped} skipped cells are not shown; `cargo xtask list --skipped` shows them with their causes"
         );
         out.push_str(&format!("{}\n\n", wrapped(&text, 0, 0, style.width)));
     }
@@ -200,7 +200,7 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
         })
         .collect();
     let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
-    let took = lasting(outcome.took.as_secs_f64().round() as u64);
+    let took = duration(outcome.took.as_secs_f64().round() as u64);
     let end = if outcome.run.interrupted {
         "; interrupted, so cells that are not listed have no verdict"
     } else if skip > 0 && parts.len() == 1 {

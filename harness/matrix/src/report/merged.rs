@@ -5,7 +5,7 @@ use crate::records::{CellRecord, Merged, MergedRun, Tally, VerdictWord};
 use super::cell::observed;
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
-use super::text::{lasting, one_line};
+use super::text::{duration, one_line};
 
 /// Columns by which everything below a heading is indented.
 const INDENT: usize = 2;
@@ -88,7 +88,7 @@ fn counts(tally: &Tally) -> String {
 
 /// How long it took, and whether it came to its end.
 fn end(run: &MergedRun) -> String {
-    let took = lasting(run.seconds.max(0.0).round() as u64);
+    let took = duration(run.seconds.max(0.0).round() as u64);
     let Tally { pass, fail, xfail, xpass, flaky, skip, error, .. } = run.verdicts;
     let have = pass + fail + xfail + xpass + flaky + skip + error;
     let resumed = match run.resumed.len() {

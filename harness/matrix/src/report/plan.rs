@@ -1,21 +1,18 @@
-//! What a run is going to do, before it does it: how much, on which metal, with which stand-ins, and what is left out.
+//! What a run is going to do: how many cells boot, on which metal, with which stand-ins, and how many are skipped and why.
 
 use nestmatrix_stack::Metal;
 
+use super::skipped::skipped_in_short;
 use super::style::{Role, Style};
-use super::text::{field, grouped, lasting, one_line, verbatim};
-use crate::records::SkipReason;
+use super::text::{duration, field, lines, one_line, verbatim};
 use crate::run::{Fate, PlannedProfile, RunPlan};
 use crate::scenario::Cell;
 
-/// Cells that are named for each reason to skip some; more are counted.
+/// The number of cells that are named if they must run and cannot; the rest is counted.
 const NAMED: usize = 5;
 
-/// Reasons to skip cells that are told at length; where there are more, all are told in short.
-const REASONS: usize = 8;
-
-/// What `plan` will do with about `jobs` cells side by side, which go on from saved states if `saved`.
-pub fn plan(plan: &RunPlan, jobs: usize, saved: bool, style: &Style) -> String {
+/// What `plan` will do with about `jobs` cells in parallel. `snapshots` says whether the run uses them.
+pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> String {
     if plan.cells.is_empty() {
         return "no cell matches\n".to_owned();
     }
@@ -25,42 +22,34 @@ pub fn plan(plan: &RunPlan, jobs: usize, saved: bool, style: &Style) -> String {
         out.push_str(&field("profile", &[profile], style));
     }
     if plan.boots().next().is_some() {
-        let time = lasting(plan.estimated_seconds(jobs).div_ceil(60) * 60);
-        let jobs =
-            if jobs > 1 { format!("{jobs} cells side by side") } else { "one cell after the other".into() };
-        let text = format!("about {time} of booting, {jobs}; images that are missing are made first");
+        let time = duration(plan.estimated_seconds(jobs).div_ceil(60) * 60);
+        let jobs = if jobs > 1 { format!("{jobs} cells in parallel") } else { "one cell at a time".into() };
+        let text = format!("about {time}, {jobs}, plus the time to build missing images");
         out.push_str(&field("time", &[text], style));
     }
-    if let Some(why) = &plan.no_native {
-        out.push_str(&field("metal", &[format!("native metal is not used ({})", one_line(why))], style));
-    }
-    if saved {
-        out.push_str(&field("states", &always_cold(plan), style));
+    out.push_str(&lines("metal", &no_native(plan), style));
+    if snapshots {
+        out.push_str(&field("snapshots", &always_cold(plan), style));
     }
     out.push_str(&field("stand-ins", &stand_ins(plan), style));
     if plan.denied().next().is_some() {
-        out.push_str(&field("errors", &["these must run here and can't".to_owned()], style));
+        out.push_str(&field("errors", &["these cells must run, but cannot".to_owned()], style));
         out.push_str(&verbatim("", &names(plan.denied()), style));
     }
-    // A cell that lacks several things stands below each: whoever provides one sees which cells that is about.
-    let missing = plan.skipped().flat_map(|(cell, reasons)| reasons.iter().map(move |reason| (reason, cell)));
-    let by_reason = grouped(missing, |(reason, _)| reason.to_string());
-    if by_reason.len() > REASONS {
-        out.push_str(&field("skipped", &in_short(plan), style));
-        return out;
-    }
-    for (index, (reason, cells)) in by_reason.iter().enumerate() {
-        out.push_str(&field(
-            if index == 0 { "skipped" } else { "" },
-            &[one_line(&reason.to_string())],
-            style,
-        ));
-        out.push_str(&verbatim("", &names(cells.iter().map(|(_, cell)| *cell)), style));
-    }
-    out
+    out + &lines("skipped", &skipped_in_short(plan), style)
 }
 
-/// Which profile is run, how much of the matrix that is, and how all of it is run; nothing where a filter alone chose.
+/// Why native metal is not used, a line an architecture.
+fn no_native(plan: &RunPlan) -> Vec<String> {
+    if plan.no_native.is_empty() {
+        return Vec::new();
+    }
+    let heading = "native metal is not used; `cargo xtask doctor` shows the details".to_owned();
+    let why = plan.no_native.iter().map(|(architecture, why)| format!("  {architecture}: {}", one_line(why)));
+    std::iter::once(heading).chain(why).collect()
+}
+
+/// The profile of the run, its share of the matrix, and the command that runs the whole matrix. `None` without a profile.
 pub fn profile(plan: &RunPlan) -> Option<String> {
     let PlannedProfile { name, title, of, full } = plan.profile.as_ref()?;
     let all = match full {
@@ -70,25 +59,6 @@ pub fn profile(plan: &RunPlan) -> Option<String> {
     };
     let chosen = one_line(&format!("{name}: {title}"));
     Some(format!("{chosen}; {} of {of} cells{all}", plan.cells.len()))
-}
-
-/// What is missing with the number of cells that lack it, without their names and without the level that lacks it.
-fn in_short(plan: &RunPlan) -> Vec<String> {
-    let missing = plan.skipped().flat_map(|(cell, reasons)| {
-        let mut reasons: Vec<String> = reasons.iter().map(SkipReason::without_levels).collect();
-        reasons.dedup();
-        reasons.into_iter().map(move |reason| (reason, cell))
-    });
-    let missing: Vec<(String, &Cell)> = missing.collect();
-    let mut lines: Vec<String> = grouped(&missing, |(reason, _)| reason.clone())
-        .iter()
-        .map(|(reason, cells)| match cells.len() {
-            1 => format!("1 cell: {}", one_line(reason)),
-            number => format!("{number} cells: {}", one_line(reason)),
-        })
-        .collect();
-    lines.push("`cargo xtask list` shows what each cell lacks".to_owned());
-    lines
 }
 
 /// `9 cells: 5 on emulated metal, 1 on native metal, 3 skipped`.
@@ -109,16 +79,16 @@ fn counts(plan: &RunPlan) -> String {
     format!("{cells} {}: {}", if cells == 1 { "cell" } else { "cells" }, parts.join(", "))
 }
 
-/// Why which number of cells never go on from a saved state; nothing if all do once there is one.
+/// How many cells never start from a snapshot, by the reason.
 fn always_cold(plan: &RunPlan) -> Vec<String> {
     let line = |(why, number): (String, usize)| {
         let cells = if number == 1 { "1 cell boots".to_owned() } else { format!("{number} cells boot") };
-        one_line(&format!("{cells} from the beginning: {why}"))
+        one_line(&format!("{cells} without a snapshot: {why}"))
     };
     plan.always_cold().into_iter().map(line).collect()
 }
 
-/// Every stand-in that is used, with what for and why, each once.
+/// Every stand-in that is used, each once, with the system that it stands in for and the reason.
 fn stand_ins(plan: &RunPlan) -> Vec<String> {
     let mut stand_ins = Vec::new();
     for planned in plan.boots() {

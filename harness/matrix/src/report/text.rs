@@ -1,27 +1,28 @@
-//! Text that fits: made harmless, measured in columns, cut, broken into lines, and laid out as labelled fields.
+//! Text that fits the terminal: control characters removed, measured in columns, cut, wrapped, and laid out as labelled fields.
 
 use nestmatrix_vmm::guest::printable;
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::style::{Role, Style};
 
-/// Columns that a field's label takes.
+/// The width of a field's label.
 const LABEL: usize = 12;
-/// Columns by which a field is indented.
+/// The indentation of a field.
 const INDENT: usize = 2;
 
-/// What may come from a guest, on one line and without anything that a terminal would act on.
+/// Text that may come from a guest, on one line and without control characters.
 pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| printable(line.trim_end()).replace('\t', " ")).collect();
     lines.join(" ")
 }
 
-/// The columns that `text` takes.
+/// The width of `text` in columns.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// `text` cut to this many columns, at least one; the last is `…` where something is missing.
+/// `text` cut to this many columns, at least one. If something is cut off, it ends with `…`.
 pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -35,37 +36,39 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// `text` broken between words so that its lines end before column `columns`. The first begins at column `start`, and
-/// is not indented, since something stands before it; the others are, by `hang` more. A word that is wider than a line
-/// has one of its own.
+/// `text` broken between words so that its lines end before column `columns`. The first line begins at column `start`, after
+/// what the caller has written there; the others are indented to that column and by `hang` more. A word that is wider than a
+/// line gets a line of its own.
 pub(super) fn wrapped(text: &str, start: usize, hang: usize, columns: usize) -> String {
-    let mut out = String::new();
-    let mut used = start;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        if !out.is_empty() && used + 1 + width(word) > columns {
-            out.push('\n');
-            out.push_str(&" ".repeat(start + hang));
-            used = start + hang;
-        } else if !out.is_empty() {
-            out.push(' ');
-            used += 1;
-        }
-        out.push_str(word);
-        used += width(word);
-    }
-    out
+    let text: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    let (first, others) = (" ".repeat(start), " ".repeat(start + hang));
+    let options = Options::new(columns)
+        .initial_indent(&first)
+        .subsequent_indent(&others)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    let text = textwrap::fill(&text.join(" "), options);
+    text.strip_prefix(&first).map_or(text.clone(), str::to_owned)
 }
 
-/// Paragraphs with a label before the first; of several, all but the first lines are indented further.
+/// Paragraphs with a label before the first one. If there are several, their further lines are indented more.
 pub(super) fn field(label: &str, paragraphs: &[String], style: &Style) -> String {
     let hang = if paragraphs.len() > 1 { 2 } else { 0 };
     let whole = |paragraph: &String| wrapped(paragraph, INDENT + LABEL, hang, style.width);
     labelled(label, paragraphs.iter().map(whole), style)
 }
 
-/// Lines that are left as they are, with a label before the first.
+/// Lines that are never wrapped, with a label before the first one.
 pub(super) fn verbatim(label: &str, lines: &[String], style: &Style) -> String {
     labelled(label, lines.iter().cloned(), style)
+}
+
+/// Lines that are cut to the width of the terminal, with a label before the first one.
+pub(super) fn lines(label: &str, lines: &[String], style: &Style) -> String {
+    let columns = style.width.saturating_sub(INDENT + LABEL).max(1);
+    labelled(label, lines.iter().map(|line| cut(line, columns)), style)
 }
 
 fn labelled(label: &str, texts: impl Iterator<Item = String>, style: &Style) -> String {
@@ -80,8 +83,8 @@ fn labelled(label: &str, texts: impl Iterator<Item = String>, style: &Style) -> 
     out
 }
 
-/// How long something lasted: `31 s`, `3 min 12 s`, `1 h 5 min`.
-pub(super) fn lasting(seconds: u64) -> String {
+/// A duration: `31 s`, `3 min 12 s`, `1 h 5 min`.
+pub(super) fn duration(seconds: u64) -> String {
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     let parts = match (hours, minutes) {
         (0, 0) => [(0, "h"), (seconds, "s")],
@@ -93,7 +96,7 @@ pub(super) fn lasting(seconds: u64) -> String {
     if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
 }
 
-/// The items that have the same key, together; keys in the order in which they first come.
+/// Groups items by a key. The keys are in the order of their first items.
 pub(super) fn grouped<T, K: PartialEq>(
     items: impl IntoIterator<Item = T>,
     key: impl Fn(&T) -> K,
@@ -155,6 +158,6 @@ mod tests {
     #[case(3900, "1 h 5 min")]
     #[case(7200, "2 h")]
     fn durations_have_the_two_units_that_matter(#[case] seconds: u64, #[case] expected: &str) {
-        assert_eq!(lasting(seconds), expected);
+        assert_eq!(duration(seconds), expected);
     }
 }

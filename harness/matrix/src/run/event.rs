@@ -2,7 +2,7 @@
 
 use nestmatrix_model::Stage;
 
-use super::Rerouted;
+use super::{Progress, Rerouted};
 use crate::records::{CellRecord, UndeliveredImage};
 use crate::scenario::CellName;
 
@@ -33,6 +33,8 @@ pub enum RunEvent<'a> {
         /// The record.
         record: &'a CellRecord,
     },
+    /// The run begins to boot cells, or a cell has ended.
+    Progress(Progress),
 }
 
 /// Listens to a run. Called on the run's own thread, in order.

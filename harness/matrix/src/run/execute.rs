@@ -12,13 +12,14 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::cell::Done;
+use super::progress::Pace;
 use super::provision::{emulator_version, provision};
 use super::ready_cell::{Readiness, ReadyCell};
 use super::recorder::Recorder;
 use super::schedule::Schedule;
 use super::snapshots::SnapshotNews;
 use super::tasks::schedule_of;
-use super::{RunError, RunListener, RunPlan, Setting};
+use super::{RunError, RunEvent, RunListener, RunPlan, Setting};
 use crate::records::{Machine, Outcome, build};
 
 /// What the tasks of a run's cells share.
@@ -94,6 +95,10 @@ impl Run {
         mut schedule: Schedule,
         recorder: &mut Recorder,
     ) -> Result<bool, RunError> {
+        let mut pace =
+            Pace::new(schedule.typical_seconds(), self.setting.jobs.unwrap_or_else(|| Machine::this().cores));
+        let booting = Instant::now();
+        self.listener.event(&RunEvent::Progress(pace.progress(0.0)));
         // Dropped with its tasks when this function returns early, and with them every QEMU.
         let mut tasks = JoinSet::new();
         // What the tasks are for: one that panics can't say.
@@ -120,6 +125,9 @@ impl Run {
                     };
                     self.update(&mut schedule);
                     schedule.ended(&dispatch, usage);
+                    pace.ended(dispatch.task.seconds);
+                    let progress = pace.progress(booting.elapsed().as_secs_f64());
+                    self.listener.event(&RunEvent::Progress(progress));
                     if let Some(record) = record {
                         recorder.take(*record)?;
                     }

@@ -149,6 +149,35 @@ impl TrialGuest<'_> {
     }
 }
 
+impl NativeMetal {
+    /// Native metal for `architecture`, if this machine reports what that requires. No trial guest is booted: a KVM that is
+    /// there is taken to work.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn reported(architecture: Architecture) -> Result<Self, String> {
+        let (facts, runner) = inspected(architecture).await?;
+        match Requirement::to_host(architecture).unmet(&runner) {
+            Some(why) => Err(why),
+            None => Ok(Self::of(&facts, ArchInfo::of(architecture).kvm_module)),
+        }
+    }
+}
+
+/// What this machine reports about itself as a machine of `architecture`.
+async fn inspected(architecture: Architecture) -> Result<(Facts, Runner), String> {
+    let profile = ArchInfo::of(architecture);
+    if Some(architecture.isa()) != Isa::of_this_machine() {
+        // Everything else here belongs to another instruction set.
+        let wanted = Feature::Isa(architecture.isa());
+        return Err(format!("needs {wanted}: this one is {}", host_isa()));
+    }
+    let facts = Facts::of_this_machine(profile.kvm_module).await;
+    let facts = facts.map_err(|e| format!("this machine can't be asked what it is: {e}"))?;
+    let runner = examined(profile, &facts);
+    Ok((facts, runner))
+}
+
 /// What this machine reports about itself before anything is tried. It can show that the machine can't be native metal, but not that
 /// it can.
 fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
@@ -199,16 +228,10 @@ impl MachineTrial<'_> {
     pub async fn see(&self, architecture: Architecture) -> TrialResult {
         let nothing_tried = |why| TrialResult { native: Err(why), guest: None };
         let profile = ArchInfo::of(architecture);
-        if Some(architecture.isa()) != Isa::of_this_machine() {
-            // Everything else here belongs to another instruction set.
-            let wanted = Feature::Isa(architecture.isa());
-            return nothing_tried(format!("needs {wanted}: this one is {}", host_isa()));
-        }
-        let facts = match Facts::of_this_machine(profile.kvm_module).await {
-            Ok(facts) => facts,
-            Err(e) => return nothing_tried(format!("this machine can't be asked what it is: {e}")),
+        let (facts, mut runner) = match inspected(architecture).await {
+            Ok(inspected) => inspected,
+            Err(why) => return nothing_tried(why),
         };
-        let mut runner = examined(profile, &facts);
         let before_a_guest = Requirement::to_host(architecture).unmet(&runner);
         let mut guest = None;
         if before_a_guest.is_none() || (self.insist && Path::new("/dev/kvm").exists()) {

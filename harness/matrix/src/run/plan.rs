@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_images::{Catalog, Product};
-use nestmatrix_model::Isa;
 use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::Metal;
 use serde::{Deserialize, Serialize};
 
@@ -125,8 +125,8 @@ pub struct RunPlan {
     pub cells: Vec<Planned>,
     /// The profile, if it is a run of one.
     pub profile: Option<PlannedProfile>,
-    /// Why native metal is not used, if it was wanted.
-    pub no_native: Option<String>,
+    /// Why native metal is not used, one entry an architecture; empty if nothing else was asked for.
+    pub no_native: Vec<(Architecture, String)>,
 }
 
 /// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that is printed before a run: about
@@ -151,7 +151,7 @@ impl RunPlan {
             Planned { cell, fate, must_run }
         });
         let cells = cells.collect();
-        let no_native = if options.metal == MetalChoice::Emulated { None } else { no_native(natives) };
+        let no_native = if options.metal == MetalChoice::Emulated { Vec::new() } else { no_native(natives) };
         let profile = options.profile.as_ref().map(|profile| PlannedProfile {
             name: profile.name.clone(),
             title: profile.title.clone(),
@@ -215,13 +215,10 @@ impl RunPlan {
     }
 }
 
-/// Why native metal is not used, for each architecture of this machine's instruction set.
-fn no_native(natives: &NativeMetals) -> Option<String> {
+/// Why native metal is not used, one entry an architecture. Architectures of another instruction set are left out.
+fn no_native(natives: &NativeMetals) -> Vec<(Architecture, String)> {
     let ours = natives.iter().filter(|(architecture, _)| Some(architecture.isa()) == Isa::of_this_machine());
-    let why =
-        ours.filter_map(|(architecture, native)| Some(format!("{architecture}: {}", native.as_ref().err()?)));
-    let why = why.collect::<Vec<_>>().join("; ");
-    (!why.is_empty()).then_some(why)
+    ours.filter_map(|(architecture, native)| Some((*architecture, native.as_ref().err()?.clone()))).collect()
 }
 
 /// The profile that takes every cell.

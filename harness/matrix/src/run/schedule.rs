@@ -140,6 +140,11 @@ impl Schedule {
         schedule
     }
 
+    /// The typical times of the cells that wait, in seconds.
+    pub(super) fn typical_seconds(&self) -> impl Iterator<Item = f64> {
+        self.groups.iter().flat_map(|group| &group.waiting).map(|task| task.seconds)
+    }
+
     /// The next cell to boot; none while there is no room, or while all cells wait for snapshots.
     pub(super) fn next(&mut self) -> Option<Dispatch> {
         let &group = self.ready.values().next()?;

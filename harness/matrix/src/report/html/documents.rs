@@ -13,7 +13,7 @@ use crate::records::{OverviewCell, Tally};
 use crate::report::cell::documented;
 use crate::report::layout::{DocumentPart, Layout, Placed, ScenarioPart, Severity, counts, tally};
 use crate::report::matrix::ran;
-use crate::report::text::{grouped, lasting};
+use crate::report::text::{duration, grouped};
 use crate::scenario::{Coverage, Tier};
 
 pub(super) fn documents(layout: &Layout<'_>) -> Markup {
@@ -183,7 +183,7 @@ fn button(place: usize, cell: &OverviewCell) -> Markup {
         small.push("native".to_owned());
     }
     if record.verdict != crate::records::VerdictWord::Skip && !record.attempts.is_empty() {
-        small.push(lasting(record.seconds().max(0.0).round() as u64));
+        small.push(duration(record.seconds().max(0.0).round() as u64));
     }
     let stage = record.stage.filter(|_| cell.is_trouble()).map(|stage| format!(" {stage}"));
     html! {

@@ -7,7 +7,7 @@ use super::text::shown;
 use crate::records::{Machine, MutationTally, Overview, OverviewRun};
 use crate::report::layout::{Severity, counts};
 use crate::report::mutation::{PENDING, incomplete, is_trouble};
-use crate::report::text::{grouped, lasting};
+use crate::report::text::{duration, grouped};
 
 /// The class of a verdict's looks.
 pub(super) fn class(shade: Severity) -> &'static str {
@@ -108,7 +108,7 @@ fn when(text: &str) -> String {
 fn took(record: &crate::records::RunRecord) -> Option<String> {
     let time = |text: &str| humantime::parse_rfc3339_weak(text).ok();
     let took = time(record.ended.as_ref()?)?.duration_since(time(&record.began)?).ok()?;
-    Some(lasting(took.as_secs()))
+    Some(duration(took.as_secs()))
 }
 
 /// A machine in a line.

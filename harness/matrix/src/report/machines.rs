@@ -1,0 +1,54 @@
+//! Which kinds of machines could run which cells, for people: numbers by architecture, and the cells that no machine can run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nestmatrix_model::Architecture;
+use nestmatrix_stack::Metal;
+
+use super::style::{Role, Style};
+use super::table::{Entry, Line, Table};
+use super::text::wrapped;
+use crate::ci::{CellMachines, Machines};
+
+/// How many cells each kind of machines could run, and the cells that none can run, by the reason.
+pub fn machines(machines: &Machines, style: &Style) -> String {
+    let cells = machines.cells();
+    let mut table = Table::default();
+    let heads =
+        ["cells", "emulated metal", "native metal", "no machine"].map(|head| Entry::right(head, Role::Quiet));
+    let first = Entry::new("architecture", Role::Quiet);
+    table.push(Line::Entries(std::iter::once(first).chain(heads).collect()));
+    let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
+    for architecture in architectures {
+        table.push(row(
+            &architecture.to_string(),
+            cells.iter().filter(|cell| cell.architecture == architecture),
+        ));
+    }
+    table.push(row("all", cells.iter()));
+    let note = "A cell counts where it could run if every system that can be a level had an image.";
+    let mut out = format!("{}\n{}\n", table.render(0, style), wrapped(note, 0, 0, style.width));
+    let mut nowhere: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| cell.metals.is_empty()) {
+        let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
+        let scenario = cell.cell.as_str().split('/').next().unwrap_or_default();
+        let group = format!("{scenario}/{}/*", cell.architecture);
+        *nowhere.entry(why).or_default().entry(group).or_default() += 1;
+    }
+    for (why, groups) in nowhere {
+        out.push_str(&format!("\n{}\n", wrapped(&format!("no machine: {why}"), 0, 2, style.width)));
+        for (group, cells) in groups {
+            out.push_str(&format!("  {cells:>3} of {group}\n"));
+        }
+    }
+    out
+}
+
+fn row<'c>(name: &str, cells: impl Iterator<Item = &'c CellMachines>) -> Line {
+    let cells: Vec<&CellMachines> = cells.collect();
+    let on = |metal| cells.iter().filter(|cell| cell.metals.contains(&metal)).count();
+    let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).count();
+    let numbers = [cells.len(), on(Metal::Emulated), on(Metal::Native), nowhere];
+    let numbers = numbers.map(|number| Entry::right(number.to_string(), Role::Plain));
+    Line::Entries(std::iter::once(Entry::new(name, Role::Plain)).chain(numbers).collect())
+}
