@@ -42,7 +42,7 @@ pub fn compare(before: &PastRun, now: &PastRun, results: &Path) -> Comparison {
     let past = |cell: &CellName| -> Vec<HistoryEntry> {
         let Some(history) = &history else { return Vec::new() };
         history
-            .sightings(cell)
+            .entries(cell)
             .inspect_err(|e| eprintln!("only these two runs show which cells are flaky: {e}"))
             .unwrap_or_default()
     };

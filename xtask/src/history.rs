@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nestmatrix::contained;
-use nestmatrix::history::{CellHistory, FILE, Fed, History, HistoryError, Wanted};
+use nestmatrix::history::{CellHistory, FILE, History, HistoryError, Updated, Wanted};
 use nestmatrix::report;
 use nestmatrix::scenario::Filter;
 use nestmatrix_vmm::guest::printable;
@@ -70,11 +70,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let style = style_of(&std::io::stdout());
     let mut shown = false;
     for cell in history.cells().map_err(failure)?.into_iter().filter(|cell| filter.matches(cell)) {
-        let sightings = history.sightings(&cell).map_err(failure)?;
-        let Some(trail) = CellHistory::new(cell, sightings, &wanted) else { continue };
+        let entries = history.entries(&cell).map_err(failure)?;
+        let Some(trail) = CellHistory::new(cell, entries, &wanted) else { continue };
         match arguments.format {
-            Format::Text if shown => print(&format!("\n{}", report::trail(&trail, &style))),
-            Format::Text => print(&report::trail(&trail, &style)),
+            Format::Text if shown => print(&format!("\n{}", report::cell_history(&trail, &style))),
+            Format::Text => print(&report::cell_history(&trail, &style)),
             Format::Json => print(&format!("{}\n", serde_json::to_string(&trail).map_err(Failure::error)?)),
         }
         shown = true;
@@ -92,7 +92,7 @@ pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
             eprintln!("warning: cannot update the history, new runs are shown but not saved: {e}");
             let mut history = History::in_memory(results)?;
-            print_unread(&history.handle_event()?);
+            print_unread(&history.update()?);
             Ok(history)
         }
         other => other,
@@ -104,7 +104,7 @@ fn rebuild(results: &Path) -> Result<History, HistoryError> {
     if let Some(aside) = aside {
         eprintln!("the former history is now {}", aside.display());
     }
-    print_unread(&history.handle_event()?);
+    print_unread(&history.update()?);
     let (runs, verdicts) = history.counts()?;
     eprintln!("{} has {verdicts} verdicts of {runs} runs", history.path().display());
     Ok(history)
@@ -120,11 +120,11 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
             aside.to.display()
         );
     }
-    print_unread(&history.handle_event()?);
+    print_unread(&history.update()?);
     Ok(history)
 }
 
-fn print_unread(fed: &Fed) {
+fn print_unread(fed: &Updated) {
     for unread in &fed.unread {
         // The reason can quote the file.
         eprintln!("warning: not in the history: {}", printable(&unread.why));

@@ -132,7 +132,7 @@ impl CellProgress {
     pub fn new(bars: MultiProgress, style: Style, json: bool) -> Self {
         let overall = bars.add(ProgressBar::new_spinner());
         overall.set_style(self::style("{msg}"));
-        Self { bars, running: RefCell::default(), overall, style, json, silent: false }
+        Self { bars, running: RefCell::default(), overall, style, json, hide_verdicts: false }
     }
 
     /// Shows running cells, but no verdicts.
@@ -162,7 +162,7 @@ impl RunListener for CellProgress {
                     bar.set_message(stage.to_string());
                 }
             }
-            RunEvent::Progress(_) if self.silent => {}
+            RunEvent::Progress(_) if self.hide_verdicts => {}
             RunEvent::Progress(now) if now.done == now.cells => self.overall.finish_and_clear(),
             RunEvent::Progress(now) => self.overall.set_message(progress(now)),
             RunEvent::CellEnded { record } => {

@@ -106,7 +106,7 @@ fn errata(
         false => None,
     };
     let past = |cell: &CellName| {
-        let sightings = history.as_ref().map(|history| history.sightings(cell));
+        let sightings = history.as_ref().map(|history| history.entries(cell));
         // If the database cannot be read, the cell has no count; the runs themselves have been read.
         sightings.and_then(Result::ok).unwrap_or_default()
     };

@@ -233,7 +233,7 @@ async fn boot_cells(
         print(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     history::feed(&results);
-    let was_paused = debug_server.is_some_and(|server| server.was_held());
+    let was_paused = debug_server.is_some_and(|server| server.was_paused());
     if outcome.run.interrupted && !was_paused {
         eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }

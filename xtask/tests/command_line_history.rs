@@ -147,7 +147,7 @@ fn a_flaky_cell_is_told_as_such_and_fails_all_the_same() {
     assert_eq!(diff.code, Some(1), "{diff:#?}");
     assert!(
         diff.stdout.starts_with(
-            "flaky: known to be, or both verdicts were seen with the same software\n  pass -> fail  "
+            "flaky: known as flaky, or both verdicts were seen with the same software\n  pass -> fail  "
         ),
         "{diff:#?}"
     );
@@ -159,7 +159,7 @@ fn a_flaky_cell_is_told_as_such_and_fails_all_the_same() {
         finish(&place, &["merge", &format!("results/{fail}"), "--baseline", &base, "--results", "results"]);
     assert_eq!(merged.code, Some(1), "{merged:#?}");
     assert!(
-        merged.stdout.contains("flaky: known to be, or both verdicts were seen with the same software\n"),
+        merged.stdout.contains("flaky: known as flaky, or both verdicts were seen with the same software\n"),
         "{merged:#?}"
     );
 
@@ -170,8 +170,8 @@ fn a_flaky_cell_is_told_as_such_and_fails_all_the_same() {
             && said.contains(&format!("in run {fail}, with the same software")),
         "{said}"
     );
-    assert!(said.contains("nothing that is recorded has changed besides"), "{said}");
-    assert!(said.contains("emulated, from the beginning 35.0 30.0 40.0 40.0 2 ▁█"), "{said}");
+    assert!(said.contains("nothing else that is recorded changed"), "{said}");
+    assert!(said.contains("emulated, without a snapshot 35.0 30.0 40.0 40.0 2 ▁█"), "{said}");
     assert!(!shown.stdout.contains('\u{1b}'), "what a guest says is harmless: {said}");
 }
 

@@ -68,7 +68,7 @@ fn a_stack_is_held_where_its_user_wants_it_and_its_levels_answer() {
     harness.send(Signal::SIGINT);
     let run = Run::new(harness.end(), &place.results()).with_the_only_run(&place.results());
     assert_eq!(run.code, Some(0), "{run:#?}");
-    assert!(run.stderr.contains("held after l1-kvm"), "{}", run.stderr);
+    assert!(run.stderr.contains("paused after l1-kvm"), "{}", run.stderr);
     assert!(run.cells().is_empty(), "it was let go before it had a verdict");
     assert!(!place.results().join("latest").exists(), "a run of this kind is not what `latest` means");
     place.assert_nothing_left();

@@ -120,7 +120,7 @@ fn of_several_machines_the_one_with_the_worst_verdict_counts() {
 }
 
 #[test]
-fn changes_are_told_by_what_they_are() {
+fn changes_are_grouped_by_kind() {
     let seen = stopped(cell(VerdictWord::Fail), "l2-boot", "kernel panic: \x1b[2Jno root");
     let before =
         [cell(VerdictWord::Pass), record("limits", "old/amd/rhel-9/rhel-9/rhel-9", VerdictWord::Fail, 1.0)];
@@ -163,7 +163,7 @@ fn what_worked_before_is_a_reason_to_fail_though_it_is_known_not_to() {
 }
 
 #[test]
-fn what_a_scenario_knows_is_told_with_a_change() {
+fn a_change_is_shown_with_what_its_scenario_knows() {
     let before = [wrong(VerdictWord::Fail), record("limits", "b/amd/rhel-9", VerdictWord::Pass, 1.0)];
     let other =
         came_back(record("limits", "b/amd/rhel-9", VerdictWord::Fail, 1.0), "l1-boot", "hangs", "fixed");

@@ -165,7 +165,7 @@ fn known_limitations_that_are_gone_count_for_less_than_news() {
 }
 
 #[test]
-fn what_no_run_has_a_verdict_of_makes_the_result_incomplete() {
+fn cells_without_a_verdict_make_the_result_incomplete() {
     let place = tempfile::tempdir().unwrap();
     let killed =
         write(&place.path().join("a"), &[of(PASS, VerdictWord::Pass)], &[PASS, OTHER, THIRD], |run| {

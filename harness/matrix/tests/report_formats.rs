@@ -138,9 +138,7 @@ fn what_has_no_verdict_is_in_taps_plan() {
     assert!(text.contains("\n1..2\n") && text.contains(&format!("\n# no verdict: {missing}\n")), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 1);
     assert!(markdown(&overview, &matrix()).contains(&format!("- `{missing}`\n")));
-    assert!(
-        html(&overview, &matrix()).contains("Without a verdict, since the run did not come to its end: 1")
-    );
+    assert!(html(&overview, &matrix()).contains("Without a verdict, because the run did not finish: 1"));
 }
 
 #[test]
@@ -257,7 +255,7 @@ fn survivors_come_first_and_a_newer_run_of_the_same_mutants_counts() {
     let (_, section) = text.split_once("\n## Mutations\n").unwrap();
     assert!(
         section.starts_with(
-            "\n3 mutants of 1 cell: 1 killed, 1 survived, 1 accepted; of 1 cell not all have a verdict\n"
+            "\n3 mutants of 1 cell: 1 killed, 1 survived, 1 accepted; 1 cell has mutants without a verdict\n"
         ),
         "{section}"
     );

@@ -3,12 +3,12 @@
 
 use nestmatrix::history::{AttemptSeen, CellHistory, Circumstances, HistoryEntry, Software, Wanted};
 use nestmatrix::records::{Known, VerdictWord};
-use nestmatrix::report::{Style, trail};
+use nestmatrix::report::{Style, cell_history};
 use nestmatrix_stack::Metal;
 
 const CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 
-fn sighting(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> HistoryEntry {
+fn entry(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> HistoryEntry {
     let software = |level: &str, digest: String, reached: bool| Software {
         level: serde_json::from_value(level.into()).unwrap(),
         os: "debian-13".into(),
@@ -53,27 +53,26 @@ fn digest(kernel: &str) -> String {
     kernel.replace('.', "a").repeat(16)
 }
 
-fn text(sightings: Vec<HistoryEntry>, style: &Style) -> String {
-    trail(&CellHistory::new(CELL.parse().unwrap(), sightings, &Wanted::default()).unwrap(), style)
+fn text(entries: Vec<HistoryEntry>, style: &Style) -> String {
+    cell_history(&CellHistory::new(CELL.parse().unwrap(), entries, &Wanted::default()).unwrap(), style)
 }
 
 #[test]
 fn a_cell_that_never_changed() {
-    let sightings = [28.4, 26.0, 31.2, 25.1].into_iter().zip(1..);
-    let sightings =
-        sightings.map(|(seconds, day)| sighting(day, VerdictWord::Pass, "6.12.107", seconds)).collect();
-    insta::assert_snapshot!(text(sightings, &Style::plain()));
+    let entries = [28.4, 26.0, 31.2, 25.1].into_iter().zip(1..);
+    let entries = entries.map(|(seconds, day)| entry(day, VerdictWord::Pass, "6.12.107", seconds)).collect();
+    insta::assert_snapshot!(text(entries, &Style::plain()));
 }
 
 #[test]
 fn a_cell_that_broke_with_a_kernel_and_is_flaky_since() {
-    let sightings = vec![
-        sighting(1, VerdictWord::Pass, "6.12.107", 25.0),
-        sighting(2, VerdictWord::Fail, "6.12.120", 12.0),
-        sighting(3, VerdictWord::Skip, "6.12.120", 0.0),
-        sighting(4, VerdictWord::Pass, "6.12.120", 25.5),
+    let entries = vec![
+        entry(1, VerdictWord::Pass, "6.12.107", 25.0),
+        entry(2, VerdictWord::Fail, "6.12.120", 12.0),
+        entry(3, VerdictWord::Skip, "6.12.120", 0.0),
+        entry(4, VerdictWord::Pass, "6.12.120", 25.5),
     ];
-    insta::assert_snapshot!(text(sightings, &Style { colour: false, width: 80 }));
+    insta::assert_snapshot!(text(entries, &Style { colour: false, width: 80 }));
 }
 
 #[rstest::rstest]
@@ -85,7 +84,7 @@ fn a_verdict_is_told_with_what_its_scenario_knew(
     #[case] verdict: VerdictWord,
     #[case] expected: &str,
 ) {
-    let sightings = vec![HistoryEntry { known, ..sighting(1, verdict, "6.12", 9.0) }];
-    let text = text(sightings, &Style::plain());
+    let entries = vec![HistoryEntry { known, ..entry(1, verdict, "6.12", 9.0) }];
+    let text = text(entries, &Style::plain());
     assert!(text.contains(expected), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What a user reads in the terminal before, while and after a run.
+//! What a user reads in the terminal before, during and after a run.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod report_fixtures;
@@ -41,7 +41,7 @@ fn without_colours(text: &str) -> String {
 }
 
 #[test]
-fn a_plan_says_what_will_boot_on_what_and_what_is_left_out() {
+fn a_plan_shows_metal_stand_ins_and_skips() {
     insta::assert_snapshot!(plan(&big_plan(), 2, false, &TERMINAL));
 }
 
@@ -79,7 +79,7 @@ fn plan_of_a_profile(full: Option<&str>) -> RunPlan {
 }
 
 #[test]
-fn a_plan_of_a_profile_says_how_much_it_is_and_how_all_is_run() {
+fn a_plan_of_a_profile_shows_its_share_and_how_to_run_all() {
     insta::assert_snapshot!(plan(&plan_of_a_profile(Some("full")), 1, false, &TERMINAL));
     let without = plan(&plan_of_a_profile(None), 1, false, &Style::plain());
     assert!(without.contains("2 of 9 cells; `cargo xtask run-matrix '*'` runs all"), "{without}");
@@ -119,7 +119,7 @@ fn a_run_on_a_narrow_terminal() {
 }
 
 #[test]
-fn a_run_in_which_all_is_well_on_native_metal() {
+fn a_run_without_problems_on_native_metal() {
     let mut records = vec![
         record("limits", "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+", VerdictWord::Pass, 4.5),
         record(
@@ -154,14 +154,14 @@ fn gone() -> Vec<CellRecord> {
 }
 
 #[test]
-fn limitations_that_are_known_to_be_gone_are_told_from_those_that_are_news() {
+fn known_and_new_limitations_that_are_gone_differ() {
     insta::assert_snapshot!(matrix(&outcome(gone(), 102, false), &TERMINAL));
     let lines = |style| gone().iter().map(|record| cell_line(record, &style)).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(lines(Style::plain()));
 }
 
 #[test]
-fn a_limitation_that_is_known_to_be_gone_is_in_the_tally() {
+fn a_known_limitation_that_is_gone_is_in_the_tally() {
     let text = matrix(&outcome(gone()[..2].to_vec(), 62, false), &TERMINAL);
     assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
 }
@@ -182,7 +182,7 @@ fn turned() -> Vec<CellRecord> {
 }
 
 #[test]
-fn what_a_scenario_knows_is_told_from_what_is_news() {
+fn known_and_new_failures_differ() {
     insta::assert_snapshot!(matrix(&outcome(turned(), 102, false), &TERMINAL));
     let lines =
         |style| turned().iter().map(|record| cell_line(record, &style)).collect::<Vec<_>>().join("\n");
@@ -205,7 +205,7 @@ fn a_run_that_was_interrupted() {
 #[test]
 fn a_run_without_verdicts() {
     assert_eq!(matrix(&outcome(vec![], 0, false), &TERMINAL), "no verdicts in 0 s\n");
-    let interrupted = "no verdicts in 2 s; interrupted, so cells that are not listed have no verdict\n";
+    let interrupted = "no verdicts in 2 s; interrupted: cells that are not listed have no verdict\n";
     assert_eq!(matrix(&outcome(vec![], 2, true), &TERMINAL), interrupted);
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use nestmatrix::report::{Style, listing};
+use nestmatrix::report::{Listing, Style, listing};
 use nestmatrix::scenario::{
     AvailableImage, CellName, Filter, Later, Matrix, MissingImage, Role, RunProfile, StandIns, Supply,
     SystemRequirement,

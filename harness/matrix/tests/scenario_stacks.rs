@@ -233,7 +233,7 @@ fn points_of_and_later_are_cells_of_their_own_with_the_claims_of_their_value() {
 }
 
 #[test]
-fn each_architecture_has_a_table_of_its_own_and_says_what_it_lacks() {
+fn each_architecture_has_its_own_table_and_shows_what_is_missing() {
     let axes = "l0 = [\"rhel 9.2 and later\"]\nl1 = [\"windows 10 and later with hyper-v\", \"rhel 9\"]\n";
     let matrix = of_architectures("\"power9\", \"amd\"", &[axes]);
     let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);

@@ -128,7 +128,7 @@ fn what_failed_is_marked_where_and_when_it_was_seen() {
     failed.stages.truncate(5);
     failed.attempts.insert(0, Attempt { verdict: VerdictWord::Error, ..attempt(1.0, None, 4.0) });
     let (trace, seen) = traced(vec![failed], Path::new("nowhere"));
-    assert_eq!(seen.instants, ["error, tried again", "fail at l1-boot"]);
+    assert_eq!(seen.instants, ["error, retried", "fail at l1-boot"]);
     let events = trace["traceEvents"].as_array().unwrap();
     let failure = events.iter().find(|event| event["name"] == "fail at l1-boot").unwrap();
     assert_eq!((&failure["tid"], &failure["ts"]), (&3.into(), &15_000_000.into()));

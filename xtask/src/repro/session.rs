@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use indicatif::MultiProgress;
-use nestmatrix::debug_server::{DebugServer, News, PauseAt};
+use nestmatrix::debug_server::{DebugServer, PauseAt, SessionEvent};
 use nestmatrix::report;
 use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::Cell;
@@ -88,11 +88,11 @@ pub fn debug_server(
     bars: &MultiProgress,
 ) -> Result<Rc<DebugServer>, Failure> {
     let bars = bars.clone();
-    let print = move |news: &News<'_>| {
+    let print = move |news: &SessionEvent<'_>| {
         let style = style_of(&std::io::stderr());
-        let text = match news {
-            News::PausedStack(held) => report::held(held, &style),
-            News::Heard(what) => report::heard(what, &style),
+        let text = match event {
+            SessionEvent::Paused(paused) => report::paused_stack(paused, &style),
+            SessionEvent::Happened(what) => report::event(what, &style),
         };
         print_above(&bars, &text);
     };
@@ -108,7 +108,7 @@ pub struct SessionListener {
 impl RunListener for SessionListener {
     fn event(&self, event: &RunEvent<'_>) {
         if let RunEvent::StageBegan { stage, .. } = event {
-            self.debug_server.notes(*stage);
+            self.debug_server.set_stage(*stage);
         }
         self.cells.event(event);
     }

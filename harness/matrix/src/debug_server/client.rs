@@ -1,4 +1,4 @@
-//! The visitor's side: finds the stacks that are held, and asks their levels.
+//! The client of a debug session: finds paused stacks, and sends requests to their levels.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,42 +7,42 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_stack::{Answer, Ask};
 
-use super::{Greeting, Inquiry, SOCKET};
+use super::{ClientRequest, Greeting, SOCKET};
 use nestmatrix_stack::host::Scratch;
 
-/// How long a desk may take to greet: one that is stopped does not at all.
+/// The timeout of the greeting. A harness that is stopped by a signal never sends it.
 const GREETING: Duration = Duration::from_secs(3);
 
-/// Why a held stack can't be asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DebugClientError {
-    /// The operating system's answer.
-    #[error("the harness that holds the stack can't be reached: {0}")]
+    /// The connection failed.
+    #[error("failed to connect to the harness of the debug session: {0}")]
     Unreachable(#[from] io::Error),
-    /// It ended.
-    #[error("the harness that held the stack has ended")]
+    /// The harness ended.
+    #[error("the harness of the debug session has ended")]
     Ended,
-    /// It says something that is not understood.
-    #[error("the harness that holds the stack says what this nestmatrix does not understand: {0}")]
+    /// The harness sent an unknown message.
+    #[error("the harness of the debug session sent an unknown message; it may be of another version: {0}")]
     Strange(#[from] serde_json::Error),
 }
 
-/// A conversation with the desk of a stack.
+/// A connection to a debug server.
 #[derive(Debug)]
 pub struct DebugClient {
-    /// What the desk said first.
+    /// The server's first message.
     pub greeting: Greeting,
     pub(super) from: BufReader<UnixStream>,
 }
 
 impl DebugClient {
-    /// A conversation with every harness of this user's that has a desk.
+    /// Connects to every debug server of this user.
     ///
     /// # Errors
-    /// The folder of the desks can't be read.
+    /// The folder of the sockets cannot be read.
     pub fn all() -> io::Result<Vec<Self>> {
         let sockets = Scratch::find(SOCKET)?;
-        // Those of harnesses that were killed are still there, and nobody listens.
+        // The sockets of killed harnesses still exist, but no process listens on them.
         Ok(sockets.iter().filter_map(|socket| Self::begin(UnixStream::connect(socket).ok()?).ok()).collect())
     }
 
@@ -54,13 +54,13 @@ impl DebugClient {
         Ok(Self { greeting, from })
     }
 
-    /// Asks a level, and waits for the answer, however long that takes.
+    /// Sends a request to a level, and waits for the answer without a timeout.
     ///
     /// # Errors
-    /// The harness is gone, or not of this version.
+    /// The harness has ended, or is of another version.
     pub fn ask(&mut self, level: LevelNumber, ask: Ask) -> Result<Answer, DebugClientError> {
-        let inquiry = serde_json::to_string(&Inquiry { level, ask })? + "\n";
-        self.from.get_ref().write_all(inquiry.as_bytes()).map_err(|_| DebugClientError::Ended)?;
+        let request = serde_json::to_string(&ClientRequest { level, ask })? + "\n";
+        self.from.get_ref().write_all(request.as_bytes()).map_err(|_| DebugClientError::Ended)?;
         Ok(serde_json::from_str(&line(&mut self.from)?)?)
     }
 }

@@ -1,8 +1,8 @@
-//! Where a held stack is attended to, over a Unix socket of this user's: one side belongs to the harness that holds it, the
-//! other to whoever wants to ask its levels something.
+//! The debug session of a paused stack, over a Unix socket of the user. The server is the harness that paused the stack; a client
+//! sends requests to its levels.
 //!
-//! A conversation is JSON lines: first the desk's [`Greeting`], then an inquiry and its answer, again and again. Who hangs up
-//! does not wait for the answer any more.
+//! The protocol is JSON lines: first the server's [`Greeting`], then a request and its answer, repeatedly. A client that closes the
+//! connection cancels its request.
 
 mod client;
 mod serve;
@@ -14,28 +14,29 @@ use serde::{Deserialize, Serialize};
 use crate::scenario::CellName;
 
 pub use client::{DebugClient, DebugClientError};
-pub use serve::{DebugServer, News, PauseAt};
+pub use serve::{DebugServer, PauseAt, SessionEvent};
 
-/// Name of the socket in the folder of its harness.
+/// Name of the socket in the harness's folder.
 const SOCKET: &str = "desk";
 
-/// What a desk says first.
+/// The first message of a debug server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Greeting {
     /// The cell whose stack it is.
     pub cell: CellName,
-    /// The stage that it is in.
+    /// The current stage of the stack.
     pub stage: Stage,
-    /// The stack as it is held; nothing while it is on its way.
-    pub held: Option<PausedStack>,
+    /// The paused stack; `None` while it is running.
+    #[serde(rename = "held")]
+    pub paused: Option<PausedStack>,
 }
 
-/// What a visitor asks.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Inquiry {
-    /// Of which level.
+struct ClientRequest {
+    /// The level.
     level: LevelNumber,
-    /// What.
+    /// What the level is asked for.
     #[serde(flatten)]
     ask: Ask,
 }

@@ -1,4 +1,4 @@
-//! The harness's side: says where the stack is held, and passes on what visitors ask.
+//! The server of a debug session: decides where the stack is paused, and passes the requests of clients to it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,85 +11,89 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
-use super::{Greeting, Inquiry, SOCKET};
+use super::{ClientRequest, Greeting, SOCKET};
 use crate::scenario::CellName;
 use nestmatrix_stack::host::Scratch;
 
-/// Where a stack is held.
+/// Where a stack is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseAt {
-    /// Once it has come to its end or has stopped, whichever it does.
+    /// At its end, or where it stops.
     End,
-    /// Where it stops, if it does.
+    /// Where it stops, if it stops.
     Failure,
-    /// Once this stage is done, if it comes so far.
+    /// After this stage, if it gets that far.
     Stage(Stage),
-    /// Once this stage is done, or where it stops before.
+    /// After this stage, or where it stops before.
     StageOrFailure(Stage),
 }
 
-/// What a desk tells the one who opened it.
+/// An event of a debug session.
 #[derive(Debug)]
-pub enum News<'a> {
-    /// The stack is held.
-    PausedStack(&'a PausedStack),
-    /// Something happened in it while it was.
-    Heard(&'a str),
+pub enum SessionEvent<'a> {
+    /// The stack is paused.
+    Paused(&'a PausedStack),
+    /// Something happened in the stack while it was paused.
+    Happened(&'a str),
 }
 
-/// A desk. It is closed, and what it left removed, when the last who has it drops it.
+/// A debug server. When the last reference is dropped, it closes and removes its files.
 pub struct DebugServer {
     at: PauseAt,
     greeting: RefCell<Greeting>,
-    was_held: Cell<bool>,
+    was_paused: Cell<bool>,
     requests: mpsc::UnboundedSender<Request>,
     requested: Mutex<mpsc::UnboundedReceiver<Request>>,
-    let_go: Notify,
-    tell: Box<dyn Fn(&News<'_>)>,
+    end: Notify,
+    listener: Box<dyn Fn(&SessionEvent<'_>)>,
     _scratch: Scratch,
 }
 
 impl DebugServer {
-    /// Opens a desk for the stack of `cell`. Must be called within a [`tokio::task::LocalSet`].
+    /// Opens a debug server for the stack of `cell`. Must be called within a [`tokio::task::LocalSet`].
     ///
     /// # Errors
-    /// The operating system's: the socket can't be made.
-    pub fn open(cell: CellName, at: PauseAt, tell: impl Fn(&News<'_>) + 'static) -> io::Result<Rc<Self>> {
+    /// The socket cannot be created.
+    pub fn open(
+        cell: CellName,
+        at: PauseAt,
+        listener: impl Fn(&SessionEvent<'_>) + 'static,
+    ) -> io::Result<Rc<Self>> {
         let scratch = Scratch::create()?;
-        let listener = UnixListener::bind(scratch.path().join(SOCKET))?;
+        let socket = UnixListener::bind(scratch.path().join(SOCKET))?;
         let (requests, requested) = mpsc::unbounded_channel();
-        let desk = Rc::new(Self {
+        let server = Rc::new(Self {
             at,
-            greeting: RefCell::new(Greeting { cell, stage: Stage::Provision, held: None }),
-            was_held: Cell::new(false),
+            greeting: RefCell::new(Greeting { cell, stage: Stage::Provision, paused: None }),
+            was_paused: Cell::new(false),
             requests,
             requested: Mutex::new(requested),
-            let_go: Notify::new(),
-            tell: Box::new(tell),
+            end: Notify::new(),
+            listener: Box::new(listener),
             _scratch: scratch,
         });
-        let weak = Rc::downgrade(&desk);
+        let weak = Rc::downgrade(&server);
         tokio::task::spawn_local(async move {
-            while let Ok((visitor, _)) = listener.accept().await {
-                let Some(desk) = weak.upgrade() else { return };
+            while let Ok((client, _)) = socket.accept().await {
+                let Some(server) = weak.upgrade() else { return };
                 tokio::task::spawn_local(async move {
-                    // Who hangs up in the middle of a sentence is gone, and nobody else's concern.
-                    let _ = desk.receive(visitor).await;
+                    // A client that closes the connection in the middle of a line needs no answer.
+                    let _ = server.receive(client).await;
                 });
             }
         });
-        Ok(desk)
+        Ok(server)
     }
 
-    /// A cancellation for the run, triggered by `asked`. But once the stack has been judged and is held still, it is only let go
-    /// by that: the run comes to its own end.
+    /// A cancellation for the run, triggered by `asked`. If the stack is paused at its end, `asked` only ends the debug session, so
+    /// that the run ends with a verdict.
     pub fn guard(self: &Rc<Self>, mut asked: Cancellation) -> Cancellation {
         let (cancel, cancellation) = Cancellation::new();
-        let desk = Rc::downgrade(self);
+        let server = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             asked.requested().await;
-            match desk.upgrade() {
-                Some(desk) if desk.is_held_at_end() => desk.let_go.notify_one(),
+            match server.upgrade() {
+                Some(server) if server.is_paused_at_end() => server.end.notify_one(),
                 _ => {
                     let _ = cancel.send(true);
                 }
@@ -98,54 +102,54 @@ impl DebugServer {
         cancellation
     }
 
-    /// Whether the stack was held at any time.
-    pub fn was_held(&self) -> bool {
-        self.was_held.get()
+    /// Whether the stack was paused at any time.
+    pub fn was_paused(&self) -> bool {
+        self.was_paused.get()
     }
 
-    /// Notes the stage that the stack is in.
-    pub fn notes(&self, stage: Stage) {
+    /// Sets the current stage of the stack.
+    pub fn set_stage(&self, stage: Stage) {
         self.greeting.borrow_mut().stage = stage;
     }
 
-    fn is_held_at_end(&self) -> bool {
+    fn is_paused_at_end(&self) -> bool {
         let greeting = self.greeting.borrow();
-        let Some(held) = &greeting.held else { return false };
-        !matches!(self.at, PauseAt::Stage(stage) | PauseAt::StageOrFailure(stage) if held.stage == stage)
-            || held.stop.is_some()
+        let Some(paused) = &greeting.paused else { return false };
+        !matches!(self.at, PauseAt::Stage(stage) | PauseAt::StageOrFailure(stage) if paused.stage == stage)
+            || paused.stop.is_some()
     }
 
-    async fn receive(&self, visitor: UnixStream) -> io::Result<()> {
-        let (from, mut to) = visitor.into_split();
+    async fn receive(&self, client: UnixStream) -> io::Result<()> {
+        let (from, mut to) = client.into_split();
         let mut lines = BufReader::new(from).lines();
         let greeting = serde_json::to_string(&*self.greeting.borrow())?;
         to.write_all((greeting + "\n").as_bytes()).await?;
         while let Some(line) = lines.next_line().await? {
-            let answer = match serde_json::from_str::<Inquiry>(&line) {
-                Ok(inquiry) => {
+            let answer = match serde_json::from_str::<ClientRequest>(&line) {
+                Ok(request) => {
                     tokio::select! {
-                        answer = self.ask(inquiry) => answer,
-                        // Whoever asks waits for the answer before they say anything else.
+                        answer = self.ask(request) => answer,
+                        // A client waits for the answer before it sends anything else, so this is the end of the connection.
                         _ = lines.next_line() => return Ok(()),
                     }
                 }
-                Err(e) => Answer::Refused { why: format!("not understood: {e}") },
+                Err(e) => Answer::Refused { why: format!("unknown request: {e}") },
             };
             to.write_all((serde_json::to_string(&answer)? + "\n").as_bytes()).await?;
         }
         Ok(())
     }
 
-    async fn ask(&self, Inquiry { level, ask }: Inquiry) -> Answer {
+    async fn ask(&self, ClientRequest { level, ask }: ClientRequest) -> Answer {
         let stage = match &*self.greeting.borrow() {
-            Greeting { held: None, stage, .. } => Some(*stage),
-            Greeting { held: Some(_), .. } => None,
+            Greeting { paused: None, stage, .. } => Some(*stage),
+            Greeting { paused: Some(_), .. } => None,
         };
         if let Some(stage) = stage {
-            return Answer::Refused { why: format!("the stack is in {stage} and not held yet") };
+            return Answer::Refused { why: format!("the stack is not paused yet: it is in {stage}") };
         }
         let (answer, answered) = oneshot::channel();
-        let gone = || Answer::Refused { why: "the stack has been let go".to_owned() };
+        let gone = || Answer::Refused { why: "the debug session has ended".to_owned() };
         if self.requests.send(Request { level, ask, answer }).is_err() {
             return gone();
         }
@@ -167,22 +171,22 @@ impl Inspector for DebugServer {
     }
 
     fn begins(&self, held: PausedStack) {
-        (self.tell)(&News::PausedStack(&held));
-        self.was_held.set(true);
-        self.greeting.borrow_mut().held = Some(held);
+        (self.listener)(&SessionEvent::Paused(&held));
+        self.was_paused.set(true);
+        self.greeting.borrow_mut().paused = Some(held);
     }
 
     fn notify(&self, what: &str) {
-        (self.tell)(&News::Heard(what));
+        (self.listener)(&SessionEvent::Happened(what));
     }
 
     fn next(&self) -> Pin<Box<dyn Future<Output = Option<Request>> + '_>> {
         Box::pin(async {
-            // Nobody else ever waits for it.
+            // Only the stack waits for it.
             let mut requested = self.requested.lock().await;
             tokio::select! {
                 request = requested.recv() => request,
-                () = self.let_go.notified() => None,
+                () = self.end.notified() => None,
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Both sides of a desk, with a stack that is played.
+//! Server and client of a debug session, with a simulated stack.
 
 use std::os::unix::net::UnixStream as Blocking;
 
@@ -13,22 +13,22 @@ fn cell() -> CellName {
     "scenario/amd/one/two/three".parse().unwrap()
 }
 
-fn held(stage: &str) -> PausedStack {
+fn paused(stage: &str) -> PausedStack {
     PausedStack { stage: stage.parse().unwrap(), stop: None, levels: Vec::new() }
 }
 
-/// Opens a desk and a conversation with it, and plays the stack with `play` while the visitor asks in a thread of its own.
-async fn visited<T: Send + 'static>(
-    desk: &Rc<DebugServer>,
-    visitor: impl FnOnce(DebugClient) -> T + Send + 'static,
+/// Connects a client, which sends requests from its own thread, while `play` simulates the stack.
+async fn with_client<T: Send + 'static>(
+    server: &Rc<DebugServer>,
+    client: impl FnOnce(DebugClient) -> T + Send + 'static,
     play: impl AsyncFnOnce(&DebugServer),
 ) -> T {
-    let socket = desk._scratch.path().join(SOCKET);
-    let visiting = tokio::task::spawn_blocking(move || {
-        visitor(DebugClient::begin(Blocking::connect(socket).unwrap()).unwrap())
+    let socket = server._scratch.path().join(SOCKET);
+    let running = tokio::task::spawn_blocking(move || {
+        client(DebugClient::begin(Blocking::connect(socket).unwrap()).unwrap())
     });
-    play(desk).await;
-    visiting.await.unwrap()
+    play(server).await;
+    running.await.unwrap()
 }
 
 async fn within_local_set(test: impl Future<Output = ()>) {
@@ -40,53 +40,55 @@ fn level(number: u8) -> LevelNumber {
 }
 
 #[tokio::test]
-async fn what_a_visitor_asks_reaches_the_stack_and_the_answer_the_visitor() {
+async fn a_request_reaches_the_stack_and_the_answer_the_client() {
     within_local_set(async {
-        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
-        desk.begins(held("l2-check"));
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.begins(paused("l2-check"));
         let ask = Ask::Qmp { command: "query-status".into(), arguments: json!({}) };
         let asked = ask.clone();
-        let visitor =
-            move |mut visit: DebugClient| (visit.greeting.clone(), visit.ask(level(1), asked).unwrap());
-        let (greeting, answer) = visited(&desk, visitor, async |desk| {
-            let request = desk.next().await.unwrap();
+        let client = move |mut connection: DebugClient| {
+            (connection.greeting.clone(), connection.ask(level(1), asked).unwrap())
+        };
+        let (greeting, answer) = with_client(&server, client, async |server| {
+            let request = server.next().await.unwrap();
             assert_eq!((request.level, &request.ask), (level(1), &ask));
             request.answer.send(Answer::Returned { value: json!({"status": "running"}) }).unwrap();
         })
         .await;
-        assert_eq!(greeting.held, Some(held("l2-check")));
+        assert_eq!(greeting.paused, Some(paused("l2-check")));
         assert_eq!(answer, Answer::Returned { value: json!({"status": "running"}) });
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_stack_on_its_way_is_not_asked() {
+async fn a_running_stack_gets_no_request() {
     within_local_set(async {
-        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
-        desk.notes("l1-boot".parse().unwrap());
-        let visitor =
-            |mut visit: DebugClient| visit.ask(level(0), Ask::Run { script: "true".into() }).unwrap();
-        let answer = visited(&desk, visitor, async |_| {}).await;
-        assert_eq!(answer, Answer::Refused { why: "the stack is in l1-boot and not held yet".into() });
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.set_stage("l1-boot".parse().unwrap());
+        let client = |mut connection: DebugClient| {
+            connection.ask(level(0), Ask::Run { script: "true".into() }).unwrap()
+        };
+        let answer = with_client(&server, client, async |_| {}).await;
+        assert_eq!(answer, Answer::Refused { why: "the stack is not paused yet: it is in l1-boot".into() });
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_hangs_up_does_not_wait_any_more() {
+async fn closing_the_connection_cancels_the_request() {
     within_local_set(async {
-        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
-        desk.begins(held("l2-check"));
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.begins(paused("l2-check"));
         let (hang_up, hung_up) = std::sync::mpsc::channel();
-        let visitor = move |visit: DebugClient| {
-            let mut socket = visit.from.get_ref();
-            let inquiry = "{\"level\":\"l0\",\"do\":\"run\",\"script\":\"sleep 1000\"}\n";
-            io::Write::write_all(&mut socket, inquiry.as_bytes()).unwrap();
+        let client = move |connection: DebugClient| {
+            let mut socket = connection.from.get_ref();
+            let request = "{\"level\":\"l0\",\"do\":\"run\",\"script\":\"sleep 1000\"}\n";
+            io::Write::write_all(&mut socket, request.as_bytes()).unwrap();
             hung_up.recv().unwrap();
         };
-        visited(&desk, visitor, async |desk| {
-            let mut request = desk.next().await.unwrap();
+        with_client(&server, client, async |server| {
+            let mut request = server.next().await.unwrap();
             assert!(!request.answer.is_closed());
             hang_up.send(()).unwrap();
             request.answer.closed().await;
@@ -97,14 +99,14 @@ async fn who_hangs_up_does_not_wait_any_more() {
 }
 
 #[tokio::test]
-async fn a_desk_that_is_closed_says_so() {
+async fn a_session_that_ends_refuses_requests() {
     within_local_set(async {
-        let desk = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
-        desk.begins(held("l2-check"));
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.begins(paused("l2-check"));
         let ask = Ask::Run { script: "true".into() };
-        let visitor = move |mut visit: DebugClient| visit.ask(level(0), ask).unwrap();
-        let answer = visited(&desk, visitor, async |desk| drop(desk.next().await)).await;
-        assert_eq!(answer, Answer::Refused { why: "the stack has been let go".into() });
+        let client = move |mut connection: DebugClient| connection.ask(level(0), ask).unwrap();
+        let answer = with_client(&server, client, async |server| drop(server.next().await)).await;
+        assert_eq!(answer, Answer::Refused { why: "the debug session has ended".into() });
         let (near, far) = Blocking::pair().unwrap();
         drop(far);
         assert!(matches!(DebugClient::begin(near), Err(DebugClientError::Ended)));
@@ -113,21 +115,21 @@ async fn a_desk_that_is_closed_says_so() {
 }
 
 #[tokio::test]
-async fn who_asks_to_end_lets_a_judged_stack_go_and_cancels_any_other() {
+async fn a_cancellation_ends_the_session_of_a_judged_stack_and_the_run_of_any_other() {
     within_local_set(async {
         for (at, stage, is_cancelled) in [
             (PauseAt::End, "l2-check", false),
             (PauseAt::Failure, "l1-kvm", false),
             (PauseAt::Stage("l1-kvm".parse().unwrap()), "l1-kvm", true),
         ] {
-            let desk = DebugServer::open(cell(), at, |_| {}).unwrap();
+            let server = DebugServer::open(cell(), at, |_| {}).unwrap();
             let (end, asked) = Cancellation::new();
-            let mut cancellation = desk.guard(asked);
-            desk.begins(held(stage));
+            let mut cancellation = server.guard(asked);
+            server.begins(paused(stage));
             end.send(true).unwrap();
             let seen = tokio::select! {
                 () = cancellation.requested() => true,
-                request = desk.next() => request.is_some(),
+                request = server.next() => request.is_some(),
             };
             assert_eq!(seen, is_cancelled, "{at:?}");
         }

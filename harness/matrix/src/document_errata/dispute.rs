@@ -13,7 +13,7 @@ pub struct Dispute {
     pub other: DisputedClaim,
     /// What they disagree about.
     pub text: String,
-    /// What the runs say of it.
+    /// What the runs show.
     pub settled: Settled,
 }
 
@@ -30,18 +30,18 @@ pub struct DisputedClaim {
     pub deviated: usize,
 }
 
-/// What the runs say of two statements that contradict each other.
+/// What the runs show about two statements that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// The statement of this document held whenever it was tried, and the other one never.
     ForOwn,
-    /// The other one held whenever it was tried, and that of this document never.
+    /// The other statement held whenever it was tried, and the statement of this document never.
     ForOther,
     /// Neither.
     Open,
 }
 
-/// The contradictions of the document `id`, those within it first, otherwise in the order of their file.
+/// The contradictions of the document `id`: first those within it, then the others in the order of their file.
 pub(super) fn disputes(id: &str, observations: &[Observation], matrix: &Matrix) -> Vec<Dispute> {
     let mut disputes = Vec::new();
     for pair in matrix.contradictions() {
@@ -73,12 +73,12 @@ fn side(name: &str, observations: &[Observation], matrix: &Matrix) -> Option<Dis
         document: document.clone(),
         claim: claim.clone(),
         held: of_it.iter().filter(|seen| seen.judged == Judged::Held).count(),
-        // What an emulator's fault or another statement of the same stack may explain settles nothing.
+        // A deviation that a fault of the emulator or another statement of the stack may explain settles nothing.
         deviated: of_it.iter().filter(|seen| charges(seen, &document.id)).count(),
     })
 }
 
-/// Whether an observation speaks against each statement of this document that it tried.
+/// Whether an observation contradicts each statement of this document that it tried.
 fn charges(seen: &Observation, document: &str) -> bool {
     let of_it = seen
         .claims()

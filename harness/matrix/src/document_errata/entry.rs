@@ -1,4 +1,4 @@
-//! Statements that did not hold, each with every stack that tried it; and what scenarios know of statements from earlier.
+//! Statements that did not hold, with every stack that tried them, and what scenarios know from earlier runs.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,15 @@ use crate::history::HistoryEntry;
 use crate::records::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{CellName, Claim, Document, KnownStale, KnownWrong, Matrix, Tier, in_full};
 
-/// Statements that were tried together and did not hold. If there are several and a stack did not work, it can't be told which of
-/// them is wrong.
+/// Statements that were tried together and did not hold. If there are several and a stack did not work, any of them may be
+/// wrong.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The statements.
     pub claims: Vec<ClaimOfEntry>,
-    /// What tried them, in the matrix's order.
+    /// The tests that tried them, in the matrix's order.
     pub tests: Vec<Test>,
-    /// Whether an emulator's fault may explain everything that went otherwise.
+    /// Whether a fault of the emulator may explain every deviation.
     pub in_doubt: bool,
 }
 
@@ -24,9 +24,9 @@ pub struct Entry {
 pub struct ClaimOfEntry {
     /// Its id in the document.
     pub id: String,
-    /// The statement, if it is (still) recorded of the document.
+    /// The statement, if the document (still) has it.
     pub claim: Option<Claim>,
-    /// How far the vendor stands behind it; of a statement that is recorded no more, as the scenario put it.
+    /// How far the vendor stands behind it; for a statement that no longer exists, as the record has it.
     pub tier: Tier,
     /// How often it held in stacks that tried it together with other statements.
     pub held_elsewhere: usize,
@@ -37,37 +37,37 @@ pub struct ClaimOfEntry {
 pub struct Test {
     /// Its name.
     pub scenario: String,
-    /// Its title, if it is (still) there.
+    /// Its title, if the scenario (still) exists.
     pub title: Option<String>,
-    /// What a reader of its results should know, unless that speaks of other scenarios.
+    /// Its note, unless the note mentions other scenarios.
     pub note: Option<String>,
-    /// What was seen, in the matrix's order; first of each cell what did not go as documented.
+    /// The observations: deviations first, and otherwise in the matrix's order.
     pub stacks: Vec<Stack>,
 }
 
-/// What was seen of one cell with the same software and the same outcome.
+/// The observations of one cell with the same software and the same outcome.
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// The cell.
     pub cell: CellName,
-    /// The observations, the oldest first; never none.
+    /// The observations, the oldest first; never empty.
     pub observations: Vec<Observation>,
-    /// What all runs ever saw of the cell, where that was asked for.
+    /// What all recorded runs saw of the cell, if the history was read.
     pub ever: Option<EverSeen>,
 }
 
-/// What all runs ever saw of a cell.
+/// What all recorded runs saw of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EverSeen {
     /// How often it had a result.
     pub tries: usize,
-    /// How often it did not go as the document says.
+    /// How often the result was not as documented.
     pub deviated: usize,
     /// The days of the first and the last result.
     pub days: [String; 2],
 }
 
-/// Something that a scenario knows from earlier and these runs did not see.
+/// Something that a scenario knows from earlier runs and that these runs did not see.
 #[derive(Debug, Clone)]
 pub struct Earlier {
     /// The scenario's name.
@@ -76,45 +76,45 @@ pub struct Earlier {
     pub title: String,
     /// The statements.
     pub claims: Vec<Claim>,
-    /// The day on which it was seen.
+    /// The day when it was seen.
     pub seen: String,
-    /// The versions since which it is so, if they are known.
+    /// The versions since which it is so, if known.
     pub since: Option<String>,
-    /// What is known of it.
+    /// What is known about it.
     pub note: String,
-    /// Whether it is a limitation that is gone; otherwise it is something that does not work.
+    /// Whether a limitation is gone; otherwise, something does not work.
     pub limitation_gone: bool,
-    /// What these runs saw in its place.
+    /// What these runs saw instead.
     pub now: SeenInRuns,
 }
 
 /// What runs saw of a scenario, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SeenInRuns {
-    /// It went as the document says.
+    /// The result was as documented.
     Held,
-    /// It was tried, and nothing can be said of it.
+    /// It was tried without a result.
     NoResult,
     /// It was skipped.
     Skipped,
-    /// These runs did not have it.
+    /// These runs did not include it.
     NotThere,
 }
 
 impl Entry {
-    /// All that was seen.
+    /// All observations.
     pub fn observations(&self) -> impl Iterator<Item = &Observation> {
         self.tests.iter().flat_map(Test::observations)
     }
 }
 
 impl Test {
-    /// All that was seen.
+    /// All observations.
     pub fn observations(&self) -> impl Iterator<Item = &Observation> {
         self.stacks.iter().flat_map(|stack| &stack.observations)
     }
 
-    /// How often it did not go as documented, and how often there was a result.
+    /// How often the result was not as documented, and how often there was a result.
     pub fn counts(&self) -> (usize, usize) {
         let told = self.observations().filter(|seen| seen.tells());
         told.fold((0, 0), |(deviates, tries), seen| {
@@ -124,15 +124,15 @@ impl Test {
 }
 
 impl Stack {
-    /// One of its observations, which are alike; the newest.
+    /// The newest of its observations, which are alike.
     pub fn newest(&self) -> Option<&Observation> {
         self.observations.last()
     }
 }
 
 impl EverSeen {
-    pub(super) fn of(sightings: &[HistoryEntry]) -> Option<Self> {
-        let told: Vec<&HistoryEntry> = sightings.iter().filter(|seen| has_result(seen.verdict)).collect();
+    pub(super) fn of(entries: &[HistoryEntry]) -> Option<Self> {
+        let told: Vec<&HistoryEntry> = entries.iter().filter(|seen| has_result(seen.verdict)).collect();
         let day = |seen: &&HistoryEntry| seen.seen.chars().take("2026-11-28".len()).collect::<String>();
         let days = [told.iter().map(day).min()?, told.iter().map(day).max()?];
         let deviates = |seen: &&&HistoryEntry| match seen.verdict {
@@ -245,7 +245,7 @@ fn tests(observations: &[&Observation], matrix: &Matrix) -> Vec<Test> {
             }),
         }
     }
-    // Sorting keeps the matrix's order otherwise.
+    // The sort is stable, so it keeps the matrix's order.
     for test in &mut tests {
         let held = |stack: &Stack| stack.newest().is_none_or(|seen| seen.deviation().is_none());
         test.stacks.sort_by_key(held);
@@ -254,12 +254,12 @@ fn tests(observations: &[&Observation], matrix: &Matrix) -> Vec<Test> {
     tests
 }
 
-/// Whether a note is for readers who know no other scenario.
+/// Whether a note makes sense without other scenarios.
 fn names_no_scenario(note: &str, matrix: &Matrix) -> bool {
     !matrix.scenarios().iter().any(|scenario| note.contains(&scenario.name))
 }
 
-/// Whether two observations are of the same cell, software and outcome. Figures in a symptom may differ.
+/// Whether two observations have the same cell, software and outcome. Numbers in a symptom may differ.
 fn alike(one: &Observation, other: &Observation) -> bool {
     let software = |record: &CellRecord| -> Vec<_> {
         let of_level = |level: &LevelRecord| {
@@ -278,7 +278,7 @@ fn alike(one: &Observation, other: &Observation) -> bool {
         && software(&one.record) == software(&other.record)
 }
 
-/// What scenarios know of statements of the document `id` that `observations` did not see.
+/// What scenarios know about statements of the document `id` and `observations` did not see.
 pub(super) fn earlier(id: &str, observations: &[&Observation], matrix: &Matrix) -> Vec<Earlier> {
     let document = matrix.documents().iter().find(|document| document.id == id);
     let mut earlier = Vec::new();

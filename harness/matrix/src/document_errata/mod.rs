@@ -1,8 +1,8 @@
-//! What runs say of the documents: for each document the statements that did not hold, those that contradict each other, and
-//! how much of it was tried. `report --format errata` makes of it a text for the document's author.
+//! What runs show about the documents: for each document, the statements that did not hold, those that contradict each other, and
+//! how much of it was tried. `report --format errata` turns this into a text for the document's author.
 //!
-//! Apart from an overview of runs, in which the newest verdict of a cell counts: here every observation counts, since an author
-//! needs to know how often something was seen.
+//! In an overview of runs, only the newest verdict of a cell counts. Here every observation counts, because an author needs to
+//! know how often something was seen.
 
 mod dispute;
 mod entry;
@@ -22,14 +22,14 @@ pub use entry::{ClaimOfEntry, Earlier, Entry, EverSeen, SeenInRuns, Stack, Test}
 pub use observation::{Deviation, Judged, Observation};
 pub use standing::{Standing, Standings};
 
-/// What runs say of the documents.
+/// What runs show about the documents.
 #[derive(Debug, Clone)]
 pub struct DocumentErrata {
-    /// The runs, the oldest first; a merged run gives those that it was merged from.
+    /// The runs, the oldest first. Instead of a merged run, these are the runs that it consists of.
     pub runs: Vec<ErrataRun>,
-    /// Runs that say nothing of a document, since their cells are not those of the matrix.
+    /// Runs that show nothing about a document, because their cells are not those of the matrix.
     pub left_out: Vec<(String, Purpose)>,
-    /// The documents, in the order of their ids; those that the matrix does not have (any more) come last.
+    /// The documents, in the order of their ids. Those that the matrix does not have (any more) come last.
     pub documents: Vec<ErrataOfDocument>,
 }
 
@@ -46,31 +46,31 @@ pub struct ErrataRun {
     pub kernel: String,
 }
 
-/// What is to be said of one document.
+/// The errata of one document.
 #[derive(Debug, Clone)]
 pub struct ErrataOfDocument {
     /// Its id.
     pub id: String,
-    /// The document, if it is (still) there.
+    /// The document, if the matrix (still) has it.
     pub document: Option<Document>,
     /// Statements that did not hold, in the document's order.
     pub entries: Vec<Entry>,
     /// Statements that contradict another one.
     pub disputes: Vec<Dispute>,
-    /// What scenarios know from earlier and these runs did not see.
+    /// What scenarios know from earlier runs and these did not see.
     pub earlier: Vec<Earlier>,
-    /// How its statements stand.
+    /// The standing of its statements.
     pub standings: Standings,
-    /// Whether an emulator played the machine of any stack that tried one of them.
+    /// Whether any stack that tried its statements ran on an emulator.
     pub emulated: bool,
-    /// What stood in for a documented system in these stacks.
+    /// The stand-ins for documented systems in these stacks.
     pub stand_ins: Vec<StandInUsed>,
 }
 
 /// A system that stood in for documented ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandInUsed {
-    /// What ran, by its image: `debian-13`.
+    /// Its image: `debian-13`.
     pub os: String,
     /// Why this one.
     pub reason: Option<String>,
@@ -79,8 +79,8 @@ pub struct StandInUsed {
 }
 
 impl DocumentErrata {
-    /// What these runs say. Of a record that several of them have, as a merged run and one of those that it was merged from,
-    /// one counts. `past` gives what all runs ever saw of a cell, or nothing.
+    /// The errata of these runs. A record that several runs have counts once, for example that of a merged run and of one of its
+    /// parts. `past` returns what all recorded runs saw of a cell, or nothing.
     pub fn new(runs: &[PastRun], matrix: &Matrix, past: &dyn Fn(&CellName) -> Vec<HistoryEntry>) -> Self {
         let mut seen = BTreeSet::new();
         let mut of_runs = BTreeSet::new();
@@ -92,9 +92,9 @@ impl DocumentErrata {
                 continue;
             }
             of_runs.extend(machines(run));
-            for (record, sighting, digest) in history::records(run) {
+            for (record, entry, digest) in history::records(run) {
                 if seen.insert(digest) {
-                    observations.push(Observation::new(record, sighting, matrix));
+                    observations.push(Observation::new(record, entry, matrix));
                 }
             }
         }
@@ -165,7 +165,7 @@ fn stand_ins(observations: &[&Observation]) -> Vec<StandInUsed> {
 }
 
 impl Observation {
-    /// The documents of which it tried a statement.
+    /// The documents whose statements it tried.
     fn documents(&self) -> BTreeSet<String> {
         let claims = self.claims();
         claims
@@ -184,7 +184,7 @@ impl Observation {
         claims
     }
 
-    /// Whether a stack was booted, and whatever came of it can be said.
+    /// Whether it has a result.
     fn tells(&self) -> bool {
         has_result(self.record.verdict)
     }

@@ -1,4 +1,4 @@
-//! One record, judged as the document's author has to see it: the statement held, or did not, or nothing can be said.
+//! One record from the view of the document's author: the statement held, it did not, or there is no result.
 
 use nestmatrix_model::SymptomKind;
 use nestmatrix_stack::Metal;
@@ -7,25 +7,25 @@ use crate::history::HistoryEntry;
 use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::{Expectation, Matrix};
 
-/// What a record says of the statements that it tried.
+/// What a record shows about the statements that it tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Judged {
-    /// It went as the document says.
+    /// The result was as documented.
     Held,
-    /// It did not.
+    /// It was not.
     Deviates(Deviation),
-    /// The harness or its machine was at fault, or the result was not the same each time.
+    /// The harness or its machine was at fault, or the result varied.
     NoResult,
     /// It was not tried.
     NotTried,
 }
 
-/// In which way something did not go as the document says.
+/// How a result differs from the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deviation {
-    /// A documented limitation did not show itself.
+    /// A documented limitation did not occur.
     LimitationGone,
-    /// What is documented to work did not.
+    /// Something did not work, although the document says so.
     DoesNotWork,
     /// It stopped, but at another point or with another message than documented.
     StoppedOtherwise,
@@ -38,31 +38,31 @@ pub struct Observation {
     pub record: CellRecord,
     /// The run that saw it.
     pub run: String,
-    /// The day on which it was seen: `2026-11-28`.
+    /// The day when it was seen: `2026-11-28`.
     pub day: String,
-    /// The emulator that played L0's machine and its version, where one did and it is known.
+    /// The emulator of L0's machine and its version, if there was one and it is known.
     pub emulator: Option<String>,
-    /// What it says.
+    /// What it shows.
     pub judged: Judged,
-    /// Whether the scenario has changed since, or is gone.
+    /// Whether the scenario has changed since, or no longer exists.
     pub outdated: bool,
 }
 
 impl Observation {
-    pub(super) fn new(record: &CellRecord, sighting: HistoryEntry, matrix: &Matrix) -> Self {
+    pub(super) fn new(record: &CellRecord, entry: HistoryEntry, matrix: &Matrix) -> Self {
         let cell = matrix.cells().iter().find(|cell| cell.name == record.cell);
         let same = |expectation: &Expectation| expected(expectation) == expected(&record.expectation);
         Self {
-            run: sighting.run,
-            day: sighting.seen.chars().take("2026-11-28".len()).collect(),
-            emulator: emulator(record, sighting.with.emulator.as_deref()),
+            run: entry.run,
+            day: entry.seen.chars().take("2026-11-28".len()).collect(),
+            emulator: emulator(record, entry.with.emulator.as_deref()),
             judged: judged(record),
             outdated: !cell.is_some_and(|cell| same(&cell.expectation) && cell.claims == record.claims),
             record: record.clone(),
         }
     }
 
-    /// In which way it did not go as the document says, if it did not.
+    /// How the result differs from the document, if it does.
     pub fn deviation(&self) -> Option<Deviation> {
         match self.judged {
             Judged::Deviates(deviation) => Some(deviation),
@@ -70,8 +70,7 @@ impl Observation {
         }
     }
 
-    /// Whether a fault of the emulator could be the cause: the stack broke on emulated metal, and no program refused anything in
-    /// words of its own.
+    /// Whether a fault of the emulator may be the cause: the stack broke on emulated metal, and no program printed a reason.
     pub fn emulator_may_explain(&self) -> bool {
         let broke = |kind| {
             matches!(
@@ -92,12 +91,12 @@ impl Observation {
             Some(Deviation::DoesNotWork | Deviation::StoppedOtherwise) => true,
             Some(Deviation::LimitationGone) | None => false,
         };
-        // Records of old do not say which kind it was.
+        // Old records do not have the kind of the symptom.
         let kind = self.record.symptom_data.as_ref().map_or(SymptomKind::Unknown, |symptom| symptom.kind());
         stopped && self.is_emulated() && broke(kind)
     }
 
-    /// Whether an emulator played L0's machine.
+    /// Whether L0's machine was an emulator.
     pub fn is_emulated(&self) -> bool {
         self.record.metal == Some(Metal::Emulated)
     }
@@ -108,14 +107,14 @@ impl Observation {
     }
 }
 
-/// Whether a verdict says something of the document that its cell is of.
+/// Whether a verdict says something about the document.
 pub(super) fn has_result(verdict: VerdictWord) -> bool {
     !matches!(verdict, VerdictWord::Flaky | VerdictWord::Skip | VerdictWord::Error)
 }
 
 fn judged(record: &CellRecord) -> Judged {
     match (record.verdict, record.known(), &record.expectation) {
-        // The limitation shows itself: the document is right, whatever newer software was known to do.
+        // The limitation is there: the document is right, whatever newer software is known to do.
         (VerdictWord::Fail, Some(Known::CameBack), _) => Judged::Held,
         (VerdictWord::Pass | VerdictWord::Xfail, ..) => Judged::Held,
         (VerdictWord::Xpass, ..) => Judged::Deviates(Deviation::LimitationGone),
@@ -124,12 +123,12 @@ fn judged(record: &CellRecord) -> Judged {
             Judged::Deviates(Deviation::StoppedOtherwise)
         }
         (VerdictWord::Skip, ..) => Judged::NotTried,
-        // One that works at one time and not at another says nothing of the document.
+        // A flaky result says nothing about the document.
         (VerdictWord::Flaky | VerdictWord::Error, ..) => Judged::NoResult,
     }
 }
 
-/// What is expected, without what is known of it.
+/// The expectation without what is known about it.
 fn expected(expectation: &Expectation) -> Expectation {
     match expectation {
         Expectation::Works { .. } => Expectation::WORKS,
@@ -140,7 +139,7 @@ fn expected(expectation: &Expectation) -> Expectation {
     }
 }
 
-/// `QEMU 10.0.13 (...)`, by the level that it ran; otherwise the package of the emulator.
+/// `QEMU 10.0.13 (...)`, if the outermost level reports it; otherwise, the package of the emulator.
 fn emulator(record: &CellRecord, package: Option<&str>) -> Option<String> {
     if record.metal != Some(Metal::Emulated) {
         return None;

@@ -1,4 +1,4 @@
-//! How each statement of a document stands after the runs, and how many stand so.
+//! The standing of each statement of a document after the runs, and the totals.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,33 @@ use crate::scenario::{Claim, Document};
 
 use super::observation::{Judged, Observation};
 
-/// How a statement stands.
+/// The standing of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// It did not hold, or not every time.
+    /// It did not hold, at least once.
     DidNotHold,
     /// It held whenever there was a result.
     Held,
-    /// It was tried, and nothing can be said of it.
+    /// It was tried without a result.
     NoResult,
-    /// All that would try it was skipped, or the runs did not have it.
+    /// Every cell that tries it was skipped, or the runs have no such cell.
     NotTried,
-    /// No boot can show it true or false.
+    /// No boot can show whether it is true.
     Untestable,
 }
 
-/// How many statements of a document stand how, and how many stacks were tried.
+/// The number of statements by standing, and the number of stacks by result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standings {
-    /// Statements by how they stand.
+    /// Statements by standing.
     pub claims: BTreeMap<Standing, usize>,
-    /// Observations of stacks that tried any of them: that held, that did not, that had no result, and that were skipped.
+    /// Observations of stacks that tried any of the statements, with a result as documented.
     pub held: usize,
-    /// See `held`.
+    /// Observations with another result.
     pub deviated: usize,
-    /// See `held`.
+    /// Observations without a result.
     pub no_result: usize,
-    /// See `held`.
+    /// Skipped cells.
     pub skipped: usize,
 }
 
@@ -53,7 +53,7 @@ impl Standings {
         standings
     }
 
-    /// How many statements stand so.
+    /// The number of statements with this standing.
     pub fn count(&self, standing: Standing) -> usize {
         self.claims.get(&standing).copied().unwrap_or(0)
     }

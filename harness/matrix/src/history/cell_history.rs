@@ -1,20 +1,20 @@
-//! What a cell's sightings come to: when its verdict changed and what else did, how long it takes, and whether it is flaky.
+//! The history of one cell: when its verdict changed and what else changed, how long it takes, and whether it is flaky.
 
 use std::collections::BTreeSet;
 
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 
-use super::{Difference, HistoryEntry, sightings};
+use super::{Difference, HistoryEntry, entries};
 use crate::records::{PastRun, VerdictWord};
 use crate::scenario::CellName;
 
-/// Which sightings count.
+/// Selects entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Only those that many that are newest.
+    /// Only this many of the newest entries.
     pub newest: Option<usize>,
-    /// Only those since this time, which may be the beginning of one as RFC 3339 writes it: a day, a month.
+    /// Only entries since this time. It may be the beginning of an RFC 3339 time: a day, a month.
     pub since: Option<String>,
 }
 
@@ -23,39 +23,41 @@ pub struct Wanted {
 pub struct CellHistory {
     /// The cell.
     pub cell: CellName,
-    /// How often it was seen with a verdict, or skipped.
-    pub sightings: usize,
+    /// The number of its entries, including skips.
+    #[serde(rename = "sightings")]
+    pub entries: usize,
     /// How often it was skipped.
     pub skipped: usize,
-    /// When its verdict changed, in the order of time.
-    pub turns: Vec<VerdictChange>,
-    /// What is known of it last, a skip only where there is nothing else.
+    /// The changes of its verdict, in time order.
+    #[serde(rename = "turns")]
+    pub changes: Vec<VerdictChange>,
+    /// The last entry; a skip only if there is no other.
     pub last: Option<HistoryEntry>,
-    /// What makes it flaky; it is not if there is none.
+    /// What shows that it is flaky; empty if it is not.
     pub flaky: Vec<Disagreement>,
-    /// How long it took, by what it ran on and how it began.
+    /// How long it took, by metal, and with or without a snapshot.
     pub durations: Vec<Durations>,
 }
 
-/// A change of the verdict: two sightings, one after the other.
+/// A change of the verdict between two consecutive entries.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VerdictChange {
-    /// The one before.
+    /// The entry before.
     pub before: HistoryEntry,
-    /// The one after.
+    /// The entry after.
     pub after: HistoryEntry,
-    /// All that is known to have changed besides; nothing if the cell is flaky.
+    /// Everything else that changed; empty if the cell is flaky.
     pub differences: Vec<Difference>,
 }
 
-/// Different verdicts though nothing differs that could tell why.
+/// Different verdicts in the same circumstances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Disagreement {
-    /// The verdicts, as they came.
+    /// The verdicts, in time order.
     pub verdicts: [VerdictWord; 2],
-    /// The runs that saw them; the same twice if it was one that tried the cell twice.
+    /// Their runs; the same run twice if the attempts of one run differ.
     pub runs: [String; 2],
-    /// What was seen where it stopped, of each.
+    /// Their symptoms.
     pub symptoms: [Option<String>; 2],
 }
 
@@ -64,9 +66,9 @@ pub struct Disagreement {
 pub struct Durations {
     /// What it ran on.
     pub metal: Option<Metal>,
-    /// Whether it went on from a saved state: that takes less than half the time.
+    /// Whether it was restored from a snapshot: that takes less than half the time.
     pub saved: bool,
-    /// Seconds, in the order of time.
+    /// Seconds, in time order.
     pub seconds: Vec<f64>,
     /// Their median.
     pub median: f64,
@@ -77,25 +79,25 @@ pub struct Durations {
 }
 
 impl Wanted {
-    /// Those of these sightings that count; they are in the order of time.
-    fn of(&self, mut sightings: Vec<HistoryEntry>) -> Vec<HistoryEntry> {
+    /// Selects from these entries, which are in time order.
+    fn of(&self, mut entries: Vec<HistoryEntry>) -> Vec<HistoryEntry> {
         if let Some(since) = &self.since {
-            sightings.retain(|sighting| sighting.seen.as_str() >= since.as_str());
+            entries.retain(|entry| entry.seen.as_str() >= since.as_str());
         }
-        let too_old = self.newest.map_or(0, |newest| sightings.len().saturating_sub(newest));
-        sightings.split_off(too_old)
+        let too_old = self.newest.map_or(0, |newest| entries.len().saturating_sub(newest));
+        entries.split_off(too_old)
     }
 }
 
 impl CellHistory {
-    /// The history of `cell` by these sightings, which are in the order of time; none if none counts.
-    pub fn new(cell: CellName, sightings: Vec<HistoryEntry>, wanted: &Wanted) -> Option<Self> {
-        let sightings = wanted.of(sightings);
-        let count = sightings.len();
+    /// The history of `cell` with these entries, which are in time order; `None` if none is selected.
+    pub fn new(cell: CellName, entries: Vec<HistoryEntry>, wanted: &Wanted) -> Option<Self> {
+        let entries = wanted.of(entries);
+        let count = entries.len();
         let (skips, tried): (Vec<HistoryEntry>, Vec<HistoryEntry>) =
-            sightings.into_iter().partition(|sighting| sighting.verdict == VerdictWord::Skip);
+            entries.into_iter().partition(|entry| entry.verdict == VerdictWord::Skip);
         let last = tried.last().or(skips.last())?.clone();
-        let turn = |pair: &[HistoryEntry]| match pair {
+        let change = |pair: &[HistoryEntry]| match pair {
             [before, after] if before.verdict != after.verdict => Some(VerdictChange {
                 before: before.clone(),
                 after: after.clone(),
@@ -105,9 +107,9 @@ impl CellHistory {
         };
         Some(Self {
             cell,
-            sightings: count,
+            entries: count,
             skipped: skips.len(),
-            turns: tried.windows(2).filter_map(turn).collect(),
+            changes: tried.windows(2).filter_map(change).collect(),
             last: Some(last),
             flaky: disagreements(&tried),
             durations: durations(&tried),
@@ -120,7 +122,7 @@ impl CellHistory {
     }
 }
 
-/// Every pair of verdicts that were seen with nothing that differs, by the newest two that show it; and every run whose attempts
+/// Every pair of verdicts in the same circumstances, with the newest two entries that show it, and every run whose attempts
 /// differ.
 fn disagreements(tried: &[HistoryEntry]) -> Vec<Disagreement> {
     let mut known = BTreeSet::new();
@@ -139,18 +141,17 @@ fn disagreements(tried: &[HistoryEntry]) -> Vec<Disagreement> {
             }
         }
     }
-    let within =
-        tried.iter().flat_map(|sighting| sighting.attempts.windows(2).map(move |pair| (sighting, pair)));
-    // A cell that was booted many times may go to and fro.
+    let within = tried.iter().flat_map(|entry| entry.attempts.windows(2).map(move |pair| (entry, pair)));
+    // The verdict of a cell that was booted many times may change back and forth.
     let mut shown = BTreeSet::new();
-    for (sighting, pair) in within {
+    for (entry, pair) in within {
         if let [first, second] = pair
             && first.verdict != second.verdict
-            && shown.insert((&sighting.run, BTreeSet::from([first.verdict, second.verdict])))
+            && shown.insert((&entry.run, BTreeSet::from([first.verdict, second.verdict])))
         {
             found.push(Disagreement {
                 verdicts: [first.verdict, second.verdict],
-                runs: [sighting.run.clone(), sighting.run.clone()],
+                runs: [entry.run.clone(), entry.run.clone()],
                 symptoms: [first.symptom.clone(), second.symptom.clone()],
             });
         }
@@ -158,9 +159,9 @@ fn disagreements(tried: &[HistoryEntry]) -> Vec<Disagreement> {
     found
 }
 
-/// What came of a cell, whatever its scenario knows of its being flaky.
-fn itself(sighting: &HistoryEntry) -> VerdictWord {
-    match (sighting.verdict, sighting.attempts.last()) {
+/// The verdict itself, even if the scenario knows that the cell is flaky.
+fn itself(entry: &HistoryEntry) -> VerdictWord {
+    match (entry.verdict, entry.attempts.last()) {
         (VerdictWord::Flaky, Some(last)) => last.verdict,
         (verdict, _) => verdict,
     }
@@ -168,8 +169,8 @@ fn itself(sighting: &HistoryEntry) -> VerdictWord {
 
 fn durations(tried: &[HistoryEntry]) -> Vec<Durations> {
     let mut found: Vec<Durations> = Vec::new();
-    for sighting in tried.iter().filter(|sighting| sighting.seconds.is_finite() && sighting.seconds > 0.0) {
-        let (metal, saved) = (sighting.with.metal, sighting.saved);
+    for entry in tried.iter().filter(|entry| entry.seconds.is_finite() && entry.seconds > 0.0) {
+        let (metal, saved) = (entry.with.metal, entry.saved);
         let of = match found.iter().position(|of| (of.metal, of.saved) == (metal, saved)) {
             Some(index) => &mut found[index],
             None => {
@@ -180,7 +181,7 @@ fn durations(tried: &[HistoryEntry]) -> Vec<Durations> {
                 &mut found[last]
             }
         };
-        of.seconds.push(sighting.seconds);
+        of.seconds.push(entry.seconds);
     }
     for of in &mut found {
         let mut sorted = of.seconds.clone();
@@ -196,8 +197,8 @@ fn durations(tried: &[HistoryEntry]) -> Vec<Durations> {
     found
 }
 
-/// Whether `cell` flips between the verdicts `before` and `now`, which two runs have of it: both were seen, in the `past` or in those
-/// two, with nothing that differs from what one of the two runs had.
+/// Whether `cell` is flaky between the verdicts `before` and `now` of two runs: both were seen, in the `past` or in these runs, in
+/// the same circumstances as one of the two runs.
 pub fn flips(
     cell: &CellName,
     (before, now): (VerdictWord, VerdictWord),
@@ -205,13 +206,12 @@ pub fn flips(
     past: Vec<HistoryEntry>,
 ) -> bool {
     let of_cell = |run: &PastRun| {
-        sightings(run).into_iter().filter(|sighting| sighting.cell == *cell).collect::<Vec<HistoryEntry>>()
+        entries(run).into_iter().filter(|entry| entry.cell == *cell).collect::<Vec<HistoryEntry>>()
     };
     let shown: Vec<HistoryEntry> = runs.into_iter().flat_map(of_cell).collect();
     let all: Vec<&HistoryEntry> = past.iter().chain(&shown).collect();
     shown.iter().any(|shown| {
-        let seen =
-            |word| all.iter().any(|sighting| sighting.verdict == word && sighting.with.same(&shown.with));
+        let seen = |word| all.iter().any(|entry| entry.verdict == word && entry.with.same(&shown.with));
         seen(before) && seen(now)
     })
 }

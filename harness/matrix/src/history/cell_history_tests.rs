@@ -5,18 +5,18 @@ use serde_json::Value;
 
 const A: &str = "s/amd/a";
 
-/// What runs saw that had these records of the cell, one after the other.
+/// The entries of consecutive runs with these records of the cell.
 fn seen(records: &[Value]) -> Vec<HistoryEntry> {
     let results = tempfile::tempdir().unwrap();
     let number = |(minute, record): (u8, &Value)| {
         let folder =
             run(results.path(), (&format!("run-{minute}"), "CPU"), minute, std::slice::from_ref(record));
-        sightings(&PastRun::read(&folder).unwrap()).remove(0)
+        entries(&PastRun::read(&folder).unwrap()).remove(0)
     };
     (0..).zip(records).map(number).collect()
 }
 
-fn trail(records: &[Value]) -> CellHistory {
+fn history(records: &[Value]) -> CellHistory {
     CellHistory::new(A.parse().unwrap(), seen(records), &Wanted::default()).unwrap()
 }
 
@@ -33,10 +33,10 @@ fn what(differences: &[Difference]) -> Vec<String> {
 }
 
 #[test]
-fn a_change_of_the_verdict_has_what_was_before_and_after_it_and_what_differs() {
+fn a_change_of_the_verdict_has_both_entries_and_their_differences() {
     let trail =
-        trail(&[with("pass", "6.12"), with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")]);
-    let [turn] = &trail.turns[..] else { panic!("{:#?}", trail.turns) };
+        history(&[with("pass", "6.12"), with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")]);
+    let [turn] = &trail.changes[..] else { panic!("{:#?}", trail.changes) };
     assert_eq!((turn.before.run.as_str(), turn.after.run.as_str()), ("run-1", "run-2"));
     assert_eq!(what(&turn.differences), ["L0's kernel: 6.12 -> 6.13", "L0's image: l06.12 -> l06.13"]);
     assert!(!trail.is_flaky());
@@ -44,9 +44,9 @@ fn a_change_of_the_verdict_has_what_was_before_and_after_it_and_what_differs() {
 }
 
 #[test]
-fn a_skip_is_no_change_and_no_verdict_of_it() {
-    let trail = trail(&[with("pass", "6.12"), skipped(A), with("pass", "6.12"), skipped(A)]);
-    assert_eq!((trail.sightings, trail.skipped, trail.turns.len()), (4, 2, 0));
+fn a_skip_is_not_a_change() {
+    let trail = history(&[with("pass", "6.12"), skipped(A), with("pass", "6.12"), skipped(A)]);
+    assert_eq!((trail.entries, trail.skipped, trail.changes.len()), (4, 2, 0));
     assert_eq!(trail.last.unwrap().verdict, VerdictWord::Pass);
 }
 
@@ -56,42 +56,42 @@ fn a_skip_is_no_change_and_no_verdict_of_it() {
 #[case::the_kernel_differs(&[with("pass", "6.12"), with("fail", "6.13"), with("pass", "6.14")], false)]
 #[case::always_the_same(&[with("fail", "6.12"), with("fail", "6.12")], false)]
 #[case::skips(&[with("pass", "6.12"), skipped(A)], false)]
-fn a_cell_is_flaky_that_had_different_verdicts_with_the_same_software(
+fn different_verdicts_with_the_same_software_make_a_cell_flaky(
     #[case] records: &[Value],
     #[case] flaky: bool,
 ) {
-    assert_eq!(trail(records).is_flaky(), flaky);
+    assert_eq!(history(records).is_flaky(), flaky);
 }
 
 #[test]
 fn attempts_of_one_run_that_differ_make_a_cell_flaky() {
     let mut twice = with("pass", "6.12");
     twice["attempts"] = serde_json::json!([attempt("error", 0.0, 1.0), attempt("pass", 1.0, 9.0)]);
-    let trail = trail(&[twice]);
+    let trail = history(&[twice]);
     assert_eq!(trail.flaky[0].verdicts, [VerdictWord::Error, VerdictWord::Pass]);
     assert_eq!(trail.flaky[0].runs, ["run-0", "run-0"]);
 }
 
 #[test]
-fn a_run_in_which_a_cell_went_to_and_fro_is_shown_once() {
+fn a_run_in_which_a_verdict_changed_back_and_forth_is_shown_once() {
     let mut often = with("flaky", "6.12");
     let words = ["xpass", "fail", "xpass", "fail"];
     often["attempts"] = words.iter().map(|word| attempt(word, 0.0, 1.0)).collect();
-    assert_eq!(trail(&[often]).flaky.len(), 1);
+    assert_eq!(history(&[often]).flaky.len(), 1);
 }
 
 #[test]
-fn two_runs_of_a_cell_that_is_known_to_be_flaky_are_compared_by_what_came_of_it() {
+fn two_runs_of_a_known_flaky_cell_are_compared_by_their_verdicts() {
     let known = |word: &str| {
         let mut known = with("flaky", "6.12");
         known["attempts"] = serde_json::json!([attempt(word, 0.0, 1.0)]);
         known
     };
     assert_eq!(
-        trail(&[known("xpass"), known("fail")]).flaky[0].verdicts,
+        history(&[known("xpass"), known("fail")]).flaky[0].verdicts,
         [VerdictWord::Xpass, VerdictWord::Fail]
     );
-    assert!(!trail(&[known("xpass"), known("xpass")]).is_flaky());
+    assert!(!history(&[known("xpass"), known("xpass")]).is_flaky());
 }
 
 #[rstest]
@@ -102,26 +102,26 @@ fn two_runs_of_a_cell_that_is_known_to_be_flaky_are_compared_by_what_came_of_it(
 #[case::another_image(|record: &mut Value| record["levels"][1]["image"]["digest"] = "other".into(), &["L1's image: l1? -> other"])]
 #[case::a_kernel_that_is_not_known(|record: &mut Value| record["levels"][0]["kernel"] = Value::Null, &[])]
 #[case::another_symptom(|record: &mut Value| record["symptom"] = "other".into(), &[])]
-fn what_differs_is_what_both_know(#[case] change: fn(&mut Value), #[case] expected: &[&str]) {
+fn a_difference_is_between_values_that_both_know(#[case] change: fn(&mut Value), #[case] expected: &[&str]) {
     let before = with("pass", "6.12");
     let mut after = with("fail", "6.12");
     change(&mut after);
-    let trail = trail(&[before, after]);
-    let found = what(&trail.turns[0].differences);
+    let trail = history(&[before, after]);
+    let found = what(&trail.changes[0].differences);
     assert_eq!(found.len(), expected.len(), "{found:?}");
     assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
     assert_eq!(trail.is_flaky(), expected.is_empty());
 }
 
 #[test]
-fn durations_are_told_apart_by_how_a_cell_began() {
+fn durations_with_and_without_a_snapshot_are_separate() {
     let mut records: Vec<Value> = [12.0, 10.0, 17.0, 13.0]
         .into_iter()
         .map(|seconds| cell(A, "pass", (1.0, 1.0 + seconds), "6.12"))
         .collect();
     let key = "0".repeat(64);
     records[2]["restored"] = serde_json::json!({"key": key, "level": "l1", "saved": "2026-11-22T20:00:00Z"});
-    let durations = trail(&records).durations;
+    let durations = history(&records).durations;
     let of =
         |durations: &Durations| (durations.saved, durations.median, durations.shortest, durations.longest);
     assert_eq!(
@@ -132,15 +132,15 @@ fn durations_are_told_apart_by_how_a_cell_began() {
 }
 
 #[test]
-fn only_what_is_wanted_counts() {
+fn only_selected_entries_count() {
     let records = [with("pass", "6.12"), with("fail", "6.13"), with("fail", "6.13")];
-    let turns = |wanted: Wanted| {
-        CellHistory::new(A.parse().unwrap(), seen(&records), &wanted).map(|trail| trail.turns.len())
+    let changes = |wanted: Wanted| {
+        CellHistory::new(A.parse().unwrap(), seen(&records), &wanted).map(|trail| trail.changes.len())
     };
-    assert_eq!(turns(Wanted { newest: Some(3), since: None }), Some(1));
-    assert_eq!(turns(Wanted { newest: Some(2), since: None }), Some(0));
-    assert_eq!(turns(Wanted { newest: None, since: Some("2026-11-22T20:01".into()) }), Some(0));
-    assert_eq!(turns(Wanted { newest: None, since: Some("2026-12".into()) }), None);
+    assert_eq!(changes(Wanted { newest: Some(3), since: None }), Some(1));
+    assert_eq!(changes(Wanted { newest: Some(2), since: None }), Some(0));
+    assert_eq!(changes(Wanted { newest: None, since: Some("2026-11-22T20:01".into()) }), Some(0));
+    assert_eq!(changes(Wanted { newest: None, since: Some("2026-12".into()) }), None);
 }
 
 #[rstest]

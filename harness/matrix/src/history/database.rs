@@ -1,4 +1,4 @@
-//! The open history: rows in, typed values out. All SQL but that of the tables is here.
+//! The open history: rows in, typed values out. It has all SQL except the definitions of the tables.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::{AttemptSeen, Circumstances, HistoryEntry, HistoryError, Software};
 use crate::records::PastRun;
 use crate::scenario::CellName;
 
-/// The history's name in a folder of results.
+/// The history's file name in a folder of results.
 pub const FILE: &str = "history.sqlite3";
 
 /// The history of a folder of results.
@@ -24,37 +24,37 @@ pub struct History {
     pub(super) path: PathBuf,
 }
 
-/// What is known of a folder that was looked into.
+/// What is known about a folder that was read.
 pub(super) struct KnownFolder {
     pub(super) stamp: String,
     pub(super) problem: Option<String>,
 }
 
 impl History {
-    /// Opens the history in the folder `results`, and makes it if there is none. A damaged one is set aside.
+    /// Opens the history in the folder `results`, or creates it. A damaged one is set aside.
     ///
     /// # Errors
-    /// It can't be opened or written, or is of a newer nestmatrix.
+    /// It cannot be opened or written, or a newer nestmatrix wrote it.
     pub fn open(results: &Path) -> Result<(Self, Option<SetAside>), HistoryError> {
         let path = results.join(FILE);
         let (connection, aside) = schema::open(&path)?;
         Ok((Self { connection, path }, aside))
     }
 
-    /// A history of the folder `results` that is in memory alone, for where nothing can be written: with what the one that is there
-    /// has, if that can be read.
+    /// A history of the folder `results` in memory, for a folder that is not writable. It begins with the content of the file, if
+    /// that is readable.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is not enough memory.
     pub fn in_memory(results: &Path) -> Result<Self, HistoryError> {
         let path = results.join(FILE);
         Ok(Self { connection: schema::in_memory(&path)?, path })
     }
 
-    /// Sets aside the history that is in the folder `results`, if there is one, whatever it is, and opens a new one.
+    /// Sets aside the history in the folder `results`, if there is one, and creates a new one.
     ///
     /// # Errors
-    /// It can't be moved away, or a new one not be made.
+    /// It cannot be moved away, or a new one cannot be created.
     pub fn anew(results: &Path) -> Result<(Self, Option<PathBuf>), HistoryError> {
         let path = results.join(FILE);
         let aside = schema::clear(&path)?;
@@ -66,10 +66,10 @@ impl History {
         &self.path
     }
 
-    /// Every cell of which there is a verdict, in the order of their names.
+    /// Every cell with a verdict, sorted by name.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The history cannot be read.
     pub fn cells(&self) -> Result<Vec<CellName>, HistoryError> {
         let read = || -> rusqlite::Result<Vec<CellName>> {
             let mut statement = self.connection.prepare("SELECT DISTINCT cell FROM verdict ORDER BY cell")?;
@@ -78,25 +78,25 @@ impl History {
         read().map_err(|e| self.failed("read", e))
     }
 
-    /// How many runs, and how many verdicts there are.
+    /// The number of runs and of verdicts.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The history cannot be read.
     pub fn counts(&self) -> Result<(i64, i64), HistoryError> {
         let counts = "SELECT (SELECT count(DISTINCT run) FROM verdict), (SELECT count(*) FROM verdict)";
         let read = self.connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?)));
         read.map_err(|e| self.failed("read", e))
     }
 
-    /// What was seen of a cell, in the order of time.
+    /// The entries of a cell, in time order.
     ///
     /// # Errors
-    /// It can't be read.
-    pub fn sightings(&self, cell: &CellName) -> Result<Vec<HistoryEntry>, HistoryError> {
-        self.read_sightings(cell).map_err(|e| self.failed("read", e))
+    /// The history cannot be read.
+    pub fn entries(&self, cell: &CellName) -> Result<Vec<HistoryEntry>, HistoryError> {
+        self.read_entries(cell).map_err(|e| self.failed("read", e))
     }
 
-    fn read_sightings(&self, cell: &CellName) -> rusqlite::Result<Vec<HistoryEntry>> {
+    fn read_entries(&self, cell: &CellName) -> rusqlite::Result<Vec<HistoryEntry>> {
         let mut verdicts = self.connection.prepare(
             "SELECT verdict.id, run.name, seen, verdict, known_stale, stage, symptom, seconds, saved,
                     nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation,
@@ -163,7 +163,7 @@ impl History {
         Ok(found)
     }
 
-    /// What is known of a folder in that of results, if it was looked into.
+    /// What is known about a folder of the folder of results, if it was read.
     pub(super) fn folder(&self, name: &str) -> Result<Option<KnownFolder>, HistoryError> {
         let read = || {
             let mut statement =
@@ -174,7 +174,7 @@ impl History {
         read().map_err(|e| self.failed("read", e))
     }
 
-    /// Notes that a folder was looked into and can't be read as a run's.
+    /// Stores that a folder cannot be read as a run.
     pub(super) fn note_problem(
         &mut self,
         name: &str,
@@ -184,8 +184,8 @@ impl History {
         self.write(|transaction| note_folder(transaction, name, stamp, Some(problem)))
     }
 
-    /// Takes in what a run saw, all of it or nothing. What is there already stays as it is. Gives how many verdicts are new.
-    pub(super) fn take_in_run(
+    /// Adds the verdicts of a run, all or none. Existing ones stay as they are. Returns the number of new verdicts.
+    pub(super) fn insert_run(
         &mut self,
         past: &PastRun,
         (name, stamp): (&str, &str),
@@ -207,7 +207,7 @@ impl History {
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, HistoryError> {
-        // What begins as a reader and then wants to write fails at once if somebody else has written meanwhile.
+        // A transaction that begins with a read and then writes fails if another process has written in between.
         let written = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let written = written.and_then(|transaction| {
             let done = work(&transaction)?;
@@ -241,15 +241,15 @@ fn note_folder(
         .map(drop)
 }
 
-/// The row of a run, which it may have by another name: what they have in common tells. Two that began in the same second on the
-/// same machine have all in common but what they saw, and then their names.
+/// The row of a run, which may exist under another name. Runs that began in the same second on the same machine have the same
+/// identity; they are distinguished by their verdicts, and otherwise by their names.
 fn run_of(transaction: &Transaction<'_>, origin: &Origin, seen: &[Seen]) -> rusqlite::Result<i64> {
-    let mut by_sighting = transaction.prepare(
+    let mut by_entry = transaction.prepare(
         "SELECT run.id FROM verdict JOIN run ON run.id = verdict.run WHERE digest = ? AND identity = ?",
     )?;
-    // Of a cell that was not tried, two runs may have seen the same.
-    for seen in seen.iter().filter(|seen| !seen.sighting.attempts.is_empty()) {
-        let found = by_sighting.query_row(params![seen.digest, origin.identity], |row| row.get(0));
+    // Two runs may have the same record of a skipped cell.
+    for seen in seen.iter().filter(|seen| !seen.entry.attempts.is_empty()) {
+        let found = by_entry.query_row(params![seen.digest, origin.identity], |row| row.get(0));
         if let Some(run) = found.optional()? {
             return Ok(run);
         }
@@ -266,20 +266,20 @@ fn run_of(transaction: &Transaction<'_>, origin: &Origin, seen: &[Seen]) -> rusq
     Ok(transaction.last_insert_rowid())
 }
 
-/// Inserts a sighting, unless the run has it. Attempts that were not known of it come in either way.
+/// Inserts an entry, unless the run has it. Attempts that were unknown are added in both cases.
 fn insert(transaction: &Transaction<'_>, run: i64, seen: &Seen) -> rusqlite::Result<bool> {
-    let Seen { sighting, digest } = seen;
+    let Seen { entry, digest } = seen;
     let known = "SELECT id FROM verdict WHERE run = ? AND digest = ?";
     let known: Option<i64> =
         transaction.query_row(known, params![run, digest], |row| row.get(0)).optional()?;
     let verdict = match known {
         Some(verdict) => verdict,
-        None => insert_verdict(transaction, run, sighting, digest)?,
+        None => insert_verdict(transaction, run, entry, digest)?,
     };
     let mut statement = transaction.prepare(
         "INSERT OR IGNORE INTO attempt (verdict, number, outcome, symptom, seconds, saved) VALUES (?, ?, ?, ?, ?, ?)",
     )?;
-    for (number, attempt) in (1_i64..).zip(&sighting.attempts) {
+    for (number, attempt) in (1_i64..).zip(&entry.attempts) {
         let AttemptSeen { verdict: outcome, symptom, seconds, saved } = attempt;
         statement.execute(params![verdict, number, text(outcome), symptom, seconds, saved])?;
     }
@@ -289,7 +289,7 @@ fn insert(transaction: &Transaction<'_>, run: i64, seen: &Seen) -> rusqlite::Res
 fn insert_verdict(
     transaction: &Transaction<'_>,
     run: i64,
-    sighting: &HistoryEntry,
+    entry: &HistoryEntry,
     digest: &str,
 ) -> rusqlite::Result<i64> {
     let Circumstances {
@@ -302,11 +302,11 @@ fn insert_verdict(
         emulator,
         expectation,
         levels,
-    } = &sighting.with;
+    } = &entry.with;
     let build = build.as_deref().unwrap_or_default();
     let metal = metal.map_or(String::new(), |metal| text(&metal));
     let emulator = emulator.as_deref().unwrap_or_default();
-    // A row that is there already is touched, so that its number is given.
+    // The update of an existing row changes nothing, but returns its id.
     let surroundings: i64 = transaction.query_row(
         "INSERT INTO surroundings
              (nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation)
@@ -314,24 +314,24 @@ fn insert_verdict(
         params![nestmatrix, build, machine_kernel, machine_system, processor, metal, emulator, expectation],
         |row| row.get(0),
     )?;
-    let stage = sighting.stage.map_or(String::new(), |stage| stage.to_string());
+    let stage = entry.stage.map_or(String::new(), |stage| stage.to_string());
     transaction.execute(
         "INSERT INTO verdict
              (run, cell, seen, verdict, known_stale, stage, symptom, seconds, saved, surroundings, digest, known)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             run,
-            sighting.cell.as_str(),
-            sighting.seen,
-            text(&sighting.verdict),
-            sighting.known_stale,
+            entry.cell.as_str(),
+            entry.seen,
+            text(&entry.verdict),
+            entry.known_stale,
             stage,
-            sighting.symptom,
-            sighting.seconds,
-            sighting.saved,
+            entry.symptom,
+            entry.seconds,
+            entry.saved,
             surroundings,
             digest,
-            sighting.known.map_or(String::new(), |known| text(&known))
+            entry.known.map_or(String::new(), |known| text(&known))
         ],
     )?;
     let verdict = transaction.last_insert_rowid();
@@ -352,23 +352,23 @@ fn insert_verdict(
     Ok(verdict)
 }
 
-/// A word as records write it.
+/// A word, as in records.
 fn text<T: Serialize>(word: &T) -> String {
     match serde_json::to_value(word) {
         Ok(Value::String(text)) => text,
-        // All that are written so are words.
+        // Every type that is written like this is a word.
         _ => String::new(),
     }
 }
 
-/// The word in a column, as records write it.
+/// The word in a column, as in records.
 fn word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_value(Value::String(text))
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, e.into()))
 }
 
-/// The text in a column, or nothing if it is empty.
+/// The text in a column, or `None` if it is empty.
 fn some(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(Some(row.get::<_, String>(column)?).filter(|text| !text.is_empty()))
 }

@@ -1,6 +1,6 @@
-//! What a run saw of a cell, and under which circumstances: all that a history keeps of a line of `verdicts.jsonl`.
+//! The result of a cell in a run and its circumstances: what the history keeps of a line of `verdicts.jsonl`.
 //!
-//! Apart from the database, so that what counts as the same software is told in one place.
+//! It is separate from the database, so that one place defines what counts as the same software.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,26 +16,26 @@ use crate::scenario::CellName;
 /// The software of a level.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Software {
-    /// Which level.
+    /// The level.
     pub level: LevelNumber,
     /// Its system: `debian-13`.
     pub os: String,
-    /// Its kernel's release; absent where the stack did not come so far that it told.
+    /// Its kernel release; `None` if the stack stopped before the level reported it.
     pub kernel: Option<String>,
-    /// The QEMU that ran it; absent likewise, and where none did.
+    /// The QEMU that ran it; `None` for the same reason, or if no QEMU ran it.
     pub qemu: Option<String>,
-    /// The recipe of its image; absent for an L0 that is this machine or the emulator.
+    /// The recipe of its image; `None` for an L0 that is this machine or the emulator.
     pub recipe: Option<String>,
     /// The digest of its image.
     pub image: Option<String>,
 }
 
-/// All that is recorded of what can make a verdict another one.
+/// Everything recorded that can change a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Circumstances {
     /// nestmatrix's version.
     pub nestmatrix: String,
-    /// What names its program; absent in runs of old.
+    /// The id of its build; `None` in old runs.
     pub build: Option<String>,
     /// Kernel release of the machine.
     pub machine_kernel: String,
@@ -45,9 +45,9 @@ pub struct Circumstances {
     pub processor: String,
     /// What L0 ran on.
     pub metal: Option<Metal>,
-    /// The emulator that played the metal, where it is not the QEMU that the levels tell of.
+    /// The emulator of the metal, if it is not the QEMU that the levels report.
     pub emulator: Option<String>,
-    /// What the scenario led to expect, as a record has it.
+    /// The expectation of the scenario, as in a record.
     pub expectation: String,
     /// The levels, outermost first.
     pub levels: Vec<Software>,
@@ -56,69 +56,69 @@ pub struct Circumstances {
 /// One attempt at a cell.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AttemptSeen {
-    /// What came of it.
+    /// Its verdict.
     pub verdict: VerdictWord,
-    /// What was seen where it stopped.
+    /// The symptom, if it stopped.
     pub symptom: Option<String>,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// Whether it went on from a saved state, or was to.
+    /// Whether it was restored from a snapshot, or should have been.
     pub saved: bool,
 }
 
-/// What a run saw of a cell.
+/// The result of a cell in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryEntry {
     /// The cell.
     pub cell: CellName,
     /// The run's name.
     pub run: String,
-    /// When the verdict was known, UTC, RFC 3339; of a skipped cell, when the run began.
+    /// When the verdict was known, UTC, RFC 3339; for a skipped cell, when the run began.
     pub seen: String,
     /// The verdict.
     pub verdict: VerdictWord,
-    /// Whether its scenario knew that the limitation is gone.
+    /// Whether the scenario knew that the limitation is gone.
     pub known_stale: bool,
-    /// What its scenario knew of the verdict, if it did. Not known of what an older nestmatrix took in.
+    /// What the scenario knew about the verdict. Older versions of nestmatrix did not store this.
     pub known: Option<Known>,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
-    /// What was seen there.
+    /// The symptom.
     pub symptom: Option<String>,
     /// How long the last attempt took, in seconds.
     pub seconds: f64,
-    /// Whether that went on from a saved state.
+    /// Whether that attempt was restored from a snapshot.
     pub saved: bool,
-    /// Every attempt, first to last; none where they are not known any more.
+    /// Every attempt, in order; empty if they are no longer known.
     pub attempts: Vec<AttemptSeen>,
-    /// What it was seen with.
+    /// The circumstances.
     pub with: Circumstances,
 }
 
-/// A run of a machine's own, by itself or in a merged one.
+/// A run of one machine, by itself or in a merged run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     /// Its name.
     pub(super) name: String,
     /// When it began.
     pub(super) began: String,
-    /// What it has in common with itself wherever it is met: its name is another one where merged runs had the same.
+    /// Identifies the run wherever it occurs: its name changes if merged runs had the same name.
     pub(super) identity: String,
 }
 
-/// A sighting, and what tells it from others of its run.
+/// An entry, and what distinguishes it from others of its run.
 pub(super) struct Seen {
-    pub(super) sighting: HistoryEntry,
-    /// Of two records of one cell in one run, whether they are the same.
+    pub(super) entry: HistoryEntry,
+    /// Identifies the record among those of its run.
     pub(super) digest: String,
 }
 
-/// What a past run saw, the runs that it was merged from one after the other.
-pub fn sightings(past: &PastRun) -> Vec<HistoryEntry> {
-    by_origin(past).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.sighting).collect()
+/// The entries of a past run; of a merged run, those of its parts in order.
+pub fn entries(past: &PastRun) -> Vec<HistoryEntry> {
+    by_origin(past).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.entry).collect()
 }
 
-/// The records of a past run, each with its sighting and with what is the same of one record in all runs that it was merged into.
+/// The records of a past run, each with its entry and with a digest that stays the same when runs are merged.
 pub(crate) fn records(past: &PastRun) -> Vec<(&CellRecord, HistoryEntry, String)> {
     let own = [MergedRun::from(past)];
     let runs = if past.record.merged.is_empty() { &own[..] } else { &past.record.merged[..] };
@@ -126,15 +126,15 @@ pub(crate) fn records(past: &PastRun) -> Vec<(&CellRecord, HistoryEntry, String)
         let origin = origin(run);
         let is_its = |cell: &&CellRecord| cell.run.as_deref().is_none_or(|name| name == run.run);
         let seen = |cell| {
-            let Seen { sighting, digest } = seen(cell, run, &origin);
-            (cell, sighting, digest)
+            let Seen { entry, digest } = seen(cell, run, &origin);
+            (cell, entry, digest)
         };
         past.cells.iter().filter(is_its).map(seen).collect::<Vec<_>>()
     };
     runs.iter().flat_map(of_run).collect()
 }
 
-/// What a past run saw, by the runs that it was merged from; of one that was not merged, by itself.
+/// The entries of a past run by origin: by the parts of a merged run, otherwise by the run itself.
 pub(super) fn by_origin(past: &PastRun) -> Vec<(Origin, Vec<Seen>)> {
     let own = [MergedRun::from(past)];
     let runs = if past.record.merged.is_empty() { &own[..] } else { &past.record.merged[..] };
@@ -162,7 +162,7 @@ fn origin(run: &MergedRun) -> Origin {
 fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
     let end = cell.attempts.last().map_or(0.0, |last| last.end);
     let seen = later(&run.began, end);
-    let sighting = HistoryEntry {
+    let entry = HistoryEntry {
         cell: cell.cell.clone(),
         run: run.run.clone(),
         verdict: cell.verdict,
@@ -185,15 +185,16 @@ fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
         with: circumstances(cell, run, &seen),
         seen,
     };
-    // Only what no later nestmatrix can read another way, and no more than milliseconds of times, which are written and read again.
+    // Only what every version of nestmatrix reads in the same way, and times to the millisecond, because they are written and read
+    // again.
     let times: Vec<String> =
         cell.attempts.iter().map(|attempt| format!("{:.3} {:.3}", attempt.start, attempt.end)).collect();
     let told = format!("{}\n{}\n{}\n{:?}\n{times:?}", origin.identity, cell.cell, cell.verdict, cell.symptom);
-    Seen { sighting, digest: digest(&told) }
+    Seen { entry, digest: digest(&told) }
 }
 
 fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstances {
-    // Who went on with the run may have done so on another machine. Times are text of one form, and so is their order.
+    // The run may have been resumed on another machine. All times have the same format, so text order is time order.
     let resumed = run.resumed.iter().rfind(|resumed| resumed.at.as_str() <= seen);
     let (nestmatrix, build, machine) = match resumed {
         Some(Resumption { nestmatrix, build, machine, .. }) => (nestmatrix, build, machine),
@@ -213,7 +214,7 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
         .collect();
     let profile = ArchInfo::of(cell.architecture);
     let program = profile.metal.program(profile.qemu);
-    // A package has the name of its program without what comes at its end: `bochs` has `bochs-bin`.
+    // A package's name is the beginning of its program's name: `bochs` has `bochs-bin`.
     let is_it = |emulator: &&String| emulator.split(' ').next().is_some_and(|it| program.starts_with(it));
     let told = levels.first().is_some_and(|outermost| outermost.qemu.is_some());
     let plays = cell.metal == Some(Metal::Emulated) && !told;
@@ -225,20 +226,20 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
         processor: machine.processor.clone(),
         metal: cell.metal,
         emulator: run.emulators.iter().find(is_it).cloned().filter(|_| plays),
-        // Its form is that of a record, in which maps have an order.
+        // Records have sorted maps, so equal expectations have equal text.
         expectation: serde_json::to_string(&cell.expectation).unwrap_or_default(),
         levels,
     }
 }
 
-/// The time that is `seconds` later, to the second; the same where it is none.
+/// The time `seconds` later, to the second; `time` itself if it is not a time.
 fn later(time: &str, seconds: f64) -> String {
     let then = || {
         let since = Duration::try_from_secs_f64(seconds).ok()?;
         let then: SystemTime = humantime::parse_rfc3339(time).ok()?.checked_add(since)?;
         Some(humantime::format_rfc3339_seconds(then).to_string())
     };
-    // What is formatted after the year 9999 panics; no run was then.
+    // Formatting a time after the year 9999 panics.
     if seconds.abs() < 1e9 { then() } else { None }.unwrap_or_else(|| time.to_owned())
 }
 
@@ -247,22 +248,22 @@ fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Something in which two sightings' circumstances differ.
+/// A difference between the circumstances of two entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The level that it is about, if it is about one.
+    /// The level, if it is about one.
     pub level: Option<LevelNumber>,
     /// What differs: `kernel`, `QEMU`, `image`, `system`, `nestmatrix`, `machine`, `metal`, `emulator`, `expectation`.
     pub what: &'static str,
-    /// What it was before.
+    /// The value before.
     pub before: String,
-    /// What it is after.
+    /// The value after.
     pub after: String,
 }
 
 impl Circumstances {
-    /// In what these differ from those `after`. What one of the two does not know is no difference: a stack that stopped early
-    /// has asked no inner level for its kernel, but knows its image.
+    /// The differences between these and those `after`. An unknown value is no difference: a stack that stopped early does not
+    /// know the kernels of its inner levels, only their images.
     pub fn differences(&self, after: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
         let mut compare = |level, what, before: Option<&str>, after: Option<&str>| {
@@ -293,7 +294,7 @@ impl Circumstances {
         found
     }
 
-    /// Whether nothing is known in which these differ.
+    /// Whether there is no known difference.
     pub fn same(&self, other: &Self) -> bool {
         self.differences(other).is_empty()
     }

@@ -1,51 +1,51 @@
-//! Why a history can't be had. None of it touches a verdict: the runs' folders have them all.
+//! Why the history is not available. No verdict is lost: the runs' folders have them all.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a history can't be had.
+/// Why the history is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// A later nestmatrix has written it.
+    /// A newer version of nestmatrix wrote it.
     #[error(
-        "{} is of a newer nestmatrix: its tables have version {version}, and this one knows up to {known}. It is left as it is; \
-         use the newer nestmatrix, or move the file away to have a new one made from the runs",
+        "{} was written by a newer nestmatrix: its tables have version {version}, and this nestmatrix supports up to {known}. \
+         It was not changed. Use the newer nestmatrix, or move the file away; then it is rebuilt from the runs",
         .path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// The version that it has.
+        /// Its version.
         version: u32,
-        /// The version that is known here.
+        /// The newest version that is supported here.
         known: u32,
     },
-    /// SQLite could not do it: the disk is full, the folder can't be written, somebody else keeps it for too long.
+    /// SQLite failed: the disk is full, the folder is not writable, or another process locked it for too long.
     #[error("failed to {doing} {}: {source}", .path.display())]
     Failed {
-        /// What was tried.
+        /// What failed.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// SQLite's answer.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// What is in it is not what was written.
-    #[error("{} is damaged: {why}; `cargo xtask history --rebuild` makes a new one from the runs", .path.display())]
+    /// Its content is damaged.
+    #[error("{} is damaged: {why}; `cargo xtask history --rebuild` rebuilds it from the runs", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         why: String,
     },
-    /// The folder of results can't be read, or a damaged file in it not be moved away.
+    /// The folder of results cannot be read, or a damaged file in it cannot be moved away.
     #[error("failed to {doing} {}: {source}", .path.display())]
     Folder {
-        /// What was tried.
+        /// What failed.
         doing: &'static str,
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }

@@ -1,22 +1,22 @@
-//! The history: what all runs of a folder of results saw of each cell, in a database beside them.
+//! The history: the results of each cell in all runs of a folder of results, in a database beside the runs.
 //!
-//! The runs' folders are the truth, and the database is made from them: whoever opens it takes in what is new
-//! ([`History::handle_event`]), so that a run that was killed, resumed or merged needs nothing but its folder. docs/history.md has the
-//! tables and tells what counts as a change.
+//! The folders of the runs are the source, and the database is built from them: each use of the history first adds what is new
+//! ([`History::update`]), so a run that was killed, resumed or merged needs no special treatment. docs/history.md describes the
+//! tables and what counts as a change.
 
 mod cell_history;
 mod database;
 mod entry;
 mod error;
-mod feed;
 mod schema;
 #[cfg(test)]
 mod testing;
+mod update;
 
 pub use cell_history::{CellHistory, Disagreement, Durations, VerdictChange, Wanted, flips};
 pub use database::{FILE, History};
 pub(crate) use entry::records;
-pub use entry::{AttemptSeen, Circumstances, Difference, HistoryEntry, Software, sightings};
+pub use entry::{AttemptSeen, Circumstances, Difference, HistoryEntry, Software, entries};
 pub use error::HistoryError;
-pub use feed::{Fed, Unread};
 pub use schema::{SCHEMA, SetAside};
+pub use update::{Unread, Updated};

@@ -1,5 +1,5 @@
-//! The database's tables, their versions, and how a file comes to have the newest ones: made, brought up to date, refused, or set
-//! aside because it is damaged.
+//! The tables of the database and their versions. A file is created, migrated to the newest version, refused because it is newer, or
+//! set aside because it is damaged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,16 +11,16 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::HistoryError;
 
-/// The version of the tables, which `PRAGMA user_version` of the file has.
+/// The version of the tables, stored as `PRAGMA user_version`.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-/// What says that an SQLite file is a history (`PRAGMA application_id`): "nest".
+/// Marks an SQLite file as a history (`PRAGMA application_id`): "nest".
 const APPLICATION: u32 = 0x6e65_7374;
 
-/// Longest wait for somebody else who writes. A run is taken in within milliseconds.
+/// The longest wait for a lock of another process. Adding a run takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// From each version to the next one. What is here once is never changed: files have it.
+/// The migrations from each version to the next. They never change, because existing files have used them.
 const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE run (
         id INTEGER PRIMARY KEY,
@@ -78,8 +78,8 @@ const MIGRATIONS: [&str; 3] = [
         stamp TEXT NOT NULL,
         problem TEXT
     ) STRICT, WITHOUT ROWID;",
-    // Attempts tell of cells that are flaky within a run. All folders are read once more, so that those come in of verdicts that
-    // are there already; where a run's folder is gone, they stay unknown.
+    // Attempts show cells that are flaky within a run. All folders are read again to add the attempts of existing verdicts. If a
+    // run's folder no longer exists, its attempts stay unknown.
     "CREATE TABLE attempt (
         verdict INTEGER NOT NULL REFERENCES verdict,
         number INTEGER NOT NULL,
@@ -90,11 +90,11 @@ const MIGRATIONS: [&str; 3] = [
         PRIMARY KEY (verdict, number)
     ) STRICT, WITHOUT ROWID;
     DELETE FROM folder;",
-    // What a scenario knew of a verdict. It stays unknown of those that are there already.
+    // What a scenario knew about a verdict. For existing verdicts, it stays unknown.
     "ALTER TABLE verdict ADD COLUMN known TEXT NOT NULL DEFAULT '';",
 ];
 
-/// A damaged file that was moved out of the way.
+/// A damaged file that was moved away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
     /// Where it is now.
@@ -103,19 +103,19 @@ pub struct SetAside {
     pub why: String,
 }
 
-/// What a file turns out to be.
+/// The result of opening a file.
 enum Found {
     Usable(Connection),
     Damaged(String),
 }
 
-/// Opens the history at `path`, makes it if it is not there, brings it up to date. One that is damaged is set aside, and a new one
-/// made in its place.
+/// Opens the history at `path`, creates it if it does not exist, and migrates it. A damaged one is set aside and replaced by a new
+/// one.
 pub(super) fn open(path: &Path) -> Result<(Connection, Option<SetAside>), HistoryError> {
     if let Found::Usable(connection) = examine(path)? {
         return Ok((connection, None));
     }
-    // Of several that find it damaged at the same time, one alone sets it aside; the others find the new one then.
+    // If several processes find it damaged at the same time, only one sets it aside; the others then find the new one.
     let _lock = lock(path);
     match examine(path)? {
         Found::Usable(connection) => Ok((connection, None)),
@@ -129,16 +129,16 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<SetAside>), Histor
     }
 }
 
-/// A history in memory with what the one at `path` has, if that can be read and is up to date.
+/// A history in memory with the content of the one at `path`, if that is readable and up to date.
 pub(super) fn in_memory(path: &Path) -> Result<Connection, HistoryError> {
     let made = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_in_memory()?;
         MIGRATIONS.iter().try_for_each(|migration| connection.execute_batch(migration))?;
         Ok(connection)
     };
-    let failed = |source| HistoryError::Failed { doing: "make in memory", path: path.to_owned(), source };
+    let failed = |source| HistoryError::Failed { doing: "create in memory", path: path.to_owned(), source };
     let mut connection = made().map_err(failed)?;
-    // What can't be read is made anew from the runs, like everything that is damaged.
+    // If it is not readable, the history is rebuilt from the runs.
     if let Err(e) = copy(path, &mut connection) {
         tracing::debug!("{} is not read: {e}", path.display());
     }
@@ -170,22 +170,22 @@ fn copy(path: &Path, to: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Keeps others from setting aside the history at `path`. The kernel gives the lock up however this ends; a file system that has none
-/// is no reason to do nothing.
+/// Prevents other processes from setting aside the history at `path`. The kernel releases the lock however this process ends.
+/// Without support for locks in the file system, this continues without one.
 fn lock(path: &Path) -> Option<File> {
     let results = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let lock = File::open(results).ok()?;
     lock.lock().is_ok().then_some(lock)
 }
 
-/// Moves what is at `path` out of the way, whatever it is; gives the place where it is then, if there was something.
+/// Moves the file at `path` away, whatever it is. Returns its new path, if there was a file.
 pub(super) fn clear(path: &Path) -> Result<Option<PathBuf>, HistoryError> {
     let _lock = lock(path);
     path.symlink_metadata().is_ok().then(|| set_aside(path)).transpose()
 }
 
-/// Moves the history at `path` out of the way, with the journal of what was being written to it: that would be taken for the new
-/// one's. Gives the place where it is then.
+/// Moves the history at `path` away, with its journal, which SQLite would otherwise apply to the new history. Returns its new
+/// path.
 fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
     let beside = |path: &Path, end: &str| {
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -195,7 +195,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
     let to = (1..).map(|number| beside(path, &format!(".aside-{number}"))).find(|to| !to.exists());
     let to = to.unwrap_or_else(|| beside(path, ".aside"));
     let failed = |source| HistoryError::Folder { doing: "move away", path: path.to_owned(), source };
-    // First what belongs to it: once it is gone, somebody else may make a new one, which has a journal of its own.
+    // The journal goes first: once the history is gone, another process may create a new one, with its own journal.
     for end in ["-journal", "-wal", "-shm"] {
         match fs::rename(beside(path, end), beside(&to, end)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
@@ -208,7 +208,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, HistoryError> {
 
 fn examine(path: &Path) -> Result<Found, HistoryError> {
     if path.is_symlink() {
-        // In results of another machine it can point to any file, which would be written to.
+        // In results from another machine, the link can point to any file, which would be overwritten.
         let source = io::Error::other("it is a symbolic link, which is not followed");
         return Err(HistoryError::Folder { doing: "open", path: path.to_owned(), source });
     }
@@ -220,7 +220,7 @@ fn examine(path: &Path) -> Result<Found, HistoryError> {
     }
 }
 
-/// Whether what is read is not what was written: SQLite says so, or a value is none of its column's.
+/// Whether the content is damaged: SQLite reports it, or a value is not valid for its column.
 pub(super) fn is_damage(e: &rusqlite::Error) -> bool {
     let of_value = matches!(
         e,
@@ -239,13 +239,13 @@ fn code(e: &rusqlite::Error) -> Option<ErrorCode> {
     }
 }
 
-/// What an SQLite file says it is.
+/// What an SQLite file claims to be.
 enum State {
-    /// Nothing yet.
+    /// A new file.
     Empty,
     UpToDate,
     Version(u32),
-    /// It is none of ours.
+    /// Not a history.
     Foreign(String),
 }
 
@@ -254,7 +254,7 @@ fn look_at(path: &Path) -> rusqlite::Result<Result<Found, HistoryError>> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     if let State::Empty | State::Version(_) = state(&connection)? {
-        // Whoever else does so at the same time waits, and finds it done.
+        // Another process that migrates at the same time waits, and then has nothing to do.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let from = match state(&transaction)? {
             State::Empty => 0,
@@ -264,7 +264,7 @@ fn look_at(path: &Path) -> rusqlite::Result<Result<Found, HistoryError>> {
         };
         for migration in MIGRATIONS.iter().skip(from as usize) {
             match transaction.execute_batch(migration) {
-                // What it says to be it is not.
+                // It is not of the version that it claims.
                 Err(e) if code(&e) == Some(ErrorCode::Unknown) => {
                     return Ok(Ok(Found::Damaged(e.to_string())));
                 }
@@ -307,7 +307,7 @@ fn state(connection: &Connection) -> rusqlite::Result<State> {
     })
 }
 
-/// What is wrong with a history that says it is up to date.
+/// What is wrong with a history that claims to be up to date.
 fn problem(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
@@ -315,16 +315,16 @@ fn problem(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
     let dangling = connection.prepare("PRAGMA foreign_key_check")?.exists([])?;
     if dangling {
-        return Ok(Some("rows name others that are not there".to_owned()));
+        return Ok(Some("rows refer to others that do not exist".to_owned()));
     }
     let fresh = Connection::open_in_memory()?;
     MIGRATIONS.iter().try_for_each(|migration| fresh.execute_batch(migration))?;
     Ok((parts(connection)? != parts(&fresh)?).then(|| "its tables are not those of its version".to_owned()))
 }
 
-/// Tables and indices, as they were made.
+/// The definitions of tables and indices.
 fn parts(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Option<String>>> {
-    // SQLite's own statistics are nobody's concern.
+    // SQLite's own statistics do not matter.
     let mut statement =
         connection.prepare("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()

@@ -16,7 +16,7 @@ fn runs(results: &Path) {
 
 fn all(history: &History) -> Vec<HistoryEntry> {
     let cells = history.cells().unwrap();
-    cells.iter().flat_map(|cell| history.sightings(cell).unwrap()).collect()
+    cells.iter().flat_map(|cell| history.entries(cell).unwrap()).collect()
 }
 
 /// A folder of results with its history, which has all.
@@ -25,10 +25,10 @@ fn results() -> (tempfile::TempDir, Vec<HistoryEntry>) {
     runs(results.path());
     let (mut history, aside) = History::open(results.path()).unwrap();
     assert_eq!(aside, None);
-    assert_eq!(history.handle_event().unwrap().verdicts, 4);
-    let sightings = all(&history);
-    assert_eq!(sightings.len(), 4);
-    (results, sightings)
+    assert_eq!(history.update().unwrap().verdicts, 4);
+    let entries = all(&history);
+    assert_eq!(entries.len(), 4);
+    (results, entries)
 }
 
 fn version(path: &Path) -> (i64, i64) {
@@ -71,14 +71,14 @@ fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts() {
     let (mut history, aside) = History::open(results.path()).unwrap();
     assert_eq!((version(&path).1, aside), (3, None));
     let without: Vec<HistoryEntry> =
-        expected.iter().map(|sighting| HistoryEntry { attempts: Vec::new(), ..sighting.clone() }).collect();
+        expected.iter().map(|entry| HistoryEntry { attempts: Vec::new(), ..entry.clone() }).collect();
     assert_eq!(all(&history), without, "nothing else is lost");
-    assert_eq!(history.handle_event().unwrap().verdicts, 0, "what is there is not taken in twice");
+    assert_eq!(history.update().unwrap().verdicts, 0, "what is there is not taken in twice");
     assert_eq!(all(&history), expected, "attempts have come in");
 }
 
 #[test]
-fn where_nothing_can_be_written_a_history_in_memory_has_all() {
+fn a_history_in_memory_has_all_entries() {
     let (results, expected) = results();
     // What is only in the file, and what is only in a folder.
     fs::remove_dir_all(results.path().join("one")).unwrap();
@@ -86,12 +86,12 @@ fn where_nothing_can_be_written_a_history_in_memory_has_all() {
     let before = fs::read(results.path().join(FILE)).unwrap();
     let mut history = History::in_memory(results.path()).unwrap();
     assert_eq!(all(&history), expected);
-    assert_eq!(history.handle_event().unwrap().verdicts, 1);
+    assert_eq!(history.update().unwrap().verdicts, 1);
     assert_eq!(all(&history).len(), 5);
     assert_eq!(fs::read(results.path().join(FILE)).unwrap(), before);
     fs::write(results.path().join(FILE), "damaged".repeat(1000)).unwrap();
     let mut history = History::in_memory(results.path()).unwrap();
-    assert_eq!(history.handle_event().unwrap().verdicts, 3, "what is there");
+    assert_eq!(history.update().unwrap().verdicts, 3, "what is there");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_history_of_a_newer_version_is_refused_and_left_alone() {
     let before = fs::read(&path).unwrap();
     let said = History::open(results.path()).unwrap_err().to_string();
     assert!(
-        said.contains("newer nestmatrix: its tables have version 4, and this one knows up to 3"),
+        said.contains("newer nestmatrix: its tables have version 4, and this nestmatrix supports up to 3"),
         "{said}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);
@@ -117,7 +117,7 @@ fn a_history_of_a_newer_version_is_refused_and_left_alone() {
 #[case::a_table_is_missing("not those of its version", |path: &Path| {
     Connection::open(path).unwrap().execute_batch("DROP TABLE attempt").unwrap();
 })]
-#[case::a_row_hangs_in_the_air("not there", |path: &Path| {
+#[case::a_dangling_row("do not exist", |path: &Path| {
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "foreign_keys", false).unwrap();
     connection.execute_batch("DELETE FROM run WHERE name = 'one'").unwrap();
@@ -125,25 +125,25 @@ fn a_history_of_a_newer_version_is_refused_and_left_alone() {
 #[case::an_older_version_in_name_alone("already exists", |path: &Path| {
     Connection::open(path).unwrap().pragma_update(None, "user_version", 1).unwrap();
 })]
-fn a_damaged_history_is_set_aside_and_made_anew_from_the_runs(#[case] what: &str, #[case] damage: fn(&Path)) {
+fn a_damaged_history_is_set_aside_and_rebuilt_from_the_runs(#[case] what: &str, #[case] damage: fn(&Path)) {
     let (results, expected) = results();
     let path = results.path().join(FILE);
     damage(&path);
     let damaged = fs::read(&path).unwrap();
-    // What belongs to the damaged one must not be taken for the new one's.
+    // The journal of the damaged history must not be applied to the new one.
     fs::write(results.path().join("history.sqlite3-wal"), "the rest of it").unwrap();
     let (mut history, aside) = History::open(results.path()).unwrap();
     let SetAside { to, why } = aside.unwrap();
     assert!(why.contains(what), "{why}");
     assert_eq!(fs::read(&to).unwrap(), damaged);
     assert!(!results.path().join("history.sqlite3-wal").exists());
-    assert_eq!(history.handle_event().unwrap().verdicts, 4);
+    assert_eq!(history.update().unwrap().verdicts, 4);
     assert_eq!(all(&history), expected);
     assert_eq!(History::open(results.path()).unwrap().1, None, "the new one is whole");
 }
 
 #[test]
-fn a_history_that_is_cut_off_at_any_page_comes_back() {
+fn a_history_that_is_truncated_at_any_page_is_rebuilt() {
     let (results, expected) = results();
     let path = results.path().join(FILE);
     let whole = fs::read(&path).unwrap();
@@ -155,7 +155,7 @@ fn a_history_that_is_cut_off_at_any_page_comes_back() {
         // Nothing at all is what a killed maker leaves behind; and at the end of the last page there may be nothing to lose.
         let lost = length > 0 && (aside.is_some() || all(&history) != expected);
         assert_eq!(aside.is_some(), lost, "{length}: {aside:?}");
-        history.handle_event().unwrap();
+        history.update().unwrap();
         assert_eq!(all(&history), expected, "{length}");
         drop(history);
         aside.inspect(|aside| fs::remove_file(&aside.to).unwrap());
@@ -163,27 +163,27 @@ fn a_history_that_is_cut_off_at_any_page_comes_back() {
 }
 
 #[test]
-fn what_several_find_damaged_is_set_aside_once() {
+fn a_history_that_several_find_damaged_is_set_aside_once() {
     let (results, expected) = results();
     let path = results.path().join(FILE);
     fs::write(&path, "damaged".repeat(1000)).unwrap();
     let open = || {
         let (mut history, aside) = History::open(results.path()).unwrap();
-        history.handle_event().unwrap();
+        history.update().unwrap();
         (all(&history), aside.is_some())
     };
     let found: Vec<(Vec<HistoryEntry>, bool)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(found.iter().all(|(sightings, _)| *sightings == expected));
+    assert!(found.iter().all(|(entries, _)| *entries == expected));
     assert_eq!(found.iter().filter(|(_, aside)| *aside).count(), 1);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn bytes_that_are_not_what_was_written_are_noticed_or_change_a_text_but_stop_nobody(
+    fn changed_bytes_are_noticed_or_change_a_text_and_never_stop_the_program(
         places in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..40),
     ) {
         let (results, _) = results();
@@ -195,9 +195,9 @@ proptest! {
         }
         fs::write(&path, bytes).unwrap();
         match History::open(results.path()) {
-            Ok((mut history, _)) => match history.handle_event().and_then(|_| history.cells()) {
+            Ok((mut history, _)) => match history.update().and_then(|_| history.cells()) {
                 Ok(cells) => for cell in cells {
-                    let read = history.sightings(&cell);
+                    let read = history.entries(&cell);
                     prop_assert!(matches!(read, Ok(_) | Err(HistoryError::Damaged { .. })), "{read:?}");
                 },
                 Err(e) => prop_assert!(matches!(e, HistoryError::Damaged { .. }), "{e}"),

@@ -1,4 +1,4 @@
-//! What came of trying versions: a table of them, and what was found.
+//! The results of a bisection: a table of versions, and the conclusion.
 
 use crate::trials;
 use crate::trials::{Finding, TriedVersion};
@@ -7,7 +7,7 @@ use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{one_line, wrapped};
 
-/// Every version that was tried, in the order of versions, each with what was seen.
+/// Every version that was tried, in version order, with its symptom.
 pub fn tried(versions: &[&TriedVersion], style: &Style) -> String {
     let mut table = Table::default();
     let heading = |text: &str| Entry::new(text, Role::Heading);
@@ -39,7 +39,7 @@ pub fn tried(versions: &[&TriedVersion], style: &Style) -> String {
     table.render(0, style)
 }
 
-/// What was found among `versions`, which are all that there were, tried or not.
+/// The conclusion about `versions`, which include those that were not tried.
 pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
     let name = |at: usize| one_line(&versions[at].0);
     let verdict = |at: usize| {
@@ -63,8 +63,8 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
             unknown.iter().map(|at| name(*at)).collect::<Vec<_>>().join(", ")
         ),
         Finding::Same { lowest, highest } => format!(
-            "no change found: {} and {}, the ends that could be tried, both have {}. Verdicts may still change and change \
-             back between them: --all tries every version, --from and --to name other ends",
+            "no change found: {} and {}, the ends of the range that could be tried, both have {}. The verdict may still \
+             change and change back in between: --all tries every version, --from and --to select another range",
             name(*lowest),
             name(*highest),
             verdict(*lowest)
@@ -73,8 +73,8 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
             let known = versions.iter().filter_map(|(_, tried)| tried.as_ref());
             let known = known.filter(|tried| tried.not_tried.is_none()).count();
             format!(
-                "nothing found: {known} of {} versions came to a verdict, and it takes two. Where it is the boot of the level \
-                 itself that is looked for, --boot-counts takes it for a verdict",
+                "nothing found: {known} of {} versions have a verdict, but two are required. Use --boot-counts to count a \
+                 failed boot of the level as a verdict",
                 versions.len()
             )
         }
@@ -82,13 +82,13 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
     format!("{}\n", wrapped(&text, 0, 2, style.width))
 }
 
-/// Each change of the verdict from one version to the next, where all were tried.
+/// Each change of the verdict from one version to the next, if all were tried.
 pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
     let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
     let mut out = String::new();
     for (before, now) in trials::changes(tried()) {
         let text = format!(
-            "{} from {} on (before: {}, {})",
+            "{} since {} (before: {}, {})",
             word_of(now),
             one_line(&now.version),
             one_line(&before.version),
@@ -98,8 +98,8 @@ pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> St
     }
     if out.is_empty() {
         out = match tried().find(|tried| tried.not_tried.is_none()) {
-            Some(first) => format!("no change: all that could be tried have {}\n", word_of(first)),
-            None => "no version came to a verdict\n".to_owned(),
+            Some(first) => format!("no change: every version that could be tried has {}\n", word_of(first)),
+            None => "no version has a verdict\n".to_owned(),
         };
     }
     out
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_tried_is_told_with_what_was_seen() {
+    fn versions_are_listed_with_their_symptoms() {
         let versions = versions();
         let versions: Vec<&TriedVersion> = versions.iter().filter_map(|(_, tried)| tried.as_ref()).collect();
         insta::assert_snapshot!(tried(&versions, &Style::plain()), @r"
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_told_with_what_is_not_known() {
+    fn a_conclusion_names_the_versions_that_could_not_be_tried() {
         let versions = versions();
         let say = |found: Finding| finding(&found, &versions, &Style::plain());
         let exact = say(Finding::Changed { before: 0, first: 3, unknown: vec![] });
@@ -164,12 +164,12 @@ mod tests {
             "changed between 6.1-1 (xfail) and 6.4-1 (xpass); 6.2-1, 6.3-1 could not be tried\n"
         );
         assert!(say(Finding::Same { lowest: 0, highest: 0 }).starts_with("no change found: 6.1-1 and 6.1-1"));
-        assert!(say(Finding::TooFew).starts_with("nothing found: 2 of 4 versions came to a verdict"));
-        assert_eq!(changes(&versions, &Style::plain()), "xpass from 6.4-1 on (before: 6.1-1, xfail)\n");
+        assert!(say(Finding::TooFew).starts_with("nothing found: 2 of 4 versions have a verdict"));
+        assert_eq!(changes(&versions, &Style::plain()), "xpass since 6.4-1 (before: 6.1-1, xfail)\n");
         assert_eq!(
             changes(&versions[..1], &Style::plain()),
-            "no change: all that could be tried have xfail\n"
+            "no change: every version that could be tried has xfail\n"
         );
-        assert_eq!(changes(&versions[1..2], &Style::plain()), "no version came to a verdict\n");
+        assert_eq!(changes(&versions[1..2], &Style::plain()), "no version has a verdict\n");
     }
 }

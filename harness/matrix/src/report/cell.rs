@@ -1,4 +1,4 @@
-//! A cell by itself: its verdict, how long it took, its name, and what there is to remark.
+//! One cell: its verdict, its duration, its name, and a remark.
 
 use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::Tier;
@@ -6,11 +6,11 @@ use crate::scenario::Tier;
 use super::style::{Role, Style};
 use super::text::{cut, grouped, one_line, width};
 
-/// Column at which a cell's name begins.
+/// The column at which a cell's name begins.
 const NAME: usize = 17;
 
-/// The line for a cell that has just ended, without a line end. Where it would not fit, what was seen stands on a second
-/// line below the name, and is cut to the width of `style`.
+/// The line for a cell that has just ended, without a line end. If the remark does not fit, it stands on a second line and is cut
+/// to the width of `style`.
 pub fn cell_line(record: &CellRecord, style: &Style) -> String {
     let verdict = record.verdict.to_string();
     let time = if record.attempts.is_empty() { String::new() } else { format!("{:.1} s", record.seconds()) };
@@ -27,7 +27,7 @@ pub fn cell_line(record: &CellRecord, style: &Style) -> String {
     line
 }
 
-/// A verdict, with what stands behind a fail that its scenario describes.
+/// A verdict, with a note if it is a fail that its scenario describes.
 pub(super) fn verdict(record: &CellRecord) -> String {
     match record.known() {
         Some(known @ (Known::Wrong | Known::CameBack | Known::Flaky)) => {
@@ -37,19 +37,19 @@ pub(super) fn verdict(record: &CellRecord) -> String {
     }
 }
 
-/// What is to be said of a cell beside its verdict, on one line; nothing of a plain pass.
+/// The remark beside a cell's verdict, on one line; empty for a plain pass.
 pub(super) fn remark(record: &CellRecord) -> String {
     let observed = observed(record);
     let known = record.known_text().map(|known| one_line(&known));
     let mut parts = Vec::new();
     match (record.verdict, record.known()) {
-        (VerdictWord::Pass, _) => parts.extend(known.map(|known| format!("works, though {known}"))),
+        (VerdictWord::Pass, _) => parts.extend(known.map(|known| format!("works, but listed as {known}"))),
         (VerdictWord::Fail, Some(of_fail)) => {
             parts.extend(observed.map(|observed| format!("{observed} ({})", of_fail.note())));
             parts.extend(known);
         }
         (VerdictWord::Flaky, of_flaky) => {
-            parts.push(observed.unwrap_or_else(|| "works this time".to_owned()));
+            parts.push(observed.unwrap_or_else(|| "worked this time".to_owned()));
             parts.extend(of_flaky.and(known));
         }
         (VerdictWord::Fail | VerdictWord::Error | VerdictWord::Skip, _) => parts.extend(observed),
@@ -57,13 +57,13 @@ pub(super) fn remark(record: &CellRecord) -> String {
             parts.extend(observed.map(|observed| format!("{observed} (as documented)")));
         }
         (VerdictWord::Xpass, _) => parts
-            .push(known.unwrap_or_else(|| format!("works, though documented is: {}", documented(record)))),
+            .push(known.unwrap_or_else(|| format!("works, but the document says: {}", documented(record)))),
     }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
     parts.join("; ")
 }
 
-/// Where the stack stopped and what was seen there, on one line.
+/// Where the stack stopped and the symptom, on one line.
 pub(super) fn observed(record: &CellRecord) -> Option<String> {
     let symptom = record.symptom.as_deref().map(one_line);
     match (record.stage, symptom) {
@@ -73,16 +73,16 @@ pub(super) fn observed(record: &CellRecord) -> Option<String> {
     }
 }
 
-/// What the document leads to expect.
+/// What the document says.
 pub(super) fn documented(record: &CellRecord) -> String {
     one_line(&record.expectation.to_string())
 }
 
-/// Attempts whose verdicts are listed one by one; of more, the verdicts are counted.
+/// The most attempts whose verdicts are listed one by one. The verdicts of more are counted.
 const LISTED_ATTEMPTS: usize = 4;
 
-/// The verdicts of all attempts, if there was more than one: a pass that needed two is no plain pass. Of a cell that is known to be flaky,
-/// what came of the only one as well.
+/// The verdicts of all attempts, if there was more than one: a pass at the second attempt is no plain pass. For a flaky cell, also
+/// the verdict of a single attempt.
 pub(super) fn attempts(record: &CellRecord) -> Option<String> {
     let words: Vec<String> = record.attempts.iter().map(|attempt| attempt.verdict.to_string()).collect();
     match words.len() {

@@ -1,4 +1,4 @@
-//! The command that tries a cell again.
+//! The command that runs a cell again.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use nestmatrix_vmm::qemu::quote;
 use crate::records::{Overview, OverviewCell, RunRecord};
 use crate::scenario::CellName;
 
-/// What to type in a checkout to try `cell` again as its run did.
+/// The command that runs `cell` again, in a checkout, as its run did.
 pub(super) fn again(overview: &Overview, cell: &OverviewCell) -> String {
     let run = overview.runs.get(cell.run).map(|run| &run.record);
     of_run(&cell.record.cell, cell.record.metal, run)
 }
 
-/// What changes what a cell is, of the arguments of a run, each with whether it names a file.
+/// The arguments of a run that change what a cell is, and whether their value is a file.
 const CARRIED: &[(&str, bool)] =
     &[("--scenarios", true), ("--recipes", true), ("--kernel", true), ("--level", false)];
-/// What names a file, of the arguments of a search.
+/// The arguments of a search whose value is a file.
 const FILES_OF_SEARCH: &[&str] = &["--scenarios", "--recipes", "--kernel", "--results"];
 
 fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> String {
@@ -27,7 +27,7 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
     let working_folder = run.and_then(|run| run.working_folder.as_deref()).unwrap_or(Path::new(""));
     let file = |name: &str| working_folder.join(name).display().to_string();
     if let Some(("bisect", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return format!("{}  # the cell was a trial of this search", search(arguments, file));
+        return format!("{}  # this cell was a trial of the search", search(arguments, file));
     }
     let mut command = format!("cargo xtask run-matrix '{cell}'");
     if metal == Some(Metal::Native) {
@@ -44,7 +44,7 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
     command
 }
 
-/// A search by its arguments, with files that are found from anywhere.
+/// The command of a search, with absolute paths.
 fn search(arguments: &[String], file: impl Fn(&str) -> String) -> String {
     let mut command = "cargo xtask bisect".to_owned();
     let mut is_file = false;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::records::{FORMAT, Machine, Tally};
 
-    /// A run by these arguments.
+    /// A run with these arguments.
     fn run(arguments: &[&str]) -> RunRecord {
         let record = json!({
             "format": FORMAT, "nestmatrix": "0.1.0", "run": "x", "began": "", "ended": null, "interrupted": false,
@@ -106,8 +106,8 @@ mod tests {
         " --recipes /at/home/r --kernel /at/home/a.deb --kernel /b.deb --level l0 --level l1"
     )]
     #[case::hostile("run-matrix --kernel $(reboot)'", r" --kernel '/at/home/$(reboot)'\'''")]
-    #[case::what_levels_are_to_others("doctor --level l1", "")]
-    fn what_makes_it_another_cell_is_carried(#[case] arguments: &str, #[case] expected: &str) {
+    #[case::levels_of_another_command("doctor --level l1", "")]
+    fn arguments_that_change_the_cell_are_kept(#[case] arguments: &str, #[case] expected: &str) {
         let cell: CellName = "s/amd/a+".parse().unwrap();
         let run = run(&words(arguments));
         assert_eq!(of_run(&cell, None, Some(&run)), format!("cargo xtask run-matrix 's/amd/a+'{expected}"));
@@ -122,9 +122,9 @@ mod tests {
         "cargo xtask bisect 'a/*' --axis l0.kernel --kernel /at/home/one --kernel=/at/home/two --once --results /at/home/out"
     )]
     #[case("bisect a/b --axis=l1.qemu --from 1:7.2", "cargo xtask bisect a/b --axis=l1.qemu --from 1:7.2")]
-    fn a_trial_of_a_search_is_told_with_the_search(#[case] arguments: &str, #[case] expected: &str) {
+    fn a_trial_of_a_search_is_run_again_by_the_search(#[case] arguments: &str, #[case] expected: &str) {
         let cell: CellName = "s/amd/a".parse().unwrap();
         let again = of_run(&cell, Some(Metal::Emulated), Some(&run(&words(arguments))));
-        assert_eq!(again, format!("{expected}  # the cell was a trial of this search"));
+        assert_eq!(again, format!("{expected}  # this cell was a trial of the search"));
     }
 }

@@ -5,12 +5,12 @@ use crate::records::{Change, Comparison, VerdictWord};
 use super::style::{Role, Style};
 use super::text::{cut, one_line};
 
-/// What changed, under a heading for each kind of change; nothing if nothing did.
+/// What changed, under a heading for each kind of change; empty if nothing changed.
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
     let Comparison { regressions, improvements, flaky, new, gone } = comparison;
     let kinds = [
         ("regressions", regressions),
-        ("flaky: known to be, or both verdicts were seen with the same software", flaky),
+        ("flaky: known as flaky, or both verdicts were seen with the same software", flaky),
         ("improvements", improvements),
         ("new", new),
         ("gone", gone),
@@ -26,11 +26,11 @@ pub fn comparison(comparison: &Comparison, style: &Style) -> String {
     out
 }
 
-/// `  pass -> fail  CELL`, and below it what was seen, cut to the width of `style`.
+/// `  pass -> fail  CELL`, and below it the symptom, cut to the width of `style`.
 fn line(change: &Change, style: &Style) -> String {
     let word = |verdict: Option<VerdictWord>| match verdict {
         Some(verdict) => style.paint(Role::Verdict(verdict), &verdict.to_string()),
-        None => "nothing".to_owned(),
+        None => "no verdict".to_owned(),
     };
     let known = change.known.map_or(String::new(), |known| format!(" ({})", known.note()));
     let mut line = format!("  {} -> {}{known}  {}\n", word(change.before), word(change.now), change.cell);

@@ -1,4 +1,4 @@
-//! The history of a cell: its changes with what ran before and after, whether it is flaky, how long it takes.
+//! The history of a cell: the changes of its verdict with the software before and after, whether it is flaky, and how long it takes.
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -6,43 +6,43 @@ use super::text::{cut, one_line, wrapped};
 use crate::history::{CellHistory, Difference, Disagreement, Durations, HistoryEntry, VerdictChange};
 use crate::records::{Known, VerdictWord};
 
-/// Columns by which everything below a cell's name is indented.
+/// The indentation below a cell's name.
 const INDENT: usize = 2;
-/// Durations that are drawn; older ones are left out.
+/// The most durations that are drawn. Older ones are left out.
 const DRAWN: usize = 40;
-/// Hexadecimal digits of an image's digest that are shown.
+/// The number of hexadecimal digits of a digest that are shown.
 const DIGITS: usize = 12;
 /// From short to long.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The history of a cell.
-pub fn trail(trail: &CellHistory, style: &Style) -> String {
-    let mut out = format!("{}\n", style.paint(Role::Heading, trail.cell.as_str()));
-    if let Some(last) = &trail.last {
-        out.push_str(&line(&format!("seen {}, last {}", times(trail), head(last)), style));
+pub fn cell_history(history: &CellHistory, style: &Style) -> String {
+    let mut out = format!("{}\n", style.paint(Role::Heading, history.cell.as_str()));
+    if let Some(last) = &history.last {
+        out.push_str(&line(&format!("seen {}, last {}", times(history), head(last)), style));
         out.push_str(&symptom(last, 2 * INDENT, style));
     }
-    let tried = trail.sightings - trail.skipped;
-    if trail.turns.is_empty() && tried > 1 {
-        out.push_str(&line("its verdict never changed", style));
+    let tried = history.entries - history.skipped;
+    if history.changes.is_empty() && tried > 1 {
+        out.push_str(&line("the verdict never changed", style));
     }
-    if let (Some(last), true) = (trail.last.as_ref().filter(|_| tried > 0), trail.turns.is_empty()) {
+    if let (Some(last), true) = (history.last.as_ref().filter(|_| tried > 0), history.changes.is_empty()) {
         out.push_str(&software(last, style));
     }
-    for turn in &trail.turns {
-        out.push_str(&changed(turn, style));
+    for change in &history.changes {
+        out.push_str(&changed(change, style));
     }
-    for disagreement in &trail.flaky {
+    for disagreement in &history.flaky {
         out.push_str(&flaky(disagreement, style));
     }
-    if !trail.durations.is_empty() {
+    if !history.durations.is_empty() {
         out.push('\n');
-        out.push_str(&durations(&trail.durations, style));
+        out.push_str(&durations(&history.durations, style));
     }
     out
 }
 
-/// What differs, each of it as a line without an indent.
+/// The differences, one a line, without indentation.
 fn differences(differences: &[Difference]) -> Vec<String> {
     let short = |what: &str, text: &str| match what {
         "image" => text.chars().take(DIGITS).collect(),
@@ -56,10 +56,10 @@ fn differences(differences: &[Difference]) -> Vec<String> {
     differences.iter().map(line).collect()
 }
 
-fn times(trail: &CellHistory) -> String {
+fn times(history: &CellHistory) -> String {
     let times = |number: usize| if number == 1 { "once".to_owned() } else { format!("{number} times") };
-    let tried = trail.sightings - trail.skipped;
-    match (tried, trail.skipped) {
+    let tried = history.entries - history.skipped;
+    match (tried, history.skipped) {
         (tried, 0) => times(tried),
         (0, skipped) => format!("{}, always skipped", times(skipped)),
         (tried, skipped) => format!("{}, and skipped {}", times(tried), times(skipped)),
@@ -67,19 +67,19 @@ fn times(trail: &CellHistory) -> String {
 }
 
 /// `2026-11-22T14:31:04Z fail at l1-boot, in run 2026-11-22T14-31-04Z`.
-fn head(sighting: &HistoryEntry) -> String {
-    // An older nestmatrix noted no more than this of a verdict.
-    let stale = sighting.known_stale && sighting.verdict == VerdictWord::Xpass;
-    let known = sighting.known.or(stale.then_some(Known::Stale));
+fn head(entry: &HistoryEntry) -> String {
+    // Older versions of nestmatrix recorded only this.
+    let stale = entry.known_stale && entry.verdict == VerdictWord::Xpass;
+    let known = entry.known.or(stale.then_some(Known::Stale));
     let known = known.map_or(String::new(), |known| format!(" ({})", known.note()));
-    let stage = sighting.stage.map_or(String::new(), |stage| format!(" at {stage}"));
-    let (seen, run) = (one_line(&sighting.seen), one_line(&sighting.run));
-    format!("{seen} {}{known}{stage}, in run {run}", sighting.verdict)
+    let stage = entry.stage.map_or(String::new(), |stage| format!(" at {stage}"));
+    let (seen, run) = (one_line(&entry.seen), one_line(&entry.run));
+    format!("{seen} {}{known}{stage}, in run {run}", entry.verdict)
 }
 
-/// What was seen where it stopped, on a line of its own.
-fn symptom(sighting: &HistoryEntry, indent: usize, style: &Style) -> String {
-    let Some(symptom) = &sighting.symptom else { return String::new() };
+/// The symptom, on its own line.
+fn symptom(entry: &HistoryEntry, indent: usize, style: &Style) -> String {
+    let Some(symptom) = &entry.symptom else { return String::new() };
     format!("{:indent$}{}\n", "", cut(&one_line(symptom), style.width.saturating_sub(indent).max(1)))
 }
 
@@ -87,24 +87,23 @@ fn line(text: &str, style: &Style) -> String {
     format!("{:INDENT$}{}\n", "", wrapped(text, INDENT, 2, style.width))
 }
 
-/// The verdict before and after, what ran, and what of that has changed.
-fn changed(turn: &VerdictChange, style: &Style) -> String {
-    let VerdictChange { before, after, differences: differ } = turn;
-    let word =
-        |sighting: &HistoryEntry| style.paint(Role::Verdict(sighting.verdict), &sighting.verdict.to_string());
+/// The verdict before and after, the software, and its differences.
+fn changed(change: &VerdictChange, style: &Style) -> String {
+    let VerdictChange { before, after, differences: differ } = change;
+    let word = |entry: &HistoryEntry| style.paint(Role::Verdict(entry.verdict), &entry.verdict.to_string());
     let mut out = format!("\n{:INDENT$}{} -> {}\n", "", word(before), word(after));
-    for (label, sighting) in [("before", before), ("after", after)] {
-        let text = format!("{label:<7} {}", head(sighting));
+    for (label, entry) in [("before", before), ("after", after)] {
+        let text = format!("{label:<7} {}", head(entry));
         out.push_str(&format!("{:4}{}\n", "", cut(&text, style.width.saturating_sub(4).max(1))));
-        out.push_str(&symptom(sighting, 3 * INDENT, style));
-        // What did not change is shown once.
+        out.push_str(&symptom(entry, 3 * INDENT, style));
+        // Software that did not change is shown once.
         if label == "after" || !differ.is_empty() {
-            out.push_str(&software(sighting, style));
+            out.push_str(&software(entry, style));
         }
     }
     let differ = differences(differ);
     if differ.is_empty() {
-        out.push_str(&format!("{:4}nothing that is recorded has changed besides\n", ""));
+        out.push_str(&format!("{:4}nothing else that is recorded changed\n", ""));
     }
     for difference in differ {
         out.push_str(&format!("{:4}{}\n", "", cut(&difference, style.width.saturating_sub(4).max(1))));
@@ -112,14 +111,14 @@ fn changed(turn: &VerdictChange, style: &Style) -> String {
     out
 }
 
-/// What ran on each level.
-fn software(sighting: &HistoryEntry, style: &Style) -> String {
+/// The software of each level.
+fn software(entry: &HistoryEntry, style: &Style) -> String {
     let mut table = Table::default();
-    for level in &sighting.with.levels {
+    for level in &entry.with.levels {
         let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), one_line);
-        // What comes after the version is the distribution's name of it, which the image tells as well.
+        // The distribution's package version follows, which the image identifies already.
         let qemu = format!("QEMU {}", known(&level.qemu).split(' ').next().unwrap_or("-"));
-        let emulator = sighting.with.emulator.as_ref().filter(|_| level.level.below().is_none());
+        let emulator = entry.with.emulator.as_ref().filter(|_| level.level.below().is_none());
         let entries = [
             level.level.to_string(),
             one_line(&level.os),
@@ -157,7 +156,7 @@ fn durations(all: &[Durations], style: &Style) -> String {
     table.push(Line::Entries(heading));
     for of in all {
         let metal = of.metal.map_or("unknown metal".to_owned(), |metal| metal.to_string());
-        let how = if of.saved { "from a saved state" } else { "from the beginning" };
+        let how = if of.saved { "from a snapshot" } else { "without a snapshot" };
         let seconds = |seconds: f64| Entry::right(format!("{seconds:.1}"), Role::Plain);
         table.push(Line::Entries(vec![
             Entry::new(format!("{metal}, {how}"), Role::Plain),
@@ -172,7 +171,7 @@ fn durations(all: &[Durations], style: &Style) -> String {
     table.render(INDENT, style)
 }
 
-/// The newest durations as bars, between the shortest and the longest of all; nothing for one alone.
+/// The newest durations as bars between the shortest and the longest; empty if there is only one.
 fn spark(of: &Durations) -> String {
     let newest = &of.seconds[of.seconds.len().saturating_sub(DRAWN)..];
     if of.seconds.len() < 2 {

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::records::{MutationTally, Overview, OverviewCell};
 
-/// Version of the form of the object. It grows when a member changes its meaning or goes away, not when one is added.
+/// Version of the format. It grows if a member changes its meaning or is removed, not if one is added.
 const FORMAT: u32 = 1;
 
 /// The runs and the cells as one JSON object, with a line end.
 ///
 /// # Errors
-/// None that is known of: a record that was read can be written.
+/// None are known: a record that was read can be written.
 pub fn json(overview: &Overview) -> serde_json::Result<String> {
     let runs = overview.runs.iter().map(|run| {
         let mut value = serde_json::to_value(&run.record)?;
@@ -34,7 +34,7 @@ pub fn json(overview: &Overview) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// A cell's record, with its run and its folder as they are here.
+/// A cell's record, with its run and its folder.
 fn cell(overview: &Overview, cell: &OverviewCell) -> serde_json::Result<Value> {
     let mut value = serde_json::to_value(&cell.record)?;
     value["run"] = overview.run_of(cell).into();

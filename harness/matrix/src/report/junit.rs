@@ -1,7 +1,7 @@
 //! A run as JUnit XML, which CI systems show.
 //!
-//! JUnit knows less than a verdict tells: what is as expected is a success there, a document that turns out stale a
-//! failure. The verdict itself is a property of each test case. docs/records.md has the whole mapping.
+//! JUnit has fewer results than verdicts: an expected result is a success, a stale document is a failure. The verdict itself is a
+//! property of each test case. docs/records.md has the whole mapping.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::cell::{attempts, claims, documented, observed, remark, tiers};
 use crate::contained::{self, RelativeFolder};
 use crate::records::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
-/// The run with these cells as JUnit XML: a suite a scenario, a test case a cell. `folder` is that of the run; the files of
-/// its cells are named as attachments.
+/// A run with these cells as JUnit XML: a suite a scenario, a test case a cell. The files of the cells in the run's `folder` are
+/// attachments.
 ///
 /// # Errors
-/// None that is known of: text that XML can't hold is left out.
+/// None are known: text that XML cannot represent is left out.
 pub fn junit(run: &RunRecord, cells: &[CellRecord], folder: &Path) -> Result<String, SerializeError> {
     suites(run, cells.iter().map(|cell| (cell, folder)))
 }
@@ -41,11 +41,11 @@ fn suites<'a>(
     }
     report.set_time(sum(suites.iter().filter_map(|suite| suite.time)));
     report.add_test_suites(suites);
-    // Two characters that XML can't hold pass through.
+    // The library lets two characters through that XML cannot represent.
     Ok(report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], ""))
 }
 
-/// What several runs together say, as JUnit XML: in the suites stand the machines of all.
+/// Several runs as one JUnit XML. The suites name the machines of all runs.
 ///
 /// # Errors
 /// As [`junit`].
@@ -65,7 +65,7 @@ pub fn junit_of(overview: &Overview) -> Result<String, SerializeError> {
     }
 }
 
-/// All of these together, or the longest time that there is: records may come from anywhere.
+/// The sum of these times, or the longest possible time: records can have any values.
 fn sum(times: impl Iterator<Item = Duration>) -> Duration {
     times.fold(Duration::ZERO, Duration::saturating_add)
 }
@@ -128,7 +128,7 @@ fn status(cell: &CellRecord) -> TestCaseStatus {
         VerdictWord::Pass | VerdictWord::Xfail => return TestCaseStatus::success(),
         VerdictWord::Xpass | VerdictWord::Fail if !cell.is_trouble() => return TestCaseStatus::success(),
         VerdictWord::Skip => TestCaseStatus::skipped(),
-        // It ran, but is neither a success nor a failure, and JUnit has no other word for that.
+        // It ran, but it is neither a success nor a failure, and JUnit has no other word for that.
         VerdictWord::Flaky if !cell.is_trouble() => TestCaseStatus::skipped(),
         VerdictWord::Fail | VerdictWord::Xpass | VerdictWord::Flaky => {
             TestCaseStatus::non_success(NonSuccessKind::Failure)
@@ -154,7 +154,7 @@ fn last_lines(level: &LevelRecord) -> Option<String> {
 fn attachments(run: &Path, of_cell: &RelativeFolder) -> String {
     let of_cell = of_cell.as_path();
     let files = contained::list(run, of_cell).unwrap_or_default().files.into_iter();
-    // Those of an attempt before are in a folder of their own.
+    // The files of earlier attempts are in subfolders.
     let files = files.filter(|file| file.components().count() == 1);
     files.map(|file| format!("[[ATTACHMENT|{}]]\n", run.join(of_cell).join(file).display())).collect()
 }

@@ -1,4 +1,4 @@
-//! An overview's cells as the documents lay them out, for reports that are pages and not a terminal.
+//! The cells of an overview as the documents lay them out, for reports that are pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::scenario::{
 use super::matrix::short;
 use super::text::{grouped, one_line};
 
-/// A verdict as it is shown: one that is known is told from one that is news.
+/// A verdict as reports show it: a known one differs from a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Severity {
     CameBack,
@@ -28,7 +28,7 @@ pub(super) enum Severity {
 }
 
 impl Severity {
-    /// The one to act upon first, first.
+    /// The most urgent one first.
     pub(super) const ALL: [Self; 12] = [
         Self::CameBack,
         Self::Fail,
@@ -64,7 +64,7 @@ impl Severity {
         }
     }
 
-    /// The verdict's word.
+    /// The word of the verdict.
     pub(super) fn word(self) -> VerdictWord {
         match self {
             Self::CameBack | Self::Fail | Self::KnownFail => VerdictWord::Fail,
@@ -77,7 +77,7 @@ impl Severity {
         }
     }
 
-    /// What stands behind the word, if something does.
+    /// The note after the word, if there is one.
     pub(super) fn note(self) -> &'static str {
         match self {
             Self::CameBack => Known::CameBack.note(),
@@ -107,40 +107,40 @@ impl Severity {
     }
 }
 
-/// What a tally counts, without what there is none of.
+/// The counts of a tally, without zeros.
 pub(super) fn counts(tally: &Tally) -> Vec<(Severity, usize)> {
     Severity::ALL
         .into_iter()
-        .map(|shade| (shade, shade.count(tally)))
+        .map(|severity| (severity, severity.count(tally)))
         .filter(|(_, number)| *number > 0)
         .collect()
 }
 
 /// `10 pass, 1 xpass (known stale)`.
 pub(super) fn counted(tally: &Tally) -> String {
-    let part = |(shade, number): (Severity, usize)| match shade.note() {
-        "" => format!("{number} {}", shade.word()),
-        note => format!("{number} {} ({note})", shade.word()),
+    let part = |(severity, number): (Severity, usize)| match severity.note() {
+        "" => format!("{number} {}", severity.word()),
+        note => format!("{number} {} ({note})", severity.word()),
     };
     let parts: Vec<String> = counts(tally).into_iter().map(part).collect();
     if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") }
 }
 
-/// How many of these cells have which verdict.
+/// The tally of these cells.
 pub(super) fn tally<'o>(cells: impl IntoIterator<Item = &'o OverviewCell>) -> Tally {
     let mut tally = Tally::default();
     cells.into_iter().for_each(|cell| tally.add(&cell.record));
     tally
 }
 
-/// A cell and its place in the overview.
+/// A cell and its index in the overview.
 pub(super) type Placed<'o> = (usize, &'o OverviewCell);
 
 /// The cells of a document.
 pub(super) struct DocumentPart<'o> {
     /// Its id.
     pub(super) id: &'o str,
-    /// What is known of it, if it is (still) there.
+    /// The document, if the matrix (still) has it.
     pub(super) document: Option<&'o Document>,
     pub(super) scenarios: Vec<ScenarioPart<'o>>,
 }
@@ -148,17 +148,17 @@ pub(super) struct DocumentPart<'o> {
 /// The cells of a scenario.
 pub(super) struct ScenarioPart<'o> {
     pub(super) name: &'o str,
-    /// What is known of it, if it is (still) there.
+    /// The scenario, if the matrix (still) has it.
     pub(super) scenario: Option<&'o Scenario>,
     pub(super) cells: Vec<Placed<'o>>,
 }
 
-/// An overview with what the documents say of its cells.
+/// An overview with what the documents say about its cells.
 pub(super) struct Layout<'o> {
     pub(super) overview: &'o Overview,
     pub(super) matrix: &'o Matrix,
     specs: BTreeMap<&'o CellName, &'o Cell>,
-    /// What is known of each claim by the cells of the overview, by `DOCUMENT/CLAIM`.
+    /// What the cells of the overview show about each claim, by `DOCUMENT/CLAIM`.
     coverage: BTreeMap<String, Coverage>,
 }
 
@@ -167,7 +167,7 @@ pub(super) fn in_full(claim: &str, document: &str) -> String {
     if claim.contains('/') { claim.to_owned() } else { format!("{document}/{claim}") }
 }
 
-/// What is known of each claim that these cells try.
+/// What these cells show about each claim that they try.
 fn coverage(overview: &Overview, matrix: &Matrix) -> BTreeMap<String, Coverage> {
     let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
     for record in overview.cells.iter().map(|cell| &cell.record) {
@@ -199,22 +199,22 @@ impl<'o> Layout<'o> {
         Self { overview, matrix, specs, coverage: coverage(overview, matrix) }
     }
 
-    /// The claim of this name, `DOCUMENT/CLAIM`, if it is (still) there.
+    /// The claim with this name, `DOCUMENT/CLAIM`, if the matrix (still) has it.
     pub(super) fn claim(&self, name: &str) -> Option<&'o Claim> {
         self.matrix.claim(name)
     }
 
-    /// What is known of the claim of this name by the cells of the overview.
+    /// What the cells of the overview show about the claim with this name.
     pub(super) fn coverage_of(&self, name: &str) -> Option<Coverage> {
         self.coverage.get(name).copied()
     }
 
-    /// The same of each of these claims.
+    /// The same for each of these claims.
     pub(super) fn coverage(&self, names: &BTreeSet<String>) -> Vec<Coverage> {
         names.iter().filter_map(|name| self.coverage_of(name)).collect()
     }
 
-    /// The documents of which there are cells.
+    /// The documents that have cells here.
     pub(super) fn documents(&self) -> Vec<DocumentPart<'o>> {
         let cells = self.overview.cells.iter().enumerate();
         let of_document = grouped(cells, |(_, cell)| cell.record.document.as_str());
@@ -233,7 +233,7 @@ impl<'o> Layout<'o> {
         of_document.into_iter().map(part).collect()
     }
 
-    /// What the document asks for on each level, in few letters; where nobody can tell any more, as the cell's name does.
+    /// The system that the document requires on each level, in short. If it is no longer known, it is taken from the cell's name.
     pub(super) fn systems(&self, cell: &OverviewCell) -> Vec<String> {
         let record = &cell.record;
         if !record.levels.is_empty() {
@@ -247,7 +247,7 @@ impl<'o> Layout<'o> {
 }
 
 impl DocumentPart<'_> {
-    /// Its title with what it documents, or its id.
+    /// Its product and title, or its id.
     pub(super) fn heading(&self) -> String {
         match self.document {
             Some(Document { title, product, section, .. }) => format!("{product}, {section} {title}"),
@@ -255,7 +255,7 @@ impl DocumentPart<'_> {
         }
     }
 
-    /// The claims that its cells try, each as `DOCUMENT/CLAIM`.
+    /// The claims that its cells try, as `DOCUMENT/CLAIM`.
     pub(super) fn claims(&self) -> BTreeSet<String> {
         let records = self.scenarios.iter().flat_map(|part| part.cells.iter().map(|(_, cell)| &cell.record));
         let claims = |record: &'_ CellRecord| {

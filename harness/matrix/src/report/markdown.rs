@@ -1,4 +1,4 @@
-//! An overview as Markdown (GitHub's and GitLab's, with tables), for the page of a document or of an issue.
+//! An overview as Markdown (GitHub's and GitLab's, with tables), for a document or an issue.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use crate::records::{
 };
 use crate::scenario::{Coverage, Matrix};
 
-/// Lines of a console that are shown.
+/// The number of console lines that are shown.
 const CONSOLE_LINES: usize = 10;
 
-/// The matrix by document and scenario, and what there is to act upon.
+/// The matrix by document and scenario, and what needs attention.
 pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
     let layout = Layout::new(overview, matrix);
     let mut out = format!("# nestmatrix: {}\n\n", counted(&overview.tally()));
@@ -33,7 +33,7 @@ pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
     out.push_str(&stand_ins(overview));
     let trouble: Vec<&OverviewCell> = overview.cells.iter().filter(|cell| cell.is_trouble()).collect();
     if !trouble.is_empty() {
-        out.push_str("\n## To act upon\n");
+        out.push_str("\n## Needs attention\n");
         trouble.iter().for_each(|cell| out.push_str(&particulars(overview, cell)));
     }
     out.push_str(&mutations(overview));
@@ -46,7 +46,7 @@ pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
     out
 }
 
-/// What came of mutants: those that need attention or are accepted, and how many each cell has.
+/// The mutants that need attention or are accepted, and the number of mutants of each cell.
 fn mutations(overview: &Overview) -> String {
     let cells = &overview.mutations;
     if cells.is_empty() {
@@ -101,7 +101,7 @@ fn mutations(overview: &Overview) -> String {
 
 fn end(interrupted: bool, ended: &Option<String>) -> &'static str {
     match ended {
-        None => "; it has not come to its end",
+        None => "; not finished",
         Some(_) if interrupted => "; interrupted",
         Some(_) => "",
     }
@@ -112,7 +112,7 @@ fn section(layout: &Layout<'_>, part: &DocumentPart<'_>) -> String {
         format!("\n## {}\n\n{}: {}\n", escaped(&part.heading()), code(part.id), counted(&part.tally()));
     let claims = layout.coverage(&part.claims());
     if !claims.is_empty() {
-        let _ = write!(out, "\nClaims that were tried: {}\n", Coverage::counted(&claims, false));
+        let _ = write!(out, "\nTried claims: {}\n", Coverage::counted(&claims, false));
     }
     part.scenarios.iter().for_each(|scenario| out.push_str(&table(layout, scenario)));
     out
@@ -169,7 +169,7 @@ fn stand_ins(overview: &Overview) -> String {
     out
 }
 
-/// What is known of a cell that somebody has to act upon.
+/// The details of a cell that needs attention.
 fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
     let record = &cell.record;
     let mut out = format!("\n### {}: {}\n\n", verdict(record), code(record.cell.as_str()));
@@ -177,7 +177,7 @@ fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
     if let Some(known) = record.known_text() {
         let _ = writeln!(out, "- known: {}", code(&known));
     }
-    let works = || "works: the limitation no longer shows itself".to_owned();
+    let works = || "works: the limitation is gone".to_owned();
     let _ = writeln!(out, "- observed: {}", code(&observed(record).unwrap_or_else(works)));
     if let Some(attempts) = attempts(record) {
         let _ = writeln!(out, "- attempts: {attempts}");
@@ -185,8 +185,8 @@ fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
     record.levels.iter().for_each(|level| {
         let _ = writeln!(out, "- {}: {}", level.level, versions(level));
     });
-    let _ = writeln!(out, "- again: {}", code(&super::command::again(overview, cell)));
-    // Of an outer level where the inner one has said nothing, as when its QEMU did not start.
+    let _ = writeln!(out, "- run it again: {}", code(&super::command::again(overview, cell)));
+    // If the level printed nothing, for example because its QEMU did not start, the next outer level that did.
     let outwards = record.levels.iter().rev().filter(|level| record.level.is_none_or(|of| level.level <= of));
     if let Some(level) = outwards.into_iter().find(|level| !level.seen.last_lines.is_empty()) {
         let lines = &level.seen.last_lines;
@@ -204,7 +204,7 @@ fn versions(level: &LevelRecord) -> String {
     facts.into_iter().flatten().map(|fact| escaped(&fact)).collect::<Vec<_>>().join(", ")
 }
 
-/// Text in which Markdown and HTML see nothing but text.
+/// Text in which Markdown and HTML see only text.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in one_line(text).chars() {
@@ -212,7 +212,7 @@ fn escaped(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            // Both would be links to somebody or something.
+            // Both would become links.
             '@' => out.push_str("&#64;"),
             '#' => out.push_str("&#35;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' => {
@@ -225,7 +225,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Text as it is, in a span that is longer than any that it could end.
+/// Text as code. The fence is longer than any run of backticks in the text.
 fn code(text: &str) -> String {
     let text = one_line(text);
     let fence = "`".repeat(longest_run(&text) + 1);
@@ -236,7 +236,7 @@ fn code(text: &str) -> String {
     }
 }
 
-/// Lines as they are.
+/// Lines as a code block.
 fn fenced(text: &str) -> String {
     let fence = "`".repeat((longest_run(text) + 1).max(3));
     format!("{fence}text\n{text}\n{fence}\n")

@@ -1,4 +1,4 @@
-//! The matrix after a run: its cells as the documents lay them out, each with what it got.
+//! The matrix after a run: its cells as the documents lay them out, each with its verdict.
 
 use crate::records::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
 
@@ -8,14 +8,14 @@ use super::table::{Entry, Line, Table};
 use super::text::{duration, grouped, wrapped};
 use super::trouble::trouble;
 
-/// Columns by which tables are indented below the name of their scenario.
+/// The indentation of a table below the name of its scenario.
 const INDENT: usize = 4;
 
-/// Skipped cells that are shown among the others; more would hide what ran.
+/// The most skipped cells that are shown. More of them would hide the cells that ran.
 const SKIPPED: usize = 12;
 
-/// What came of a run: a table for each scenario, the particulars of every verdict that somebody has to act upon, and how
-/// many cells got which verdict.
+/// The results of a run: a table for each scenario, the details of every verdict that needs attention, and the number of cells
+/// with each verdict.
 pub fn matrix(outcome: &Outcome, style: &Style) -> String {
     let records = &outcome.records;
     let mut out = String::new();
@@ -48,7 +48,7 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
     out
 }
 
-/// The cells of a scenario, as a table or, where the terminal is too narrow for it, as a list.
+/// The cells of a scenario: a table, or a list if the terminal is too narrow for the table.
 fn scenario_table(records: &[&CellRecord], style: &Style) -> String {
     let depth = records.iter().map(|record| systems(record).len()).max().unwrap_or(0);
     let mut table = Table::default();
@@ -104,13 +104,13 @@ fn push_remark(table: &mut Table, record: &CellRecord) {
     let remark = remark(record);
     match record.verdict {
         _ if remark.is_empty() => {}
-        // Nothing else tells of it; one that is news is told at length below the tables.
+        // New results are described below the tables. A known one is described only here.
         _ if record.known().is_some_and(|known| known != Known::CameBack) => table.push(Line::Prose(remark)),
         _ => table.push(Line::Remark(remark)),
     }
 }
 
-/// What the document asks for on each level: as it puts it, or for a cell that was not tried as the cell's name does.
+/// The system that the document requires on each level. For a cell that did not run, it is taken from the cell's name.
 fn systems(record: &CellRecord) -> Vec<String> {
     if record.levels.is_empty() {
         record.cell.as_str().split('/').skip(2).map(str::to_owned).collect()
@@ -140,7 +140,7 @@ fn seconds(record: &CellRecord) -> String {
     if record.attempts.is_empty() { String::new() } else { format!("{:.1}", record.seconds()) }
 }
 
-/// What the asterisks mean: every stand-in that ran, with what for and why.
+/// What the asterisks mean: every stand-in that ran, with the system that it stands in for and the reason.
 fn stand_ins(records: &[CellRecord], style: &Style) -> String {
     let levels = records.iter().flat_map(|record| &record.levels).filter(|level| level.stand_in);
     let stand_ins = grouped(levels, |level| (&level.os, &level.stand_in_reason));
@@ -202,14 +202,13 @@ fn summary(outcome: &Outcome, style: &Style) -> String {
     let verdicts = if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") };
     let took = duration(outcome.took.as_secs_f64().round() as u64);
     let end = if outcome.run.interrupted {
-        "; interrupted, so cells that are not listed have no verdict"
+        "; interrupted: cells that are not listed have no verdict"
     } else if skip > 0 && parts.len() == 1 {
-        "; nothing was tried"
+        "; no cell ran"
     } else {
         ""
     };
-    let continued = outcome.records.iter().filter(|record| record.restored.is_some()).count();
-    let continued =
-        if continued > 0 { format!("; {continued} went on from saved states") } else { String::new() };
-    format!("{verdicts} in {took}{continued}{end}\n")
+    let restored = outcome.records.iter().filter(|record| record.restored.is_some()).count();
+    let restored = if restored > 0 { format!("; {restored} restored from snapshots") } else { String::new() };
+    format!("{verdicts} in {took}{restored}{end}\n")
 }

@@ -1,4 +1,4 @@
-//! What a merged run was merged from, and where its parts differ or leave gaps.
+//! The runs that a merged run consists of, their conflicts, and what is missing.
 
 use crate::records::{CellRecord, Merged, MergedRun, Tally, VerdictWord};
 
@@ -7,10 +7,10 @@ use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{duration, one_line};
 
-/// Columns by which everything below a heading is indented.
+/// The indentation below a heading.
 const INDENT: usize = 2;
 
-/// The runs that were merged, the cells on which they do not agree, and what is missing.
+/// The merged runs, the cells with different verdicts, and what is missing.
 pub fn merged(merged: &Merged, style: &Style) -> String {
     let run = &merged.outcome.run;
     let mut out = heading("merged from", style);
@@ -41,7 +41,7 @@ fn heading(text: &str, style: &Style) -> String {
     format!("{before}{}\n", style.paint(Role::Heading, text))
 }
 
-/// A cell with each verdict, who saw it and what was seen.
+/// A cell with each of its verdicts, the run that has it, and the symptom.
 fn side_by_side(seen: &[CellRecord], style: &Style) -> String {
     let mut table = Table::default();
     for record in seen {
@@ -86,7 +86,7 @@ fn counts(tally: &Tally) -> String {
     if parts.is_empty() { "no verdicts".to_owned() } else { parts.join(", ") }
 }
 
-/// How long it took, and whether it came to its end.
+/// How long the run took, and whether it finished.
 fn end(run: &MergedRun) -> String {
     let took = duration(run.seconds.max(0.0).round() as u64);
     let Tally { pass, fail, xfail, xpass, flaky, skip, error, .. } = run.verdicts;

@@ -1,5 +1,5 @@
-//! What a run is going to do, does and did, as text for the terminal, as a page and in forms that other programs read: pure
-//! functions from typed values to text.
+//! What a run is going to do, does and did: as text for the terminal, as a page, and in formats that other programs read. All of
+//! this is pure functions from typed values to text.
 //!
 //! Nothing here prints or asks the terminal; the caller does. Text of several lines ends with a line end.
 
@@ -39,7 +39,7 @@ pub use claim_list::{ClaimListing, ClaimRow, ContradictionRow};
 pub use comparison::comparison;
 pub use doctor::checkup;
 pub use document_errata::document_errata;
-pub use history::trail;
+pub use history::cell_history;
 pub use html::html;
 pub use json::json;
 pub use junit::{junit, junit_of};
@@ -49,9 +49,10 @@ pub use markdown::markdown;
 pub use matrix::matrix;
 pub use merged::merged;
 pub use mutation::mutations;
-pub use paused_stack::{heard, held};
+pub use paused_stack::{event, paused_stack};
 pub use plan::{plan, profile};
 pub use progress::progress;
 pub use skipped::skipped;
-pub use style::Style;
+pub use style::{Role, Style};
+pub use table::{Entry, Line, Table};
 pub use tap::tap;

@@ -1,4 +1,4 @@
-//! What came of mutants: a table for each cell, survivors first, and the numbers of all.
+//! The results of mutants: a table a cell, survivors first, and the totals.
 
 use crate::records::{CellMutation, MutantOutcome, MutantResult, MutationTally, VerdictWord};
 
@@ -6,7 +6,7 @@ use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{one_line, wrapped};
 
-/// Every cell with its mutants, and how many were noticed.
+/// Every cell with its mutants, and the totals.
 pub fn mutations(cells: &[CellMutation], style: &Style) -> String {
     let mut out = String::new();
     for cell in cells {
@@ -18,10 +18,10 @@ pub fn mutations(cells: &[CellMutation], style: &Style) -> String {
     out
 }
 
-/// What is said of a mutation run that was cut off before its mutants had an outcome.
+/// The note on a mutation run that ended before its mutants had an outcome.
 pub(super) const PENDING: &str = "the mutants have no outcome yet: resume the run";
 
-/// What of a mutation run needs attention beside its mutants.
+/// What needs attention in a mutation run, apart from its mutants.
 pub(super) fn incomplete(tally: &MutationTally) -> Vec<String> {
     let plural = |number: usize, one: &str, more: &str| match number {
         0 => None,
@@ -52,11 +52,8 @@ pub(super) fn counted(tally: &MutationTally) -> String {
     if !numbers.is_empty() {
         text.push_str(&format!(": {}", numbers.join(", ")));
     }
-    if tally.incomplete > 0 {
-        text.push_str(&format!("; of {} not all have a verdict", count(tally.incomplete, "cell")));
-    }
-    if tally.not_green > 0 {
-        text.push_str(&format!("; {} without mutants: not green itself", count(tally.not_green, "cell")));
+    for part in incomplete(tally) {
+        text.push_str(&format!("; {part}"));
     }
     text
 }
@@ -71,7 +68,7 @@ fn of_cell(cell: &CellMutation, style: &Style) -> String {
     let stage = original.stage.map_or(String::new(), |stage| format!(" at {stage}"));
     let mut out = format!("{}: {}{stage} without damage\n\n", cell.cell, original.verdict);
     if !original.green {
-        out.push_str("  no mutants: the cell is not green itself\n");
+        out.push_str("  no mutants: the cell is not green without damage\n");
         return out;
     }
     let mut table = Table::default();
@@ -87,7 +84,7 @@ fn of_cell(cell: &CellMutation, style: &Style) -> String {
     }
     out.push_str(&table.render(2, style));
     for name in &cell.unused {
-        let text = format!("no mutation has the name {}, which the scenario accepts", one_line(name));
+        let text = format!("the scenario accepts the mutation {}, which does not exist", one_line(name));
         out.push_str(&format!("  {}\n", wrapped(&text, 2, 2, style.width)));
     }
     out
@@ -112,7 +109,7 @@ fn entries(result: &MutantResult) -> Vec<Entry> {
     ]
 }
 
-/// What a reader needs to act upon a mutant. Of one that was killed nothing, and of a check what it stopped.
+/// The remarks that explain a mutant: none for a killed one; for a check, the mutant that it stopped.
 fn remarks(result: &MutantResult) -> Vec<String> {
     if result.outcome == MutantOutcome::Killed {
         return result.symptom.iter().filter(|_| result.rule.is_none()).cloned().collect();
@@ -122,7 +119,7 @@ fn remarks(result: &MutantResult) -> Vec<String> {
     [Some(damage), result.symptom.clone(), accepted].into_iter().flatten().collect()
 }
 
-/// What must come of a mutant: `must be not green`.
+/// The required result of a mutant: `must be not green`.
 pub(super) fn wanted(result: &MutantResult) -> String {
     result.rule.map_or_else(|| "must stop a mutant".to_owned(), |rule| format!("must be {}", rule.text()))
 }
@@ -159,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn survivors_are_shown_with_what_must_come_of_them() {
+    fn survivors_are_shown_with_their_required_result() {
         let check = MutantResult {
             rule: None,
             verdict: None,
@@ -183,8 +180,8 @@ mod tests {
         let tally = MutationTally { incomplete: 1, ..MutationTally::of(&cells) };
         assert_eq!(
             counted(&tally),
-            "5 mutants of 1 cell: 2 killed, 2 survived, 1 accepted; of 1 cell not all have a verdict; 1 cell without mutants: not \
-             green itself"
+            "5 mutants of 1 cell: 2 killed, 2 survived, 1 accepted; 1 cell has mutants without a verdict; 1 cell is not green \
+             without damage"
         );
         insta::assert_snapshot!(mutations(&cells, &Style::plain()), @r"
         s/amd/a/b/c: pass without damage
@@ -201,13 +198,13 @@ mod tests {
           old-nonce    killed    fail     l2-launch     12.3
           drop-step-2  killed
                        it only checks, and stopped old-nonce
-          no mutation has the name l9-*, which the scenario accepts
+          the scenario accepts the mutation l9-*, which does not exist
 
         s/amd/a/b/c: error without damage
 
-          no mutants: the cell is not green itself
+          no mutants: the cell is not green without damage
 
-        5 mutants of 1 cell: 2 killed, 2 survived, 1 accepted; 1 cell without mutants: not green itself
+        5 mutants of 1 cell: 2 killed, 2 survived, 1 accepted; 1 cell is not green without damage
         ");
     }
 }

@@ -1,22 +1,22 @@
-//! A stack that is held, as whoever holds it is told of it.
+//! A paused stack, as the user of a debug session sees it.
 
 use nestmatrix_stack::{PausedLevel, PausedStack};
 
 use super::style::{Role, Style};
 use super::text::one_line;
 
-/// Where a stack is held, what is in it, and how each level is reached.
-pub fn held(held: &PausedStack, style: &Style) -> String {
-    let PausedStack { stage, stop, levels } = held;
+/// Where a stack is paused, what runs in it, and how to reach each level.
+pub fn paused_stack(paused: &PausedStack, style: &Style) -> String {
+    let PausedStack { stage, stop, levels } = paused;
     let mut text = match stop {
         Some(stop) => format!("stopped in {stage}: {}", one_line(&stop.symptom.to_string())),
-        None => format!("held after {stage}"),
+        None => format!("paused after {stage}"),
     };
     text = style.paint(Role::Heading, &text) + "\n\n";
     for level in levels {
         text += &reach(level);
     }
-    text + "\nCtrl-C lets it go"
+    text + "\nPress Ctrl-C to end the session"
 }
 
 fn reach(level: &PausedLevel) -> String {
@@ -26,8 +26,8 @@ fn reach(level: &PausedLevel) -> String {
     let known = [version("kernel", kernel), version("in QEMU", qemu)];
     let known: Vec<String> = known.into_iter().flatten().collect();
     let known = match &known[..] {
-        [] if console.is_none() && !monitor && !shell => "does not run yet".to_owned(),
-        [] => "is on its way".to_owned(),
+        [] if console.is_none() && !monitor && !shell => "not running yet".to_owned(),
+        [] => "starting".to_owned(),
         known => known.join(", "),
     };
     let mut text = format!("  {level}  {known}\n");
@@ -42,7 +42,7 @@ fn reach(level: &PausedLevel) -> String {
     text
 }
 
-/// Something that happened in a stack while it was held.
-pub fn heard(what: &str, style: &Style) -> String {
+/// Something that happened in a stack while it was paused.
+pub fn event(what: &str, style: &Style) -> String {
     format!("{} {}", style.paint(Role::Heading, "meanwhile:"), one_line(what))
 }

@@ -1,31 +1,30 @@
-//! How text looks: whether it has colours, which ones, and how wide it may be.
+//! The style of text: whether it has colours, which ones, and how wide it may be.
 //!
-//! Apart so that every escape code of the project's reports stands in one place.
+//! All escape codes of the reports are here.
 
 use std::ffi::OsString;
 
 use crate::records::VerdictWord;
 
-/// How text is to look.
+/// How text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Whether colours may be used. They only repeat what words say.
+    /// Whether colours are used. They only repeat what words say.
     pub colour: bool,
-    /// Columns of the terminal. Prose is broken to fit and remarks in tables are cut; names, paths and console lines
-    /// are left as they are.
+    /// The width of the terminal. Prose is wrapped and remarks in tables are cut; names, paths and console lines are not.
     pub width: usize,
 }
 
-/// Columns of a terminal that does not tell.
+/// The width of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
 impl Style {
-    /// No colours, and lines as long as they come: for files and pipes.
+    /// No colours and no wrapping, for files and pipes.
     pub const fn plain() -> Self {
         Self { colour: false, width: usize::MAX }
     }
 
-    /// For a terminal with this many columns, if it tells. `variable` reads the environment: a `NO_COLOR` that is not
+    /// The style for a terminal of this width, if that is known. `variable` reads the environment: a `NO_COLOR` that is not
     /// empty (<https://no-color.org>) and `TERM=dumb` turn colours off.
     pub fn for_terminal(width: Option<usize>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let unwanted = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -42,20 +41,24 @@ impl Style {
     }
 }
 
-/// What a piece of text is, as far as its looks go.
+/// The role of a piece of text, which selects its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
+    /// Ordinary text.
     Plain,
+    /// A heading.
     Heading,
+    /// Text that stands back.
     Quiet,
+    /// A verdict.
     Verdict(VerdictWord),
 }
 
 impl Role {
-    /// The parameters of the escape sequence that selects its looks ("Select Graphic Rendition", ECMA-48).
+    /// The parameters of the escape sequence that selects the colour ("Select Graphic Rendition", ECMA-48).
     ///
-    /// Red is never told from green: what is as documented is cyan, what is not is bold, and red or yellow, and an
-    /// error, which says nothing of the document, is inverse. The terminal's own palette decides the shades.
+    /// No difference depends on red against green: results as documented are cyan, others are bold and red or yellow, and an
+    /// error, which says nothing about the document, is inverse. The palette of the terminal decides the shades.
     fn sgr(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,

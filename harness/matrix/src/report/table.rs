@@ -1,62 +1,62 @@
-//! A table of painted text: columns as wide as what stands in them, measured in columns of the terminal.
+//! A table: each column is as wide as its widest entry, measured in columns of the terminal.
 
 use super::style::{Role, Style};
 use super::text::{cut, width, wrapped};
 
-/// Columns between two columns of a table.
+/// The space between two columns.
 const GAP: usize = 2;
 
-/// A piece of text in a table.
+/// One entry of a table.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub struct Entry {
     text: String,
     role: Role,
     right: bool,
 }
 
 impl Entry {
-    /// Text, against the left edge of its column.
-    pub(super) fn new(text: impl Into<String>, role: Role) -> Self {
+    /// An entry that is aligned to the left.
+    pub fn new(text: impl Into<String>, role: Role) -> Self {
         Self { text: text.into(), role, right: false }
     }
 
-    /// Text, against the right edge of its column, as numbers stand.
-    pub(super) fn right(text: impl Into<String>, role: Role) -> Self {
+    /// An entry that is aligned to the right, for numbers.
+    pub fn right(text: impl Into<String>, role: Role) -> Self {
         Self { right: true, ..Self::new(text, role) }
     }
 }
 
-/// What stands below each other in a table.
+/// One line of a table.
 #[derive(Debug, Clone)]
-pub(super) enum Line {
-    /// One entry for each column, from the first on.
+pub enum Line {
+    /// One entry a column, starting with the first column.
     Entries(Vec<Entry>),
-    /// Text that begins at the table's second column and may go beyond its last; cut where it does not fit.
+    /// Text that begins at the second column. It may be wider than the table, and is cut to the width of the terminal.
     Remark(String),
-    /// Likewise, but broken into lines.
+    /// The same, but wrapped instead of cut.
     Prose(String),
 }
 
 /// A table.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Table {
+pub struct Table {
     lines: Vec<Line>,
 }
 
 impl Table {
     /// Appends a line.
-    pub(super) fn push(&mut self, line: Line) {
+    pub fn push(&mut self, line: Line) {
         self.lines.push(line);
     }
 
-    /// The columns of the terminal that its entries take; remarks don't count, since they are cut.
+    /// The width of its entries. Remarks do not count, because they are cut.
     pub(super) fn width(&self) -> usize {
         let widths = self.widths();
         widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
     }
 
     /// The table, indented.
-    pub(super) fn render(&self, indent: usize, style: &Style) -> String {
+    pub fn render(&self, indent: usize, style: &Style) -> String {
         let widths = self.widths();
         let start = widths.first().map_or(0, |first| first + GAP);
         let mut out = String::new();
@@ -91,7 +91,7 @@ impl Table {
     }
 }
 
-/// A line without spaces at its end.
+/// A line of entries, without trailing spaces.
 fn render(entries: &[Entry], widths: &[usize], style: &Style) -> String {
     let mut out = String::new();
     let mut spaces = 0;

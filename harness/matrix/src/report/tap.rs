@@ -1,7 +1,6 @@
 //! Cells as TAP, version 14 (<https://testanything.org/tap-version-14-specification.html>), which many test tools read.
 //!
-//! TAP's TODO is a test that is not expected to succeed, which is what a documented limitation is. docs/reports.md has the
-//! whole mapping.
+//! A TODO of TAP is a test that is expected to fail, as is a documented limitation. docs/reports.md has the whole mapping.
 
 use std::fmt::Write as _;
 
@@ -12,8 +11,8 @@ use super::layout::counted;
 use super::matrix::ran;
 use super::text::one_line;
 
-/// The cells as TAP: a test point a cell, with what is known of it in YAML. A plan of more tests than there are test points
-/// is TAP's way to say that something is missing.
+/// The cells as TAP: a test point a cell, with its details in YAML. A plan with more tests than test points is TAP's way to say
+/// that something is missing.
 pub fn tap(overview: &Overview) -> String {
     let missing = overview.without_verdict.len();
     let mut out = format!("TAP version 14\n1..{}\n", overview.cells.len() + missing);
@@ -41,25 +40,25 @@ fn result(cell: &OverviewCell) -> (bool, String) {
     let record = &cell.record;
     match record.verdict {
         VerdictWord::Pass => (true, todo(record)),
-        // What is known not to work is a TODO too, if it does not.
+        // A failure that is known is a TODO too.
         VerdictWord::Fail if !record.is_trouble() => (false, todo(record)),
-        // Whatever came of it, nothing follows from that.
+        // Nothing follows from a result that is known to be flaky.
         VerdictWord::Flaky if !record.is_trouble() => (false, todo(record)),
         VerdictWord::Fail | VerdictWord::Flaky | VerdictWord::Error => (false, String::new()),
         VerdictWord::Xfail => (false, format!(" # TODO documented: {}", escaped(&documented(record)))),
         VerdictWord::Xpass if !record.is_trouble() => (true, todo(record)),
-        // A TODO that succeeds fails no run, and this is to.
+        // A TODO that succeeds does not fail a run, but a new xpass does.
         VerdictWord::Xpass => (false, String::new()),
         VerdictWord::Skip => (true, format!(" # SKIP {}", escaped(&observed(record).unwrap_or_default()))),
     }
 }
 
-/// The directive for what its scenario knows; none if that is nothing.
+/// The directive for what the scenario knows about this verdict, if anything.
 fn todo(record: &CellRecord) -> String {
     record.known_text().map_or(String::new(), |known| format!(" # TODO {}", escaped(&one_line(&known))))
 }
 
-/// What TAP would take for the beginning of a directive is escaped.
+/// Escapes what TAP would read as the beginning of a directive.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('#', "\\#")
 }
@@ -114,7 +113,7 @@ fn diagnostics(overview: &Overview, cell: &OverviewCell) -> String {
     out
 }
 
-/// Text as a double-quoted scalar of YAML, on one line: in that form, YAML is JSON but for characters that are not printed.
+/// Text as a double-quoted scalar of YAML, on one line. In this form, YAML is JSON except for unprintable characters.
 fn scalar(text: &str) -> String {
     let json = serde_json::Value::from(one_line(text)).to_string();
     let mut out = String::with_capacity(json.len());

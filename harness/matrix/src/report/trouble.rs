@@ -1,4 +1,4 @@
-//! The particulars of a verdict that somebody has to act upon: a fail, an xpass or a flaky cell that is news, or an error.
+//! The details of a verdict that needs attention: an error, or a fail, an xpass or a flaky cell that is new.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use super::style::{Role, Style};
 use super::text::{field, verbatim};
 use crate::records::{CellRecord, VerdictWord};
 
-/// Lines of a console that are shown.
+/// The number of console lines that are shown.
 const CONSOLE_LINES: usize = 8;
 
-/// What is known of a cell's trouble, with its folder in the run's folder `run`; nothing for a cell that is in none.
-/// Nothing here is cut: this is what goes into a bug report.
+/// The details of a cell that needs attention, with its folder in the folder `run`; empty for other cells. Nothing here is cut,
+/// because it goes into bug reports.
 pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String {
     let about = match record.verdict {
         VerdictWord::Pass | VerdictWord::Xfail | VerdictWord::Skip => return String::new(),
@@ -24,24 +24,22 @@ pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String 
         VerdictWord::Fail => {
             let documented =
                 [("documented", documented(record)), ("observed", observed(record).unwrap_or_default())];
-            let known = record.known_text().map(|known| ("known", format!("{known}; it is back")));
+            let known =
+                record.known_text().map(|known| ("known", format!("{known}; the limitation is back")));
             documented.into_iter().chain(known).collect()
         }
         VerdictWord::Xpass => vec![
             ("documented", documented(record)),
-            (
-                "observed",
-                "works: the limitation no longer shows itself, and the document is stale".to_owned(),
-            ),
+            ("observed", "works: the limitation is gone, and the document is stale".to_owned()),
         ],
         VerdictWord::Flaky => vec![
             ("documented", documented(record)),
             ("observed", observed(record).unwrap_or_else(|| "it worked".to_owned())),
-            ("flaky", "boots of the same stack in one setting gave different verdicts".to_owned()),
+            ("flaky", "boots of the same stack in the same setting gave different verdicts".to_owned()),
         ],
         VerdictWord::Error => vec![
             ("observed", observed(record).unwrap_or_default()),
-            ("at fault", "the harness or its machine; this says nothing of the document".to_owned()),
+            ("at fault", "the harness or its machine; this says nothing about the document".to_owned()),
         ],
     };
     let word = style.paint(Role::Verdict(record.verdict), &verdict(record));
@@ -62,8 +60,8 @@ pub(super) fn trouble(record: &CellRecord, run: &Path, style: &Style) -> String 
     out
 }
 
-/// The last lines of the console of the level that the symptom is about; of the next one out where that has said
-/// nothing, as when its QEMU did not start.
+/// The last console lines of the level that the symptom is about. If that level printed nothing, for example because its QEMU did
+/// not start, those of the next outer level that did.
 fn console(record: &CellRecord) -> Option<(LevelNumber, Vec<String>)> {
     let stopped = record.level?;
     let outwards = record.levels.iter().rev().filter(|level| level.level <= stopped);

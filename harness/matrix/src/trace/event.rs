@@ -1,17 +1,17 @@
-//! The events of a trace as the format has them. Times are microseconds since the run began.
+//! The events of a trace, as the format defines them. Times are microseconds since the run began.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A trace: what a viewer reads.
+/// A trace.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trace {
-    /// The events; what encloses another one comes before it.
+    /// The events. An event that encloses another one comes before it.
     pub trace_events: Vec<Event>,
-    /// The unit in which a viewer shows times.
+    /// The unit of times in a viewer.
     pub display_time_unit: &'static str,
-    /// What is known of the run as a whole.
+    /// Facts about the whole run.
     pub other_data: Map<String, Value>,
 }
 
@@ -19,52 +19,52 @@ pub struct Trace {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "ph")]
 pub enum Event {
-    /// The name or the place of a process or a thread.
+    /// The name or the position of a process or a thread.
     #[serde(rename = "M")]
     Metadata {
-        /// What it is about: `process_name`, `process_sort_index`, `thread_name`, `thread_sort_index`.
+        /// What is set: `process_name`, `process_sort_index`, `thread_name`, `thread_sort_index`.
         name: &'static str,
-        /// Which process.
+        /// The process.
         pid: u64,
-        /// Which of its threads.
+        /// The thread.
         tid: u64,
-        /// The name or the place.
+        /// The name or the position.
         args: Map<String, Value>,
     },
-    /// A slice: something that lasts.
+    /// A slice: something with a duration.
     #[serde(rename = "X")]
     Slice {
-        /// What.
+        /// Its name.
         name: String,
-        /// Of which kind: `cell`, `attempt`, `level`, `stage`.
+        /// Its kind: `cell`, `attempt`, `level`, `stage`.
         cat: &'static str,
         /// When it began.
         ts: u64,
         /// How long it lasts.
         dur: u64,
-        /// On which process.
+        /// The process.
         pid: u64,
-        /// On which of its threads.
+        /// The thread.
         tid: u64,
-        /// What is known of it.
+        /// Its details.
         args: Map<String, Value>,
     },
-    /// Something that happens at once.
+    /// Something without a duration.
     #[serde(rename = "i")]
     Instant {
-        /// What.
+        /// Its name.
         name: String,
-        /// Of which kind.
+        /// Its kind.
         cat: &'static str,
-        /// When.
+        /// When it happened.
         ts: u64,
-        /// On which process.
+        /// The process.
         pid: u64,
-        /// On which of its threads.
+        /// The thread.
         tid: u64,
-        /// How far it reaches: `t`, its thread.
+        /// Its scope: `t`, the thread.
         s: &'static str,
-        /// What is known of it.
+        /// Its details.
         args: Map<String, Value>,
     },
     /// The value of a counter from now on.
@@ -74,20 +74,20 @@ pub enum Event {
         name: String,
         /// When it was read.
         ts: u64,
-        /// On which process.
+        /// The process.
         pid: u64,
-        /// The value, under the counter's own name.
+        /// The value, by the counter's name.
         args: Map<String, Value>,
     },
 }
 
-/// A name or a place of the thread `tid` of the process `pid`.
+/// Sets a name or a position of the thread `tid` of the process `pid`.
 pub(super) fn metadata(name: &'static str, (pid, tid): (u64, u64), value: Value) -> Event {
     let key = if name.ends_with("_sort_index") { "sort_index" } else { "name" };
     Event::Metadata { name, pid, tid, args: Map::from_iter([(key.to_owned(), value)]) }
 }
 
-/// Members without those that are null.
+/// The members that are not null.
 pub(super) fn known(args: Value) -> Map<String, Value> {
     let Value::Object(mut args) = args else { return Map::new() };
     args.retain(|_, value| !value.is_null());

@@ -1,6 +1,6 @@
-//! Which of what lasts can stand on one line: nothing overlaps there.
+//! Assigns time spans to lanes, so that no two spans in a lane overlap.
 
-/// Times at which something begins and ends.
+/// A time span, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u64,
@@ -8,21 +8,21 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// From and to these seconds; what no time can be is as near to it as there is one.
+    /// The span between these seconds. Impossible times are clamped.
     pub(super) fn of_seconds(start: f64, end: f64) -> Self {
-        // Half a million years are enough, and exact as a number in JSON.
+        // This is about 285 years, and exact as a number in JSON.
         let microseconds = |seconds: f64| (seconds.clamp(0.0, 9.0e9) * 1e6).round() as u64;
         let start = microseconds(start);
         Self { start, end: microseconds(end).max(start) }
     }
 
-    /// What of it is within `other`.
+    /// The part within `other`.
     pub(super) fn within(self, other: Self) -> Self {
         let start = self.start.clamp(other.start, other.end);
         Self { start, end: self.end.clamp(start, other.end) }
     }
 
-    /// What of it is after `before`.
+    /// The part after `before`.
     pub(super) fn after(self, before: u64) -> Self {
         let start = self.start.max(before);
         Self { start, end: self.end.max(start) }
@@ -33,7 +33,7 @@ impl Span {
     }
 }
 
-/// The line on which each of these can stand, which are in the order in which they begin: the first that is free.
+/// The lane of each span: the first that is free. The spans must be sorted by their start.
 pub(super) fn lanes(spans: &[Span]) -> Vec<usize> {
     let mut free: Vec<u64> = Vec::new();
     let mut lane = |span: &Span| {

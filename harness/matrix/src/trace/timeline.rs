@@ -14,23 +14,23 @@ use super::lanes::{Span, lanes};
 use crate::contained;
 use crate::records::{Attempt, CellRecord, PastRun};
 
-/// The process of the run itself.
+/// The process of the run.
 const RUN: u64 = 1;
-/// The thread of a cell's attempts; that of a level has the level's number after it.
+/// The thread of a cell's attempts. The threads of the levels follow in their order.
 const ATTEMPTS: u64 = 1;
 const LEVELS: u64 = 2;
 
-/// A cell that was tried, and when.
+/// A cell that ran, and when.
 struct Placed<'a> {
     record: &'a CellRecord,
-    /// How long after the whole its own run began, in seconds.
+    /// How long after the first run its own run began, in seconds.
     offset: f64,
     attempts: Vec<Span>,
     whole: Span,
 }
 
 impl Trace {
-    /// The timeline of a run. Counters come from the files in its folder, where they are there.
+    /// The timeline of a run. Counters are read from the files in its folder, if they exist.
     pub fn new(past: &PastRun) -> Self {
         let offsets = offsets(past);
         let offset = |record: &CellRecord| {
@@ -58,7 +58,7 @@ impl Trace {
     }
 }
 
-/// When the runs began that a run was merged from, in seconds after the first of them.
+/// When the parts of a merged run began, in seconds after the first of them.
 fn offsets(past: &PastRun) -> BTreeMap<&str, f64> {
     let time = |text: &str| -> Option<SystemTime> { humantime::parse_rfc3339(text).ok() };
     let first = time(&past.record.began);
@@ -70,7 +70,7 @@ fn offsets(past: &PastRun) -> BTreeMap<&str, f64> {
     merged.map(|run| (run.run.as_str(), offset(&run.began).unwrap_or_default())).collect()
 }
 
-/// A cell's attempts, one after the other; nothing of one that was not tried.
+/// A cell's attempts, in order; `None` for a cell that did not run.
 fn place(record: &CellRecord, offset: f64) -> Option<Placed<'_>> {
     let mut before = 0;
     let attempts: Vec<Span> = record
@@ -86,7 +86,7 @@ fn place(record: &CellRecord, offset: f64) -> Option<Placed<'_>> {
     Some(Placed { record, offset, attempts, whole })
 }
 
-/// The run: which cells ran when, side by side.
+/// The process of the run: which cells ran when.
 fn overview(run: &str, cells: &[Placed<'_>], events: &mut Vec<Event>) {
     events.push(metadata("process_name", (RUN, 0), format!("run {}", printable(run)).into()));
     events.push(metadata("process_sort_index", (RUN, 0), 0.into()));
@@ -117,7 +117,7 @@ fn of_cell(record: &CellRecord) -> Map<String, Value> {
         "verdict": record.verdict, "stage": record.stage, "level": record.level,
         "symptom": record.symptom.as_deref().map(printable), "expected": printable(&expectation),
         "document": record.document, "metal": record.metal, "attempts": record.attempts.len(),
-        "went on from": record.restored.as_ref().map(|state| &state.key), "cold": record.cold, "run": record.run,
+        "restored from": record.restored.as_ref().map(|state| &state.key), "cold": record.cold, "run": record.run,
     }))
 }
 
@@ -129,12 +129,12 @@ struct CellTracks<'a> {
     folder: &'a Path,
 }
 
-/// A stage, when it was, and the level on whose thread it stands.
+/// A stage, its time span, and the level whose thread shows it.
 struct PlacedStage {
     stage: Stage,
     span: Span,
     level: LevelNumber,
-    /// Its step's name.
+    /// The name of its step.
     step: Option<String>,
 }
 
@@ -154,7 +154,7 @@ impl CellTracks<'_> {
             return self.failure(ATTEMPTS, within.end);
         };
         let stack = Span { start: first.span.start, end: end.span.end };
-        // Without it, nobody knows what was before and what after the stack.
+        // Otherwise, it is unknown what was before and after the stack.
         if told.booted.is_some() {
             let before = Span { start: within.start, end: stack.start };
             self.slice("provision", "stage", (ATTEMPTS, before), Map::new());
@@ -186,13 +186,13 @@ impl CellTracks<'_> {
     fn attempt(&mut self, number: usize, attempt: &Attempt, span: Span) {
         let symptom = attempt.symptom.as_deref().map(printable);
         let args = known(json!({
-            "verdict": attempt.verdict, "symptom": symptom, "went on from": attempt.from,
+            "verdict": attempt.verdict, "symptom": symptom, "restored from": attempt.from,
             "cpu_seconds": attempt.usage.cpu_seconds, "peak_memory_mib": attempt.usage.peak_memory_mib,
         }));
         self.slice(&format!("attempt {number}"), "attempt", (ATTEMPTS, span), args.clone());
-        // The symptom of the attempt that the record describes stands where it was seen.
+        // The attempt that the record describes has its symptom on the thread of the level.
         if Some(number) != self.placed.record.described_index().map(|index| index + 1) {
-            let more = if number < self.placed.attempts.len() { ", tried again" } else { "" };
+            let more = if number < self.placed.attempts.len() { ", retried" } else { "" };
             self.instant(format!("{}{more}", attempt.verdict), (ATTEMPTS, span.end), args);
         }
     }
@@ -222,13 +222,13 @@ impl CellTracks<'_> {
             .collect()
     }
 
-    /// A level from when it was launched, or was there in the saved state, to the end of the stack, and its stages within that.
+    /// A level from its launch, or from the beginning if a snapshot contains it, to the end of the stack, with its stages.
     fn level(&mut self, level: LevelNumber, stages: &[PlacedStage], stack: Span) {
         let record = self.placed.record;
         let saved = record.restored.as_ref().is_some_and(|state| level <= state.level);
         let first = stages.iter().find(|stage| stage.level == level).map(|stage| stage.span.start);
         let seen = record.levels.iter().find(|seen| seen.level == level);
-        // A level that is this machine, or the emulator, is not booted.
+        // A level that is this machine or the emulator is not booted.
         let start = match (saved && seen.is_some_and(|seen| seen.image.is_some()), first) {
             (true, _) => stack.start,
             (false, Some(first)) => first,
@@ -267,7 +267,7 @@ impl CellTracks<'_> {
         self.instant(format!("{}{stage}", record.verdict), (tid, ts), args);
     }
 
-    /// KVM's counters of exits and of entries into nested guests: before any guest ran, and at the end.
+    /// KVM's counters of exits and of nested entries: before any guest ran, and at the end.
     fn counters(&mut self, stages: &[PlacedStage], stack: Span) {
         let record = self.placed.record;
         let profile = ArchInfo::of(record.architecture);
@@ -291,7 +291,7 @@ impl CellTracks<'_> {
         }
     }
 
-    /// The counters of a level by these names, before and after: from its file, or from the evidence where that is gone.
+    /// The counters of a level by name, before and after: from its file, or from the evidence if the file is missing.
     fn read(&self, level: LevelNumber, names: &[&str]) -> Vec<(String, u64, u64)> {
         let record = self.placed.record;
         let file = record.folder.as_ref().and_then(|folder| {

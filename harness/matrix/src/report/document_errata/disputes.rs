@@ -1,4 +1,4 @@
-//! Statements that contradict each other, by the statement of this document.
+//! Statements that contradict each other, grouped by the statement of this document.
 
 use crate::document_errata::{Dispute, DisputedClaim, ErrataOfDocument, Settled};
 use crate::report::text::grouped;
@@ -6,7 +6,7 @@ use crate::report::text::grouped;
 use super::page::Page;
 use super::words::{self, of_tries, tries};
 
-/// Column of an entry's text.
+/// The column of an entry's text.
 const TEXT: usize = 5;
 
 pub(super) fn disputes(page: &mut Page, section: usize, part: &ErrataOfDocument) {
@@ -27,7 +27,7 @@ pub(super) fn disputes(page: &mut Page, section: usize, part: &ErrataOfDocument)
             page.paragraph(TEXT, &place);
             statement(page, "", TEXT + 2, &dispute.other);
             page.paragraph(TEXT + 2, &format!("Difference: {}", dispute.text));
-            page.paragraph(TEXT + 2, &format!("By these runs: {}", settled(dispute)));
+            page.paragraph(TEXT + 2, &format!("Result of these runs: {}", settled(dispute)));
         }
     }
 }
@@ -54,7 +54,7 @@ fn settled(dispute: &Dispute) -> String {
             tries(own.deviated)
         ),
         Settled::Open if own.claim.untestable.is_some() || other.claim.untestable.is_some() => {
-            "not settled; booting can't show it.".to_owned()
+            "not settled; booting cannot show it.".to_owned()
         }
         Settled::Open if told(own) + told(other) == 0 => "not settled; neither was tried.".to_owned(),
         Settled::Open => {

@@ -1,4 +1,4 @@
-//! Statements that did not hold, each with what was tried and seen.
+//! Statements that did not hold, each with its tests and observations.
 
 use crate::document_errata::{Deviation, Entry, Observation, Stack, Test};
 use crate::scenario::Expectation;
@@ -6,7 +6,7 @@ use crate::scenario::Expectation;
 use super::page::Page;
 use super::words::{self, days, of_tries, tries};
 
-/// Column of an entry's text.
+/// The column of an entry's text.
 const TEXT: usize = 5;
 
 pub(super) fn entries(page: &mut Page, section: usize, entries: &[&Entry]) {
@@ -55,11 +55,11 @@ fn statements(page: &mut Page, number: &str, entry: &Entry) {
     }
 }
 
-/// What is to be said of the entry as a whole.
+/// The summary of an entry.
 fn finding(entry: &Entry) -> String {
     let deviates: Vec<&Observation> =
         entry.observations().filter(|seen| seen.deviation().is_some()).collect();
-    // Tests that held altogether are others, such as one that shows that it works without the condition.
+    // A test that always held tests something else, such as the same stack without the condition.
     let (mut number, mut of) = (0, 0);
     for test in &entry.tests {
         let (deviated, told) = test.counts();
@@ -70,13 +70,13 @@ fn finding(entry: &Entry) -> String {
     }
     let first = deviates.first().and_then(|seen| seen.deviation());
     let what = match first.filter(|kind| deviates.iter().all(|seen| seen.deviation() == Some(*kind))) {
-        Some(Deviation::LimitationGone) => "the limitation did not show itself",
+        Some(Deviation::LimitationGone) => "the limitation was absent",
         Some(Deviation::DoesNotWork) if entry.claims.len() > 1 => {
-            "a stack that needs all of them did not work"
+            "a stack that requires all of them did not work"
         }
         Some(Deviation::DoesNotWork) => "it did not work",
-        Some(Deviation::StoppedOtherwise) => "it stopped in another way than documented",
-        None => "it did not go as documented",
+        Some(Deviation::StoppedOtherwise) => "it stopped, but not as documented",
+        None => "the result was not as documented",
     };
     let mut runs: Vec<&str> = deviates.iter().map(|seen| seen.run.as_str()).collect();
     runs.sort_unstable();
@@ -87,13 +87,13 @@ fn finding(entry: &Entry) -> String {
     if entry.claims.len() > 1
         && deviates.iter().any(|seen| seen.deviation() != Some(Deviation::LimitationGone))
     {
-        text.push_str(" Which of the statements is wrong can't be told from that.");
+        text.push_str(" This does not show which of the statements is wrong.");
     }
     if number < of {
         let held = of_tries(of - number, of);
         text.push_str(&match sometimes(entry) {
-            true => format!(" It varies: the same stack also went as documented; {held} it did so."),
-            false => format!(" It depends on the systems: with others it went as documented, {held}."),
+            true => format!(" It varies: with the same stack, the result was as documented {held}."),
+            false => format!(" It depends on the systems: with others, the result was as documented {held}."),
         });
     }
     text
@@ -108,7 +108,7 @@ fn sometimes(entry: &Entry) -> bool {
         .any(|one| stacks().any(|other| other.cell == one.cell && !deviates(other)))
 }
 
-/// On which hardware and with which systems it was seen.
+/// The hardware and the systems with which it was seen.
 fn circumstances(entry: &Entry) -> String {
     let deviates: Vec<&Observation> =
         entry.observations().filter(|seen| seen.deviation().is_some()).collect();
@@ -133,12 +133,12 @@ fn advice(entry: &Entry) -> String {
     let unsure = deviates().all(|seen| seen.has_stand_in() || seen.emulator_may_explain());
     let change = match deviates().next().and_then(Observation::deviation) {
         Some(Deviation::LimitationGone) => "remove the statement, or name the versions that it is about",
-        Some(Deviation::DoesNotWork) => "correct the statement, or name what else it takes",
-        Some(Deviation::StoppedOtherwise) | None => "describe the limitation as it shows itself",
+        Some(Deviation::DoesNotWork) => "correct the statement, or name what else is required",
+        Some(Deviation::StoppedOtherwise) | None => "describe the limitation as it was seen",
     };
     match unsure {
         true => format!(
-            "Proposal: try it with the product's own kernel and QEMU. If the same is seen there, {change}."
+            "Proposal: try it with the product's own kernel and QEMU. If the result is the same, {change}."
         ),
         false => format!("Proposal: {change}."),
     }
@@ -148,7 +148,7 @@ fn of_test(page: &mut Page, index: usize, test: &Test) {
     page.gap();
     let letter = char::from(b'a' + u8::try_from(index % 26).unwrap_or(0));
     let title = test.title.as_deref();
-    let gone = || format!("{} (this test is gone since)", test.scenario);
+    let gone = || format!("{} (this test no longer exists)", test.scenario);
     let title = title.map_or_else(gone, str::to_owned);
     let (deviated, told) = test.counts();
     page.labelled(TEXT, &format!("{letter})"), TEXT + 3, &format!("Test: {title}"));
@@ -174,7 +174,7 @@ fn of_stack(page: &mut Page, stack: &Stack) {
     );
     let said = seen.record.symptom.as_deref().filter(|_| seen.record.stage.is_some());
     if let Some(said) = said {
-        // What is documented comes from the scenario, and is told below.
+        // What is documented comes from the scenario, and is shown below.
         page.quote(indent, said.split(" (documented is: ").next().unwrap_or(said));
     }
     if let Some(command) = words::command(seen) {
@@ -191,7 +191,7 @@ fn of_stack(page: &mut Page, stack: &Stack) {
         page.labelled(indent, "Doubt", column, "a fault of the emulator may be the cause");
     }
     if seen.outdated {
-        page.labelled(indent, "Note", column, "judged by the test as it was then; it has changed since");
+        page.labelled(indent, "Note", column, "this is the result of an earlier version of the test");
     }
     if let Some(known) = known(seen) {
         page.labelled(indent, "Known", column, &known);
@@ -202,21 +202,21 @@ fn of_stack(page: &mut Page, stack: &Stack) {
             "in all recorded runs, {days}: not as documented {}",
             of_tries(ever.deviated, ever.tries)
         );
-        page.labelled(indent, "Ever", column, &text);
+        page.labelled(indent, "History", column, &text);
     }
     if seen.deviation().is_some() {
         page.paragraph(TEXT + 3, &format!("Reference: {}", stack.cell));
     }
 }
 
-/// What was known of it already.
+/// What was known about it already.
 fn known(seen: &Observation) -> Option<String> {
     let record = &seen.record;
     record.known()?;
     let since = |since: &str| format!(" since {since}");
     match (record.expectation.known_stale(), record.expectation.known_wrong()) {
         (Some(known), _) => Some(format!(
-            "gone{}, seen first on {}: {}",
+            "gone{}, first seen on {}: {}",
             since(&known.since.to_string()),
             known.seen,
             known.note
@@ -225,7 +225,7 @@ fn known(seen: &Observation) -> Option<String> {
             let versions =
                 known.since.as_ref().map_or(String::new(), |versions| since(&versions.to_string()));
             let reference = known.reference.as_ref().map_or(String::new(), |at| format!(" ({at})"));
-            Some(format!("wrong{versions}, seen first on {}: {}{reference}", known.seen, known.note))
+            Some(format!("wrong{versions}, first seen on {}: {}{reference}", known.seen, known.note))
         }
         (None, None) => None,
     }

@@ -1,5 +1,5 @@
-//! What runs say of the documents, as a text for their authors: it can be acted upon without knowing this project, so it has
-//! none of its words.
+//! What runs show about the documents, as a text for their authors. They do not know this project, so the text uses none of its
+//! words.
 
 mod disputes;
 mod entries;
@@ -14,7 +14,7 @@ use crate::records::Purpose;
 use page::Page;
 use words::{statements, system};
 
-/// The errata of each document, one below the other, wrapped for plain text.
+/// The errata of each document, one after the other, wrapped for plain text.
 pub fn document_errata(errata: &DocumentErrata) -> String {
     let parts: Vec<String> = errata.documents.iter().map(|document| of_document(errata, document)).collect();
     if parts.is_empty() { "There are no documents.\n".to_owned() } else { parts.join("\n\n\n") }
@@ -32,7 +32,7 @@ fn of_document(errata: &DocumentErrata, part: &ErrataOfDocument) -> String {
             page.heading(&format!("Errata: {}", part.id), '=');
             page.paragraph(
                 0,
-                "The statements of this document are no longer recorded; all that is known of it is what these runs recorded.",
+                "The statements of this document are no longer recorded. This page is based on the records of these runs alone.",
             );
         }
     }
@@ -54,15 +54,15 @@ fn of_document(errata: &DocumentErrata, part: &ErrataOfDocument) -> String {
         let at = section(&mut page, "Statements that may not hold");
         page.paragraph(
             0,
-            "Stacks broke or ran out of time on emulated hardware, and no program refused anything in words. A fault of the \
-             emulator may be the cause. Please take these as questions.",
+            "These stacks crashed or timed out on emulated hardware, and no program printed a reason. A fault of the emulator may \
+             be the cause. Please treat these as questions.",
         );
         entries::entries(&mut page, at, &doubtful);
     }
     let at = section(&mut page, "Statements that contradict each other");
     disputes::disputes(&mut page, at, part);
     if !part.earlier.is_empty() {
-        let at = section(&mut page, "Known from earlier, not seen in these runs");
+        let at = section(&mut page, "Known from earlier runs, not seen in these");
         part.earlier.iter().enumerate().for_each(|(index, known)| earlier(&mut page, (at, index + 1), known));
     }
     section(&mut page, "What was tried");
@@ -83,8 +83,8 @@ fn runs(page: &mut Page, errata: &DocumentErrata) {
     for (run, purpose) in &errata.left_out {
         let why = match purpose {
             Purpose::Mutation => "its stacks were damaged on purpose",
-            Purpose::Bisect => "it searched for a version with other software than the document's",
-            Purpose::Repro => "it was made to look into a stack",
+            Purpose::Bisect => "it searched for a version, with software that the document is not about",
+            Purpose::Repro => "it was a debug session",
             Purpose::Matrix => "it was left out",
         };
         page.labelled(0, "Not used", 12, &format!("{run}: {why}"));
@@ -99,7 +99,7 @@ fn summary(page: &mut Page, part: &ErrataOfDocument) {
     let count = |doubt: bool| part.entries.iter().filter(|entry| entry.in_doubt == doubt).count();
     let findings = |number: usize| format!("{number} {}", if number == 1 { "finding" } else { "findings" });
     let mut text = match (part.standings.held + part.standings.deviated, count(false)) {
-        (0, 0) => "Not one statement of this document has a result in these runs.".to_owned(),
+        (0, 0) => "No statement of this document has a result in these runs.".to_owned(),
         (_, 0) => "These runs have no finding against a statement of this document.".to_owned(),
         (_, number) => format!("These runs have {} against statements of this document.", findings(number)),
     };
@@ -132,10 +132,10 @@ fn earlier(page: &mut Page, (section, index): (usize, usize), known: &Earlier) {
     page.paragraph(
         5,
         match known.now {
-            SeenInRuns::Held => "Not seen in these runs: there, it went as the document says.",
-            SeenInRuns::NoResult => "Not seen in these runs: the test came to no result.",
-            SeenInRuns::Skipped => "Not seen in these runs: the test could not be done there.",
-            SeenInRuns::NotThere => "Not seen in these runs: they did not have the test.",
+            SeenInRuns::Held => "Not seen in these runs: the result was as documented.",
+            SeenInRuns::NoResult => "Not seen in these runs: the test had no result.",
+            SeenInRuns::Skipped => "Not seen in these runs: the test was not possible.",
+            SeenInRuns::NotThere => "Not seen in these runs: they did not include the test.",
         },
     );
 }
@@ -146,10 +146,10 @@ fn standings(page: &mut Page, part: &ErrataOfDocument) {
         page.paragraph(0, &format!("Of the {} of this document:", statements(document.claims.len())));
         for (standing, text) in [
             (Standing::Held, "held whenever they were tried"),
-            (Standing::DidNotHold, "were tried in a stack that did not go as documented"),
+            (Standing::DidNotHold, "were tried in a stack whose result was not as documented"),
             (Standing::NoResult, "were tried without a result (the test or its machine failed)"),
             (Standing::NotTried, "were not tried in these runs"),
-            (Standing::Untestable, "can't be tried by booting (support, advice, definitions)"),
+            (Standing::Untestable, "cannot be tried by booting (support, advice, definitions)"),
         ] {
             page.labelled(0, &format!("{:>5}", standings.count(standing)), 7, text);
         }
@@ -158,8 +158,8 @@ fn standings(page: &mut Page, part: &ErrataOfDocument) {
     page.paragraph(
         0,
         &format!(
-            "Stacks: {} with a result, of which {} went as documented and {} did not; {} without a result, {} not tried. What \
-             has no result counts neither for nor against the document.",
+            "Stacks: {} with a result ({} as documented, {} not), {} without a result, {} not tried. A stack without a result \
+             counts neither for nor against the document.",
             standings.held + standings.deviated,
             standings.held,
             standings.deviated,
@@ -174,15 +174,15 @@ fn method(page: &mut Page, part: &ErrataOfDocument) {
         0,
         "Each try boots a stack of real kernels: L0 is the host, L1 a VM on it, L2 a VM in L1, and L3 a VM in L2. Each level \
          runs the next one with its own KVM and QEMU. The levels are small: one CPU, kernel, QEMU and a minimal userspace, \
-         without libvirt. So this is about KVM and QEMU, and not about the product as its installer sets it up. Statements \
-         are given in our words, not in the document's.",
+         without libvirt. So these results are about KVM and QEMU, not about the product as its installer sets it up. The \
+         statements are in our words, not in the document's.",
     );
     if part.emulated {
         page.gap();
         page.paragraph(
             0,
-            "Emulated hardware: an emulator played the bare machine. L0's kernel and its KVM are real and ran on it. What \
-             kernel and QEMU decide by themselves is as on a real machine; what the processor does may differ.",
+            "Emulated hardware: an emulator was the bare machine. L0's kernel and its KVM are real and ran on it. What the \
+             kernel and QEMU decide is the same as on a real machine; what the processor does may differ.",
         );
     }
     if !part.stand_ins.is_empty() {
@@ -190,7 +190,7 @@ fn method(page: &mut Page, part: &ErrataOfDocument) {
         page.paragraph(
             0,
             "(*) Another system stood in for the documented one, which is not available to us without a subscription. Its \
-             kernel and QEMU are not the vendor's, so the same test on the documented system may come out otherwise:",
+             kernel and QEMU are not the vendor's, so the same test on the documented system may have another result:",
         );
     }
     for StandInUsed { os, reason, required } in &part.stand_ins {

@@ -1,21 +1,21 @@
-//! Plain text of a fixed width, as for a mail: headings, paragraphs, labelled lines.
+//! Plain text of a fixed width, as in an e-mail: headings, paragraphs, labelled lines.
 
 use crate::report::html::shown;
 use crate::report::text::{cut, one_line, width, wrapped};
 
-/// Columns of the text.
+/// The width of the text.
 pub(super) const WIDTH: usize = 80;
-/// Columns that quoted output may take altogether, and then is cut.
+/// The length at which quoted output is cut.
 const QUOTED: usize = 600;
 
-/// The text as far as it is written.
+/// The text that is written so far.
 #[derive(Default)]
 pub(super) struct Page {
     out: String,
 }
 
 impl Page {
-    /// A title with a line below it.
+    /// A title, underlined.
     pub(super) fn heading(&mut self, text: &str, line: char) {
         self.gap();
         let text = wrapped(&broken(&clean(text), WIDTH), 0, 0, WIDTH);
@@ -38,7 +38,7 @@ impl Page {
         self.out.push('\n');
     }
 
-    /// What a program printed, after a bar on each line, so that it can't be taken for this text.
+    /// Output of a program, with a bar before each line, so that it cannot be mistaken for this text.
     pub(super) fn quote(&mut self, indent: usize, text: &str) {
         let text = broken(&cut(&clean(text), QUOTED), WIDTH - indent - 2);
         for line in wrapped(&text, 0, 0, WIDTH - indent - 2).lines() {
@@ -47,7 +47,7 @@ impl Page {
         }
     }
 
-    /// An empty line, unless there is one.
+    /// An empty line, unless the text ends with one.
     pub(super) fn gap(&mut self) {
         if !self.out.is_empty() && !self.out.ends_with("\n\n") {
             self.out.push('\n');
@@ -60,12 +60,12 @@ impl Page {
     }
 }
 
-/// Text on one line without anything that a terminal would act on or a reader would not see.
+/// Text on one line without control characters or invisible characters.
 fn clean(text: &str) -> String {
     shown(&one_line(text))
 }
 
-/// The same with words of no more than this many columns, so that no line is longer than the others.
+/// Breaks words that are wider than this many columns.
 fn broken(text: &str, columns: usize) -> String {
     let mut words = Vec::new();
     for word in text.split(' ') {

@@ -1,4 +1,4 @@
-//! Words for people who know the product and not this project: outcomes, stages, systems, numbers.
+//! Outcomes, stages, systems and numbers in words for people who know the product and not this project.
 
 use std::collections::BTreeSet;
 
@@ -49,12 +49,12 @@ pub(super) fn days<'o>(observations: impl IntoIterator<Item = &'o Observation>) 
     }
 }
 
-/// The same of two days.
+/// The same for two days.
 pub(super) fn from_to(first: &str, last: &str) -> String {
     if first == last { first.to_owned() } else { format!("{first} to {last}") }
 }
 
-/// How the document puts what it offers.
+/// A tier in the words of the documents.
 pub(super) fn tier(tier: Tier) -> &'static str {
     match tier {
         Tier::Supported => "supported",
@@ -64,7 +64,7 @@ pub(super) fn tier(tier: Tier) -> &'static str {
     }
 }
 
-/// The machine on which L0 ran.
+/// The hardware of L0.
 pub(super) fn hardware(seen: &Observation) -> String {
     let architecture = ArchInfo::of(seen.record.architecture).name;
     match (seen.is_emulated(), &seen.emulator) {
@@ -84,7 +84,7 @@ pub(super) fn level(level: &LevelRecord) -> String {
     if let Some(kernel) = &level.seen.kernel {
         text.push_str(&format!(", Linux {kernel}"));
     }
-    // The outermost level's is the emulator, which is named with the hardware.
+    // The QEMU of the outermost level is the emulator, which is shown with the hardware.
     match &level.seen.qemu {
         Some(qemu) if level.level != LevelNumber::ALL[0] => text.push_str(&format!(", run by QEMU {qemu}")),
         _ => {}
@@ -95,7 +95,7 @@ pub(super) fn level(level: &LevelRecord) -> String {
     text
 }
 
-/// `Debian 13` of `debian-13`; what was put into it in the place of its own comes after it.
+/// `Debian 13` for `debian-13`, followed by what replaces its own software.
 pub(super) fn system(os: &str) -> String {
     if os == "emulator" {
         return "the emulator itself".to_owned();
@@ -122,10 +122,10 @@ fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// What came of it, in half a sentence.
+/// The outcome, in half a sentence.
 pub(super) fn outcome(seen: &Observation) -> String {
     match seen.deviation() {
-        Some(Deviation::LimitationGone) => "everything worked; the limitation did not show itself".to_owned(),
+        Some(Deviation::LimitationGone) => "everything worked; the limitation was absent".to_owned(),
         Some(Deviation::DoesNotWork) => format!("it did not work: it stopped {}", stopped(seen)),
         Some(Deviation::StoppedOtherwise) => {
             format!("it stopped {}, which is not the limitation that the document describes", stopped(seen))
@@ -141,7 +141,7 @@ pub(super) fn outcome(seen: &Observation) -> String {
 fn stopped(seen: &Observation) -> String {
     match seen.record.stage {
         Some(at) => stage(at, seen),
-        None => "somewhere".to_owned(),
+        None => "at an unknown point".to_owned(),
     }
 }
 
@@ -152,10 +152,10 @@ fn stage(stage: Stage, seen: &Observation) -> String {
         Stage::Level(level, StageKind::Launch) if level == LevelNumber::ALL[0] => {
             "when L0's machine was started".to_owned()
         }
-        Stage::Level(level, StageKind::Launch) => format!("when QEMU was to start {level}"),
+        Stage::Level(level, StageKind::Launch) => format!("when QEMU started {level}"),
         Stage::Level(level, StageKind::Boot) => format!("while {level} booted"),
-        Stage::Level(level, StageKind::Kvm) => format!("when {level} was to use KVM"),
-        Stage::Level(level, StageKind::Check) => format!("before {level} had done its work"),
+        Stage::Level(level, StageKind::Kvm) => format!("before {level} could use KVM"),
+        Stage::Level(level, StageKind::Check) => format!("before {level} had finished its work"),
         Stage::Step(number) => match seen.record.steps.get(usize::from(number).saturating_sub(1)) {
             Some(step) => format!("at the step \"{}\" on {}", step.name, step.on),
             None => format!("at step {number}"),
@@ -163,7 +163,7 @@ fn stage(stage: Stage, seen: &Observation) -> String {
     }
 }
 
-/// The command at which it stopped, if it was one; KVM's module is named in it, for which scenarios have a variable.
+/// The command at which it stopped, if it stopped at one. The variable for KVM's module is replaced by the module's name.
 pub(super) fn command(seen: &Observation) -> Option<String> {
     match seen.record.stage {
         Some(Stage::Step(number)) => {
@@ -175,7 +175,7 @@ pub(super) fn command(seen: &Observation) -> Option<String> {
     }
 }
 
-/// What the document leads to expect, in half a sentence.
+/// What the document says, in half a sentence.
 pub(super) fn expected(seen: &Observation) -> String {
     let limitation = match &seen.record.expectation {
         Expectation::Works { .. } => return "that everything works".to_owned(),

@@ -1,4 +1,4 @@
-//! The particulars of each cell as JSON, from which the page's script makes what a reader sees who opens the cell.
+//! The details of each cell as JSON. The page's script shows them when the reader opens the cell.
 
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use super::contradictions::against;
 use super::head::{class, machine};
 use super::text;
 
-/// A `script` element for each cell, which no browser runs, and one that has what the filter looks through.
+/// A `script` element with JSON for each cell, and one with the texts that the filter searches.
 pub(super) fn cells(layout: &Layout<'_>) -> Markup {
     let cells = layout.overview.cells.iter().enumerate();
     let index: Vec<String> = cells.clone().map(|placed| searched(layout, placed)).collect();
@@ -27,7 +27,7 @@ pub(super) fn cells(layout: &Layout<'_>) -> Markup {
     }
 }
 
-/// All that a filter can find a cell by, in small letters, the verdict first.
+/// The text that the filter searches, in lower case, the verdict first.
 fn searched(layout: &Layout<'_>, (_, cell): Placed<'_>) -> String {
     let record = &cell.record;
     let systems = layout.systems(cell);
@@ -71,7 +71,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "cell": record.cell,
         "title": scenario.map(|scenario| text::shown(&scenario.title)),
         "verdict": record.verdict,
-        "shade": class(Severity::of(cell)),
+        "severity": class(Severity::of(cell)),
         "note": Severity::of(cell).note(),
         "stage": record.stage.map(|stage| stage.to_string()),
         "level": record.level.map(|level| level.to_string()),
@@ -86,7 +86,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "stages": stages.collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
         "evidence": evidence(record),
-        "continued": record.restored.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
+        "restored": record.restored.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
         "claims": claims(layout, record),
         "again": text::shown(&again(overview, cell)),
         "reproducer": cell.file(overview, SCRIPT).map(|path| text::shown(&path.display().to_string())),
@@ -97,7 +97,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
     })
 }
 
-/// What its scenario knows of it, whatever came of it.
+/// What its scenario knows about it, whatever the verdict is.
 fn known(record: &CellRecord) -> Option<String> {
     let stale = record.expectation.known_stale().map(ToString::to_string);
     let flaky = || record.known_flaky.as_ref().map(ToString::to_string);
@@ -122,22 +122,22 @@ fn level(level: &LevelRecord) -> Value {
         "machine": shown(&seen.machine),
         "cpu": shown(&seen.cpu),
         "nested": shown(&seen.nested),
-        "lacks": seen.missing_features.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
+        "missing": seen.missing_features.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
         "console": seen.last_lines.iter().map(|line| text::shown(line)).collect::<Vec<_>>(),
     })
 }
 
-/// What proves that it worked, as pairs of a name and a value.
+/// The evidence, as pairs of a name and a value.
 fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
     let Some(evidence) = record.evidence.as_ref() else { return Vec::new() };
     let mut rows = Vec::new();
     let mut row = |name: String, value: String| rows.push([text::shown(&name), text::shown(&value)]);
     let of_levels = |member: &str| evidence[member].as_object().cloned().unwrap_or_default();
     if let Some(nonce) = evidence["nonce"].as_str() {
-        row("nonce, given back".into(), nonce.into());
+        row("returned nonce".into(), nonce.into());
     }
     if let Some(hypervisor) = evidence["report"]["hypervisor"].as_str() {
-        row("innermost level's hypervisor".into(), hypervisor.into());
+        row("hypervisor of the innermost level".into(), hypervisor.into());
     }
     for (level, kvm) in of_levels("kvm") {
         row(
@@ -149,17 +149,17 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
         let required = cpu["required"].as_object().cloned().unwrap_or_default();
         let features: Vec<String> = required
             .iter()
-            .map(|(name, given)| format!("{name} {}", if given == true { "given" } else { "not given" }))
+            .map(|(name, given)| format!("{name} {}", if given == true { "present" } else { "missing" }))
             .collect();
         if !features.is_empty() {
-            row(format!("features that {} needs", level.to_uppercase()), features.join(", "));
+            row(format!("features that {} requires", level.to_uppercase()), features.join(", "));
         }
     }
     for (member, what) in [("nested_runs", "nested entries"), ("exits", "exits")] {
         for (level, growth) in of_levels(member) {
             let counter = growth["counter"].as_str().unwrap_or_default();
             let value = format!("{} → {} ({counter})", growth["before"], growth["after"]);
-            row(format!("{what} that {} counted", level.to_uppercase()), value);
+            row(format!("{what} counted by {}", level.to_uppercase()), value);
         }
     }
     if evidence["l0_counters_unreadable"] == true {
@@ -171,7 +171,7 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
     rows
 }
 
-/// The claims that a cell tries, with what the document says and what contradicts it.
+/// The claims that a cell tries, with their text and the claims that contradict them.
 fn claims(layout: &Layout<'_>, record: &CellRecord) -> Vec<Value> {
     let claim = |claim: &String| {
         let name = in_full(claim, &record.document);

@@ -1,4 +1,4 @@
-//! Where documents contradict each other, with what the cells say of either side.
+//! Contradictions in the documents, with the cells that try either side.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use crate::report::layout::{Layout, Placed, Severity, in_full};
 use super::head::class;
 use super::text::{prose, shown};
 
-/// Cells that are shown for a claim; more are counted, and those that were skipped.
+/// The most cells that are shown for a claim. The rest is counted, as are skipped cells.
 const SHOWN: usize = 12;
 
-/// The claims that contradict one of `claims`, which are those of cells that try `document`, with what they disagree about.
+/// The claims that contradict one of `claims`, with what they disagree about. The cells of `claims` try `document`.
 pub(super) fn against(
     layout: &Layout<'_>,
     document: &str,
@@ -32,7 +32,7 @@ pub(super) fn against(
     against
 }
 
-/// Every contradiction of which a cell tries one side.
+/// Every contradiction with a cell that tries one side of it.
 pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
     let mut tried: BTreeMap<String, Vec<Placed<'_>>> = BTreeMap::new();
     for (place, cell) in layout.overview.cells.iter().enumerate() {
@@ -47,7 +47,7 @@ pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
     }
     html! {
         section.contradictions aria-labelledby="contradictions" {
-            h2 #contradictions { "Where the documents contradict each other" }
+            h2 #contradictions { "Contradictions in the documents" }
             @for pair in pairs {
                 article {
                     p { (prose(&pair.text)) }
@@ -68,7 +68,7 @@ fn side(layout: &Layout<'_>, name: &str, cells: Option<&Vec<Placed<'_>>>) -> Mar
         div.side {
             p { code { (shown(name)) } @if let Some(claim) = text { " " span class={ "tier " (claim.tier) } { (claim.tier) } br; (prose(&claim.text)) } }
             p.tried {
-                @if cells.is_empty() { span.none { "no cell of this tries it" } }
+                @if cells.is_empty() { span.none { "no cell of these runs tries it" } }
                 @for (place, cell) in tried.iter().take(SHOWN) {
                     button class={ "cell tiny " (class(Severity::of(cell))) } type="button" data-cell=(place) title=(cell.record.cell) {
                         b { (cell.record.verdict) } " " (cell.record.architecture)

@@ -1,5 +1,5 @@
-//! The matrix: a section a document, a table a scenario. The innermost level's systems are the columns, all else the rows, as in
-//! the tables of vendors' manuals.
+//! The matrix: a section a document, a table a scenario. As in the tables of vendors' manuals, the systems of the innermost level
+//! are the columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,25 +37,25 @@ fn anchor(part: &DocumentPart<'_>) -> String {
     format!("document-{}", shown(part.id))
 }
 
-/// How many cells have which verdict, drawn and in words.
+/// The counts of verdicts, as a bar and in words.
 fn bar(tally: &Tally) -> Markup {
     let counts = counts(tally);
     let all: usize = counts.iter().map(|(_, number)| number).sum();
     let mut from = 0;
     let parts: Vec<(Severity, usize, usize)> = counts
         .iter()
-        .map(|(shade, number)| {
+        .map(|(severity, number)| {
             from += number;
-            (*shade, from - number, *number)
+            (*severity, from - number, *number)
         })
         .collect();
     html! {
         svg.bar viewBox={ "0 0 " (all.max(1)) " 1" } preserveAspectRatio="none" aria-hidden="true" {
-            @for (shade, from, number) in parts {
-                rect class=(class(shade)) x=(from) width=(number) height="1" {}
+            @for (severity, from, number) in parts {
+                rect class=(class(severity)) x=(from) width=(number) height="1" {}
             }
         }
-        span.counts { @for (shade, number) in &counts { span class=(class(*shade)) { (number) " " (shade.word()) } " " } }
+        span.counts { @for (severity, number) in &counts { span class=(class(*severity)) { (number) " " (severity.word()) } " " } }
     }
 }
 
@@ -67,13 +67,13 @@ fn document(layout: &Layout<'_>, part: &DocumentPart<'_>) -> Markup {
             p.about { code { (shown(part.id)) }
                 @if let Some(document) = part.document { ", language " (shown(&document.language)) ", "
                     (document.claims.len()) " claims" }
-                @if !coverage.is_empty() { "; of those that were tried: " (Coverage::counted(&coverage, false)) } }
+                @if !coverage.is_empty() { "; tried: " (Coverage::counted(&coverage, false)) } }
             @for scenario in &part.scenarios { (self::scenario(layout, scenario)) }
         }
     }
 }
 
-/// A row of a scenario's table: the architecture, the systems of its outer levels, and what ran in them.
+/// A row of a scenario's table: the architecture, the systems of the outer levels, and the images that ran.
 type Row = (String, Vec<String>, Vec<String>);
 
 fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
@@ -90,8 +90,8 @@ fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
                 @for tier in tiers(part) { span class={ "tier " (tier) } { (tier) } " " }
                 span.expected { "expected: " (shown(&documented(first))) }
                 @if part.cells.len() > 6 { " " span.counts {
-                    @for (shade, number) in counts(&tally(part.cells.iter().map(|(_, cell)| *cell))) {
-                        span class=(class(shade)) { (number) " " (shade.word()) } " " } } }
+                    @for (severity, number) in counts(&tally(part.cells.iter().map(|(_, cell)| *cell))) {
+                        span class=(class(severity)) { (number) " " (severity.word()) } " " } } }
             }
             @if let Some(note) = part.scenario.and_then(|scenario| scenario.note.as_ref()) { p.note { (prose(note)) } }
             @if !against.is_empty() {
@@ -117,7 +117,7 @@ fn tiers(part: &ScenarioPart<'_>) -> Vec<Tier> {
     tiers
 }
 
-/// Different systems at the innermost level.
+/// The number of different systems at the innermost level.
 fn columns(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> usize {
     let innermost = part.cells.iter().filter_map(|(_, cell)| layout.systems(cell).pop());
     innermost.collect::<BTreeSet<String>>().len()
@@ -127,7 +127,7 @@ fn table(layout: &Layout<'_>, cells: &[Placed<'_>]) -> Markup {
     let depth = cells.iter().map(|(_, cell)| layout.systems(cell).len()).max().unwrap_or(0);
     let outer = depth.saturating_sub(1);
     let mut columns: Vec<String> = Vec::new();
-    // Cells of one place stand below each other: none may get lost, whatever records come from anywhere.
+    // Several cells can have the same place, because records can come from anywhere. None may get lost.
     let mut rows: BTreeMap<usize, Vec<Vec<Placed<'_>>>> = BTreeMap::new();
     let placed = cells.iter().map(|placed| {
         let mut systems = layout.systems(placed.1);
@@ -173,10 +173,10 @@ fn table(layout: &Layout<'_>, cells: &[Placed<'_>]) -> Markup {
     }
 }
 
-/// A cell: its verdict's word, and in small letters what ran innermost, how long it took and on what metal.
+/// A cell: its verdict, and in small letters its innermost image, its metal and its duration.
 fn button(place: usize, cell: &OverviewCell) -> Markup {
     let record = &cell.record;
-    let shade = Severity::of(cell);
+    let severity = Severity::of(cell);
     let mut small: Vec<String> = Vec::new();
     small.extend(record.levels.last().map(ran));
     if record.metal == Some(Metal::Native) {
@@ -187,9 +187,9 @@ fn button(place: usize, cell: &OverviewCell) -> Markup {
     }
     let stage = record.stage.filter(|_| cell.is_trouble()).map(|stage| format!(" {stage}"));
     html! {
-        button class={ "cell " (class(shade)) } type="button" data-cell=(place) title=(record.cell) {
+        button class={ "cell " (class(severity)) } type="button" data-cell=(place) title=(record.cell) {
             b { (record.verdict) }
-            @if !shade.note().is_empty() { " " i { (shade.note()) } }
+            @if !severity.note().is_empty() { " " i { (severity.note()) } }
             @if let Some(stage) = stage { i { (stage) } }
             @if !cell.others.is_empty() && cell.others.iter().any(|other| other.verdict != record.verdict) { i { " disputed" } }
             @if !small.is_empty() { small { (shown(&small.join(", "))) } }

@@ -1,5 +1,4 @@
-//! What stands above and below the matrix: which runs, on what machines, how many cells have which verdict; the filter; what the
-//! words mean.
+//! The parts above and below the matrix: the runs and their machines, the counts of verdicts, the filter, and the legend.
 
 use maud::{Markup, html};
 
@@ -9,9 +8,9 @@ use crate::report::layout::{Severity, counts};
 use crate::report::mutation::{PENDING, incomplete, is_trouble};
 use crate::report::text::{duration, grouped};
 
-/// The class of a verdict's looks.
-pub(super) fn class(shade: Severity) -> &'static str {
-    match shade {
+/// The CSS class of a verdict.
+pub(super) fn class(severity: Severity) -> &'static str {
+    match severity {
         Severity::CameBack => "came-back",
         Severity::KnownFail => "known-fail",
         Severity::Righted => "righted",
@@ -27,7 +26,7 @@ pub(super) fn class(shade: Severity) -> &'static str {
     }
 }
 
-/// The page's beginning.
+/// The header of the page.
 pub(super) fn head(overview: &Overview) -> Markup {
     html! {
         header.top {
@@ -38,7 +37,7 @@ pub(super) fn head(overview: &Overview) -> Markup {
             }
             @if !overview.without_verdict.is_empty() {
                 details.gap {
-                    summary { "Without a verdict, since the run did not come to its end: " (overview.without_verdict.len()) }
+                    summary { "Without a verdict, because the run did not finish: " (overview.without_verdict.len()) }
                     ul { @for cell in &overview.without_verdict { li { code { (cell) } } } }
                 }
             }
@@ -46,7 +45,7 @@ pub(super) fn head(overview: &Overview) -> Markup {
     }
 }
 
-/// What came of it in a sentence.
+/// The result in one sentence.
 fn verdict(overview: &Overview) -> String {
     let all = overview.cells.len();
     let trouble = overview.cells.iter().filter(|cell| cell.is_trouble()).count();
@@ -73,7 +72,7 @@ fn verdict(overview: &Overview) -> String {
 fn facts(run: &OverviewRun) -> Markup {
     let record = &run.record;
     let end = match &record.ended {
-        None => "; not ended",
+        None => "; not finished",
         Some(_) if record.interrupted => "; interrupted",
         Some(_) => "",
     };
@@ -111,7 +110,7 @@ fn took(record: &crate::records::RunRecord) -> Option<String> {
     Some(duration(took.as_secs()))
 }
 
-/// A machine in a line.
+/// A machine in one line.
 pub(super) fn machine(machine: &Machine) -> String {
     let Machine { kernel, system, processor, cores, memory_mib } = machine;
     let mut parts = vec![shown(system), format!("Linux {}", shown(kernel))];
@@ -122,14 +121,14 @@ pub(super) fn machine(machine: &Machine) -> String {
     parts.join(", ")
 }
 
-/// The filter, and how many cells have which verdict, each of which can be left out.
+/// The filter, and a button a verdict that shows its count and hides its cells.
 pub(super) fn tools(overview: &Overview) -> Markup {
     html! {
         search.tools {
             ul.tally {
-                @for (shade, number) in counts(&overview.tally()) {
-                    li { button type="button" class={ "count " (class(shade)) } data-shade=(class(shade)) aria-pressed="true" title="Hide these, or show them again" {
-                        b { (number) } " " (shade.word()) @if !shade.note().is_empty() { " " small { (shade.note()) } }
+                @for (severity, number) in counts(&overview.tally()) {
+                    li { button type="button" class={ "count " (class(severity)) } data-severity=(class(severity)) aria-pressed="true" title="Hide or show these cells" {
+                        b { (number) } " " (severity.word()) @if !severity.note().is_empty() { " " small { (severity.note()) } }
                     } }
                 }
             }
@@ -141,27 +140,27 @@ pub(super) fn tools(overview: &Overview) -> Markup {
             output #found for="filter" { (overview.cells.len()) " cells" }
         }
         noscript { p.note {
-            "Without scripts this page shows the matrix, and no more of each cell. The rest is in the run's folder: "
-            code { "verdicts.jsonl" } ", and a folder for each cell." } }
+            "Without JavaScript, this page shows the matrix, but not the details of the cells. They are in the run's folder: in "
+            code { "verdicts.jsonl" } " and in a folder for each cell." } }
     }
 }
 
-/// What the words, the asterisk and the stand-ins mean.
+/// The meaning of the verdicts, the asterisk and the stand-ins.
 pub(super) fn legend(overview: &Overview) -> Markup {
     let levels = overview.cells.iter().flat_map(|cell| &cell.record.levels).filter(|level| level.stand_in);
     let stand_ins = grouped(levels, |level| (&level.os, &level.stand_in_reason));
     html! {
         section.legend aria-labelledby="legend" {
-            h2 #legend { "What it means" }
+            h2 #legend { "Legend" }
             dl {
-                @for (shade, text) in MEANINGS {
-                    div { dt { span class={ "word " (class(shade)) } { (shade.word()) @if !shade.note().is_empty() { " " small { (shade.note()) } } } }
+                @for (severity, text) in MEANINGS {
+                    div { dt { span class={ "word " (class(severity)) } { (severity.word()) @if !severity.note().is_empty() { " " small { (severity.note()) } } } }
                         dd { (text) } }
                 }
                 div { dt { "RHEL 10.0+" } dd { "this version and later" } }
-                div { dt { "native" } dd { "L0 was this machine with its KVM; everywhere else an emulator played the bare machine, and a real L0 kernel booted on it" } }
+                div { dt { "native" } dd { "L0 is this machine with its KVM; otherwise, an emulator is the bare machine, and a real L0 kernel boots on it" } }
                 @for ((os, reason), _) in &stand_ins {
-                    div { dt { (shown(os)) "*" } dd { "stands in for a system that cannot be had"
+                    div { dt { (shown(os)) "*" } dd { "stands in for a system that is not available"
                         @if let Some(reason) = reason { ": " (shown(reason)) } } }
                 }
             }
@@ -170,19 +169,16 @@ pub(super) fn legend(overview: &Overview) -> Markup {
 }
 
 const MEANINGS: [(Severity, &str); 12] = [
-    (Severity::Pass, "it works, as documented, and there is evidence for every level"),
-    (Severity::Righted, "likewise, though its scenario says that it is known not to work"),
-    (Severity::Fail, "it does not work, against the document"),
-    (Severity::KnownFail, "likewise, and its scenario says so already"),
-    (
-        Severity::CameBack,
-        "the documented limitation shows itself, though its scenario says that it is known to be gone",
-    ),
-    (Severity::Xfail, "the documented limitation shows itself"),
+    (Severity::Pass, "works as documented, with evidence for every level"),
+    (Severity::Righted, "works as documented, although the scenario lists it as known wrong"),
+    (Severity::Fail, "does not work, although the document says so"),
+    (Severity::KnownFail, "does not work, and the scenario already lists it as known wrong"),
+    (Severity::CameBack, "the documented limitation is there, although the scenario lists it as gone"),
+    (Severity::Xfail, "the documented limitation is there"),
     (Severity::News, "the documented limitation is gone: the document is stale"),
-    (Severity::Known, "likewise, and its scenario says so already"),
-    (Severity::Flaky, "boots of the same stack in one setting gave different verdicts"),
-    (Severity::KnownFlaky, "likewise, and its scenario says so already: this result does not count"),
-    (Severity::Error, "the harness or its machine is at fault; nothing is said about the matrix"),
-    (Severity::Skip, "not tried, for the requirement that is named"),
+    (Severity::Known, "the documented limitation is gone, and the scenario already lists that"),
+    (Severity::Flaky, "boots of the same stack in the same setting gave different verdicts"),
+    (Severity::KnownFlaky, "flaky, and the scenario already lists that: this result does not count"),
+    (Severity::Error, "the harness or its machine is at fault; this says nothing about the document"),
+    (Severity::Skip, "not tried, because the named requirement is missing"),
 ];

@@ -1,10 +1,10 @@
-//! An overview as one HTML page that needs nothing else: no network, no other file, and for the matrix no script.
+//! An overview as one self-contained HTML page: it needs no network and no other file, and for the matrix no script.
 //!
-//! What a reader sees first is in the page as HTML. The particulars of each cell are in it as JSON, one element a cell, from
-//! which the script makes HTML when the cell is opened: thousands of cells cost their text and nothing more.
+//! The matrix is in the page as HTML. The details of each cell are in the page as JSON, one element a cell. The script turns them
+//! into HTML when the reader opens the cell, so thousands of cells cost only their text.
 //!
-//! All that comes from guests and scenarios is made visible ([`text::shown`]) and escaped by `maud`, or by [`text::json`]. The
-//! page's policy lets no script run but its own, by its hash, and loads nothing.
+//! Text from guests and scenarios is made visible ([`text::shown`]) and escaped by `maud` or by [`text::json`]. The page's policy
+//! allows only its own script, by hash, and loads nothing.
 
 mod cells;
 mod contradictions;
@@ -53,7 +53,7 @@ pub fn html(overview: &Overview, matrix: &Matrix) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                a.skip-link href="#matrix" { "To the matrix" }
+                a.skip-link href="#matrix" { "Skip to the matrix" }
                 (head::head(overview))
                 main {
                     (head::tools(overview))
@@ -74,7 +74,7 @@ pub fn html(overview: &Overview, matrix: &Matrix) -> String {
     page
 }
 
-/// A hash as a page's policy names what may run.
+/// The hash of a script or style for the page's policy.
 fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }

@@ -1,4 +1,4 @@
-//! What came of the cells' mutants: those that need attention first, then all, cell by cell.
+//! The results of the mutants: first those that need attention, then all of them, cell by cell.
 
 use maud::{Markup, html};
 
@@ -20,8 +20,8 @@ pub(super) fn mutations(overview: &Overview) -> Markup {
     let of = |outcome| cells.iter().flat_map(|cell| of_cell(cell, outcome)).collect::<Vec<_>>();
     let parts = [
         (MutantOutcome::Survived, "No verdict showed this damage", true),
-        (MutantOutcome::Undecided, "Nothing can be said of these mutants", true),
-        (MutantOutcome::Accepted, "The scenario accepts that this damage is not shown", false),
+        (MutantOutcome::Undecided, "These mutants have no clear result", true),
+        (MutantOutcome::Accepted, "The scenario accepts that no verdict shows this damage", false),
     ];
     html! {
         section.mutations aria-labelledby="mutations" {
@@ -55,10 +55,10 @@ fn one(cell: &CellMutation) -> Markup {
                 @if !cell.complete { ", not all of them booted" } }
             p.about { "without damage: " (original.verdict)
                 @if let Some(stage) = original.stage { " at " (stage) }
-                @if !original.green { "; not green itself, so it has no mutants" } }
+                @if !original.green { "; not green without damage, so it has no mutants" } }
             @if !results.is_empty() { (table(&results, false)) }
             @for name in &cell.unused {
-                p.about { "no mutation has the name " code { (shown(name)) } ", which the scenario accepts" }
+                p.about { "the scenario accepts the mutation " code { (shown(name)) } ", which does not exist" }
             }
         }
     }
@@ -86,7 +86,7 @@ fn table(results: &[(String, MutantResult)], with_cell: bool) -> Markup {
     }
 }
 
-/// An outcome in the looks of a verdict that needs as much attention.
+/// An outcome in the colours of a verdict that needs as much attention.
 fn word(outcome: MutantOutcome) -> Markup {
     let class = match outcome {
         MutantOutcome::Killed => "pass",

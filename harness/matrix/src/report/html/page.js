@@ -1,11 +1,11 @@
-// Filters the matrix and opens cells. Whatever a cell says becomes text, never HTML: everything is made by `make`.
+// Filters the matrix and opens cells. `make` creates every element, so the text of a cell is never parsed as HTML.
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
   const read = (id) => JSON.parse(byId(id).textContent);
   const main = document.querySelector("main");
 
-  // An element with these attributes and children; texts are text. What is null or false is left out.
+  // Creates an element with these attributes and children. Strings become text; null and false are left out.
   const make = (tag, attributes, ...children) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes || {})) {
@@ -18,19 +18,19 @@
   // The filter.
   const filter = byId("filter");
   const found = byId("found");
-  const shades = [...document.querySelectorAll(".count")];
+  const severities = [...document.querySelectorAll(".count")];
   let index = null;
   let buttons = null;
 
   const places = () => {
     buttons ??= [...byId("matrix").querySelectorAll(".cell")].map((button) => ({
-      button, place: Number(button.dataset.cell), shade: button.classList[1], row: button.closest("tr"),
+      button, place: Number(button.dataset.cell), severity: button.classList[1], row: button.closest("tr"),
       scenario: button.closest(".scenario"), document: button.closest(".document"),
     }));
     return buttons;
   };
 
-  // A verdict's word means that verdict: who asks for fail does not want xfail.
+  // The word of a verdict only matches that verdict: "fail" does not match xfail.
   const verdicts = new Set(["pass", "fail", "xfail", "xpass", "flaky", "skip", "error"]);
   const matches = (place, words) => words.every((word) =>
     verdicts.has(word) ? index[place].startsWith(`${word} `) : index[place].includes(word));
@@ -38,11 +38,11 @@
   const apply = () => {
     index ??= read("index");
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const wanted = new Set(shades.filter((shade) => shade.getAttribute("aria-pressed") === "true").map((shade) => shade.dataset.shade));
+    const wanted = new Set(severities.filter((severity) => severity.getAttribute("aria-pressed") === "true").map((severity) => severity.dataset.severity));
     const parts = new Map();
     let number = 0;
     for (const cell of places()) {
-      const shown = wanted.has(cell.shade) && matches(cell.place, words);
+      const shown = wanted.has(cell.severity) && matches(cell.place, words);
       number += shown;
       cell.button.hidden = !shown;
       for (const part of [cell.row, cell.scenario, cell.document]) parts.set(part, parts.get(part) || shown);
@@ -64,14 +64,14 @@
     cancelAnimationFrame(waiting);
     waiting = requestAnimationFrame(apply);
   });
-  for (const shade of shades) {
-    shade.addEventListener("click", () => {
-      shade.setAttribute("aria-pressed", String(shade.getAttribute("aria-pressed") !== "true"));
+  for (const severity of severities) {
+    severity.addEventListener("click", () => {
+      severity.setAttribute("aria-pressed", String(severity.getAttribute("aria-pressed") !== "true"));
       apply();
     });
   }
 
-  // A cell that is open.
+  // The open cell.
   const dialog = byId("cell");
   let open = null;
 
@@ -83,7 +83,7 @@
   const pairs = (list) => make("dl", { class: "said" }, list.filter(Boolean).map(([name, value, strong]) =>
     [make("dt", {}, name), make("dd", { class: strong && "strong" }, value)]));
 
-  // Prose in which what stands between backticks is code.
+  // Prose, with code between backticks.
   const prose = (text) => {
     const parts = text.split("`");
     return parts.length % 2 ? parts.map((part, place) => place % 2 ? make("code", {}, part) : part) : [text];
@@ -97,7 +97,7 @@
       area.select();
       const done = document.execCommand("copy");
       area.remove();
-      button.textContent = done ? "Copied" : "Not copied";
+      button.textContent = done ? "Copied" : "Copy failed";
       button.focus();
     });
     return button;
@@ -106,13 +106,13 @@
   const said = (cell) => {
     const works = "works, with evidence for every level";
     const stopped = cell.stage ? `stopped at ${cell.stage}` + (cell.level ? ` (${cell.level})` : "") : null;
-    const observed = cell.verdict === "skip" ? `not tried: ${cell.symptom}`
+    const observed = cell.verdict === "skip" ? `skipped: ${cell.symptom}`
       : [stopped, cell.symptom].filter(Boolean).join(": ") || works;
     return pairs([
       ["observed", observed, true],
       ["documented", cell.documented],
       cell.known && ["known", cell.known],
-      cell.verdict === "error" && ["at fault", "the harness or its machine; this says nothing of the document"],
+      cell.verdict === "error" && ["at fault", "the harness or its machine; this says nothing about the document"],
       ["tier", cell.tier],
       cell.metal && ["metal", cell.metal],
       cell.attempts && ["attempts", cell.attempts],
@@ -128,7 +128,7 @@
     const head = cell.levels.map((level) => make("th", { scope: "col", class: level.level === cell.level && "stopped" }, level.level));
     const rows = [
       row("document", (level) => level.required),
-      // Why a stand-in was used is said once.
+      // The reason for a stand-in is shown once.
       row("ran", (level, place) => [level.ran,
         level.why && level.why !== cell.levels[place - 1]?.why ? make("small", {}, ` ${level.why}`) : ""]),
       row("kernel", (level) => level.kernel),
@@ -136,7 +136,7 @@
       row("machine", (level) => level.machine),
       row("CPU", (level) => level.cpu),
       row("nested", (level) => level.nested),
-      row("flags lost", (level) => level.lacks.join(" ")),
+      row("missing flags", (level) => level.missing.join(" ")),
       row("image", (level) => level.image),
     ];
     const table = make("table", { class: "levels" }, make("thead", {}, make("tr", {}, make("th", {}), head)), make("tbody", {}, rows));
@@ -154,15 +154,15 @@
       return [make("span", { class: `name-of${stop}` }, stage + (stop && " ■")), make("span", { class: "track" }, bar),
         make("span", { class: `secs${stop}` }, seconds(until - from))];
     });
-    const from = cell.continued ? `; went on from a state saved with ${cell.continued[0]} up (${cell.continued[1]})` : "";
+    const from = cell.restored ? `; restored from a snapshot of ${cell.restored[0]} (saved ${cell.restored[1]})` : "";
     return section(`Timeline: ${seconds(end)}${from}`, make("div", { class: "time" }, rows));
   };
 
   const consoles = (cell) => {
-    const spoke = cell.levels.filter((level) => level.console.length);
-    if (!spoke.length) return [];
-    // Of an outer level where the one that stopped has said nothing, as when its QEMU did not start.
-    const inner = [...spoke].reverse();
+    const printed = cell.levels.filter((level) => level.console.length);
+    if (!printed.length) return [];
+    // If the level that stopped printed nothing, for example because its QEMU did not start, the next outer level is shown.
+    const inner = [...printed].reverse();
     const shown = inner.find((level) => cell.level && level.level <= cell.level) || inner[0];
     return section("Last console lines", inner.map((level) => {
       const summary = make("summary", {}, `${level.level} (${level.console.length} lines)`);
@@ -176,18 +176,18 @@
       make("pre", { tabindex: "0" }, (step.run === null ? step.do : `$ ${step.run}`) + (step.output ? `\n${step.output}` : ""))];
   })) : [];
 
-  const claims = (cell) => section("Claims that it tries", make("ul", { class: "claims" }, cell.claims.map((claim) =>
+  const claims = (cell) => section("Claims", make("ul", { class: "claims" }, cell.claims.map((claim) =>
     make("li", {}, make("code", {}, claim.claim), claim.section && ` (${claim.section})`,
       claim.tier && [" ", make("span", { class: `tier ${claim.tier}` }, claim.tier)], claim.coverage && ` ${claim.coverage}`,
       claim.text && [": ", prose(claim.text)],
       claim.against.map(([other, about]) => make("p", { class: "against-it" }, "≠ ", make("code", {}, other), ": ", prose(about)))))));
 
-  const again = (cell) => section("Try it again",
+  const again = (cell) => section("Run it again",
     make("div", { class: "again" }, make("pre", {}, cell.again), copier(cell.again)),
     cell.reproducer && [make("p", { class: "about" }, "without nestmatrix:"),
       make("div", { class: "again" }, make("pre", {}, cell.reproducer), copier(cell.reproducer))]);
 
-  const origin = (cell) => section("Where this is from", pairs([
+  const origin = (cell) => section("Source", pairs([
     ["run", make("code", {}, cell.run)],
     cell.machine && ["machine", cell.machine],
     cell.folder && ["files", make("code", {}, cell.folder)],
@@ -197,7 +197,7 @@
 
   const evidence = (cell) => cell.evidence.length ? section("Evidence", pairs(cell.evidence)) : [];
 
-  // The cells that the filter leaves, in their order.
+  // The cells that the filter shows, in order.
   const visible = () => places().filter((cell) => !cell.button.hidden).map((cell) => cell.place);
 
   const show = (place) => {
@@ -215,15 +215,15 @@
       return element;
     };
     const bar = make("div", { class: "cell-bar" },
-      make("span", { class: `word ${cell.shade}` }, cell.verdict, cell.note && ` (${cell.note})`),
+      make("span", { class: `word ${cell.severity}` }, cell.verdict, cell.note && ` (${cell.note})`),
       cell.seconds !== null && make("span", { class: "about" }, seconds(cell.seconds)),
       make("span", { class: "space" }),
       button("←", "Previous cell (arrow left)", () => to(-1)),
       button("→", "Next cell (arrow right)", () => to(1)),
       button("Close", "Close (Escape)", () => dialog.close()));
-    const head = make("div", { class: `cell-head ${cell.shade}` }, bar, make("h2", { id: "cell-name" }, cell.cell),
+    const head = make("div", { class: `cell-head ${cell.severity}` }, bar, make("h2", { id: "cell-name" }, cell.cell),
       cell.title && make("p", { class: "about" }, cell.title));
-    // What a stack said last comes first where it stopped.
+    // If the stack stopped, the consoles come first.
     const parts = cell.stage ? [consoles, levels, timeline, steps] : [levels, timeline, steps, consoles];
     const body = make("div", { class: "cell-body", tabindex: "0" }, said(cell), parts.map((part) => part(cell)),
       again(cell), evidence(cell), claims(cell), origin(cell));
@@ -248,7 +248,7 @@
   });
   dialog.addEventListener("close", () => {
     history.replaceState(null, "", location.pathname + location.search);
-    // Where the reader has gone on to, not where they began.
+    // Focus the cell that was shown last, not the one that was opened first.
     const button = places().find((cell) => cell.place === open)?.button;
     if (button && !button.hidden) button.focus();
   });

@@ -1,10 +1,10 @@
-//! Text that may come from a guest, made harmless for a page.
+//! Text that may come from a guest, made safe for the page.
 
 use maud::{Markup, html};
 use nestmatrix_vmm::guest::printable;
 use serde::Serialize;
 
-/// Text without characters that are not seen or that change how others are seen: they are written as escapes. Lines stay lines.
+/// Text in which characters that are invisible, or that change how others look, are written as escapes. Line ends stay.
 pub(in crate::report) fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, line) in text.split('\n').enumerate() {
@@ -18,8 +18,8 @@ pub(in crate::report) fn shown(text: &str) -> String {
     out
 }
 
-/// What Unicode has beside its explicit direction marks (which [`printable`] shows) that is not seen: marks of direction, joiners,
-/// separators of lines, tags.
+/// Invisible characters of Unicode: direction marks, joiners, line separators, tags. [`printable`] handles the explicit direction
+/// marks.
 fn hides(c: char) -> bool {
     matches!(
         c,
@@ -29,21 +29,21 @@ fn hides(c: char) -> bool {
     )
 }
 
-/// Prose of a document or a scenario, in which what stands between backticks is code.
+/// Prose of a document or a scenario, with code between backticks.
 pub(super) fn prose(text: &str) -> Markup {
     let text = shown(text);
     let parts: Vec<&str> = text.split('`').collect();
-    // One without its partner is a backtick.
+    // A single backtick is just a backtick.
     if parts.len().is_multiple_of(2) {
         return html! { (text) };
     }
     html! { @for (index, part) in parts.iter().enumerate() { @if index % 2 == 1 { code { (part) } } @else { (part) } } }
 }
 
-/// JSON for a `script` element: nothing in it can end the element or begin a comment in it.
+/// JSON for a `script` element. It cannot end the element or begin a comment.
 pub(super) fn json(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
-    // These stand in JSON only within texts, where an escape says the same.
+    // In JSON, these characters only occur in strings, where an escape means the same.
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 

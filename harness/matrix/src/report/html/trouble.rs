@@ -1,4 +1,4 @@
-//! What somebody has to act upon, above the matrix: what was seen once, with all cells in which it was.
+//! What needs attention, above the matrix: each symptom once, with all of its cells.
 
 use maud::{Markup, html};
 
@@ -10,10 +10,10 @@ use crate::report::text::{grouped, one_line};
 use super::head::class;
 use super::text::shown;
 
-/// Cells that are named for each kind of trouble and the same versions; more are counted.
+/// The most cells that are named for one symptom and the same versions. The rest is counted.
 const NAMED: usize = 12;
 
-/// Different versions that are told for each kind of trouble; cells of others are counted.
+/// The most different versions that are shown for one symptom. Cells with other versions are counted.
 const STACKS: usize = 4;
 
 pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
@@ -22,14 +22,14 @@ pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
     if kinds.is_empty() {
         return html! {};
     }
-    let rank = |shade| Severity::ALL.iter().position(|known| *known == shade);
-    kinds.sort_by_key(|((shade, _), cells)| (rank(*shade), std::cmp::Reverse(cells.len())));
+    let rank = |severity| Severity::ALL.iter().position(|known| *known == severity);
+    kinds.sort_by_key(|((severity, _), cells)| (rank(*severity), std::cmp::Reverse(cells.len())));
     html! {
         section.trouble aria-labelledby="trouble" {
-            h2 #trouble { "To act upon" }
-            @for ((shade, seen), cells) in &kinds {
-                article class=(class(*shade)) data-cells=(places(cells)) {
-                    (kind(*shade, seen, cells))
+            h2 #trouble { "Needs attention" }
+            @for ((severity, seen), cells) in &kinds {
+                article class=(class(*severity)) data-cells=(places(cells)) {
+                    (kind(*severity, seen, cells))
                 }
             }
         }
@@ -37,16 +37,16 @@ pub(super) fn trouble(layout: &Layout<'_>) -> Markup {
 }
 
 fn seen(cell: &crate::records::OverviewCell) -> String {
-    let works = || "works: the documented limitation no longer shows itself".to_owned();
+    let works = || "works: the documented limitation is gone".to_owned();
     observed(&cell.record).unwrap_or_else(works)
 }
 
-/// All cells of a kind, named or not, for the filter.
+/// All cells of one symptom, named or not, for the filter.
 fn places(cells: &[Placed<'_>]) -> String {
     cells.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn kind(shade: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
+fn kind(severity: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
     let Some((_, first)) = cells.first() else { return html! {} };
     let record = &first.record;
     let stacks = grouped(cells.iter().copied(), |(_, cell)| versions(&cell.record));
@@ -56,8 +56,8 @@ fn kind(shade: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
         _ => (None, seen.to_owned()),
     };
     html! {
-        h3 { span class={ "word " (class(shade)) } { (shade.word()) }
-            @if !shade.note().is_empty() { " " small { (shade.note()) } }
+        h3 { span class={ "word " (class(severity)) } { (severity.word()) }
+            @if !severity.note().is_empty() { " " small { (severity.note()) } }
             @if let Some(stage) = stage { " " span.stage { (stage) } }
             " " span.symptom { (shown(&symptom)) } }
         p.about { "documented: " (shown(&documented(record))) }
@@ -75,7 +75,7 @@ fn kind(shade: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
     }
 }
 
-/// What the levels of a stack were, in few words, those that were the same together.
+/// The software of the levels, in short. Levels with the same software are grouped.
 fn versions(record: &CellRecord) -> Vec<(String, String)> {
     let same = grouped(&record.levels, |level| in_short(level));
     let line = |(text, levels): (Option<String>, Vec<&LevelRecord>)| {
@@ -85,7 +85,7 @@ fn versions(record: &CellRecord) -> Vec<(String, String)> {
     same.into_iter().filter_map(line).collect()
 }
 
-/// What a level was, without what its packagers add; nothing if nothing is known of it.
+/// The software of a level, without the distribution's package versions; `None` if it is unknown.
 fn in_short(level: &LevelRecord) -> Option<String> {
     let seen = &level.seen;
     let number = |qemu: &String| qemu.split(" (").next().unwrap_or_default().to_owned();

@@ -10,17 +10,17 @@ use crate::records::Merge;
 const A: &str = "s/amd/a";
 const B: &str = "s/amd/b";
 
-fn feed(results: &Path) -> Fed {
+fn update(results: &Path) -> Updated {
     let (mut history, aside) = History::open(results).unwrap();
     assert_eq!(aside, None);
-    history.handle_event().unwrap()
+    history.update().unwrap()
 }
 
-/// The runs and verdicts that the history has of a cell.
+/// The runs and verdicts of a cell in the history.
 fn seen(results: &Path, cell: &str) -> Vec<(String, String)> {
     let (history, _) = History::open(results).unwrap();
-    let sightings = history.sightings(&cell.parse().unwrap()).unwrap();
-    sightings.into_iter().map(|sighting| (sighting.run, sighting.verdict.to_string())).collect()
+    let entries = history.entries(&cell.parse().unwrap()).unwrap();
+    entries.into_iter().map(|entry| (entry.run, entry.verdict.to_string())).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -28,24 +28,24 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_is_fed_twice_counts_once() {
+fn a_second_update_adds_nothing() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     let folder = run(results, ("one", "CPU"), 1, &[cell(A, "pass", (1.0, 2.0), "6.12"), skipped(B)]);
-    assert_eq!(feed(results), Fed { folders: 1, verdicts: 2, unread: Vec::new() });
-    assert_eq!(feed(results), Fed::default(), "nothing is new");
+    assert_eq!(update(results), Updated { folders: 1, verdicts: 2, unread: Vec::new() });
+    assert_eq!(update(results), Updated::default(), "nothing is new");
     // A copy is of another time, and has another name.
     std::fs::create_dir(results.join("copy")).unwrap();
     for file in ["run.json", "verdicts.jsonl", "cells.txt"] {
         std::fs::copy(folder.join(file), results.join("copy").join(file)).unwrap();
     }
-    assert_eq!(feed(results), Fed { folders: 1, verdicts: 0, unread: Vec::new() });
+    assert_eq!(update(results), Updated { folders: 1, verdicts: 0, unread: Vec::new() });
     assert_eq!(seen(results, A), pairs(&[("one", "pass")]));
     assert_eq!(seen(results, B), pairs(&[("one", "skip")]));
 }
 
 #[test]
-fn what_was_held_or_tried_in_a_search_is_no_part_of_it() {
+fn debug_sessions_and_trials_of_a_search_are_left_out() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     for (name, purpose, minute) in [("held", "repro", 1), ("trial", "bisect", 2), ("run", "matrix", 3)] {
@@ -55,12 +55,12 @@ fn what_was_held_or_tried_in_a_search_is_no_part_of_it() {
         record["purpose"] = purpose.into();
         std::fs::write(&path, record.to_string()).unwrap();
     }
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     assert_eq!(seen(results, A), pairs(&[("run", "fail")]));
 }
 
 #[test]
-fn a_run_that_goes_on_adds_what_it_has_then() {
+fn a_resumed_run_adds_its_new_verdicts() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     let first = cell(A, "pass", (1.0, 2.0), "6.12");
@@ -69,54 +69,54 @@ fn a_run_that_goes_on_adds_what_it_has_then() {
     let second = cell(B, "fail", (2.0, 3.0), "6.12").to_string() + "\n";
     // As it is killed while it writes.
     verdicts.write_all(&second.as_bytes()[..200]).unwrap();
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     verdicts.write_all(&second.as_bytes()[200..]).unwrap();
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     assert_eq!((seen(results, A), seen(results, B)), (pairs(&[("one", "pass")]), pairs(&[("one", "fail")])));
 }
 
 #[test]
-fn a_merged_run_brings_in_what_is_not_there_already() {
+fn a_merged_run_adds_only_new_verdicts() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     let elsewhere = tempfile::tempdir().unwrap();
     // Of the same second and by the same name, on another machine.
     let mine = run(results, ("one", "CPU"), 1, &[cell(A, "pass", (1.0, 2.1), "6.12")]);
     let theirs = run(elsewhere.path(), ("one", "other CPU"), 1, &[cell(A, "fail", (1.0, 2.1), "6.12")]);
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     let merged = Merge::read(&[theirs.clone(), mine]).unwrap().write(results, None, Vec::new()).unwrap();
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     let expected = pairs(&[("one", "pass"), ("one", "fail")]);
     assert_eq!(seen(results, A), expected);
     // Merged once more, with another run between, all have other names in it.
     let third = run(elsewhere.path(), ("one-2", "third CPU"), 1, &[cell(A, "pass", (1.0, 2.1), "6.12")]);
     let again = Merge::read(&[third, theirs, merged.outcome.folder]).unwrap();
     again.write(results, None, Vec::new()).unwrap();
-    assert_eq!(feed(results).verdicts, 1);
+    assert_eq!(update(results).verdicts, 1);
     assert_eq!(seen(results, A).len(), 3);
 
     let (rebuilt, aside) = History::anew(results).unwrap();
     assert!(aside.is_some());
     let mut rebuilt = rebuilt;
-    rebuilt.handle_event().unwrap();
+    rebuilt.update().unwrap();
     let mut words: Vec<String> = seen(results, A).into_iter().map(|(_, verdict)| verdict).collect();
     words.sort();
     assert_eq!(words, ["fail", "pass", "pass"], "the same from the folders, in any order");
 }
 
 #[test]
-fn runs_of_one_second_on_one_machine_are_two() {
+fn runs_that_begin_in_the_same_second_on_the_same_machine_are_two() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     run(results, ("one", "CPU"), 1, &[cell(A, "pass", (1.0, 2.0), "6.12"), skipped(B)]);
     run(results, ("one-2", "CPU"), 1, &[cell(A, "pass", (1.0, 2.5), "6.12"), skipped(B)]);
-    assert_eq!(feed(results).verdicts, 4);
+    assert_eq!(update(results).verdicts, 4);
     assert_eq!(seen(results, A), pairs(&[("one", "pass"), ("one-2", "pass")]));
     assert_eq!(seen(results, B), pairs(&[("one", "skip"), ("one-2", "skip")]));
 }
 
 #[test]
-fn what_can_t_be_read_is_told_once_and_keeps_nothing_else_out() {
+fn an_unreadable_folder_is_reported_once_and_does_not_affect_others() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     let change = |name: &str, change: fn(&mut Value)| {
@@ -135,20 +135,20 @@ fn what_can_t_be_read_is_told_once_and_keeps_nothing_else_out() {
     std::fs::create_dir(results.join("e-no-run")).unwrap();
     std::os::unix::fs::symlink("z", results.join("latest")).unwrap();
     run(results, ("z", "CPU"), 2, &[cell(A, "fail", (1.0, 2.0), "6.12")]);
-    let fed = feed(results);
-    assert_eq!((fed.folders, fed.verdicts), (1, 1));
-    let why: Vec<String> = fed.unread.into_iter().map(|unread| unread.why).collect();
+    let updated = update(results);
+    assert_eq!((updated.folders, updated.verdicts), (1, 1));
+    let why: Vec<String> = updated.unread.into_iter().map(|unread| unread.why).collect();
     assert_eq!(why.len(), 4, "{why:#?}");
     assert!(why[0].contains("has format 1"), "{why:#?}");
     assert!(why[3].contains("verdicts.jsonl"), "{why:#?}");
-    assert_eq!(feed(results), Fed::default());
+    assert_eq!(update(results), Updated::default());
     // Mended, it comes in.
     std::fs::write(garbage.join("verdicts.jsonl"), "").unwrap();
-    assert_eq!(feed(results), Fed { folders: 1, verdicts: 0, unread: Vec::new() });
+    assert_eq!(update(results), Updated { folders: 1, verdicts: 0, unread: Vec::new() });
 }
 
 #[test]
-fn those_who_feed_at_the_same_time_lose_nothing() {
+fn concurrent_updates_lose_nothing() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     std::thread::scope(|scope| {
@@ -158,17 +158,17 @@ fn those_who_feed_at_the_same_time_lose_nothing() {
                     let name = format!("{number}-{round}");
                     let processor = format!("CPU {number}");
                     run(results, (&name, &processor), round, &[cell(A, "pass", (1.0, 2.0), "6.12")]);
-                    feed(results);
+                    update(results);
                 }
             });
         }
     });
     assert_eq!(seen(results, A).len(), 40);
-    assert_eq!(feed(results), Fed::default());
+    assert_eq!(update(results), Updated::default());
 }
 
 #[test]
-fn who_went_on_with_a_run_is_where_its_later_verdicts_were_seen() {
+fn later_verdicts_of_a_resumed_run_have_the_machine_that_resumed_it() {
     let results = tempfile::tempdir().unwrap();
     let results = results.path();
     let mut late = cell(B, "pass", (700.0, 800.0), "6.12");
@@ -182,9 +182,9 @@ fn who_went_on_with_a_run_is_where_its_later_verdicts_were_seen() {
         {"at": "2026-11-22T20:11:00Z", "nestmatrix": "0.2.0", "machine": machine, "verdicts": 1},
     ]);
     std::fs::write(folder.join("run.json"), record.to_string()).unwrap();
-    feed(results);
+    update(results);
     let (history, _) = History::open(results).unwrap();
-    let with = |cell: &str| history.sightings(&cell.parse().unwrap()).unwrap().remove(0).with;
+    let with = |cell: &str| history.entries(&cell.parse().unwrap()).unwrap().remove(0).with;
     assert_eq!((with(A).processor.as_str(), with(A).nestmatrix.as_str()), ("CPU", "0.1.0"));
     assert_eq!((with(B).processor.as_str(), with(B).nestmatrix.as_str()), ("another CPU", "0.2.0"));
 }
