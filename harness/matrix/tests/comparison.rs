@@ -36,7 +36,7 @@ fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
     let before: Vec<CellRecord> = before.into_iter().collect();
     let now: Vec<CellRecord> = now.into_iter().collect();
     let Comparison { regressions, improvements, flaky, new, gone } = Comparison::new(&before, &now);
-    assert!(flaky.is_empty(), "that is for a history to tell");
+    assert!(flaky.is_empty(), "only a history shows that");
     match [regressions.len(), improvements.len(), new.len(), gone.len()] {
         [0, 0, 0, 0] => "same",
         [1, 0, 0, 0] => "regression",
@@ -133,7 +133,7 @@ fn changes_are_grouped_by_kind() {
 #[case::worse(VerdictWord::Pass, VerdictWord::Fail, 1)]
 #[case::nothing_to_be_said(VerdictWord::Pass, VerdictWord::Error, 3)]
 #[case::better(VerdictWord::Fail, VerdictWord::Pass, 0)]
-fn a_flaky_cell_is_told_apart_and_passes_no_gate_while_it_is_bad(
+fn a_flaky_cell_is_separate_and_passes_no_gate_while_it_fails(
     #[case] before: VerdictWord,
     #[case] now: VerdictWord,
     #[case] code: u8,

@@ -1,4 +1,4 @@
-//! What runs say of the documents, counted and as a text for their authors. Boots nothing.
+//! What runs show about the documents, counted and as a text for their authors. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use std::path::Path;
@@ -370,12 +370,12 @@ fn scenarios_and_documents_that_no_longer_exist_are_marked() {
     old["claims"] = json!(["gone"]);
     let errata = errata(&[run(21, &[old, other])]);
     let manual = text(&errata, "manual");
-    for told in [
+    for text in [
         "The statement `gone`",
         "(this test no longer exists)",
         "this is the result of an earlier version of the test",
     ] {
-        assert!(manual.contains(told), "{told}: {manual}");
+        assert!(manual.contains(text), "{text}: {manual}");
     }
     assert!(text(&errata, "lost").contains("The statements of this document are no longer recorded"));
 }

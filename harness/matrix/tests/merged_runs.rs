@@ -314,7 +314,7 @@ fn nothing_of_a_run_is_changed_and_nothing_from_outside_is_taken() {
 }
 
 #[test]
-fn what_a_merge_leaves_that_is_killed_is_in_nobodys_way() {
+fn leftovers_of_a_killed_merge_do_no_harm() {
     let place = tempfile::tempdir().unwrap();
     let a = write(&place.path().join("a"), &[failed(PASS)], &[PASS], |_| {});
     let left = place.path().join(".merging-x1");

@@ -286,7 +286,7 @@ fn a_mutation_run_that_was_killed_before_its_mutants_had_an_outcome_says_so() {
         run
     };
     let pending = "the mutants have no outcome yet: resume the run";
-    let told = |run: PastRun| {
+    let marked = |run: PastRun| {
         let overview = overview(vec![run]);
         let value: Value = serde_json::from_str(&json(&overview).unwrap()).unwrap();
         let in_json = value["runs"][0]["mutants_pending"].as_bool().unwrap();
@@ -294,10 +294,10 @@ fn a_mutation_run_that_was_killed_before_its_mutants_had_an_outcome_says_so() {
         let in_page = html(&overview, &matrix()).contains(&format!("; {pending}</h1>"));
         [in_json, in_text, in_page]
     };
-    assert_eq!(told(killed()), [true; 3]);
-    assert_eq!(told(PastRun { mutations: Some(Vec::new()), ..killed() }), [false; 3]);
+    assert_eq!(marked(killed()), [true; 3]);
+    assert_eq!(marked(PastRun { mutations: Some(Vec::new()), ..killed() }), [false; 3]);
     let of_mutants = PastRun { folder: "results/r/mutants/m".into(), ..killed() };
-    assert_eq!(told(of_mutants), [false; 3], "its own cells are the mutants");
+    assert_eq!(marked(of_mutants), [false; 3], "its own cells are the mutants");
 
     let not_green = CellMutation {
         original: Original { verdict: VerdictWord::Fail, stage: None, symptom: None, green: false },
@@ -310,7 +310,7 @@ fn a_mutation_run_that_was_killed_before_its_mutants_had_an_outcome_says_so() {
 }
 
 #[test]
-fn the_newest_run_counts_and_the_others_are_told_beside_it() {
+fn the_newest_run_counts_and_the_others_are_shown_beside_it() {
     let failed = stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l1-boot", "panic");
     let other = CELL.replace("amd", "intel");
     let older = run(3, vec![failed, record("limits", &other, VerdictWord::Pass, 9.0)]);
@@ -324,7 +324,7 @@ fn the_newest_run_counts_and_the_others_are_told_beside_it() {
             .iter()
             .map(|cell| (cell.record.cell.as_str(), cell.record.verdict, overview.run_of(cell)))
             .collect();
-        // That a newer run skipped a cell says nothing of it.
+        // A skip in a newer run says nothing about the cell.
         let expected = [
             (CELL, VerdictWord::Pass, "2025-11-04T22-39-41Z"),
             (other.as_str(), VerdictWord::Pass, "2025-11-03T22-39-41Z"),

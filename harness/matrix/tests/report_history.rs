@@ -79,7 +79,7 @@ fn a_cell_that_broke_with_a_kernel_and_is_flaky_since() {
 #[case(Some(Known::Wrong), VerdictWord::Fail, "fail (known) at l1-boot")]
 #[case(Some(Known::CameBack), VerdictWord::Fail, "fail (known to be gone, came back) at l1-boot")]
 #[case(None, VerdictWord::Fail, "fail at l1-boot")]
-fn a_verdict_is_told_with_what_its_scenario_knew(
+fn a_verdict_is_shown_with_what_its_scenario_knew(
     #[case] known: Option<Known>,
     #[case] verdict: VerdictWord,
     #[case] expected: &str,

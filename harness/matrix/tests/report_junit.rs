@@ -79,7 +79,7 @@ fn a_run_is_what_junits_schema_asks_for_and_counts_right() {
     insta::assert_snapshot!(text);
 }
 
-/// The name of the element that says what came of this cell; none where it is a success.
+/// The name of the element with the result of this cell; `None` for a success.
 fn status(cell: CellRecord) -> Option<String> {
     let text = xml(&outcome(vec![cell], 9, false));
     let document = Document::parse(&text).unwrap();
@@ -126,7 +126,7 @@ fn a_guest_cannot_write_into_the_report() {
 }
 
 #[test]
-fn times_that_no_clock_shows_are_told_all_the_same() {
+fn impossible_times_are_reported() {
     let mut cell = record("limits", "preview/amd/rhel-10/rhel-10/rhel-10", VerdictWord::Pass, 9.0);
     cell.attempts[0].end = 1.8e19;
     let text = xml(&outcome(vec![cell.clone(), cell], 9, false));

@@ -28,12 +28,12 @@ fn big_plan() -> RunPlan {
     plan
 }
 
-/// Escape characters as something that can be seen.
+/// Makes escape characters visible.
 fn visible(text: &str) -> String {
     text.replace('\x1b', "␛")
 }
 
-/// `text` without the escape sequences that select looks.
+/// `text` without the escape sequences of colours.
 fn without_colours(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap().to_owned();
@@ -136,7 +136,7 @@ fn a_run_without_problems_on_native_metal() {
     insta::assert_snapshot!(matrix(&outcome(records, 10, false), &Style::plain()));
 }
 
-/// Limitations that are gone: two that are known to be, which nobody has to act upon, and one that is news.
+/// Limitations that are gone: two that are known, which need no attention, and a new one.
 fn gone() -> Vec<CellRecord> {
     let cell = |name, seconds| {
         let record = record("rhel-8-nested-vms", name, VerdictWord::Xpass, seconds);
@@ -166,7 +166,7 @@ fn a_known_limitation_that_is_gone_is_in_the_tally() {
     assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
 }
 
-/// A claim that is known to be wrong, one that fails in another way, one that is wrong no longer, and a limitation that came back.
+/// A claim that is known wrong, one that fails in another way, one that is no longer wrong, and a limitation that is back.
 fn turned() -> Vec<CellRecord> {
     let cell = |name: &str, verdict| {
         record("rhel-8-nested-vms", &format!("{name}/amd/rhel-8/rhel-8/rhel-8"), verdict, 30.5)
@@ -220,7 +220,7 @@ fn a_run_in_which_everything_was_skipped() {
     insta::assert_snapshot!(matrix(&outcome(records, 0, false), &TERMINAL));
 }
 
-/// A guest that tries to clear the screen, to set the title, to forge a verdict and to hide text.
+/// A guest that tries to clear the screen, set the title, forge a verdict, and hide text.
 fn hostile() -> CellRecord {
     let cell =
         record("limits", "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+", VerdictWord::Fail, 9.0);

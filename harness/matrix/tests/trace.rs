@@ -186,7 +186,7 @@ fn a_run_of_old_has_its_stages_from_the_beginning_of_the_attempt_on() {
     old.attempts[0].booted = None;
     let (trace, seen) = traced(vec![old], Path::new("nowhere"));
     assert_eq!(slices(&trace, "l0-boot")[0].2, 6.0);
-    assert!(!seen.slices["stage"].contains(&"provision".to_owned()), "nobody knows how long that was");
+    assert!(!seen.slices["stage"].contains(&"provision".to_owned()), "its duration is unknown");
 }
 
 fn seconds() -> impl Strategy<Value = f64> {

@@ -17,7 +17,7 @@ pub use client::{DebugClient, DebugClientError};
 pub use serve::{DebugServer, PauseAt, SessionEvent};
 
 /// Name of the socket in the harness's folder.
-const SOCKET: &str = "desk";
+const SOCKET: &str = "debug";
 
 /// The first message of a debug server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -170,10 +170,10 @@ impl Inspector for DebugServer {
         }
     }
 
-    fn begins(&self, held: PausedStack) {
-        (self.listener)(&SessionEvent::Paused(&held));
+    fn begins(&self, paused: PausedStack) {
+        (self.listener)(&SessionEvent::Paused(&paused));
         self.was_paused.set(true);
-        self.greeting.borrow_mut().paused = Some(held);
+        self.greeting.borrow_mut().paused = Some(paused);
     }
 
     fn notify(&self, what: &str) {

@@ -116,8 +116,8 @@ impl Test {
 
     /// How often the result was not as documented, and how often there was a result.
     pub fn counts(&self) -> (usize, usize) {
-        let told = self.observations().filter(|seen| seen.tells());
-        told.fold((0, 0), |(deviates, tries), seen| {
+        let results = self.observations().filter(|seen| seen.has_result());
+        results.fold((0, 0), |(deviates, tries), seen| {
             (deviates + usize::from(seen.deviation().is_some()), tries + 1)
         })
     }
@@ -132,9 +132,9 @@ impl Stack {
 
 impl EverSeen {
     pub(super) fn of(entries: &[HistoryEntry]) -> Option<Self> {
-        let told: Vec<&HistoryEntry> = entries.iter().filter(|seen| has_result(seen.verdict)).collect();
+        let results: Vec<&HistoryEntry> = entries.iter().filter(|seen| has_result(seen.verdict)).collect();
         let day = |seen: &&HistoryEntry| seen.seen.chars().take("2026-11-28".len()).collect::<String>();
-        let days = [told.iter().map(day).min()?, told.iter().map(day).max()?];
+        let days = [results.iter().map(day).min()?, results.iter().map(day).max()?];
         let deviates = |seen: &&&HistoryEntry| match seen.verdict {
             VerdictWord::Xpass => true,
             VerdictWord::Fail => seen.known != Some(Known::CameBack),
@@ -144,8 +144,8 @@ impl EverSeen {
             | VerdictWord::Skip
             | VerdictWord::Error => false,
         };
-        let deviated = told.iter().filter(deviates).count();
-        Some(Self { tries: told.len(), deviated, days })
+        let deviated = results.iter().filter(deviates).count();
+        Some(Self { tries: results.len(), deviated, days })
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) fn entries(
     matrix: &Matrix,
 ) -> Vec<Entry> {
     let mut tried: Vec<(Vec<String>, Vec<&Observation>)> = Vec::new();
-    for seen in observations.iter().filter(|seen| seen.tells()) {
+    for seen in observations.iter().filter(|seen| seen.has_result()) {
         let claims = of_document(id, seen);
         match tried.iter_mut().find(|(of, _)| *of == claims) {
             Some((_, all)) => all.push(seen),

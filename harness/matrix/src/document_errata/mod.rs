@@ -185,7 +185,7 @@ impl Observation {
     }
 
     /// Whether it has a result.
-    fn tells(&self) -> bool {
+    fn has_result(&self) -> bool {
         has_result(self.record.verdict)
     }
 }

@@ -189,8 +189,9 @@ fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
     // again.
     let times: Vec<String> =
         cell.attempts.iter().map(|attempt| format!("{:.3} {:.3}", attempt.start, attempt.end)).collect();
-    let told = format!("{}\n{}\n{}\n{:?}\n{times:?}", origin.identity, cell.cell, cell.verdict, cell.symptom);
-    Seen { entry, digest: digest(&told) }
+    let identity =
+        format!("{}\n{}\n{}\n{:?}\n{times:?}", origin.identity, cell.cell, cell.verdict, cell.symptom);
+    Seen { entry, digest: digest(&identity) }
 }
 
 fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstances {
@@ -216,8 +217,8 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
     let program = profile.metal.program(profile.qemu);
     // A package's name is the beginning of its program's name: `bochs` has `bochs-bin`.
     let is_it = |emulator: &&String| emulator.split(' ').next().is_some_and(|it| program.starts_with(it));
-    let told = levels.first().is_some_and(|outermost| outermost.qemu.is_some());
-    let plays = cell.metal == Some(Metal::Emulated) && !told;
+    let reports_qemu = levels.first().is_some_and(|outermost| outermost.qemu.is_some());
+    let is_emulator = cell.metal == Some(Metal::Emulated) && !reports_qemu;
     Circumstances {
         nestmatrix: nestmatrix.clone(),
         build: build.clone(),
@@ -225,7 +226,7 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
         machine_system: machine.system.clone(),
         processor: machine.processor.clone(),
         metal: cell.metal,
-        emulator: run.emulators.iter().find(is_it).cloned().filter(|_| plays),
+        emulator: run.emulators.iter().find(is_it).cloned().filter(|_| is_emulator),
         // Records have sorted maps, so equal expectations have equal text.
         expectation: serde_json::to_string(&cell.expectation).unwrap_or_default(),
         levels,

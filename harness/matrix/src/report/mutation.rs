@@ -140,7 +140,7 @@ mod tests {
             damage: "QEMU emulates L2".into(),
             rule: Some(Rule::NotGreen),
             outcome,
-            accepted: (outcome == MutantOutcome::Accepted).then(|| "nothing can tell".into()),
+            accepted: (outcome == MutantOutcome::Accepted).then(|| "nothing can show it".into()),
             verdict: Some(verdict),
             stage: (verdict == VerdictWord::Fail).then(|| "l2-launch".parse().unwrap()),
             symptom: (verdict == VerdictWord::Fail).then(|| "said \u{1b}[2J so".into()),
@@ -194,7 +194,7 @@ mod tests {
                        it only checks, and stopped no mutant
           l1-on-tcg    accepted  pass                   12.3
                        QEMU emulates L2; must be not green
-                       accepted: nothing can tell
+                       accepted: nothing can show it
           old-nonce    killed    fail     l2-launch     12.3
           drop-step-2  killed
                        it only checks, and stopped old-nonce

@@ -146,16 +146,17 @@ impl CellTracks<'_> {
         for (number, (attempt, span)) in (1..).zip(attempts()) {
             self.attempt(number, attempt, *span);
         }
-        let Some((told, within)) = record.described_index().and_then(|index| attempts().nth(index)) else {
+        let Some((described, within)) = record.described_index().and_then(|index| attempts().nth(index))
+        else {
             return;
         };
-        let stages = self.stages(told, *within);
+        let stages = self.stages(described, *within);
         let (Some(first), Some(end)) = (stages.first(), stages.last()) else {
             return self.failure(ATTEMPTS, within.end);
         };
         let stack = Span { start: first.span.start, end: end.span.end };
         // Otherwise, it is unknown what was before and after the stack.
-        if told.booted.is_some() {
+        if described.booted.is_some() {
             let before = Span { start: within.start, end: stack.start };
             self.slice("provision", "stage", (ATTEMPTS, before), Map::new());
             let after = Span { start: stack.end, end: within.end };

@@ -198,8 +198,8 @@ pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &st
     record
 }
 
-/// The record of a cell that gave these verdicts, one after the other, and tells of the attempt of this number; where the scenario knows
-/// that it is flaky, with this note.
+/// The record of a cell with these verdicts, in order, that describes the attempt with this number. If the scenario knows that the
+/// cell is flaky, it has this note.
 pub fn flaky(
     mut record: CellRecord,
     verdicts: &[VerdictWord],
@@ -251,7 +251,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
     }
 }
 
-/// What came of a run with these records that took `seconds`.
+/// The outcome of a run with these records that took `seconds`.
 pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Outcome {
     let mut tally = Tally::default();
     records.iter().for_each(|record| tally.add(record));

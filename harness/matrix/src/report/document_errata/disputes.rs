@@ -41,7 +41,7 @@ fn statement(page: &mut Page, label: &str, indent: usize, of: &DisputedClaim) {
 
 fn settled(dispute: &Dispute) -> String {
     let Dispute { own, other, settled, .. } = dispute;
-    let told = |claim: &DisputedClaim| claim.held + claim.deviated;
+    let results = |claim: &DisputedClaim| claim.held + claim.deviated;
     match settled {
         Settled::ForOwn => format!(
             "the first one holds ({}), the second one does not ({}).",
@@ -56,9 +56,9 @@ fn settled(dispute: &Dispute) -> String {
         Settled::Open if own.claim.untestable.is_some() || other.claim.untestable.is_some() => {
             "not settled; booting cannot show it.".to_owned()
         }
-        Settled::Open if told(own) + told(other) == 0 => "not settled; neither was tried.".to_owned(),
+        Settled::Open if results(own) + results(other) == 0 => "not settled; neither was tried.".to_owned(),
         Settled::Open => {
-            let count = |claim: &DisputedClaim| match told(claim) {
+            let count = |claim: &DisputedClaim| match results(claim) {
                 0 => "was not tried".to_owned(),
                 all => format!("held {}", of_tries(claim.held, all)),
             };

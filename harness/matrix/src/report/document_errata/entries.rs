@@ -62,10 +62,10 @@ fn finding(entry: &Entry) -> String {
     // A test that always held tests something else, such as the same stack without the condition.
     let (mut number, mut of) = (0, 0);
     for test in &entry.tests {
-        let (deviated, told) = test.counts();
+        let (deviated, all) = test.counts();
         if deviated > 0 {
             number += deviated;
-            of += told;
+            of += all;
         }
     }
     let first = deviates.first().and_then(|seen| seen.deviation());
@@ -150,11 +150,11 @@ fn of_test(page: &mut Page, index: usize, test: &Test) {
     let title = test.title.as_deref();
     let gone = || format!("{} (this test no longer exists)", test.scenario);
     let title = title.map_or_else(gone, str::to_owned);
-    let (deviated, told) = test.counts();
+    let (deviated, all) = test.counts();
     page.labelled(TEXT, &format!("{letter})"), TEXT + 3, &format!("Test: {title}"));
     let text = match deviated {
-        0 => format!("As documented {}.", of_tries(told, told)),
-        _ => format!("Not as documented {}.", of_tries(deviated, told)),
+        0 => format!("As documented {}.", of_tries(all, all)),
+        _ => format!("Not as documented {}.", of_tries(deviated, all)),
     };
     page.paragraph(TEXT + 3, &text);
     if let Some(note) = &test.note {

@@ -50,7 +50,7 @@ fn kind(severity: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
     let Some((_, first)) = cells.first() else { return html! {} };
     let record = &first.record;
     let stacks = grouped(cells.iter().copied(), |(_, cell)| versions(&cell.record));
-    let untold: usize = stacks.iter().skip(STACKS).map(|(_, cells)| cells.len()).sum();
+    let others: usize = stacks.iter().skip(STACKS).map(|(_, cells)| cells.len()).sum();
     let (stage, symptom) = match (record.stage, &record.symptom) {
         (Some(stage), Some(symptom)) => (Some(stage.to_string()), one_line(symptom)),
         _ => (None, seen.to_owned()),
@@ -71,7 +71,7 @@ fn kind(severity: Severity, seen: &str, cells: &[Placed<'_>]) -> Markup {
                 @if cells.len() > NAMED { li { "and " (cells.len() - NAMED) " more" } }
             }
         }
-        @if untold > 0 { p.about { "and " (untold) " more cells with other versions" } }
+        @if others > 0 { p.about { "and " (others) " more cells with other versions" } }
     }
 }
 
