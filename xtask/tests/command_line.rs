@@ -556,6 +556,27 @@ fn a_matrix_with_many_skipped_cells_is_told_in_short() {
 }
 
 #[test]
+fn the_skipped_cells_of_this_machine_are_listed_by_cause() {
+    let arguments = ["list", "--skipped", "--deny-stand-ins", "rhel-10-preview/amd/*"];
+    let (text, json) = (run(&arguments), run(&[&arguments[..], &["--format", "json"]].concat()));
+    assert_eq!((text.code, json.code), (Some(0), Some(0)), "{text:#?} {json:#?}");
+    assert!(text.stdout.starts_with("4 of 4 cells are skipped on this machine\n"), "{}", text.stdout);
+    let rows = json_lines(&json.stdout);
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let cell = format!("  {}  (L", row["cell"].as_str().unwrap());
+        assert!(text.stdout.contains(&cell), "{cell} in {}", text.stdout);
+        assert_eq!(row["reasons"][0]["kind"], "no-image", "{row:#}");
+    }
+    let cause =
+        "no image of RHEL 9.6 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids";
+    assert!(text.stdout.contains(&format!("\n3 cells: {cause}\n")), "{}", text.stdout);
+    let none = run(&["list", "--skipped", "rhel-10-preview/amd/*"]);
+    assert!(none.stdout.starts_with("0 of 4 cells are skipped on this machine\n"), "{none:#?}");
+    assert!(!none.stdout.contains("rhel-10-preview/"), "{none:#?}");
+}
+
+#[test]
 fn every_claim_is_listed_with_what_tries_it() {
     let text = run(&["list", "--claims"]);
     let json = run(&["list", "--claims", "--format", "json"]);

@@ -34,11 +34,21 @@ impl Progress for BuildPanics {
 struct Panics {
     at: usize,
     began: RefCell<Vec<String>>,
+    /// The cells that had ended and all cells, each time that the run reported its progress.
+    progress: RefCell<Vec<(usize, usize)>>,
+}
+
+impl Panics {
+    fn at(place: usize) -> Rc<Self> {
+        Rc::new(Self { at: place, began: RefCell::default(), progress: RefCell::default() })
+    }
 }
 
 impl RunListener for Panics {
     fn event(&self, event: &RunEvent<'_>) {
-        if let RunEvent::CellBegan { cell } = event {
+        if let RunEvent::Progress(now) = event {
+            self.progress.borrow_mut().push((now.done, now.cells));
+        } else if let RunEvent::CellBegan { cell } = event {
             self.began.borrow_mut().push(cell.to_string());
             let place = self.began.borrow().len() - 1;
             assert!(place != self.at, "cell number {place} can't begin");
@@ -98,9 +108,10 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
 fn a_panic_is_the_error_of_its_cell_and_the_others_go_on() {
     for (at, jobs) in [(0, 1), (1, 2), (3, 4)] {
         let place = tempfile::tempdir().unwrap();
-        let listener = Rc::new(Panics { at, began: RefCell::default() });
+        let listener = Panics::at(at);
         let outcome = run(place.path(), jobs, None, Rc::clone(&listener) as Rc<dyn RunListener>);
         assert_eq!(listener.began.borrow().len(), 4, "every cell was begun");
+        assert_eq!(*listener.progress.borrow(), [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
         let panicked = listener.began.borrow()[at].clone();
         assert_eq!(outcome.records.len(), 4);
         for record in &outcome.records {
@@ -119,7 +130,7 @@ fn a_panic_is_the_error_of_its_cell_and_the_others_go_on() {
 #[test]
 fn a_panic_while_images_are_made_ready_is_named_by_the_cells_that_need_them() {
     let place = tempfile::tempdir().unwrap();
-    let listener = Rc::new(Panics { at: usize::MAX, began: RefCell::default() });
+    let listener = Panics::at(usize::MAX);
     let outcome = run(place.path(), 4, Some(BuildPanics), listener);
     assert_eq!((outcome.records.len(), outcome.run.exit_code()), (4, 3));
     for record in outcome.records {
