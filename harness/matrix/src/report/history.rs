@@ -62,7 +62,7 @@ fn times(history: &CellHistory) -> String {
     match (tried, history.skipped) {
         (tried, 0) => times(tried),
         (0, skipped) => format!("{}, always skipped", times(skipped)),
-        (tried, skipped) => format!("{}, and skipped {}", times(tried), times(skipped)),
+        (tried, skipped) => format!("{} and skipped {}", times(tried), times(skipped)),
     }
 }
 
