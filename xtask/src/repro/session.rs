@@ -88,7 +88,7 @@ pub fn debug_server(
     bars: &MultiProgress,
 ) -> Result<Rc<DebugServer>, Failure> {
     let bars = bars.clone();
-    let print = move |news: &SessionEvent<'_>| {
+    let print = move |event: &SessionEvent<'_>| {
         let style = style_of(&std::io::stderr());
         let text = match event {
             SessionEvent::Paused(paused) => report::paused_stack(paused, &style),
