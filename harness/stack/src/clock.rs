@@ -4,12 +4,9 @@
 //! that waits for a second of its level then takes several of this machine's.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nestmatrix_model::{LevelNumber, StepTimeout};
-
-use super::Stop;
-use super::stack::Stack;
+use nestmatrix_model::LevelNumber;
 
 /// What a level's clock said at some time.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +19,6 @@ pub(super) struct ClockReading {
 
 /// The shortest time between two readings that says how a clock goes, in seconds.
 const SHORTEST: f64 = 1.0;
-/// How much slower a clock is taken to go before anything is known of it.
-const UNKNOWN: f64 = 10.0;
 
 impl ClockReading {
     /// How many times slower than this machine's the clock has gone until it said `uptime` at `now`.
@@ -55,41 +50,10 @@ impl Clocks {
     }
 }
 
-impl Stack<'_> {
-    /// How long each wait of a step on `level` may take altogether, by this machine's clock, if the step says so.
-    pub(super) async fn total_of_step(
-        &mut self,
-        level: LevelNumber,
-        timeout: Option<StepTimeout>,
-    ) -> Result<Option<Duration>, Stop> {
-        let limits = self.limits.run;
-        Ok(match timeout {
-            None => None,
-            Some(StepTimeout::Real(seconds)) => Some(limits.scaled(f64::from(seconds))),
-            Some(StepTimeout::Guest(seconds)) => {
-                let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN);
-                // What else a step does takes as long as that of any other.
-                let besides = limits.of(level).total;
-                Some(besides + limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
-            }
-        })
-    }
-
-    /// Asks a level with an agent for its clock.
-    async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
-        // The innermost level's clock is derived from that of the level that runs it.
-        let asked = if self.levels.host(level).is_some() { Some(level) } else { level.below() };
-        let Some((asked, host)) = asked.and_then(|level| Some((level, self.levels.host(level)?))) else {
-            return Ok(None);
-        };
-        let output = self.during(asked, host.run("read -r u _ </proc/uptime; echo $u")).await?;
-        let uptime = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
-        Ok(uptime.and_then(|uptime| self.clocks.slowdown(asked, uptime)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rstest::rstest;
 
     use super::*;

@@ -23,6 +23,7 @@ mod migrate;
 mod observation;
 mod pause;
 mod plan;
+mod reboot;
 mod report;
 mod restore;
 mod save;

@@ -1,22 +1,24 @@
 //! A scenario's own steps: commands that are run in levels between the stages of the fold.
 
-use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction};
+use std::time::Duration;
+
+use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction, StepTimeout};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
-use nestmatrix_vmm::qemu::ChannelKind;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::channels::ConsoleShell;
 use super::level::Guest;
 use super::machines::MachineId;
 use super::stack::Stack;
 use super::symptom::ExitStatus;
-use super::watch::Watch;
 use super::{Limit, Stop, Symptom, measure};
 use crate::host::HostError;
 
 /// Longest output of a step that is kept, in characters; a few lines are enough.
 const KEPT_OUTPUT: usize = 4000;
+
+/// How much slower a clock is taken to go before anything is known of it.
+const UNKNOWN_SLOWDOWN: f64 = 10.0;
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,50 +115,35 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; returns a description of that.
-    async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let before = self.boot_id(level).await?;
-        self.reset(level).await?;
-        let after = self.boot_id(level).await?;
-        if after == before {
-            return Err(self.harness(format!("{level} was reset and has boot id {after} as before")));
-        }
-        if let Some(up) = self.levels.up(level).cloned() {
-            self.inspect(&up, String::new()).await?;
-        }
-        let nested = self.ledger.level(level).nested.clone();
-        Ok(format!("{level} is up again; nested={}", nested.unwrap_or_else(|| "is absent".into())))
+    /// How long each wait of a step on `level` may take altogether, by this machine's clock, if the step says so.
+    async fn total_of_step(
+        &mut self,
+        level: LevelNumber,
+        timeout: Option<StepTimeout>,
+    ) -> Result<Option<Duration>, Stop> {
+        let limits = self.limits.run;
+        Ok(match timeout {
+            None => None,
+            Some(StepTimeout::Real(seconds)) => Some(limits.scaled(f64::from(seconds))),
+            Some(StepTimeout::Guest(seconds)) => {
+                let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN_SLOWDOWN);
+                // What else a step does takes as long as that of any other.
+                let besides = limits.of(level).total;
+                Some(besides + limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
+            }
+        })
     }
 
-    async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
-        let qemu = self.wire(level, ChannelKind::Qmp)?;
-        // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
-        let on_reboot = async |action: &str| {
-            qemu.call("set-action", json!({"reboot": action})).await?;
-            Ok(())
+    /// Asks a level with an agent for its clock.
+    async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
+        // The innermost level's clock is derived from that of the level that runs it.
+        let asked = if self.levels.host(level).is_some() { Some(level) } else { level.below() };
+        let Some((asked, host)) = asked.and_then(|level| Some((level, self.levels.host(level)?))) else {
+            return Ok(None);
         };
-        self.during(level, on_reboot("reset")).await?;
-        // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
-        let resets = self.watch.resets(level);
-        self.run(level, "sync").await?;
-        let reset = async { Ok(qemu.call("system_reset", json!({})).await?) };
-        // That an emulator does not boot L0 again says nothing of the matrix.
-        self.during(level, reset).await.map_err(blame_emulator_for_l0)?;
-        let is_reset = |watch: &Watch| (watch.resets(level) > resets).then_some(());
-        self.until(level, is_reset).await.map_err(blame_emulator_for_l0)?;
-        let wire = self.wire(level, ChannelKind::Agent)?;
-        self.greet(level, wire).await.map_err(blame_emulator_for_l0)?;
-        // Not before it is up again: SeaBIOS answers a reset with one of its own.
-        self.during(level, on_reboot("shutdown")).await
-    }
-
-    /// The number that a kernel gives itself when it starts.
-    async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let id = text_of(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
-        if id.is_empty() {
-            return Err(self.harness(format!("{level} reports no boot id")));
-        }
-        Ok(id)
+        let output = self.during(asked, host.run("read -r u _ </proc/uptime; echo $u")).await?;
+        let uptime = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+        Ok(uptime.and_then(|uptime| self.clocks.slowdown(asked, uptime)))
     }
 
     /// Times the loops in a level; gives what they printed.
@@ -172,7 +159,7 @@ impl Stack<'_> {
     }
 
     /// Runs `/bin/sh -c script` in a level of the stack to its end.
-    async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
+    pub(super) async fn run(&mut self, level: LevelNumber, script: &str) -> Result<ExecOutput, Stop> {
         match self.levels.guest(level) {
             Some(Guest::Host(host)) => self.during(level, host.run(script)).await,
             Some(Guest::Console(shell)) => self.run_on_console(level.into(), &shell, script).await,
@@ -195,15 +182,6 @@ impl Stack<'_> {
         // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
         let total = self.limits.of(id.level).total;
         self.during_within(Limit { silence: total, total }, id, typing).await
-    }
-}
-
-/// The same stop, with the emulator at fault if it is about L0.
-fn blame_emulator_for_l0(stop: Stop) -> Stop {
-    if stop.symptom.level().is_some_and(|level| level.below().is_none()) {
-        stop.not_its_fault()
-    } else {
-        stop
     }
 }
 
@@ -242,7 +220,7 @@ fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
 }
 
 /// What a command printed, standard output first.
-fn text_of(output: &ExecOutput) -> String {
+pub(super) fn text_of(output: &ExecOutput) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&both);
     let lines: Vec<String> = text.lines().map(printable).collect();
