@@ -4,20 +4,20 @@
 //! events that the schema does not know must not break the conversation: the stacks mix QEMU 5.2 to 11.1. And the end of a
 //! conversation sometimes shows elsewhere: a port of a level below closes, the socket does not.
 
+mod transcript;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub use transcript::Transcript;
 
 /// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
 /// fill the harness's memory. QGA itself limits captured output to 16 MiB.
@@ -68,38 +68,6 @@ pub enum Speaker {
     Qemu,
     /// A guest agent.
     Agent,
-}
-
-/// Writes each line of a conversation, with its time in seconds since the cell began, to a file of JSON lines.
-#[derive(Debug)]
-pub struct Transcript {
-    file: Option<File>,
-    started: Instant,
-}
-
-impl Transcript {
-    /// A transcript in a new file at `path`; times count from `started`.
-    ///
-    /// # Errors
-    /// The file can't be created.
-    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
-        Ok(Self { file: Some(File::create(path)?), started })
-    }
-
-    /// No transcript, for a conversation that no record needs.
-    pub fn none() -> Self {
-        Self { file: None, started: Instant::now() }
-    }
-
-    fn note(&mut self, direction: &str, message: &Value) {
-        let Some(file) = &mut self.file else { return };
-        let line = json!({"t": self.started.elapsed().as_secs_f64(), "dir": direction, "message": message});
-        // A full disk must not end a conversation. The run's own records report it, since writing them is checked.
-        if writeln!(file, "{line}").is_err() {
-            tracing::warn!("cannot write a transcript; it ends here");
-            self.file = None;
-        }
-    }
 }
 
 struct Request {
@@ -418,7 +386,7 @@ mod tests {
         local.spawn_local(async move { peer(far).await });
         local
             .run_until(async move {
-                let transcript = Transcript { file: None, started: Instant::now() };
+                let transcript = Transcript::none();
                 test(Wire::start(Speaker::Qemu, "the peer", near, transcript, notices), noticed).await
             })
             .await

@@ -5,6 +5,7 @@
 
 mod checks;
 mod checkup;
+mod examination;
 mod finding;
 mod level;
 mod probe;
@@ -12,9 +13,9 @@ mod probe;
 pub(crate) use checks::size;
 pub use checks::{Inventory, Place, Proof, Subject, findings, own_architecture};
 pub use checkup::{
-    ArchitectureCheckup, Checkup, DocumentCheckup, Examination, FORMAT, HostSummary, MetalCheckup, Reason,
-    Selected,
+    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
 };
+pub use examination::Examination;
 pub use finding::{Check, Finding, Status};
 pub use level::{LevelError, check_level};
 pub use probe::{ModuleFile, Probe, script};

@@ -1,0 +1,248 @@
+//! The checkup of this machine: each architecture is probed, and cells are planned on native and on emulated metal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use nestmatrix_images::{Catalog, Product};
+use nestmatrix_model::Architecture;
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_stack::Metal;
+use nestmatrix_stack::host::HostError;
+
+use super::checks::{Inventory, Place, Proof, Subject, findings, own_architecture};
+use super::checkup::{
+    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
+};
+use super::probe::Probe;
+use crate::records::SkipReason;
+use crate::run::{
+    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, emulator_recipe,
+    host_isa,
+};
+use crate::scenario::{Cell, Filter, Matrix};
+
+/// The inputs of a checkup of this machine.
+pub struct Examination<'a> {
+    /// The matrix.
+    pub matrix: &'a Matrix,
+    /// Recipes.
+    pub catalog: &'a Catalog,
+    /// Tries KVM with a trial guest. `insist` is set here.
+    pub trial: MachineTrial<'a>,
+    /// The images in the cache.
+    pub cached: BTreeSet<(String, Product)>,
+    /// Whether the network is off limits.
+    pub offline: bool,
+    /// The cells that the user named; without it, the cells of the default profile.
+    pub named: Option<Filter>,
+    /// What L0 is to run on.
+    pub metal: MetalChoice,
+    /// Whether stand-ins are refused.
+    pub deny_stand_ins: bool,
+    /// Folder of images.
+    pub cache: PathBuf,
+    /// Folder of snapshots.
+    pub snapshots: PathBuf,
+}
+
+/// What is known about this machine as a machine of one architecture.
+struct Probed {
+    probe: Probe,
+    proof: Proof,
+}
+
+impl Examination<'_> {
+    /// Runs the checkup of this machine.
+    ///
+    /// # Errors
+    /// The probe could not run.
+    pub async fn carry_out(mut self) -> Result<Checkup, HostError> {
+        let named = self.named.clone().unwrap_or_else(Filter::all);
+        let cells: Vec<Cell> =
+            self.matrix.cells().iter().filter(|cell| named.matches(&cell.name)).cloned().collect();
+        let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
+        let mut seen = BTreeMap::new();
+        let mut natives = NativeMetals::new();
+        for &architecture in &architectures {
+            let (of_it, native) = self.probe(architecture).await?;
+            seen.insert(architecture, of_it);
+            natives.insert(architecture, native);
+        }
+        let plan = |cells: Vec<Cell>, metal| {
+            let options =
+                PlanOptions { metal, deny_stand_ins: self.deny_stand_ins, ..PlanOptions::default() };
+            RunPlan::new(cells, self.matrix, self.catalog, &natives, &options)
+        };
+        let native = plan(cells.clone(), MetalChoice::Native);
+        let emulated = plan(cells.clone(), MetalChoice::Emulated);
+        let default = self.matrix.default_profile();
+        let chosen = cells.iter().filter(|cell| self.named.is_some() || default.takes(&cell.name));
+        let selected = plan(chosen.cloned().collect(), self.metal);
+
+        let mut checked = Vec::new();
+        for (&architecture, seen) in &seen {
+            let inventory = self.inventory(architecture, &selected);
+            let subject = Subject {
+                architecture,
+                probe: &seen.probe,
+                place: Place::ThisMachine(&inventory),
+                proof: &seen.proof,
+            };
+            let findings = findings(&subject);
+            let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
+            let against = natives.get(&architecture).and_then(|native| native.as_ref().err());
+            checked.push(ArchitectureCheckup {
+                architecture,
+                own: own_architecture(&seen.probe) == Some(architecture),
+                cells: cells.iter().filter(|cell| cell.architecture == architecture).count(),
+                native: MetalCheckup::of(
+                    Metal::Native,
+                    native.boots().filter(of_it).count(),
+                    &findings,
+                    against.cloned(),
+                ),
+                emulated: Some(MetalCheckup::of(
+                    Metal::Emulated,
+                    emulated.boots().filter(of_it).count(),
+                    &findings,
+                    None,
+                )),
+                findings,
+            });
+        }
+        let why = self.why_not(&checked, &selected);
+        let host = seen.values().next().map(|seen| HostSummary::of(&seen.probe)).unwrap_or_default();
+        Ok(Checkup {
+            format: FORMAT,
+            host,
+            metal: self.metal,
+            documents: documents(self.matrix, &native, &emulated),
+            selected: Some(Selected {
+                profile: self.named.is_none().then(|| default.name.clone()),
+                cells: selected.cells.len(),
+                boot: selected.boots().count(),
+            }),
+            architectures: checked,
+            usable: why.is_empty(),
+            why,
+        })
+    }
+
+    /// Probes this machine as a machine of `architecture`, and tries its KVM if it is one.
+    async fn probe(
+        &mut self,
+        architecture: Architecture,
+    ) -> Result<(Probed, Result<crate::run::NativeMetal, String>), HostError> {
+        let folders = [("cache", self.cache.clone()), ("snapshots", self.snapshots.clone())];
+        let probe = Probe::of_this_machine(ArchInfo::of(architecture), &folders).await?;
+        let not_asked = |why: &str| Proof::NotAsked(why.to_owned());
+        if self.metal == MetalChoice::Emulated {
+            let proof = not_asked("no trial guest, because --metal is emulated");
+            return Ok((Probed { probe, proof }, Err("--metal is emulated".to_owned())));
+        }
+        if own_architecture(&probe) != Some(architecture) {
+            // The machine is of another architecture, so a trial guest would prove nothing.
+            self.trial.insist = false;
+            let native = self.trial.run(architecture).await;
+            return Ok((Probed { probe, proof: not_asked("no trial guest: another architecture") }, native));
+        }
+        // Even if another requirement is missing, so that the user sees all problems at once.
+        self.trial.insist = probe.kvm_opens == "ok";
+        let tried = self.trial.see(architecture).await;
+        let proof = match &tried.guest {
+            Some(Ok(())) => Proof::Proven,
+            Some(Err(NoGuest::NotTried(why))) => Proof::NotTried(why.clone()),
+            Some(Err(NoGuest::Failed(why))) => Proof::Failed(why.clone()),
+            None => not_asked("no trial guest, because /dev/kvm does not open"),
+        };
+        Ok((Probed { probe, proof }, tried.native))
+    }
+
+    /// What the cache has for the selected cells of an architecture.
+    fn inventory(&self, architecture: Architecture, selected: &RunPlan) -> Inventory {
+        let profile = ArchInfo::of(architecture);
+        let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
+        let cells = selected.cells.iter().filter(of_it).cloned().collect();
+        let wanted = RunPlan { cells, ..RunPlan::default() }.images();
+        let missing = wanted.iter().filter(|image| !self.cached.contains(image));
+        let emulator = emulator_recipe(self.catalog, profile.metal.program(profile.qemu));
+        Inventory {
+            emulator: emulator.map_err(|e| e.to_string()).map(|name| {
+                let cached = self.cached.contains(&(name.clone(), Product::Emulator));
+                (name, cached)
+            }),
+            missing: missing.map(|(name, product)| format!("{name} {product}")).collect(),
+            wanted: wanted.len(),
+            offline: self.offline,
+        }
+    }
+
+    /// Why the selected cells cannot all run on the chosen metal; empty if they can.
+    fn why_not(&self, checked: &[ArchitectureCheckup], selected: &RunPlan) -> Vec<String> {
+        if self.metal == MetalChoice::Native {
+            // No machine has every architecture: if no cells are named, only its own architecture counts.
+            let asked: Vec<_> =
+                checked.iter().filter(|checked| self.named.is_some() || checked.own).collect();
+            if asked.is_empty() {
+                return vec![format!(
+                    "the documents do not cover the architecture of this machine ({})",
+                    host_isa()
+                )];
+            }
+            return asked.into_iter().filter_map(|checked| checked.why_not(Metal::Native)).collect();
+        }
+        let mut why: Vec<String> = Vec::new();
+        for planned in &selected.cells {
+            match &planned.fate {
+                Fate::Skipped(reasons) => why.extend(reasons.iter().map(SkipReason::without_levels)),
+                Fate::Boots { metal, .. } => {
+                    let of_it =
+                        |checked: &&ArchitectureCheckup| checked.architecture == planned.cell.architecture;
+                    why.extend(checked.iter().find(of_it).and_then(|checked| checked.why_not(*metal)));
+                }
+            }
+        }
+        let mut known = BTreeSet::new();
+        why.retain(|why| known.insert(why.clone()));
+        why
+    }
+}
+
+/// Which cells of each document can run. Both plans are of the same cells.
+fn documents(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<DocumentCheckup> {
+    let mut documents = Vec::new();
+    for document in matrix.documents() {
+        let mut of_document = DocumentCheckup {
+            document: document.id.clone(),
+            cells: 0,
+            native: 0,
+            emulated: 0,
+            neither: 0,
+            reasons: Vec::new(),
+        };
+        let both = native.cells.iter().zip(&emulated.cells);
+        for (native, emulated) in both.filter(|(native, _)| native.cell.document == document.id) {
+            let boots = |planned: &Planned| matches!(planned.fate, Fate::Boots { .. });
+            of_document.cells += 1;
+            of_document.native += usize::from(boots(native));
+            of_document.emulated += usize::from(boots(emulated));
+            let Fate::Skipped(reasons) = &emulated.fate else { continue };
+            if boots(native) {
+                continue;
+            }
+            of_document.neither += 1;
+            let reasons: BTreeSet<String> = reasons.iter().map(SkipReason::without_levels).collect();
+            for reason in reasons {
+                match of_document.reasons.iter_mut().find(|known| known.reason == reason) {
+                    Some(known) => known.cells += 1,
+                    None => of_document.reasons.push(Reason { reason, cells: 1 }),
+                }
+            }
+        }
+        of_document.reasons.sort_by(|a, b| b.cells.cmp(&a.cells).then_with(|| a.reason.cmp(&b.reason)));
+        if of_document.cells > 0 {
+            documents.push(of_document);
+        }
+    }
+    documents
+}
