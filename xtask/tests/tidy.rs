@@ -78,6 +78,53 @@ fn crates_know_only_those_below_them() {
     }
 }
 
+/// The modules of the upper crate. Each may know those before it.
+const ROOMS: &[&str] = &[
+    "contained",
+    "scenario",
+    "reproduce",
+    "records",
+    "mutation",
+    "run",
+    "history",
+    "trials",
+    "ci",
+    "doctor",
+    "document_errata",
+    "trace",
+    "debug_server",
+    "report",
+];
+
+#[test]
+fn modules_of_the_matrix_know_only_those_before_them() {
+    for path in files("harness/matrix/src", "rs") {
+        let module = path.components().nth(3).unwrap().as_os_str().to_str().unwrap();
+        let module = module.trim_end_matches(".rs");
+        if module == "lib" {
+            continue;
+        }
+        let place = |name: &str| ROOMS.iter().position(|room| *room == name);
+        let own = place(module).unwrap_or_else(|| panic!("{module} has no place in ROOMS"));
+        let text = read(&path);
+        let is_test = path.file_stem().is_some_and(|stem| stem.to_str().unwrap().ends_with("tests"));
+        let code: Vec<&str> = text.lines().take(if is_test { 0 } else { lines_of_code(&text) }).collect();
+        for (number, line) in code.iter().enumerate() {
+            for other in line.split("crate::").skip(1) {
+                let other: String =
+                    other.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let known = place(other.as_str()).is_none_or(|other| other <= own);
+                assert!(
+                    known,
+                    "{}:{}: {module} knows {other}, which is above it",
+                    path.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_dependency_is_used() {
     let metadata = metadata();
@@ -229,4 +276,23 @@ fn what_people_read_has_none_of_the_worst_idioms() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn paths_that_pages_name_exist() {
+    let mut pages = files("docs", "md");
+    pages.extend(["README.md", "CONTRIBUTING.md"].map(PathBuf::from));
+    let mut missing = Vec::new();
+    for page in pages {
+        let text = read(&page);
+        for name in text.split('`').skip(1).step_by(2) {
+            let top = ["harness/", "images/", "xtask/", "docs/", ".ci/", ".github/"];
+            let is_path = top.iter().any(|top| name.starts_with(top))
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+            if is_path && !checkout().join(name).exists() {
+                missing.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these do not exist:\n{}", missing.join("\n"));
 }
