@@ -167,20 +167,20 @@ trials! {
         levels_and_kernels(
             &["run-matrix", "line/*", "--kernel", "x", "--kernel", "y", "--kernel", "z", "--level", "l0", "--level", "l1"],
             128,
-            "3 kernels and 2 levels"
+            "3 kernels but 2 levels"
         ),
         // This does: the commit does not build, or what it builds is no kernel.
         not_built(&["run-matrix", "line/*", "--kernel", "not/there"], 125, "not/there"),
-        no_kernel(&["run-matrix", "line/*", "--kernel", "/proc/version"], 125, "it is no kernel"),
+        no_kernel(&["run-matrix", "line/*", "--kernel", "/proc/version"], 125, "it is not a kernel"),
         // Without a kernel all is as ever.
         usual(&["run-matrix", "nothing/*"], 4, "no cell matches"),
         level_alone(&["run-matrix", "line/*", "--level", "l0"], 2, "required"),
         not_run_matrix(&["bisect", "*", "--axis", "l0.kernel", "--kernel", "x", "--oops"], 2, "unexpected argument"),
         which_cell(&["bisect", "*", "--axis", "l0.kernel"], 2, "matches 2 cells"),
-        which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "it boots no L1 of its own"),
-        kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "does not go with"),
-        nothing_between(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99"], 4, "0 versions"),
-        all_of_nothing(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99", "--all"], 4, "0 versions"),
+        which_level(&["bisect", "line/*", "--axis", "l1.kernel"], 2, "its stack boots no L1"),
+        kernel_for_qemu(&["bisect", "line/*", "--axis", "l0.qemu", "--kernel", "x"], 2, "cannot be used with a QEMU axis"),
+        nothing_between(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99"], 4, "versions to choose from: 0"),
+        all_of_nothing(&["bisect", "line/*", "--axis", "l0.kernel", "--from", "99", "--all"], 4, "versions to choose from: 0"),
     };
     a_kernel_for_another_architecture_is_a_mistake;
     a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_tried;
