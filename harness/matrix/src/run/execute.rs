@@ -31,8 +31,10 @@ pub(super) struct Run {
     pub(super) began: Instant,
     /// What happened to snapshots since the schedule was updated.
     pub(super) snapshot_news: RefCell<Vec<SnapshotNews>>,
-    /// Wakes who updates the schedule.
+    /// Wakes the task that updates the schedule.
     pub(super) has_news: Notify,
+    /// The folder of all sockets and disks. It stays until the last task has ended, and with it the last emulator.
+    _scratch: Scratch,
 }
 
 /// Carries out `plan`. Must be called within a [`tokio::task::LocalSet`], on the thread that lives as long as the process
@@ -82,6 +84,7 @@ pub async fn execute(
         began: recorder.began(),
         snapshot_news: RefCell::default(),
         has_news: Notify::new(),
+        _scratch: scratch,
     };
     let is_cancelled = Rc::new(run).all(&cells, schedule, &mut recorder).await?;
     recorder.end(is_cancelled)

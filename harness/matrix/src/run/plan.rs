@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::NativeMetals;
 use super::fate::Planner;
 use super::level_images::supply;
-
 use super::savable::always_cold;
 use crate::records::SkipReason;
 use crate::scenario::{Cell, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};

@@ -48,7 +48,7 @@ impl SnapshotSaver for CellSnapshots<'_> {
 }
 
 impl Run {
-    /// Keeps news for the schedule, and wakes who owns it.
+    /// Keeps news for the schedule, and wakes the task that updates it.
     pub(super) fn report(&self, news: SnapshotNews) {
         self.snapshot_news.borrow_mut().push(news);
         self.has_news.notify_one();
