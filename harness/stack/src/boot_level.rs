@@ -13,6 +13,7 @@ use nestmatrix_vmm::wire::{Notice, Wire};
 use tokio::sync::mpsc;
 
 use super::Stop;
+use super::channels::ConsoleShell;
 use super::innermost_machine::Fitted;
 use super::level::{Hosting, Launched, Level, Reported, StartedOn, Up};
 use super::machines::{MachineId, Requested};
@@ -228,9 +229,7 @@ impl Stack<'_> {
             return Ok(Rc::new(BootedLevel::new(id.level, agent, qemu, relay.clone())));
         }
         self.until(id, |watch| watch.shell_is_ready(id)).await?;
-        let shell = self.channels.shell(id).cloned();
-        let shell = shell.ok_or_else(|| self.harness(format!("{} has no console", id.level)))?;
-        let (typed, answers) = shell.into_parts();
+        let (typed, answers) = self.shell(id)?.into_parts();
         Ok(Rc::new(ConsoleLevel::new(id.level, typed, answers)))
     }
 
@@ -261,7 +260,15 @@ impl Stack<'_> {
             return Ok(None);
         }
         self.until(id, |watch| watch.shell_is_ready(id)).await?;
-        Ok(self.channels.shell(id).map(|shell| launched.becomes(Reported { shell: shell.clone() })))
+        // Without it, nothing would check later that this level is still alive.
+        let shell = self.shell(id)?;
+        Ok(Some(launched.becomes(Reported { shell })))
+    }
+
+    /// The shell on the console of a machine.
+    fn shell(&self, id: MachineId) -> Result<ConsoleShell, Stop> {
+        let shell = self.channels.shell(id).cloned();
+        shell.ok_or_else(|| self.harness(format!("{} has no console", id.in_words())))
     }
 
     /// Asks a level that takes commands whether it can be a hypervisor.
