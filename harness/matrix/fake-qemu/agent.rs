@@ -60,9 +60,9 @@ fn status(end: &End) -> Value {
     status
 }
 
-/// What a script of the harness prints in a level whose KVM works, with these counters. Of other scripts nothing is known:
-/// they print nothing and succeed.
-pub fn printed(script: &str, counters: &str) -> String {
+/// What a script of the harness prints in a level whose KVM works, with these counters, and that was reset this many times. Of
+/// other scripts nothing is known: they print nothing and succeed.
+pub fn printed(script: &str, counters: &str, resets: u32) -> String {
     if script.contains("kvm-device") {
         format!(
             "kernel={KERNEL}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n{counters}"
@@ -72,6 +72,8 @@ pub fn printed(script: &str, counters: &str) -> String {
     } else if script.contains("-machine help") {
         "Supported machines are:\nmicrovm              microvm (i386)\nq35                  Standard PC\nfirmware qboot.rom\n"
             .to_owned()
+    } else if script.contains("boot_id") {
+        format!("boot-{resets}\n")
     } else {
         String::new()
     }

@@ -25,6 +25,11 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
     let line = stack.command_line(level);
     Ok(match command {
         "qmp_capabilities" | "cont" | "stop" | "quit" | "set-action" => json!({}),
+        "system_reset" | "migrate" | "migrate-incoming" => json!({}),
+        "query-migrate" => {
+            let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
+            json!({"status": "completed", "total-time": 5, "downtime": 1, "ram": ram})
+        }
         "query-version" => version(),
         "query-kvm" => json!({"enabled": line.contains("accel=kvm"), "present": true}),
         "query-status" => stack.status(level),
@@ -49,10 +54,14 @@ fn property(line: &str, arguments: &Value) -> Value {
     }
 }
 
-/// What a command does once it is answered.
-pub fn after(stack: &Arc<Stack>, level: u8, command: &str) {
+/// What a command does that has been answered on this channel.
+pub fn after(stack: &Arc<Stack>, level: u8, channel: &str, command: &str) {
     match command {
         "cont" => stack.resume(level),
+        "system_reset" => stack.reset(level),
+        "migrate" => stack.migrate(level),
+        // The level has moved to another QEMU, and lives on.
+        "quit" if channel != stack.channel(level, "qmp") => {}
         "quit" => stack.end(
             level,
             &End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() },

@@ -18,6 +18,8 @@ use crate::{Failure, agent};
 const FIRST_PID: i64 = 100;
 /// How long a level that has reported still runs, in milliseconds.
 const BEFORE_POWER_OFF: u64 = 300;
+/// How long a level that was reset has no agent, in milliseconds.
+const BEFORE_AGENT: u64 = 50;
 
 /// How many bytes of a flood are written at once.
 const FLOOD: usize = 16 << 10;
@@ -37,6 +39,10 @@ pub struct Level {
     off: bool,
     /// Its QEMU has ended.
     gone: bool,
+    /// It was migrated: its channels, and those of the levels inside it, are now those of its second machine.
+    moved: bool,
+    /// How often it was reset.
+    resets: u32,
     /// The processes that its agent knows.
     processes: BTreeMap<i64, Process>,
     pids: i64,
@@ -143,7 +149,30 @@ impl Stack {
         let seconds = self.began.elapsed().as_secs();
         let event =
             json!({"event": name, "data": data, "timestamp": {"seconds": seconds, "microseconds": 0}});
-        self.send(&format!("l{level}.qmp"), event);
+        self.send(&self.channel(level, "qmp"), event);
+    }
+
+    /// The channel of this kind on which a level, or the QEMU that runs it, speaks now.
+    pub fn channel(&self, level: u8, kind: &str) -> String {
+        let is_moved = self.levels().range(..=level).any(|(_, outer)| outer.moved);
+        format!("l{level}{}.{kind}", if is_moved { "-second" } else { "" })
+    }
+
+    /// Moves a level to its second machine.
+    pub fn migrate(&self, level: u8) {
+        self.event(level, "STOP", &Value::Null);
+        self.change(level, |level| level.moved = true);
+    }
+
+    /// Resets a level, which boots again at once.
+    pub fn reset(self: &Arc<Self>, level: u8) {
+        self.change(level, |level| {
+            level.agent_answers = false;
+            level.resets += 1;
+        });
+        self.event(level, "RESET", &json!({"guest": false, "reason": "host-qmp-system-reset"}));
+        let stack = Arc::clone(self);
+        std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), Act::AgentAnswers]));
     }
 
     /// What a level's QEMU says of its state.
@@ -185,7 +214,7 @@ impl Stack {
 
     /// Performs the acts of a level, as long as its QEMU runs.
     pub fn perform(&self, level: u8, acts: &[Act]) {
-        let console = format!("l{level}.console");
+        let console = self.channel(level, "console");
         let say = |line: &str| self.send_bytes(&console, format!("{line}\r\n").as_bytes());
         for act in acts {
             if self.levels().get(&level).is_some_and(|level| level.gone) {
@@ -195,7 +224,7 @@ impl Stack {
                 Act::Wait(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
                 Act::Say(line) => _ = say(line),
                 Act::Flood(kind, text) => {
-                    let channel = format!("l{level}.{kind}");
+                    let channel = self.channel(level, kind);
                     let text = text.repeat(FLOOD / text.len().max(1));
                     while self.send_bytes(&channel, text.as_bytes()) {}
                 }
@@ -260,7 +289,8 @@ impl Stack {
         let end = match (rule, qemu) {
             (Some(_), _) | (None, Some(_)) => None,
             (None, None) => {
-                let stdout = agent::printed(script, &self.counters(level));
+                let resets = self.levels().get(&level).map_or(0, |level| level.resets);
+                let stdout = agent::printed(script, &self.counters(level), resets);
                 Some(End { status: Some(0), signal: None, stdout, stderr: String::new() })
             }
         };

@@ -2,6 +2,7 @@
 //! milliseconds. What the real QEMU says and does is tried by the tests that boot real stacks.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+mod actions;
 mod console;
 mod diagnostics;
 mod fake;
