@@ -271,6 +271,7 @@ impl Explainer<'_> {
     async fn run_state(&self, level: LevelNumber) -> String {
         let asked = match self.watch.wire(level, ChannelKind::Qmp) {
             Some(wire) => {
+                // As data: a state that only a newer QEMU knows is reported too.
                 let status = wire.call("query-status", serde_json::Value::Null);
                 tokio::time::timeout(self.limits.moment(), status).await.ok().and_then(Result::ok)
             }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use nestmatrix_vmm::wire::{CallError, Notice, Wire};
-use serde_json::{Value, json};
+use qapi::qmp;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::boot_level::Started;
@@ -25,7 +26,7 @@ struct Prepared {
     monitor: Monitor,
     notices: mpsc::Receiver<Notice>,
     /// Where the second QEMU listens, as QMP takes it.
-    uri: Value,
+    uri: String,
     /// The innermost level's counter, if it is up.
     before: Option<u64>,
 }
@@ -38,7 +39,7 @@ impl Stack<'_> {
             prepared.map_err(|stop| stop.before("the migration"))?;
         let source = self.wire(level, ChannelKind::Qmp)?;
         self.watch.begin_move(level);
-        self.during(level, async { Ok(source.call("migrate", uri).await?) }).await?;
+        self.during(level, async { Ok(source.execute(outgoing(uri)).await?) }).await?;
         let came = self.during(level, async { Ok(outcome(&source).await?) }).await?;
         if came["status"] != "completed" {
             let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -72,8 +73,8 @@ impl Stack<'_> {
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
         self.query_machine(&machine, &monitor).await?;
         let socket = on.host.socket_path(&format!("{id}.migration"));
-        let uri = json!({"uri": format!("unix:{socket}")});
-        let listening = async { Ok(monitor.wire().call("migrate-incoming", uri.clone()).await?) };
+        let uri = format!("unix:{socket}");
+        let listening = async { Ok(monitor.wire().execute(incoming(uri.clone())).await?) };
         self.during(id, listening).await?;
         Ok(Prepared { machine, monitor, notices, uri, before })
     }
@@ -115,7 +116,7 @@ impl Stack<'_> {
             }
         }
         let quit = async {
-            match source.call("quit", Value::Null).await {
+            match source.execute(qmp::quit {}).await {
                 Ok(_) | Err(CallError::Closed { .. }) => Ok(()),
                 Err(e) => Err(e.into()),
             }
@@ -149,9 +150,20 @@ impl Stack<'_> {
     }
 }
 
+/// The command that migrates a machine to `uri`.
+pub(super) fn outgoing(uri: String) -> qmp::migrate {
+    qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }
+}
+
+/// The command that has a QEMU take a machine from `uri`.
+pub(super) fn incoming(uri: String) -> qmp::migrate_incoming {
+    qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }
+}
+
 /// Waits for the end of a migration; gives what `query-migrate` says of it.
 async fn outcome(source: &Wire) -> Result<Value, CallError> {
     loop {
+        // As data: qapi requires figures that older QEMUs do not report.
         let info = source.call("query-migrate", Value::Null).await?;
         if matches!(info["status"].as_str(), Some("completed" | "failed" | "cancelled") | None) {
             return Ok(info);

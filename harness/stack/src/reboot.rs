@@ -2,7 +2,7 @@
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::ChannelKind;
-use serde_json::json;
+use qapi::qmp::{self, RebootAction};
 
 use super::Stop;
 use super::stack::Stack;
@@ -28,15 +28,16 @@ impl Stack<'_> {
     async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let qemu = self.wire(level, ChannelKind::Qmp)?;
         // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
-        let on_reboot = async |action: &str| {
-            qemu.call("set-action", json!({"reboot": action})).await?;
+        let on_reboot = async |action: RebootAction| {
+            let reboot = Some(action);
+            qemu.execute(qmp::set_action { reboot, panic: None, shutdown: None, watchdog: None }).await?;
             Ok(())
         };
-        self.during(level, on_reboot("reset")).await?;
+        self.during(level, on_reboot(RebootAction::reset)).await?;
         // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
         let resets = self.watch.resets(level);
         self.run(level, "sync").await?;
-        let reset = async { Ok(qemu.call("system_reset", json!({})).await?) };
+        let reset = async { Ok(qemu.execute(qmp::system_reset {}).await?) };
         // That an emulator does not boot L0 again says nothing of the matrix.
         self.during(level, reset).await.map_err(blame_emulator_for_l0)?;
         let is_reset = |watch: &Watch| (watch.resets(level) > resets).then_some(());
@@ -44,7 +45,7 @@ impl Stack<'_> {
         let wire = self.wire(level, ChannelKind::Agent)?;
         self.greet(level, wire).await.map_err(blame_emulator_for_l0)?;
         // Not before it is up again: SeaBIOS answers a reset with one of its own.
-        self.during(level, on_reboot("shutdown")).await
+        self.during(level, on_reboot(RebootAction::shutdown)).await
     }
 
     /// The number that a kernel gives itself when it starts.

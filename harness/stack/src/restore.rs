@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Monitor};
-use serde_json::{Value, json};
+use qapi::qmp::{self, MigrationCapability, MigrationCapabilityStatus};
 use tokio::sync::mpsc;
 
 use super::Stop;
@@ -18,6 +18,7 @@ use super::boot_level::{NOTICES, Role, Started};
 use super::level::StartedOn;
 use super::limits::WaitLimits;
 use super::machines::MachineId;
+use super::migrate::incoming;
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::WatchEvent;
@@ -25,14 +26,15 @@ use crate::host::Host;
 
 /// What every QEMU that takes or loads a snapshot is set to: the memory is not written with the devices, and the end of a migration
 /// is an event.
-pub(super) fn capabilities() -> Value {
-    let on = |name: &str| json!({"capability": name, "state": true});
-    json!({"capabilities": [on("x-ignore-shared"), on("events")]})
+pub(super) fn capabilities() -> qmp::migrate_set_capabilities {
+    let on = |capability| MigrationCapabilityStatus { capability, state: true };
+    let capabilities = [MigrationCapability::x_ignore_shared, MigrationCapability::events];
+    qmp::migrate_set_capabilities { capabilities: capabilities.map(on).into() }
 }
 
 /// A file as QMP's migration commands take it.
-pub(super) fn uri(file: &Path) -> Value {
-    json!({"uri": format!("file:{}", file.display())})
+pub(super) fn uri(file: &Path) -> String {
+    format!("file:{}", file.display())
 }
 
 impl Stack<'_> {
@@ -127,8 +129,8 @@ impl Stack<'_> {
         self.watch.listen_to(level.into(), notices);
         let wire = monitor.wire();
         let loading = async {
-            wire.call("migrate-set-capabilities", capabilities()).await?;
-            Ok(wire.call("migrate-incoming", uri(&snapshot.device())).await?)
+            wire.execute(capabilities()).await?;
+            Ok(wire.execute(incoming(uri(&snapshot.device()))).await?)
         };
         self.during(level, loading).await?;
         match self.migrated(level).await?.as_str() {

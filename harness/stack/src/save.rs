@@ -7,11 +7,12 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, Instance, Memory, Monitor};
 use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
-use serde_json::Value;
+use qapi::qmp;
 use tokio::sync::mpsc;
 
 use super::Stop;
 use super::boot_level::NOTICES;
+use super::migrate::{incoming, outgoing};
 use super::restore::{capabilities, uri};
 use super::snapshots::{Draft, Finished, SnapshotLevel};
 use super::stack::Stack;
@@ -47,7 +48,7 @@ impl Stack<'_> {
         };
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
-        self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
+        self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
         saver.saved(level, finished);
         Ok(())
     }
@@ -60,9 +61,9 @@ impl Stack<'_> {
         for _ in 0..TRIES {
             self.watch.stop_for_snapshot(outermost);
             let write = async {
-                wire.call("stop", Value::Null).await?;
-                wire.call("migrate-set-capabilities", capabilities()).await?;
-                wire.call("migrate", uri(&draft.device())).await
+                wire.execute(qmp::stop {}).await?;
+                wire.execute(capabilities()).await?;
+                wire.execute(outgoing(uri(&draft.device()))).await
             };
             if let Err(why) = self.during(outermost, async { Ok(write.await) }).await? {
                 return Ok(Err(why.to_string()));
@@ -74,7 +75,7 @@ impl Stack<'_> {
             if self.loads(&draft.device()).await? {
                 return Ok(Ok(()));
             }
-            self.during(outermost, async { Ok(wire.call("cont", Value::Null).await?) }).await?;
+            self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
             tokio::time::sleep(PAUSE).await;
         }
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
@@ -104,8 +105,8 @@ impl Stack<'_> {
                 sender,
             );
             let monitor = Monitor::greet(wire, &mut notices).await?;
-            monitor.wire().call("migrate-set-capabilities", capabilities()).await?;
-            monitor.wire().call("migrate-incoming", uri(device)).await?;
+            monitor.wire().execute(capabilities()).await?;
+            monitor.wire().execute(incoming(uri(device))).await?;
             // It also ends by itself where it can't load.
             while let Some(notice) = notices.recv().await {
                 match notice {

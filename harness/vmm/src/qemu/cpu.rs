@@ -62,7 +62,8 @@ pub(super) async fn query(
     model: &str,
     required: &[String],
 ) -> Result<CpuReport, CallError> {
-    let cpus = monitor.call("query-cpus-fast", json!({})).await?;
+    // As data: its members depend on the target, and a newer QEMU may have another target.
+    let cpus = monitor.call("query-cpus-fast", Value::Null).await?;
     let Some(path) = cpus[0]["qom-path"].as_str() else {
         let why = format!("no first CPU in {cpus}");
         let peer = monitor.wire().peer().to_owned();
@@ -80,6 +81,7 @@ pub(super) async fn query(
         given.insert(feature.clone(), value == Value::Bool(true));
     }
     let unavailable = optional(monitor.property(path, "unavailable-features").await)?;
+    // As data: qapi requires `deprecated-props`, which not every QEMU reports.
     let expansion =
         monitor.call("query-cpu-model-expansion", json!({"type": "full", "model": {"name": model}})).await;
     let expansion = optional(expansion)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use qapi::qmp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::wire::{CallError, Notice, Wire};
@@ -76,6 +76,7 @@ impl Monitor {
     /// # Errors
     /// Any [`CallError`].
     pub async fn reattach(wire: Wire) -> Result<Self, CallError> {
+        // As data, like the greeting's: a member that is missing must not end the conversation.
         let version = version_in(&wire.call("query-version", Value::Null).await?);
         Ok(Self { wire, version })
     }
@@ -134,7 +135,8 @@ impl Monitor {
     /// # Errors
     /// Any [`CallError`].
     pub async fn run_state(&self) -> Result<String, CallError> {
-        let value = self.call("query-status", json!({})).await?;
+        // As data: a state that only a newer QEMU knows is passed on too.
+        let value = self.call("query-status", Value::Null).await?;
         Ok(value["status"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -158,7 +160,7 @@ impl Monitor {
     }
 
     pub(super) async fn property(&self, path: &str, property: &str) -> Result<Value, CallError> {
-        self.call("qom-get", json!({"path": path, "property": property})).await
+        self.wire.execute(qmp::qom_get { path: path.into(), property: property.into() }).await
     }
 
     pub(super) async fn call(&self, command: &str, arguments: Value) -> Result<Value, CallError> {
@@ -179,6 +181,8 @@ fn version_in(version: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
