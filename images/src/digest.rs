@@ -3,7 +3,7 @@
 use crate::Error;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -70,10 +70,6 @@ impl Hasher {
     }
 
     pub(crate) fn finish(self) -> Digest {
-        let mut hex = String::with_capacity(64);
-        for byte in self.0.finalize() {
-            let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
-        }
-        Digest(hex)
+        Digest(hex::encode(self.0.finalize()))
     }
 }

@@ -118,8 +118,7 @@ fn a_state_of_another_qemu_is_not_used_and_the_run_says_so(saved: &Saved) {
     state["inputs"]["emulator"] = "qemu-system-x86_64 9.2 (of another build)".into();
     let text = state.to_string();
     fs::write(&path, &text).unwrap();
-    let seal: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(folder.join("seal"), seal).unwrap();
+    fs::write(folder.join("seal"), hex::encode(Sha256::digest(&text))).unwrap();
     // By the key that it has there, it would be the wanted one.
     let cell = run(&place, "another-qemu", &CELLS[..1]).remove(0);
     let cold = cell.text("cold");

@@ -121,8 +121,7 @@ impl Toy {
         for (name, version, files) in [("kernel", all, &kernel[..]), ("qemu", one, &qemu)] {
             let file = format!("{name}_{}_all.deb", version.replace(':', "%3a"));
             let bytes = deb(files);
-            let digest =
-                Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+            let digest = hex::encode(Sha256::digest(&bytes));
             writeln!(uris, "'http://toy.example/{file}' {file} {} SHA256:{digest}", bytes.len()).unwrap();
             fs::write(self.path("debs").join(file), bytes).unwrap();
         }

@@ -246,7 +246,7 @@ fn later(time: &str, seconds: f64) -> String {
 
 /// The SHA-256 of a text.
 fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(text))
 }
 
 /// A difference between the circumstances of two entries.

@@ -5,6 +5,6 @@ use sha2::{Digest as _, Sha256};
 /// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.
 pub(crate) fn build() -> String {
     let program = std::fs::read("/proc/self/exe").unwrap_or_default();
-    let hash: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(program));
     format!("{} ({})", env!("CARGO_PKG_VERSION"), &hash[..12])
 }

@@ -106,7 +106,7 @@ pub fn division<'a>(cells: impl IntoIterator<Item = &'a CellName>, durations: &D
         let seconds = durations.get(cell).map_or(String::new(), |seconds| weight(*seconds).to_string());
         hash.update(format!("{cell} {seconds}\n"));
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }
 
 /// Seconds as whole milliseconds, so that all machines come to the same sums.

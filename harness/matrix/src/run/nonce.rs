@@ -9,5 +9,5 @@ pub(crate) fn nonce() -> Result<String, RunError> {
     let mut bytes = [0_u8; 16];
     let mut source = std::fs::File::open("/dev/urandom").map_err(RunError::Nonce)?;
     source.read_exact(&mut bytes).map_err(RunError::Nonce)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(bytes))
 }

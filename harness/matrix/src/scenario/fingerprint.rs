@@ -50,7 +50,7 @@ impl Fingerprint {
             "mutations": changes.collect::<Vec<_>>(),
         });
         let digest = Sha256::digest(asked.to_string());
-        Self(digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(&digest[..BYTES]))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, InputProblem> {

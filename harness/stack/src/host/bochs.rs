@@ -45,7 +45,7 @@ impl Relay {
         let mut random = [0; 12];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
         let [a, b, c, secret @ ..] = random;
-        let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex::encode(secret);
         let address = Ipv4Addr::new(127, a, b, c.clamp(2, 254));
         let held = std::net::TcpListener::bind((address, 0))?;
         let address = SocketAddrV4::new(address, held.local_addr()?.port());

@@ -94,7 +94,7 @@ pub(super) fn describe(folder: &Path) -> Option<Description> {
 
 /// What was hashed, as hexadecimal digits.
 pub(super) fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hasher.finalize())
 }
 
 /// The stamps of the files in a snapshot's folder that are compared with their hashes.
