@@ -23,6 +23,7 @@ mod migrate;
 mod observation;
 mod pause;
 mod plan;
+mod random;
 mod reboot;
 mod report;
 mod restore;
@@ -44,6 +45,7 @@ pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{BootImage, LevelPlan, Metal, StackPlan};
+pub use random::random_hex;
 pub use report::InnermostReport;
 pub use save::SnapshotSaver;
 pub use snapshots::{

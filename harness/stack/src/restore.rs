@@ -19,6 +19,7 @@ use super::level::StartedOn;
 use super::limits::WaitLimits;
 use super::machines::MachineId;
 use super::migrate::incoming;
+use super::random::random_hex;
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::WatchEvent;
@@ -161,9 +162,7 @@ impl Stack<'_> {
     pub(super) fn resync_script(&self) -> Result<String, Stop> {
         let missing = |what: &str| self.harness(format!("no {what} is available"));
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| missing("time"))?.as_secs();
-        let uuid =
-            || fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|_| missing("random number"));
-        let seed = [uuid()?, uuid()?].concat().replace('\n', "");
+        let seed = random_hex::<32>().map_err(|_| missing("random number"))?;
         Ok(format!(
             "echo {seed} >/dev/urandom; date -u -s @{seconds} >/dev/null; echo 1 >/proc/sys/vm/drop_caches\n"
         ))

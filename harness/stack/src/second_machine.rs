@@ -12,6 +12,7 @@ use super::boot_level::Role;
 use super::channels::ConsoleShell;
 use super::level::{Hosting, Level, Reported, StartedOn};
 use super::machines::MachineId;
+use super::random::random_hex;
 use super::stack::Stack;
 use super::{Measurements, Stop, Symptom};
 use crate::host::Counters;
@@ -32,7 +33,7 @@ impl Stack<'_> {
         let (index, on) = self.place_of_second(level)?;
         let measurements = &self.ledger.measurements;
         self.ledger.measurements.second_machine = Some(Box::new(Measurements {
-            nonce: self.fresh_nonce()?.replace('-', ""),
+            nonce: self.fresh_nonce()?,
             l0_counters_unreadable: measurements.l0_counters_unreadable,
             emulator_is_l0: measurements.emulator_is_l0,
             ..Measurements::default()
@@ -167,8 +168,6 @@ impl Stack<'_> {
 
     /// A number that was never used before.
     fn fresh_nonce(&self) -> Result<String, Stop> {
-        let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
-        let nonce = nonce.map_err(|e| self.harness(format!("failed to read a nonce: {e}")))?;
-        Ok(nonce.trim().to_owned())
+        random_hex::<16>().map_err(|e| self.harness(format!("failed to get a nonce: {e}")))
     }
 }

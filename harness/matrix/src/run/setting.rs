@@ -72,6 +72,6 @@ pub enum RunError {
     #[error("failed to make the images ready: {0}")]
     Provision(JoinError),
     /// The operating system gives no random numbers for a nonce.
-    #[error("failed to read a nonce from /dev/urandom: {0}")]
+    #[error("failed to get a nonce from the operating system: {0}")]
     Nonce(std::io::Error),
 }

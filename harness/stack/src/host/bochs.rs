@@ -43,7 +43,7 @@ impl Relay {
     /// all addresses; and the listener that keeps its port until Bochs takes it.
     fn new() -> io::Result<(Self, std::net::TcpListener)> {
         let mut random = [0; 12];
-        io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+        getrandom::fill(&mut random)?;
         let [a, b, c, secret @ ..] = random;
         let secret = hex::encode(secret);
         let address = Ipv4Addr::new(127, a, b, c.clamp(2, 254));
