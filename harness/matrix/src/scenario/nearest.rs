@@ -36,23 +36,8 @@ pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
 /// How many characters must be inserted, deleted, replaced, or swapped with their neighbour to turn one text into the other
 /// (optimal string alignment). Texts that are too long for a typing error count as far apart.
 fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    if left.len().max(right.len()) > 64 {
+    if left.chars().count().max(right.chars().count()) > 64 {
         return usize::MAX;
     }
-    // One row for each beginning of `left`, each with the distances to all beginnings of `right`.
-    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
-    for i in 1..=left.len() {
-        let mut row = vec![i];
-        for j in 1..=right.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
+    strsim::osa_distance(left, right)
 }
