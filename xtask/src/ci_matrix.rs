@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use nestmatrix::ci::{Job, Jobs, RunnerKind};
 use nestmatrix::scenario::Cell;
 use nestmatrix_stack::Metal;
+use nestmatrix_vmm::shell::quote;
 use serde_json::{Value, json};
 
 use crate::cli::{CiFormat, CiMatrix};
@@ -65,13 +66,11 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn new(command: &CiMatrix, kind: &'a RunnerKind, job: &Job, shard: u32) -> Self {
-        // Names of cells and globs have no quotes.
-        let quoted = |text: &String| format!("'{text}'");
-        let mut arguments: Vec<String> = job.cells.iter().map(quoted).collect();
+        let mut arguments: Vec<String> = job.cells.iter().map(|cell| quote(cell)).collect();
         arguments.extend(["--metal".to_owned(), kind.metal().to_string()]);
         // Emulated metal needs no hardware, and skips cells whose images are unavailable.
         if kind.metal() == Metal::Native {
-            arguments.extend(["--deny-skip", "'*'"].map(str::to_owned));
+            arguments.extend(["--deny-skip".to_owned(), quote("*")]);
         }
         if command.selection.deny_stand_ins {
             arguments.push("--deny-stand-ins".to_owned());

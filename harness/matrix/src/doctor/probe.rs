@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nestmatrix_model::Isa;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::host::{Facts, HostError, facts_script, run_here};
-use nestmatrix_vmm::qemu::quote;
+use nestmatrix_vmm::shell::quote;
 use serde::Serialize;
 
 /// What a host reports about itself. What it does not report is empty: absence is a fact too.

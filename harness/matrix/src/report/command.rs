@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nestmatrix_stack::Metal;
-use nestmatrix_vmm::qemu::quote;
+use nestmatrix_vmm::shell::quote;
 
 use crate::records::{Overview, OverviewCell, RunRecord};
 use crate::scenario::CellName;

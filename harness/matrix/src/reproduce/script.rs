@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use nestmatrix_model::{Fault, LevelNumber, Step};
 use nestmatrix_stack::{Limits, Metal, StackPlan};
 use nestmatrix_vmm::guest::fatal_messages;
-use nestmatrix_vmm::qemu::{Memory, quote};
+use nestmatrix_vmm::qemu::Memory;
+use nestmatrix_vmm::shell::quote;
 
 use super::outcome::{self, Stopped};
 use super::stages;

@@ -7,7 +7,8 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::host::{WithVirtio, hercules};
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan};
-use nestmatrix_vmm::qemu::{Instance, Machine, quote};
+use nestmatrix_vmm::qemu::{Instance, Machine};
+use nestmatrix_vmm::shell::quote;
 
 use super::outcome::word as name_of;
 use super::placement::{InLevel, InWorkingFolder};

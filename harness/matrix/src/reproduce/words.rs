@@ -1,7 +1,7 @@
 //! Text that becomes part of a shell script: comments, words and here-documents that nothing in them breaks out of.
 
 use nestmatrix_vmm::guest::printable;
-use nestmatrix_vmm::qemu::quote;
+use nestmatrix_vmm::shell::quote;
 
 /// Stands in a kernel command line where the script's own nonce is to be. A character of nobody's (Unicode's private use).
 pub(super) const NONCE: char = '\u{e000}';

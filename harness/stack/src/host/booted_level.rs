@@ -9,8 +9,9 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{Agent, ExecOutput, ExecState};
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat, quote,
+    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat,
 };
+use nestmatrix_vmm::shell::quote;
 use nestmatrix_vmm::wire::CallError;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use nestmatrix_model::architecture::BareMachine;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start, quote,
+    Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
 };
+use nestmatrix_vmm::shell::quote;
 use tokio::net::UnixListener;
 
 use super::process_group::run_in_group;

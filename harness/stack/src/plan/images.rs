@@ -7,7 +7,8 @@ use std::path::Path;
 use nestmatrix_images::Disk;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Part, Placement, Port, quote};
+use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Part, Placement, Port};
+use nestmatrix_vmm::shell::quote;
 
 use super::{LevelPlan, Metal, StackPlan};
 use crate::host::{WithVirtio, WithoutVirtio};

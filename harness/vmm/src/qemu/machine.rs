@@ -369,16 +369,6 @@ impl Machine {
     }
 }
 
-/// `word` as one word of a POSIX shell command.
-pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,12 +472,5 @@ mod tests {
     #[test]
     fn a_comma_in_a_path_does_not_end_the_option() {
         assert!(arguments(&machine()).contains("file=/dev/a,,b"));
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quote("a b'c"), r"'a b'\''c'");
-        assert_eq!(quote("-machine"), "-machine");
-        assert_eq!(quote(""), "''");
     }
 }

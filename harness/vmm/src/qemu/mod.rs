@@ -9,7 +9,7 @@ mod rejection;
 pub use cpu::{CpuReport, MissingFeature};
 pub use machine::{
     Backing, Boot, CPUS, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part,
-    Placement, Port, quote,
+    Placement, Port,
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
