@@ -1,15 +1,17 @@
 //! `images`: builds, lists and removes the images that levels boot.
 
+use std::io::stdout;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{Cached, Catalog, Error, Image, Recipe, Store};
 
 use crate::cli::{Images, ImagesCommand};
 use crate::exit::{ERROR, Failure};
 use crate::input;
 use crate::progress::{BuildProgress, print_above};
-use crate::terminal::print;
+use crate::terminal::{print, style_of};
 
 pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.source.folder)?;
@@ -24,26 +26,33 @@ pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
 
 fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
     let cached = store.list().map_err(Failure::error)?;
-    let width = catalog.recipes().map(|recipe| recipe.name().len()).max().unwrap_or(0);
-    let line = |name: &str, product: &str, status: &str, size: &str, made_of: &str| {
-        let line = format!("{name:<width$} {product:<11} {status:<10} {size:>6}  {made_of}");
-        line.trim_end().to_owned() + "\n"
-    };
-    print(&format!("cache: {}\n\n", store.cache().display()));
-    print(&line("recipe", "product", "status", "MiB", "made of"));
+    let heading = |text: &str| Entry::new(text, Role::Heading);
+    let mut table = Table::default();
+    table.push(Line::Entries(vec![
+        heading("recipe"),
+        heading("product"),
+        heading("status"),
+        Entry::right("MiB", Role::Heading),
+        heading("made of"),
+    ]));
     for recipe in catalog.recipes() {
         for product in recipe.products() {
             let of_product =
                 |c: &&Cached| c.image.name() == recipe.name() && c.image.product() == product && c.referenced;
-            let (name, product_name) = (recipe.name(), product.to_string());
-            print(&match cached.iter().find(of_product) {
-                None => line(name, &product_name, "not built", "", ""),
-                Some(Cached { image, .. }) => {
-                    line(name, &product_name, "cached", &mib(image.size()).to_string(), &made_of(image))
-                }
-            });
+            let (status, size, made_of) = match cached.iter().find(of_product) {
+                None => ("not built", String::new(), String::new()),
+                Some(Cached { image, .. }) => ("cached", mib(image.size()).to_string(), made_of(image)),
+            };
+            table.push(Line::Entries(vec![
+                Entry::new(recipe.name(), Role::Plain),
+                Entry::new(product.to_string(), Role::Plain),
+                Entry::new(status, Role::Plain),
+                Entry::right(size, Role::Plain),
+                Entry::new(made_of, Role::Plain),
+            ]));
         }
     }
+    print(&format!("cache: {}\n\n{}", store.cache().display(), table.render(0, &style_of(&stdout()))));
     let unused: Vec<&Cached> = cached.iter().filter(|cached| !cached.referenced).collect();
     if !unused.is_empty() {
         let size: u64 = unused.iter().map(|cached| cached.image.size()).sum();

@@ -1,14 +1,16 @@
 //! `snapshots`: lists and removes snapshots of stacks.
 
+use std::io::stdout;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{Store, StoreOptions};
 use nestmatrix_stack::SnapshotCache;
 
 use crate::cli::SnapshotsCommand;
 use crate::exit::Failure;
-use crate::terminal::print;
+use crate::terminal::{print, style_of};
 
 /// The variables that name the folder of snapshots; the second is the former name.
 const VARIABLES: [&str; 2] = ["NESTMATRIX_SNAPSHOTS", "NESTMATRIX_STATES"];
@@ -36,24 +38,35 @@ pub fn run(command: SnapshotsCommand) -> Result<ExitCode, Failure> {
     match command {
         SnapshotsCommand::List => {
             let listed = snapshots.list().map_err(Failure::error)?;
-            let mut text = format!("{:<13} {:<5} {:>5}  {:<20}  made of\n", "key", "up to", "MiB", "saved");
+            let heading = |text: &str| Entry::new(text, Role::Heading);
+            let mut table = Table::default();
+            table.push(Line::Entries(vec![
+                heading("key"),
+                heading("up to"),
+                Entry::right("MiB", Role::Heading),
+                heading("saved"),
+                heading("made of"),
+            ]));
             for snapshot in &listed {
                 let description = &snapshot.description;
                 let images = description.inputs.iter().filter(|(name, _)| name.ends_with("image"));
                 // RECIPE DIGEST.
                 let recipe = |image: &str| image.split(' ').next().unwrap_or_default().to_owned();
                 let images: Vec<String> = images.map(|(_, image)| recipe(image)).collect();
-                text.push_str(&format!(
-                    "{:<13} {:<5} {:>5}  {:<20}  {}; {}\n",
-                    &description.key.as_str()[..12],
-                    description.level.to_string(),
-                    snapshot.bytes >> 20,
-                    description.saved,
-                    images.join(" > "),
-                    description.inputs.get("emulator").map_or("", String::as_str),
-                ));
+                let emulator = description.inputs.get("emulator").map_or("", String::as_str);
+                table.push(Line::Entries(vec![
+                    Entry::new(&description.key.as_str()[..12], Role::Plain),
+                    Entry::new(description.level.to_string(), Role::Plain),
+                    Entry::right((snapshot.bytes >> 20).to_string(), Role::Plain),
+                    Entry::new(&description.saved, Role::Plain),
+                    Entry::new(format!("{}; {emulator}", images.join(" > ")), Role::Plain),
+                ]));
             }
-            print(if listed.is_empty() { "no snapshots\n" } else { &text });
+            if listed.is_empty() {
+                print("no snapshots\n");
+            } else {
+                print(&table.render(0, &style_of(&stdout())));
+            }
         }
         SnapshotsCommand::Clear => {
             let freed = snapshots.clear().map_err(Failure::error)?;

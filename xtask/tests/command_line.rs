@@ -457,10 +457,10 @@ fn an_empty_cache_is_listed_as_such() {
     let list = run(&["images", "list"]);
     assert_eq!(list.code, Some(0), "{list:#?}");
     let states = [
-        "debian-11-amd64         hypervisor  not built",
-        "debian-12-amd64         hypervisor  not built",
-        "debian-13-amd64         minimal     not built",
-        "qemu-x86-amd64          emulator    not built",
+        "debian-11-amd64          hypervisor  not built",
+        "debian-12-amd64          hypervisor  not built",
+        "debian-13-amd64          minimal     not built",
+        "qemu-x86-amd64           emulator    not built",
     ];
     for state in states {
         assert!(list.stdout.contains(state), "{}", list.stdout);

@@ -1,5 +1,7 @@
 //! Figures of several rounds, and their table.
 
+use nestmatrix::report::{Entry, Line, Role, Style, Table};
+
 /// The measurements of one yardstick, one for each round.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series(Vec<f64>);
@@ -96,20 +98,16 @@ impl Row {
 /// The table with its headings.
 pub fn table(rows: &[Row]) -> String {
     let headings = ["yardstick", "ratio", "min-max", "seconds", "target", "result"];
-    let lines: Vec<[&str; 6]> = std::iter::once(headings).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in &lines {
+    let mut table = Table::default();
+    for cells in std::iter::once(headings).chain(rows.iter().map(Row::cells)) {
         // Figures are right-aligned, words left-aligned.
-        let figures = 1..=3;
-        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if figures.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        let entries = cells.iter().enumerate().map(|(column, cell)| match column {
+            1..=3 => Entry::right(*cell, Role::Plain),
+            _ => Entry::new(*cell, Role::Plain),
         });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
+        table.push(Line::Entries(entries.collect()));
     }
-    text
+    table.render(0, &Style::plain())
 }
 
 fn none() -> String {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use nestmatrix::records::VerdictWord;
-use nestmatrix::report;
+use nestmatrix::report::{self, Entry, Line, Role, Table};
 use nestmatrix::trials::{Finding, TriedVersion, changes};
 use nestmatrix_images::Offers;
 use nestmatrix_vmm::guest::printable;
@@ -18,15 +18,18 @@ use crate::terminal::{print, style_of};
 
 impl Search<'_> {
     pub(super) fn print_candidates(&self, candidates: &[Candidate]) {
-        let shown = |candidate: &Candidate| printable(&candidate.name);
-        let width = candidates.iter().map(|one| shown(one).len()).max().unwrap_or(0);
+        let mut table = Table::default();
         for candidate in candidates {
             let (version, place) = (&candidate.name, candidate.replacement.place());
-            print(&match self.arguments.format {
-                Format::Text => format!("{:<width$}  {}\n", shown(candidate), printable(&place)),
-                Format::Json => format!("{}\n", json!({ "version": version, "from": place })),
-            });
+            match self.arguments.format {
+                Format::Text => table.push(Line::Entries(vec![
+                    Entry::new(printable(version), Role::Plain),
+                    Entry::new(printable(&place), Role::Plain),
+                ])),
+                Format::Json => print(&format!("{}\n", json!({ "version": version, "from": place }))),
+            }
         }
+        print(&table.render(0, &style_of(&std::io::stdout())));
     }
 
     /// Prints the line of a trial.
