@@ -81,7 +81,7 @@ fn a_second_l1_runs_beside_the_first() {
         seen.starts_with("a second L1 is up, kernel 5.10.") && seen.ends_with(", and runs an L2 of its own"),
         "{seen}"
     );
-    let (own, beside) = (&cell.record["evidence"], &cell.record["evidence"]["beside"]);
+    let (own, beside) = (&cell.record["evidence"], &cell.record["evidence"]["second_machine"]);
     for evidence in [own, beside] {
         assert_eq!(evidence["report"]["hypervisor"], "KVM", "{own:#}");
         assert!(

@@ -62,7 +62,7 @@ fn a_stack_that_goes_on_has_evidence_of_its_own(saved: &Saved) {
     assert!(first.record["restored"].is_null(), "{:#}", first.record);
     assert_eq!(first.record["cold"], "there is no snapshot yet");
     assert_eq!(second.record["restored"]["level"], "l1", "{:#}", second.record);
-    assert_eq!(second.stages(), ["continue", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
+    assert_eq!(second.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
     // Another image of L2 on the disk that the saved L1 had known with the first one's: what it read of it counts no more.
     let kernel = |cell: &Cell| cell.record["levels"][2]["kernel"].as_str().unwrap().to_owned();
     assert!(kernel(first).starts_with("6.1.") && kernel(second).starts_with("6.12."), "{}", kernel(second));

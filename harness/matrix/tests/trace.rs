@@ -203,7 +203,7 @@ prop_compose! {
         stale in any::<bool>(),
     ) -> CellRecord {
         const STAGES: [&str; 12] = [
-            "provision", "continue", "l0-launch", "l0-boot", "l0-kvm", "step-1", "l1-launch", "l1-boot", "l1-kvm", "l2-launch",
+            "provision", "restore", "l0-launch", "l0-boot", "l0-kvm", "step-1", "l1-launch", "l1-boot", "l1-kvm", "l2-launch",
             "l2-boot", "l2-check",
         ];
         let mut record = record("limits", &format!("preview/amd/rhel-{number}"), VerdictWord::Pass, 0.0);
