@@ -11,7 +11,7 @@
 //! apt/DIGEST/                 apt's state for one set of suites
 //! ```
 
-use crate::{Digest, Error, Image, Product, Recipe};
+use crate::{Digest, Error, Image, Product, Recipe, replace_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -125,10 +125,8 @@ impl Cache {
     /// Replaces the reference atomically.
     pub(crate) fn refer(&self, recipe: &Recipe, reference: &Reference) -> Result<(), Error> {
         let path = self.reference_path(recipe);
-        let new = path.with_extension("new");
-        let text = toml::to_string(reference).map_err(io::Error::other).map_err(Error::io("write", &new))?;
-        fs::write(&new, text).map_err(Error::io("write", &new))?;
-        fs::rename(&new, &path).map_err(Error::io("replace", &path))
+        let text = toml::to_string(reference).map_err(io::Error::other);
+        text.and_then(|text| replace_file(&path, &text)).map_err(Error::io("write", &path))
     }
 
     /// An empty folder to build this recipe in, removed when dropped. Leftovers of a killed process are removed first. The caller

@@ -25,6 +25,7 @@ mod package_source;
 mod progress;
 mod qemu_offer;
 mod recipe;
+mod replace_file;
 mod replacement;
 mod store;
 mod tree;
@@ -41,6 +42,7 @@ pub use pack::files as pack_files;
 pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use qemu_offer::QemuOffer;
 pub use recipe::{Catalog, Os, Product, Recipe};
+pub use replace_file::replace_file;
 /// The former name of [`Component`].
 pub use replacement::Component as Part;
 pub use replacement::{Component, LocalKernel, Offered, Replacement};

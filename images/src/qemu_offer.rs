@@ -2,10 +2,10 @@
 //!
 //! The file is not part of the image: an image is complete without it. It is removed together with the image's folder.
 
-use crate::{Digest, Image};
+use crate::{Digest, Image, replace_file};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 const FILE: &str = "qemu-offer.toml";
@@ -44,10 +44,7 @@ impl Image {
         let record = Record { image: self.digest().clone(), qemu: qemu.clone() };
         let text = toml::to_string(&record).map_err(io::Error::other)?;
         // Written atomically, since several processes may write it, and one may be killed.
-        let mut file = tempfile::NamedTempFile::new_in(self.folder())?;
-        file.write_all(text.as_bytes())?;
-        file.persist(self.qemu_offer_file())?;
-        Ok(())
+        replace_file(&self.qemu_offer_file(), &text)
     }
 
     fn qemu_offer_file(&self) -> PathBuf {

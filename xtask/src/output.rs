@@ -1,11 +1,11 @@
 //! Writes files and standard output for other programs to read.
 
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nestmatrix::records::{CellRecord, RunRecord};
 use nestmatrix::report;
+use nestmatrix_images::replace_file;
 
 use crate::exit::Failure;
 
@@ -22,16 +22,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
 /// another machine.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::error(format!("failed to write {}: {e}", path.display()));
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // Only the owner can read a temporary file by default; this one follows the umask.
-    let mode = std::fs::Permissions::from_mode(0o666);
-    let mut file =
-        tempfile::Builder::new().prefix(".writing-").permissions(mode).tempfile_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map(drop).map_err(|e| failed(e.error))
+    replace_file(path, text).map_err(failed)
 }
 
 /// Writes to standard output. A closed pipe is no error.

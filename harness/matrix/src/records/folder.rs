@@ -9,6 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nestmatrix_images::replace_file;
+
 use super::{CellRecord, RunRecord};
 use crate::contained::{self, RelativeFolder};
 use crate::scenario::CellName;
@@ -70,7 +72,7 @@ impl RunFolder {
     /// # Errors
     /// It can't be written.
     pub fn write_cells<'a>(&self, cells: impl IntoIterator<Item = &'a CellName>) -> io::Result<()> {
-        write_whole(&self.path, CELLS, &lines_of(cells))
+        replace_file(&self.path.join(CELLS), &lines_of(cells))
     }
 
     /// Its path.
@@ -88,7 +90,7 @@ impl RunFolder {
     /// # Errors
     /// It can't be written.
     pub fn write_run(&self, record: &RunRecord) -> io::Result<()> {
-        write_whole(&self.path, "run.json", &text_of(record)?)
+        replace_file(&self.path.join("run.json"), &text_of(record)?)
     }
 
     /// Appends a cell's record as one line.
@@ -145,18 +147,6 @@ pub(crate) fn line_of(record: &CellRecord) -> io::Result<String> {
 /// The text of [`CELLS`].
 pub(crate) fn lines_of<'a>(cells: impl IntoIterator<Item = &'a CellName>) -> String {
     cells.into_iter().map(|cell| format!("{cell}\n")).collect()
-}
-
-/// Writes a file in one step: a reader sees the old one or the new one. A link with its name is replaced, not followed.
-pub(crate) fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let new = folder.join(format!(".{name}"));
-    // It may be left over from a killed process, or be a link to anywhere.
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    File::create_new(&new)?.write_all(text.as_bytes())?;
-    std::fs::rename(&new, folder.join(name))
 }
 
 /// Points `results/latest` to this folder in it.
@@ -216,9 +206,7 @@ mod tests {
         let private = place.path().join("private");
         std::fs::write(&private, "private").unwrap();
         let run = RunFolder::create(&place.path().join("results")).unwrap();
-        for name in [".cells.txt", "cells.txt"] {
-            symlink(&private, run.path().join(name)).unwrap();
-        }
+        symlink(&private, run.path().join("cells.txt")).unwrap();
         run.write_cells(&["s/amd/a".parse().unwrap()]).unwrap();
         assert_eq!(std::fs::read_to_string(&private).unwrap(), "private");
         assert!(run.path().join("cells.txt").symlink_metadata().unwrap().is_file());

@@ -25,7 +25,7 @@ pub(crate) use build::build;
 pub use cell_record::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored};
 pub use comparison::{Change, Comparison};
 pub use folder::RunFolder;
-pub(crate) use folder::{now, write_whole};
+pub(crate) use folder::now;
 pub use known::Known;
 pub use machine::Machine;
 pub use merge::{Merge, MergeError, Merged, MergedRun};

@@ -4,7 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::write_whole;
+use nestmatrix_images::replace_file;
+
 use super::{CellMutation, PastRunError};
 use crate::contained;
 
@@ -43,7 +44,7 @@ pub fn write_mutations(run: &Path, cells: &[CellMutation]) -> io::Result<()> {
         text.push_str(&serde_json::to_string(cell)?);
         text.push('\n');
     }
-    write_whole(run, MUTATIONS, &text)
+    replace_file(&run.join(MUTATIONS), &text)
 }
 
 /// Reads the results of the mutants of a run; `None` if it is not a mutation run, or its mutants have no results yet.

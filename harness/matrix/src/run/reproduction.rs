@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use nestmatrix_images::replace_file;
 use nestmatrix_stack::Limits;
 
 use super::execute::Run;
 use super::ready_cell::{ReadyCell, ReadyLevel, disk_name};
-use crate::records::{CellRecord, ImageRecord, VerdictWord, now, write_whole};
+use crate::records::{CellRecord, ImageRecord, VerdictWord, now};
 use crate::reproduce::{ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
 use crate::scenario::Tier;
 
@@ -63,7 +64,7 @@ impl Run {
             tracing::warn!("{} has a control character in what it boots, and so gets no {SCRIPT}", cell.name);
             return Ok(());
         };
-        write_whole(folder, SCRIPT, &script)?;
+        replace_file(&folder.join(SCRIPT), &script)?;
         fs::set_permissions(folder.join(SCRIPT), fs::Permissions::from_mode(0o755))
     }
 }
