@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::fake::{Booted, Fake, level};
 use crate::script::How;
 
-/// Longer than any stage of the fake takes.
-const LIMIT: Duration = Duration::from_secs(2);
+/// Longer than any stage of the fake is silent.
+const SILENCE: Duration = Duration::from_millis(1500);
 
 /// What came of the one step.
 fn output(booted: &Booted) -> &str {
@@ -21,7 +21,7 @@ fn output(booted: &Booted) -> &str {
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_l0_that_is_rebooted_comes_up_again_and_hosts() {
-    let booted = Fake::new().limited_to(LIMIT).does("l0-kvm", 0, OwnAction::Reboot).boot().await;
+    let booted = Fake::new().silent_for_at_most(SILENCE).does("l0-kvm", 0, OwnAction::Reboot).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
     assert_eq!(output(&booted), "L0 is up again; nested=1");
 }
@@ -37,7 +37,7 @@ async fn an_emulator_that_does_not_boot_l0_again_is_no_part_of_the_stack(
     #[case] before: usize,
     #[case] how: How,
 ) {
-    let fake = Fake::new().limited_to(LIMIT).does("l0-kvm", 0, OwnAction::Reboot);
+    let fake = Fake::new().silent_for_at_most(SILENCE).does("l0-kvm", 0, OwnAction::Reboot);
     let booted = fake.late_reply(before, "", channel, command, how).boot().await;
     assert!(booted.stopped().starts_with("step-1: "), "{}", booted.stopped());
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l0-kvm")), ("error".into(), "error".into()));
@@ -46,7 +46,7 @@ async fn an_emulator_that_does_not_boot_l0_again_is_no_part_of_the_stack(
 #[tokio::test(flavor = "current_thread")]
 async fn a_level_that_is_migrated_takes_all_its_channels_with_it() {
     // L2 is launched, watched and asked through the second L1.
-    let booted = Fake::new().limited_to(LIMIT).does("l1-kvm", 1, OwnAction::Migrate).boot().await;
+    let booted = Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::Migrate).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
     let expected = "completed in 5 ms, down for 1 ms, 4 KiB in 1 rounds; L1 answers, kernel 6.12.0-fake";
     assert_eq!(output(&booted), expected);
@@ -66,7 +66,7 @@ async fn a_migration_that_fails_is_about_the_stack_once_it_has_begun(
     #[case] how: How,
     #[case] expected: &str,
 ) {
-    let fake = Fake::new().limited_to(LIMIT).does("l1-kvm", 1, OwnAction::Migrate);
+    let fake = Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::Migrate);
     let booted = fake.reply(channel, command, how).boot().await;
     assert!(booted.stopped().starts_with("step-1: "), "{}", booted.stopped());
     assert_eq!(booted.word(), expected, "{}", booted.stopped());
@@ -76,7 +76,7 @@ async fn a_migration_that_fails_is_about_the_stack_once_it_has_begun(
 async fn a_second_machine_with_another_kernel_is_an_error_that_names_it() {
     let facts = BASE64.encode("kernel=6.1.0-other\nkvm-device\nkvm-module\n");
     let facts = How::Return(json!({"exited": true, "exitcode": 0, "out-data": facts}));
-    let fake = Fake::new().limited_to(LIMIT).does("l1-kvm", 1, OwnAction::BootAnother);
+    let fake = Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::BootAnother);
     let booted = fake.reply("l1-second.agent", "guest-exec-status", facts).boot().await;
     let expected =
         "step-1: the second L1 runs kernel \"6.1.0-other\", its image has \"6.12.0-fake\"".to_owned();
@@ -87,7 +87,7 @@ async fn a_second_machine_with_another_kernel_is_an_error_that_names_it() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_second_machine_must_be_run_by_kvm_as_the_first_one_is() {
     let answer = How::Return(json!({"enabled": false, "present": true}));
-    let fake = Fake::new().limited_to(LIMIT).does("l1-kvm", 1, OwnAction::BootAnother);
+    let fake = Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::BootAnother);
     let booted = fake.reply("l1-second.qmp", "query-kvm", answer).boot().await;
     let expected = "step-1: L1's QEMU does not run it with KVM (query-kvm: enabled is false)";
     assert_eq!((booted.stopped(), booted.word()), (expected.into(), "fail".into()));
@@ -99,7 +99,7 @@ async fn a_second_machine_must_be_run_by_kvm_as_the_first_one_is() {
 #[case::the_level_in_it("l2-second.qmp", "cont")]
 #[tokio::test(flavor = "current_thread")]
 async fn a_wait_for_a_second_machine_ends(#[case] channel: &str, #[case] command: &str) {
-    let fake = || Fake::new().limited_to(LIMIT).does("l1-kvm", 1, OwnAction::BootAnother);
+    let fake = || Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::BootAnother);
     let fake = || fake().reply(channel, command, How::Never);
     let booted = fake().boot().await;
     assert!(booted.stopped().starts_with("step-1: ") && booted.timed_out(), "{}", booted.stopped());
