@@ -99,7 +99,7 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
         }
         stack.send(channel, message);
         if kind == "qmp" {
-            monitor::after(stack, level, channel, command);
+            monitor::after(stack, level, channel, command, arguments);
         }
     }
 }

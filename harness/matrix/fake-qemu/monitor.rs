@@ -25,7 +25,7 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
     let line = stack.command_line(level);
     Ok(match command {
         "qmp_capabilities" | "cont" | "stop" | "quit" | "set-action" => json!({}),
-        "system_reset" | "migrate" | "migrate-incoming" => json!({}),
+        "system_reset" | "migrate" | "migrate-incoming" | "migrate-set-capabilities" => json!({}),
         "query-migrate" => {
             let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
             json!({"status": "completed", "total-time": 5, "downtime": 1, "ram": ram})
@@ -55,14 +55,17 @@ fn property(line: &str, arguments: &Value) -> Value {
 }
 
 /// What a command does that has been answered on this channel.
-pub fn after(stack: &Arc<Stack>, level: u8, channel: &str, command: &str) {
-    match command {
-        "cont" => stack.resume(level),
-        "system_reset" => stack.reset(level),
-        "migrate" => stack.migrate(level),
+pub fn after(stack: &Arc<Stack>, level: u8, channel: &str, command: &str, arguments: &Value) {
+    let file = arguments["uri"].as_str().and_then(|uri| uri.strip_prefix("file:"));
+    match (command, file) {
+        ("migrate", Some(file)) => stack.save(level, file),
+        ("migrate-incoming", Some(file)) => stack.load(level, file),
+        ("cont", _) => stack.resume(level),
+        ("system_reset", _) => stack.reset(level),
+        ("migrate", None) => stack.migrate(level),
         // The level has moved to another QEMU, and lives on.
-        "quit" if channel != stack.channel(level, "qmp") => {}
-        "quit" => stack.end(
+        ("quit", _) if channel != stack.channel(level, "qmp") => {}
+        ("quit", _) => stack.end(
             level,
             &End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() },
             true,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::command_line::{CommandLine, level_in, value_of};
@@ -24,8 +25,8 @@ const BEFORE_AGENT: u64 = 50;
 /// How many bytes of a flood are written at once.
 const FLOOD: usize = 16 << 10;
 
-/// A level, and the QEMU that runs it.
-#[derive(Debug, Default)]
+/// A level, and the QEMU that runs it. In a snapshot it is written as it is.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Level {
     /// Its QEMU runs, or has run.
     pub launched: bool,
@@ -49,7 +50,7 @@ pub struct Level {
 }
 
 /// A process in a level.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     /// How it ended, if it has.
     pub end: Option<End>,
@@ -156,6 +157,27 @@ impl Stack {
     pub fn channel(&self, level: u8, kind: &str) -> String {
         let is_moved = self.levels().range(..=level).any(|(_, outer)| outer.moved);
         format!("l{level}{}.{kind}", if is_moved { "-second" } else { "" })
+    }
+
+    /// Writes all levels to a file, as QEMU writes the devices of a machine.
+    pub fn save(&self, level: u8, file: &str) {
+        let devices = serde_json::to_vec(&*self.levels()).unwrap_or_default();
+        self.migrated(level, std::fs::write(file, devices).is_ok());
+    }
+
+    /// Reads all levels from such a file.
+    pub fn load(&self, level: u8, file: &str) {
+        let devices = std::fs::read(file).ok().and_then(|devices| serde_json::from_slice(&devices).ok());
+        let is_read = devices.is_some();
+        if let Some(levels) = devices {
+            *self.levels() = levels;
+            self.changed.notify_all();
+        }
+        self.migrated(level, is_read);
+    }
+
+    fn migrated(&self, level: u8, is_done: bool) {
+        self.event(level, "MIGRATION", &json!({"status": if is_done { "completed" } else { "failed" }}));
     }
 
     /// Moves a level to its second machine.
@@ -327,7 +349,8 @@ impl Stack {
     fn counters(&self, level: u8) -> String {
         let levels = self.levels();
         let ran = |level: u8| levels.get(&level).is_some_and(|level| level.resumed);
-        let exits = if ran(level + 1) { 9000 } else { 0 };
+        // Each level further in adds some, so that they also grow after a restore.
+        let exits = [level + 1, level + 2].into_iter().filter(|inside| ran(*inside)).count() * 9000;
         let nested = if ran(level + 2) { 800 } else { 0 };
         format!("exits:{exits}\nnested_run:{nested}\n")
     }

@@ -16,8 +16,8 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::host::{ClosingReport, Emulator, Facts, Host, Pending, Started, ThisMachine};
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, LevelPlan, Limits, Metal, Observation, StackPlan, StageListener,
-    Stop, boot,
+    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, LevelPlan, Limits, Metal, Observation,
+    Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener, Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
@@ -39,6 +39,8 @@ pub struct Fake {
     metal: Metal,
     innermost: u8,
     interrupted_after: Option<Duration>,
+    saves: Option<Saver>,
+    restores: Option<Snapshot>,
     folder: tempfile::TempDir,
 }
 
@@ -54,6 +56,8 @@ impl Fake {
             metal: Metal::Emulated,
             innermost: 2,
             interrupted_after: None,
+            saves: None,
+            restores: None,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -66,6 +70,16 @@ impl Fake {
     /// The user interrupts the boot after this time.
     pub fn interrupted_after(self, time: Duration) -> Self {
         Self { interrupted_after: Some(time), ..self }
+    }
+
+    /// A snapshot is saved in this cache once the level is up.
+    pub fn saved_at(self, level: LevelNumber, cache: &Rc<SnapshotCache>) -> Self {
+        Self { saves: Some(Saver { level, cache: Rc::clone(cache) }), ..self }
+    }
+
+    /// It is restored from this snapshot.
+    pub fn restored_from(self, snapshot: Snapshot) -> Self {
+        Self { restores: Some(snapshot), ..self }
     }
 
     /// This machine is L0, and its KVM works, whatever this machine really is.
@@ -191,6 +205,15 @@ impl Fake {
         std::fs::create_dir(&sockets).unwrap();
         let script = folder.path().join("script.json");
         std::fs::write(&script, serde_json::to_vec(&self.script).unwrap()).unwrap();
+        let memory = match (&self.restores, &self.saves) {
+            (Some(snapshot), _) => Memory::Snapshot(snapshot.memory()),
+            (None, Some(_)) => {
+                let memory = folder.path().join("memory");
+                std::fs::write(&memory, [1; 4096]).unwrap();
+                Memory::Shared(memory)
+            }
+            (None, None) => Memory::Private,
+        };
         let plan = StackPlan {
             metal: self.metal,
             profile: profile(),
@@ -200,8 +223,8 @@ impl Fake {
             nonce: NONCE.into(),
             stays: false,
             second: self.steps.iter().find_map(Step::second_machine),
-            memory: Memory::Private,
-            restored_from: false,
+            memory,
+            restored_from: self.restores.is_some(),
             innermost_machine: None,
             default_firmware: BTreeSet::new(),
             clock: Clock::Fastest,
@@ -228,8 +251,8 @@ impl Fake {
             started: Instant::now(),
             listener: &NoListener,
             cancellation,
-            from: None,
-            saver: None,
+            from: self.restores.as_ref(),
+            saver: self.saves.as_ref().map(|saver| saver as &dyn SnapshotSaver),
             inspector: None,
             images: BTreeMap::new(),
         };
@@ -393,6 +416,22 @@ impl Host for Hypervisor {
         let nested = Some("1".to_owned());
         let facts = Facts { kvm_device: true, kvm_module: true, nested, ..Facts::default() };
         Box::pin(std::future::ready(Ok(facts)))
+    }
+}
+
+/// Saves one snapshot.
+struct Saver {
+    level: LevelNumber,
+    cache: Rc<SnapshotCache>,
+}
+
+impl SnapshotSaver for Saver {
+    fn draft(&self, level: LevelNumber) -> Option<Draft> {
+        (level == self.level).then(|| self.cache.draft(level, Inputs::new()).unwrap())
+    }
+
+    fn saved(&self, _level: LevelNumber, finished: Result<Finished, String>) {
+        self.cache.publish(finished.unwrap()).unwrap();
     }
 }
 

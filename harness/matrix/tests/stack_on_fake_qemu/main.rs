@@ -9,6 +9,7 @@ mod fake;
 mod launching;
 #[path = "../../fake-qemu/script.rs"]
 mod script;
+mod snapshots;
 mod stopping;
 mod time;
 mod working;
