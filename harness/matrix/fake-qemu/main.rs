@@ -65,7 +65,8 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
     let Some(level) = level else { return };
     let kind = parts.next().unwrap_or_default();
     if kind == "qmp" {
-        stack.wait_until(level, |level| level.launched);
+        let second = channel.contains("-second");
+        stack.wait_until(level, |level| if second { level.second_launched } else { level.launched });
         let Some(greeting) = answer(stack, level, channel, "greeting", &Ok(monitor::greeting())) else {
             return;
         };

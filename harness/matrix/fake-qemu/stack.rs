@@ -30,6 +30,8 @@ const FLOOD: usize = 16 << 10;
 pub struct Level {
     /// Its QEMU runs, or has run.
     pub launched: bool,
+    /// The same of its second machine, or of the QEMU that runs it in the second machine of a level further out.
+    pub second_launched: bool,
     /// Its agent answers.
     pub agent_answers: bool,
     /// Its QEMU's command line, or the script with it.
@@ -324,7 +326,12 @@ impl Stack {
         });
         if let Some(inner) = qemu {
             self.ports(inner, true);
-            self.change(inner, |level| (level.launched, level.line) = (true, script.to_owned()));
+            let in_second = self.levels().range(..inner).any(|(_, outer)| outer.second_launched);
+            let second = in_second || script.contains(&format!("-name L{inner}-second"));
+            self.change(inner, |level| {
+                (level.launched, level.line) = (true, script.to_owned());
+                level.second_launched |= second;
+            });
         }
         if let Some(pid) = killed {
             let qemu = self.levels().get(&level).and_then(|level| level.processes.get(&pid)?.qemu);
