@@ -16,8 +16,8 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::host::{ClosingReport, Emulator, Facts, Host, Pending, Started, ThisMachine};
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, LevelPlan, Limits, Metal, Observation,
-    Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener, Stop, boot,
+    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits, Metal,
+    Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener, Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
@@ -40,6 +40,7 @@ pub struct Fake {
     innermost: u8,
     interrupted_after: Option<Duration>,
     saves: Option<Saver>,
+    inspector: Option<Rc<dyn Inspector>>,
     restores: Option<Snapshot>,
     folder: tempfile::TempDir,
 }
@@ -57,6 +58,7 @@ impl Fake {
             innermost: 2,
             interrupted_after: None,
             saves: None,
+            inspector: None,
             restores: None,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -75,6 +77,11 @@ impl Fake {
     /// A snapshot is saved in this cache once the level is up.
     pub fn saved_at(self, level: LevelNumber, cache: &Rc<SnapshotCache>) -> Self {
         Self { saves: Some(Saver { level, cache: Rc::clone(cache) }), ..self }
+    }
+
+    /// It is booted in a debug session.
+    pub fn inspected_by(self, inspector: Rc<dyn Inspector>) -> Self {
+        Self { inspector: Some(inspector), ..self }
     }
 
     /// It is restored from this snapshot.
@@ -253,7 +260,7 @@ impl Fake {
             cancellation,
             from: self.restores.as_ref(),
             saver: self.saves.as_ref().map(|saver| saver as &dyn SnapshotSaver),
-            inspector: None,
+            inspector: self.inspector.as_deref(),
             images: BTreeMap::new(),
         };
         let local = tokio::task::LocalSet::new();

@@ -4,6 +4,7 @@
 
 mod actions;
 mod console;
+mod debug_session;
 mod diagnostics;
 mod fake;
 mod launching;
