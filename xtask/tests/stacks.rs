@@ -42,7 +42,7 @@ fn all_is_as_documented() {
     let run = stacks();
     assert_eq!(run.code, Some(0), "{run:#?}");
     let record = run.record();
-    assert_eq!(record["format"], 2);
+    assert_eq!(record["format"], 3);
     let all = Value::from(STACKS.len());
     assert_eq!((&record["cells"], &record["verdicts"]["pass"]), (&all, &all), "{record:#}");
     assert_eq!(record["interrupted"], false);
