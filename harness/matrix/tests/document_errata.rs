@@ -1,6 +1,8 @@
 //! What runs show about the documents, counted and as a text for their authors. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+mod matrix_folder;
+
 use std::path::Path;
 
 use nestmatrix::document_errata::{DocumentErrata, ErrataOfDocument, Settled, Standing};
@@ -157,22 +159,17 @@ note = "L3 runs"
 "#;
 
 fn matrix() -> Matrix {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("contradictions.toml", CONTRADICTIONS);
-    write("documents/manual.toml", MANUAL);
-    write("documents/autre.toml", OTHER);
-    for (name, text) in
-        [("preview", PREVIEW), ("migration", MIGRATION), ("other-migration", OTHER_MIGRATION), ("l3", L3)]
-    {
-        write(&format!("s/{name}.toml"), text);
-    }
-    Matrix::load(dir.path()).unwrap()
+    let folder = matrix_folder::with_files([
+        ("systems.toml", SYSTEMS),
+        ("contradictions.toml", CONTRADICTIONS),
+        ("documents/manual.toml", MANUAL),
+        ("documents/autre.toml", OTHER),
+        ("s/preview.toml", PREVIEW),
+        ("s/migration.toml", MIGRATION),
+        ("s/other-migration.toml", OTHER_MIGRATION),
+        ("s/l3.toml", L3),
+    ]);
+    Matrix::load(folder.path()).unwrap()
 }
 
 const WORKS: &str = "preview/amd/rhel-10.0/rhel-10.0";

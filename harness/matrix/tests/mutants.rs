@@ -1,6 +1,8 @@
 //! The mutants of cells and what must come of them, without booting any.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+mod one_scenario;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -18,12 +20,6 @@ use rstest::rstest;
 const SYSTEMS: &str = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n\
                        [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
 
-const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
-                        id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-
-const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                        architecture = [\"amd\"]\n";
-
 const LEVELS: &str = "l0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\nl2 = [\"debian 12\"]\n";
 
 const STOPS: &str =
@@ -36,15 +32,8 @@ fn step(what: &str) -> String {
 
 /// The first cell of a scenario with these levels and this added.
 fn cell_with(levels: &str, more: &str) -> Cell {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("documents/d.toml", DOCUMENT);
-    write("product/s.toml", &format!("{SCENARIO}{levels}{more}"));
+    let axes = format!("architecture = [\"amd\"]\n{levels}{more}");
+    let folder = one_scenario::folder(Some(SYSTEMS), &axes);
     let matrix = Matrix::load(folder.path()).unwrap_or_else(|e| panic!("{e:?}"));
     matrix.cells()[0].clone()
 }

@@ -1,7 +1,8 @@
 //! All that a scenario can say reaches its cells, and a cell reads back from the record of a run as it was written.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::fs;
+mod matrix_folder;
+
 use std::path::Path;
 
 use nestmatrix::report::Listing;
@@ -112,16 +113,12 @@ except = ["everything*/intel/*/rhel-8/*"]
 "#;
 
 fn matrix() -> Matrix {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("documents/limits.toml", DOCUMENT);
-    write("product/everything.toml", SCENARIO);
-    write("profiles.toml", PROFILES);
+    let folder = matrix_folder::with_files([
+        ("systems.toml", SYSTEMS),
+        ("documents/limits.toml", DOCUMENT),
+        ("product/everything.toml", SCENARIO),
+        ("profiles.toml", PROFILES),
+    ]);
     Matrix::load(folder.path()).unwrap()
 }
 

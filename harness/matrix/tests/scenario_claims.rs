@@ -1,7 +1,8 @@
 //! Every claim is listed with what tries it, what it contradicts, or why nothing can try it.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::fs;
+mod matrix_folder;
+
 use std::path::Path;
 
 use nestmatrix::mutation::mutants_of;
@@ -94,18 +95,14 @@ fn matrix_with(document: &str, decided: &str) -> Matrix {
 }
 
 fn matrix_of(document: &str, decided: &str, scenario: &str) -> Matrix {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("contradictions.toml", CONTRADICTIONS);
-    write("documents/limits.toml", document);
-    write("decided.toml", decided);
-    write("documents/primer.toml", OTHER);
-    write("product/preview.toml", scenario);
+    let folder = matrix_folder::with_files([
+        ("systems.toml", SYSTEMS),
+        ("contradictions.toml", CONTRADICTIONS),
+        ("documents/limits.toml", document),
+        ("decided.toml", decided),
+        ("documents/primer.toml", OTHER),
+        ("product/preview.toml", scenario),
+    ]);
     Matrix::load(folder.path()).unwrap()
 }
 
@@ -307,17 +304,13 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     assert_eq!(known(&version, &other_level).0, Coverage::Decided);
     let stand_in =
         format!("{SYSTEMS}[[stand-in]]\nfor = \"rhel 9\"\nimage = \"debian-12\"\nreason = \"r\"\n");
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", &stand_in);
-    write("documents/limits.toml", &version);
-    write("documents/primer.toml", OTHER);
-    write("product/preview.toml", SCENARIO);
-    write("decided.toml", &killed);
+    let folder = matrix_folder::with_files([
+        ("systems.toml", stand_in.as_str()),
+        ("documents/limits.toml", &version),
+        ("documents/primer.toml", OTHER),
+        ("product/preview.toml", SCENARIO),
+        ("decided.toml", &killed),
+    ]);
     let matrix = Matrix::load(folder.path()).unwrap();
     let supply = Supply::new(|_| {
         let (name, system, version) = ("debian-12".into(), "debian".into(), "12".parse().unwrap());

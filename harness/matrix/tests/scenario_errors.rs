@@ -2,9 +2,12 @@
 //! right. The snapshots are those reports.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+mod matrix_folder;
+
 use std::fs;
 use std::path::Path;
 
+use matrix_folder::write;
 use miette::{Diagnostic, NarratableReportHandler};
 use nestmatrix::scenario::{FILE_SIZE_LIMIT, Filter, InputErrors, InputProblem, Matrix};
 use rstest::rstest;
@@ -47,19 +50,14 @@ l1 = ["rhel 9.2 and later"]
 l2 = ["rhel 9.2"]
 "#;
 
-fn write(root: &Path, name: &str, content: impl AsRef<[u8]>) {
-    let path = root.join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, content).unwrap();
-}
-
 /// A folder with one good file of each kind, changed by `change`, and what loading it gives.
 fn load(change: impl FnOnce(&Path)) -> (Result<Matrix, InputErrors>, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = matrix_folder::with_files([
+        ("systems.toml", SYSTEMS),
+        ("documents/limits.toml", DOCUMENT),
+        ("product/preview.toml", SCENARIO),
+    ]);
     let root = folder.path();
-    write(root, "systems.toml", SYSTEMS);
-    write(root, "documents/limits.toml", DOCUMENT);
-    write(root, "product/preview.toml", SCENARIO);
     change(root);
     (Matrix::load(root), root.display().to_string())
 }

@@ -2,6 +2,8 @@
 //! and its listing says what each would boot.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+mod one_scenario;
+
 use std::path::Path;
 
 use nestmatrix::report::{Listing, Style, listing};
@@ -49,22 +51,7 @@ fn every_scenario_makes_the_cells_of_its_document() {
 
 /// A folder with one scenario of Debian, and with this `systems.toml` if there is one.
 fn users_folder(systems: Option<&str>) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    };
-    let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
-                    id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-    let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                    architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 13\"]\n";
-    write("documents/d.toml", document);
-    write("product/s.toml", scenario);
-    if let Some(systems) = systems {
-        write("systems.toml", systems);
-    }
-    folder
+    one_scenario::folder(systems, "architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 13\"]\n")
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! cell whose name is not a safe relative path.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::fs;
+mod matrix_folder;
+
 use std::path::{Component, Path};
 
 use miette::NarratableReportHandler;
@@ -27,16 +28,12 @@ fn load_with_profiles(
     scenario: &[u8],
     profiles: &[u8],
 ) -> Result<Matrix, InputErrors> {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &[u8]| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", systems);
-    write("documents/d.toml", document);
-    write("product/s.toml", scenario);
-    write("profiles.toml", profiles);
+    let folder = matrix_folder::with_files([
+        ("systems.toml", systems),
+        ("documents/d.toml", document),
+        ("product/s.toml", scenario),
+        ("profiles.toml", profiles),
+    ]);
     Matrix::load(folder.path()).inspect_err(|errors| {
         assert!(!errors.errors().is_empty());
         let mut report = String::new();

@@ -1,7 +1,7 @@
 //! The stacks that axes make: of any depth, of systems with and without versions, of an emulator's own hypervisor.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::fs;
+mod matrix_folder;
 
 use nestmatrix::report::{self, Style};
 use nestmatrix::report::{Listing, Row};
@@ -64,14 +64,7 @@ fn matrix(scenarios: &[&str]) -> Matrix {
 }
 
 fn of_architectures(architectures: &str, scenarios: &[&str]) -> Matrix {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("documents/limits.toml", DOCUMENT);
+    let folder = matrix_folder::with_files([("systems.toml", SYSTEMS), ("documents/limits.toml", DOCUMENT)]);
     for (number, axes) in (1..).zip(scenarios) {
         // What stands above the axes, if anything does.
         let (keys, axes) = axes.split_once("[axes]").unwrap_or(("", axes));
@@ -79,7 +72,7 @@ fn of_architectures(architectures: &str, scenarios: &[&str]) -> Matrix {
             "name = \"s{number}\"\ntitle = \"Scenario {number}\"\ndocument = \"limits\"\nclaims = [\"works\"]\n\
              tier = \"supported\"\n{keys}\n[axes]\narchitecture = [{architectures}]\n{axes}\n"
         );
-        write(&format!("product/s{number}.toml"), &scenario);
+        matrix_folder::write(folder.path(), format!("product/s{number}.toml"), scenario);
     }
     Matrix::load(folder.path()).unwrap()
 }

@@ -1,18 +1,17 @@
 //! Which mutants bear on the claims of a cell.
 
-use std::fs;
-
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
 use crate::records::{FORMAT, Machine, Tally};
 
+#[path = "../../tests/one_scenario/mod.rs"]
+mod one_scenario;
+
 const SYSTEMS: &str = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n";
-const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
-                        id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                        architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\nl2 = [\"debian 12\"]\n";
+const AXES: &str =
+    "architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\nl2 = [\"debian 12\"]\n";
 /// A stop at L1's launch, because of a setting.
 const OFF: &str = "[levels.l0]\nkernel-parameters = [\"kvm_amd.nested=0\"]\n[expect]\noutcome = \"stops\"\n\
                    stage = \"l1-launch\"\nsymptom-kind = \"missing-cpu-feature\"\n";
@@ -22,15 +21,7 @@ const STEPS: &str = "[[step]]\nname = \"load\"\nafter = \"l0-kvm\"\non = \"l0\"\
                      [[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l0\"\nrun = \"test -e /x\"\n";
 
 fn cell(more: &str) -> (Matrix, Cell) {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("documents/d.toml", DOCUMENT);
-    write("product/s.toml", &format!("{SCENARIO}{more}"));
+    let folder = one_scenario::folder(Some(SYSTEMS), &format!("{AXES}{more}"));
     let matrix = Matrix::load(folder.path()).unwrap_or_else(|e| panic!("{e:?}"));
     let cell = matrix.cells()[0].clone();
     (matrix, cell)

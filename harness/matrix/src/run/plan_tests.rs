@@ -13,24 +13,16 @@ use crate::run::NativeMetal;
 use crate::run::fate::beyond_metal;
 use crate::scenario::{Expectation, Limitation, StopStage, SymptomTexts};
 
+#[path = "../../tests/one_scenario/mod.rs"]
+mod one_scenario;
+
 /// Cells of an emulator as L0 and of an ordinary one, on an architecture whose emulated metal runs guests and on one whose
 /// does not.
 fn matrix() -> Matrix {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    };
     let systems = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n\
                    [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
-    let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
-                    id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
-    let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
-                    architecture = [\"amd\", \"ibm-z\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
-    write("systems.toml", systems);
-    write("documents/d.toml", document);
-    write("product/s.toml", scenario);
+    let axes = "architecture = [\"amd\", \"ibm-z\"]\nl0 = [\"tcg\", \"debian 12\"]\nl1 = [\"debian 13\"]\n";
+    let folder = one_scenario::folder(Some(systems), axes);
     Matrix::load(folder.path()).unwrap()
 }
 

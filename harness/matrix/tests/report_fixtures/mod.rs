@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[path = "../matrix_folder/mod.rs"]
+mod matrix_folder;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,20 +52,16 @@ text = "It can be tried."
 
 /// Every cell of a scenario with these systems on its axes.
 pub fn cells(l0: &str, l1: &str, l2: &str) -> (Matrix, Vec<Cell>) {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
-    write("systems.toml", SYSTEMS);
-    write("documents/limits.toml", DOCUMENT);
     let scenario = format!(
         "name = \"rhel-preview\"\ntitle = \"RHEL on RHEL\"\ndocument = \"limits\"\nclaims = [\"preview\"]\n\
          tier = \"technology-preview\"\n[axes]\narchitecture = [\"amd\"]\nl0 = [{l0}]\nl1 = [{l1}]\nl2 = [{l2}]\n"
     );
-    write("rhel/preview.toml", &scenario);
-    let matrix = Matrix::load(dir.path()).unwrap();
+    let folder = matrix_folder::with_files([
+        ("systems.toml", SYSTEMS),
+        ("documents/limits.toml", DOCUMENT),
+        ("rhel/preview.toml", &scenario),
+    ]);
+    let matrix = Matrix::load(folder.path()).unwrap();
     let cells = matrix.cells().to_vec();
     (matrix, cells)
 }
