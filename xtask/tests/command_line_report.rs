@@ -3,17 +3,19 @@
 
 mod browser;
 mod common;
+#[path = "../../harness/matrix/tests/report_fixtures/mod.rs"]
+mod report_fixtures;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use browser::Browser;
 use common::{Place, trials};
-use nestmatrix::records::{
-    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Purpose, RunFolder, RunRecord, Tally, VerdictWord,
-};
-use nestmatrix::scenario::{Expectation, Limitation, StopStage, Tier};
-use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_stack::{LevelFacts, Metal, StageTime, Usage};
+use nestmatrix::records::{Attempt, CellRecord, LevelRecord, RunFolder, RunRecord, VerdictWord};
+use nestmatrix::scenario::{Expectation, Limitation, StopStage};
+use nestmatrix_model::Stage;
+use nestmatrix_stack::{LevelFacts, StageTime};
+use report_fixtures::{attempt, outcome, record, stopped};
 
 /// What a guest could write on its console to become a part of the page, or to be taken for another line.
 const HOSTILE: &str = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> \
@@ -25,17 +27,16 @@ fn stage(name: &str) -> Stage {
 
 /// A cell that was booted, with 20 lines on every level's console.
 fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
-    let parts: Vec<&str> = name.split('/').collect();
-    let level = |(level, slug): (LevelNumber, &&str)| {
-        LevelRecord {
-        level,
-        required: slug.replace("rhel-", "RHEL ").replace('+', " and later"),
-        os: "debian-13".into(),
-        image: None,
-        stand_in: true,
-        stand_in_reason: Some("same 6.12 kernel line".into()),
-        seen: LevelFacts {
-            clock_slowdown: None,
+    let mut cell = record("rhel-10-limitations", name, verdict, 35.0);
+    if matches!(verdict, VerdictWord::Fail | VerdictWord::Xfail) {
+        cell = stopped(cell, "l2-boot", "kernel panic: Attempted to kill init!");
+    }
+    if matches!(verdict, VerdictWord::Xfail | VerdictWord::Xpass) {
+        let limitation = Limitation::new(StopStage::At(stage("l2-boot")), None);
+        cell.expectation = Expectation::Stops { limitation, known_stale: None };
+    }
+    for LevelRecord { level, seen, .. } in &mut cell.levels {
+        *seen = LevelFacts {
             kernel: Some("6.12.57+deb13-cloud-amd64".into()),
             qemu: Some("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)".into()),
             machine: Some("pc-q35-10.0-machine".into()),
@@ -44,11 +45,8 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
                 .map(|line| format!("[    {line}.412011] a line of {level}'s kernel that is about as long as such lines are"))
                 .collect(),
             ..LevelFacts::default()
-        },
+        };
     }
-    };
-    let stopped = matches!(verdict, VerdictWord::Fail | VerdictWord::Xfail);
-    let limitation = Limitation::new(StopStage::At(stage("l2-boot")), None);
     let stages = ["l0-boot", "l0-kvm", "l1-launch", "l1-boot", "l1-kvm", "l2-launch", "l2-boot"];
     let times = stages.into_iter().zip(0u8..).map(|(name, place)| StageTime {
         stage: stage(name),
@@ -56,56 +54,19 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
         end: f64::from(place) * 5.0 + 5.0,
     });
     CellRecord {
-        cell: name.parse().unwrap(),
-        scenario: parts[0].into(),
-        document: "rhel-10-limitations".into(),
         claims: vec!["preview-l0-rhel-10-0".into()],
-        architecture: parts[1].parse().unwrap(),
-        metal: Some(Metal::Emulated),
-        tier: Tier::TechnologyPreview,
-        tiers: std::collections::BTreeMap::new(),
-        fingerprint: None,
-        expectation: match verdict {
-            VerdictWord::Xfail | VerdictWord::Xpass => Expectation::Stops { limitation, known_stale: None },
-            _ => Expectation::WORKS,
-        },
-        verdict,
-        known_flaky: None,
-        as_described: false,
-        stage: stopped.then(|| stage("l2-boot")),
-        level: stopped.then(|| LevelNumber::ALL[2]),
-        symptom: stopped.then(|| "kernel panic: Attempted to kill init!".into()),
-        symptom_data: None,
-        skip_reasons: Vec::new(),
-        levels: LevelNumber::ALL.into_iter().zip(&parts[2..]).map(level).collect(),
-        evidence: None,
-        steps: Vec::new(),
+        tiers: BTreeMap::new(),
         stages: times.collect(),
-        emulator: None,
-        restored: None,
-        cold: None,
-        attempts: vec![Attempt {
-            start: 0.0,
-            end: 35.0,
-            booted: Some(0.0),
-            verdict,
-            from: None,
-            symptom: None,
-            timeout_scale: None,
-            usage: Usage::default(),
-        }],
-        described_attempt: None,
+        attempts: vec![Attempt { booted: Some(0.0), ..attempt(0.0, 35.0, verdict) }],
         folder: None,
-        run: None,
+        ..cell
     }
 }
 
 /// Writes a run with these cells, and has the command line make its page.
 fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
     let mut folder = RunFolder::create(&place.results()).unwrap();
-    let mut tally = Tally::default();
     for cell in cells {
-        tally.add(cell);
         folder.append(cell).unwrap();
         if let Some(of_cell) = &cell.folder {
             let of_cell = folder.path().join(of_cell.as_path());
@@ -113,37 +74,7 @@ fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
             std::fs::write(of_cell.join("reproduce.sh"), "true\n").unwrap();
         }
     }
-    let record = RunRecord {
-        format: FORMAT,
-        nestmatrix: "0.1.0".into(),
-        build: None,
-        run: folder.name(),
-        purpose: Purpose::Matrix,
-        began: "2026-03-01T20:15:09Z".into(),
-        ended: Some("2026-03-01T20:31:31Z".into()),
-        interrupted: false,
-        arguments: vec!["run-matrix".into()],
-        working_folder: None,
-        machine: Machine {
-            kernel: "6.12.57+deb13-amd64".into(),
-            system: "debian 13".into(),
-            processor: "Some(R) Processor".into(),
-            cores: 2,
-            memory_mib: 16_000,
-        },
-        emulators: vec!["qemu-system-x86 1:10.0.13+ds-0+deb13u1".into()],
-        undelivered: Vec::new(),
-        profile: None,
-        shard: None,
-        division: None,
-        cells: cells.len(),
-        verdicts: tally,
-        resumed: Vec::new(),
-        merged: Vec::new(),
-        conflicts: Vec::new(),
-        missing_shards: Vec::new(),
-        missing_cells: Vec::new(),
-    };
+    let record = RunRecord { run: folder.name(), ..outcome(cells.to_vec(), 982, false).run };
     folder.write_run(&record).unwrap();
     let output = place
         .xtask()

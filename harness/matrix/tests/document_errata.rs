@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod matrix_folder;
+mod report_fixtures;
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use nestmatrix::document_errata::{DocumentErrata, ErrataOfDocument, Settled, Standing};
-use nestmatrix::records::{FORMAT, PastRun};
+use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::report::document_errata;
-use nestmatrix::scenario::Matrix;
+use nestmatrix::scenario::{Expectation, Matrix, Tier};
+use report_fixtures::{outcome, past_run};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -180,24 +182,21 @@ const MIGRATED: &str = "migration/amd/rhel-10.0/rhel-10.0";
 fn record(cell: &str, verdict: &str) -> Value {
     let matrix = matrix();
     let known = matrix.cells().iter().find(|known| known.name.as_str() == cell);
-    let parts: Vec<&str> = cell.split('/').collect();
-    let levels: Vec<Value> = parts[2..].iter().enumerate().map(|(level, system)| json!({
-        "level": format!("l{level}"), "required": system.replace("rhel-", "RHEL "), "os": "debian-13", "stand_in": true,
-        "stand_in_reason": "same 6.12 kernel line",
-        "image": {"recipe": "debian-13-amd64", "product": "hypervisor", "digest": "d"},
-        "kernel": "6.12.57", "qemu": "10.0.13", "machine": null, "cpu": null, "nested": null, "missing_features": [], "loops": null,
-        "last_lines": [],
-    })).collect();
-    json!({
-        "cell": cell, "scenario": parts[0], "document": known.map_or("manual", |cell| &cell.document),
-        "claims": known.map_or(vec!["gone".to_owned()], |cell| cell.claims.clone()),
-        "architecture": parts[1], "metal": "emulated", "tier": known.map_or(json!("supported"), |cell| json!(cell.tier)),
-        "expectation": known.map_or(json!({"outcome": "works"}), |cell| json!(cell.expectation)), "verdict": verdict,
-        "stage": null, "level": null, "symptom": null, "levels": levels, "evidence": null, "steps": [], "stages": [],
-        "restored": null, "cold": null, "folder": null, "run": null,
-        "attempts": [{"start": 0.0, "end": 60.0, "verdict": verdict, "from": null, "symptom": null, "cpu_seconds": 1.0,
-                      "peak_memory_mib": 1}],
-    })
+    let document = known.map_or("manual", |cell| &cell.document);
+    let verdict = serde_json::from_value(verdict.into()).unwrap();
+    let mut record = json!(CellRecord {
+        claims: known.map_or(vec!["gone".to_owned()], |cell| cell.claims.clone()),
+        tier: known.map_or(Tier::Supported, |cell| cell.tier),
+        tiers: BTreeMap::new(),
+        expectation: known.map_or(Expectation::WORKS, |cell| cell.expectation.clone()),
+        ..report_fixtures::record(document, cell, verdict, 60.0)
+    });
+    for level in record["levels"].as_array_mut().unwrap() {
+        level["image"] = json!({"recipe": "debian-13-amd64", "product": "hypervisor", "digest": "d"});
+        level["kernel"] = json!("6.12.57");
+        level["qemu"] = json!("10.0.13");
+    }
+    record
 }
 
 /// The same of a stack that stopped because of this symptom.
@@ -221,24 +220,12 @@ fn refused(cell: &str) -> Value {
 
 /// A run that began on this day.
 fn run(day: u32, cells: &[Value]) -> PastRun {
-    let dir = tempfile::tempdir().unwrap();
+    let cells = cells.iter().map(|cell| serde_json::from_value(cell.clone()).unwrap()).collect();
     let name = format!("2026-11-{day:02}T20-00-00Z");
-    let machine =
-        json!({"kernel": "6.1", "system": "debian 13", "processor": "P", "cores": 2, "memory_mib": 9});
-    let record = json!({
-        "format": FORMAT, "nestmatrix": "0.1.0", "build": null, "run": name, "purpose": "matrix",
-        "began": format!("2026-11-{day:02}T20:00:00Z"), "ended": null, "interrupted": false, "arguments": [],
-        "working_folder": null, "machine": machine, "emulators": [], "profile": null, "shard": null, "division": null,
-        "cells": cells.len(), "verdicts": {},
-    });
-    write_run(dir.path(), &record, cells);
-    PastRun::read(dir.path()).unwrap()
-}
-
-fn write_run(folder: &Path, record: &Value, cells: &[Value]) {
-    std::fs::write(folder.join("run.json"), record.to_string()).unwrap();
-    let lines: String = cells.iter().map(|cell| format!("{cell}\n")).collect();
-    std::fs::write(folder.join("verdicts.jsonl"), lines).unwrap();
+    let mut run = past_run(&name, outcome(cells, 60, false));
+    run.record.began = format!("2026-11-{day:02}T20:00:00Z");
+    run.record.run = name;
+    run
 }
 
 fn errata(runs: &[PastRun]) -> DocumentErrata {

@@ -3,9 +3,9 @@
 
 mod report_fixtures;
 
-use nestmatrix::records::{CellRecord, Comparison, Known, Overview, PastRun, Tally, VerdictWord};
+use nestmatrix::records::{CellRecord, Comparison, Known, Overview, Tally, VerdictWord};
 use nestmatrix::report::{Style, junit_of, markdown, matrix, tap};
-use report_fixtures::{cells, flaky, known_wrong, outcome, record, skipped, stopped};
+use report_fixtures::{cells, flaky, known_wrong, outcome, past_run, record, skipped, stopped};
 use rstest::rstest;
 
 const CELL: &str = "preview/amd/rhel-10/rhel-10/rhel-10";
@@ -89,15 +89,7 @@ fn a_flaky_cell_is_neither_better_nor_worse_than_it_was(
 }
 
 fn overview(records: Vec<CellRecord>) -> Overview {
-    let outcome = outcome(records, 192, false);
-    let run = PastRun {
-        folder: "results/run".into(),
-        record: outcome.run,
-        cells: outcome.records,
-        planned: None,
-        complete: 0,
-        mutations: None,
-    };
+    let run = past_run("results/run", outcome(records, 192, false));
     Overview::new(vec![run], &cells("\"rhel 10\"", "\"rhel 10\"", "\"rhel 10\"").0)
 }
 

@@ -10,8 +10,8 @@ use nestmatrix::records::{
 use nestmatrix::report::{html, json, junit_of, markdown, tap};
 use nestmatrix::scenario::Matrix;
 use report_fixtures::{
-    came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
-    with_console,
+    came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, past_run, record, skipped,
+    stopped, with_console,
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -27,12 +27,11 @@ fn matrix() -> Matrix {
 
 /// The run with these cells, begun on this day of a month.
 fn run(day: u32, cells: Vec<CellRecord>) -> PastRun {
-    let outcome = outcome(cells, 192, false);
-    let mut record = outcome.run;
-    record.run = format!("2025-11-{day:02}T22-39-41Z");
-    record.began = format!("2025-11-{day:02}T22:39:41Z");
-    let folder = format!("results/{}", record.run).into();
-    PastRun { folder, record, cells: outcome.records, planned: None, mutations: None, complete: 0 }
+    let name = format!("2025-11-{day:02}T22-39-41Z");
+    let mut run = past_run(format!("results/{name}"), outcome(cells, 192, false));
+    run.record.began = format!("2025-11-{day:02}T22:39:41Z");
+    run.record.run = name;
+    run
 }
 
 fn overview(runs: Vec<PastRun>) -> Overview {

@@ -14,38 +14,20 @@ use std::path::Path;
 use common::{Seen, validate};
 use nestmatrix::records::{Attempt, CellRecord, PastRun, VerdictWord};
 use nestmatrix::trace::Trace;
-use nestmatrix_stack::{StageTime, Usage};
+use nestmatrix_stack::StageTime;
 use proptest::prelude::*;
-use report_fixtures::{outcome, record, stopped};
+use report_fixtures::{outcome, past_run, record, stopped};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 const CELL: &str = "preview/amd/rhel-10/rhel-10/rhel-10";
 
 fn run(cells: Vec<CellRecord>, folder: &Path) -> PastRun {
-    let outcome = outcome(cells, 60, false);
-    PastRun {
-        folder: folder.to_owned(),
-        record: outcome.run,
-        cells: outcome.records,
-        planned: None,
-        mutations: None,
-        complete: 0,
-    }
+    past_run(folder, outcome(cells, 60, false))
 }
 
 fn attempt(start: f64, booted: Option<f64>, end: f64) -> Attempt {
-    let verdict = VerdictWord::Pass;
-    Attempt {
-        start,
-        end,
-        booted,
-        verdict,
-        from: None,
-        symptom: None,
-        timeout_scale: None,
-        usage: Usage::default(),
-    }
+    Attempt { booted, ..report_fixtures::attempt(start, end, VerdictWord::Pass) }
 }
 
 fn stages(of: &[(&str, f64, f64)]) -> Vec<StageTime> {

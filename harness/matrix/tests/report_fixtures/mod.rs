@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nestmatrix::records::{
-    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Outcome, Purpose, RunRecord, SkipReason, Tally,
-    VerdictWord,
+    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Outcome, PastRun, Purpose, RunRecord, SkipReason,
+    Tally, VerdictWord,
 };
 use nestmatrix::run::{Fate, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::{
@@ -289,6 +289,18 @@ pub fn outcome(records: Vec<CellRecord>, seconds: u64, interrupted: bool) -> Out
     Outcome { folder, run, records, took: Duration::from_secs(seconds) }
 }
 
+/// The run with this outcome, as it is read from `folder` later.
+pub fn past_run(folder: impl Into<PathBuf>, outcome: Outcome) -> PastRun {
+    PastRun {
+        folder: folder.into(),
+        record: outcome.run,
+        cells: outcome.records,
+        planned: None,
+        mutations: None,
+        complete: 0,
+    }
+}
+
 /// A run with every verdict.
 pub fn every_verdict() -> Outcome {
     let rhel_10 = |cell, verdict, seconds| record("rhel-10-limitations", cell, verdict, seconds);
@@ -344,7 +356,8 @@ pub fn every_verdict() -> Outcome {
     )
 }
 
-fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
+/// An attempt from the second `start` to the second `end` of its run.
+pub fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
     Attempt {
         start,
         end,
