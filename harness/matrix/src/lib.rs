@@ -22,3 +22,7 @@ pub mod run;
 pub mod scenario;
 pub mod trace;
 pub mod trials;
+
+#[cfg(test)]
+#[path = "../tests/one_scenario/mod.rs"]
+mod one_scenario;

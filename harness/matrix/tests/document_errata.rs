@@ -1,7 +1,6 @@
 //! What runs show about the documents, counted and as a text for their authors. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-mod matrix_folder;
 mod report_fixtures;
 
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use nestmatrix::document_errata::{DocumentErrata, ErrataOfDocument, Settled, Sta
 use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::report::document_errata;
 use nestmatrix::scenario::{Expectation, Matrix, Tier};
-use report_fixtures::{outcome, past_run};
+use report_fixtures::{matrix_folder, outcome, past_run};
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -4,10 +4,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::one_scenario;
 use crate::records::{FORMAT, Machine, Tally};
-
-#[path = "../../tests/one_scenario/mod.rs"]
-mod one_scenario;
 
 const SYSTEMS: &str = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n";
 const AXES: &str =

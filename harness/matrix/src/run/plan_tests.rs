@@ -9,12 +9,10 @@ use nestmatrix_stack::host::Facts;
 use rstest::rstest;
 
 use super::*;
+use crate::one_scenario;
 use crate::run::NativeMetal;
 use crate::run::fate::beyond_metal;
 use crate::scenario::{Expectation, Limitation, StopStage, SymptomTexts};
-
-#[path = "../../tests/one_scenario/mod.rs"]
-mod one_scenario;
 
 /// Cells of an emulator as L0 and of an ordinary one, on an architecture whose emulated metal runs guests and on one whose
 /// does not.

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 #[path = "../matrix_folder/mod.rs"]
-mod matrix_folder;
+pub mod matrix_folder;
 
 use std::path::PathBuf;
 use std::time::Duration;
