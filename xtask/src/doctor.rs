@@ -130,7 +130,7 @@ async fn level_of(
         wrapper: parent_death::wrapper().map_err(Failure::error)?,
         results: results.path().to_owned(),
         jobs: Some(1),
-        states: None,
+        snapshots: None,
         timeout_scale: arguments.timeouts.scale(),
         repeat: 1,
         arguments: std::env::args().skip(1).collect(),

@@ -336,7 +336,7 @@ impl MutationRun<'_> {
             wrapper: parent_death::wrapper().map_err(Failure::error)?,
             results,
             jobs: self.arguments.pace.jobs(),
-            states: Some(Arc::new(snapshots::open(store, settings::SNAPSHOT_LIMIT_GIB)?)),
+            snapshots: Some(Arc::new(snapshots::open(store, settings::SNAPSHOT_LIMIT_GIB)?)),
             timeout_scale: self.arguments.pace.timeouts.scale(),
             repeat: 1,
             arguments: arguments(),

@@ -211,7 +211,7 @@ async fn boot_cells(
         wrapper: parent_death::wrapper().map_err(Failure::error)?,
         results: arguments.results.folder(),
         jobs: arguments.pace.jobs(),
-        states: snapshots,
+        snapshots,
         timeout_scale: arguments.pace.timeouts.scale(),
         repeat: arguments.repeat(),
         arguments: std::env::args().skip(1).collect(),

@@ -88,7 +88,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
         wrapper: ExecWrapper::new([] as [&str; 0]),
         results: place.join("results"),
         jobs: Some(jobs),
-        states: None,
+        snapshots: None,
         timeout_scale: 1.0,
         repeat: 1,
         arguments: vec!["run-matrix".into()],

@@ -153,7 +153,7 @@ impl Search<'_> {
             wrapper: parent_death::wrapper().map_err(Failure::error)?,
             results: self.arguments.results.folder(),
             jobs: Some(1),
-            states: Some(Arc::new(snapshots::open(&self.store, settings::SNAPSHOT_LIMIT_GIB)?)),
+            snapshots: Some(Arc::new(snapshots::open(&self.store, settings::SNAPSHOT_LIMIT_GIB)?)),
             timeout_scale: self.arguments.timeouts.scale(),
             repeat: 1,
             arguments: std::env::args().skip(1).collect(),

@@ -125,7 +125,7 @@ impl Run {
         match &dispatch.restores {
             _ if is_retry => {
                 let again = "retried from the beginning";
-                (None, self.setting.states.is_some().then(|| again.to_owned()))
+                (None, self.setting.snapshots.is_some().then(|| again.to_owned()))
             }
             None => (None, self.why_not_restored(ready).await),
             Some(key) => match ready.snapshots.iter().find(|link| link.key == *key) {
@@ -137,7 +137,7 @@ impl Run {
 
     /// Removes a snapshot from which a stack could not be restored: no other cell could be, either.
     fn discard(&self, snapshot: Option<&Snapshot>) {
-        if let (Some(snapshot), Some(cache)) = (snapshot, &self.setting.states) {
+        if let (Some(snapshot), Some(cache)) = (snapshot, &self.setting.snapshots) {
             self.report(SnapshotNews::Lost(snapshot.description().key.clone()));
             let _ = cache.discard(snapshot);
         }

@@ -83,7 +83,7 @@ impl Readiness<'_> {
         let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
         let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
         let always_cold = always_cold(planned).or(other_l0);
-        let snapshots = match (&self.setting.states, &always_cold, &stack, &outermost) {
+        let snapshots = match (&self.setting.snapshots, &always_cold, &stack, &outermost) {
             (Some(_), None, Ok(stack), Ok(outermost)) => self.snapshots(cell, stack, outermost, derived),
             _ => Vec::new(),
         };

@@ -29,7 +29,7 @@ pub struct Setting {
     /// How many cells run in parallel; by default, as many as this machine has room for.
     pub jobs: Option<usize>,
     /// The snapshots, if stacks are restored from them and save new ones.
-    pub states: Option<Arc<SnapshotCache>>,
+    pub snapshots: Option<Arc<SnapshotCache>>,
     /// What all time limits are multiplied by.
     pub timeout_scale: f64,
     /// How often each cell is booted. Where its verdicts differ, it is flaky.

@@ -66,7 +66,7 @@ impl Run {
 
     /// The snapshot of a link, or why it can't be used.
     pub(super) async fn look_up(&self, link: &SnapshotLink) -> (Option<Snapshot>, Option<String>) {
-        let Some(cache) = self.setting.states.clone() else { return (None, None) };
+        let Some(cache) = self.setting.snapshots.clone() else { return (None, None) };
         let (level, inputs) = (link.level, link.inputs.clone());
         // Comparing its hashes takes a while.
         let found = tokio::task::spawn_blocking(move || cache.find(level, &inputs)).await;
@@ -84,7 +84,7 @@ impl Run {
 
     /// Why a cell boots from its beginning.
     pub(super) async fn why_not_restored(&self, ready: &ReadyCell) -> Option<String> {
-        let cache = self.setting.states.clone()?;
+        let cache = self.setting.snapshots.clone()?;
         let Some(link) = ready.snapshots.last() else { return ready.always_cold.clone() };
         let (level, inputs) = (link.level, link.inputs.clone());
         let found = tokio::task::spawn_blocking(move || cache.nearest(level, &inputs)).await.ok()?;

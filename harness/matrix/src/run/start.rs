@@ -108,7 +108,7 @@ impl Run {
         let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
         let saves = ready.snapshots.iter().filter(|link| saves.contains(&link.key));
         let saves = saves.map(|link| (link.level, link.inputs.clone())).collect();
-        let cache = self.setting.states.as_deref();
+        let cache = self.setting.snapshots.as_deref();
         let saver = cache.map(|cache| CellSnapshots { run: self, cache, saves: RefCell::new(saves) });
         let records = this_machine.records.clone();
         boot(BootRequest {

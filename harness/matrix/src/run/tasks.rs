@@ -36,7 +36,7 @@ pub(super) fn schedule_of<'a>(
             memory_mib: machine.available_memory_mib().saturating_sub(SPARED_MEMORY_MIB),
         },
     };
-    let cache = setting.states.as_ref();
+    let cache = setting.snapshots.as_ref();
     let tasks = cells.into_iter().enumerate().map(task).collect();
     Schedule::new(tasks, budget, |key| cache.is_some_and(|cache| cache.has(key)))
 }
