@@ -1,5 +1,5 @@
-//! The axes of a scenario: the values that the architecture and each level take one after the other, and the claims that
-//! a cell tries because of the values that it has.
+//! The axes of a scenario: the values of the architecture and of each level, and the claims that a cell tests because of its
+//! values.
 
 use nestmatrix_model::{Architecture, LevelNumber, Word};
 
@@ -8,7 +8,7 @@ use super::problem::InputProblem;
 use super::system::{SystemRequirement, Systems};
 use super::table::{Table, Text, TextOrTable};
 
-/// The axes of a scenario. An axis that is missing or wrong has been reported, and has no values here.
+/// The axes of a scenario. A missing or wrong axis has already been reported, and has no values here.
 pub(super) struct Axes {
     pub(super) architectures: Vec<AxisValue<Architecture>>,
     /// One axis for each level, outermost first.
@@ -23,7 +23,7 @@ impl Axes {
     }
 }
 
-/// The systems that a level takes one after the other, and what holds for the level whichever it has.
+/// The systems of a level, one per cell, and the settings of the level for all of them.
 pub(super) struct LevelAxis {
     pub(super) level: LevelNumber,
     pub(super) settings: LevelSettings,
@@ -33,9 +33,9 @@ pub(super) struct LevelAxis {
 /// One value of an axis.
 pub(super) struct AxisValue<T> {
     pub(super) value: T,
-    /// The claims that are tried by the cells with this value and by no others.
+    /// The claims that only the cells with this value test.
     pub(super) claims: Vec<String>,
-    /// Why no machine can run the cells with this value, if none can.
+    /// Why no machine can run the cells with this value, if so.
     pub(super) no_machine: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Axes {
     }
 }
 
-/// How an axis is written: under which key it stands, and under which its values do where they are tables.
+/// How an axis is written: the key of its values, and the key of a value that is a table.
 struct Axis {
     name: &'static str,
     key: &'static str,
@@ -92,8 +92,8 @@ struct Axis {
 }
 
 impl Axis {
-    /// The values of the axis. A duplicate value would make two cells of one name. `points` gives the values that a table names instead
-    /// of its own, if it does.
+    /// The values of the axis. A duplicate value would make two cells of one name. `points` returns the single versions that a
+    /// table names, if it does.
     fn read<'t, T: PartialEq>(
         &self,
         axes: &Table<'t>,
@@ -127,7 +127,7 @@ impl Axis {
     }
 }
 
-/// The single versions that a value which says "and later" is to be tried at, if it names any.
+/// The single versions at which a value with "and later" is tested, if it names any.
 fn points<'t>(table: &Table<'t>, later: &SystemRequirement) -> Option<Vec<(Text<'t>, SystemRequirement)>> {
     let versions = table.optional_strings("try")?;
     let point = |text: Text<'t>| text.parse(|version| later.at(version)).map(|point| (text, point));

@@ -1,4 +1,4 @@
-//! A cell, the unit that runs and gets a verdict, and its name, which is also a relative path: a run keeps each cell's
+//! A cell, the unit that runs and gets a verdict, and its name. The name is also a relative path: a run keeps each cell's
 //! evidence in the folder of that name, so a name must never lead out of the run's folder.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use super::level::LevelSpec;
 use super::mutation::ScenarioMutation;
 use super::problem::InputProblem;
 
-/// The name of a cell: `SCENARIO/ARCHITECTURE/L0`, with L1, L2 and L3 where there are such levels. It is safe as a relative
+/// The name of a cell: `SCENARIO/ARCHITECTURE/L0`, followed by L1, L2 and L3 if the stack has them. It is safe as a relative
 /// path: each part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -36,7 +36,7 @@ impl CellName {
     /// The name of a variant of the cell, next to it in the tree.
     ///
     /// # Errors
-    /// The name would be too long, or `variant` is no part of a name.
+    /// The name would be too long, or `variant` can't be part of a name.
     pub fn variant(&self, variant: &str) -> Result<Self, InputProblem> {
         format!("{}_{variant}", self.0).parse()
     }
@@ -84,8 +84,8 @@ impl TryFrom<String> for CellName {
     }
 }
 
-/// `text` as one part of a path. The limit leaves room for a system's id with the longest version that there can be, and
-/// is well below the limit of file systems.
+/// `text` as one part of a path. The limit leaves room for a system's id with the longest possible version, and is well below
+/// the limit of file systems.
 pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, InputProblem> {
     let rule = "at most 100 small letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first and without `..`";
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -105,7 +105,7 @@ pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, Input
     if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
 }
 
-/// One point of a scenario's axes: a stack, and what is expected of it.
+/// One point of a scenario's axes: a stack, and its expected result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Cell {
@@ -117,7 +117,7 @@ pub struct Cell {
     pub title: String,
     /// The id of its scenario's document.
     pub document: String,
-    /// The claims that it tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
+    /// The claims that it tests: those of that document by their ids, others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
     /// The tier of its scenario's main claims.
     pub tier: Tier,
@@ -128,9 +128,9 @@ pub struct Cell {
     pub architecture: Architecture,
     /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.
     pub levels: Vec<LevelSpec>,
-    /// Why it takes no stand-ins, if so.
+    /// Why it uses no stand-ins, if so.
     pub deny_stand_ins: Option<String>,
-    /// Why no machine can run it, whatever images there are, if none can.
+    /// Why no machine can run it, whatever images there are, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_machine: Option<String>,
     /// How the clocks of its levels must run.
@@ -144,9 +144,9 @@ pub struct Cell {
     /// What is known about its flakiness, for each metal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known_flaky: Vec<KnownFlaky>,
-    /// What is run in its levels between stages.
+    /// The steps in its levels between stages.
     pub steps: Vec<Step>,
-    /// What the harness does to it on purpose.
+    /// The faults that the harness injects.
     pub faults: Vec<Fault>,
     /// What its scenario says about mutations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -172,14 +172,14 @@ impl Cell {
         self.steps.get(usize::from(number).checked_sub(1)?)
     }
 
-    /// Whether an emulator's own hypervisor is its L0: then that emulator runs L1, and no kernel runs in L0.
+    /// Whether its L0 is an emulator's own hypervisor: then that emulator runs L1, and no kernel runs in L0.
     pub fn emulator_is_l0(&self) -> bool {
         self.levels.first().is_some_and(|spec| spec.system.is_emulator())
     }
 
     /// Its innermost level.
     pub fn innermost(&self) -> LevelNumber {
-        // Scenarios without levels can't be read.
+        // A scenario without levels is an error when it is read.
         self.levels.last().map_or(LevelNumber::ALL[0], |spec| spec.level)
     }
 }

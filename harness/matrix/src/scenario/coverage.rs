@@ -1,4 +1,4 @@
-//! What is known about a claim: whether a cell that boots would turn red if the claim were wrong, and what has shown that.
+//! What is known about a claim: whether a booted cell would turn red if the claim were wrong, and what has shown that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,17 +16,17 @@ use super::matrix::Matrix;
 pub enum Coverage {
     /// A cell that boots here would turn red if the claim were wrong, and that was shown.
     Decided,
-    /// The text says "may" or "might", so nothing that a stack does contradicts it: what it does is recorded.
+    /// The text says "may" or "might", so no behaviour of a stack contradicts it. The behaviour is recorded.
     Observed,
-    /// It is about a version, and all that boots here serves a whole major version.
+    /// It is about a version, and every booted level serves a whole major version.
     MajorVersionOnly,
-    /// Cells that try it boot here, and nothing has shown that they would turn red.
+    /// Cells that test it boot here, but nothing has shown that they would turn red.
     Undecided,
-    /// All cells that try it are skipped here: there is no image for them, or no way to boot their architecture.
+    /// All cells that test it are skipped here: there is no image for them, or no way to boot their architecture.
     Skipped,
-    /// Nothing can try it.
+    /// No boot can test it.
     Untestable,
-    /// Nothing tries it yet.
+    /// No cell tests it yet.
     NotCovered,
 }
 
@@ -74,18 +74,18 @@ impl Coverage {
     }
 }
 
-/// What was shown of one cell, for programs.
+/// What was shown about one cell, for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ShownRow {
-    /// How, and of which cell.
+    /// How it was shown, and by which cell.
     #[serde(flatten)]
     pub by: ShownBy,
-    /// Whether the cell, or the one that gave the other verdict, has changed since: then it shows nothing any more.
+    /// Whether the cell, or the one with the other verdict, has changed since: then it no longer shows anything.
     pub stale: bool,
 }
 
-/// How something was shown of a cell.
+/// How something was shown about a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum ShownBy {
@@ -105,7 +105,7 @@ impl ShownRow {
         }
     }
 
-    /// Whether it shows that the cell would turn red if what it tries were wrong.
+    /// Whether it shows that the cell would turn red if the tested claims were wrong.
     pub fn decides(&self) -> bool {
         let shows = match &self.by {
             ShownBy::Mutations(mutated) => mutated.decides(),
@@ -119,7 +119,7 @@ impl ShownRow {
     pub fn decides_of(&self, version_of: Option<LevelNumber>) -> bool {
         let of_version = |level: LevelNumber| match &self.by {
             ShownBy::Mutations(mutated) => !mutated.stand_ins.contains(&level),
-            // Two versions gave two verdicts.
+            // Two versions gave different verdicts.
             ShownBy::BothVerdicts(_) => false,
         };
         self.decides() && version_of.is_none_or(of_version)
@@ -134,25 +134,25 @@ impl ShownRow {
     }
 }
 
-/// A cell that tries a claim.
+/// A cell that tests a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tried {
     /// The cell.
     pub cell: CellName,
     /// Whether it boots.
     pub boots: bool,
-    /// Whether its expectation is that it may stop: then it is green whatever its stack does.
+    /// Whether it is expected that it may stop: then it is green whatever its stack does.
     pub may_stop: bool,
     /// Its levels with a stand-in, which serves a whole major version.
     pub stand_ins: BTreeSet<LevelNumber>,
 }
 
-/// What was shown of each cell of a matrix.
+/// What was shown about each cell of a matrix.
 #[derive(Debug, Clone)]
 pub struct Shown(BTreeMap<CellName, Vec<ShownRow>>);
 
 impl Shown {
-    /// What the matrix has of it.
+    /// The cell in the matrix.
     pub fn of(matrix: &Matrix) -> Self {
         let Ledger { mutated, both_verdicts } = matrix.decided();
         let is_stale = |name: &CellName, fingerprint: &Fingerprint| {
@@ -176,17 +176,17 @@ impl Shown {
         Self(shown)
     }
 
-    /// What was shown of a cell.
+    /// What was shown about a cell.
     pub fn of_cell(&self, cell: &CellName) -> &[ShownRow] {
         self.0.get(cell).map_or(&[], Vec::as_slice)
     }
 
-    /// What is known of a claim that these cells try.
+    /// What is known about a claim that these cells test.
     pub fn coverage(&self, claim: &Claim, tried: &[Tried]) -> Coverage {
         let booted: Vec<&Tried> = tried.iter().filter(|tried| tried.boots).collect();
         let shows = |row: &ShownRow| row.decides_of(claim.version_of);
         let decides = |tried: &&&Tried| !tried.may_stop && self.of_cell(&tried.cell).iter().any(shows);
-        // Where the version itself boots, that is what decides.
+        // If the exact version boots, only those cells decide.
         let of_version =
             |tried: &&&Tried| claim.version_of.is_none_or(|level| !tried.stand_ins.contains(&level));
         match claim {

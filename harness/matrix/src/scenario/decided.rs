@@ -1,5 +1,5 @@
-//! What mutation runs showed about cells: the damage that their verdicts noticed, and verdicts that differed. It is kept in one file
-//! next to the scenarios, and says which cells decide a claim: those that would turn red if the claim were wrong.
+//! What mutation runs showed about cells: the damage that their verdicts noticed, and verdicts that differed. It is kept in one
+//! file next to the scenarios, and says which cells decide a claim: those that would turn red if the claim were wrong.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ pub struct Ledger {
     pub both_verdicts: Vec<BothVerdicts>,
 }
 
-/// The results of those mutants of a cell that bear on what its claims say.
+/// The results of those mutants of a cell that bear on its claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mutated {
@@ -31,9 +31,9 @@ pub struct Mutated {
     pub fingerprint: Fingerprint,
     /// The stage at which its stack stopped without damage, if it did.
     pub stage: Option<Stage>,
-    /// The mutations that its verdict showed.
+    /// The mutations that its verdict noticed.
     pub killed: Vec<String>,
-    /// The mutations that it did not show, and that are not accepted.
+    /// The mutations that it did not notice and that are not accepted.
     pub survived: Vec<String>,
     /// The day, as `YEAR-MONTH-DAY`.
     pub seen: String,
@@ -59,7 +59,7 @@ pub struct BothVerdicts {
     pub works: String,
     /// The software with which it stopped.
     pub stops: String,
-    /// The cell that gave the other verdict, if it was another one, which asks for the same with another system.
+    /// The cell with the other verdict, if it was another one, which requires the same of another system.
     pub like: Option<CellName>,
     /// What that cell asked for.
     pub like_fingerprint: Option<Fingerprint>,
@@ -83,7 +83,7 @@ impl Mutated {
         "stand-ins",
     ];
 
-    /// Whether it shows that the cell's verdict depends on what its claims say: damage that bears on them was noticed, and none went
+    /// Whether it shows that the cell's verdict depends on its claims: damage that bears on them was noticed, and none went
     /// unnoticed.
     pub fn decides(&self) -> bool {
         !self.killed.is_empty() && self.survived.is_empty()
@@ -158,7 +158,7 @@ fn read_fingerprint(table: &Table<'_>, key: &'static str) -> Option<Fingerprint>
     table.string(key)?.parse(Fingerprint::parse)
 }
 
-/// The cell, which has to be one of `cells`. If other files are wrong, `cells` is unknown and this is not checked.
+/// The cell, which must be one of `cells`. If other files are wrong, `cells` is unknown and this is not checked.
 fn read_cell(name: Option<Text<'_>>, cells: Option<&[Cell]>) -> Option<CellName> {
     name?.parse(|text| {
         let name: CellName = text.parse()?;
@@ -174,7 +174,7 @@ fn read_cell(name: Option<Text<'_>>, cells: Option<&[Cell]>) -> Option<CellName>
 impl Ledger {
     pub(super) const KEYS: Keys = &["mutated", "both-verdicts"];
 
-    /// Reads `decided.toml`. Each entry has to be of one of `cells`.
+    /// Reads `decided.toml`. Each entry must be about one of `cells`.
     pub(super) fn read(root: &Table<'_>, cells: Option<&[Cell]>) -> Self {
         let mutated = root.tables("mutated", Mutated::KEYS);
         let both_verdicts = root.tables("both-verdicts", BothVerdicts::KEYS);
@@ -189,8 +189,8 @@ impl Ledger {
         ledger
     }
 
-    /// Enters what a run has shown about cells of which it tried all mutants. It replaces the results of earlier runs: a mutant that
-    /// was killed then may survive now.
+    /// Enters the results of a run about cells whose mutants were all booted. They replace the results of earlier runs: a
+    /// mutant that was killed then may survive now.
     pub fn record(&mut self, shown: impl IntoIterator<Item = Mutated>) {
         for entry in shown {
             match self.mutated.binary_search_by(|known| known.cell.cmp(&entry.cell)) {
@@ -205,7 +205,7 @@ impl Ledger {
         }
     }
 
-    /// Removes what was shown about a cell, because a run of this day has tried all of its mutants and shows nothing.
+    /// Removes the results about a cell, because a run of this day booted all of its mutants and shows nothing.
     pub fn forget(&mut self, cell: &CellName, seen: &str) {
         self.mutated.retain(|known| known.cell != *cell || known.seen.as_str() > seen);
     }

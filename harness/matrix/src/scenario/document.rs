@@ -1,4 +1,4 @@
-//! Vendors' documents and their claims: statements, paraphrased, each of which can be true or false when tried.
+//! Vendors' documents and their claims: paraphrased statements, each of which a test can show true or false.
 
 use nestmatrix_model::{LevelNumber, Word, word_traits};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::table::Table;
 pub enum Tier {
     /// It should work, and the vendor helps if it does not.
     Supported,
-    /// It is there to be tried, without support.
+    /// Users may try it, without support.
     TechnologyPreview,
     /// The vendor says that it is not supported.
     Unsupported,
@@ -37,7 +37,7 @@ impl Word for Tier {
 word_traits!(Tier);
 
 impl Tier {
-    /// Those that are among these, each once: `supported, technology-preview`.
+    /// The tiers that occur among these, each once: `supported, technology-preview`.
     pub fn listed(tiers: impl IntoIterator<Item = Self>) -> String {
         let among: Vec<Self> = tiers.into_iter().collect();
         let listed = Self::ALL.iter().filter(|tier| among.contains(tier));
@@ -67,17 +67,17 @@ pub struct Document {
 pub struct Claim {
     /// The id that scenarios use, unique in its document.
     pub id: String,
-    /// Where in the document it stands.
+    /// Its place in the document.
     pub section: String,
     /// The support that the vendor gives it.
     pub tier: Tier,
     /// What it says, in this project's words.
     pub text: String,
-    /// Why no boot can show it true or false, if none can; then no scenario tries it.
+    /// Why no boot can show it true or false, if so; then no scenario tests it.
     pub untestable: Option<String>,
-    /// Whether the text says "may" or "might": then whatever a stack does agrees with it.
+    /// Whether the text says "may" or "might": then every behaviour of a stack agrees with it.
     pub may: bool,
-    /// The level whose version it is about, if it is about one: which versions of a system work there.
+    /// The level whose version it is about, if any: which versions of a system work there.
     pub version_of: Option<LevelNumber>,
 }
 

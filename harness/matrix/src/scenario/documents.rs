@@ -43,8 +43,8 @@ impl Documents {
         }
     }
 
-    /// The claim that `reference` means: `DOCUMENT/CLAIM`, or `CLAIM` of the document `own`. It is nothing where the
-    /// document is itself wrong or not known.
+    /// The claim of a `reference`: `DOCUMENT/CLAIM`, or `CLAIM` for a claim of the document `own`. Nothing if the document is
+    /// itself wrong or unknown.
     pub(super) fn claim<'d>(
         &'d self,
         reference: &str,
@@ -96,8 +96,7 @@ impl Documents {
     }
 }
 
-/// A claim that is written `CLAIM` or `DOCUMENT/CLAIM` where `own` is the document meant by the former, as
-/// `DOCUMENT/CLAIM`.
+/// A reference `CLAIM` or `DOCUMENT/CLAIM` as `DOCUMENT/CLAIM`. `own` is the document of a reference without one.
 pub(crate) fn in_full(claim: &str, own: &str) -> String {
     if claim.contains('/') { claim.to_owned() } else { format!("{own}/{claim}") }
 }

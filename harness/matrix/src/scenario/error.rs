@@ -1,5 +1,4 @@
-//! Errors in what a person wrote, with the place where it stands: a problem, its file, and a span that miette shows as a
-//! snippet.
+//! Errors in the user's files, with their places: a problem, its file, and a span that miette shows as a snippet.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +8,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
 use super::problem::InputProblem;
 
-/// One thing that is wrong in a file or a filter, and where.
+/// One error in a file or a filter, and its place.
 #[derive(Debug)]
 pub struct InputError {
     // Boxed, so that a `Result` with it stays small.
@@ -45,7 +44,7 @@ impl InputError {
         Self { parts: Box::new(Parts { file: file.to_owned(), place: Some(place), problem }) }
     }
 
-    /// The file, named as it was given; `filter` for a filter.
+    /// The file, as the user named it; `filter` for a filter.
     pub fn file(&self) -> &str {
         &self.parts.file
     }
@@ -73,7 +72,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// `FILE:LINE:COLUMN: what is wrong`, as compilers write it, so that a log line alone leads to the place.
+/// `FILE:LINE:COLUMN: PROBLEM`, as compilers write it, so that a line of a log is enough to find the place.
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { file, place, problem } = &*self.parts;
@@ -102,8 +101,8 @@ impl Diagnostic for InputError {
     }
 }
 
-/// Everything that is wrong in a folder of scenarios: with the folder, its systems, documents and scenarios, in this
-/// order, and in each file from top to bottom.
+/// Every error in a folder of scenarios: those of the folder, its systems, documents and scenarios, in this order, and in each
+/// file from top to bottom.
 #[derive(Debug)]
 pub struct InputErrors {
     folder: String,

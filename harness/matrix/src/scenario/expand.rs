@@ -1,5 +1,5 @@
-//! From a scenario to its cells: one for every point of its axes, the first axis changing slowest, so that cells which
-//! share their outer levels stand together.
+//! Expands a scenario into its cells: one for each point of its axes. The first axis changes slowest, so that cells with the
+//! same outer levels are next to each other.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         architecture: architecture.value,
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),
-        // The reason that is nearest to the cell goes first; that of a system holds for all scenarios.
+        // The most specific reason comes first; the reason of a system holds for all scenarios.
         no_machine: [&architecture.no_machine, &scenario.no_machine, &stack.no_machine]
             .into_iter()
             .find_map(Clone::clone),
@@ -45,7 +45,7 @@ fn mutations(scenario: &Scenario, architecture: Architecture) -> Vec<ScenarioMut
     scenario.mutations.iter().filter(|mutation| mutation.is_for(architecture)).cloned().collect()
 }
 
-/// A choice of a system for each level, and the claims that are tried because of it.
+/// A choice of a system for each level, and the claims that it tests.
 #[derive(Clone, Default)]
 struct Stack {
     levels: Vec<LevelSpec>,
@@ -70,7 +70,7 @@ fn stacks(axes: &[LevelAxis]) -> Vec<Stack> {
     })
 }
 
-/// The claims of these lists, each once: two values of a cell may both count for the same claim.
+/// The claims of these lists, each once: two values of a cell may name the same claim.
 fn each_once(lists: [&Vec<String>; 3]) -> Vec<String> {
     let mut claims = Vec::new();
     for claim in lists.into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What a scenario expects of its stacks, and what the harness does to a stack on purpose in order to try itself.
+//! The expected result of a scenario's stacks, and the faults that the harness injects to test itself.
 
 use std::fmt;
 
@@ -16,16 +16,16 @@ use super::table::Table;
 pub enum Expectation {
     /// Every stage is reached.
     Works {
-        /// What is known of the claim, if it has been seen wrong.
+        /// What is known about the claim, if it has been seen wrong.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         known_wrong: Option<Box<KnownWrong>>,
     },
-    /// The stack stops, as the document says that it does.
+    /// The stack stops, as the document says.
     Stops {
         /// How it stops.
         #[serde(flatten)]
         limitation: Limitation,
-        /// What is known of the limitation's end, if it has been seen gone.
+        /// What is known about the end of the limitation, if it has been seen gone.
         known_stale: Option<KnownStale>,
     },
     /// The document promises neither: the stack may work, or it may stop in this way.
@@ -40,10 +40,10 @@ pub struct Limitation {
     pub stop: StopStage,
     /// One of these texts must occur in the symptom; without them any symptom matches.
     pub symptom: Option<SymptomTexts>,
-    /// The kind of symptom, where one is named: a stop of another kind is another stop.
+    /// The kind of symptom, if one is named: a stop of another kind is another stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SymptomKind>,
-    /// Where the kind is a timeout: the scenario without the limitation, whose stacks do not time out.
+    /// If the kind is a timeout: the scenario without the limitation, whose stacks do not time out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
     /// Why there is no such text, if there is none. Absent in records of earlier versions.
@@ -80,7 +80,7 @@ impl Expectation {
         }
     }
 
-    /// What is known of the claim that is expected to be right, if it has been seen wrong.
+    /// What is known about the claim that is expected to be right, if it has been seen wrong.
     pub fn known_wrong(&self) -> Option<&KnownWrong> {
         match self {
             Self::Works { known_wrong } => known_wrong.as_deref(),
@@ -88,7 +88,7 @@ impl Expectation {
         }
     }
 
-    /// What is known of the end of the limitation that is expected, if it has been seen gone.
+    /// What is known about the end of the expected limitation, if it has been seen gone.
     pub fn known_stale(&self) -> Option<&KnownStale> {
         match self {
             Self::Stops { known_stale, .. } => known_stale.as_ref(),
@@ -98,7 +98,7 @@ impl Expectation {
 }
 
 impl Limitation {
-    /// A stop like this whose symptom has one of these texts in it, or any.
+    /// A stop like this, whose symptom contains one of these texts, or any text.
     pub fn new(stop: StopStage, symptom: Option<SymptomTexts>) -> Self {
         Self { stop, symptom, kind: None, control: None, no_symptom: None }
     }
@@ -190,7 +190,7 @@ impl Expectation {
             Outcome::Stops => {
                 let known_stale = known_stale.map(|table| KnownStale::read(&table));
                 let limitation = Limitation::read(table, stages)?;
-                // One that is there and wrong has been reported.
+                // A wrong value has already been reported.
                 Some(Self::Stops { limitation, known_stale: known_stale.flatten() })
             }
             Outcome::MayStop => Limitation::read(table, stages).map(Self::MayStop),
@@ -249,7 +249,7 @@ impl StopStage {
             (Some((_, at)), None) => at.map(Self::At),
             (None, Some((_, from))) => from.map(Self::From),
             (None, None) => {
-                // One that is there and no text has been reported.
+                // A value that is not text has already been reported.
                 if !keys.iter().any(|key| table.has(key)) {
                     table.report(InputProblem::NeitherKey { keys });
                 }

@@ -6,7 +6,7 @@ use super::expectation::{level_in_stack, stage_in_stack};
 use super::problem::InputProblem;
 use super::table::Table;
 
-/// Reads one `[[fault]]` of a scenario whose stacks go from L0 to `innermost`, and in which these steps are taken.
+/// Reads one `[[fault]]` of a scenario whose stacks go from L0 to `innermost`, and which has these steps.
 pub(super) fn read(table: &Table<'_>, innermost: LevelNumber, steps: &[Step]) -> Option<Fault> {
     let at = table.string("at").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
     let action = table.string("do").and_then(|text| text.parse(FaultAction::parse));

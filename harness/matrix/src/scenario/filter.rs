@@ -1,4 +1,4 @@
-//! Choosing cells by name: globs over the whole name, in which `*` also crosses `/`.
+//! Chooses cells by name: globs over the whole name, in which `*` also crosses `/`.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
@@ -12,7 +12,7 @@ use super::profile::RunProfile;
 pub(super) struct CellGlob(GlobSet);
 
 impl CellGlob {
-    /// Reads a glob that stands under `key`.
+    /// Reads a glob under `key`.
     pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, InputProblem> {
         if text.is_empty() {
             return Err(InputProblem::Empty { key });
@@ -55,18 +55,18 @@ impl Filter {
         Ok(Self { globs, profile: None })
     }
 
-    /// The filter that takes of this profile's cells those that this one takes.
+    /// The filter for the cells that both this filter and the profile choose.
     #[must_use]
     pub fn within(self, profile: &RunProfile) -> Self {
         Self { profile: Some(profile.clone()), ..self }
     }
 
-    /// The filter that takes every cell.
+    /// The filter that matches every cell.
     pub fn all() -> Self {
         Self { globs: Vec::new(), profile: None }
     }
 
-    /// Whether to take the cell of this name.
+    /// Whether it matches the cell of this name.
     pub fn matches(&self, name: &CellName) -> bool {
         let of_profile = self.profile.as_ref().is_none_or(|profile| profile.takes(name));
         of_profile && (self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(name)))

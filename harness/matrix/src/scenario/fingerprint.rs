@@ -1,5 +1,5 @@
-//! What a cell asks for, in a few digits: a record of what was shown of a cell is out of date as soon as the cell asks for
-//! something else, and not when its prose changes.
+//! A hash of everything that a cell asks for. A recorded result of a cell is out of date as soon as the cell asks for something
+//! else, but not if only its prose changes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,15 +16,15 @@ use super::problem::InputProblem;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(String);
 
-/// Bytes of the hash that are kept. Two versions of one cell are compared, so that few are enough.
+/// Number of bytes of the hash that are kept. Only versions of the same cell are compared, so few are enough.
 const BYTES: usize = 8;
 
-/// Members of a cell's data that do not change what is booted, or what must come of it: prose, and that a step only reads.
+/// Members of a cell's data that change neither what is booted nor the expected result: prose, and whether a step only reads.
 const ASIDE: [&str; 6] = ["name", "note", "seen", "reference", "no_symptom", "reads"];
 
 impl Fingerprint {
-    /// That of `cell`: its levels and what they are given, its steps, what is expected of it, the damage that its scenario
-    /// describes, and the claims that it tries, since what was shown of it is told of these.
+    /// The fingerprint of `cell`: its levels and their settings, its steps, its expected result, the damage that its scenario
+    /// describes, and the claims that it tests, since results about the cell count for these.
     pub fn of(cell: &Cell) -> Self {
         let level = |spec| {
             let mut value = plain(spec);
@@ -64,10 +64,10 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A value without those and without what is at its default, so that a new member of the format changes the fingerprint of
-/// those cells alone that use it.
+/// A value without those members and without defaults, so that a new member of the format changes only the fingerprints of the
+/// cells that use it.
 fn plain(value: impl Serialize) -> Value {
-    // Nothing of a cell has keys that are no text, which is all that can't be written.
+    // Only keys that are not text can't be written, and a cell has none.
     pruned(serde_json::to_value(value).unwrap_or_default())
 }
 

@@ -1,4 +1,4 @@
-//! The folder that holds the matrix: which files in it are read, and how a file becomes text without trusting its size or
+//! The folder that contains the matrix: which files in it are read, and how a file becomes text without trusting its size or
 //! its bytes.
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ pub const FILE_SIZE_LIMIT: u64 = 1 << 20;
 /// The systems that the project ships, compiled in because a folder of the user's need not be near the project's own.
 const SHIPPED_SYSTEMS: &str = include_str!("../../../../scenarios/systems.toml");
 
-/// The files of a matrix, by what they hold, each kind in the order of their paths.
+/// The files of a matrix by their kind, each kind in the order of their paths.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     pub(super) documents: Vec<PathBuf>,
@@ -74,8 +74,8 @@ impl Folder {
         folder
     }
 
-    /// The TOML files of one folder. A folder in it would be passed over in silence if it held any, so that it is
-    /// looked into for those that are misplaced.
+    /// The TOML files of one folder. Its subfolders are searched too: files in them are misplaced, and would otherwise be
+    /// ignored silently.
     fn toml_files(&mut self, folder: &Path) -> Vec<PathBuf> {
         let (folders, files): (Vec<_>, Vec<_>) =
             self.entries(folder).into_iter().partition(|(_, is_folder)| *is_folder);
@@ -87,8 +87,8 @@ impl Folder {
         files.into_iter().map(|(path, _)| path).filter(|path| is_toml(path)).collect()
     }
 
-    /// What a folder holds, in order, and whether each is a folder (a link to one is not). Names that start with a dot
-    /// are editors' own files.
+    /// The entries of a folder, in order, and whether each is a folder (a link to one is not). Names that start with a dot are
+    /// editors' own files.
     fn entries(&mut self, folder: &Path) -> Vec<(PathBuf, bool)> {
         let hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
         let read = || -> io::Result<Vec<(PathBuf, bool)>> {
@@ -133,7 +133,7 @@ pub(super) fn read_file(path: &Path) -> Result<InputFile, InputError> {
     let name = display(path);
     let whole = |problem| InputError::of_file(&name, problem);
     let too_large = |size| whole(InputProblem::TooLarge { size, limit: FILE_SIZE_LIMIT });
-    // Asked before the file is opened, since opening a named pipe would wait for a writer.
+    // Checked before the file is opened, since opening a named pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(|error| whole(InputProblem::Unreadable(error)))?;
     if !metadata.is_file() {
         return Err(whole(InputProblem::NotAFile));
@@ -151,7 +151,7 @@ pub(super) fn read_file(path: &Path) -> Result<InputFile, InputError> {
     }
     String::from_utf8(bytes).map(|text| InputFile::new(name.clone(), text)).map_err(|error| {
         let start = error.utf8_error().valid_up_to();
-        // Up to the first bad byte the readable rendering is the text itself, so that the place is the same in both.
+        // Up to the first bad byte, the readable rendering is the same as the text, so the place is the same in both.
         let text: Arc<str> = String::from_utf8_lossy(error.as_bytes()).into();
         InputError::at(
             &name,

@@ -1,5 +1,5 @@
-//! Which image a level boots: one of the exact system that the document names, otherwise a stand-in. If there is neither, the cell is
-//! skipped, and the reason names the image that is missing.
+//! Chooses the image that a level boots: one of the exact system that the document names, otherwise a stand-in. If there is
+//! neither, the cell is skipped, and the reason names the missing image.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::cell::Cell;
 use super::matrix::Matrix;
 use super::system::{StandIn, SystemRequirement};
 
-/// An image that has a recipe, with what matching needs.
+/// An image with a recipe, as far as matching needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AvailableImage {
     /// Its name, such as `debian-13`.
@@ -32,18 +32,18 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// `of` gives the images of each architecture.
+    /// `of` returns the images of each architecture.
     pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
         let of = |architecture: &Architecture| (*architecture, of(*architecture));
         Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
     }
 
-    /// The same, where `bar` says why a cell can't be booted whatever images there are.
+    /// The same, with a function `bar` that returns why a cell can't be booted, whatever images there are.
     pub fn barring(self, bar: fn(&Cell) -> Option<String>) -> Self {
         Self { bar, ..self }
     }
 
-    /// Why a cell can't be booted whatever images there are, if so.
+    /// Why a cell can't be booted, whatever images there are, if so.
     pub fn bar(&self, cell: &Cell) -> Option<String> {
         (self.bar)(cell)
     }
@@ -72,13 +72,13 @@ pub enum StandIns<'a> {
     Allowed,
     /// The user denies stand-ins (`--deny-stand-ins`).
     DeniedByUser,
-    /// The scenario denies stand-ins, for this reason: a stand-in would show nothing about what it tries.
+    /// The scenario denies stand-ins, for this reason: a stand-in would show nothing about its claims.
     DeniedByScenario(&'a str),
 }
 
 impl<'a> StandIns<'a> {
-    /// Whether they may be used for `cell`, where `user_denies` says whether the user wants none. The scenario's reason goes
-    /// first, since it also holds without the user's wish.
+    /// Whether they may be used for `cell`; `user_denies` is the user's choice. The scenario's reason comes first, since it
+    /// holds without the user's choice as well.
     pub fn of(cell: &'a Cell, user_denies: bool) -> Self {
         match &cell.deny_stand_ins {
             Some(reason) => Self::DeniedByScenario(reason),
@@ -88,28 +88,28 @@ impl<'a> StandIns<'a> {
     }
 }
 
-/// Why a level has no image, and its cell is skipped.
+/// Why a level has no image, so that its cell is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "missing", rename_all = "kebab-case")]
 pub enum MissingImage {
     /// Neither an image nor a stand-in.
     #[error("no image of {}, and no stand-in", .requirement.wanted())]
     NoImage {
-        /// What is wanted.
+        /// The required system.
         requirement: SystemRequirement,
     },
-    /// A stand-in, which may not be used.
+    /// A stand-in, but the user denies stand-ins.
     #[error("no image of {}: only the stand-in {stand_in}, which --deny-stand-ins forbids", .requirement.wanted())]
     StandInDenied {
-        /// What is wanted.
+        /// The required system.
         requirement: SystemRequirement,
         /// The stand-in's image.
         stand_in: String,
     },
-    /// A stand-in, which the scenario does not take.
+    /// A stand-in, but the scenario denies stand-ins.
     #[error("no image of {}: only the stand-in {stand_in}, which the scenario denies ({reason})", .requirement.wanted())]
     StandInUnfit {
-        /// What is wanted.
+        /// The required system.
         requirement: SystemRequirement,
         /// The stand-in's image.
         stand_in: String,
@@ -119,7 +119,7 @@ pub enum MissingImage {
     /// A stand-in whose image is not among those available.
     #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
     StandInUnavailable {
-        /// What is wanted.
+        /// The required system.
         requirement: SystemRequirement,
         /// The stand-in's image.
         stand_in: String,
@@ -156,7 +156,7 @@ impl Matrix {
             return Err(MissingImage::NoImage { requirement: requirement.clone() });
         };
         let stand_in = image.clone();
-        // Cloned for errors alone: a matrix has many levels.
+        // Cloned only for errors, since a matrix has many levels.
         let requirement = || requirement.clone();
         match stand_ins {
             StandIns::DeniedByScenario(reason) => Err(MissingImage::StandInUnfit {
@@ -200,7 +200,7 @@ impl Matrix {
         others.map(choice).collect()
     }
 
-    /// The stand-ins for a system, of the lowest major version that serves.
+    /// The stand-ins for a system, of the lowest major version that meets the requirement.
     fn nearest_stand_ins(
         &self,
         requirement: &SystemRequirement,

@@ -1,4 +1,4 @@
-//! What is known about an expectation that does not hold: a limitation that is gone, and a claim that is wrong.
+//! What is known about an expectation that does not hold: a limitation that is gone, or a claim that is wrong.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl Since {
         known && reached(self.linux, kernels) && reached(self.qemu, qemus)
     }
 
-    /// Whether software is of these versions, neither older nor newer: every kernel and every QEMU, as far as they are named.
+    /// Whether software has exactly these versions: every kernel and every QEMU, as far as they are named.
     pub fn are<'a>(
         &self,
         kernels: impl IntoIterator<Item = Option<&'a str>>,
@@ -86,7 +86,7 @@ impl From<Since> for String {
     }
 }
 
-/// Records of earlier versions may have any text here, which names no version then.
+/// Records of earlier versions may have any text here. It then names no version.
 impl From<String> for Since {
     fn from(text: String) -> Self {
         Self::parse(&text).unwrap_or(Self { text, linux: None, qemu: None })
@@ -100,21 +100,21 @@ pub struct KnownStale {
     pub since: Since,
     /// The day on which it was seen gone, as `YEAR-MONTH-DAY`.
     pub seen: String,
-    /// What is known of it, for people.
+    /// What is known about it, for people.
     pub note: String,
 }
 
 /// A claim that was observed to be wrong: its document is known to promise too much, and a fail of this kind is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownWrong {
-    /// The stop that was seen. Another one is news.
+    /// The stop that was seen. Any other stop is news.
     #[serde(flatten)]
     pub limitation: Limitation,
     /// The versions that made it wrong, unless it was never right.
     pub since: Option<Since>,
     /// The day on which it was seen wrong, as `YEAR-MONTH-DAY`.
     pub seen: String,
-    /// What is known of it, for people.
+    /// What is known about it, for people.
     pub note: String,
     /// Where it is explained or reported, for people.
     pub reference: Option<String>,
@@ -215,7 +215,7 @@ mod tests {
     #[rstest]
     #[case("Linux 5.8", &[None], &[], false)]
     #[case("Linux 5.8", &[Some("rolling")], &[], false)]
-    // Nothing of the change is QEMU's.
+    // QEMU is no part of the change.
     #[case("Linux 5.8", &[Some("6.1.0")], &[None], true)]
     fn what_is_not_known_may_be_older(
         #[case] since: &str,

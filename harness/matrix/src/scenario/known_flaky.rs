@@ -1,6 +1,7 @@
-//! What is known of a cell whose verdict changes from boot to boot, though nothing in its setting differs.
+//! What is known about a cell whose verdict changes from boot to boot, though nothing in its setting differs.
 //!
-//! It is kept apart from what is known of a document's statements, because it is measured, on one metal and with certain versions.
+//! It is separate from what is known about a document's statements, because it is measured, on one metal and with certain
+//! versions.
 
 use std::fmt;
 
@@ -14,14 +15,14 @@ use super::known::{Since, date};
 use super::problem::InputProblem;
 use super::table::Table;
 
-/// A `[[known-flaky]]` of a scenario: stacks that work, or stop as expected, at one time, and stop in this way at another.
+/// A `[[known-flaky]]` of a scenario: some stacks work, or stop as expected, and others stop in this way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownFlaky {
     /// On which metal; without it, on any.
     pub metal: Option<MetalWord>,
     /// With which versions it was measured; without them, with any. Others are judged as usual.
     pub versions: Option<Since>,
-    /// The stop that comes now and then. Another one is news.
+    /// The stop that happens now and then. Any other stop is news.
     #[serde(flatten)]
     pub limitation: Limitation,
     /// How many stacks stopped so.
@@ -30,7 +31,7 @@ pub struct KnownFlaky {
     pub of: u32,
     /// The day on which that was measured, as `YEAR-MONTH-DAY`.
     pub seen: String,
-    /// What is known of it, for people.
+    /// What is known about it, for people.
     pub note: String,
     /// Where it is explained or reported, for people.
     pub reference: Option<String>,
@@ -76,7 +77,7 @@ impl KnownFlaky {
         "reference",
     ];
 
-    /// Reads one, and adds it to those cells of its scenario that it is about.
+    /// Reads one, and adds it to the cells that it describes.
     pub(super) fn read(table: &Table<'_>, stages: &[Stage], cells: &mut [Cell]) -> Option<Self> {
         let globs: Vec<CellGlob> = table
             .optional_strings("cells")
@@ -109,7 +110,7 @@ impl KnownFlaky {
         }
         let limitation = Limitation::read(table, stages)?;
         let known = Self {
-            // What is there and wrong has been reported.
+            // A wrong value has already been reported.
             metal: metal.map_or(Some(None), |metal| metal.map(Some))?,
             versions: versions.map_or(Some(None), |versions| versions.map(Some))?,
             limitation,

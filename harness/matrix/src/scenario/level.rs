@@ -1,4 +1,4 @@
-//! One level of a cell's stack as the scenario describes it: its number, operating system, CPU, and accelerator.
+//! One level of a cell's stack, as the scenario describes it: its number, operating system, CPU, and accelerator.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ pub struct LevelSpec {
     pub level: LevelNumber,
     /// The operating system that it runs.
     pub system: SystemRequirement,
-    /// The CPU that it is given.
+    /// Its CPU.
     pub cpu: CpuRequirement,
-    /// What is appended to its kernel's command line.
+    /// Additional parameters on its kernel's command line.
     pub kernel_parameters: Vec<String>,
     /// The accelerator of the QEMU that runs it.
     pub accelerator: Accelerator,
     /// The size of its memory in MiB, if the scenario sets one.
     pub memory_mib: Option<u32>,
-    /// Type of the machine that it runs in, by QEMU's name, if the scenario sets it.
+    /// Type of its machine, by QEMU's name, if the scenario sets it.
     pub machine_type: Option<String>,
-    /// Properties of the machine that it runs in, by QEMU's names.
+    /// Properties of its machine, by QEMU's names.
     pub machine: BTreeMap<String, String>,
-    /// Whether its modprobe configuration lies on a disk and so survives a reboot.
+    /// Whether its modprobe configuration is on a disk and so survives a reboot.
     pub disk: bool,
 }
 
-/// What a scenario's `[levels.lN]` table says of a level, whichever system runs there.
+/// A scenario's `[levels.lN]` table, which holds for every system of the level.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LevelSettings {
     cpu: CpuRequirement,
@@ -99,7 +99,7 @@ fn read_machine(table: &Table<'_>) -> BTreeMap<String, String> {
     properties.iter().filter_map(|text| text.parse(property)).collect()
 }
 
-/// Only L0 is ever rebooted; further in, a disk would have nothing to survive.
+/// Only L0 is ever rebooted. In the levels inside, a disk would have nothing to survive.
 fn read_disk(table: &Table<'_>, level: LevelNumber) -> bool {
     let disk = table.optional_boolean("disk").unwrap_or(false);
     if disk && level.below().is_some() {
@@ -147,7 +147,7 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
     CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require }
 }
 
-/// A name that stands on QEMU's command line between commas and so must hold nothing that QEMU would take for more.
+/// A name for QEMU's command line, between commas. It must contain nothing that QEMU would read as another option.
 fn qemu_name(what: &'static str, text: &str) -> Result<String, InputProblem> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !text.is_empty() && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {

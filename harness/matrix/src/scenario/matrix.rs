@@ -1,5 +1,4 @@
-//! The whole matrix: every document, scenario and cell of a folder, read together so that one report names everything
-//! that is wrong in it.
+//! The whole matrix: every document, scenario and cell of a folder, read together so that one report names every error in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,8 +31,7 @@ impl Matrix {
     /// Reads the folder `dir`: its `systems.toml`, the documents in `documents/`, the scenarios in every other folder,
     /// its `profiles.toml` and its `decided.toml`. A folder without a `systems.toml` uses the shipped systems.
     ///
-    /// # Errors
-    /// Everything that is wrong in any of the files. A file that is wrong does not make those that refer to it wrong.
+    /// Every error in any of the files. A file with an error does not make the files that refer to it wrong.
     pub fn load(dir: &Path) -> Result<Self, InputErrors> {
         let mut folder = Folder::scan(dir);
         let errors = &mut folder.errors;
@@ -63,7 +61,7 @@ impl Matrix {
                 cells.extend(cells_of_it);
             }
         }
-        // If a file is wrong, its scenarios are missing here. A scenario that names one of them is not wrong for that.
+        // If a file is wrong, its scenarios are missing here. Another scenario that names one of them is still right.
         if errors.is_empty() {
             for (path, scenario) in folder.scenarios.iter().zip(&scenarios) {
                 if scenario.control().is_some() {
@@ -74,7 +72,7 @@ impl Matrix {
                 }
             }
         }
-        // If a file is wrong, its cells are missing here. A glob that matches only those is not wrong for that.
+        // If a file is wrong, its cells are missing here. A glob that matches only those is still right.
         let known = errors.is_empty().then_some(cells.as_slice());
         let profiles = folder.profiles.as_ref().map_or(Some(Profiles::default()), |path| {
             load(path, errors, Profiles::KEYS, |root| Profiles::read(root, known))
@@ -111,7 +109,7 @@ impl Matrix {
         document.claims.iter().find(|known| known.id == id)
     }
 
-    /// Where the documents disagree, in the order of their file.
+    /// The contradictions between the documents, in the order of their file.
     pub fn contradictions(&self) -> &[Contradiction] {
         &self.contradictions
     }
@@ -126,7 +124,7 @@ impl Matrix {
         self.profiles.all()
     }
 
-    /// The profile for those who ask for none.
+    /// The default profile.
     pub fn default_profile(&self) -> &RunProfile {
         &self.profiles.default
     }
@@ -134,7 +132,7 @@ impl Matrix {
     /// The profile of this name.
     ///
     /// # Errors
-    /// There is none; the error names those that there are.
+    /// There is none; the error names the existing ones.
     pub fn profile(&self, name: &str) -> Result<&RunProfile, InputError> {
         self.profiles().find(|profile| profile.name == name).ok_or_else(|| {
             let known = self.profiles().map(|profile| profile.name.clone()).collect();
@@ -143,12 +141,12 @@ impl Matrix {
         })
     }
 
-    /// What was shown of the cells.
+    /// What was shown about the cells.
     pub fn decided(&self) -> &Ledger {
         &self.decided
     }
 
-    /// The file of what was shown of the cells of the folder `dir`.
+    /// The file in the folder `dir` that records what was shown about the cells.
     pub fn decided_file(dir: &Path) -> PathBuf {
         Folder::decided(dir)
     }
@@ -164,7 +162,7 @@ impl Matrix {
     }
 }
 
-/// What one file holds; or nothing, and everything that is wrong with it goes to `errors`.
+/// The contents of one file. If the file is wrong, nothing, and all its errors are added to `errors`.
 fn load<T>(
     path: &Path,
     errors: &mut Vec<InputError>,
@@ -174,7 +172,7 @@ fn load<T>(
     interpret(read_file(path), errors, keys, read)
 }
 
-/// The same for a file that has been read, or could not be.
+/// The same for a file that has been read, or could not be read.
 fn interpret<T>(
     file: Result<InputFile, InputError>,
     errors: &mut Vec<InputError>,

@@ -1,4 +1,4 @@
-//! The scenario model: vendor documents and their claims, the scenarios that try them, and the cells that these make.
+//! The scenario model: vendor documents and their claims, the scenarios that test them, and the cells of these scenarios.
 //!
 //! All of it is data in TOML files (`docs/scenarios.md` describes them); this module reads and checks the files, expands
 //! the scenarios into cells and says which image each level of a cell needs. It does nothing but read those files.

@@ -1,5 +1,5 @@
-//! What a scenario says of mutations: the damage that only its author can think of, and which damage may go unnoticed.
-//! The generic mutations, which every cell gets, are made by the module `mutation`.
+//! The mutations in a scenario: the damage that only its author can think of, and the damage that may go unnoticed. The module
+//! `mutation` makes the generic mutations, which every cell gets.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ use super::table::{Table, Text};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ScenarioMutation {
-    /// The name of the mutation. If nothing is changed, the name of a generic one, in which `*` stands for any text.
+    /// The name of the mutation. If it changes nothing, the name of a generic mutation, in which `*` matches any text.
     pub name: String,
-    /// What is changed. Without it, a generic mutation is accepted.
+    /// The change. Without it, a generic mutation is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<MutationChange>,
-    /// The architectures whose cells it is for; empty if it is for all.
+    /// The architectures of its cells; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<Architecture>,
     /// Why the mutation may survive, if it may.
@@ -40,7 +40,7 @@ pub enum MutationChange {
         /// The step.
         step: u8,
     },
-    /// The step of this number runs another command. What is expected of it stays.
+    /// The step of this number runs another command. Its expected result stays.
     Run {
         /// The step.
         step: u8,
@@ -60,8 +60,8 @@ impl ScenarioMutation {
     const KEYS: &'static [&'static str] =
         &["name", "step", "run", "drop", "level", "kernel-parameters", "architectures", "accept"];
 
-    /// Reads every `[[mutation]]` of a scenario that has so many steps and whose stacks go from L0 to `innermost`. Where `may_stop`,
-    /// it may accept all generic mutations at once: a stack that may stop or not is only observed.
+    /// Reads every `[[mutation]]` of a scenario with this many steps, whose stacks go from L0 to `innermost`. If `may_stop`,
+    /// the scenario may accept all generic mutations at once: a stack that may stop or not is only observed.
     pub(super) fn read_all(
         root: &Table<'_>,
         steps: usize,
@@ -115,7 +115,7 @@ impl ScenarioMutation {
             text.report(InputProblem::Duplicate { what: "mutation", name, first });
             return None;
         }
-        // A change that is there and wrong has been reported.
+        // A wrong change has already been reported.
         let architectures = architectures?;
         (is_change == change.is_some()).then_some(Self { name, change, architectures, accept })
     }
@@ -127,7 +127,7 @@ impl ScenarioMutation {
 
     /// Whether it accepts that the generic mutation of this name survives.
     pub fn accepts(&self, name: &str) -> bool {
-        // The name was read as a glob already.
+        // The name has already been read as a glob.
         let glob = || Glob::new(&self.name).is_ok_and(|glob| glob.compile_matcher().is_match(name));
         self.accept.is_some() && self.change.is_none() && glob()
     }
@@ -137,7 +137,7 @@ fn own_name(text: &str) -> Result<String, InputProblem> {
     kebab_case("a name of a mutation", text)
 }
 
-/// The name of a generic mutation. Which there are is not known before the cell has been run.
+/// The name of a generic mutation. Which ones exist is unknown until the cell has been run.
 fn generic_name(text: &str) -> Result<String, InputProblem> {
     let letters: String = text.chars().filter(|c| *c != '*').collect();
     let stands = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

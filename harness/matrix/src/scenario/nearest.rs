@@ -1,9 +1,9 @@
-//! The known words that are nearest to one that is not known.
+//! Finds the known words that are nearest to an unknown one.
 
-/// The most known words that are all listed. Of more, only the nearest are.
+/// Up to this many known words are all listed. If there are more, only the nearest are.
 const NAMED: usize = 20;
 
-/// Which words are known: all of them, or of many the nearest.
+/// The known words: all of them, or only the nearest of many.
 pub(super) fn known_words(given: &str, known: &[String]) -> String {
     let meant = did_you_mean(given, known);
     if known.len() <= NAMED {
@@ -21,7 +21,7 @@ pub(super) fn list(words: &[impl AsRef<str>]) -> String {
 
 /// "did you mean ...? " if one of the known words is only a typing error away; otherwise nothing.
 pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
-    // Another number is another thing and not a typing error: `l3-boot` does not mean `l0-boot`.
+    // A different number means a different thing, and is no typing error: `l3-boot` does not mean `l0-boot`.
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     known
         .iter()

@@ -1,11 +1,11 @@
-//! Everything that can be wrong with what a person wrote. The message says what is wrong; `problem_help` says what would be right.
+//! Every kind of error in the user's files. The message says what is wrong; `problem_help` says what would be right.
 //! [`InputError`](super::InputError) adds the place: file, line and column.
 
 use std::io;
 
 use nestmatrix_model::{BadVersion, LevelNumber, Stage, UnknownWord, Version};
 
-/// What is wrong with a scenario, document or systems file, or with a filter.
+/// An error in a scenario, document or systems file, or in a filter.
 #[derive(Debug, thiserror::Error)]
 pub enum InputProblem {
     /// The file or folder could not be read.
@@ -68,13 +68,13 @@ pub enum InputProblem {
         /// The keys.
         keys: [&'static str; 2],
     },
-    /// A stop without a symptom, so that any stop would match.
+    /// A stop without a symptom, which any stop would match.
     #[error("`symptom` and `no-symptom` are missing: any stop would count as the documented one")]
     NoSymptom,
-    /// A timeout as a symptom, without a stack like it that does not time out.
+    /// A timeout as a symptom, without a similar stack that does not time out.
     #[error("a timeout as the documented symptom requires a control, and only a timeout takes one")]
     TimeoutWithoutControl,
-    /// A rate of stops that leaves nothing to be flaky.
+    /// A rate of stops that is not flaky.
     #[error("`stopped` ({stopped}) must be less than `of` ({of})")]
     NotFlaky {
         /// How many stopped.
@@ -128,7 +128,7 @@ pub enum InputProblem {
         /// The most allowed.
         limit: usize,
     },
-    /// A word that is not known here.
+    /// An unknown word.
     #[error("unknown {what} `{given}`")]
     UnknownWord {
         /// What the words are.
@@ -138,13 +138,13 @@ pub enum InputProblem {
         /// The known words.
         known: Vec<String>,
     },
-    /// A cell for which neither its scenario nor any of its values names a claim.
+    /// A cell whose scenario and values name no claim.
     #[error("`{cell}` tries no claim")]
     NoClaim {
         /// The cell's name.
         cell: String,
     },
-    /// A claim that no scenario can try.
+    /// A claim that no scenario can test.
     #[error("claim `{claim}` is marked as untestable")]
     Untestable {
         /// The claim as written.
@@ -186,19 +186,19 @@ pub enum InputProblem {
         /// The systems there are.
         known: Vec<String>,
     },
-    /// A version of a system that has none.
+    /// A version of a system without versions.
     #[error("`{system}` has no versions")]
     NoVersions {
         /// The system's id.
         system: String,
     },
-    /// A role of an emulator, which is set up with nothing.
+    /// A role for an emulator, which has none.
     #[error("`{system}` is an emulator, and has no roles")]
     EmulatorWithRole {
         /// The system's id.
         system: String,
     },
-    /// An emulator's own hypervisor on a level that another one hosts.
+    /// An emulator's own hypervisor on a level that another level hosts.
     #[error("`{system}` is an emulator, and cannot be {level}")]
     EmulatorInside {
         /// The system's id.
@@ -214,12 +214,12 @@ pub enum InputProblem {
         /// The system's id.
         system: String,
     },
-    /// A version to try that is not one of those that its value asks for.
+    /// A version to test that is not one of those that its value requires.
     #[error("{version} is not {requirement}")]
     PointOutside {
         /// The version to try.
         version: Version,
-        /// What the value asks for.
+        /// The versions that the value requires.
         requirement: String,
     },
     /// A stand-in for anything but a system's major version.
@@ -262,31 +262,31 @@ pub enum InputProblem {
         /// The most allowed.
         limit: usize,
     },
-    /// A fault for a QEMU that is not started yet.
+    /// A fault in a QEMU that is not started yet.
     #[error("{level} has no QEMU yet when {at} begins")]
     FaultTooEarly {
         /// The level.
         level: LevelNumber,
-        /// When the fault was to be done.
+        /// The stage of the fault.
         at: Stage,
         /// The first stage at whose beginning the level has a QEMU.
         started: Stage,
     },
-    /// A fault that can't be done to a second machine.
+    /// A fault that a second machine can't have.
     #[error("`{action}` is not available for a second machine")]
     NotOnSecondMachine {
         /// Its word.
         action: &'static str,
     },
-    /// A fault for a second machine that does not exist, or not yet.
+    /// A fault in a second machine that does not exist, or not yet.
     #[error("{level} has no second machine when {at} begins")]
     NoSecondMachine {
         /// The level.
         level: LevelNumber,
-        /// When the fault was to be done.
+        /// The stage of the fault.
         at: Stage,
     },
-    /// An acceptance of all damage.
+    /// A scenario that accepts all damage.
     #[error("this accepts that all damage goes unnoticed")]
     AcceptsAllMutants,
     /// A level that can't be started in L0.
@@ -294,25 +294,25 @@ pub enum InputProblem {
     NoStartOnL0 {
         /// The level.
         level: LevelNumber,
-        /// When it was to be started.
+        /// The stage at which it was to be started.
         at: Stage,
     },
-    /// A step that the harness can't do to this level.
+    /// A step of the harness that is impossible in this level.
     #[error("`{action}` can't be done to {level}")]
     StepOnWrongLevel {
         /// The level.
         level: LevelNumber,
-        /// What was to be done.
+        /// The step's action.
         action: &'static str,
     },
-    /// A step that the harness can't do at this point.
+    /// A step of the harness that is impossible at this stage.
     #[error("`{action}` can't be done after {after}")]
     StepAtWrongStage {
-        /// What was to be done.
+        /// The step's action.
         action: &'static str,
-        /// When it was to be done.
+        /// Its stage in the scenario.
         after: Stage,
-        /// When it can be done.
+        /// The stages at which it is possible.
         stages: Vec<Stage>,
     },
     /// A step that would start one more second machine.
@@ -326,10 +326,10 @@ pub enum InputProblem {
         /// How many steps the scenario has.
         steps: usize,
     },
-    /// A command whose failure becomes a success, for whatever reason it failed.
+    /// A negated command: it succeeds for whatever reason the command fails.
     #[error("`run` begins with `!`, so a missing program would count as the expected failure")]
     NegatedCommand,
-    /// A command that is declared to only read, and may change something.
+    /// A command that is declared as one that only reads, but may change something.
     #[error("`reads = true`, but `run` may change something")]
     NotOnlyReads,
     /// A step in a level that is not up yet.
@@ -337,15 +337,15 @@ pub enum InputProblem {
     StepTooEarly {
         /// The level.
         level: LevelNumber,
-        /// When the step was to be done.
+        /// The stage of the step.
         after: Stage,
         /// The first stage after which the level takes commands.
         up: Stage,
     },
-    /// The rest of very many problems in one file.
+    /// The remaining problems of a file with very many.
     #[error("{count} more")]
     More {
-        /// How many are not named.
+        /// How many are not listed.
         count: usize,
     },
     /// A glob of a profile that no cell matches.
@@ -363,7 +363,7 @@ pub enum InputProblem {
     /// Text that is not a glob.
     #[error("not a glob: {0}")]
     BadGlob(String),
-    /// A glob that leads out of the tree of cells.
+    /// A glob with `..`, which no cell can match.
     #[error("`..` in a glob")]
     ParentInGlob,
 }

@@ -1,10 +1,10 @@
-//! What the reader can do about each problem of their input.
+//! Advice for each problem in the user's input.
 
 use super::nearest::{did_you_mean, known_words, list};
 use super::problem::InputProblem;
 
 impl InputProblem {
-    /// What would be right, or what the reader can do.
+    /// What would be right, or what the user can do.
     pub fn help(&self) -> String {
         match self {
             Self::Unreadable(_) => "check that it exists and that you may read it".into(),
@@ -129,7 +129,7 @@ impl InputProblem {
         }
     }
 
-    /// What the label at the place itself says.
+    /// The label at the place itself.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::MissingKey { .. } | Self::NeitherKey { .. } | Self::NoSymptom => "missing from this table",

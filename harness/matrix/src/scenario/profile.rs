@@ -1,5 +1,5 @@
-//! Profiles: named choices of cells, so that a run need not boot them all. They stand in one file beside the scenarios, and
-//! each of their globs has to match a cell, so that a profile can't fall behind the scenarios unnoticed.
+//! Profiles: named choices of cells, so that a run need not boot them all. They are in one file next to the scenarios. Each of
+//! their globs must match a cell, so that a profile can't become outdated unnoticed.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ pub struct RunProfile {
     pub name: String,
     /// What it chooses, for people.
     pub title: String,
-    /// It takes the cells that match any of these; all, where there are none.
+    /// It chooses the cells that match any of these, or all cells if there are none.
     cells: Vec<CellGlob>,
-    /// But not those that match any of these.
+    /// The exceptions: it omits the cells that match any of these.
     except: Vec<CellGlob>,
 }
 
 impl RunProfile {
     const KEYS: Keys = &["name", "title", "default", "cells", "except"];
 
-    /// Whether it takes the cell of this name.
+    /// Whether it chooses the cell of this name.
     pub fn takes(&self, name: &CellName) -> bool {
         let any = |globs: &[CellGlob]| globs.iter().any(|glob| glob.matches(name));
         (self.cells.is_empty() || any(&self.cells)) && !any(&self.except)
@@ -65,7 +65,7 @@ fn read_glob(key: &'static str, text: &str, cells: Option<&[Cell]>) -> Result<Ce
     }
 }
 
-/// The profiles of a matrix, of which one is the default.
+/// The profiles of a matrix. One of them is the default.
 #[derive(Debug, Clone)]
 pub(super) struct Profiles {
     pub(super) default: RunProfile,
@@ -75,15 +75,15 @@ pub(super) struct Profiles {
 impl Profiles {
     pub(super) const KEYS: Keys = &["profile"];
 
-    /// Reads `profiles.toml`. Each glob has to match one of `cells`; where these are not known, since other files are wrong,
-    /// that is not asked.
+    /// Reads `profiles.toml`. Each glob must match one of `cells`. If other files are wrong, the cells are unknown, and this is
+    /// not checked.
     pub(super) fn read(root: &Table<'_>, cells: Option<&[Cell]>) -> Option<Self> {
         let mut names = BTreeMap::new();
         let tables = root.tables("profile", RunProfile::KEYS);
         let (mut defaults, mut others) = (Vec::new(), Vec::new());
         for table in &tables {
             let profile = RunProfile::read(table, &mut names, cells);
-            // A value that is wrong has been reported, and another default one need not be.
+            // A wrong value has already been reported, and does not require another default profile.
             let is_default = table.has("default") && table.optional_boolean("default") != Some(false);
             if is_default {
                 defaults.push((table, profile));
@@ -94,7 +94,7 @@ impl Profiles {
         for (table, _) in defaults.iter().skip(1) {
             table.report(InputProblem::SecondDefault);
         }
-        // What is there and no list of profiles has been reported.
+        // A value that is not a list of profiles has already been reported.
         if defaults.is_empty() && (!tables.is_empty() || !root.has("profile")) {
             root.report(InputProblem::NoDefault);
         }
@@ -108,7 +108,7 @@ impl Profiles {
     }
 }
 
-/// What a folder without `profiles.toml` has: one profile of all cells.
+/// The profile of a folder without `profiles.toml`: all cells.
 impl Default for Profiles {
     fn default() -> Self {
         let (name, title) = ("full".to_owned(), "all cells".to_owned());

@@ -1,4 +1,5 @@
-//! Which commands only read. Without such a command nothing in the stack changes, so no other check can notice that it is missing.
+//! Finds commands that only read. Without such a command nothing in the stack changes, so no other check can notice that it is
+//! missing.
 
 /// Programs that change nothing.
 const READERS: [&str; 18] = [
@@ -6,11 +7,11 @@ const READERS: [&str; 18] = [
     "test", "true", "uname", "wc", "exit",
 ];
 
-/// Words of the shell that stand before a command.
+/// Words of the shell that come before a command.
 const KEYWORDS: [&str; 13] =
     ["!", "if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "esac"];
 
-/// Whether a script certainly changes nothing. One that it does not know counts as one that changes something.
+/// Whether a script certainly changes nothing. An unknown command counts as one that changes something.
 pub(crate) fn only_reads(script: &str) -> bool {
     let mut commands = Commands::default();
     commands.split(script) && commands.all.iter().all(|command| reads(command))
@@ -19,7 +20,7 @@ pub(crate) fn only_reads(script: &str) -> bool {
 fn reads(words: &[String]) -> bool {
     let mut words = words.iter().map(String::as_str).skip_while(|word| KEYWORDS.contains(word));
     match words.next() {
-        // A loop's list of values, and what a `case` compares.
+        // A loop's list of values, and the value that a `case` compares.
         None | Some("for" | "case") => true,
         // These can also write, or clear what they read.
         Some("dmesg" | "sort") => words.all(|word| !word.starts_with('-') && !word.contains(EXPANDED)),
@@ -38,23 +39,23 @@ fn awk_reads(word: &str) -> bool {
         && !word.contains("\\\n")
 }
 
-/// Stands in a word for where the shell puts in something else.
+/// A placeholder in a word for text that the shell inserts.
 const EXPANDED: char = '\0';
-/// What may be done with what a command prints without anything being written: the ends of redirections, behind a number or none.
+/// The ends of redirections that write nothing. They may follow a number.
 const HARMLESS_REDIRECTIONS: [&str; 3] = [">/dev/null", ">&1", ">&2"];
 
-/// A script cut into commands, and these into words.
+/// A script split into commands, and these into words.
 #[derive(Default)]
 struct Commands {
     all: Vec<Vec<String>>,
     words: Vec<String>,
-    /// The word that is being read, once it has begun: `''` is one, too.
+    /// The current word, once it has begun: `''` is a word, too.
     word: Option<String>,
 }
 
 impl Commands {
-    /// Cuts a script; `false` if it has what can't be judged: a substitution, an escape, a redirection that writes, a document within
-    /// the script, or something that goes on in the background.
+    /// Splits a script. Returns `false` if a part can't be judged: a substitution, an escape, a redirection that writes, a
+    /// here-document, or a command in the background.
     fn split(&mut self, script: &str) -> bool {
         if script.contains("$(") || script.contains(['`', EXPANDED]) {
             return false;
@@ -65,15 +66,15 @@ impl Commands {
             let behind = &rest[c.len_utf8()..];
             let mut consumed = c.len_utf8();
             match (c, quote) {
-                // In double quotes it makes something of some characters, and not of others.
+                // In double quotes, some characters are special and others are not.
                 ('\\', None | Some('"')) => return false,
                 (_, Some(open)) if c == open => quote = None,
                 ('$', Some('"')) => self.push(EXPANDED),
                 (_, Some(_)) => self.push(c),
-                // The shell of some systems takes escapes in such quotes.
+                // Some systems' shells interpret escapes in such quotes.
                 ('$', None) if behind.starts_with('\'') => return false,
                 ('$', None) => self.push(EXPANDED),
-                // Some shells make several words of `{a,b}`.
+                // Some shells expand `{a,b}` to several words.
                 ('{', None) if !behind.is_empty() && !behind.starts_with([' ', '\t', '\n']) => {
                     self.push(EXPANDED);
                 }
@@ -105,8 +106,8 @@ impl Commands {
         quote.is_none()
     }
 
-    /// The length of a redirection at the start of `rest` that writes nothing anywhere, if it is one. The number before it, which is
-    /// the word that has begun, is a part of it.
+    /// The length of a redirection at the start of `rest`, if it is one that writes nothing. The number before it, which is the
+    /// current word, is a part of it.
     fn harmless_redirection(&mut self, rest: &str) -> Option<usize> {
         let before = self.word.take().unwrap_or_default();
         let ends = |length: &usize| rest[*length..].chars().next().is_none_or(|c| " \t\n;&|".contains(c));

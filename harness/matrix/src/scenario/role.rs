@@ -1,8 +1,8 @@
-//! What a level runs its own guests with, where a document asks for something else than the system's usual hypervisor.
+//! What a level runs its guests with, if a document requires something other than the system's usual hypervisor.
 
 use nestmatrix_model::{Word, word_traits};
 
-/// What a system has to be set up with.
+/// The hypervisor that a system must be set up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Windows' hypervisor.
@@ -12,7 +12,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The name that people use.
+    /// Its usual name.
     pub fn name(self) -> &'static str {
         match self {
             Self::HyperV => "Hyper-V",
@@ -20,7 +20,7 @@ impl Role {
         }
     }
 
-    /// Why no machine can run a level that has it, whatever image there is.
+    /// Why no machine can run a level with this role, whatever images there are.
     pub fn no_machine(self) -> String {
         format!("nestmatrix starts guests by QEMU alone, and {} is another hypervisor", self.name())
     }

@@ -1,5 +1,5 @@
-//! A scenario's file: claims of one document turned into the axes of a stack. Reading it checks all that it says against
-//! the systems and documents there are.
+//! A scenario's file: claims of one document turned into the axes of a stack. Reading it checks everything in it against the
+//! known systems and documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,34 +20,34 @@ use super::system::Systems;
 use super::table::{Table, Text};
 use super::{fault, step};
 
-/// What a scenario says of all its cells.
+/// What all cells of a scenario share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
     /// Its name, unique in the matrix: the first part of its cells' names.
     pub name: String,
     /// Its title, for people.
     pub title: String,
-    /// The id of the document whose claims it tries first of all.
+    /// The id of its main document.
     pub document: String,
-    /// The claims that each of its cells tries: of that document by their ids, of others as `DOCUMENT/CLAIM`.
+    /// The claims that each of its cells tests: those of the main document by their ids, others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind what it tries first of all; each claim has a tier of its own.
+    /// The support that the vendor gives its main claims; each claim also has its own tier.
     pub tier: Tier,
-    /// What a reader of its results should know, such as where it departs from the document.
+    /// What a reader of its results should know, such as a deviation from the document.
     pub note: Option<String>,
-    /// Why no image that stands in for another system can serve its cells, if none can.
+    /// Why its cells can't use a stand-in, if so.
     pub deny_stand_ins: Option<String>,
-    /// Why no machine can run its cells, whatever images there are, if none can.
+    /// Why no machine can run its cells, whatever images there are, if so.
     pub no_machine: Option<String>,
     /// How the clocks of its levels must go.
     pub clock: Clock,
     /// The ids of the emulators' errata that its stacks depend on: its cells are skipped on such an emulator.
     pub emulator_errata: Vec<String>,
-    /// What should come of its cells.
+    /// The expected result of its cells.
     pub expectation: Expectation,
     /// Which of its cells are known to be flaky, and where.
     pub known_flaky: Vec<KnownFlaky>,
-    /// The damage that it adds to that which every cell gets in a mutation run, and the damage that may go unnoticed.
+    /// Additional damage for mutation runs, and damage that may go unnoticed.
     pub mutations: Vec<ScenarioMutation>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Context {
     /// The systems, unless their own file is wrong.
     pub(super) systems: Option<Systems>,
     pub(super) documents: Documents,
-    /// Where the names of the scenarios read so far stand.
+    /// The places of the names of the scenarios read so far.
     pub(super) names: BTreeMap<String, String>,
 }
 
@@ -98,7 +98,7 @@ impl Scenario {
         let errata = root.optional_strings("emulator-errata").unwrap_or_default();
         let emulator_errata = errata.iter().filter_map(|text| text.parse(known_erratum)).collect();
         let axes = root.table("axes", Axes::KEYS);
-        // Without axes, which has been reported, nothing that is said of any level is charged with it.
+        // Missing axes have already been reported. Without them, no key of a level is reported as wrong.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let settings = read_settings(root, innermost);
         let steps = root.tables("step", step::KEYS);
@@ -150,14 +150,14 @@ impl Scenario {
         let flaky = flaky.iter().filter_map(|table| KnownFlaky::read(table, &stages, &mut cells));
         scenario.known_flaky = flaky.collect();
         let tier_of = |claim: &String| {
-            // One that is not there has been reported.
+            // A missing value has already been reported.
             let found = context.documents.claim(claim, own).ok().flatten();
             found.map(|found| (claim.clone(), found.tier))
         };
         for cell in &mut cells {
             cell.tiers = cell.claims.iter().filter_map(tier_of).collect();
         }
-        // A list of claims that is there but wrong has been reported.
+        // A wrong list of claims has already been reported.
         if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
             root.report(InputProblem::NoClaim { cell: cell.name.to_string() });
         }
@@ -245,7 +245,7 @@ fn read_claims(claims: &[Text<'_>], own: Option<&Document>, documents: &Document
     read
 }
 
-/// What `[levels]` says of each level, outermost first.
+/// The `[levels]` of a scenario, outermost first.
 fn read_settings(root: &Table<'_>, innermost: LevelNumber) -> Vec<(LevelNumber, LevelSettings)> {
     let levels = root.optional_table("levels", LevelNumber::keys(innermost));
     let settings = |level: LevelNumber| {

@@ -54,12 +54,12 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     Some(Step { name, after, on: level, action, reads, timeout })
 }
 
-/// Whether a step certainly changes nothing: its author says so, and all of its command is known to only read.
+/// Whether a step certainly changes nothing: its author says so, and every command in it is known to only read.
 pub fn step_only_reads(step: &Step) -> bool {
     step.reads && matches!(&step.action, StepAction::Run(command) if only_reads(&command.run))
 }
 
-/// Whether a step is said to only read; one that is not known to, or that the harness takes itself, can't be.
+/// Whether a step is declared as one that only reads. It is an error if the step may write, or is an action of the harness.
 fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
     let reads = table.optional_boolean("reads").unwrap_or(false);
     match action {
@@ -86,8 +86,8 @@ fn read_run(table: &Table<'_>) -> Option<StepAction> {
     Some(StepAction::Run(Command { run, fails, status, output }))
 }
 
-/// A script that says something. One that negates its first command does not tell a program that is missing, or that could not
-/// read its file, from one that answers "no".
+/// Reads a script, which must not be empty. Its first command must not be negated: that could not distinguish the answer "no"
+/// from a missing program or an unreadable file.
 pub(super) fn script(text: &str) -> Result<String, InputProblem> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     match lines.next().and_then(|line| line.split_whitespace().next()) {
@@ -104,7 +104,7 @@ fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
 }
 
-/// Whether `level` takes commands once the stage `after` is done. The innermost level has no agent, but a shell on its
+/// Whether `level` accepts commands after the stage `after`. The innermost level has no agent, but it has a shell on its
 /// console once it has given its evidence.
 fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
     let reports = level == innermost && innermost.reports();
@@ -117,7 +117,7 @@ fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber
     Some(())
 }
 
-/// Whether what the harness does itself can be done in `level` once the stage `after` is done.
+/// Whether this action of the harness is possible in `level` after the stage `after`.
 fn suits(
     on: &Text<'_>,
     level: LevelNumber,
@@ -127,7 +127,7 @@ fn suits(
 ) -> Option<()> {
     let done = Stage::Level(innermost, StageKind::Check);
     let alone = Stage::Level(level, StageKind::Kvm);
-    // Between these stages the levels inside are half up, and could not show that they live.
+    // Between these stages the levels inside are only partly up, and could not show that they live.
     let is_guest = level.below().is_some();
     let &StepAction::Own { action } = action else { return Some(()) };
     let (right_level, stages) = match action {

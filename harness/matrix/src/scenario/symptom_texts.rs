@@ -1,5 +1,5 @@
-//! What a document, or experience, quotes from the symptom of a stop: one text, or several of which any will do, since a
-//! program words its messages differently from version to version.
+//! The texts that a document, or an earlier run, quotes from the symptom of a stop: one text, or several of which any will do,
+//! since programs change their messages from version to version.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::problem::InputProblem;
 use super::table::Table;
 
-/// Texts of which one must occur in a symptom. There is at least one, and none is empty.
+/// Alternative texts: one of them must occur in a symptom. There is at least one, and none is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "OneOrMore", try_from = "OneOrMore")]
 pub struct SymptomTexts(Vec<String>);
 
-/// One text stands alone, as it did before there could be several.
+/// A single text is written without a list, as in earlier versions.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
@@ -21,13 +21,13 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-/// A list that asks for nothing.
+/// A list without texts.
 #[derive(Debug, thiserror::Error)]
 #[error("a symptom without a text")]
 pub struct NoText;
 
 impl SymptomTexts {
-    /// These texts, if there is one and each says something: an empty text occurs in every symptom.
+    /// These texts, if there is one and none is empty: an empty text occurs in every symptom.
     pub fn new(texts: impl IntoIterator<Item = impl Into<String>>) -> Option<Self> {
         let texts: Vec<String> = texts.into_iter().map(Into::into).collect();
         let says_something = !texts.is_empty() && texts.iter().all(|text| !text.trim().is_empty());

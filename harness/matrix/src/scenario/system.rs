@@ -12,13 +12,13 @@ use super::problem::InputProblem;
 use super::role::Role;
 use super::table::Table;
 
-/// Where the later versions of "and later" end. It is a property of the system: RHEL's major versions have documents of
-/// their own, which name the next one beside "and later"; Windows has nothing but major versions.
+/// Where the later versions of "and later" end. It is a property of the system: each major version of RHEL has its own
+/// documents, which name the next one in addition to "and later"; Windows has only major versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Later {
-    /// With the major version.
+    /// At the end of the major version.
     MajorVersion,
-    /// Nowhere: every later version is meant.
+    /// Never: every later version is meant.
     Always,
 }
 
@@ -35,7 +35,7 @@ impl Word for Later {
 }
 word_traits!(Later);
 
-/// Whether documents name versions of a system. A cloud has none that its customers could choose.
+/// Whether documents name versions of a system. The customers of a cloud can't choose one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Versions {
     /// They do, by numbers.
@@ -87,31 +87,31 @@ pub struct System {
     pub versions: Versions,
     /// Where its later versions end.
     pub later: Later,
-    /// The emulator whose hypervisor it is, if it is one; then it has no versions.
+    /// The emulator whose hypervisor it is, if any; then it has no versions.
     pub hypervisor: Option<Hypervisor>,
-    /// Why no machine can run it as a level, whatever image there is, if none can.
+    /// Why no machine can run it as a level, whatever images there are, if so.
     pub no_machine: Option<String>,
 }
 
 /// An image that is used for a system that is not available here. It is never used silently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StandIn {
-    /// The id of the system that it stands in for.
+    /// The id of the system that it replaces.
     pub system: String,
     /// The name of that system.
     pub name: String,
-    /// The major version, every version of which it stands in for.
+    /// The major version that it replaces, with all its minor versions.
     pub major: u32,
     /// The image's name.
     pub image: String,
-    /// Why this image, of all.
+    /// Why this image was chosen.
     pub reason: String,
-    /// The architectures on which it does.
+    /// The architectures on which it is used.
     pub architectures: Vec<Architecture>,
 }
 
 impl StandIn {
-    /// Whether it stands in for what is asked for here, on this architecture. It has no role.
+    /// Whether it can replace the required system on this architecture. A stand-in has no role.
     pub(crate) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
         let Some(Version { major, .. }) = requirement.version else { return false };
         let later = requirement.and_later == Some(Later::Always) && self.major > major;
@@ -205,7 +205,7 @@ impl Systems {
         })
     }
 
-    /// Why no machine can run a level of this kind, whatever image there is, if none can.
+    /// Why no machine can run a level of this kind, whatever images there are, if so.
     pub(super) fn no_machine(&self, requirement: &SystemRequirement) -> Option<String> {
         let system = self.systems.iter().find(|system| system.id == requirement.system);
         let of_system = system.and_then(|system| system.no_machine.clone());
@@ -216,8 +216,8 @@ impl Systems {
         self.systems.iter().map(|system| system.id.clone()).collect()
     }
 
-    /// Reads what an axis says of a level: `SYSTEM VERSION`, then perhaps `and later`, then perhaps `with ROLE`; of a system
-    /// without versions `SYSTEM`, then perhaps `with ROLE`.
+    /// Reads a value of an axis: `SYSTEM VERSION`, then optionally `and later`, then optionally `with ROLE`. For a system
+    /// without versions: `SYSTEM`, then optionally `with ROLE`.
     pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, InputProblem> {
         let words: Vec<&str> = given.split(' ').collect();
         let (words, role) = match words.as_slice() {
@@ -246,7 +246,7 @@ impl Systems {
     }
 }
 
-/// An emulator's own hypervisor is the emulator that there is, whatever its version.
+/// An emulator's own hypervisor is that of the available emulator, whatever its version.
 fn read_versions(table: &Table<'_>) -> Versions {
     let is_emulator = table.has("hypervisor");
     let default = if is_emulator { Versions::None } else { Versions::Numbered };
@@ -266,7 +266,7 @@ fn read_later(table: &Table<'_>, versions: Versions) -> Later {
     text.parse(Later::parse).unwrap_or(Later::MajorVersion)
 }
 
-/// The operating system that a document asks for on a level.
+/// The operating system that a document requires on a level.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SystemRequirement {
@@ -274,14 +274,14 @@ pub struct SystemRequirement {
     pub system: String,
     /// The system's name.
     pub name: String,
-    /// The version, or the first version; without a minor number, every version of that major one. None of a system
-    /// without versions.
+    /// The version, or the first version; without a minor number, every version of that major one. None for a system without
+    /// versions.
     pub version: Option<Version>,
-    /// Whether later versions will do, and then up to where.
+    /// Whether later versions are allowed, and up to which one.
     pub and_later: Option<Later>,
-    /// What the system has to be set up with, if the document says so.
+    /// The role that the document requires, if any.
     pub role: Option<Role>,
-    /// The emulator whose own hypervisor this is, if it is one; then it is L0.
+    /// The emulator whose own hypervisor this is, if any; then it is L0.
     pub hypervisor: Option<Hypervisor>,
 }
 
@@ -295,7 +295,7 @@ impl SystemRequirement {
         format!("{}{version}{later}{role}", self.system)
     }
 
-    /// This version alone, which has to be one of those asked for with "and later".
+    /// Only this version, which must be one of those that "and later" includes.
     pub(super) fn at(&self, version: &str) -> Result<Self, InputProblem> {
         if self.and_later.is_none() {
             return Err(InputProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
@@ -308,18 +308,18 @@ impl SystemRequirement {
         }
     }
 
-    /// Whether an emulator is itself this level, which then boots nothing, and has neither kernel nor agent.
+    /// Whether an emulator is itself this level. The level then boots nothing, and has neither kernel nor agent.
     pub fn is_emulator(&self) -> bool {
         self.hypervisor.is_some()
     }
 
-    /// Whether this version of this system, without a role, is what is asked for. A version without a minor number is not known to
-    /// be one of those that a minor number asks for.
+    /// Whether this version of this system, without a role, meets the requirement. A version without a minor number is not
+    /// known to meet a requirement with one.
     pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
         self.role.is_none() && self.system == system && self.takes(version)
     }
 
-    /// Whether this version of the system is one of those asked for.
+    /// Whether this version of the system meets the requirement.
     fn takes(&self, version: &Version) -> bool {
         let Some(wanted) = self.version else { return true };
         let minor = match wanted.minor {
@@ -336,7 +336,7 @@ impl SystemRequirement {
         self.role.map_or(String::new(), |role| format!(" with {}", role.name()))
     }
 
-    /// The requirement as the thing wanted: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
+    /// The requirement in words: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
     pub(super) fn wanted(&self) -> String {
         let Self { name, .. } = self;
         let versions = match (self.version, self.and_later) {

@@ -1,5 +1,5 @@
-//! Reading TOML tables key by key. Unlike a derived deserializer this does not stop at the first mistake: each value that
-//! is wrong is reported with its place and reads as absent, and reading continues with the next.
+//! Reads TOML tables key by key. Unlike a derived deserializer, this does not stop at the first mistake: each wrong value is
+//! reported with its place and counts as absent, and reading continues with the next.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -11,18 +11,18 @@ use toml::de::{DeTable, DeValue};
 use super::error::{InputError, position};
 use super::problem::InputProblem;
 
-/// A text under its file's name, and what was found wrong in it so far.
+/// A text, the name of its file, and the problems found so far.
 pub(super) struct InputFile {
     name: String,
     text: Arc<str>,
     problems: RefCell<Vec<(Range<usize>, InputProblem)>>,
 }
 
-/// How many problems of one file are named. A file with more is of another kind than it should be.
+/// How many problems of one file are reported. A file with more is probably a file of another kind.
 const PROBLEM_LIMIT: usize = 100;
 
-/// The most entries that a list may have, be it of claims or of an axis's values. It also bounds the work of whoever
-/// compares each entry with all others.
+/// The maximum number of entries of a list, of claims or of an axis's values. It also limits the work of code that compares
+/// each entry with all others.
 const LIST_LIMIT: usize = 256;
 
 impl InputFile {
@@ -30,8 +30,8 @@ impl InputFile {
         Self { name, text: text.into(), problems: RefCell::default() }
     }
 
-    /// Hands the root table to `read`. What comes back is what the file holds if nothing was wrong in it, or else
-    /// what was, from top to bottom.
+    /// Passes the root table to `read`. Returns the contents of the file if nothing is wrong in it; otherwise its problems,
+    /// from top to bottom.
     pub(super) fn interpret<T>(
         self,
         keys: Keys,
@@ -97,14 +97,14 @@ impl<'t> Table<'t> {
     }
 
     fn required<T>(&self, key: &'static str, value: Option<T>) -> Option<T> {
-        // Where the key is there but its value is wrong, that has been reported.
+        // A wrong value has already been reported.
         if value.is_none() && !self.has(key) {
             self.report(InputProblem::MissingKey { key });
         }
         value
     }
 
-    /// The value under `key`, if it is there and `pick` takes it.
+    /// The value under `key`, if it exists and `pick` accepts it.
     fn pick<T>(
         &self,
         key: &'static str,
@@ -138,17 +138,17 @@ impl<'t> Table<'t> {
         Some(Text { file: self.file, value, span })
     }
 
-    /// The text under `key`, which has to be there.
+    /// The text under `key`, which is required.
     pub(super) fn string(&self, key: &'static str) -> Option<Text<'t>> {
         self.required(key, self.optional_string(key))
     }
 
-    /// The text under `key` for people to read, which has to be there and say something.
+    /// The prose under `key`, which is required and must not be empty.
     pub(super) fn prose(&self, key: &'static str) -> Option<String> {
         self.required(key, self.optional_prose(key))
     }
 
-    /// The text under `key` for people to read, which has to say something if it is there.
+    /// The prose under `key`, which is optional and must not be empty.
     pub(super) fn optional_prose(&self, key: &'static str) -> Option<String> {
         self.optional_string(key)?.parse(|text| match text.trim() {
             "" => Err(InputProblem::Empty { key }),
@@ -156,8 +156,8 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// The entries of the list under `key` that `pick` takes, each with its place. A list that is there without entries
-    /// says nothing, and one with very many was not written by hand.
+    /// The entries of the list under `key` that `pick` accepts, each with its place. An empty list is an error, and so is one
+    /// with very many entries, which is not written by hand.
     fn entries<T: ?Sized>(
         &self,
         key: &'static str,
@@ -202,12 +202,12 @@ impl<'t> Table<'t> {
         Some(entries.into_iter().map(|(value, span)| Text { file: self.file, value, span }).collect())
     }
 
-    /// The texts in the list under `key`, which has to be there.
+    /// The texts in the list under `key`, which is required.
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<Text<'t>>> {
         self.required(key, self.optional_strings(key))
     }
 
-    /// The entries of the list under `key`, which has to be there: texts, or tables where there is more to say.
+    /// The entries of the list under `key`, which is required: texts, or tables for entries with details.
     pub(super) fn texts_or_tables(&self, key: &'static str, keys: Keys) -> Vec<TextOrTable<'t>> {
         let wanted = "a list of strings, or of tables with more to say";
         let pick = |value: &'t DeValue<'t>| (value.is_str() || value.is_table()).then_some(value);
@@ -241,7 +241,7 @@ impl<'t> Table<'t> {
         Some(Table::open(self.file, table, span, keys))
     }
 
-    /// The table under `key`, which has to be there.
+    /// The table under `key`, which is required.
     pub(super) fn table(&self, key: &'static str, keys: Keys) -> Option<Table<'t>> {
         self.required(key, self.optional_table(key, keys))
     }
@@ -254,13 +254,13 @@ impl<'t> Table<'t> {
     }
 }
 
-/// An entry of a list that is a text, or a table where it has more to say.
+/// An entry of a list: a text, or a table for an entry with details.
 pub(super) enum TextOrTable<'t> {
     Text(Text<'t>),
     Table(Table<'t>),
 }
 
-/// A text and where it stands.
+/// A text and its place.
 pub(super) struct Text<'t> {
     file: &'t InputFile,
     value: &'t str,
@@ -272,7 +272,7 @@ impl Text<'_> {
         self.value
     }
 
-    /// What `parse` makes of the text; what it complains of is reported.
+    /// The text parsed by `parse`, whose error is reported.
     pub(super) fn parse<T, E: Into<InputProblem>>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, E>,

@@ -28,7 +28,7 @@ pub(crate) fn known_stale() -> Expectation {
     Expectation::Stops { limitation, known_stale: Some(KnownStale { since: since.into(), seen, note }) }
 }
 
-/// That a stack works is expected, and known to be wrong: it stops so.
+/// A stack is expected to work, but the claim is known to be wrong: the stack stops so.
 pub(crate) fn known_wrong(symptom: Option<&str>) -> Expectation {
     let symptom = symptom.and_then(|text| SymptomTexts::new([text]));
     let limitation = Limitation::new(StopStage::At(stage("l1-launch")), symptom);
