@@ -21,7 +21,7 @@ const BARE_METAL: &str = "bare-metal";
 /// The label of runners on which emulators run.
 const EMULATED: &str = "emulated";
 
-/// A kind of machines, by the labels that a CI system knows it by.
+/// A kind of machines, identified by its labels in a CI system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerKind {
     /// Its labels, as they were given.
@@ -40,7 +40,7 @@ struct Bare {
 /// Why labels do not make a kind of machines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadLabels {
-    /// It is not said, or said twice, whether KVM of the machine is used.
+    /// The labels don't say whether the machine's KVM is used, or say it twice.
     #[error("one of the labels must be `{BARE_METAL}` or `{EMULATED}`")]
     Metal,
     /// A bare machine is of one architecture.
@@ -77,7 +77,7 @@ impl FromStr for RunnerKind {
         let is_labelled = |architecture: &Architecture| has(ArchInfo::of(*architecture).runner_label);
         let architectures: Vec<Architecture> =
             Architecture::ALL.iter().copied().filter(is_labelled).collect();
-        // A word and a version. What else there is means nothing here.
+        // A word and a version. Other labels have no meaning here.
         let system = |label: &String| {
             let (system, version) = label.rsplit_once('-')?;
             version.parse::<Version>().is_ok().then(|| (system.to_owned(), version.to_owned()))
@@ -116,7 +116,7 @@ impl RunnerKind {
         }
     }
 
-    /// What L0 runs on there.
+    /// The metal of L0 on such a machine.
     pub fn metal(&self) -> Metal {
         if self.bare.is_some() { Metal::Native } else { Metal::Emulated }
     }
@@ -128,7 +128,7 @@ impl fmt::Display for RunnerKind {
     }
 }
 
-/// What one kind of machines runs.
+/// The cells of one kind of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Its place among the kinds.
@@ -140,15 +140,15 @@ pub struct Job {
 /// Cells, divided by the kinds of machines that run them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Jobs {
-    /// One for each kind that runs any. What bare machines get must run there: nothing but a loss keeps it from it.
+    /// One for each kind that runs any. The cells of bare machines must run there: a skip means that something was lost.
     pub jobs: Vec<Job>,
-    /// The cells that no kind can run, with the reasons. What plays emulated metal has them all the same, to record the skip.
+    /// The cells that no kind can run, with the reasons. The machines for emulated metal get them anyway, to record the skip.
     pub nowhere: Vec<(String, String)>,
 }
 
 impl Jobs {
-    /// Gives each cell to the first kind that meets what it requires and has images for it, to bare machines before others.
-    /// Where images are missing everywhere, what plays emulated metal says so.
+    /// Gives each cell to the first kind that meets its requirements and has images for it. Bare machines come before others.
+    /// If images are missing everywhere, the machines for emulated metal record that.
     pub fn new(cells: &[Cell], matrix: &Matrix, catalog: &Catalog, kinds: &[RunnerKind]) -> Self {
         let plans: Vec<RunPlan> = kinds.iter().map(|kind| kind.plan(cells, matrix, catalog)).collect();
         let mut order: Vec<usize> = (0..kinds.len()).collect();
@@ -169,7 +169,7 @@ impl Jobs {
                 }
                 None => {
                     jobs.nowhere.push((cell.name.to_string(), everywhere_unmet(cell, catalog)));
-                    // It is to be in the results all the same, as a skip with its reason.
+                    // The results must include it as a skip with its reason.
                     if let Some(kind) = order.iter().find(|kind| kinds[**kind].bare.is_none()) {
                         of_kind.entry(*kind).or_default().insert(cell.name.as_str());
                     }
@@ -197,7 +197,7 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
 }
 
 impl RunnerKind {
-    /// What would become of these cells there.
+    /// What would happen to these cells there.
     fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog) -> RunPlan {
         let metal = if self.bare.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
         let options = PlanOptions { metal, ..PlanOptions::default() };
@@ -210,7 +210,7 @@ impl RunnerKind {
 
 /// What a cell requires of a machine that runs it on this metal.
 pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement {
-    // Nothing that a machine could have.
+    // No machine can meet this requirement.
     let impossible = Requirement::Any(Vec::new());
     match metal {
         _ if cell.no_machine.is_some() => impossible,
@@ -226,7 +226,7 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
     }
 }
 
-/// Globs that take these cells and none of the others, few where all of a scenario and architecture are taken.
+/// Globs that match these cells and no others. One glob is enough for a scenario and architecture whose cells are all included.
 fn globs(wanted: &BTreeSet<&str>, all: &[Cell]) -> Vec<String> {
     let group = |name: &str| {
         let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at + 1);

@@ -1,5 +1,5 @@
-//! Which mutants bear on what a cell's claims say. That a QEMU which is killed is noticed shows little of a claim that
-//! something stops, and nothing of one on a step; docs/mutation.md has the rules.
+//! Which mutants bear on the claims of a cell. If a killed QEMU is noticed, that shows little about a claim that something
+//! stops, and nothing about a claim on a step. docs/mutation.md has the rules.
 
 use nestmatrix_model::{OwnAction, Stage, StepAction};
 
@@ -9,18 +9,18 @@ use crate::records::{
 };
 use crate::scenario::{Cell, CellName, Fingerprint, Matrix, Mutated};
 
-/// What a mutation run shows of the claims of its cells.
+/// What a mutation run shows about the claims of its cells.
 #[derive(Debug, Clone, Default)]
 pub struct ShownByRun {
     /// What it shows.
     pub shown: Vec<Mutated>,
     /// The cells that it shows nothing about, and why.
     pub not_shown: Vec<(CellName, &'static str)>,
-    /// Those of them of which it has tried all, so that what an earlier run has shown no longer holds.
+    /// Those of these cells whose mutants were all booted, so that the results of earlier runs no longer hold.
     pub refuted: Vec<CellName>,
 }
 
-/// What a mutation run shows of the claims of its cells, as these are now. `mutations` is what came of its mutants.
+/// What a mutation run shows about the claims of its cells, as the cells are now. `mutations` has the results of their mutants.
 pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> ShownByRun {
     let seen = run.record.began.split('T').next().unwrap_or_default();
     let mut by_run = ShownByRun::default();
@@ -29,11 +29,11 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
         let undamaged = run.cells.iter().find(|record| record.cell == mutation.cell);
         let why = match (cell, undamaged) {
             _ if !mutation.original.green => "it was not green without damage",
-            // What is missing may be what survives.
+            // A missing mutant may be one that survives.
             _ if !mutation.complete => "not all of its mutants have a verdict",
             (None, _) => "there is no such cell any more",
             (_, None) => "the run has no record of it without damage",
-            // A record of an earlier version: what its cell required is unknown.
+            // A record of an earlier version does not say what its cell asked for.
             (_, Some(CellRecord { fingerprint: None, .. })) => "its record has no fingerprint",
             (Some(cell), Some(undamaged))
                 if undamaged.fingerprint.as_ref() != Some(&Fingerprint::of(cell)) =>
@@ -56,8 +56,8 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
     by_run
 }
 
-/// What the mutants of a cell show of its claims: `None` if none of them bears on these. `undamaged` is the record of the cell
-/// without damage, and `seen` the day on which that was seen.
+/// What the mutants of a cell show about its claims; `None` if none of them bears on the claims. `undamaged` is the record of
+/// the cell without damage, and `seen` is the day of that run.
 fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> Option<Mutated> {
     let original = Original::from(undamaged);
     let mutants = mutants_of(cell, &original).ok()?;
@@ -71,7 +71,7 @@ fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> 
         let bears = match (mutation, step) {
             (Some(mutation), _) => bearing.of_mutant(mutation, result),
             (None, Some(step)) => bearing.of_check(step, result),
-            // Of a scenario that had another mutation when that was run.
+            // The scenario had another mutation when that was run.
             (None, None) => None,
         };
         match bears {
@@ -108,7 +108,7 @@ fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> 
     })
 }
 
-/// The version in what a guest or a QEMU says of itself, without what no version has in it.
+/// The first word of a version text, without characters that no version has.
 fn version(said: &str) -> String {
     let word = said.split_whitespace().next().unwrap_or_default();
     word.chars().filter(|c| c.is_ascii_alphanumeric() || "._+~:-".contains(*c)).take(64).collect()
@@ -124,13 +124,13 @@ impl Bearing<'_> {
     /// Whether a mutant shows that the cell would turn red if its claims were wrong, or, if it survived, that it would not;
     /// `None` if it bears on neither.
     fn of_mutant(&self, mutation: &Mutation, result: &MutantResult) -> Option<bool> {
-        // No machine has that property: it tries the harness.
+        // No machine has that property, so this tests the harness.
         if matches!(mutation, Mutation::BogusProperty { .. }) {
             return None;
         }
         let own = is_own(mutation);
         match (result.outcome, result.verdict?) {
-            // A killed mutant that passes is one of a claim that is known to be wrong: without what makes it so, the stack works.
+            // If a killed mutant passes, its claim is known to be wrong: without the cause, the stack works.
             (MutantOutcome::Killed, VerdictWord::Xpass | VerdictWord::Pass) => Some(true),
             (MutantOutcome::Killed, VerdictWord::Fail) => match (self.original.stage, result.stage) {
                 (None, stage) => (own || self.touches(mutation, stage)).then_some(true),
@@ -149,7 +149,7 @@ impl Bearing<'_> {
         }
     }
 
-    /// Likewise of a step that only checks. That it notices a QEMU's death shows nothing of what it looks for.
+    /// The same for a step that only checks. If it notices that a QEMU died, that shows nothing about what it checks.
     fn of_check(&self, step: u8, result: &MutantResult) -> Option<bool> {
         let here = Some(Stage::Step(step));
         let by = |other: &&MutantResult| {
@@ -166,8 +166,8 @@ impl Bearing<'_> {
         }
     }
 
-    /// Whether damage to the stack is damage to what the cell tries: to any part of a stack that is to work as it is, or
-    /// where the scenario has steps of its own, to one of them.
+    /// Whether damage to the stack damages what the cell tests: any part of a stack that should work unchanged, or one of the
+    /// scenario's steps if it has any.
     fn touches(&self, mutation: &Mutation, stage: Option<Stage>) -> bool {
         if !self.tries_its_own() {
             return true;
@@ -175,13 +175,13 @@ impl Bearing<'_> {
         let Some(Stage::Step(number)) = stage else { return false };
         match self.cell.step(number).map(|step| &step.action) {
             Some(StepAction::Own { .. }) => true,
-            // The command may have gone well while QEMU's death was noticed.
+            // The command may have succeeded, and only QEMU's death was noticed.
             Some(StepAction::Run(_)) => !matches!(mutation, Mutation::QemuKilled { .. }),
             None => false,
         }
     }
 
-    /// Whether the cell tries something besides a stack of its systems: steps, or what the scenario sets of a level.
+    /// Whether the cell tests more than a stack of its systems: steps, or settings of a level.
     fn tries_its_own(&self) -> bool {
         let measures = |action: &StepAction| matches!(action, StepAction::Own { action: OwnAction::Measure });
         self.cell.steps.iter().any(|step| !measures(&step.action))

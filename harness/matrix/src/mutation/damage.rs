@@ -1,4 +1,4 @@
-//! One kind of damage, as data: its name, its description, and what it makes of a cell.
+//! One kind of damage, as data: its name, its description, and how it changes a cell.
 
 use std::fmt;
 
@@ -19,23 +19,23 @@ pub enum Mutation {
         /// Its number, from 1.
         step: u8,
     },
-    /// A step runs `true`, and what is expected of it stays.
+    /// A step runs `true`; its expected result stays.
     TrueStep {
         /// Its number, from 1.
         step: u8,
     },
-    /// A CPU feature is no longer required of a level.
+    /// A level no longer requires a CPU feature.
     FeatureNotRequired {
         /// The level.
         level: LevelNumber,
         /// The feature, by QEMU's name.
         feature: String,
     },
-    /// A level is not given what the scenario sets.
+    /// A level loses a setting of the scenario.
     WithoutSetting {
         /// The level.
         level: LevelNumber,
-        /// What the scenario sets.
+        /// The setting.
         setting: LevelSetting,
     },
     /// KVM of L0 offers no nesting.
@@ -62,32 +62,32 @@ pub enum Mutation {
         /// The level.
         level: LevelNumber,
     },
-    /// The innermost level gives back the nonce of another boot.
+    /// The innermost level returns the nonce of another boot.
     OldNonce,
-    /// The innermost level is started in L0 and not in the level below it.
+    /// The innermost level is started in L0 instead of the level below it.
     InnermostOnL0,
-    /// What the scenario itself describes.
+    /// A mutation that the scenario itself describes.
     Custom {
         /// Its name in the scenario.
         name: String,
-        /// What is changed.
+        /// The change.
         change: MutationChange,
     },
 }
 
-/// What a scenario can set of a level.
+/// A setting of a level in a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LevelSetting {
     /// Parameters of its kernel.
     KernelParameters,
-    /// The model of its CPU. What is required of the CPU stays.
+    /// The model of its CPU. The required features stay.
     CpuModel,
     /// The type of its machine.
     MachineType,
     /// Properties of its machine.
     MachineProperties,
-    /// A disk, on which its modprobe configuration lies.
+    /// A disk with its modprobe configuration.
     Disk,
 }
 
@@ -232,7 +232,7 @@ impl fmt::Display for Mutation {
             Self::QemuKilled { level, at } => write!(f, "QEMU of {level} is killed when {at} begins"),
             Self::BogusProperty { level } => write!(f, "the machine of {level} has a property that none has"),
             Self::WithoutModule { level } => write!(f, "{level} can't load its KVM module"),
-            Self::OldNonce => f.write_str("the innermost level gives back an old nonce"),
+            Self::OldNonce => f.write_str("the innermost level returns an old nonce"),
             Self::InnermostOnL0 => f.write_str("L0 runs the innermost level"),
             Self::Custom { change, .. } => match change {
                 MutationChange::Drop { step } => write!(f, "step {step} does nothing"),
@@ -256,7 +256,7 @@ fn change_step(cell: &mut Cell, step: u8, change: impl FnOnce(&mut StepAction)) 
     }
 }
 
-/// Changes the command of a step. What the harness does itself expects nothing of a command but its success.
+/// Changes the command of a step. The harness's own commands only have to succeed.
 fn change_command(cell: &mut Cell, step: u8, run: &str) {
     change_step(cell, step, |action| {
         let mut changed = match std::mem::replace(action, nothing()) {

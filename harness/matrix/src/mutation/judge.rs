@@ -22,7 +22,7 @@ pub fn judge(original: &Original, mutant: &Mutant, record: &CellRecord) -> Mutan
             (Rule::NotGreen | Rule::FailOrMissingEvidence | Rule::Rejected, _) => MutantOutcome::Undecided,
         },
         (_, Rule::Rejected) => survived,
-        // A fail that is green is known. Without what makes the claim wrong the stack works, so the verdict is another one.
+        // A fail that is green is a known one. Without the cause of the wrong claim the stack works, so the verdict differs.
         (VerdictWord::Pass, _) if original.verdict == VerdictWord::Fail && original.green => {
             MutantOutcome::Killed
         }

@@ -1,4 +1,4 @@
-//! The mutants of a cell: which damage says something of it, and what must come of that.
+//! The mutants of a cell: which damage says something about it, and which verdict each mutant must get.
 
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, NestingSwitch};
 use nestmatrix_model::{
@@ -14,13 +14,13 @@ use crate::scenario::{Cell, CellName, InputProblem, LevelSpec, only_reads};
 /// A cell with damage that its verdict must show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mutant {
-    /// The cell that it was made of.
+    /// The cell that it was made from.
     pub of: CellName,
     /// The damage.
     pub mutation: Mutation,
-    /// The damaged cell, under a name of its own.
+    /// The damaged cell, under its own name.
     pub cell: Cell,
-    /// What must come of it.
+    /// The verdict that it must get.
     pub rule: Rule,
     /// Why it may survive, if the scenario says so.
     pub accepted: Option<String>,
@@ -36,19 +36,19 @@ pub struct Check {
     pub accepted: Option<String>,
 }
 
-/// All that can be shown of a cell by mutations.
+/// Everything that mutations can show about a cell.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Mutants {
     /// The damaged cells.
     pub mutants: Vec<Mutant>,
     /// The steps that only check.
     pub checks: Vec<Check>,
-    /// The acceptances of the scenario that are for none of them.
+    /// The acceptances of the scenario that match no mutation.
     pub unused: Vec<String>,
 }
 
-/// The mutants of a cell that came out as `original`. Damage that could not show is left out: to what its stack never comes to, and
-/// what is already so.
+/// The mutants of a cell whose result without damage is `original`. Damage that could not show is left out: damage to what the
+/// stack never reaches, and damage that changes nothing.
 ///
 /// # Errors
 /// The name of a mutant would be too long for a cell's.
@@ -76,7 +76,7 @@ pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProb
     Ok(made)
 }
 
-/// A mutation and what must come of it.
+/// A mutation and the verdict that its mutant must get.
 type Ruled = (Mutation, Rule);
 
 struct MutantMaker<'a> {
@@ -109,7 +109,7 @@ impl MutantMaker<'_> {
         self.cell.steps.get(usize::from(number).checked_sub(1)?)
     }
 
-    /// Whether the undamaged stack comes to `stage`, be it to stop there.
+    /// Whether the undamaged stack reaches `stage`, even if it stops there.
     fn comes_to(&self, stage: Stage) -> bool {
         self.original.stage.is_none_or(|stop| self.place(stage) <= self.place(stop))
     }
@@ -119,7 +119,7 @@ impl MutantMaker<'_> {
         self.original.stage.is_none_or(|stop| self.place(stage) < self.place(stop))
     }
 
-    /// The steps that something rests on, and those that only check.
+    /// The steps that the rest of the cell depends on, and the steps that only check.
     fn steps(&self) -> (Vec<Ruled>, Vec<u8>) {
         let (mut ruled, mut checks) = (Vec::new(), Vec::new());
         let numbers = (1..=self.cell.steps.len()).filter_map(|number| u8::try_from(number).ok());
@@ -132,7 +132,7 @@ impl MutantMaker<'_> {
                     } else {
                         ruled.push((Mutation::DropStep { step: number }, Rule::NotGreen));
                     }
-                    // Where success alone is expected, `true` is no other damage than to drop the step.
+                    // If a step only has to succeed, replacing it by `true` is the same as dropping it.
                     if fails || command.output.is_some() {
                         ruled.push((Mutation::TrueStep { step: number }, Rule::NotGreen));
                     }
@@ -140,7 +140,7 @@ impl MutantMaker<'_> {
                 Some(StepAction::Own { action: OwnAction::Reboot }) => {
                     ruled.push((Mutation::DropStep { step: number }, Rule::NotGreen));
                 }
-                // These are what is tried, and leave nothing for another step to find.
+                // These are the test itself: no later step could notice that they are gone.
                 Some(StepAction::Own {
                     action: OwnAction::Measure | OwnAction::BootAnother | OwnAction::Migrate,
                 })
@@ -150,7 +150,7 @@ impl MutantMaker<'_> {
         (ruled, checks)
     }
 
-    /// Damage to what levels are given.
+    /// Damage to the settings of levels.
     fn levels(&self) -> Vec<Ruled> {
         let mut ruled = Vec::new();
         for spec in self.cell.levels.iter().filter(|spec| !spec.system.is_emulator()) {
@@ -166,8 +166,8 @@ impl MutantMaker<'_> {
         ruled
     }
 
-    /// What the scenario sets of a level is there for something that it tries. Where the stack stops at the level's launch, it is
-    /// for what is required of its CPU, and the model may be any.
+    /// A scenario sets something of a level because it tests it. If the stack stops at the level's launch, it stops because of
+    /// a required CPU feature, and the CPU model does not matter.
     fn without_settings(&self, spec: &LevelSpec) -> Vec<Ruled> {
         let level = spec.level;
         let launch = Stage::Level(level, StageKind::Launch);
@@ -179,8 +179,9 @@ impl MutantMaker<'_> {
         set.map(|setting| (Mutation::WithoutSetting { level, setting }, Rule::NotGreen)).collect()
     }
 
-    /// A feature that the CPU has whether it is required or not can't be missed. So the one that the stack was seen to stop for,
-    /// or the extension of a level that hosts: QEMU's models have it with KVM only if it is asked for (`kvm_default_props`).
+    /// Dropping a requirement shows nothing if the CPU has the feature anyway. So this is done for the feature that the stack
+    /// was seen to stop for, and for the extension of a level that hosts: with KVM, QEMU's models have that only on request
+    /// (`kvm_default_props`).
     fn not_required(&self, spec: &LevelSpec) -> Option<Ruled> {
         let hosts_by_model =
             self.hosts(spec.level) && !self.on_metal(spec.level) && spec.cpu.mode != CpuMode::HostPassthrough;
@@ -199,7 +200,8 @@ impl MutantMaker<'_> {
         Some((mutation, Rule::NotGreen))
     }
 
-    /// L0 without nesting can't have guests of guests; and where L1 hosts none, or can't be a hypervisor anyway, nothing misses it.
+    /// Without nesting, L0 can't have guests of guests. If L1 hosts none, or can't be a hypervisor anyway, nothing notices
+    /// that.
     fn nesting_off(&self, spec: &LevelSpec) -> Option<Ruled> {
         let parameter = format!("{}.nested=", self.profile.kvm_module);
         let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
@@ -215,7 +217,7 @@ impl MutantMaker<'_> {
         applies.then_some((Mutation::NestingOff, Rule::NotGreen))
     }
 
-    /// Whether a step sets the parameter itself, which then holds instead of the one of the command line.
+    /// Whether a step sets the parameter itself. The step's value then overrides that of the command line.
     fn sets_nesting(&self) -> bool {
         self.cell
             .steps
@@ -230,8 +232,8 @@ impl MutantMaker<'_> {
         applies.then_some((Mutation::OnTcg { level: spec.level }, Rule::NotGreen))
     }
 
-    /// A QEMU that rejects its command line has tried nothing, so no limitation is confirmed by it: that is an error, unless
-    /// the document is about just that.
+    /// A QEMU that rejects its command line has tested nothing, so it confirms no limitation. The verdict is an error, unless
+    /// the document is about exactly that.
     fn bogus_property(&self, spec: &LevelSpec) -> Option<Ruled> {
         let metal_takes_it = !self.on_metal(spec.level) || self.metal_is_qemu();
         let applies = metal_takes_it && self.comes_to(Stage::Level(spec.level, StageKind::Launch));
@@ -277,14 +279,14 @@ impl MutantMaker<'_> {
             let level = spec.level;
             let begins = Stage::Level(level, StageKind::Boot);
             let at = stages.iter().filter(move |stage| **stage >= begins && self.comes_to(**stage));
-            // That the metal goes is never the fault of what runs on it.
+            // If the metal ends, what runs on it is never at fault.
             let rule = if self.on_metal(level) { Rule::FailOrError } else { Rule::NotGreen };
             at.map(move |at| (Mutation::QemuKilled { level, at: *at }, rule))
         });
         kills.collect()
     }
 
-    /// What the scenario itself describes.
+    /// The mutations that the scenario itself describes.
     fn customs(&self) -> Vec<Ruled> {
         let own = self.cell.mutations.iter().filter_map(|own| {
             let change = own.change.clone()?;

@@ -1,4 +1,4 @@
-//! A part of the mutants by chance, but always the same part for the same seed, whatever order they are in.
+//! A random sample of the mutants. The same seed gives the same sample, in whatever order the mutants are.
 
 use sha2::{Digest as _, Sha256};
 

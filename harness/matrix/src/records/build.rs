@@ -1,8 +1,8 @@
-//! What identifies this program in records: two programs that are built of different sources may have the same version.
+//! What identifies this program in records: two programs with the same version may be built from different sources.
 
 use sha2::{Digest as _, Sha256};
 
-/// The version of this program and the SHA-256 of its file, or nothing of the latter where that can't be read.
+/// The version of this program and the SHA-256 of its file; no SHA-256 if the file can't be read.
 pub(crate) fn build() -> String {
     let program = std::fs::read("/proc/self/exe").unwrap_or_default();
     let hash = hex::encode(Sha256::digest(program));

@@ -1,4 +1,4 @@
-//! A cell's verdict and what led to it, as a line of `verdicts.jsonl` has it. docs/records.md describes each member for those who
+//! A cell's verdict and its reasons, as one line of `verdicts.jsonl`. docs/records.md describes each member for programs that
 //! read the file without nestmatrix.
 
 use std::collections::BTreeMap;
@@ -89,9 +89,9 @@ pub struct Attempt {
     pub verdict: VerdictWord,
     /// The key of the snapshot from which it was restored, or was to be; absent if it booted from its outermost level.
     pub from: Option<SnapshotKey>,
-    /// Where the stack stopped, what was seen.
+    /// Where the stack stopped: what was seen there.
     pub symptom: Option<String>,
-    /// What its time limits were multiplied by; absent in runs of earlier versions.
+    /// The factor of its time limits; absent in runs of earlier versions.
     #[serde(default)]
     pub timeout_scale: Option<f64>,
     /// What the emulator of the outermost level used of this machine.
@@ -106,9 +106,9 @@ pub struct CellRecord {
     pub cell: CellName,
     /// Its scenario.
     pub scenario: String,
-    /// The document that the scenario tries.
+    /// The document that the scenario tests.
     pub document: String,
-    /// The claims that it tries.
+    /// The claims that it tests.
     pub claims: Vec<String>,
     /// Its architecture.
     pub architecture: Architecture,
@@ -122,22 +122,22 @@ pub struct CellRecord {
     /// Identifies everything that it asked for; absent in runs of earlier versions.
     #[serde(default)]
     pub fingerprint: Option<Fingerprint>,
-    /// What the document lets one expect.
+    /// The result that the document predicts.
     pub expectation: Expectation,
     /// The verdict.
     pub verdict: VerdictWord,
     /// What its scenario says about its flakiness on this metal and with these versions. Absent in runs of earlier versions.
     #[serde(default)]
     pub known_flaky: Option<KnownFlaky>,
-    /// Whether its scenario describes this verdict: the fail of a claim that is known to be wrong, or of a limitation that is known to
-    /// be gone; of a flaky cell, each of its attempts. Absent in runs of earlier versions.
+    /// Whether its scenario describes this verdict: the fail of a claim that is known to be wrong, or of a limitation that is
+    /// known to be gone. For a flaky cell: whether it describes each of its attempts. Absent in runs of earlier versions.
     #[serde(default)]
     pub as_described: bool,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
     /// The level that the symptom is about.
     pub level: Option<LevelNumber>,
-    /// What was seen there, or for a skip what is missing.
+    /// What was seen there. For a skipped cell: what is missing.
     pub symptom: Option<String>,
     /// What was seen there, as data; absent if nothing stopped it, and in runs of earlier versions.
     #[serde(default)]
@@ -159,7 +159,7 @@ pub struct CellRecord {
     /// The snapshot that it was restored from, if it was.
     #[serde(alias = "continued")]
     pub restored: Option<Restored>,
-    /// Why it was not restored, where snapshots are used.
+    /// Why it was not restored from a snapshot, in a run that uses snapshots.
     pub cold: Option<String>,
     /// Every attempt, first to last.
     pub attempts: Vec<Attempt>,
@@ -173,7 +173,7 @@ pub struct CellRecord {
 }
 
 impl CellRecord {
-    /// The record of a cell that was not tried, which is an error if it had to be.
+    /// The record of a skipped cell, which is an error if the cell had to run.
     pub fn skipped(cell: &Cell, skipped: &[SkipReason], must_run: bool) -> Self {
         let reasons = in_one_line(skipped);
         if must_run {

@@ -1,4 +1,4 @@
-//! Two sets of results compared: what is worse, what is better, what is new.
+//! Compares two sets of results: what is worse, what is better, what is new.
 
 use std::collections::BTreeMap;
 
@@ -15,46 +15,46 @@ pub struct Change {
     pub before: Option<VerdictWord>,
     /// Its verdict now; absent if it has none.
     pub now: Option<VerdictWord>,
-    /// What its scenario knows of the verdict now, if it does.
+    /// What its scenario knows about the present verdict, if anything.
     pub known: Option<Known>,
-    /// Whether it is worse now than it was, or bad if it had no verdict before.
+    /// Whether it is worse now than before, or bad if it had no verdict before.
     pub is_bad: bool,
-    /// What was seen where it stops now.
+    /// The symptom, if the stack stops now.
     pub symptom: Option<String>,
 }
 
 /// What changed between two sets of results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Cells that were as expected or known, and are not any more; and cells that worked, and are known not to again.
+    /// Cells that were as expected or known and no longer are; and cells that worked and now show a failure that is known.
     pub regressions: Vec<Change>,
-    /// Cells that are as expected or known, and were not; and cells that are known not to work, and do.
+    /// Cells that were not as expected or known and now are; and cells that showed a known failure and now work.
     pub improvements: Vec<Change>,
-    /// Cells that would be among the regressions or the improvements, if both verdicts had not been seen with the same software; and
-    /// those that were flaky, or are known to be now.
+    /// Cells that would be regressions or improvements if the software were not the same in both sets; and those that were
+    /// flaky, or are known to be now.
     pub flaky: Vec<Change>,
     /// Cells that had no verdict before: they were missing, skipped, or an error.
     pub new: Vec<Change>,
-    /// Cells that have no verdict any more, and those that are skipped.
+    /// Cells that no longer have a verdict, and those that are skipped.
     pub gone: Vec<Change>,
 }
 
-/// What a verdict says of the matrix.
+/// What a verdict says about the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// It was not tried.
+    /// It was skipped.
     Untried,
-    /// Against a document, or nothing can be said.
+    /// It contradicts a document, or decides nothing.
     Bad,
-    /// It does not work, which fails no run: a claim that is known to be wrong, or a limitation that is known to be gone where
-    /// nothing says that this software should be without it.
+    /// It does not work, but fails no run: a claim that is known to be wrong, or a limitation that is known to be gone but may
+    /// still exist with this software.
     KnownBad,
-    /// It works, or stops as its document says that it does.
+    /// It works, or stops as its document says.
     Good,
 }
 
 impl Standing {
-    /// What `before` says: an error is no verdict that another one could be held against.
+    /// What `before` says. An error is nothing to compare another verdict with.
     fn before(record: Option<&&CellRecord>) -> Self {
         match record {
             Some(record) if record.verdict == VerdictWord::Error => Self::Untried,
@@ -66,7 +66,7 @@ impl Standing {
         let Some(record) = record else { return Self::Untried };
         match record.verdict {
             _ if record.is_trouble() => Self::Bad,
-            // Of what is known to be flaky, no verdict follows.
+            // If the cell is known to be flaky, nothing follows from its verdict.
             VerdictWord::Skip | VerdictWord::Flaky => Self::Untried,
             VerdictWord::Fail => Self::KnownBad,
             VerdictWord::Xfail if record.expectation.known_stale().is_some() => Self::KnownBad,
@@ -76,16 +76,16 @@ impl Standing {
 }
 
 impl Comparison {
-    /// Whether something is worse than it is known to have been: regressions, and what is new and not as expected. So is a flaky
-    /// cell that is not as expected now: that it was not so at another time as well is no reason to let it pass.
+    /// Whether something got worse: a regression, or a new cell that is not as expected. A flaky cell that is not as expected
+    /// now counts as well: an earlier failure does not excuse it.
     pub fn is_worse(&self) -> bool {
         let mut others = self.new.iter().chain(&self.flaky);
         !self.regressions.is_empty() || others.any(|change| change.is_bad)
     }
 
-    /// The exit code of a run that is compared with another one, where its own is `code`: what was bad already is no reason to fail,
-    /// and what worked before is one, though it be known not to. A run of which nothing can be said, or that is not complete, fails
-    /// either way.
+    /// The exit code of a run that is compared with an earlier one; `code` is its own. A cell that was bad before does not fail
+    /// the run. A cell that worked before and does not now fails it, even if the failure is known. A run with errors, or an
+    /// incomplete one, fails either way.
     pub fn exit_code(&self, code: u8) -> u8 {
         match code {
             0 | 1 => u8::from(self.is_worse()),
@@ -93,8 +93,8 @@ impl Comparison {
         }
     }
 
-    /// The same with those regressions and improvements as flaky of which `is_flaky` says so, from their cell, the verdict before,
-    /// and that of now.
+    /// Moves the regressions and improvements of flaky cells to the flaky ones. `is_flaky` gets the cell, its verdict before,
+    /// and its verdict now.
     #[must_use]
     pub fn with_flaky(
         mut self,
@@ -113,7 +113,7 @@ impl Comparison {
         self
     }
 
-    /// What changed from the cells `before` to those `now`. Of several records of one cell in a set, the worst counts.
+    /// What changed from the cells `before` to the cells `now`. If a set has several records of one cell, the worst counts.
     pub fn new(before: &[CellRecord], now: &[CellRecord]) -> Self {
         let (before, now) = (worst(before), worst(now));
         let mut comparison = Self::default();
@@ -146,8 +146,8 @@ impl Comparison {
     }
 }
 
-/// Whether the verdict is another one because the cell was flaky before, or is known to be now. One that is flaky now and was not known
-/// to be is no such cell: it is worse than it was.
+/// Whether the verdict differs because the cell was flaky before, or is known to be now. A cell that is newly flaky does not
+/// count: it got worse.
 fn flips(was: Option<&&CellRecord>, is: Option<&&CellRecord>) -> bool {
     let (Some(was), Some(is)) = (was, is) else { return false };
     let is_known = |record: &CellRecord| record.known() == Some(Known::Flaky);
@@ -158,7 +158,7 @@ fn flips(was: Option<&&CellRecord>, is: Option<&&CellRecord>) -> bool {
     tried(was) && tried(is) && concerned && differs
 }
 
-/// Whether a limitation showed itself before, and all that is new is what its scenario knows of it.
+/// Whether a limitation showed itself before, and only its scenario's knowledge is new.
 fn stops_as_before(was: Option<&&CellRecord>, is: Option<&&CellRecord>) -> bool {
     let is_xfail =
         |record: Option<&&CellRecord>| record.is_some_and(|record| record.verdict == VerdictWord::Xfail);

@@ -1,7 +1,8 @@
-//! The folder of a run, `results/RUN/`: its facts in `run.json`, one line a verdict in `verdicts.jsonl`, and a folder a cell.
+//! The folder of a run, `results/RUN/`: the run's facts in `run.json`, one line per verdict in `verdicts.jsonl`, and one folder
+//! per cell.
 //!
-//! Files are replaced in one step, so that a reader never sees half of one. The open file of verdicts is locked: while a run goes
-//! on, no other process resumes or merges it.
+//! Files are replaced in one step, so that a reader never sees half of one. The open file of verdicts is locked: while a run is
+//! in progress, no other process resumes or merges it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -127,7 +128,7 @@ pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// The file in a run's folder that has the names of the planned cells, one a line.
+/// The file in a run's folder with the names of the planned cells, one per line.
 pub(crate) const CELLS: &str = "cells.txt";
 
 /// The text of `run.json`.

@@ -1,4 +1,4 @@
-//! What a scenario knows about its cell beforehand, compared with the verdict.
+//! Compares a verdict with what the cell's scenario knows beforehand.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl CellRecord {
         }
     }
 
-    /// The stop that its scenario describes, if it stopped so.
+    /// The stop that its scenario describes, if the stack stopped so.
     pub(crate) fn described(&self) -> Option<&Limitation> {
         if self.verdict == VerdictWord::Flaky {
             return self.known_flaky.as_ref().map(|known| &known.limitation).filter(|_| self.as_described);

@@ -1,4 +1,4 @@
-//! The machine that a run was made on: what its record says of it, and what is free on it now.
+//! The machine of a run: what its record says about it, and what is free on it now.
 
 use serde::{Deserialize, Serialize};
 

@@ -14,11 +14,11 @@ use crate::scenario::CellName;
 pub enum Rule {
     /// A verdict that fails the run: a fail or an xpass that is not known. An error decides nothing.
     NotGreen,
-    /// The same, or an error: what breaks is not what is under test.
+    /// The same, or an error, since the damaged part is not the part under test.
     FailOrError,
-    /// The same, or an error because evidence is missing: whatever else goes wrong has not shown this damage.
+    /// The same, or an error because evidence is missing. Any other error has not shown this damage.
     FailOrMissingEvidence,
-    /// An error, because QEMU rejected its command line. Any other verdict would say something of the document.
+    /// An error, because QEMU rejected its command line. Any other verdict would say something about the document.
     Rejected,
 }
 
@@ -117,7 +117,7 @@ pub struct MutationTally {
     pub cells: usize,
     /// Cells that are not green themselves, so that no mutant was made.
     pub not_green: usize,
-    /// Cells of whose mutants not all have a verdict.
+    /// Cells with mutants that have no verdict.
     pub incomplete: usize,
     /// Mutants that were noticed.
     pub killed: usize,
@@ -127,7 +127,7 @@ pub struct MutationTally {
     pub accepted: usize,
     /// Mutants whose verdict decides nothing.
     pub undecided: usize,
-    /// Checks for which too few mutants were tried.
+    /// Checks for which too few mutants were booted.
     pub not_tried: usize,
 }
 
@@ -152,8 +152,8 @@ impl MutationTally {
         self.killed + self.survived + self.accepted + self.undecided + self.not_tried
     }
 
-    /// The exit code: 1 for a survivor that is not accepted, 3 if something is undecided, 4 if there was no mutant. A survivor is
-    /// certain whatever else is not.
+    /// The exit code: 1 for a survivor that is not accepted, 3 if something is undecided, 4 if there was no mutant. A survivor
+    /// takes precedence, because it is certain.
     pub fn exit_code(&self) -> u8 {
         if self.survived > 0 {
             1

@@ -1,4 +1,4 @@
-//! What a mutation run leaves in the folder of the run without damage: a folder for the run of the mutants, and a file with their
+//! What a mutation run adds to the folder of the run without damage: a folder for the run of the mutants, and a file with their
 //! results.
 
 use std::io;
@@ -9,10 +9,10 @@ use nestmatrix_images::replace_file;
 use super::{CellMutation, PastRunError};
 use crate::contained;
 
-/// The file with the results of the mutants: a line for each cell.
+/// The file with the results of the mutants: one line per cell.
 pub const MUTATIONS: &str = "mutations.jsonl";
 
-/// The folder in that of the run that has the folder of its mutants' run.
+/// The folder, inside that of the run, that contains the folder of its mutants' run.
 const MUTANTS: &str = "mutants";
 
 /// The folder that gets the folder of the mutants' run.
@@ -29,7 +29,7 @@ pub(super) fn is_of_mutants(run: &Path) -> bool {
 pub fn mutants_run(run: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(mutants_folder(run)).ok()?;
     let names = entries.filter_map(|entry| Some(Path::new(MUTANTS).join(entry.ok()?.file_name())));
-    // A run that was killed before it wrote that file has booted nothing.
+    // If a run was killed before it wrote that file, it booted nothing.
     let begun = names.filter(|name| contained::is_file(run, &name.join("run.json")));
     begun.max().map(|name| run.join(name))
 }

@@ -17,7 +17,7 @@ pub struct Original {
     /// What was seen there.
     #[serde(skip)]
     pub symptom: Option<Symptom>,
-    /// Whether a run in which all cells have this result succeeds. Mutants of a cell that is red itself would show nothing.
+    /// Whether a run in which all cells have this result succeeds. The mutants of a cell that is red itself would show nothing.
     pub green: bool,
 }
 

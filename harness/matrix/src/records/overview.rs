@@ -1,7 +1,7 @@
-//! Several runs seen as one: of each cell the verdict that counts, with those that do not.
+//! Several runs seen as one: for each cell the verdict that counts, and the others.
 //!
-//! This is not merging, which makes one run of equal runs: here a later run takes precedence over an earlier one, since it was made to
-//! see whether something has changed.
+//! This is not merging, which makes one run of equal runs. Here a later run takes precedence over an earlier one, since it was
+//! made to see whether something has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub struct Overview {
     pub runs: Vec<OverviewRun>,
     /// The cells that have a verdict, in the order of the matrix; those that the matrix does not have (any more) come last.
     pub cells: Vec<OverviewCell>,
-    /// Planned cells that no run has a verdict of.
+    /// Planned cells without a verdict in any run.
     pub without_verdict: Vec<CellName>,
     /// The results of the cells' mutants, for each cell from the newest run with mutants of it. The paths of their records are not
     /// relative to the run's folder.
@@ -41,18 +41,18 @@ pub struct OverviewRun {
 /// A cell with the verdict that counts.
 #[derive(Debug, Clone)]
 pub struct OverviewCell {
-    /// What counts: of the newest run that tried the cell, and within a merged run the worst.
+    /// The record that counts: from the newest run that tested the cell, and within a merged run the worst.
     pub record: CellRecord,
     /// Its run, by its place in [`Overview::runs`].
     pub run: usize,
-    /// What does not count, the newest first.
+    /// The verdicts that do not count, the newest first.
     pub others: Vec<OtherVerdict>,
 }
 
 /// A verdict that gave way to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherVerdict {
-    /// The run's name; of what a merged run has seen, that of the run that was merged.
+    /// The run's name; for a part of a merged run, the name of that part.
     pub run: String,
     /// The verdict.
     pub verdict: VerdictWord,
@@ -99,14 +99,14 @@ impl Overview {
         Self { runs: shown, cells, without_verdict, mutations }
     }
 
-    /// How many cells have which verdict that counts.
+    /// How many cells have which verdict.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         self.cells.iter().for_each(|cell| tally.add(&cell.record));
         tally
     }
 
-    /// The newest run, on the machines of all and with the verdicts that count, for forms that know but one run.
+    /// The newest run, with the machines of all runs and the verdicts that count, for formats that know only one run.
     pub(crate) fn as_one_run(&self) -> Option<RunRecord> {
         let newest = self.runs.first()?;
         let name = |run: &OverviewRun| run.record.run.clone();
@@ -129,7 +129,7 @@ impl Overview {
         Some(run.folder.join(cell.record.folder.as_ref()?.as_path()))
     }
 
-    /// The name of the run that has seen what counts of `cell`.
+    /// The name of the run with the record of `cell` that counts.
     pub fn run_of<'o>(&'o self, cell: &'o OverviewCell) -> &'o str {
         let of_folder = || self.runs.get(cell.run).map_or("", |run| &run.record.run);
         cell.record.run.as_deref().unwrap_or_else(of_folder)
@@ -150,7 +150,7 @@ impl OverviewCell {
     }
 }
 
-/// What is to be shown of a cell, by the places of the runs that have seen it.
+/// Collects the records of one cell, by the places of their runs.
 fn cell(of_runs: BTreeMap<usize, Vec<CellRecord>>, runs: &[OverviewRun]) -> Option<OverviewCell> {
     let worst: Vec<(usize, &CellRecord)> =
         of_runs.iter().filter_map(|(place, seen)| Some((*place, counted(seen)?))).collect();

@@ -1,4 +1,4 @@
-//! Earlier runs, read from their folders.
+//! Reads earlier runs from their folders.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -115,7 +115,7 @@ impl CutOff {
         &self.planned
     }
 
-    /// Records that its mutants are resumed, though all of its own cells have a verdict.
+    /// Records that the run is resumed for its mutants, though all of its own cells have a verdict.
     ///
     /// # Errors
     /// It can't be written.
@@ -125,14 +125,15 @@ impl CutOff {
         self.folder.write_run(&self.past.record)
     }
 
-    /// Resumes it. `now` are the cells that the matrix has now; the second result are those of them that still have to be booted.
+    /// Resumes the run. `now` are the cells that the matrix has now; the second result are those of them that still have to be
+    /// booted.
     pub fn go_on(self, now: Vec<Cell>) -> (Resumed, Vec<Cell>) {
         let have: BTreeSet<&CellName> = self.past.cells.iter().map(|record| &record.cell).collect();
         let planned: BTreeSet<&CellName> = self.planned.iter().collect();
         let names: BTreeSet<&CellName> = now.iter().map(|cell| &cell.name).collect();
         let new = names.difference(&planned).map(|cell| (*cell).clone()).collect();
         let gone: Vec<CellName> = self.planned.iter().filter(|cell| !names.contains(cell)).cloned().collect();
-        // A cell that is gone keeps the verdict that it has.
+        // A cell that no longer exists keeps its verdict.
         let kept = gone.iter().filter(|cell| have.contains(cell)).cloned();
         let cells = now.iter().map(|cell| cell.name.clone()).chain(kept).collect();
         let left = now.iter().filter(|cell| !have.contains(&cell.name)).cloned().collect();
@@ -154,7 +155,7 @@ pub struct Resumed {
     pub gone: Vec<CellName>,
 }
 
-/// A run's folder and what is known of the run when cells begin to boot.
+/// A run's folder, and what the run has when cells begin to boot.
 pub(crate) struct Begun {
     pub(crate) folder: RunFolder,
     pub(crate) record: RunRecord,
@@ -162,7 +163,7 @@ pub(crate) struct Begun {
     pub(crate) done: Vec<CellRecord>,
     /// Every cell of the run, in order.
     pub(crate) cells: Vec<CellName>,
-    /// What times are counted from.
+    /// The beginning of the run, from which times are counted.
     pub(crate) began: Instant,
 }
 
@@ -234,7 +235,7 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    /// A run that was to have the cells `a` to `d` and was killed when it had the verdicts of `b` and `a` and wrote that of `c`.
+    /// A run with the planned cells `a` to `d`. It was killed after the verdicts of `b` and `a`, while it wrote that of `c`.
     fn killed(results: &Path) -> PathBuf {
         let mut folder = RunFolder::create(results).unwrap();
         let path = folder.path().to_owned();

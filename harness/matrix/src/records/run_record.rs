@@ -21,9 +21,10 @@ pub enum Purpose {
     Matrix,
     /// A stack that the user inspects. Such a run never becomes `latest`, and is not part of a cell's history.
     Repro,
-    /// A trial of a search, with another kernel or QEMU at a level. It is not `latest` and not part of the history either.
+    /// A trial of a search, with another kernel or QEMU at a level. It does not become `latest` and is not part of the history
+    /// either.
     Bisect,
-    /// Cells that are damaged on purpose, and the same cells without damage. Likewise.
+    /// Cells that are damaged on purpose, and the same cells without damage. The same applies.
     Mutation,
 }
 
@@ -81,17 +82,17 @@ pub struct RunRecord {
     /// The cells that got different verdicts in these runs.
     #[serde(default)]
     pub conflicts: Vec<CellName>,
-    /// The shards of a division that none of these runs is of, though others are.
+    /// The missing shards of a division of which some shards are here.
     #[serde(default)]
     pub missing_shards: Vec<Shard>,
-    /// The planned cells that none of these runs has a verdict of.
+    /// The planned cells without a verdict in any of these runs.
     #[serde(default)]
     pub missing_cells: Vec<CellName>,
 }
 
 impl RunRecord {
-    /// The exit code of the run, which is that of its verdicts. But a merged run with missing shards or cells is incomplete (3), and a
-    /// shard in which nothing ran is no failure (0): the merged run shows whether anything ran.
+    /// The exit code of the run, which is that of its verdicts. But a merged run with missing shards or cells is incomplete
+    /// (3), and a shard in which nothing ran is no failure (0): the merged run shows whether anything ran.
     pub fn exit_code(&self) -> u8 {
         match self.verdicts.exit_code() {
             _ if !self.missing_shards.is_empty() || !self.missing_cells.is_empty() => 3,

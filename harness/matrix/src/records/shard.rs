@@ -14,7 +14,7 @@ use super::{CellRecord, PastRun};
 /// The most shards that a run can have.
 const MOST: u16 = 1000;
 
-/// The least that a cell counts for, in milliseconds: a cell that was skipped on another machine may boot here.
+/// The least time that a cell counts for, in milliseconds: a cell that was skipped on another machine may boot here.
 const LEAST: u64 = 1000;
 
 /// One of several parts of a run's cells: `2/4` is the second of four.

@@ -1,4 +1,4 @@
-//! Why a cell is skipped, as data: programs and reports decide by the kind, and only people read the text.
+//! Why a cell is skipped, as data: programs and reports use the kind, and only people read the text.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::scenario::MissingImage;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum SkipReason {
-    /// There is no image of the system that these levels ask for.
+    /// There is no image of the system that these levels require.
     NoImage {
         /// The levels.
         levels: Vec<LevelNumber>,
@@ -62,7 +62,7 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// The reason without the levels that it is about, which differ from cell to cell.
+    /// The reason without its levels, which differ from cell to cell.
     pub fn without_levels(&self) -> String {
         match self {
             Self::NoImage { missing, .. } => missing.to_string(),

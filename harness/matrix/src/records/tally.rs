@@ -28,7 +28,7 @@ pub struct Tally {
     pub flaky: usize,
     /// Those of `flaky` that are known to.
     pub known_flaky: usize,
-    /// Cells that were not tried.
+    /// Cells that were skipped.
     pub skip: usize,
     /// Cells with an error: the verdict says nothing about the matrix.
     pub error: usize,
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((tally.fail, tally.came_back, code), (1, 1, 1));
         let (tally, code) = exit_code(&[(VerdictWord::Pass, known_wrong(None), false)]);
         assert_eq!((tally.pass, tally.righted, code), (1, 1, 0));
-        // Of software that is older than the change, or of which that is not known.
+        // The software is older than the change, or its version is unknown.
         let (tally, code) = exit_code(&[(VerdictWord::Xfail, known_stale(), false)]);
         assert_eq!((tally.xfail, tally.came_back, code), (1, 0, 0));
     }

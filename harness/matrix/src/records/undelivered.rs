@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SkipReason;
 
-/// An image that the archive does not deliver the packages of: one of `undelivered` in `run.json`.
+/// An image whose packages the archive does not deliver: one entry of `undelivered` in `run.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndeliveredImage {
     /// The recipe.

@@ -1,12 +1,12 @@
-//! Finds where verdicts change in a sequence of versions, with as few trials as possible. This module only decides which version is
-//! tried next; it does not know what a trial is.
+//! Finds where verdicts change in a sequence of versions, with as few trials as possible. This module only chooses the next
+//! version; it does not know what a trial is.
 
 /// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrialVerdict<V> {
     /// A verdict.
     Is(V),
-    /// None: the version could not be tried.
+    /// No verdict: the version could not be tested.
     Unknown,
 }
 
@@ -15,25 +15,25 @@ pub enum TrialVerdict<V> {
 pub enum Finding {
     /// Verdicts change from one version to another.
     Changed {
-        /// The last tried version whose verdict differs from that of the upper end.
+        /// The last tested version whose verdict differs from that of the upper end.
         before: usize,
         /// The first version with the verdict of the upper end.
         first: usize,
-        /// The versions between the two. None of them could be tried, so the change may be at any of them.
+        /// The versions between the two. None of them could be tested, so the change may be at any of them.
         unknown: Vec<usize>,
     },
     /// Both ends have the same verdict, so nothing shows a change between them, nor where to search.
     Same {
-        /// The lowest version that could be tried.
+        /// The lowest version that could be tested.
         lowest: usize,
-        /// The highest.
+        /// The highest version that could be tested.
         highest: usize,
     },
-    /// Less than two versions could be tried.
+    /// Fewer than two versions could be tested.
     TooFew,
 }
 
-/// A search by halving: the ends first, then the middle of what is left.
+/// A search by halving: the ends first, then the middle of the remaining versions.
 #[derive(Debug, Clone)]
 pub struct Bisection<V> {
     tried: Vec<Option<TrialVerdict<V>>>,
@@ -48,18 +48,19 @@ impl<V: PartialEq + Copy> Bisection<V> {
         Self { tried: vec![None; versions], low: None, high: None }
     }
 
-    /// The version that is to be tried next; none if there is nothing more to be learned.
+    /// The next version to test; none if another trial would show nothing new.
     pub fn next(&self) -> Option<usize> {
         let versions = self.tried.len();
         let Some(low) = self.low else { return self.end_from((0..versions).collect()) };
-        // Versions that the strides left out may still be tried, if nothing else shows a change.
+        // The strides skipped some versions. They are tested if nothing else shows a change.
         let below = || self.end_from((0..low).collect());
         let above = |from: usize| self.end_from((from + 1..versions).rev().collect());
         let Some(high) = self.high else { return above(low).or_else(below) };
         if self.verdict(low) == self.verdict(high) {
             return below().or_else(|| above(high));
         }
-        // Where something can't be tried, its neighbours often can't either: so what is farthest from all that was tried.
+        // If a version can't be tested, its neighbours often can't either. So the version farthest from all tested ones is
+        // next.
         let mut best: Option<(usize, usize)> = None;
         let mut start = low + 1;
         for at in low + 1..=high {
@@ -105,7 +106,7 @@ impl<V: PartialEq + Copy> Bisection<V> {
         }
     }
 
-    /// What was found, if [`Bisection::next`] has nothing more to try.
+    /// The finding, if [`Bisection::next`] has no more versions.
     pub fn finding(&self) -> Finding {
         let (Some(low), Some(high)) = (self.low, self.high) else { return Finding::TooFew };
         if self.verdict(low) == self.verdict(high) {
@@ -119,7 +120,7 @@ impl<V: PartialEq + Copy> Bisection<V> {
         [self.low, self.high].contains(&Some(version))
     }
 
-    /// The most trials that it can still take, if each of them comes to a verdict.
+    /// The largest possible number of further trials, if each of them comes to a verdict.
     pub fn at_most(&self) -> u32 {
         let halvings = |versions: usize| (versions + 1).next_power_of_two().trailing_zeros();
         match (self.low, self.high) {
@@ -137,8 +138,8 @@ impl<V: PartialEq + Copy> Bisection<V> {
         }
     }
 
-    /// The next of `versions`, from an end on, that may be that end: with growing strides, since of a whole line of versions
-    /// each may be unable to come up; then what the strides left out.
+    /// The next of `versions`, counted from an end, that may be that end. The strides grow, since a whole series of versions
+    /// may fail to boot. The skipped versions come last.
     fn end_from(&self, versions: Vec<usize>) -> Option<usize> {
         let strides = (0..usize::BITS).map_while(|power| versions.get((1_usize << power) - 1));
         strides.chain(&versions).copied().find(|version| self.tried[*version].is_none())
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Searches; gives the finding and all that was tried.
+    /// Searches; returns the finding and all tested versions.
     fn search(versions: &[TrialVerdict<u8>]) -> (Finding, Vec<usize>) {
         let mut bisection = Bisection::new(versions.len());
         let mut tried = Vec::new();

@@ -18,7 +18,7 @@ pub struct Substitute {
 }
 
 impl RunPlan {
-    /// The recipes of what cells boot at this level.
+    /// The recipes of the images that cells boot at this level.
     pub fn recipes_at(&self, level: LevelNumber) -> BTreeSet<String> {
         let levels = self.cells.iter().filter_map(|planned| match &planned.fate {
             Fate::Boots { levels, .. } => levels.iter().find(|planned| planned.spec.level == level),
@@ -40,7 +40,7 @@ impl RunPlan {
                 planned.others.clear();
                 let choice = &mut planned.choice;
                 choice.image = format!("{}+{what}", choice.image);
-                // With another part it is not the required system, whatever the rest of its image is.
+                // With a replaced part it is not the required system, whatever the rest of its image is.
                 choice.reason = Some(match choice.reason.take().filter(|_| choice.stand_in) {
                     Some(before) => format!("{reason}; {before}"),
                     None => reason.to_owned(),

@@ -1,5 +1,5 @@
-//! What a cell's verdict says about the kernel or QEMU that was put into its stack. If that did not even start, the verdict says
-//! nothing, and the exit code is 125, as `git bisect` expects of a version that can't be tried.
+//! What a cell's verdict says about another kernel or QEMU in its stack. If that did not even start, the verdict says nothing,
+//! and the exit code is 125: `git bisect` then skips the version.
 
 use std::path::PathBuf;
 
@@ -12,35 +12,34 @@ use serde::Serialize;
 
 use crate::records::{CellRecord, VerdictWord};
 
-/// The exit code that `git bisect run` takes for "this one can't be tried".
+/// The exit code that makes `git bisect run` skip a version.
 pub const NOT_TRIED: u8 = 125;
 
-/// What is tried with a cell: one part of one level.
+/// What a trial tests with a cell: one part of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionTrial<'a> {
     /// The level whose image has another version of something.
     pub level: LevelNumber,
-    /// Of what.
+    /// The part.
     pub part: Part,
     /// Kernel modules that the image's recipe wants and that did not come with the kernel.
     pub left_out: &'a [String],
-    /// A level that does not boot counts as what it is: as a verdict. Of L0 that is an `error`, since nothing was tried.
+    /// A level that does not boot counts as a verdict of its own. For L0 that verdict is an `error`, since nothing was tested.
     pub boot_counts: bool,
 }
 
 impl VersionTrial<'_> {
-    /// Why `record` says nothing about the version that was tried, if so.
+    /// Why `record` says nothing about the tested version, if so.
     ///
-    /// - An `error` or a `skip` says nothing of anything. An L0 that does not boot is an `error`, which counts where
-    ///   `boot_counts`.
-    /// - Neither does a cell that is flaky: another boot could have given another verdict.
-    /// - A kernel with which its own level does not boot: it may be broken in a hundred ways that the cell is not about.
-    ///   Unless the document says that just this level stops there, with a symptom that was seen.
-    /// - A kernel that came without KVM's module and has it not built in, in a level without KVM: that shows how it was
-    ///   configured. One whose KVM is there and refuses counts.
+    /// - An `error` or a `skip` says nothing. An L0 that does not boot is an `error`, which counts if `boot_counts` is set.
+    /// - A flaky cell says nothing: another boot could have given another verdict.
+    /// - A kernel with which its own level does not boot may be broken in many ways that the cell is not about. It counts only
+    ///   if the document says that exactly this level stops there, with the observed symptom.
+    /// - A kernel without KVM, neither as a module nor built in, in a level without KVM only shows how it was configured. A
+    ///   kernel whose KVM is there and refuses counts.
     /// - A QEMU that does not understand its command line, or a kernel that QEMU can't load.
     ///
-    /// What happens further in is what nesting does with it, and counts.
+    /// Whatever happens further in is the work of nesting, and counts.
     pub fn says_nothing(&self, record: &CellRecord) -> Option<String> {
         let symptom = || record.symptom.clone().unwrap_or_else(|| "nothing is known of it".to_owned());
         if matches!(record.verdict, VerdictWord::Error | VerdictWord::Skip) {
@@ -79,7 +78,7 @@ impl VersionTrial<'_> {
         }
     }
 
-    /// Whether it is an error that QEMU refuses the kernel that is tried, or that the QEMU that is tried refuses its command line.
+    /// Whether it is an error that QEMU refuses the tested kernel, or that the tested QEMU refuses its command line.
     fn is_refused(&self, record: &CellRecord) -> bool {
         let Some(Stage::Level(level, StageKind::Launch)) = record.stage else { return false };
         match self.part {
@@ -88,7 +87,7 @@ impl VersionTrial<'_> {
         }
     }
 
-    /// Whether it is an error that L0 does not boot with the kernel that is tried.
+    /// Whether it is an error that L0 does not boot with the tested kernel.
     fn is_boot_of_l0(&self, record: &CellRecord) -> bool {
         let Some(Stage::Level(level, kind)) = record.stage else { return false };
         let boots = kind == StageKind::Boot || kind == StageKind::Launch && kernel_is_refused(record);
@@ -108,8 +107,8 @@ fn command_line_is_rejected(record: &CellRecord) -> bool {
     record.symptom_data.as_ref().is_some_and(|symptom| symptom.kind() == SymptomKind::CommandLineRejected)
 }
 
-/// Whether a level reported and has no KVM of its architecture. What came without any modules may have it built in: then
-/// the kernel shows its `nested` parameter, also where it found no hardware that it can use.
+/// Whether a level reported and has no KVM of its architecture. A kernel without any modules may have it built in: then it
+/// shows the `nested` parameter, even if it found no usable hardware.
 fn has_no_kvm(record: &CellRecord, level: LevelNumber) -> bool {
     let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
     seen.is_some_and(|seen| seen.kernel.is_some() && seen.nested.is_none())
@@ -120,8 +119,8 @@ fn is_documented(record: &CellRecord) -> bool {
     record.described().is_some_and(|limitation| limitation.symptom.is_some() || limitation.kind.is_some())
 }
 
-/// The exit code of a run that tries something: 0 where every cell came out as expected or known, 1 where one did not, and
-/// [`NOT_TRIED`] where one says nothing, or none ran. `says_nothing` has the reasons, cell by cell.
+/// The exit code of a trial run: 0 if every cell came out as expected or known, 1 if one did not, and [`NOT_TRIED`] if one says
+/// nothing or none ran. `says_nothing` has the reasons, cell by cell.
 pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord]) -> u8 {
     if records.is_empty() || says_nothing.iter().any(Option::is_some) {
         return NOT_TRIED;
@@ -130,16 +129,16 @@ pub fn exit_code_of_trial(says_nothing: &[Option<String>], records: &[CellRecord
     u8::from(records.iter().any(bad))
 }
 
-/// A version that was tried, and the result.
+/// A tested version and its result.
 #[derive(Debug, Clone, Serialize)]
 pub struct TriedVersion {
     /// The version, or the release of a local kernel.
     pub version: String,
     /// Where it comes from: a suite, an image in the cache, or a file.
     pub from: String,
-    /// The cell's verdict; also where it says nothing.
+    /// The cell's verdict, even if it says nothing about the version.
     pub verdict: Option<VerdictWord>,
-    /// Why it says nothing of the version, if so.
+    /// Why it says nothing about the version, if so.
     pub not_tried: Option<String>,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
@@ -151,7 +150,8 @@ pub struct TriedVersion {
     pub records: PathBuf,
 }
 
-/// Each change of the verdict from one version to the next of those that came to one, as the last before and the first with.
+/// Each change of the verdict between neighbouring versions, without those that have no verdict: the last version before the
+/// change, and the first one with it.
 pub fn changes<'a>(
     versions: impl IntoIterator<Item = &'a TriedVersion>,
 ) -> Vec<(&'a TriedVersion, &'a TriedVersion)> {
@@ -196,11 +196,11 @@ mod tests {
     const STOPS: &str = "rhel-10-arm/*";
 
     #[rstest]
-    // What nesting does with the level inside counts, whatever it is.
+    // Whatever nesting does with the level inside counts.
     #[case::inside(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 0, Part::Kernel, false)]
     #[case::inside_kvm(WORKS, VerdictWord::Fail, "l1-kvm", "no usable /dev/kvm", 0, Part::Kernel, false)]
     #[case::innermost(WORKS, VerdictWord::Fail, "l2-check", "hypervisor is none", 2, Part::Kernel, false)]
-    // A level that does not come up by itself says nothing.
+    // A level that does not boot at all says nothing.
     #[case::own_boot(WORKS, VerdictWord::Fail, "l1-boot", "kernel panic", 1, Part::Kernel, true)]
     #[case::error(WORKS, VerdictWord::Error, "l0-boot", "kernel panic", 0, Part::Kernel, true)]
     #[case::other_error(
@@ -252,7 +252,7 @@ mod tests {
         false
     )]
     #[case::other_qemu(WORKS, VerdictWord::Error, "l2-launch", "Property 'x' not found", 0, Part::Qemu, true)]
-    // What the document says in so many words is what the cell is about.
+    // If the document says so explicitly, the cell is about exactly that.
     #[case::documented(
         STOPS,
         VerdictWord::Xfail,
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(trial.says_nothing(&record).is_some(), nothing, "{:?}", trial.says_nothing(&record));
         let insisting = VersionTrial { boot_counts: true, ..trial };
         let of_l0 = verdict == VerdictWord::Error && stage == "l0-boot" && level == 0;
-        // The kernel that is tried is that of L1, the QEMU that is tried runs L1.
+        // The tested kernel is that of L1, and the tested QEMU runs L1.
         let refused = verdict == VerdictWord::Error && stage == "l1-launch";
         let machine_at_fault =
             matches!(verdict, VerdictWord::Error | VerdictWord::Skip) && !of_l0 && !refused;
@@ -309,7 +309,7 @@ mod tests {
         assert!(trial(&all).says_nothing(&not_there).unwrap().starts_with("kvm_amd did not come with it"));
         assert_eq!(trial(&others).says_nothing(&not_there), None, "it came, and was not loaded");
 
-        // Built in, so it is no module that could have come.
+        // It is built in, so no module is missing.
         let refuses = "L0 has no usable /dev/kvm (kvm_amd is loaded; its kernel says \"kvm_amd: SVM not supported by CPU 0\")";
         assert_eq!(trial(&all).says_nothing(&record(refuses, kernel, Some("1"))), None);
         let silent = record("L0 said nothing for 60 s", None, None);

@@ -1,4 +1,4 @@
-//! Gathers what the runs have: records of cells under names that are unique, and the folders of their files.
+//! Gathers the records of runs under unique names, and the folders of their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use crate::contained::{self, OutsideFolder, RelativeFolder};
 use crate::records::{CellRecord, PastRun};
 use crate::scenario::CellName;
 
-/// Everything that is known of runs, as if they were one.
+/// All that is known about the runs, as if they were one.
 #[derive(Debug, Default)]
 pub(super) struct GatheredRuns {
     pub(super) merged: Vec<MergedRun>,
     /// Ordered by the cells' names, and for each cell by the order of the runs.
     pub(super) cells: Vec<CellRecord>,
-    /// Where the files of each of them are: a run's folder, and the cell's in it.
+    /// Where the files of each record are: the run's folder, and the cell's folder in it.
     pub(super) sources: Vec<Option<(PathBuf, RelativeFolder)>>,
     pub(super) planned: BTreeSet<CellName>,
 }
@@ -36,7 +36,7 @@ impl GatheredRuns {
             let leads_out =
                 |what: &str| MergeError::OutsideFolder { folder: run.folder.clone(), what: what.to_owned() };
             let first = all.merged.len();
-            // Where a run's records are by its name in the merged run that it comes from.
+            // If a run was merged itself, its records are in folders named after their runs.
             let mut places = BTreeMap::new();
             let own = [MergedRun::from(&run)];
             let of = if run.record.merged.is_empty() { &own[..] } else { &run.record.merged[..] };

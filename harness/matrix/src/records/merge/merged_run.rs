@@ -39,7 +39,7 @@ pub struct MergedRun {
     pub resumed: Vec<Resumption>,
     /// How many cells were planned.
     pub cells: usize,
-    /// How many of them got which.
+    /// How many of them got which verdict.
     pub verdicts: Tally,
     /// Seconds from its beginning to its end, or to that of its last cell if it was killed.
     pub seconds: f64,
@@ -48,7 +48,7 @@ pub struct MergedRun {
 impl From<&PastRun> for MergedRun {
     fn from(past: &PastRun) -> Self {
         let run = past.record.clone();
-        // A run that was killed has not come to count them.
+        // A killed run has not counted them.
         let mut verdicts = Tally::default();
         past.cells.iter().for_each(|cell| verdicts.add(cell));
         let last = past.cells.iter().filter_map(|cell| cell.attempts.last()).map(|last| last.end);

@@ -1,4 +1,4 @@
-//! Merging: several runs, of shards or of several machines, as one, which says what each of them saw.
+//! Merging: several runs, of shards or of several machines, become one run that says what each of them saw.
 
 mod gather;
 mod merged_run;
@@ -27,12 +27,12 @@ pub struct Merge {
     locks: Vec<File>,
 }
 
-/// What came of a merge.
+/// The result of a merge.
 #[derive(Debug)]
 pub struct Merged {
-    /// The merged run; of each cell the verdict that counts.
+    /// The merged run, with the verdict that counts for each cell.
     pub outcome: Outcome,
-    /// Of each cell that has different verdicts, all that was seen.
+    /// For each cell with different verdicts, all that was seen.
     pub conflicts: Vec<Vec<CellRecord>>,
 }
 
@@ -88,7 +88,7 @@ impl Merge {
             if !known.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
                 return Err(MergeError::Twice(folder.clone()));
             }
-            // A file that can't be locked is on a file system on which no run is made.
+            // If a file can't be locked, no run is in progress on that file system.
             if let Ok(verdicts) = contained::open(folder, Path::new("verdicts.jsonl")) {
                 match verdicts.try_lock_shared() {
                     Err(TryLockError::WouldBlock) => return Err(MergeError::InProgress(folder.clone())),
@@ -134,7 +134,7 @@ impl Merge {
             .write(&place.path, &name, arguments)
             .and_then(|written| {
                 if into.is_none() {
-                    // What is in it was written by this merge alone.
+                    // This merge wrote everything in it.
                     let pointed = point_latest_to(results, &name);
                     pointed.inspect_err(|_| drop(fs::remove_dir_all(&place.path)))?;
                 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::MergeError;
 use crate::contained::{self, RelativeFolder};
 
-/// How the folders are named in which merges are under way, and the file in them that is locked meanwhile.
+/// The name of the temporary folders, and the file in them that is locked during a merge.
 pub(super) const MERGING: &str = ".merging-";
 pub(super) const LOCK: &str = "lock";
 
-/// A folder for the merged run. One that was made for it is removed if nothing comes into it.
+/// A folder for the merged run. If the merge made it and writes nothing into it, it is removed.
 pub(super) struct Reserved {
     pub(super) path: PathBuf,
     pub(super) made: bool,
@@ -23,7 +23,7 @@ impl Reserved {
         let made = parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::create_dir(path));
         match made {
             Ok(()) => Ok(Self { path: path.to_owned(), made: true }),
-            // The user's own, or as a merge leaves it that is killed.
+            // The folder is the user's own, or a killed merge left it.
             Err(_) if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) => {
                 Ok(Self { path: path.to_owned(), made: false })
             }
@@ -32,7 +32,7 @@ impl Reserved {
         }
     }
 
-    /// It is the merged run's now.
+    /// It now belongs to the merged run.
     pub(super) fn keep(mut self) {
         self.made = false;
     }
@@ -47,7 +47,7 @@ impl Drop for Reserved {
     }
 }
 
-/// Removes what merges have left that were killed: their folders are locked while they live.
+/// Removes the folders that killed merges have left. The folder of a running merge is locked.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -62,7 +62,7 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives all files in a folder of a run a second name below `to`; where that can't be, copies them.
+/// Links all files in a folder of a run into `to`, or copies them if they can't be linked.
 pub(super) fn link_all((run, folder): &(PathBuf, RelativeFolder), to: &Path) -> io::Result<()> {
     let from = run.join(folder.as_path());
     let listing = contained::list(run, folder.as_path())?;
@@ -76,7 +76,7 @@ pub(super) fn link_all((run, folder): &(PathBuf, RelativeFolder), to: &Path) -> 
             fs::create_dir_all(parent)?;
         }
         if fs::hard_link(from.join(file), &to).is_err() {
-            // Never into a file that is there: that could be the very one that is to be copied.
+            // Never into an existing file: that could be the file to be copied.
             let mut source = contained::open(run, &folder.as_path().join(file))?;
             io::copy(&mut source, &mut File::create_new(&to)?)?;
         }

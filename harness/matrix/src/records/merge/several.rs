@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::records::{CellRecord, Known, Machine, VerdictWord};
 
-/// What all of these are, if they are all the same.
+/// The common value of all of these, if they are equal.
 pub(super) fn same<'a, T: PartialEq>(mut of: impl Iterator<Item = &'a T>) -> Option<&'a T> {
     let first = of.next()?;
     of.all(|other| other == first).then_some(first)
 }
 
-/// These machines as if they were one: every text that is different, and numbers that all have.
+/// These machines as if they were one: each different text once, and the numbers that all share.
 pub(in crate::records) fn machine_of_all<'m>(machines: impl Iterator<Item = &'m Machine> + Clone) -> Machine {
     let text = |of: fn(&Machine) -> &String| {
         let different: BTreeSet<&str> = machines.clone().map(|machine| of(machine).as_str()).collect();
@@ -25,7 +25,7 @@ pub(in crate::records) fn machine_of_all<'m>(machines: impl Iterator<Item = &'m 
     }
 }
 
-/// Cells that are ordered by their names, those of one name together.
+/// Cells ordered by name, with those of the same name together.
 pub(super) fn by_cell(cells: Vec<CellRecord>) -> impl Iterator<Item = Vec<CellRecord>> {
     let mut cells = cells.into_iter().peekable();
     std::iter::from_fn(move || {
@@ -38,11 +38,11 @@ pub(super) fn by_cell(cells: Vec<CellRecord>) -> impl Iterator<Item = Vec<CellRe
     })
 }
 
-/// Of what was seen of a cell, what counts: the worst, and of equals the first.
+/// The record of a cell that counts: the worst, and of equals the first.
 pub(in crate::records) fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
     seen.iter().rev().max_by_key(|record| match record.verdict {
         VerdictWord::Skip => 0,
-        // Nothing follows from it, so it stands in the way of no verdict of another machine.
+        // Nothing follows from it, so it replaces no verdict of another machine.
         VerdictWord::Flaky if !record.is_trouble() => 1,
         VerdictWord::Pass => 2,
         VerdictWord::Xfail => 3,
@@ -55,7 +55,8 @@ pub(in crate::records) fn counted(seen: &[CellRecord]) -> Option<&CellRecord> {
     })
 }
 
-/// Whether what was seen of a cell differs. That it was skipped somewhere is no contradiction, nor that it is known to be flaky there.
+/// Whether the verdicts of a cell contradict each other. A skip contradicts nothing, nor does a cell that is known to be flaky
+/// on that machine.
 pub(super) fn differs(seen: &[CellRecord]) -> bool {
     let says_nothing =
         |record: &&CellRecord| record.verdict == VerdictWord::Skip || record.known() == Some(Known::Flaky);

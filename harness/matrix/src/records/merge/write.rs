@@ -15,20 +15,20 @@ use crate::records::{CellRecord, FORMAT, Outcome, Purpose, RunRecord, Shard, Tal
 use crate::scenario::CellName;
 
 impl GatheredRuns {
-    /// Writes all to the folder `place`, which is there and empty, in one step.
+    /// Writes everything to the folder `place`, which exists and is empty, in one step.
     pub(super) fn write(
         self,
         place: &Path,
         name: &str,
         arguments: Vec<String>,
     ) -> io::Result<(Outcome, Vec<Vec<CellRecord>>)> {
-        // Beside it, and so on the same file system.
+        // It is next to the folder, and so on the same file system.
         let beside = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         sweep(beside)?;
         let temporary = tempfile::Builder::new().prefix(MERGING).tempdir_in(beside)?;
         let lock = File::create_new(temporary.path().join(LOCK))?;
         lock.try_lock()?;
-        // A temporary folder is its owner's alone; this one is not to stay so.
+        // Only the owner can read a temporary folder; the merged run needs the usual permissions.
         let folder = temporary.path().join("run");
         fs::create_dir(&folder)?;
         let mut verdicts = BufWriter::new(File::create_new(folder.join("verdicts.jsonl"))?);
@@ -60,7 +60,7 @@ impl GatheredRuns {
         Ok((Outcome { folder: place.to_owned(), run, records, took }, conflicts))
     }
 
-    /// `run.json`, still without verdicts and without those that were merged.
+    /// `run.json`, without verdicts and merged runs yet.
     fn record(&self, name: &str, arguments: Vec<String>) -> RunRecord {
         let merged = &self.merged;
         let ended: Option<Vec<&String>> = merged.iter().map(|run| run.ended.as_ref()).collect();
@@ -94,7 +94,7 @@ impl GatheredRuns {
     }
 }
 
-/// The shards that none of these is, though others of the same division are there.
+/// The missing shards of the divisions of which some shards are here.
 fn missing_shards(runs: &[MergedRun]) -> Vec<Shard> {
     let mut divisions: BTreeMap<(&Option<String>, u16), BTreeSet<Shard>> = BTreeMap::new();
     for (run, shard) in runs.iter().filter_map(|run| Some((run, run.shard?))) {
