@@ -1,4 +1,4 @@
-//! One archive with all that it takes to see a cell's outcome again on another machine: script, images, records.
+//! One archive with everything that reproduces a cell's outcome on another machine: script, images, records.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -15,15 +15,15 @@ use crate::contained::{self, Listing, RelativeFolder};
 
 use super::SCRIPT;
 
-/// A file of an image that holds nothing of its own: kernel and initramfs once more, and a large hole.
+/// A file of an image that adds nothing: a second copy of kernel and initramfs, with a large hole.
 const DISK: &str = "disk";
-/// Compression level. Most of what is in a bundle is compressed already, and higher ones gain a few percent.
+/// Compression level. Most of a bundle is compressed already, so a higher level saves only a few percent.
 const LEVEL: i32 = 3;
 
-/// What goes into a bundle.
+/// The contents of a bundle.
 #[derive(Debug)]
 pub struct Bundle<'a> {
-    /// The folder that unpacking it makes.
+    /// The folder that appears when it is unpacked.
     pub name: String,
     /// The folder of the cell's run.
     pub run: &'a Path,
@@ -44,14 +44,14 @@ pub struct Bundled {
     pub unpacked: u64,
     /// Bytes of the archive.
     pub bytes: u64,
-    /// What is not in it because it is no plain file, with what it is: a link can point to any file of this machine.
+    /// What was left out because it is not a regular file, and what it is: a link can point to any file of this machine.
     pub left_out: Vec<(PathBuf, &'static str)>,
 }
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// There is something of its name.
+    /// A file of its name exists.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     /// It can't be written.
@@ -62,7 +62,7 @@ pub enum BundleError {
         /// The operating system's answer.
         source: io::Error,
     },
-    /// Something that belongs into it can't be read.
+    /// A part of it can't be read.
     #[error("failed to read {}: {source}", .path.display())]
     Unreadable {
         /// What.
@@ -73,13 +73,13 @@ pub enum BundleError {
 }
 
 impl Bundle<'_> {
-    /// Writes it as one file, which is there whole or not at all.
+    /// Writes it as one file. The file appears only when it is complete.
     ///
     /// # Errors
-    /// Something can't be read or written, or is there already and must not be replaced.
+    /// Something can't be read or written, or a file exists and must not be replaced.
     pub fn write(&self, to: &Path, replace: bool) -> Result<Bundled, BundleError> {
         let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
-        // Asked before half a minute's work and again after it.
+        // The work takes half a minute, so this is checked before it and again after it.
         if !replace && to.symlink_metadata().is_ok() {
             return Err(BundleError::Exists(to.to_owned()));
         }
@@ -98,7 +98,7 @@ impl Bundle<'_> {
         Ok(Bundled { bytes, ..filled })
     }
 
-    /// Fills the archive. How long it is, is not known yet.
+    /// Fills the archive. Its length is not known yet.
     fn fill(&self, file: &File, to: &Path) -> Result<Bundled, BundleError> {
         let unwritable = |source| BundleError::Unwritable { path: to.to_owned(), source };
         let packer = zstd::Encoder::new(file, LEVEL).map_err(unwritable)?;
@@ -123,7 +123,7 @@ impl Bundle<'_> {
         for (image, folder) in &self.images {
             let Listing { files, others } = list(folder, Path::new(""))?;
             if let Some((path, what)) = others.first() {
-                // Nothing can be left out of an image: it would not boot.
+                // An image must be complete: otherwise it would not boot.
                 let source = io::Error::new(io::ErrorKind::InvalidData, format!("it is {what}"));
                 return Err(BundleError::Unreadable { path: folder.join(path), source });
             }
@@ -137,16 +137,16 @@ impl Bundle<'_> {
     }
 }
 
-/// What a file of the archive is made of.
+/// The source of a file of the archive.
 enum Source<'a> {
     /// A file, by a folder and its path in it.
     File(&'a Path, &'a Path),
-    /// Bytes, and a file that is as old as they are.
+    /// Bytes, and a file whose age they get.
     Bytes(&'a [u8], &'a Path, &'a Path),
 }
 
 impl Source<'_> {
-    /// Appends it; gives its length. Its owner is left out.
+    /// Appends it, without its owner. Returns its length.
     fn put(
         &self,
         archive: &mut tar::Builder<impl io::Write>,
@@ -184,11 +184,11 @@ fn list(root: &Path, folder: &Path) -> Result<Listing, BundleError> {
     contained::list(root, folder).map_err(unreadable)
 }
 
-/// A file that is not there until it is whole.
+/// A file that appears only when it is complete.
 enum Unpublished {
-    /// Without a name, so that nothing is left of it however this process ends.
+    /// Without a name, so that nothing remains however this process ends.
     Unnamed(File),
-    /// Under another name, where the file system has no files without one.
+    /// Under another name, if the file system has no files without one.
     Elsewhere(tempfile::NamedTempFile),
 }
 
@@ -197,7 +197,7 @@ impl Unpublished {
         let mode = Mode::from_bits_truncate(0o666);
         match open(folder, OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC, mode) {
             Ok(file) => Ok(Self::Unnamed(file.into())),
-            // open(2): what those answer that do not know it.
+            // open(2): the errors of file systems that don't support it.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
                 let permissions = fs::Permissions::from_mode(0o666);
                 let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
@@ -227,7 +227,7 @@ impl Unpublished {
         if !replace {
             return Ok(link(to)?);
         }
-        // A file can't be linked over another one, but renamed.
+        // A link can't replace a file, but a rename can.
         let mut beside = to.file_name().unwrap_or_default().to_owned();
         beside.push(format!(".{}", std::process::id()));
         let beside = to.with_file_name(beside);

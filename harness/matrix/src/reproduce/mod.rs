@@ -1,8 +1,8 @@
-//! A cell without nestmatrix: a shell script that boots the same stack by plain QEMU command lines, and a bundle of all that it
-//! needs, for a bug report.
+//! A cell without nestmatrix: a shell script that boots the same stack with plain QEMU command lines, and a bundle of
+//! everything that it needs, for a bug report.
 //!
-//! The command lines are those of the same [`nestmatrix_vmm::qemu::Machine`]s that the harness starts, for other hosts, so the two can't
-//! come apart. There are no guest agents: what the harness has them do is typed at a shell on the level's console.
+//! The command lines come from the same [`nestmatrix_vmm::qemu::Machine`]s that the harness starts, so the two can't diverge.
+//! There are no guest agents: instead of asking one, the script types at a shell on the level's console.
 
 mod bundle;
 mod outcome;

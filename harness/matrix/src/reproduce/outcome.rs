@@ -1,10 +1,10 @@
-//! What a stack came to, short enough to be compared: where it stopped and of what kind the symptom is. What depends on the
-//! moment (times, addresses, last lines) is left out.
+//! The outcome of a stack, short enough to be compared: where it stopped, and the kind of symptom. Details that differ from
+//! boot to boot (times, addresses, last lines) are left out.
 
 use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_stack::{Contradiction, Symptom};
 
-/// A stop as its record has it.
+/// A stop, as recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopped<'a> {
     /// Where.
@@ -13,14 +13,14 @@ pub struct Stopped<'a> {
     pub symptom: &'a Symptom,
 }
 
-/// The outcome in the words of the script (`works`, `stopped` in runtime/end.sh); none if it is of no kind that a script can see.
+/// The outcome in the words of the script (`works`, `stopped` in runtime/end.sh); none if a script can't see its kind.
 pub(super) fn of(stop: Option<Stopped<'_>>) -> Option<String> {
     let Some(Stopped { stage, symptom }) = stop else { return Some("works".into()) };
     Some(format!("{stage}: {}", kind(symptom)?))
 }
 
-/// The words of the document that a script must see too, for its outcome to be the same as this one: where a kind has room for
-/// many a reason.
+/// The words of the document that a script must see too before its outcome counts as the same: for kinds that can have many
+/// reasons.
 pub(super) fn wanted<'a>(stop: Stopped<'_>, documented: &'a str) -> Option<&'a str> {
     let of_many_reasons = matches!(
         stop.symptom,
@@ -135,10 +135,10 @@ mod tests {
     #[case(ended("qemu: KVM does not support it"), "KVM does not support it", true)]
     #[case(status("the module is in use"), "in use", true)]
     #[case(panic(), "Attempted to kill", true)]
-    // The kind says it already.
+    // The kind already says it.
     #[case(feature(), "svm", false)]
     #[case(ended("cannot allocate memory"), "KVM does not support it", false)]
-    // The harness's own words are no document's.
+    // Documents don't quote the harness's own words.
     #[case(ended("cannot allocate memory"), "exited with status 1", false)]
     fn words_of_the_document_are_wanted_where_they_were_said(
         #[case] symptom: Symptom,

@@ -1,15 +1,15 @@
-//! Where a script keeps what QEMU needs: on the machine on which it runs, and in a level.
+//! Where a script keeps the files that QEMU needs: on the machine that runs the script, or in a level.
 
 use nestmatrix_stack::host::WithVirtio;
 use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Placement};
 
-/// The machine on which the script runs, in its working folder: channels are FIFOs, images links.
+/// The machine that runs the script, in its working folder: channels are FIFOs, images are links.
 pub(super) struct InWorkingFolder;
 
 /// A level, whose channels are its virtio ports.
 pub(super) struct InLevel;
 
-/// Whether a script speaks on a channel. There are no agents, and no second machines.
+/// Whether a script uses a channel. It uses no agents and no second machines.
 fn is_used(channel: ChannelName) -> bool {
     channel.kind != ChannelKind::Agent && !channel.second
 }

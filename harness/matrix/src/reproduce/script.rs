@@ -1,4 +1,4 @@
-//! The script: what it says of the cell, then the stack, then the shell functions that all scripts share.
+//! The script: a description of the cell, then the stack, then the shell functions that all scripts share.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::outcome::{self, Stopped};
 use super::stages;
 use super::words::{NONCE, comment, word};
 
-/// What all scripts share.
+/// The functions that all scripts share.
 const RUNTIME: &str = concat!(
     include_str!("runtime/main.sh"),
     include_str!("runtime/images.sh"),
@@ -22,7 +22,7 @@ const RUNTIME: &str = concat!(
     include_str!("runtime/end.sh"),
 );
 
-/// An image by what names it.
+/// What identifies an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName {
     /// Recipe.
@@ -43,13 +43,13 @@ impl ImageName {
 /// What the top of the script says about a level.
 #[derive(Debug, Clone)]
 pub struct LevelSummary {
-    /// Which.
+    /// Its number.
     pub level: LevelNumber,
     /// The system that its document asks for.
     pub required: String,
     /// The system that ran.
     pub os: String,
-    /// Whether that stands in for the other.
+    /// Whether the system that ran is a stand-in.
     pub stand_in: bool,
     /// Kernel release and the version of its package.
     pub kernel: Option<String>,
@@ -66,38 +66,38 @@ pub struct Reproduction<'a> {
     pub cell: &'a str,
     /// Title of its scenario.
     pub title: &'a str,
-    /// The document that it tries, and the claims.
+    /// The document and the claims that it tests.
     pub document: String,
-    /// What the document leads to expect.
+    /// The result that the document predicts.
     pub expected: String,
     /// The verdict's word.
     pub verdict: String,
-    /// Where and by what it stopped, if it did.
+    /// Where it stopped and the symptom, if it did.
     pub stopped: Option<Stopped<'a>>,
-    /// What the document says that its symptom has in it, if it stopped as documented.
+    /// The document's words in its symptom, if it stopped as documented.
     pub documented: Option<&'a str>,
-    /// Whether the verdict says that the harness or its machine was at fault: there is nothing to compare with then.
+    /// Whether the harness or its machine was at fault, so that there is nothing to compare with.
     pub harness_at_fault: bool,
-    /// When, and by which version.
+    /// When it was recorded, and by which version.
     pub seen: String,
-    /// The stack. Its nonce, its memory and where its images are do not matter.
+    /// The stack. Its nonce, its memory and the places of its images do not matter.
     pub plan: &'a StackPlan,
-    /// What is done in it.
+    /// The steps in it.
     pub steps: &'a [Step],
-    /// What is done to it.
+    /// The faults that are injected.
     pub faults: &'a [Fault],
     /// How long a stage may take.
     pub limits: Limits,
     /// The program that runs the outermost level.
     pub program: &'a str,
-    /// Its image, if it is of one.
+    /// The program's image, if it comes from one.
     pub emulator: Option<ImageName>,
     /// Every level, L0 first.
     pub levels: Vec<LevelSummary>,
 }
 
 impl Reproduction<'_> {
-    /// The script; nothing if something of the cell can't stand in one (a control character in a kernel parameter).
+    /// The script; nothing if part of the cell can't be written in one (a control character in a kernel parameter).
     pub fn script(&self) -> Option<String> {
         let plan = self.plan();
         let impossible = self.impossible(&plan);
@@ -119,7 +119,7 @@ impl Reproduction<'_> {
             nonce: NONCE.to_string(),
             memory: Memory::Private,
             restored_from: false,
-            // A script starts each level in the one below it, and says that the harness did otherwise.
+            // A script starts each level in the level below it, and says so if the harness did not.
             innermost_on_l0: false,
             ..self.plan.clone()
         };
@@ -129,14 +129,15 @@ impl Reproduction<'_> {
         plan
     }
 
-    /// Why a script can't boot it, if it can't. Bochs has no virtio and no FIFOs: the levels inside are reached over its network.
+    /// Why a script can't boot it, if so. Bochs has no virtio and no FIFOs, so the harness reaches the levels inside over its
+    /// network.
     fn impossible(&self, plan: &StackPlan) -> Option<String> {
         let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
             .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))
     }
 
-    /// Whether its one level runs on a bare machine that has a console and nothing else.
+    /// Whether its only level runs on a bare machine with a console and nothing else.
     fn has_only_a_console(&self, plan: &StackPlan) -> bool {
         let on_metal = plan.metal == Metal::Emulated && !plan.emulator_is_l0();
         plan.levels.len() == 1 && on_metal && plan.profile.metal.has_only_a_console()
@@ -192,7 +193,7 @@ impl Reproduction<'_> {
         }
     }
 
-    /// What of the document's own words the script wants to see too.
+    /// The words of the document that the script also looks for.
     fn wanted(&self) -> Option<&str> {
         outcome::wanted(self.stopped?, self.documented?)
     }
@@ -233,7 +234,7 @@ impl Reproduction<'_> {
     }
 }
 
-/// What every script says of itself.
+/// What every script says about itself.
 const ABOUT: &str = "\
 #
 # Usage: sh reproduce.sh [-v]          -v shows the consoles as they speak
@@ -264,8 +265,8 @@ fn metal(plan: &StackPlan, program: &str) -> String {
     }
 }
 
-/// The functions that find and name what a console says of a level that does not continue. As in the harness, a message
-/// counts only where a kernel prints it: at the start of a line or after a kernel's time stamp.
+/// The functions that find and name what a console shows if a level does not continue. As in the harness, a message counts only
+/// where a kernel prints it: at the start of a line, or after a kernel's time stamp.
 fn fatal_functions() -> String {
     let mut patterns = String::new();
     let mut names = String::new();

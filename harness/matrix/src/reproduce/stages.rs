@@ -1,4 +1,4 @@
-//! The stack in a script: its images, and its stages one after the other, as `stack::boot` goes through them.
+//! The stack in a script: its images, and its stages in the order of `stack::boot`.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use super::placement::{InLevel, InWorkingFolder};
 use super::script::Reproduction;
 use super::words::{argument, command_line, comment, here_document, word};
 
-/// What the harness does itself in these steps and to these stacks, and a script does not.
+/// What the harness does in these steps and to these stacks, but a script does not.
 pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
     let steps = steps.iter().enumerate().filter_map(|(index, step)| {
         let why = not_done(&step.action)?;
@@ -184,7 +184,7 @@ impl Writer<'_> {
         Some(())
     }
 
-    /// Hercules has no command line to speak of, but a configuration, and loads what a list names.
+    /// Hercules has hardly any command line. It reads a configuration, and a list of the files to load.
     fn launch_hercules(&mut self, name: &str, machine: &Machine) -> Option<()> {
         for (file, content) in
             [("hercules.cnf", hercules::configuration(machine)), ("l0.ins", hercules::load_list())]
@@ -193,7 +193,7 @@ impl Writer<'_> {
         }
         let parameters = argument(&machine.boot.parameters)?;
         self.line(&format!("hercules_files {name} {parameters} {}", hercules::INITRAMFS_AT));
-        // EXTERNALGUI, which must come last, has it read commands from standard input.
+        // With EXTERNALGUI, which must come last, it reads commands from standard input.
         self.line(&format!("outermost {name} -f hercules.cnf -d EXTERNALGUI"));
         Some(())
     }
@@ -240,7 +240,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The steps that come once `done` is done.
+    /// The steps that follow the stage `done`.
     fn end(&mut self, done: Stage) {
         for (index, step) in self.of.steps.iter().enumerate().filter(|(_, step)| step.after == done) {
             self.text.push('\n');
@@ -268,7 +268,7 @@ impl Writer<'_> {
             Some(status) => status.to_string(),
             None => if command.fails { "yes" } else { "no" }.to_owned(),
         };
-        // Between single quotes, a line end is one.
+        // In single quotes, a line end needs no escape.
         let output = quote(command.output.as_deref().unwrap_or_default());
         let script = format!("{}\n{}", self.plan.variables_of_steps(on), command.run);
         let on = name_of(on);
@@ -276,7 +276,7 @@ impl Writer<'_> {
         self.line(&format!("step {on} {ends} {output} {}", document.trim_end_matches('\n')));
     }
 
-    /// What is typed before the command line of a level's QEMU.
+    /// The lines that are typed before the command line of a level's QEMU.
     fn bring_files(&mut self) {
         self.text.push_str(
             "# What is typed in a level before the QEMU of the next one: its disks and ports by their names, kernel and\n\

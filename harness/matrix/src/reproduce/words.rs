@@ -1,17 +1,18 @@
-//! Text that becomes part of a shell script: comments, words and here-documents that nothing in them breaks out of.
+//! Text that becomes part of a shell script: comments, words and here-documents, quoted so that no text can end them.
 
 use nestmatrix_vmm::guest::printable;
 use nestmatrix_vmm::shell::quote;
 
-/// Stands in a kernel command line where the script's own nonce is to be. A character of nobody's (Unicode's private use).
+/// A placeholder in a kernel command line for the script's own nonce. The character is in Unicode's private use area, so no
+/// text has it.
 pub(super) const NONCE: char = '\u{e000}';
 
-/// A comment's text: one line, whatever is in it.
+/// A comment's text: one line, whatever it contains.
 pub(super) fn comment(text: &str) -> String {
     printable(&text.replace('\n', " "))
 }
 
-/// One word of a shell script that says `text`, without what a terminal would obey.
+/// One word of a shell script with the value `text`, without control characters for the terminal.
 pub(super) fn word(text: &str) -> String {
     quote(&printable(&text.replace('\n', " ")))
 }
@@ -29,7 +30,7 @@ pub(super) fn argument(text: &str) -> Option<String> {
     Some(parts.join("\"$nonce\""))
 }
 
-/// A command line over several lines, one option a line; nothing if a word can't stand on one line.
+/// A command line over several lines, one option per line; nothing if a word can't stand on one line.
 pub(super) fn command_line(program: &str, arguments: &[String], indent: &str) -> Option<String> {
     let mut text = program.to_owned();
     for value in arguments {
@@ -41,7 +42,7 @@ pub(super) fn command_line(program: &str, arguments: &[String], indent: &str) ->
     Some(text)
 }
 
-/// `text` as a here-document, of which nothing is expanded.
+/// `text` as a here-document in which the shell expands nothing.
 pub(super) fn here_document(text: &str) -> String {
     let mut end = "END".to_owned();
     while text.lines().any(|line| line == end) {

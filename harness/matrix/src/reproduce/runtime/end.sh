@@ -1,6 +1,6 @@
 # --- The end
 
-# last_words LEVEL: its kernel's messages go to its console's file, if it still answers.
+# last_words LEVEL: copies its kernel's messages to its console's file, if it still answers.
 last_words() {
     id=$((id + 1))
     printf '%s%s dmesg | tail -n 200\n' "$typed_behind" "$id" | to "$1.console" 2> /dev/null
@@ -21,12 +21,12 @@ stopped() {
     outcome "$stage: $1" "stopped at $stage: $2"
 }
 
-# not_here WHAT: the recorded run did what a script does not.
+# not_here WHAT: the recorded run did something that a script does not do.
 not_here() {
     outcome "" "came to $stage, where nestmatrix $1; that is not done here"
 }
 
-# kill_qemu LEVEL [HOST]: as the scenario has it done, to see that it is noticed.
+# kill_qemu LEVEL [HOST]: the fault that the scenario injects, to show that it is noticed.
 kill_qemu() {
     say "  the QEMU that runs $1 is killed, as the scenario has it"
     case ${2:-} in
@@ -43,7 +43,7 @@ outcome() {
         done
     fi
     show
-    # Where consoles can't be written, silence is no outcome.
+    # If consoles can't be written, their silence means nothing.
     say test > "$logs/space" 2> /dev/null && [ -s "$logs/space" ] || cannot "$logs can't be written; is the disk full?"
     rm "$logs/space"
     now=$(date +%s)
@@ -60,7 +60,7 @@ outcome() {
         say "$2; ANOTHER outcome than recorded: $recorded_text"
         exit 1
     fi
-    # What a document says of a limitation is what it is about: a QEMU may end for many a reason.
+    # The limitation is what the document says about it: a QEMU may end for many reasons.
     case $2$heard in
     *"$documented"*)
         say "$2; the same kind of outcome as recorded: $recorded_text"

@@ -1,6 +1,6 @@
 # --- Images
 
-# find_image NAME DIGEST: its folder comes to $image, empty if there is none. A damaged one is an end.
+# find_image NAME DIGEST: sets $image to its folder, or to nothing if there is none. A damaged image ends the script.
 find_image() {
     image=
     for place in "$here/images/$1" "${cache:-/nonexistent}/images/$2"; do
@@ -19,7 +19,7 @@ find_image() {
     }
 }
 
-# level_image LEVEL NAME DIGEST KERNEL INITRAMFS: links the level's kernel and initramfs, or those that are given in their place.
+# level_image LEVEL NAME DIGEST KERNEL INITRAMFS: links the level's kernel and initramfs, or the files given instead of them.
 level_image() {
     kernel=$(absolute "$4") initramfs=$(absolute "$5")
     if [ -z "$kernel" ] || [ -z "$initramfs" ]; then
@@ -29,7 +29,7 @@ level_image() {
             say "A bundle of this cell has it (cargo xtask repro CELL --bundle)." >&2
             case $2 in
             *+*)
-                # No recipe has such a name: it is one with a replacement.
+                # No recipe has such a name: it is that of an image with a replaced part.
                 say "It is an image whose kernel or QEMU was replaced (run-matrix --kernel, bisect), which can't be built by its" >&2
                 say "name, and is removed when it was tried: with --keep-images, those commands leave it where it can be found." >&2
                 ;;
@@ -51,7 +51,7 @@ link() {
     ln -s "$2" "$1"
 }
 
-# emulator NAME DIGEST PROGRAM ISA: how PROGRAM is started. QEMU=... goes first, then the image, which has its own libraries.
+# emulator NAME DIGEST PROGRAM ISA: how PROGRAM is started. QEMU=... comes first, then the image with its own libraries.
 emulator() {
     own='' program=$3 emulator=
     case $program in qemu*) own=${QEMU:-} ;; esac
@@ -76,7 +76,7 @@ run_emulator() {
         HERCULES_RC=hercules.rc
         export HERCULES_RC
         [ -n "$own" ] || set -- -p "$emulator/tree/modules" "$@"
-        # Opened both ways, since it would be waited for whoever writes to it.
+        # Opened for reading and writing, since opening it for reading alone would wait for a writer.
         exec 0<> "$first.console.in" > "$logs/$first.console.log" 2> "$logs/$first.hercules.err"
     fi
     [ -z "$own" ] || exec "$own" "$@"

@@ -1,5 +1,5 @@
 # ---------------------------------------------------------------------------------------------------------------------
-# What follows is the same in every such script. Nothing of it runs in a level but what is typed at a console.
+# The rest is the same in every such script. It runs on this machine; levels run only what is typed at their consoles.
 
 usage() {
     say "usage: sh reproduce.sh [-v]"
@@ -11,12 +11,13 @@ say() {
     printf '%s\n' "$*"
 }
 
-# Text of a level, with what a terminal would obey taken out.
+# Text of a level, without control characters for the terminal.
 plain() {
     tr -d '\000-\010\013-\037\177'
 }
 
-# text FILE: what was said by a level or a QEMU, as text: for a NUL in it grep would take it for binary, and show none of it.
+# text FILE: the output of a level or a QEMU as text. Without this, grep would treat a file with a NUL as binary and show
+# nothing.
 text() {
     tr -d '\000\015' 2> /dev/null < "$1"
 }
@@ -26,7 +27,7 @@ cannot() {
     exit 2
 }
 
-# A path of the user's, whatever folder this script works in.
+# A path that the user gave, independent of the script's working folder.
 absolute() {
     case $1 in
     "" | /*) printf '%s' "$1" ;;
@@ -86,7 +87,7 @@ main() {
     works
 }
 
-# Ends all that was started. The keeper does so itself once this process is gone, whatever ended it.
+# Ends everything that was started. If this process is killed, the keeper does the same.
 end() {
     code=$?
     trap '' HUP INT TERM

@@ -9,16 +9,16 @@ outermost() {
         : > "$logs/$channel.log"
     done
     mkfifo life
-    # Held open for as long as this process lives, and by nobody else for longer than a moment.
+    # This process holds it open until it ends; no other process holds it for longer than a moment.
     exec 4<> life
-    # The shell's own word on what was killed is of no use to anybody.
+    # The shell's message about a killed process helps no user.
     keep "$@" 2> /dev/null &
     keeper=$!
     up=$first
 }
 
-# hercules_files LEVEL PARAMETERS ADDRESS: what Hercules loads besides its kernel: as files that are no links, and with the place
-# and the size of the initramfs as numbers of 8 bytes.
+# hercules_files LEVEL PARAMETERS ADDRESS: what Hercules loads in addition to its kernel: as files that are not links, with the
+# address and the size of the initramfs as numbers of 8 bytes.
 hercules_files() {
     cp "$1-kernel" kernel && cp "$1-initramfs" initramfs || cannot "$work can't be written"
     printf '%s\000' "$2" > parameters
@@ -34,14 +34,14 @@ eight_bytes() {
     done
 }
 
-# Starts the emulator, and ends it once nobody holds `life` open any more: also where this script was killed.
+# Starts the emulator, and ends it as soon as no process holds `life` open: also if this script was killed.
 keep() {
     trap '' HUP INT TERM
     trap - EXIT
     exec 3< life 4>&-
     readers=
     for channel in $channels; do
-        # Hercules, whose console is its own, opens one way of it alone.
+        # Hercules is its own console, and opens only one direction of it.
         [ "$program" != hercules ] || break
         cat < "$channel.out" > "$logs/$channel.log" 2> /dev/null 3<&- &
         readers="$readers $!"

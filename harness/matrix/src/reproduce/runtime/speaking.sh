@@ -1,12 +1,12 @@
-# --- What is said to levels and their QEMUs
+# --- Talking to levels and their QEMUs
 
-# to CHANNEL: what is on standard input goes in. A FIFO that nobody reads any more would be waited for without end.
+# to CHANNEL: writes standard input to it. A write to a FIFO without a reader would wait forever.
 to() {
     timeout 10 sh -c 'cat > "$1"' sh "$1.in" 4>&-
 }
 
 # ask LEVEL: types the script on standard input at the shell on the level's console, as one line with line ends written as `\n`,
-# and in pieces that a terminal takes. Its exit status comes to $status, what it printed to $answer.
+# in pieces that a terminal accepts. Sets $status to its exit status and $answer to its output.
 ask() {
     id=$((id + 1))
     console=$logs/$1.console.log
@@ -16,7 +16,7 @@ ask() {
         piece_number=$((piece_number + 1))
         tries=0
         until [ "$tries" -gt 0 ] && await "$console" "nestmatrix-answer-more ${piece_number}[^0-9]*\$" 20; do
-            # What was lost on its way is typed again; what was taken is not taken twice.
+            # A lost piece is typed again; an accepted piece is not accepted twice.
             tries=$((tries + 1))
             printf '%s+%s:%s:%s.\n' "$typed_behind" "$piece_number" "$id" "$piece" | to "$1.console"
         done
@@ -30,7 +30,7 @@ ask() {
     [ -z "$typed_behind" ] || answer=$(say "$answer" | sed -e :more -e '/\\$/N' -e 's/\\\n//' -e 't more')
 }
 
-# qmp LEVEL COMMAND [ARGUMENTS]: asks the QEMU that runs a level. The reply comes to $reply.
+# qmp LEVEL COMMAND [ARGUMENTS]: asks the QEMU that runs a level. Sets $reply to the reply.
 qmp() {
     id=$((id + 1))
     printf '{"execute": "%s", "id": %s%s}\n' "$2" "$id" "${3:+, \"arguments\": $3}" | to "$1.qmp"
@@ -43,7 +43,7 @@ monitor() {
     qmp "$1" qmp_capabilities
 }
 
-# launch HOST LEVEL: starts a QEMU in HOST by the command on standard input. What it says comes on the console of HOST.
+# launch HOST LEVEL: starts a QEMU in HOST with the command on standard input. Its output goes to the console of HOST.
 launch() {
     host=$1
     {
@@ -79,7 +79,7 @@ must_have_property() {
     esac
 }
 
-# must_have_feature LEVEL NAME MODEL: a feature of its CPU, which QEMU leaves out with a warning where it can't be given.
+# must_have_feature LEVEL NAME MODEL: a feature of its CPU, which QEMU omits with a warning if it is not available.
 must_have_feature() {
     qmp "$1" query-cpus-fast
     cpu=$(say "$reply" | sed 's/.*"qom-path": "\([^"]*\)".*/\1/')
@@ -93,7 +93,7 @@ must_have_feature() {
     stopped "missing CPU feature: $2" "missing CPU feature: $2 (model $3)"
 }
 
-# take_commands LEVEL: waits for the shell on its console. Its kernel's messages are shown as `quiet` lets them be.
+# take_commands LEVEL: waits for the shell on its console. `quiet` decides which messages of its kernel are shown.
 take_commands() {
     await "$logs/$1.console.log" nestmatrix-shell-ready
     hosts="$hosts $1"
@@ -113,13 +113,13 @@ END
     esac
 }
 
-# must_host_here MODULE: the same of this machine.
+# must_host_here MODULE: the same for this machine.
 must_host_here() {
     if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -d "/sys/module/$1" ]; then return 0; fi
     cannot "this machine has no KVM that can be used: /dev/kvm must be there, be yours to read and write, and $1 be loaded"
 }
 
-# must_report LEVEL HYPERVISOR: what it gives back must be of this boot, and its hypervisor KVM.
+# must_report LEVEL HYPERVISOR: its report must be of this boot, and its hypervisor must be KVM.
 must_report() {
     await "$logs/$1.console.log" nestmatrix-report-end
     text "$logs/$1.console.log" | sed -n '/nestmatrix-report-begin/,/nestmatrix-report-end/p' > report
@@ -129,7 +129,7 @@ must_report() {
     reported="$given-$hypervisor" wanted_report="$nonce-$2" reporter=$1 check=$stage
 }
 
-# Weighed at the end, when all steps are done.
+# Judged at the end, when all steps are done.
 weigh_report() {
     stage=$check
     case $reported in
@@ -139,7 +139,7 @@ weigh_report() {
     esac
 }
 
-# must_give_back LEVEL: the same of a host without guests.
+# must_give_back LEVEL: the same for a host without guests.
 must_give_back() {
     ask "$1" << END
 cat /proc/cmdline
@@ -150,8 +150,8 @@ END
     esac
 }
 
-# step LEVEL FAILS OUTPUT: a command of the scenario's own, on standard input, and what must come of it. FAILS is yes, no, or the
-# status that it should exit with.
+# step LEVEL FAILS OUTPUT: a command of the scenario, on standard input, and its expected result. FAILS is yes, no, or the exit
+# status that it must have.
 step() {
     ask "$1"
     case $status in
@@ -178,10 +178,10 @@ step() {
     esac
 }
 
-# reboot LEVEL MODULE: by a reset from outside, since a guest's own was seen to hang an emulator's firmware. Afterwards it must be
-# able to host again.
+# reboot LEVEL MODULE: resets it from outside, since a reset by a guest was seen to hang an emulator's firmware. Afterwards it
+# must be able to host again.
 reboot() {
-    # A guest that reboots by itself has given up, so each QEMU is told not to let it.
+    # A guest that reboots by itself has given up, so each QEMU must not allow that.
     qmp "$1" set-action '{"reboot": "reset"}'
     echo sync | ask "$1"
     ready=$(text "$logs/$1.console.log" | grep -c nestmatrix-shell-ready)

@@ -1,6 +1,6 @@
 # --- Stages, waiting, trouble
 
-# stage NAME SILENCE TOTAL: what is waited for from now on, and how long, in seconds.
+# stage NAME SILENCE TOTAL: what the script waits for from now on, and how long, in seconds.
 stage() {
     stage=$1 silence=$(($2 * scale)) total=$(($3 * scale))
     now=$(date +%s)
@@ -8,13 +8,13 @@ stage() {
     say "[$((now - started)) s] $stage"
 }
 
-# await FILE PATTERN [LOOKS]: until a line of it matches, or for so many looks; trouble meanwhile ends the script.
+# await FILE PATTERN [POLLS]: waits until a line matches, or for so many polls. Trouble meanwhile ends the script.
 await() {
     looks=0
     until text "$1" | grep -q -e "$2"; do
         looks=$((looks + 1))
         [ "$looks" -le "${3:-$looks}" ] || return 1
-        # Not every sleep knows parts of a second.
+        # Not every sleep accepts fractions of a second.
         if [ "$looks" -gt 15 ] || ! sleep 0.2 2> /dev/null; then sleep 1; fi
         look
     done
@@ -26,7 +26,7 @@ look() {
     show
     [ -z "$decided" ] || return 0
     if trouble; then
-        # What is the cause may be told a moment after its consequence.
+        # The cause may be printed a moment after its consequence.
         sleep 2
         show
         explain
@@ -34,7 +34,7 @@ look() {
     patience
 }
 
-# With -v, what is new on the consoles.
+# With -v, shows new lines of the consoles.
 show() {
     [ -n "$verbose" ] || return 0
     for level in $up; do
@@ -56,7 +56,7 @@ trouble() {
     return 1
 }
 
-# How the QEMU of a level that runs in another one has ended, if it has.
+# How the QEMU of a level inside another one has ended, if it has.
 ended_in() {
     outer=$(outer_of "$1")
     [ -n "$outer" ] || return 0
@@ -72,7 +72,7 @@ outer_of() {
     printf '%s' "$before"
 }
 
-# What QEMU says unasked of a level that will not go on.
+# QEMU's own messages about a level that will not continue.
 event() {
     [ -e "$logs/$1.qmp.log" ] || return 0
     if [ "$1" = "$may_shut_down" ] && text "$logs/$1.console.log" | grep -q nestmatrix-report-end; then return 0; fi
@@ -80,13 +80,13 @@ event() {
         -e 's/.*"event": "\(STOP\)".*/\1/p' | head -n 1
 }
 
-# The outermost QEMU that has ended goes before what a console said, and that before what a monitor said. All that such a QEMU
-# has said comes to $heard: what it ends for need not be its last line.
+# If the outermost QEMU has ended, that comes first; then what a console shows, then what a monitor reports. $heard gets all
+# that such a QEMU has printed, because its last line need not name the reason.
 explain() {
     if [ -e emulator.ended ]; then
         heard=$(text "$logs/$first.qemu.log" | plain)
         said=$(say "$heard" | grep . | tail -n 1)
-        # A QEMU that does not know its options, or lacks its firmware, says nothing of the stack.
+        # A QEMU that rejects its options, or finds no firmware, says nothing about the stack.
         [ "$stage" != "$first-launch" ] ||
             cannot "the QEMU that is to run $first ended with status $(cat emulator.ended)${said:+: $said}"
         stopped "$first: QEMU ended" "$first's QEMU ended with status $(cat emulator.ended)${said:+: $said}"
@@ -111,14 +111,14 @@ explain() {
     done
 }
 
-# A stage is given up after its time, or before, where there is neither a word nor work.
+# A stage ends at its time limit, or earlier if there is neither output nor work.
 patience() {
     size=$(cat "$logs"/*.log | wc -c)
     used=$(cpu_seconds)
     if [ "$size" != "$last_size" ]; then
         last_size=$size last_sign=$now
     fi
-    # Looked at in spans of ten seconds.
+    # Checked every ten seconds.
     if [ $((now - busy_since)) -ge 10 ]; then
         if [ $(((used - used_then) * 10)) -ge $(((now - busy_since) * 4)) ]; then last_sign=$now; fi
         busy_since=$now used_then=$used
@@ -130,7 +130,7 @@ patience() {
     fi
 }
 
-# CPU time that the emulator has used, by Linux' /proc.
+# CPU time that the emulator has used, from Linux' /proc.
 cpu_seconds() {
     pid=$(cat emulator.pid 2> /dev/null) || pid=none
     stat=$(cat "/proc/$pid/stat" 2> /dev/null) || stat=
