@@ -15,10 +15,10 @@ use super::{RunError, RunEvent, Verdict};
 use crate::records::{Attempt, CellRecord, Restored, RunFolder, VerdictWord};
 use crate::scenario::Cell;
 
-/// How many times as long a second attempt may take where the first one ran out of time.
+/// The factor of the time limits of a second attempt, if the first one ran out of time.
 const SLOWER: f64 = 2.0;
 
-/// What came of a cell.
+/// The result of a cell.
 pub(super) struct Done {
     /// Its record; none if it was interrupted.
     pub(super) record: Option<Box<CellRecord>>,
@@ -47,7 +47,7 @@ impl Run {
             let saves_any = !dispatch.saves.is_empty();
             let observation = match self.prepare(ready, snapshot.as_ref(), saves_any, &folder).await {
                 Ok(prepared) => {
-                    // Whatever went wrong the first time, nothing is saved later.
+                    // Only the first attempt saves snapshots.
                     let saves = if attempts.is_empty() { &dispatch.saves[..] } else { &[] };
                     booted = Some(self.began.elapsed().as_secs_f64());
                     let limits = Limits::new(ready.metal, timeout_scale);
@@ -62,7 +62,7 @@ impl Run {
             }
             let end = (self.began.elapsed() - observation.paused).as_secs_f64();
             if observation.stop.is_none() {
-                // What a stack used that stopped early says nothing about others.
+                // The needs of a stack that stopped early say nothing about others.
                 done.usage = observation.usage;
             }
             let (verdict, known_flaky) = ready.judge(&observation);
@@ -76,7 +76,7 @@ impl Run {
                 timeout_scale: Some(timeout_scale),
                 usage: observation.usage,
             });
-            // In a debug session the user has inspected the first attempt, and it is what they asked for.
+            // In a debug session the user has inspected the first attempt, and that is what they asked for.
             let may_be_retried = !is_retry && self.setting.inspector.is_none();
             if may_be_retried && needs_retry(cell, &verdict, observation.restored) {
                 if observation.restored == Some(false) {
@@ -104,7 +104,7 @@ impl Run {
                 continue;
             }
             let record = ready.record(counted, attempts, (&folder, relative)).map_err(cannot_record)?;
-            // The script is no evidence, and a disk that is full shows when the verdict is written.
+            // The script is not evidence, and a full disk is reported when the verdict is written.
             if let Some(record) = &record
                 && let Err(e) = self.write_script(ready, record, &folder)
             {
@@ -135,7 +135,7 @@ impl Run {
         }
     }
 
-    /// Removes a snapshot from which a stack could not be restored: no other cell could be, either.
+    /// Removes a snapshot from which a stack could not be restored: other cells would fail as well.
     fn discard(&self, snapshot: Option<&Snapshot>) {
         if let (Some(snapshot), Some(cache)) = (snapshot, &self.setting.snapshots) {
             self.report(SnapshotNews::Lost(snapshot.description().key.clone()));
@@ -144,9 +144,9 @@ impl Run {
     }
 }
 
-/// Whether a cell is tried once more: where the harness or its machine failed before anything of the innermost level was tried,
-/// and where a stack that should work ran out of time, which may be this machine's fault. Whatever else the innermost level does
-/// counts, and what a scenario does on purpose is no failure.
+/// Whether a cell is retried: if the harness or its machine failed before the innermost level began, or if a stack that should
+/// work ran out of time, which may be this machine's fault. Everything else that the innermost level does counts, and a fault
+/// that the scenario injects is not a failure.
 fn needs_retry(cell: &Cell, verdict: &Verdict, restored: Option<bool>) -> bool {
     let Some(stop) = verdict.stop() else { return false };
     match verdict.word() {

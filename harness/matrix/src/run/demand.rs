@@ -1,4 +1,4 @@
-//! What a cell needs of this machine's cores and memory, by what earlier cells used.
+//! How many cores and how much memory of this machine a cell needs, estimated from earlier cells.
 //!
 //! A cell that waits for a CPU must not count as one that needs less of it: otherwise too many parallel cells would make room for even
 //! more. So the time in which its emulator waited is left out, and each emulator counts at least what it is known to use.
@@ -44,7 +44,7 @@ impl Emulation {
             // A stack boots from its beginning to its end, and emulating that is work for the one thread of its processor: AMD
             // stacks took 0.97 to 1.03.
             Self::Tcg => 0.9,
-            // It emulates a processor that is halted at the same speed as one that is not: an Intel stack took 1.00.
+            // It emulates a halted processor at the same speed as a busy one: an Intel stack took 1.00.
             Self::Bochs => 1.0,
             // The processor's thread is busy while L0 boots, beside those of the timer and the console: an L0
             // took 0.93.
@@ -53,7 +53,7 @@ impl Emulation {
     }
 }
 
-/// A kind of cells that use about the same.
+/// A kind of cells with about the same needs.
 pub(super) type Kind = (Architecture, Emulation);
 
 /// What cells of a kind used.
@@ -64,12 +64,12 @@ struct Measured {
     memory_mib: u64,
 }
 
-/// What cells take, kind by kind.
+/// The needs of cells, kind by kind.
 #[derive(Debug, Default)]
 pub(super) struct Demand(BTreeMap<Kind, Measured>);
 
 impl Demand {
-    /// A cell of this kind came to its end and used this.
+    /// A cell of this kind has ended and used this.
     pub(super) fn learn(&mut self, kind: Kind, usage: Usage) {
         let Some(cores) = cores(usage).filter(|_| usage.peak_memory_mib > 0) else { return };
         let measured = self.0.entry(kind).or_default();
@@ -88,7 +88,7 @@ impl Demand {
     }
 }
 
-/// Cores that an emulator keeps busy where it need not wait for any: its CPU time over the time in which it ran or slept.
+/// Cores that an emulator keeps busy if it need not wait for any: its CPU time divided by the time in which it ran or slept.
 fn cores(usage: Usage) -> Option<f64> {
     let undisturbed = usage.emulator_seconds - usage.waited_seconds;
     let cores = usage.cpu_seconds / undisturbed;
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn until_a_cell_has_come_to_its_end_each_takes_a_core_and_its_memory() {
         assert_eq!(demand(TCG, &[]), (1.0, 900));
-        // A stack that stopped early, or a record of old.
+        // The stack stopped early, or the record is of an earlier version.
         for nothing in [Usage::default(), Usage { peak_memory_mib: 500, ..Usage::default() }] {
             assert_eq!(demand(TCG, &[nothing]), (1.0, 900));
         }

@@ -1,7 +1,7 @@
 //! Cells that depend on what an emulator gets wrong: they are skipped on that emulated metal, and run on native metal.
 //!
-//! Known before anything boots is what the scenario says: the ids that it names, kernel parameters, CPU models, and parameters of
-//! KVM in its steps. What only a running level can show is checked in the stack (`stack::emulator_errata`).
+//! The scenario shows some of them before anything boots: by the ids that it names, and by kernel parameters, CPU models, and
+//! parameters of KVM in its steps. The stack checks what only a running level can show (`stack::emulator_errata`).
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, of};
@@ -14,8 +14,9 @@ use super::{Fate, Planned, RunPlan};
 use crate::records::SkipReason;
 use crate::scenario::{Cell, LevelSpec};
 
-/// Why a cell can't be tried on emulated metal, if so: what its emulator can't do, or gets wrong. The emulator's version is not
-/// known yet, and the harness chooses a current one: an erratum counts unless it is known to be fixed in some version.
+/// Why a cell can't be tested on emulated metal, if so: its emulator can't do something, or gets it wrong. The emulator's
+/// version is not known yet, and the harness chooses a current one: an erratum counts unless it is known to be fixed in some
+/// version.
 pub(super) fn barred(cell: &Cell) -> Option<SkipReason> {
     let beyond = beyond_metal(cell).map(|why| SkipReason::EmulatedMetal { why });
     beyond.or_else(|| dependence(cell, None))
@@ -60,7 +61,7 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
     let switches_off = |text: &String| assigned(text, profile.kvm_module, kvm_parameter).map(is_off);
     hosts(cell).find_map(|spec| {
         let level = spec.level;
-        // What a step loads the module with goes before what the command line says.
+        // A parameter in a step that loads the module overrides that of the command line.
         let loaded = last_loaded(cell, level, kvm_parameter);
         if let Some((step, value)) = loaded.filter(|(_, value)| is_off(value)) {
             return Some(format!("the step {step:?} on {level} has {kvm_parameter}={value}"));
@@ -77,7 +78,7 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
             return Some(format!("{level} has {text}"));
         }
         if let CpuMode::Custom { model } = &spec.cpu.mode
-            // What is required and missing stops the stack before anything depends on it.
+            // If a requirement is missing, the stack stops before anything depends on it.
             && !spec.cpu.require.contains(cpu_feature)
             && cpu_models.contains(model)
         {
@@ -87,7 +88,7 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
     })
 }
 
-/// The last step by which `level` loads KVM with a value of this parameter before it launches its guest, and that value.
+/// The last step in which `level` loads KVM with a value of this parameter before it launches its guest, and that value.
 fn last_loaded<'c>(cell: &'c Cell, level: LevelNumber, parameter: &str) -> Option<(&'c str, &'c str)> {
     let option = format!("{parameter}=");
     let loads = cell.steps.iter().filter_map(|step| {
@@ -116,14 +117,15 @@ fn hosts(cell: &Cell) -> impl Iterator<Item = &LevelSpec> {
     cell.levels.iter().filter(move |spec| !spec.system.is_emulator() && runs_with_kvm(spec.level))
 }
 
-/// The value that a kernel parameter assigns to a module's: `0` of `kvm_amd.npt=0`. Names of modules have `-` and `_` alike.
+/// The value that a kernel parameter assigns to a module's parameter: `0` of `kvm_amd.npt=0`. In names of modules, `-` and `_`
+/// are the same.
 fn assigned<'t>(text: &'t str, module: &str, parameter: &str) -> Option<&'t str> {
     let (name, value) = text.split_once('=')?;
     let (of_module, of_parameter) = name.split_once('.')?;
     (of_module.replace('-', "_") == module && of_parameter == parameter).then_some(value)
 }
 
-/// Whether the kernel takes a value of a switch for off (Linux, `kstrtobool`).
+/// Whether the kernel reads a value of a switch as off (Linux, `kstrtobool`).
 fn is_off(value: &str) -> bool {
     matches!(value.as_bytes(), [b'0' | b'n' | b'N' | b'f' | b'F', ..] | [b'o' | b'O', b'f' | b'F', ..])
 }

@@ -1,4 +1,4 @@
-//! Carries out a plan: images are made ready, cells are booted in parallel, each verdict is recorded as soon as it is known.
+//! Carries out a plan: makes images ready, boots cells in parallel, and records each verdict as soon as it is known.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(super) struct Run {
 /// does.
 ///
 /// # Errors
-/// What no single cell can be blamed for.
+/// An error that no single cell can be blamed for.
 pub async fn execute(
     plan: &RunPlan,
     mut setting: Setting,
@@ -102,9 +102,9 @@ impl Run {
             Pace::new(schedule.typical_seconds(), self.setting.jobs.unwrap_or_else(|| Machine::this().cores));
         let booting = Instant::now();
         self.listener.event(&RunEvent::Progress(pace.progress(0.0)));
-        // Dropped with its tasks when this function returns early, and with them every QEMU.
+        // If this function returns early, the tasks are dropped, and every QEMU with them.
         let mut tasks = JoinSet::new();
-        // What the tasks are for: one that panics can't say.
+        // The cell of each task: a task that panics can't name it.
         let mut running = BTreeMap::new();
         loop {
             if self.cancellation.is_requested() {

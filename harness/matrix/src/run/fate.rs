@@ -47,7 +47,7 @@ impl Planner<'_> {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
             (MetalChoice::Auto, Ok(native)) => match on_native(native) {
-                // A cell whose L0 this machine's system can't be can still be tried on emulated metal.
+                // If this machine's system can't be the cell's L0, emulated metal may still run the cell.
                 Err(_) => (Metal::Emulated, on_emulated()),
                 levels => (Metal::Native, levels),
             },
@@ -64,8 +64,8 @@ fn on_native_metal(why: String) -> SkipReason {
     SkipReason::NativeMetal { why }
 }
 
-/// What a cell does to its L0, if it does more than read. On native metal that is not done: the harness changes nothing about this
-/// machine, and without the setting the verdict would be about something else.
+/// What a cell changes in its L0, if anything. Native metal does not allow that: the harness changes nothing on this machine,
+/// and without the change the verdict would be about something else.
 pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;

@@ -1,4 +1,4 @@
-//! What came of a cell in all its attempts, and the record that says so.
+//! The result of a cell after all its attempts, and its record.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use crate::contained::RelativeFolder;
 use crate::records::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored, RunFolder, VerdictWord};
 use crate::scenario::KnownFlaky;
 
-/// An attempt that counts: the last of those that one repetition of a cell took.
+/// An attempt that counts: the last attempt of one repetition of a cell.
 pub(super) struct CountedAttempt {
     pub(super) verdict: Verdict,
     pub(super) known_flaky: Option<KnownFlaky>,
@@ -33,7 +33,7 @@ pub(super) struct CountedAttempt {
 }
 
 impl ReadyCell {
-    /// The verdict of one attempt, and what its scenario knows of the cell's being flaky there.
+    /// The verdict of one attempt, and what its scenario knows about the cell's flakiness there.
     pub(super) fn judge(&self, observation: &Observation) -> (Verdict, Option<&KnownFlaky>) {
         let cell = &self.cell;
         let architecture = ArchInfo::of(cell.architecture);
@@ -65,9 +65,9 @@ impl ReadyCell {
             VerdictWord::Flaky => verdicts.iter().all(Verdict::is_as_described),
             _ => verdict.is_as_described(),
         };
-        // A pass without its evidence on record would be a claim.
+        // A pass is never recorded without its evidence.
         let evidence = verdict.evidence().map(serde_json::to_value).transpose()?;
-        // A cell that is skipped on its way stopped, too.
+        // A cell that is skipped while it boots also stopped somewhere.
         let stop = verdict.stop().or(observation.stop.as_ref().filter(|_| word == VerdictWord::Skip));
         let skipped = match &verdict {
             Verdict::Skip(reasons) => reasons.clone(),
@@ -120,7 +120,7 @@ impl ReadyLevel {
 }
 
 impl Run {
-    /// What came of a cell whose task panicked. Its stack was dropped with the task.
+    /// The result of a cell whose task panicked. Its stack was dropped with the task.
     pub(super) fn panicked(
         &self,
         ready: &ReadyCell,

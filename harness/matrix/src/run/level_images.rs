@@ -25,7 +25,7 @@ impl Planner<'_> {
         let innermost = cell.levels.last().map(|spec| spec.level);
         let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
         let mut levels = Vec::new();
-        // In the order in which they were found. Levels that miss the same image share one reason.
+        // In the order of discovery. Levels without the same image share one reason.
         let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
@@ -85,7 +85,7 @@ impl Planner<'_> {
         if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
     }
 
-    /// An image of the very system that a level asks for, as if there were one; there can be none of what can't be a level.
+    /// Supposes an image of the exact system that a level requires. A system that can't be a level still has none.
     fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<ImageChoice, SkipReason> {
         let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
         if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {

@@ -1,4 +1,4 @@
-//! Whether a stack stopped as its scenario describes: at the stage, of the kind and with the text that it names.
+//! Whether a stack stopped as its scenario describes: at the named stage, with the named kind of symptom and text.
 
 use nestmatrix_model::{Stage, SymptomKind};
 use nestmatrix_stack::{StageTime, Stop};
@@ -22,12 +22,12 @@ pub(super) enum Likeness {
     Same,
     /// It is another one.
     Another,
-    /// Undecidable: the stack was too slow here, or nothing was tried.
+    /// Undecidable: the stack was too slow here, or nothing was tested.
     Undecided,
 }
 
-/// Compares the stop of a stack that went through `stages` with a described one. A timeout does not show that a stack does not work,
-/// and a QEMU that rejects its command line has tried nothing. They match only a description of exactly that.
+/// Compares the stop of a stack that went through `stages` with a described one. A timeout does not show that a stack does not
+/// work, and a QEMU that rejects its command line has tested nothing. They match only a description of exactly that.
 pub(super) fn compare(limitation: &Limitation, stop: &Stop, stages: &[StageTime]) -> Likeness {
     let same = shows_itself(limitation, stop, stages);
     let kind = stop.symptom.kind();

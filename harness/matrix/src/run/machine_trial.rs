@@ -1,7 +1,7 @@
-//! Tries whether this machine can be native metal: it can if its KVM proves itself.
+//! Tests whether this machine can be native metal: its KVM must prove itself.
 //!
-//! That `/dev/kvm` exists, opens and answers proves nothing: on some machines KVM does all that and still runs no stock guest. The
-//! proof is a guest that boots to 64-bit userspace under KVM and reports it within a bounded time.
+//! A `/dev/kvm` that exists, opens and answers proves nothing: on some machines KVM does all that and still runs no stock
+//! guest. The proof is a guest that boots to 64-bit userspace under KVM and reports it within a bounded time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,10 +26,10 @@ use super::requirement::{Feature, Requirement, Runner};
 /// Why no guest ran in a trial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoGuest {
-    /// No guest could be tried.
+    /// No guest could be booted.
     #[error("KVM can't be tried: {0}")]
     NotTried(String),
-    /// It stopped on its way, or there is no evidence that it ran under KVM.
+    /// It stopped early, or there is no evidence that it ran under KVM.
     #[error("/dev/kvm opens here, but a trial guest failed ({0})")]
     Failed(String),
 }
@@ -39,7 +39,7 @@ pub enum NoGuest {
 pub struct TrialResult {
     /// The native metal, or every reason against it, joined.
     pub native: Result<NativeMetal, String>,
-    /// Whether KVM ran a guest; absent if none was tried.
+    /// Whether KVM ran a guest; absent if none was booted.
     pub guest: Option<Result<(), NoGuest>>,
 }
 
@@ -82,8 +82,8 @@ impl TrialGuest<'_> {
     async fn prove(self, profile: &'static ArchInfo) -> Result<(), NoGuest> {
         let failed = NoGuest::Failed;
         let guest = LevelNumber::ALL[1];
-        // Whether the architecture's own module is loaded is known already. If another module provides KVM, the guest is tried all the
-        // same, so that the answer is observed and not concluded. This leaks once, and little.
+        // The caller has already checked the architecture's own module. If another module provides KVM, the guest is booted
+        // anyway, so that the answer is observed and not concluded. This leaks once, and little.
         let any_kvm: &'static ArchInfo = Box::leak(Box::new(ArchInfo { kvm_module: "kvm", ..*profile }));
         let level = LevelPlan {
             level: guest,
@@ -150,8 +150,8 @@ impl TrialGuest<'_> {
 }
 
 impl NativeMetal {
-    /// Native metal for `architecture`, if this machine reports what that requires. No trial guest is booted: a KVM that is
-    /// there is taken to work.
+    /// Native metal for `architecture`, if this machine reports what that requires. No trial guest is booted: an existing KVM
+    /// is assumed to work.
     ///
     /// # Errors
     /// What is missing.
@@ -178,8 +178,8 @@ async fn inspected(architecture: Architecture) -> Result<(Facts, Runner), String
     Ok((facts, runner))
 }
 
-/// What this machine reports about itself before anything is tried. It can show that the machine can't be native metal, but not that
-/// it can.
+/// What this machine reports about itself before any guest boots. It can show that the machine can't be native metal, but not
+/// that it can.
 fn examined(profile: &ArchInfo, facts: &Facts) -> Runner {
     let isa = Isa::of_this_machine().map(Feature::Isa);
     let mut runner = isa.into_iter().fold(Runner::default(), Runner::with);
@@ -203,20 +203,20 @@ pub struct MachineTrial<'a> {
     pub catalog: &'a Catalog,
     /// Images.
     pub store: Arc<Store>,
-    /// Hears of builds and downloads.
+    /// Receives the progress of builds and downloads.
     pub progress: Arc<dyn Progress + Send + Sync>,
     /// This machine's own QEMU, if it has one.
     pub installed: Option<Emulator>,
-    /// Ties the life of whatever is started to the harness's.
+    /// Ends every process that the harness starts together with the harness.
     pub wrapper: ExecWrapper,
-    /// What the trial's time limit is multiplied by.
+    /// The factor of the trial's time limit.
     pub timeout_scale: f64,
-    /// Try a guest even where the processor already rules native metal out, so that the user learns all of it.
+    /// Boot a guest even if the processor already rules native metal out, so that the user learns every reason.
     pub insist: bool,
 }
 
 impl MachineTrial<'_> {
-    /// Tries it for stacks of `architecture`.
+    /// Tests it for stacks of `architecture`.
     ///
     /// # Errors
     /// Every reason that was found, joined.

@@ -1,4 +1,4 @@
-//! A run: cells are planned, booted and judged, and the verdict of each is recorded as soon as it is known.
+//! A run: plans, boots and judges cells, and records each verdict as soon as it is known.
 
 mod attempts;
 mod cell;

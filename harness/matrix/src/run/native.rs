@@ -14,7 +14,7 @@ pub struct NativeMetal {
     pub system: String,
     os: String,
     os_version: String,
-    /// Why no guest of it can be a hypervisor, if none can.
+    /// Why no guest of it can be a hypervisor, if so.
     no_nesting: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl NativeMetal {
         Self { system: format!("{os} {os_version}").trim().to_owned(), os, os_version, no_nesting: None }
     }
 
-    /// Why it can't run a cell whose stack ends at `innermost`, if it can't: guests of guests need nesting switched on.
+    /// Why it can't run a cell whose stack ends at `innermost`, if so: guests of guests need nesting switched on.
     pub(super) fn lacks_nesting(&self, innermost: LevelNumber) -> Option<&str> {
         self.no_nesting.as_deref().filter(|_| innermost > LevelNumber::ALL[1])
     }

@@ -1,4 +1,4 @@
-//! The number that a boot's report must repeat, so that it can't be the report of an earlier boot.
+//! The number that a boot's report must repeat, so that the report can't be that of an earlier boot.
 
 use nestmatrix_stack::random_hex;
 

@@ -1,15 +1,15 @@
-//! A panic is a defect of the harness, and costs the one cell or image that it happened in: a run of hours must not be lost for it.
+//! A panic is a bug in the harness. It costs only its own cell or image, because it must not end a run of hours.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What `work` gives, or that it panicked and with which message.
+/// The result of `work`, or the message of its panic.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // What it was working on is dropped with it, so nothing half done is seen afterwards.
+    // Everything that it worked on is dropped with it, so no half-done work is seen afterwards.
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| described(&*payload))
 }
 
-/// A panic in words, by what was thrown.
+/// The message of a panic, from its payload.
 pub(super) fn described(payload: &(dyn Any + Send)) -> String {
     let message = payload.downcast_ref::<&str>().copied();
     match message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)) {

@@ -28,10 +28,10 @@ pub enum MetalChoice {
     Emulated,
 }
 
-/// What a plan is made with.
+/// The options of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
-    /// What L0 is to run on.
+    /// The metal that L0 runs on.
     pub metal: MetalChoice,
     /// Use no image that stands in for another system.
     pub deny_stand_ins: bool,

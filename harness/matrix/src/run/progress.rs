@@ -3,7 +3,7 @@
 //! At first the typical times of the architectures are all that is known. Each cell that ends shows how fast this machine is, how
 //! many cells it runs in parallel, and how much snapshots save.
 
-/// Typical seconds of cells that have to end until the measured pace counts as much as the expected one.
+/// After cells with this many typical seconds, the measured pace counts as much as the expected one.
 const TRUST: f64 = 120.0;
 
 /// How far a run is.
@@ -31,7 +31,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The pace of a run of cells with these typical times, of which about `parallel` run at the same time.
+    /// The pace of a run of cells with these typical times. About `parallel` of them run at the same time.
     pub(super) fn new(typical: impl IntoIterator<Item = f64>, parallel: usize) -> Self {
         let (mut cells, mut seconds) = (0, 0.0);
         for of_cell in typical {

@@ -87,7 +87,7 @@ async fn build_images(
             let known = undelivered.iter().find(|image| image.recipe == name);
             let image = match (recipe, known) {
                 (None, _) => Err(format!("there is no recipe {name}")),
-                // All products of a recipe are made of the same packages.
+                // All products of a recipe come from the same packages.
                 (Some(_), Some(image)) => Err(image.to_string()),
                 (Some(recipe), None) => {
                     let built = caught(|| store.ensure(&recipe, product, &*progress));

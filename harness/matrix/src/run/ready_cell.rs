@@ -29,9 +29,9 @@ pub(super) struct ReadyCell {
     pub(super) levels: Vec<ReadyLevel>,
     /// Its stack, still without the nonce of a boot; or why an image of it is missing.
     pub(super) stack: Result<StackPlan, String>,
-    /// What runs its outermost level, or why that is missing.
+    /// The program that runs its outermost level, or why that is missing.
     pub(super) outermost: Result<Outermost, String>,
-    /// The snapshots that it can be restored from, or can save on its way, the one of the fewest levels first.
+    /// The snapshots that it can be restored from, or can save while it boots, the one with the fewest levels first.
     pub(super) snapshots: Vec<SnapshotLink>,
     /// Why it is never restored from a snapshot, if so.
     pub(super) always_cold: Option<String>,
@@ -63,7 +63,7 @@ pub(super) struct SnapshotLink {
     pub(super) key: SnapshotKey,
 }
 
-/// What cells are made ready with, the same for all cells of a run.
+/// What all cells of a run need to be made ready.
 pub(super) struct Readiness<'a> {
     pub(super) setting: &'a Setting,
     pub(super) images: &'a Images,
@@ -149,7 +149,7 @@ impl Readiness<'_> {
         outermost: &Outermost,
         derived: impl Fn(LevelNumber) -> bool,
     ) -> Vec<SnapshotLink> {
-        // No other run restores what was put together for one trial; a snapshot of it would only take room.
+        // No other run restores a stack that was put together for one trial; a snapshot of it would only take room.
         let own = stack.levels.iter().enumerate().take_while(|(_, plan)| !derived(plan.level));
         let savable = own.filter(|(_, plan)| savable(cell, plan.level));
         let link = |(index, plan): (usize, &LevelPlan)| {
@@ -225,7 +225,7 @@ fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<Lev
     })
 }
 
-/// Whether a level boots an image in which a part was replaced, so that it is not what its recipe says.
+/// Whether a level boots an image with a replaced part, which is not what its recipe says.
 fn is_derived(levels: &[PlannedLevel], level: LevelNumber, catalog: &Catalog) -> bool {
     let boots = levels.iter().filter(|planned| planned.spec.level == level);
     let mut recipes = boots.filter_map(|planned| catalog.get(&planned.boots.as_ref()?.0));

@@ -25,7 +25,7 @@ pub(super) struct Recorder {
     /// The cells that are recorded as skipped.
     skipped: BTreeSet<CellName>,
     called: Instant,
-    /// What times are counted from.
+    /// The beginning of the run, from which times are counted.
     began: Instant,
 }
 
@@ -57,7 +57,7 @@ impl Recorder {
         self.folder.path()
     }
 
-    /// What times are counted from.
+    /// The beginning of the run, from which times are counted.
     pub(super) fn began(&self) -> Instant {
         self.began
     }
@@ -135,7 +135,7 @@ fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std:
         ended: None,
         interrupted: false,
         arguments: setting.arguments.clone(),
-        // One that is no text can't be recorded.
+        // An argument that is not text can't be recorded.
         working_folder: std::env::current_dir().ok().filter(|folder| folder.to_str().is_some()),
         machine: Machine::this(),
         emulators: Vec::new(),

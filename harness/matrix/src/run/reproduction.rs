@@ -15,7 +15,7 @@ use crate::reproduce::{ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
 use crate::scenario::Tier;
 
 impl Run {
-    /// Writes the script of a cell that was tried. There is none if an image is missing.
+    /// Writes the script of a cell that was booted. There is none if an image is missing.
     pub(super) fn write_script(
         &self,
         ready: &ReadyCell,
@@ -89,7 +89,7 @@ impl ReadyLevel {
     }
 }
 
-/// Which of the texts that the document, or experience, has in such a symptom was seen.
+/// Which of the expected texts, from the document or from earlier runs, was seen in the symptom.
 fn documented(record: &CellRecord) -> Option<&str> {
     record.described()?.symptom.as_ref()?.found_in(record.symptom.as_deref()?)
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 
-/// Something that a machine has or that is missing there.
+/// Something that a machine may have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     /// Its instruction set.
@@ -73,7 +73,7 @@ pub enum Requirement {
     Has(Feature),
     /// All of these; nothing at all if there are none.
     All(Vec<Requirement>),
-    /// One of these; what no machine has if there are none.
+    /// One of these; if there are none, no machine meets it.
     Any(Vec<Requirement>),
     /// That this is not so.
     Not(Box<Requirement>),
@@ -99,8 +99,8 @@ impl Requirement {
         [Some(isa), flag, Some(device)].into_iter().flatten().map(Self::Has).collect()
     }
 
-    /// What of it `runner` does not meet, as the reason of a skip: `needs svm on L0: this machine has none`. Nothing if it meets
-    /// all.
+    /// The parts that `runner` does not meet, as the reason for a skip: `needs svm on L0: this machine has none`. Nothing if it
+    /// meets all.
     pub fn unmet(&self, runner: &Runner) -> Option<String> {
         match self {
             Self::Has(feature) => runner.missing(feature).map(|why| format!("needs {feature}: {why}")),
@@ -140,7 +140,7 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// A part of a requirement, in brackets where it has several itself.
+/// A part of a requirement, in brackets if it has several parts itself.
 struct Nested<'a>(&'a Requirement);
 
 impl fmt::Display for Nested<'_> {

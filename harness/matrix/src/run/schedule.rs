@@ -1,7 +1,7 @@
 //! Which cell is booted next, and from which snapshot: cells share snapshots, cores and memory.
 //!
-//! The first cell that needs a snapshot saves it on its way; the others that need it wait. Of the cells that are ready, the one with the
-//! longest time to the end goes first, counting those that wait for its snapshots.
+//! The first cell that needs a snapshot saves it while it boots; the others that need it wait. Of the cells that are ready, the
+//! one with the longest time to the end goes first, counting those that wait for its snapshots.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::demand::{Demand, Kind};
 
 /// The part of a cold boot's time that a boot from the deepest snapshot takes, as measured.
 const RESTORED_PART: f64 = 0.4;
-/// How many cores more than there are the running cells may need together. They then wait for each other a little.
+/// How many more cores than there are the running cells may need together. They then wait for each other a little.
 const SLACK: f64 = 0.3;
 
 /// A cell that waits to be booted.
@@ -22,7 +22,7 @@ pub(super) struct Task {
     pub(super) index: usize,
     /// Its kind. Cells of one kind use about the same.
     pub(super) kind: Kind,
-    /// The snapshots that it can be restored from, the one of the fewest levels first.
+    /// The snapshots that it can be restored from, the one with the fewest levels first.
     pub(super) chain: Vec<SnapshotKey>,
     /// About how long it takes from its beginning, in seconds.
     pub(super) seconds: f64,
@@ -36,7 +36,7 @@ pub(super) struct Dispatch {
     pub(super) task: Task,
     /// The snapshot that it is restored from.
     pub(super) restores: Option<SnapshotKey>,
-    /// The snapshots that it saves on its way.
+    /// The snapshots that it saves while it boots.
     pub(super) saves: Vec<SnapshotKey>,
 }
 

@@ -1,4 +1,4 @@
-//! What a run is carried out with, and what keeps a whole run from being carried out.
+//! The settings of a run, and the errors that prevent a whole run.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,17 +12,17 @@ use tokio::task::JoinError;
 
 use crate::records::{Purpose, Resumed, RunShard};
 
-/// What a run is carried out with.
+/// The settings of a run.
 pub struct Setting {
     /// Recipes.
     pub catalog: Catalog,
     /// Images.
     pub store: Arc<Store>,
-    /// Hears of builds and downloads.
+    /// Receives the progress of builds and downloads.
     pub progress: Arc<dyn Progress + Send + Sync>,
     /// The QEMU that is installed on this machine, for native metal. Without one, the emulator image is used.
     pub native_qemu: Option<Emulator>,
-    /// Ties the life of whatever is started to the harness's.
+    /// Ends every process that the harness starts together with the harness.
     pub wrapper: ExecWrapper,
     /// Folder of all runs.
     pub results: PathBuf,
@@ -30,19 +30,19 @@ pub struct Setting {
     pub jobs: Option<usize>,
     /// The snapshots, if stacks are restored from them and save new ones.
     pub snapshots: Option<Arc<SnapshotCache>>,
-    /// What all time limits are multiplied by.
+    /// The factor of all time limits.
     pub timeout_scale: f64,
-    /// How often each cell is booted. Where its verdicts differ, it is flaky.
+    /// How often each cell is booted. If its verdicts differ, it is flaky.
     pub repeat: usize,
     /// The command line's arguments, for the record.
     pub arguments: Vec<String>,
-    /// The shard whose cells are planned, if they are those of one.
+    /// The shard whose cells are planned, if any.
     pub part: Option<RunShard>,
-    /// The run that is resumed, if it is not a new one. The plan is of the cells that still have no verdict.
+    /// The run that is resumed, if any. The plan has only the cells without a verdict.
     pub resumed: Option<Resumed>,
-    /// What it is made for.
+    /// The purpose of the run.
     pub purpose: Purpose,
-    /// Pauses the stacks for a debug session; only where there is one cell.
+    /// Pauses the stacks for a debug session; only with a single cell.
     pub inspector: Option<Rc<dyn Inspector>>,
 }
 

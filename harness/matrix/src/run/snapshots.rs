@@ -48,7 +48,7 @@ impl SnapshotSaver for CellSnapshots<'_> {
 }
 
 impl Run {
-    /// Keeps news for the schedule, and wakes the task that updates it.
+    /// Keeps news for the schedule, and wakes its owner.
     pub(super) fn report(&self, news: SnapshotNews) {
         self.snapshot_news.borrow_mut().push(news);
         self.has_news.notify_one();
@@ -64,11 +64,11 @@ impl Run {
         }
     }
 
-    /// The snapshot of a link, or why it can't be used.
+    /// The snapshot that `link` describes, or why it can't be used.
     pub(super) async fn look_up(&self, link: &SnapshotLink) -> (Option<Snapshot>, Option<String>) {
         let Some(cache) = self.setting.snapshots.clone() else { return (None, None) };
         let (level, inputs) = (link.level, link.inputs.clone());
-        // Comparing its hashes takes a while.
+        // It takes a while to compare its hashes.
         let found = tokio::task::spawn_blocking(move || cache.find(level, &inputs)).await;
         let why = match found {
             Ok(Ok(Lookup::Found(snapshot))) => return (Some(snapshot), None),

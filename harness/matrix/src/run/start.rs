@@ -63,15 +63,15 @@ impl Run {
         if let (Some(snapshot), false) = (from, saves) {
             plan.memory = Memory::Snapshot(snapshot.memory());
         } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
-            // Without a name, so that it goes with the last process that has it open. QEMU leaves the memory out of what it
-            // migrates only where that has a path, hence this one; and it is faster than memory that QEMU takes itself.
+            // The memory has no name, so it disappears with the last process that has it open. QEMU omits it from a migration
+            // only if it has a path, hence this one. It is also faster than memory that QEMU allocates itself.
             let failed = |e: std::io::Error| stop(format!("failed to make the memory of its machine: {e}"));
             let made = memfd_create("nestmatrix", MFdFlags::MFD_CLOEXEC);
             let made = fs::File::from(made.map_err(|e| failed(e.into()))?);
             let path = format!("/proc/{}/fd/{}", std::process::id(), made.as_raw_fd());
             plan.memory = Memory::Shared(path.into());
             if let Some(snapshot) = from {
-                // The next snapshot is the whole of it, so it must be the stack's own.
+                // The next snapshot contains all of it, so it must be the stack's own.
                 snapshot.copy_memory(&made).await.map_err(failed)?;
             }
             memory = Some(made);

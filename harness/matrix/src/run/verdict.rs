@@ -10,7 +10,7 @@ use super::likeness::{Likeness, compare};
 use crate::records::{SkipReason, VerdictWord, in_one_line};
 use crate::scenario::{Expectation, KnownFlaky, Since};
 
-/// A cell's verdict. That a stack worked can't be said without its [`Evidence`].
+/// A cell's verdict. A stack that worked always has its [`Evidence`].
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// It works, as documented.
@@ -28,9 +28,9 @@ pub enum Verdict {
     /// The cell is known to be flaky, and this is one of its known results, so nothing follows from it. Inside is the verdict without
     /// that knowledge.
     Flaky(Box<Verdict>),
-    /// It was not tried, because these requirements are missing.
+    /// It was skipped, because these requirements are missing.
     Skip(Vec<SkipReason>),
-    /// The harness or its machine is at fault; nothing can be said of the matrix.
+    /// The harness or its machine is at fault; the verdict says nothing about the matrix.
     Error(Stop),
 }
 
@@ -47,7 +47,7 @@ impl Verdict {
             None => weigh(observation, innermost, profile),
         };
         match (worked, expectation) {
-            // Nothing that the document is about was tried.
+            // Nothing that the document is about was tested.
             (Err(Stop { symptom: Symptom::EmulatorErratum { erratum, why, .. }, .. }), _) => {
                 Self::Skip(vec![SkipReason::EmulatorErratum { erratum, why }])
             }
@@ -73,7 +73,7 @@ impl Verdict {
         }
     }
 
-    /// Why it was not tried, or what was seen where the stack stopped. If another stop is documented, the text names that, too.
+    /// Why it was skipped, or what was seen where the stack stopped. If another stop is documented, the text names that, too.
     pub fn symptom(&self, expectation: &Expectation) -> Option<String> {
         if let Self::Skip(reasons) = self {
             return Some(in_one_line(reasons));

@@ -1,4 +1,4 @@
-//! Which kernels and QEMUs a stack ran with, held against the versions that a scenario names.
+//! Compares the kernels and QEMUs of a stack with the versions that a scenario names.
 
 use nestmatrix_stack::{Metal, Observation};
 
@@ -12,7 +12,7 @@ impl ReadyCell {
         since.includes(kernels.iter().map(Option::as_deref), qemus.iter().map(Option::as_deref))
     }
 
-    /// What its scenario knows of its being flaky on the metal and with the versions that it ran on.
+    /// What its scenario knows about its flakiness, on the metal and with the versions that it ran on.
     pub(super) fn known_flaky(&self, observation: &Observation) -> Option<&KnownFlaky> {
         let on = match self.metal {
             Metal::Native => MetalWord::Native,
@@ -36,7 +36,7 @@ impl ReadyCell {
             let release = of_image.map(|kernel| kernel.release.as_str());
             release.or_else(|| seen(level)?.kernel.as_deref()).map(str::to_owned)
         };
-        // A level that did not come up has reported nothing, but the QEMU that was to run it is the one in its host's image.
+        // A level that did not come up has reported nothing, but its host's image shows which QEMU was to run it.
         let qemu = |(host, level): (&ReadyLevel, &ReadyLevel)| {
             let of_image = host.image.as_ref().and_then(|image| image.qemu_version());
             let version = seen(level).and_then(|seen| seen.qemu.as_deref());
