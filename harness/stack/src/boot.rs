@@ -1,4 +1,4 @@
-//! The door to this crate: what is needed to boot a stack, and the function that boots it and watches it to its end.
+//! The entry to this crate: what is needed to boot a stack, and the function that boots it and watches it to its end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub trait StageListener {
     fn stage_began(&self, stage: Stage);
 }
 
-/// A stack that is to be booted, and all that its boot needs to know. None of it changes while it boots.
+/// A stack to boot, and everything that its boot needs to know. Nothing in it changes during the boot.
 pub struct BootRequest<'a> {
     /// The stack.
     pub plan: &'a StackPlan,
@@ -31,9 +31,9 @@ pub struct BootRequest<'a> {
     pub this_machine: Rc<dyn Host>,
     /// How long it may take.
     pub limits: Limits,
-    /// What is done to it.
+    /// The faults that are injected.
     pub faults: &'a [Fault],
-    /// What is done in it.
+    /// The steps in it.
     pub steps: &'a [Step],
     /// Folder for the records of its consoles and conversations.
     pub records: &'a Path,
@@ -45,11 +45,11 @@ pub struct BootRequest<'a> {
     pub cancellation: Cancellation,
     /// The snapshot from which it is restored, if it does not begin at its outermost level.
     pub from: Option<&'a Snapshot>,
-    /// Takes snapshots on the way, if any are wanted.
+    /// Takes snapshots during the boot, if any are wanted.
     pub saver: Option<&'a dyn SnapshotSaver>,
-    /// Pauses it and asks its levels, in a debug session.
+    /// Pauses it and queries its levels, in a debug session.
     pub inspector: Option<&'a dyn Inspector>,
-    /// The image of each level, where it is remembered what its QEMU offers.
+    /// The image of each level; the offer of its QEMU is remembered with it.
     pub images: BTreeMap<LevelNumber, &'a Image>,
 }
 
@@ -69,14 +69,14 @@ impl BootRequest<'_> {
         self.plan.levels.iter().position(|plan| plan.level == level)
     }
 
-    /// A level as it is to be booted.
+    /// The plan of a level.
     pub(super) fn level(&self, level: LevelNumber) -> Option<&LevelPlan> {
         self.plan.levels.iter().find(|plan| plan.level == level)
     }
 }
 
-/// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this
-/// returns, and also when the future is dropped.
+/// Boots a stack on this machine and watches it to its end or its stop. Everything that it started is ended when this returns,
+/// and also when the future is dropped.
 pub async fn boot(request: BootRequest<'_>) -> Observation {
     let mut stack = Stack::new(&request);
     let mut stop = stack.boot().await.err();
@@ -92,7 +92,7 @@ pub async fn boot(request: BootRequest<'_>) -> Observation {
     if let Some(inspector) = request.inspector.filter(|inspector| inspector.pauses_at_end(stop.is_some()))
         && !interrupted(&stop)
     {
-        // Whatever is done to it or heard of it now, it is judged by what it did before.
+        // Nothing that happens from now on changes the verdict.
         let _ = stack.pause(inspector, stack.stage, stop.as_ref()).await;
     }
     if let Err(why) = stack.machines.end(request.outermost(), request.limits.diagnostics()).await {

@@ -1,7 +1,7 @@
-//! The boot of one level: its machine is started and checked, it comes up, and it reports or shows that it can host.
+//! The boot of one level: its machine is started and checked, the level comes up, and it reports or shows that it can host.
 //!
-//! There is one sequence for a level of the stack, for one that is restored from a snapshot, and for a second machine. The role
-//! says where they differ.
+//! The sequence is the same for a level of the stack, for one that is restored from a snapshot, and for a second machine. The
+//! role says where they differ.
 
 use std::rc::Rc;
 
@@ -22,10 +22,10 @@ use super::stack::Stack;
 use super::watch::{Watch, WatchEvent};
 use crate::host::{BootedLevel, ConsoleLevel, Host, Relay};
 
-/// Notices of a monitor that may wait to be handled; a sender that exceeds this blocks.
+/// Number of a monitor's notices that may wait in the queue; a sender that exceeds this blocks.
 pub(super) const NOTICES: usize = 64;
 
-/// What a level is booted as.
+/// The role in which a level is booted.
 #[derive(Clone, Copy)]
 pub(super) enum Role<'s> {
     /// A level of the stack. Each part of its boot is a stage.
@@ -36,11 +36,11 @@ pub(super) enum Role<'s> {
     Second,
 }
 
-/// What a started machine is spoken to by.
+/// The connections to a started machine.
 pub(super) struct Started {
-    /// The monitor of its QEMU, and what that says unasked. Bare machines that QEMU does not play have none.
+    /// The monitor of its QEMU, and its events. Bare machines that QEMU does not play have none.
     pub(super) monitor: Option<(Monitor, mpsc::Receiver<Notice>)>,
-    /// How the channels of the levels inside it are reached, where they are no ports of the machine.
+    /// How the channels of the levels inside it are reached, if they are not ports of the machine.
     pub(super) relay: Option<Relay>,
 }
 
@@ -49,7 +49,7 @@ impl Stack<'_> {
     async fn begin(&mut self, role: Role<'_>, level: LevelNumber, kind: StageKind) -> Result<(), Stop> {
         match role {
             Role::First => self.begin_stage(Stage::Level(level, kind)).await,
-            // It has come up before; only whether it can still host is a stage.
+            // It has been up before; only whether it can still host is a stage.
             Role::Restored(..) if kind == StageKind::Kvm => {
                 self.enter(Stage::Level(level, kind));
                 Ok(())
@@ -76,8 +76,8 @@ impl Stack<'_> {
         Ok(launched)
     }
 
-    /// Starts the machine of a level, paused, and asks its QEMU what it really made. A bare machine that QEMU does not play runs
-    /// from its start.
+    /// Starts the machine of a level, paused, and asks its QEMU which machine it really made. A bare machine that QEMU does not
+    /// play runs from its start.
     async fn launch(
         &mut self,
         index: usize,
@@ -154,7 +154,7 @@ impl Stack<'_> {
     /// Starts a machine's QEMU and opens its channels.
     pub(super) async fn start(&mut self, machine: &Machine, on: &StartedOn) -> Result<Started, Stop> {
         let id = MachineId::from(machine);
-        // Inside a second machine, channels are called as in the first one; from here they are the second ones.
+        // Inside a second machine, channels have the same names as in the first one; outside, they are the second ones.
         let instance = if on.second { Instance::First } else { machine.instance };
         let as_started = Machine { instance, ..machine.clone() };
         let started = self.during(id, on.host.start(&as_started)).await?;
@@ -173,7 +173,7 @@ impl Stack<'_> {
         let id = MachineId::from(machine);
         let on_panel = machine.metal.is_some_and(|metal| metal.has_only_a_console());
         self.open_console(id, &id.to_string(), on_panel)?;
-        // The agent of a level that comes in is spoken to already.
+        // If a level is restored, the conversation with its agent exists already.
         if machine.agent && machine.instance != Instance::Incoming {
             let notices = self.watch.inlet(id.level, WatchEvent::Agent);
             self.open_wire(id, ChannelKind::Agent, notices)?;
@@ -188,7 +188,7 @@ impl Stack<'_> {
         Ok(Some((monitor, notices)))
     }
 
-    /// Reads a console from now on, into the record of what is called `label`.
+    /// Reads a console from now on, into the record named `label`.
     pub(super) fn open_console(&mut self, id: MachineId, label: &str, on_panel: bool) -> Result<(), Stop> {
         let view = self.watch.console(id).cloned();
         let view = view.ok_or_else(|| self.harness(format!("{} is not watched", id.level)))?;
@@ -238,7 +238,7 @@ impl Stack<'_> {
         self.during(id, async move { Ok(Agent::greet(wire).await?) }).await
     }
 
-    /// Waits until the innermost level has reported, and takes commands if it is to stay.
+    /// Waits until the innermost level has reported, and takes commands if it should stay up.
     pub(super) async fn wait_for_report(
         &mut self,
         launched: Level<Launched>,

@@ -2,12 +2,12 @@
 
 use tokio::sync::watch;
 
-/// The request of the user that the harness ends, as everything that runs sees it.
+/// The user's request to end the harness, shared with everything that runs.
 #[derive(Debug, Clone)]
 pub struct Cancellation(watch::Receiver<bool>);
 
 impl Cancellation {
-    /// A cancellation and what triggers it: send `true`.
+    /// A cancellation and its trigger: send `true`.
     pub fn new() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
@@ -18,7 +18,7 @@ impl Cancellation {
         *self.0.borrow()
     }
 
-    /// Waits until it is triggered; for ever if it never is.
+    /// Waits until it is triggered; forever if it never is.
     pub async fn requested(&mut self) {
         if self.0.wait_for(|requested| *requested).await.is_err() {
             std::future::pending().await

@@ -1,6 +1,6 @@
-//! The near ends of a stack's channels: streams of channels that are not opened yet, and the shells on consoles.
+//! The near ends of a stack's channels: streams of channels that are not open yet, and the shells on consoles.
 //!
-//! Conversations on open channels are known to the watch, which declares them closed when the port that carries them is.
+//! The watch knows the conversations on open channels, and declares them closed when the port below them is.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use super::machines::MachineId;
 pub(super) struct ConsoleShell {
     typed: Rc<Mutex<Shell>>,
     answers: SharedAnswers,
-    /// How many commands the shells of the stack were given: each has a number of its own.
+    /// How many commands the shells of the stack were given: each has its own number.
     commands: Rc<Cell<u32>>,
 }
 
@@ -37,8 +37,8 @@ impl ConsoleShell {
     /// # Errors
     /// It can't be typed.
     pub(super) async fn run(&self, script: &str) -> std::io::Result<ExecOutput> {
-        // The next command must not be typed before this one has ended: a terminal drops what is too much for it while no
-        // process reads it.
+        // The next command must not be typed before this one has ended: while no process reads a terminal, it drops what
+        // exceeds its buffer.
         let mut shell = self.typed.lock().await;
         let id = self.commands.get() + 1;
         self.commands.set(id);
@@ -46,7 +46,7 @@ impl ConsoleShell {
         Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
     }
 
-    /// What is typed at, and what it answers.
+    /// The input of the console, and its answers.
     pub(super) fn into_parts(self) -> (Rc<Mutex<Shell>>, SharedAnswers) {
         (self.typed, self.answers)
     }
@@ -56,12 +56,12 @@ impl ConsoleShell {
 pub(super) struct Records<'a> {
     /// The folder.
     pub(super) folder: &'a Path,
-    /// Times count from then.
+    /// The time from which others are counted.
     pub(super) started: Instant,
 }
 
 impl Records<'_> {
-    /// The file `name` of the record of what is called `label`.
+    /// The file `name` of the record named `label`.
     pub(super) fn file(&self, label: &str, name: &str) -> PathBuf {
         self.folder.join(format!("{label}.{name}"))
     }
@@ -70,10 +70,10 @@ impl Records<'_> {
 /// The near ends of a stack's channels.
 #[derive(Default)]
 pub(super) struct Channels {
-    /// Those of channels that are not open yet.
+    /// Streams of channels that are not open yet.
     streams: BTreeMap<ChannelName, UnixStream>,
     shells: BTreeMap<ChannelName, ConsoleShell>,
-    /// Consoles of machines that were migrated. A console whose writing end is closed is closed altogether.
+    /// Consoles of machines that were migrated. Closing the writing end of a console closes all of it.
     left: Vec<ConsoleShell>,
     commands: Rc<Cell<u32>>,
 }
@@ -92,7 +92,7 @@ impl Channels {
         self.streams.remove(&channel).ok_or_else(|| format!("channel {channel} is not open"))
     }
 
-    /// Reads a console into `view` from now on, and into the record of what is called `label`.
+    /// Reads a console into `view` from now on, and into the record named `label`.
     ///
     /// # Errors
     /// It is not there, or can't be recorded.
@@ -126,7 +126,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Begins a conversation on a channel of a machine. What it says unasked goes to `notices`.
+    /// Begins a conversation on a channel of a machine. Its unsolicited messages go to `notices`.
     ///
     /// # Errors
     /// The channel is not there, or can't be recorded.
@@ -153,7 +153,7 @@ impl Channels {
         self.shells.get(&id.channel(ChannelKind::Console))
     }
 
-    /// From now on, what is typed at the console of a level goes to that of its second machine.
+    /// From now on, input for the console of a level goes to that of its second machine.
     pub(super) async fn move_console(&mut self, id: MachineId) {
         let second = MachineId::second(id.level).channel(ChannelKind::Console);
         let Some(second) = self.shells.remove(&second) else { return };

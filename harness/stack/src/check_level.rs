@@ -1,5 +1,4 @@
-//! What is asked of a level, and what stops the stack if the answer is not as it must be: its machine, its kernel, and what it says of
-//! itself as a host.
+//! Queries a level's machine, its kernel, and its abilities as a host, and stops the stack if an answer is wrong.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,7 +16,8 @@ use super::{LevelPlan, Metal, Stop, Symptom};
 use crate::host::{Facts, Host, count_nested_script};
 
 impl Stack<'_> {
-    /// Stops the stack before the level at `index` is launched with KVM by a level that depends on what the emulated metal gets wrong.
+    /// Stops the stack before the level at `index` is launched with KVM, if the launching level depends on what the emulated
+    /// metal gets wrong.
     pub(super) fn check_errata(&self, index: usize) -> Result<(), Stop> {
         let plan = self.request.plan;
         let LevelPlan { level, accelerator, .. } = plan.levels[index];
@@ -29,7 +29,7 @@ impl Stack<'_> {
         }
     }
 
-    /// Asks a paused machine what it is, and stops the stack if that is not what is required of it.
+    /// Queries a paused machine, and stops the stack if it does not meet its requirements.
     pub(super) async fn query_machine(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
         let (id, level, plan) = (MachineId::from(machine), machine.level, self.request.plan);
         let (model, required) = (&machine.cpu.model, &machine.cpu.require);
@@ -38,7 +38,7 @@ impl Stack<'_> {
             Ok((actual, monitor.kvm().await?, monitor.cpu(model, required).await?))
         };
         let (actual, kvm, cpu) = self.during(id, questions).await?;
-        // The level's evidence is that of the machine in which the levels inside it run: after a migration, the second one.
+        // The level's evidence is that of the machine that contains the levels inside it: after a migration, the second one.
         let is_evidence = machine.instance != Instance::SecondMachine;
         if is_evidence {
             let facts = self.ledger.level(level);
@@ -66,12 +66,12 @@ impl Stack<'_> {
             });
             let MissingFeature { feature, model } = missing;
             let stop = Stop::stack(self.stage, Symptom::MissingCpuFeature { level, feature, model, nested });
-            // That L0's bare machine is not as it must be says nothing of the stack.
+            // If L0's bare machine is not as required, that says nothing about the stack.
             if level.below().is_none() { stop.not_its_fault() } else { stop }
         })
     }
 
-    /// Runs the script `before` in a level that has just come up, asks the level what it is, and stops the stack if it can't be a
+    /// Runs the script `before` in a level that has just come up, queries the level, and stops the stack if it can't be a
     /// hypervisor.
     pub(super) async fn inspect(&mut self, up: &Level<Up>, before: String) -> Result<Level<Hosting>, Stop> {
         let (id, level, plan) = (up.id, up.id.level, self.request.plan);
@@ -103,7 +103,7 @@ impl Stack<'_> {
         Ok(hosting)
     }
 
-    /// Runs the script `before` on a host and asks it what it is. A level of ours that is to run a nested guest is set up to count
+    /// Runs the script `before` on a host and queries the host. A booted level that will run a nested guest is set up to count
     /// that.
     pub(super) async fn ask_facts(
         &mut self,
@@ -120,7 +120,7 @@ impl Stack<'_> {
         self.during(id, host.facts(plan.profile, &script)).await
     }
 
-    /// Notes the kernel that a level says it runs, and stops the stack if that is not its image's.
+    /// Notes the kernel that a level reports, and stops the stack if it is not its image's.
     pub(super) fn check_kernel(&mut self, id: MachineId, running: &str) -> Result<(), Stop> {
         if !id.second {
             self.ledger.level(id.level).kernel = Some(running.to_owned());
@@ -134,7 +134,7 @@ impl Stack<'_> {
         }
     }
 
-    /// A level that has a disk for its modprobe configuration must use it: one that forgets shows nothing.
+    /// A level with a disk for its modprobe configuration must use it: otherwise a reboot shows nothing.
     async fn check_disk(&mut self, id: MachineId, host: &dyn Host) -> Result<(), Stop> {
         if self.request.level(id.level).is_none_or(|plan| plan.disk.is_none()) {
             return Ok(());

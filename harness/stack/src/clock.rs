@@ -1,14 +1,14 @@
-//! How fast a level's clock goes, compared with this machine's.
+//! How fast a level's clock runs, compared with this machine's.
 //!
-//! On emulated metal, clocks of levels may go several times slower than this machine's (`docs/performance.md`): a command
-//! that waits for a second of its level then takes several of this machine's.
+//! On emulated metal, clocks of levels may be several times slower than this machine's (`docs/performance.md`): a command that
+//! waits for a second of its level then takes several of this machine's.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use nestmatrix_model::LevelNumber;
 
-/// What a level's clock said at some time.
+/// A reading of a level's clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClockReading {
     /// When, by this machine's clock.
@@ -17,25 +17,25 @@ pub(super) struct ClockReading {
     pub(super) uptime: f64,
 }
 
-/// The shortest time between two readings that says how a clock goes, in seconds.
+/// The shortest time between two readings that shows how fast a clock runs, in seconds.
 const SHORTEST: f64 = 1.0;
 
 impl ClockReading {
-    /// How many times slower than this machine's the clock has gone until it said `uptime` at `now`.
+    /// How many times slower than this machine's the clock has run until it showed `uptime` at `now`.
     fn slowdown(self, now: Instant, uptime: f64) -> Option<f64> {
         let here = now.saturating_duration_since(self.at).as_secs_f64();
         let there = uptime - self.uptime;
-        // A clock that was reset, by a reboot or a restore, says nothing.
+        // A clock that was reset, by a reboot or a restore, shows nothing.
         (here >= SHORTEST && there > 0.0).then(|| here / there)
     }
 }
 
-/// What the clocks of a stack's levels said when they were first asked.
+/// The first readings of the clocks of a stack's levels.
 #[derive(Debug, Default)]
 pub(super) struct Clocks(BTreeMap<LevelNumber, ClockReading>);
 
 impl Clocks {
-    /// Notes what the clock of a level says; nothing if the level does not say.
+    /// Notes a reading of a level's clock; nothing if the level has none.
     pub(super) fn first_reading(&mut self, level: LevelNumber, reading: Option<ClockReading>) {
         match reading {
             Some(reading) => self.0.insert(level, reading),
@@ -43,8 +43,8 @@ impl Clocks {
         };
     }
 
-    /// How many times slower than this machine's the clock of `level` has gone since it was first asked until it says
-    /// `uptime`, which is now.
+    /// How many times slower than this machine's the clock of `level` has run from its first reading until `uptime`, which is
+    /// now.
     pub(super) fn slowdown(&self, level: LevelNumber, uptime: f64) -> Option<f64> {
         self.0.get(&level)?.slowdown(Instant::now(), uptime)
     }

@@ -1,4 +1,4 @@
-//! What is read of every host once a stack has come to its end or has stopped: KVM's counters, kernel messages, and clocks.
+//! The last questions to every host, when a stack has ended or stopped: KVM's counters, kernel messages, and clocks.
 
 use crate::host::ClosingReport;
 
@@ -6,8 +6,8 @@ use super::Metal;
 use super::stack::Stack;
 
 impl Stack<'_> {
-    /// Reads the counters and kernel messages of every host that answers. Of a stack that has not `stopped` they are evidence, so
-    /// that a slow machine is waited for.
+    /// Reads the counters and kernel messages of every host that answers. For a stack that has not `stopped` they are evidence,
+    /// so this waits even for a slow machine.
     pub(super) async fn read_closing_reports(&mut self, stopped: bool) {
         let records = self.request.records();
         for (level, host) in self.levels.hosts() {
@@ -19,7 +19,7 @@ impl Stack<'_> {
                 () = cancellation.requested() => return,
             };
             let Ok(Ok(ClosingReport { counters, messages, uptime })) = read else {
-                // Nothing inside a host that does not answer can be asked either.
+                // If a host does not answer, the levels inside it can't be asked either.
                 break;
             };
             let slowdown = uptime.and_then(|uptime| self.clocks.slowdown(level, uptime));

@@ -1,5 +1,5 @@
-//! What a level's console has shown so far. The console's reader writes it and the watch reads it: no queue lies between
-//! them that a guest could fill by printing faster than anyone reads.
+//! The output of a level's console so far. The console's reader writes it and the watch reads it. There is no queue between
+//! them that a guest could fill by printing faster than it is read.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use super::report::ReportReader;
 /// Lines of a console that are kept.
 const KEPT_LINES: usize = 20;
 
-/// What the console of one level has shown. Cheap to clone; all clones are the same console.
+/// The output of one level's console. Cheap to clone; all clones are the same console.
 #[derive(Debug, Clone)]
 pub(super) struct ConsoleView(Rc<Inner>);
 
@@ -22,7 +22,7 @@ pub(super) struct ConsoleView(Rc<Inner>);
 struct Inner {
     shown: RefCell<Shown>,
     answers: SharedAnswers,
-    /// Rung after every line, for the watch of the stack.
+    /// Notified after every line, for the watch of the stack.
     changed: Rc<Notify>,
 }
 
@@ -30,7 +30,7 @@ struct Inner {
 struct Shown {
     lines: VecDeque<String>,
     report: ReportReader,
-    /// How the level failed, by its kernel's own words. The first failure is the cause; what follows are consequences.
+    /// How the level failed, in its kernel's words. The first failure is the cause; the others are consequences.
     failure: Option<(GuestFailure, String)>,
     /// Whether the failure was reported already.
     is_reported: bool,
@@ -39,7 +39,7 @@ struct Shown {
 }
 
 impl ConsoleView {
-    /// The view of a console that has shown nothing yet. It rings `changed` after every line.
+    /// The view of a console without output. It notifies `changed` after every line.
     pub(super) fn new(changed: Rc<Notify>) -> Self {
         Self(Rc::new(Inner { shown: RefCell::default(), answers: SharedAnswers::default(), changed }))
     }
@@ -67,17 +67,17 @@ impl ConsoleView {
         self.0.changed.notify_one();
     }
 
-    /// What the shell on it has said.
+    /// The output of the shell on it.
     pub(super) fn answers(&self) -> &SharedAnswers {
         &self.0.answers
     }
 
-    /// What is known of the level's report.
+    /// The level's report as far as it is known.
     pub(super) fn report<T>(&self, known: impl FnOnce(&ReportReader) -> T) -> T {
         known(&self.0.shown.borrow().report)
     }
 
-    /// How the level failed, if its kernel says that it did.
+    /// How the level failed, if its kernel reports that.
     pub(super) fn failure(&self) -> Option<(GuestFailure, String)> {
         self.0.shown.borrow().failure.clone()
     }
@@ -90,12 +90,12 @@ impl ConsoleView {
         failure
     }
 
-    /// What the level's kernel last said of CPU time that it did not get.
+    /// The last message of the level's kernel about CPU time that it did not get.
     pub(super) fn stall(&self) -> Option<String> {
         self.0.shown.borrow().stall.clone()
     }
 
-    /// The last line that says something.
+    /// The last line that is not empty.
     pub(super) fn last_line(&self) -> Option<String> {
         self.0.shown.borrow().lines.back().cloned()
     }

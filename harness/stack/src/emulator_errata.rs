@@ -1,4 +1,5 @@
-//! What the emulated metal gets wrong: a level may depend on it in ways that no scenario shows, and a stop may be known to come of it.
+//! Errors of the emulated metal: a level may depend on one in ways that no scenario shows, and a stop may have a known erratum
+//! as its cause.
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
@@ -11,7 +12,7 @@ use crate::host::{Facts, parameter_script};
 pub(super) struct Errata(Vec<&'static Erratum>);
 
 impl Errata {
-    /// Those of the emulator of this stack, whose QEMU is of this version if that is known.
+    /// The errata of this stack's emulator, in the version of its QEMU if that is known.
     pub(super) fn of_stack(plan: &StackPlan, qemu: Option<&str>) -> Self {
         let profile = plan.profile;
         let architecture = all().iter().flat_map(|erratum| &erratum.architectures).copied();
@@ -29,7 +30,7 @@ impl Errata {
         skips.map(|dependence| parameter_script(kvm_module, &dependence.kvm_parameter)).collect()
     }
 
-    /// Why a guest of KVM must not be launched on `host`, which says so of itself, if the level depends on an erratum.
+    /// Why a guest of KVM must not be launched on `host`, if what the host reports shows that it depends on an erratum.
     pub(super) fn dependence(&self, host: LevelNumber, facts: &Facts, kvm_module: &str) -> Option<Symptom> {
         self.0.iter().find_map(|erratum| {
             let Dependence { kvm_parameter, cpu_feature, .. } = erratum.skips.as_ref()?;
@@ -54,8 +55,8 @@ impl Errata {
         self.0.iter().copied().find(concerns_firmware)
     }
 
-    /// The erratum that a stop is known to come of, by what was said of it. `is_in_default_firmware` says whether the machine had
-    /// its default firmware and had not come further.
+    /// The erratum that is known to cause a stop, found by the messages about it. `is_in_default_firmware` says whether the
+    /// machine had its default firmware and got no further.
     pub(super) fn cause_of(
         &self,
         symptom: &Symptom,

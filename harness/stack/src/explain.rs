@@ -1,4 +1,4 @@
-//! From what ended a wait to its cause: why a stack stopped, where, and who is at fault.
+//! From the end of a wait to its cause: why a stack stopped, where, and who is at fault.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::watch::{Abort, Watch};
 use super::{Blame, Evidence, Hypervisor, LevelPlan, Limits, Measurements, Metal, Stop, Symptom};
 use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
 
-/// What QEMU says before the names of features that it can't give, if it refuses to start without them.
+/// What QEMU prints before the names of unavailable features, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
     "features requested in the CPU model are not available in the current configuration:";
 
-/// What is needed to find the cause of a stop.
+/// Everything that is needed to find the cause of a stop.
 pub(super) struct Explainer<'s> {
     pub(super) request: &'s BootRequest<'s>,
     pub(super) watch: &'s Watch,
@@ -28,28 +28,28 @@ pub(super) struct Explainer<'s> {
     pub(super) limits: Limits,
     /// The stage in which the stack stopped.
     pub(super) stage: Stage,
-    /// Whether a second machine was waited for.
+    /// Whether the wait was for a second machine.
     pub(super) second: bool,
-    /// Those of the emulator that plays the metal.
+    /// The errata of the emulator that plays the metal.
     pub(super) errata: Errata,
 }
 
 impl Explainer<'_> {
-    /// Finds the cause of what ended a wait: a channel that closed is only the consequence of a QEMU's end, and that of the end of
-    /// one further out.
+    /// Finds the cause of the end of a wait. A closed channel is only the consequence of a QEMU's end, and that may be the
+    /// consequence of the end of a QEMU further out.
     pub(super) async fn explain(&self, abort: Abort) -> Stop {
         if let Some((level, end)) = self.first_end(&abort).await {
             return self.of_end(level, end);
         }
         let (symptom, blame) = self.symptom_of(abort).await;
         let level = symptom.level().unwrap_or(self.request.plan.innermost());
-        // What its kernel says is the cause, whatever was noticed first.
+        // A message of the level's kernel is the cause, whatever was noticed first.
         let failure = self.console(level).and_then(|console| console.failure());
         let (symptom, blame) = match failure {
             Some((failure, said)) => (Symptom::GuestFailed { level, failure, said }, Blame::Stack),
             None => self.unless_emulator_erred(symptom, blame),
         };
-        // That an emulator does not boot L0 says nothing of the matrix.
+        // If an emulator does not boot L0, that says nothing about the matrix.
         let booting = self.stage < Stage::Level(level, StageKind::Kvm);
         let metal_fails = level.below().is_none() && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
@@ -89,19 +89,19 @@ impl Explainer<'_> {
             return if asked_for { stop } else { stop.not_its_fault() };
         }
         let stop = Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
-        // Such as by the kernel where memory runs out: how much there is, is the harness's choice.
+        // For example the kernel, if memory runs out: the harness chooses how much there is.
         let is_taken_away = ended.is_from_outside() && !self.machines.was_killed(level);
         if is_taken_away { stop.not_its_fault() } else { stop }
     }
 
-    /// Whether a machine of `level` is being launched: its second one is by a step.
+    /// Whether a machine of `level` is being launched. A step launches the second one.
     fn is_launching(&self, level: LevelNumber) -> bool {
         self.stage == Stage::Level(level, StageKind::Launch) || self.second
     }
 
-    /// The feature that a level needs so that it can host, and its CPU model, where a QEMU refuses to start for that alone. On IBM Z it
-    /// does (target/s390x/cpu_models.c), elsewhere it leaves the feature out and warns. If it names other features too, they may be
-    /// those that it refuses for.
+    /// The feature that a level needs to host, and its CPU model, if a QEMU refuses to start only because of that feature. QEMU
+    /// does so on IBM Z (target/s390x/cpu_models.c); elsewhere it omits the feature and warns. If it names other features too,
+    /// they may be the reason.
     fn feature_refused(&self, level: LevelNumber, said: &str) -> Option<(String, String)> {
         let Nesting::CpuFeature(feature) = self.request.plan.profile.nesting else { return None };
         let refused =
@@ -113,7 +113,7 @@ impl Explainer<'_> {
         (is_it && names.eq([feature])).then(|| (feature.to_owned(), cpu.model.clone()))
     }
 
-    /// The outermost QEMU that has ended, where the wait may have ended for that.
+    /// The outermost QEMU that has ended, if that may have ended the wait.
     async fn first_end(&self, abort: &Abort) -> Option<(LevelNumber, QemuEnd)> {
         let closed = match abort {
             Abort::Closed { .. } | Abort::Host { .. } => true,
@@ -134,7 +134,7 @@ impl Explainer<'_> {
             if let Some(ended) = self.machines.outermost_end(self.limits.moment()).await {
                 return Some(ended);
             }
-            // The end of a process is known a little later than the end of its sockets.
+            // The end of a process is noticed a little later than the end of its sockets.
             if !closed || Instant::now() >= deadline {
                 return None;
             }
@@ -142,7 +142,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// The end of a QEMU that explains missing evidence, if any does.
+    /// The end of a QEMU that explains missing evidence, if any.
     pub(super) async fn end_that_explains_missing(&self, measurements: &Measurements) -> Option<Stop> {
         let plan = self.request.plan;
         if Evidence::weigh(measurements, plan.innermost(), plan.profile).is_ok() {
@@ -164,13 +164,13 @@ impl Explainer<'_> {
                 (Symptom::GuestPanicked { level, diagnostics }, Blame::Stack)
             }
             Abort::ShutDown { level, reason: said } => {
-                // QEMU ends in order when it gets a signal, and says so (qapi/run-state.json, ShutdownCause).
+                // QEMU exits cleanly on a signal, and reports that (qapi/run-state.json, ShutdownCause).
                 let from_outside = said.starts_with("host-") && !self.machines.was_killed(level);
                 (Symptom::ShutDown { level, said }, harness_if(from_outside))
             }
             Abort::Halted { level } => {
                 let said = self.run_state(level).await;
-                // The disks of all levels, and the memory of L0, are the harness's.
+                // The disks of all levels, and the memory of L0, belong to the harness.
                 let of_this_machine = level.below().is_none() || said == "io-error";
                 let diagnostics = self.diagnostics(level, Some(&said)).await;
                 let symptom = Symptom::StoppedByQemu { level, said, diagnostics, erratum: None };
@@ -194,7 +194,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// A symptom that is charged to the emulated metal if it is known to come of one of its errata.
+    /// A symptom that is charged to the emulated metal if one of its errata is known to cause it.
     fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
         let level = symptom.level().filter(|level| blame == Blame::Stack && self.is_guest_of_guest(*level));
         let Some(level) = level else { return (symptom, blame) };
@@ -204,14 +204,14 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether a level runs under two KVMs or more.
+    /// Whether a level runs under two or more KVMs.
     fn is_guest_of_guest(&self, level: LevelNumber) -> bool {
         let plan = self.request.plan;
         let around = plan.levels.iter().filter(|around| around.level <= level);
         around.filter(|around| plan.hypervisor_of(around.level) == Hypervisor::Kvm).count() >= 2
     }
 
-    /// Whether the machine that is waited for has its default firmware, and its kernel has said nothing yet.
+    /// Whether the awaited machine has its default firmware, and its kernel has printed nothing yet.
     fn is_in_default_firmware(&self, level: LevelNumber) -> bool {
         let id = self.machine(level);
         let requested = self.machines.requested(id);
@@ -229,7 +229,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// The machine of `level` that is waited for.
+    /// The awaited machine of `level`.
     fn machine(&self, level: LevelNumber) -> MachineId {
         MachineId { level, second: self.second }
     }
@@ -239,12 +239,12 @@ impl Explainer<'_> {
         self.watch.console(self.machine(level))
     }
 
-    /// What the QEMU of a level that it has stopped wrote, and what the kernel that it runs on has logged since it was started. All
-    /// of it goes to a file of the cell, and what a symptom quotes is given. Of a level whose host does not answer nothing is known.
+    /// What the QEMU of a level that it has stopped wrote, and what the kernel under it has logged since the start. Everything
+    /// goes to a file of the cell; the quote for a symptom is returned. If the level's host does not answer, nothing is known.
     async fn diagnostics(&self, level: LevelNumber, run_state: Option<&str>) -> Diagnostics {
         let plan = self.request.plan;
         let Some(running) = self.machines.get(self.machine(level)) else { return Diagnostics::default() };
-        // What this machine's kernel logs of an emulator is not about KVM.
+        // What this machine's kernel logs about an emulator is not about KVM.
         let with_kernel = level.below().is_some() && plan.hypervisor_of(level).logs_to_kernel();
         let mut cancellation = self.watch.cancellation();
         let asked = running.qemu.diagnostics(with_kernel);
@@ -283,7 +283,7 @@ impl Explainer<'_> {
     }
 }
 
-/// The file of what was said of a level's stop.
+/// The file with the messages about a level's stop.
 fn stopped_log(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) -> String {
     let mut text = String::new();
     if let Some(state) = run_state {
@@ -305,7 +305,7 @@ fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Whether what QEMU names in its refusal is something that the scenario asks for, and not the harness.
+/// Whether QEMU refuses something that the scenario asks for, and not the harness.
 fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
     let model = match &plan.cpu.mode {
         CpuMode::Custom { model } => Some(model.as_str()),
@@ -313,7 +313,7 @@ fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
     };
     let accelerator = match plan.accelerator {
         Accelerator::Tcg => Some("tcg"),
-        // What the harness asks for by itself.
+        // The harness asks for this itself.
         Accelerator::Kvm | Accelerator::KvmOrTcg => None,
     };
     let words = plan.machine.keys().chain(&plan.cpu.require).map(String::as_str);
@@ -324,7 +324,8 @@ fn harness_if(it_is: bool) -> Blame {
     if it_is { Blame::Harness } else { Blame::Stack }
 }
 
-/// Whether a command that QEMU refused tries what is under test, and does not only ask or set up; and whether it was tried at all.
+/// Whether a refused command of QEMU tests what the scenario is about, and does not only query or set up; and whether it was
+/// run at all.
 fn is_under_test(command: &str, refusal: &str) -> bool {
     let not_tried = refusal.contains("has not been found") || refusal.contains("Failed to connect");
     matches!(command, "cont" | "migrate" | "system_reset") && !not_tried

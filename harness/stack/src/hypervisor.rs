@@ -1,4 +1,4 @@
-//! The hypervisor that runs a level's machine, and what proves that it is the one that must.
+//! The hypervisor that runs a level's machine, and the proof that it is the right one.
 //!
 //! Documents speak of KVM: each level from L1 on is run by the KVM of the level below it. On emulated metal an emulator runs the
 //! outermost level instead: it plays the bare machine of L0, or is itself the hypervisor of L0.
@@ -9,14 +9,14 @@ use nestmatrix_vmm::qemu::KvmReport;
 /// What runs a level's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hypervisor {
-    /// KVM of the level below. Its QEMU says so, and KVM counts the exits of its guests.
+    /// KVM of the level below. Its QEMU reports that, and KVM counts the exits of its guests.
     Kvm,
-    /// An emulator, which proves itself by what runs in it: it has no counters, and what it runs shows its CPU's features.
+    /// An emulator. It has no counters; its guest proves it by showing the features of its CPU.
     Tcg,
 }
 
 impl Hypervisor {
-    /// What must run a level of a stack in which the emulator is L0's hypervisor, or is not.
+    /// The hypervisor that must run a level, depending on whether the emulator is L0's hypervisor.
     pub(super) fn of_guest(level: LevelNumber, emulator_is_l0: bool) -> Self {
         if emulator_is_l0 && level == LevelNumber::ALL[1] { Self::Tcg } else { Self::Kvm }
     }
@@ -34,12 +34,12 @@ impl Hypervisor {
         self == Self::Kvm
     }
 
-    /// Whether the kernel that its QEMU runs on logs what goes wrong with a guest.
+    /// Whether the kernel under its QEMU logs problems of a guest.
     pub(super) fn logs_to_kernel(self) -> bool {
         self == Self::Kvm
     }
 
-    /// The accelerator that a machine's QEMU is asked for, where the scenario asks for this one.
+    /// The accelerator that is requested from a machine's QEMU if the scenario asks for this one.
     pub(super) fn accelerator(self, asked_for: Accelerator) -> Accelerator {
         match self {
             Self::Kvm => asked_for,

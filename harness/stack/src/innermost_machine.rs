@@ -1,5 +1,5 @@
-//! Chooses a level's machine and firmware among those that the QEMU that runs it has: the innermost level's machine type, and the firmware of
-//! every level from L2 on.
+//! Chooses the innermost level's machine type, and the firmware of every level from L2 on, among those that the QEMU of their
+//! host offers.
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
 
@@ -18,14 +18,14 @@ use crate::host::Host;
 /// The machine of a level, of a type and with firmware that the QEMU of its host has.
 pub(super) struct Fitted {
     pub(super) machine: Machine,
-    /// Whether its type was chosen among those that the QEMU has.
+    /// Whether its type was chosen among those of the QEMU.
     pub(super) is_chosen: bool,
-    /// The firmware that it should have, if the QEMU does not come with that.
+    /// The firmware that it should have, if the QEMU does not come with it.
     pub(super) missing_firmware: Option<&'static str>,
 }
 
 impl Fitted {
-    /// A machine as it was when the snapshot was taken, for which nothing is chosen again.
+    /// A machine at the time of the snapshot, for which nothing is chosen again.
     pub(super) fn restored(mut machine: Machine, saved: &SnapshotLevel) -> Self {
         match &saved.firmware {
             Some(firmware) => machine.properties.insert(FIRMWARE.to_owned(), firmware.clone()),
@@ -70,10 +70,10 @@ impl Stack<'_> {
         Ok(Fitted { machine, is_chosen: fitted.innermost_machine.is_some(), missing_firmware })
     }
 
-    /// What the QEMU that is to run a machine on `host` offers; none if it does not even list its machine types: it will not start
-    /// either, and then says why.
+    /// What the QEMU for a machine on `host` offers; none if it can't even list its machine types: then it will not start
+    /// either, and prints why.
     async fn offer_of(&mut self, id: MachineId, host: &dyn Host) -> Result<Option<QemuOffer>, Stop> {
-        // One that a step or a person may have changed is not what the image has.
+        // If a step or a user may have changed the QEMU, it is no longer that of the image.
         let untouched = self.request.plan.around(id.level).filter(|around| self.is_untouched(*around));
         let image = untouched.and_then(|around| self.request.images.get(&around).copied());
         if let Some(offer) = image.and_then(Image::qemu_offer) {
@@ -89,8 +89,8 @@ impl Stack<'_> {
         Ok(offer)
     }
 
-    /// The stop of a level that does not boot. It says nothing of the stack where the level has firmware that emulated metal does
-    /// not run reliably (docs/architecture.md, Traps), and stopped before its kernel said anything.
+    /// The stop of a level that does not boot. It says nothing about the stack if the level has firmware that is unreliable on
+    /// emulated metal (docs/architecture.md, Traps), and stopped before its kernel printed anything.
     pub(super) fn unless_firmware_failed(&self, id: MachineId, stop: Stop) -> Stop {
         let Some(requested) = self.machines.requested(id) else { return stop };
         let is_about_it = stop.blame == Blame::Stack && stop.level() == Some(id.level);
@@ -105,13 +105,13 @@ impl Stack<'_> {
         }
     }
 
-    /// Whether no command of a scenario or of a person was run in a level.
+    /// Whether neither the scenario nor the user has run a command in a level.
     fn is_untouched(&self, level: LevelNumber) -> bool {
         self.request.inspector.is_none() && !self.ledger.has_run_command_in(level)
     }
 }
 
-/// The first machine of the profile whose type the QEMU has, or the one that the scenario sets, which is for QEMU to judge.
+/// The first machine of the profile whose type the QEMU has, or the one that the scenario sets. QEMU itself checks the latter.
 fn choose(
     profile: &ArchInfo,
     set: Option<&str>,
@@ -132,8 +132,8 @@ fn choose(
     }
 }
 
-/// The names in what `-machine help` prints: a heading, and then a line for each type, its name first. Lines on firmware follow.
-/// None if it failed, or printed something else.
+/// The names in the output of `-machine help`: a heading, and then a line for each type, its name first. Lines on firmware
+/// follow. None if it failed, or printed something else.
 fn read(printed: &ExecOutput) -> Option<QemuOffer> {
     let text = String::from_utf8_lossy(&printed.stdout);
     let mut offer = QemuOffer::default();

@@ -1,4 +1,4 @@
-//! What is written down of a stack while it boots, for its [`Observation`]. The boot itself reads next to nothing of it.
+//! Records a stack while it boots, for its [`Observation`]. The boot itself reads almost nothing of it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use nestmatrix_vmm::qemu::{CPUS, Machine};
 use super::machines::{FIRMWARE, MachineId};
 use super::{LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
 
-/// What is written down of a stack.
+/// The record of a stack.
 pub(super) struct Ledger {
-    /// Times count from then.
+    /// The time from which others are counted.
     started: Instant,
     stages: Vec<StageTime>,
     levels: BTreeMap<LevelNumber, LevelFacts>,
@@ -19,12 +19,12 @@ pub(super) struct Ledger {
     steps: Vec<StepRecord>,
     /// How long the stack was paused.
     pub(super) paused: Duration,
-    /// Whether it was restored, if it was to be.
+    /// Whether it was restored, if it should have been.
     pub(super) restored: Option<bool>,
 }
 
 impl Ledger {
-    /// An empty one of a stack whose cell began at `started`.
+    /// The empty record of a stack whose cell began at `started`.
     pub(super) fn new(started: Instant, measurements: Measurements) -> Self {
         Self {
             started,
@@ -43,7 +43,7 @@ impl Ledger {
         self.stages.push(StageTime { stage, start: now, end: now });
     }
 
-    /// Notes that the stage is done; gives the time.
+    /// Notes that the stage is done; returns the time.
     pub(super) fn end_stage(&mut self) -> f64 {
         let now = self.started.elapsed().as_secs_f64();
         if let Some(last) = self.stages.last_mut() {
@@ -57,17 +57,17 @@ impl Ledger {
         &self.stages
     }
 
-    /// What is known of a level, to be added to.
+    /// What is known about a level, to be added to.
     pub(super) fn level(&mut self, level: LevelNumber) -> &mut LevelFacts {
         self.levels.entry(level).or_default()
     }
 
-    /// What is known of a level, if anything is.
+    /// What is known about a level, if anything.
     pub(super) fn known_of(&self, level: LevelNumber) -> Option<&LevelFacts> {
         self.levels.get(&level)
     }
 
-    /// Notes what a level is given that no vendor would give it.
+    /// Notes a part of a level that no vendor would provide.
     pub(super) fn given(&mut self, machine: &Machine) {
         let level = self.level(machine.level);
         level.cpus = Some(CPUS);
@@ -76,7 +76,7 @@ impl Ledger {
         level.firmware = machine.properties.get(FIRMWARE).cloned();
     }
 
-    /// The measurements of a machine and what runs in it: those of the stack, or of its second machine.
+    /// The measurements of a machine and of the levels in it: those of the stack, or of its second machine.
     pub(super) fn measured(&mut self, id: MachineId) -> &mut Measurements {
         if id.second {
             self.measurements.second_machine.get_or_insert_default()
@@ -85,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// Adds what came of a step.
+    /// Adds the result of a step.
     pub(super) fn add_step(&mut self, step: StepRecord) {
         self.steps.push(step);
     }
@@ -95,7 +95,7 @@ impl Ledger {
         self.steps.iter().any(|step| step.on == level && step.run.is_some())
     }
 
-    /// What was observed of the stack, now that it has ended. `last_lines` gives those of the console of a level.
+    /// The observation of the stack, after its end. `last_lines` returns the last lines of a level's console.
     pub(super) fn into_observation(
         mut self,
         stop: Option<Stop>,

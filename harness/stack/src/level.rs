@@ -1,5 +1,5 @@
-//! A level on its way up, with the state that it has reached in its type: one that has not booted takes no commands, and one that has
-//! not shown that it can host gets no guest.
+//! A level that boots, with its present state in its type: a level that has not booted takes no commands, and one that has not
+//! shown that it can host gets no guest.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use super::channels::ConsoleShell;
 use super::machines::MachineId;
 use crate::host::{Facts, Host, Relay};
 
-/// A machine of a level, and the state that it has reached.
+/// A machine of a level, and its state.
 #[derive(Clone)]
 pub(super) struct Level<S> {
     pub(super) id: MachineId,
@@ -20,10 +20,10 @@ pub(super) struct Level<S> {
     pub(super) state: S,
 }
 
-/// Its machine is started and is what was asked for.
+/// Its machine is started and is the requested one.
 pub(super) struct Launched {
     pub(super) machine: Machine,
-    /// How the channels of the levels inside it are reached, where they are no ports of the machine.
+    /// How the channels of the levels inside it are reached, if they are not ports of the machine.
     pub(super) relay: Option<Relay>,
 }
 
@@ -37,26 +37,26 @@ pub(super) struct Up {
 #[derive(Clone)]
 pub(super) struct Hosting {
     pub(super) host: Rc<dyn Host>,
-    /// What it says of itself.
+    /// What it reports about itself.
     pub(super) facts: Facts,
 }
 
-/// It is the innermost level, has reported, and takes commands by the shell on its console.
+/// It is the innermost level, has reported, and takes commands through the shell on its console.
 #[derive(Clone)]
 pub(super) struct Reported {
     pub(super) shell: ConsoleShell,
 }
 
-/// How commands are run in a level.
+/// How commands run in a level.
 #[derive(Clone)]
 pub(super) enum Guest {
     /// As on any host.
     Host(Rc<dyn Host>),
-    /// By the shell on its console.
+    /// In the shell on its console.
     Console(ConsoleShell),
 }
 
-/// What a level is started on.
+/// The host that a level is started on.
 #[derive(Clone)]
 pub(super) struct StartedOn {
     pub(super) host: Rc<dyn Host>,
@@ -77,14 +77,14 @@ impl Level<Up> {
         Self { id: LevelNumber::ALL[0].into(), monitor: None, state: Up { host } }
     }
 
-    /// The level as what another one runs on that is in the same snapshot.
+    /// The level as the host of another level in the same snapshot.
     pub(super) fn to_restore_on(&self) -> StartedOn {
         StartedOn { host: Rc::clone(&self.state.host), second: self.id.second }
     }
 }
 
 impl Level<Hosting> {
-    /// The level as what another one is started on.
+    /// The level as the host of the next one.
     pub(super) fn to_start_on(&self) -> StartedOn {
         StartedOn { host: Rc::clone(&self.state.host), second: self.id.second }
     }
@@ -135,12 +135,12 @@ impl Levels {
         self.hosting.get(&level)
     }
 
-    /// What a level that can run guests says of itself.
+    /// What a level that can run guests reports about itself.
     pub(super) fn facts(&self, level: LevelNumber) -> Option<&Facts> {
         Some(&self.hosting(level)?.state.facts)
     }
 
-    /// Replaces what a level says of itself.
+    /// Replaces what a level reports about itself.
     pub(super) fn replace_facts(&mut self, level: LevelNumber, facts: Facts) {
         if let Some(hosting) = self.hosting.get_mut(&level) {
             hosting.state.facts = facts;
@@ -152,7 +152,7 @@ impl Levels {
         self.innermost.as_ref()
     }
 
-    /// How commands are run in a level, once it takes any.
+    /// How commands run in a level, once it takes any.
     pub(super) fn guest(&self, level: LevelNumber) -> Option<Guest> {
         let of_innermost = || {
             let innermost = self.innermost.as_ref().filter(|innermost| innermost.id.level == level)?;

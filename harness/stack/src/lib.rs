@@ -1,4 +1,4 @@
-//! Stacks: levels that are booted inside each other, what is watched while they do, and the evidence that they give.
+//! Stacks: levels that are booted inside each other, how they are watched meanwhile, and their evidence.
 
 mod boot;
 mod boot_level;

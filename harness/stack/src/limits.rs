@@ -6,31 +6,31 @@ use nestmatrix_model::LevelNumber;
 
 use super::Metal;
 
-/// The bounds of one stage of one level.
+/// The limits of one stage of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// Longest time without a sign of life: no console byte, no answer, no CPU use.
     pub silence: Duration,
-    /// Longest time altogether: what ends a guest that spins.
+    /// Longest time altogether: this ends a guest that spins.
     pub total: Duration,
 }
 
-/// The bounds of a run.
+/// The limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Seconds of silence of a level at depth 0, and what each further level adds.
     base: f64,
     per_depth: f64,
-    /// How many times its silence a stage may take altogether.
+    /// The factor from the silence of a stage to its total time.
     total: f64,
     scale: f64,
 }
 
 impl Limits {
-    /// Bounds for this metal, all multiplied by `scale`.
+    /// Limits for this metal, all multiplied by `scale`.
     ///
-    /// On emulated metal each further level costs about as much as the two below it together: every exit of a guest is
-    /// switched through all the levels under it.
+    /// On emulated metal each further level costs about as much as the two below it together: every exit of a guest is passed
+    /// through all the levels under it.
     pub fn new(metal: Metal, scale: f64) -> Self {
         let (base, per_depth) = match metal {
             Metal::Native => (20.0, 0.0),
@@ -39,12 +39,12 @@ impl Limits {
         Self { base: base * scale, per_depth: per_depth * scale, total: 6.0, scale }
     }
 
-    /// The same bound for every stage, busy or silent.
+    /// The same limit for every stage, busy or silent.
     pub fn fixed(limit: Duration) -> Self {
         Self { base: limit.as_secs_f64(), per_depth: 0.0, total: 1.0, scale: 1.0 }
     }
 
-    /// The bounds of a stage of `level`.
+    /// The limits of a stage of `level`.
     pub fn of(&self, level: LevelNumber) -> Limit {
         let seconds = self.base + self.per_depth * f64::from(level.number());
         Limit {
@@ -53,12 +53,12 @@ impl Limits {
         }
     }
 
-    /// The same bounds for what is done in a moment or not at all, busy or silent.
+    /// The same limits for work that is done in a moment or not at all, busy or silent.
     pub fn short(self) -> Self {
         Self { total: 1.0, ..self }
     }
 
-    /// The same bounds, each so many times as long.
+    /// The same limits, multiplied by this factor.
     pub fn times(self, factor: f64) -> Self {
         Self {
             base: self.base * factor,
@@ -68,38 +68,38 @@ impl Limits {
         }
     }
 
-    /// So many seconds, as all bounds are scaled.
+    /// This many seconds, scaled like all limits.
     pub fn scaled(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * self.scale)
     }
 
-    /// Bound of a question whose answer is only used if it comes at once: how something ended, what state it is in.
+    /// Limit of a question whose answer is only useful if it comes quickly: how something ended, or its present state.
     pub fn moment(&self) -> Duration {
         self.scaled(3.0)
     }
 
-    /// Bound of what is still read of a stack that has stopped, and of the end of a process that was killed.
+    /// Limit of what is still read from a stopped stack, and of the end of a killed process.
     pub fn diagnostics(&self) -> Duration {
         self.scaled(10.0)
     }
 }
 
-/// The bounds of the waits of a stack now.
+/// The present limits of a stack's waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitLimits {
-    /// Those of the run.
+    /// The limits of the run.
     pub(super) run: Limits,
-    /// How long each wait of the step that is being done may take altogether, if the step says so.
+    /// The time limit of each wait of the current step, if the step sets one.
     pub(super) step_total: Option<Duration>,
 }
 
 impl WaitLimits {
-    /// Those of a run, outside of any step.
+    /// The limits of a run, outside of any step.
     pub(super) fn new(run: Limits) -> Self {
         Self { run, step_total: None }
     }
 
-    /// The bounds of a wait for `level`.
+    /// The limits of a wait for `level`.
     pub(super) fn of(&self, level: LevelNumber) -> Limit {
         let limit = self.run.of(level);
         Limit { total: self.step_total.unwrap_or(limit.total), ..limit }

@@ -1,4 +1,4 @@
-//! The machines of a stack: what was asked for each, and the QEMUs that run them.
+//! The machines of a stack: what was requested for each, and the QEMUs that run them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Usage;
 use crate::host::{QemuEnd, RunningQemu};
 
-/// One of the machines of a level: the one in which the levels inside it run, or its second one. Displays as `L1`, or
+/// One of the machines of a level: the one that contains the levels inside it, or its second one. Displays as `L1`, or
 /// `L1-second`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MachineId {
@@ -58,10 +58,10 @@ impl fmt::Display for MachineId {
 /// The machine property that names the firmware, if that is not the machine's default.
 pub(super) const FIRMWARE: &str = "firmware";
 
-/// What was asked for a machine.
+/// What was requested for a machine.
 pub(super) struct Requested {
     pub(super) machine: Machine,
-    /// The firmware that emulated metal should have there, where the QEMU that runs it does not come with that.
+    /// The firmware that emulated metal should have there, if the QEMU does not come with it.
     pub(super) missing_firmware: Option<&'static str>,
 }
 
@@ -82,19 +82,19 @@ pub(super) struct RunningMachine {
 #[derive(Default)]
 pub(super) struct Machines {
     requested: BTreeMap<MachineId, Requested>,
-    /// Outermost first, but for second machines, which come where they were started.
+    /// Outermost first; second machines come in the order of their start.
     running: Vec<RunningMachine>,
     /// Levels whose QEMU a fault of the scenario killed.
     killed: BTreeSet<LevelNumber>,
 }
 
 impl Machines {
-    /// Notes what is asked for a machine that is about to be started.
+    /// Notes what is requested for a machine that is about to be started.
     pub(super) fn request(&mut self, requested: Requested) {
         self.requested.insert((&requested.machine).into(), requested);
     }
 
-    /// What was asked for a machine, or for the other one of its level if nothing is known of it.
+    /// What was requested for a machine, or for the other one of its level if nothing is known about it.
     pub(super) fn requested(&self, id: MachineId) -> Option<&Requested> {
         self.requested.get(&id).or_else(|| self.requested.get(&id.level.into()))
     }
@@ -109,13 +109,13 @@ impl Machines {
         &self.running
     }
 
-    /// A machine that is waited for, or the other one of its level if that one does not run.
+    /// The awaited machine, or the other one of its level if that one does not run.
     pub(super) fn get(&self, id: MachineId) -> Option<&RunningMachine> {
         let of_level = self.running.iter().filter(|running| running.id.level == id.level);
         of_level.max_by_key(|running| running.id.second == id.second)
     }
 
-    /// The QEMU of a machine that is waited for.
+    /// The QEMU of the awaited machine.
     pub(super) fn qemu(&self, id: MachineId) -> Option<&dyn RunningQemu> {
         self.get(id).map(|running| &*running.qemu)
     }
@@ -130,14 +130,14 @@ impl Machines {
         self.running.retain(|running| running.id != level.into());
     }
 
-    /// Kills the QEMU that a fault of the scenario names. That the level's QEMU may end is known from before it does.
+    /// Kills the QEMU that a fault of the scenario names. This is noted first, so that the QEMU's end is expected.
     ///
     /// # Errors
-    /// It does not run, or its host does not do as asked.
+    /// It does not run, or its host fails to kill it.
     pub(super) async fn kill(&mut self, fault: &Fault) -> Result<(), String> {
         self.killed.insert(fault.level);
         let running = self.get(MachineId { level: fault.level, second: fault.second });
-        // That of the first machine is no substitute. After a migration there is only that of the second.
+        // The first machine is no substitute for the second. After a migration only the second exists.
         let running = running.filter(|running| !fault.second || running.id.second);
         let running = running.ok_or_else(|| {
             format!("its {}QEMU does not run yet", if fault.second { "second " } else { "" })
@@ -150,13 +150,13 @@ impl Machines {
         self.killed.contains(&level)
     }
 
-    /// The outermost QEMU that has ended by now. Each is asked for so long.
+    /// The outermost QEMU that has ended by now. Each is polled with this limit.
     pub(super) async fn outermost_end(&self, limit: Duration) -> Option<(LevelNumber, QemuEnd)> {
         for running in &self.running {
             match timeout(limit, running.qemu.ended()).await {
                 Ok(Ok(Some(end))) => return Some((running.id.level, end)),
                 Ok(Ok(None)) => {}
-                // What can't be asked has a host that is in trouble itself: nothing further in can be asked.
+                // If a QEMU can't be polled, its host is in trouble itself: nothing further in can be polled.
                 Ok(Err(_)) | Err(_) => break,
             }
         }
@@ -189,7 +189,7 @@ impl Machines {
     /// Ends every QEMU on this machine: those of the level `outermost`; all others run inside them.
     ///
     /// # Errors
-    /// One of them is still there after so long.
+    /// One of them still runs after this time.
     pub(super) async fn end(
         &mut self,
         outermost: Option<LevelNumber>,

@@ -1,8 +1,8 @@
-//! Three small loops, the same in every level, whose times say what a level costs: one that only computes, one that calls the
-//! kernel, one that makes its guest leave to the hypervisor.
+//! Three small loops, the same in every level, whose times show what a level costs: one only computes, one calls the kernel,
+//! and one makes its guest exit to the hypervisor.
 //!
-//! Times are a guest's own. Only ratios between the levels of one stack mean anything, and on emulated metal not even these
-//! say much of bare metal; so they are recorded and decide nothing.
+//! Times are a guest's own. Only ratios between the levels of one stack are meaningful, and on emulated metal even these say
+//! little about bare metal; so they are recorded and decide nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use super::LevelFacts;
 pub struct LoopTime {
     /// How long it took, in seconds of the level's own clock, to the thousandth.
     pub seconds: f64,
-    /// That time over the time of the same loop in the outermost level that was measured; absent where that was too short to
-    /// be measured.
+    /// That time divided by the time of the same loop in the outermost measured level; absent if the latter was too short to be
+    /// measured.
     pub ratio: Option<f64>,
 }
 
 /// The loops in one level, by name: `cpu`, `syscall`, `exit`.
 pub type Loops = BTreeMap<String, LoopTime>;
 
-/// Sets `now` to what the level's clock says, in nanoseconds. /proc/uptime, which is for everybody, counts hundredths of a
-/// second only, into which a loop fits on emulated metal, whose clock is slow.
+/// Sets `now` to the level's clock, in nanoseconds. /proc/uptime, which every user can read, counts only hundredths of a
+/// second. On emulated metal the clock is slow, so a loop fits into one.
 const NOW: &str = r#"now() {
              now=
              [ -r /proc/timer_list ] && while read -r word at number _; do
@@ -36,8 +36,8 @@ const NOW: &str = r#"now() {
          }
 "#;
 
-/// The script that runs the loops and prints for each `loop NAME START END`, in nanoseconds. `exit_loop` is the command that makes
-/// a guest of this architecture leave often, if one is known.
+/// The script that runs the loops and prints `loop NAME START END` for each, in nanoseconds. `exit_loop` is a command that
+/// makes a guest of this architecture exit often, if one is known.
 pub(super) fn script(exit_loop: Option<&str>) -> String {
     let timed = |name: &str, command: &str| {
         format!(
@@ -54,7 +54,7 @@ pub(super) fn script(exit_loop: Option<&str>) -> String {
     .concat()
 }
 
-/// Reads what the script printed; nothing if the times of one of so many loops are missing.
+/// Reads the output of the script; nothing if the times of one of the loops are missing.
 pub(super) fn read(output: &str, number: usize) -> Option<Loops> {
     let time = |line: &str| {
         let (name, times) = line.strip_prefix("loop ")?.split_once(' ')?;
@@ -67,12 +67,12 @@ pub(super) fn read(output: &str, number: usize) -> Option<Loops> {
     (loops.len() == number).then_some(loops)
 }
 
-/// No more digits than mean anything.
+/// No more digits than are meaningful.
 fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-/// Sets the times of all levels against those of the outermost one that was measured.
+/// Compares the times of all levels with those of the outermost measured one.
 pub(super) fn compare(levels: &mut BTreeMap<LevelNumber, LevelFacts>) {
     let Some(base) = levels.values().find_map(|facts| facts.loops.clone()) else { return };
     for (name, time) in levels.values_mut().filter_map(|facts| facts.loops.as_mut()).flatten() {

@@ -1,4 +1,4 @@
-//! The migration of a level to a second QEMU on the host that it runs on, with all that runs in it.
+//! Migrates a level to a second QEMU on the same host, with everything that runs in it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::machines::{MachineId, Requested};
 use super::stack::Stack;
 use super::{Stop, Symptom};
 
-/// Pause between two questions for the progress of a migration. QEMU reports its end by an event only where a capability was set
-/// before, and the figures have to be asked for all the same.
+/// Pause between two questions for the progress of a migration. QEMU reports its end by an event only if a capability was set
+/// before, and the figures must be queried anyway.
 const POLL: Duration = Duration::from_millis(250);
 
 /// A migration that is about to begin.
@@ -25,14 +25,14 @@ struct Prepared {
     machine: Machine,
     monitor: Monitor,
     notices: mpsc::Receiver<Notice>,
-    /// Where the second QEMU listens, as QMP takes it.
+    /// The address on which the second QEMU listens, in QMP's form.
     uri: String,
     /// The innermost level's counter, if it is up.
     before: Option<u64>,
 }
 
 impl Stack<'_> {
-    /// Migrates `level`, and sees that all that runs in it lives on; returns a description of that.
+    /// Migrates `level`, and checks that everything in it lives on; returns a description of that.
     pub(super) async fn migrate(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let prepared = self.prepare_migration(level).await;
         let Prepared { machine, monitor, notices, uri, before } =
@@ -60,7 +60,7 @@ impl Stack<'_> {
         ))
     }
 
-    /// Sees that the innermost level, if it is up, lives before the migration, and has the second QEMU listen.
+    /// Checks that the innermost level, if it is up, lives before the migration, and makes the second QEMU listen.
     async fn prepare_migration(&mut self, level: LevelNumber) -> Result<Prepared, Stop> {
         let before = self.heartbeat_of_innermost().await?;
         let (index, on) = self.place_of_second(level)?;
@@ -79,8 +79,8 @@ impl Stack<'_> {
         Ok(Prepared { machine, monitor, notices, uri, before })
     }
 
-    /// The level is now what the second machine's QEMU runs: its channels and those of the levels inside it are
-    /// reached through that one, and the first one's QEMU ends.
+    /// The second QEMU now runs the level. Its channels and those of the levels inside it go through that QEMU, and the first
+    /// one ends.
     async fn switch(
         &mut self,
         machine: &Machine,
@@ -99,7 +99,7 @@ impl Stack<'_> {
         let passed: BTreeSet<ChannelName> = machine.ports.iter().map(|port| port.channel).collect();
         for channel in own_agent.into_iter().chain(passed) {
             match channel.kind {
-                // Levels that are not up yet have their streams still waiting.
+                // The streams of levels that are not up yet are still waiting.
                 _ if !self.machines.runs(channel.level) => {
                     let stream = self.channels.take(channel).map_err(|why| self.harness(why))?;
                     self.channels.add([(ChannelName { second: false, ..channel }, stream)]);
@@ -124,8 +124,8 @@ impl Stack<'_> {
         self.during(level, quit).await
     }
 
-    /// What lives in a level that was migrated must show it: the level by its agent, the innermost one, if it is up, by
-    /// giving back a fresh nonce and by a counter that moves on.
+    /// Everything in a migrated level must show that it lives: the level by its agent, and the innermost level, if it is up, by
+    /// a fresh nonce and an increasing counter.
     async fn check_that_it_lives_on(
         &mut self,
         level: LevelNumber,
@@ -160,7 +160,7 @@ pub(super) fn incoming(uri: String) -> qmp::migrate_incoming {
     qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }
 }
 
-/// Waits for the end of a migration; gives what `query-migrate` says of it.
+/// Waits for the end of a migration; returns the answer of `query-migrate`.
 async fn outcome(source: &Wire) -> Result<Value, CallError> {
     loop {
         // As data: qapi requires figures that older QEMUs do not report.

@@ -1,4 +1,4 @@
-//! A paused stack: it goes no further while the inspector of a debug session asks its levels questions.
+//! A paused stack: it waits while the inspector of a debug session queries its levels.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,12 +18,12 @@ use super::level::Guest;
 use super::stack::Stack;
 use super::watch::Abort;
 
-/// Says where a stack is paused, and passes on what is asked of it in the meantime.
+/// Decides where a stack pauses, and passes on requests in the meantime.
 pub trait Inspector {
-    /// Whether it is paused once this stage is done.
+    /// Whether it pauses after this stage.
     fn pauses_after(&self, stage: Stage) -> bool;
 
-    /// Whether it is paused once it has come to its end, or has stopped.
+    /// Whether it pauses at its end, or when it has stopped.
     fn pauses_at_end(&self, stopped: bool) -> bool;
 
     /// It is paused from now on.
@@ -32,7 +32,7 @@ pub trait Inspector {
     /// Something happened in it while it is paused, in a sentence.
     fn notify(&self, what: &str);
 
-    /// What is asked of it next; nothing if it is to run on. A future that is dropped must have taken no request.
+    /// The next request; nothing if the stack should continue. A future that is dropped must have taken no request.
     fn next(&self) -> Pin<Box<dyn Future<Output = Option<Request>> + '_>>;
 }
 
@@ -43,43 +43,43 @@ pub struct PausedStack {
     pub stage: Stage,
     /// Why it stopped, if it did.
     pub stop: Option<Stop>,
-    /// Its levels, outermost first, also those that don't run yet.
+    /// Its levels, outermost first, including those that don't run yet.
     pub levels: Vec<PausedLevel>,
 }
 
 /// A level of a paused stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PausedLevel {
-    /// Which.
+    /// Its number.
     pub level: LevelNumber,
-    /// Its kernel release, once it has said so.
+    /// Its kernel release, once it has reported it.
     pub kernel: Option<String>,
     /// Version of the QEMU that runs it, if one does.
     pub qemu: Option<String>,
     /// The record of its console, if it has one by now.
     pub console: Option<PathBuf>,
-    /// Whether the QEMU that runs it has a monitor that can be asked.
+    /// Whether the QEMU that runs it has a monitor.
     pub monitor: bool,
     /// Whether commands can be run in it.
     pub shell: bool,
 }
 
-/// Something that is asked of a level of a paused stack.
+/// A request to a level of a paused stack.
 #[derive(Debug)]
 pub struct Request {
     /// The level.
     pub level: LevelNumber,
-    /// What is asked.
+    /// The request.
     pub ask: Ask,
-    /// Where the answer goes. If it is no longer waited for, the other end is dropped.
+    /// The receiver of the answer. If it is no longer waited for, the other end is dropped.
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// What can be asked of a level.
+/// A kind of request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Ask {
-    /// To run `/bin/sh -c script` in it, by its agent or by the shell on its console.
+    /// Run `/bin/sh -c script` in it, by its agent or by the shell on its console.
     Run {
         /// The script.
         script: String,
@@ -93,24 +93,24 @@ pub enum Ask {
     },
 }
 
-/// What comes back.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Answer {
-    /// A script has come to its end.
+    /// A script has ended.
     Ended {
         /// Exit status; none if a signal ended it.
         status: Option<i64>,
         /// The signal that ended it, if one did.
         signal: Option<i64>,
-        /// Standard output; of a shell on a console also standard error.
+        /// Standard output; for a shell on a console also standard error.
         stdout: String,
         /// Standard error.
         stderr: String,
     },
     /// A monitor has answered.
     Returned {
-        /// What.
+        /// Its answer.
         value: Value,
     },
     /// There is no answer.
@@ -127,7 +127,7 @@ impl From<ExecOutput> for Answer {
     }
 }
 
-/// How a level can be asked.
+/// How a level can be queried.
 #[derive(Clone)]
 struct LevelHandle {
     level: LevelNumber,
@@ -169,7 +169,7 @@ impl LevelHandle {
 }
 
 impl Stack<'_> {
-    /// Pauses the stack if that is asked for once the stage that is done now is.
+    /// Pauses the stack if the user asked for that after the current stage.
     pub(super) async fn pause_after(&mut self, done: Stage) -> Result<(), Stop> {
         match self.request.inspector {
             Some(inspector) if inspector.pauses_after(done) => self.pause(inspector, done, None).await,
@@ -177,7 +177,7 @@ impl Stack<'_> {
         }
     }
 
-    /// Pauses the stack until its inspector lets it run on. What is heard of it in the meantime goes to the inspector.
+    /// Pauses the stack until its inspector lets it continue. Events meanwhile go to the inspector.
     ///
     /// # Errors
     /// The user asked the harness to end, or the machine that all levels run in is gone.
@@ -217,7 +217,7 @@ impl Stack<'_> {
                         inspector.notify(&seen);
                     }
                     if interrupted || self.machines.outermost_has_ended().await {
-                        // Whatever was done to it in the meantime, it was not let run on.
+                        // Whatever happened meanwhile, the user has not let it continue.
                         break Err(Stop::interrupted(stage));
                     }
                     known = Some(seen);
@@ -229,7 +229,7 @@ impl Stack<'_> {
         ended
     }
 
-    /// Every level of the stack, also an L0 that is this machine.
+    /// Every level of the stack, including an L0 that is this machine.
     fn all_levels(&self) -> impl Iterator<Item = LevelNumber> {
         let known = |level: &LevelNumber| {
             self.levels.host(*level).is_some() || self.request.index_of(*level).is_some()
@@ -238,7 +238,7 @@ impl Stack<'_> {
     }
 
     fn handle(&self, level: LevelNumber) -> LevelHandle {
-        // A level that has not come up may have a shell on its console all the same.
+        // A level that has not come up may still have a shell on its console.
         let shell = || self.channels.shell(level.into()).filter(|shell| shell.is_ready());
         LevelHandle {
             level,

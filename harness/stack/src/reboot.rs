@@ -10,7 +10,7 @@ use super::steps::text_of;
 use super::watch::Watch;
 
 impl Stack<'_> {
-    /// Reboots the outermost level, in which nothing runs yet, and asks it for its KVM again; returns a description of that.
+    /// Reboots the outermost level, in which nothing runs yet, and checks its KVM again; returns a description of that.
     pub(super) async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let before = self.boot_id(level).await?;
         self.reset(level).await?;
@@ -27,18 +27,18 @@ impl Stack<'_> {
 
     async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let qemu = self.wire(level, ChannelKind::Qmp)?;
-        // Every machine is started with -no-reboot, so that a guest that gives up is not seen starting again.
+        // Every machine is started with -no-reboot: otherwise a guest that gives up would start again unnoticed.
         let on_reboot = async |action: RebootAction| {
             let reboot = Some(action);
             qemu.execute(qmp::set_action { reboot, panic: None, shutdown: None, watchdog: None }).await?;
             Ok(())
         };
         self.during(level, on_reboot(RebootAction::reset)).await?;
-        // A reset from outside: where the guest asked for it, the emulator was seen to hang in its firmware.
+        // A reset from outside: when the guest asked for it, the emulator was seen to hang in its firmware.
         let resets = self.watch.resets(level);
         self.run(level, "sync").await?;
         let reset = async { Ok(qemu.execute(qmp::system_reset {}).await?) };
-        // That an emulator does not boot L0 again says nothing of the matrix.
+        // If an emulator does not boot L0 again, that says nothing about the matrix.
         self.during(level, reset).await.map_err(blame_emulator_for_l0)?;
         let is_reset = |watch: &Watch| (watch.resets(level) > resets).then_some(());
         self.until(level, is_reset).await.map_err(blame_emulator_for_l0)?;

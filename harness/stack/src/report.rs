@@ -1,7 +1,6 @@
-//! What the innermost level's own userspace reports over its console.
+//! The report that the innermost level's userspace prints on its console.
 //!
-//! The report is made by the init of the minimal image (images/recipes/init): lines `KEY=VALUE` between a begin and an
-//! end marker.
+//! The init of the minimal image (images/recipes/init) prints the report: lines `KEY=VALUE` between a begin and an end marker.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +34,7 @@ impl ReportReader {
         if line.ends_with(BEGIN) {
             self.open = Some(InnermostReport::default());
         } else if line == END {
-            // The first complete report counts: a guest can't take one back.
+            // The first complete report counts: a guest can't withdraw it.
             let report = self.open.take();
             self.complete = self.complete.take().or(report);
         } else if let Some(report) = &mut self.open

@@ -1,8 +1,8 @@
-//! The restore of a stack from a snapshot.
+//! Restores a stack from a snapshot.
 //!
-//! A snapshot holds the machine of the outermost level, with all levels that run in it: QEMU has written its devices as it does
-//! for a migration, and its memory is a copy beside them. A restored stack maps that copy: only what it reads is read, and what it
-//! writes stays its own.
+//! A snapshot contains the machine of the outermost level, with all levels that run in it: QEMU has written its devices as for
+//! a migration, and a copy of its memory is next to them. A restored stack maps that copy: it reads only what it needs, and its
+//! writes stay private.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,27 +25,27 @@ use super::stack::Stack;
 use super::watch::WatchEvent;
 use crate::host::Host;
 
-/// What every QEMU that takes or loads a snapshot is set to: the memory is not written with the devices, and the end of a migration
-/// is an event.
+/// The settings of every QEMU that takes or loads a snapshot: the memory is not written with the devices, and the end of a
+/// migration is an event.
 pub(super) fn capabilities() -> qmp::migrate_set_capabilities {
     let on = |capability| MigrationCapabilityStatus { capability, state: true };
     let capabilities = [MigrationCapability::x_ignore_shared, MigrationCapability::events];
     qmp::migrate_set_capabilities { capabilities: capabilities.map(on).into() }
 }
 
-/// A file as QMP's migration commands take it.
+/// A file in the form of QMP's migration commands.
 pub(super) fn uri(file: &Path) -> String {
     format!("file:{}", file.display())
 }
 
 impl Stack<'_> {
-    /// Brings up the levels of a snapshot; gives their number, and the innermost of them as what the next level is started on.
+    /// Brings up the levels of a snapshot; returns their number, and the innermost of them as the host of the next level.
     pub(super) async fn restore(
         &mut self,
         snapshot: &Snapshot,
         on: StartedOn,
     ) -> Result<(usize, StartedOn), Stop> {
-        // It takes a few seconds, or the snapshot is no good.
+        // If it takes longer than a few seconds, the snapshot is unusable.
         self.limits = WaitLimits::new(self.request.limits.short());
         let restored = self.restore_levels(snapshot, on).await;
         self.limits = WaitLimits::new(self.request.limits);
@@ -82,13 +82,13 @@ impl Stack<'_> {
         self.harness(format!("the snapshot is not what was saved: {why}"))
     }
 
-    /// What levels said before the snapshot was taken is part of this stack's records.
+    /// What levels printed before the snapshot was taken is part of this stack's records.
     fn copy_records(&self, snapshot: &Snapshot) -> Result<(), Stop> {
         let copy = || {
             for entry in fs::read_dir(snapshot.records())? {
                 let from = entry?.path();
                 let Some(name) = from.file_name() else { continue };
-                // What is recorded from now on has the same name.
+                // Later records have the same name.
                 let mut to = PathBuf::from(name);
                 to.set_extension(format!("saved.{}", from.extension().unwrap_or_default().to_string_lossy()));
                 fs::copy(&from, self.request.records.join(to))?;
@@ -98,7 +98,7 @@ impl Stack<'_> {
         copy().map_err(|e: std::io::Error| self.harness(format!("records can't be written: {e}")))
     }
 
-    /// Brings back a machine of a snapshot: the outermost one is loaded by a new QEMU, and those inside it run already.
+    /// Restores a machine of a snapshot: a new QEMU loads the outermost one, and those inside it run already.
     pub(super) async fn restore_machine(
         &mut self,
         machine: &Machine,
@@ -140,7 +140,7 @@ impl Stack<'_> {
         }
     }
 
-    /// Speaks again with a QEMU that runs in a level, and with its guest.
+    /// Resumes the conversations with a QEMU that runs in a level, and with its guest.
     async fn adopt(&mut self, machine: &Machine, pid: i64, host: &dyn Host) -> Result<Monitor, Stop> {
         let id = MachineId::from(machine);
         let qemu =
@@ -157,8 +157,8 @@ impl Stack<'_> {
         self.during(id, async { Ok(Monitor::reattach(wire).await?) }).await
     }
 
-    /// The script that brings a level up to date that stood still since the snapshot: its clock is late, other stacks have the
-    /// same random numbers, and what it has read of disks may not be on them any more.
+    /// The script that updates a level after a restore: its clock is late, other stacks have the same random numbers, and its
+    /// cached disk contents may be out of date.
     pub(super) fn resync_script(&self) -> Result<String, Stop> {
         let missing = |what: &str| self.harness(format!("no {what} is available"));
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| missing("time"))?.as_secs();
@@ -168,7 +168,7 @@ impl Stack<'_> {
         ))
     }
 
-    /// Waits until QEMU has written or loaded the devices of a machine; gives the status with which it ended.
+    /// Waits until QEMU has written or loaded the devices of a machine; returns the final status.
     pub(super) async fn migrated(&mut self, level: LevelNumber) -> Result<String, Stop> {
         self.until(level, |watch| watch.migrated(level).map(str::to_owned)).await
     }

@@ -1,4 +1,4 @@
-//! The taking of snapshots of a stack on its way up.
+//! Takes snapshots of a stack while it boots.
 
 use std::fs;
 use std::path::Path;
@@ -18,24 +18,24 @@ use super::snapshots::{Draft, Finished, SnapshotLevel};
 use super::stack::Stack;
 use crate::host::HostError;
 
-/// How often the harness tries to stop a machine where it can be restored.
+/// How often the harness tries to stop a machine at a point from which it can be restored.
 const TRIES: usize = 20;
 /// How long it runs in between.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Takes snapshots of stacks on their way up.
+/// Takes snapshots of stacks while they boot.
 pub trait SnapshotSaver {
     /// A place for the snapshot of the stack up to `level`, if it is wanted.
     fn draft(&self, level: LevelNumber) -> Option<Draft>;
-    /// What came of saving it.
+    /// The result of saving it.
     fn saved(&self, level: LevelNumber, finished: Result<Finished, String>);
 }
 
 impl Stack<'_> {
-    /// Takes a snapshot of the stack as it is now, when `level` is up and nothing runs in it yet. That it can't be saved is nothing
-    /// against the stack.
+    /// Takes a snapshot of the stack, when `level` is up and nothing runs in it yet. A failure to save does not count against
+    /// the stack.
     pub(super) async fn save(&mut self, level: LevelNumber) -> Result<(), Stop> {
-        // What goes wrong meanwhile, the harness has brought upon the stack.
+        // The harness itself causes any problem meanwhile.
         self.save_as_it_is(level).await.map_err(Stop::not_its_fault)
     }
 
@@ -53,8 +53,8 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Stops the outermost machine and has QEMU write its devices, so that another QEMU loads them. It does not where the machine
-    /// stands in the midst of a guest of its KVM, which it enters and leaves a thousand times a second.
+    /// Stops the outermost machine and lets QEMU write its devices, so that another QEMU can load them. That fails if the
+    /// machine is stopped inside a guest of its KVM, which it enters and leaves a thousand times a second.
     async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
@@ -81,7 +81,7 @@ impl Stack<'_> {
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
     }
 
-    /// Whether another QEMU loads these devices. It gets the memory as it is, of which it changes nothing.
+    /// Whether another QEMU loads these devices. It gets the same memory, but changes nothing in it.
     async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
         let plan = self.request.plan;
         let mut machine = plan.machine(0, Instance::Incoming);
@@ -89,7 +89,7 @@ impl Stack<'_> {
             machine.memory = Memory::Snapshot(memory.clone());
         }
         let host = &self.request.this_machine;
-        // What it writes is not about this stack.
+        // Its output is not about this stack.
         let log = self.request.records().file(&machine.label(), "qemu.log");
         let trial = async {
             let mut started = host.start(&machine).await?;
@@ -107,7 +107,7 @@ impl Stack<'_> {
             let monitor = Monitor::greet(wire, &mut notices).await?;
             monitor.wire().execute(capabilities()).await?;
             monitor.wire().execute(incoming(uri(device))).await?;
-            // It also ends by itself where it can't load.
+            // It also ends by itself if it can't load.
             while let Some(notice) = notices.recv().await {
                 match notice {
                     Notice::Event(event) if event.data["status"] == "completed" => return Ok(true),
@@ -118,7 +118,7 @@ impl Stack<'_> {
             }
             Ok(false)
         };
-        // A QEMU that ends on the way has not loaded it, whatever was said last.
+        // A QEMU that ends meanwhile has not loaded it, whatever it reported last.
         let trial = async { Ok(trial.await.unwrap_or(false)) };
         let loaded = self.during(machine.level, trial).await;
         let _ = fs::remove_file(log);

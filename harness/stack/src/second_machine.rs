@@ -1,5 +1,5 @@
-//! A second machine for a level, beside the first: it is started on the same host, with channels of its own
-//! (`docs/architecture.md`), and runs an innermost level of its own.
+//! A second machine for a level: it is started on the same host, with its own channels (`docs/architecture.md`), and runs its
+//! own innermost level.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::stack::Stack;
 use super::{Measurements, Stop, Symptom};
 use crate::host::Counters;
 
-/// Pause between two questions to a level that must show that it lives. Its counter goes on five times a second of its own
+/// Pause between two questions to a level that must show that it lives. Its counter increases five times per second of its own
 /// clock, which may be several times slower than the host's.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ pub(super) struct SecondMachine {
 }
 
 impl Stack<'_> {
-    /// Boots a second machine of `level`, and an innermost level in that; returns a description of that.
+    /// Boots a second machine of `level`, and an innermost level in it; returns a description of that level.
     pub(super) async fn boot_another(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let (index, on) = self.place_of_second(level)?;
         let measurements = &self.ledger.measurements;
@@ -58,7 +58,7 @@ impl Stack<'_> {
         Ok(format!("a second {level} is up, kernel {kernel}, and runs an {inside} of its own"))
     }
 
-    /// The place of a level among those that are booted, and what its second machine is started on: the host of the first one.
+    /// The place of a level among the booted ones, and the host of its second machine, which is that of the first one.
     pub(super) fn place_of_second(&self, level: LevelNumber) -> Result<(usize, StartedOn), Stop> {
         let missing = || self.harness(format!("{level} has no host"));
         let index = self.request.index_of(level).ok_or_else(missing)?;
@@ -66,7 +66,7 @@ impl Stack<'_> {
         Ok((index, host.to_start_on()))
     }
 
-    /// Notes what the KVMs of the levels outside the second machine of `level` have counted so far.
+    /// Notes the counters of KVM on the levels outside the second machine of `level` so far.
     async fn count_outside(
         &mut self,
         level: LevelNumber,
@@ -80,14 +80,14 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// The second machine of a level must still run when the stack has done its work, and so must the innermost level in it: both
-    /// innermost levels live at once.
+    /// When the stack has done its work, the second machine of a level must still run, and so must the innermost level in it:
+    /// both innermost levels must be alive at the same time.
     pub(super) async fn check_that_second_machine_runs(&mut self) -> Result<(), Stop> {
         let Some(SecondMachine { level, inside }) = self.second.take() else { return Ok(()) };
         self.check_that_it_runs(level.id, level.monitor.as_ref()).await?;
         self.check_that_it_runs(inside.id, inside.monitor.as_ref()).await?;
         self.during(level.id, level.state.host.facts(self.request.plan.profile, "")).await?;
-        // Each has moved on between the two times that it was asked, and the other lived in between.
+        // Each counter increased between two questions, and the other level was asked in between.
         let innermost = self.levels.innermost().cloned();
         let first = self.heartbeat_of_innermost().await?;
         let before = self.heartbeat(&inside).await?;
@@ -109,7 +109,7 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Sees that the counter of an innermost level moves on from `before`.
+    /// Checks that the counter of an innermost level increases from `before`.
     async fn check_that_it_moves_on(&mut self, innermost: &Level<Reported>, before: u64) -> Result<(), Stop> {
         let later = self.next_beat(innermost, before).await?;
         if later <= before {
@@ -120,7 +120,8 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// The counter of an innermost level once it is no longer `before`, or what it is when patience ends.
+    /// The counter of an innermost level as soon as it differs from `before`; if it never does, its value at the end of the
+    /// wait.
     pub(super) async fn next_beat(&mut self, innermost: &Level<Reported>, before: u64) -> Result<u64, Stop> {
         let patience = self.limits.run.of(innermost.id.level).silence / 2;
         let asking = self.watch.stopwatch();
@@ -132,13 +133,13 @@ impl Stack<'_> {
         Ok(later)
     }
 
-    /// Asks an innermost level for a fresh nonce back and for its counter.
+    /// Asks an innermost level to return a fresh nonce, and for its counter.
     pub(super) async fn heartbeat(&mut self, innermost: &Level<Reported>) -> Result<u64, Stop> {
         let (id, Reported { shell }) = (innermost.id, &innermost.state);
         let nonce = self.fresh_nonce()?;
         let answer = self.ask_for_counter(id, shell, &nonce).await?;
         let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-        // The kernel may have said something in between.
+        // The kernel may have printed something in between.
         let count = text.lines().find_map(|line| line.strip_prefix(&nonce)?.trim().parse().ok());
         count.ok_or_else(|| {
             let level = id.level;
@@ -161,7 +162,7 @@ impl Stack<'_> {
         shell: &ConsoleShell,
         nonce: &str,
     ) -> Result<ExecOutput, Stop> {
-        // The counting process may be just about to write; a line without its end is no answer yet.
+        // The counting process may be about to write: a line without its end is not an answer yet.
         let question = format!("until read -r count </count; do :; done; echo {nonce} $count");
         self.run_on_console(id, shell, &question).await
     }

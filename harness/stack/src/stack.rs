@@ -1,4 +1,4 @@
-//! A stack on its way up, and the fold by which it boots: each level is started on the host that the one below it has become.
+//! A stack that boots: each level is started on the host that the level below it has become.
 
 use std::rc::Rc;
 
@@ -21,9 +21,9 @@ use super::watch::{Abort, Watch};
 use super::{InnermostReport, Limit, Measurements, Metal, Stop};
 use crate::host::{Host, HostError};
 
-/// A stack on its way up.
+/// A stack that boots.
 pub(super) struct Stack<'a> {
-    /// What is to be booted, and with what.
+    /// The stack to boot, and everything that its boot needs.
     pub(super) request: &'a BootRequest<'a>,
     pub(super) watch: Watch,
     pub(super) channels: Channels,
@@ -34,7 +34,7 @@ pub(super) struct Stack<'a> {
     pub(super) second: Option<SecondMachine>,
     pub(super) clocks: Clocks,
     pub(super) limits: WaitLimits,
-    /// What is done now.
+    /// The current stage.
     pub(super) stage: Stage,
     pub(super) ledger: Ledger,
 }
@@ -61,14 +61,14 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Boots all levels, or those that the snapshot does not have, and takes the scenario's steps.
+    /// Boots all levels, or those that are not in the snapshot, and takes the scenario's steps.
     pub(super) async fn boot(&mut self) -> Result<(), Stop> {
         let mut on = StartedOn { host: Rc::clone(&self.request.this_machine), second: false };
         let mut first = 0;
         if let Some(snapshot) = self.request.from {
             let restored = self.restore(snapshot, on).await;
             self.ledger.restored = Some(restored.is_ok());
-            // Nothing of the stack has been tried yet.
+            // Nothing of the stack has been tested yet.
             (first, on) = restored.map_err(Stop::not_its_fault)?;
         }
         let plan = self.request.plan;
@@ -100,14 +100,14 @@ impl<'a> Stack<'a> {
             self.ask_for_nonce(plan.innermost(), &*on.host).await?;
         }
         self.check_that_second_machine_runs().await?;
-        // No wait follows that would notice it.
+        // No later wait would notice it.
         match self.watch.new_failure() {
             Some(abort) => Err(self.explain(abort, false).await),
             None => Ok(()),
         }
     }
 
-    /// Has a host without guests give back the nonce: its report.
+    /// Lets a host without guests return the nonce: its report.
     async fn ask_for_nonce(&mut self, level: LevelNumber, host: &dyn Host) -> Result<(), Stop> {
         let line = self.during(level, host.run("cat /proc/cmdline")).await?;
         let line = String::from_utf8_lossy(&line.stdout).into_owned();
@@ -119,7 +119,7 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Takes the steps that come before a stage, begins it, and does to the stack what the scenario wants done to it then.
+    /// Takes the steps before a stage, begins the stage, and injects the scenario's faults for it.
     pub(super) async fn begin_stage(&mut self, stage: Stage) -> Result<(), Stop> {
         self.take_steps().await?;
         self.enter(stage);
@@ -152,7 +152,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Waits for `work`, which is about a machine; what goes wrong meanwhile becomes a stop.
+    /// Waits for `work`, which is about a machine; a problem meanwhile becomes a stop.
     pub(super) async fn during<T>(
         &mut self,
         about: impl Into<MachineId>,
@@ -175,7 +175,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Waits until `done` gives something, which is about a machine; what goes wrong meanwhile becomes a stop.
+    /// Waits until `done` returns something, which is about a machine; a problem meanwhile becomes a stop.
     pub(super) async fn until<T>(
         &mut self,
         about: impl Into<MachineId>,
@@ -192,7 +192,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Finds the cause of what ended a wait. `second` says whether the wait was about a second machine.
+    /// Finds the cause of the end of a wait. `second` says whether the wait was about a second machine.
     pub(super) async fn explain(&mut self, abort: Abort, second: bool) -> Stop {
         if matches!(abort, Abort::Interrupted) {
             return Stop::interrupted(self.stage);
@@ -201,8 +201,8 @@ impl<'a> Stack<'a> {
         self.explainer(second).explain(abort).await
     }
 
-    /// Once nothing is waited for any more, no end of a QEMU is noticed. KVM's counters go with the QEMU that they are of, so where
-    /// evidence is missing, such an end explains it.
+    /// After the last wait, the end of a QEMU is not noticed any more. KVM's counters go with their QEMU, so if evidence is
+    /// missing, such an end explains it.
     pub(super) async fn end_that_explains_missing_evidence(&self) -> Option<Stop> {
         self.explainer(false).end_that_explains_missing(&self.ledger.measurements).await
     }
@@ -225,7 +225,7 @@ impl<'a> Stack<'a> {
         Errata::of_stack(self.request.plan, outermost.and_then(|known| known.qemu.as_deref()))
     }
 
-    /// A stop in this stage that the harness or its machine is at fault for.
+    /// A stop in this stage for which the harness or its machine is at fault.
     pub(super) fn harness(&self, why: impl Into<String>) -> Stop {
         Stop::harness(self.stage, why)
     }

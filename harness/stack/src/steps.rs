@@ -1,4 +1,4 @@
-//! A scenario's own steps: commands that are run in levels between the stages of the fold.
+//! The steps of a scenario: commands that run in levels between the stages of the boot.
 
 use std::time::Duration;
 
@@ -17,30 +17,29 @@ use crate::host::HostError;
 /// Longest output of a step that is kept, in characters; a few lines are enough.
 const KEPT_OUTPUT: usize = 4000;
 
-/// How much slower a clock is taken to go before anything is known of it.
+/// How much slower a clock is assumed to be before anything is known about it.
 const UNKNOWN_SLOWDOWN: f64 = 10.0;
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Its name.
     pub name: String,
-    /// The level in which it was run.
+    /// The level in which it ran.
     pub on: LevelNumber,
-    /// What was done: `run`, or a word of what the harness does itself.
+    /// Its action: `run`, or the word for an action of the harness.
     #[serde(rename = "do")]
     pub action: String,
     /// The command, if it was one of the scenario's.
     pub run: Option<String>,
     /// Exit status of the command; absent if a signal ended it.
     pub status: Option<i64>,
-    /// What the command printed, standard output first, or what the harness saw.
+    /// The output of the command, standard output first, or what the harness observed.
     pub output: String,
 }
 
 impl Stack<'_> {
-    /// Runs the steps that come after the stage that is done now. In a debug session, the stack is paused between them where that is
-    /// asked for.
+    /// Runs the steps after the current stage. In a debug session, the stack pauses between them if the user asked for that.
     pub(super) async fn take_steps(&mut self) -> Result<(), Stop> {
         let done = self.stage;
         self.pause_after(done).await?;
@@ -53,7 +52,7 @@ impl Stack<'_> {
             taken?;
             self.pause_after(self.stage).await?;
         }
-        // The stage that is done is still the last one of the fold; what follows is counted from it.
+        // The current stage is still the last one of the boot; the next stages are counted from it.
         self.stage = done;
         Ok(())
     }
@@ -74,7 +73,7 @@ impl Stack<'_> {
                 let did = match action {
                     OwnAction::Measure => self.measure(*on).await,
                     OwnAction::Reboot => self.reboot(*on).await,
-                    // A boot takes steps, hence the box.
+                    // A boot takes steps, so the future is recursive and needs a box.
                     OwnAction::BootAnother => Box::pin(self.boot_another(*on)).await,
                     OwnAction::Migrate => self.migrate(*on).await,
                 };
@@ -90,7 +89,7 @@ impl Stack<'_> {
         done
     }
 
-    /// Runs a command of the scenario's own and judges what came of it, which goes to `record`.
+    /// Runs a command of the scenario and judges its result, which goes to `record`.
     async fn run_command(&mut self, record: &mut StepRecord, command: &Command) -> Result<(), Stop> {
         record.run = Some(command.run.clone());
         let script = format!("{}; {}", self.request.plan.variables_of_steps(record.on), command.run);
@@ -106,7 +105,7 @@ impl Stack<'_> {
         self.ask_facts_again(record.on).await
     }
 
-    /// Asks a level again what it is: a command may have loaded KVM with another parameter.
+    /// Queries a level again: a command may have loaded KVM with another parameter.
     async fn ask_facts_again(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let Some(host) = self.levels.host(level) else { return Ok(()) };
         let facts = self.ask_facts(level, &*host, String::new()).await?;
@@ -115,7 +114,7 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// How long each wait of a step on `level` may take altogether, by this machine's clock, if the step says so.
+    /// The time limit of each wait of a step on `level`, by this machine's clock, if the step sets one.
     async fn total_of_step(
         &mut self,
         level: LevelNumber,
@@ -127,7 +126,7 @@ impl Stack<'_> {
             Some(StepTimeout::Real(seconds)) => Some(limits.scaled(f64::from(seconds))),
             Some(StepTimeout::Guest(seconds)) => {
                 let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN_SLOWDOWN);
-                // What else a step does takes as long as that of any other.
+                // The rest of a step takes as long as that of any other.
                 let besides = limits.of(level).total;
                 Some(besides + limits.scaled(f64::from(seconds) * slowdown.max(1.0)))
             }
@@ -146,7 +145,7 @@ impl Stack<'_> {
         Ok(uptime.and_then(|uptime| self.clocks.slowdown(asked, uptime)))
     }
 
-    /// Times the loops in a level; gives what they printed.
+    /// Times the loops in a level; returns their output.
     async fn measure(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let exit_loop = self.request.plan.profile.exit_loop;
         let printed = text_of(&self.run(level, &measure::script(exit_loop)).await?);
@@ -167,39 +166,39 @@ impl Stack<'_> {
         }
     }
 
-    /// Runs `script` by the shell on the console of a machine.
+    /// Runs `script` in the shell on the console of a machine.
     pub(super) async fn run_on_console(
         &mut self,
         id: MachineId,
         shell: &ConsoleShell,
         script: &str,
     ) -> Result<ExecOutput, Stop> {
-        // A level that reads nothing of its console takes no command: typing is part of the wait.
+        // A level that does not read its console takes no command: typing is part of the wait.
         let typing = async {
             let what = || format!("typing at the console of {}", id.level);
             shell.run(script).await.map_err(|source| HostError::System { what: what(), source })
         };
-        // A shell says nothing while a command runs, and one that waits uses no CPU: that is no silence of the level.
+        // A shell prints nothing while a command runs, and a command that waits uses no CPU. This is not silence of the level.
         let total = self.limits.of(id.level).total;
         self.during_within(Limit { silence: total, total }, id, typing).await
     }
 }
 
-/// Why nothing can be said of a command, if so: the shell did not find it or was not let run it, or a signal ended it.
-/// (POSIX, Shell Command Language, 2.8.2.) Such a command does not fail as documented.
+/// Why a command shows nothing, if so: the shell did not find it or was not allowed to run it, or a signal ended it (POSIX,
+/// Shell Command Language, 2.8.2). Such a command does not fail as documented.
 fn never_ran(seen: &StepRecord) -> Option<String> {
     let why = match seen.status {
         None => "it was ended by a signal",
         Some(126) => "it could not be run",
         Some(127) => "a program in it was not found",
-        // What a shell makes of a command in it that a signal ended.
+        // The status of a shell whose command was ended by a signal.
         Some(129..=192) => "a signal ended a command in it",
         Some(_) => return None,
     };
     Some(format!("{}: {why}; it printed {:?}", seen.name, seen.output))
 }
 
-/// Checks that a command did as the scenario expects; otherwise the symptom.
+/// Checks that a command did as the scenario expects; otherwise returns the symptom.
 fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
     let (level, step, said) = (seen.on, seen.name.clone(), seen.output.clone());
     let status = seen.status.unwrap_or_default();
@@ -219,7 +218,7 @@ fn judge(seen: &StepRecord, command: &Command) -> Result<(), Symptom> {
     }
 }
 
-/// What a command printed, standard output first.
+/// The output of a command, standard output first.
 pub(super) fn text_of(output: &ExecOutput) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&both);

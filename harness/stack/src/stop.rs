@@ -9,13 +9,13 @@ use super::Symptom;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
-    /// The stack: what is under test did not work.
+    /// The stack: the tested part did not work.
     Stack,
-    /// The harness, or the machine that it runs on: nothing can be said of the stack.
+    /// The harness, or its machine: the stop says nothing about the stack.
     Harness,
 }
 
-/// The end of a stack that did not come to its end.
+/// The stop of a stack before its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     /// The stage in which it stopped.
@@ -27,7 +27,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// What is under test stopped.
+    /// The tested part stopped.
     pub fn stack(stage: Stage, symptom: Symptom) -> Self {
         Self { stage, symptom, blame: Blame::Stack }
     }
@@ -43,7 +43,7 @@ impl Stop {
         Self { stage, symptom: Symptom::Interrupted, blame: Blame::Harness }
     }
 
-    /// The same stop, if it is one of the harness, as one that is about `level`.
+    /// The same stop, about `level` if it is a stop of the harness.
     pub fn about(mut self, level: LevelNumber) -> Self {
         if let Symptom::Harness { level: of, .. } = &mut self.symptom {
             *of = Some(level);
@@ -51,7 +51,7 @@ impl Stop {
         self
     }
 
-    /// The same stop, if it is one of the harness, as one that comes of an erratum of the emulated metal.
+    /// The same stop, caused by an erratum of the emulated metal if it is a stop of the harness.
     pub fn charged_to(mut self, erratum: &str) -> Self {
         if let Symptom::Harness { erratum: of, .. } = &mut self.symptom {
             *of = Some(erratum.to_owned());
@@ -59,12 +59,12 @@ impl Stop {
         self
     }
 
-    /// The same stop, with the harness at fault: it says nothing of what is under test.
+    /// The same stop, with the harness at fault: it says nothing about the tested part.
     pub fn not_its_fault(self) -> Self {
         Self { blame: Blame::Harness, ..self }
     }
 
-    /// The same stop before what is under test was even begun: nothing can be said of it.
+    /// The same stop, before the tested part began: it says nothing about that.
     pub fn before(self, what: &str) -> Self {
         if self.is_interrupted() {
             return self;
@@ -82,7 +82,7 @@ impl Stop {
         self.symptom.kind() == SymptomKind::Interrupted
     }
 
-    /// Whether it stopped because a time limit was reached, and not because anything was seen.
+    /// Whether it stopped because of a time limit, and not because of an event.
     pub fn is_timeout(&self) -> bool {
         self.symptom.kind() == SymptomKind::Timeout
     }

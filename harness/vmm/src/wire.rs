@@ -337,7 +337,7 @@ impl Exchange {
     }
 
     fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
-        // An agent replies to the delimiter itself with an error, since it is no JSON. That and everything else before the expected
+        // An agent replies to the delimiter itself with an error, since it is not JSON. That and everything else before the expected
         // echo is dropped.
         let echoes =
             |id: u32| delimited && reply.as_ref().is_ok_and(|value| value.as_u64() == Some(id.into()));

@@ -1,7 +1,7 @@
-//! The evidence for a pass: what was measured while a stack ran, weighed once it is through.
+//! The evidence for a pass: what was measured while a stack ran, weighed at its end.
 //!
-//! [`Evidence`] can only be made by [`Evidence::weigh`], and a verdict of pass can only be made of an [`Evidence`]. What
-//! contradicts the stack's having worked makes the cell fail; what is missing makes it an error; neither makes it pass.
+//! Only [`Evidence::weigh`] can make an [`Evidence`], and a verdict of pass needs one. If a measurement contradicts that the
+//! stack worked, the cell fails; if one is missing, the cell is an error; otherwise it passes.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Measurements {
     pub nonce: String,
     /// The innermost level's own report.
     pub report: Option<InnermostReport>,
-    /// What `query-kvm` of each level's QEMU said, from L1 on.
+    /// The answers of each level's QEMU to `query-kvm`, from L1 on.
     pub kvm: BTreeMap<LevelNumber, KvmReport>,
     /// The CPU that each level got.
     pub cpus: BTreeMap<LevelNumber, CpuReport>,
@@ -28,20 +28,20 @@ pub struct Measurements {
     pub machines: BTreeMap<LevelNumber, MachineReport>,
     /// KVM's counters of each level that hosts another one, before any guest of it ran.
     pub counters_before: BTreeMap<LevelNumber, Counters>,
-    /// The same while the innermost level had just done its work.
+    /// The same, when the innermost level had just done its work.
     pub counters_after: BTreeMap<LevelNumber, Counters>,
     /// L0's counters can't be read: on native metal that needs root.
     pub l0_counters_unreadable: bool,
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
-    /// The same of the second machine of a level, if one was, and of the innermost level in it.
+    /// The same for the second machine of a level, if there was one, and for the innermost level in it.
     pub second_machine: Option<Box<Measurements>>,
 }
 
 /// Why there is no evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MissingProof {
-    /// Something that was measured says that the stack did not work as it must.
+    /// A measurement shows that the stack did not work as required.
     #[error("{0}")]
     Contradicts(Box<Symptom>),
     /// Something was not measured.
@@ -49,7 +49,7 @@ pub enum MissingProof {
     Missing(String),
 }
 
-/// How a count of KVM's grew.
+/// How one of KVM's counts grew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Growth {
     /// What was counted: the name of KVM's counter, or of the trace event.
@@ -74,7 +74,7 @@ pub struct Evidence {
     exits: BTreeMap<LevelNumber, Growth>,
     l0_counters_unreadable: bool,
     emulator_is_l0: bool,
-    /// The same of the second machine of a level, and of the innermost level in it.
+    /// The same for the second machine of a level, and for the innermost level in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     second_machine: Option<Box<Evidence>>,
 }
@@ -83,7 +83,7 @@ impl Evidence {
     /// Weighs what was measured of a stack of `profile`'s architecture whose levels are L0 to `innermost`.
     ///
     /// # Errors
-    /// What contradicts, before what is missing.
+    /// A contradiction, or else a missing measurement.
     pub fn weigh(
         gathered: &Measurements,
         innermost: LevelNumber,
@@ -161,19 +161,19 @@ impl Evidence {
     }
 }
 
-/// Whether a level's KVM runs a guest of its guest in a stack up to `innermost`.
+/// Whether a level's KVM runs a guest of its guest, in a stack up to `innermost`.
 pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
     level.number() + 1 < innermost.number()
 }
 
-/// What counts a level's entries into nested guests: KVM's own counter, or the trace event if KVM has none.
+/// The name of the count of a level's entries into nested guests: KVM's own counter, or the trace event if KVM has none.
 fn nested_counter(gathered: &Measurements, level: LevelNumber, profile: &ArchInfo) -> &'static str {
     let event = profile.nested_event.map(|event| event.name);
     let names: Vec<&str> = profile.nested_counter.into_iter().chain(event).collect();
     counted(gathered, level, &names)
 }
 
-/// The first of these that a level's KVM counts, or the first of all where it counts none.
+/// The first of these that a level's KVM counts, or the first of all if it counts none.
 fn counted(gathered: &Measurements, level: LevelNumber, names: &[&'static str]) -> &'static str {
     let had =
         |name: &str| gathered.counters_before.get(&level).is_some_and(|counters| counters.contains_key(name));

@@ -1,9 +1,9 @@
 //! A bare machine that Bochs plays, and how the levels inside it are reached.
 //!
 //! Bochs has no virtio and no monitor. L0's console and agent are serial lines, which Bochs connects to TCP ports of the
-//! harness. The channels of the levels inside go through its network card: user-mode, restricted to one forwarded port, behind
-//! which L0 passes each connection on to the port of its own that it asks for (images/recipes/init/hypervisor.sh). L0 boots
-//! from a CD, and finds the images of the levels inside it on its root file system.
+//! harness. The channels of the levels inside go through its network card, which is user-mode and restricted to one forwarded
+//! port. L0 passes each connection on to the port that it asks for (images/recipes/init/hypervisor.sh). L0 boots from a CD, and
+//! finds the images of the levels inside it on its root file system.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,25 +22,25 @@ use super::{HostError, QemuEnd, Started};
 /// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
 pub(super) const IMAGES: &str = "nest";
 
-/// The port of L0 into which one is forwarded.
+/// The port of L0 that is forwarded.
 const RELAY_PORT: u16 = 5000;
-/// What L0 says once it has taken the secret.
+/// L0's answer when it has accepted the secret.
 const TAKEN: &[u8] = b"nestmatrix-relay\n";
 
-/// The most memory of a machine that Bochs keeps in its own, in MiB; for the rest it has a file.
+/// The most memory of a machine that Bochs keeps in its own memory, in MiB; the rest is in a file.
 const MOST_MEMORY_MIB: u32 = 2048;
 
 /// How the ports of a level on Bochs are reached from this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     address: SocketAddrV4,
-    /// What a connection says first, so that no other process on this machine gets in.
+    /// The secret that a connection sends first, so that no other process on this machine gets in.
     secret: String,
 }
 
 impl Relay {
-    /// An address of its own on this machine, so that stacks side by side do not meet, and neither does anything that listens on
-    /// all addresses; and the listener that keeps its port until Bochs takes it.
+    /// An address of its own on this machine, so that parallel stacks don't meet, and no process that listens on all addresses
+    /// gets in the way; and the listener that keeps its port until Bochs takes it.
     fn new() -> io::Result<(Self, std::net::TcpListener)> {
         let mut random = [0; 12];
         getrandom::fill(&mut random)?;
@@ -52,10 +52,10 @@ impl Relay {
         Ok((Self { address, secret }, held))
     }
 
-    /// Connects to a port of the level. Where no process listens there, the connection is closed shortly after.
+    /// Connects to a port of the level. If no process listens there, the connection is closed shortly after.
     ///
     /// # Errors
-    /// The level does not pass it on: that is no finding on it.
+    /// The level does not pass the connection on. That says nothing about the level.
     pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
         let connect = async {
             let mut stream = TcpStream::connect(self.address).await?;
@@ -69,7 +69,7 @@ impl Relay {
     }
 }
 
-/// A TCP connection as the kind of stream that all channels are. It lives as long as either side.
+/// A TCP connection as the kind of stream that all channels use. It lives as long as either side.
 pub(super) fn as_channel(mut stream: TcpStream) -> io::Result<UnixStream> {
     let (near, mut far) = UnixStream::pair()?;
     tokio::task::spawn_local(async move {
@@ -96,7 +96,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
         std::fs::write(folder.join("slirp.conf"), network(&relay))?;
         std::fs::write(folder.join("debugger"), "c\n")?;
         std::fs::create_dir_all(&terminal)?;
-        // By links, since a path in bochsrc may hold neither blanks nor commas.
+        // As links, since a path in bochsrc may contain neither blanks nor commas.
         for rom in ROMS {
             link(&host.data(rom), &folder.join(rom))?;
         }
@@ -195,7 +195,7 @@ fn link(file: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-/// bochsrc. sync=none: the guest's time goes as fast as it is emulated. A triple fault ends Bochs, as a reset does QEMU here.
+/// bochsrc. sync=none: the guest's time runs as fast as it is emulated. A triple fault ends Bochs, as a reset ends QEMU here.
 fn configuration(machine: &Machine, serial: &[TcpListener]) -> io::Result<String> {
     let (guest, host) = (machine.memory_mib, machine.memory_mib.min(MOST_MEMORY_MIB));
     let [bios, vga] = ROMS;
@@ -239,7 +239,7 @@ fn network(relay: &Relay) -> String {
 /// The firmware, by its files' names.
 const ROMS: [&str; 2] = ["BIOS-bochs-latest", "vgabios.bin"];
 
-/// Pause before a port of the level on which no process listened yet is tried again.
+/// Pause before the next attempt to reach a port of the level on which no process listened yet.
 pub(super) const RETRY: Duration = Duration::from_millis(300);
 
 #[cfg(test)]

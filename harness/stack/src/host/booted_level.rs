@@ -22,27 +22,27 @@ use super::{
     last_lines_of,
 };
 
-/// Where a level keeps what the harness puts there; a file system in memory.
+/// Where a level keeps the harness's files; a file system in memory.
 const FOLDER: &str = "/run/nest";
 
-/// What a level's kernel reads ahead of its disks, in KiB: each request costs it several exits, and of its own accord it makes them
+/// How much a level's kernel reads ahead from its disks, in KiB: each request costs several exits, and by default requests are
 /// small.
 const READ_AHEAD_KIB: u32 = 4096;
-/// What a level reads of its disks at once, in bytes. The parts of a disk begin at multiples of it.
+/// How many bytes a level reads from its disks in one step. The parts of a disk begin at multiples of it.
 const BLOCK: u64 = 64 << 10;
 
-/// The status of a script that could not bring a file in place for its QEMU.
+/// The exit status of a script that could not prepare a file for its QEMU.
 const NOT_BROUGHT: i64 = 97;
-/// What it prints then, before the file's name. Both together distinguish this exit from QEMU's own.
+/// The script's output in that case, before the file's name. Both together distinguish this exit from QEMU's own.
 const NOT_COPIED: &str = "nestmatrix could not copy";
 
-/// Copies what QEMU writes from now on to a file that can be read while it runs: an agent gives the output of a command only
-/// once that has ended. The shell becomes QEMU, so the number in the file's name is QEMU's process identifier.
+/// Copies QEMU's output from now on to a file that can be read while it runs: an agent returns the output of a command only at
+/// its end. The shell becomes QEMU, so the number in the file's name is QEMU's process identifier.
 const COPY_OUTPUT: &str = "log=/run/nest/qemu-$$.log
 if mkfifo $log.pipe 2>/dev/null; then tee $log <$log.pipe >&2 & exec 2>$log.pipe; rm -f $log.pipe; fi
 ";
 
-/// The kernel messages of a level without virtio that are read at the end.
+/// The number of kernel messages that are read at the end from a level without virtio.
 const LAST_MESSAGES: usize = 60;
 
 /// A level whose agent answers.
@@ -55,8 +55,8 @@ pub struct BootedLevel {
 }
 
 impl BootedLevel {
-    /// The level with this number and agent, in which guests are run by the program `qemu`. With `relay` it has no virtio:
-    /// channels are TCP ports of it, and images lie on its root file system.
+    /// The level with this number and agent; the program `qemu` runs its guests. With `relay` it has no virtio: channels are
+    /// its TCP ports, and images are on its root file system.
     pub fn new(level: LevelNumber, agent: Agent, qemu: &'static str, relay: Option<Relay>) -> Self {
         Self { name: level.to_string(), agent, qemu, relay }
     }
@@ -70,7 +70,7 @@ impl BootedLevel {
     ) -> Result<BTreeMap<ChannelName, UnixStream>, HostError> {
         let failed = |source| HostError::System { what: format!("connecting to {}", self.name), source };
         let mut streams = BTreeMap::new();
-        // The monitor comes first. It greets, and by then QEMU listens for all others.
+        // The monitor comes first. When it greets, QEMU listens for all others.
         for channel in machine.channels() {
             let stream = loop {
                 let stream = relay.connect(channel.tcp_port()).await.map_err(failed)?;
@@ -90,7 +90,7 @@ impl BootedLevel {
         Ok(streams)
     }
 
-    /// The script that brings the machine's files in place and becomes its QEMU.
+    /// The script that prepares the machine's files and becomes its QEMU.
     fn start_script(&self, machine: &Machine) -> String {
         let words = machine.arguments(self);
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
@@ -125,7 +125,7 @@ impl Placement for BootedLevel {
     }
 }
 
-/// Where a level that has no virtio keeps what its QEMU needs.
+/// Where a level without virtio keeps the files of its QEMU.
 pub struct WithoutVirtio;
 
 impl Placement for WithoutVirtio {
@@ -142,15 +142,15 @@ impl Placement for WithoutVirtio {
     }
 }
 
-/// Where a level that has virtio keeps what its QEMU needs, whatever starts that.
+/// Where a level with virtio keeps the files of its QEMU, whatever starts that.
 pub struct WithVirtio;
 
 impl WithVirtio {
-    /// The script that brings in place what a QEMU for `machine` reads in the level.
+    /// The script that prepares the files that a QEMU for `machine` reads in the level.
     pub fn bring_files(&self, machine: &Machine) -> String {
-        // A disk is known by its serial number: no kernel promises the order in which it finds disks. sysfs gives
-        // the number without a line end, so `read` fails and has read all the same. Ports appear one after the other, so
-        // the level's init, which waits for its agent's only, may have missed some.
+        // A disk is identified by its serial number: no kernel promises the order of disks. sysfs prints the number without a
+        // line end, so `read` fails although it has read it. Ports appear one after the other, so the level's init, which waits
+        // only for its agent's port, may have missed some.
         let mut script = format!(
             "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
                s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
@@ -162,19 +162,19 @@ impl WithVirtio {
              not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n"
         );
         for file in [&machine.boot.kernel, &machine.boot.initramfs] {
-            // QEMU maps an initramfs as a file, which a block device can't be: its size reads as 0. What a first machine's
-            // QEMU has mapped must not be written again for a second one.
+            // QEMU maps an initramfs as a file. A block device is not enough: its size reads as 0. A file that a first
+            // machine's QEMU has mapped must not be written again for a second one.
             let copy = quote(&self.file(file));
             let read = match &file.part {
                 None => format!("cat {}", quote(&self.disk(file))),
-                // A little more than the file at its end: zeros.
+                // The copy may be a little longer than the file; the rest is zeros.
                 Some(Part { disk, bytes }) => format!(
                     "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} status=none",
                     bytes.start / BLOCK,
                     (bytes.end - bytes.start).div_ceil(BLOCK)
                 ),
             };
-            // A copy has its name only once it is whole, or the next attempt would use half a file.
+            // A copy gets its name only when it is complete; otherwise the next attempt would use half a file.
             let _ = writeln!(
                 script,
                 "[ -e {copy} ] || {{ {read} >{copy}.part && mv {copy}.part {copy}; }} || not_copied {}",
@@ -242,7 +242,7 @@ impl Host for BootedLevel {
     }
 
     fn closing_report(&self) -> Pending<'_, ClosingReport> {
-        // Where it has no virtio, its agent's serial line is slow.
+        // If it has no virtio, its agent's serial line is slow.
         let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
         Box::pin(async move {
             let output = self.run(&facts::closing_script(last)).await?;
@@ -253,15 +253,15 @@ impl Host for BootedLevel {
 
 /// A QEMU that runs in a level.
 ///
-/// A task carries each question through, even if the asker gives up: an agent reports the end of a command only once, and
-/// keeps a file open until it is asked to close it.
+/// A task completes each question, even if the caller gives up: an agent reports the end of a command only once, and keeps a
+/// file open until it is asked to close it.
 struct QemuInLevel {
     host: String,
     agent: Agent,
     pid: i64,
     /// Its end, once it is known.
     end: Rc<OnceCell<QemuEnd>>,
-    /// Held while the agent is asked for it, so that no second question finds the command forgotten.
+    /// Locked while the agent is asked for it, because the agent forgets the command after its first answer.
     asking: Rc<Mutex<()>>,
 }
 
@@ -271,7 +271,7 @@ impl QemuInLevel {
         Self { host, agent, pid, end: Rc::default(), asking: Rc::default() }
     }
 
-    /// Carries `work` through, even if this future is dropped.
+    /// Completes `work`, even if this future is dropped.
     async fn carry_through<T: 'static>(
         &self,
         work: impl Future<Output = Result<T, CallError>> + 'static,
@@ -346,8 +346,8 @@ fn qemu_end(output: &ExecOutput) -> QemuEnd {
     QemuEnd { not_started: not_started(&end), ..end }
 }
 
-/// Why QEMU never ran, where the script that was to become it ended by itself: it could not bring a file in place, or
-/// the shell did not find QEMU or may not run it (POSIX, Shell Command Language, 2.8.2).
+/// Why QEMU never ran, if the script that should become it ended by itself: it could not prepare a file, or the shell did not
+/// find QEMU or may not run it (POSIX, Shell Command Language, 2.8.2).
 fn not_started(end: &QemuEnd) -> Option<String> {
     match end.ended {
         Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),

@@ -1,4 +1,4 @@
-//! A booted level as a host that is spoken to by the shell on its console: one without agent. It starts nothing.
+//! A booted level without an agent, as a host: the harness uses the shell on its console. It starts nothing.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,11 +12,10 @@ use tokio::sync::Mutex;
 
 use super::{ClosingReport, Facts, Host, HostError, Pending, Started, facts};
 
-/// The kernel messages that are read at the end: a console takes its time.
+/// The number of kernel messages that are read at the end: a console is slow.
 const LAST_MESSAGES: usize = 15;
 
-/// Pause before something is typed again: such a console loses some of it. How often is a question of the time that the
-/// caller gives it.
+/// Pause before something is typed again: such a console loses characters. The caller's time limit decides how often.
 const AGAIN: Duration = Duration::from_secs(3);
 
 /// A level whose shell answers.
@@ -29,7 +28,7 @@ pub struct ConsoleLevel {
 }
 
 impl ConsoleLevel {
-    /// The level with this number, which is typed to by `shell`, and whose console's lines go to `answers`.
+    /// The level with this number. `shell` types to it, and its console's lines go to `answers`.
     pub fn new(level: LevelNumber, shell: Rc<Mutex<Shell>>, answers: SharedAnswers) -> Self {
         Self { name: level.to_string(), shell, answers, asked: Rc::default() }
     }
@@ -37,7 +36,7 @@ impl ConsoleLevel {
     async fn ask(&self, script: &str) -> Result<ExecOutput, HostError> {
         let cannot =
             |source| HostError::System { what: format!("typing at the console of {}", self.name), source };
-        // One after the other: what is typed before the level reads takes the place of what was typed before it.
+        // One after the other: until the level reads, a later input replaces an earlier one.
         let mut shell = self.shell.lock().await;
         let id = self.asked.get() + 1;
         self.asked.set(id);
@@ -64,7 +63,7 @@ impl ConsoleLevel {
         HostError::Command { what: "starting QEMU".to_owned(), host: self.name.clone(), why }
     }
 
-    /// Whether `it` holds now or shortly.
+    /// Whether `it` holds now or soon.
     async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
         let holds = self.answers.when(|answers| it(answers).then_some(()));
         tokio::time::timeout(AGAIN, holds).await.is_ok()

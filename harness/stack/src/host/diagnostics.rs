@@ -1,26 +1,26 @@
-//! Diagnostics of a guest that its QEMU has stopped: what that QEMU wrote, and what the kernel around it logged.
+//! Diagnostics of a guest that its QEMU has stopped: the output of that QEMU, and the log of the kernel under it.
 //!
-//! QEMU reports an internal error of KVM on its standard error alone, and KVM's own words are in the kernel log of the level that
-//! runs the QEMU. Both are read with one command, since each costs much in a level.
+//! QEMU reports an internal error of KVM only on its standard error, and KVM's own messages are in the kernel log of the level
+//! that runs the QEMU. Both are read with one command, since each command is expensive in a level.
 
 use nestmatrix_vmm::guest::printable;
 use serde::{Deserialize, Serialize};
 
-/// The most of what a QEMU wrote that is read, in bytes: its message and a dump of registers take 3 KiB.
+/// How many bytes of a QEMU's output are read: its message and a dump of registers take 3 KiB.
 const READ_OUTPUT: usize = 6 << 10;
-/// The last lines of a kernel log that are read: those of KVM's dump of a VMCB or VMCS. Some agents are slow to send.
+/// How many last lines of a kernel log are read: those of KVM's dump of a VMCB or VMCS. Some agents are slow to send.
 const READ_LINES: usize = 100;
-/// The most of a line that is kept, in characters.
+/// How many characters of a line are kept.
 const LINE: usize = 400;
-/// The most lines of either that a symptom quotes.
+/// How many lines of either a symptom quotes.
 const QUOTED: usize = 12;
 
-/// Stands before what the QEMU wrote in what the script prints.
+/// The line before QEMU's output in the output of the script.
 const QEMU: &str = "nestmatrix-qemu";
-/// Stands before the kernel log.
+/// The line before the kernel log.
 const KERNEL: &str = "nestmatrix-kernel";
 
-/// What a QEMU wrote, and what the kernel that it runs on has logged since it was started.
+/// The output of a QEMU, and what the kernel under it has logged since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostics {
     /// Lines of the QEMU's standard error.
@@ -29,13 +29,13 @@ pub struct Diagnostics {
     /// Lines of the kernel log, with their time stamps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel: Vec<String>,
-    /// That kernel is this machine's: its lines may be about other QEMUs.
+    /// That kernel is this machine's, so its lines may be about other QEMUs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kernel_is_shared: bool,
 }
 
 impl Diagnostics {
-    /// The script that prints it for the process `pid`, which writes to the file `log`; see [`Diagnostics::parse`].
+    /// The script that prints them for the process `pid`, whose output is in the file `log`; see [`Diagnostics::parse`].
     pub(super) fn script(pid: i64, log: &str, with_kernel: bool) -> String {
         let kernel =
             if with_kernel { format!("dmesg 2>/dev/null | tail -n {READ_LINES}") } else { String::new() };
@@ -44,7 +44,7 @@ impl Diagnostics {
         )
     }
 
-    /// Reads what [`Diagnostics::script`] printed.
+    /// Reads the output of [`Diagnostics::script`].
     pub(super) fn parse(printed: &str) -> Self {
         let (stat, rest) = printed.split_once(&format!("{QEMU}\n")).unwrap_or((printed, ""));
         let (qemu, kernel) = rest.split_once(&format!("{KERNEL}\n")).unwrap_or((rest, ""));
@@ -53,12 +53,12 @@ impl Diagnostics {
         Self { qemu: kept(qemu.lines()), kernel: kept(kernel), kernel_is_shared: false }
     }
 
-    /// Whether nothing was learnt.
+    /// Whether they are empty.
     pub fn is_empty(&self) -> bool {
         self.qemu.is_empty() && self.kernel.is_empty()
     }
 
-    /// What a symptom quotes of it: messages without dumps of registers, the last lines of the kernel.
+    /// The quote for a symptom: messages without dumps of registers, and the last lines of the kernel.
     #[must_use]
     pub fn quoted(&self) -> Self {
         let messages = self.qemu.iter().filter(|line| !is_of_a_dump(line)).cloned();
@@ -67,7 +67,7 @@ impl Diagnostics {
         Self { qemu, kernel, kernel_is_shared: self.kernel_is_shared }
     }
 
-    /// The line in which the QEMU says what happened: of several messages, that of KVM.
+    /// The line in which QEMU names the problem. If there are several messages, that of KVM.
     pub fn message(&self) -> Option<&str> {
         let messages = || self.qemu.iter().filter(|line| !is_of_a_dump(line));
         let of_kvm = messages().find(|line| {
@@ -76,15 +76,15 @@ impl Diagnostics {
         of_kvm.or_else(|| messages().next_back()).map(String::as_str)
     }
 
-    /// The last line in which the kernel speaks of KVM, without its time stamp.
+    /// The kernel's last line about KVM, without its time stamp.
     pub fn kernel_on_kvm(&self) -> Option<&str> {
         let on_kvm = |line: &&String| line.to_ascii_lowercase().contains("kvm");
         let line = self.kernel.iter().rev().find(on_kvm)?;
         Some(line.split_once("] ").map_or(line.as_str(), |(_, message)| message))
     }
 
-    /// All lines that are about this QEMU and its guest, in which a document's words are looked for. Those of a shared kernel may be
-    /// about others.
+    /// All lines about this QEMU and its guest, in which a document's words are searched. Lines of a shared kernel are left
+    /// out, because they may be about others.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         let kernel = self.kernel.iter().filter(|_| !self.kernel_is_shared);
         self.qemu.iter().chain(kernel).map(String::as_str)
@@ -96,7 +96,8 @@ fn kept<'l>(lines: impl Iterator<Item = &'l str>) -> Vec<String> {
     lines.map(|line| line.chars().take(LINE).collect()).collect()
 }
 
-/// Whether a line is of a dump of registers: `EAX=00000000 EBX=...`, `ES =0000 ...`, `Code=...` (QEMU, `x86_cpu_dump_state`).
+/// Whether a line belongs to a dump of registers: `EAX=00000000 EBX=...`, `ES =0000 ...`, `Code=...` (QEMU,
+/// `x86_cpu_dump_state`).
 fn is_of_a_dump(line: &str) -> bool {
     let name = line.trim_start().split_once('=').map(|(name, _)| name.trim_end());
     let is_register = |name: &str| {
@@ -108,13 +109,13 @@ fn is_of_a_dump(line: &str) -> bool {
 
 /// When a process was started, in seconds since the boot: field 22 of its `stat`, in hundredths (proc_pid_stat(5)).
 fn start_in_stat(stat: &str) -> Option<f64> {
-    // The second field is a name in parentheses, with whatever the process wants in it.
+    // The second field is a name in parentheses that the process chooses freely.
     let after_name = stat.rsplit_once(')')?.1;
     let ticks: f64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
     Some(ticks / 100.0)
 }
 
-/// The time in front of a line of a kernel log: `[   12.345678] `.
+/// The time at the start of a line of a kernel log: `[   12.345678] `.
 fn time_stamp(line: &str) -> Option<f64> {
     line.strip_prefix('[')?.split_once(']')?.0.trim().parse().ok()
 }

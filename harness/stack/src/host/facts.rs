@@ -1,45 +1,45 @@
-//! What a host says of itself: one shell script, one reader, for this machine and for every level.
+//! What a host reports about itself: one shell script and one reader, for this machine and for every level.
 
 use std::collections::BTreeMap;
 
 use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
 use serde::{Deserialize, Serialize};
 
-/// KVM's counters by name, as its debugfs folder gives them (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the
-/// trace events that are counted where KVM has no such counter.
+/// KVM's counters by name, from its debugfs folder (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the trace events
+/// that are counted if KVM has no such counter.
 pub type Counters = BTreeMap<String, u64>;
 
-/// What a host says of itself.
+/// What a host reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Kernel release.
     pub kernel: String,
-    /// `ID` of its os-release, where it has one.
+    /// `ID` of its os-release, if it has one.
     pub os: String,
     /// `VERSION_ID` of its os-release.
     pub os_version: String,
     /// CPU flags of /proc/cpuinfo.
     pub cpu_flags: Vec<String>,
-    /// /dev/kvm is there and may be opened for reading and writing.
+    /// /dev/kvm exists and may be opened for reading and writing.
     pub kvm_device: bool,
-    /// KVM's module for the architecture is loaded, or part of the kernel. /dev/kvm can be there without it.
+    /// KVM's module for the architecture is loaded, or part of the kernel. /dev/kvm can exist without it.
     pub kvm_module: bool,
-    /// What the kernel last said of KVM, where it is not there.
+    /// The kernel's last message about KVM, if /dev/kvm does not exist.
     pub kvm_says: Option<String>,
     /// The `nested` parameter of KVM's module: `Y`, `1`, `N`, `0`; absent if the module is.
     pub nested: Option<String>,
-    /// Parameters of KVM's module that were asked for, by name.
+    /// Requested parameters of KVM's module, by name.
     #[serde(default)]
     pub kvm_parameters: BTreeMap<String, String>,
-    /// KVM's counters; empty where they can't be read.
+    /// KVM's counters; empty if they can't be read.
     pub counters: Counters,
-    /// How long it runs by its own clock, in seconds (Linux, `/proc/uptime`).
+    /// Its uptime by its own clock, in seconds (Linux, `/proc/uptime`).
     #[serde(default)]
     pub uptime: Option<f64>,
 }
 
-/// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as it can do with: under two
-/// hypervisors and an emulator, each costs milliseconds.
+/// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as possible: under two hypervisors and an
+/// emulator, each costs milliseconds.
 pub fn script(kvm_module: &str) -> String {
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
@@ -60,18 +60,18 @@ pub(super) fn script_with_counters(kvm_module: &str) -> String {
     script(kvm_module) + &counters_script(INSTANCES)
 }
 
-/// The script that prints a parameter of KVM's module, where the module has it; see [`Facts::parse`].
+/// The script that prints a parameter of KVM's module, if the module has it; see [`Facts::parse`].
 pub fn parameter_script(kvm_module: &str, name: &str) -> String {
     let file = format!("/sys/module/{kvm_module}/parameters/{name}");
     format!("if [ -r {file} ]; then read -r p <{file}; echo \"kvm-parameter={name}:$p\"; fi\n")
 }
 
-/// Where tracing counts in a kernel whose KVM has no such counter. An instance of tracing has its own events and its own
-/// buffer, so nothing else is counted in it, and no other process empties it.
+/// Where tracing counts in a kernel whose KVM has no such counter. A tracing instance has its own events and its own buffer, so
+/// nothing else is counted in it, and no other process empties it.
 const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
-/// The script that has tracing count nested entries, in an instance that bears the event's name, where KVM is loaded and
-/// does not count them. The count is exact however small the buffer: what is overwritten stays counted.
+/// The script that makes tracing count nested entries, in an instance with the event's name, if KVM is loaded and does not
+/// count them. The count is exact however small the buffer is: overwritten events stay counted.
 pub fn count_nested_script(profile: &ArchInfo) -> String {
     let Some(TraceEvent { system, name, filter }) = profile.nested_event else { return String::new() };
     let counter = profile.nested_counter.unwrap_or("none");
@@ -84,8 +84,7 @@ pub fn count_nested_script(profile: &ArchInfo) -> String {
     )
 }
 
-/// The script that prints each counter as `NAME:VALUE` after the line `counters`; it prints nothing where they can't be
-/// read.
+/// The script that prints each counter as `NAME:VALUE` after the line `counters`; it prints nothing if they can't be read.
 fn counters_script(instances: &str) -> String {
     format!(
         "cd /sys/kernel/debug/kvm 2>/dev/null && echo counters && grep -s . * || :
@@ -100,7 +99,7 @@ fn counters_script(instances: &str) -> String {
     )
 }
 
-/// What is read of a host once its stack has come to its end or has stopped.
+/// The last answers of a host, when its stack has ended or stopped.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClosingReport {
     /// KVM's counters.
@@ -111,10 +110,10 @@ pub struct ClosingReport {
     pub uptime: Option<f64>,
 }
 
-/// Stands before the uptime in what [`closing_script`] prints.
+/// The line before the uptime in the output of [`closing_script`].
 const UPTIME: &str = "nestmatrix-uptime=";
 
-/// The script that prints the uptime and the kernel's messages, or the last so many; see [`ClosingReport::parse`].
+/// The script that prints the uptime and the kernel's messages, or only the last ones; see [`ClosingReport::parse`].
 pub(super) fn messages_script(last: Option<usize>) -> String {
     let last = last.map_or(String::new(), |last| format!(" | tail -n {last}"));
     format!("read -r u _ </proc/uptime; echo {UPTIME}$u; dmesg 2>/dev/null{last}")
@@ -126,7 +125,7 @@ pub(super) fn closing_script(last: Option<usize>) -> String {
 }
 
 impl ClosingReport {
-    /// Reads what [`closing_script`] printed.
+    /// Reads the output of [`closing_script`].
     pub(super) fn parse(output: &str) -> Self {
         let before_counters = output.lines().take_while(|line| *line != "counters");
         let (uptime, messages): (Vec<&str>, Vec<&str>) =
@@ -159,7 +158,7 @@ impl Facts {
         self.cpu_flags.iter().filter(|flag| !other.cpu_flags.contains(flag)).cloned().collect()
     }
 
-    /// Reads the script's output. What is not in it stays empty: absence is a fact too.
+    /// Reads the script's output. Missing values stay empty: absence is a fact too.
     pub fn parse(output: &str) -> Self {
         let mut facts = Self { counters: read_counters(output), ..Self::default() };
         for line in output.lines().take_while(|line| *line != "counters") {

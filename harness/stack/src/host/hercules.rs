@@ -1,7 +1,7 @@
 //! A bare machine that Hercules plays.
 //!
-//! All that can be spoken to in it is its console: what the guest prints comes out of Hercules' standard output, a line that
-//! begins with a slash on its standard input is typed at the console.
+//! The harness can only use its console: the guest's output is Hercules' standard output, and a line on its standard input that
+//! begins with a slash is typed at the console.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +26,7 @@ pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, Ho
     let near = UnixStream::from_std(near).map_err(failed("making a console"))?;
     let (program, mut arguments) = host.command("hercules");
     let modules = host.emulator.modules().unwrap_or_default();
-    // EXTERNALGUI, which must come last, has it read commands from standard input.
+    // With EXTERNALGUI, which must come last, it reads commands from standard input.
     arguments.extend(["-p".into(), modules.into()]);
     arguments.extend(["-f", "hercules.cnf", "-d", "EXTERNALGUI"].map(Into::into));
     let output = host.records.join(format!("{}.hercules.log", machine.label()));
@@ -44,7 +44,7 @@ pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, Ho
     Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
 }
 
-/// What is loaded where (Linux, arch/s390/boot/head.S and Documentation/arch/s390), by the names of files.
+/// Which file is loaded at which address (Linux, arch/s390/boot/head.S and Documentation/arch/s390).
 pub fn load_list() -> String {
     format!(
         "* Linux\nkernel 0x00000000\ninitramfs {INITRAMFS_AT:#010x}\nparameters 0x00010480\n\
@@ -52,7 +52,7 @@ pub fn load_list() -> String {
     )
 }
 
-/// Writes all that it loads, and its configuration.
+/// Writes all files that it loads, and its configuration.
 fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
     let initramfs = &machine.boot.initramfs.path;
     let size = std::fs::metadata(initramfs)?.len();
@@ -67,15 +67,15 @@ fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
     for (name, content) in files {
         std::fs::write(folder.join(name), content)?;
     }
-    // Hercules loads nothing that lies elsewhere, nor by a link.
+    // Hercules loads no file from another folder, and no link.
     for (name, file) in [("kernel", &machine.boot.kernel.path), ("initramfs", initramfs)] {
         std::fs::copy(file, folder.join(name))?;
     }
     Ok(())
 }
 
-/// Priorities of 0: by default, the processor is emulated at nice 15. This code page keeps all of ASCII. No port is opened, since
-/// the console is none that a terminal connects to.
+/// Priorities of 0: by default, the processor is emulated at nice 15. This code page keeps all of ASCII. No port is opened,
+/// since no terminal connects to the console.
 pub fn configuration(machine: &Machine) -> String {
     format!(
         "CPUSERIAL 000069\nCPUMODEL {}\nMAINSIZE {}\nXPNDSIZE 0\nNUMCPU 1\nHERCPRIO 0\nCPUPRIO 0\nDEVPRIO 0\nTODPRIO 0\n\

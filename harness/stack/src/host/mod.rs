@@ -1,8 +1,8 @@
-//! A host: anything that can start a QEMU, run a command and be asked what it is.
+//! A host: anything that can start a QEMU, run a command and report about itself.
 //!
-//! There are two kinds, this machine and a booted level (one with an agent, or one with a shell on its console alone), with one
-//! interface; a stack boots by folding over its levels, each started on the host that the one below it has become. Nothing above
-//! this module knows how deep it is, and nothing but `start` knows which emulator plays a bare machine.
+//! There are two kinds, with one interface: this machine, and a booted level (with an agent, or only with a shell on its
+//! console). A stack boots by starting each level on the host that the level below it has become. Code above this module does
+//! not know how deep a host is, and only `start` knows which emulator plays a bare machine.
 
 mod bochs;
 mod booted_level;
@@ -39,19 +39,19 @@ use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine};
 use nestmatrix_vmm::wire::CallError;
 
-/// A host's answer on its way.
+/// A host's pending answer.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
 
 /// What went wrong on a host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The agent of a level did not do as asked.
+    /// The agent of a level reported an error.
     #[error(transparent)]
     Agent(#[from] CallError),
-    /// The operating system of this machine did not do as asked.
+    /// The operating system of this machine reported an error.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// What was attempted.
         what: String,
         /// Its answer.
         source: std::io::Error,
@@ -62,18 +62,18 @@ pub enum HostError {
     /// A command of the harness failed on a host.
     #[error("{what} on {host}: {why}")]
     Command {
-        /// What was tried.
+        /// What was attempted.
         what: String,
         /// Where.
         host: String,
-        /// What came back.
+        /// Its output.
         why: String,
     },
 }
 
 /// Something that starts QEMUs.
 pub trait Host {
-    /// What it is called: `this machine`, `L1`.
+    /// Its name: `this machine`, `L1`.
     fn name(&self) -> &str;
 
     /// Runs `/bin/sh -c script` to its end.
@@ -82,11 +82,11 @@ pub trait Host {
     /// Starts a QEMU for `machine`.
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
 
-    /// Runs the QEMU that runs guests here with `-machine help`. A level also prints `firmware NAME` for each file of firmware
-    /// that its QEMU comes with.
+    /// Runs the QEMU that runs guests here with `-machine help`. A level also prints `firmware NAME` for each firmware file of
+    /// its QEMU.
     fn list_machine_types(&self) -> Pending<'_, ExecOutput>;
 
-    /// Where a QEMU on this host can keep a socket of this name for another QEMU on it.
+    /// A path on this host for a socket of this name between two of its QEMUs.
     fn socket_path(&self, name: &str) -> String;
 
     /// Reads KVM's counters, the kernel's messages and its clock.
@@ -97,12 +97,12 @@ pub trait Host {
         })
     }
 
-    /// The QEMU that runs as this process, which was started before; none where none is started.
+    /// The QEMU with this process id, which was started before; none if the host starts none.
     fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningQemu>> {
         None
     }
 
-    /// Runs the script `before`, and asks it what it is and what it can do. Both are one command, since each costs much in a
+    /// Runs the script `before`, and asks the host about itself. Both are one command, since each command is expensive in a
     /// level.
     fn facts<'a>(&'a self, profile: &'a ArchInfo, before: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
@@ -120,22 +120,22 @@ pub struct Started {
     pub qemu: Box<dyn RunningQemu>,
     /// The channels.
     pub streams: BTreeMap<ChannelName, UnixStream>,
-    /// How the channels of the levels inside are reached, where they are no ports of the machine.
+    /// How the channels of the levels inside are reached, if they are not ports of the machine.
     pub relay: Option<Relay>,
 }
 
-/// How a QEMU ended, and what it last said.
+/// How a QEMU ended, and its last output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuEnd {
     /// How.
     pub ended: Ended,
     /// What it wrote to standard output and error, at most the last 4 KiB.
     pub output: String,
-    /// Why QEMU itself never ran, where what ended is what was to start it.
+    /// Why QEMU itself never ran, if the script that should start it ended.
     pub not_started: Option<String>,
 }
 
-/// How much of what a QEMU wrote is kept, in bytes.
+/// How much of a QEMU's output is kept, in bytes.
 const KEPT_OUTPUT: usize = 4096;
 
 impl QemuEnd {
@@ -147,7 +147,7 @@ impl QemuEnd {
         Self { ended, output: lines.join("\n"), not_started: None }
     }
 
-    /// In a sentence's end: `exited with status 1: its last line`.
+    /// For the end of a sentence: `exited with status 1: its last line`.
     pub fn describe(&self) -> String {
         match last_lines_of(&self.output) {
             words if words.is_empty() => self.ended.to_string(),
@@ -164,7 +164,7 @@ pub trait RunningQemu {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
     /// Kills it.
     fn kill(&self) -> Pending<'_, ()>;
-    /// What it has written so far, and `with_kernel` what the kernel that it runs on has logged since it was started.
+    /// Its output so far, and `with_kernel` what the kernel under it has logged since its start.
     fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics>;
     /// Its process identifier in the level in which it runs, if it runs in one.
     fn pid_in_level(&self) -> Option<i64> {
@@ -178,7 +178,7 @@ pub trait RunningQemu {
     fn run_delay(&self) -> Option<RunDelay> {
         None
     }
-    /// The most memory of this machine that it had in use at a time, in MiB, if it runs on this machine.
+    /// Its peak memory, in MiB, if it runs on this machine.
     fn peak_memory_mib(&self) -> Option<u64> {
         None
     }
@@ -187,8 +187,8 @@ pub trait RunningQemu {
 /// Lines of a hint that may follow QEMU's message.
 const HINT_LINES: usize = 3;
 
-/// The last line of `output` that says something. If it is a hint, which QEMU prints below its message and without its own name,
-/// the message comes first.
+/// The last line of `output` with text. If it is a hint, which QEMU prints below its message and without its own name, the
+/// message comes first.
 pub fn last_lines_of(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let Some(last) = lines.len().checked_sub(1) else { return String::new() };

@@ -15,11 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::HostError;
 
-/// Most that is kept of each stream of a command, in bytes; what comes after it is read and forgotten.
+/// How many bytes of each stream of a command are kept; the rest is read and dropped.
 const KEPT_OUTPUT: usize = 1 << 20;
 
-/// Runs `/bin/sh -c script` on this machine to its end, as a process group that ends with the harness, and whole if this future is
-/// dropped: steps of a scenario have a time limit.
+/// Runs `/bin/sh -c script` on this machine to its end, as a process group. The whole group ends with the harness, and when
+/// this future is dropped: steps of a scenario have a time limit.
 pub(super) async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput, HostError> {
     let failed = |source| HostError::System { what: "running /bin/sh".to_owned(), source };
     let mut words =
@@ -52,18 +52,18 @@ async fn kept(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Interval at which the end of a group's leader is polled. It has mostly ended when its streams end.
+/// Interval at which the end of a group's leader is polled. It has usually ended when its streams end.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The leader of a process group, all of which ends with this.
+/// The leader of a process group. Dropping it ends the whole group.
 struct Group(tokio::process::Child);
 
 impl Group {
-    /// Waits for the leader's end and ends the rest of the group, which may have closed the streams and live on.
+    /// Waits for the leader's end and ends the rest of the group, which may have closed the streams and still run.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         if let Some(leader) = self.leader() {
             let poll = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            // It is left to be reaped: only so long is its number certainly that of its group.
+            // It is not reaped yet: only until then does its number certainly belong to its group.
             while waitid(Id::Pid(leader), poll)? == WaitStatus::StillAlive {
                 tokio::time::sleep(POLL).await;
             }
@@ -72,7 +72,7 @@ impl Group {
         self.0.wait().await
     }
 
-    /// The process identifier of the leader, which is that of the group; none once it is reaped.
+    /// The process identifier of the leader and the group; none once the leader is reaped.
     fn leader(&self) -> Option<Pid> {
         self.0.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
     }
@@ -133,7 +133,7 @@ mod tests {
         assert_ends(&file).await;
     }
 
-    /// Sees that the process whose identifier a file has ends.
+    /// Ends the process whose identifier is in a file.
     async fn assert_ends(file: &std::path::Path) {
         let id: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
         let lives = || {

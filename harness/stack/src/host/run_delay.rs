@@ -1,4 +1,4 @@
-//! How long a process had to wait for a CPU because others had them.
+//! How long a process had to wait for a CPU that other processes used.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub struct RunDelay {
 }
 
 impl RunDelay {
-    /// Those of the process `id`.
+    /// The waits of the process `id`.
     pub fn of(id: i32) -> Self {
         Self { threads: format!("/proc/{id}/task").into() }
     }

@@ -1,18 +1,18 @@
-//! The private folder of a running harness: sockets and nothing that is worth keeping.
+//! The private folder of a running harness: sockets, and nothing worth keeping.
 //!
-//! A harness that is killed can't remove it. So each is locked while its harness lives, and the next start removes those
-//! that are not.
+//! A killed harness can't remove its folder. So each folder is locked while its harness lives, and the next start removes the
+//! unlocked ones.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// Longest path of the folder in bytes: what is put into it must stay within the 107 of a socket's path (unix(7)).
+/// Longest path of the folder in bytes: the paths of sockets in it must not exceed 107 bytes (unix(7)).
 const LONGEST_PATH: usize = 70;
-/// Held while folders are made or swept.
+/// Locked while folders are made or swept.
 const GATE: &str = "gate";
-/// Held by each folder's harness.
+/// Locked by each folder's harness.
 const LOCK: &str = "lock";
 
 /// A run's scratch folder. Dropping it removes it.
@@ -23,10 +23,10 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a folder in this user's place for them, and sweeps those of harnesses that are gone.
+    /// Makes a folder in this user's place for them, and sweeps the folders of harnesses that are gone.
     ///
     /// # Errors
-    /// The place can't be made, or belongs to somebody else.
+    /// The place can't be made, or belongs to another user.
     pub fn create() -> io::Result<Self> {
         Self::create_in(&place()?)
     }
@@ -46,10 +46,10 @@ impl Scratch {
         self.folder.path()
     }
 
-    /// What is called `name` in the folders of this user's harnesses.
+    /// The files named `name` in the folders of this user's harnesses.
     ///
     /// # Errors
-    /// The place can't be read, or belongs to somebody else.
+    /// The place can't be read, or belongs to another user.
     pub fn find(name: &str) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(place()?)? {
@@ -74,7 +74,7 @@ fn place() -> io::Result<PathBuf> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    // In /tmp anybody may have been there first.
+    // In /tmp another user may have made it first.
     let metadata = std::fs::symlink_metadata(&place)?;
     if metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o077 == 0 {
         Ok(place)
@@ -91,9 +91,10 @@ fn sweep(place: &Path) -> io::Result<()> {
             continue;
         }
         let abandoned = match File::open(folder.join(LOCK)) {
-            // Folders are made and locked behind the gate, so one without a lock file was half made when its harness was killed.
+            // Folders are made and locked while the gate is locked, so a folder without a lock file is half made: its harness
+            // was killed.
             Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            // Too many open files, say: this shows nothing of the harness, which may well be alive.
+            // For example too many open files: this shows nothing about the harness, which may well be alive.
             Err(e) => {
                 tracing::warn!("{} is left as it is: failed to open its lock: {e}", folder.display());
                 false
@@ -107,7 +108,7 @@ fn sweep(place: &Path) -> io::Result<()> {
         if abandoned {
             tracing::info!("removing {}, left by a harness that was killed", folder.display());
             match std::fs::remove_dir_all(&folder) {
-                // Its harness is just removing it: the lock goes before the folder does.
+                // Its harness is removing it right now: the lock goes before the folder does.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
@@ -128,7 +129,7 @@ mod tests {
         std::fs::create_dir(&killed).unwrap();
         std::fs::write(killed.join(LOCK), "").unwrap();
         std::fs::write(killed.join("l1.qmp"), "").unwrap();
-        // What can't be opened shows nothing of its harness: here for its links, elsewhere for too many open files.
+        // A failure to open the file shows nothing about its harness: here a link causes it, elsewhere too many open files may.
         let unclear = place.path().join("run-unclear");
         std::fs::create_dir(&unclear).unwrap();
         std::os::unix::fs::symlink(LOCK, unclear.join(LOCK)).unwrap();

@@ -32,7 +32,7 @@ pub enum Emulator {
 }
 
 impl Emulator {
-    /// The folder of what it loads while it runs, if it does.
+    /// The folder of modules that it loads while it runs, if any.
     pub(super) fn modules(&self) -> Option<PathBuf> {
         match self {
             Self::Installed(_) => None,
@@ -48,11 +48,11 @@ pub struct ThisMachine {
     pub emulator: Emulator,
     /// Its program.
     pub program: &'static str,
-    /// Ties QEMU's life to the harness's.
+    /// Ends QEMU together with the harness.
     pub wrapper: ExecWrapper,
     /// Folder of the sockets: private, short (a socket's path has at most 107 bytes).
     pub sockets: PathBuf,
-    /// Folder for what QEMU writes.
+    /// Folder for QEMU's output.
     pub records: PathBuf,
 }
 
@@ -75,7 +75,7 @@ impl ThisMachine {
         self.sockets.join(channel.to_string())
     }
 
-    /// What to start for `program` of the emulator, and the arguments that go before the program's own.
+    /// The executable for `program` of the emulator, and the arguments before the program's own.
     pub(super) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         match &self.emulator {
             Emulator::Installed(qemu) => (qemu.clone(), Vec::new()),
@@ -83,7 +83,7 @@ impl ThisMachine {
         }
     }
 
-    /// A file that comes with the emulator; an installed one knows by itself where its are.
+    /// A file that comes with the emulator; an installed emulator finds its files itself.
     pub(super) fn data(&self, name: &str) -> PathBuf {
         match &self.emulator {
             Emulator::Installed(_) => name.into(),
@@ -101,8 +101,8 @@ impl ThisMachine {
 
     async fn start_qemu(&self, machine: &Machine) -> Result<Started, HostError> {
         let failed = |what: &str, source| HostError::System { what: what.to_owned(), source };
-        // The harness listens and QEMU connects, so that every channel is open before anything can speak on it: a port
-        // whose far side is not connected reads as end of file in the guest.
+        // The harness listens and QEMU connects, so that every channel is open before any data is sent: a port whose far side
+        // is not connected reads as end of file in the guest.
         let mut listeners = BTreeMap::new();
         for channel in machine.channels() {
             let listener =
@@ -130,14 +130,14 @@ impl ThisMachine {
             let what = format!("waiting for QEMU to open {channel}");
             let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
             streams.insert(channel, stream);
-            // Both ends are open now; the name in the file system is no longer needed.
+            // Both ends are open now, so the name in the file system is no longer needed.
             let _ = std::fs::remove_file(self.socket(channel));
         }
         Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
     }
 }
 
-/// The connection that an emulator makes to what listens for it, or how it ended before.
+/// The connection of an emulator to its listener, or how it ended before.
 pub(super) async fn opened<S>(
     process: &mut Process,
     accept: impl Future<Output = io::Result<S>>,
@@ -181,10 +181,10 @@ impl Host for ThisMachine {
 }
 
 impl Facts {
-    /// What this machine says of itself.
+    /// What this machine reports about itself.
     ///
     /// # Errors
-    /// It has no shell that can be run.
+    /// Its shell can't be run.
     pub async fn of_this_machine(kvm_module: &str) -> Result<Self, HostError> {
         let output = run_here(&facts::script_with_counters(kvm_module)).await?;
         Ok(Self::parse(&String::from_utf8_lossy(&output.stdout)))

@@ -1,4 +1,4 @@
-//! Where the files of a level's image lie, and what the levels outside it carry for it: disks and ports.
+//! Where the files of a level's image are, and what the levels outside it provide for it: disks and ports.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -17,14 +17,14 @@ use crate::host::{WithVirtio, WithoutVirtio};
 pub(super) const OWN_DISK: &str = "own";
 
 impl StackPlan {
-    /// What a step in a level finds in its environment, as assignments of a shell, so that one scenario serves every
-    /// architecture and every image.
+    /// The environment of a step in a level, as assignments of a shell, so that one scenario serves every architecture and
+    /// every image.
     pub fn variables_of_steps(&self, on: LevelNumber) -> String {
         let ArchInfo { kvm_module, documented_flags, qemu, .. } = self.profile;
         let mut variables =
             format!("KVM_MODULE={kvm_module} CPU_FLAGS={}", quote(&documented_flags.join(" ")));
         if self.reports(on) {
-            // It has no QEMU, and is typed to: each byte costs exits.
+            // It has no QEMU, and its commands are typed: each byte costs exits.
             return variables;
         }
         // Writing to a String can't fail.
@@ -65,13 +65,13 @@ impl StackPlan {
         plan.image.disk.as_ref().filter(|_| !self.images_are_files())
     }
 
-    /// Whether images lie in L0 as files, one by one, since its metal has no virtio disks.
+    /// Whether images are separate files in L0, since its metal has no virtio disks.
     fn images_are_files(&self) -> bool {
         self.metal == Metal::Emulated && !self.runs_on_qemu()
     }
 
-    /// The ports that pass the channels of `plan` through a machine further out. Inside it they are called the same
-    /// whether it is the first or the second of its level.
+    /// The ports that pass the channels of `plan` through a machine further out. Inside it they have the same names, whether it
+    /// is the first or the second machine of its level.
     pub(super) fn ports(&self, plan: &LevelPlan, second: bool) -> Vec<Port> {
         let reports = self.reports(plan.level);
         let kinds = ChannelKind::ALL.into_iter().filter(|kind| !reports || *kind != ChannelKind::Agent);
@@ -82,7 +82,7 @@ impl StackPlan {
     }
 }
 
-/// No host in particular, for what is the same on all.
+/// No particular host, for what is the same on all.
 pub(super) struct Anywhere;
 
 impl Placement for Anywhere {

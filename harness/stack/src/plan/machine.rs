@@ -1,4 +1,4 @@
-//! The machine of each level of a plan: what its QEMU, or whatever plays the bare machine, is asked for.
+//! The machine of each level of a plan, as requested from its QEMU or from the emulator that plays the bare machine.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const SAME_INSTRUCTION_SET: bool = cfg!(target_arch = "x86_64");
 /// The machine type of a bare machine that QEMU does not play, but for its name.
 const NOT_OF_QEMU: MachineType = MachineType { name: "", properties: &[], devices: &[], bus: None };
 
-/// What a level is in its stack, for its machine.
+/// The role of a level in its stack, as far as its machine depends on it.
 #[derive(Clone, Copy)]
 struct Place<'p> {
     plan: &'p LevelPlan,
@@ -27,7 +27,7 @@ struct Place<'p> {
     hypervisor: Hypervisor,
     /// The bare machine that it runs on, if it is L0.
     metal: Option<BareMachine>,
-    /// Whether it runs nothing and reports.
+    /// Whether it is the innermost level, which runs no guest and reports.
     reports: bool,
     /// Its machine, if a QEMU of a host runs it and it reports.
     innermost: Option<&'static InnermostMachine>,
@@ -40,7 +40,7 @@ impl StackPlan {
         let Place { plan, inside, hypervisor, metal, .. } = place;
         let machine = self.machine_type(place);
         let on_qemu_metal = hypervisor == Hypervisor::Tcg && self.runs_on_qemu();
-        // One QEMU alone can open a port: L0's keeps those of an innermost level that it starts itself.
+        // Only one QEMU can open a port: L0's keeps those of an innermost level that it starts itself.
         let passes_innermost = !self.innermost_on_l0 || plan.level.below().is_none();
         let through = |inner: &&LevelPlan| passes_innermost || inner.level != self.innermost();
         let mut ports: Vec<Port> =
@@ -106,7 +106,7 @@ impl StackPlan {
         properties.chain(place.plan.machine.clone()).collect()
     }
 
-    /// The properties that let a level host, where that is a matter of properties.
+    /// The properties that let a level host, on architectures that need properties for it.
     fn required_properties(&self, place: Place<'_>) -> Vec<String> {
         match self.profile.nesting {
             Nesting::CpuFeature(_) => Vec::new(),
@@ -123,7 +123,7 @@ impl StackPlan {
         let (on_emulator, wanted) = (place.hypervisor == Hypervisor::Tcg, &place.plan.cpu);
         let passes_through = wanted.mode == CpuMode::HostPassthrough;
         let feature = match self.profile.nesting {
-            // What else a scenario's own CPU model needs, only the scenario requires.
+            // Only the scenario requires what its own CPU model needs in addition.
             Nesting::CpuFeature(name) if on_emulator || (!place.reports && passes_through) => Some(name),
             Nesting::CpuFeature(_) | Nesting::MachineProperty(_) => None,
         };
@@ -185,8 +185,8 @@ impl StackPlan {
         }
     }
 
-    /// The ports that carry the channels of a second machine further in. They are there from the start, since ports are not plugged
-    /// in.
+    /// The ports for the channels of a second machine further in. They exist from the start, since ports can't be plugged in
+    /// later.
     fn ports_of_second_machine(&self, place: Place<'_>) -> Vec<Port> {
         let Some(second) = self.second.filter(|second| place.plan.level < *second) else { return Vec::new() };
         let inside = place.inside.iter().filter(|inner| inner.level >= second);

@@ -1,4 +1,4 @@
-//! A stack as it is to be booted: every level with its image, CPU and memory, before anything runs.
+//! The plan of a stack: every level with its image, CPU and memory, before anything runs.
 
 mod images;
 mod machine;
@@ -35,14 +35,14 @@ impl fmt::Display for Metal {
     }
 }
 
-/// What a level boots. Its files lie on this machine.
+/// The image of a level. Its files are on this machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BootImage {
-    /// What names it: the same name means the same files.
+    /// Its name: the same name means the same files.
     pub name: String,
     /// Kernel.
     pub kernel: PathBuf,
-    /// Release of that kernel, which the level must say that it runs.
+    /// Release of that kernel, which the level must report.
     pub kernel_release: String,
     /// Initramfs.
     pub initramfs: PathBuf,
@@ -50,30 +50,30 @@ pub struct BootImage {
     pub disk: Option<Disk>,
 }
 
-/// One level as it is to be booted.
+/// The plan of one level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LevelPlan {
     /// Which level.
     pub level: LevelNumber,
-    /// What it boots.
+    /// Its image.
     pub image: BootImage,
     /// The CPU that the scenario requires.
     pub cpu: CpuRequirement,
-    /// What the QEMU that runs it accelerates it with.
+    /// The accelerator of the QEMU that runs it.
     pub accelerator: Accelerator,
-    /// Memory in MiB; the stack's default where the scenario does not say.
+    /// Memory in MiB; the stack's default if the scenario sets none.
     pub memory_mib: Option<u32>,
-    /// What the scenario appends to its kernel command line.
+    /// Parameters that the scenario adds to its kernel command line.
     pub kernel_parameters: Vec<String>,
-    /// Type of the machine that it runs in, if the scenario sets it.
+    /// Type of its machine, if the scenario sets it.
     pub machine_type: Option<String>,
-    /// Properties that the scenario sets of the machine that it runs in.
+    /// Properties of its machine that the scenario sets.
     pub machine: BTreeMap<String, String>,
-    /// An empty disk, on this machine, for what is to survive a reboot of the outermost level.
+    /// An empty disk on this machine, for files that must survive a reboot of the outermost level.
     pub disk: Option<PathBuf>,
 }
 
-/// A stack as it is to be booted.
+/// The plan of a stack.
 #[derive(Debug, Clone)]
 pub struct StackPlan {
     /// What L0 runs on.
@@ -83,34 +83,34 @@ pub struct StackPlan {
     /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 on native metal, and where the
     /// emulator itself is the hypervisor of L0.
     pub levels: Vec<LevelPlan>,
-    /// What the innermost level must give back.
+    /// The nonce that the innermost level must return.
     pub nonce: String,
     /// Whether the innermost level stays up once it has reported, and takes commands.
     pub stays: bool,
     /// The innermost level's machine, once it is known which one the QEMU that runs it has.
     pub innermost_machine: Option<&'static InnermostMachine>,
-    /// The levels whose QEMU turned out not to come with the firmware that [`StackPlan::wanted_firmware`] names.
+    /// The levels whose QEMU does not come with the firmware that [`StackPlan::wanted_firmware`] names.
     pub default_firmware: BTreeSet<LevelNumber>,
-    /// The level that will have a second machine on the way, if one will.
+    /// The level that will get a second machine, if any.
     pub second: Option<LevelNumber>,
-    /// What the memory of the outermost level's machine is, where QEMU emulates that.
+    /// The memory of the outermost level's machine, if QEMU emulates that.
     pub memory: Memory,
     /// Whether it is restored from a snapshot.
     pub restored_from: bool,
-    /// How the levels' clocks must go.
+    /// How the levels' clocks must run.
     pub clock: Clock,
-    /// Whether the innermost level is started in L0 and not in the level below it, as damage that the evidence must show.
+    /// Whether the innermost level is started in L0 instead of the level below it, as damage that the evidence must show.
     pub innermost_on_l0: bool,
 }
 
 impl StackPlan {
     /// The innermost level.
     pub fn innermost(&self) -> LevelNumber {
-        // A stack without levels can't be planned: scenarios have at least L0, and one that is the emulator has guests.
+        // Every plan has levels: scenarios have at least L0, and an L0 that is the emulator has guests.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
     }
 
-    /// Whether this level runs nothing and reports.
+    /// Whether this is the innermost level, which runs no guest and reports.
     pub fn reports(&self, level: LevelNumber) -> bool {
         level == self.innermost() && level.reports()
     }
@@ -139,7 +139,7 @@ impl StackPlan {
     pub fn memory_mib(&self, index: usize) -> u32 {
         let levels_inside = self.levels.len() - 1 - index;
         let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = self.profile;
-        // A host without guests takes what it needs for itself, too.
+        // A host without guests also needs memory for itself.
         let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
         let default = innermost_memory_mib
             + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
@@ -149,8 +149,8 @@ impl StackPlan {
         self.levels[index].memory_mib.unwrap_or(default)
     }
 
-    /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the one that was
-    /// chosen, or the first of all while none was.
+    /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the chosen
+    /// one, or the first one as long as none was chosen.
     fn machine_of_innermost(&self, plan: &LevelPlan) -> &'static InnermostMachine {
         match &plan.machine_type {
             Some(machine_type) => self.profile.innermost_machine_like(machine_type),
@@ -158,8 +158,8 @@ impl StackPlan {
         }
     }
 
-    /// The firmware that the machine of the level at `index` is to have instead of its default. Emulated metal is not reliable with the
-    /// default one from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
+    /// The firmware that the machine of the level at `index` should have instead of its default. Emulated metal is unreliable
+    /// with the default from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
     pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
         let plan = &self.levels[index];
         if self.metal == Metal::Native || self.on_emulator(plan.level) {
@@ -180,14 +180,14 @@ impl StackPlan {
         Some(if self.innermost_on_l0 && self.reports(level) { LevelNumber::ALL[0] } else { below })
     }
 
-    /// All that goes into the levels up to the one at `index`, by name, without what runs them.
+    /// The inputs of the levels up to the one at `index`, by name, without the program that runs them.
     pub fn inputs(&self, index: usize) -> Inputs {
         let mut inputs = Inputs::new();
         for (index, plan) in self.levels.iter().enumerate().take(index + 1) {
             let cold = Self { memory: Memory::Private, restored_from: false, ..self.clone() };
             let machine = cold.machine(index, Instance::First);
             inputs.insert(format!("{} image", plan.level), plan.image.name.clone());
-            // Not all that is required is asked for on the command line, and a level without it comes to no snapshot.
+            // Some requirements are not on the command line. A level that does not meet them is never saved in a snapshot.
             let required = [&machine.cpu.require[..], &machine.require].concat().join(" ");
             inputs.insert(format!("{} requirements", plan.level), required);
             inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));

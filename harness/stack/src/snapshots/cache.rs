@@ -1,4 +1,4 @@
-//! The snapshots on this machine: found by what went into them, locked while they are used, and removed when they take too much.
+//! The snapshots on this machine: found by their inputs, locked while in use, and removed if they take too much room.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -16,14 +16,14 @@ use super::format::{Description, FORMAT, Inputs, SnapshotKey, Stamp, describe, d
 use super::memory::{copy_memory, read_memory};
 use super::{DEVICE, GATE, LOCK, MEMORY, RECORDS, REMOVING, SAVING, SEAL, STATE, USED};
 
-/// What the cache has for a key.
+/// The result of a look-up.
 #[derive(Debug)]
 pub enum Lookup {
     /// A snapshot that can be used.
     Found(Snapshot),
-    /// None.
+    /// There is none.
     Nothing,
-    /// One that can't be used, and why. It has been removed.
+    /// A snapshot that can't be used, and why. It has been removed.
     Damaged(String),
 }
 
@@ -54,7 +54,7 @@ impl Snapshot {
     /// Copies its memory to a file, on another thread.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub async fn copy_memory(&self, to: &File) -> io::Result<()> {
         let size = self.description.memory_bytes;
         let (memory, to) = (File::open(self.memory())?, to.try_clone()?);
@@ -65,7 +65,7 @@ impl Snapshot {
         copying.await.map_err(io::Error::other)?
     }
 
-    /// The folder with what was recorded up to it.
+    /// The folder with the records up to the snapshot.
     pub fn records(&self) -> PathBuf {
         self.folder.join(RECORDS)
     }
@@ -75,15 +75,15 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct SnapshotCache {
     pub(super) root: PathBuf,
-    /// Bytes on disk that all of them may take.
+    /// The maximum size of all snapshots on disk, in bytes.
     limit: u64,
-    /// The files that were compared with their hashes, as they were then.
+    /// The files that were compared with their hashes, with their stamps at that time.
     verified: Mutex<BTreeMap<SnapshotKey, Vec<Stamp>>>,
 }
 
 impl SnapshotCache {
-    /// The snapshots in the folder `root`, which is created if it is missing; they may take `limit` bytes of disk. What a
-    /// harness that was killed left half-written is removed.
+    /// The snapshots in the folder `root`, which is created if it is missing; they may take `limit` bytes of disk. Half-written
+    /// snapshots of killed harnesses are removed.
     ///
     /// # Errors
     /// The folder can't be created or read.
@@ -95,7 +95,7 @@ impl SnapshotCache {
             let folder = entry?.path();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let half = name.starts_with(REMOVING) || name.starts_with(SAVING);
-            // One that can't be read is never asked for, and so it would never be removed.
+            // An unreadable snapshot is never asked for, so it would never be removed.
             let unreadable = || name.len() == 64 && describe(&folder).is_none();
             if (half || unreadable()) && !in_use(&folder)? {
                 match fs::remove_dir_all(&folder) {
@@ -114,11 +114,11 @@ impl SnapshotCache {
         Ok(gate)
     }
 
-    /// What the cache has for the snapshot of a stack up to `level` into which `inputs` went. Every byte of it is compared with
-    /// its hash, unless that was done and nothing has changed since. Blocks meanwhile.
+    /// Looks up the snapshot of a stack up to `level` with these `inputs`. Every byte of it is compared with its hash, unless
+    /// that was done before and nothing has changed since. Blocks meanwhile.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub fn find(&self, level: LevelNumber, inputs: &Inputs) -> io::Result<Lookup> {
         let key = SnapshotKey::of(level, inputs);
         let folder = self.root.join(key.as_str());
@@ -163,15 +163,15 @@ impl SnapshotCache {
         Ok(description)
     }
 
-    /// Whether there is something for this key; nothing of it is compared.
+    /// Whether a snapshot with this key exists; its contents are not checked.
     pub fn has(&self, key: &SnapshotKey) -> bool {
         self.root.join(key.as_str()).is_dir()
     }
 
-    /// Removes a snapshot that failed to restore, also if others use it: what they have open stays with them.
+    /// Removes a snapshot that failed to restore, even if others use it: their open files stay valid.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub fn discard(&self, snapshot: &Snapshot) -> io::Result<()> {
         self.remove(&snapshot.folder)
     }
@@ -192,7 +192,7 @@ impl SnapshotCache {
         Some(difference(&near.description.inputs, inputs))
     }
 
-    /// Every snapshot whose description can be read, the one that was used last first.
+    /// Every snapshot with a readable description, the most recently used one first.
     ///
     /// # Errors
     /// The folder can't be read.
@@ -219,11 +219,11 @@ impl SnapshotCache {
         Draft::new(&self.root, level, inputs)
     }
 
-    /// Puts a snapshot in its place, and removes the least recently used ones while all of them take more than they may. The
-    /// one that is put there stays.
+    /// Puts a snapshot in its place, and removes the least recently used ones while all of them exceed the limit. The new one
+    /// stays.
     ///
     /// # Errors
-    /// The operating system's; then the snapshot is not there.
+    /// The operating system reports an error; then the snapshot does not exist.
     pub fn publish(&self, finished: Finished) -> io::Result<()> {
         let Finished { folder: draft, description, stamps, lock: _lock } = finished;
         let mut text = serde_json::to_vec_pretty(&description)?;
@@ -261,10 +261,10 @@ impl SnapshotCache {
         Ok(())
     }
 
-    /// Removes every snapshot that is not in use; gives the bytes freed.
+    /// Removes every snapshot that is not in use; returns the number of bytes freed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub fn clear(&self) -> io::Result<u64> {
         let _gate = self.gate()?;
         let mut freed = 0;
@@ -318,7 +318,7 @@ pub struct Listed {
     pub description: Description,
     /// When it was last used.
     pub used: SystemTime,
-    /// What it takes of the disk, in bytes.
+    /// Its size on disk, in bytes.
     pub bytes: u64,
     folder: PathBuf,
 }

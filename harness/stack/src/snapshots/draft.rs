@@ -22,7 +22,7 @@ pub struct Draft {
     inputs: Inputs,
 }
 
-/// A snapshot that is written whole, and not in its place yet.
+/// A complete snapshot that is not in its place yet.
 #[derive(Debug)]
 pub struct Finished {
     pub(super) folder: tempfile::TempDir,
@@ -46,11 +46,11 @@ impl Draft {
         self.folder.path().join(DEVICE)
     }
 
-    /// Copies the memory of the machine, which stands still, from `memory`, and the records of its levels from the folder
-    /// `records`. Blocks meanwhile.
+    /// Copies the memory of the paused machine from `memory`, and the records of its levels from the folder `records`. Blocks
+    /// meanwhile.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub fn finish(
         self,
         memory: &File,
@@ -82,7 +82,7 @@ impl Draft {
             memory: hashes,
             device,
         };
-        // Nothing is changed from here on, neither by those who use it.
+        // From now on nothing changes it, not even its users.
         for name in [DEVICE, MEMORY] {
             let path = self.folder.path().join(name);
             let mut permissions = fs::metadata(&path)?.permissions();

@@ -16,15 +16,15 @@ use crate::StageTime;
 /// Version of the format of a snapshot. It goes into every key.
 pub(super) const FORMAT: u32 = 1;
 
-/// All that goes into a snapshot, by name.
+/// The inputs of a snapshot, by name.
 pub type Inputs = BTreeMap<String, String>;
 
-/// What names a snapshot: the same key means that the same things went into it.
+/// Identifies a snapshot: two snapshots with the same key have the same inputs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SnapshotKey(String);
 
 impl SnapshotKey {
-    /// The key of the snapshot of a stack up to `level` into which these went.
+    /// The key of the snapshot of a stack up to `level` with these inputs.
     pub fn of(level: LevelNumber, inputs: &Inputs) -> Self {
         let mut hasher = Sha256::new();
         let mut field = |text: &str| {
@@ -49,7 +49,7 @@ impl SnapshotKey {
 /// A level of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotLevel {
-    /// Which.
+    /// Its number.
     pub level: LevelNumber,
     /// The process of its QEMU in the level below; absent for the outermost, whose QEMU is started again.
     pub pid: Option<i64>,
@@ -66,7 +66,7 @@ pub struct Description {
     pub(super) format: u32,
     /// Its key.
     pub key: SnapshotKey,
-    /// All that went into it.
+    /// Its inputs.
     pub inputs: Inputs,
     /// The innermost level that is up in it.
     pub level: LevelNumber,
@@ -84,15 +84,15 @@ pub struct Description {
     pub(super) device: String,
 }
 
-/// What changes when a file does.
+/// A stamp that changes when the file does.
 pub(super) type Stamp = (u64, u64, i64, i64, u64);
 
-/// The description in a snapshot's folder, if there is one that can be read.
+/// The description in a snapshot's folder, if it exists and can be read.
 pub(super) fn describe(folder: &Path) -> Option<Description> {
     serde_json::from_slice(&fs::read(folder.join(STATE)).ok()?).ok()
 }
 
-/// What was hashed, as hexadecimal digits.
+/// A hash as hexadecimal digits.
 pub(super) fn hex(hasher: Sha256) -> String {
     hex::encode(hasher.finalize())
 }
@@ -100,7 +100,7 @@ pub(super) fn hex(hasher: Sha256) -> String {
 /// The stamps of the files in a snapshot's folder that are compared with their hashes.
 ///
 /// # Errors
-/// What can't be read, and why.
+/// A file can't be read, and why.
 pub(super) fn stamps(folder: &Path) -> Result<Vec<Stamp>, (&'static str, io::Error)> {
     [DEVICE, MEMORY].into_iter().map(|name| stamp(&folder.join(name)).map_err(|e| (name, e))).collect()
 }

@@ -12,13 +12,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::format::hex;
 
-/// What is read, compared with zeros and written at once, in bytes.
+/// Number of bytes that are read, compared with zeros and written in one step.
 pub(super) const BLOCK: u64 = 256 << 10;
-/// What one thread hashes at a time, in bytes.
+/// Number of bytes that one thread hashes in one step.
 pub(super) const CHUNK: u64 = 32 << 20;
 
-/// Reads a memory of `size` bytes; gives the SHA-256 of each [`CHUNK`], over its blocks that are not all zeros, each with its
-/// place. Those blocks are also written to `copy`. The same memory has the same hashes, wherever its file has holes.
+/// Reads a memory of `size` bytes; returns the SHA-256 of each [`CHUNK`], over its blocks that are not all zeros and their
+/// places. Those blocks are also written to `copy`. The same memory has the same hashes, wherever its file has holes.
 pub(super) fn read_memory(memory: &File, size: u64, copy: Option<&File>) -> io::Result<Vec<String>> {
     let chunks = usize::try_from(size.div_ceil(CHUNK)).map_err(io::Error::other)?;
     let next = AtomicUsize::new(0);
@@ -77,7 +77,7 @@ fn read_chunk(
     Ok(hasher)
 }
 
-/// Where the next data of a sparse file begins, from `at` on: `None` after the last.
+/// The beginning of the next data of a sparse file, from `at` on: `None` after the last.
 fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     let at = i64::try_from(at).map_err(io::Error::other)?;
     match nix::unistd::lseek64(file, at, Whence::SeekData) {
@@ -86,7 +86,7 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Copies what is data of a memory of `size` bytes.
+/// Copies the data, without the holes, of a memory of `size` bytes.
 pub(super) fn copy_memory(memory: &File, size: u64, to: &File) -> io::Result<()> {
     let mut buffer = vec![0; BLOCK as usize];
     let mut at = 0;

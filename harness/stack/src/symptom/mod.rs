@@ -1,7 +1,7 @@
-//! Why a stack stopped, as data: of what kind, which level it is about, and what was said.
+//! Why a stack stopped, as data: the kind of symptom, its level, and the messages about it.
 //!
-//! What a guest, a kernel or a QEMU *said* is kept apart from how the harness describes it. Only the former is compared
-//! with a document, so that no document is confirmed by the harness's own words.
+//! The messages of a guest, a kernel or a QEMU are kept apart from the harness's description. Only the messages are compared
+//! with a document, so that the harness's own words confirm no document.
 
 mod text;
 
@@ -24,9 +24,9 @@ pub enum Symptom {
         level: LevelNumber,
         /// The feature, by QEMU's name.
         feature: String,
-        /// The CPU model that was asked for.
+        /// The requested CPU model.
         model: String,
-        /// Where the feature is the one that nesting takes: how KVM's `nested` parameter is set below.
+        /// If nesting requires the feature: how KVM's `nested` parameter is set below.
         nested: Option<NestedSetting>,
     },
     /// QEMU did not switch a machine property on that `level` requires.
@@ -62,7 +62,7 @@ pub enum Symptom {
         level: LevelNumber,
         /// QEMU's run state.
         said: String,
-        /// What QEMU and the kernel that it runs on said of it.
+        /// The messages of QEMU and the kernel under it about that.
         #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
         diagnostics: Diagnostics,
         /// The id of the erratum of the emulated metal that it is charged to, if it is.
@@ -91,7 +91,7 @@ pub enum Symptom {
         module: String,
         /// Whether it is loaded.
         loaded: bool,
-        /// What the level's kernel last said of KVM.
+        /// The last message of the level's kernel about KVM.
         said: Option<String>,
         /// Whether this is about a second machine of the level.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -110,7 +110,7 @@ pub enum Symptom {
     GuestPanicked {
         /// The level.
         level: LevelNumber,
-        /// What QEMU and the kernel that it runs on said of it.
+        /// The messages of QEMU and the kernel under it about that.
         #[serde(default, skip_serializing_if = "Diagnostics::is_empty")]
         diagnostics: Diagnostics,
     },
@@ -161,7 +161,7 @@ pub enum Symptom {
         /// What was seen.
         seen: String,
     },
-    /// What `level` reports contradicts that it was nested.
+    /// The report of `level` contradicts that it was nested.
     NotNested {
         /// The level.
         level: LevelNumber,
@@ -172,13 +172,13 @@ pub enum Symptom {
     Timeout {
         /// The level.
         level: LevelNumber,
-        /// How long was waited, in seconds, without the time in which its emulator waited for a CPU.
+        /// How long the wait took, in seconds, without the time in which its emulator waited for a CPU.
         seconds: u64,
         /// Whether it was busy all the time.
         busy: bool,
         /// The last line of its console.
         last_line: Option<String>,
-        /// What its kernel said of a CPU that it did not get, or of a task that did not continue.
+        /// The message of its kernel about a CPU that it did not get, or about a task that did not continue.
         said: Option<String>,
     },
     /// Something that must run in a level did not start.
@@ -188,23 +188,23 @@ pub enum Symptom {
         /// What, and why it did not.
         why: String,
     },
-    /// `level` is to run a guest and depends on what the emulated metal gets wrong. The guest was not tried.
+    /// `level` should run a guest but depends on what the emulated metal gets wrong. The guest was not started.
     EmulatorErratum {
         /// The level.
         level: LevelNumber,
         /// The id of the erratum.
         erratum: String,
-        /// What the emulator gets wrong, and by what the level depends on it.
+        /// What the emulator gets wrong, and how the level depends on it.
         why: String,
     },
     /// Evidence is missing.
     MissingEvidence {
-        /// What.
+        /// What is missing.
         what: String,
     },
     /// The harness or its machine failed.
     Harness {
-        /// The level that it is about, if it is about one.
+        /// The level that it is about, if any.
         level: Option<LevelNumber>,
         /// What happened.
         why: String,
@@ -236,7 +236,7 @@ pub struct NestedSetting {
 pub enum ExitStatus {
     /// 0.
     Success,
-    /// Any other than 0.
+    /// Any other status than 0.
     Failure,
     /// This one.
     Exactly(i64),
@@ -257,9 +257,9 @@ impl ExitStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "in", rename_all = "kebab-case")]
 pub enum Contradiction {
-    /// It gave back another nonce than the one that it was started with.
+    /// It returned a different nonce from the one that it was started with.
     Nonce {
-        /// The nonce that it gave back.
+        /// The nonce that it returned.
         got: String,
         /// The nonce that it was started with.
         expected: String,
@@ -303,7 +303,7 @@ impl Symptom {
         }
     }
 
-    /// The level that it is about, if it is about one.
+    /// The level that it is about, if any.
     pub fn level(&self) -> Option<LevelNumber> {
         match self {
             Self::MissingCpuFeature { level, .. }
@@ -330,7 +330,7 @@ impl Symptom {
         }
     }
 
-    /// What a guest, a kernel or a QEMU said of it: all that may be compared with a document.
+    /// The messages of a guest, a kernel or a QEMU about it: only these may be compared with a document.
     pub fn said(&self) -> Option<Cow<'_, str>> {
         let said = match self {
             Self::StoppedByQemu { said, diagnostics, .. } => {
@@ -364,7 +364,7 @@ impl Symptom {
     }
 }
 
-/// What QEMU reported of a guest, and what else was said, a line each.
+/// QEMU's report about a guest, and the other messages, one per line.
 fn with_diagnostics<'a>(said: Option<&'a String>, diagnostics: &'a Diagnostics) -> Option<Cow<'a, str>> {
     let lines: Vec<&str> = said.map(String::as_str).into_iter().chain(diagnostics.lines()).collect();
     match lines[..] {

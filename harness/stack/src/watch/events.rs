@@ -1,4 +1,4 @@
-//! What is heard of the levels of a stack besides their consoles, and what of it ends a wait.
+//! Events of the levels of a stack, other than lines of their consoles, and which of them end a wait.
 
 use std::time::Duration;
 
@@ -9,40 +9,40 @@ use nestmatrix_vmm::wire::{Event, Notice};
 use super::Watch;
 use crate::host::HostError;
 
-/// What is heard of a level besides its console.
+/// An event of a level, other than a line of its console.
 #[derive(Debug)]
 pub(crate) enum WatchEvent {
-    /// Something that its QEMU says unasked.
+    /// An event that its QEMU reports.
     Monitor(Notice),
-    /// Something that its agent says unasked: only that it is gone.
+    /// An event that its agent reports: only that it is gone.
     Agent(Notice),
 }
 
-/// Why a wait ended without what was awaited.
+/// Why a wait ended before the awaited event.
 #[derive(Debug)]
 pub(crate) enum Abort {
-    /// A level's kernel says that it does not continue.
+    /// A level's kernel reports that it does not continue.
     Failed { level: LevelNumber, failure: GuestFailure, said: String },
-    /// A level's QEMU says that its guest panicked.
+    /// A level's QEMU reports that its guest panicked.
     Panicked { level: LevelNumber },
-    /// A level shut down that was needed.
+    /// A level shut down although it was needed.
     ShutDown { level: LevelNumber, reason: String },
     /// A level's QEMU stopped it.
     Halted { level: LevelNumber },
     /// The channel to a level's monitor or agent closed.
     Closed { level: LevelNumber, channel: String, why: String },
-    /// No sign of life for so long.
+    /// No sign of life for this long.
     Silent { level: LevelNumber, silence: Duration },
-    /// Signs of life, but no end for so long.
+    /// Signs of life, but no end for this long.
     Endless { level: LevelNumber, total: Duration },
-    /// A host did not do as asked.
+    /// A host failed to do its part.
     Host { level: LevelNumber, error: HostError },
     /// The user asked the harness to end.
     Interrupted,
 }
 
 impl Watch {
-    /// Notes an event of `level`; gives why it ends a wait, if it does.
+    /// Notes an event of `level`; returns why it ends a wait, if it does.
     pub(super) fn handle_event(&mut self, level: LevelNumber, event: WatchEvent) -> Option<Abort> {
         match event {
             WatchEvent::Monitor(Notice::Event(event)) => self.handle_qemu_event(level, &event),
@@ -73,7 +73,7 @@ impl Watch {
                 }
                 None
             }
-            // What was paused for a snapshot runs again.
+            // A machine that was paused for a snapshot runs again.
             "RESUME" if state.pausing => {
                 (state.moving, state.pausing) = (false, false);
                 None

@@ -1,4 +1,4 @@
-//! What is known of one level while it is watched.
+//! The state of one level while it is watched.
 
 use tokio::task::AbortHandle;
 
@@ -7,21 +7,21 @@ use crate::console_view::ConsoleView;
 #[derive(Debug)]
 pub(super) struct LevelState {
     pub(super) console: ConsoleView,
-    /// What the console of its second machine shows, which runs beside the first.
+    /// The console of its second machine, which runs at the same time as the first.
     pub(super) second_console: Option<ConsoleView>,
     /// Why it shut down.
     pub(super) shut_down: Option<String>,
-    /// Its power-off is what it is meant to do.
+    /// It is supposed to power off.
     pub(super) may_shut_down: bool,
     /// It is being migrated, or saved: its QEMU stops it on purpose.
     pub(super) moving: bool,
-    /// It stands still so that a snapshot can be taken, until it is let run again.
+    /// It is paused for a snapshot, until it runs again.
     pub(super) pausing: bool,
-    /// With which status its QEMU has ended a migration, to another QEMU or to a file or from one.
+    /// The status with which its QEMU ended a migration, to another QEMU, to a file, or from a file.
     pub(super) migrated: Option<String>,
     /// How often it was reset.
     pub(super) resets: usize,
-    /// What brings in what its monitor says.
+    /// The task that receives the messages of its monitor.
     pub(super) monitor: Option<AbortHandle>,
 }
 

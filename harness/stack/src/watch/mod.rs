@@ -1,8 +1,8 @@
-//! Watches the levels of a stack while something is awaited: reads their consoles and monitors as they speak, and ends the
-//! wait at once when a level will not go on.
+//! Watches the levels of a stack during a wait: reads their consoles and monitors, and ends the wait as soon as a level can't
+//! continue.
 //!
-//! It is also the one owner of time: whatever is awaited sets no limit of its own, so that one clock decides, which leaves
-//! out the time in which the stack's emulator waited for a CPU of this machine.
+//! Only the watch measures time. The awaited work sets no limits of its own, so that one clock decides. This clock omits the
+//! time in which the stack's emulator waited for a CPU of this machine.
 
 mod events;
 mod level_state;
@@ -32,7 +32,7 @@ use crate::host::RunDelay;
 use level_state::LevelState;
 use wires::Wires;
 
-/// Events that may wait to be handled. A sender that exceeds this blocks, so that no guest fills the harness's memory.
+/// Number of events that may wait in the queue. A sender that exceeds this blocks, so that no guest fills the harness's memory.
 const QUEUED_EVENTS: usize = 256;
 
 /// Watches every level of one stack.
@@ -40,13 +40,13 @@ const QUEUED_EVENTS: usize = 256;
 pub(super) struct Watch {
     events: mpsc::Receiver<(LevelNumber, WatchEvent)>,
     sender: mpsc::Sender<(LevelNumber, WatchEvent)>,
-    /// Rung by consoles.
+    /// Consoles notify it.
     console_changed: Rc<Notify>,
     levels: BTreeMap<LevelNumber, LevelState>,
     wires: Wires,
     cancellation: Cancellation,
     last_sign_of_life: Instant,
-    /// The emulator that all levels run in, if it is known how long it had to wait for a CPU of this machine.
+    /// The emulator that all levels run in, if its waits for a CPU of this machine are known.
     emulator: Option<RunDelay>,
 }
 
@@ -65,18 +65,18 @@ impl Watch {
         }
     }
 
-    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine counts as no level's
-    /// silence or slowness: other processes are at fault for it.
+    /// From now on, time in which the outermost machine's emulator waits for a CPU of this machine does not count as a level's
+    /// silence or slowness: other processes cause it.
     pub(super) fn discount_waits_of(&mut self, emulator: RunDelay) {
         self.emulator = Some(emulator);
     }
 
-    /// A clock that leaves out the time in which the emulator waits for a CPU.
+    /// A clock that omits the time in which the emulator waits for a CPU.
     pub(super) fn stopwatch(&self) -> Stopwatch {
         Stopwatch::start(self)
     }
 
-    /// The request of the user that the harness ends.
+    /// The user's request to end the harness.
     pub(super) fn cancellation(&self) -> Cancellation {
         self.cancellation.clone()
     }
@@ -86,15 +86,15 @@ impl Watch {
         self.emulator.as_ref().map(RunDelay::so_far).unwrap_or_default()
     }
 
-    /// Begins to watch `level`; `may_shut_down` if powering off is what it is meant to do.
+    /// Begins to watch `level`; `may_shut_down` if it is supposed to power off.
     pub(super) fn add(&mut self, level: LevelNumber, may_shut_down: bool) {
         let mut state = LevelState::new(self.new_console(), may_shut_down);
-        // Its second machine may have been there before.
+        // Its second machine may have been watched before.
         state.second_console = self.levels.remove(&level).and_then(|before| before.second_console);
         self.levels.insert(level, state);
     }
 
-    /// Begins to watch the second machine of `level`, whose console is kept apart. The first one may come later.
+    /// Begins to watch the second machine of `level`, which has a separate console. The first one may come later.
     pub(super) fn add_second(&mut self, level: LevelNumber) {
         let (first, second) = (self.new_console(), self.new_console());
         let state = self.levels.entry(level).or_insert_with(|| LevelState::new(first, false));
@@ -105,7 +105,7 @@ impl Watch {
         ConsoleView::new(Rc::clone(&self.console_changed))
     }
 
-    /// A queue whose messages come in as events of `level`.
+    /// A queue whose messages become events of `level`.
     pub(super) fn inlet<T: 'static>(
         &self,
         level: LevelNumber,
@@ -133,7 +133,7 @@ impl Watch {
         task.abort_handle()
     }
 
-    /// Lets what the monitor of a machine says in as events of its level.
+    /// Turns the messages of a machine's monitor into events of its level.
     pub(super) fn listen_to(&mut self, id: MachineId, notices: mpsc::Receiver<Notice>) {
         let monitor = self.forward(id.level, notices, WatchEvent::Monitor);
         if let Some(state) = self.levels.get_mut(&id.level).filter(|_| !id.second) {
@@ -148,7 +148,7 @@ impl Watch {
         }
     }
 
-    /// From now on until it runs again, `level` stands still so that a snapshot can be taken.
+    /// From now on until it runs again, `level` is paused so that a snapshot can be taken.
     pub(super) fn stop_for_snapshot(&mut self, level: LevelNumber) {
         if let Some(state) = self.levels.get_mut(&level) {
             (state.moving, state.pausing) = (true, true);
@@ -156,19 +156,18 @@ impl Watch {
         }
     }
 
-    /// With which status its QEMU has ended the last migration.
+    /// The status with which its QEMU ended the last migration.
     pub(super) fn migrated(&self, level: LevelNumber) -> Option<&str> {
         self.levels.get(&level)?.migrated.as_deref()
     }
 
-    /// `level` has been migrated: what its first machine's QEMU says does not matter any more, and the channels of the
-    /// level and of those inside it are those of the second machine. Gives what would have ended a wait until now, if that
-    /// was about another level.
+    /// `level` has been migrated: its first QEMU no longer matters, and the level and those inside it use the channels of the
+    /// second machine. Returns the event that would have ended a wait until now, if it was about another level.
     pub(super) fn end_move(&mut self, level: LevelNumber) -> Option<Abort> {
         if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
             monitor.abort();
         }
-        // What it has said before counts as said during the move.
+        // Its earlier messages count as messages of the move.
         let mut abort = None;
         while let Ok((of, event)) = self.events.try_recv() {
             let its_monitor = of == level && matches!(event, WatchEvent::Monitor(_));
@@ -192,7 +191,7 @@ impl Watch {
         self.wires.of_level(level, kind)
     }
 
-    /// The conversation on this very channel.
+    /// The conversation on exactly this channel.
     pub(super) fn wire_on(&self, channel: ChannelName) -> Option<&Wire> {
         self.wires.on(channel)
     }
@@ -209,7 +208,7 @@ impl Watch {
         self.console(id).is_none_or(|console| console.last_line().is_none())
     }
 
-    /// Whether the shell on the console of a machine takes commands, as what [`Watch::until`] waits for.
+    /// Whether the shell on the console of a machine takes commands, as a condition for [`Watch::until`].
     pub(super) fn shell_is_ready(&self, id: MachineId) -> Option<()> {
         self.console(id)?.answers().now(Answers::ready).then_some(())
     }
@@ -219,7 +218,7 @@ impl Watch {
         self.levels.get(&level).map_or(0, |state| state.resets)
     }
 
-    /// A level whose kernel has newly said that it does not continue.
+    /// A level whose kernel has just reported that it does not continue.
     pub(super) fn new_failure(&self) -> Option<Abort> {
         self.levels.iter().find_map(|(level, state)| {
             let (failure, said) = state.consoles().find_map(ConsoleView::new_failure)?;

@@ -1,4 +1,4 @@
-//! The time that a wait has taken, against its limits.
+//! Compares the time that a wait has taken with its limits.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::{Abort, Watch};
 use crate::Limit;
 
-/// Longest pause between two polls of a level that gives no sign of life.
+/// Longest pause between two polls of a level without a sign of life.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A clock that leaves out the time in which the emulator of a stack waits for a CPU.
+/// A clock that omits the time in which the emulator of a stack waits for a CPU.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch {
     began: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// One that begins now.
+    /// A clock that begins now.
     pub(super) fn start(watch: &Watch) -> Self {
         Self { began: Instant::now(), waited_before: watch.waited() }
     }
@@ -30,16 +30,16 @@ impl Stopwatch {
     }
 }
 
-/// The time that a wait has taken, against its limits.
+/// The time that a wait has taken, and its limits.
 pub(super) struct Elapsed {
     limit: Limit,
     total: Stopwatch,
-    /// The last sign of life that was known at the last poll, and how long the emulator had waited for a CPU by about then.
+    /// The last sign of life at the last poll, and how long the emulator had waited for a CPU at about that time.
     heard: (Instant, Duration),
 }
 
 impl Elapsed {
-    /// That of a wait that begins now.
+    /// The time of a wait that begins now.
     pub(super) fn start(watch: &mut Watch, limit: Limit) -> Self {
         let total = watch.stopwatch();
         watch.last_sign_of_life = total.began;

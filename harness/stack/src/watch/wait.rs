@@ -1,4 +1,5 @@
-//! The wait itself: until what is awaited is there, a level will not go on, a limit is reached, or the user asks to end.
+//! The wait itself: until the awaited event, until a level can't continue, until a limit is reached, or until the user asks to
+//! end.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,19 +16,19 @@ use crate::host::{HostError, RunningQemu};
 
 /// Events that are handled before anything else gets its turn.
 const BURST: usize = 64;
-/// The part of its time for which a guest must use a CPU for that to count as a sign of life. An idle L2 on emulated metal
-/// still uses a tenth for its timers, or more where its machine is loaded; one that boots uses nearly all of it.
+/// The share of its time for which a guest must use a CPU, so that this counts as a sign of life. An idle L2 on emulated metal
+/// uses a tenth for its timers, and more on a busy machine; one that boots uses nearly all of it.
 const BUSY: f64 = 0.4;
-/// How long events are still handled once a wait is to end: a panic's message comes after the event that it causes.
+/// How long events are still handled after the end of a wait: a panic's message comes after the event that it causes.
 const SETTLES_WITHIN: Duration = Duration::from_millis(1500);
-/// How long a pause between two events then means that all have come.
+/// After a pause of this length between two events, all of them have come.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// The CPU time of a level that gives no sign of life.
+/// The CPU time of a level without a sign of life.
 #[derive(Debug, Clone, Copy)]
 struct CpuReading {
     when: Instant,
-    /// CPU time that its QEMU had used.
+    /// CPU time that its QEMU has used.
     used: Duration,
     /// How long the outermost machine's emulator had waited for a CPU.
     waited: Duration,
@@ -46,7 +47,7 @@ impl Watch {
         self.wait(level, limit, qemu, work, |_| None).await
     }
 
-    /// Waits until `done` gives something; it is asked after every event.
+    /// Waits until `done` returns something; it is called after every event.
     pub(crate) async fn until<T>(
         &mut self,
         level: LevelNumber,
@@ -57,7 +58,7 @@ impl Watch {
         self.wait(level, limit, Some(qemu), std::future::pending(), done).await
     }
 
-    /// Handles what comes, for however long, until something would end a wait.
+    /// Handles events, for however long, until one would end a wait.
     pub(crate) async fn next_abort(&mut self) -> Abort {
         let changed = Rc::clone(&self.console_changed);
         loop {
@@ -95,14 +96,14 @@ impl Watch {
         let mut cancellation = self.cancellation.clone();
         let mut burst = BURST;
         loop {
-            // What a kernel said before it was done counts, however late it is read.
+            // A message that a kernel printed before it was done counts, however late it is read.
             if let Some(abort) = self.new_failure() {
                 return Err(abort);
             }
             if let Some(value) = done(self) {
                 return Ok(value);
             }
-            // Limits come before what levels say, so that one that never stops talking is held to them, too.
+            // Limits come before messages, so that they also hold for a level that never stops printing.
             tokio::select! {
                 biased;
                 () = cancellation.requested() => return Err(Abort::Interrupted),
@@ -127,8 +128,8 @@ impl Watch {
         }
     }
 
-    /// Ends a wait for what an event of the level `of` means, unless that is the shutdown of a level that has reported. The end of
-    /// its report may still be on its way, on another channel than its shutdown.
+    /// Ends a wait because of an event of the level `of`, unless the event is the shutdown of a level that has reported. The
+    /// end of the report may arrive after the shutdown, since it comes on another channel.
     async fn unless_reported(&mut self, of: LevelNumber, abort: Abort) -> Result<(), Abort> {
         if matches!(abort, Abort::ShutDown { level, .. } if self.may_shut_down(level)) {
             let meanwhile = self.settle().await;
@@ -143,8 +144,8 @@ impl Watch {
         self.levels.get(&level).is_some_and(|state| state.may_shut_down)
     }
 
-    /// Counts what is known of the levels as signs of life: the lines of all consoles, and the answers of `level` itself,
-    /// which is asked whether a command in it has ended as long as one runs.
+    /// Counts news about the levels as signs of life: the lines of all consoles, and the answers of `level` itself, which is
+    /// polled while a command runs in it.
     fn note_signs_of_life(&mut self, level: LevelNumber) {
         let consoles = self.levels.values().flat_map(LevelState::consoles);
         let lines = consoles.filter_map(ConsoleView::last_line_at);
@@ -152,7 +153,7 @@ impl Watch {
         self.last_sign_of_life = lines.chain(answers).fold(self.last_sign_of_life, Instant::max);
     }
 
-    /// Inspects a silent level: its QEMU may be gone, or the CPU time that it uses may be its sign of life.
+    /// Inspects a silent level: its QEMU may be gone, or its CPU time may be a sign of life.
     async fn inspect(
         &mut self,
         level: LevelNumber,
@@ -172,7 +173,7 @@ impl Watch {
             () = cancellation.requested() => return Err(Abort::Interrupted),
         };
         match inspected {
-            // The host of that QEMU does not answer: no sign of life, which the silence counts.
+            // The host of that QEMU does not answer. This is no sign of life, so it counts as silence.
             Err(_) | Ok(Err(_)) => Ok(()),
             Ok(Ok(None)) => {
                 Err(Abort::Closed { level, channel: "QEMU".into(), why: "its process has ended".into() })
@@ -192,8 +193,8 @@ impl Watch {
         }
     }
 
-    /// Handles what still comes shortly after a wait was to end, so that the cause is known and not only its consequence.
-    /// Gives the first of it that would end a wait, too.
+    /// Handles events that come shortly after the end of a wait, so that the cause is known and not only its consequence.
+    /// Returns the first of them that would end a wait, too.
     pub(crate) async fn settle(&mut self) -> Option<Abort> {
         let mut further = None;
         let changed = Rc::clone(&self.console_changed);

@@ -1,4 +1,4 @@
-//! The conversations with a stack's machines, by the channels that they go over.
+//! The conversations with a stack's machines, by their channels.
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub(super) struct Wires {
     /// In the order in which they began.
     named: Vec<(ChannelName, Wire)>,
-    /// The level that was migrated: from it on inwards, channels are those of its second machine.
+    /// The level that was migrated: for it and the levels inside it, channels are those of its second machine.
     moved: Option<LevelNumber>,
 }
 
@@ -20,33 +20,33 @@ impl Wires {
         self.named.push((channel, wire));
     }
 
-    /// The conversation of this kind with a level, with its first machine rather than with its second one.
+    /// The conversation of this kind with a level, with its first machine if there is one.
     pub(super) fn of_level(&self, level: LevelNumber, kind: ChannelKind) -> Option<&Wire> {
         let of_kind = self.named.iter().filter(|(of, _)| of.level == level && of.kind == kind);
         of_kind.min_by_key(|(channel, _)| channel.second).map(|(_, wire)| wire)
     }
 
-    /// The conversation on this very channel.
+    /// The conversation on exactly this channel.
     pub(super) fn on(&self, channel: ChannelName) -> Option<&Wire> {
         self.named.iter().find(|(of, _)| *of == channel).map(|(_, wire)| wire)
     }
 
-    /// When each conversation with a level brought its last message.
+    /// When each conversation with a level received its last message.
     pub(super) fn last_received(&self, level: LevelNumber) -> impl Iterator<Item = Instant> {
         let of_level = self.named.iter().filter(move |(channel, _)| channel.level == level);
         of_level.filter_map(|(_, wire)| wire.last_received())
     }
 
-    /// Ends the conversation that a port carried which was closed from inside: the QEMU of the level further in is gone, which
-    /// its own channel's socket can't show.
+    /// Ends the conversation over a port that was closed from inside. The QEMU of the level further in is gone, but the socket
+    /// of its channel can't show that.
     pub(super) fn port_closed(&self, id: &str) {
         for (_, wire) in self.named.iter().filter(|(channel, _)| channel.to_string() == id) {
             wire.declare_closed(format!("its port {id} was closed"));
         }
     }
 
-    /// `level` has been migrated: conversations with it and with levels inside it go over the channels of its second machine, and
-    /// the first one's QEMU is no longer spoken to.
+    /// `level` has been migrated: conversations with it and with levels inside it use the channels of its second machine, and
+    /// the first QEMU gets no more commands.
     pub(super) fn move_to_second(&mut self, level: LevelNumber) {
         self.moved = Some(level);
         for (channel, _) in self.named.iter_mut().filter(|(channel, _)| channel.level >= level) {

@@ -116,7 +116,7 @@ fn switched_on(properties: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Properties of x86 CPU objects that control how QEMU treats the CPU. They are no features (target/i386/cpu.c).
+/// Properties of x86 CPU objects that control how QEMU treats the CPU. They are not features (target/i386/cpu.c).
 const QEMU_SWITCHES: &[&str] = &[
     "check",
     "enforce",

@@ -210,7 +210,7 @@ pub enum Instance {
     /// The one that the levels inside run in.
     #[default]
     First,
-    /// Another one with the same configuration, beside the first.
+    /// Another one with the same configuration, which runs at the same time.
     SecondMachine,
     /// The one to which the first is migrated.
     Incoming,

@@ -1,4 +1,4 @@
-//! QEMU's messages when it refuses its command line, before it has tried anything.
+//! QEMU's messages when it refuses its command line, before it has run anything.
 //!
 //! Such a message is about the command line and says nothing about nesting.
 
