@@ -1,4 +1,4 @@
-//! The command line from outside: what it says, on which stream, and its exit codes. Boots nothing.
+//! The command line from outside: its messages, their streams, and its exit codes. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// Longest wait for a command that boots nothing.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A part of the matrix, of nine cells, that is small enough to be looked at whole.
+/// A part of the matrix, of nine cells, that is small enough to be checked as a whole.
 const SOME_CELLS: [&str; 3] = ["rhel-9-preview/amd/*", "rhel-10-preview/amd/*", "rhel-8-amd-custom-cpu/*"];
 
 /// Runs `arguments` in a place with a copy of the project's scenarios and an empty cache.
@@ -26,7 +26,7 @@ fn run(arguments: &[&str]) -> Run {
     changed(|_| {}, arguments)
 }
 
-/// Likewise, with the copy of the scenarios changed by `change`.
+/// The same, with the copy of the scenarios changed by `change`.
 fn changed(change: impl FnOnce(&Path), arguments: &[&str]) -> Run {
     let place = Place::new();
     copy_folder(&checkout().join("scenarios"), &place.path().join("scenarios"));
@@ -65,7 +65,7 @@ fn help_reads_well(#[case] name: &str, #[case] arguments: &[&str]) {
     insta::assert_snapshot!(name, run.stdout);
 }
 
-/// The scenario that the mistakes are made in.
+/// The scenario in which the mistakes are made.
 const SCENARIO: &str = "rhel-9/rhel-9-preview.toml";
 
 fn replace(root: &Path, from: &str, to: &str) {
@@ -105,7 +105,7 @@ fn a_mistake_in_a_scenario_is_told_with_its_place_and_what_would_be_right(
     assert_bad_input(&mistaken, &[&format!("scenarios/{SCENARIO}:{at}: "), wrong, right]);
 }
 
-/// The images without which the checks before a change fail are those of what is shown first.
+/// The images that the checks before a change require are those of the first example.
 #[test]
 fn the_checks_before_a_change_insist_on_the_images_of_the_default_cells_of_amd() {
     let scenarios = checkout().join("scenarios");
@@ -218,7 +218,7 @@ fn without_stand_ins_every_cell_is_skipped_for_the_image_that_it_wants() {
     assert!(run.stdout.contains("9 skip in "), "{}", run.stdout);
 }
 
-/// The members that a line of `verdicts.jsonl` has by docs/records.md, in the order of the alphabet.
+/// The members of a line of `verdicts.jsonl` according to docs/records.md, in alphabetical order.
 fn documented_members() -> Vec<String> {
     let page = fs::read_to_string(checkout().join("docs/records.md")).unwrap();
     let (_, section) = page.split_once("## verdicts.jsonl").unwrap();
@@ -281,7 +281,7 @@ fn offline_with_an_empty_cache_each_cell_names_the_image_that_is_missing() {
 #[test]
 fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
     let has_svm = fs::read_to_string("/proc/cpuinfo").unwrap().split_whitespace().any(|word| word == "svm");
-    // Offline with an empty cache, so that KVM can't prove itself by booting a guest, even where it could.
+    // Offline with an empty cache, so that KVM can't prove itself by booting a guest, even if it works.
     let arguments =
         ["run-matrix", "--results", "results", "--metal", "native", "--offline", "--format", "json"];
     let run = run(&[&arguments[..], &["rhel-10-preview/amd/*"]].concat());
@@ -300,7 +300,7 @@ fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
 #[case::native("native")]
 #[case::emulated("emulated")]
 fn the_doctor_tells_what_is_missing_and_exits_by_it(#[case] metal: &str) {
-    // The cache is empty and must stay so: there is nothing to boot with, and KVM can't be tried.
+    // The cache is empty and must stay so. There is nothing to boot, so KVM can't prove itself.
     let run = run(&["doctor", "--offline", "--format", "json", "--metal", metal]);
     let [checkup] = &json_lines(&run.stdout)[..] else { panic!("{run:#?}") };
     assert_eq!((run.code, &checkup["usable"]), (Some(1), &Value::Bool(false)), "{run:#?}");
@@ -319,7 +319,7 @@ fn the_doctor_tells_what_is_missing_and_exits_by_it(#[case] metal: &str) {
             found.collect::<Vec<_>>() == ["lacking"]
         };
         assert!(lacking("emulator"), "{architecture:#}");
-        // No cell is known to boot on native metal, so none is known to want an image for it.
+        // No cell is known to boot on native metal, so none is known to need an image for it.
         assert_eq!(lacking("images"), metal != "native", "{architecture:#}");
     }
     let cells: u64 =
@@ -497,7 +497,7 @@ fn snapshots_are_in_the_folder_that_the_environment_names(#[case] variable: &str
     assert!(place.path().join("mine").is_dir(), "{run:#?}");
 }
 
-/// What a terminal gets of a run in which every cell is skipped, with `NO_COLOR` set to this.
+/// The output to a terminal of a run in which every cell is skipped, with `NO_COLOR` set to this.
 fn on_a_terminal(no_color: &str) -> String {
     let place = Place::new();
     let xtask = place.xtask();
@@ -534,7 +534,7 @@ fn colours_are_for_terminals_whose_user_wants_them() {
 #[test]
 fn a_log_in_a_pipe_has_no_colours() {
     let place = Place::new();
-    // Something to be logged: what a harness that was killed has left.
+    // A reason for a log message: files of a killed harness.
     place.leave_behind("run-killed");
     let mut command =
         command(&place, &["run-matrix", "--results", "results", "--metal", "emulated", "--deny-stand-ins"]);
@@ -639,7 +639,7 @@ fn names(run: &Run) -> Vec<String> {
 fn shards_have_each_cell_once_and_are_merged_into_all_of_them() {
     let place = Place::new();
     let whole = skipping(&place, "whole", &[]);
-    // More shards than cells, so that some have none.
+    // More shards than cells, so that some are empty.
     let shards: Vec<Run> = (1..=12)
         .map(|number| skipping(&place, &format!("shard-{number}"), &["--shard", &format!("{number}/12")]))
         .collect();
@@ -711,7 +711,7 @@ fn a_glob_that_denies_skips_is_held_against_the_cells_of_all_shards() {
     assert_eq!(skipping(&place, "results", &["--shard", "1/4", "--deny-skip", "no/*"]).code, Some(2));
 }
 
-/// The members of `run.json` and of `merged` that docs/records.md tells of.
+/// The members of `run.json` and of `merged` that docs/records.md describes.
 fn documented(heading: &str) -> Vec<String> {
     let page = fs::read_to_string(checkout().join("docs/records.md")).unwrap();
     let (_, section) = page.split_once(heading).unwrap();
@@ -736,7 +736,7 @@ fn a_run_and_a_merged_one_have_the_members_that_are_documented() {
     assert_eq!(members(&merged.record()["merged"][0]), documented("## Merged runs"));
 }
 
-/// Makes of a run that came to its end one that was killed when it had `lines` verdicts and a part of another.
+/// Changes a finished run into one that was killed after `lines` verdicts, while it wrote another.
 fn kill(run: &Path, lines: usize) {
     let verdicts = fs::read_to_string(run.join("verdicts.jsonl")).unwrap();
     let kept: usize = verdicts.split_inclusive('\n').take(lines).map(str::len).sum();
@@ -751,7 +751,7 @@ fn kill(run: &Path, lines: usize) {
 fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
     let place = Place::new();
     copy_folder(&checkout().join("scenarios"), &place.path().join("mine"));
-    // Relative to the folder in which it was given.
+    // Relative to the folder in which the command ran.
     let whole = skipping(&place, "results", &["--scenarios", "mine"]);
     let folder = place.path().join("results/latest").canonicalize().unwrap();
     kill(&folder, 4);
@@ -787,7 +787,7 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr_words().contains("was merged from other runs"), "{refused:#?}");
 
-    // What has come and gone meanwhile is told.
+    // New cells and cells that no longer exist are reported.
     kill(&folder, 4);
     let scenario = place.path().join("mine").join(SCENARIO);
     let text = fs::read_to_string(&scenario).unwrap();
@@ -795,7 +795,7 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
         .split_once("    { system = \"rhel 8.8 and later\", claims = [\"preview-l1-rhel-8-8\"] },\n")
         .unwrap();
     fs::write(&scenario, format!("{before}{after}")).unwrap();
-    // It names cells that are gone.
+    // It names cells that no longer exist.
     fs::remove_file(place.path().join("mine/profiles.toml")).unwrap();
     let text = fs::read_to_string(folder.join("verdicts.jsonl")).unwrap();
     let had: Vec<Value> = text.lines().take(4).map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,5 +1,5 @@
-//! Results of another machine, such as the artifact of a CI job: no command may read, write or remove a file outside them because of
-//! what their records and links say. Boots nothing.
+//! Results from another machine, such as the artifact of a CI job: their records and links must never make a command read,
+//! write or remove a file outside them. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(60);
 const CELL: &str = "rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+";
 const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n";
 
-/// A run whose cell has a folder with a script and a console, in a folder of results, and a private file beside that.
+/// A folder of results with a run whose cell has a script and a console, and a private file next to that folder.
 struct Foreign {
     place: Place,
     run: PathBuf,
@@ -80,7 +80,7 @@ impl Foreign {
         self.xtask(&["repro", CELL, "--bundle", "--output", "bundle.tar.zst", "--results", "results"])
     }
 
-    /// What the bundle has, by its names without the first part.
+    /// The contents of the bundle, by names without their first part.
     fn bundled(&self) -> BTreeMap<String, String> {
         let packed = fs::File::open(self.place.path().join("bundle.tar.zst")).unwrap();
         let mut archive = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
@@ -190,7 +190,7 @@ fn records_that_are_links_are_not_read(#[case] file: &str) {
 #[case::scenario("cells/rhel-9-preview")]
 fn a_run_that_is_resumed_removes_and_makes_nothing_outside(#[case] linked: &str) {
     let foreign = Foreign::new();
-    // The run was cut off when the other cell had no verdict; what it has so far is cleared away.
+    // The run was interrupted before the other cell had a verdict; its files so far are removed.
     let verdicts = foreign.run.join("verdicts.jsonl");
     let text = fs::read_to_string(&verdicts).unwrap();
     let kept: String =

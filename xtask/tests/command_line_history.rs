@@ -1,4 +1,5 @@
-//! The history and the trace from outside: fed by runs that boot nothing, killed, damaged, and without room. Boots nothing.
+//! The history and the trace on the command line: with runs that boot nothing, after a kill, damaged, and on a full disk. Boots
+//! nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -38,7 +39,7 @@ fn skipping(place: &Place, arguments: &[&str]) -> Run {
     finish(place, &[&SKIPPING[..], arguments].concat())
 }
 
-/// The history as JSON: an object a cell.
+/// The history as JSON: one object per cell.
 fn history(place: &Place) -> Vec<Value> {
     let run = finish(place, &["history", "*", "--results", "results", "--format", "json"]);
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -59,7 +60,7 @@ fn newest(place: &Place) -> PathBuf {
     place.results().join("latest").canonicalize().unwrap()
 }
 
-/// Makes of the newest run one that gave the cell this verdict in an attempt that took from the second `start` to `end`.
+/// Changes the newest run: its attempt at the cell got this verdict and took from the second `start` to `end`.
 fn pretend(place: &Place, verdict: &str, (start, end): (f64, f64)) -> PathBuf {
     let folder = newest(place);
     let path = folder.join("verdicts.jsonl");
@@ -127,7 +128,7 @@ fn a_merged_run_that_is_put_elsewhere_comes_only_into_a_history_that_is_there() 
     skipping(&place, &[]);
     pretend(&place, "pass", (1.0, 41.0));
     finish(&place, &["merge", "results/latest", "--into", "elsewhere/another"]);
-    // Without the folders, what is seen can only be what was taken in.
+    // Without the folders, only what was added before can be seen.
     for run in ["merged", "another"] {
         fs::remove_dir_all(place.path().join("elsewhere").join(run)).unwrap();
     }
@@ -181,7 +182,7 @@ fn a_run_is_held_against_its_baseline_also_when_it_is_gone_on_with() {
     skipping(&place, &[]);
     let base = pretend(&place, "fail", (1.0, 31.0));
     fs::rename(&base, place.path().join("base")).unwrap();
-    // What was bad already.
+    // It was bad before.
     let resume = |arguments: &[&str]| {
         let other = skipping(&place, arguments);
         let folder = pretend(&place, "fail", (1.0, 41.0));
@@ -226,7 +227,7 @@ fn a_history_is_rebuilt_from_the_runs_that_are_there() {
     let place = Place::new();
     skipping(&place, &[]);
     fs::remove_dir_all(newest(&place)).unwrap();
-    // A run is known by its name and the second in which it began: this one's are to be its own.
+    // A run is identified by its name and the second in which it began, so this run needs its own.
     std::thread::sleep(Duration::from_secs(1));
     skipping(&place, &[]);
     assert_eq!(sightings(&place), [2, 2, 2, 2], "what was seen stays, though a run's folder is gone");
@@ -237,13 +238,13 @@ fn a_history_is_rebuilt_from_the_runs_that_are_there() {
     assert_eq!(sightings(&place), [1, 1, 1, 1]);
 }
 
-/// What keeps a history from being written, and how it is shown then.
+/// What prevents a history from being written, and the message about it.
 #[rstest]
 #[case::something_is_in_the_way(|place: &Place| fs::create_dir(file(place)).unwrap(), 0)]
 #[case::it_is_of_a_newer_version(|place: &Place| {
     skipping(place, &[]);
     let mut bytes = fs::read(file(place)).unwrap();
-    // The user version stands at this place of the header, big endian.
+    // The user version is at this offset of the header, big endian.
     bytes[60..64].copy_from_slice(&9_u32.to_be_bytes());
     fs::write(file(place), bytes).unwrap();
 }, 2)]
@@ -265,7 +266,8 @@ fn a_run_that_can_t_write_its_history_keeps_its_verdicts(#[case] prevent: fn(&Pl
 #[test]
 fn a_run_whose_disk_is_full_keeps_its_verdicts_and_comes_in_later() {
     let place = Place::new();
-    // Enough for the records, not for the history: 16 KiB a file. Without the trap, the kernel kills who writes more.
+    // Enough for the records, not for the history: 16 KiB per file. Without the trap, the kernel kills a process that writes
+    // more.
     let program = command(&place, &[]).get_program().to_owned();
     let mut full = Command::new("bash");
     full.arg("-c").arg("trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"").arg(program).args(SKIPPING);
@@ -301,7 +303,7 @@ fn a_writer_that_is_killed_leaves_a_history_that_others_go_on_with() {
         fs::remove_file(file(&place)).unwrap();
         let mut history = command(&place, &["history", "*", "--results", "results"]);
         let mut child = history.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // At another moment in each round.
+        // At a different moment in each round.
         std::thread::sleep(Duration::from_millis(round * round * 3));
         let _ = child.kill();
         killed += u32::from(child.wait().unwrap().signal().is_some());

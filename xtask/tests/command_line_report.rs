@@ -1,4 +1,4 @@
-//! The page of a report in a real browser: it is used as readers use it, with the mouse and the keyboard. Boots nothing.
+//! The page of a report in a real browser, used with the mouse and the keyboard as readers do. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod browser;
@@ -17,7 +17,7 @@ use nestmatrix_model::Stage;
 use nestmatrix_stack::{LevelFacts, StageTime};
 use report_fixtures::{attempt, outcome, record, stopped};
 
-/// What a guest could write on its console to become a part of the page, or to be taken for another line.
+/// What a guest could print to inject markup into the page, or to forge another line.
 const HOSTILE: &str = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> \
                        <!-- ]]> &lt;b&gt; \u{2028} \x1b[2J \u{202e}exe.gnp\u{200b} ${1} {{1}}";
 
@@ -25,7 +25,7 @@ fn stage(name: &str) -> Stage {
     name.parse().unwrap()
 }
 
-/// A cell that was booted, with 20 lines on every level's console.
+/// A booted cell, with 20 lines on every level's console.
 fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
     let mut cell = record("rhel-10-limitations", name, verdict, 35.0);
     if matches!(verdict, VerdictWord::Fail | VerdictWord::Xfail) {
@@ -63,7 +63,7 @@ fn cell(name: &str, verdict: VerdictWord) -> CellRecord {
     }
 }
 
-/// Writes a run with these cells, and has the command line make its page.
+/// Writes a run with these cells, and lets the command line make its page.
 fn page(place: &Place, cells: &[CellRecord]) -> PathBuf {
     let mut folder = RunFolder::create(&place.results()).unwrap();
     for cell in cells {
@@ -100,7 +100,7 @@ fn four_cells() -> Vec<CellRecord> {
     ]
 }
 
-/// The names of the cells of the matrix that are to be seen.
+/// The names of the visible cells of the matrix.
 fn seen(browser: &mut Browser) -> Vec<String> {
     let names = browser.evaluate(
         "[...document.querySelectorAll('#matrix .cell')].filter(cell => cell.checkVisibility()).map(cell => cell.title)",
@@ -142,7 +142,7 @@ fn a_report_goes_where_it_is_asked_to() {
     let (code, out, told) = report(&["--output", file.to_str().unwrap()]);
     assert_eq!((code, out.as_str(), told), (0, "", format!("report: {}\n", file.display())));
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("# nestmatrix"));
-    // Nothing is left of what could not be written.
+    // Nothing remains of the file that could not be written.
     let before = std::fs::read_dir(place.path()).unwrap().count();
     let (code, _, told) = report(&["--output", place.path().join("none/here.md").to_str().unwrap()]);
     assert!(code == 3 && told.contains("failed to write"), "{code} {told}");
@@ -214,7 +214,7 @@ fn the_filter_leaves_what_was_asked_for() {
     browser.type_text("PREVIEW intel");
     assert_eq!(seen(&mut browser), [FAIL]);
     assert_eq!(browser.evaluate("document.querySelector('#found').textContent"), "1 of 4 cells");
-    // A scenario of which nothing is left goes too.
+    // A scenario without visible cells is hidden, too.
     assert_eq!(
         browser.evaluate("[...document.querySelectorAll('.scenario')].filter(part => !part.hidden).length"),
         1
@@ -263,7 +263,7 @@ fn a_cell_opens_by_click_and_by_keyboard_and_tells_all() {
 
     browser.press("Escape");
     assert_eq!(browser.evaluate(OPEN), serde_json::Value::Null);
-    // Where the reader was before, the cell has the focus, and Enter opens it again.
+    // The cell has the focus again, as before, and Enter opens it again.
     assert_eq!(browser.evaluate("document.activeElement.title"), FAIL);
     browser.press("Enter");
     assert_eq!(browser.evaluate(OPEN), FAIL);
@@ -302,7 +302,7 @@ fn what_a_guest_writes_stays_text() {
     assert!(console.ends_with("\\u{2028} \\u{1b}[2J \\u{202e}exe.gnp\\u{200b} ${1} {{1}}"), "{console}");
     assert_ne!(browser.evaluate("document.title"), "owned");
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
-    // What would get in nevertheless is not run.
+    // Even a script that got in would not run.
     let intruder =
         "const script = document.createElement('script'); script.textContent = 'window.owned = true';
                     document.body.append(script); window.owned ?? false";
@@ -339,7 +339,7 @@ fn it_can_be_read_on_a_phone_and_in_both_lights() {
     }
 }
 
-/// Milliseconds to the first paint with something on it, and to the end of loading; of three times those of the fastest paint.
+/// Milliseconds to the first paint with content, and to the end of loading: of three attempts, the one with the fastest paint.
 fn times(browser: &mut Browser, page: &Path) -> (f64, f64) {
     let mut times = Vec::new();
     for _ in 0..3 {

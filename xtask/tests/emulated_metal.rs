@@ -1,4 +1,4 @@
-//! What emulated metal gets wrong is not charged to a document (`tests/emulated-metal/`). Boots L0 and L1.
+//! Errors of emulated metal are not charged to a document (`tests/emulated-metal/`). Boots L0 and L1.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;

@@ -1,5 +1,5 @@
-//! Stacks that are broken on purpose (`tests/sabotage/`): none gets a pass, and the record tells where and by what each
-//! was stopped. Boots stacks of two and three levels on emulated metal.
+//! Stacks that are broken on purpose (`tests/sabotage/`): none gets a pass, and the record shows where and why each stopped.
+//! Boots stacks of two and three levels on emulated metal.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Cell, Place, Run, boots, of_cells, scenarios, trials};
 
-/// The scenarios that are tried in one run. `l2-hangs` has one of its own, with limits that end the wait soon.
+/// The scenarios that are tested in one run. `l2-hangs` has its own run, with limits that end the wait soon.
 const FAULTS: [&str; 18] = [
     "l1-without-kvm",
     "l0-nested-off",
@@ -35,7 +35,7 @@ const FAULTS: [&str; 18] = [
 /// Longest wait for a run over all of them: a stack is up within a minute even on a busy machine.
 const ALL: Duration = Duration::from_secs(30 * 60);
 
-/// The run over all faults, carried out by the test that comes first.
+/// The run over all faults, made by the first test that needs it.
 fn faults() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -73,7 +73,7 @@ fn a_limitation_that_no_longer_shows_itself_is_told_with_evidence() {
 
 fn no_broken_stack_is_left_out_and_none_is_green() {
     let run = faults();
-    // An error goes before the fails and the xpass that are among them too.
+    // An error takes precedence over the fails and the xpass among them.
     assert_eq!(run.code, Some(3), "{run:#?}");
     assert!(run.cells().iter().all(|cell| cell.text("verdict") != "pass"));
     let listed = list_sabotage();
@@ -114,7 +114,7 @@ fn a_level_that_hangs_is_given_up_with_its_last_words() {
     assert_eq!(run.code, Some(1), "{run:#?}");
 }
 
-/// The names of the scenarios in `tests/sabotage/faults`, which are AMD's, by the command line's own word.
+/// The names of the scenarios in `tests/sabotage/faults`, which are for AMD, as the command line lists them.
 fn list_sabotage() -> BTreeSet<String> {
     let place = Place::new();
     let mut command = place.xtask();
@@ -127,9 +127,9 @@ fn list_sabotage() -> BTreeSet<String> {
     listed.lines().map(name).collect()
 }
 
-/// Each level that came to run has its console and the conversation with its QEMU on record.
+/// Each level that ran has a record of its console and of the conversation with its QEMU.
 fn assert_records_up_to(cell: &Cell, stage: &str) {
-    // A step is none of a level's stages; it comes after one.
+    // A step is not a stage of a level; it comes after one.
     let stages = cell.stages();
     let of_level = stages.iter().rev().find(|before| !before.starts_with("step-"));
     let stage = if stage.starts_with("step-") { of_level.unwrap() } else { stage };
@@ -139,11 +139,11 @@ fn assert_records_up_to(cell: &Cell, stage: &str) {
             break;
         }
         let name = level.to_uppercase();
-        // The QEMU of a level that stops at its launch may not have come so far as to speak.
+        // If a level stops at its launch, its QEMU may not have printed anything yet.
         if level == reached && what == "launch" {
             continue;
         }
-        // What a level said before its stack was saved stands by itself.
+        // What a level printed before the snapshot of its stack is in a separate file.
         let before = cell.record["restored"]["level"].as_str().is_some_and(|saved| level <= saved);
         let saved = if before { "saved." } else { "" };
         let conversation = cell.conversation(&format!("{name}.qmp.{saved}jsonl"));

@@ -1,5 +1,5 @@
-//! A run that is not let through to its end: signals, `kill -9`, records that can't be written. Whatever happens, no QEMU
-//! outlives its harness. Boots the metal's level, and ends it.
+//! Interrupted runs: signals, `kill -9`, records that can't be written. Whatever happens, no QEMU outlives its harness. Boots
+//! the metal's level, and ends it.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Images, Place, Run, Running, boots, of_cells, scenarios, trials};
 use nix::sys::signal::Signal;
 
-/// Longest wait for what takes seconds.
+/// Longest wait for something that takes seconds.
 const SOON: Duration = Duration::from_secs(120);
 
 /// `run-matrix` over one stack that would work.
@@ -22,7 +22,7 @@ fn boot_a_stack(place: &Place) -> Command {
     command
 }
 
-/// What that boots.
+/// The images of that stack.
 fn its_images() -> Images {
     of_cells(&scenarios("sabotage"), &["stale-limitation/*"])
 }
@@ -58,7 +58,7 @@ fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
     harness.send(Signal::SIGKILL);
     let output = harness.end();
     assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32));
-    // Nobody was there to end it.
+    // No process was there to end it.
     place.wait_for_no_process();
 
     let killed = Run::new(output, &place.results()).record();
@@ -70,8 +70,8 @@ fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
     assert_eq!(next.code, Some(4), "{next:#?}");
 }
 
-/// `command` under a limit on the size of the files that it writes, in bytes, with the signal ignored that the kernel
-/// sends on it: a write beyond it fails, as one to a full disk does. That takes no privileges.
+/// `command` with a limit on the size of files that it writes, in bytes. The kernel's signal for that is ignored, so a write
+/// beyond the limit fails like one to a full disk. This takes no privileges.
 fn with_files_of_at_most(bytes: u32, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.args(["-c", r#"trap '' XFSZ; exec prlimit --fsize="$0" -- "$@""#, &bytes.to_string()]);
@@ -88,7 +88,7 @@ fn with_files_of_at_most(bytes: u32, command: &Command) -> Command {
 
 fn verdicts_that_cannot_be_written_end_a_run_that_boots_nothing() {
     let place = Place::new();
-    // Enough for run.json, and not for the lines of four cells.
+    // Enough for run.json, but not for the lines of four cells.
     let run = place.finish(with_files_of_at_most(1500, &skip_all(&place)), SOON);
     assert_records_cannot_be_written(&run, &place);
     assert!(run.record()["ended"].is_null(), "the run did not come to its end");
@@ -100,7 +100,7 @@ fn verdicts_that_cannot_be_written_end_a_run_that_boots() {
     let mut command = place.run_matrix();
     command.args(["--metal", "emulated", "--scenarios"]).arg(scenarios("sabotage"));
     command.arg("metal-killed/*");
-    // Enough for run.json, and not for a cell that was booted.
+    // Enough for run.json, but not for a booted cell.
     let run = place.finish(with_files_of_at_most(1500, &command), SOON);
     assert_records_cannot_be_written(&run, &place);
 }

@@ -1,4 +1,4 @@
-//! Kernels of one's own, and the version at which a verdict changes. Boots one stack of three levels, and hosts alone.
+//! The user's own kernels, and the version that changes a verdict. Boots one stack of three levels, and hosts alone.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -23,7 +23,7 @@ fn with_scenarios(place: &Place, words: &[&str]) -> Command {
     command
 }
 
-/// What `images show` tells of a recipe.
+/// The output of `images show` for a recipe.
 fn shown(place: &Place, recipe: &str) -> String {
     let mut show = place.xtask();
     show.args(["images", "show", recipe]);
@@ -50,7 +50,7 @@ fn kernel_package(place: &Place, recipe: &str) -> PathBuf {
     cache.join("packages").join(format!("{}_{}_{}.deb", words[0], words[1], words[2]))
 }
 
-/// What the cells of these tests boot, and other recipes whose kernels are tried in them.
+/// The images of these tests' cells, and other recipes whose kernels are tested in them.
 fn images_with_kernels(recipes: &[&str]) -> Images {
     of_cells(&scenarios("kernels"), &["*"]).into_iter().chain(of_recipes(recipes)).collect()
 }
@@ -59,7 +59,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Every line of standard output, and the last of them apart.
+/// Every line of standard output, with the last one separate.
 fn trials(run: &Run) -> (Vec<Value>, Value) {
     let lines = run.stdout.lines();
     let mut lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -76,7 +76,7 @@ fn mistakes_are_told_from_what_cannot_be_tried(words: &[&str], code: i32, said: 
 
 fn a_kernel_for_another_architecture_is_a_mistake() {
     let place = Place::new();
-    // What an ELF file for Arm begins with, and what every kernel says of itself.
+    // The beginning of an ELF file for Arm, and the text that every kernel contains.
     let kernel =
         [b"\x7fELF\x02".as_slice(), &[0; 13], &[183, 0], &[0; 44], b"Linux version 6.1.0 (x)"].concat();
     let file = place.path().join("vmlinux");
@@ -113,7 +113,7 @@ fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_
     assert_ne!(level(2)["image"]["digest"], level(1)["image"]["digest"]);
     assert_eq!(level(1)["stand_in"], false);
 
-    // L0's channels need modules that don't come with it, so it never gets so far that anything could be said.
+    // L0's channels need modules that are missing, so the boot never gets far enough to say anything.
     let words = ["run-matrix", "line/*", "--kernel", path(&other), "--level", "l0"];
     let run = place.finish(with_scenarios(&place, &words), BOOTS);
     assert_eq!(run.code, Some(125), "{run:#?}");
@@ -125,7 +125,7 @@ fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_
 fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
     let _guard = boots(&images_with_kernels(&["debian-11-amd64", "debian-12-amd64"]));
     let place = Place::new();
-    // Those that the images in the cache were made of.
+    // The versions in the cached images.
     let words = ["bisect", "line/*", "--axis", "l0.kernel", "--format", "json"];
     let run = place.finish(with_scenarios(&place, &words), BOOTS);
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -147,7 +147,7 @@ fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
     for kernel in [&new, &silent, &old] {
         bisect.arg("--kernel").arg(kernel);
     }
-    // In the order in which they are given, whatever their releases are.
+    // In the given order, whatever their releases are.
     let run = place.finish(bisect, BOOTS);
     assert_eq!(run.code, Some(0), "{run:#?}");
     let last = run.stdout.lines().last().unwrap();
@@ -159,7 +159,7 @@ fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
 
 trials! {
     mistakes_are_told_from_what_cannot_be_tried {
-        // Nothing of these says anything of a commit that `git bisect run` would try.
+        // None of these says anything about a commit of `git bisect run`.
         no_such_cell(&["run-matrix", "nothing/*", "--kernel", "x"], 128, "no cell matches"),
         no_such_level(&["run-matrix", "line/*", "--kernel", "x", "--level", "l9"], 128, "invalid value 'l9'"),
         no_such_option(&["run-matrix", "line/*", "--kernel", "x", "--leve", "l0"], 128, "unexpected argument"),
@@ -169,10 +169,10 @@ trials! {
             128,
             "3 kernels but 2 levels"
         ),
-        // This does: the commit does not build, or what it builds is no kernel.
+        // This does: the commit does not build, or its result is not a kernel.
         not_built(&["run-matrix", "line/*", "--kernel", "not/there"], 125, "not/there"),
         no_kernel(&["run-matrix", "line/*", "--kernel", "/proc/version"], 125, "it is not a kernel"),
-        // Without a kernel all is as ever.
+        // Without a kernel, nothing changes.
         usual(&["run-matrix", "nothing/*"], 4, "no cell matches"),
         level_alone(&["run-matrix", "line/*", "--level", "l0"], 2, "required"),
         not_run_matrix(&["bisect", "*", "--axis", "l0.kernel", "--kernel", "x", "--oops"], 2, "unexpected argument"),

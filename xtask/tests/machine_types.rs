@@ -1,4 +1,4 @@
-//! The innermost level's machine is of a type that the QEMU has which runs it (`tests/machines/`). Boots stacks of three levels.
+//! The innermost level's machine has a type that its QEMU offers (`tests/machines/`). Boots stacks of three levels.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;

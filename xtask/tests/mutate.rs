@@ -1,5 +1,5 @@
-//! `cargo xtask mutate`: a cell that notices all damage, one whose scenario adds damage that nothing notices, and one that is not
-//! green itself. Boots stacks that come no further than to L1's launch.
+//! `cargo xtask mutate`: a cell that notices all damage, one whose scenario adds damage that goes unnoticed, and one that is
+//! not green itself. Boots stacks that stop at L1's launch.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -15,7 +15,7 @@ use serde_json::Value;
 /// Longest wait for a cell and its mutants, which take a few seconds each.
 const ALL: Duration = Duration::from_secs(20 * 60);
 
-/// What a command printed, line by line.
+/// The output of a command, line by line.
 struct Mutated {
     output: Output,
     lines: Vec<Value>,
@@ -47,7 +47,7 @@ fn mutate(place: &Place, scenarios: &Path, arguments: &[&str]) -> Mutated {
     printed(place, command)
 }
 
-/// What a command prints that boots what `mutate` did before.
+/// The output of a command that boots what `mutate` booted before.
 fn resume(place: &Place, run: &Path) -> Mutated {
     let _guard = boots(&of_cells(&scenarios("sabotage"), &["documented-limitation/*"]));
     let mut command = place.xtask();
@@ -63,7 +63,7 @@ fn printed(place: &Place, command: Command) -> Mutated {
     Mutated { output, lines }
 }
 
-/// The only run in the results, which is none of the history.
+/// The only run in the results, which is not part of the history.
 fn only_run(place: &Place) -> PathBuf {
     let runs = fs::read_dir(place.results()).unwrap().map(|run| run.unwrap().path());
     let runs: Vec<PathBuf> = runs.filter(|run| run.join("run.json").exists()).collect();
@@ -107,7 +107,7 @@ fn a_sample_of_the_mutants_of_a_cell_is_killed_and_a_run_that_was_cut_off_is_res
         assert!(records.is_none_or(|records| run.join(records).is_dir()), "{result}");
     }
 
-    // As it is left if it is killed while it writes the verdict of the second mutant.
+    // The state after a kill while the verdict of the second mutant was written.
     let before = lines(&mutants.join("verdicts.jsonl"));
     fs::write(mutants.join("verdicts.jsonl"), format!("{}\n{}", before[0], &before[1][..40])).unwrap();
     let text = fs::read_to_string(mutants.join("run.json")).unwrap();
@@ -134,7 +134,7 @@ fn damage_that_nothing_notices_survives_and_fails_the_command() {
     let changed = place.path().join("changed");
     copy_folder(&scenarios("sabotage"), &changed);
     let scenario = changed.join("faults/documented-limitation.toml");
-    // L1 is never started, so nothing depends on what is inside it.
+    // L1 is never started, so nothing depends on the levels inside it.
     let mutations = "[[mutation]]\nname = \"l2-differs\"\nlevel = \"l2\"\nkernel-parameters = [\"quiet\"]\n\
                      [[mutation]]\nname = \"l1-differs\"\nlevel = \"l1\"\nkernel-parameters = [\"quiet\"]\n\
                      accept = \"L1 is never started\"\n";

@@ -1,4 +1,4 @@
-//! Native metal, proven where there is none: an emulated machine with a userspace of its own runs this project's program as an
+//! Native metal, tested without such a machine: an emulated machine with its own userspace runs this project's program as an
 //! ordinary user, with its own KVM as L0's. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
@@ -22,13 +22,13 @@ use serde_json::Value;
 /// Longest time for the machine to do everything.
 const ALL: Duration = Duration::from_secs(30 * 60);
 
-/// The recipe of what the machine's stacks boot, which is of the system that it runs itself.
+/// The recipe of the images of the machine's stacks: the system that the machine runs itself.
 const OF_STACKS: &str = "debian-13-amd64";
 
-/// What was tried on the machine, by name.
+/// The tests that ran on the machine, by name.
 struct Machine(BTreeMap<String, Tried>);
 
-/// What the doctor and a run said of the machine, and what they left.
+/// What the doctor and a run reported about the machine, and what they left behind.
 #[derive(Debug, Default)]
 struct Tried {
     doctor: Option<Value>,
@@ -41,7 +41,7 @@ struct Tried {
 }
 
 impl Machine {
-    /// Boots the machine, by the test that comes first.
+    /// Boots the machine in the first test that needs it.
     fn get() -> &'static Self {
         static MACHINE: OnceLock<Machine> = OnceLock::new();
         MACHINE.get_or_init(|| {
@@ -142,11 +142,11 @@ fn folder() -> PathBuf {
     scenarios("native")
 }
 
-/// A file that the machine gets.
+/// A file for the machine.
 struct Given {
     to: String,
     from: PathBuf,
-    /// So many of its first bytes.
+    /// Only this many of its first bytes.
     size: u64,
 }
 
@@ -157,7 +157,7 @@ impl Given {
     }
 }
 
-/// Every file of the folder `from`, to lie in the folder `to`.
+/// Every file of the folder `from`, for the folder `to`.
 fn all_of(from: &Path, to: &str) -> Vec<Given> {
     let entries = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| Given::new(format!("{to}/{}", name_of(&path)), path)).collect()
@@ -167,7 +167,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// What the machine is to run: the program, its scenarios and recipe, the cache of images.
+/// The files that the machine needs: the program, its scenarios and recipe, the cache of images.
 fn given(cache: &Path, recipe: &Recipe, images: &[Image]) -> Vec<Given> {
     let one = |to: &str, from: PathBuf| Given::new(to.to_owned(), from);
     let mut given = vec![
@@ -190,7 +190,7 @@ fn given(cache: &Path, recipe: &Recipe, images: &[Image]) -> Vec<Given> {
     given
 }
 
-/// Appends an archive to those that are the initramfs already.
+/// Appends an archive to the existing initramfs.
 fn append(archive: &mut File, given: &[Given]) {
     let mut folders = BTreeSet::new();
     for file in given {
@@ -225,7 +225,7 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
         (&"l0".into(), &0.into(), &"1".into()),
         "{step:#}"
     );
-    // KVM's counters in debugfs are root's.
+    // Only root can read KVM's counters in debugfs.
     assert_eq!(cell["evidence"]["l0_counters_unreadable"], true, "{cell:#}");
     for file in ["L1.console.log", "L2.console.log"] {
         assert!(works.files.contains(file), "{}", works.files);

@@ -1,4 +1,4 @@
-//! What the workflows of CI systems run, run here: a night of two shards, merged, and compared with the night before. Boots.
+//! The scripts of the CI workflows, run here: a night of two shards, merged, and compared with the night before. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -17,7 +17,7 @@ const JOB: Duration = Duration::from_secs(15 * 60);
 /// Two cells that end early: L0 has no KVM, or none that lets L1 have guests.
 const CELLS: [&str; 2] = ["rhel-8-nesting-off/amd/*", "rhel-8-amd-cpu-support/amd/*"];
 
-/// A script of `.ci` as the workflows call it, with the program of these tests in place of one that cargo builds first.
+/// A script of `.ci`, called as in the workflows, with the program of these tests instead of one that cargo builds first.
 fn script(place: &Place, name: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(checkout().join(".ci").join(name));
     command.args(arguments).envs(environment.iter().copied());
@@ -62,7 +62,7 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     let junit = fs::read_to_string(place.path().join("first/junit.xml")).unwrap();
     assert!(junit.contains(r#"<property name="verdict" value="xfail"/>"#), "{junit}");
 
-    // The next night sees the same, and the one after it something worse.
+    // The next night has the same results, and the night after it has a worse one.
     let second = merge(&place, &results, "second", "baseline");
     assert!(second.status.success(), "{second:#?}");
     let worse = place.path().join("worse");
@@ -73,17 +73,17 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     assert_eq!(third.status.code(), Some(1), "{third:#?}");
     let said = String::from_utf8_lossy(&third.stdout);
     assert!(said.contains("regressions") && said.contains("rhel-8-nesting-off/amd/"), "{said}");
-    // A bad night leaves no baseline: the same is still bad, however often it is merged.
+    // A bad night does not become the baseline: the same results stay bad, however often they are merged.
     let fourth = merge(&place, &worse, "fourth", "baseline");
     assert_eq!(fourth.status.code(), Some(1), "{fourth:#?}");
-    // Accepted, it is what others are compared with.
+    // An accepted night becomes the baseline.
     assert!(merge(&place, &worse, "fifth", "accepted").status.success());
     assert!(merge(&place, &worse, "sixth", "accepted").status.success());
     place.assert_nothing_left();
 }
 
-/// Makes a fail of every xfail, as if the stacks had stopped elsewhere, with another kernel: with the same one they would be flaky.
-/// Gives the number of cells.
+/// Turns every xfail into a fail, as if the stacks had stopped elsewhere with another kernel (with the same one they would be
+/// flaky). Returns the number of cells.
 fn change_verdicts(folder: &Path) -> usize {
     let mut changed = 0;
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,5 +1,5 @@
-//! What scenarios do to a stack besides booting it, on the real scenarios and emulated metal: reboot L0, migrate L1 with a
-//! running L2, boot a second L1, time loops, do without KVM on L0. Boots.
+//! What scenarios do to a stack after its boot, on the real scenarios and emulated metal: reboot L0, migrate L1 with a running
+//! L2, boot a second L1, time loops, run without KVM on L0. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -21,7 +21,7 @@ const CELLS: [&str; 5] = [
     "rhel-10-non-kvm-l0/amd/qemu-tcg/*",
 ];
 
-/// One run over the cells, carried out by the test that comes first.
+/// The run over the cells, made by the first test that needs it.
 fn procedures() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -40,7 +40,7 @@ fn cell(scenario: &str, verdict: &str) -> Cell {
     cell
 }
 
-/// What came of the steps of this kind.
+/// The results of the steps of this kind.
 fn outputs(cell: &Cell, kind: &str) -> Vec<String> {
     let steps = cell.record["steps"].as_array().unwrap().iter();
     steps.filter(|step| step["do"] == kind).map(|step| step["output"].as_str().unwrap().to_owned()).collect()

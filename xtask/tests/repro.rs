@@ -1,4 +1,4 @@
-//! Stacks that are held, and asked from outside: where their user wants it, and where they fail. Boots.
+//! Debug sessions: stacks that are paused where the user asks for it, or where they fail, and are queried from outside. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -11,7 +11,7 @@ use common::{Place, Run, Running, boots, of_cells, scenarios, trials};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Longest wait for a stack to come to where it is held.
+/// Longest wait until a stack is paused.
 const HELD: Duration = Duration::from_secs(10 * 60);
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -29,7 +29,7 @@ fn ask(place: &Place, arguments: &[&str]) -> Output {
     assert_cmd::Command::from_std(command).timeout(ANSWER).output().unwrap()
 }
 
-/// Waits until the stack is held, which its L0's QEMU answers from then on.
+/// Waits until the stack is paused: from then on its L0's QEMU answers.
 fn wait_until_held(place: &Place) {
     let began = Instant::now();
     while ask(place, &["qmp", "L0", "query-status"]).status.code() != Some(0) {
@@ -84,7 +84,7 @@ fn a_stack_is_held_where_it_fails_and_its_verdict_is_that_of_a_run() {
     wait_until_held(&place);
     let loaded = ask(&place, &["shell", "L1", "test -d /sys/module/kvm_amd"]);
     assert_eq!(loaded.status.code(), Some(1), "what has failed can be looked at: {loaded:?}");
-    // What is done to a stack that has been judged does not change what it did.
+    // Commands in a stack that has been judged do not change its verdict.
     ask(&place, &["qmp", "L1", "quit"]);
     harness.send(Signal::SIGINT);
     let run = Run::new(harness.end(), &place.results()).with_the_only_run(&place.results());

@@ -1,5 +1,5 @@
-//! A cell's script, alone in an empty folder, sees what the run saw, and so does a bundle on a machine without a cache; what is
-//! changed shows. Nothing is left of a script that is interrupted or killed. Boots stacks on emulated metal.
+//! A cell's script, alone in an empty folder, has the same outcome as the run, and so does a bundle on a machine without a
+//! cache. Any change shows. An interrupted or killed script leaves nothing behind. Boots stacks on emulated metal.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -17,10 +17,10 @@ use nix::sys::signal::Signal;
 
 /// Longest wait for a run of three stacks, or for one script.
 const ALL: Duration = Duration::from_secs(20 * 60);
-/// Longest wait for what boots nothing.
+/// Longest wait for a command that boots nothing.
 const SOON: Duration = Duration::from_secs(120);
 
-/// A run of a cell that works, of one that stops as documented, and of one that was broken on purpose.
+/// A run of three cells: one works, one stops as documented, and one is broken on purpose.
 fn seen() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -37,7 +37,7 @@ fn seen() -> &'static Run {
         };
         write("documented-limitation", &scenario("documented-limitation"));
         write("l2-panics", &scenario("l2-panics"));
-        // The stack of the limitation that is gone works, and here nobody expects anything else.
+        // The limitation is gone, so the stack works, and this scenario does not expect a stop.
         let stale = scenario("stale-limitation");
         let (works, _) = stale.split_once("[expect]").unwrap();
         write("works", &works.replace("\"stale-limitation\"", "\"works\""));
@@ -47,7 +47,7 @@ fn seen() -> &'static Run {
     })
 }
 
-/// What these boot, and what their scripts do.
+/// The images of these cells, and the results of their scripts.
 fn its_images() -> Images {
     of_cells(&scenarios("sabotage"), &["documented-limitation/*", "l2-panics/*", "stale-limitation/*"])
 }
@@ -56,7 +56,7 @@ fn cell(scenario: &str) -> Cell {
     seen().cell(&format!("{scenario}/"))
 }
 
-/// The script as a user gets it: alone, in an empty folder.
+/// The script as a user receives it: alone, in an empty folder.
 fn alone(place: &Place, scenario: &str) -> PathBuf {
     fs::create_dir(place.results()).unwrap();
     let script = place.results().join("reproduce.sh");
@@ -64,10 +64,9 @@ fn alone(place: &Place, scenario: &str) -> PathBuf {
     script
 }
 
-/// The script of this path, called from the place's folder of results.
+/// The script with this path, called from the place's folder of results.
 fn command(place: &Place, script: &Path) -> Command {
-    // Tests that are started in the background have Ctrl-C ignored, and a shell cannot trap a signal that was ignored when it
-    // began.
+    // Tests in the background ignore Ctrl-C, and a shell can't trap a signal that was ignored when it started.
     let mut command = Command::new("env");
     command
         .args(["--default-signal=INT", "sh"])
@@ -82,7 +81,7 @@ fn command(place: &Place, script: &Path) -> Command {
     command
 }
 
-/// Runs the script to its end; gives its exit code and the last line that it said.
+/// Runs the script to its end; returns its exit code and its last line.
 fn run(place: &Place, command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
         assert_cmd::Command::from_std(command).timeout(ALL).output().unwrap();
@@ -125,10 +124,10 @@ fn another_outcome_is_told_from_the_one_that_was_recorded() {
     assert!(last.ends_with("ANOTHER outcome than recorded: pass: it works"), "{last}");
 }
 
-/// Makes a bundle of the cell and unpacks it; gives its script.
+/// Makes a bundle of the cell and unpacks it; returns its script.
 fn unpacked(place: &Place, scenario: &str) -> PathBuf {
     let archive = place.path().join("bundle.tar.zst");
-    // What was kept of the run lies beside no other one.
+    // The bundle has the records of no other run.
     let cell = cell(scenario);
     let mut bundle = place.xtask();
     bundle.args(["repro", &format!("{scenario}/*"), "--bundle", "--output"]).arg(&archive);

@@ -1,5 +1,5 @@
-//! A run in parts: shards that are merged, and a run that is killed and resumed, end as one that went through in one go.
-//! Boots four small cells several times, most of them from a saved state.
+//! A run in parts: merged shards, and a run that is killed and resumed, have the same results as an uninterrupted run. Boots
+//! four small cells several times, most of them from a snapshot.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -20,7 +20,7 @@ const ALL: Duration = Duration::from_secs(20 * 60);
 /// Longest wait for a command that boots nothing.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Four cells that don't come further than to L1's launch, of three different verdicts.
+/// Four cells that get no further than L1's launch, with three different verdicts.
 const CELLS: [&str; 4] =
     ["documented-limitation/*", "l0-nested-off/*", "feature-not-given/*", "metal-killed/*"];
 
@@ -35,7 +35,7 @@ fn run_matrix(place: &Place, results: &str) -> Command {
     command
 }
 
-/// Goes on with the newest run in the folder `results` of the place.
+/// Resumes the newest run in the folder `results` of the place.
 fn resume(place: &Place, results: &str) -> Command {
     let mut command = place.xtask();
     command.args(["run-matrix", "--resume", "latest", "--results"]).arg(place.path().join(results));
@@ -48,7 +48,7 @@ fn finish(place: &Place, command: Command, results: &str, limit: Duration) -> Ru
     Run::new(output, &place.path().join(results))
 }
 
-/// What came of each cell; each has one line.
+/// The result of each cell; each has one line.
 fn verdicts(run: &Run) -> BTreeMap<String, (String, Value, Value)> {
     let mut verdicts = BTreeMap::new();
     for cell in run.cells() {
@@ -63,7 +63,7 @@ fn verdicts(run: &Run) -> BTreeMap<String, (String, Value, Value)> {
 
 fn shards_that_are_merged_and_a_killed_run_that_is_resumed_equal_a_run_in_one_go() {
     let _guard = boots(&of_cells(&scenarios("sabotage"), &CELLS));
-    // One place, so that all go on from the states of the first.
+    // One place, so that all are restored from the snapshots of the first.
     let place = Place::new();
     let whole = finish(&place, run_matrix(&place, "whole"), "whole", ALL);
     assert_eq!(verdicts(&whole).len(), CELLS.len(), "{whole:#?}");
@@ -80,7 +80,7 @@ fn its_trace_is_valid(place: &Place, whole: &Run) {
     let run = finish(place, command, "whole", SOON);
     let seen = trace::validate(&serde_json::from_str(&run.stdout).unwrap());
     let stages: usize = whole.cells().iter().map(|cell| cell.stages().len()).sum();
-    // Besides the stages of its last attempt, each cell has what was before and after its stack.
+    // In addition to the stages of its last attempt, each cell has the time before and after its stack.
     let booted = whole.cells().iter().filter(|cell| !cell.stages().is_empty()).count();
     assert_eq!(seen.slices["cell"].len(), CELLS.len());
     assert_eq!(seen.slices["stage"].len(), stages + 2 * booted, "{seen:#?}");
@@ -88,7 +88,7 @@ fn its_trace_is_valid(place: &Place, whole: &Run) {
 }
 
 fn shards_that_are_merged_equal(place: &Place, whole: &Run) {
-    // By the durations of the first run, so that both have something to do.
+    // By the durations of the first run, so that both shards have cells.
     let shard = |number: u8| {
         let results = format!("shard-{number}");
         let mut command = run_matrix(place, &results);
@@ -141,13 +141,13 @@ fn a_run_that_is_killed_and_resumed_equals(place: &Place, whole: &Run) {
     assert_eq!((again.code, again.record()), (whole.code, record), "nothing is changed");
 }
 
-/// What the newest run in the folder `results` of the place has so far.
+/// The verdicts so far of the newest run in the folder `results` of the place.
 fn so_far(place: &Place, results: &str) -> Run {
     let output = Command::new("true").output().unwrap();
     Run::new(output, &place.path().join(results))
 }
 
-/// What a command says that is bad usage.
+/// The message of a command with bad usage.
 fn refused(mut command: Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -164,7 +164,7 @@ fn wait_for_a_verdict(folder: &Path) {
     }
 }
 
-/// Verdicts that were written to their end.
+/// Complete verdicts.
 fn complete_lines(folder: &Path) -> usize {
     fs::read(folder.join("verdicts.jsonl")).unwrap().iter().filter(|byte| **byte == b'\n').count()
 }

@@ -1,4 +1,4 @@
-//! Every shell script of the project passes ShellCheck, at the level of its warnings.
+//! Every shell script of the project passes ShellCheck, including its warnings.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -22,13 +22,13 @@ fn scripts_in(folder: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Every script that people or systems start, or that others read in.
+/// Every script that users or systems start, and every script that others source.
 fn scripts() -> Vec<PathBuf> {
     let folders = [".ci", "images/recipes/init", "tests/native/init", "docs/yardstick"];
     folders.into_iter().flat_map(scripts_in).collect()
 }
 
-/// The fixed part of `reproduce.sh`, of its files in their order.
+/// The fixed part of `reproduce.sh`: its files in their order.
 fn runtime(folder: &Path) -> PathBuf {
     let source = common::checkout().join("harness/matrix/src/reproduce");
     let generator = fs::read_to_string(source.join("script.rs")).unwrap();
@@ -47,7 +47,7 @@ fn shell_scripts_have_no_warnings() {
     let (program, mut arguments) = checker.command("shellcheck");
     let mut all = scripts();
     all.push(runtime(folder.path()));
-    // Parts and scripts that are read in use variables of each other.
+    // Parts and sourced scripts use variables of each other.
     arguments
         .extend(["--severity=warning", "--exclude=SC2154,SC2034,SC2148", "--format=gcc"].map(Into::into));
     let mut complaints = String::new();

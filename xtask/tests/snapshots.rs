@@ -1,5 +1,5 @@
-//! Saved states: a stack that goes on from one comes to the same verdict as one that boots from its beginning, with evidence of
-//! its own, and a state that is not as it was written is not used. Boots.
+//! Snapshots: a stack that is restored from one gets the same verdict as one that boots from its beginning, with its own
+//! evidence. A damaged snapshot is not used. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -31,13 +31,13 @@ fn run(place: &Place, name: &str, cells: &[&str]) -> Vec<Cell> {
     cells
 }
 
-/// One place in which a state was saved by a run over all cells, and what came of them.
+/// A place in which a run over all cells saved a snapshot, and the results of these cells.
 struct Saved {
     place: Place,
     cells: Vec<Cell>,
 }
 
-/// One test, since what it begins with takes most of its time, and what a test shares with others is never removed.
+/// One test, since its beginning takes most of its time, and a place that tests share is never removed.
 fn stacks_go_on_from_what_was_saved_and_from_nothing_else() {
     let _guard = boots(&of_cells(&checkout().join("xtask/bench"), &CELLS));
     let place = Place::new();
@@ -48,7 +48,7 @@ fn stacks_go_on_from_what_was_saved_and_from_nothing_else() {
     a_state_of_another_qemu_is_not_used_and_the_run_says_so(&saved);
 }
 
-/// The only state of a place.
+/// The only snapshot of a place.
 fn only_state(place: &Place) -> PathBuf {
     let entries = fs::read_dir(place.states()).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
@@ -63,10 +63,10 @@ fn a_stack_that_goes_on_has_evidence_of_its_own(saved: &Saved) {
     assert_eq!(first.record["cold"], "there is no snapshot yet");
     assert_eq!(second.record["restored"]["level"], "l1", "{:#}", second.record);
     assert_eq!(second.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
-    // Another image of L2 on the disk that the saved L1 had known with the first one's: what it read of it counts no more.
+    // The disk has another image of L2 than the saved L1 knew: what L1 had cached of it must not count.
     let kernel = |cell: &Cell| cell.record["levels"][2]["kernel"].as_str().unwrap().to_owned();
     assert!(kernel(first).starts_with("6.1.") && kernel(second).starts_with("6.12."), "{}", kernel(second));
-    // The same cell again, from the state that it saved itself.
+    // The same cell again, from the snapshot that it saved itself.
     let again = run(place, "saved-again", &CELLS[..1]).remove(0);
     assert_eq!(again.record["restored"]["level"], "l1");
     let nonce = |cell: &Cell| cell.record["evidence"]["report"]["nonce"].as_str().unwrap().to_owned();
@@ -83,7 +83,7 @@ fn a_stack_that_goes_on_has_evidence_of_its_own(saved: &Saved) {
         let runs = &evidence["nested_runs"]["l0"];
         assert!(runs["after"].as_u64() > runs["before"].as_u64(), "{runs}");
     }
-    // Its clock was set when it went on, and its levels' conversations up to then are kept.
+    // Its clock was set after the restore, and its levels' earlier conversations are kept.
     assert!(again.record["levels"][1]["kernel"].as_str().unwrap().starts_with("6.1."));
     for name in ["L0.console.saved.log", "L1.console.saved.log", "L1.qmp.saved.jsonl"] {
         assert!(!fs::read(again.file(name)).unwrap().is_empty(), "{name}");
@@ -127,7 +127,7 @@ fn a_state_of_another_qemu_is_not_used_and_the_run_says_so(saved: &Saved) {
     assert!(cold.contains(expected), "{cold}");
 }
 
-/// A place with a copy of the saved state.
+/// A place with a copy of the snapshot.
 fn copy_of(saved: &Saved) -> Place {
     let place = Place::new();
     let state = only_state(&saved.place);

@@ -1,4 +1,4 @@
-//! Whole stacks of the real scenarios, three real kernels deep on emulated metal: they pass, and the record holds all that
+//! Whole stacks of the real scenarios, three real kernels deep on emulated metal: they pass, and the record has everything that
 //! a pass needs. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
@@ -25,14 +25,14 @@ const STAGES: [&str; 9] =
 
 const STACKS: [&str; 4] = [LINE_8, LINE_9, LINE_10, LINE_9_ON_10];
 
-/// One run over the stacks, carried out by the test that comes first.
+/// The run over the stacks, made by the first test that needs it.
 fn stacks() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
         let _guard = boots(&of_cells(&checkout().join("scenarios"), &STACKS));
         let place = Place::new();
         let mut command = place.run_matrix();
-        // Side by side, and each from its beginning: the records of all levels are looked into.
+        // In parallel, and each from its beginning, since the tests read the records of all levels.
         command.args(["--metal", "emulated", "--cold"]).args(STACKS);
         place.finish(command, ALL).keep("stacks")
     })
@@ -117,7 +117,7 @@ fn assert_levels(cell: &Cell, systems: [&str; 3]) {
             _ => "6.12.",
         };
         assert!(level["kernel"].as_str().unwrap().starts_with(kernel), "{level:#}");
-        // The QEMU that runs a level is the one of the level below it; below L0 it is the emulator's.
+        // A level runs on the QEMU of the level below it; L0 runs on the emulator's.
         let qemu = match number.checked_sub(1).map(|below| systems[below]) {
             Some("debian-11") => "5.2.",
             Some("debian-12") => "7.2.",
@@ -171,7 +171,7 @@ fn assert_files(cell: &Cell) {
     assert!(cell.file("L0.qemu.log").exists());
 }
 
-/// Whether a fourth level works is for the run to find out; that depth is no special case of the harness is the test.
+/// The run finds out whether a fourth level works. The test is that the harness needs no special case for the depth.
 fn a_fourth_level_is_booted_as_the_others_are() {
     let _guard = boots(&of_cells(&scenarios("deep"), &["*"]));
     let place = Place::new();

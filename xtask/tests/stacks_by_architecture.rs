@@ -1,5 +1,5 @@
-//! One stack of each architecture that is not AMD, and ways to break one on each: what runs there is as real, and lies as
-//! little. Boots.
+//! One stack of each architecture other than AMD, and ways to break each. The same must hold there: a working stack passes, and
+//! a broken one does not. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -16,7 +16,7 @@ const INTEL: &str = "rhel-10-preview/intel/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 const POWER9: &str = "rhel-8-power9/power9/rhel-8.2+/rhel-8.2+/rhel-8.2+";
 const ARM: &str = "rhel-10-arm/arm/rhel-10.0+/rhel-10.0+/rhel-10.0+";
 const ARM_CURRENT: &str = "rhel-10-arm-current/arm/rhel-later-10/rhel-later-10/rhel-later-10";
-/// The same with images of two systems: the first that the archive delivers is booted.
+/// The same with images of two systems: the first one that the archive delivers is booted.
 const IBM_Z: [&str; 2] =
     ["rhel-10-ibm-z-huge-pages/ibm-z/rhel-10.0+", "rhel-9-ibm-z-huge-pages/ibm-z/rhel-9.2+"];
 const IBM_Z_CURRENT: &str = "rhel-10-ibm-z-huge-pages-current/ibm-z/rhel-later-10";
@@ -27,7 +27,7 @@ const ALL: Duration = Duration::from_secs(40 * 60);
 
 const BROKEN: [&str; 4] = ["intel-*", "power9-*", "arm-*", "ibm-z-*"];
 
-/// Cells whose images the archive does not deliver are skipped in it, and the tests that are about them are ignored.
+/// Cells without images from the archive are skipped in it, and their tests are ignored.
 fn run_of(name: &str, scenarios: &Path, cells: &[&str]) -> Run {
     let _guard = boots_what_is_delivered(&of_cells(scenarios, cells));
     let place = Place::new();
@@ -42,14 +42,14 @@ fn documented() -> PathBuf {
     checkout().join("scenarios")
 }
 
-/// The one of these cells whose images the archive delivers; the first, if it delivers none.
+/// The first of these cells whose images the archive delivers; the first of all if it delivers none.
 fn delivered(cells: &[&'static str]) -> &'static str {
     let is_delivered =
         |cell: &&&'static str| images::undelivered(&of_cells(&documented(), &[**cell])).is_none();
     cells.iter().find(is_delivered).unwrap_or(&cells[0])
 }
 
-/// The run over what works, or does not as documented.
+/// The run over stacks that work, or stop as documented.
 fn stacks() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -63,7 +63,7 @@ fn cell(name: &str) -> Cell {
     stacks().cell(name)
 }
 
-/// The run over what is broken.
+/// The run over the broken stacks.
 fn broken() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| run_of("broken-architectures", &scenarios("sabotage"), &BROKEN))

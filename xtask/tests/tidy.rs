@@ -1,5 +1,5 @@
-//! What a compiler does not keep: the floors of the crates and of the rooms in the upper one, the size of files, the wording of what
-//! people read, and dependencies that are used and have a licence that fits.
+//! Rules that no compiler checks: the layers of the crates and of the modules in the upper one, the size of files, the wording
+//! of prose, and dependencies that are used and have a suitable licence.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ fn checkout() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The files below `folder` with this ending, by their paths in the checkout.
+/// The files below `folder` with this extension, by their paths in the checkout.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![checkout().join(folder)];
@@ -36,7 +36,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(checkout().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// What cargo knows of the workspace and its dependencies.
+/// What cargo knows about the workspace and its dependencies.
 fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -148,7 +148,7 @@ fn every_dependency_is_used() {
     }
 }
 
-/// Licences that MIT OR Apache-2.0 software may depend on. deny.toml has the same.
+/// Licences that software under MIT OR Apache-2.0 may depend on. deny.toml has the same list.
 const LICENCES: &[&str] = &[
     "MIT",
     "Apache-2.0",
@@ -178,7 +178,7 @@ fn every_dependency_has_a_licence_that_fits() {
     assert_eq!(denied, LICENCES.iter().copied().collect(), "deny.toml allows other licences than this test");
     for package in metadata["packages"].as_array().unwrap() {
         let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
-        // Every part that AND joins needs one of those that OR joins.
+        // Each part joined by AND needs one of its parts joined by OR.
         let fits = licence
             .replace(['(', ')'], "")
             .split(" AND ")
@@ -189,10 +189,10 @@ fn every_dependency_has_a_licence_that_fits() {
     }
 }
 
-/// Longest file of code without its tests that needs no reason, in lines.
+/// The most lines of code, without tests, that a file may have without a reason.
 const LONG: usize = 400;
 
-/// Files that are longer, and why they are one idea all the same.
+/// Longer files, and why each is still one idea.
 const LONGER: &[(&str, &str)] = &[];
 
 /// The lines of a file before its tests.
@@ -225,7 +225,7 @@ fn a_long_file_has_a_reason() {
     assert!(unused.is_empty(), "no longer over {LONG} lines: {unused:?}");
 }
 
-/// Idioms that make a reader stop, with what to write instead.
+/// Idioms that make a reader stop, and what to write instead.
 const IDIOMS: &[(&str, &str)] = &[
     ("tells", "shows, prints, reports"),
     ("is told", "gets, receives, is given"),
@@ -259,12 +259,12 @@ fn what_people_read_has_none_of_the_worst_idioms() {
     read_by_people.extend(files("harness/matrix/tests", "snap"));
     let mut found = Vec::new();
     for path in &read_by_people {
-        // What is written before today's words, in a table for those who have scripts.
+        // The table of renamed things has the old words.
         if path == Path::new("docs/renamed.md") {
             continue;
         }
         for (number, line) in read(path).lines().enumerate() {
-            // Names are what they are: those in backticks, and those with hyphens or underscores.
+            // Names are exempt: words in backticks, and words with hyphens or underscores.
             let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
             let separates = |c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '-' | '_');
             let words = format!(" {} ", prose.to_lowercase().replace(separates, " "));

@@ -1,5 +1,5 @@
-//! An archive that lists packages and does not have them: what boots without them is booted, the rest is skipped, and it is said
-//! in plain words. One test boots.
+//! An archive that lists packages but does not have them: cells that don't need them boot, the others are skipped, and the
+//! messages say so plainly. One test boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -17,18 +17,18 @@ const ALL: Duration = Duration::from_secs(10 * 60);
 
 /// It stops early: QEMU refuses to make L1's processor. Its stand-ins are Debian 11 and Debian 12.
 const RHEL_8: &str = "rhel-8-nesting-off/amd/rhel-8.2+/rhel-8.2+/rhel-8.2+";
-/// Only Debian 13 stands in for its system.
+/// Its only stand-in is Debian 13.
 const RHEL_10: &str = "rhel-10-ibm-z-huge-pages/ibm-z/rhel-10.0+";
 
-/// `run-matrix` over these cells, where the packages of these recipes are not delivered.
+/// `run-matrix` over these cells, without the packages of these recipes.
 fn run_matrix(place: &Place, undelivered: &[&str], cells: &[&str]) -> Command {
     let mut command = place.run_matrix();
     command.args(["--metal", "emulated", "--cold"]).args(cells);
     with_archive(place, undelivered, command)
 }
 
-/// The command with an own cache, and with recipes of which these need packages that an archive lists and does not have. That
-/// archive is the only one.
+/// The command with its own cache. These recipes need packages that an archive lists but does not have, and that archive is the
+/// only one.
 fn with_archive(place: &Place, undelivered: &[&str], mut command: Command) -> Command {
     let recipes = place.path().join("recipes");
     copy_folder(&checkout().join("images/recipes"), &recipes);
@@ -50,7 +50,7 @@ fn with_archive(place: &Place, undelivered: &[&str], mut command: Command) -> Co
     command
 }
 
-/// A cache that has what the usual one has, and keeps for itself what is added.
+/// A cache with the images of the usual one. Additions stay private.
 fn with_images(place: &Place) {
     let usual = Store::open(StoreOptions::default()).unwrap();
     copy_folder(&usual.cache().join("refs"), &place.path().join("cache/refs"));

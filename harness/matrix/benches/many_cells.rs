@@ -1,6 +1,6 @@
-//! How long 100,000 cells take to be read and expanded, filtered, and listed: `cargo bench -p nestmatrix --bench many_cells`.
+//! How long it takes to read, expand, filter and list 100,000 cells: `cargo bench -p nestmatrix --bench many_cells`.
 //!
-//! It prints seconds and judges none, since machines differ; on one of today a second altogether is plenty.
+//! It prints seconds but does not judge them, since machines differ. One second in total is plenty on a machine of today.
 #![allow(clippy::unwrap_used, reason = "what cannot be done ends the measurement")]
 
 mod generated;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use nestmatrix::report::{self, ClaimListing, Listing, Style};
 use nestmatrix::scenario::{AvailableImage, Filter, Matrix, Supply};
 
-/// Does `work` and says how long it took.
+/// Does `work` and prints how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = work();

@@ -27,7 +27,7 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
             Some(Process { end: Some(end), .. }) => status(&end),
         },
         "guest-file-open" => {
-            // The harness reads /proc/PID/stat only; the handle is the process.
+            // The harness only reads /proc/PID/stat; the handle is the process.
             let path = arguments["path"].as_str().unwrap_or_default();
             let pid = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/stat"));
             let pid = pid.and_then(|pid| pid.parse::<i64>().ok()).filter(|pid| stack.runs(level, *pid));

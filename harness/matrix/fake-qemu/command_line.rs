@@ -1,11 +1,11 @@
-//! Reads a QEMU command line as the harness writes it.
+//! Reads the QEMU command lines that the harness writes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::Failure;
 
-/// What the fake needs to know of its own command line.
+/// What the fake needs to know about its own command line.
 #[derive(Debug)]
 pub struct CommandLine {
     /// The outermost level.
@@ -22,7 +22,7 @@ impl CommandLine {
     /// Reads the arguments.
     ///
     /// # Errors
-    /// They are not what the harness gives a QEMU on this machine.
+    /// They are not those that the harness passes to a QEMU on this machine.
     pub fn read(arguments: &[String]) -> Result<Self, Failure> {
         let values = |name: &'static str| {
             let pairs = arguments.windows(2).filter(move |pair| pair[0] == name);
@@ -60,7 +60,7 @@ pub fn level_in(text: &str) -> Option<u8> {
     name.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What follows `key` in a command line or a script with one, up to the word's end; empty if it is not there.
+/// The text after `key` in a command line or a script with one, up to the end of the word; empty if the key is missing.
 pub fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
     let value = text.split_once(key).map_or("", |(_, value)| value);
     value.split([' ', ',', '\'', '\n']).next().unwrap_or_default()

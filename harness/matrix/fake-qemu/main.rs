@@ -1,8 +1,8 @@
 //! A fake QEMU: it takes QEMU's command line and plays a whole stack of levels, without booting any.
 //!
-//! The harness starts it as the outermost machine. The channels of the levels inside are ports of that machine, so one
-//! process can play all monitors, agents and consoles. Each behaves as that of a stack that works, except where a
-//! [`script`] says otherwise. No output is checked against the real QEMU here: tests that boot do that.
+//! The harness starts it as the outermost machine. The channels of the levels inside are ports of that machine, so one process
+//! can play all monitors, agents and consoles. Each behaves as in a working stack, unless a [`script`] says otherwise. No
+//! output is compared with that of the real QEMU here: tests that boot do that.
 
 mod agent;
 mod command_line;
@@ -24,7 +24,7 @@ use stack::Stack;
 /// Why the fake can't do its work.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long it lives at most, so that no forgotten one stays.
+/// Its longest lifetime, so that no forgotten process stays.
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
 
 /// Marks a fresh reply of an agent.
@@ -57,7 +57,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Answers what comes on a channel, to its end.
+/// Answers the messages on a channel, to its end.
 fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
     let mut parts = channel.split(['l', '.']).skip(1);
     // A second machine of a level is played by the level itself, which has one state and one console.
@@ -124,7 +124,7 @@ fn answer(
     Some(usual.clone())
 }
 
-/// Takes what still comes on a channel, so that its far end does not block.
+/// Reads the rest of a channel, so that its far end does not block.
 fn sink(mut reader: BufReader<UnixStream>) {
     let _ = std::io::copy(&mut reader, &mut std::io::sink());
 }

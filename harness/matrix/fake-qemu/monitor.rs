@@ -8,10 +8,10 @@ use crate::command_line::value_of;
 use crate::script::End;
 use crate::stack::Stack;
 
-/// Where the first CPU is among QEMU's objects.
+/// The path of the first CPU among QEMU's objects.
 const CPU: &str = "/machine/unattached/device[0]";
 
-/// What a monitor says first.
+/// The greeting of a monitor.
 pub fn greeting() -> Value {
     json!({"QMP": {"version": version(), "capabilities": ["oob"]}})
 }

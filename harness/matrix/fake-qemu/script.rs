@@ -1,7 +1,7 @@
-//! What a fake QEMU does differently from one whose stack works. Tests write it, the fake reads it.
+//! How a fake QEMU deviates from one whose stack works. Tests write the script, and the fake reads it.
 //!
-//! The file is the initramfs of the outermost level: its path is on the fake's command line, so that tests that run side
-//! by side in one process have a script each.
+//! The file is the initramfs of the outermost level: its path is on the fake's command line, so that parallel tests in one
+//! process each have their own script.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ pub struct Script {
     pub busy: Vec<u8>,
 }
 
-/// One thing that a level, or the QEMU that runs it, does.
+/// An act of a level, or of the QEMU that runs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Nothing, for so many milliseconds.
+    /// Nothing, for this many milliseconds.
     Wait(u64),
     /// The level prints this line on its console.
     Say(String),
@@ -55,16 +55,16 @@ pub struct End {
     pub status: Option<i64>,
     /// The signal that ends it.
     pub signal: Option<i64>,
-    /// What it has written to its standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it has written to its standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
 /// A command in a level that ends differently.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Command {
-    /// The level in which it is run.
+    /// The level in which it runs.
     pub level: u8,
     /// Text that its script contains.
     pub contains: String,
@@ -79,11 +79,11 @@ pub struct Command {
 pub struct Reply {
     /// The channel on which it comes, such as `l1.agent`.
     pub channel: String,
-    /// The command, or `greeting` for what a monitor says first.
+    /// The command, or `greeting` for the first message of a monitor.
     pub command: String,
     /// Text that the normal reply contains.
     pub contains: String,
-    /// How many matching requests are answered normally before.
+    /// How many matching requests get the normal answer first.
     pub skip: usize,
     /// What happens instead.
     pub how: How,

@@ -1,4 +1,4 @@
-//! The levels of the stack that the fake plays: which run, what they do, and how they end.
+//! The levels of the fake stack: which run, what they do, and how they end.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,14 +15,14 @@ use crate::command_line::{CommandLine, level_in, value_of};
 use crate::script::{Act, End, How, KERNEL, Script};
 use crate::{Failure, agent};
 
-/// The first process identifier that a level gives a command.
+/// The first process identifier of a command in a level.
 const FIRST_PID: i64 = 100;
 /// How long a level that has reported still runs, in milliseconds.
 const BEFORE_POWER_OFF: u64 = 300;
 /// How long a level that was reset has no agent, in milliseconds.
 const BEFORE_AGENT: u64 = 50;
 
-/// How many bytes of a flood are written at once.
+/// How many bytes of a flood are written in one step.
 const FLOOD: usize = 16 << 10;
 
 /// A level, and the QEMU that runs it. In a snapshot it is written as it is.
@@ -77,7 +77,7 @@ impl Stack {
     /// A stack whose outermost QEMU has just been started.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system reports an error.
     pub fn new(
         line: &CommandLine,
         script: Script,
@@ -123,7 +123,7 @@ impl Stack {
         self.levels().get(&level).map(|level| level.line.clone()).unwrap_or_default()
     }
 
-    /// What the script says of a command whose usual reply contains `text`.
+    /// The script's answer to a command whose usual reply contains `text`.
     pub fn deviation(&self, channel: &str, command: &str, text: &str) -> Option<How> {
         let mut matches = self.matches.lock().unwrap_or_else(PoisonError::into_inner);
         for (reply, matched) in self.script.replies.iter().zip(matches.iter_mut()) {
@@ -199,7 +199,7 @@ impl Stack {
         std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), Act::AgentAnswers]));
     }
 
-    /// What a level's QEMU says of its state.
+    /// The state that a level's QEMU reports.
     pub fn status(&self, level: u8) -> Value {
         let levels = self.levels();
         let status = match levels.get(&level) {
@@ -210,7 +210,7 @@ impl Stack {
         json!({"status": status, "running": status == "running"})
     }
 
-    /// Lets a level run: the first time it boots.
+    /// Lets a level run. The first time, it boots.
     pub fn resume(self: &Arc<Self>, level: u8) {
         self.event(level, "RESUME", &Value::Null);
         let before = self.change(level, |level| std::mem::replace(&mut level.resumed, true));
@@ -304,7 +304,7 @@ impl Stack {
         }
     }
 
-    /// Starts a command in a level; gives its process identifier.
+    /// Starts a command in a level; returns its process identifier.
     pub fn execute(self: &Arc<Self>, level: u8, script: &str) -> i64 {
         let rule =
             self.script.commands.iter().find(|rule| rule.level == level && script.contains(&rule.contains));
@@ -362,7 +362,7 @@ impl Stack {
         format!("exits:{exits}\nnested_run:{nested}\n")
     }
 
-    /// What the agent of a level knows of a process; it forgets one that has ended.
+    /// What the agent of a level knows about a process; it forgets one that has ended.
     pub fn look(&self, level: u8, pid: i64) -> Option<Process> {
         self.change(level, |level| match level.processes.get(&pid)?.end {
             Some(_) => level.processes.remove(&pid),
@@ -393,7 +393,7 @@ fn end_this_process(end: &End) -> ! {
     let _ = std::io::stdout().flush();
     let signal = end.signal.and_then(|signal| i32::try_from(signal).ok());
     if let Some(signal) = signal.and_then(|signal| Signal::try_from(signal).ok()) {
-        // No core is left behind.
+        // No core file is written.
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         let _ = raise(signal);
         std::thread::sleep(Duration::from_secs(10));

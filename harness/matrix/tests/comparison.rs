@@ -17,7 +17,7 @@ fn stale(known: bool) -> CellRecord {
     if known { known_stale(gone, "fixed") } else { gone }
 }
 
-/// A limitation that is known to be gone and shows itself, where nothing says that this software should be without it.
+/// A limitation that is known to be gone but shows itself, with software that may still have it.
 fn shows_itself() -> CellRecord {
     known_stale(limited(cell(VerdictWord::Xfail), "l1-boot", "hangs"), "fixed")
 }
@@ -31,7 +31,7 @@ fn wrong(verdict: VerdictWord) -> CellRecord {
     known_wrong(cell(verdict), "l1-boot", "hangs", "never worked")
 }
 
-/// Where the one cell of two runs stands that is `before` in the first and `now` in the second.
+/// The standing of a cell that is `before` in the first run and `now` in the second.
 fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
     let before: Vec<CellRecord> = before.into_iter().collect();
     let now: Vec<CellRecord> = now.into_iter().collect();

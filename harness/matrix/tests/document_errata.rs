@@ -1,4 +1,4 @@
-//! What runs show about the documents, counted and as a text for their authors. Boots nothing.
+//! What runs show about the documents, in numbers and as a text for their authors. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod report_fixtures;
@@ -177,7 +177,7 @@ const WORKS: &str = "preview/amd/rhel-10.0/rhel-10.0";
 const NEWER: &str = "preview/amd/rhel-10.0/rhel-10.1";
 const MIGRATED: &str = "migration/amd/rhel-10.0/rhel-10.0";
 
-/// A record of a cell of `matrix`, or of one that is not there any more.
+/// A record of a cell of `matrix`, or of a cell that no longer exists.
 fn record(cell: &str, verdict: &str) -> Value {
     let matrix = matrix();
     let known = matrix.cells().iter().find(|known| known.name.as_str() == cell);
@@ -198,7 +198,7 @@ fn record(cell: &str, verdict: &str) -> Value {
     record
 }
 
-/// The same of a stack that stopped because of this symptom.
+/// The same for a stack that stopped because of this symptom.
 fn stopped(cell: &str, stage: &str, symptom: Value, said: &str) -> Value {
     let mut record = record(cell, "fail");
     record["stage"] = json!(stage);
@@ -235,7 +235,8 @@ fn of<'e>(errata: &'e DocumentErrata, id: &str) -> &'e ErrataOfDocument {
     errata.documents.iter().find(|document| document.id == id).unwrap()
 }
 
-/// For each entry its claims, and for each of its tests how often it did not go as documented and how often it was tried.
+/// For each entry its claims, and for each of its tests how often the result differed from the document, and how often there
+/// was one.
 fn counts(document: &ErrataOfDocument) -> Vec<(String, Vec<(usize, usize)>)> {
     let claims = |entry: &nestmatrix::document_errata::Entry| {
         entry.claims.iter().map(|claim| claim.id.clone()).collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! Flaky cells: what follows from them, and what is shown of them.
+//! Flaky cells: what follows from them, and what reports show about them.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod report_fixtures;
@@ -14,13 +14,13 @@ fn cell(verdict: VerdictWord) -> CellRecord {
     record("limits", CELL, verdict, 9.0)
 }
 
-/// A cell that failed the second time of three, and was not known to.
+/// A cell that failed the second of three times, and was not known to be flaky.
 fn news() -> CellRecord {
     let cell = stopped(cell(VerdictWord::Flaky), "l1-boot", "hangs");
     flaky(cell, &[VerdictWord::Pass, VerdictWord::Fail, VerdictWord::Pass], 2, None)
 }
 
-/// A cell that is known to fail at times, and was booted once.
+/// A cell that is known to fail sometimes, and was booted once.
 fn known(verdict: VerdictWord) -> CellRecord {
     let plain = cell(VerdictWord::Flaky);
     let cell = if verdict == VerdictWord::Fail { stopped(plain, "l1-boot", "hangs") } else { plain };

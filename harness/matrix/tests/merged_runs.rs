@@ -1,4 +1,4 @@
-//! Runs that are merged: what comes of it, in files and as text. Nothing is booted.
+//! Merged runs: the results, in files and as text. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod report_fixtures;
@@ -18,7 +18,7 @@ const PASS: &str = "rhel-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+";
 const OTHER: &str = "rhel-preview/amd/rhel-9.2+/rhel-9.2+/rhel-10.0+";
 const THIRD: &str = "rhel-preview/amd/rhel-10.0+/rhel-9.2+/rhel-9.2+";
 
-/// Writes the folder of a run as a run does: these cells got their verdicts of `planned`.
+/// Writes the folder of a run like a real one: these cells of `planned` got their verdicts.
 fn write(
     folder: &Path,
     cells: &[CellRecord],
@@ -56,7 +56,7 @@ fn merge(results: &Path, runs: &[PathBuf]) -> Merged {
     Merge::read(runs).unwrap().write(results, None, vec!["merge".into()]).unwrap()
 }
 
-/// Cell, verdict and who saw it, of every line.
+/// Cell, verdict and origin of every line.
 fn lines(run: &PastRun) -> Vec<(&str, VerdictWord, &str)> {
     run.cells.iter().map(|cell| (cell.cell.as_str(), cell.verdict, cell.run.as_deref().unwrap())).collect()
 }
@@ -173,7 +173,7 @@ fn cells_without_a_verdict_make_the_result_incomplete() {
             run.ended = None;
             run.verdicts = Default::default();
         });
-    // The line that it was writing.
+    // The line that was being written.
     let verdicts = killed.join("verdicts.jsonl");
     fs::write(&verdicts, fs::read_to_string(&verdicts).unwrap() + "{\"cell\": \"rhel-pre").unwrap();
     let other = write(&place.path().join("b"), &[of(OTHER, VerdictWord::Pass)], &[OTHER], |run| {
@@ -265,7 +265,7 @@ fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
         let merged = Merge::read(&[good.clone(), bad]).unwrap().write(&results, None, Vec::new());
         assert!(matches!(merged, Err(MergeError::OutsideFolder { .. })), "{merged:?}");
     }
-    // The files of two cells can't both be in one folder, and the folder that the user had made stays.
+    // The files of two cells can't both be in one folder. The folder that the user had made stays.
     let passed = || of(PASS, VerdictWord::Pass);
     let same_folder = [passed(), CellRecord { cell: OTHER.parse().unwrap(), ..passed() }];
     let same_folder = write(&place.path().join("e"), &same_folder, &[PASS, OTHER], |_| {});

@@ -1,4 +1,4 @@
-//! The mutants of cells and what must come of them, without booting any.
+//! The mutants of cells and their required verdicts, without booting any.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod one_scenario;
@@ -30,7 +30,7 @@ fn step(what: &str) -> String {
     format!("[[step]]\nname = \"n\"\nafter = \"l0-kvm\"\non = \"l0\"\n{what}\n")
 }
 
-/// The first cell of a scenario with these levels and this added.
+/// The first cell of a scenario with these levels and this addition.
 fn cell_with(levels: &str, more: &str) -> Cell {
     let axes = format!("architecture = [\"amd\"]\n{levels}{more}");
     let folder = one_scenario::folder(Some(SYSTEMS), &axes);
@@ -294,7 +294,7 @@ fn a_fail_that_is_known_notices_nothing() {
     assert_eq!(judge(&original, &mutant, &fail), MutantOutcome::Killed);
     let as_described = CellRecord { as_described: true, ..fail };
     assert_eq!(judge(&original, &mutant, &as_described), MutantOutcome::Survived);
-    // It works, and is green as one that was put right: the verdict is another than without damage.
+    // It works and is green, as if the claim were right: the verdict differs from that without damage.
     let works = record(&mutant.cell, VerdictWord::Pass);
     assert_eq!(judge(&original, &mutant, &works), MutantOutcome::Killed);
     let original = Original { verdict: VerdictWord::Pass, stage: None, ..original };
@@ -419,7 +419,7 @@ fn a_survivor_fails_the_command_and_what_is_undecided_leaves_it_incomplete() {
     assert_eq!(MutationTally::default().exit_code(), 4);
 }
 
-/// It would have to be red on some days for what it is known for.
+/// Its known behaviour would have to turn it red on some days.
 #[test]
 fn a_cell_that_is_known_to_be_flaky_has_no_mutants_and_is_not_red() {
     let flaky = "[[known-flaky]]\nstage = \"l2-boot\"\nsymptom-kind = \"stopped-by-qemu\"\nseen = \"2026-11-28\"\nnote = \"n\"\n\

@@ -1,4 +1,4 @@
-//! Records of earlier formats stay readable, under the names that their members and words had then.
+//! Records of earlier formats stay readable, with the old names of their members and words.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use nestmatrix::records::{PastRun, PastRunError};
 use nestmatrix_model::Stage;
 use rstest::rstest;
 
-/// A run of one cell that was restored from a snapshot, as format 2 has it.
+/// A run of one cell that was restored from a snapshot, in format 2.
 fn write(folder: &std::path::Path, format: u32) {
     let run = serde_json::json!({
         "format": format, "nestmatrix": "0.1.0", "run": "r", "began": "2026-11-22T08:58:00Z", "ended": "2026-11-22T08:59:00Z",

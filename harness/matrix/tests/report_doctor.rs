@@ -57,7 +57,7 @@ fn host(probe: &Probe) -> HostSummary {
     }
 }
 
-/// A machine that says `said`, of the architecture `own`.
+/// A machine that reports `said`, of the architecture `own`.
 fn machine(said: &str, own: Architecture, proof: &Proof) -> String {
     let probe = Probe::parse(said);
     let architectures: Vec<ArchitectureCheckup> =

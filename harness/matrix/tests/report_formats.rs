@@ -1,4 +1,5 @@
-//! Runs that are over, in the forms that other programs read, and as a page (which tests/report.rs tries in a browser).
+//! Finished runs, in formats that other programs read, and as a page (which xtask/tests/command_line_report.rs opens in a
+//! browser).
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod report_fixtures;
@@ -18,14 +19,14 @@ use serde_json::Value;
 
 const CELL: &str = "rhel-preview/amd/rhel-10/rhel-10/rhel-10";
 
-/// What a guest and a scenario could write to be taken for something else.
+/// What a guest and a scenario could write to forge something.
 const HOSTILE: &str = "</script><script>alert(1)</script><!-- | ` `` ``` # TODO @all \\ \x1b[2J \u{202e}exe.gnp \u{2028}\u{200b}\n...\nBail out!\n|";
 
 fn matrix() -> Matrix {
     cells("\"rhel 10\"", "\"rhel 10\"", "\"rhel 10\"").0
 }
 
-/// The run with these cells, begun on this day of a month.
+/// The run with these cells, which began on this day of a month.
 fn run(day: u32, cells: Vec<CellRecord>) -> PastRun {
     let name = format!("2025-11-{day:02}T22-39-41Z");
     let mut run = past_run(format!("results/{name}"), outcome(cells, 192, false));
@@ -46,7 +47,7 @@ fn all_verdicts() -> Overview {
     overview(vec![run(21, records)])
 }
 
-/// A claim that is known to be wrong and one that is so no longer, and a limitation that came back.
+/// A claim that is known to be wrong, one that is no longer wrong, and a limitation that came back.
 fn turned() -> [CellRecord; 3] {
     let cell = |name: &str, verdict| record("limits", &CELL.replace("amd", name), verdict, 9.0);
     let wrong = |cell| known_wrong(cell, "l1-boot", "hangs", "never worked");
@@ -90,7 +91,7 @@ fn a_run_as_json_has_the_runs_and_the_cells() {
     assert_eq!(turned, [Some(1); 3]);
 }
 
-/// The test point of a run of this cell alone.
+/// The test point of a run of only this cell.
 fn test_point(cell: CellRecord) -> String {
     let text = tap(&overview(vec![run(21, vec![cell])]));
     text.lines().find(|line| line.contains("ok 1 - ")).unwrap().to_owned()
@@ -165,7 +166,7 @@ fn a_guest_cannot_write_into_markdown() {
     assert_eq!(rows.len(), 1);
     let columns = rows[0].replace("\\\\", "").replace("\\|", "").matches('|').count();
     assert_eq!(columns, 8, "{}", rows[0]);
-    // Outside of code, nothing of HTML is left; code is in spans and blocks that are longer than what they hold.
+    // Outside of code, no HTML is left. The fences of spans and blocks of code are longer than any in the code.
     assert!(text.contains("````text\n") && text.trim_end().ends_with("\n````"), "{text}");
     let outside: String =
         text.split("````").enumerate().filter(|(place, _)| place % 2 == 0).map(|(_, t)| t).collect();

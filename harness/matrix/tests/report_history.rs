@@ -48,7 +48,7 @@ fn entry(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> HistoryEn
     }
 }
 
-/// Something that looks like the digest of an image with this kernel.
+/// A text that looks like the digest of an image with this kernel.
 fn digest(kernel: &str) -> String {
     kernel.replace('.', "a").repeat(16)
 }

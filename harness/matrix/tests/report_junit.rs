@@ -16,8 +16,8 @@ fn xml(outcome: &Outcome) -> String {
     junit(&outcome.run, &outcome.records, Path::new("/results/run")).unwrap()
 }
 
-/// What an element may have, after the schema of Jenkins' JUnit plug-in (`jenkins-junit.xsd`), which others follow: its attributes,
-/// those of them that must be there, and its children.
+/// What an element may have, according to the schema of Jenkins' JUnit plug-in (`jenkins-junit.xsd`), which others follow: its
+/// attributes, the required ones among them, and its children.
 fn of_element(name: &str) -> (&'static [&'static str], &'static [&'static str], &'static [&'static str]) {
     match name {
         "testsuites" => (&["name", "time", "tests", "failures", "errors", "skipped"], &[], &["testsuite"]),

@@ -69,7 +69,7 @@ fn a_plan_of_one_cell() {
     insta::assert_snapshot!(plan(&report_fixtures::plan(cells, |_| false), 1, false, &TERMINAL));
 }
 
-/// The plan of three of nine cells with this profile of all.
+/// The plan of three of nine cells, with this profile of all.
 fn plan_of_a_profile(full: Option<&str>) -> RunPlan {
     let l1 = r#""rhel 9", "rhel 10""#;
     let mut plan = report_fixtures::plan(cells(r#""rhel 10""#, l1, r#""rhel 10""#), |_| false);
@@ -166,7 +166,8 @@ fn a_known_limitation_that_is_gone_is_in_the_tally() {
     assert_eq!(text.lines().last(), Some("2 xpass (known stale) in 1 min 2 s"));
 }
 
-/// A claim that is known wrong, one that fails in another way, one that is no longer wrong, and a limitation that is back.
+/// A claim that is known to be wrong, one that fails in another way, one that is no longer wrong, and a limitation that is
+/// back.
 fn turned() -> Vec<CellRecord> {
     let cell = |name: &str, verdict| {
         record("rhel-8-nested-vms", &format!("{name}/amd/rhel-8/rhel-8/rhel-8"), verdict, 30.5)

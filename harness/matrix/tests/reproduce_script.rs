@@ -1,5 +1,5 @@
-//! The script that boots a cell's stack without nestmatrix: what it says and types, and that nothing that a guest or a scenario has
-//! said gets out of its comments and quotes. Nothing is booted.
+//! The script that boots a cell's stack without nestmatrix: what it prints and types, and that no text of a guest or a scenario
+//! can break out of its comments and quotes. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,12 @@ fn level(number: u8) -> LevelNumber {
     LevelNumber::new(number).unwrap()
 }
 
-/// L1's QEMU ended and said this.
+/// L1's QEMU ended and printed this.
 fn ended(said: &str) -> Symptom {
     Symptom::QemuEnded { level: level(1), ended: Ended::Exited(1), said: said.into() }
 }
 
-/// A step in L0 ended with status 1 and said this.
+/// A step in L0 ended with status 1 and printed this.
 fn step_status(said: &str) -> Symptom {
     let (step, said) = ("unload".into(), said.into());
     Symptom::StepStatus { level: level(0), step, status: 1, wanted: ExitStatus::Success, said }
@@ -102,7 +102,7 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
     }
 }
 
-/// What is the cell's own in a script.
+/// The part of a script that belongs to its cell.
 fn own_part(script: &str) -> String {
     let (own, _) = script.split_once("\n# What a console says of a level").unwrap();
     own.replace(std::env::consts::ARCH, "ISA")
@@ -258,7 +258,7 @@ fn hostile_text_stays_text() {
     let script = of.script().unwrap();
     assert!(script.chars().all(|c| !c.is_control() || c == '\n'), "{script}");
     assert_is_a_script(&script);
-    // With an empty cache it ends before it boots anything, and has read all of itself by then.
+    // With an empty cache it ends before it boots anything, but the shell has read all of it by then.
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("reproduce.sh"), &script).unwrap();
     let ran = Command::new("sh")
@@ -284,7 +284,7 @@ fn a_control_character_makes_no_script() {
     assert_eq!(cell(&plan).script(), None);
 }
 
-/// Runs shell commands with the functions of the script of a cell at hand, in a folder of logs; gives exit code and what was said.
+/// Runs shell commands with the functions of a cell's script, in a folder of logs; returns exit code and output.
 fn with_functions(of: &Reproduction<'_>, logs: &[(&str, &[u8])], commands: &str) -> (Option<i32>, String) {
     let place = tempfile::tempdir().unwrap();
     for (name, said) in logs {
@@ -298,7 +298,7 @@ fn with_functions(of: &Reproduction<'_>, logs: &[(&str, &[u8])], commands: &str)
     (ran.status.code(), said)
 }
 
-/// What is said by the consoles of a stack whose L1 goes on to `console`.
+/// The output on the consoles of a stack whose L1 continues with `console`.
 fn consoles(console: &[u8]) -> [(&'static str, &[u8]); 6] {
     [
         ("l0.console.log", b"nestmatrix-shell-ready\n"),
@@ -385,9 +385,9 @@ fn an_end_of_qemu_is_the_same_if_it_says_what_is_documented(
     let (ended, said) = with_functions(&of, &logs, commands);
     let last = said.lines().last().unwrap();
     assert_eq!(ended, code, "{said}");
-    // What was recorded stands beside it in any case.
+    // The recorded outcome is printed in any case.
     assert!(last.ends_with(&format!("; {expected}xfail: stopped at l1-launch: {symptom}")), "{last}");
-    // Without a document that says why, any end of that QEMU is of the same kind.
+    // Without a document that names a reason, any end of that QEMU is of the same kind.
     let (ended, said) = with_functions(&Reproduction { documented: None, ..of }, &logs, commands);
     assert_eq!(ended, Some(0), "{said}");
 }

@@ -1,4 +1,4 @@
-//! A panic in the harness while a run goes on: it is the error of one cell, and no other cell loses its verdict. Boots nothing.
+//! A panic in the harness during a run is the error of one cell, and no other cell loses its verdict. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use std::cell::RefCell;
@@ -21,7 +21,7 @@ impl Progress for Silent {
     fn event(&self, _event: &ProgressEvent<'_>) {}
 }
 
-/// Panics when the build of an image begins, and before anything is downloaded.
+/// Panics when the build of an image begins, before anything is downloaded.
 struct BuildPanics;
 
 impl Progress for BuildPanics {
@@ -30,11 +30,11 @@ impl Progress for BuildPanics {
     }
 }
 
-/// Panics when the cell of this place begins, in the middle of that cell's own work.
+/// Panics when this cell begins, in the middle of that cell's own work.
 struct Panics {
     at: usize,
     began: RefCell<Vec<String>>,
-    /// The cells that had ended and all cells, each time that the run reported its progress.
+    /// The number of ended cells and of all cells, each time that the run reported its progress.
     progress: RefCell<Vec<(usize, usize)>>,
 }
 
@@ -60,7 +60,7 @@ fn checkout(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder)
 }
 
-/// Runs four cells, none of which has images, in a place of their own.
+/// Runs four cells without images, in their own place.
 fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dyn RunListener>) -> Outcome {
     let matrix = Matrix::load(&checkout("scenarios")).unwrap();
     let catalog = Catalog::load(&checkout("images/recipes")).unwrap();

@@ -1,4 +1,4 @@
-//! All that a scenario can say reaches its cells, and a cell reads back from the record of a run as it was written.
+//! Everything in a scenario reaches its cells, and a cell read back from the record of a run is unchanged.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod matrix_folder;

@@ -1,4 +1,4 @@
-//! Every claim is listed with what tries it, what it contradicts, or why nothing can try it.
+//! Every claim is listed with the cells that test it, with its contradictions, or with the reason why no cell can test it.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod matrix_folder;
@@ -16,8 +16,8 @@ use nestmatrix_model::Architecture;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n";
 
-/// A document with one claim of each coverage, one that only another document's scenario tries, and one that the cells
-/// with one value of an axis try.
+/// A document with one claim of each coverage, one that only another document's scenario tests, and one that only the cells
+/// with one value of an axis test.
 const DOCUMENT: &str = r#"
 id = "limits"
 title = "Limits"
@@ -89,7 +89,7 @@ fn matrix() -> Matrix {
     matrix_with(DOCUMENT, "")
 }
 
-/// The matrix with this document, and with this in `decided.toml`.
+/// The matrix with this document, and with this `decided.toml`.
 fn matrix_with(document: &str, decided: &str) -> Matrix {
     matrix_of(document, decided, SCENARIO)
 }
@@ -106,7 +106,7 @@ fn matrix_of(document: &str, decided: &str, scenario: &str) -> Matrix {
     Matrix::load(folder.path()).unwrap()
 }
 
-/// RHEL 9.2 and 9.4, of which AMD stacks can be booted.
+/// RHEL 9.2 and 9.4, whose AMD stacks can be booted.
 fn supply() -> Supply {
     let image = |version: &str| AvailableImage {
         name: format!("rhel-{version}"),
@@ -124,7 +124,7 @@ fn real() -> Matrix {
     Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap()
 }
 
-/// What there is for the project's own matrix.
+/// The images for the project's own matrix.
 fn real_supply() -> Supply {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
     supply_of(&nestmatrix_images::Catalog::load(&recipes).unwrap())
@@ -204,7 +204,7 @@ fn every_claim_of_the_documents_is_tried_or_says_why_nothing_can_try_it() {
 /// The only cell of the test's matrix that can be booted.
 const BOOTS: &str = "preview/amd/rhel-9/rhel-9.2/rhel-9";
 
-/// An entry of a mutation run of this cell, with its fingerprint as it is now or another one.
+/// An entry of a mutation run of this cell, with its present fingerprint or another one.
 fn mutated(cell: &str, fingerprint: Option<&str>, outcome: &str) -> String {
     let of = |cell: &&Cell| cell.name.as_str() == BOOTS;
     let now = Fingerprint::of(matrix().cells().iter().find(of).unwrap()).to_string();
@@ -215,7 +215,7 @@ fn mutated(cell: &str, fingerprint: Option<&str>, outcome: &str) -> String {
     )
 }
 
-/// What is known of the claim that every cell tries, and the text of the list.
+/// What is known about the claim that every cell tests, and the text of the list.
 fn known(document: &str, decided: &str) -> (Coverage, String) {
     let matrix = matrix_with(document, decided);
     let listing = ClaimListing::new(&matrix, &supply(), false);
@@ -233,7 +233,7 @@ fn a_claim_is_decided_by_damage_that_a_cell_that_boots_has_noticed() {
     let (coverage, text) = known(DOCUMENT, &mutated(BOOTS, None, survived));
     assert_eq!(coverage, Coverage::Undecided, "damage was not noticed");
     assert!(text.contains("l2-on-tcg survived, 2026-11-28"), "{text}");
-    // No image: what it would do is not seen here.
+    // There is no image, so its behaviour is unknown here.
     let elsewhere = mutated("preview/intel/rhel-9/rhel-9.2/rhel-9", None, killed);
     assert_eq!(known(DOCUMENT, &elsewhere).0, Coverage::Undecided);
 }
@@ -257,16 +257,16 @@ fn a_claim_is_decided_if_both_verdicts_were_seen() {
     let (coverage, text) = known(DOCUMENT, &both);
     assert_eq!(coverage, Coverage::Decided);
     assert!(text.contains("works with Linux 6.2, stops with Linux 6.1, 2026-11-22"), "{text}");
-    // The other verdict is that of a cell which asks for something else by now.
+    // The cell with the other verdict asks for something else by now.
     let like = |fingerprint: &str| format!("{both}like = \"{BOOTS}\"\nlike-{fingerprint}\n");
     assert_eq!(known(DOCUMENT, &like(fingerprint)).0, Coverage::Decided);
     assert_eq!(known(DOCUMENT, &like("fingerprint = \"00\"")).0, Coverage::Undecided);
-    // A version is none of the two that gave two verdicts.
+    // The version is not one of the two with different verdicts.
     let version = DOCUMENT.replacen("tier = \"supported\"", "tier = \"supported\"\nversion-of = \"l0\"", 1);
     assert_eq!(known(&version, &both).0, Coverage::Undecided);
 }
 
-/// A claim that is added to a scenario is not decided by what was shown when the scenario did not try it.
+/// A claim that is added to a scenario is not decided by earlier results, which were not about it.
 #[test]
 fn what_was_shown_of_a_cell_says_nothing_of_a_claim_that_is_added_to_it() {
     let fingerprint = |more: &str| {
@@ -296,7 +296,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     let killed = mutated(BOOTS, None, "killed = [\"l0-nesting-off\"]");
     assert_eq!(known(&version, "").0, Coverage::Undecided);
     assert_eq!(known(&version, &killed).0, Coverage::Decided);
-    // There was no image of the version when that was seen, and now there is.
+    // There was no image of the version at the time of that result, and now there is.
     let (coverage, text) = known(&version, &format!("{killed}stand-ins = [\"l0\", \"l1\"]\n"));
     assert_eq!(coverage, Coverage::Undecided);
     assert!(text.contains(&format!("not with the version itself, 2026-11-28: {BOOTS}")), "{text}");
@@ -321,7 +321,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     assert_eq!(row.coverage, Coverage::MajorVersionOnly);
 }
 
-/// `may-stop` is green whatever comes of it, so it can decide nothing; and a claim that says "may" needs no cell that could be red.
+/// A cell with `may-stop` is always green, so it decides nothing. A claim that says "may" needs no cell that could be red.
 #[test]
 fn only_claims_with_may_are_tried_by_cells_that_may_stop() {
     let matrix = real();
@@ -334,7 +334,7 @@ fn only_claims_with_may_are_tried_by_cells_that_may_stop() {
     }
 }
 
-/// The text of a claim says "may" where the key does.
+/// The text of a claim says "may" exactly if the key does.
 #[test]
 fn claims_with_may_say_so() {
     for document in real().documents() {
@@ -364,7 +364,7 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
         let names: Vec<String> =
             names.chain(mutants.checks.iter().map(|check| format!("drop-step-{}", check.step))).collect();
         for name in entry.killed.iter().chain(&entry.survived) {
-            // That one depends on what was seen, which the entry does not have.
+            // That one depends on the observed versions, which the entry does not have.
             assert!(names.contains(name) || name.contains("-not-required-"), "{}: {name}", cell.name);
         }
     }
@@ -374,7 +374,7 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
         if Fingerprint::of(of_it) != entry.fingerprint {
             stale.push(of_it.name.to_string());
         }
-        // What the other cell did is told of this one only if both ask for the same, of other systems.
+        // The other cell's result counts for this one only if both ask for the same with different systems.
         if let Some(like) = entry.like.as_ref().map(cell) {
             if Some(Fingerprint::of(like)) != entry.like_fingerprint {
                 stale.push(format!("{}, by {}", of_it.name, like.name));

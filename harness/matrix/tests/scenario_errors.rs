@@ -1,5 +1,5 @@
-//! Each mistake that a writer of scenarios can make gets a report with its file, line and column and with what would be
-//! right. The snapshots are those reports.
+//! Each mistake that an author of scenarios can make is reported with its file, line and column, and with advice. The snapshots
+//! are those reports.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod matrix_folder;
@@ -68,7 +68,7 @@ fn render(diagnostic: &dyn Diagnostic) -> String {
     report
 }
 
-/// The whole report of what is wrong in a folder, without the folder's own path.
+/// The whole report of errors in a folder, without the folder's own path.
 fn report(change: impl FnOnce(&Path)) -> String {
     let (loaded, root) = load(change);
     render(&loaded.unwrap_err()).replace(&root, "scenarios")
@@ -80,7 +80,7 @@ fn scenario_with(from: &str, to: &str) -> String {
     report(|root| write(root, "product/preview.toml", SCENARIO.replace(from, to)))
 }
 
-/// The report for the good scenario with this added to it.
+/// The report for the good scenario with this addition.
 fn scenario_and(more: &str) -> String {
     report(|root| write(root, "product/preview.toml", format!("{SCENARIO}\n{more}")))
 }
@@ -336,7 +336,7 @@ fn stop_at_a_step_that_the_scenario_lacks() {
     insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
 }
 
-/// One `[[step]]` with this said of its command.
+/// One `[[step]]` with these keys of its command.
 fn step(command: &str) -> String {
     scenario_and(&format!("[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\n{command}"))
 }
@@ -379,7 +379,7 @@ fn stages_of_what_works() {
     ));
 }
 
-/// `[expect]` with this outcome and this said of the limitation's end.
+/// `[expect]` with this outcome and these keys about the end of the limitation.
 fn known_stale(outcome: &str, known_stale: &str) -> String {
     let expect = format!("[expect]\noutcome = \"{outcome}\"\nsymptom = \"svm\"\nstage = \"l1-launch\"");
     scenario_and(&format!("{expect}\n[expect.known-stale]\n{known_stale}"))
@@ -423,7 +423,7 @@ fn change_whose_versions_cannot_be_compared() {
     insta::assert_snapshot!(known_stale("stops", &format!("{since}\nseen = \"2026-11-22\"\nnote = \"n\"")));
 }
 
-/// `[expect]` with this outcome and this said of a claim that is known to be wrong.
+/// `[expect]` with this outcome and these keys about a claim that is known to be wrong.
 fn known_wrong(outcome: &str, known_wrong: &str) -> String {
     scenario_and(&format!("[expect]\noutcome = \"{outcome}\"\n[expect.known-wrong]\n{known_wrong}"))
 }
@@ -644,7 +644,7 @@ fn invalid_utf8() {
 
 #[test]
 fn file_over_the_limit() {
-    // A file with a hole: over the limit in size and next to nothing on the disk.
+    // A file with a hole: its size is over the limit, but it takes almost no disk space.
     let sparse = |root: &Path| {
         let file = fs::File::create(root.join("product/preview.toml")).unwrap();
         file.set_len(1 << 40).unwrap();
@@ -696,7 +696,7 @@ default = true
 cells = ["preview/*"]
 "#;
 
-/// The report for these profiles beside the good scenario.
+/// The report for these profiles, with the good scenario.
 fn profiles(text: &str) -> String {
     report(|root| write(root, "profiles.toml", text))
 }
@@ -796,7 +796,7 @@ fn systems_whose_versions_are_said_in_two_ways() {
     insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
 }
 
-/// The good systems with two that have no versions.
+/// The good systems, and two without versions.
 fn unversioned() -> String {
     let more = "[[system]]\nid = \"aws\"\nname = \"AWS\"\nversions = \"none\"\n\
                 [[system]]\nid = \"tcg\"\nname = \"TCG\"\nhypervisor = \"tcg\"\n";
@@ -869,7 +869,7 @@ fn a_file_of_nothing_but_mistakes_names_only_the_first() {
     let (loaded, _) = load(|root| write(root, "product/preview.toml", keys));
     let errors = loaded.unwrap_err();
     assert_eq!(errors.errors().len(), 101);
-    // The 50,000, and the five keys that a scenario has to have.
+    // The 50,000, and the five required keys of a scenario.
     assert!(matches!(errors.errors()[100].problem(), InputProblem::More { count } if *count == 50_005 - 100));
 }
 
@@ -883,7 +883,7 @@ fn list_of_very_many_entries() {
     assert!(matches!(error.problem(), InputProblem::TooLong { key: "claims", count: 100_000, limit: 256 }));
 }
 
-/// The good scenario with this said of its being flaky.
+/// The good scenario with these keys about its flakiness.
 fn known_flaky(known_flaky: &str) -> String {
     scenario_and(&format!("[[known-flaky]]\n{known_flaky}"))
 }

@@ -1,5 +1,5 @@
-//! The project's own matrix, read through the public door: it loads, its cells are those that the documents' tables make,
-//! and its listing says what each would boot.
+//! The project's own matrix, read through the public interface: it loads, its cells are those of the documents' tables, and its
+//! listing shows what each would boot.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod one_scenario;
@@ -22,7 +22,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
     AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
 }
 
-/// What there is for stacks of any architecture.
+/// The images for stacks of any architecture.
 fn supply() -> Supply {
     Supply::new(|_| debian())
 }
@@ -70,13 +70,14 @@ fn a_folder_with_systems_of_its_own_uses_only_those() {
     assert_eq!(problem, "unknown system `debian`");
 }
 
-/// The names of the cells that a profile takes.
+/// The names of the cells that a profile chooses.
 fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
     let names = matrix.cells().iter().map(|cell| &cell.name);
     names.filter(|name| profile.takes(name)).map(CellName::as_str).collect()
 }
 
-/// Two cores boot one stack after the other. Most take half a minute on emulated metal, the one on Bochs takes two.
+/// Two cores boot one stack after the other. Most stacks take half a minute on emulated metal; the one on Bochs takes two
+/// minutes.
 #[test]
 fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
     let matrix = matrix();
@@ -126,7 +127,7 @@ fn a_cell_tries_the_claims_of_its_own_values_alone() {
 #[test]
 fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
-    // One product line, which has all that the others have.
+    // One product line, which has everything that the others have.
     let filter = Filter::parse(&["rhel-9-*".into()]).unwrap();
     let text = listing(&Listing::new(&matrix, &filter, &supply(), false), &Style::plain());
     insta::assert_snapshot!(text);

@@ -1,4 +1,4 @@
-//! Whatever the files hold, loading them gives a matrix or a report and never a panic, and no accepted scenario makes a
+//! Whatever the files contain, loading them returns a matrix or a report and never panics, and no accepted scenario makes a
 //! cell whose name is not a safe relative path.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
@@ -17,7 +17,7 @@ const SCENARIO: &str = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = 
 
 const PROFILES: &str = "[[profile]]\nname = \"p\"\ntitle = \"t\"\ndefault = true\ncells = [\"*\", \"?*/{amd,*}/*\"]\nexcept = [\"*/amd/*\"]\n";
 
-/// Loads a matrix of these three files; a report of what is wrong must also be one that can be shown.
+/// Loads a matrix of these three files. A report of errors must also be printable.
 fn load(systems: &[u8], document: &[u8], scenario: &[u8]) -> Result<Matrix, InputErrors> {
     load_with_profiles(systems, document, scenario, PROFILES.as_bytes())
 }
@@ -55,7 +55,7 @@ fn assert_names_are_safe(matrix: &Matrix) {
     }
 }
 
-/// `text` with some of its bytes taken out and others put in their place.
+/// `text` with some of its bytes replaced by others.
 fn damaged(text: &'static str) -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         1 => proptest::collection::vec(any::<u8>(), 0..6),
@@ -76,12 +76,12 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Names that are often good, and else of any kind.
+/// Names that are often valid, and otherwise of any kind.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![6 => "[a-z0-9][a-z0-9]{0,3}(-[a-z0-9]{1,3}){0,2}", 2 => "[a-z0-9][a-z0-9._+-]{0,8}", 1 => "[./a-z]{0,4}", 1 => "\\PC{0,8}", 1 => "[a-z]{60,110}"]
 }
 
-/// Versions so near each other that all relations between two of them come up.
+/// Versions so close to each other that every relation between two of them occurs.
 fn version() -> impl Strategy<Value = Version> {
     (8..12_u32, proptest::option::of(0..4_u32)).prop_map(|(major, minor)| Version { major, minor })
 }
@@ -90,7 +90,7 @@ fn later() -> impl Strategy<Value = Option<Later>> {
     proptest::option::of(prop_oneof![Just(Later::MajorVersion), Just(Later::Always)])
 }
 
-/// The requirement as an axis makes it of its text.
+/// The requirement that an axis reads from its text.
 fn requirement(version: Version, later: Option<Later>) -> SystemRequirement {
     let end = later.unwrap_or(Later::MajorVersion);
     let systems = format!("[[system]]\nid = \"s\"\nname = \"S\"\nlater = \"{end}\"\n");
@@ -133,7 +133,7 @@ proptest! {
         let good = [SYSTEMS, DOCUMENT, SCENARIO].map(str::as_bytes);
         let mut files = good;
         let bad = [systems.as_slice(), document.as_slice(), scenario.as_slice()];
-        // One of the three, so that the reader gets far into the others; or all of them.
+        // Only one of the three, so that the reader gets far into the others; or all of them.
         for (index, file) in files.iter_mut().enumerate().filter(|(index, _)| which == 3 || *index == which) {
             *file = bad[index];
         }
@@ -179,14 +179,14 @@ proptest! {
         let requirement = requirement(wanted, later);
         prop_assert!(requirement.satisfied_by("s", &wanted));
         prop_assert!(!requirement.satisfied_by("t", &wanted));
-        // Where no minor number is asked for, any will do.
+        // If no minor number is required, any will do.
         let from = (wanted.major, wanted.minor.unwrap_or(0));
         let to = match later {
             None => (wanted.major, wanted.minor.unwrap_or(u32::MAX)),
             Some(Later::MajorVersion) => (wanted.major, u32::MAX),
             Some(Later::Always) => (u32::MAX, u32::MAX),
         };
-        // Of a version without its minor number it is not known whether it is one that a minor number asks for.
+        // A version without a minor number is not known to meet a requirement with one.
         let known = version.minor.is_some() || wanted.minor.is_none() || version.major != wanted.major;
         let within = (from..=to).contains(&(version.major, version.minor.unwrap_or(0)));
         prop_assert_eq!(requirement.satisfied_by("s", &version), known && within);

@@ -58,7 +58,7 @@ tier = "supported"
 text = "It works with RHEL 9.2 and later."
 "#;
 
-/// A matrix of a scenario for each of these, which are its axes and what follows them; their names are `s1`, `s2`, ...
+/// A matrix with one scenario for each of these texts, which begin with its axes; the names are `s1`, `s2`, ...
 fn matrix(scenarios: &[&str]) -> Matrix {
     of_architectures("\"amd\"", scenarios)
 }
@@ -66,7 +66,7 @@ fn matrix(scenarios: &[&str]) -> Matrix {
 fn of_architectures(architectures: &str, scenarios: &[&str]) -> Matrix {
     let folder = matrix_folder::with_files([("systems.toml", SYSTEMS), ("documents/limits.toml", DOCUMENT)]);
     for (number, axes) in (1..).zip(scenarios) {
-        // What stands above the axes, if anything does.
+        // The text above the axes, if any.
         let (keys, axes) = axes.split_once("[axes]").unwrap_or(("", axes));
         let scenario = format!(
             "name = \"s{number}\"\ntitle = \"Scenario {number}\"\ndocument = \"limits\"\nclaims = [\"works\"]\n\
@@ -81,7 +81,7 @@ fn available() -> Vec<AvailableImage> {
     vec![AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() }]
 }
 
-/// What there is for AMD stacks; there is nothing for others.
+/// The images for AMD stacks; others have none.
 fn supply() -> Supply {
     Supply::new(|architecture| match architecture {
         Architecture::Amd => available(),
@@ -194,7 +194,7 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
             .contains("which the scenario denies (it is about minor versions)")
     );
     let runs = |rows: &[Row]| rows.iter().filter(|row| row.missing.is_empty()).count();
-    // Nothing stands in where the emulator runs the very system that is asked for.
+    // There is no stand-in if the emulator runs exactly the required system.
     assert_eq!((runs(&listing.rows()[..4]), runs(&listing.rows()[4..])), (1, 4));
     let denied_by_both = Listing::new(&matrix, &Filter::parse(&["s1/*".into()]).unwrap(), &supply(), true);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What scenarios are written with: expectations, filters and names, and that each reads back as it is printed.
+//! The words of scenarios: expectations, filters and names. Each is read back as it is printed.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 use nestmatrix::scenario::{

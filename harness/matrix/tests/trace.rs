@@ -1,4 +1,4 @@
-//! The timeline of a run as a trace: what is on it, and that a viewer can show it whatever the records say.
+//! The timeline of a run as a trace: its contents, and that a viewer can show it whatever the records contain.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 #[path = "../../../xtask/tests/common/trace.rs"]
@@ -38,7 +38,7 @@ fn stages(of: &[(&str, f64, f64)]) -> Vec<StageTime> {
         .collect()
 }
 
-/// A cell whose attempt was from the second `start` on; its stack booted one second later.
+/// A cell whose attempt began at the second `start`; its stack booted one second later.
 fn cell(name: &str, start: f64) -> CellRecord {
     let mut record = record("limits", name, VerdictWord::Pass, 0.0);
     record.attempts = vec![attempt(start, Some(start + 1.0), start + 20.0)];
@@ -62,7 +62,7 @@ fn traced(cells: Vec<CellRecord>, folder: &Path) -> (Value, Seen) {
     (trace, seen)
 }
 
-/// The slices of this name: process, thread, from and to, in seconds.
+/// The slices with this name: process, thread, begin and end, in seconds.
 fn slices(trace: &Value, name: &str) -> Vec<(u64, u64, f64, f64)> {
     let events = trace["traceEvents"].as_array().unwrap();
     let named = events.iter().filter(|event| event["ph"] == "X" && event["name"] == name);
@@ -127,7 +127,7 @@ fn counters_stand_where_they_were_read() {
     let counters = json!({"before": {"exits": 3, "nested_run": 0, "x": 1}, "after": {"exits": 90, "nested_run": 7, "x": 2}});
     fs::write(folder.path().join("cells/a/L0.kvm.json"), counters.to_string()).unwrap();
     fs::write(folder.path().join("cells/a/L1.kvm.json"), "{").unwrap();
-    // The same is in the evidence, where files are gone.
+    // If the files are gone, the evidence has the same numbers.
     let growth = |before: u64, after: u64, counter: &str| json!({"before": before, "after": after, "counter": counter});
     with_file.evidence = Some(json!({
         "exits": {"l0": growth(0, 0, "exits"), "l1": growth(1, 8, "exits")}, "nested_runs": {"l0": growth(0, 0, "nested_run")},

@@ -1,7 +1,8 @@
-//! A real browser without a window, spoken to in the DevTools protocol (<https://chromedevtools.github.io/devtools-protocol/>) over a
-//! pair of pipes: messages are JSON, each ended by a zero byte.
+//! A real browser without a window. It is controlled with the DevTools protocol
+//! (<https://chromedevtools.github.io/devtools-protocol/>) over a pair of pipes: messages are JSON, each ended by a zero byte.
 //!
-//! It is made of a distribution's packages as the emulators are, and needs no root, no network and nothing of the machine.
+//! It is built from a distribution's packages like the emulators, and needs no root, no network and no software of this
+//! machine.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -29,7 +30,7 @@ pub struct Browser {
     process: Child,
     to: Option<ChildStdin>,
     from: Receiver<Value>,
-    /// What came while something else was awaited.
+    /// Messages that arrived during the wait for another one.
     events: VecDeque<Value>,
     calls: u64,
     session: Option<String>,
@@ -43,10 +44,10 @@ impl Browser {
         let emulator = Emulator::new(crate::common::images::image(&recipe, Product::Emulator)).unwrap();
         let folder = tempfile::Builder::new().prefix("nest.").tempdir_in("/tmp").unwrap();
         let program = set_up(&emulator, folder.path());
-        // What the browser takes for itself are the files 3 and 4; a shell gives them to it.
+        // The browser uses the file descriptors 3 and 4; a shell opens them.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 0</dev/null 1>/dev/null"#]).arg(&program);
-        // Its own walls need rights that containers don't give, or another user than root. The pages are the tests' own.
+        // Its sandbox needs rights that containers don't have, or a user other than root. The pages are the tests' own.
         command.args([
             "--no-sandbox",
             "--no-zygote",
@@ -82,13 +83,13 @@ impl Browser {
         browser
     }
 
-    /// Gives the window another size.
+    /// Resizes the window.
     pub fn resize(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// Has pages take the user for one who likes them dark, or light.
+    /// Tells pages that the user prefers a dark, or a light, design.
     pub fn dark(&mut self, dark: bool) {
         let value = if dark { "dark" } else { "light" };
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
@@ -102,7 +103,7 @@ impl Browser {
 
     /// Opens a page by its address.
     pub fn open_url(&mut self, url: &str) {
-        // A page that differs in its fragment alone would not be loaded again.
+        // A page that differs only in its fragment would not be loaded again.
         for url in ["about:blank", url] {
             self.events.clear();
             self.call("Page.navigate", json!({ "url": url }));
@@ -143,7 +144,7 @@ impl Browser {
         self.settle();
     }
 
-    /// Types text where the cursor is.
+    /// Types text at the cursor.
     pub fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
         self.settle();
@@ -164,12 +165,12 @@ impl Browser {
         self.settle();
     }
 
-    /// Waits until the page has shown what it was told.
+    /// Waits until the page shows the result.
     fn settle(&mut self) {
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))");
     }
 
-    /// What the page complained of since it was opened: exceptions, entries of the console and dialogs.
+    /// Everything that the page has reported since it was opened: exceptions, entries of the console and dialogs.
     pub fn complaints(&mut self) -> Vec<Value> {
         self.settle();
         let kinds = [
@@ -222,17 +223,17 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends when its pipe does; its own processes are in its group, which is ended with it.
+        // It ends when its pipe does; its group, with its other processes, is killed too.
         drop(self.to.take());
         let _ = killpg(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGKILL);
         let _ = self.process.wait();
     }
 }
 
-/// Lays out in `folder` what the browser looks for beside its program, and gives what is to be started.
+/// Lays out in `folder` the files that the browser expects next to its program, and returns the program to start.
 ///
-/// The browser takes the file that it was started from for its own program: it looks for its data there, and starts it again for its
-/// other processes. What is started here is the loader, so a copy of that stands among the data.
+/// The browser assumes that the started file is its own program: it looks for its data next to that file, and starts it again
+/// for its other processes. The started file is the loader, so a copy of the loader is next to the data.
 fn set_up(emulator: &Emulator, folder: &Path) -> std::path::PathBuf {
     let (loader, arguments) = emulator.command(PROGRAM);
     let own_loader = folder.join("ld.so");

@@ -1,5 +1,5 @@
-//! The images that a test boots. They are built before it boots, so that it does not wait for downloads where it waits for a
-//! boot. A test whose images the archive does not deliver today is ignored with that reason.
+//! The images that a test boots. They are built before the boot, so that its time limits do not include downloads. If the
+//! archive does not deliver the images of a test today, the test is ignored with that reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::trials::ignore;
 /// Images by recipe and product.
 pub type Images = BTreeSet<(String, Product)>;
 
-/// What cells boot, and on what: those of the folder `scenarios` that match.
+/// The images of the matching cells in the folder `scenarios`, and their emulators.
 pub fn of_cells(scenarios: &Path, cells: &[&str]) -> Images {
     let matrix = Matrix::load(scenarios).unwrap_or_else(|e| panic!("{e}"));
     let globs: Vec<String> = cells.iter().map(|glob| (*glob).to_owned()).collect();
@@ -39,17 +39,17 @@ pub fn of_recipes(recipes: &[&str]) -> Images {
     recipes.iter().flat_map(products).collect()
 }
 
-/// Builds what is missing of these. Ends the test as ignored if the archive does not deliver one.
+/// Builds the missing images. Ends the test as ignored if the archive does not deliver one.
 pub fn require(images: &Images) {
     if let Some(reason) = undelivered(images) {
         ignore(&reason);
     }
 }
 
-/// Builds what is missing of these. Returns what the archive does not deliver, in words.
+/// Builds the missing images. Returns in words what the archive does not deliver.
 pub fn undelivered(images: &Images) -> Option<String> {
     static BUILT: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
-    // One that panicked while it held the lock says nothing of the others.
+    // A test that panicked while it held the lock says nothing about the others.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let catalog = catalog();
     let recipes: BTreeSet<&str> = images.iter().map(|(recipe, _)| recipe.as_str()).collect();
@@ -57,7 +57,7 @@ pub fn undelivered(images: &Images) -> Option<String> {
     for name in recipes {
         let of_recipe = built.entry(name.to_owned()).or_insert_with(|| {
             let recipe = catalog.get(name).unwrap_or_else(|| panic!("there is no recipe {name}"));
-            // All products of a recipe are built at once, and each is verified before it is booted.
+            // All products of a recipe are built together, and each is verified before it is booted.
             build(recipe, recipe.products()[0]).err()
         });
         reasons.extend(of_recipe.clone());
@@ -70,7 +70,7 @@ pub fn image(recipe: &Recipe, product: Product) -> Image {
     build(recipe, product).unwrap_or_else(|reason| ignore(&reason))
 }
 
-/// Whatever else keeps an image from being built fails the test.
+/// Any other reason that prevents a build fails the test.
 fn build(recipe: &Recipe, product: Product) -> Result<Image, String> {
     let store = Store::open(StoreOptions::default()).unwrap_or_else(|e| panic!("{e}"));
     match store.ensure(recipe, product, &Built) {
@@ -85,7 +85,7 @@ pub fn catalog() -> Catalog {
     Catalog::load(&recipes).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Says which images are built, since the first run waits for them.
+/// Prints which images are built, since the first run waits for them.
 struct Built;
 
 impl Progress for Built {

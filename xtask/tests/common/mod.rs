@@ -1,5 +1,5 @@
-//! A place of its own for each test that runs the command line: private results, a private runtime folder, and the means
-//! to tell that a run left nothing but its records.
+//! A separate place for each test of the command line: private results, a private runtime folder, and checks that a run leaves
+//! nothing but its records.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
@@ -24,19 +24,19 @@ pub use process::{Running, processes_that_name};
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use record::{Cell, Run, copy_folder};
 
-/// Longest wait for a process to be gone that has been ended.
+/// Longest wait until an ended process is gone.
 const GONE: Duration = Duration::from_secs(10);
 
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub(crate) use trials::trials;
 
-/// Folders of one test.
+/// The folders of one test.
 pub struct Place(TempDir);
 
 impl Place {
     pub fn new() -> Self {
-        // Not in TMPDIR, which may be long: the path of a Unix socket has at most 107 bytes, and the harness goes
-        // elsewhere with its sockets when the runtime folder's does not leave enough of them.
+        // Not in TMPDIR, which may be long: the path of a Unix socket has at most 107 bytes. If the runtime folder's path
+        // leaves too few of them, the harness puts its sockets elsewhere.
         let place = Self(tempfile::Builder::new().prefix("nest.").tempdir_in("/tmp").unwrap());
         fs::DirBuilder::new().mode(0o700).create(place.runtime()).unwrap();
         place
@@ -50,7 +50,7 @@ impl Place {
         self.path().join("results")
     }
 
-    /// Folder of the states that runs in this place save: what one finds does not hang on what ran before the test.
+    /// Folder of the snapshots of this place: a run's snapshots must not depend on earlier runs of other tests.
     pub fn states(&self) -> PathBuf {
         self.path().join("states")
     }
@@ -59,7 +59,7 @@ impl Place {
         self.path().join("run")
     }
 
-    /// What lies in the harness's own part of the runtime folder.
+    /// The entries of the harness's own part of the runtime folder.
     pub fn scratch(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.runtime().join("nestmatrix")) else { return Vec::new() };
         let mut names: Vec<String> =
@@ -74,7 +74,7 @@ impl Place {
         fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).unwrap();
     }
 
-    /// The command line, without what the environment of the tests could change about it.
+    /// The command line, without environment variables that could change its behaviour.
     pub fn xtask(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.runtime());
@@ -92,21 +92,21 @@ impl Place {
         command
     }
 
-    /// Runs `command` to its end, within `limit`, and checks that nothing is left of it.
+    /// Runs `command` to its end, within `limit`, and checks that it leaves nothing behind.
     pub fn finish(&self, command: Command, limit: Duration) -> Run {
         let output = assert_cmd::Command::from_std(command).timeout(limit).output().unwrap();
         self.assert_nothing_left();
         Run::new(output, &self.results())
     }
 
-    /// No process of this place runs, and the runtime folder holds nothing but the lock that harnesses share.
+    /// No process of this place runs, and the runtime folder contains only the lock that harnesses share.
     pub fn assert_nothing_left(&self) {
         self.wait_for_no_process();
         let left: Vec<String> = self.scratch().into_iter().filter(|name| name != "gate").collect();
         assert!(left.is_empty(), "left in the runtime folder: {left:?}");
     }
 
-    /// What was killed is still listed for a moment.
+    /// A killed process is still listed for a moment.
     pub fn wait_for_no_process(&self) {
         let began = Instant::now();
         loop {
@@ -120,7 +120,7 @@ impl Place {
     }
 }
 
-/// The folder `name` beside the tests.
+/// The folder `name` next to the tests.
 pub fn scenarios(name: &str) -> PathBuf {
     checkout().join("tests").join(name)
 }
@@ -129,22 +129,22 @@ pub fn checkout() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Taken by every test that boots, for the images that it boots: boots side by side would take each other's time, and their
-/// limits with it. Builds what is missing first; ends the test as ignored if the archive does not deliver it.
+/// Every test that boots takes this lock, for its images: parallel boots would slow each other down until they reach their
+/// limits. Builds missing images first; ends the test as ignored if the archive does not deliver one.
 pub fn boots(images: &Images) -> Boots {
     let boots = Boots::begin();
     images::require(images);
     boots
 }
 
-/// The same for a run that several tests look at: each of them asks for what it needs itself.
+/// The same for a run that several tests use: each of them asks for its own images.
 pub fn boots_what_is_delivered(images: &Images) -> Boots {
     let boots = Boots::begin();
     images::undelivered(images);
     boots
 }
 
-/// A test that boots. The next one may when this is dropped, or its process ends.
+/// A test that boots. The next one can start when this is dropped, or when its process ends.
 pub struct Boots(#[allow(dead_code, reason = "it is held, not used")] File);
 
 impl Boots {

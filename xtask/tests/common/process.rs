@@ -1,4 +1,4 @@
-//! Processes of this machine as a test sees them: those of a place, and a harness that runs while the test looks on.
+//! Processes of this machine, as a test sees them: those of a place, and a harness that runs during the test.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,13 +16,13 @@ const FIRST_SIGN: Duration = Duration::from_secs(120);
 /// Longest wait for a harness that was asked to end.
 const ORDERLY_END: Duration = Duration::from_secs(60);
 
-/// The processes whose command line holds `path`, or that work in it, as `PID COMMAND LINE`.
+/// The processes whose command line contains `path`, or whose working folder is in it, as `PID COMMAND LINE`.
 pub fn processes_that_name(path: &Path) -> Vec<String> {
     let wanted = path.as_os_str().as_bytes();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap() {
         let folder = entry.unwrap().path();
-        // A process that ends while it is looked at has no command line any more.
+        // A process that is just ending has no command line any more.
         let Ok(line) = fs::read(folder.join("cmdline")) else { continue };
         let works_there = fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(path));
         if works_there || line.windows(wanted.len()).any(|part| part == wanted) {
@@ -49,7 +49,7 @@ impl<'p> Running<'p> {
         self.child.as_mut().unwrap()
     }
 
-    /// Waits until a level has begun to speak on its console, and so until there is a QEMU; gives the QEMU's processes.
+    /// Waits until a level has printed something, so that there is a QEMU; returns the QEMU's processes.
     pub fn wait_for_a_boot(&mut self) -> Vec<String> {
         let began = Instant::now();
         loop {
@@ -71,7 +71,7 @@ impl<'p> Running<'p> {
         kill(Pid::from_raw(id), signal).unwrap();
     }
 
-    /// Waits for its end, which was asked for.
+    /// Waits for its end after a request to end.
     pub fn end(mut self) -> Output {
         let began = Instant::now();
         while self.child().try_wait().unwrap().is_none() {

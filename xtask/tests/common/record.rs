@@ -1,4 +1,4 @@
-//! What a run left: how the command ended, what it said, and its records as docs/records.md describes them.
+//! The result of a run: how the command ended, its output, and its records as docs/records.md describes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Run {
         }
     }
 
-    /// The same with the records of the only run in this folder of results, also if that is not its `latest`.
+    /// The same with the records of the only run in this folder of results, even if that is not its `latest`.
     pub fn with_the_only_run(self, results: &Path) -> Self {
         let runs = fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
         let mut runs: Vec<PathBuf> = runs.filter(|folder| folder.join("run.json").is_file()).collect();
@@ -40,13 +40,13 @@ impl Run {
         Self { folder: results.join("latest"), ..self }
     }
 
-    /// Standard error without the line breaks and bars with which an error is laid out for a terminal.
+    /// Standard error without the line breaks and bars that lay out an error for a terminal.
     pub fn stderr_words(&self) -> String {
         self.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
     }
 
-    /// Keeps the newest run's records as `name` in the folder that cargo gives to tests, where they outlive the place and
-    /// can be looked into when a test has failed.
+    /// Keeps the newest run's records as `name` in cargo's folder for tests, where they outlive the place and can be inspected
+    /// after a failure.
     pub fn keep(self, name: &str) -> Self {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         if kept.exists() {
@@ -71,7 +71,7 @@ impl Run {
         lines.into_iter().map(|record| Cell { record, run: self.folder.clone() }).collect()
     }
 
-    /// The cell of this name. It may be given in part, from the beginning of one of the words between slashes on.
+    /// The cell with this name. The name may be shortened at the front, at the beginning of a word between slashes.
     pub fn cell(&self, name: &str) -> Cell {
         let mut cells = self.cells();
         let is_it = |of: &str| of.starts_with(name) || of.contains(&format!("/{name}"));
@@ -81,7 +81,7 @@ impl Run {
     }
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with everything in it.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -95,7 +95,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// A cell's record, and where its files are.
+/// A cell's record, and the place of its files.
 #[derive(Debug)]
 pub struct Cell {
     pub record: Value,
@@ -108,7 +108,7 @@ impl Cell {
         &self.run
     }
 
-    /// A member that is a text.
+    /// A member with a text.
     pub fn text(&self, member: &str) -> &str {
         self.record[member].as_str().unwrap_or_else(|| panic!("{member} is no text: {:#}", self.record))
     }
@@ -124,12 +124,12 @@ impl Cell {
         self.run.join(self.text("folder")).join(name)
     }
 
-    /// The lines of a level's console, without their times, which must be there and in order.
+    /// The lines of a level's console, without their times. The times must exist and be in order.
     pub fn console(&self, level: &str) -> Vec<String> {
         self.console_file(&format!("{level}.console.log"))
     }
 
-    /// The lines of a console's record of this name, whose times do not go back.
+    /// The lines of a console's record with this name, whose times must not decrease.
     pub fn console_file(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.file(name)).unwrap();
         let mut last = 0.0;
@@ -144,7 +144,7 @@ impl Cell {
         lines
     }
 
-    /// What was said with a level's monitor or agent: direction and message.
+    /// The conversation with a level's monitor or agent: direction and message.
     pub fn conversation(&self, name: &str) -> Vec<(String, Value)> {
         let lines = json_lines(&self.file(name));
         lines

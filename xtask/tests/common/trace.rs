@@ -1,10 +1,10 @@
-//! What a trace must be so that a viewer shows it as it was meant: a validator of the "Trace Event Format", as far as it is used.
+//! What a viewer requires of a trace: a validator of the parts of the "Trace Event Format" that are used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// What is in a valid trace.
+/// The contents of a valid trace.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Names of slices, by their kind.
@@ -15,7 +15,7 @@ pub struct Seen {
     pub counters: BTreeMap<(u64, String), Vec<u64>>,
 }
 
-/// Checks a trace, and gives what is in it.
+/// Checks a trace, and returns its contents.
 ///
 /// # Panics
 /// It is not valid.
@@ -48,10 +48,10 @@ pub fn validate(trace: &Value) -> Seen {
             "X" => {
                 let track = (pid, number(event, "tid"));
                 assert!(names.contains_key(&track), "its thread has a name: {event}");
-                // Not less than nothing, since it is a number without a sign.
+                // The number is unsigned, so it is not negative.
                 let end = ts + number(event, "dur");
                 let open = open.entry(track).or_default();
-                // What has ended before it, it is not in.
+                // A slice that has ended before can't enclose this one.
                 while open.last().is_some_and(|(_, parent)| *parent <= ts && end > *parent) {
                     open.pop();
                 }

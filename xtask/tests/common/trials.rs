@@ -1,21 +1,22 @@
-//! The main function of test programs whose tests can find only while they run that they can't: the archive may not deliver an
-//! image today. libtest would count such a test as passed or failed; libtest-mimic counts it as ignored, with the reason.
+//! The main function of test programs whose tests may find out only at run time that they can't run: the archive may not
+//! deliver an image today. libtest would count such a test as passed or failed; libtest-mimic counts it as ignored, with the
+//! reason.
 //!
-//! A program that uses this has `harness = false` in its manifest, and lists its tests in [`trials!`]. The compiler warns of a
-//! test that is not listed, since nothing calls it.
+//! A program that uses this has `harness = false` in its manifest, and lists its tests in [`trials!`]. The compiler warns about
+//! a test that is not listed, since nothing calls it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-/// What a test unwinds with to be counted as ignored.
+/// The payload with which a test unwinds to be counted as ignored.
 struct Ignored(String);
 
 /// A test of a program.
 pub struct Listed {
     pub name: String,
-    /// Why it only runs when it is asked for (`--ignored`).
+    /// Why it only runs on request (`--ignored`).
     pub ignored: Option<&'static str>,
     pub body: Box<dyn FnOnce() + Send>,
 }
@@ -23,13 +24,13 @@ pub struct Listed {
 /// Ends the test. It is counted as ignored.
 #[allow(dead_code, reason = "some programs leave that to other modules")]
 pub fn ignore(reason: &str) -> ! {
-    // No panic, of which a message would be printed.
+    // Not a panic, which would print a message.
     resume_unwind(Box::new(Ignored(reason.to_owned())))
 }
 
 pub fn run(tests: Vec<Listed>) -> ExitCode {
     let arguments = Arguments::from_args();
-    // These look at the mark; otherwise the reason is better than the mark, beside which none can be given.
+    // These arguments depend on the mark. Otherwise the test is ignored with its reason, which a marked test can't show.
     let marks = arguments.list || arguments.ignored || arguments.include_ignored;
     let trials = tests.into_iter().map(|Listed { name, ignored, body }| match ignored {
         Some(_) if marks => trial(name, body).with_ignored_flag(true),
@@ -43,7 +44,7 @@ fn trial(name: String, body: impl FnOnce() + Send + 'static) -> Trial {
     Trial::ignorable_test(name, || {
         let Err(end) = catch_unwind(AssertUnwindSafe(body)) else { return Ok(Completion::Completed) };
         match end.downcast::<Ignored>() {
-            // nextest runs one test a process and knows but success and failure of that.
+            // nextest runs one test per process, and knows only its success or failure.
             Ok(ignored) if std::env::var_os("NEXTEST").is_some() => {
                 Err(Failed::from(format!("it can't run, and nextest has no way to ignore it: {}", ignored.0)))
             }
@@ -53,7 +54,7 @@ fn trial(name: String, body: impl FnOnce() + Send + 'static) -> Trial {
     })
 }
 
-/// Lists the tests of a program, and makes its main function. A test with arguments has its cases behind it:
+/// Lists the tests of a program, and defines its main function. The cases of a test with arguments follow its name:
 /// `test { case(argument, argument), another_case(argument, argument) };`.
 #[allow(unused_macros, reason = "the programs with libtest's harness list no tests")]
 macro_rules! trials {

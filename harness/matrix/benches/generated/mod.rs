@@ -1,11 +1,11 @@
-//! A folder of scenarios with more cells than anybody will write. Apart from the benchmarks, since two use it:
-//! this crate's and, by its path, that of `cargo xtask bench`.
+//! A folder of scenarios with more cells than any real matrix. It is separate from the benchmarks, since two use it: this
+//! crate's and, by its path, that of `cargo xtask bench`.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Scenarios, each of the 1024 cells that one may have at most.
+/// The number of scenarios, each with 1024 cells, the maximum.
 const SCENARIOS: usize = 100;
 
 const SYSTEMS: &str = r#"
@@ -19,14 +19,14 @@ image = "debian-12"
 reason = "same for all"
 "#;
 
-/// A value of an axis for each of the first minor versions, with a claim of its own.
+/// A value of an axis for each of the first minor versions, with its own claim.
 fn axis(name: &str, values: usize) -> String {
     let value = |minor| format!("{{ system = \"rhel 9.{minor} and later\", claims = [\"{name}-{minor}\"] }}");
     let values: Vec<String> = (0..values).map(value).collect();
     format!("{name} = [{}]\n", values.join(", "))
 }
 
-/// Writes scenarios of 102,400 cells, all of which stand-ins can be found for, into `folder`.
+/// Writes scenarios of 102,400 cells into `folder`. Each cell has a stand-in for every level.
 ///
 /// # Errors
 /// They can't be written.

@@ -1,4 +1,4 @@
-//! Runs as they come about, made up of their parts: cells of two documents with every verdict.
+//! Made-up runs: cells of two documents with every verdict.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -66,7 +66,7 @@ pub fn cells(l0: &str, l1: &str, l2: &str) -> (Matrix, Vec<Cell>) {
     (matrix, cells)
 }
 
-/// A plan for these cells with Debian 12 and 13 as the images; on native metal are those for which `native` says so.
+/// A plan for these cells with Debian 12 and 13 as the images. The cells that `native` selects are on native metal.
 pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool) -> RunPlan {
     let image = |name: &str, version: &str| AvailableImage {
         name: name.into(),
@@ -97,7 +97,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
     RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
 }
 
-/// A record of a cell that has this name and document and was booted on emulated metal.
+/// A record of a cell with this name and document, booted on emulated metal.
 pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) -> CellRecord {
     let parts: Vec<&str> = cell.split('/').collect();
     CellRecord {
@@ -166,7 +166,7 @@ pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord
     record
 }
 
-/// The record of a cell whose document says that it stops.
+/// The record of a cell that stops according to its document.
 pub fn limited(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {
     record.tier = Tier::Unsupported;
     record.tiers = [("preview".to_owned(), Tier::Unsupported)].into();
@@ -186,7 +186,7 @@ pub fn known_stale(mut record: CellRecord, note: &str) -> CellRecord {
     record
 }
 
-/// The record of a cell that is to work and is known to stop so; as a fail, it did.
+/// The record of a cell that should work but is known to stop like this; a fail did so.
 pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
     let limitation = Limitation::new(StopStage::At(stage.parse().unwrap()), SymptomTexts::new([symptom]));
     let since = Some(Since::from("Linux 6.1".to_owned()));
@@ -197,8 +197,8 @@ pub fn known_wrong(mut record: CellRecord, stage: &str, symptom: &str, note: &st
     record
 }
 
-/// The record of a cell with these verdicts, in order, that describes the attempt with this number. If the scenario knows that the
-/// cell is flaky, it has this note.
+/// The record of a cell with these verdicts, in order; it describes the attempt with this number. If the scenario knows that
+/// the cell is flaky, it has this note.
 pub fn flaky(
     mut record: CellRecord,
     verdicts: &[VerdictWord],
@@ -223,7 +223,7 @@ pub fn flaky(
     record
 }
 
-/// The record of a limitation that shows itself again though it is known to be gone.
+/// The record of a limitation that is known to be gone and shows itself again.
 pub fn came_back(record: CellRecord, stage: &str, symptom: &str, note: &str) -> CellRecord {
     let record = known_stale(limited(record, stage, symptom), note);
     stopped(CellRecord { as_described: true, ..record }, stage, symptom)
@@ -235,7 +235,7 @@ pub fn with_console(mut record: CellRecord, level: usize, lines: &[&str]) -> Cel
     record
 }
 
-/// The record of a cell that was skipped.
+/// The record of a skipped cell.
 pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
     CellRecord {
         metal: None,

@@ -1,4 +1,4 @@
-//! What levels send unasked: messages of their kernels, and floods.
+//! Unsolicited output of levels: messages of their kernels, and floods.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ async fn a_guest_that_floods_a_channel_neither_outlives_its_limits_nor_fills_the
     let fake = Fake::new().limited_to(Duration::from_millis(1500)).hangs_after(Duration::from_secs(6));
     let booted = fake.boots(1, [Act::Flood(kind.into(), text.into())]).boot().await;
     assert!(booted.stopped().starts_with("l1-boot: ") && booted.timed_out(), "{}", booted.stopped());
-    // Other tests run in this process, too. Without a bound the flood itself takes a gigabyte in that time.
+    // Other tests run in this process, too. Without a limit, the flood itself takes a gigabyte in that time.
     let grown = peak_memory_mib() - before;
     assert!(grown < 300, "{grown} MiB of memory more");
     for record in fs::read_dir(&booted.records).unwrap().map(Result::unwrap) {
@@ -67,7 +67,7 @@ async fn a_guest_that_floods_a_channel_neither_outlives_its_limits_nor_fills_the
     }
 }
 
-/// The most memory that this process has had, in MiB.
+/// The peak memory of this process, in MiB.
 fn peak_memory_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

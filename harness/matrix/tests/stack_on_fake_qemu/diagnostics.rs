@@ -1,4 +1,4 @@
-//! What is learnt of a level that its QEMU stopped, and which stops are charged to the emulated metal.
+//! The diagnostics of a level that its QEMU stopped, and which stops are charged to the emulated metal.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::fake::{Booted, Fake, prints};
 use crate::script::{Act, How};
 
-/// What a level tells of the QEMU that has stopped its guest, and of its kernel.
+/// What a level reports about its kernel and about the QEMU that has stopped its guest.
 const SAID: &str = "\
 131 (qemu-system-x86) S 1 131 131 0 -1 4194560 1 0 0 0 100 20 0 0 20 0 4 0 1234 1000 500
 nestmatrix-qemu
@@ -113,7 +113,7 @@ async fn a_stop_that_is_known_to_come_of_an_erratum_is_charged_to_the_emulated_m
     assert!(seen.starts_with(expected), "{seen}");
 }
 
-/// What L1 says of itself if its KVM has this value of `npt`.
+/// The answer of L1 if its KVM has this value of `npt`.
 fn facts(npt: &str) -> String {
     format!(
         "kernel={}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\n\
@@ -127,7 +127,7 @@ async fn a_level_that_depends_on_an_erratum_is_skipped_before_it_runs_a_guest() 
     let fake = || Fake::new().command(1, "kvm-device", 5, prints(&facts("N")));
     let booted = fake().boot().await;
     assert_eq!(booted.word(), "skip");
-    // Whatever is expected of it: nothing was tried.
+    // Whatever the expectation is: nothing was tested.
     assert_eq!(booted.word_if_it_stops_from("l1-launch"), "skip");
     let stop = booted.observation.stop.as_ref().unwrap();
     assert_eq!(stop.stage.to_string(), "l2-launch");

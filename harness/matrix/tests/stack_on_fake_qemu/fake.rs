@@ -1,4 +1,4 @@
-//! A stack of three levels on the fake QEMU: what deviates, and what came of its boot.
+//! A stack of three levels on the fake QEMU: how it deviates, and the result of its boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -24,12 +24,12 @@ use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
 
 use crate::script::{self, Act, End, How, Reply, Script};
 
-/// What the innermost level must give back.
+/// The nonce that the innermost level must return.
 const NONCE: &str = "nonce-of-the-test";
-/// How long a boot may take before its test fails, whatever the limits say.
+/// How long a boot may take before its test fails, whatever the limits are.
 const HANGS: Duration = Duration::from_secs(15);
 
-/// A stack that is to be booted. It works, except for what is said.
+/// A stack to boot. It works, except for its deviations.
 pub struct Fake {
     script: Script,
     limits: Limits,
@@ -64,7 +64,7 @@ impl Fake {
         }
     }
 
-    /// The folder of everything that the boot writes. It is on the command line of each of its QEMUs.
+    /// The folder of everything that the boot writes. Its path is on the command line of each of its QEMUs.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -94,12 +94,12 @@ impl Fake {
         Self { metal: Metal::Native, ..self }
     }
 
-    /// Every stage may take so long, busy or silent.
+    /// The time limit of every stage, busy or silent.
     pub fn limited_to(self, limit: Duration) -> Self {
         Self { limits: Limits::fixed(limit), ..self }
     }
 
-    /// Every stage may be silent for so long, and busy for six times as long.
+    /// The limit of silence of every stage. A busy stage has six times as long.
     pub fn silent_for_at_most(self, silence: Duration) -> Self {
         let unscaled = Limits::new(Metal::Native, 1.0).of(level(0)).silence;
         Self { limits: Limits::new(Metal::Native, silence.div_duration_f64(unscaled)), ..self }
@@ -122,7 +122,7 @@ impl Fake {
         self
     }
 
-    /// A command in a level whose script contains `contains` ends so, after so many milliseconds.
+    /// A command in a level whose script contains `contains` ends like this, after this many milliseconds.
     pub fn command(mut self, level: u8, contains: &str, after: u64, end: End) -> Self {
         let contains = contains.to_owned();
         self.script.commands.push(script::Command { level, contains, after: Some(after), end });
@@ -136,17 +136,17 @@ impl Fake {
         self
     }
 
-    /// The process that is to become the level's QEMU ends so, right away.
+    /// The process that should become the level's QEMU ends like this, right away.
     pub fn qemu_ends(self, level: u8, end: End) -> Self {
         self.command(level - 1, &format!("-name L{level}"), 5, end)
     }
 
-    /// A request is answered so.
+    /// A request gets this answer.
     pub fn reply(self, channel: &str, command: &str, how: How) -> Self {
         self.late_reply(0, "", channel, command, how)
     }
 
-    /// Requests whose usual reply contains `contains` are answered so, after so many that are answered as usual.
+    /// Requests whose usual reply contains `contains` get this answer, after this many usual answers.
     pub fn late_reply(mut self, skip: usize, contains: &str, channel: &str, command: &str, how: How) -> Self {
         let (channel, command) = (channel.to_owned(), command.to_owned());
         let contains = contains.to_owned();
@@ -154,7 +154,7 @@ impl Fake {
         self
     }
 
-    /// After a stage, a command is run in a level; it should succeed.
+    /// After a stage, a command runs in a level; it should succeed.
     pub fn step(mut self, after: &str, on: u8, run: &str) -> Self {
         self.steps.push(Step {
             timeout: None,
@@ -167,25 +167,25 @@ impl Fake {
         self
     }
 
-    /// The step that was added last may take so long.
+    /// The time limit of the last added step.
     pub fn within(mut self, timeout: StepTimeout) -> Self {
         self.steps.last_mut().unwrap().timeout = Some(timeout);
         self
     }
 
-    /// The harness does this to a level when a stage begins.
+    /// The harness injects this fault into a level when a stage begins.
     pub fn fault(mut self, at: &str, action: FaultAction, of: u8) -> Self {
         self.faults.push(Fault { at: stage(at), action, level: level(of), second: false });
         self
     }
 
-    /// The fault that was added last is meant for the second machine of its level.
+    /// The last added fault is for the second machine of its level.
     pub fn of_the_second(mut self) -> Self {
         self.faults.last_mut().unwrap().second = true;
         self
     }
 
-    /// After a stage, the harness does this itself to a level.
+    /// After a stage, the harness performs this action on a level.
     pub fn does(mut self, after: &str, on: u8, action: OwnAction) -> Self {
         self.steps.push(Step {
             timeout: None,
@@ -203,7 +203,7 @@ impl Fake {
         Self { innermost, ..self }
     }
 
-    /// Boots L0, L1 and L2, or those that were asked for; on native metal, those from L1 on.
+    /// Boots L0, L1 and L2, or the levels that the test chose; on native metal, those from L1 on.
     pub async fn boot(self) -> Booted {
         let folder = self.folder;
         let records = folder.path().join("records");
@@ -278,7 +278,7 @@ impl Fake {
 
 /// A stack that was booted and has ended.
 pub struct Booted {
-    /// What was observed.
+    /// The observation.
     pub observation: Observation,
     innermost: u8,
     /// The records of its channels.
@@ -287,7 +287,7 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// The verdict, if this is expected.
+    /// The verdict for this expectation.
     pub fn judged(&self, expectation: &Expectation) -> Verdict {
         Verdict::judge(expectation, &self.observation, level(self.innermost), profile())
     }
@@ -297,7 +297,7 @@ impl Booted {
         self.judged(&Expectation::WORKS).word().to_string()
     }
 
-    /// The verdict's name and what it says was seen, if the stack should work.
+    /// The verdict's name and symptom, if the stack should work.
     pub fn word_and_symptom(&self) -> String {
         let verdict = self.judged(&Expectation::WORKS);
         format!("{}: {}", verdict.word(), verdict.stop().map(text).unwrap_or_default())
@@ -320,7 +320,7 @@ impl Booted {
     }
 }
 
-/// What was seen, as text.
+/// The symptom as text.
 fn text(stop: &Stop) -> String {
     stop.symptom.to_string()
 }
@@ -330,7 +330,7 @@ fn timed_out(stop: &Stop) -> bool {
     stop.is_timeout()
 }
 
-/// Boots so many stacks side by side, which makes them wait for a CPU.
+/// Boots this many stacks in parallel, which makes them wait for a CPU.
 pub fn boot_many(number: usize, fake: impl Fn() -> Fake + Sync) -> Vec<Booted> {
     let boot = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -369,7 +369,7 @@ fn profile() -> &'static ArchInfo {
     ArchInfo::of(Architecture::Amd)
 }
 
-/// A level whose images exist by name only. The initramfs of the outermost one is the fake's script.
+/// A level whose images are only names. The initramfs of the outermost one is the fake's script.
 fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
     let disk = Disk { path: format!("/images/l{number}").into(), kernel: 0..10, initramfs: 65536..65600 };
     LevelPlan {

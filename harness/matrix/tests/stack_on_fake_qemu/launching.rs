@@ -1,4 +1,4 @@
-//! A QEMU that does not start, or is ended by this machine: not everything is the fault of the matrix.
+//! A QEMU that does not start, or that this machine ends: not every failure is the fault of the matrix.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::fake::{Fake, exit, prints, signal};
 use crate::script::{Act, End};
 
-/// Short, because a QEMU in a level that opens no channel is looked for only now and then.
+/// Short, because a QEMU in a level that opens no channel is polled rarely.
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "current_thread")]
@@ -66,7 +66,7 @@ async fn a_qemu_that_this_machine_kills_is_an_error_on_native_metal(#[case] numb
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_qemu_that_ends_in_order_for_a_signal_is_an_error() {
-    // QEMU itself takes SIGTERM, SIGINT and SIGHUP: it reports a shutdown and exits with 0.
+    // QEMU handles SIGTERM, SIGINT and SIGHUP: it reports a shutdown and exits with 0.
     let acts = [
         Act::Event("SHUTDOWN".into(), json!({"guest": false, "reason": "host-signal"})),
         Act::EndQemu(exit(0, "")),
@@ -117,7 +117,7 @@ async fn a_qemu_that_refuses_to_start_without_the_extension_says_that_it_is_miss
     #[case] names: &str,
     #[case] expected: &str,
 ) {
-    // As QEMU says it on IBM Z.
+    // QEMU's message on IBM Z.
     let says = format!(
         "qemu-system-s390x: Some features requested in the CPU model are not available in the current configuration: {names} \
          Consider a different accelerator, QEMU, or kernel version\n"
@@ -132,7 +132,7 @@ async fn an_innermost_level_gets_a_machine_that_the_qemu_around_it_has() {
     let types = "Supported machines are:\npc-q35-rhel9.4.0     RHEL-9.4.0 PC\nq35  RHEL-9.4.0 PC\n";
     let fake = || Fake::new().limited_to(LIMIT).command(1, "-machine help", 0, prints(types));
     let refuses = exit(1, "qemu-kvm: unsupported machine type 'microvm'\n");
-    // It is asked for q35, and would have refused microvm.
+    // The harness requests q35; this QEMU would have refused microvm.
     let booted = fake().command(1, "-machine microvm", 5, refuses).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
 }
@@ -171,7 +171,7 @@ async fn an_l2_in_a_second_l1_that_stops_in_its_default_firmware_is_charged_to_t
         let types = format!("Supported machines are:\nq35  Standard PC\n{firmware}");
         let fake = Fake::new().silent_for_at_most(Duration::from_secs(2));
         let fake = fake.does("l1-kvm", 1, OwnAction::BootAnother);
-        // What its kernel says comes on the console of the first L2.
+        // The messages of its kernel go to the console of the first L2.
         fake.command(1, "-machine help", 0, prints(&types)).boot().await
     };
     let booted = boot("").await;

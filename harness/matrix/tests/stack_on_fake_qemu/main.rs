@@ -1,5 +1,5 @@
 //! Stacks are booted, watched, explained and judged on a fake QEMU (harness/matrix/fake-qemu): no level runs, and a boot takes
-//! milliseconds. What the real QEMU says and does is tried by the tests that boot real stacks.
+//! milliseconds. The tests that boot real stacks check the behaviour of the real QEMU.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod actions;

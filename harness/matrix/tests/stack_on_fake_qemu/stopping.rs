@@ -1,4 +1,4 @@
-//! A stack that stops: what is seen, on which level, and who is at fault.
+//! A stack that stops: the symptom, its level, and who is at fault.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -199,8 +199,7 @@ fn processes_about(folder: &Path) -> usize {
 
 #[tokio::test(flavor = "current_thread")]
 async fn how_a_qemu_ended_is_known_even_if_the_reply_came_too_late() {
-    // Nothing but the agent shows that the QEMU has ended, and the agent takes longer to say so than is waited for. It says
-    // so only once.
+    // Only the agent shows that the QEMU has ended, and its answer takes longer than the wait. It answers so only once.
     let late = How::After(vec![Act::Wait(900)]);
     let fake = Fake::new().limited_to(Duration::from_secs(2));
     let fake = fake.boots(1, [Act::EndQemuUnseen(exit(3, "boom\n"))]);

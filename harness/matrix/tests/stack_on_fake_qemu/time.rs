@@ -1,4 +1,4 @@
-//! Time limits: who is waited for, how long, and what comes of it.
+//! Time limits: what the harness waits for, how long, and what follows.
 
 use std::time::{Duration, Instant};
 
