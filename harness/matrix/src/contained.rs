@@ -147,7 +147,7 @@ pub fn make_folder(root: &Path, folder: &RelativeFolder) -> io::Result<()> {
     folder_below(root, folder.as_path(), true).map(drop)
 }
 
-/// Removes a folder below `root` with all that is in it. A link in it is removed and not followed. A missing folder is not an
+/// Removes a folder below `root` with everything in it. A link in it is removed and not followed. A missing folder is not an
 /// error.
 ///
 /// # Errors
@@ -162,7 +162,7 @@ pub fn remove_folder(root: &Path, folder: &RelativeFolder) -> io::Result<()> {
     }
 }
 
-/// What there is in a folder below `root` and in the folders in it.
+/// The entries of a folder below `root` and of the folders in it.
 ///
 /// # Errors
 /// One of them can't be read, or there is a link on the way to it.
@@ -211,7 +211,7 @@ fn open_with(root: &Path, file: &Path, how: OFlag) -> io::Result<File> {
     }
 }
 
-/// Opens a folder below `root` one part of its path after the other, and makes those that are missing if `make` says so.
+/// Opens a folder below `root` one part of its path after the other, and creates missing ones if `make` is set.
 fn folder_below(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let mut opened =
@@ -229,7 +229,7 @@ fn folder_below(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
             }
         }
         opened = match fcntl::openat(&opened, part, FOLDER, Mode::empty()) {
-            // What a link is answered with, open(2) leaves open.
+            // open(2) does not specify the error for a link.
             Err(Errno::ELOOP | Errno::ENOTDIR) => {
                 let stat = stat::fstatat(&opened, part, AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 return Err(refused(folder, word(kind_of(&stat))));
@@ -272,7 +272,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A folder `run` and a private file beside it, which links in the run reach in every way.
+    /// A folder `run` and a private file next to it. Links in the run point to that file in every way.
     fn place() -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let run = place.path().join("run");

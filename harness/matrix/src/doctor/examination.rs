@@ -27,7 +27,7 @@ pub struct Examination<'a> {
     pub matrix: &'a Matrix,
     /// Recipes.
     pub catalog: &'a Catalog,
-    /// Tries KVM with a trial guest. `insist` is set here.
+    /// Tests KVM with a trial guest. `insist` is set here.
     pub trial: MachineTrial<'a>,
     /// The images in the cache.
     pub cached: BTreeSet<(String, Product)>,
@@ -128,7 +128,7 @@ impl Examination<'_> {
         })
     }
 
-    /// Probes this machine as a machine of `architecture`, and tries its KVM if it is one.
+    /// Probes this machine as a machine of `architecture`, and tests its KVM if it is one.
     async fn probe(
         &mut self,
         architecture: Architecture,

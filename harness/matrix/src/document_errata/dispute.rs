@@ -33,9 +33,9 @@ pub struct DisputedClaim {
 /// What the runs show about two statements that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// The statement of this document held whenever it was tried, and the other one never.
+    /// The statement of this document held in every test, and the other one never.
     ForOwn,
-    /// The other statement held whenever it was tried, and the statement of this document never.
+    /// The other statement held in every test, and the statement of this document never.
     ForOther,
     /// Neither.
     Open,
@@ -78,7 +78,7 @@ fn side(name: &str, observations: &[Observation], matrix: &Matrix) -> Option<Dis
     })
 }
 
-/// Whether an observation contradicts each statement of this document that it tried.
+/// Whether an observation contradicts each statement of this document that it tested.
 fn charges(seen: &Observation, document: &str) -> bool {
     let of_it = seen
         .claims()

@@ -1,4 +1,4 @@
-//! Statements that did not hold, with every stack that tried them, and what scenarios know from earlier runs.
+//! Statements that did not hold, with every stack that tested them, and what scenarios know from earlier runs.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use crate::history::HistoryEntry;
 use crate::records::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{CellName, Claim, Document, KnownStale, KnownWrong, Matrix, Tier, in_full};
 
-/// Statements that were tried together and did not hold. If there are several and a stack did not work, any of them may be
+/// Statements that were tested together and did not hold. If there are several and a stack did not work, any of them may be
 /// wrong.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The statements.
     pub claims: Vec<ClaimOfEntry>,
-    /// The tests that tried them, in the matrix's order.
+    /// The scenarios that tested them, in the matrix's order.
     pub tests: Vec<Test>,
     /// Whether a fault of the emulator may explain every deviation.
     pub in_doubt: bool,
@@ -26,13 +26,13 @@ pub struct ClaimOfEntry {
     pub id: String,
     /// The statement, if the document (still) has it.
     pub claim: Option<Claim>,
-    /// How far the vendor stands behind it; for a statement that no longer exists, as the record has it.
+    /// The support that the vendor gives it; for a statement that no longer exists, as recorded.
     pub tier: Tier,
-    /// How often it held in stacks that tried it together with other statements.
+    /// How often it held in stacks that tested it together with other statements.
     pub held_elsewhere: usize,
 }
 
-/// A scenario that tried the statements of an entry.
+/// A scenario that tested the statements of an entry.
 #[derive(Debug, Clone)]
 pub struct Test {
     /// Its name.
@@ -93,7 +93,7 @@ pub struct Earlier {
 pub enum SeenInRuns {
     /// The result was as documented.
     Held,
-    /// It was tried without a result.
+    /// It was tested without a result.
     NoResult,
     /// It was skipped.
     Skipped,
@@ -208,7 +208,7 @@ fn tier(document: Option<&Document>, claim: &str) -> Option<Tier> {
     document?.claims.iter().find(|known| known.id == claim).map(|claim| claim.tier)
 }
 
-/// The ids of the statements of the document `id` that were tried.
+/// The ids of the statements of the document `id` that were tested.
 fn of_document(id: &str, seen: &Observation) -> Vec<String> {
     let claims = seen.claims();
     let of_it =

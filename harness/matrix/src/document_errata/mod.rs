@@ -1,5 +1,5 @@
-//! What runs show about the documents: for each document, the statements that did not hold, those that contradict each other, and
-//! how much of it was tried. `report --format errata` turns this into a text for the document's author.
+//! What runs show about the documents: for each document, the statements that did not hold, those that contradict each other,
+//! and how much of it was tested. `report --format errata` turns this into a text for the document's author.
 //!
 //! In an overview of runs, only the newest verdict of a cell counts. Here every observation counts, because an author needs to
 //! know how often something was seen.
@@ -61,7 +61,7 @@ pub struct ErrataOfDocument {
     pub earlier: Vec<Earlier>,
     /// The standing of its statements.
     pub standings: Standings,
-    /// Whether any stack that tried its statements ran on an emulator.
+    /// Whether any stack that tested its statements ran on an emulator.
     pub emulated: bool,
     /// The stand-ins for documented systems in these stacks.
     pub stand_ins: Vec<StandInUsed>,
@@ -165,7 +165,7 @@ fn stand_ins(observations: &[&Observation]) -> Vec<StandInUsed> {
 }
 
 impl Observation {
-    /// The documents whose statements it tried.
+    /// The documents whose statements it tested.
     fn documents(&self) -> BTreeSet<String> {
         let claims = self.claims();
         claims
@@ -175,7 +175,7 @@ impl Observation {
             .collect()
     }
 
-    /// The claims that it tried, each as `DOCUMENT/CLAIM`.
+    /// The claims that it tested, each as `DOCUMENT/CLAIM`.
     fn claims(&self) -> Vec<String> {
         let in_full = |claim: &String| in_full(claim, &self.record.document);
         let mut claims: Vec<String> = self.record.claims.iter().map(in_full).collect();

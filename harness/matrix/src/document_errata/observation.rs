@@ -7,7 +7,7 @@ use crate::history::HistoryEntry;
 use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::{Expectation, Matrix};
 
-/// What a record shows about the statements that it tried.
+/// What a record shows about the statements that it tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Judged {
     /// The result was as documented.
@@ -16,7 +16,7 @@ pub enum Judged {
     Deviates(Deviation),
     /// The harness or its machine was at fault, or the result varied.
     NoResult,
-    /// It was not tried.
+    /// It was skipped.
     NotTried,
 }
 

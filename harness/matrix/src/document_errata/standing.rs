@@ -13,9 +13,9 @@ pub enum Standing {
     DidNotHold,
     /// It held whenever there was a result.
     Held,
-    /// It was tried without a result.
+    /// It was tested without a result.
     NoResult,
-    /// Every cell that tries it was skipped, or the runs have no such cell.
+    /// Every cell that tests it was skipped, or the runs have no such cell.
     NotTried,
     /// No boot can show whether it is true.
     Untestable,
@@ -26,7 +26,7 @@ pub enum Standing {
 pub struct Standings {
     /// Statements by standing.
     pub claims: BTreeMap<Standing, usize>,
-    /// Observations of stacks that tried any of the statements, with a result as documented.
+    /// Observations of stacks that tested any of the statements, with a result as documented.
     pub held: usize,
     /// Observations with another result.
     pub deviated: usize,

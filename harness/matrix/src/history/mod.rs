@@ -1,4 +1,4 @@
-//! The history: the results of each cell in all runs of a folder of results, in a database beside the runs.
+//! The history: the results of each cell in all runs of a folder of results, in a database next to the runs.
 //!
 //! The folders of the runs are the source, and the database is built from them: each use of the history first adds what is new
 //! ([`History::update`]), so a run that was killed, resumed or merged needs no special treatment. docs/history.md describes the

@@ -7,7 +7,7 @@ use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{one_line, wrapped};
 
-/// Every version that was tried, in version order, with its symptom.
+/// Every tested version, in version order, with its symptom.
 pub fn tried(versions: &[&TriedVersion], style: &Style) -> String {
     let mut table = Table::default();
     let heading = |text: &str| Entry::new(text, Role::Heading);
@@ -39,7 +39,7 @@ pub fn tried(versions: &[&TriedVersion], style: &Style) -> String {
     table.render(0, style)
 }
 
-/// The conclusion about `versions`, which include those that were not tried.
+/// The conclusion about `versions`, including those that could not be tested.
 pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
     let name = |at: usize| one_line(&versions[at].0);
     let verdict = |at: usize| {
@@ -82,7 +82,7 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
     format!("{}\n", wrapped(&text, 0, 2, style.width))
 }
 
-/// Each change of the verdict from one version to the next, if all were tried.
+/// Each change of the verdict from one version to the next, if all were tested.
 pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> String {
     let tried = || versions.iter().filter_map(|(_, tried)| tried.as_ref());
     let mut out = String::new();

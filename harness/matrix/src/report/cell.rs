@@ -37,7 +37,7 @@ pub(super) fn verdict(record: &CellRecord) -> String {
     }
 }
 
-/// The remark beside a cell's verdict, on one line; empty for a plain pass.
+/// The remark after a cell's verdict, on one line; empty for a plain pass.
 pub(super) fn remark(record: &CellRecord) -> String {
     let observed = observed(record);
     let known = record.known_text().map(|known| one_line(&known));
@@ -81,8 +81,8 @@ pub(super) fn documented(record: &CellRecord) -> String {
 /// The most attempts whose verdicts are listed one by one. The verdicts of more are counted.
 const LISTED_ATTEMPTS: usize = 4;
 
-/// The verdicts of all attempts, if there was more than one: a pass at the second attempt is no plain pass. For a flaky cell, also
-/// the verdict of a single attempt.
+/// The verdicts of all attempts, if there was more than one: a pass at the second attempt is not a plain pass. For a flaky
+/// cell, also the verdict of a single attempt.
 pub(super) fn attempts(record: &CellRecord) -> Option<String> {
     let words: Vec<String> = record.attempts.iter().map(|attempt| attempt.verdict.to_string()).collect();
     match words.len() {
@@ -96,12 +96,12 @@ pub(super) fn attempts(record: &CellRecord) -> Option<String> {
     }
 }
 
-/// The tiers of the claims that these cells try, each once.
+/// The tiers of the claims that these cells test, each once.
 pub(super) fn tiers<'r>(records: impl IntoIterator<Item = &'r CellRecord>) -> String {
     Tier::listed(records.into_iter().flat_map(CellRecord::tiers))
 }
 
-/// The claims that a cell tries, each with its tier: `l0-rhel-8-2 (supported)`.
+/// The claims that a cell tests, each with its tier: `l0-rhel-8-2 (supported)`.
 pub(super) fn claims(record: &CellRecord) -> String {
     let claim = |claim: &String| match record.tiers.get(claim) {
         Some(tier) => format!("{claim} ({tier})"),

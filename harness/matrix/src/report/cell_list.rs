@@ -28,24 +28,24 @@ pub struct Row {
     pub scenario: String,
     /// The id of its document.
     pub document: String,
-    /// The claims that it tries: of its document by their ids, of others as `DOCUMENT/CLAIM`.
+    /// The claims that it tests: those of its document by their ids, others as `DOCUMENT/CLAIM`.
     pub claims: Vec<String>,
-    /// How far the vendor stands behind what its scenario tries first of all.
+    /// The support that the vendor gives the main claims of its scenario.
     pub tier: Tier,
-    /// How far the vendor stands behind each of its claims.
+    /// The support that the vendor gives each of its claims.
     pub tiers: BTreeMap<String, Tier>,
-    /// What names all that it asks for.
+    /// Identifies everything that it asks for.
     pub fingerprint: Fingerprint,
     /// Its architecture.
     pub architecture: Architecture,
     /// Its levels, in JSON under `l0`, `l1` and so on.
     #[serde(flatten)]
     pub levels: BTreeMap<LevelNumber, LevelRow>,
-    /// Why the scenario takes no stand-ins, if it takes none.
+    /// Why the scenario uses no stand-ins, if so.
     pub deny_stand_ins: Option<String>,
-    /// What should come of it.
+    /// The expected result.
     pub expectation: Expectation,
-    /// What is missing for it to run, each thing once; if there is anything, the cell is skipped.
+    /// The missing requirements, each once; if there are any, the cell is skipped.
     pub missing: Vec<String>,
 }
 
@@ -53,19 +53,19 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LevelRow {
-    /// The id of the system that the document asks for.
+    /// The id of the system that the document requires.
     pub system: String,
-    /// Its version, or the first that will do; none of a system without versions.
+    /// Its version, or the first allowed one; none for a system without versions.
     pub version: Option<Version>,
-    /// Whether later versions will do, and then up to where.
+    /// Whether later versions are allowed, and up to which one.
     pub and_later: Option<Later>,
-    /// What the system has to be set up with.
+    /// The role that the system must be set up with.
     pub role: Option<Role>,
     /// All of this as a document would write it: `RHEL 9.2 and later`.
     pub requirement: String,
-    /// The image that will be booted; `emulator` where an emulator is itself the level.
+    /// The image that is booted; `emulator` if an emulator is itself the level.
     pub image: Option<String>,
-    /// Whether that image stands in for the system.
+    /// Whether that image is a stand-in.
     pub stand_in: bool,
     /// Why a stand-in is used, and this one.
     pub reason: Option<String>,
@@ -74,7 +74,7 @@ pub struct LevelRow {
 }
 
 impl<'m> Listing<'m> {
-    /// The cells of `matrix` that `filter` takes, with images from the supply.
+    /// The cells of `matrix` that match `filter`, with images from the supply.
     pub fn new(matrix: &'m Matrix, filter: &Filter, supply: &Supply, deny_stand_ins: bool) -> Self {
         let takes = |cell: &&Cell| filter.matches(&cell.name);
         Self::of(matrix, matrix.cells().iter().filter(takes).collect(), supply, deny_stand_ins)
@@ -157,12 +157,12 @@ impl LevelRow {
         }
     }
 
-    /// The requirement in few letters: `RHEL 9.2+` for "RHEL 9.2 and later".
+    /// The requirement in short: `RHEL 9.2+` for "RHEL 9.2 and later".
     pub(crate) fn short(&self) -> String {
         self.requirement.replacen(" and later", "+", usize::from(self.and_later.is_some()))
     }
 
-    /// What is booted for it; a stand-in has an asterisk.
+    /// The image that is booted for it; a stand-in has an asterisk.
     pub(crate) fn serving(&self) -> String {
         match &self.image {
             Some(image) => format!("{image}{}", if self.stand_in { "*" } else { "" }),

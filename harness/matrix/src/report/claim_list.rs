@@ -1,5 +1,5 @@
-//! The claims as a list: for each what tries it, what was shown of that, what it contradicts, or why nothing can try it, so
-//! that what the matrix does not decide is as easy to see as what it does.
+//! The claims as a list: the cells that test each claim, what they have shown, its contradictions, or why no cell can test it.
+//! What the matrix does not decide is as easy to see as what it does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,25 +19,25 @@ use crate::scenario::{
 pub struct ClaimRow {
     /// The claim, as `DOCUMENT/CLAIM`.
     pub claim: String,
-    /// Where in the document it stands.
+    /// Its place in the document.
     pub section: String,
-    /// How far the vendor stands behind it.
+    /// The support that the vendor gives it.
     pub tier: Tier,
     /// What it says, in this project's words.
     pub text: String,
-    /// What is known of it.
+    /// What is known about it.
     pub coverage: Coverage,
     /// Whether the text says "may" or "might".
     pub may: bool,
-    /// The level whose version it is about, if it is about one.
+    /// The level whose version it is about, if any.
     pub version_of: Option<LevelNumber>,
-    /// Why nothing can try it.
+    /// Why no cell can test it.
     pub untestable: Option<String>,
-    /// The cells that try it, in the matrix's order.
+    /// The cells that test it, in the matrix's order.
     pub cells: Vec<CellName>,
     /// Those of them that can be booted here.
     pub bootable_cells: Vec<CellName>,
-    /// What was shown of those that can be booted here.
+    /// What was shown about the cells that can be booted here.
     pub shown: Vec<ShownRow>,
     /// The claims that it contradicts.
     pub contradictions: Vec<ContradictionRow>,
@@ -53,7 +53,7 @@ pub struct ContradictionRow {
     pub text: String,
 }
 
-/// Every claim of a matrix. `Display` gives the text for people.
+/// Every claim of a matrix. `Display` prints the text for people.
 #[derive(Debug, Clone)]
 pub struct ClaimListing<'m> {
     matrix: &'m Matrix,
@@ -62,7 +62,7 @@ pub struct ClaimListing<'m> {
 }
 
 impl<'m> ClaimListing<'m> {
-    /// The claims of `matrix`, with what of it can be booted with this supply, and without stand-ins if those are denied.
+    /// The claims of `matrix`, and which cells can be booted with this supply, without stand-ins if those are denied.
     pub fn new(matrix: &'m Matrix, supply: &Supply, deny_stand_ins: bool) -> Self {
         let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
         let known = Shown::of(matrix);
@@ -101,7 +101,7 @@ impl<'m> ClaimListing<'m> {
         Self { matrix, documents: matrix.documents().iter().map(rows).collect() }
     }
 
-    /// The claims, one row for each, document by document and in each as the document has them.
+    /// The claims, one row per claim, in the order of the documents and of the claims in each document.
     pub fn rows(&self) -> impl Iterator<Item = &ClaimRow> {
         self.documents.iter().flat_map(|(_, rows)| rows)
     }
@@ -117,7 +117,7 @@ fn tried_by(row: &Row) -> Tried {
     }
 }
 
-/// What the claim contradicts, if it is one end of this pair.
+/// The claim that it contradicts, if it is one end of this pair.
 fn other_end(
     Contradiction { claims: [left, right], text }: &Contradiction,
     claim: &str,
@@ -154,7 +154,7 @@ impl fmt::Display for ClaimListing<'_> {
 }
 
 impl ClaimListing<'_> {
-    /// Columns that the first claims of the contradictions take.
+    /// The width of the first claims of the contradictions.
     fn widest_end(&self) -> usize {
         self.matrix.contradictions().iter().map(|pair| pair.claims[0].len()).max().unwrap_or(0)
     }
@@ -167,7 +167,7 @@ fn counts<'r>(rows: impl Iterator<Item = &'r ClaimRow>) -> String {
     format!("{} {claims}: {}", all.len(), Coverage::counted(&all, true))
 }
 
-/// The claims of one document below the headings of its sections, a line for each, with those that it contradicts below.
+/// The claims of one document below the headings of its sections, one line per claim, with its contradictions below.
 fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -> fmt::Result {
     let id =
         |claim: &str| claim.strip_prefix(document).and_then(|id| id.strip_prefix('/').map(str::to_owned));
@@ -193,8 +193,8 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
     Ok(())
 }
 
-/// What tries the claim, with the name of the first cell that can be booted, or of the first if none can; the others' are in
-/// the rows for programs.
+/// The cells that test the claim, with the name of the first one that can be booted, or of the first one if none can. The rows
+/// for programs have all names.
 fn what_tries(row: &ClaimRow) -> String {
     let ClaimRow { cells, bootable_cells, untestable, .. } = row;
     let named = match (untestable, bootable_cells.first().or(cells.first())) {
@@ -214,12 +214,12 @@ fn what_tries(row: &ClaimRow) -> String {
     }
 }
 
-/// What decides the claim, and what keeps a cell from deciding it; nothing of claims that nothing could decide.
+/// What decides the claim, and what prevents a cell from deciding it; nothing for claims that no cell could decide.
 fn what_was_shown(row: &ClaimRow) -> Vec<String> {
     if !matches!(row.coverage, Coverage::Decided | Coverage::Undecided | Coverage::MajorVersionOnly) {
         return Vec::new();
     }
-    // Of what only stand-ins boot, this is what was seen with them.
+    // If only stand-ins boot, this is what was seen with them.
     let version_of = row.version_of.filter(|_| row.coverage != Coverage::MajorVersionOnly);
     let decides = |shown: &&ShownRow| shown.decides_of(version_of);
     let deciding: Vec<&ShownRow> = row.shown.iter().filter(decides).collect();

@@ -167,7 +167,7 @@ pub(super) fn in_full(claim: &str, document: &str) -> String {
     if claim.contains('/') { claim.to_owned() } else { format!("{document}/{claim}") }
 }
 
-/// What these cells show about each claim that they try.
+/// What these cells show about each claim that they test.
 fn coverage(overview: &Overview, matrix: &Matrix) -> BTreeMap<String, Coverage> {
     let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
     for record in overview.cells.iter().map(|cell| &cell.record) {
@@ -255,7 +255,7 @@ impl DocumentPart<'_> {
         }
     }
 
-    /// The claims that its cells try, as `DOCUMENT/CLAIM`.
+    /// The claims that its cells test, as `DOCUMENT/CLAIM`.
     pub(super) fn claims(&self) -> BTreeSet<String> {
         let records = self.scenarios.iter().flat_map(|part| part.cells.iter().map(|(_, cell)| &cell.record));
         let claims = |record: &'_ CellRecord| {

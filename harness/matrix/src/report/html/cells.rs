@@ -171,7 +171,7 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
     rows
 }
 
-/// The claims that a cell tries, with their text and the claims that contradict them.
+/// The claims that a cell tests, with their text and the claims that contradict them.
 fn claims(layout: &Layout<'_>, record: &CellRecord) -> Vec<Value> {
     let claim = |claim: &String| {
         let name = in_full(claim, &record.document);

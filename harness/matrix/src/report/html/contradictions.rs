@@ -1,4 +1,4 @@
-//! Contradictions in the documents, with the cells that try either side.
+//! Contradictions in the documents, with the cells that test either side.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::text::{prose, shown};
 /// The most cells that are shown for a claim. The rest is counted, as are skipped cells.
 const SHOWN: usize = 12;
 
-/// The claims that contradict one of `claims`, with what they disagree about. The cells of `claims` try `document`.
+/// The claims that contradict one of `claims`, with what they disagree about. The cells of `claims` test `document`.
 pub(super) fn against(
     layout: &Layout<'_>,
     document: &str,
@@ -32,7 +32,7 @@ pub(super) fn against(
     against
 }
 
-/// Every contradiction with a cell that tries one side of it.
+/// Every contradiction with a cell that tests one side of it.
 pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
     let mut tried: BTreeMap<String, Vec<Placed<'_>>> = BTreeMap::new();
     for (place, cell) in layout.overview.cells.iter().enumerate() {

@@ -106,7 +106,7 @@ fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
     }
 }
 
-/// The tiers of the claims that its cells try, each once.
+/// The tiers of the claims that its cells test, each once.
 fn tiers(part: &ScenarioPart<'_>) -> Vec<Tier> {
     let mut tiers: Vec<Tier> = Vec::new();
     for tier in part.cells.iter().flat_map(|(_, cell)| cell.record.tiers()) {
