@@ -253,9 +253,9 @@ impl Ledger {
 }
 
 const HEADER: &str = "\
-# What was shown of cells: what decides a claim (docs/claims.md, \"What decides a claim\").
+# What was shown about cells: what decides a claim (docs/claims.md, \"What decides a claim\").
 #
-# `cargo xtask mutate --record` and `--record-from` write this file anew. [[both-verdicts]] are entered by hand, and kept;
+# `cargo xtask mutate --record` and `--record-from` rewrite this file. [[both-verdicts]] are entered by hand, and kept;
 # `cargo xtask list --format json` has the fingerprints.
 ";
 
