@@ -61,7 +61,8 @@ pub fn run(run: &Path, results: &Path) -> Result<std::path::PathBuf, String> {
         return Err(format!("{} is a link that leads out of its folder of runs", link.display()));
     }
     let found = candidates.into_iter().find(|folder| contained::is_file(folder, Path::new("run.json")));
-    let why = || format!("{} is no run, neither a folder nor a name in {}", run.display(), results.display());
+    let why =
+        || format!("{} is not a run: neither a folder nor a name in {}", run.display(), results.display());
     // Resolved, since `latest` points to another run after the next one.
     found.map(|folder| short(&folder)).ok_or_else(why)
 }

@@ -115,7 +115,7 @@ impl Kernels {
                 trial.says_nothing(record)
             });
             if let Some(why) = &why {
-                eprintln!("not tried: {}: {}", record.cell, escaped(why));
+                eprintln!("not tested: {}: {}", record.cell, escaped(why));
             }
             not_tried.push(why);
         }

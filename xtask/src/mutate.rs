@@ -105,7 +105,7 @@ pub fn run(arguments: &Mutate) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Mutates the cells that `arguments` select; of an `interrupted` run, what has no verdict yet.
+/// Mutates the cells that `arguments` select. For an `interrupted` run, these are the ones without a verdict.
 fn start(arguments: &Mutate, interrupted: Option<InterruptedRun>) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::scenarios(&arguments.selection)?;
     let filter = match &arguments.profile {

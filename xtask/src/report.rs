@@ -17,7 +17,7 @@ use crate::{history, input, output};
 pub struct Report {
     /// Runs or merged runs: their folders, or their names in the folder of runs [default: latest]
     ///
-    /// If several runs have a cell, the newest one counts, and the report shows the others beside it. With `errata`, all count.
+    /// If several runs have a cell, the newest one counts, and the report also shows the others. With `errata`, all count.
     #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
     pub runs: Vec<PathBuf>,
     /// Write the report in this format

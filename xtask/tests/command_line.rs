@@ -155,9 +155,9 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 #[case::history_of_no_shard(&["run-matrix", "--history", "a"], &["--shard <K/N>", "not provided"])]
 #[case::history_that_is_none(&["run-matrix", "--shard", "1/2", "--history", "nowhere"], &["--history: failed to read nowhere/run.json"])]
 #[case::resume_of_other_cells(&["run-matrix", "--resume", "latest", "a/*"], &["cannot be used with", "--resume <RUN>"])]
-#[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is no run, neither a folder nor a name in b"])]
+#[case::resume_of_nothing(&["run-matrix", "--resume", "a", "--results", "b"], &["--resume: a is not a run: neither a folder nor a name in b"])]
 #[case::merge_of_nothing(&["merge"], &["not provided", "<RUN>"])]
-#[case::diff_of_no_run(&["diff", "nowhere", "latest", "--results", "b"], &["nowhere is no run, neither a folder nor a name in b"])]
+#[case::diff_of_no_run(&["diff", "nowhere", "latest", "--results", "b"], &["nowhere is not a run: neither a folder nor a name in b"])]
 #[case::merge_of_no_run(&["merge", "nowhere"], &["failed to read nowhere/run.json"])]
 #[case::unknown_metal(&["run-matrix", "--metal", "scrap"], &["'scrap' for '--metal", "auto, native, emulated"])]
 #[case::level_of_metal(&["doctor", "--level", "l0", "--metal", "native"], &["'--level <LEVEL>' cannot be used with '--metal <METAL>'"])]
@@ -290,7 +290,7 @@ fn native_metal_that_is_insisted_on_is_used_or_said_to_be_missing() {
         let symptom = cell["symptom"].as_str().unwrap();
         assert_eq!(cell["verdict"], "skip", "{cell:#}");
         assert_eq!(symptom.contains("needs svm on L0"), !has_svm, "{symptom}");
-        let kvm = symptom.contains("/dev/kvm") || symptom.contains("KVM can't be tried: offline");
+        let kvm = symptom.contains("/dev/kvm") || symptom.contains("KVM can't be tested: offline");
         assert!(kvm || !has_svm, "{symptom}");
     }
 }

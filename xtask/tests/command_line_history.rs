@@ -199,7 +199,7 @@ fn a_run_is_held_against_its_baseline_also_when_it_is_gone_on_with() {
     assert_eq!(skipped.code, Some(4), "nothing ran");
     assert_eq!(with.code, Some(0), "{with:#?}");
     let (none, alone) = resume(&["--baseline", "no-such-run"]);
-    assert!(none.stderr.contains("compared with nothing: --baseline: no-such-run is no run"), "{none:#?}");
+    assert!(none.stderr.contains("compared with nothing: --baseline: no-such-run is not a run"), "{none:#?}");
     assert_eq!(alone.code, Some(1), "{alone:#?}");
     let (_, itself) = resume(&["--baseline", "latest"]);
     assert!(itself.stderr.contains("--baseline is this very run"), "{itself:#?}");

@@ -148,7 +148,7 @@ fn a_report_goes_where_it_is_asked_to() {
     assert!(code == 3 && told.contains("failed to write"), "{code} {told}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), before);
     let (code, _, told) = report(&["never"]);
-    assert!(code == 2 && told.contains("is no run"), "{code} {told}");
+    assert!(code == 2 && told.contains("is not a run"), "{code} {told}");
     std::fs::write(page.with_file_name("verdicts.jsonl"), "{\n").unwrap();
     let (code, _, told) = report(&[]);
     assert!(code == 2 && told.contains("verdicts.jsonl, line 1"), "{code} {told}");

@@ -118,7 +118,7 @@ fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_
     let run = place.finish(with_scenarios(&place, &words), BOOTS);
     assert_eq!(run.code, Some(125), "{run:#?}");
     assert!(run.stderr.contains("which comes without modules: what L0 needs must be built in"), "{run:#?}");
-    assert!(run.stderr.contains("not tried: line/amd/debian-13"), "{run:#?}");
+    assert!(run.stderr.contains("not tested: line/amd/debian-13"), "{run:#?}");
     assert_eq!(run.cell("line").text("verdict"), "error");
 }
 
@@ -153,8 +153,8 @@ fn the_change_is_found_among_versions_and_what_does_not_boot_is_told() {
     let last = run.stdout.lines().last().unwrap();
     assert!(last.starts_with("changed between 6.12."), "{run:#?}");
     assert!(last.contains("(pass) and 5.10.") && last.contains("(fail); 6.1.0-"), "{run:#?}");
-    assert!(last.ends_with(" could not be tried"), "{run:#?}");
-    assert!(run.stdout.contains("not tried  l0-boot"), "{run:#?}");
+    assert!(last.ends_with(" could not be tested"), "{run:#?}");
+    assert!(run.stdout.contains("not tested  l0-boot"), "{run:#?}");
 }
 
 trials! {

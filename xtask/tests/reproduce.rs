@@ -182,11 +182,11 @@ fn what_can_not_be_bundled_is_told_with_the_reason() {
     };
     let first = seen_in(&place);
     let skipped = refused(&[&first, "--bundle"]);
-    assert!(skipped.contains(&format!("{first} was not tried: ")), "{skipped}");
+    assert!(skipped.contains(&format!("{first} was not tested: ")), "{skipped}");
     let unknown = refused(&["no-such-cell", "--bundle"]);
     assert!(unknown.contains("has no cell \"no-such-cell\"; its cells are:"), "{unknown}");
     let no_run = refused(&[&first, "--bundle", "--run", "no-such-run"]);
-    assert!(no_run.contains("no-such-run is no run"), "{no_run}");
+    assert!(no_run.contains("no-such-run is not a run"), "{no_run}");
 }
 
 /// The first cell of the newest run.

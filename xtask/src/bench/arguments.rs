@@ -17,7 +17,7 @@ pub struct Bench {
     /// Boot the matrix once more without snapshots in each round, to compare the verdicts
     #[arg(long)]
     pub cold_matrix: bool,
-    /// Run N cells of the matrix at once, or as many as fit (`auto`)
+    /// Run N cells of the matrix in parallel, or as many as fit (`auto`)
     #[arg(long, value_name = "N", default_value = "auto", value_parser = jobs)]
     pub jobs: Jobs,
     /// Run one cell from its snapshot N times, and compare the verdicts

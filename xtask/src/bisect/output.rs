@@ -38,7 +38,7 @@ impl Search<'_> {
             Format::Text => {
                 let verdict = match (tried.verdict, &tried.not_tried) {
                     (Some(verdict), None) => verdict.to_string(),
-                    _ => "not tried".to_owned(),
+                    _ => "not tested".to_owned(),
                 };
                 let stage = tried.stage.map_or(String::new(), |stage| format!(" at {stage}"));
                 let line =

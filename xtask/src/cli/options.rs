@@ -77,7 +77,7 @@ impl Timeouts {
 /// How fast a run goes. It changes no verdict, so a resumed run can change it.
 #[derive(Debug, Default, Clone, Copy, Args)]
 pub struct Pace {
-    /// Run N cells at once, or as many as cores and memory allow (`auto`) [default: auto]
+    /// Run N cells in parallel, or as many as cores and memory allow (`auto`) [default: auto]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<Jobs>,
     #[command(flatten)]
@@ -85,12 +85,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Cells that run at once; none for as many as fit.
+    /// The number of cells that run in parallel; `None` for as many as fit.
     pub fn jobs(self) -> Option<usize> {
         self.jobs.and_then(|jobs| jobs.0)
     }
 
-    /// Takes over the values that are given in `later`.
+    /// Overrides these values with those given in `later`.
     pub fn update(&mut self, later: Self) {
         self.jobs = later.jobs.or(self.jobs);
         self.timeouts.timeout_scale = later.timeouts.timeout_scale.or(self.timeouts.timeout_scale);
@@ -115,7 +115,7 @@ pub enum MetalArgument {
     Emulated,
 }
 
-/// How many cells run at once; none for as many as fit.
+/// The number of cells that run in parallel; `None` for as many as fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jobs(pub Option<usize>);
 

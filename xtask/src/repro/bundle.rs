@@ -19,7 +19,7 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let cell = &record.cell;
     let Some(cell_folder) = &record.folder else {
         let why = record.symptom.as_deref().unwrap_or("no reason is recorded");
-        return refuse(format!("{cell} was not tried: {why}"));
+        return refuse(format!("{cell} was not tested: {why}"));
     };
     let folder = past.folder.join(cell_folder.as_path());
     match contained::open(&past.folder, &cell_folder.as_path().join(SCRIPT)) {

@@ -22,7 +22,7 @@ pub fn tried(versions: &[&TriedVersion], style: &Style) -> String {
     for tried in versions {
         let verdict = match (tried.verdict, &tried.not_tried) {
             (Some(verdict), None) => Entry::new(verdict.to_string(), Role::Verdict(verdict)),
-            _ => Entry::new("not tried", Role::Quiet),
+            _ => Entry::new("not tested", Role::Quiet),
         };
         let stage = tried.stage.map_or(String::new(), |stage| stage.to_string());
         table.push(Line::Entries(vec![
@@ -55,7 +55,7 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
             verdict(*before)
         ),
         Finding::Changed { before, first, unknown } => format!(
-            "changed between {} ({}) and {} ({}); {} could not be tried",
+            "changed between {} ({}) and {} ({}); {} could not be tested",
             name(*before),
             verdict(*before),
             name(*first),
@@ -63,7 +63,7 @@ pub fn finding(finding: &Finding, versions: &[(String, Option<TriedVersion>)], s
             unknown.iter().map(|at| name(*at)).collect::<Vec<_>>().join(", ")
         ),
         Finding::Same { lowest, highest } => format!(
-            "no change found: {} and {}, the ends of the range that could be tried, both have {}. The verdict may still \
+            "no change found: {} and {}, the ends of the range that could be tested, both have {}. The verdict may still \
              change and change back in between: --all tries every version, --from and --to select another range",
             name(*lowest),
             name(*highest),
@@ -98,7 +98,7 @@ pub fn changes(versions: &[(String, Option<TriedVersion>)], style: &Style) -> St
     }
     if out.is_empty() {
         out = match tried().find(|tried| tried.not_tried.is_none()) {
-            Some(first) => format!("no change: every version that could be tried has {}\n", word_of(first)),
+            Some(first) => format!("no change: every version that could be tested has {}\n", word_of(first)),
             None => "no version has a verdict\n".to_owned(),
         };
     }
@@ -142,12 +142,12 @@ mod tests {
         let versions = versions();
         let versions: Vec<&TriedVersion> = versions.iter().filter_map(|(_, tried)| tried.as_ref()).collect();
         insta::assert_snapshot!(tried(&versions, &Style::plain()), @r"
-        version  from    verdict    stage      seconds
-        6.1-1    trixie  xfail      l1-launch     12.3
+        version  from    verdict     stage      seconds
+        6.1-1    trixie  xfail       l1-launch     12.3
                  said \u{1b}[2J so
-        6.3-1    trixie  not tried  l1-launch     12.3
+        6.3-1    trixie  not tested  l1-launch     12.3
                  it does not boot
-        6.4-1    trixie  xpass      l1-launch     12.3
+        6.4-1    trixie  xpass       l1-launch     12.3
                  said \u{1b}[2J so
         ");
     }
@@ -161,14 +161,14 @@ mod tests {
         let interval = say(Finding::Changed { before: 0, first: 3, unknown: vec![1, 2] });
         assert_eq!(
             interval,
-            "changed between 6.1-1 (xfail) and 6.4-1 (xpass); 6.2-1, 6.3-1 could not be tried\n"
+            "changed between 6.1-1 (xfail) and 6.4-1 (xpass); 6.2-1, 6.3-1 could not be tested\n"
         );
         assert!(say(Finding::Same { lowest: 0, highest: 0 }).starts_with("no change found: 6.1-1 and 6.1-1"));
         assert!(say(Finding::TooFew).starts_with("nothing found: 2 of 4 versions have a verdict"));
         assert_eq!(changes(&versions, &Style::plain()), "xpass since 6.4-1 (before: 6.1-1, xfail)\n");
         assert_eq!(
             changes(&versions[..1], &Style::plain()),
-            "no change: every version that could be tried has xfail\n"
+            "no change: every version that could be tested has xfail\n"
         );
         assert_eq!(changes(&versions[1..2], &Style::plain()), "no version has a verdict\n");
     }

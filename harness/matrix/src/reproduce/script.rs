@@ -155,7 +155,7 @@ impl Reproduction<'_> {
         ];
         for level in &self.levels {
             let stand_in =
-                if level.stand_in { format!(", in place of {}", level.required) } else { String::new() };
+                if level.stand_in { format!(", instead of {}", level.required) } else { String::new() };
             let kernel = level.kernel.as_ref().map_or(String::new(), |kernel| format!(", kernel {kernel}"));
             lines.push(format!("  {:<12}{}{stand_in}{kernel}", level.level.to_string(), level.os));
             if let Some(qemu) = &level.qemu {
@@ -171,8 +171,8 @@ impl Reproduction<'_> {
         if let Some(why) = impossible {
             lines.push(format!("IT CAN'T BE RUN: {why}. It says so and exits with 2."));
         } else if outcome::of(self.stopped).is_none() || self.harness_at_fault {
-            lines.push("NOTHING TO COMPARE WITH: what was recorded is no outcome of the stack that a script could see.".into());
-            lines.push("It boots the stack, tells what comes of it, and exits with 2.".into());
+            lines.push("NOTHING TO COMPARE WITH: no script can see the recorded outcome.".into());
+            lines.push("The script boots the stack, prints the outcome, and exits with 2.".into());
         }
         for why in stages::left_out(self.steps, self.faults) {
             lines.push(format!("NOT DONE HERE: {why}. If the stack comes so far, the script exits with 2."));

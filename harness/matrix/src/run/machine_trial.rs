@@ -27,7 +27,7 @@ use super::requirement::{Feature, Requirement, Runner};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoGuest {
     /// No guest could be booted.
-    #[error("KVM can't be tried: {0}")]
+    #[error("KVM can't be tested: {0}")]
     NotTried(String),
     /// It stopped early, or there is no evidence that it ran under KVM.
     #[error("/dev/kvm opens here, but a trial guest failed ({0})")]

@@ -99,7 +99,7 @@ pub(super) fn script(text: &str) -> Result<String, InputProblem> {
 
 fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
-        word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" in place of do" });
+        word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" instead of do" });
     }
     Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
 }

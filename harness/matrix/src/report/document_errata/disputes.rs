@@ -56,10 +56,10 @@ fn settled(dispute: &Dispute) -> String {
         Settled::Open if own.claim.untestable.is_some() || other.claim.untestable.is_some() => {
             "not settled; booting cannot show it.".to_owned()
         }
-        Settled::Open if results(own) + results(other) == 0 => "not settled; neither was tried.".to_owned(),
+        Settled::Open if results(own) + results(other) == 0 => "not settled; neither was tested.".to_owned(),
         Settled::Open => {
             let count = |claim: &DisputedClaim| match results(claim) {
-                0 => "was not tried".to_owned(),
+                0 => "was not tested".to_owned(),
                 all => format!("held {}", of_tries(claim.held, all)),
             };
             format!("not settled; the first one {}, the second one {}.", count(own), count(other))

@@ -26,7 +26,7 @@ pub(super) fn entries(page: &mut Page, section: usize, entries: &[&Entry]) {
 fn statements(page: &mut Page, number: &str, entry: &Entry) {
     let several = entry.claims.len() > 1;
     if several {
-        page.labelled(0, number, TEXT, "These statements were tried together:");
+        page.labelled(0, number, TEXT, "These statements were tested together:");
     }
     for (index, of_entry) in entry.claims.iter().enumerate() {
         let tier = words::tier(of_entry.tier);

@@ -65,7 +65,7 @@ fn of_document(errata: &DocumentErrata, part: &ErrataOfDocument) -> String {
         let at = section(&mut page, "Known from earlier runs, not seen in these");
         part.earlier.iter().enumerate().for_each(|(index, known)| earlier(&mut page, (at, index + 1), known));
     }
-    section(&mut page, "What was tried");
+    section(&mut page, "What was tested");
     standings(&mut page, part);
     section(&mut page, "How this was tested");
     method(&mut page, part);
@@ -145,11 +145,11 @@ fn standings(page: &mut Page, part: &ErrataOfDocument) {
     if let Some(document) = &part.document {
         page.paragraph(0, &format!("Of the {} of this document:", statements(document.claims.len())));
         for (standing, text) in [
-            (Standing::Held, "held whenever they were tried"),
-            (Standing::DidNotHold, "were tried in a stack whose result was not as documented"),
-            (Standing::NoResult, "were tried without a result (the test or its machine failed)"),
-            (Standing::NotTried, "were not tried in these runs"),
-            (Standing::Untestable, "cannot be tried by booting (support, advice, definitions)"),
+            (Standing::Held, "held whenever they were tested"),
+            (Standing::DidNotHold, "were tested in a stack whose result was not as documented"),
+            (Standing::NoResult, "were tested without a result (the test or its machine failed)"),
+            (Standing::NotTried, "were not tested in these runs"),
+            (Standing::Untestable, "cannot be tested by booting (support, advice, definitions)"),
         ] {
             page.labelled(0, &format!("{:>5}", standings.count(standing)), 7, text);
         }
@@ -158,7 +158,7 @@ fn standings(page: &mut Page, part: &ErrataOfDocument) {
     page.paragraph(
         0,
         &format!(
-            "Stacks: {} with a result ({} as documented, {} not), {} without a result, {} not tried. A stack without a result \
+            "Stacks: {} with a result ({} as documented, {} not), {} without a result, {} not tested. A stack without a result \
              counts neither for nor against the document.",
             standings.held + standings.deviated,
             standings.held,

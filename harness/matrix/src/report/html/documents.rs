@@ -67,7 +67,7 @@ fn document(layout: &Layout<'_>, part: &DocumentPart<'_>) -> Markup {
             p.about { code { (shown(part.id)) }
                 @if let Some(document) = part.document { ", language " (shown(&document.language)) ", "
                     (document.claims.len()) " claims" }
-                @if !coverage.is_empty() { "; tried: " (Coverage::counted(&coverage, false)) } }
+                @if !coverage.is_empty() { "; tested: " (Coverage::counted(&coverage, false)) } }
             @for scenario in &part.scenarios { (self::scenario(layout, scenario)) }
         }
     }

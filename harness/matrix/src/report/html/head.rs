@@ -180,5 +180,5 @@ const MEANINGS: [(Severity, &str); 12] = [
     (Severity::Flaky, "boots of the same stack in the same setting gave different verdicts"),
     (Severity::KnownFlaky, "flaky, and the scenario already lists that: this result does not count"),
     (Severity::Error, "the harness or its machine is at fault; this says nothing about the document"),
-    (Severity::Skip, "not tried, because the named requirement is missing"),
+    (Severity::Skip, "skipped, because the named requirement is missing"),
 ];

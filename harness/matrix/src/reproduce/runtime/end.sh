@@ -28,7 +28,7 @@ not_here() {
 
 # kill_qemu LEVEL [HOST]: the fault that the scenario injects, to show that it is noticed.
 kill_qemu() {
-    say "  the QEMU that runs $1 is killed, as the scenario has it"
+    say "  the scenario kills the QEMU that runs $1"
     case ${2:-} in
     "") kill -9 "$(cat emulator.pid)" ;;
     *) say "kill -9 \$(cat /run/nest/$1.pid)" | ask "$2" ;;
@@ -51,10 +51,10 @@ outcome() {
     # One line, whatever a level has printed.
     set -- "$1" "$(say "$2" | tr '\n' ' ' | sed 's/ *$//')"
     if [ -z "$1" ]; then
-        say "$2, so nothing can be said of the outcome that was recorded: $recorded_text"
+        say "$2, so it says nothing about the recorded outcome: $recorded_text"
         exit 2
     elif [ -z "$recorded" ]; then
-        say "$2; it can't be compared with what was recorded: $recorded_text"
+        say "$2; it can't be compared with the recorded outcome: $recorded_text"
         exit 2
     elif [ "$1" != "$recorded" ]; then
         say "$2; ANOTHER outcome than recorded: $recorded_text"

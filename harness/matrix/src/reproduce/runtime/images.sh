@@ -30,8 +30,8 @@ level_image() {
             case $2 in
             *+*)
                 # No recipe has such a name: it is that of an image with a replaced part.
-                say "It is an image whose kernel or QEMU was replaced (run-matrix --kernel, bisect), which can't be built by its" >&2
-                say "name, and is removed when it was tried: with --keep-images, those commands leave it where it can be found." >&2
+                say "Its kernel or QEMU was replaced (run-matrix --kernel, bisect), so it can't be built by its name, and those" >&2
+                say "commands remove it after its test. With --keep-images, they keep it." >&2
                 ;;
             *)
                 say "nestmatrix builds the newest one of this kind from Debian's packages: cargo xtask images build ${2%-*}" >&2

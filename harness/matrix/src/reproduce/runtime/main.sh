@@ -3,8 +3,8 @@
 
 usage() {
     say "usage: sh reproduce.sh [-v]"
-    say "  -v  show what the levels and their QEMUs say as it comes; it is in files in any case"
-    say "  The comments at the top of this script tell what it boots, and the variables that change that."
+    say "  -v  also print the output of the levels and their QEMUs; the logs have it in any case"
+    say "  The comments at the top of this script describe what it boots, and the variables that change it."
 }
 
 say() {
@@ -61,7 +61,7 @@ main() {
     [ -n "$cache" ] || [ -z "${HOME:-}" ] || cache=$HOME/.cache/nestmatrix
     cache=$(absolute "$cache")
     scale=${TIMEOUT_SCALE:-1}
-    case $scale in "" | *[!0-9]* | 0) cannot "TIMEOUT_SCALE=$scale is no whole number from 1" ;; esac
+    case $scale in "" | *[!0-9]* | 0) cannot "TIMEOUT_SCALE=$scale is not a whole number of at least 1" ;; esac
     work=$(mktemp -d "${TMPDIR:-/tmp}/nestmatrix-reproduce.XXXXXX") || cannot "no temporary folder can be made"
     keeper=
     trap 'end' EXIT
