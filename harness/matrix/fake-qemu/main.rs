@@ -6,6 +6,7 @@
 
 mod agent;
 mod command_line;
+mod ending;
 mod monitor;
 mod script;
 mod stack;

@@ -6,12 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::command_line::{CommandLine, level_in, value_of};
+use crate::ending::end_this_process;
 use crate::script::{Act, End, How, KERNEL, Script};
 use crate::{Failure, agent};
 
