@@ -417,7 +417,7 @@ fn a_step_that_fails_is_the_same_if_it_says_what_is_documented(
 
 #[rstest]
 #[case::of_a_recipe("debian-13", "cargo xtask images build debian-13\n")]
-#[case::derived("debian-13+local-kernel-6.12.1-01234567", "with --keep-images")]
+#[case::derived("debian-13+local-kernel-6.12.1-01234567", "With --keep-images")]
 fn what_is_advised_for_a_missing_image_can_be_done(#[case] recipe: &str, #[case] advice: &str) {
     let plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     let commands =
