@@ -385,17 +385,3 @@ impl Stack {
         if busy { self.began.elapsed().as_millis() / 10 } else { 1 }
     }
 }
-
-fn end_this_process(end: &End) -> ! {
-    eprint!("{}", end.stderr);
-    print!("{}", end.stdout);
-    let _ = std::io::stdout().flush();
-    let signal = end.signal.and_then(|signal| i32::try_from(signal).ok());
-    if let Some(signal) = signal.and_then(|signal| Signal::try_from(signal).ok()) {
-        // No core file is written.
-        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-        let _ = raise(signal);
-        std::thread::sleep(Duration::from_secs(10));
-    }
-    std::process::exit(end.status.and_then(|status| i32::try_from(status).ok()).unwrap_or(1));
-}

@@ -229,7 +229,9 @@ pub(super) fn is_damage(e: &rusqlite::Error) -> bool {
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..)
     );
-    of_value || matches!(code(e), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    // A schema format that SQLite does not know has no code of its own (sqlite3.c, sqlite3InitOne).
+    let of_format = e.to_string().contains("unsupported file format");
+    of_value || of_format || matches!(code(e), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn code(e: &rusqlite::Error) -> Option<ErrorCode> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::ExecWrapper;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -64,8 +65,13 @@ impl Group {
         if let Some(leader) = self.leader() {
             let poll = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             // It is not reaped yet: only until then does its number certainly belong to its group.
-            while waitid(Id::Pid(leader), poll)? == WaitStatus::StillAlive {
-                tokio::time::sleep(POLL).await;
+            loop {
+                match waitid(Id::Pid(leader), poll) {
+                    Ok(WaitStatus::StillAlive) => tokio::time::sleep(POLL).await,
+                    // nix has no name for a real-time signal that ended it.
+                    Ok(_) | Err(Errno::EINVAL) => break,
+                    Err(e) => return Err(e.into()),
+                }
             }
             self.kill();
         }
