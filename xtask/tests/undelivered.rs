@@ -92,7 +92,7 @@ fn a_cell_that_must_run_and_has_no_image_is_an_error() {
     let cell = run.cell(RHEL_10);
     assert_eq!(cell.text("verdict"), "error");
     assert!(
-        cell.text("symptom").starts_with("it must run here and can't: no image hercules-amd64: the archive")
+        cell.text("symptom").starts_with("it must run here but can't: no image hercules-amd64: the archive")
     );
     assert_eq!(run.cell(RHEL_8).text("verdict"), "skip");
 }
