@@ -1,15 +1,11 @@
 //! One archive with everything that reproduces a cell's outcome on another machine: script, images, records.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
-use nix::sys::stat::Mode;
-use nix::unistd::linkat;
+use nestmatrix_images::NewFile;
 
 use crate::contained::{self, Listing, RelativeFolder};
 
@@ -87,7 +83,7 @@ impl Bundle<'_> {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let file = Unpublished::create(folder).map_err(unwritable)?;
+        let file = NewFile::create_in(folder).map_err(unwritable)?;
         let filled = self.fill(file.file(), to)?;
         file.file().sync_all().map_err(unwritable)?;
         let bytes = file.file().metadata().map_err(unwritable)?.len();
@@ -184,64 +180,11 @@ fn list(root: &Path, folder: &Path) -> Result<Listing, BundleError> {
     contained::list(root, folder).map_err(unreadable)
 }
 
-/// A file that appears only when it is complete.
-enum Unpublished {
-    /// Without a name, so that nothing remains however this process ends.
-    Unnamed(File),
-    /// Under another name, if the file system has no files without one.
-    Elsewhere(tempfile::NamedTempFile),
-}
-
-impl Unpublished {
-    fn create(folder: &Path) -> io::Result<Self> {
-        let mode = Mode::from_bits_truncate(0o666);
-        match open(folder, OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC, mode) {
-            Ok(file) => Ok(Self::Unnamed(file.into())),
-            // open(2): the errors of file systems that don't support it.
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
-                let permissions = fs::Permissions::from_mode(0o666);
-                let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
-                Ok(Self::Elsewhere(file))
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            Self::Unnamed(file) => file,
-            Self::Elsewhere(file) => file.as_file(),
-        }
-    }
-
-    /// Gives it its name.
-    fn publish(self, to: &Path, replace: bool) -> io::Result<()> {
-        let file = match self {
-            Self::Unnamed(file) => file,
-            Self::Elsewhere(file) if replace => return file.persist(to).map(|_| ()).map_err(|e| e.error),
-            Self::Elsewhere(file) => return file.persist_noclobber(to).map(|_| ()).map_err(|e| e.error),
-        };
-        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let link =
-            |name: &Path| linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, name, AtFlags::AT_SYMLINK_FOLLOW);
-        if !replace {
-            return Ok(link(to)?);
-        }
-        // A link can't replace a file, but a rename can.
-        let mut beside = to.file_name().unwrap_or_default().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let beside = to.with_file_name(beside);
-        link(&beside)?;
-        fs::rename(&beside, to).inspect_err(|_| {
-            let _ = fs::remove_file(&beside);
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::fs;
     use std::io::Read as _;
     use std::os::unix::fs::symlink;
 
