@@ -1,7 +1,5 @@
 //! The command line: commands with their own options, and their help.
 
-mod options;
-
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,7 +12,7 @@ use crate::bisect::Bisect;
 use crate::kernels::Kernels;
 use crate::settings;
 
-pub use options::{
+pub use xtask::options::{
     Format, ImageSource, Jobs, MetalArgument, Pace, RecipesFolder, Results, ScenariosFolder, Selection,
     Timeouts, jobs,
 };

@@ -8,8 +8,8 @@ use nestmatrix::records::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, Store, StoreOptions};
 
-use crate::cli::{ImageSource, RecipesFolder, Selection};
 use crate::exit::Failure;
+use crate::options::{ImageSource, RecipesFolder, Selection};
 use crate::parent_death;
 
 /// The matrix and the filter of its cells.

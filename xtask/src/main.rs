@@ -8,33 +8,27 @@ mod ci_matrix;
 mod cli;
 mod diff;
 mod doctor;
-mod exit;
 mod history;
 mod images;
-mod input;
 mod kernels;
 mod list;
 mod merge;
 mod mutate;
 mod output;
-mod parent_death;
-mod progress;
 mod report;
 mod repro;
 mod resume;
 mod run_matrix;
 mod runtime;
-mod settings;
-mod signals;
 mod snapshots;
-mod terminal;
 mod trace;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use parent_death::ExecWithParentDeathSignal;
+// The modules of the commands name these `crate::exit` and so on.
+use xtask::{exit, input, parent_death, progress, settings, signals, terminal};
 
 fn main() -> ExitCode {
     // First, since this process does nothing else then.
@@ -51,16 +45,7 @@ fn main() -> ExitCode {
         let _ = e.print();
         std::process::exit(kernels::STOP_GIT_BISECT.into())
     });
-    let log = tracing_subscriber::EnvFilter::try_from_env("NESTMATRIX_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(log)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .without_time()
-        .init();
+    terminal::start_log();
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::Diff(arguments) => diff::run(&arguments),

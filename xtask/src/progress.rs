@@ -19,14 +19,16 @@ use crate::terminal::print;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Shows the progress of image builds.
+#[derive(Default)]
 pub struct BuildProgress {
     bars: MultiProgress,
     current: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
 impl BuildProgress {
+    /// Shows nothing until a build begins.
     pub fn new() -> Self {
-        Self { bars: MultiProgress::new(), current: Mutex::new(BTreeMap::new()) }
+        Self::default()
     }
 
     /// The bars and lines that share the terminal.
@@ -129,6 +131,7 @@ pub struct CellProgress {
 }
 
 impl CellProgress {
+    /// Shows running cells with `bars`, and verdicts as text or as JSON lines.
     pub fn new(bars: MultiProgress, style: Style, json: bool) -> Self {
         let overall = bars.add(ProgressBar::new_spinner());
         overall.set_style(self::style("{msg}"));

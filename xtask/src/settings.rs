@@ -7,8 +7,8 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::host::Emulator;
 
-use crate::cli::MetalArgument;
 use crate::input;
+use crate::options::MetalArgument;
 
 /// Default limit of the disk space of snapshots, in GiB.
 pub const SNAPSHOT_LIMIT_GIB: u64 = 10;
@@ -22,6 +22,7 @@ fn checkout() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// The metal that an argument asks for.
 pub fn metal(argument: MetalArgument) -> MetalChoice {
     match argument {
         MetalArgument::Auto => MetalChoice::Auto,

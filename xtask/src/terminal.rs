@@ -5,6 +5,20 @@ use std::os::fd::AsFd;
 
 use nestmatrix::report::Style;
 use terminal_size::terminal_size_of;
+use tracing_subscriber::EnvFilter;
+
+/// Logs to standard error what `NESTMATRIX_LOG` asks for.
+pub fn start_log() {
+    let log = EnvFilter::try_from_env("NESTMATRIX_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .without_time()
+        .init();
+}
 
 /// Prints text that is in the records too. Errors are ignored, so a closed pipe does not end the run.
 pub fn print(text: &str) {

@@ -19,6 +19,7 @@ pub struct ScenariosFolder {
 pub struct Selection {
     /// Select cells by globs, such as `rhel-10-preview/*`; `*` also matches `/`
     pub filter: Vec<String>,
+    /// The scenarios.
     #[command(flatten)]
     pub folder: ScenariosFolder,
     /// Skip cells whose only image is a stand-in for the documented system
@@ -40,6 +41,7 @@ pub struct ImageSource {
     /// Use cached images only, never the network
     #[arg(long)]
     pub offline: bool,
+    /// The recipes of the images.
     #[command(flatten)]
     pub folder: RecipesFolder,
 }
@@ -80,6 +82,7 @@ pub struct Pace {
     /// Run N cells in parallel, or as many as cores and memory allow (`auto`) [default: auto]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<Jobs>,
+    /// How long to wait.
     #[command(flatten)]
     pub timeouts: Timeouts,
 }
@@ -97,6 +100,7 @@ impl Pace {
     }
 }
 
+/// The format of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Text for people
@@ -105,6 +109,7 @@ pub enum Format {
     Json,
 }
 
+/// What L0 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MetalArgument {
     /// Use native metal if this machine's KVM boots a guest, otherwise emulated metal
@@ -119,6 +124,10 @@ pub enum MetalArgument {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jobs(pub Option<usize>);
 
+/// Parses the value of `--jobs`.
+///
+/// # Errors
+/// It is neither `auto` nor a number from 1 to 65535.
 pub fn jobs(text: &str) -> Result<Jobs, String> {
     match text.parse::<u16>() {
         _ if text == "auto" => Ok(Jobs(None)),
