@@ -286,7 +286,7 @@ fn paths_that_pages_name_exist() {
     for page in pages {
         let text = read(&page);
         for name in text.split('`').skip(1).step_by(2) {
-            let top = ["harness/", "images/", "xtask/", "docs/", ".ci/", ".github/"];
+            let top = ["harness/", "images/", "tests/", "xtask/", "docs/", ".ci/", ".github/"];
             let is_path = top.iter().any(|top| name.starts_with(top))
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
             if is_path && !checkout().join(name).exists() {
