@@ -14,7 +14,7 @@ use crate::settings;
 
 pub use xtask::options::{
     Format, ImageSource, Jobs, MetalArgument, Pace, RecipesFolder, Results, ScenariosFolder, Selection,
-    Timeouts, jobs,
+    Timeouts,
 };
 
 /// Turn nested-virtualization support matrices into regression tests that boot
@@ -83,6 +83,8 @@ pub enum Command {
     /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
     /// Measure nestmatrix against a script that boots the same stack
+    // The bench has its own help.
+    #[command(disable_help_flag = true)]
     Bench(Bench),
 }
 
@@ -414,7 +416,5 @@ mod tests {
             panic!("another command")
         };
         assert_eq!(run.snapshot_limit, 3);
-        let Command::Bench(bench) = parsed("xtask bench --only saved") else { panic!("another command") };
-        assert_eq!(bench.only, [crate::bench::Yardstick::Snapshot]);
     }
 }

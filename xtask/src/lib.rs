@@ -8,3 +8,6 @@ pub mod progress;
 pub mod settings;
 pub mod signals;
 pub mod terminal;
+
+/// The environment variable in which `cargo xtask bench` gives the bench the path of `xtask`, the program whose runs it measures.
+pub const PROGRAM_VARIABLE: &str = "NESTMATRIX_XTASK";

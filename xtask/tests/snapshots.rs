@@ -22,7 +22,7 @@ const CELLS: [&str; 2] =
 
 fn run(place: &Place, name: &str, cells: &[&str]) -> Vec<Cell> {
     let mut command = place.run_matrix();
-    let scenarios = checkout().join("xtask/bench");
+    let scenarios = checkout().join("tests/bench/scenarios");
     command.args(["--metal", "emulated", "--jobs", "1", "--scenarios"]).arg(scenarios).args(cells);
     let run = place.finish(command, ALL).keep(name);
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -39,7 +39,7 @@ struct Saved {
 
 /// One test, since its beginning takes most of its time, and a place that tests share is never removed.
 fn stacks_go_on_from_what_was_saved_and_from_nothing_else() {
-    let _guard = boots(&of_cells(&checkout().join("xtask/bench"), &CELLS));
+    let _guard = boots(&of_cells(&checkout().join("tests/bench/scenarios"), &CELLS));
     let place = Place::new();
     let cells = run(&place, "saved", &CELLS);
     let saved = Saved { place, cells };

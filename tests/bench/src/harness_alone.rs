@@ -11,8 +11,7 @@ use nestmatrix_images::Catalog;
 use nestmatrix_model::{Stage, StageKind};
 use nestmatrix_stack::{LevelFacts, Metal, StageTime};
 use serde_json::json;
-
-use crate::exit::Failure;
+use xtask::exit::Failure;
 
 #[path = "../../../harness/matrix/benches/generated/mod.rs"]
 mod generated;

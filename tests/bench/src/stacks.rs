@@ -1,6 +1,6 @@
-//! Runs what is measured: the script, and this program again for the cells.
+//! Runs what is measured: the script, and xtask for the cells.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -10,22 +10,20 @@ use nestmatrix::scenario::Matrix;
 use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
 use nestmatrix_model::Isa;
 use nestmatrix_stack::Cancellation;
-use nestmatrix_vmm::qemu::ExecWrapper;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
+use xtask::exit::Failure;
+use xtask::options::{ImageSource, Jobs};
+use xtask::progress::BuildProgress;
+use xtask::{PROGRAM_VARIABLE, input, parent_death};
 
-use super::records::{self, Record};
-use crate::cli::{ImageSource, Jobs};
-use crate::exit::Failure;
-use crate::input;
-use crate::parent_death;
-use crate::progress::BuildProgress;
+use crate::records::{self, Record};
 
 /// The scenarios of the yardsticks.
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench");
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
 /// The script that boots a stack by hand.
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/yardstick/amd.sh");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/yardstick/amd.sh");
 /// The emulator of the metal, for the script and for the cells.
 const EMULATOR: &str = "qemu-system-x86_64";
 
@@ -51,6 +49,8 @@ impl Stopped {
 /// The script and the cells, with all images built.
 pub struct Prepared {
     script: Vec<OsString>,
+    /// The program that runs the cells.
+    xtask: OsString,
     cells: usize,
     /// Kept open, so that no other process prunes the images.
     _store: Store,
@@ -76,8 +76,9 @@ impl Prepared {
     /// Builds every image that a stack boots.
     ///
     /// # Errors
-    /// An image is not available.
+    /// An image is not available, or the program that runs the cells is unknown.
     pub fn new(source: &ImageSource) -> Result<Self, Failure> {
+        let xtask = program()?;
         let catalog = input::recipes(&source.folder)?;
         let store = input::store(source)?;
         let matrix = Matrix::load(&input::short(Path::new(SCENARIOS))).map_err(Failure::bad_input)?;
@@ -106,7 +107,7 @@ impl Prepared {
         let planned = plan.boots().find(|planned| planned.cell.name.as_str() == CELL);
         let script = planned.and_then(|planned| script(planned, &catalog, &images));
         let script = script.ok_or_else(|| Failure::error(format!("the yardsticks have no cell {CELL}")))?;
-        Ok(Self { script, cells: plan.cells.len(), _store: store })
+        Ok(Self { script, xtask, cells: plan.cells.len(), _store: store })
     }
 }
 
@@ -121,7 +122,7 @@ impl Stacks {
         results: &Path,
         cancellation: Cancellation,
     ) -> std::io::Result<Self> {
-        let run_matrix = run_matrix(source, results)?;
+        let run_matrix = run_matrix(&prepared.xtask, source, results)?;
         Ok(Self { prepared, run_matrix, results: results.to_owned(), cancellation })
     }
 
@@ -207,6 +208,16 @@ impl Stacks {
     }
 }
 
+/// The program that runs the cells.
+fn program() -> Result<OsString, Failure> {
+    std::env::var_os(PROGRAM_VARIABLE).ok_or_else(|| {
+        Failure::error(format!(
+            "{PROGRAM_VARIABLE} is not set, so the program that runs the cells is unknown; start the bench with `cargo xtask \
+             bench`"
+        ))
+    })
+}
+
 /// The script with its arguments: the images of the cell, and the emulator.
 fn script(planned: &Planned, catalog: &Catalog, images: &[Image]) -> Option<Vec<OsString>> {
     let Fate::Boots { levels, .. } = &planned.fate else { return None };
@@ -226,10 +237,9 @@ fn script(planned: &Planned, catalog: &Catalog, images: &[Image]) -> Option<Vec<
 }
 
 /// The command for all runs of cells. It ends together with this process.
-fn run_matrix(source: &ImageSource, results: &Path) -> std::io::Result<Vec<OsString>> {
-    let wrapper: ExecWrapper = parent_death::wrapper()?;
-    let mut words = wrapper.words().to_vec();
-    words.push(std::env::current_exe()?.into());
+fn run_matrix(xtask: &OsStr, source: &ImageSource, results: &Path) -> std::io::Result<Vec<OsString>> {
+    let mut words = parent_death::wrapper()?.words().to_vec();
+    words.push(xtask.to_owned());
     // All images are built, and all rounds must use the same ones.
     words.extend(["run-matrix", "--metal", "emulated", "--offline", "--format", "json"].map(Into::into));
     let folders: [(&str, &Path); 3] = [

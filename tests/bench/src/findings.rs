@@ -2,10 +2,10 @@
 
 use nestmatrix::records::{Machine, VerdictWord};
 
-use super::figures::{Row, Series, table};
-use super::harness_alone::Seconds;
-use super::records::{Memory, Record, Verdicts, span, tally};
-use super::stacks::Ran;
+use crate::figures::{Row, Series, table};
+use crate::harness_alone::Seconds;
+use crate::records::{Memory, Record, Verdicts, span, tally};
+use crate::stacks::Ran;
 
 /// Limit of one cold stack, as a ratio to the script's time.
 const COLD: f64 = 0.85;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
+use xtask::options::{ImageSource, Jobs, jobs};
 
-use crate::cli::{ImageSource, Jobs, jobs};
-
-#[derive(Debug, Args)]
+/// Measure nestmatrix against a script that boots the same stack
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 pub struct Bench {
     /// Measure the script and every yardstick N times, one after the other in each round
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
@@ -46,4 +47,28 @@ pub enum Yardstick {
     Repeat,
     /// Planning and writing records, without booting
     Harness,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Bench::command().debug_assert();
+    }
+
+    #[test]
+    fn the_former_name_of_a_yardstick_is_accepted() {
+        let bench = Bench::try_parse_from(["bench", "--only", "saved"]).unwrap();
+        assert_eq!(bench.only, [Yardstick::Snapshot]);
+    }
+
+    #[test]
+    fn the_help_has_the_command_that_users_type() {
+        let help = Bench::command().render_help().to_string();
+        assert!(help.contains("Usage: cargo xtask bench [OPTIONS]"), "{help}");
+    }
 }

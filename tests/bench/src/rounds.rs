@@ -6,17 +6,17 @@ use std::process::ExitCode;
 use nestmatrix::records::Machine;
 use nestmatrix_stack::Cancellation;
 use tempfile::TempDir;
+use xtask::exit::{self, Failure};
+use xtask::input;
+use xtask::options::Jobs;
+use xtask::signals::Signals;
+use xtask::terminal::print;
 
-use super::findings::{Findings, time};
-use super::harness_alone;
-use super::records::Record;
-use super::stacks::{CELL, MATRIX, Prepared, Ran, Stacks, Stopped};
-use super::{Bench, Yardstick};
-use crate::cli::Jobs;
-use crate::exit::{self, Failure};
-use crate::input;
-use crate::signals::Signals;
-use crate::terminal::print;
+use crate::arguments::{Bench, Yardstick};
+use crate::findings::{Findings, time};
+use crate::harness_alone;
+use crate::records::Record;
+use crate::stacks::{CELL, MATRIX, Prepared, Ran, Stacks, Stopped};
 
 /// A cell measured alone has the machine to itself.
 const ALONE: Jobs = Jobs(Some(1));
@@ -83,7 +83,7 @@ struct Folders {
 impl Folders {
     fn new(arguments: &Bench) -> std::io::Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
-        let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let target = target.map_or_else(|| checkout.join("target"), PathBuf::from);
         std::fs::create_dir_all(&target)?;
         let target = target.canonicalize()?;
