@@ -9,7 +9,7 @@ use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Machine};
 use tokio::time::timeout;
 
 use super::Usage;
-use crate::host::{QemuEnd, RunningQemu};
+use crate::host::{QemuEnd, RunningProcess};
 
 /// One of the machines of a level: the one that contains the levels inside it, or its second one. Displays as `L1`, or
 /// `L1-second`.
@@ -75,7 +75,7 @@ impl Requested {
 /// A machine that runs.
 pub(super) struct RunningMachine {
     pub(super) id: MachineId,
-    pub(super) qemu: Box<dyn RunningQemu>,
+    pub(super) qemu: Box<dyn RunningProcess>,
 }
 
 /// The machines of a stack.
@@ -100,7 +100,7 @@ impl Machines {
     }
 
     /// Notes that a machine runs.
-    pub(super) fn add(&mut self, id: MachineId, qemu: Box<dyn RunningQemu>) {
+    pub(super) fn add(&mut self, id: MachineId, qemu: Box<dyn RunningProcess>) {
         self.running.push(RunningMachine { id, qemu });
     }
 
@@ -116,7 +116,7 @@ impl Machines {
     }
 
     /// The QEMU of the awaited machine.
-    pub(super) fn qemu(&self, id: MachineId) -> Option<&dyn RunningQemu> {
+    pub(super) fn qemu(&self, id: MachineId) -> Option<&dyn RunningProcess> {
         self.get(id).map(|running| &*running.qemu)
     }
 

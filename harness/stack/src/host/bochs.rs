@@ -16,7 +16,7 @@ use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::this_machine::{LocalQemu, ThisMachine, opened};
+use super::this_machine::{LocalProcess, ThisMachine, opened};
 use super::{HostError, QemuEnd, Started};
 
 /// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
@@ -132,7 +132,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
         let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
         streams.insert(machine.channel(kind), stream);
     }
-    Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: Some(relay) })
+    Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: Some(relay) })
 }
 
 /// The CD: isolinux, L0's kernel and initramfs, and one more initramfs with the images of the levels inside.

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use super::bochs::{IMAGES, RETRY, as_channel};
 use super::{
-    ClosingReport, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningQemu, Started, facts,
+    ClosingReport, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningProcess, Started, facts,
     last_lines_of,
 };
 
@@ -66,7 +66,7 @@ impl BootedLevel {
         &self,
         relay: &Relay,
         machine: &Machine,
-        qemu: &QemuInLevel,
+        qemu: &ProcessInLevel,
     ) -> Result<BTreeMap<ChannelName, UnixStream>, HostError> {
         let failed = |source| HostError::System { what: format!("connecting to {}", self.name), source };
         let mut streams = BTreeMap::new();
@@ -211,7 +211,7 @@ impl Host for BootedLevel {
     fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
         Box::pin(async move {
             let pid = self.agent.start(&self.start_script(machine)).await?;
-            let qemu = QemuInLevel::new(&self.name, &self.agent, pid);
+            let qemu = ProcessInLevel::new(&self.name, &self.agent, pid);
             let streams = match &self.relay {
                 Some(relay) => self.connect(relay, machine, &qemu).await?,
                 None => BTreeMap::new(),
@@ -233,8 +233,8 @@ impl Host for BootedLevel {
         })
     }
 
-    fn adopt(&self, pid: i64) -> Option<Box<dyn RunningQemu>> {
-        Some(Box::new(QemuInLevel::new(&self.name, &self.agent, pid)))
+    fn adopt(&self, pid: i64) -> Option<Box<dyn RunningProcess>> {
+        Some(Box::new(ProcessInLevel::new(&self.name, &self.agent, pid)))
     }
 
     fn socket_path(&self, name: &str) -> String {
@@ -251,11 +251,11 @@ impl Host for BootedLevel {
     }
 }
 
-/// A QEMU that runs in a level.
+/// A process in a level.
 ///
 /// A task completes each question, even if the caller gives up: an agent reports the end of a command only once, and keeps a
 /// file open until it is asked to close it.
-struct QemuInLevel {
+struct ProcessInLevel {
     host: String,
     agent: Agent,
     pid: i64,
@@ -265,7 +265,7 @@ struct QemuInLevel {
     asking: Rc<Mutex<()>>,
 }
 
-impl QemuInLevel {
+impl ProcessInLevel {
     fn new(host: &str, agent: &Agent, pid: i64) -> Self {
         let (host, agent) = (host.to_owned(), agent.clone());
         Self { host, agent, pid, end: Rc::default(), asking: Rc::default() }
@@ -285,7 +285,7 @@ impl QemuInLevel {
     }
 }
 
-impl RunningQemu for QemuInLevel {
+impl RunningProcess for ProcessInLevel {
     fn cpu_time(&self) -> Pending<'_, Duration> {
         Box::pin(async move {
             let (agent, path) = (self.agent.clone(), format!("/proc/{}/stat", self.pid));

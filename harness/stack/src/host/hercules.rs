@@ -10,7 +10,7 @@ use std::path::Path;
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
 use tokio::net::UnixStream;
 
-use super::this_machine::{LocalQemu, ThisMachine};
+use super::this_machine::{LocalProcess, ThisMachine};
 use super::{HostError, Started};
 
 /// Where the initramfs is loaded, after the kernel.
@@ -41,7 +41,7 @@ pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, Ho
     })
     .map_err(failed("starting Hercules"))?;
     let streams = BTreeMap::from([(machine.channel(ChannelKind::Console), near)]);
-    Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
+    Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: None })
 }
 
 /// Which file is loaded at which address (Linux, arch/s390/boot/head.S and Documentation/arch/s390).

@@ -98,7 +98,7 @@ pub trait Host {
     }
 
     /// The QEMU with this process id, which was started before; none if the host starts none.
-    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningQemu>> {
+    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningProcess>> {
         None
     }
 
@@ -117,7 +117,7 @@ pub trait Host {
 /// machine, none in a level (there the harness holds them already).
 pub struct Started {
     /// The QEMU.
-    pub qemu: Box<dyn RunningQemu>,
+    pub qemu: Box<dyn RunningProcess>,
     /// The channels.
     pub streams: BTreeMap<ChannelName, UnixStream>,
     /// How the channels of the levels inside are reached, if they are not ports of the machine.
@@ -156,8 +156,8 @@ impl QemuEnd {
     }
 }
 
-/// A QEMU on some host.
-pub trait RunningQemu {
+/// The process that runs a machine on some host: a QEMU, or another emulator.
+pub trait RunningProcess {
     /// CPU time that it has used so far.
     fn cpu_time(&self) -> Pending<'_, Duration>;
     /// How it ended, if it has.

@@ -18,7 +18,7 @@ use tokio::net::UnixListener;
 
 use super::process_group::run_in_group;
 use super::{
-    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunDelay, RunningQemu, Started, bochs, facts,
+    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunDelay, RunningProcess, Started, bochs, facts,
     hercules,
 };
 
@@ -133,7 +133,7 @@ impl ThisMachine {
             // Both ends are open now, so the name in the file system is no longer needed.
             let _ = std::fs::remove_file(self.socket(channel));
         }
-        Ok(Started { qemu: Box::new(LocalQemu::new(process)), streams, relay: None })
+        Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: None })
     }
 }
 
@@ -211,10 +211,10 @@ async fn output_of(command: &mut tokio::process::Command, what: &str) -> Result<
     })
 }
 
-/// An emulator that is a process of this machine.
-pub(super) struct LocalQemu(RefCell<Process>);
+/// A process of this machine that runs a machine.
+pub(super) struct LocalProcess(RefCell<Process>);
 
-impl LocalQemu {
+impl LocalProcess {
     pub(super) fn new(process: Process) -> Self {
         Self(RefCell::new(process))
     }
@@ -224,7 +224,7 @@ impl LocalQemu {
     }
 }
 
-impl RunningQemu for LocalQemu {
+impl RunningProcess for LocalProcess {
     fn cpu_time(&self) -> Pending<'_, Duration> {
         let time = self.answer("reading QEMU's CPU time", self.0.borrow().cpu_time());
         Box::pin(std::future::ready(time))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::Limit;
-use crate::host::{Diagnostics, HostError, Pending, QemuEnd, RunningQemu};
+use crate::host::{Diagnostics, HostError, Pending, QemuEnd, RunningProcess};
 
 /// A QEMU that uses its CPU for this part of the time, until it ends.
 struct Qemu {
@@ -18,7 +18,7 @@ struct Qemu {
     ends_after: Cell<Option<Duration>>,
 }
 
-impl RunningQemu for Qemu {
+impl RunningProcess for Qemu {
     fn cpu_time(&self) -> Pending<'_, Duration> {
         Box::pin(async { Ok(self.started.elapsed().mul_f64(self.busy)) })
     }

@@ -12,7 +12,7 @@ use super::time::Elapsed;
 use super::{Abort, Watch};
 use crate::Limit;
 use crate::console_view::ConsoleView;
-use crate::host::{HostError, RunningQemu};
+use crate::host::{HostError, RunningProcess};
 
 /// Events that are handled before anything else gets its turn.
 const BURST: usize = 64;
@@ -40,7 +40,7 @@ impl Watch {
         &mut self,
         level: LevelNumber,
         limit: Limit,
-        qemu: Option<&dyn RunningQemu>,
+        qemu: Option<&dyn RunningProcess>,
         work: impl Future<Output = Result<T, HostError>>,
     ) -> Result<T, Abort> {
         tokio::pin!(work);
@@ -52,7 +52,7 @@ impl Watch {
         &mut self,
         level: LevelNumber,
         limit: Limit,
-        qemu: &dyn RunningQemu,
+        qemu: &dyn RunningProcess,
         done: impl Fn(&Self) -> Option<T>,
     ) -> Result<T, Abort> {
         self.wait(level, limit, Some(qemu), std::future::pending(), done).await
@@ -83,7 +83,7 @@ impl Watch {
         &mut self,
         level: LevelNumber,
         limit: Limit,
-        qemu: Option<&dyn RunningQemu>,
+        qemu: Option<&dyn RunningProcess>,
         work: impl Future<Output = Result<T, HostError>>,
         done: impl Fn(&Self) -> Option<T>,
     ) -> Result<T, Abort> {
@@ -157,7 +157,7 @@ impl Watch {
     async fn inspect(
         &mut self,
         level: LevelNumber,
-        qemu: &dyn RunningQemu,
+        qemu: &dyn RunningProcess,
         limit: Limit,
         cpu: &mut Option<CpuReading>,
     ) -> Result<(), Abort> {
