@@ -21,6 +21,7 @@ use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::{Watch, WatchEvent};
 use crate::host::{BootedLevel, ConsoleLevel, Host, Relay};
+use crate::launcher::launch;
 
 /// Number of a monitor's notices that may wait in the queue; a sender that exceeds this blocks.
 pub(super) const NOTICES: usize = 64;
@@ -93,7 +94,7 @@ impl Stack<'_> {
         if matches!(role, Role::First) {
             self.check_errata(index)?;
         }
-        let machine = self.machine_to_launch(index, role, &*on.host).await?;
+        let machine = self.machine_to_launch(index, role, &on.host).await?;
         let id = MachineId::from(&machine);
         if id.second {
             self.watch.add_second(level);
@@ -129,7 +130,7 @@ impl Stack<'_> {
         &mut self,
         index: usize,
         role: Role<'_>,
-        host: &dyn Host,
+        host: &Rc<dyn Host>,
     ) -> Result<Machine, Stop> {
         let plan = self.request.plan;
         let Fitted { machine, is_chosen, missing_firmware } = match role {
@@ -151,18 +152,18 @@ impl Stack<'_> {
         Ok(machine)
     }
 
-    /// Starts a machine's QEMU and opens its channels.
+    /// Launches a machine and opens its channels.
     pub(super) async fn start(&mut self, machine: &Machine, on: &StartedOn) -> Result<Started, Stop> {
         let id = MachineId::from(machine);
         // Inside a second machine, channels have the same names as in the first one; outside, they are the second ones.
         let instance = if on.second { Instance::First } else { machine.instance };
         let as_started = Machine { instance, ..machine.clone() };
-        let started = self.during(id, on.host.start(&as_started)).await?;
+        let started = self.during(id, launch(&as_started, &on.host)).await?;
         self.channels.add(started.streams);
-        if let Some(waits) = started.qemu.run_delay() {
+        if let Some(waits) = started.process.run_delay() {
             self.watch.discount_waits_of(waits);
         }
-        self.machines.add(id, started.qemu);
+        self.machines.add(id, started.process);
         Ok(Started { monitor: self.open_channels(machine).await?, relay: started.relay })
     }
 

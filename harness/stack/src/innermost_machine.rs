@@ -3,6 +3,8 @@
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
 
+use std::rc::Rc;
+
 use nestmatrix_images::{Image, QemuOffer};
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::{ArchInfo, InnermostMachine};
@@ -42,7 +44,7 @@ impl Stack<'_> {
         index: usize,
         instance: Instance,
         nonce: String,
-        host: &dyn Host,
+        host: &Rc<dyn Host>,
     ) -> Result<Fitted, Stop> {
         let plan = self.request.plan;
         let (level_plan, profile) = (&plan.levels[index], plan.profile);
@@ -72,14 +74,15 @@ impl Stack<'_> {
 
     /// What the QEMU for a machine on `host` offers; none if it can't even list its machine types: then it will not start
     /// either, and prints why.
-    async fn offer_of(&mut self, id: MachineId, host: &dyn Host) -> Result<Option<QemuOffer>, Stop> {
+    async fn offer_of(&mut self, id: MachineId, host: &Rc<dyn Host>) -> Result<Option<QemuOffer>, Stop> {
         // If a step or a user may have changed the QEMU, it is no longer that of the image.
         let untouched = self.request.plan.around(id.level).filter(|around| self.is_untouched(*around));
         let image = untouched.and_then(|around| self.request.images.get(&around).copied());
         if let Some(offer) = image.and_then(Image::qemu_offer) {
             return Ok(Some(offer));
         }
-        let printed = self.during(id, host.list_machine_types()).await?;
+        let listed = async { Rc::clone(host).machine_host()?.list_machine_types().await };
+        let printed = self.during(id, listed).await?;
         let offer = read(&printed);
         if let (Some(offer), Some(image)) = (&offer, image)
             && let Err(e) = image.remember_qemu_offer(offer)

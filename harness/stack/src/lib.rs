@@ -14,6 +14,7 @@ mod explain;
 pub mod host;
 mod hypervisor;
 mod innermost_machine;
+pub mod launcher;
 mod ledger;
 mod level;
 mod limits;

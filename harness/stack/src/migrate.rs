@@ -1,6 +1,7 @@
 //! Migrates a level to a second QEMU on the same host, with everything that runs in it.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
@@ -66,16 +67,19 @@ impl Stack<'_> {
         let (index, on) = self.place_of_second(level)?;
         let nonce = self.request.plan.nonce.clone();
         let Fitted { machine, missing_firmware, .. } =
-            self.fitted_machine(index, Instance::Incoming, nonce, &*on.host).await?;
+            self.fitted_machine(index, Instance::Incoming, nonce, &on.host).await?;
         self.machines.request(Requested { machine: machine.clone(), missing_firmware });
         let id = MachineId::from(&machine);
         let Started { monitor, .. } = self.start(&machine, &on).await?;
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
         self.query_machine(&machine, &monitor).await?;
-        let socket = on.host.socket_path(&format!("{id}.migration"));
-        let uri = format!("unix:{socket}");
-        let listening = async { Ok(monitor.wire().execute(incoming(uri.clone())).await?) };
-        self.during(id, listening).await?;
+        let listening = async {
+            let socket = Rc::clone(&on.host).machine_host()?.socket_path(&format!("{id}.migration"));
+            let uri = format!("unix:{socket}");
+            monitor.wire().execute(incoming(uri.clone())).await?;
+            Ok(uri)
+        };
+        let uri = self.during(id, listening).await?;
         Ok(Prepared { machine, monitor, notices, uri, before })
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nestmatrix_model::{LevelNumber, Stage};
@@ -24,6 +25,7 @@ use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::WatchEvent;
 use crate::host::Host;
+use crate::launcher;
 
 /// The settings of every QEMU that takes or loads a snapshot: the memory is not written with the devices, and the end of a
 /// migration is an event.
@@ -108,7 +110,7 @@ impl Stack<'_> {
     ) -> Result<Monitor, Stop> {
         let monitor = match saved.pid {
             None => self.load(machine, snapshot, on).await?,
-            Some(pid) => self.adopt(machine, pid, &*on.host).await?,
+            Some(pid) => self.adopt(machine, pid, &on.host).await?,
         };
         if monitor.version() != saved.qemu {
             let why = format!("{}'s QEMU is {}, not {}", machine.level, monitor.version(), saved.qemu);
@@ -141,11 +143,11 @@ impl Stack<'_> {
     }
 
     /// Resumes the conversations with a QEMU that runs in a level, and with its guest.
-    async fn adopt(&mut self, machine: &Machine, pid: i64, host: &dyn Host) -> Result<Monitor, Stop> {
+    async fn adopt(&mut self, machine: &Machine, pid: i64, host: &Rc<dyn Host>) -> Result<Monitor, Stop> {
         let id = MachineId::from(machine);
-        let qemu =
-            host.adopt(pid).ok_or_else(|| self.not_as_saved(format!("{} runs nothing", host.name())))?;
-        self.machines.add(id, qemu);
+        let process = launcher::adopt(machine, pid, host);
+        let process = process.ok_or_else(|| self.not_as_saved(format!("{} runs nothing", host.name())))?;
+        self.machines.add(id, process);
         self.open_console(id, &id.to_string(), false)?;
         if machine.agent {
             let notices = self.watch.inlet(id.level, WatchEvent::Agent);

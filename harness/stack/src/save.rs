@@ -17,6 +17,7 @@ use super::restore::{capabilities, uri};
 use super::snapshots::{Draft, Finished, SnapshotLevel};
 use super::stack::Stack;
 use crate::host::HostError;
+use crate::launcher::launch;
 
 /// How often the harness tries to stop a machine at a point from which it can be restored.
 const TRIES: usize = 20;
@@ -92,7 +93,7 @@ impl Stack<'_> {
         // Its output is not about this stack.
         let log = self.request.records().file(&machine.label(), "qemu.log");
         let trial = async {
-            let mut started = host.start(&machine).await?;
+            let mut started = launch(&machine, host).await?;
             let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
                 return Ok::<bool, HostError>(false);
             };

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use nestmatrix_model::{
     Command, Fault, FaultAction, Isa, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
 };
-use nestmatrix_stack::host::{WithVirtio, hercules};
+use nestmatrix_stack::host::WithVirtio;
+use nestmatrix_stack::launcher::hercules;
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan};
 use nestmatrix_vmm::qemu::{Instance, Machine};
 use nestmatrix_vmm::shell::quote;

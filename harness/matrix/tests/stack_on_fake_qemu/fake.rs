@@ -14,13 +14,15 @@ use nestmatrix_model::{
     Accelerator, Architecture, Clock, Command, CpuRequirement, Fault, FaultAction, LevelNumber, OwnAction,
     Stage, Step, StepAction, StepTimeout,
 };
-use nestmatrix_stack::host::{ClosingReport, Emulator, Facts, Host, Pending, Started, ThisMachine};
+use nestmatrix_stack::host::{
+    ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
+};
 use nestmatrix_stack::{
     BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits, Metal,
     Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener, Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
-use nestmatrix_vmm::qemu::{ExecWrapper, Machine, Memory};
+use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
 use crate::script::{self, Act, End, How, Reply, Script};
 
@@ -403,16 +405,8 @@ impl Host for Hypervisor {
         self.0.run(script)
     }
 
-    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
-        self.0.start(machine)
-    }
-
-    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
-        self.0.list_machine_types()
-    }
-
-    fn socket_path(&self, name: &str) -> String {
-        self.0.socket_path(name)
+    fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
+        Ok(Rc::new(self.0.clone()))
     }
 
     fn closing_report(&self) -> Pending<'_, ClosingReport> {

@@ -1,29 +1,31 @@
 //! A booted level as a host: commands go through its guest agent, channels are its virtio-serial ports, images its disks.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::iter;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{Agent, ExecOutput, ExecState};
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelKind, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat,
+    Backing, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat,
 };
 use nestmatrix_vmm::shell::quote;
 use nestmatrix_vmm::wire::CallError;
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-use super::bochs::{IMAGES, RETRY, as_channel};
 use super::{
-    ClosingReport, Diagnostics, Host, HostError, Pending, QemuEnd, Relay, RunningProcess, Started, facts,
-    last_lines_of,
+    ClosingReport, CommandLine, Diagnostics, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, Relay,
+    RunningProcess, facts, last_lines_of,
 };
 
 /// Where a level keeps the harness's files; a file system in memory.
 const FOLDER: &str = "/run/nest";
+
+/// Where a level without virtio has the images of the levels inside it; not below /run, where its init mounts a file system.
+pub(crate) const IMAGES: &str = "nest";
 
 /// How much a level's kernel reads ahead from its disks, in KiB: each request costs several exits, and by default requests are
 /// small.
@@ -61,48 +63,22 @@ impl BootedLevel {
         Self { name: level.to_string(), agent, qemu, relay }
     }
 
-    /// Connects the machine's channels, as soon as its QEMU listens.
-    async fn connect(
-        &self,
-        relay: &Relay,
-        machine: &Machine,
-        qemu: &ProcessInLevel,
-    ) -> Result<BTreeMap<ChannelName, UnixStream>, HostError> {
-        let failed = |source| HostError::System { what: format!("connecting to {}", self.name), source };
-        let mut streams = BTreeMap::new();
-        // The monitor comes first. When it greets, QEMU listens for all others.
-        for channel in machine.channels() {
-            let stream = loop {
-                let stream = relay.connect(channel.tcp_port()).await.map_err(failed)?;
-                if channel.kind != ChannelKind::Qmp || channel.level != machine.level {
-                    break stream;
-                }
-                if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
-                    break stream;
-                }
-                if let Some(end) = qemu.ended().await? {
-                    return Err(HostError::EndedAtStart(end));
-                }
-                tokio::time::sleep(RETRY).await;
-            };
-            streams.insert(channel, as_channel(stream).map_err(failed)?);
-        }
-        Ok(streams)
-    }
-
-    /// The script that prepares the machine's files and becomes its QEMU.
-    fn start_script(&self, machine: &Machine) -> String {
-        let words = machine.arguments(self);
-        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
-        let become_qemu = format!("{COPY_OUTPUT}exec {} {}\n", self.qemu, words.join(" "));
+    /// The script that prepares the machine's files and becomes the program.
+    fn start_script(&self, machine: &Machine, command: &CommandLine) -> String {
+        let CommandLine { program, arguments } = command;
+        let words = iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
+        let words: Vec<String> = words.map(|word| quote(&word.to_string_lossy())).collect();
+        let become_program = format!("{COPY_OUTPUT}exec {}\n", words.join(" "));
         if self.relay.is_some() {
-            return format!("mkdir -p {FOLDER}\n{become_qemu}");
+            return format!("mkdir -p {FOLDER}\n{become_program}");
         }
-        WithVirtio.bring_files(machine) + &become_qemu
+        WithVirtio.bring_files(machine) + &become_program
     }
-}
 
-impl BootedLevel {
+    fn process(&self, pid: i64) -> Box<dyn RunningProcess> {
+        Box::new(ProcessInLevel::new(&self.name, &self.agent, pid))
+    }
+
     fn placement(&self) -> &'static dyn Placement {
         match self.relay {
             Some(_) => &WithoutVirtio,
@@ -208,16 +184,23 @@ impl Host for BootedLevel {
         Box::pin(async move { Ok(self.agent.run(script).await?) })
     }
 
-    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
+    fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
+        Ok(self)
+    }
+
+    fn closing_report(&self) -> Pending<'_, ClosingReport> {
+        // If it has no virtio, its agent's serial line is slow.
+        let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
         Box::pin(async move {
-            let pid = self.agent.start(&self.start_script(machine)).await?;
-            let qemu = ProcessInLevel::new(&self.name, &self.agent, pid);
-            let streams = match &self.relay {
-                Some(relay) => self.connect(relay, machine, &qemu).await?,
-                None => BTreeMap::new(),
-            };
-            Ok(Started { qemu: Box::new(qemu), streams, relay: None })
+            let output = self.run(&facts::closing_script(last)).await?;
+            Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
         })
+    }
+}
+
+impl MachineHost for BootedLevel {
+    fn qemu(&self) -> CommandLine {
+        CommandLine { program: self.qemu.into(), arguments: Vec::new() }
     }
 
     fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
@@ -233,21 +216,30 @@ impl Host for BootedLevel {
         })
     }
 
+    fn near_ends(&self, channels: Vec<ChannelName>) -> Result<NearEnds, HostError> {
+        Ok(match self.relay.clone() {
+            None => NearEnds::Held,
+            Some(relay) => NearEnds::Relayed { relay, level: self.name.clone(), channels },
+        })
+    }
+
+    fn start<'a>(
+        &'a self,
+        machine: &'a Machine,
+        command: CommandLine,
+    ) -> Pending<'a, Box<dyn RunningProcess>> {
+        Box::pin(async move {
+            let pid = self.agent.start(&self.start_script(machine, &command)).await?;
+            Ok(self.process(pid))
+        })
+    }
+
     fn adopt(&self, pid: i64) -> Option<Box<dyn RunningProcess>> {
-        Some(Box::new(ProcessInLevel::new(&self.name, &self.agent, pid)))
+        Some(self.process(pid))
     }
 
     fn socket_path(&self, name: &str) -> String {
         format!("{FOLDER}/{name}")
-    }
-
-    fn closing_report(&self) -> Pending<'_, ClosingReport> {
-        // If it has no virtio, its agent's serial line is slow.
-        let last = self.relay.as_ref().map(|_| LAST_MESSAGES);
-        Box::pin(async move {
-            let output = self.run(&facts::closing_script(last)).await?;
-            Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
-        })
     }
 }
 

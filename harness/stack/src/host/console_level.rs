@@ -7,10 +7,9 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::{Answers, ExecOutput, SharedAnswers, Shell};
-use nestmatrix_vmm::qemu::Machine;
 use tokio::sync::Mutex;
 
-use super::{ClosingReport, Facts, Host, HostError, Pending, Started, facts};
+use super::{ClosingReport, Facts, Host, HostError, MachineHost, Pending, facts};
 
 /// The number of kernel messages that are read at the end: a console is slow.
 const LAST_MESSAGES: usize = 15;
@@ -58,11 +57,6 @@ impl ConsoleLevel {
         Ok(self.answers.when(|answers| answers.to(id).cloned()).await)
     }
 
-    fn runs_no_guests(&self) -> HostError {
-        let why = "a level that has a console alone runs no guests".to_owned();
-        HostError::Command { what: "starting QEMU".to_owned(), host: self.name.clone(), why }
-    }
-
     /// Whether `it` holds now or soon.
     async fn sees(&self, it: impl Fn(&Answers) -> bool) -> bool {
         let holds = self.answers.when(|answers| it(answers).then_some(()));
@@ -79,16 +73,9 @@ impl Host for ConsoleLevel {
         Box::pin(self.ask(script))
     }
 
-    fn start<'a>(&'a self, _: &'a Machine) -> Pending<'a, Started> {
-        Box::pin(std::future::ready(Err(self.runs_no_guests())))
-    }
-
-    fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
-        Box::pin(std::future::ready(Err(self.runs_no_guests())))
-    }
-
-    fn socket_path(&self, name: &str) -> String {
-        format!("/run/{name}")
+    fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
+        let why = "a level that has a console alone runs no guests".to_owned();
+        Err(HostError::Command { what: "starting QEMU".to_owned(), host: self.name.clone(), why })
     }
 
     /// Without counters: it has no guests, and each line takes a tenth of a second.

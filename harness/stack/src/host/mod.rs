@@ -1,42 +1,47 @@
-//! A host: anything that can start a QEMU, run a command and report about itself.
+//! A host: anything that can run a command, report about itself, and have machines launched on it.
 //!
 //! There are two kinds, with one interface: this machine, and a booted level (with an agent, or only with a shell on its
-//! console). A stack boots by starting each level on the host that the level below it has become. Code above this module does
-//! not know how deep a host is, and only `start` knows which emulator plays a bare machine.
+//! console). A stack boots by launching each level on the host that the level below it has become. Code above this module does
+//! not know how deep a host is. What a machine's description becomes on a host is decided by its launcher.
 
-mod bochs;
 mod booted_level;
 mod console_level;
 mod diagnostics;
 mod facts;
-pub mod hercules;
+mod near_ends;
 mod process_group;
+mod relay;
 mod run_delay;
 mod scratch;
 mod this_machine;
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-
-pub use bochs::Relay;
 pub use booted_level::BootedLevel;
+pub(crate) use booted_level::IMAGES;
 pub use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use diagnostics::Diagnostics;
 pub use facts::{ClosingReport, Counters, Facts};
 pub use facts::{count_nested_script, parameter_script, script as facts_script};
+pub use near_ends::NearEnds;
+pub(crate) use near_ends::opened;
+pub use relay::Relay;
+pub(crate) use relay::as_channel;
 pub use run_delay::RunDelay;
 pub use scratch::Scratch;
+pub(crate) use this_machine::LocalProcess;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::ExecOutput;
-use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine};
+use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine, Placement};
 use nestmatrix_vmm::wire::CallError;
 
 /// A host's pending answer.
@@ -71,7 +76,7 @@ pub enum HostError {
     },
 }
 
-/// Something that starts QEMUs.
+/// Something that runs commands and reports about itself.
 pub trait Host {
     /// Its name: `this machine`, `L1`.
     fn name(&self) -> &str;
@@ -79,15 +84,11 @@ pub trait Host {
     /// Runs `/bin/sh -c script` to its end.
     fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput>;
 
-    /// Starts a QEMU for `machine`.
-    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started>;
-
-    /// Runs the QEMU that runs guests here with `-machine help`. A level also prints `firmware NAME` for each firmware file of
-    /// its QEMU.
-    fn list_machine_types(&self) -> Pending<'_, ExecOutput>;
-
-    /// A path on this host for a socket of this name between two of its QEMUs.
-    fn socket_path(&self, name: &str) -> String;
+    /// This host as one on which machines are launched.
+    ///
+    /// # Errors
+    /// It runs none.
+    fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError>;
 
     /// Reads KVM's counters, the kernel's messages and its clock.
     fn closing_report(&self) -> Pending<'_, ClosingReport> {
@@ -95,11 +96,6 @@ pub trait Host {
             let output = self.run(&facts::closing_script(None)).await?;
             Ok(ClosingReport::parse(&String::from_utf8_lossy(&output.stdout)))
         })
-    }
-
-    /// The QEMU with this process id, which was started before; none if the host starts none.
-    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningProcess>> {
-        None
     }
 
     /// Runs the script `before`, and asks the host about itself. Both are one command, since each command is expensive in a
@@ -113,15 +109,49 @@ pub trait Host {
     }
 }
 
-/// A QEMU that was started, and the near ends of the channels that could be opened right away: all of them on this
-/// machine, none in a level (there the harness holds them already).
-pub struct Started {
-    /// The QEMU.
-    pub qemu: Box<dyn RunningProcess>,
-    /// The channels.
-    pub streams: BTreeMap<ChannelName, UnixStream>,
-    /// How the channels of the levels inside are reached, if they are not ports of the machine.
-    pub relay: Option<Relay>,
+/// A host on which machines are launched. Its placement says where the files of a machine are, and where its channels end.
+pub trait MachineHost: Host + Placement {
+    /// How its QEMU is called, without the arguments of a machine.
+    fn qemu(&self) -> CommandLine;
+
+    /// Runs its QEMU with `-machine help`. A level also prints `firmware NAME` for each firmware file of its QEMU.
+    fn list_machine_types(&self) -> Pending<'_, ExecOutput>;
+
+    /// Gets ready for a process that opens these channels. If the monitor of its machine is one of them, it comes first.
+    ///
+    /// # Errors
+    /// The harness can't listen on them.
+    fn near_ends(&self, channels: Vec<ChannelName>) -> Result<NearEnds, HostError>;
+
+    /// Makes the files of `machine` available, and starts a process that reads them.
+    fn start<'a>(
+        &'a self,
+        machine: &'a Machine,
+        command: CommandLine,
+    ) -> Pending<'a, Box<dyn RunningProcess>>;
+
+    /// The process with this identifier, which has run here since before a snapshot was taken; none if no snapshot contains the
+    /// processes of this host.
+    fn adopt(&self, _pid: i64) -> Option<Box<dyn RunningProcess>> {
+        None
+    }
+
+    /// A path on this host for a socket of this name between two of its processes.
+    fn socket_path(&self, name: &str) -> String;
+
+    /// This host, if it is this machine: for launchers that need more of it than a level has.
+    fn this_machine(&self) -> Option<&ThisMachine> {
+        None
+    }
+}
+
+/// A program and its arguments, as a host calls it.
+#[derive(Debug, Clone)]
+pub struct CommandLine {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
 }
 
 /// How a QEMU ended, and its last output.

@@ -1,14 +1,12 @@
 //! This machine as a host: QEMUs are its processes, channels are Unix sockets in a folder of the run.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use nestmatrix_model::architecture::BareMachine;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
     Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
@@ -18,8 +16,8 @@ use tokio::net::UnixListener;
 
 use super::process_group::run_in_group;
 use super::{
-    Diagnostics, Facts, Host, HostError, Pending, QemuEnd, RunDelay, RunningProcess, Started, bochs, facts,
-    hercules,
+    CommandLine, Diagnostics, Facts, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, RunDelay,
+    RunningProcess, facts,
 };
 
 /// Where the emulator on this machine comes from.
@@ -33,7 +31,7 @@ pub enum Emulator {
 
 impl Emulator {
     /// The folder of modules that it loads while it runs, if any.
-    pub(super) fn modules(&self) -> Option<PathBuf> {
+    pub(crate) fn modules(&self) -> Option<PathBuf> {
         match self {
             Self::Installed(_) => None,
             Self::Image(image) => image.modules(),
@@ -76,7 +74,7 @@ impl ThisMachine {
     }
 
     /// The executable for `program` of the emulator, and the arguments before the program's own.
-    pub(super) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
+    pub(crate) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         match &self.emulator {
             Emulator::Installed(qemu) => (qemu.clone(), Vec::new()),
             Emulator::Image(image) => image.command(program),
@@ -84,72 +82,34 @@ impl ThisMachine {
     }
 
     /// A file that comes with the emulator; an installed emulator finds its files itself.
-    pub(super) fn data(&self, name: &str) -> PathBuf {
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
         match &self.emulator {
             Emulator::Installed(_) => name.into(),
             Emulator::Image(image) => image.data().join(name),
         }
     }
 
-    async fn start_process(&self, machine: &Machine) -> Result<Started, HostError> {
-        match machine.metal {
-            Some(BareMachine::Bochs(_)) => bochs::start(self, machine).await,
-            Some(BareMachine::Hercules(_)) => hercules::start(self, machine),
-            Some(BareMachine::Qemu(_)) | None => self.start_qemu(machine).await,
-        }
+    fn listen(&self, channels: Vec<ChannelName>) -> std::io::Result<NearEnds> {
+        let listen = |channel| {
+            let socket = self.socket(channel);
+            let listener = UnixListener::bind(&socket)?;
+            Ok((channel, socket, listener))
+        };
+        let sockets = channels.into_iter().map(listen).collect::<std::io::Result<_>>()?;
+        Ok(NearEnds::Listening(sockets))
     }
 
-    async fn start_qemu(&self, machine: &Machine) -> Result<Started, HostError> {
-        let failed = |what: &str, source| HostError::System { what: what.to_owned(), source };
-        // The harness listens and QEMU connects, so that every channel is open before any data is sent: a port whose far side
-        // is not connected reads as end of file in the guest.
-        let mut listeners = BTreeMap::new();
-        for channel in machine.channels() {
-            let listener =
-                UnixListener::bind(self.socket(channel)).map_err(|e| failed("listening for QEMU", e))?;
-            listeners.insert(channel, listener);
-        }
-        let output = self.records.join(format!("{}.qemu.log", machine.label()));
-        let (program, mut arguments) = self.command(self.program);
-        if let Emulator::Image(image) = &self.emulator {
-            arguments.extend(["-L".into(), image.data().into()]);
-        }
-        arguments.extend(machine.arguments(self).into_iter().map(OsString::from));
-        let mut process = Process::start(&Start {
+    fn start_process(&self, machine: &Machine, command: &CommandLine) -> std::io::Result<LocalProcess> {
+        let process = Process::start(&Start {
             wrapper: &self.wrapper,
-            program: &program,
-            arguments: &arguments,
+            program: &command.program,
+            arguments: &command.arguments,
             environment: &[],
             folder: None,
-            output: &output,
+            output: &self.records.join(format!("{}.qemu.log", machine.label())),
             stdio: None,
-        })
-        .map_err(|e| failed("starting QEMU", e))?;
-        let mut streams = BTreeMap::new();
-        for (channel, listener) in listeners {
-            let what = format!("waiting for QEMU to open {channel}");
-            let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
-            streams.insert(channel, stream);
-            // Both ends are open now, so the name in the file system is no longer needed.
-            let _ = std::fs::remove_file(self.socket(channel));
-        }
-        Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: None })
-    }
-}
-
-/// The connection of an emulator to its listener, or how it ended before.
-pub(super) async fn opened<S>(
-    process: &mut Process,
-    accept: impl Future<Output = io::Result<S>>,
-    what: &str,
-) -> Result<S, HostError> {
-    let failed = |source| HostError::System { what: what.to_owned(), source };
-    tokio::select! {
-        accepted = accept => accepted.map_err(failed),
-        ended = process.wait() => {
-            let ended = ended.map_err(failed)?;
-            Err(HostError::EndedAtStart(QemuEnd::new(ended, process.output().as_bytes())))
-        }
+        })?;
+        Ok(LocalProcess::new(process))
     }
 }
 
@@ -162,8 +122,18 @@ impl Host for ThisMachine {
         Box::pin(run_in_group(&self.wrapper, script))
     }
 
-    fn start<'a>(&'a self, machine: &'a Machine) -> Pending<'a, Started> {
-        Box::pin(self.start_process(machine))
+    fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
+        Ok(self)
+    }
+}
+
+impl MachineHost for ThisMachine {
+    fn qemu(&self) -> CommandLine {
+        let (program, mut arguments) = self.command(self.program);
+        if let Emulator::Image(image) = &self.emulator {
+            arguments.extend(["-L".into(), image.data().into()]);
+        }
+        CommandLine { program, arguments }
     }
 
     fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
@@ -175,9 +145,31 @@ impl Host for ThisMachine {
         })
     }
 
+    fn near_ends(&self, channels: Vec<ChannelName>) -> Result<NearEnds, HostError> {
+        self.listen(channels).map_err(failed("listening for QEMU"))
+    }
+
+    fn start<'a>(
+        &'a self,
+        machine: &'a Machine,
+        command: CommandLine,
+    ) -> Pending<'a, Box<dyn RunningProcess>> {
+        let started = self.start_process(machine, &command).map_err(failed("starting QEMU"));
+        Box::pin(std::future::ready(started.map(|process| Box::new(process) as Box<dyn RunningProcess>)))
+    }
+
     fn socket_path(&self, name: &str) -> String {
         self.sockets.join(name).display().to_string()
     }
+
+    fn this_machine(&self) -> Option<&ThisMachine> {
+        Some(self)
+    }
+}
+
+/// This machine's answer to an attempt.
+fn failed(what: &str) -> impl Fn(std::io::Error) -> HostError {
+    move |source| HostError::System { what: what.to_owned(), source }
 }
 
 impl Facts {
@@ -212,10 +204,10 @@ async fn output_of(command: &mut tokio::process::Command, what: &str) -> Result<
 }
 
 /// A process of this machine that runs a machine.
-pub(super) struct LocalProcess(RefCell<Process>);
+pub(crate) struct LocalProcess(RefCell<Process>);
 
 impl LocalProcess {
-    pub(super) fn new(process: Process) -> Self {
+    pub(crate) fn new(process: Process) -> Self {
         Self(RefCell::new(process))
     }
 

@@ -6,18 +6,27 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
 use tokio::net::UnixStream;
 
-use super::this_machine::{LocalProcess, ThisMachine};
-use super::{HostError, Started};
+use super::{Launcher, Started, here};
+use crate::host::{HostError, LocalProcess, MachineHost, Pending, ThisMachine};
 
 /// Where the initramfs is loaded, after the kernel.
 pub const INITRAMFS_AT: u64 = 0x400_0000;
 
 /// Starts Hercules.
-pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
+pub(super) struct Hercules;
+
+impl Launcher for Hercules {
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
+        Box::pin(std::future::ready(here(&**host, "Hercules").and_then(|host| start(host, machine))))
+    }
+}
+
+fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
     let folder = &host.sockets;
     write_files(folder, machine).map_err(failed("writing Hercules' configuration"))?;
@@ -41,7 +50,7 @@ pub(super) fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, Ho
     })
     .map_err(failed("starting Hercules"))?;
     let streams = BTreeMap::from([(machine.channel(ChannelKind::Console), near)]);
-    Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: None })
+    Ok(Started { process: Box::new(LocalProcess::new(process)), streams, relay: None })
 }
 
 /// Which file is loaded at which address (Linux, arch/s390/boot/head.S and Documentation/arch/s390).

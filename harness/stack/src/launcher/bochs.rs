@@ -8,86 +8,41 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
-use std::time::Duration;
+use std::rc::Rc;
 
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::TcpListener;
 
-use super::this_machine::{LocalProcess, ThisMachine, opened};
-use super::{HostError, QemuEnd, Started};
-
-/// Where L0 finds the images of the levels inside it; not below /run, where its init mounts a file system.
-pub(super) const IMAGES: &str = "nest";
+use super::{Launcher, Started, here};
+use crate::host::{
+    HostError, IMAGES, LocalProcess, MachineHost, Pending, QemuEnd, Relay, ThisMachine, as_channel, opened,
+};
 
 /// The port of L0 that is forwarded.
 const RELAY_PORT: u16 = 5000;
-/// L0's answer when it has accepted the secret.
-const TAKEN: &[u8] = b"nestmatrix-relay\n";
 
 /// The most memory of a machine that Bochs keeps in its own memory, in MiB; the rest is in a file.
 const MOST_MEMORY_MIB: u32 = 2048;
 
-/// How the ports of a level on Bochs are reached from this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relay {
-    address: SocketAddrV4,
-    /// The secret that a connection sends first, so that no other process on this machine gets in.
-    secret: String,
-}
+/// Starts Bochs.
+pub(super) struct Bochs;
 
-impl Relay {
-    /// An address of its own on this machine, so that parallel stacks don't meet, and no process that listens on all addresses
-    /// gets in the way; and the listener that keeps its port until Bochs takes it.
-    fn new() -> io::Result<(Self, std::net::TcpListener)> {
-        let mut random = [0; 12];
-        getrandom::fill(&mut random)?;
-        let [a, b, c, secret @ ..] = random;
-        let secret = hex::encode(secret);
-        let address = Ipv4Addr::new(127, a, b, c.clamp(2, 254));
-        let held = std::net::TcpListener::bind((address, 0))?;
-        let address = SocketAddrV4::new(address, held.local_addr()?.port());
-        Ok((Self { address, secret }, held))
+impl Launcher for Bochs {
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
+        Box::pin(async move { start(here(&**host, "Bochs")?, machine).await })
     }
-
-    /// Connects to a port of the level. If no process listens there, the connection is closed shortly after.
-    ///
-    /// # Errors
-    /// The level does not pass the connection on. That says nothing about the level.
-    pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let connect = async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            stream.write_all(format!("{} {port}\n", self.secret).as_bytes()).await?;
-            let mut said = [0; TAKEN.len()];
-            stream.read_exact(&mut said).await?;
-            if said == TAKEN { Ok(stream) } else { Err(io::Error::other("something else answers there")) }
-        };
-        connect.await
-    }
-}
-
-/// A TCP connection as the kind of stream that all channels use. It lives as long as either side.
-pub(super) fn as_channel(mut stream: TcpStream) -> io::Result<UnixStream> {
-    let (near, mut far) = UnixStream::pair()?;
-    tokio::task::spawn_local(async move {
-        // Its end is seen at the other end of the pair.
-        let _ = tokio::io::copy_bidirectional(&mut stream, &mut far).await;
-    });
-    Ok(near)
 }
 
 /// Makes the CD and starts Bochs.
-pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
+async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
     let folder = &host.sockets;
     let (relay, held) = Relay::new().map_err(failed("choosing an address for Bochs"))?;
     make_cd(host, machine, &relay).await?;
     let mut serial = Vec::new();
     for _ in 0..2 {
-        let listener = TcpListener::bind((*relay.address.ip(), 0)).await;
+        let listener = TcpListener::bind((*relay.address().ip(), 0)).await;
         serial.push(listener.map_err(failed("listening for Bochs"))?);
     }
     let terminal = folder.join("terminfo/d");
@@ -115,7 +70,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
     ];
     let output = host.records.join(format!("{}.bochs.log", machine.label()));
     drop(held);
-    let mut process = Process::start(&Start {
+    let process = Process::start(&Start {
         wrapper: &host.wrapper,
         program: &program,
         arguments: &arguments,
@@ -125,14 +80,15 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Start
         stdio: None,
     })
     .map_err(failed("starting Bochs"))?;
+    let process = LocalProcess::new(process);
     let mut streams = BTreeMap::new();
     for (kind, listener) in [ChannelKind::Console, ChannelKind::Agent].into_iter().zip(serial) {
         let what = format!("waiting for Bochs to open the {kind} of L0");
-        let (stream, _) = opened(&mut process, listener.accept(), &what).await?;
+        let (stream, _) = opened(&process, listener.accept(), &what).await?;
         let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
         streams.insert(machine.channel(kind), stream);
     }
-    Ok(Started { qemu: Box::new(LocalProcess::new(process)), streams, relay: Some(relay) })
+    Ok(Started { process: Box::new(process), streams, relay: Some(relay) })
 }
 
 /// The CD: isolinux, L0's kernel and initramfs, and one more initramfs with the images of the levels inside.
@@ -150,7 +106,7 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
         let images: Vec<_> =
             images.map(|disk| (format!("{IMAGES}/{}", disk.serial), disk.path.clone())).collect();
         nestmatrix_images::pack_files(&images, &cd.join("images")).map_err(io::Error::other)?;
-        let parameters = format!("{} nest.relay={}", machine.boot.parameters, relay.secret);
+        let parameters = format!("{} nest.relay={}", machine.boot.parameters, relay.secret());
         let menu = format!(
             "DEFAULT l0\nPROMPT 0\nSERIAL 0 115200\nLABEL l0\nKERNEL kernel\nINITRD initramfs,images\nAPPEND {parameters}\n"
         );
@@ -230,7 +186,7 @@ e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
 
 /// The network card's configuration: nothing gets out, and one port in.
 fn network(relay: &Relay) -> String {
-    let address = relay.address;
+    let address = relay.address();
     format!(
         "# slirp config\nrestricted = 1\nipv6_enabled = 0\nhostfwd = tcp:{address}-10.0.2.15:{RELAY_PORT}\n"
     )
@@ -239,19 +195,14 @@ fn network(relay: &Relay) -> String {
 /// The firmware, by its files' names.
 const ROMS: [&str; 2] = ["BIOS-bochs-latest", "vgabios.bin"];
 
-/// Pause before the next attempt to reach a port of the level on which no process listened yet.
-pub(super) const RETRY: Duration = Duration::from_millis(300);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_machine_has_an_address_and_a_secret_of_its_own() {
-        let [(one, _held), (other, _also)] = [Relay::new().unwrap(), Relay::new().unwrap()];
-        assert!(one.address.ip().is_loopback() && one.secret.len() == 18);
-        assert_ne!(one, other);
-        let network = network(&one);
+    fn nothing_gets_out_of_the_machine_and_one_port_in() {
+        let (relay, _held) = Relay::new().unwrap();
+        let network = network(&relay);
         assert!(network.contains("restricted = 1") && network.matches("hostfwd").count() == 1, "{network}");
         assert!(network.starts_with("# slirp config\n"), "Bochs wants this line");
     }
