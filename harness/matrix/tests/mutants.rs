@@ -193,7 +193,7 @@ fn a_feature_is_no_longer_required_where_the_stack_was_seen_to_stop_for_it() {
     let of = |feature: &str| mutants_of(&cell, &seen(feature)).unwrap();
     let without =
         of("vmx").mutants.into_iter().find(|mutant| mutant.mutation.name() == "l1-not-required-vmx");
-    assert_eq!(without.unwrap().cell.levels[1].cpu.require, ["svm"]);
+    assert_eq!(without.unwrap().cell.levels[1].settings.cpu.require, ["svm"]);
     let svm = names(&of("svm"));
     assert!(!svm.iter().any(|name| name.contains("required")), "every L1 that hosts needs svm: {svm:?}");
 }
@@ -203,7 +203,7 @@ fn the_extension_of_a_model_that_the_scenario_chooses_is_no_longer_required() {
     let cpu = |cpu: &str| cell(&format!("[levels.l1]\ncpu = {{ {cpu} }}\n"));
     let required = |cell: &Cell| names(&expected(cell)).iter().any(|name| name == "l1-not-required-svm");
     let custom = cpu("mode = \"custom\", model = \"EPYC\", require = [\"svm\", \"npt\"]");
-    assert_eq!(mutant(&custom, "l1-not-required-svm").cell.levels[1].cpu.require, ["npt"]);
+    assert_eq!(mutant(&custom, "l1-not-required-svm").cell.levels[1].settings.cpu.require, ["npt"]);
     let without = cpu("mode = \"custom\", model = \"EPYC\"");
     assert!(!required(&without), "it is not required");
     let stops = Original { stage: Some("l1-kvm".parse().unwrap()), ..Original::as_expected(&without) };
@@ -314,7 +314,10 @@ fn a_scenario_adds_mutations_and_accepts_survivors_with_a_reason() {
     let StepAction::Run(command) = &file.cell.steps[0].action else { panic!("{file:#?}") };
     assert_eq!(command.run, "rm /etc/file");
     let slow = mutant(&cell, "custom-slow");
-    assert_eq!((slow.cell.levels[1].kernel_parameters.join(" "), slow.accepted), ("nosmp".into(), None));
+    assert_eq!(
+        (slow.cell.levels[1].settings.kernel_parameters.join(" "), slow.accepted),
+        ("nosmp".into(), None)
+    );
     let killed = mutant(&cell, "l1-qemu-killed-at-l2-boot");
     assert_eq!(killed.accepted.as_deref(), Some("any stop will do"));
     assert_eq!(mutant(&cell, "l2-qemu-killed-at-l2-boot").accepted, None);
@@ -354,7 +357,11 @@ fn what_a_scenario_sets_of_a_level_is_taken_away_each_by_itself() {
         ]
     );
     let model = mutant(&cell, "l1-without-cpu-model").cell.levels[1].clone();
-    assert_eq!((model.cpu.require.join(" "), model.machine.len()), ("svm".into(), 1), "the rest stays");
+    assert_eq!(
+        (model.settings.cpu.require.join(" "), model.settings.machine.len()),
+        ("svm".into(), 1),
+        "the rest stays"
+    );
     let stops = cell_with(LEVELS, &format!("{settings}{STOPS}"));
     assert!(!names(&expected(&stops)).contains(&"l1-without-cpu-model".to_owned()), "L1 is never launched");
 }
@@ -453,7 +460,7 @@ fn nesting_is_switched_off_by_the_parameter_of_the_architectures_module() {
     let parameters = |architecture| {
         let cell = Cell { architecture, ..cell("") };
         let off = expected(&cell).mutants.into_iter().find(|one| one.mutation == Mutation::NestingOff);
-        off.map(|off| off.cell.levels[0].kernel_parameters.join(" "))
+        off.map(|off| off.cell.levels[0].settings.kernel_parameters.join(" "))
     };
     assert_eq!(parameters(Architecture::Amd).as_deref(), Some("kvm_amd.nested=0"));
     assert_eq!(parameters(Architecture::Intel).as_deref(), Some("kvm_intel.nested=0"));

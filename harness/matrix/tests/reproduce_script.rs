@@ -2,7 +2,7 @@
 //! can break out of its comments and quotes. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,10 +10,11 @@ use std::process::{Command, Output};
 use nestmatrix::reproduce::{ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, Clock, Command as StepCommand, CpuRequirement, Fault, FaultAction,
-    LevelNumber, OwnAction, Step, StepAction,
+    Architecture, Clock, Command as StepCommand, Fault, FaultAction, LevelNumber, OwnAction, Step, StepAction,
 };
-use nestmatrix_stack::{BootImage, ExitStatus, LevelPlan, Limits, Metal, StackPlan, Symptom};
+use nestmatrix_stack::{
+    BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
+};
 use nestmatrix_vmm::qemu::{Ended, Memory};
 use rstest::rstest;
 
@@ -42,12 +43,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
             initramfs: "/elsewhere/initramfs.cpio".into(),
             disk: None,
         },
-        cpu: CpuRequirement::default(),
-        accelerator: Accelerator::Kvm,
-        memory_mib: None,
-        kernel_parameters: Vec::new(),
-        machine_type: None,
-        machine: BTreeMap::new(),
+        settings: MachineSettings::default(),
         disk: None,
     };
     StackPlan {
@@ -232,7 +228,7 @@ fn hostile_text_stays_text() {
     let hostile =
         "x'\n touch broken-out #`touch broken-out`$(touch broken-out)\"; touch broken-out; \u{1b}[2J\\";
     let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
-    plan.levels[2].kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
+    plan.levels[2].settings.kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
     let steps = [Step {
         timeout: None,
         reads: false,
@@ -280,7 +276,7 @@ fn hostile_text_stays_text() {
 #[test]
 fn a_control_character_makes_no_script() {
     let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
-    plan.levels[1].kernel_parameters = vec!["a\nb".into()];
+    plan.levels[1].settings.kernel_parameters = vec!["a\nb".into()];
     assert_eq!(cell(&plan).script(), None);
 }
 

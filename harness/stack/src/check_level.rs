@@ -20,8 +20,10 @@ impl Stack<'_> {
     /// metal gets wrong.
     pub(super) fn check_errata(&self, index: usize) -> Result<(), Stop> {
         let plan = self.request.plan;
-        let LevelPlan { level, accelerator, .. } = plan.levels[index];
-        let Some(host) = level.below().filter(|_| accelerator != Accelerator::Tcg) else { return Ok(()) };
+        let LevelPlan { level, settings, .. } = &plan.levels[index];
+        let Some(host) = level.below().filter(|_| settings.accelerator != Accelerator::Tcg) else {
+            return Ok(());
+        };
         let Some(facts) = self.levels.facts(host) else { return Ok(()) };
         match self.errata().dependence(host, facts, plan.profile.kvm_module) {
             Some(symptom) => Err(Stop::stack(self.stage, symptom).not_its_fault()),

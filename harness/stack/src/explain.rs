@@ -307,17 +307,17 @@ fn lines(lines: &[String]) -> String {
 
 /// Whether QEMU refuses something that the scenario asks for, and not the harness.
 fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
-    let model = match &plan.cpu.mode {
+    let model = match &plan.settings.cpu.mode {
         CpuMode::Custom { model } => Some(model.as_str()),
         CpuMode::HostPassthrough => None,
     };
-    let accelerator = match plan.accelerator {
+    let accelerator = match plan.settings.accelerator {
         Accelerator::Tcg => Some("tcg"),
         // The harness asks for this itself.
         Accelerator::Kvm | Accelerator::KvmOrTcg => None,
     };
-    let words = plan.machine.keys().chain(&plan.cpu.require).map(String::as_str);
-    names_one_of(said, words.chain(model).chain(accelerator).chain(plan.machine_type.as_deref()))
+    let words = plan.settings.machine.keys().chain(&plan.settings.cpu.require).map(String::as_str);
+    names_one_of(said, words.chain(model).chain(accelerator).chain(plan.settings.machine_type.as_deref()))
 }
 
 fn harness_if(it_is: bool) -> Blame {

@@ -58,7 +58,8 @@ impl Stack<'_> {
             && let Some(offer) = self.offer_of(id, host).await?
         {
             if has_choice {
-                let chosen = choose(profile, level_plan.machine_type.as_deref(), host.name(), &offer);
+                let chosen =
+                    choose(profile, level_plan.settings.machine_type.as_deref(), host.name(), &offer);
                 let chosen = chosen.map_err(|why| self.harness(why).about(level))?;
                 fitted.innermost_machine = Some(chosen);
             }

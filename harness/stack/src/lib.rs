@@ -45,7 +45,7 @@ pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
-pub use plan::{BootImage, LevelPlan, Metal, StackPlan};
+pub use plan::{BootImage, LevelPlan, MachineSettings, Metal, StackPlan};
 pub use random::random_hex;
 pub use report::InnermostReport;
 pub use save::SnapshotSaver;

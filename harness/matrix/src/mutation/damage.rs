@@ -98,20 +98,20 @@ impl LevelSetting {
     /// Whether the scenario sets it.
     pub(super) fn is_set(self, spec: &LevelSpec) -> bool {
         match self {
-            Self::KernelParameters => !spec.kernel_parameters.is_empty(),
-            Self::CpuModel => spec.cpu.mode != CpuMode::HostPassthrough,
-            Self::MachineType => spec.machine_type.is_some(),
-            Self::MachineProperties => !spec.machine.is_empty(),
+            Self::KernelParameters => !spec.settings.kernel_parameters.is_empty(),
+            Self::CpuModel => spec.settings.cpu.mode != CpuMode::HostPassthrough,
+            Self::MachineType => spec.settings.machine_type.is_some(),
+            Self::MachineProperties => !spec.settings.machine.is_empty(),
             Self::Disk => spec.disk,
         }
     }
 
     fn unset(self, spec: &mut LevelSpec) {
         match self {
-            Self::KernelParameters => spec.kernel_parameters.clear(),
-            Self::CpuModel => spec.cpu.mode = CpuMode::HostPassthrough,
-            Self::MachineType => spec.machine_type = None,
-            Self::MachineProperties => spec.machine.clear(),
+            Self::KernelParameters => spec.settings.kernel_parameters.clear(),
+            Self::CpuModel => spec.settings.cpu.mode = CpuMode::HostPassthrough,
+            Self::MachineType => spec.settings.machine_type = None,
+            Self::MachineProperties => spec.settings.machine.clear(),
             Self::Disk => spec.disk = false,
         }
     }
@@ -164,24 +164,28 @@ impl Mutation {
             }
             Self::Custom { change: MutationChange::KernelParameters { level, parameters }, .. } => {
                 change_level(&mut cell, *level, |spec| {
-                    spec.kernel_parameters.extend(parameters.iter().cloned());
+                    spec.settings.kernel_parameters.extend(parameters.iter().cloned());
                 });
             }
             Self::FeatureNotRequired { level, feature } => {
-                change_level(&mut cell, *level, |spec| spec.cpu.require.retain(|one| one != feature));
+                change_level(&mut cell, *level, |spec| {
+                    spec.settings.cpu.require.retain(|one| one != feature)
+                });
             }
             Self::WithoutSetting { level, setting } => {
                 change_level(&mut cell, *level, |spec| setting.unset(spec));
             }
             Self::NestingOff => {
                 let parameter = format!("{}.nested=0", profile.kvm_module);
-                change_level(&mut cell, LevelNumber::ALL[0], |spec| spec.kernel_parameters.push(parameter));
+                change_level(&mut cell, LevelNumber::ALL[0], |spec| {
+                    spec.settings.kernel_parameters.push(parameter)
+                });
             }
             Self::OnTcg { level } => change_level(&mut cell, *level, |spec| {
-                spec.accelerator = Accelerator::Tcg;
+                spec.settings.accelerator = Accelerator::Tcg;
                 // QEMU can't emulate the CPU of its host, and would not start.
-                if spec.cpu.mode == CpuMode::HostPassthrough {
-                    spec.cpu.mode = CpuMode::Custom { model: profile.emulated_cpu.to_owned() };
+                if spec.settings.cpu.mode == CpuMode::HostPassthrough {
+                    spec.settings.cpu.mode = CpuMode::Custom { model: profile.emulated_cpu.to_owned() };
                 }
             }),
             Self::QemuKilled { level, at } => {
@@ -198,17 +202,17 @@ impl Mutation {
                 cell.faults.push(Fault { at, action: FaultAction::StartOnL0, level, second: false });
             }
             Self::BogusProperty { level } => change_level(&mut cell, *level, |spec| {
-                spec.machine.insert("no-such-property".to_owned(), "on".to_owned());
+                spec.settings.machine.insert("no-such-property".to_owned(), "on".to_owned());
             }),
             Self::WithoutModule { level } => {
                 let parameter = format!("module_blacklist={}", profile.kvm_module);
-                change_level(&mut cell, *level, |spec| spec.kernel_parameters.push(parameter));
+                change_level(&mut cell, *level, |spec| spec.settings.kernel_parameters.push(parameter));
             }
             Self::OldNonce => {
                 // The innermost level's init takes the last nonce of its command line, and scenarios' parameters come last.
                 let parameter = format!("nest.nonce={}", "0".repeat(32));
                 let innermost = cell.innermost();
-                change_level(&mut cell, innermost, |spec| spec.kernel_parameters.push(parameter));
+                change_level(&mut cell, innermost, |spec| spec.settings.kernel_parameters.push(parameter));
             }
         }
         cell

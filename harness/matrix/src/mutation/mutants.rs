@@ -183,16 +183,17 @@ impl MutantMaker<'_> {
     /// was seen to stop for, and for the extension of a level that hosts: with KVM, QEMU's models have that only on request
     /// (`kvm_default_props`).
     fn not_required(&self, spec: &LevelSpec) -> Option<Ruled> {
-        let hosts_by_model =
-            self.hosts(spec.level) && !self.on_metal(spec.level) && spec.cpu.mode != CpuMode::HostPassthrough;
+        let hosts_by_model = self.hosts(spec.level)
+            && !self.on_metal(spec.level)
+            && spec.settings.cpu.mode != CpuMode::HostPassthrough;
         let is_extension = |feature: &str| self.profile.nesting.is_feature(feature);
         let feature = match &self.original.symptom {
             Some(Symptom::MissingCpuFeature { level, feature, .. }) if *level == spec.level => {
                 let needed_anyway = self.hosts(spec.level) && is_extension(feature) && !hosts_by_model;
-                spec.cpu.require.iter().find(|one| *one == feature && !needed_anyway)
+                spec.settings.cpu.require.iter().find(|one| *one == feature && !needed_anyway)
             }
             _ if hosts_by_model && self.gets_through(Stage::Level(spec.level, StageKind::Kvm)) => {
-                spec.cpu.require.iter().find(|one| is_extension(one))
+                spec.settings.cpu.require.iter().find(|one| is_extension(one))
             }
             _ => None,
         }?;
@@ -204,7 +205,7 @@ impl MutantMaker<'_> {
     /// that.
     fn nesting_off(&self, spec: &LevelSpec) -> Option<Ruled> {
         let parameter = format!("{}.nested=", self.profile.kvm_module);
-        let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
+        let is_set = spec.settings.kernel_parameters.iter().any(|one| one.starts_with(&parameter));
         let l1 = LevelNumber::ALL[1];
         let ArchInfo { nesting_switch, metal, .. } = self.profile;
         let has_parameter = *nesting_switch == NestingSwitch::ModuleParameter && metal.no_guests().is_none();
@@ -227,7 +228,7 @@ impl MutantMaker<'_> {
 
     fn on_tcg(&self, spec: &LevelSpec) -> Option<Ruled> {
         let applies = !self.on_metal(spec.level)
-            && spec.accelerator == Accelerator::Kvm
+            && spec.settings.accelerator == Accelerator::Kvm
             && self.gets_through(Stage::Level(spec.level, StageKind::Launch));
         applies.then_some((Mutation::OnTcg { level: spec.level }, Rule::NotGreen))
     }
@@ -248,7 +249,7 @@ impl MutantMaker<'_> {
     }
 
     fn without_module(&self, spec: &LevelSpec) -> Option<Ruled> {
-        let is_set = spec.kernel_parameters.iter().any(|one| one.starts_with("module_blacklist="));
+        let is_set = spec.settings.kernel_parameters.iter().any(|one| one.starts_with("module_blacklist="));
         let applies =
             self.hosts(spec.level) && !is_set && self.comes_to(Stage::Level(spec.level, StageKind::Kvm));
         applies.then_some((Mutation::WithoutModule { level: spec.level }, Rule::NotGreen))

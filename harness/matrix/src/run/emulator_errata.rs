@@ -66,7 +66,7 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
         if let Some((step, value)) = loaded.filter(|(_, value)| is_off(value)) {
             return Some(format!("the step {step:?} on {level} has {kvm_parameter}={value}"));
         }
-        let last = spec.kernel_parameters.iter().rfind(|text| switches_off(text).is_some());
+        let last = spec.settings.kernel_parameters.iter().rfind(|text| switches_off(text).is_some());
         if let Some(text) = last.filter(|text| loaded.is_none() && switches_off(text) == Some(true)) {
             return Some(format!("{level} has {text}"));
         }
@@ -74,12 +74,12 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
             let features = text.strip_prefix("clearcpuid=").unwrap_or_default();
             features.split(',').any(|feature| feature == cpu_feature)
         };
-        if let Some(text) = spec.kernel_parameters.iter().find(hidden) {
+        if let Some(text) = spec.settings.kernel_parameters.iter().find(hidden) {
             return Some(format!("{level} has {text}"));
         }
-        if let CpuMode::Custom { model } = &spec.cpu.mode
+        if let CpuMode::Custom { model } = &spec.settings.cpu.mode
             // If a requirement is missing, the stack stops before anything depends on it.
-            && !spec.cpu.require.contains(cpu_feature)
+            && !spec.settings.cpu.require.contains(cpu_feature)
             && cpu_models.contains(model)
         {
             return Some(format!("the CPU model of {level}, {model}, has no {cpu_feature}"));
@@ -112,7 +112,7 @@ fn last_loaded<'c>(cell: &'c Cell, level: LevelNumber, parameter: &str) -> Optio
 fn hosts(cell: &Cell) -> impl Iterator<Item = &LevelSpec> {
     let runs_with_kvm = |level: LevelNumber| {
         let guest = cell.levels.iter().find(|spec| Some(spec.level) == level.next());
-        guest.is_some_and(|guest| guest.accelerator != Accelerator::Tcg)
+        guest.is_some_and(|guest| guest.settings.accelerator != Accelerator::Tcg)
     };
     cell.levels.iter().filter(move |spec| !spec.system.is_emulator() && runs_with_kvm(spec.level))
 }
@@ -152,11 +152,11 @@ mod tests {
     }
 
     fn parameter(cell: &mut Cell, level: usize, parameter: &str) {
-        cell.levels[level].kernel_parameters.push(parameter.to_owned());
+        cell.levels[level].settings.kernel_parameters.push(parameter.to_owned());
     }
 
     fn model(cell: &mut Cell, model: &str) {
-        cell.levels[1].cpu.mode = CpuMode::Custom { model: model.to_owned() };
+        cell.levels[1].settings.cpu.mode = CpuMode::Custom { model: model.to_owned() };
     }
 
     fn step(cell: &mut Cell, after: &str, run: &str, fails: bool) {
@@ -197,7 +197,7 @@ mod tests {
     #[case::required(
         |cell: &mut Cell| {
             model(cell, "Opteron_G3");
-            cell.levels[1].cpu.require = vec!["npt".to_owned()];
+            cell.levels[1].settings.cpu.require = vec!["npt".to_owned()];
         },
         None
     )]
@@ -242,7 +242,7 @@ mod tests {
     #[case::not_with_kvm(
         |cell: &mut Cell| {
             parameter(cell, 1, "kvm_amd.npt=0");
-            cell.levels[2].accelerator = Accelerator::Tcg;
+            cell.levels[2].settings.accelerator = Accelerator::Tcg;
         },
         None
     )]

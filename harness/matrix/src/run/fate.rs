@@ -73,11 +73,11 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
         Some("L0 is alone")
     } else if cell.steps.iter().any(|step| step.on == outermost && !step_only_reads(step)) {
         Some("it has steps in L0 that may change it")
-    } else if !spec.kernel_parameters.is_empty() {
+    } else if !spec.settings.kernel_parameters.is_empty() {
         Some("it sets kernel parameters of L0")
-    } else if spec.cpu != CpuRequirement::default() {
+    } else if spec.settings.cpu != CpuRequirement::default() {
         Some("it sets the CPU of L0")
-    } else if spec.machine_type.is_some() || !spec.machine.is_empty() {
+    } else if spec.settings.machine_type.is_some() || !spec.settings.machine.is_empty() {
         Some("it sets up the machine of L0")
     } else if spec.disk {
         Some("it gives L0 a disk")
@@ -103,7 +103,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         return Some("needs clocks that keep time: those of the emulated machine do not".to_owned());
     }
     if matches!(metal, BareMachine::Qemu(_)) {
-        let CpuMode::Custom { model } = &l0.cpu.mode else { return None };
+        let CpuMode::Custom { model } = &l0.settings.cpu.mode else { return None };
         let begins = metal_processors.filter(|begins| !model.starts_with(begins))?;
         return Some(format!("needs a real machine with {model}: the emulated one has a {begins}"));
     }
@@ -112,9 +112,9 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot }) {
         "it can't be reset from outside".to_owned()
     } else if l0.disk
-        || l0.machine_type.is_some()
-        || !l0.machine.is_empty()
-        || l0.cpu != CpuRequirement::default()
+        || l0.settings.machine_type.is_some()
+        || !l0.settings.machine.is_empty()
+        || l0.settings.cpu != CpuRequirement::default()
     {
         "its machine and processor can't be chosen by QEMU's names".to_owned()
     } else {

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Product, Progress, Store};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, CpuRequirement, Isa, LevelNumber, Stage};
+use nestmatrix_model::{Accelerator, Architecture, Clock, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, Metal, StackPlan, StageListener, boot,
+    BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, MachineSettings, Metal, StackPlan,
+    StageListener, boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
@@ -94,12 +95,7 @@ impl TrialGuest<'_> {
                 initramfs: self.initramfs,
                 disk: None,
             },
-            cpu: CpuRequirement::default(),
-            accelerator: Accelerator::Kvm,
-            memory_mib: None,
-            kernel_parameters: Vec::new(),
-            machine_type: None,
-            machine: BTreeMap::new(),
+            settings: MachineSettings { accelerator: Accelerator::Kvm, ..MachineSettings::default() },
             disk: None,
         };
         let plan = StackPlan {

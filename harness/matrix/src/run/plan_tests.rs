@@ -80,11 +80,11 @@ fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
     "it has steps in L0 that may change it"
 )]
 #[case::parameters(
-    |cell: &mut Cell| cell.levels[0].kernel_parameters = vec!["kvm_amd.nested=0".into()],
+    |cell: &mut Cell| cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.nested=0".into()],
     "it sets kernel parameters of L0"
 )]
 #[case::cpu(
-    |cell: &mut Cell| cell.levels[0].cpu.mode = CpuMode::Custom { model: "EPYC".into() },
+    |cell: &mut Cell| cell.levels[0].settings.cpu.mode = CpuMode::Custom { model: "EPYC".into() },
     "it sets the CPU of L0"
 )]
 #[case::disk(|cell: &mut Cell| cell.levels[0].disk = true, "it gives L0 a disk")]

@@ -215,12 +215,7 @@ fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<Lev
             initramfs,
             disk: Some(disk),
         },
-        cpu: spec.cpu.clone(),
-        accelerator: spec.accelerator,
-        memory_mib: spec.memory_mib,
-        kernel_parameters: spec.kernel_parameters.clone(),
-        machine_type: spec.machine_type.clone(),
-        machine: spec.machine.clone(),
+        settings: spec.settings.clone(),
         disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
     })
 }

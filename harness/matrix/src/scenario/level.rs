@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber, Word};
+use nestmatrix_stack::MachineSettings;
 use serde::{Deserialize, Serialize};
 
 use super::problem::InputProblem;
@@ -17,18 +18,9 @@ pub struct LevelSpec {
     pub level: LevelNumber,
     /// The operating system that it runs.
     pub system: SystemRequirement,
-    /// Its CPU.
-    pub cpu: CpuRequirement,
-    /// Additional parameters on its kernel's command line.
-    pub kernel_parameters: Vec<String>,
-    /// The accelerator of the QEMU that runs it.
-    pub accelerator: Accelerator,
-    /// The size of its memory in MiB, if the scenario sets one.
-    pub memory_mib: Option<u32>,
-    /// Type of its machine, by QEMU's name, if the scenario sets it.
-    pub machine_type: Option<String>,
-    /// Properties of its machine, by QEMU's names.
-    pub machine: BTreeMap<String, String>,
+    /// What the scenario sets for its machine.
+    #[serde(flatten)]
+    pub settings: MachineSettings,
     /// Whether its modprobe configuration is on a disk and so survives a reboot.
     pub disk: bool,
 }
@@ -36,12 +28,7 @@ pub struct LevelSpec {
 /// A scenario's `[levels.lN]` table, which holds for every system of the level.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LevelSettings {
-    cpu: CpuRequirement,
-    kernel_parameters: Vec<String>,
-    accelerator: Accelerator,
-    memory_mib: Option<u32>,
-    machine_type: Option<String>,
-    machine: BTreeMap<String, String>,
+    machine: MachineSettings,
     disk: bool,
 }
 
@@ -50,41 +37,32 @@ impl LevelSettings {
         &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine-type", "machine", "disk"];
 
     pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
-        let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
-        Self {
-            cpu: table.optional_table("cpu", &["mode", "model", "require"]).map(read_cpu).unwrap_or_default(),
-            kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
-            accelerator: table
-                .optional_string("accelerator")
-                .and_then(|text| text.parse(Accelerator::parse))
-                .unwrap_or_default(),
-            memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
-            machine_type: table
-                .optional_string("machine-type")
-                .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
-            machine: read_machine(table),
-            disk: read_disk(table, level),
-        }
+        Self { machine: read_machine(table), disk: read_disk(table, level) }
     }
 
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        let Self { cpu, kernel_parameters, accelerator, memory_mib, machine_type, machine, disk } =
-            self.clone();
-        LevelSpec {
-            level,
-            system,
-            cpu,
-            kernel_parameters,
-            accelerator,
-            memory_mib,
-            machine_type,
-            machine,
-            disk,
-        }
+        LevelSpec { level, system, settings: self.machine.clone(), disk: self.disk }
     }
 }
 
-fn read_machine(table: &Table<'_>) -> BTreeMap<String, String> {
+fn read_machine(table: &Table<'_>) -> MachineSettings {
+    let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
+    MachineSettings {
+        cpu: table.optional_table("cpu", &["mode", "model", "require"]).map(read_cpu).unwrap_or_default(),
+        kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
+        accelerator: table
+            .optional_string("accelerator")
+            .and_then(|text| text.parse(Accelerator::parse))
+            .unwrap_or_default(),
+        memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+        machine_type: table
+            .optional_string("machine-type")
+            .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
+        machine: read_properties(table),
+    }
+}
+
+fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {
     let properties = table.optional_strings("machine").unwrap_or_default();
     let property = |text: &str| match text.split_once('=') {
         Some((name, value)) => {

@@ -11,15 +11,16 @@ use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, Clock, Command, CpuRequirement, Fault, FaultAction, LevelNumber, OwnAction,
-    Stage, Step, StepAction, StepTimeout,
+    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, OwnAction, Stage, Step, StepAction,
+    StepTimeout,
 };
 use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
 };
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits, Metal,
-    Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener, Stop, boot,
+    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
+    MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
+    Stop, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
@@ -383,12 +384,7 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
             initramfs: script,
             disk: (number > 0).then_some(disk),
         },
-        cpu: CpuRequirement::default(),
-        accelerator: Accelerator::Kvm,
-        memory_mib: None,
-        kernel_parameters: Vec::new(),
-        machine: BTreeMap::new(),
-        machine_type: None,
+        settings: MachineSettings::default(),
         disk: None,
     }
 }

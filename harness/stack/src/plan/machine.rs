@@ -50,12 +50,12 @@ impl StackPlan {
             level: plan.level,
             instance,
             metal,
-            machine: plan.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
+            machine: plan.settings.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
             properties: self.properties(index, place, &machine),
             require: self.required_properties(place),
             devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
             bus: machine.bus.map(str::to_owned),
-            accelerator: hypervisor.accelerator(plan.accelerator),
+            accelerator: hypervisor.accelerator(plan.settings.accelerator),
             cpu: self.cpu(place),
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
@@ -103,7 +103,7 @@ impl StackPlan {
         let properties = properties.filter_map(|property| property.split_once('='));
         let properties = properties.chain(firmware.map(|file| ("firmware", file)));
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        properties.chain(place.plan.machine.clone()).collect()
+        properties.chain(place.plan.settings.machine.clone()).collect()
     }
 
     /// The properties that let a level host, on architectures that need properties for it.
@@ -113,14 +113,14 @@ impl StackPlan {
             // A scenario may switch it off on purpose, and a bare machine has no such property.
             Nesting::MachineProperty(name) => {
                 let is_guest = place.metal.is_none();
-                let asked_for = is_guest && !place.reports && !place.plan.machine.contains_key(name);
+                let asked_for = is_guest && !place.reports && !place.plan.settings.machine.contains_key(name);
                 asked_for.then(|| name.to_owned()).into_iter().collect()
             }
         }
     }
 
     fn cpu(&self, place: Place<'_>) -> Cpu {
-        let (on_emulator, wanted) = (place.hypervisor == Hypervisor::Tcg, &place.plan.cpu);
+        let (on_emulator, wanted) = (place.hypervisor == Hypervisor::Tcg, &place.plan.settings.cpu);
         let passes_through = wanted.mode == CpuMode::HostPassthrough;
         let feature = match self.profile.nesting {
             // Only the scenario requires what its own CPU model needs in addition.
@@ -160,7 +160,7 @@ impl StackPlan {
         parameters.extend(shortcuts.map(str::to_owned));
         parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
-        parameters.extend(plan.kernel_parameters.iter().cloned());
+        parameters.extend(plan.settings.kernel_parameters.iter().cloned());
         parameters
     }
 

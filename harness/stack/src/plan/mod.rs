@@ -50,6 +50,24 @@ pub struct BootImage {
     pub disk: Option<Disk>,
 }
 
+/// What a scenario sets for the machine of a level. Whatever it leaves open is up to the architecture and the place in the stack.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MachineSettings {
+    /// The required CPU.
+    pub cpu: CpuRequirement,
+    /// Additional parameters on its kernel's command line.
+    pub kernel_parameters: Vec<String>,
+    /// The accelerator of the QEMU that runs it.
+    pub accelerator: Accelerator,
+    /// Memory in MiB, if it is set.
+    pub memory_mib: Option<u32>,
+    /// Its type, by QEMU's name, if it is set.
+    pub machine_type: Option<String>,
+    /// Its properties, by QEMU's names.
+    pub machine: BTreeMap<String, String>,
+}
+
 /// The plan of one level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LevelPlan {
@@ -57,18 +75,8 @@ pub struct LevelPlan {
     pub level: LevelNumber,
     /// Its image.
     pub image: BootImage,
-    /// The CPU that the scenario requires.
-    pub cpu: CpuRequirement,
-    /// The accelerator of the QEMU that runs it.
-    pub accelerator: Accelerator,
-    /// Memory in MiB; the stack's default if the scenario sets none.
-    pub memory_mib: Option<u32>,
-    /// Parameters that the scenario adds to its kernel command line.
-    pub kernel_parameters: Vec<String>,
-    /// Type of its machine, if the scenario sets it.
-    pub machine_type: Option<String>,
-    /// Properties of its machine that the scenario sets.
-    pub machine: BTreeMap<String, String>,
+    /// What the scenario sets for its machine.
+    pub settings: MachineSettings,
     /// An empty disk on this machine, for files that must survive a reboot of the outermost level.
     pub disk: Option<PathBuf>,
 }
@@ -146,13 +154,13 @@ impl StackPlan {
         let own = self.levels[index].level;
         let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
         let default = default + second.map_or(0, |second| self.memory_mib(second));
-        self.levels[index].memory_mib.unwrap_or(default)
+        self.levels[index].settings.memory_mib.unwrap_or(default)
     }
 
     /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the chosen
     /// one, or the first one as long as none was chosen.
     fn machine_of_innermost(&self, plan: &LevelPlan) -> &'static InnermostMachine {
-        match &plan.machine_type {
+        match &plan.settings.machine_type {
             Some(machine_type) => self.profile.innermost_machine_like(machine_type),
             None => self.innermost_machine.unwrap_or(&self.profile.innermost_machines[0]),
         }
@@ -167,7 +175,7 @@ impl StackPlan {
         } else if self.reports(plan.level) {
             self.machine_of_innermost(plan).firmware
         } else if plan.level.number() >= 2 {
-            let machine_type = plan.machine_type.as_deref().unwrap_or(self.profile.host.name);
+            let machine_type = plan.settings.machine_type.as_deref().unwrap_or(self.profile.host.name);
             self.profile.innermost_machine_like(machine_type).firmware
         } else {
             None

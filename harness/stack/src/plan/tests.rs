@@ -1,10 +1,10 @@
 //! Tests of the machines that a plan asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, CpuMode, CpuRequirement, LevelNumber};
+use nestmatrix_model::{Accelerator, Architecture, Clock, CpuMode, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Machine, Memory};
 
 use super::*;
@@ -23,12 +23,7 @@ fn plan_of(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, met
             initramfs: format!("/i{n}").into(),
             disk: Some(Disk { path: format!("/d{n}").into(), kernel: 0..10, initramfs: 64..100 }),
         },
-        cpu: CpuRequirement::default(),
-        accelerator: Accelerator::Kvm,
-        memory_mib: None,
-        kernel_parameters: Vec::new(),
-        machine_type: None,
-        machine: BTreeMap::new(),
+        settings: MachineSettings::default(),
         disk: None,
     };
     let profile = ArchInfo::of(architecture);
@@ -106,11 +101,11 @@ fn a_level_that_hosts_another_must_have_the_virtualization_extension() {
 #[test]
 fn the_extension_of_a_model_that_the_scenario_chooses_is_required_by_the_scenario_alone() {
     let mut plan = plan(0..=2, Metal::Emulated);
-    plan.levels[1].cpu.mode = CpuMode::Custom { model: "EPYC-IBPB".into() };
+    plan.levels[1].settings.cpu.mode = CpuMode::Custom { model: "EPYC-IBPB".into() };
     let cpu = |plan: &StackPlan, index| plan.machine(index, Instance::First).cpu;
     assert!(cpu(&plan, 1).require.is_empty());
     assert_eq!(cpu(&plan, 0).require, ["svm"], "emulated metal always has it");
-    plan.levels[1].cpu.require = vec!["svm".into()];
+    plan.levels[1].settings.cpu.require = vec!["svm".into()];
     assert_eq!((cpu(&plan, 1).model.as_str(), cpu(&plan, 1).require), ("EPYC-IBPB", vec!["svm".to_owned()]));
 }
 
@@ -124,7 +119,7 @@ fn where_a_machine_property_lets_a_level_host_it_is_required_unless_the_scenario
         (&["cap-nested-hv".to_owned()][..], "on")
     );
     assert!(l0.require.is_empty() && l2.require.is_empty() && !l2.properties.contains_key("cap-nested-hv"));
-    plan.levels[1].machine.insert("cap-nested-hv".into(), "off".into());
+    plan.levels[1].settings.machine.insert("cap-nested-hv".into(), "off".into());
     let l1 = plan.machine(1, Instance::First);
     assert!(l1.require.is_empty() && l1.properties["cap-nested-hv"] == "off");
 }
@@ -174,10 +169,10 @@ fn the_innermost_machine_is_microvm_unless_another_was_chosen_or_the_scenario_se
     assert_eq!(plan.machine(1, Instance::First), l1, "no other level depends on the choice");
 
     plan.innermost_machine = None;
-    plan.levels[2].machine_type = Some("pc-q35-7.2".into());
+    plan.levels[2].settings.machine_type = Some("pc-q35-7.2".into());
     let set = plan.machine(2, Instance::First);
     assert_eq!((&set.boot, set.machine.as_str()), (&chosen.boot, "pc-q35-7.2"));
-    plan.levels[1].machine_type = Some("pc".into());
+    plan.levels[1].settings.machine_type = Some("pc".into());
     assert_eq!(plan.machine(1, Instance::First).machine, "pc");
 }
 
