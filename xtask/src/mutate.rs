@@ -17,7 +17,7 @@ use nestmatrix::records::{
 };
 use nestmatrix::report;
 use nestmatrix::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute};
-use nestmatrix::scenario::{Cell, CellName, Matrix};
+use nestmatrix::scenario::{Cell, CellName, Matrix, Problem as _};
 use nestmatrix_images::{Catalog, Store};
 use serde_json::json;
 

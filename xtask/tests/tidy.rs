@@ -56,11 +56,25 @@ fn members(metadata: &Value) -> Vec<&Value> {
 /// Each crate of the workspace with the crates below it. A crate that is not listed fails the test, so that it gets its place.
 const FLOORS: &[(&str, &[&str])] = &[
     ("nestmatrix-model", &[]),
-    ("nestmatrix-images", &["nestmatrix-model"]),
+    ("nestmatrix-input", &[]),
+    ("nestmatrix-images", &["nestmatrix-input", "nestmatrix-model"]),
     ("nestmatrix-vmm", &["nestmatrix-model"]),
     ("nestmatrix-stack", &["nestmatrix-images", "nestmatrix-model", "nestmatrix-vmm"]),
-    ("nestmatrix", &["nestmatrix-images", "nestmatrix-model", "nestmatrix-stack", "nestmatrix-vmm"]),
-    ("xtask", &["nestmatrix", "nestmatrix-images", "nestmatrix-model", "nestmatrix-stack", "nestmatrix-vmm"]),
+    (
+        "nestmatrix",
+        &["nestmatrix-images", "nestmatrix-input", "nestmatrix-model", "nestmatrix-stack", "nestmatrix-vmm"],
+    ),
+    (
+        "xtask",
+        &[
+            "nestmatrix",
+            "nestmatrix-images",
+            "nestmatrix-input",
+            "nestmatrix-model",
+            "nestmatrix-stack",
+            "nestmatrix-vmm",
+        ],
+    ),
     (
         "nestmatrix-bench",
         &["nestmatrix", "nestmatrix-images", "nestmatrix-model", "nestmatrix-stack", "xtask"],

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use matrix_folder::write;
 use miette::{Diagnostic, NarratableReportHandler};
-use nestmatrix::scenario::{FILE_SIZE_LIMIT, Filter, InputErrors, InputProblem, Matrix};
+use nestmatrix::scenario::{Filter, InputError, InputErrors, Matrix, ScenarioProblem};
+use nestmatrix_input::{FILE_SIZE_LIMIT, FileProblem};
 use rstest::rstest;
 
 const SYSTEMS: &str = r#"
@@ -637,8 +638,8 @@ fn invalid_utf8() {
     file.extend(bytes);
     let (loaded, _) = load(|root| write(root, "product/preview.toml", &file));
     let errors = loaded.unwrap_err();
-    let place = errors.errors().iter().map(|error| (error.line(), error.column())).collect::<Vec<_>>();
-    assert_eq!(place, [(Some(2), Some(12))]);
+    let place = errors.errors().iter().map(InputError::position).collect::<Vec<_>>();
+    assert_eq!(place, [Some((2, 12))]);
     insta::assert_snapshot!(report(|root| write(root, "product/preview.toml", file)));
 }
 
@@ -663,7 +664,7 @@ fn file_of_just_the_limit_is_read() {
     let errors = loaded.unwrap_err();
     let [error] = errors.errors() else { panic!("{errors:?}") };
     assert!(
-        matches!(error.problem(), InputProblem::TooLarge { size, limit: FILE_SIZE_LIMIT } if *size == FILE_SIZE_LIMIT + 1)
+        matches!(error.problem(), ScenarioProblem::File(FileProblem::TooLarge { size, limit: FILE_SIZE_LIMIT }) if *size == FILE_SIZE_LIMIT + 1)
     );
 }
 
@@ -870,7 +871,9 @@ fn a_file_of_nothing_but_mistakes_names_only_the_first() {
     let errors = loaded.unwrap_err();
     assert_eq!(errors.errors().len(), 101);
     // The 50,000, and the five required keys of a scenario.
-    assert!(matches!(errors.errors()[100].problem(), InputProblem::More { count } if *count == 50_005 - 100));
+    assert!(
+        matches!(errors.errors()[100].problem(), ScenarioProblem::File(FileProblem::More { count }) if *count == 50_005 - 100)
+    );
 }
 
 #[test]
@@ -880,7 +883,10 @@ fn list_of_very_many_entries() {
     let (loaded, _) = load(|root| write(root, "product/preview.toml", scenario));
     let errors = loaded.unwrap_err();
     let [error] = errors.errors() else { panic!("{errors:?}") };
-    assert!(matches!(error.problem(), InputProblem::TooLong { key: "claims", count: 100_000, limit: 256 }));
+    assert!(matches!(
+        error.problem(),
+        ScenarioProblem::File(FileProblem::TooLong { key: "claims", count: 100_000, limit: 256 })
+    ));
 }
 
 /// The good scenario with these keys about its flakiness.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{LevelSetting, Mutation};
 use crate::records::{Original, Rule};
-use crate::scenario::{Cell, CellName, InputProblem, LevelSpec, only_reads};
+use crate::scenario::{Cell, CellName, LevelSpec, ScenarioProblem, only_reads};
 
 /// A cell with damage that its verdict must show.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ pub struct Mutants {
 ///
 /// # Errors
 /// The name of a mutant would be too long for a cell's.
-pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, InputProblem> {
+pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, ScenarioProblem> {
     let maker = MutantMaker { cell, original, profile: ArchInfo::of(cell.architecture) };
     let (steps, checks) = maker.steps();
     let mutations = [steps, maker.levels(), maker.kills(), maker.customs()].concat();

@@ -154,7 +154,7 @@ impl PastRun {
 /// The cells that a file names, one a line.
 fn names(path: &Path, text: &str) -> Result<Vec<CellName>, PastRunError> {
     let name = |(index, line): (usize, &str)| {
-        line.parse().map_err(|problem: crate::scenario::InputProblem| PastRunError::NoCell {
+        line.parse().map_err(|problem: crate::scenario::ScenarioProblem| PastRunError::NoCell {
             path: path.to_owned(),
             line: index + 1,
             problem: problem.to_string(),

@@ -3,10 +3,10 @@
 
 use nestmatrix_model::{Architecture, LevelNumber, Word};
 
+use super::input::{Table, Text, TextOrTable};
 use super::level::LevelSettings;
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 use super::system::{SystemRequirement, Systems};
-use super::table::{Table, Text, TextOrTable};
 
 /// The axes of a scenario. A missing or wrong axis has already been reported, and has no values here.
 pub(super) struct Axes {
@@ -63,7 +63,7 @@ impl Axes {
                 Axis { name: level.word(), key: "system", keys: &["system", "claims", "try", "no-machine"] };
             let requirement = |text: &str| match systems.requirement(text)? {
                 emulator if emulator.is_emulator() && level.below().is_some() => {
-                    Err(InputProblem::EmulatorInside { system: emulator.system, level })
+                    Err(ScenarioProblem::EmulatorInside { system: emulator.system, level })
                 }
                 requirement => Ok(requirement),
             };
@@ -77,7 +77,7 @@ impl Axes {
         let lengths = levels.iter().map(|axis| axis.systems.len());
         let count = lengths.fold(architectures.len(), usize::saturating_mul);
         if count > CELL_LIMIT {
-            axes.report(InputProblem::TooManyCells { count, limit: CELL_LIMIT });
+            axes.report(ScenarioProblem::TooManyCells { count, limit: CELL_LIMIT });
             return None;
         }
         Some(Self { architectures, levels })
@@ -97,7 +97,7 @@ impl Axis {
     fn read<'t, T: PartialEq>(
         &self,
         axes: &Table<'t>,
-        parse: impl Fn(&str) -> Result<T, InputProblem>,
+        parse: impl Fn(&str) -> Result<T, ScenarioProblem>,
         points: impl Fn(&Table<'t>, &T) -> Option<Vec<(Text<'t>, T)>>,
         read_claims: &dyn Fn(&[Text<'_>]) -> Vec<String>,
     ) -> Vec<AxisValue<T>> {
@@ -116,7 +116,7 @@ impl Axis {
             for (text, value) in points.unwrap_or_else(|| vec![(text, value)]) {
                 if values.iter().any(|known| known.value == value) {
                     let value = text.as_str().to_owned();
-                    text.report(InputProblem::DuplicateCell { axis: self.name, value });
+                    text.report(ScenarioProblem::DuplicateCell { axis: self.name, value });
                 } else {
                     let (claims, no_machine) = (claims.clone(), no_machine.clone());
                     values.push(AxisValue { value, claims, no_machine });

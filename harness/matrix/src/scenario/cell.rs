@@ -13,7 +13,7 @@ use super::expectation::Expectation;
 use super::known_flaky::KnownFlaky;
 use super::level::LevelSpec;
 use super::mutation::ScenarioMutation;
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 
 /// The name of a cell: `SCENARIO/ARCHITECTURE/L0`, followed by L1, L2 and L3 if the stack has them. It is safe as a relative
 /// path: each part matches `[a-z0-9][a-z0-9._+-]*` without `..` and is short enough for a file name.
@@ -37,7 +37,7 @@ impl CellName {
     ///
     /// # Errors
     /// The name would be too long, or `variant` can't be part of a name.
-    pub fn variant(&self, variant: &str) -> Result<Self, InputProblem> {
+    pub fn variant(&self, variant: &str) -> Result<Self, ScenarioProblem> {
         format!("{}_{variant}", self.0).parse()
     }
 
@@ -54,14 +54,14 @@ impl fmt::Display for CellName {
 }
 
 impl FromStr for CellName {
-    type Err = InputProblem;
+    type Err = ScenarioProblem;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split('/').collect();
         if matches!(parts.len(), 3..=6) && parts.iter().all(|part| path_part("a cell name", part).is_ok()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InputProblem::BadName {
+            Err(ScenarioProblem::BadName {
                 what: "a cell name",
                 given: text.to_owned(),
                 rule: "SCENARIO/ARCHITECTURE/L0, perhaps with /L1, /L2 and /L3, in small letters, digits, `.`, `_`, `+` and `-`",
@@ -77,7 +77,7 @@ impl From<CellName> for String {
 }
 
 impl TryFrom<String> for CellName {
-    type Error = InputProblem;
+    type Error = ScenarioProblem;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
@@ -86,23 +86,31 @@ impl TryFrom<String> for CellName {
 
 /// `text` as one part of a path. The limit leaves room for a system's id with the longest possible version, and is well below
 /// the limit of file systems.
-pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, InputProblem> {
+pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let rule = "at most 100 small letters, digits, `.`, `_`, `+` and `-`, with a letter or digit first and without `..`";
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let fits = text.len() <= 100
         && text.starts_with(alphanumeric)
         && text.chars().all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '+' | '-'))
         && !text.contains("..");
-    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(ScenarioProblem::BadName { what, given: text.to_owned(), rule })
+    }
 }
 
 /// `text` as an id in kebab-case.
-pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, InputProblem> {
+pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let rule = "at most 64 small letters and digits, in words joined by single `-`";
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let word = |word: &str| !word.is_empty() && word.bytes().all(alphanumeric);
     let fits = text.len() <= 64 && text.split('-').all(word);
-    if fits { Ok(text.to_owned()) } else { Err(InputProblem::BadName { what, given: text.to_owned(), rule }) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(ScenarioProblem::BadName { what, given: text.to_owned(), rule })
+    }
 }
 
 /// One point of a scenario's axes: a stack, and its expected result.

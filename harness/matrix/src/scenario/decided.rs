@@ -3,14 +3,15 @@
 
 use std::fmt::Write as _;
 
+use nestmatrix_input::Keys;
 use nestmatrix_model::{LevelNumber, Stage, Word};
 use serde::Serialize;
 
 use super::cell::{Cell, CellName};
 use super::fingerprint::Fingerprint;
+use super::input::{Table, Text};
 use super::known::date;
-use super::problem::InputProblem;
-use super::table::{Keys, Table, Text};
+use super::problem::ScenarioProblem;
 
 /// What was shown about the cells of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,7 +97,7 @@ impl Mutated {
         let [killed, survived, qemus] =
             ["killed", "survived", "qemus"].map(|key| texts(table.optional_strings(key)));
         if killed.is_empty() && survived.is_empty() {
-            table.report(InputProblem::NeitherKey { keys: ["killed", "survived"] });
+            table.report(ScenarioProblem::NeitherKey { keys: ["killed", "survived"] });
         }
         let kernels = texts(table.strings("kernels"));
         let seen = table.string("seen").and_then(|text| text.parse(date));
@@ -130,7 +131,7 @@ impl BothVerdicts {
             None => {
                 if table.has("like-fingerprint") {
                     let wants = "like = \"CELL\"";
-                    table.report(InputProblem::NeedlessKey { key: "like-fingerprint", wants });
+                    table.report(ScenarioProblem::NeedlessKey { key: "like-fingerprint", wants });
                 }
                 Some(None)
             }
@@ -164,7 +165,7 @@ fn read_cell(name: Option<Text<'_>>, cells: Option<&[Cell]>) -> Option<CellName>
         let name: CellName = text.parse()?;
         match cells {
             Some(cells) if !cells.iter().any(|cell| cell.name == name) => {
-                Err(InputProblem::NoSuchCell { given: text.to_owned() })
+                Err(ScenarioProblem::NoSuchCell { given: text.to_owned() })
             }
             _ => Ok(name),
         }

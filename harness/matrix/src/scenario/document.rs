@@ -4,8 +4,8 @@ use nestmatrix_model::{LevelNumber, Word, word_traits};
 use serde::Serialize;
 
 use super::cell::kebab_case;
-use super::problem::InputProblem;
-use super::table::Table;
+use super::input::Table;
+use super::problem::ScenarioProblem;
 
 /// The support that a vendor gives something, as the document puts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,13 +90,11 @@ impl Document {
     pub(super) const KEYS: &'static [&'static str] =
         &["id", "title", "product", "section", "language", "claim"];
 
-    /// Reads the document in the file named `stem`.toml.
-    pub(super) fn read(root: &Table<'_>, stem: &str) -> Option<Self> {
+    /// Reads a document. Its file must be named after it.
+    pub(super) fn read(root: &Table<'_>) -> Option<Self> {
         let id = root.string("id").and_then(|text| {
-            text.parse(|id| match kebab_case("a document id", id)? {
-                id if id == stem => Ok(id),
-                id => Err(InputProblem::WrongFileName { id, file: stem.to_owned() }),
-            })
+            let id = text.parse(|id| kebab_case("a document id", id))?;
+            text.names_its_file("document", "id").then_some(id)
         });
         let title = root.prose("title");
         let product = root.prose("product");
@@ -126,10 +124,10 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
         let may = table.optional_boolean("may").unwrap_or(false);
         let version_of = table.optional_string("version-of").and_then(|text| text.parse(LevelNumber::parse));
         for key in ["may", "version-of"].into_iter().filter(|key| untestable.is_some() && table.has(key)) {
-            table.report(InputProblem::BothKeys { keys: ["untestable", key] });
+            table.report(ScenarioProblem::BothKeys { keys: ["untestable", key] });
         }
         if may && version_of.is_some() {
-            table.report(InputProblem::BothKeys { keys: ["may", "version-of"] });
+            table.report(ScenarioProblem::BothKeys { keys: ["may", "version-of"] });
         }
         let (Some(name), Some(id), Some(section), Some(tier), Some(text)) = (name, id, section, tier, text)
         else {
@@ -137,7 +135,7 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
         };
         match claims.iter().find(|(claim, _)| claim.id == id) {
             Some((_, first)) => {
-                name.report(InputProblem::Duplicate { what: "claim", name: id, first: first.clone() });
+                name.report(ScenarioProblem::Duplicate { what: "claim", name: id, first: first.clone() });
             }
             None => {
                 let claim = Claim { id, section, tier, text, untestable, may, version_of };
@@ -148,12 +146,12 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
     claims.into_iter().map(|(claim, _)| claim).collect()
 }
 
-fn language_tag(text: &str) -> Result<String, InputProblem> {
+fn language_tag(text: &str) -> Result<String, ScenarioProblem> {
     let subtag = |tag: &str| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if text.split('-').all(subtag) {
         Ok(text.to_owned())
     } else {
-        Err(InputProblem::BadName {
+        Err(ScenarioProblem::BadName {
             what: "a language",
             given: text.to_owned(),
             rule: "a language tag, such as `en` or `pt-BR`",

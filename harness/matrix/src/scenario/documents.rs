@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nestmatrix_model::UnknownWord;
 use serde::Serialize;
 
 use super::document::{Claim, Document};
-use super::problem::InputProblem;
-use super::table::{Table, Text};
+use super::input::{Table, Text};
+use super::problem::ScenarioProblem;
 
 /// Two claims that answer one question differently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,11 +32,11 @@ impl Documents {
         text.parse(|id| self.find(id))?
     }
 
-    fn find(&self, id: &str) -> Result<Option<&Document>, InputProblem> {
+    fn find(&self, id: &str) -> Result<Option<&Document>, UnknownWord> {
         match self.sound.get(id) {
             Some(document) => Ok(Some(document)),
             None if self.broken.contains(id) => Ok(None),
-            None => Err(InputProblem::UnknownWord {
+            None => Err(UnknownWord {
                 what: "document",
                 given: id.to_owned(),
                 known: self.sound.keys().cloned().collect(),
@@ -49,14 +50,14 @@ impl Documents {
         &'d self,
         reference: &str,
         own: Option<&'d Document>,
-    ) -> Result<Option<&'d Claim>, InputProblem> {
+    ) -> Result<Option<&'d Claim>, UnknownWord> {
         let (document, claim) = match reference.split_once('/') {
             Some((document, claim)) => (self.find(document)?, claim),
             None => (own, reference),
         };
         let Some(document) = document else { return Ok(None) };
         let found = document.claims.iter().find(|known| known.id == claim);
-        found.map(Some).ok_or_else(|| InputProblem::UnknownWord {
+        found.map(Some).ok_or_else(|| UnknownWord {
             what: "claim",
             given: claim.to_owned(),
             known: document.claims.iter().map(|claim| claim.id.clone()).collect(),
@@ -74,7 +75,7 @@ impl Documents {
         let ends: Vec<Text<'_>> = table.strings("claims")?;
         if ends.len() != 2 {
             let given = ends.iter().map(Text::as_str).collect::<Vec<_>>().join(", ");
-            table.report(InputProblem::BadName {
+            table.report(ScenarioProblem::BadName {
                 what: "a pair of claims",
                 given,
                 rule: "two claims, each as `DOCUMENT/CLAIM`; of three that disagree make three pairs",
@@ -82,8 +83,8 @@ impl Documents {
         }
         let end = |text: &Text<'_>| {
             text.parse(|reference| match reference.contains('/') {
-                true => self.claim(reference, None).map(|_| reference.to_owned()),
-                false => Err(InputProblem::BadName {
+                true => Ok(self.claim(reference, None).map(|_| reference.to_owned())?),
+                false => Err(ScenarioProblem::BadName {
                     what: "a document's claim",
                     given: reference.to_owned(),
                     rule: "`DOCUMENT/CLAIM`, with the ids of both",

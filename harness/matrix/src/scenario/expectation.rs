@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use nestmatrix_model::{LevelNumber, Stage, SymptomKind, Word};
+use nestmatrix_model::{LevelNumber, Stage, SymptomKind, UnknownWord, Word};
 use serde::{Deserialize, Serialize};
 
+use super::input::Table;
 use super::known::{KnownStale, KnownWrong};
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 use super::symptom_texts::SymptomTexts;
-use super::table::Table;
 
 /// The expected result of a cell if its document is right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ impl Expectation {
         let known_wrong = table.optional_table("known-wrong", KnownWrong::KEYS);
         if let (Outcome::Stops | Outcome::MayStop, Some(known_wrong)) = (outcome, &known_wrong) {
             let wants = "outcome = \"works\"";
-            known_wrong.report(InputProblem::NeedlessKey { key: "known-wrong", wants });
+            known_wrong.report(ScenarioProblem::NeedlessKey { key: "known-wrong", wants });
         }
         match outcome {
             Outcome::Works => {
@@ -198,8 +198,8 @@ impl Expectation {
     }
 }
 
-fn needless(key: &'static str) -> InputProblem {
-    InputProblem::NeedlessKey { key, wants: "outcome = \"stops\"" }
+fn needless(key: &'static str) -> ScenarioProblem {
+    ScenarioProblem::NeedlessKey { key, wants: "outcome = \"stops\"" }
 }
 
 impl Limitation {
@@ -209,13 +209,15 @@ impl Limitation {
         let kind = kind.and_then(|text| text.parse(documentable));
         let control = table.optional_prose("control");
         if (kind == Some(SymptomKind::Timeout)) != control.is_some() {
-            table.report(InputProblem::TimeoutWithoutControl);
+            table.report(ScenarioProblem::TimeoutWithoutControl);
         }
         let no_symptom = table.optional_prose("no-symptom");
         match ["symptom", "symptom-kind", "no-symptom"].map(|key| table.has(key)) {
-            [true, _, true] => table.report(InputProblem::BothKeys { keys: ["symptom", "no-symptom"] }),
-            [_, true, true] => table.report(InputProblem::BothKeys { keys: ["symptom-kind", "no-symptom"] }),
-            [false, false, false] => table.report(InputProblem::NoSymptom),
+            [true, _, true] => table.report(ScenarioProblem::BothKeys { keys: ["symptom", "no-symptom"] }),
+            [_, true, true] => {
+                table.report(ScenarioProblem::BothKeys { keys: ["symptom-kind", "no-symptom"] })
+            }
+            [false, false, false] => table.report(ScenarioProblem::NoSymptom),
             _ => {}
         }
         let stop = StopStage::read(table, stages)?;
@@ -224,12 +226,12 @@ impl Limitation {
 }
 
 /// A kind that a document can be about.
-fn documentable(text: &str) -> Result<SymptomKind, InputProblem> {
+fn documentable(text: &str) -> Result<SymptomKind, UnknownWord> {
     let kind = SymptomKind::parse(text);
     kind.ok().filter(|kind| kind.is_documentable()).ok_or_else(|| {
         let all = SymptomKind::ALL.iter().filter(|kind| kind.is_documentable());
         let known = all.map(ToString::to_string).collect();
-        InputProblem::UnknownWord { what: SymptomKind::WHAT, given: text.to_owned(), known }
+        UnknownWord { what: SymptomKind::WHAT, given: text.to_owned(), known }
     })
 }
 
@@ -243,7 +245,7 @@ impl StopStage {
         });
         match (at, from) {
             (Some(_), Some((from, _))) => {
-                from.report(InputProblem::BothKeys { keys });
+                from.report(ScenarioProblem::BothKeys { keys });
                 None
             }
             (Some((_, at)), None) => at.map(Self::At),
@@ -251,7 +253,7 @@ impl StopStage {
             (None, None) => {
                 // A value that is not text has already been reported.
                 if !keys.iter().any(|key| table.has(key)) {
-                    table.report(InputProblem::NeitherKey { keys });
+                    table.report(ScenarioProblem::NeitherKey { keys });
                 }
                 None
             }
@@ -259,24 +261,22 @@ impl StopStage {
     }
 }
 
-pub(super) fn stage_in_stack(text: &str, innermost: LevelNumber) -> Result<Stage, InputProblem> {
+pub(super) fn stage_in_stack(text: &str, innermost: LevelNumber) -> Result<Stage, UnknownWord> {
     stage_among(text, &Stage::of_stack(innermost))
 }
 
-fn stage_among(text: &str, stages: &[Stage]) -> Result<Stage, InputProblem> {
-    stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| InputProblem::UnknownWord {
+fn stage_among(text: &str, stages: &[Stage]) -> Result<Stage, UnknownWord> {
+    stages.iter().copied().find(|stage| stage.to_string() == text).ok_or_else(|| UnknownWord {
         what: "stage of this stack",
         given: text.to_owned(),
         known: stages.iter().map(Stage::to_string).collect(),
     })
 }
 
-pub(super) fn level_in_stack(text: &str, innermost: LevelNumber) -> Result<LevelNumber, InputProblem> {
-    LevelNumber::up_to(innermost).find(|level| level.word() == text).ok_or_else(|| {
-        InputProblem::UnknownWord {
-            what: "level of this stack",
-            given: text.to_owned(),
-            known: LevelNumber::up_to(innermost).map(|level| level.word().to_owned()).collect(),
-        }
+pub(super) fn level_in_stack(text: &str, innermost: LevelNumber) -> Result<LevelNumber, UnknownWord> {
+    LevelNumber::up_to(innermost).find(|level| level.word() == text).ok_or_else(|| UnknownWord {
+        what: "level of this stack",
+        given: text.to_owned(),
+        known: LevelNumber::up_to(innermost).map(|level| level.word().to_owned()).collect(),
     })
 }

@@ -3,8 +3,8 @@
 use nestmatrix_model::{Fault, FaultAction, LevelNumber, Stage, StageKind, Step, Word};
 
 use super::expectation::{level_in_stack, stage_in_stack};
-use super::problem::InputProblem;
-use super::table::Table;
+use super::input::Table;
+use super::problem::ScenarioProblem;
 
 /// Reads one `[[fault]]` of a scenario whose stacks go from L0 to `innermost`, and which has these steps.
 pub(super) fn read(table: &Table<'_>, innermost: LevelNumber, steps: &[Step]) -> Option<Fault> {
@@ -18,8 +18,10 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber, steps: &[Step]) ->
         let has_second = steps.iter().any(|step| step.starts_second(fault.level) && step.after < fault.at);
         let problem = match fault.action {
             FaultAction::KillQemu if has_second => None,
-            FaultAction::KillQemu => Some(InputProblem::NoSecondMachine { level: fault.level, at: fault.at }),
-            action => Some(InputProblem::NotOnSecondMachine { action: action.word() }),
+            FaultAction::KillQemu => {
+                Some(ScenarioProblem::NoSecondMachine { level: fault.level, at: fault.at })
+            }
+            action => Some(ScenarioProblem::NotOnSecondMachine { action: action.word() }),
         };
         if let Some(problem) = problem {
             level.report(problem);
@@ -29,14 +31,14 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber, steps: &[Step]) ->
     if fault.action == FaultAction::StartOnL0 {
         let launch = Stage::Level(innermost, StageKind::Launch);
         if fault.level != innermost || !innermost.is_nested() || fault.at != launch {
-            level.report(InputProblem::NoStartOnL0 { level: fault.level, at: fault.at });
+            level.report(ScenarioProblem::NoStartOnL0 { level: fault.level, at: fault.at });
             return None;
         }
         return Some(fault);
     }
     let started = Stage::Level(fault.level, StageKind::Boot);
     if fault.at < started {
-        level.report(InputProblem::FaultTooEarly { level: fault.level, at: fault.at, started });
+        level.report(ScenarioProblem::FaultTooEarly { level: fault.level, at: fault.at, started });
         return None;
     }
     Some(fault)

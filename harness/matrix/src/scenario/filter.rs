@@ -2,9 +2,11 @@
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use nestmatrix_input::FileProblem;
+
 use super::cell::CellName;
-use super::error::InputError;
-use super::problem::InputProblem;
+use super::input::InputError;
+use super::problem::ScenarioProblem;
 use super::profile::RunProfile;
 
 /// A glob over the whole name of a cell.
@@ -13,16 +15,16 @@ pub(super) struct CellGlob(GlobSet);
 
 impl CellGlob {
     /// Reads a glob under `key`.
-    pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, InputProblem> {
+    pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, ScenarioProblem> {
         if text.is_empty() {
-            return Err(InputProblem::Empty { key });
+            return Err(FileProblem::Empty { key }.into());
         }
         if text.contains("..") {
-            return Err(InputProblem::ParentInGlob);
+            return Err(ScenarioProblem::ParentInGlob);
         }
         // A set of one, since a glob's own matcher panics where the glob is too large.
         let set = Glob::new(text).and_then(|glob| GlobSetBuilder::new().add(glob).build());
-        set.map(Self).map_err(|error| InputProblem::BadGlob(error.kind().to_string()))
+        set.map(Self).map_err(|error| ScenarioProblem::BadGlob(error.kind().to_string()))
     }
 
     /// Whether it matches this name.

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::cell::{Cell, kebab_case};
 use super::documents::in_full;
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 
 /// The first digits of the SHA-256 of all that a cell asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl Fingerprint {
         Self(hex::encode(&digest[..BYTES]))
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, InputProblem> {
+    pub(super) fn parse(text: &str) -> Result<Self, ScenarioProblem> {
         kebab_case("a fingerprint", text).map(Self)
     }
 }

@@ -1,17 +1,13 @@
-//! The folder that contains the matrix: which files in it are read, and how a file becomes text without trusting its size or
-//! its bytes.
+//! The folder that contains the matrix, and which files in it are read.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::error::InputError;
-use super::problem::InputProblem;
-use super::table::InputFile;
+use nestmatrix_input::{Entry, FileProblem, entries, is_toml};
 
-/// The largest file in bytes that is read. Scenarios and documents are written by hand and take a few kilobytes.
-pub const FILE_SIZE_LIMIT: u64 = 1 << 20;
+use super::input::{InputError, InputFile};
+use super::problem::ScenarioProblem;
 
 /// The systems that the project ships, compiled in because a folder of the user's need not be near the project's own.
 const SHIPPED_SYSTEMS: &str = include_str!("../../../../scenarios/systems.toml");
@@ -52,7 +48,7 @@ impl Folder {
     pub(super) fn scan(root: &Path) -> Self {
         let mut folder = Self::default();
         let documents = root.join("documents");
-        for (path, is_folder) in folder.entries(root) {
+        for Entry { path, is_folder } in folder.entries(root) {
             if path == documents && is_folder {
                 folder.documents = folder.toml_files(&path);
             } else if is_folder {
@@ -65,11 +61,11 @@ impl Folder {
             } else if path == Self::decided(root) {
                 folder.decided = Some(path);
             } else if is_toml(&path) && path != Self::systems(root) {
-                folder.errors.push(InputError::of_file(&display(&path), InputProblem::Misplaced));
+                folder.errors.push(InputError::of_file(&display(&path), ScenarioProblem::Misplaced));
             }
         }
         if folder.scenarios.is_empty() && folder.errors.is_empty() {
-            folder.errors.push(InputError::of_file(&display(root), InputProblem::NoScenarios));
+            folder.errors.push(InputError::of_file(&display(root), ScenarioProblem::NoScenarios));
         }
         folder
     }
@@ -78,39 +74,21 @@ impl Folder {
     /// ignored silently.
     fn toml_files(&mut self, folder: &Path) -> Vec<PathBuf> {
         let (folders, files): (Vec<_>, Vec<_>) =
-            self.entries(folder).into_iter().partition(|(_, is_folder)| *is_folder);
-        for (inner, _) in folders {
-            for path in self.toml_files(&inner) {
-                self.errors.push(InputError::of_file(&display(&path), InputProblem::Misplaced));
+            self.entries(folder).into_iter().partition(|entry| entry.is_folder);
+        for inner in folders {
+            for path in self.toml_files(&inner.path) {
+                self.errors.push(InputError::of_file(&display(&path), ScenarioProblem::Misplaced));
             }
         }
-        files.into_iter().map(|(path, _)| path).filter(|path| is_toml(path)).collect()
+        files.into_iter().map(|entry| entry.path).filter(|path| is_toml(path)).collect()
     }
 
-    /// The entries of a folder, in order, and whether each is a folder (a link to one is not). Names that start with a dot are
-    /// editors' own files.
-    fn entries(&mut self, folder: &Path) -> Vec<(PathBuf, bool)> {
-        let hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
-        let read = || -> io::Result<Vec<(PathBuf, bool)>> {
-            let mut entries = Vec::new();
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                if !hidden(&entry) {
-                    entries.push((entry.path(), entry.file_type()?.is_dir()));
-                }
-            }
-            entries.sort();
-            Ok(entries)
-        };
-        read().unwrap_or_else(|error| {
-            self.errors.push(InputError::of_file(&display(folder), InputProblem::Unreadable(error)));
+    fn entries(&mut self, folder: &Path) -> Vec<Entry> {
+        entries(folder).unwrap_or_else(|error| {
+            self.errors.push(InputError::of_file(&display(folder), FileProblem::Unreadable(error)));
             Vec::new()
         })
     }
-}
-
-fn is_toml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 pub(super) fn display(path: &Path) -> String {
@@ -124,40 +102,6 @@ pub(super) fn read_systems(root: &Path) -> Result<InputFile, InputError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             Ok(InputFile::new("the shipped systems.toml".to_owned(), SHIPPED_SYSTEMS.to_owned()))
         }
-        _ => read_file(&path),
+        _ => InputFile::read(&path),
     }
-}
-
-/// Reads one file as text.
-pub(super) fn read_file(path: &Path) -> Result<InputFile, InputError> {
-    let name = display(path);
-    let whole = |problem| InputError::of_file(&name, problem);
-    let too_large = |size| whole(InputProblem::TooLarge { size, limit: FILE_SIZE_LIMIT });
-    // Checked before the file is opened, since opening a named pipe would wait for a writer.
-    let metadata = fs::metadata(path).map_err(|error| whole(InputProblem::Unreadable(error)))?;
-    if !metadata.is_file() {
-        return Err(whole(InputProblem::NotAFile));
-    }
-    if metadata.len() > FILE_SIZE_LIMIT {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than the limit, to notice a file that grew meanwhile or reported a wrong size.
-    File::open(path)
-        .and_then(|file| file.take(FILE_SIZE_LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| whole(InputProblem::Unreadable(error)))?;
-    if bytes.len() as u64 > FILE_SIZE_LIMIT {
-        return Err(too_large(bytes.len() as u64));
-    }
-    String::from_utf8(bytes).map(|text| InputFile::new(name.clone(), text)).map_err(|error| {
-        let start = error.utf8_error().valid_up_to();
-        // Up to the first bad byte, the readable rendering is the same as the text, so the place is the same in both.
-        let text: Arc<str> = String::from_utf8_lossy(error.as_bytes()).into();
-        InputError::at(
-            &name,
-            &text,
-            start..start + char::REPLACEMENT_CHARACTER.len_utf8(),
-            InputProblem::NotUtf8,
-        )
-    })
 }

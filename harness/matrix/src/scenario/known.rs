@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use toml::value::Datetime;
 
 use super::expectation::Limitation;
-use super::problem::InputProblem;
-use super::table::Table;
+use super::input::Table;
+use super::problem::ScenarioProblem;
 
 /// The versions that brought a change: `Linux 5.8`, `QEMU 5.1`, or `Linux 5.8 and QEMU 5.1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ impl Since {
         known && all_are(self.linux, kernels) && all_are(self.qemu, qemus)
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, InputProblem> {
-        let bad = || InputProblem::BadSince { given: text.to_owned() };
+    pub(super) fn parse(text: &str) -> Result<Self, ScenarioProblem> {
+        let bad = || ScenarioProblem::BadSince { given: text.to_owned() };
         let mut since = Self { text: text.trim().to_owned(), linux: None, qemu: None };
         for part in text.split(" and ") {
             let (program, version) = part.trim().split_once(' ').ok_or_else(bad)?;
@@ -173,10 +173,10 @@ impl fmt::Display for KnownWrong {
 }
 
 /// A day of the calendar, without a time.
-pub(super) fn date(text: &str) -> Result<String, InputProblem> {
+pub(super) fn date(text: &str) -> Result<String, ScenarioProblem> {
     match text.parse() {
         Ok(Datetime { date: Some(_), time: None, offset: None }) => Ok(text.to_owned()),
-        _ => Err(InputProblem::BadDate { given: text.to_owned() }),
+        _ => Err(ScenarioProblem::BadDate { given: text.to_owned() }),
     }
 }
 

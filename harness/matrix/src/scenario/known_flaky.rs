@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::cell::Cell;
 use super::expectation::Limitation;
 use super::filter::CellGlob;
+use super::input::Table;
 use super::known::{Since, date};
-use super::problem::InputProblem;
-use super::table::Table;
+use super::problem::ScenarioProblem;
 
 /// A `[[known-flaky]]` of a scenario: some stacks work, or stop as expected, and others stop in this way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ impl KnownFlaky {
                 text.parse(|text| {
                     let glob = CellGlob::parse("cells", text)?;
                     let matches = cells.iter().any(|cell| glob.matches(&cell.name));
-                    matches.then_some(glob).ok_or(InputProblem::NoSuchCell { given: text.to_owned() })
+                    matches.then_some(glob).ok_or(ScenarioProblem::NoSuchCell { given: text.to_owned() })
                 })
             })
             .collect();
@@ -96,16 +96,11 @@ impl KnownFlaky {
         let seen = table.string("seen").and_then(|text| text.parse(date));
         let note = table.prose("note");
         let reference = table.optional_prose("reference");
-        let [stopped, of] = ["stopped", "of"].map(|key| {
-            if !table.has(key) {
-                table.report(InputProblem::MissingKey { key });
-            }
-            table.optional_integer(key, 1, u32::MAX)
-        });
+        let [stopped, of] = ["stopped", "of"].map(|key| table.integer(key, 1, u32::MAX));
         if let (Some(stopped), Some(of)) = (stopped, of)
             && stopped >= of
         {
-            table.report(InputProblem::NotFlaky { stopped, of });
+            table.report(ScenarioProblem::NotFlaky { stopped, of });
             return None;
         }
         let limitation = Limitation::read(table, stages)?;

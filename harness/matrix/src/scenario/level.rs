@@ -6,9 +6,9 @@ use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber, Word};
 use nestmatrix_stack::MachineSettings;
 use serde::{Deserialize, Serialize};
 
-use super::problem::InputProblem;
+use super::input::{Table, Text};
+use super::problem::ScenarioProblem;
 use super::system::SystemRequirement;
-use super::table::{Table, Text};
 
 /// One level of a cell's stack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {
         Some((name, value)) => {
             Ok((qemu_name("a machine property", name)?, qemu_name("the value of a machine property", value)?))
         }
-        None => Err(InputProblem::BadName {
+        None => Err(ScenarioProblem::BadName {
             what: "a machine property",
             given: text.to_owned(),
             rule: "NAME=VALUE, as after QEMU's `-machine TYPE,`",
@@ -81,7 +81,7 @@ fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {
 fn read_disk(table: &Table<'_>, level: LevelNumber) -> bool {
     let disk = table.optional_boolean("disk").unwrap_or(false);
     if disk && level.below().is_some() {
-        table.report(InputProblem::NeedlessKey { key: "disk", wants: "disk = true in [levels.l0]" });
+        table.report(ScenarioProblem::NeedlessKey { key: "disk", wants: "disk = true in [levels.l0]" });
     }
     disk
 }
@@ -116,7 +116,7 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
         }
         Some(ModeWord::HostPassthrough) => {
             if let Some(model) = table.optional_string("model") {
-                model.report(InputProblem::NeedlessKey { key: "model", wants: "mode = \"custom\"" });
+                model.report(ScenarioProblem::NeedlessKey { key: "model", wants: "mode = \"custom\"" });
             }
             None
         }
@@ -126,12 +126,12 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
 }
 
 /// A name for QEMU's command line, between commas. It must contain nothing that QEMU would read as another option.
-fn qemu_name(what: &'static str, text: &str) -> Result<String, InputProblem> {
+fn qemu_name(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !text.is_empty() && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
         Ok(text.to_owned())
     } else {
-        Err(InputProblem::BadName {
+        Err(ScenarioProblem::BadName {
             what,
             given: text.to_owned(),
             rule: "ASCII letters, digits, `-`, `_` and `.`, with a letter or digit first",
@@ -139,11 +139,11 @@ fn qemu_name(what: &'static str, text: &str) -> Result<String, InputProblem> {
     }
 }
 
-pub(super) fn kernel_parameter(text: &str) -> Result<String, InputProblem> {
+pub(super) fn kernel_parameter(text: &str) -> Result<String, ScenarioProblem> {
     if !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control()) {
         Ok(text.to_owned())
     } else {
-        Err(InputProblem::BadName {
+        Err(ScenarioProblem::BadName {
             what: "a kernel parameter",
             given: text.to_owned(),
             rule: "one parameter to a string, without white space",

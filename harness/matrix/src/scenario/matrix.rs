@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nestmatrix_input::Keys;
+use nestmatrix_model::UnknownWord;
+
 use super::cell::Cell;
 use super::decided::Ledger;
 use super::document::{Claim, Document};
 use super::documents::{Contradiction, Documents};
-use super::error::{InputError, InputErrors};
-use super::folder::{Folder, display, read_file, read_systems};
-use super::problem::InputProblem;
+use super::folder::{Folder, display, read_systems};
+use super::input::{InputError, InputErrors};
+use super::input::{InputFile, Table};
 use super::profile::{Profiles, RunProfile};
 use super::scenario_file::{Context, Scenario};
 use super::system::{StandIn, System, Systems};
-use super::table::{InputFile, Keys, Table};
 
 /// The documents, scenarios and cells of one folder.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ impl Matrix {
         let mut documents = Documents::default();
         for path in &folder.documents {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            match load(path, errors, Document::KEYS, |root| Document::read(root, &stem)) {
+            match load(path, errors, Document::KEYS, Document::read) {
                 Some(document) => {
                     documents.sound.insert(stem, document);
                 }
@@ -136,7 +138,7 @@ impl Matrix {
     pub fn profile(&self, name: &str) -> Result<&RunProfile, InputError> {
         self.profiles().find(|profile| profile.name == name).ok_or_else(|| {
             let known = self.profiles().map(|profile| profile.name.clone()).collect();
-            let problem = InputProblem::UnknownWord { what: "profile", given: name.to_owned(), known };
+            let problem = UnknownWord { what: "profile", given: name.to_owned(), known };
             InputError::at("profile", &name.into(), 0..name.len(), problem)
         })
     }
@@ -169,7 +171,7 @@ fn load<T>(
     keys: Keys,
     read: impl FnOnce(&Table<'_>) -> Option<T>,
 ) -> Option<T> {
-    interpret(read_file(path), errors, keys, read)
+    interpret(InputFile::read(path), errors, keys, read)
 }
 
 /// The same for a file that has been read, or could not be read.

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::kebab_case;
 use super::expectation::level_in_stack;
+use super::input::{Table, Text};
 use super::level::kernel_parameter;
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 use super::step::script;
-use super::table::{Table, Text};
 
 /// A `[[mutation]]` of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl ScenarioMutation {
         let read = |table: &Table<'_>| {
             let read = Self::read(table, steps, innermost, &mut names)?;
             if read.change.is_none() && !may_stop && read.name.chars().all(|c| c == '*') {
-                table.report(InputProblem::AcceptsAllMutants);
+                table.report(ScenarioProblem::AcceptsAllMutants);
                 return None;
             }
             Some(read)
@@ -95,7 +95,7 @@ impl ScenarioMutation {
         let changes = ["step", "level"].map(|key| table.has(key));
         let change = match changes {
             [true, true] => {
-                table.report(InputProblem::BothKeys { keys: ["step", "level"] });
+                table.report(ScenarioProblem::BothKeys { keys: ["step", "level"] });
                 None
             }
             [true, false] => change_of_step(table, steps),
@@ -106,13 +106,13 @@ impl ScenarioMutation {
         needless(table, &["kernel-parameters"], changes[1], "level = \"LEVEL\"");
         let is_change = changes != [false; 2];
         if !is_change && !table.has("accept") {
-            table.report(InputProblem::NeitherKey { keys: ["step", "level"] });
+            table.report(ScenarioProblem::NeitherKey { keys: ["step", "level"] });
         }
         let text = table.string("name")?;
         let parse = if is_change { own_name } else { generic_name };
         let name = text.parse(parse)?;
         if let Some(first) = names.insert(name.clone(), text.location()) {
-            text.report(InputProblem::Duplicate { what: "mutation", name, first });
+            text.report(ScenarioProblem::Duplicate { what: "mutation", name, first });
             return None;
         }
         // A wrong change has already been reported.
@@ -133,18 +133,18 @@ impl ScenarioMutation {
     }
 }
 
-fn own_name(text: &str) -> Result<String, InputProblem> {
+fn own_name(text: &str) -> Result<String, ScenarioProblem> {
     kebab_case("a name of a mutation", text)
 }
 
 /// The name of a generic mutation. Which ones exist is unknown until the cell has been run.
-fn generic_name(text: &str) -> Result<String, InputProblem> {
+fn generic_name(text: &str) -> Result<String, ScenarioProblem> {
     let letters: String = text.chars().filter(|c| *c != '*').collect();
     let stands = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.len() <= 64 && !text.is_empty() && letters.chars().all(stands) {
         Ok(text.to_owned())
     } else {
-        Err(InputProblem::BadName {
+        Err(ScenarioProblem::BadName {
             what: "a name of generic mutations",
             given: text.to_owned(),
             rule: "at most 64 small letters, digits and `-`, and `*` for any text",
@@ -154,24 +154,24 @@ fn generic_name(text: &str) -> Result<String, InputProblem> {
 
 fn needless(table: &Table<'_>, keys: &[&'static str], wanted: bool, wants: &'static str) {
     for key in keys.iter().filter(|key| !wanted && table.has(key)) {
-        table.report(InputProblem::NeedlessKey { key, wants });
+        table.report(ScenarioProblem::NeedlessKey { key, wants });
     }
 }
 
 fn change_of_step(table: &Table<'_>, steps: usize) -> Option<MutationChange> {
     let number = table.optional_integer("step", 1, u8::MAX.into());
     if let Some(step) = number.filter(|step| usize::try_from(*step).is_ok_and(|step| step > steps)) {
-        table.report(InputProblem::NoSuchStep { step, steps });
+        table.report(ScenarioProblem::NoSuchStep { step, steps });
         return None;
     }
     let drop = table.optional_boolean("drop");
     let run = table.optional_string("run");
     let keys = ["run", "drop"];
     match keys.map(|key| table.has(key)) {
-        [true, true] => table.report(InputProblem::BothKeys { keys }),
-        [false, false] => table.report(InputProblem::NeitherKey { keys }),
+        [true, true] => table.report(ScenarioProblem::BothKeys { keys }),
+        [false, false] => table.report(ScenarioProblem::NeitherKey { keys }),
         _ if drop == Some(false) => {
-            table.report(InputProblem::NeedlessKey { key: "drop", wants: "drop = true" });
+            table.report(ScenarioProblem::NeedlessKey { key: "drop", wants: "drop = true" });
         }
         _ => {}
     }

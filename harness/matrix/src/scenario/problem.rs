@@ -1,53 +1,21 @@
 //! Every kind of error in the user's files. The message says what is wrong; `problem_help` says what would be right.
 //! [`InputError`](super::InputError) adds the place: file, line and column.
 
-use std::io;
-
+use nestmatrix_input::FileProblem;
 use nestmatrix_model::{BadVersion, LevelNumber, Stage, UnknownWord, Version};
 
 /// An error in a scenario, document or systems file, or in a filter.
 #[derive(Debug, thiserror::Error)]
-pub enum InputProblem {
-    /// The file or folder could not be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// A name that ends in `.toml` is a folder or a device.
-    #[error("not a regular file")]
-    NotAFile,
-    /// The file is larger than any hand-written one, and was not read.
-    #[error("the file has {size} bytes, more than the limit of {limit}")]
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-        /// The largest size in bytes that is read.
-        limit: u64,
-    },
-    /// The file is not text.
-    #[error("not UTF-8: this byte is not part of any character")]
-    NotUtf8,
-    /// The file is not TOML.
-    #[error("not TOML: {0}")]
-    Syntax(String),
+pub enum ScenarioProblem {
+    /// What can be wrong with a file whatever it holds.
+    #[error(transparent)]
+    File(#[from] FileProblem),
     /// The folder holds no scenario at all.
     #[error("no scenario files")]
     NoScenarios,
     /// A TOML file is in a place where no file is read.
     #[error("this TOML file is neither a scenario nor a document")]
     Misplaced,
-    /// A key that has no meaning here.
-    #[error("unknown key `{key}`")]
-    UnknownKey {
-        /// The key as written.
-        key: String,
-        /// The keys that have a meaning here.
-        known: &'static [&'static str],
-    },
-    /// A required key.
-    #[error("key `{key}` is missing")]
-    MissingKey {
-        /// The key.
-        key: &'static str,
-    },
     /// A key that has a meaning only with another value of another key.
     #[error("key `{key}` has no meaning here")]
     NeedlessKey {
@@ -89,54 +57,6 @@ pub enum InputProblem {
         scenario: String,
         /// Why.
         why: &'static str,
-    },
-    /// A value of another type than the key takes.
-    #[error("`{key}` holds {found}")]
-    WrongType {
-        /// The key.
-        key: String,
-        /// What was found, with its article.
-        found: &'static str,
-        /// What the key takes, with its article.
-        wanted: &'static str,
-    },
-    /// A number out of range.
-    #[error("`{key}` is out of range: {given}")]
-    OutOfRange {
-        /// The key.
-        key: &'static str,
-        /// The number as written.
-        given: String,
-        /// The least allowed.
-        min: u32,
-        /// The most allowed.
-        max: u32,
-    },
-    /// A list or text without content.
-    #[error("`{key}` is empty")]
-    Empty {
-        /// The key.
-        key: &'static str,
-    },
-    /// A list with more entries than anyone writes by hand.
-    #[error("`{key}` has {count} entries")]
-    TooLong {
-        /// The key.
-        key: &'static str,
-        /// How many it has.
-        count: usize,
-        /// The most allowed.
-        limit: usize,
-    },
-    /// An unknown word.
-    #[error("unknown {what} `{given}`")]
-    UnknownWord {
-        /// What the words are.
-        what: &'static str,
-        /// The word as written.
-        given: String,
-        /// The known words.
-        known: Vec<String>,
     },
     /// A cell whose scenario and values name no claim.
     #[error("`{cell}` tries no claim")]
@@ -227,14 +147,6 @@ pub enum InputProblem {
     BadStandIn {
         /// As written.
         given: String,
-    },
-    /// A document in a file that is not named after it.
-    #[error("document `{id}` is in a file named `{file}.toml`")]
-    WrongFileName {
-        /// The document's id.
-        id: String,
-        /// The file's name without its ending.
-        file: String,
     },
     /// A name that is already taken.
     #[error("duplicate {what} `{name}`")]
@@ -342,12 +254,6 @@ pub enum InputProblem {
         /// The first stage after which the level takes commands.
         up: Stage,
     },
-    /// The remaining problems of a file with very many.
-    #[error("{count} more")]
-    More {
-        /// How many are not listed.
-        count: usize,
-    },
     /// A glob of a profile that no cell matches.
     #[error("`{given}` matches no cell")]
     NoSuchCell {
@@ -368,13 +274,13 @@ pub enum InputProblem {
     ParentInGlob,
 }
 
-impl From<UnknownWord> for InputProblem {
+impl From<UnknownWord> for ScenarioProblem {
     fn from(UnknownWord { what, given, known }: UnknownWord) -> Self {
-        Self::UnknownWord { what, given, known }
+        Self::File(FileProblem::UnknownWord { what, given, known })
     }
 }
 
-impl From<BadVersion> for InputProblem {
+impl From<BadVersion> for ScenarioProblem {
     fn from(BadVersion { given }: BadVersion) -> Self {
         Self::BadVersion { given }
     }

@@ -1,19 +1,16 @@
 //! Advice for each problem in the user's input.
 
-use super::nearest::{did_you_mean, known_words, list};
-use super::problem::InputProblem;
+use nestmatrix_input::{Problem, list};
 
-impl InputProblem {
-    /// What would be right, or what the user can do.
-    pub fn help(&self) -> String {
+use super::problem::ScenarioProblem;
+
+/// The page that describes the files.
+const MANUAL: &str = "docs/scenarios.md";
+
+impl Problem for ScenarioProblem {
+    fn help(&self) -> String {
         match self {
-            Self::Unreadable(_) => "check that it exists and that you may read it".into(),
-            Self::NotAFile => "remove it, or give it a name that does not end in .toml".into(),
-            Self::TooLarge { .. } => {
-                "files here are a few kilobytes of hand-written TOML: check this file's content".into()
-            }
-            Self::NotUtf8 => "save the file as UTF-8".into(),
-            Self::Syntax(_) => "docs/scenarios.md has an example of each kind of file".into(),
+            Self::File(problem) => problem.help(MANUAL),
             Self::NoScenarios => {
                 "scenarios are TOML files in a folder for their product line, such as PRODUCT/SCENARIO.toml".into()
             }
@@ -22,13 +19,9 @@ impl InputProblem {
                  only systems.toml, contradictions.toml, profiles.toml and decided.toml are read"
                     .into()
             }
-            Self::UnknownKey { key, known } => {
-                format!("{}the keys here are {}", did_you_mean(key, known), list(known))
-            }
-            Self::MissingKey { key } => format!("add `{key} = ...`; see docs/scenarios.md"),
             Self::NeedlessKey { key, wants } => format!("remove `{key}`, or write `{wants}`"),
             Self::NeitherKey { keys: [one, other] } => {
-                format!("add `{one} = ...` or `{other} = ...`; see docs/scenarios.md")
+                format!("add `{one} = ...` or `{other} = ...`; see {MANUAL}")
             }
             Self::NoSymptom => {
                 "add `symptom = \"...\"` with words from the kernel's or QEMU's message, `symptom-kind = \"...\"`, or `no-symptom = \"...\"` with the reason \
@@ -45,14 +38,8 @@ impl InputProblem {
                 "name a scenario with the same architectures that is expected or known to work".into()
             }
             Self::BothKeys { keys: [one, other] } => {
-                format!("remove `{one}` or `{other}`; see docs/scenarios.md")
+                format!("remove `{one}` or `{other}`; see {MANUAL}")
             }
-            Self::WrongType { key, wanted, .. } => format!("`{key}` takes {wanted}"),
-            Self::OutOfRange { min, max, .. } => format!("use a whole number from {min} to {max}"),
-            Self::Empty { key } => format!("give `{key}` a value, or remove it if it is optional"),
-            Self::TooLong { limit, .. } => format!("the limit is {limit}: split the file"),
-            Self::UnknownWord { what, known, .. } if known.is_empty() => format!("there is no {what} at all yet"),
-            Self::UnknownWord { given, known, .. } => known_words(given, known),
             Self::NoClaim { .. } => {
                 "give the scenario `claims = [...]`, or write the value as `{ system = \"...\", claims = [...] }`".into()
             }
@@ -80,7 +67,6 @@ impl InputProblem {
             Self::BadStandIn { .. } => {
                 "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()
             }
-            Self::WrongFileName { id, .. } => format!("name the file {id}.toml, or change the id"),
             Self::Duplicate { first, .. } => format!("the first is at {first}: rename or remove one"),
             Self::DuplicateCell { .. } => "remove one: their cells would have the same names".into(),
             Self::TooManyCells { limit, .. } => format!("the limit is {limit}: split the scenario"),
@@ -115,7 +101,6 @@ impl InputProblem {
                     .into()
             }
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
-            Self::More { .. } => "fix the problems above first".into(),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` are special; write a backslash before a literal one".into(),
             Self::ParentInGlob => {
                 "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a glob must match the whole name".into()
@@ -129,13 +114,10 @@ impl InputProblem {
         }
     }
 
-    /// The label at the place itself.
-    pub(super) fn label(&self) -> &'static str {
+    fn label(&self) -> &'static str {
         match self {
-            Self::MissingKey { .. } | Self::NeitherKey { .. } | Self::NoSymptom => "missing from this table",
-            Self::UnknownKey { .. } | Self::UnknownWord { .. } => "not known",
-            Self::WrongType { .. } => "wrong type",
-            Self::NotUtf8 => "the first bad byte",
+            Self::File(problem) => problem.label(),
+            Self::NeitherKey { .. } | Self::NoSymptom => "missing from this table",
             Self::Duplicate { .. } | Self::DuplicateCell { .. } => "the second",
             _ => "here",
         }

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use nestmatrix_input::Keys;
+
 use super::cell::{Cell, CellName, kebab_case};
 use super::filter::CellGlob;
-use super::problem::InputProblem;
-use super::table::{Keys, Table};
+use super::input::Table;
+use super::problem::ScenarioProblem;
 
 /// A named choice of cells for runs.
 #[derive(Debug, Clone)]
@@ -48,18 +50,18 @@ fn read_name(table: &Table<'_>, names: &mut BTreeMap<String, String>) -> Option<
     let name = text.parse(|name| kebab_case("a profile name", name))?;
     match names.insert(name.clone(), text.location()) {
         Some(first) => {
-            text.report(InputProblem::Duplicate { what: "profile", name, first });
+            text.report(ScenarioProblem::Duplicate { what: "profile", name, first });
             None
         }
         None => Some(name),
     }
 }
 
-fn read_glob(key: &'static str, text: &str, cells: Option<&[Cell]>) -> Result<CellGlob, InputProblem> {
+fn read_glob(key: &'static str, text: &str, cells: Option<&[Cell]>) -> Result<CellGlob, ScenarioProblem> {
     let glob = CellGlob::parse(key, text)?;
     match cells {
         Some(cells) if !cells.iter().any(|cell| glob.matches(&cell.name)) => {
-            Err(InputProblem::NoSuchCell { given: text.to_owned() })
+            Err(ScenarioProblem::NoSuchCell { given: text.to_owned() })
         }
         _ => Ok(glob),
     }
@@ -92,11 +94,11 @@ impl Profiles {
             }
         }
         for (table, _) in defaults.iter().skip(1) {
-            table.report(InputProblem::SecondDefault);
+            table.report(ScenarioProblem::SecondDefault);
         }
         // A value that is not a list of profiles has already been reported.
         if defaults.is_empty() && (!tables.is_empty() || !root.has("profile")) {
-            root.report(InputProblem::NoDefault);
+            root.report(ScenarioProblem::NoDefault);
         }
         let (_, default) = defaults.into_iter().next()?;
         Some(Self { default: default?, others })

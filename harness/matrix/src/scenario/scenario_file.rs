@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_model::{Clock, Fault, LevelNumber, Stage, Step, Word, emulator_errata};
+use nestmatrix_model::{Clock, Fault, LevelNumber, Stage, Step, UnknownWord, Word, emulator_errata};
 
 use super::axes::Axes;
 use super::cell::{Cell, path_part};
@@ -11,13 +11,13 @@ use super::document::{Claim, Document, Tier};
 use super::documents::Documents;
 use super::expand;
 use super::expectation::Expectation;
+use super::input::{Table, Text};
 use super::known::KnownWrong;
 use super::known_flaky::KnownFlaky;
 use super::level::LevelSettings;
 use super::mutation::ScenarioMutation;
-use super::problem::InputProblem;
+use super::problem::ScenarioProblem;
 use super::system::Systems;
-use super::table::{Table, Text};
 use super::{fault, step};
 
 /// What all cells of a scenario share.
@@ -114,7 +114,7 @@ impl Scenario {
             let step = step::read(table, innermost)?;
             second_machines += usize::from(step.second_machine().is_some());
             if second_machines > 1 {
-                table.report(InputProblem::SecondSecondMachine);
+                table.report(ScenarioProblem::SecondSecondMachine);
             }
             Some(step)
         };
@@ -129,7 +129,7 @@ impl Scenario {
             && let Some(step) = steps.iter().find(|step| step.on.below().is_none())
         {
             let (step, system) = (step.name.clone(), emulator.system.clone());
-            root.report(InputProblem::StepInEmulator { step, system });
+            root.report(ScenarioProblem::StepInEmulator { step, system });
         }
         let mut scenario = Self {
             name: name?,
@@ -159,7 +159,7 @@ impl Scenario {
         }
         // A wrong list of claims has already been reported.
         if let Some(cell) = cells.iter().find(|cell| cell.claims.is_empty() && !root.has("claims")) {
-            root.report(InputProblem::NoClaim { cell: cell.name.to_string() });
+            root.report(ScenarioProblem::NoClaim { cell: cell.name.to_string() });
         }
         Some((scenario, cells))
     }
@@ -183,14 +183,14 @@ impl Scenario {
         text.parse(|name| {
             let unknown = || {
                 let known = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-                InputProblem::UnknownWord { what: "scenario", given: name.to_owned(), known }
+                UnknownWord { what: "scenario", given: name.to_owned(), known }
             };
             let control = scenarios.iter().find(|scenario| scenario.name == name).ok_or_else(unknown)?;
             let architectures = |of: &str| -> BTreeSet<String> {
                 let cells = cells.iter().filter(|cell| cell.scenario == of);
                 cells.map(|cell| cell.architecture.to_string()).collect()
             };
-            let no_control = |why| Err(InputProblem::NoControl { scenario: name.to_owned(), why });
+            let no_control = |why| Err(ScenarioProblem::NoControl { scenario: name.to_owned(), why });
             if control.expectation != Expectation::WORKS && control.expectation.known_stale().is_none() {
                 no_control("it is neither expected nor known to work")
             } else if !architectures(&self.name).is_subset(&architectures(name)) {
@@ -203,9 +203,9 @@ impl Scenario {
 }
 
 /// The id of an emulator's erratum.
-fn known_erratum(id: &str) -> Result<String, InputProblem> {
+fn known_erratum(id: &str) -> Result<String, UnknownWord> {
     let known = || emulator_errata::all().iter().map(|erratum| erratum.id.clone());
-    known().find(|known| known == id).ok_or_else(|| InputProblem::UnknownWord {
+    known().find(|known| known == id).ok_or_else(|| UnknownWord {
         what: "emulator erratum",
         given: id.to_owned(),
         known: known().collect(),
@@ -216,7 +216,7 @@ fn read_name(root: &Table<'_>, names: &mut BTreeMap<String, String>) -> Option<S
     let text = root.string("name")?;
     let name = text.parse(|name| path_part("a scenario name", name))?;
     if let Some(first) = names.get(&name) {
-        text.report(InputProblem::Duplicate { what: "scenario", name, first: first.clone() });
+        text.report(ScenarioProblem::Duplicate { what: "scenario", name, first: first.clone() });
         return None;
     }
     names.insert(name.clone(), text.location());
@@ -231,12 +231,12 @@ fn read_claims(claims: &[Text<'_>], own: Option<&Document>, documents: &Document
         let own_prefix = own.and_then(|own| text.as_str().strip_prefix(&own.id)?.strip_prefix('/'));
         let claim = own_prefix.unwrap_or(text.as_str()).to_owned();
         if let Some(first) = seen.insert(claim.clone(), text.location()) {
-            text.report(InputProblem::Duplicate { what: "claim", name: claim, first });
+            text.report(ScenarioProblem::Duplicate { what: "claim", name: claim, first });
             continue;
         }
         text.parse(|_| match documents.claim(&claim, own)? {
             Some(Claim { untestable: Some(_), .. }) => {
-                Err(InputProblem::Untestable { claim: text.as_str().to_owned() })
+                Err(ScenarioProblem::Untestable { claim: text.as_str().to_owned() })
             }
             _ => Ok(()),
         });

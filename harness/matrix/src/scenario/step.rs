@@ -1,13 +1,14 @@
 //! Reads a `[[step]]` of a scenario.
 
+use nestmatrix_input::FileProblem;
 use nestmatrix_model::{
     Command, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, StepTimeout, Word,
 };
 
 use super::expectation::{level_in_stack, stage_in_stack};
-use super::problem::InputProblem;
+use super::input::{Table, Text};
+use super::problem::ScenarioProblem;
 use super::reads::only_reads;
-use super::table::{Table, Text};
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
 /// A day. A longer time limit is a mistake.
@@ -17,7 +18,7 @@ fn read_timeout(table: &Table<'_>) -> Option<StepTimeout> {
     let keys = TIMEOUT_KEYS;
     let [real, guest] = keys.map(|key| table.optional_integer(key, 1, LONGEST_TIMEOUT));
     if keys.iter().all(|key| table.has(key)) {
-        table.report(InputProblem::BothKeys { keys });
+        table.report(ScenarioProblem::BothKeys { keys });
     }
     real.map(StepTimeout::Real).or(guest.map(StepTimeout::Guest))
 }
@@ -64,10 +65,10 @@ fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
     let reads = table.optional_boolean("reads").unwrap_or(false);
     match action {
         Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
-            table.report(InputProblem::NotOnlyReads);
+            table.report(ScenarioProblem::NotOnlyReads);
         }
         Some(StepAction::Own { .. }) if reads => {
-            table.report(InputProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
+            table.report(ScenarioProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
         }
         _ => {}
     }
@@ -79,7 +80,7 @@ fn read_run(table: &Table<'_>) -> Option<StepAction> {
     let status = table.optional_integer("status", 1, 125).and_then(|status| u8::try_from(status).ok());
     let keys = ["fails", "status"];
     if keys.iter().all(|key| table.has(key)) {
-        table.report(InputProblem::BothKeys { keys });
+        table.report(ScenarioProblem::BothKeys { keys });
     }
     let output = table.optional_prose("output");
     let run = table.string("run")?.parse(script)?;
@@ -88,18 +89,18 @@ fn read_run(table: &Table<'_>) -> Option<StepAction> {
 
 /// Reads a script, which must not be empty. Its first command must not be negated: that could not distinguish the answer "no"
 /// from a missing program or an unreadable file.
-pub(super) fn script(text: &str) -> Result<String, InputProblem> {
+pub(super) fn script(text: &str) -> Result<String, ScenarioProblem> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     match lines.next().and_then(|line| line.split_whitespace().next()) {
-        None => Err(InputProblem::Empty { key: "run" }),
-        Some("!") => Err(InputProblem::NegatedCommand),
+        None => Err(FileProblem::Empty { key: "run" }.into()),
+        Some("!") => Err(ScenarioProblem::NegatedCommand),
         Some(_) => Ok(text.trim().to_owned()),
     }
 }
 
 fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
-        word.report(InputProblem::NeedlessKey { key, wants: "run = \"...\" instead of do" });
+        word.report(ScenarioProblem::NeedlessKey { key, wants: "run = \"...\" instead of do" });
     }
     Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
 }
@@ -111,7 +112,7 @@ fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber
     let kind = if reports { StageKind::Check } else { StageKind::Boot };
     let up = Stage::Level(level, kind);
     if after < up {
-        on.report(InputProblem::StepTooEarly { level, after, up });
+        on.report(ScenarioProblem::StepTooEarly { level, after, up });
         return None;
     }
     Some(())
@@ -139,11 +140,11 @@ fn suits(
     };
     let action = action.word();
     if !right_level {
-        on.report(InputProblem::StepOnWrongLevel { level, action });
+        on.report(ScenarioProblem::StepOnWrongLevel { level, action });
         return None;
     }
     if !stages.contains(&after) {
-        on.report(InputProblem::StepAtWrongStage { action, after, stages });
+        on.report(ScenarioProblem::StepAtWrongStage { action, after, stages });
         return None;
     }
     Some(())

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::problem::InputProblem;
-use super::table::Table;
+use nestmatrix_input::FileProblem;
+
+use super::input::Table;
 
 /// Alternative texts: one of them must occur in a symptom. There is at least one, and none is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl SymptomTexts {
     pub(super) fn read(table: &Table<'_>) -> Option<Self> {
         let texts = table.optional_string_or_strings("symptom")?;
         let text = |text: &str| match text.trim() {
-            "" => Err(InputProblem::Empty { key: "symptom" }),
+            "" => Err(FileProblem::Empty { key: "symptom" }),
             _ => Ok(text.to_owned()),
         };
         Self::new(texts.iter().filter_map(|entry| entry.parse(text)))

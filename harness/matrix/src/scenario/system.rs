@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nestmatrix_model::{Architecture, Version, Word, word_traits};
+use nestmatrix_model::{Architecture, UnknownWord, Version, Word, word_traits};
 use serde::{Deserialize, Serialize};
 
 use super::cell::kebab_case;
-use super::problem::InputProblem;
+use super::input::Table;
+use super::problem::ScenarioProblem;
 use super::role::Role;
-use super::table::Table;
 
 /// Where the later versions of "and later" end. It is a property of the system: each major version of RHEL has its own
 /// documents, which name the next one in addition to "and later"; Windows has only major versions.
@@ -152,7 +152,7 @@ impl Systems {
             let no_machine = table.optional_prose("no-machine");
             let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
             match places.insert(id.clone(), text.location()) {
-                Some(first) => text.report(InputProblem::Duplicate { what: "system", name: id, first }),
+                Some(first) => text.report(ScenarioProblem::Duplicate { what: "system", name: id, first }),
                 None => self.systems.push(System { id, name, versions, later, hypervisor, no_machine }),
             }
         }
@@ -179,26 +179,26 @@ impl Systems {
             match places.insert((system.clone(), major, image.clone()), text.location()) {
                 Some(first) => {
                     let name = text.as_str().to_owned();
-                    text.report(InputProblem::Duplicate { what: "stand-in for", name, first });
+                    text.report(ScenarioProblem::Duplicate { what: "stand-in for", name, first });
                 }
                 None => self.stand_ins.push(StandIn { system, name, major, image, reason, architectures }),
             }
         }
     }
 
-    fn system_and_major(&self, given: &str) -> Result<(System, u32), InputProblem> {
-        let bad = || InputProblem::BadStandIn { given: given.to_owned() };
+    fn system_and_major(&self, given: &str) -> Result<(System, u32), ScenarioProblem> {
+        let bad = || ScenarioProblem::BadStandIn { given: given.to_owned() };
         let (id, version) = given.split_once(' ').ok_or_else(bad)?;
         let Version { major, minor: None } = version.parse()? else { return Err(bad()) };
         let system = self.system(id)?.clone();
         match system.versions {
             Versions::Numbered => Ok((system, major)),
-            Versions::None => Err(InputProblem::NoVersions { system: id.to_owned() }),
+            Versions::None => Err(ScenarioProblem::NoVersions { system: id.to_owned() }),
         }
     }
 
-    fn system(&self, id: &str) -> Result<&System, InputProblem> {
-        self.systems.iter().find(|system| system.id == id).ok_or_else(|| InputProblem::UnknownWord {
+    fn system(&self, id: &str) -> Result<&System, UnknownWord> {
+        self.systems.iter().find(|system| system.id == id).ok_or_else(|| UnknownWord {
             what: "system",
             given: id.to_owned(),
             known: self.ids(),
@@ -218,13 +218,13 @@ impl Systems {
 
     /// Reads a value of an axis: `SYSTEM VERSION`, then optionally `and later`, then optionally `with ROLE`. For a system
     /// without versions: `SYSTEM`, then optionally `with ROLE`.
-    pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, InputProblem> {
+    pub(super) fn requirement(&self, given: &str) -> Result<SystemRequirement, ScenarioProblem> {
         let words: Vec<&str> = given.split(' ').collect();
         let (words, role) = match words.as_slice() {
             [words @ .., "with", role] => (words, Some(Role::parse(role)?)),
             words => (words, None),
         };
-        let bad = || InputProblem::BadRequirement { given: given.to_owned(), known: self.ids() };
+        let bad = || ScenarioProblem::BadRequirement { given: given.to_owned(), known: self.ids() };
         let (id, version, and_later) = match words {
             [id] => (id, None, false),
             [id, version] => (id, Some(version), false),
@@ -235,11 +235,11 @@ impl Systems {
         let version = match (versions, version) {
             (Versions::Numbered, Some(version)) => Some(version.parse()?),
             (Versions::Numbered, None) => return Err(bad()),
-            (Versions::None, Some(_)) => return Err(InputProblem::NoVersions { system: id }),
+            (Versions::None, Some(_)) => return Err(ScenarioProblem::NoVersions { system: id }),
             (Versions::None, None) => None,
         };
         if role.is_some() && hypervisor.is_some() {
-            return Err(InputProblem::EmulatorWithRole { system: id });
+            return Err(ScenarioProblem::EmulatorWithRole { system: id });
         }
         let and_later = and_later.then_some(later);
         Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor })
@@ -253,7 +253,7 @@ fn read_versions(table: &Table<'_>) -> Versions {
     let Some(text) = table.optional_string("versions") else { return default };
     let versions = text.parse(Versions::parse).unwrap_or(default);
     if is_emulator && versions == Versions::Numbered {
-        text.report(InputProblem::NeedlessKey { key: "versions", wants: "versions = \"none\"" });
+        text.report(ScenarioProblem::NeedlessKey { key: "versions", wants: "versions = \"none\"" });
     }
     versions
 }
@@ -261,7 +261,7 @@ fn read_versions(table: &Table<'_>) -> Versions {
 fn read_later(table: &Table<'_>, versions: Versions) -> Later {
     let Some(text) = table.optional_string("later") else { return Later::MajorVersion };
     if versions == Versions::None {
-        text.report(InputProblem::NeedlessKey { key: "later", wants: "versions = \"numbered\"" });
+        text.report(ScenarioProblem::NeedlessKey { key: "later", wants: "versions = \"numbered\"" });
     }
     text.parse(Later::parse).unwrap_or(Later::MajorVersion)
 }
@@ -296,15 +296,15 @@ impl SystemRequirement {
     }
 
     /// Only this version, which must be one of those that "and later" includes.
-    pub(super) fn at(&self, version: &str) -> Result<Self, InputProblem> {
+    pub(super) fn at(&self, version: &str) -> Result<Self, ScenarioProblem> {
         if self.and_later.is_none() {
-            return Err(InputProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
+            return Err(ScenarioProblem::NeedlessKey { key: "try", wants: "SYSTEM VERSION and later" });
         }
         let point: Version = version.parse()?;
         if self.takes(&point) {
             Ok(Self { version: Some(point), and_later: None, ..self.clone() })
         } else {
-            Err(InputProblem::PointOutside { version: point, requirement: self.to_string() })
+            Err(ScenarioProblem::PointOutside { version: point, requirement: self.to_string() })
         }
     }
 

@@ -4,7 +4,7 @@
 const NAMED: usize = 20;
 
 /// The known words: all of them, or only the nearest of many.
-pub(super) fn known_words(given: &str, known: &[String]) -> String {
+pub(crate) fn known_words(given: &str, known: &[String]) -> String {
     let meant = did_you_mean(given, known);
     if known.len() <= NAMED {
         return format!("{meant}the known ones are {}", list(known));
@@ -15,12 +15,13 @@ pub(super) fn known_words(given: &str, known: &[String]) -> String {
     format!("{meant}the nearest of the {} known ones are {}", known.len(), list(&nearest))
 }
 
-pub(super) fn list(words: &[impl AsRef<str>]) -> String {
+/// Words as a list: each in backticks, with commas between them.
+pub fn list(words: &[impl AsRef<str>]) -> String {
     words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 /// "did you mean ...? " if one of the known words is only a typing error away; otherwise nothing.
-pub(super) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
+pub(crate) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
     // A different number means a different thing, and is no typing error: `l3-boot` does not mean `l0-boot`.
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     known

@@ -1,0 +1,135 @@
+//! Errors with their places: a problem, its file, and a span that miette shows as a snippet.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+
+use crate::problem::Problem;
+
+/// One mistake in a file or an argument, and its place.
+#[derive(Debug)]
+pub struct InputError<P> {
+    // Boxed, so that a `Result` with it stays small.
+    parts: Box<Parts<P>>,
+}
+
+#[derive(Debug)]
+struct Parts<P> {
+    place: Place,
+    problem: P,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(String),
+    InFile { source: NamedSource<Arc<str>>, span: SourceSpan, line: usize, column: usize },
+}
+
+impl<P: Problem> InputError<P> {
+    /// A problem with a file as a whole.
+    pub fn of_file(file: &str, problem: impl Into<P>) -> Self {
+        Self::new(Place::File(file.to_owned()), problem)
+    }
+
+    /// A problem at a place in a file; `span` is in bytes and on character boundaries.
+    pub fn at(file: &str, text: &Arc<str>, span: Range<usize>, problem: impl Into<P>) -> Self {
+        let (line, column) = position(text, span.start);
+        let source = NamedSource::new(file, Arc::clone(text));
+        let place = Place::InFile { source, span: span.into(), line, column };
+        Self::new(place, problem)
+    }
+
+    fn new(place: Place, problem: impl Into<P>) -> Self {
+        Self { parts: Box::new(Parts { place, problem: problem.into() }) }
+    }
+
+    /// The line and the column in characters, both from 1, if the problem is at a place in a file.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        match self.parts.place {
+            Place::InFile { line, column, .. } => Some((line, column)),
+            Place::File(_) => None,
+        }
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> &P {
+        &self.parts.problem
+    }
+}
+
+/// Line and column, both from 1, of a byte offset.
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// `FILE:LINE:COLUMN: PROBLEM`, as compilers write it, so that a line of a log is enough to find the place.
+impl<P: Problem> fmt::Display for InputError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { place, problem } = &*self.parts;
+        match place {
+            Place::InFile { source, line, column, .. } => {
+                write!(f, "{}:{line}:{column}: {problem}", source.name())
+            }
+            Place::File(file) => write!(f, "{file}: {problem}"),
+        }
+    }
+}
+
+impl<P: Problem> std::error::Error for InputError<P> {}
+
+impl<P: Problem> Diagnostic for InputError<P> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.parts.problem.help()))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        match &self.parts.place {
+            Place::InFile { source, .. } => Some(source),
+            Place::File(_) => None,
+        }
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let Place::InFile { span, .. } = &self.parts.place else { return None };
+        let label = LabeledSpan::new_with_span(Some(self.parts.problem.label().to_owned()), *span);
+        Some(Box::new(std::iter::once(label)))
+    }
+}
+
+/// Every mistake in a folder of files, in each file from top to bottom.
+#[derive(Debug)]
+pub struct InputErrors<P> {
+    folder: String,
+    errors: Vec<InputError<P>>,
+}
+
+impl<P: Problem> InputErrors<P> {
+    /// These mistakes, of which there is at least one.
+    pub fn new(folder: String, errors: Vec<InputError<P>>) -> Self {
+        Self { folder, errors }
+    }
+
+    /// The errors; there is at least one.
+    pub fn errors(&self) -> &[InputError<P>] {
+        &self.errors
+    }
+}
+
+impl<P: Problem> fmt::Display for InputErrors<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.errors.len();
+        write!(f, "{count} error{} in the files of {}", if count == 1 { "" } else { "s" }, self.folder)
+    }
+}
+
+impl<P: Problem> std::error::Error for InputErrors<P> {}
+
+impl<P: Problem> Diagnostic for InputErrors<P> {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.errors.iter().map(|error| error as &dyn Diagnostic)))
+    }
+}
