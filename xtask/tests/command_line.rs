@@ -141,10 +141,10 @@ fn a_file_of_a_hundred_megabytes_is_refused_and_not_read() {
 }
 
 #[rstest]
-#[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["filter:1:16: `..` in a glob", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
-#[case::no_glob(&["list", "rhel-[9"], &["filter:1:1: ", "glob"])]
+#[case::filter_upwards(&["run-matrix", "rhel-9-preview/../*"], &["`..` in a glob", "rhel-9-preview/../*", "SCENARIO/ARCHITECTURE/L0/L1/L2"])]
+#[case::no_glob(&["list", "rhel-[9"], &["not a glob: ", "rhel-[9"])]
 #[case::no_folder(&["list", "--scenarios", "nowhere"], &["nowhere"])]
-#[case::unknown_profile(&["run-matrix", "--profile", "ful"], &["profile:1:1: unknown profile `ful`", "did you mean `full`?", "the known ones are `default`, `full`"])]
+#[case::unknown_profile(&["run-matrix", "--profile", "ful"], &["\u{d7} unknown profile `ful`", "did you mean `full`?", "the known ones are `default`, `full`"])]
 #[case::unknown_profile_of_a_list(&["list", "--profile", "default,full"], &["unknown profile `default,full`", "`default`, `full`"])]
 #[case::profile_of_claims(&["list", "--claims", "--profile", "full"], &["'--claims' cannot be used with '--profile <NAME>'"])]
 #[case::unknown_flag(&["run-matrix", "--frobnicate"], &["unexpected argument '--frobnicate'", "--help"])]

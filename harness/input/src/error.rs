@@ -23,8 +23,19 @@ struct Parts<P> {
 
 #[derive(Debug)]
 enum Place {
+    /// The problem names what it is about.
+    None,
     File(String),
-    InFile { source: NamedSource<Arc<str>>, span: SourceSpan, line: usize, column: usize },
+    InFile {
+        source: NamedSource<Arc<str>>,
+        span: SourceSpan,
+        line: usize,
+        column: usize,
+    },
+    InArgument {
+        text: Arc<str>,
+        span: SourceSpan,
+    },
 }
 
 impl<P: Problem> InputError<P> {
@@ -41,6 +52,16 @@ impl<P: Problem> InputError<P> {
         Self::new(place, problem)
     }
 
+    /// A problem at a place in an argument of a command; `span` is in bytes and on character boundaries.
+    pub fn in_argument(text: &str, span: Range<usize>, problem: impl Into<P>) -> Self {
+        Self::new(Place::InArgument { text: text.into(), span: span.into() }, problem)
+    }
+
+    /// A problem that names the whole argument it is about.
+    pub fn of_argument(problem: impl Into<P>) -> Self {
+        Self::new(Place::None, problem)
+    }
+
     fn new(place: Place, problem: impl Into<P>) -> Self {
         Self { parts: Box::new(Parts { place, problem: problem.into() }) }
     }
@@ -49,7 +70,7 @@ impl<P: Problem> InputError<P> {
     pub fn position(&self) -> Option<(usize, usize)> {
         match self.parts.place {
             Place::InFile { line, column, .. } => Some((line, column)),
-            Place::File(_) => None,
+            Place::None | Place::File(_) | Place::InArgument { .. } => None,
         }
     }
 
@@ -75,6 +96,8 @@ impl<P: Problem> fmt::Display for InputError<P> {
                 write!(f, "{}:{line}:{column}: {problem}", source.name())
             }
             Place::File(file) => write!(f, "{file}: {problem}"),
+            // A position in an argument is no place that an editor could open. The snippet shows it.
+            Place::None | Place::InArgument { .. } => write!(f, "{problem}"),
         }
     }
 }
@@ -89,12 +112,15 @@ impl<P: Problem> Diagnostic for InputError<P> {
     fn source_code(&self) -> Option<&dyn SourceCode> {
         match &self.parts.place {
             Place::InFile { source, .. } => Some(source),
-            Place::File(_) => None,
+            Place::InArgument { text, .. } => Some(text),
+            Place::None | Place::File(_) => None,
         }
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let Place::InFile { span, .. } = &self.parts.place else { return None };
+        let (Place::InFile { span, .. } | Place::InArgument { span, .. }) = &self.parts.place else {
+            return None;
+        };
         let label = LabeledSpan::new_with_span(Some(self.parts.problem.label().to_owned()), *span);
         Some(Box::new(std::iter::once(label)))
     }

@@ -47,10 +47,10 @@ impl Filter {
     /// The first glob that is empty, holds `..`, or is not a glob.
     pub fn parse(globs: &[String]) -> Result<Self, InputError> {
         let parse = |text: &String| {
-            CellGlob::parse("filter", text).map_err(|problem| {
-                let parent = text.find("..").map(|start| start..start + 2);
-                let span = parent.unwrap_or(0..text.len());
-                InputError::at("filter", &text.as_str().into(), span, problem)
+            CellGlob::parse("filter", text).map_err(|problem| match text.find("..") {
+                _ if text.is_empty() => InputError::of_argument(problem),
+                Some(start) => InputError::in_argument(text, start..start + 2, problem),
+                None => InputError::in_argument(text, 0..text.len(), problem),
             })
         };
         let globs = globs.iter().map(parse).collect::<Result<_, _>>()?;

@@ -138,8 +138,7 @@ impl Matrix {
     pub fn profile(&self, name: &str) -> Result<&RunProfile, InputError> {
         self.profiles().find(|profile| profile.name == name).ok_or_else(|| {
             let known = self.profiles().map(|profile| profile.name.clone()).collect();
-            let problem = UnknownWord { what: "profile", given: name.to_owned(), known };
-            InputError::at("profile", &name.into(), 0..name.len(), problem)
+            InputError::of_argument(UnknownWord { what: "profile", given: name.to_owned(), known })
         })
     }
 
