@@ -2,7 +2,7 @@
 
 use crate::elf::{self, Closure};
 use crate::modules;
-use crate::recipe::{EmulatorText, Init, InitramfsText};
+use crate::recipe_text::{EmulatorText, Init, InitramfsText};
 use crate::tree::{Node, Tree};
 use nestmatrix_model::Isa;
 use std::collections::HashSet;

@@ -7,7 +7,8 @@ use crate::image::{
 };
 use crate::package_source::{self, Archives};
 use crate::progress::{Reporter, Step};
-use crate::recipe::{FORMAT, PackagesText};
+use crate::recipe::FORMAT;
+use crate::recipe_text::PackagesText;
 use crate::replacement::Component;
 use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
@@ -203,7 +204,7 @@ impl Build<'_> {
         };
         let (mut kernel, mut qemu, mut left_out) = (None, None, Vec::new());
         let layouts = self.recipe.layouts(product);
-        if let (false, Some(init)) = (layouts.is_empty(), self.recipe.init.get(&product)) {
+        if let (false, Some(init)) = (layouts.is_empty(), self.recipe.text.init.get(&product)) {
             let kernels = self.recipe.kernel_images();
             let (release, path) =
                 first(kernels.iter().map(|image| assemble::kernel(packages, image))).map_err(failed)?;

@@ -3,7 +3,7 @@
 use crate::build::{Build, Materials, now};
 use crate::debian_version::compare_versions;
 use crate::package_source::{self, Archives, is_package};
-use crate::recipe::PackagesText;
+use crate::recipe_text::PackagesText;
 use crate::replacement::{Derivation, LocalKernel, OfferSource, Offered, Replacement, is_of_kernel};
 use crate::{Digest, Error, Package};
 use std::cmp::Ordering;

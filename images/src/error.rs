@@ -5,22 +5,10 @@ use nestmatrix_model::Isa;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a recipe cannot be read, or an image is not available.
+/// Why an image is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A recipe file is wrong.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Recipe {
-        /// The recipe's file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column in characters, from 1.
-        column: usize,
-        /// What is wrong there.
-        message: String,
-    },
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -26,6 +26,8 @@ mod package_source;
 mod progress;
 mod qemu_offer;
 mod recipe;
+mod recipe_problem;
+mod recipe_text;
 mod replacement;
 mod store;
 mod tree;
@@ -42,7 +44,8 @@ pub use offer::Offers;
 pub use pack::files as pack_files;
 pub use progress::{Progress, ProgressEvent, Silent, Step};
 pub use qemu_offer::QemuOffer;
-pub use recipe::{Catalog, Os, Product, Recipe};
+pub use recipe::{Catalog, Os, Product, Recipe, RecipeErrors};
+pub use recipe_problem::RecipeProblem;
 /// The former name of [`Component`].
 pub use replacement::Component as Part;
 pub use replacement::{Component, LocalKernel, Offered, Replacement};

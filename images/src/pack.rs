@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::image::{DISK_ALIGNMENT, DISK_BYTES};
-use crate::recipe::Compression;
+use crate::recipe_text::Compression;
 use crate::tree::{File, Node, Tree};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use std::collections::BTreeMap;

@@ -9,8 +9,7 @@ use crate::digest::Hasher;
 use crate::progress::{Reporter, Step};
 use crate::tree::Tree;
 use crate::{Digest, Error, Package};
-use nestmatrix_model::Isa;
-use serde::{Deserialize, Deserializer};
+use nestmatrix_model::{Isa, UnknownWord};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -233,16 +232,15 @@ impl Default for SourceName {
     }
 }
 
-impl<'de> Deserialize<'de> for SourceName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let known = || SOURCES.iter().map(|source| source.name()).collect::<Vec<_>>().join("`, `");
-        let unknown = || {
-            serde::de::Error::custom(format!(
-                "unknown package source `{name}`, expected one of `{}`",
-                known()
-            ))
-        };
-        SOURCES.iter().find(|source| source.name() == name).map(|source| Self(*source)).ok_or_else(unknown)
+impl SourceName {
+    /// The source of this name.
+    pub(crate) fn parse(name: &str) -> Result<Self, UnknownWord> {
+        SOURCES.iter().find(|source| source.name() == name).map(|source| Self(*source)).ok_or_else(|| {
+            UnknownWord {
+                what: "package source",
+                given: name.to_owned(),
+                known: SOURCES.iter().map(|source| source.name().to_owned()).collect(),
+            }
+        })
     }
 }

@@ -37,7 +37,7 @@ pub fn no_cell() -> ExitCode {
 
 /// The image recipes.
 pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
-    Catalog::load(&short(&folder.recipes)).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+    Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)
 }
 
 /// The image store.

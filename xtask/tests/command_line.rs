@@ -174,7 +174,12 @@ fn a_mistake_in_a_recipe_is_told_with_its_place() {
     fs::create_dir(place.path().join("recipes")).unwrap();
     fs::write(place.path().join("recipes/mine.toml"), "name = \"mine\"\narchitecture = 5\n").unwrap();
     let mistaken = place.finish(command(&place, &["images", "--recipes", "recipes", "list"]), SOON);
-    assert_bad_input(&mistaken, &["recipes/mine.toml:2:16: ", "string"]);
+    let place = "recipes/mine.toml:2:16: `architecture` holds a whole number";
+    let line = "2 architecture = 5";
+    assert_bad_input(
+        &mistaken,
+        &["3 errors in the files of recipes", place, line, "`architecture` takes a string"],
+    );
 }
 
 fn assert_bad_input(run: &Run, said: &[&str]) {

@@ -66,6 +66,15 @@ impl<P: Problem> InputError<P> {
         Self { parts: Box::new(Parts { place, problem: problem.into() }) }
     }
 
+    /// The file, as the user named it, if the problem is with a file.
+    pub fn file(&self) -> Option<&str> {
+        match &self.parts.place {
+            Place::InFile { source, .. } => Some(source.name()),
+            Place::File(file) => Some(file),
+            Place::None | Place::InArgument { .. } => None,
+        }
+    }
+
     /// The line and the column in characters, both from 1, if the problem is at a place in a file.
     pub fn position(&self) -> Option<(usize, usize)> {
         match self.parts.place {

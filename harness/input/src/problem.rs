@@ -126,7 +126,7 @@ pub enum FileProblem {
 }
 
 impl FileProblem {
-    /// What would be right, or what the user can do. `manual` is the page that describes the files.
+    /// What would be right, or what the user can do. `manual` is a page or a folder with examples of such files.
     pub fn help(&self, manual: &str) -> String {
         match self {
             Self::Unreadable(_) => "check that it exists and that you may read it".into(),
@@ -135,7 +135,7 @@ impl FileProblem {
                 "files here are a few kilobytes of hand-written TOML: check this file's content".into()
             }
             Self::NotUtf8 => "save the file as UTF-8".into(),
-            Self::Syntax(_) => format!("{manual} has an example of each kind of file"),
+            Self::Syntax(_) => format!("see the examples in {manual}"),
             Self::WrongFileName { key, given, .. } => {
                 format!("name the file {given}.toml, or change the {key}")
             }

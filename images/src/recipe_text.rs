@@ -1,0 +1,235 @@
+//! What a recipe says: its TOML, and the files that it names.
+
+use crate::package_source::SourceName;
+use crate::recipe_problem::RecipeProblem;
+use crate::{Os, Product};
+use nestmatrix_input::Keys;
+use nestmatrix_model::{Isa, Word};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+type Table<'t> = nestmatrix_input::Table<'t, RecipeProblem>;
+type Text<'t> = nestmatrix_input::Text<'t, RecipeProblem>;
+
+/// A recipe's contents. Paths inside packages are written as on a system with a merged `/usr`.
+#[derive(Debug, Clone)]
+pub(crate) struct RecipeText {
+    pub(crate) name: String,
+    pub(crate) architecture: Isa,
+    pub(crate) os: Option<Os>,
+    pub(crate) packages: PackagesText,
+    pub(crate) kernel: Option<KernelText>,
+    pub(crate) hypervisor: Option<InitramfsText>,
+    pub(crate) minimal: Option<InitramfsText>,
+    pub(crate) emulator: Option<EmulatorText>,
+    /// The files next to the recipe, for each initramfs.
+    pub(crate) init: BTreeMap<Product, Init>,
+}
+
+/// Files next to the recipe that go into an initramfs.
+#[derive(Debug, Clone)]
+pub(crate) struct Init {
+    /// The script of its first process.
+    pub(crate) script: String,
+    /// Names of busybox applets, separated by white space.
+    pub(crate) applets: String,
+    /// The files that the script sources, by name. They are put into the root folder.
+    pub(crate) scripts: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PackagesText {
+    /// What kind of packages they are; those of apt by default.
+    pub(crate) source: SourceName,
+    pub(crate) origin: String,
+    pub(crate) keyring: String,
+    pub(crate) suites: Vec<String>,
+    pub(crate) components: Vec<String>,
+    pub(crate) install: Vec<String>,
+    pub(crate) assume_installed: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct KernelText {
+    /// The path of the kernel, with `{release}` instead of its release.
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct InitramfsText {
+    pub(crate) compression: Compression,
+    pub(crate) qemu: Option<String>,
+    pub(crate) qemu_modules: Vec<String>,
+    pub(crate) programs: Vec<String>,
+    pub(crate) files: Vec<String>,
+    pub(crate) kernel_modules: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct EmulatorText {
+    /// The emulator.
+    pub(crate) program: String,
+    /// Other programs, which make what the emulator boots.
+    pub(crate) programs: Vec<String>,
+    /// Modules that it loads at run time.
+    pub(crate) modules: Vec<String>,
+    pub(crate) files: Vec<String>,
+}
+
+/// The compression of an initramfs. The kernel detects it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Zstd,
+}
+
+impl Word for Compression {
+    const WHAT: &'static str = "compression";
+    const ALL: &'static [Self] = &[Self::None, Self::Zstd];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+// In all of these, a wrong value has already been reported, and counts as absent.
+
+impl RecipeText {
+    pub(crate) const KEYS: Keys =
+        &["name", "architecture", "os", "packages", "kernel", "hypervisor", "minimal", "emulator"];
+
+    /// Reads a recipe. The files that it names are relative to `folder`.
+    pub(crate) fn read(root: &Table<'_>, folder: &Path) -> Option<Self> {
+        let name = root.string("name").filter(|name| name.names_its_file("recipe", "name"));
+        let architecture = root.string("architecture").and_then(|text| text.parse(Isa::parse));
+        let os = root.optional_table("os", OS_KEYS).and_then(|os| read_os(&os));
+        let packages = root.table("packages", PackagesText::KEYS);
+        let packages = packages.and_then(|packages| PackagesText::read(&packages));
+        let kernel = root.optional_table("kernel", KernelText::KEYS);
+        let kernel = kernel.and_then(|kernel| Some(KernelText { image: kernel.prose("image")? }));
+        let [hypervisor, minimal] =
+            ["hypervisor", "minimal"].map(|key| root.optional_table(key, InitramfsText::KEYS));
+        if let (false, Some(boots)) = (root.has("kernel"), hypervisor.as_ref().or(minimal.as_ref())) {
+            boots.report(RecipeProblem::NoKernel);
+        }
+        let mut init = BTreeMap::new();
+        for (product, table) in [(Product::Hypervisor, &hypervisor), (Product::Minimal, &minimal)] {
+            let files = table.as_ref().and_then(|table| Init::read(table, folder));
+            init.extend(files.map(|files| (product, files)));
+        }
+        let [hypervisor, minimal] =
+            [hypervisor, minimal].map(|table| table.and_then(|table| InitramfsText::read(&table)));
+        let emulator = root.optional_table("emulator", EmulatorText::KEYS);
+        let emulator = emulator.and_then(|emulator| EmulatorText::read(&emulator));
+        if !["hypervisor", "minimal", "emulator"].into_iter().any(|product| root.has(product)) {
+            root.report(RecipeProblem::NoProduct);
+        }
+        Some(Self {
+            name: name?.as_str().to_owned(),
+            architecture: architecture?,
+            os,
+            packages: packages?,
+            kernel,
+            hypervisor,
+            minimal,
+            emulator,
+            init,
+        })
+    }
+}
+
+const OS_KEYS: Keys = &["id", "version", "variant"];
+
+fn read_os(table: &Table<'_>) -> Option<Os> {
+    let [id, version] = ["id", "version"].map(|key| table.prose(key));
+    Some(Os { id: id?, version: version?, variant: table.optional_prose("variant") })
+}
+
+impl Init {
+    fn read(table: &Table<'_>, folder: &Path) -> Option<Self> {
+        let [script, applets] = ["init", "applets"].map(|key| read_file(&table.string(key)?, folder));
+        let scripts = table.optional_strings("scripts").unwrap_or_default();
+        let scripts = scripts.iter().filter_map(|script| {
+            let name = script.as_str().rsplit('/').next().unwrap_or_default();
+            Some((name.to_owned(), read_file(script, folder)?))
+        });
+        let scripts = scripts.collect();
+        Some(Self { script: script?, applets: applets?, scripts })
+    }
+}
+
+fn read_file(name: &Text<'_>, folder: &Path) -> Option<String> {
+    let path = folder.join(name.as_str());
+    name.parse(|_| fs::read_to_string(&path).map_err(|error| RecipeProblem::Unreadable { path, error }))
+}
+
+impl PackagesText {
+    const KEYS: Keys =
+        &["source", "origin", "keyring", "suites", "components", "install", "assume-installed"];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let source = table.optional_string("source").and_then(|text| text.parse(SourceName::parse));
+        let [origin, keyring] = ["origin", "keyring"].map(|key| table.prose(key));
+        let [suites, components, install] =
+            ["suites", "components", "install"].map(|key| table.strings(key).map(owned));
+        let assume_installed = optional_list(table, "assume-installed");
+        Some(Self {
+            source: source.unwrap_or_default(),
+            origin: origin?,
+            keyring: keyring?,
+            suites: suites?,
+            components: components?,
+            install: install?,
+            assume_installed,
+        })
+    }
+}
+
+impl KernelText {
+    const KEYS: Keys = &["image"];
+}
+
+impl InitramfsText {
+    const KEYS: Keys = &[
+        "init",
+        "compression",
+        "applets",
+        "scripts",
+        "qemu",
+        "qemu-modules",
+        "programs",
+        "files",
+        "kernel-modules",
+    ];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let compression = table.string("compression").and_then(|text| text.parse(Compression::parse));
+        let qemu = table.optional_prose("qemu");
+        let [qemu_modules, programs, files, kernel_modules] =
+            ["qemu-modules", "programs", "files", "kernel-modules"].map(|key| optional_list(table, key));
+        Some(Self { compression: compression?, qemu, qemu_modules, programs, files, kernel_modules })
+    }
+}
+
+impl EmulatorText {
+    const KEYS: Keys = &["program", "programs", "modules", "files"];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let program = table.prose("program");
+        let [programs, modules, files] =
+            ["programs", "modules", "files"].map(|key| optional_list(table, key));
+        Some(Self { program: program?, programs, modules, files })
+    }
+}
+
+fn optional_list(table: &Table<'_>, key: &'static str) -> Vec<String> {
+    table.optional_strings(key).map(owned).unwrap_or_default()
+}
+
+fn owned(texts: Vec<Text<'_>>) -> Vec<String> {
+    texts.iter().map(|text| text.as_str().to_owned()).collect()
+}
