@@ -59,9 +59,12 @@ impl<P: Problem> InputFile<P> {
         keys: Keys,
         read: impl FnOnce(&Table<'_, P>) -> Option<T>,
     ) -> Result<T, Vec<InputError<P>>> {
-        let value = match DeTable::parse(&self.text) {
-            Ok(root) => read(&Table::open(&self, root.get_ref(), 0..0, keys)),
-            Err(error) => {
+        let (root, errors) = DeTable::parse_recoverable(&self.text);
+        // Those after the first are often its consequences: after an opening bracket, every line is wrong.
+        let first = errors.iter().min_by_key(|error| error.span().map(|span| span.start));
+        let value = match first {
+            None => read(&Table::open(&self, root.get_ref(), 0..0, keys)),
+            Some(error) => {
                 self.report(error.span().unwrap_or(0..0), FileProblem::Syntax(error.message().to_owned()));
                 None
             }

@@ -112,6 +112,12 @@ fn what_is_missing_is_reported_at_its_table() {
 }
 
 #[test]
+fn of_a_text_that_is_not_toml_the_first_mistake_is_reported() {
+    let quoted = "not TOML: string values must be quoted, expected literal string";
+    assert_eq!(errors("kind = \nlegs = [1,\n[food]\n"), [format!("cat.toml:1:8: {quoted}")]);
+}
+
+#[test]
 fn a_report_shows_the_line_and_what_would_be_right() {
     let report = render(&read("kind = \"cat\"\nlegs = \"four\"\n[fodd]\n").unwrap_err());
     for part in [
