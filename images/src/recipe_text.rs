@@ -113,7 +113,7 @@ impl RecipeText {
         let kernel = kernel.and_then(|kernel| Some(KernelText { image: kernel.prose("image")? }));
         let [hypervisor, minimal] =
             ["hypervisor", "minimal"].map(|key| root.optional_table(key, InitramfsText::KEYS));
-        if let (false, Some(boots)) = (root.has("kernel"), hypervisor.as_ref().or(minimal.as_ref())) {
+        if let (true, Some(boots)) = (root.is_missing("kernel"), hypervisor.as_ref().or(minimal.as_ref())) {
             boots.report(RecipeProblem::NoKernel);
         }
         let mut init = BTreeMap::new();
@@ -125,7 +125,7 @@ impl RecipeText {
             [hypervisor, minimal].map(|table| table.and_then(|table| InitramfsText::read(&table)));
         let emulator = root.optional_table("emulator", EmulatorText::KEYS);
         let emulator = emulator.and_then(|emulator| EmulatorText::read(&emulator));
-        if !["hypervisor", "minimal", "emulator"].into_iter().any(|product| root.has(product)) {
+        if ["hypervisor", "minimal", "emulator"].into_iter().all(|product| root.is_missing(product)) {
             root.report(RecipeProblem::NoProduct);
         }
         Some(Self {

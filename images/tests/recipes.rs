@@ -73,6 +73,7 @@ fn an_error_says_where() {
         ("[packages]\n", "[packages]\nsource = \"pacman\"\n", "5:10: unknown package source `pacman`"),
         ("components = [\"main\"]\n", "", "4:1: key `components` is missing"),
         ("[emulator]\nprogram", "#", "1:1: the recipe makes no image"),
+        ("[emulator]", "[emulater]", "11:2: unknown key `emulater`"),
         ("[emulator]", "[emulator", "11:10: not TOML: unclosed table, expected `]`"),
     ] {
         assert_eq!(error(&GOOD.replace(there, instead)), format!("sample.toml:{wrong}"));

@@ -22,6 +22,11 @@ pub fn list(words: &[impl AsRef<str>]) -> String {
 
 /// "did you mean ...? " if one of the known words is only a typing error away; otherwise nothing.
 pub(crate) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
+    meant(given, known).map_or_else(String::new, |word| format!("did you mean `{word}`? "))
+}
+
+/// The known word that is only a typing error away.
+pub(crate) fn meant<'k>(given: &str, known: &'k [impl AsRef<str>]) -> Option<&'k str> {
     // A different number means a different thing, and is no typing error: `l3-boot` does not mean `l0-boot`.
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     known
@@ -31,7 +36,7 @@ pub(crate) fn did_you_mean(given: &str, known: &[impl AsRef<str>]) -> String {
         .map(|word| (distance(given, word), word))
         .filter(|(distance, word)| *distance <= given.len().min(word.len()).div_ceil(3))
         .min()
-        .map_or_else(String::new, |(_, word)| format!("did you mean `{word}`? "))
+        .map(|(_, word)| word)
 }
 
 /// How many characters must be inserted, deleted, replaced, or swapped with their neighbour to turn one text into the other

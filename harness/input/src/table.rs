@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use crate::file::InputFile;
+use crate::nearest::meant;
 use crate::problem::{FileProblem, Problem};
 
 /// The maximum number of entries of a list. It also limits the work of code that compares each entry with all others.
@@ -21,6 +22,7 @@ pub struct Table<'t, P> {
     file: &'t InputFile<P>,
     table: &'t DeTable<'t>,
     span: Range<usize>,
+    keys: Keys,
 }
 
 impl<'t, P: Problem> Table<'t, P> {
@@ -30,11 +32,22 @@ impl<'t, P: Problem> Table<'t, P> {
         span: Range<usize>,
         keys: Keys,
     ) -> Self {
-        for key in table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())) {
+        let opened = Self { file, table, span, keys };
+        for key in opened.unknown_keys() {
             let problem = FileProblem::UnknownKey { key: key.get_ref().to_string(), known: keys };
             file.report(key.span(), problem);
         }
-        Self { file, table, span }
+        opened
+    }
+
+    fn unknown_keys(&self) -> impl Iterator<Item = &'t Spanned<DeString<'t>>> {
+        self.table.keys().filter(|key| !self.keys.contains(&key.get_ref().as_ref()))
+    }
+
+    /// Whether a required key is missing, and not just misspelled: that has been reported as an unknown key.
+    pub fn is_missing(&self, key: &'static str) -> bool {
+        let is_typing_error = |given: &Spanned<DeString<'_>>| meant(given.get_ref(), self.keys) == Some(key);
+        !self.has(key) && !self.unknown_keys().any(is_typing_error)
     }
 
     /// Whether there is such a key, even if its value is wrong.
@@ -49,7 +62,7 @@ impl<'t, P: Problem> Table<'t, P> {
 
     fn required<T>(&self, key: &'static str, value: Option<T>) -> Option<T> {
         // A wrong value has already been reported.
-        if value.is_none() && !self.has(key) {
+        if value.is_none() && self.is_missing(key) {
             self.report(FileProblem::MissingKey { key });
         }
         value
@@ -199,7 +212,7 @@ impl<'t, P: Problem> Table<'t, P> {
 
     /// The table under `key`, which is required.
     pub fn table(&self, key: &'static str, keys: Keys) -> Option<Table<'t, P>> {
-        if !self.has(key) {
+        if self.is_missing(key) {
             self.report(FileProblem::MissingTable { key });
         }
         self.optional_table(key, keys)

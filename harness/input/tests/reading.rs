@@ -112,6 +112,13 @@ fn what_is_missing_is_reported_at_its_table() {
 }
 
 #[test]
+fn a_misspelled_key_is_one_mistake() {
+    let text = "kind = \"cat\"\nlgs = 4\n[fodd]\nlikes = [\"fish\"]\n";
+    assert_eq!(errors(text), ["cat.toml:2:1: unknown key `lgs`", "cat.toml:3:2: unknown key `fodd`"]);
+    assert!(render(&read(text).unwrap_err()).contains("did you mean `food`?"));
+}
+
+#[test]
 fn of_a_text_that_is_not_toml_the_first_mistake_is_reported() {
     let quoted = "not TOML: string values must be quoted, expected literal string";
     assert_eq!(errors("kind = \nlegs = [1,\n[food]\n"), [format!("cat.toml:1:8: {quoted}")]);
@@ -119,7 +126,7 @@ fn of_a_text_that_is_not_toml_the_first_mistake_is_reported() {
 
 #[test]
 fn a_report_shows_the_line_and_what_would_be_right() {
-    let report = render(&read("kind = \"cat\"\nlegs = \"four\"\n[fodd]\n").unwrap_err());
+    let report = render(&read("kind = \"cat\"\nlegs = \"four\"\n[eats]\n").unwrap_err());
     for part in [
         "3 errors in the files of pets",
         "table `[food]` is missing",
@@ -127,7 +134,7 @@ fn a_report_shows_the_line_and_what_would_be_right() {
         "snippet line 2: legs = \"four\"",
         "label at line 2, columns 8 to 13: wrong type",
         "`legs` takes a whole number",
-        "did you mean `food`? the keys here are `kind`, `legs`, `food`",
+        "the keys here are `kind`, `legs`, `food`",
     ] {
         assert!(report.contains(part), "{part:?} in {report}");
     }
