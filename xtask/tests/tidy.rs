@@ -207,6 +207,20 @@ fn every_dependency_has_a_licence_that_fits() {
     }
 }
 
+#[test]
+fn no_dependency_needs_a_newer_rust_than_the_workspace_promises() {
+    let version = |text: &str| {
+        let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap());
+        [(); 3].map(|()| parts.next().unwrap_or(0))
+    };
+    let metadata = metadata();
+    let promised = members(&metadata)[0]["rust_version"].as_str().unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let Some(needed) = package["rust_version"].as_str() else { continue };
+        assert!(version(needed) <= version(promised), "{} needs Rust {needed}", package["name"]);
+    }
+}
+
 /// The most lines of code, without tests, that a file may have without a reason.
 const LONG: usize = 400;
 
