@@ -2,17 +2,17 @@
 //! architecture as an ordinary user. It installs nothing and does not change the host's lists.
 
 use crate::cache::Cache;
-use crate::package_source::{Archives, PackageIndex, PackageSource, Resolved};
+use crate::digest::Hasher;
+use crate::package_source::{PackageIndex, Resolved};
 use crate::progress::{Reporter, Step};
-use crate::tree::Tree;
-use crate::{Digest, Error, Package, Undelivered, archive, deb};
-use std::ffi::{OsStr, OsString};
+use crate::tool::{self, Ended, command};
+use crate::{Digest, Error, Package, Undelivered};
+use nestmatrix_model::Isa;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 
 /// The host's apt settings that are needed to reach an archive. All others are ignored: hooks that run programs, sources, pins.
 const HOST_SETTINGS: [&str; 8] = [
@@ -29,74 +29,56 @@ const HOST_SETTINGS: [&str; 8] = [
 /// The line before apt's list of unmet dependencies.
 const UNMET: &str = "The following packages have unmet dependencies";
 
-/// Debian packages, by the host's apt.
-#[derive(Debug)]
-pub(crate) struct AptSource;
+/// The archives that apt takes packages from.
+#[derive(Debug, Clone)]
+pub(crate) struct Archives<'a> {
+    /// Suites, each after the address of its archive.
+    pub(crate) suites: &'a [(String, String)],
+    pub(crate) components: &'a [String],
+    pub(crate) keyring: &'a Path,
+    pub(crate) isa: Isa,
+}
 
-impl PackageSource for AptSource {
-    fn name(&self) -> &'static str {
-        "apt"
-    }
+/// The packages that apt shall resolve.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// As `NAME` or `NAME=VERSION`.
+    pub(crate) install: Vec<String>,
+    /// The suite whose versions are preferred, instead of the archive's current ones.
+    pub(crate) target: Option<String>,
+    /// Packages that count as installed, as `NAME` or `NAME=VERSION`.
+    pub(crate) assumed: Vec<String>,
+}
 
-    fn keyrings(&self) -> &'static Path {
-        Path::new("/usr/share/keyrings")
-    }
-
-    fn archives(&self, origin: &str, suites: &[String], wrapper: &[OsString]) -> Result<Vec<String>, Error> {
-        archive::candidates(origin, suites, wrapper)
-    }
-
-    fn archive_of_suite(
-        &self,
-        origin: &str,
-        suite: &str,
-        wrapper: &[OsString],
-    ) -> Result<Option<String>, Error> {
-        archive::separate(origin, suite, wrapper)
-    }
-
-    fn open<'a>(
-        &self,
-        cache: &Cache,
-        wrapper: &'a [OsString],
-        archives: &Archives<'_>,
-        assumed: &[String],
-    ) -> Result<Box<dyn PackageIndex + 'a>, Error> {
-        let state = cache.apt(&archives.key());
-        Ok(Box::new(Apt::new(&state, &cache.packages(), wrapper, archives, assumed)?))
-    }
-
-    /// As apt names it: of all characters that a version may hold, it escapes the epoch's colon.
-    fn file_name(&self, package: &Package) -> String {
-        format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
-    }
-
-    fn is_package(&self, path: &Path) -> bool {
-        path.extension().is_some_and(|extension| extension == "deb")
-    }
-
-    fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
-        deb::read(path, number)
+impl Archives<'_> {
+    /// Names what apt keeps for these suites.
+    fn key(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for (archive, suite) in self.suites {
+            hasher = hasher.field(archive).field(suite);
+        }
+        let hasher = self.components.iter().fold(hasher, Hasher::field);
+        hasher.field(self.isa.info().debian).finish()
     }
 }
 
 /// apt with a state of its own.
-struct Apt<'a> {
+pub(crate) struct Apt<'a> {
     config: PathBuf,
     wrapper: &'a [OsString],
     suites: Vec<String>,
+    wanted: Wanted,
 }
 
 impl<'a> Apt<'a> {
-    /// Writes the private configuration into `state`. Packages are downloaded into `downloads`.
-    /// `assumed` are packages that apt shall take for installed, as `NAME` or `NAME=VERSION`.
-    fn new(
-        state: &Path,
-        downloads: &Path,
+    /// Writes a private configuration into the cache.
+    pub(crate) fn new(
+        cache: &Cache,
         wrapper: &'a [OsString],
         source: &Archives<'_>,
-        assumed: &[String],
+        wanted: Wanted,
     ) -> Result<Self, Error> {
+        let (state, downloads) = (cache.apt(&source.key()), cache.packages());
         for folder in [state.join("lists/partial"), state.join("nothing/partial"), downloads.join("partial")]
         {
             fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
@@ -112,7 +94,7 @@ impl<'a> Apt<'a> {
             text
         });
         write("sources.list", sources)?;
-        let status = assumed.iter().fold(String::new(), |mut text, name| {
+        let status = wanted.assumed.iter().fold(String::new(), |mut text, name| {
             // Without a version, one that satisfies any lower bound.
             let (name, version) = name.split_once('=').unwrap_or((name, "9999:0"));
             let _ = write!(text, "Package: {name}\nStatus: install ok installed\n");
@@ -120,7 +102,7 @@ impl<'a> Apt<'a> {
             text
         });
         write("status", status)?;
-        let (state_text, downloads_text) = (config_text(state)?, config_text(downloads)?);
+        let (state_text, downloads_text) = (config_text(&state)?, config_text(&downloads)?);
         let config = format!(
             r#"Dir::State "{state_text}";
 Dir::State::lists "{state_text}/lists";
@@ -145,7 +127,7 @@ Acquire::ForceHash "SHA256";
             host_settings(wrapper)?
         );
         let suites = source.suites.iter().map(|(_, suite)| suite.clone()).collect();
-        Ok(Self { config: write("apt.conf", config)?, wrapper, suites })
+        Ok(Self { config: write("apt.conf", config)?, wrapper, suites, wanted })
     }
 
     /// The error of a failed download: the archive's fault, or another one.
@@ -172,36 +154,14 @@ Acquire::ForceHash "SHA256";
     ) -> Result<String, Error> {
         let mut command = command(self.wrapper, program);
         command.env("APT_CONFIG", &self.config).args(arguments);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(not_started(&command))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (output, complaints) = thread::scope(|scope| {
-            let complaints = scope.spawn(|| {
-                let mut text = Vec::new();
-                stderr.map(|mut stderr| stderr.read_to_end(&mut text));
-                String::from_utf8_lossy(&text).into_owned()
-            });
-            let mut output = String::new();
-            for line in stdout
-                .into_iter()
-                .flat_map(|stdout| BufReader::new(stdout).split(b'\n'))
-                .map_while(Result::ok)
-            {
-                let line = String::from_utf8_lossy(&line);
-                if let Some((percent, detail)) = download_status(&line) {
-                    reporter.step(Step::Downloading { percent, detail });
-                } else {
-                    output.push_str(&line);
-                    output.push('\n');
-                }
+        let ended = tool::run(&mut command, |line| {
+            let status = line.and_then(download_status);
+            if let Some((percent, detail)) = status {
+                reporter.step(Step::Downloading { percent, detail });
             }
-            (output, complaints.join().unwrap_or_default())
+            status.is_some()
         });
-        let status = child.wait().map_err(Error::io("wait for apt-get in", &self.config))?;
+        let Ended { status, output, complaints } = ended.map_err(not_started(&command))?;
         if status.success() {
             return Ok(output);
         }
@@ -211,27 +171,23 @@ Acquire::ForceHash "SHA256";
         let (tool, action) = ("apt-get", action.to_owned());
         Err(Error::PackageTool { tool, action, status, output: output.trim_end().to_owned() })
     }
-}
 
-impl PackageIndex for Apt<'_> {
-    fn update(&self, reporter: Reporter<'_>) -> Result<(), Error> {
-        // A suite that moved from stable to oldstable since the last time is no reason to stop.
-        self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
-    }
-
-    fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+    /// Names of the suites that are available.
+    pub(crate) fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
         let format = "$(CREATED_BY)\t$(RELEASE)";
         let targets = self.get("list its indexes", &["indextargets", "--format", format], reporter)?;
         let packages = targets.lines().filter_map(|line| line.strip_prefix("Packages\t"));
         Ok(packages.map(str::to_owned).collect())
     }
 
-    fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
+    /// Names of packages that begin with `start`.
+    pub(crate) fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error> {
         let names = self.run("apt-cache", "list packages", &["pkgnames", start], reporter)?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    fn versions(
+    /// Every version of these packages: name, version, suite.
+    pub(crate) fn versions(
         &self,
         names: &[String],
         reporter: Reporter<'_>,
@@ -241,19 +197,27 @@ impl PackageIndex for Apt<'_> {
         let output = self.run("apt-cache", "list versions of packages", &arguments, reporter)?;
         output.lines().map(parse_version).collect()
     }
+}
 
-    fn resolve(
-        &self,
-        install: &[String],
-        target: Option<&str>,
-        reporter: Reporter<'_>,
-    ) -> Result<Vec<Resolved>, Error> {
+impl Wanted {
+    fn arguments(&self) -> impl Iterator<Item = &str> {
+        let target = self.target.iter().flat_map(|target| ["--target-release", target]);
+        target.chain(self.install.iter().map(String::as_str))
+    }
+}
+
+impl PackageIndex for Apt<'_> {
+    fn update(&self, reporter: Reporter<'_>) -> Result<(), Error> {
+        // A suite that moved from stable to oldstable since the last time is no reason to stop.
+        self.get("read the archive's index", &["update", "--allow-releaseinfo-change"], reporter).map(drop)
+    }
+
+    fn resolve(&self, reporter: Reporter<'_>) -> Result<Vec<Resolved>, Error> {
         // apt leaves out what is downloaded already, so it is shown an empty folder.
         let nothing = self.config.with_file_name("nothing");
         let nothing = format!("Dir::Cache::archives={}", nothing.display());
         let mut arguments = vec!["install", "--yes", "-q", "--print-uris", "-o", &nothing];
-        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
-        arguments.extend(install.iter().map(String::as_str));
+        arguments.extend(self.wanted.arguments());
         let output = self.get("resolve the packages", &arguments, reporter)?;
         let mut resolved = output
             .lines()
@@ -264,17 +228,16 @@ impl PackageIndex for Apt<'_> {
         Ok(resolved)
     }
 
-    fn download(
-        &self,
-        install: &[String],
-        target: Option<&str>,
-        reporter: Reporter<'_>,
-    ) -> Result<(), Error> {
+    fn download(&self, _missing: &[&Resolved], reporter: Reporter<'_>) -> Result<(), Error> {
         let mut arguments = vec!["install", "--yes", "-qq", "--download-only"];
-        arguments.extend(target.into_iter().flat_map(|target| ["--target-release", target]));
-        arguments.extend(install.iter().map(String::as_str));
+        arguments.extend(self.wanted.arguments());
         let downloaded = self.get("download the packages", &arguments, reporter);
         downloaded.map(drop).map_err(|error| self.undelivered(error))
+    }
+
+    /// apt has verified the index, which names the digest of each file.
+    fn verify(&self, _files: &[PathBuf], _reporter: Reporter<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Removes what apt makes anew whenever the index changed: twice the size of the index itself.
@@ -287,15 +250,6 @@ impl PackageIndex for Apt<'_> {
         }
         Ok(())
     }
-}
-
-/// A command with English messages, started by the wrapper.
-pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
-    let mut words = wrapper.iter().map(OsString::as_os_str).chain([OsStr::new(program)]);
-    // There is always a first word, since the chain ends with the program.
-    let mut command = Command::new(words.next().unwrap_or(OsStr::new(program)));
-    command.args(words).env("LC_ALL", "C");
-    command
 }
 
 /// The error of a command that could not be started.
@@ -372,6 +326,8 @@ fn parse_uri(line: &str) -> Result<Resolved, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deb::Deb;
+    use crate::package_source::PackageFormat as _;
 
     #[test]
     fn a_line_of_print_uris_names_a_package() {
@@ -381,7 +337,7 @@ mod tests {
         );
         let resolved = parse_uri(&line).unwrap();
         assert_eq!(resolved.file, "busybox-static_1%3a1.37.0-6+b9_amd64.deb");
-        assert_eq!(AptSource.file_name(&resolved.package), resolved.file);
+        assert_eq!(Deb.file_name(&resolved.package), resolved.file);
         assert_eq!(resolved.package.name, "busybox-static");
         assert_eq!(resolved.package.version, "1:1.37.0-6+b9");
         assert_eq!(resolved.package.architecture, "amd64");

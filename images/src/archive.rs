@@ -1,7 +1,8 @@
 //! Chooses the archive: the setting, or one from the host's apt configuration. This program contains no archive address.
 
 use crate::Error;
-use crate::apt::{command, not_started};
+use crate::apt::not_started;
+use crate::tool::command;
 use std::ffi::OsString;
 use std::process::Stdio;
 

@@ -71,9 +71,16 @@ pub(crate) fn initramfs(
     for path in programs.iter().copied().chain(files).chain(needed) {
         packages.copy_to(path, &mut tree).ok_or_else(|| format!("no package holds {path}"))?;
     }
+    if let (Some(qemu), Some(name)) = (&text.qemu, &text.qemu_name) {
+        tree.insert(&format!("usr/bin/{name}"), Node::Link(format!("/{qemu}")));
+    }
+    for path in &text.optional_files {
+        packages.copy_to(path, &mut tree);
+    }
     let mut left_out = Vec::new();
     if !text.kernel_modules.is_empty() {
-        left_out = modules::add(packages, release, &text.kernel_modules, lenient, &mut tree)?;
+        let wanted = (text.kernel_modules.as_slice(), text.optional_kernel_modules.as_slice());
+        left_out = modules::add(packages, release, wanted, lenient, &mut tree)?;
     }
     tree.link_merged_folders();
     Ok((tree, left_out))

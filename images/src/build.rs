@@ -1,14 +1,15 @@
 //! Builds all products of a recipe: resolve, download, unpack, assemble, write, record, and only then publish.
 
+use crate::apt_packages::AptPackages;
+use crate::busybox;
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
 use crate::image::{
     self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
 };
-use crate::package_source::{self, Archives};
+use crate::package_source::{self, Host, PackageSource, Place};
 use crate::progress::{Reporter, Step};
 use crate::recipe::FORMAT;
-use crate::recipe_text::PackagesText;
 use crate::replacement::Component;
 use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
@@ -36,8 +37,8 @@ pub(crate) struct Materials {
     pub(crate) packages: Vec<Package>,
     /// The packages' files, in the same order.
     pub(crate) files: Vec<PathBuf>,
-    /// A kernel that is in no package, described as if it were a package.
-    pub(crate) kernel_image: Option<(Package, PathBuf)>,
+    /// Files that are in no package.
+    pub(crate) loose: Vec<Loose>,
     /// The component that differs from the recipe.
     pub(crate) replaced: Option<Component>,
     /// The kernels of this many packages, from the first, are ignored.
@@ -46,10 +47,20 @@ pub(crate) struct Materials {
     pub(crate) when: u64,
 }
 
+/// A file that is in no package.
+pub(crate) struct Loose {
+    /// The file, described as if it were a package.
+    pub(crate) package: Package,
+    pub(crate) file: PathBuf,
+    /// Its path among the files of packages.
+    pub(crate) path: String,
+    pub(crate) executable: bool,
+}
+
 impl Materials {
-    /// All packages, and last the kernel that is in no package.
+    /// All packages, and last the files that are in no package.
     fn all(&self) -> impl Iterator<Item = &Package> {
-        self.packages.iter().chain(self.kernel_image.iter().map(|(package, _)| package))
+        self.packages.iter().chain(self.loose.iter().map(|loose| &loose.package))
     }
 }
 
@@ -92,44 +103,53 @@ impl Build<'_> {
         let files: Vec<(String, PathBuf)> = names.zip(materials.files.iter().cloned()).collect();
         let mut packages = package_source::unpack(&files, self.reporter)?;
         packages.remove_kernels(materials.without_kernel);
-        if let Some((package, path)) = &materials.kernel_image {
-            let data = fs::read(path).map_err(Error::io("read", path))?;
-            let number = Some(materials.packages.len());
-            let file = File { data: data.into(), executable: false, package: number };
-            let patterns = self.recipe.kernel_images();
-            let pattern = patterns.first().map_or("boot/vmlinuz-{release}", String::as_str);
-            packages.insert(&pattern.replace("{release}", &package.version), Node::File(file));
+        for (number, Loose { file, path, executable, .. }) in materials.loose.iter().enumerate() {
+            let data = fs::read(file).map_err(Error::io("read", file))?;
+            let package = Some(materials.packages.len() + number);
+            packages.insert(path, Node::File(File { data: data.into(), executable: *executable, package }));
         }
         Ok(packages)
     }
 
-    pub(crate) fn keyring(&self) -> Result<PathBuf, Error> {
-        keyring(self.keyring, &self.recipe.text.packages)
+    /// What this build fetches packages with.
+    pub(crate) fn host(&self) -> Host<'_> {
+        let Self { recipe, cache, archive, keyring, wrapper, .. } = *self;
+        Host { cache, isa: recipe.isa(), archive, keyring, wrapper }
     }
 
     fn download(&self) -> Result<Materials, Error> {
-        let text = &self.recipe.text.packages;
-        // apt fails if another apt works in the same folder, so wait here.
+        // apt and dnf fail if another one works in the same folder, so wait here.
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
-        let keyring = self.keyring()?;
-        let archives = match self.archive {
-            Some(archive) => vec![archive.trim_end_matches('/').to_owned()],
-            None => text.source.archives(&text.origin, &text.suites, self.wrapper)?,
-        };
-        let downloads = self.cache.packages();
+        let mut materials = self.download_from(self.recipe.packages())?;
+        if let Some(packages) = &self.recipe.text.busybox {
+            self.add_busybox(packages, &mut materials)?;
+        }
+        Ok(materials)
+    }
+
+    /// Adds busybox from other packages, or the one of this machine if it has no apt.
+    fn add_busybox(&self, packages: &AptPackages, materials: &mut Materials) -> Result<(), Error> {
+        match self.download_from(packages) {
+            Ok(busybox) => {
+                materials.packages.extend(busybox.packages);
+                materials.files.extend(busybox.files);
+                Ok(())
+            }
+            Err(Error::NoApt { .. } | Error::NoKeyring(_)) => {
+                materials.loose.push(busybox::of_this_machine(self.recipe.isa())?);
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Downloads the packages from the first place that has them.
+    fn download_from(&self, source: &dyn PackageSource) -> Result<Materials, Error> {
+        let host = self.host();
         let mut tried = String::new();
         let mut undelivered = None;
-        for archive in archives {
-            let suites: Vec<(String, String)> =
-                text.suites.iter().map(|suite| (archive.clone(), suite.clone())).collect();
-            let archives = Archives {
-                suites: &suites,
-                components: &text.components,
-                keyring: &keyring,
-                isa: self.recipe.isa(),
-            };
-            let index = text.source.open(self.cache, self.wrapper, &archives, &text.assume_installed)?;
+        for Place { archive, suites, index } in source.places(&host)? {
             match index.update(self.reporter) {
                 Ok(()) => {}
                 Err(Error::PackageTool { output, status, .. }) => {
@@ -139,27 +159,24 @@ impl Build<'_> {
                 Err(other) => return Err(other),
             }
             let when = now();
-            let resolved = index.resolve(&text.install, None, self.reporter)?;
-            let wanted = (text.install.as_slice(), None);
-            let downloaded = package_source::fetch(&*index, &downloads, wanted, &resolved, self.reporter);
+            let resolved = index.resolve(self.reporter)?;
+            let downloaded = package_source::fetch(&*index, self.cache, &resolved, self.reporter);
             index.tidy()?;
-            match downloaded {
-                // Another archive may be more up to date.
+            let files = match downloaded {
+                // Another place may be more up to date.
                 Err(Error::Undelivered(found)) => {
                     undelivered.get_or_insert(found);
                     continue;
                 }
                 downloaded => downloaded?,
-            }
-            let (packages, files) =
-                resolved.into_iter().map(|one| (one.package, downloads.join(one.file))).unzip();
-            let suites = text.suites.clone();
+            };
+            let packages = resolved.into_iter().map(|one| one.package).collect();
             return Ok(Materials {
                 archive,
                 suites,
                 packages,
                 files,
-                kernel_image: None,
+                loose: Vec::new(),
                 replaced: None,
                 without_kernel: 0,
                 when,
@@ -168,7 +185,7 @@ impl Build<'_> {
         if let Some(undelivered) = undelivered {
             return Err(Error::Undelivered(undelivered));
         }
-        Err(Error::ArchiveFailed { suites: text.suites.join(", "), tried: tried.trim_end().to_owned() })
+        Err(source.unavailable(tried.trim_end().to_owned()))
     }
 
     /// The digest of everything that determines an image's bytes.
@@ -283,15 +300,6 @@ fn first<T>(made: impl Iterator<Item = Result<T, String>>) -> Result<T, String> 
         }
     }
     Err(why.unwrap_or_else(|| "the recipe names no kernel".to_owned()))
-}
-
-/// The keyring that verifies a recipe's packages.
-pub(crate) fn keyring(chosen: Option<&Path>, text: &PackagesText) -> Result<PathBuf, Error> {
-    let keyring = match chosen {
-        Some(keyring) => keyring.to_owned(),
-        None => text.source.keyrings().join(&text.keyring),
-    };
-    keyring.canonicalize().map_err(|_| Error::NoKeyring(keyring))
 }
 
 /// The time in seconds since 1970.

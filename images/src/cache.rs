@@ -3,12 +3,13 @@
 //! ```text
 //! in-use                      locked while a store is open (shared) or pruned (exclusive)
 //! locks/recipe-RECIPE         locked while the recipe is built
-//! locks/packages              locked while apt works
+//! locks/packages              locked while apt or dnf works
 //! refs/RECIPE-DIGEST.toml     the images that the last build of this recipe text made
 //! images/DIGEST/              a complete image, never changed
 //! building/RECIPE/XXXXXX/     an image that is being written; a leftover if no process holds the recipe's lock
-//! packages/*.deb              downloads, shared by all recipes
+//! packages/*.{deb,rpm}        downloads, shared by all recipes
 //! apt/DIGEST/                 apt's state for one set of suites
+//! rpm/DIGEST/                 dnf's state for one source
 //! ```
 
 use crate::{Digest, Error, Image, Product, Recipe, replace_file};
@@ -51,7 +52,7 @@ pub(crate) struct Entry {
 
 impl Cache {
     pub(crate) fn open(root: PathBuf) -> Result<Self, Error> {
-        for folder in ["locks", "refs", "images", "building", "packages", "apt"] {
+        for folder in ["locks", "refs", "images", "building", "packages", "apt", "rpm"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
         }
@@ -86,6 +87,14 @@ impl Cache {
 
     pub(crate) fn apt(&self, key: &Digest) -> PathBuf {
         self.root.join("apt").join(&key.as_str()[..16])
+    }
+
+    pub(crate) fn all_rpm(&self) -> PathBuf {
+        self.root.join("rpm")
+    }
+
+    pub(crate) fn rpm(&self, key: &Digest) -> PathBuf {
+        self.root.join("rpm").join(&key.as_str()[..16])
     }
 
     pub(crate) fn refs(&self) -> PathBuf {

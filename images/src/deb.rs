@@ -1,13 +1,14 @@
 //! Reads binary packages (deb(5)) into memory, without root, files on disk and maintainer scripts.
 
-use crate::Error;
+use crate::package_source::PackageFormat;
 use crate::tree::{File, Node, Tree};
+use crate::{Error, Package};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Folders that no image needs. Skipping them saves memory.
-const LEFT_OUT: [&str; 6] = [
+pub(crate) const LEFT_OUT: [&str; 6] = [
     "usr/share/bug/",
     "usr/share/doc/",
     "usr/share/icons/",
@@ -16,8 +17,27 @@ const LEFT_OUT: [&str; 6] = [
     "usr/share/man/",
 ];
 
+/// The format of Debian's packages.
+#[derive(Debug)]
+pub(crate) struct Deb;
+
+impl PackageFormat for Deb {
+    /// As apt names it: of all characters that a version may hold, it escapes the epoch's colon.
+    fn file_name(&self, package: &Package) -> String {
+        format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
+    }
+
+    fn is_package(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "deb")
+    }
+
+    fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
+        read(path, number)
+    }
+}
+
 /// Reads one package, whose files are marked as coming from package number `index`.
-pub(crate) fn read(path: &Path, index: usize) -> Result<Tree, Error> {
+fn read(path: &Path, index: usize) -> Result<Tree, Error> {
     let broken = |e: io::Error| Error::Package { path: path.to_owned(), message: e.to_string() };
     let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
     let mut members = ar::Archive::new(io::BufReader::new(file));

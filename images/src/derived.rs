@@ -1,9 +1,9 @@
 //! Gathers the inputs of a derived recipe: the cached packages of its base's image, and the replacement of some of them.
 
-use crate::build::{Build, Materials, now};
+use crate::apt::{Apt, Archives, Wanted};
+use crate::build::{Build, Loose, Materials, now};
 use crate::debian_version::compare_versions;
-use crate::package_source::{self, Archives, is_package};
-use crate::recipe_text::PackagesText;
+use crate::package_source::{self, PackageFormat, PackageIndex as _, is_package};
 use crate::replacement::{Derivation, LocalKernel, OfferSource, Offered, Replacement, is_of_kernel};
 use crate::{Digest, Error, Package};
 use std::cmp::Ordering;
@@ -13,36 +13,38 @@ impl Build<'_> {
     /// All inputs of the derived recipe.
     pub(crate) fn gather(&self, derivation: &Derivation) -> Result<Materials, Error> {
         let folder = self.cache.packages();
-        let text = &self.recipe.text.packages;
+        let format = self.recipe.packages().format();
         let in_cache = |packages: Vec<Package>| -> Vec<(Package, PathBuf)> {
-            packages.into_iter().map(|one| (one.clone(), folder.join(text.source.file_name(&one)))).collect()
+            packages.into_iter().map(|one| (one.clone(), folder.join(format.file_name(&one)))).collect()
         };
         let base = derivation.packages.clone();
-        intact(text, &derivation.base, &base, &folder)?;
+        intact(format, &derivation.base, &base, &folder)?;
         let mut archive = "-".to_owned();
-        let mut suites = text.suites.clone();
+        let mut suites = self.recipe.apt().map(|packages| packages.suites.clone()).unwrap_or_default();
         let mut offered = |offered: &Offered| -> Result<Vec<Package>, Error> {
             match &offered.source {
                 OfferSource::Image { recipe, packages } => {
-                    intact(text, recipe, packages, &folder)?;
+                    intact(format, recipe, packages, &folder)?;
                     Ok(packages.clone())
                 }
                 OfferSource::Archive { suite, sources } => {
                     archive = sources.iter().map(|(archive, _)| archive.clone()).next().unwrap_or_default();
                     suites = vec![suite.clone()];
-                    self.fetch(offered, suite, sources, text, derivation, &folder)
+                    self.fetch(offered, suite, sources, derivation)
                 }
             }
         };
         let mut without = 0;
-        let (packages, kernel_image) = match &derivation.replacement {
+        let (packages, loose) = match &derivation.replacement {
             Replacement::Kernel(kernel) => {
                 let mut packages = without_kernel(base);
                 without = packages.len();
                 packages.extend(offered(kernel)?.into_iter().filter(|one| is_of_kernel(&one.name)));
-                (in_cache(packages), None)
+                (in_cache(packages), Vec::new())
             }
-            Replacement::Qemu(qemu) => (in_cache(with_qemu(base, without_kernel(offered(qemu)?))), None),
+            Replacement::Qemu(qemu) => {
+                (in_cache(with_qemu(base, without_kernel(offered(qemu)?))), Vec::new())
+            }
             Replacement::LocalKernel(kernel) => {
                 let mut packages = in_cache(without_kernel(base));
                 without = packages.len();
@@ -58,7 +60,7 @@ impl Build<'_> {
             suites,
             packages,
             files,
-            kernel_image,
+            loose,
             replaced,
             without_kernel: without,
             when: now(),
@@ -71,11 +73,13 @@ impl Build<'_> {
         offered: &Offered,
         suite: &str,
         sources: &[(String, String)],
-        text: &PackagesText,
         derivation: &Derivation,
-        folder: &Path,
     ) -> Result<Vec<Package>, Error> {
-        let keyring = self.keyring()?;
+        let Some(text) = self.recipe.apt() else {
+            let message = "it is not a Debian package, but the image is made of such".to_owned();
+            return Err(Error::Replacement { what: offered.package.clone(), message });
+        };
+        let keyring = text.keyring(self.keyring)?;
         let isa = self.recipe.isa();
         let archives = Archives { suites: sources, components: &text.components, keyring: &keyring, isa };
         let lock = self.cache.lock_of_packages()?;
@@ -85,24 +89,26 @@ impl Build<'_> {
             // No image needs it, and archives drop it while they still have its kernel.
             assumed.push(format!("linux-base-{release}={}", offered.version));
         }
-        let index = text.source.open(self.cache, self.wrapper, &archives, &assumed)?;
+        let wanted = Wanted {
+            install: vec![format!("{}={}", offered.package, offered.version)],
+            target: Some(suite.to_owned()),
+            assumed,
+        };
+        let index = Apt::new(self.cache, self.wrapper, &archives, wanted)?;
         index.update(self.reporter)?;
-        let install = [format!("{}={}", offered.package, offered.version)];
-        let resolved = index.resolve(&install, Some(suite), self.reporter)?;
-        let wanted = (install.as_slice(), Some(suite));
-        package_source::fetch(&*index, folder, wanted, &resolved, self.reporter)?;
+        let resolved = index.resolve(self.reporter)?;
+        package_source::fetch(&index, self.cache, &resolved, self.reporter)?;
         index.tidy()?;
         Ok(resolved.into_iter().map(|one| one.package).collect())
     }
 
     /// The packages of a local kernel, and its image if that is in no package.
     #[allow(clippy::type_complexity, reason = "one call site")]
-    fn local(
-        &self,
-        kernel: &LocalKernel,
-    ) -> Result<(Vec<(Package, PathBuf)>, Option<(Package, PathBuf)>), Error> {
+    fn local(&self, kernel: &LocalKernel) -> Result<(Vec<(Package, PathBuf)>, Vec<Loose>), Error> {
+        let patterns = self.recipe.kernel_images();
+        let pattern = patterns.first().map_or("boot/vmlinuz-{release}", String::as_str);
         let mut packages = Vec::new();
-        let mut image = None;
+        let mut loose = Vec::new();
         for (path, digest) in &kernel.files {
             if Digest::of_file(path)? != *digest {
                 let message = "it has changed since it was read".to_owned();
@@ -114,21 +120,29 @@ impl Build<'_> {
                 architecture: self.recipe.isa().to_string(),
                 sha256: digest.clone(),
             };
-            let one = (package, path.clone());
-            if is_package(path) { packages.push(one) } else { image = Some(one) }
+            if is_package(path) {
+                packages.push((package, path.clone()));
+            } else {
+                let place = pattern.replace("{release}", &package.version);
+                loose.push(Loose { package, file: path.clone(), path: place, executable: false });
+            }
         }
-        Ok((packages, image))
+        Ok((packages, loose))
     }
 }
 
 /// Makes sure that packages are in the cache as they were.
-fn intact(text: &PackagesText, recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error> {
+fn intact(
+    format: &dyn PackageFormat,
+    recipe: &str,
+    packages: &[Package],
+    folder: &Path,
+) -> Result<(), Error> {
     let gone = |package: &&Package| {
-        Digest::of_file(&folder.join(text.source.file_name(package)))
+        Digest::of_file(&folder.join(format.file_name(package)))
             .map_or(true, |digest| digest != package.sha256)
     };
-    let files: Vec<String> =
-        packages.iter().filter(gone).take(3).map(|one| text.source.file_name(one)).collect();
+    let files: Vec<String> = packages.iter().filter(gone).take(3).map(|one| format.file_name(one)).collect();
     if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
 }
 

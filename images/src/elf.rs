@@ -58,6 +58,13 @@ pub(crate) fn closure(tree: &Tree, roots: &[&str], isa: Isa) -> Result<Closure, 
     Ok(found)
 }
 
+/// Whether a file is a program of this instruction set that runs without libraries.
+pub(crate) fn is_static(data: &[u8], isa: Isa) -> bool {
+    let is_of_isa =
+        data.get(18..20).and_then(|bytes| bytes.try_into().ok()).and_then(Isa::of_elf_machine) == Some(isa);
+    is_of_isa && Elf::parse(data).is_ok_and(|elf| elf.interpreter.is_none() && elf.libraries.is_empty())
+}
+
 /// The loader skips libraries for other machines, and so does this search.
 fn is_for(data: &[u8], machine: u16) -> bool {
     Elf::parse_header(data).is_ok_and(|header| header.e_machine == machine)

@@ -52,6 +52,18 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
+    /// A tool that handles packages could not be started.
+    #[error("cannot start {program}, which {does}; install {install}")]
+    NoTool {
+        /// The program, or the wrapper that starts it.
+        program: String,
+        /// What it is needed for.
+        does: &'static str,
+        /// The packages to install.
+        install: &'static str,
+        /// The operating system's error.
+        source: io::Error,
+    },
     /// A tool that fetches packages failed.
     #[error("{tool} could not {action} ({status}):\n{output}")]
     PackageTool {
@@ -98,6 +110,70 @@ pub enum Error {
         line: String,
         /// The expected form.
         expected: &'static str,
+    },
+    /// This machine has neither apt nor a busybox for the images.
+    #[error("no static busybox for {0}; install busybox (Fedora), or apt and debian-archive-keyring")]
+    NoBusybox(Isa),
+    /// A source of RPM packages cannot be read.
+    #[error("source {name} cannot be read; `cargo xtask sources list` shows where it is. Tried:\n{tried}")]
+    SourceFailed {
+        /// Its name.
+        name: String,
+        /// Its place with dnf's error.
+        tried: String,
+    },
+    /// A source's settings are wrong.
+    #[error("{}: {message}", path.display())]
+    Source {
+        /// The file of the settings, or the folder of all sources.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A source cannot be added.
+    #[error("cannot add the source {name}: {reason}")]
+    NewSource {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is not an installation image.
+    #[error("{} is not an installation image: {reason}", path.display())]
+    NotADvd {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The metadata of a repository is missing or damaged.
+    #[error("the repository metadata in {}: {message}", path.display())]
+    Metadata {
+        /// The repository's folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Packages do not have a valid signature of the source's key.
+    #[error(
+        "{} not signed by a key in {}, or damaged: {}; the key is set with `cargo xtask sources add --key FILE`",
+        if let [_] = .packages.as_slice() { "a package is" } else { "packages are" },
+        key.display(),
+        .packages.join(", ")
+    )]
+    Signature {
+        /// The file of the keys.
+        key: PathBuf,
+        /// The packages, each with what rpmkeys says.
+        packages: Vec<String>,
+    },
+    /// A download succeeded without a package that it should have brought.
+    #[error("source {name} did not deliver {file}")]
+    PackageMissing {
+        /// Name of the source.
+        name: String,
+        /// Name of the package's file.
+        file: String,
     },
     /// A downloaded package differs from the archive's signed index.
     #[error("package file {} has SHA-256 {found}, but the archive's index has {expected}", path.display())]

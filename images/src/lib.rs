@@ -5,9 +5,11 @@
 //! [`Image`] is one product with its provenance. See `docs/images.md`.
 
 mod apt;
+mod apt_packages;
 mod archive;
 mod assemble;
 mod build;
+mod busybox;
 mod cache;
 mod deb;
 mod debian_version;
@@ -29,7 +31,11 @@ mod recipe;
 mod recipe_problem;
 mod recipe_text;
 mod replacement;
+mod rpm;
+mod sources;
 mod store;
+mod template;
+mod tool;
 mod tree;
 mod undelivered;
 
@@ -49,5 +55,7 @@ pub use recipe_problem::RecipeProblem;
 /// The former name of [`Component`].
 pub use replacement::Component as Part;
 pub use replacement::{Component, LocalKernel, Offered, Replacement};
+pub use rpm::SourceCheck;
+pub use sources::{NewSource, Origin, Source, Sources};
 pub use store::{Store, StoreOptions};
 pub use undelivered::Undelivered;

@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _};
 
 /// Adds decompressed modules and their dependencies to a tree, with `modules.dep` and `modules.builtin`. Built-in modules are
-/// skipped. If `lenient`, for a kernel that is not the recipe's, missing modules are skipped and returned.
+/// skipped, and so are `optional` ones that the kernel does not have. If `lenient`, for a kernel that is not the recipe's, missing
+/// modules are skipped and returned.
 ///
 /// # Errors
 /// A message that names the module that is missing or unreadable.
 pub(crate) fn add(
     packages: &Tree,
     release: &str,
-    wanted: &[String],
+    (wanted, optional): (&[String], &[String]),
     lenient: bool,
     to: &mut Tree,
 ) -> Result<Vec<String>, String> {
@@ -38,8 +39,9 @@ pub(crate) fn add(
         .collect();
 
     let mut chosen: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    let available = optional.iter().map(|name| canonical(name)).filter(|name| paths.contains_key(name));
     let mut queue: Vec<(String, Option<String>)> =
-        wanted.iter().map(|name| (canonical(name), None)).collect();
+        wanted.iter().map(|name| canonical(name)).chain(available).map(|name| (name, None)).collect();
     let mut left_out = Vec::new();
     while let Some((name, needed_by)) = queue.pop() {
         if chosen.contains_key(&name) || builtin.contains(&name) {
@@ -170,14 +172,18 @@ mod tests {
         let mut packages = Tree::default();
         packages.write("lib/modules/6.1/modules.builtin", *b"kernel/drivers/virtio/virtio-pci.ko\n", false);
         let mut to = Tree::default();
-        add(&packages, "6.1", &["virtio_pci".into()], false, &mut to).unwrap();
+        add(&packages, "6.1", (&["virtio_pci".into()], &["nothing".into()]), false, &mut to).unwrap();
         assert!(to.file("lib/modules/6.1/modules.dep").unwrap().1.data.is_empty());
         let wanted = ["kvm".into(), "virtio-pci".into()];
-        let error = add(&packages, "6.1", &wanted, false, &mut to).unwrap_err();
+        let error = add(&packages, "6.1", (&wanted, &[]), false, &mut to).unwrap_err();
         assert_eq!(error, "kernel 6.1 has no module kvm");
-        assert_eq!(add(&packages, "6.1", &wanted, true, &mut to).unwrap(), ["kvm"], "skipped and returned");
         assert_eq!(
-            add(&packages, "6.2", &wanted, true, &mut to).unwrap(),
+            add(&packages, "6.1", (&wanted, &[]), true, &mut to).unwrap(),
+            ["kvm"],
+            "skipped and returned"
+        );
+        assert_eq!(
+            add(&packages, "6.2", (&wanted, &[]), true, &mut to).unwrap(),
             wanted,
             "a kernel without modules"
         );

@@ -1,12 +1,13 @@
 //! Lists the available versions of a kernel or of QEMU: from the suites of all recipes of the same origin and architecture, from
 //! their related suites, and from the images in the cache.
 
+use crate::apt::{self, Apt, Archives};
+use crate::apt_packages::AptPackages;
 use crate::archive;
-use crate::build::keyring;
 use crate::cache::Cached;
 use crate::debian_version::compare_versions;
 use crate::linux;
-use crate::package_source::{Archives, PackageIndex};
+use crate::package_source::PackageIndex as _;
 use crate::progress::{Reporter, Step};
 use crate::replacement::{Component, OfferSource, Offered, is_of_kernel};
 use crate::{Catalog, Error, Progress, Recipe, Store};
@@ -44,11 +45,15 @@ impl Store {
         catalog: &Catalog,
         progress: &dyn Progress,
     ) -> Result<Offers, Error> {
+        let Some(text) = recipe.apt() else {
+            let message = "its packages are RPMs, and other versions of these cannot be listed".to_owned();
+            return Err(Error::Replacement { what: recipe.name().to_owned(), message });
+        };
         let wanted = Wanted::new(recipe, component)?;
         let mut offers = Offers::default();
         if !self.is_offline() {
             let reporter = Reporter { recipe: recipe.name(), to: progress };
-            self.offers_of_archive(recipe, &wanted, catalog, &mut offers, reporter)?;
+            self.offers_of_archive((recipe, text), &wanted, catalog, &mut offers, reporter)?;
         }
         for Cached { image, referenced } in self.list()? {
             let of_like = catalog.get(image.name()).filter(|other| is_alike(recipe, other));
@@ -67,39 +72,39 @@ impl Store {
 
     fn offers_of_archive(
         &self,
-        recipe: &Recipe,
+        (recipe, text): (&Recipe, &AptPackages),
         wanted: &Wanted,
         catalog: &Catalog,
         offers: &mut Offers,
         reporter: Reporter<'_>,
     ) -> Result<(), Error> {
-        let text = &recipe.text.packages;
         let (cache, options) = self.parts();
         reporter.step(Step::Resolving);
         let lock = cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", cache.root()))?;
-        let keyring = keyring(options.keyring.as_deref(), text)?;
+        let keyring = text.keyring(options.keyring.as_deref())?;
         let known: Vec<&Recipe> = catalog.recipes().filter(|other| is_alike(recipe, other)).collect();
         let mut suites: BTreeSet<String> = ALWAYS.iter().map(|suite| (*suite).to_owned()).collect();
-        for suite in known.iter().flat_map(|recipe| &recipe.text.packages.suites) {
+        for suite in known.iter().filter_map(|recipe| recipe.apt()).flat_map(|packages| &packages.suites) {
             let ends = if rolling(suite).is_some() { &RELATED[..1] } else { &RELATED[..] };
             suites.extend(ends.iter().map(|end| format!("{suite}{end}")));
         }
         let main = match &options.archive {
             Some(archive) => archive.trim_end_matches('/').to_owned(),
             None => {
-                let candidates = text.source.archives(&text.origin, &text.suites, &options.wrapper)?;
+                let candidates = archive::candidates(&text.origin, &text.suites, &options.wrapper)?;
                 candidates.into_iter().next().unwrap_or_default()
             }
         };
         let mut sources = Vec::new();
         for suite in &suites {
-            let beside = text.source.archive_of_suite(&text.origin, suite, &options.wrapper)?;
+            let beside = archive::separate(&text.origin, suite, &options.wrapper)?;
             sources.push((beside.unwrap_or_else(|| main.clone()), suite.clone()));
         }
         let archives =
             Archives { suites: &sources, components: &text.components, keyring: &keyring, isa: recipe.isa() };
-        let index = text.source.open(cache, &options.wrapper, &archives, &text.assume_installed)?;
+        let request = apt::Wanted { assumed: text.assume_installed.clone(), ..apt::Wanted::default() };
+        let index = Apt::new(cache, &options.wrapper, &archives, request)?;
         let complaints = match index.update(reporter) {
             Ok(()) => String::new(),
             // The suites that are available are enough.
@@ -115,7 +120,7 @@ impl Store {
                 offers.unreachable.push((suite, why));
             }
         }
-        let names = wanted.names(&*index, &known, reporter)?;
+        let names = wanted.names(&index, &known, reporter)?;
         let versions = if names.is_empty() { Vec::new() } else { index.versions(&names, reporter)? };
         for (package, version, suite) in versions {
             let belongs = wanted.belongs(&package, &suite, &known);
@@ -166,7 +171,7 @@ impl Wanted {
     /// Names of the packages that have it.
     fn names(
         &self,
-        index: &dyn PackageIndex,
+        index: &Apt<'_>,
         known: &[&Recipe],
         reporter: Reporter<'_>,
     ) -> Result<Vec<String>, Error> {
@@ -190,7 +195,8 @@ impl Wanted {
     fn belongs(&self, package: &str, suite: &str, known: &[&Recipe]) -> bool {
         let Self::Qemu { package: own } = self else { return true };
         let whole = depends_on(suite).unwrap_or(suite);
-        let of_suite = known.iter().find(|recipe| recipe.text.packages.suites.iter().any(|of| of == whole));
+        let has = |packages: &AptPackages| packages.suites.iter().any(|of| of == whole);
+        let of_suite = known.iter().find(|recipe| recipe.apt().is_some_and(has));
         of_suite.and_then(|recipe| qemu(recipe)).unwrap_or(own) == package
     }
 
@@ -215,18 +221,17 @@ impl Wanted {
 
 /// Whether recipes are of one origin and architecture, and both have levels.
 fn is_alike(recipe: &Recipe, other: &Recipe) -> bool {
-    other.isa() == recipe.isa()
-        && other.text.packages.origin == recipe.text.packages.origin
-        && other.text.hypervisor.is_some()
+    let origin = |recipe: &Recipe| recipe.apt().map(|packages| packages.origin.clone());
+    other.isa() == recipe.isa() && origin(other) == origin(recipe) && other.text.hypervisor.is_some()
 }
 
 /// `cloud-amd64` of `linux-image-cloud-amd64`, which a recipe installs.
 fn flavour(recipe: &Recipe) -> Option<&str> {
-    recipe.text.packages.install.iter().find_map(|name| name.strip_prefix("linux-image-"))
+    recipe.apt()?.install.iter().find_map(|name| name.strip_prefix("linux-image-"))
 }
 
 fn qemu(recipe: &Recipe) -> Option<&str> {
-    recipe.text.packages.install.iter().map(String::as_str).find(|name| name.starts_with("qemu-system-"))
+    recipe.apt()?.install.iter().map(String::as_str).find(|name| name.starts_with("qemu-system-"))
 }
 
 /// Whether a package holds a kernel of this flavour. It is not a metapackage for the newest kernel of a series (`6.1`), and not

@@ -1,15 +1,16 @@
-//! Where packages come from: the seam between recipes and a distribution's package tools. Everything else in this crate knows
+//! Where packages come from: the seam between recipes and the package tools of distributions. Everything else in this crate knows
 //! these traits only.
 //!
-//! A new source is a file that implements both traits, and its line in [`SOURCES`].
+//! A new source is a type that implements [`PackageSource`] with a table of recipes that selects it. A new kind of package files is
+//! a [`PackageFormat`] and its line in [`FORMATS`].
 
-use crate::apt::AptSource;
 use crate::cache::Cache;
-use crate::digest::Hasher;
+use crate::deb::Deb;
 use crate::progress::{Reporter, Step};
+use crate::rpm::Rpm;
 use crate::tree::Tree;
 use crate::{Digest, Error, Package};
-use nestmatrix_model::{Isa, UnknownWord};
+use nestmatrix_model::Isa;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -17,56 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Every source. A recipe names one (`source` in `[packages]`); the first one is the default.
-const SOURCES: &[&dyn PackageSource] = &[&AptSource];
+/// Every kind of package files.
+const FORMATS: &[&dyn PackageFormat] = &[&Deb, &Rpm];
 
-/// The archives that packages are taken from.
-#[derive(Debug, Clone)]
-pub(crate) struct Archives<'a> {
-    /// Suites, each after the address of its archive.
-    pub(crate) suites: &'a [(String, String)],
-    pub(crate) components: &'a [String],
-    pub(crate) keyring: &'a Path,
-    pub(crate) isa: Isa,
-}
-
-/// A package as the archive's signed index names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) package: Package,
-    /// Name of its file in the folder of downloads.
-    pub(crate) file: String,
-}
-
-/// A kind of packages, with the tools of this host that fetch them.
-pub(crate) trait PackageSource: fmt::Debug + Sync {
-    /// Its name in recipes.
-    fn name(&self) -> &'static str;
-
-    /// The folder in which this host keeps keyrings.
-    fn keyrings(&self) -> &'static Path;
-
-    /// Addresses of archives of this origin that this host uses, the likeliest first.
-    fn archives(&self, origin: &str, suites: &[String], wrapper: &[OsString]) -> Result<Vec<String>, Error>;
-
-    /// Address of the archive of a suite that is not in the origin's main archive.
-    fn archive_of_suite(
-        &self,
-        origin: &str,
-        suite: &str,
-        wrapper: &[OsString],
-    ) -> Result<Option<String>, Error>;
-
-    /// The index of archives. Its packages are downloaded into the cache. `assumed` are packages that count as installed, as
-    /// `NAME` or `NAME=VERSION`.
-    fn open<'a>(
-        &self,
-        cache: &Cache,
-        wrapper: &'a [OsString],
-        archives: &Archives<'_>,
-        assumed: &[String],
-    ) -> Result<Box<dyn PackageIndex + 'a>, Error>;
-
+/// A kind of package files.
+pub(crate) trait PackageFormat: fmt::Debug + Sync {
     /// Name of a package's file in the cache.
     fn file_name(&self, package: &Package) -> String;
 
@@ -77,94 +33,110 @@ pub(crate) trait PackageSource: fmt::Debug + Sync {
     fn read(&self, path: &Path, number: usize) -> Result<Tree, Error>;
 }
 
-/// The packages of some suites, for one instruction set.
+/// The packages that a recipe wants, and where they come from.
+pub(crate) trait PackageSource: fmt::Debug {
+    /// The kind of its packages.
+    fn format(&self) -> &'static dyn PackageFormat;
+
+    /// Every place that may have the packages, the likeliest first.
+    fn places<'a>(&'a self, host: &Host<'a>) -> Result<Vec<Place<'a>>, Error>;
+
+    /// The error if no place has the packages; `tried` names each with its error.
+    fn unavailable(&self, tried: String) -> Error;
+}
+
+/// What packages are fetched with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Host<'a> {
+    pub(crate) cache: &'a Cache,
+    /// The instruction set of the packages.
+    pub(crate) isa: Isa,
+    /// The archive that the user chose.
+    pub(crate) archive: Option<&'a str>,
+    /// The keyring that the user chose.
+    pub(crate) keyring: Option<&'a Path>,
+    /// Words that go before every command.
+    pub(crate) wrapper: &'a [OsString],
+}
+
+/// One place that may have the packages.
+pub(crate) struct Place<'a> {
+    /// Its address, for messages and records.
+    pub(crate) archive: String,
+    /// The parts of it that are searched.
+    pub(crate) suites: Vec<String>,
+    pub(crate) index: Box<dyn PackageIndex + 'a>,
+}
+
+/// A package as the index names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) package: Package,
+    /// Name of its file in the folder of downloads.
+    pub(crate) file: String,
+}
+
+/// The index of one place, and the packages that are wanted from it.
 pub(crate) trait PackageIndex {
-    /// Brings the index up to date and checks its signature.
+    /// Brings the index up to date and checks its signature, if it has one.
     ///
     /// # Errors
-    /// [`Error::PackageTool`] if a suite is not available, or its signature is wrong.
+    /// [`Error::PackageTool`] if the place does not have it, or its signature is wrong.
     fn update(&self, reporter: Reporter<'_>) -> Result<(), Error>;
 
-    /// Names of the suites that are available.
-    fn suites(&self, reporter: Reporter<'_>) -> Result<Vec<String>, Error>;
+    /// The wanted packages and everything that they need.
+    fn resolve(&self, reporter: Reporter<'_>) -> Result<Vec<Resolved>, Error>;
 
-    /// Names of packages that begin with `start`.
-    fn names(&self, start: &str, reporter: Reporter<'_>) -> Result<Vec<String>, Error>;
-
-    /// Every version of these packages: name, version, suite.
-    fn versions(
-        &self,
-        names: &[String],
-        reporter: Reporter<'_>,
-    ) -> Result<Vec<(String, String, String)>, Error>;
-
-    /// Everything that must be installed for these packages, in the archive's current versions, or in those of the suite
-    /// `target`.
-    fn resolve(
-        &self,
-        install: &[String],
-        target: Option<&str>,
-        reporter: Reporter<'_>,
-    ) -> Result<Vec<Resolved>, Error>;
-
-    /// Downloads what [`PackageIndex::resolve`] gave and is not in the cache. Callers use [`fetch`], which also verifies it.
+    /// Downloads what [`PackageIndex::resolve`] gave. `missing` are the ones that are not in the cache. Callers use [`fetch`],
+    /// which also verifies them.
     ///
     /// # Errors
-    /// [`Error::Undelivered`] if the archive does not have packages that its index lists, and nothing else went wrong.
-    fn download(&self, install: &[String], target: Option<&str>, reporter: Reporter<'_>)
-    -> Result<(), Error>;
+    /// [`Error::Undelivered`] if the place does not have packages that its index lists, and nothing else went wrong.
+    fn download(&self, missing: &[&Resolved], reporter: Reporter<'_>) -> Result<(), Error>;
+
+    /// Verifies the signatures of package files, where the index is not signed.
+    fn verify(&self, files: &[PathBuf], reporter: Reporter<'_>) -> Result<(), Error>;
 
     /// Removes temporary files that the next use makes again.
     fn tidy(&self) -> Result<(), Error>;
 }
 
-impl Archives<'_> {
-    /// Names what a source keeps for these suites.
-    pub(crate) fn key(&self) -> Digest {
-        let mut hasher = Hasher::new();
-        for (archive, suite) in self.suites {
-            hasher = hasher.field(archive).field(suite);
-        }
-        let hasher = self.components.iter().fold(hasher, Hasher::field);
-        hasher.field(self.isa.info().debian).finish()
-    }
-}
-
-/// Downloads packages into the folder `downloads` and verifies that each one is what the index says.
+/// Downloads packages into the cache, and verifies that each one is what the index says.
 ///
 /// # Errors
-/// As [`PackageIndex::download`], and [`Error::PackageDigest`].
+/// As [`PackageIndex::download`], [`PackageIndex::verify`], and [`Error::PackageDigest`].
 pub(crate) fn fetch(
     index: &dyn PackageIndex,
-    downloads: &Path,
-    (install, target): (&[String], Option<&str>),
+    cache: &Cache,
     resolved: &[Resolved],
     reporter: Reporter<'_>,
-) -> Result<(), Error> {
+) -> Result<Vec<PathBuf>, Error> {
+    let folder = cache.packages();
     // A tool may trust a file of the right size, so files that changed since they were downloaded are removed first.
-    let mut complete = true;
+    let mut missing = Vec::new();
     for one in resolved {
-        let path = downloads.join(&one.file);
+        let path = folder.join(&one.file);
         if !path.exists() {
-            complete = false;
+            missing.push(one);
         } else if Digest::of_file(&path)? != one.package.sha256 {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            complete = false;
+            missing.push(one);
         }
     }
-    if complete {
-        return Ok(());
+    if !missing.is_empty() {
+        index.download(&missing, reporter)?;
     }
-    index.download(install, target, reporter)?;
-    for one in resolved {
-        let path = downloads.join(&one.file);
+    for one in &missing {
+        let path = folder.join(&one.file);
         let found = Digest::of_file(&path)?;
         if found != one.package.sha256 {
             let (found, expected) = (found.to_string(), one.package.sha256.to_string());
             return Err(Error::PackageDigest { path, found, expected });
         }
     }
-    Ok(())
+    let files: Vec<PathBuf> = resolved.iter().map(|one| folder.join(&one.file)).collect();
+    index.verify(&files, reporter)?;
+    Ok(files)
 }
 
 /// Unpacks packages, given with their names, into one tree. If two have the same path, the later one's file stays.
@@ -178,12 +150,12 @@ pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> 
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some((name, path)) = packages.get(index) else { return Ok::<_, Error>(done) };
                 reporter.step(Step::Unpacking { package: name, number: index + 1, of: packages.len() });
-                let no_source = || Error::Package {
+                let no_format = || Error::Package {
                     path: path.clone(),
                     message: "its name is not that of a package".to_owned(),
                 };
-                let source = SOURCES.iter().find(|source| source.is_package(path)).ok_or_else(no_source)?;
-                done.push((index, source.read(path, index)?));
+                let format = FORMATS.iter().find(|format| format.is_package(path)).ok_or_else(no_format)?;
+                done.push((index, format.read(path, index)?));
             }
         };
         let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -204,43 +176,12 @@ pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> 
     Ok(all)
 }
 
-/// Whether a file is a package of any source, by its name.
+/// Whether a file is a package of any kind, by its name.
 pub(crate) fn is_package(path: &Path) -> bool {
-    SOURCES.iter().any(|source| source.is_package(path))
+    FORMATS.iter().any(|format| format.is_package(path))
 }
 
-/// Every name that a package's file may have in the cache: an image's record does not say which source its packages are of.
+/// Every name that a package's file may have in the cache: an image's record does not say of which kind its packages are.
 pub(crate) fn file_names(package: &Package) -> impl Iterator<Item = String> {
-    SOURCES.iter().map(|source| source.file_name(package))
-}
-
-/// The source that a recipe names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SourceName(&'static dyn PackageSource);
-
-impl std::ops::Deref for SourceName {
-    type Target = dyn PackageSource;
-
-    fn deref(&self) -> &Self::Target {
-        self.0
-    }
-}
-
-impl Default for SourceName {
-    fn default() -> Self {
-        Self(SOURCES[0])
-    }
-}
-
-impl SourceName {
-    /// The source of this name.
-    pub(crate) fn parse(name: &str) -> Result<Self, UnknownWord> {
-        SOURCES.iter().find(|source| source.name() == name).map(|source| Self(*source)).ok_or_else(|| {
-            UnknownWord {
-                what: "package source",
-                given: name.to_owned(),
-                known: SOURCES.iter().map(|source| source.name().to_owned()).collect(),
-            }
-        })
-    }
+    FORMATS.iter().map(|format| format.file_name(package))
 }

@@ -1,10 +1,12 @@
 //! Recipes, and the catalog of a folder's recipes.
 
-use crate::Digest;
+use crate::apt_packages::AptPackages;
 use crate::digest::Hasher;
+use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
-use crate::recipe_text::{Init, RecipeText};
+use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
+use crate::{Digest, Source, Sources};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,34 @@ impl Recipe {
         Ok(Self { text, path: path.to_owned(), derivation: None, digest })
     }
 
+    /// The packages that it is made of.
+    pub(crate) fn packages(&self) -> &dyn PackageSource {
+        match &self.text.packages {
+            Packages::Apt(packages) => packages,
+            Packages::Rpm(packages) => packages,
+        }
+    }
+
+    /// Its Debian packages, if it is made of such.
+    pub(crate) fn apt(&self) -> Option<&AptPackages> {
+        match &self.text.packages {
+            Packages::Apt(packages) => Some(packages),
+            Packages::Rpm(_) => None,
+        }
+    }
+
+    /// The source that the user added for its packages, if they are RPMs.
+    pub fn source(&self) -> Option<&Arc<Source>> {
+        match &self.text.packages {
+            Packages::Apt(_) => None,
+            Packages::Rpm(packages) => packages.source.as_ref(),
+        }
+    }
+
+    pub(crate) fn with_digest(self, digest: Digest) -> Self {
+        Self { digest, ..self }
+    }
+
     /// This recipe with another name and other inputs. It makes no emulator.
     pub(crate) fn renamed(&self, name: String, digest: Digest, derivation: Derivation) -> Self {
         let mut text = self.text.clone();
@@ -134,6 +164,7 @@ impl Recipe {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     recipes: BTreeMap<String, Recipe>,
+    templates: Vec<Recipe>,
 }
 
 impl Catalog {
@@ -147,17 +178,40 @@ impl Catalog {
             let unreadable = InputError::of_file(&folder, FileProblem::Unreadable(error));
             RecipeErrors::new(folder.clone(), vec![unreadable])
         })?;
-        let (mut recipes, mut errors) = (BTreeMap::new(), Vec::new());
+        let (mut recipes, mut templates, mut errors) = (BTreeMap::new(), Vec::new(), Vec::new());
         for Entry { path, .. } in entries.into_iter().filter(|entry| !entry.is_folder && is_toml(&entry.path))
         {
             match Recipe::read(&path) {
+                Ok(recipe) if recipe.is_template() => templates.push(recipe),
                 Ok(recipe) => {
                     recipes.insert(recipe.name().to_owned(), recipe);
                 }
                 Err(found) => errors.extend(found),
             }
         }
-        if errors.is_empty() { Ok(Self { recipes }) } else { Err(RecipeErrors::new(folder, errors)) }
+        if errors.is_empty() {
+            Ok(Self { recipes, templates })
+        } else {
+            Err(RecipeErrors::new(folder, errors))
+        }
+    }
+
+    /// Adds the recipes that these sources make possible.
+    #[must_use]
+    pub fn with_sources(mut self, sources: &Sources) -> Self {
+        for source in sources.iter() {
+            let filled: Vec<Recipe> =
+                self.templates.iter().filter_map(|template| template.filled(source)).collect();
+            filled.into_iter().for_each(|recipe| self.add(recipe));
+        }
+        self
+    }
+
+    /// The recipe for the packages of a source, if there is one.
+    pub fn of_source(&self, source: &Source) -> Option<&Recipe> {
+        self.recipes.values().find(|recipe| {
+            recipe.source().is_some_and(|own| own.name() == source.name() && own.isa() == source.isa())
+        })
     }
 
     /// Adds a recipe that has no file.

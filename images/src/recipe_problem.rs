@@ -26,6 +26,18 @@ pub enum RecipeProblem {
     /// An image that boots, without a kernel.
     #[error("the recipe has no [kernel]")]
     NoKernel,
+    /// A recipe without packages.
+    #[error("the recipe has no packages")]
+    NoPackages,
+    /// A recipe with packages of two kinds.
+    #[error("the recipe has both [packages] and [rpm]")]
+    TwoKindsOfPackages,
+    /// RPM packages without the systems that have them.
+    #[error("the recipe has [rpm] without [template]")]
+    NoTemplate,
+    /// A template of other packages than RPM packages.
+    #[error("the recipe has [template] without [rpm]")]
+    NeedlessTemplate,
     /// A recipe without a product.
     #[error("the recipe makes no image")]
     NoProduct,
@@ -43,6 +55,10 @@ impl Problem for RecipeProblem {
             Self::File(problem) => problem.help(EXAMPLES),
             Self::Unreadable { .. } => "name a text file, relative to the folder of the recipe".into(),
             Self::NoKernel => format!("add `[kernel]`; see {EXAMPLES}"),
+            Self::NoPackages => format!("add `[packages]`, or `[rpm]` and `[template]`; see {EXAMPLES}"),
+            Self::TwoKindsOfPackages => "remove one of them".into(),
+            Self::NoTemplate => format!("add `[template]`; see {EXAMPLES}/enterprise-linux-9-amd64.toml"),
+            Self::NeedlessTemplate => "remove `[template]`: sources are for RPM packages".into(),
             Self::NoProduct => format!("add `[hypervisor]`, `[minimal]` or `[emulator]`; see {EXAMPLES}"),
         }
     }
@@ -51,7 +67,12 @@ impl Problem for RecipeProblem {
         match self {
             Self::File(problem) => problem.label(),
             Self::NoKernel => "this image boots one",
-            Self::Unreadable { .. } | Self::NoProduct => "here",
+            Self::Unreadable { .. }
+            | Self::NoPackages
+            | Self::TwoKindsOfPackages
+            | Self::NoTemplate
+            | Self::NeedlessTemplate
+            | Self::NoProduct => "here",
         }
     }
 }

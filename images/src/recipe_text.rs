@@ -1,7 +1,9 @@
 //! What a recipe says: its TOML, and the files that it names.
 
-use crate::package_source::SourceName;
+use crate::apt_packages::AptPackages;
 use crate::recipe_problem::RecipeProblem;
+use crate::rpm::{RpmPackages, RpmText};
+use crate::template::TemplateText;
 use crate::{Os, Product};
 use nestmatrix_input::Keys;
 use nestmatrix_model::{Isa, Word};
@@ -9,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-type Table<'t> = nestmatrix_input::Table<'t, RecipeProblem>;
+pub(crate) type Table<'t> = nestmatrix_input::Table<'t, RecipeProblem>;
 type Text<'t> = nestmatrix_input::Text<'t, RecipeProblem>;
 
 /// A recipe's contents. Paths inside packages are written as on a system with a merged `/usr`.
@@ -18,7 +20,11 @@ pub(crate) struct RecipeText {
     pub(crate) name: String,
     pub(crate) architecture: Isa,
     pub(crate) os: Option<Os>,
-    pub(crate) packages: PackagesText,
+    pub(crate) packages: Packages,
+    /// Which systems it serves, if it is a template.
+    pub(crate) template: Option<TemplateText>,
+    /// Where busybox comes from, if it is not among the packages.
+    pub(crate) busybox: Option<AptPackages>,
     pub(crate) kernel: Option<KernelText>,
     pub(crate) hypervisor: Option<InitramfsText>,
     pub(crate) minimal: Option<InitramfsText>,
@@ -38,16 +44,13 @@ pub(crate) struct Init {
     pub(crate) scripts: BTreeMap<String, String>,
 }
 
+/// What a recipe is made of.
 #[derive(Debug, Clone)]
-pub(crate) struct PackagesText {
-    /// What kind of packages they are; those of apt by default.
-    pub(crate) source: SourceName,
-    pub(crate) origin: String,
-    pub(crate) keyring: String,
-    pub(crate) suites: Vec<String>,
-    pub(crate) components: Vec<String>,
-    pub(crate) install: Vec<String>,
-    pub(crate) assume_installed: Vec<String>,
+pub(crate) enum Packages {
+    /// Debian packages.
+    Apt(AptPackages),
+    /// RPM packages.
+    Rpm(RpmPackages),
 }
 
 #[derive(Debug, Clone)]
@@ -60,10 +63,16 @@ pub(crate) struct KernelText {
 pub(crate) struct InitramfsText {
     pub(crate) compression: Compression,
     pub(crate) qemu: Option<String>,
+    /// The name by which QEMU is started, if its program has another one.
+    pub(crate) qemu_name: Option<String>,
     pub(crate) qemu_modules: Vec<String>,
     pub(crate) programs: Vec<String>,
     pub(crate) files: Vec<String>,
+    /// Files that only some versions have.
+    pub(crate) optional_files: Vec<String>,
     pub(crate) kernel_modules: Vec<String>,
+    /// Modules that only some kernels have.
+    pub(crate) optional_kernel_modules: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,16 +108,28 @@ impl Word for Compression {
 // In all of these, a wrong value has already been reported, and counts as absent.
 
 impl RecipeText {
-    pub(crate) const KEYS: Keys =
-        &["name", "architecture", "os", "packages", "kernel", "hypervisor", "minimal", "emulator"];
+    pub(crate) const KEYS: Keys = &[
+        "name",
+        "architecture",
+        "os",
+        "packages",
+        "rpm",
+        "template",
+        "busybox",
+        "kernel",
+        "hypervisor",
+        "minimal",
+        "emulator",
+    ];
 
     /// Reads a recipe. The files that it names are relative to `folder`.
     pub(crate) fn read(root: &Table<'_>, folder: &Path) -> Option<Self> {
         let name = root.string("name").filter(|name| name.names_its_file("recipe", "name"));
         let architecture = root.string("architecture").and_then(|text| text.parse(Isa::parse));
         let os = root.optional_table("os", OS_KEYS).and_then(|os| read_os(&os));
-        let packages = root.table("packages", PackagesText::KEYS);
-        let packages = packages.and_then(|packages| PackagesText::read(&packages));
+        let packages = Packages::read(root);
+        let busybox = root.optional_table("busybox", AptPackages::KEYS);
+        let busybox = busybox.and_then(|busybox| AptPackages::read(&busybox));
         let kernel = root.optional_table("kernel", KernelText::KEYS);
         let kernel = kernel.and_then(|kernel| Some(KernelText { image: kernel.prose("image")? }));
         let [hypervisor, minimal] =
@@ -128,11 +149,14 @@ impl RecipeText {
         if ["hypervisor", "minimal", "emulator"].into_iter().all(|product| root.is_missing(product)) {
             root.report(RecipeProblem::NoProduct);
         }
+        let (packages, template) = packages?;
         Some(Self {
             name: name?.as_str().to_owned(),
             architecture: architecture?,
             os,
-            packages: packages?,
+            packages,
+            template,
+            busybox,
             kernel,
             hypervisor,
             minimal,
@@ -167,25 +191,36 @@ fn read_file(name: &Text<'_>, folder: &Path) -> Option<String> {
     name.parse(|_| fs::read_to_string(&path).map_err(|error| RecipeProblem::Unreadable { path, error }))
 }
 
-impl PackagesText {
-    const KEYS: Keys =
-        &["source", "origin", "keyring", "suites", "components", "install", "assume-installed"];
-
-    fn read(table: &Table<'_>) -> Option<Self> {
-        let source = table.optional_string("source").and_then(|text| text.parse(SourceName::parse));
-        let [origin, keyring] = ["origin", "keyring"].map(|key| table.prose(key));
-        let [suites, components, install] =
-            ["suites", "components", "install"].map(|key| table.strings(key).map(owned));
-        let assume_installed = optional_list(table, "assume-installed");
-        Some(Self {
-            source: source.unwrap_or_default(),
-            origin: origin?,
-            keyring: keyring?,
-            suites: suites?,
-            components: components?,
-            install: install?,
-            assume_installed,
-        })
+impl Packages {
+    /// Reads what a recipe is made of, and its `[template]`, which RPM packages need.
+    fn read(root: &Table<'_>) -> Option<(Self, Option<TemplateText>)> {
+        let apt = root.optional_table("packages", AptPackages::KEYS);
+        let rpm = root.optional_table("rpm", RpmText::KEYS);
+        let template = root.optional_table("template", TemplateText::KEYS);
+        match (apt, rpm, template) {
+            (Some(packages), None, None) => Some((Self::Apt(AptPackages::read(&packages)?), None)),
+            (None, Some(packages), Some(template)) => {
+                let text = RpmText::read(&packages);
+                let template = TemplateText::read(&template)?;
+                Some((Self::Rpm(RpmPackages { text, source: None }), Some(template)))
+            }
+            (None, Some(packages), None) => {
+                packages.report(RecipeProblem::NoTemplate);
+                None
+            }
+            (Some(_), None, Some(template)) => {
+                template.report(RecipeProblem::NeedlessTemplate);
+                None
+            }
+            (Some(_), Some(packages), _) => {
+                packages.report(RecipeProblem::TwoKindsOfPackages);
+                None
+            }
+            (None, None, _) => {
+                root.report(RecipeProblem::NoPackages);
+                None
+            }
+        }
     }
 }
 
@@ -200,18 +235,34 @@ impl InitramfsText {
         "applets",
         "scripts",
         "qemu",
+        "qemu-name",
         "qemu-modules",
         "programs",
         "files",
+        "optional-files",
         "kernel-modules",
+        "optional-kernel-modules",
     ];
 
     fn read(table: &Table<'_>) -> Option<Self> {
         let compression = table.string("compression").and_then(|text| text.parse(Compression::parse));
-        let qemu = table.optional_prose("qemu");
-        let [qemu_modules, programs, files, kernel_modules] =
-            ["qemu-modules", "programs", "files", "kernel-modules"].map(|key| optional_list(table, key));
-        Some(Self { compression: compression?, qemu, qemu_modules, programs, files, kernel_modules })
+        let [qemu, qemu_name] = ["qemu", "qemu-name"].map(|key| table.optional_prose(key));
+        let list = |key| optional_list(table, key);
+        let (qemu_modules, programs) = (list("qemu-modules"), list("programs"));
+        let (files, optional_files) = (list("files"), list("optional-files"));
+        let (kernel_modules, optional_kernel_modules) =
+            (list("kernel-modules"), list("optional-kernel-modules"));
+        Some(Self {
+            compression: compression?,
+            qemu,
+            qemu_name,
+            qemu_modules,
+            programs,
+            files,
+            optional_files,
+            kernel_modules,
+            optional_kernel_modules,
+        })
     }
 }
 
@@ -226,10 +277,10 @@ impl EmulatorText {
     }
 }
 
-fn optional_list(table: &Table<'_>, key: &'static str) -> Vec<String> {
+pub(crate) fn optional_list(table: &Table<'_>, key: &'static str) -> Vec<String> {
     table.optional_strings(key).map(owned).unwrap_or_default()
 }
 
-fn owned(texts: Vec<Text<'_>>) -> Vec<String> {
+pub(crate) fn owned(texts: Vec<Text<'_>>) -> Vec<String> {
     texts.iter().map(|text| text.as_str().to_owned()).collect()
 }

@@ -263,7 +263,8 @@ impl Recipe {
         };
         let mut assumed: Vec<String> = std::iter::once(self)
             .chain(alike())
-            .flat_map(|recipe| recipe.text.packages.assume_installed.iter().cloned())
+            .filter_map(|recipe| recipe.apt())
+            .flat_map(|packages| packages.assume_installed.iter().cloned())
             .collect();
         assumed.sort();
         assumed.dedup();
@@ -336,9 +337,8 @@ fn kernel_images(catalog: &Catalog) -> Vec<String> {
 
 /// Whether a package holds a kernel or its modules, or is a metapackage for them.
 pub(crate) fn is_of_kernel(package: &str) -> bool {
-    ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"]
-        .iter()
-        .any(|start| package.starts_with(start))
+    let starts = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-", "kernel-"];
+    package == "kernel" || starts.iter().any(|start| package.starts_with(start))
 }
 
 impl Store {

@@ -83,7 +83,7 @@ fn package(address: &str) -> String {
 }
 
 /// Decodes the escapes of an address, except for malformed ones.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -70,7 +70,6 @@ fn an_error_says_where() {
         ("[\"p\"]", "[]", "9:11: `install` is empty"),
         ("\"amd64\"", "\"z80\"", "2:16: unknown instruction set `z80`"),
         ("\"sample\"", "\"other\"", "1:8: recipe `other` is in a file named `sample.toml`"),
-        ("[packages]\n", "[packages]\nsource = \"pacman\"\n", "5:10: unknown package source `pacman`"),
         ("components = [\"main\"]\n", "", "4:1: key `components` is missing"),
         ("[emulator]\nprogram", "#", "1:1: the recipe makes no image"),
         ("[emulator]", "[emulater]", "11:2: unknown key `emulater`"),

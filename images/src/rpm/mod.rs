@@ -1,0 +1,17 @@
+//! RPM packages: the host's dnf resolves and downloads them, and its rpmkeys verifies their signatures. Nothing is installed, and
+//! the host's own databases and caches are not touched.
+
+mod dnf;
+mod dvd;
+mod index;
+mod keys;
+mod metadata;
+mod package;
+mod packages;
+
+pub(crate) use dvd::Dvd;
+pub(crate) use index::RpmIndex;
+pub use index::SourceCheck;
+pub(crate) use keys::fingerprints;
+pub(crate) use package::Rpm;
+pub(crate) use packages::{RpmPackages, RpmText};

@@ -1,0 +1,85 @@
+//! Reads RPM packages into memory, without root, files on disk and scriptlets.
+
+use crate::deb::LEFT_OUT;
+use crate::package_source::PackageFormat;
+use crate::tree::{File, Node, Tree, merged};
+use crate::{Error, Package};
+use rpm::FileType;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Digits of the digest in a file's name.
+const DIGITS: usize = 12;
+
+/// The format of RPM packages.
+#[derive(Debug)]
+pub(crate) struct Rpm;
+
+impl PackageFormat for Rpm {
+    /// Rebuilds of one distribution have packages of the same name and version with different contents, so the name has a part of
+    /// the digest.
+    fn file_name(&self, package: &Package) -> String {
+        let Package { name, version, architecture, sha256 } = package;
+        let version = version.replace(':', "%3a");
+        let digits = sha256.as_str();
+        format!("{name}-{version}.{architecture}.{}.rpm", digits.get(..DIGITS).unwrap_or(digits))
+    }
+
+    fn is_package(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "rpm")
+    }
+
+    fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
+        read(path, number).map_err(|e| Error::Package { path: path.to_owned(), message: e.to_string() })
+    }
+}
+
+/// The files of a package, marked as coming from package number `number`.
+fn read(path: &Path, number: usize) -> Result<Tree, rpm::Error> {
+    let package = rpm::Package::open(path)?;
+    let mut tree = Tree::default();
+    // Only one of several hard links has the contents; the digest of all of them is the same.
+    let mut linked = Vec::new();
+    let mut contents = HashMap::new();
+    for file in package.files()? {
+        let file = file?;
+        let path = file.metadata.path().to_string_lossy().trim_start_matches('/').to_owned();
+        let plain = merged(&path);
+        if LEFT_OUT.iter().any(|folder| plain.starts_with(folder)) {
+            continue;
+        }
+        match file.metadata.file_type() {
+            FileType::Regular => {
+                let executable = file.metadata.permissions() & 0o111 != 0;
+                let digest = file.metadata.digest().cloned();
+                let Some(data) = content(&file) else {
+                    // Files that only the installed system creates have no digest.
+                    linked.extend(digest.map(|digest| (path, executable, digest)));
+                    continue;
+                };
+                let data: Arc<[u8]> = Arc::from(data);
+                contents.extend(digest.map(|digest| (digest, Arc::clone(&data))));
+                tree.insert(&path, Node::File(File { data, executable, package: Some(number) }));
+            }
+            FileType::SymbolicLink => {
+                tree.insert(&path, Node::Link(file.metadata.linkto().unwrap_or_default().to_owned()));
+            }
+            // Files create their folders, and images need no devices or pipes from packages.
+            _ => {}
+        }
+    }
+    for (path, executable, digest) in linked {
+        if let Some(data) = contents.get(&digest) {
+            let file = File { data: Arc::clone(data), executable, package: Some(number) };
+            tree.insert(&path, Node::File(file));
+        }
+    }
+    Ok(tree)
+}
+
+/// The contents of a file, if the package has them at this name.
+fn content(file: &rpm::RpmFile<'_>) -> Option<Vec<u8>> {
+    let content = file.content()?;
+    (content.len() == file.metadata.size()).then(|| content.to_vec())
+}

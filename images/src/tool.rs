@@ -1,0 +1,158 @@
+//! Runs the host's package tools.
+
+use crate::Error;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How often [`run`] reports progress while a tool prints nothing.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A program of this host that handles packages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    /// Its name in `PATH`.
+    pub(crate) program: &'static str,
+    /// What it is needed for: "resolves RPM packages".
+    pub(crate) does: &'static str,
+    /// The packages to install if it is missing.
+    pub(crate) install: &'static str,
+}
+
+/// The end of a tool that could be started.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// Standard output, without the lines that `each_line` took.
+    pub(crate) output: String,
+    /// Standard error.
+    pub(crate) complaints: String,
+}
+
+impl Tool {
+    /// Its command with English messages, started by the wrapper.
+    pub(crate) fn command(&self, wrapper: &[OsString]) -> Command {
+        command(wrapper, self.program)
+    }
+
+    /// Runs its command to a successful end. Returns its standard output.
+    ///
+    /// # Errors
+    /// [`Error::NoTool`] if it cannot be started, [`Error::PackageTool`] if it fails; `action` says what it could not do.
+    pub(crate) fn run(
+        &self,
+        command: &mut Command,
+        action: &str,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<String, Error> {
+        let ended = run(command, |_| {
+            meanwhile();
+            false
+        });
+        let ended = ended.map_err(|source| Error::NoTool {
+            program: command.get_program().to_string_lossy().into_owned(),
+            does: self.does,
+            install: self.install,
+            source,
+        })?;
+        if ended.status.success() { Ok(ended.output) } else { Err(ended.error(self.program, action)) }
+    }
+}
+
+impl Ended {
+    /// The error of a tool that failed.
+    pub(crate) fn error(self, tool: &'static str, action: &str) -> Error {
+        let output = self.complaints.trim_end().to_owned();
+        Error::PackageTool { tool, action: action.to_owned(), status: self.status, output }
+    }
+}
+
+/// A command with English messages, started by the wrapper.
+pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
+    let mut words = wrapper.iter().map(OsString::as_os_str).chain([OsStr::new(program)]);
+    // There is always a first word, since the chain ends with the program.
+    let mut command = Command::new(words.next().unwrap_or(OsStr::new(program)));
+    command.args(words).env("LC_ALL", "C");
+    command
+}
+
+/// Runs a command without input. `watch` gets each line of standard output, and says whether it takes the line; it gets nothing
+/// whenever the command has printed nothing for a moment.
+///
+/// # Errors
+/// The command cannot be started.
+pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> bool) -> io::Result<Ended> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (output, complaints) = thread::scope(|scope| {
+        let complaints = scope.spawn(|| {
+            let mut text = Vec::new();
+            stderr.map(|mut stderr| stderr.read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let (sender, lines) = mpsc::channel();
+        scope.spawn(move || {
+            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
+                let Ok(line) = line else { break };
+                // The receiver lives until the sender is dropped.
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        let mut output = String::new();
+        loop {
+            match lines.recv_timeout(INTERVAL) {
+                Ok(line) if watch(Some(&line)) => {}
+                Ok(line) => {
+                    output.push_str(&line);
+                    output.push('\n');
+                }
+                Err(RecvTimeoutError::Timeout) => drop(watch(None)),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        (output, complaints.join().unwrap_or_default())
+    });
+    Ok(Ended { status: child.wait()?, output, complaints })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = command(&[], "sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_complaints_and_status_are_kept_apart() {
+        let ended = run(&mut shell("echo out; echo progress 1; echo bad >&2; exit 3"), |line| {
+            line.is_some_and(|line| line.starts_with("progress"))
+        });
+        let ended = ended.unwrap();
+        assert_eq!((ended.output.as_str(), ended.complaints.as_str()), ("out\n", "bad\n"));
+        assert_eq!(ended.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_silent_command_is_watched() {
+        let mut silent = 0;
+        run(&mut shell("sleep 0.7"), |line| {
+            silent += usize::from(line.is_none());
+            false
+        })
+        .unwrap();
+        assert!(silent > 0);
+    }
+
+    #[test]
+    fn a_missing_tool_says_what_to_install() {
+        let tool = Tool { program: "no-such-tool", does: "does something", install: "some-package" };
+        let error = tool.run(&mut tool.command(&[]), "do it", || {}).unwrap_err().to_string();
+        assert_eq!(error, "cannot start no-such-tool, which does something; install some-package");
+    }
+}
