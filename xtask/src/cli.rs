@@ -41,6 +41,7 @@ Exit codes:
 
 Environment:
   NESTMATRIX_CACHE      folder of images and packages [default: nestmatrix in the XDG cache folder]
+  NESTMATRIX_CONFIG     folder of settings, such as sources [default: nestmatrix in the XDG config folder]
   NESTMATRIX_SNAPSHOTS  folder of snapshots [default: states in the folder of images]
   NESTMATRIX_ARCHIVE    address of the Debian archive [default: from this machine's apt sources]
   NESTMATRIX_KEYRING    keyring that verifies the archive [default: this machine's Debian keyring]
@@ -75,6 +76,8 @@ pub enum Command {
     List(List),
     /// Build, show and remove the images that levels boot
     Images(Images),
+    /// Add, list and check sources of RPM packages, such as an installation image of RHEL
+    Sources(crate::sources::Arguments),
     /// List and remove snapshots of stacks
     #[command(alias = "states")]
     Snapshots(Snapshots),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
-use nestmatrix_images::{Catalog, Store, StoreOptions};
+use nestmatrix_images::{Catalog, Sources, Store, StoreOptions};
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -35,9 +35,20 @@ pub fn no_cell() -> ExitCode {
     ExitCode::from(4)
 }
 
-/// The image recipes.
+/// The image recipes, with those of the user's sources.
 pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
-    Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)
+    recipes_with(folder, &sources()?)
+}
+
+/// The image recipes, with those of these sources.
+pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
+    let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?;
+    Ok(catalog.with_sources(sources))
+}
+
+/// The sources of RPM packages that the user added.
+pub fn sources() -> Result<Sources, Failure> {
+    Sources::open(None).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
 /// The image store.

@@ -21,6 +21,7 @@ mod resume;
 mod run_matrix;
 mod runtime;
 mod snapshots;
+mod sources;
 mod trace;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::Snapshots(arguments) => snapshots::run(arguments.command),
+        cli::Command::Sources(arguments) => sources::run(&arguments),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),

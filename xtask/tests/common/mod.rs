@@ -55,6 +55,11 @@ impl Place {
         self.path().join("states")
     }
 
+    /// Folder of the settings of this place.
+    pub fn config(&self) -> PathBuf {
+        self.path().join("config")
+    }
+
     fn runtime(&self) -> PathBuf {
         self.path().join("run")
     }
@@ -79,6 +84,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.runtime());
         command.env("NESTMATRIX_SNAPSHOTS", self.states());
+        // Sources of the user's would turn stand-ins into other images.
+        command.env("NESTMATRIX_CONFIG", self.config());
         for variable in ["NESTMATRIX_LOG", "NO_COLOR", "COLUMNS", "CLICOLOR_FORCE", "FORCE_COLOR"] {
             command.env_remove(variable);
         }

@@ -139,7 +139,7 @@ fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
 fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
     catalog.recipes().find(|recipe| {
         recipe.isa() == isa
-            && recipe.os().is_some_and(|os| os.variant.as_deref() == variant)
+            && recipe.is_variant(variant)
             && available_image(recipe).is_some_and(|a| a.name == image)
     })
 }
