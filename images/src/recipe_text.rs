@@ -132,18 +132,18 @@ impl RecipeText {
         let busybox = busybox.and_then(|busybox| AptPackages::read(&busybox));
         let kernel = root.optional_table("kernel", KernelText::KEYS);
         let kernel = kernel.and_then(|kernel| Some(KernelText { image: kernel.prose("image")? }));
-        let [hypervisor, minimal] =
-            ["hypervisor", "minimal"].map(|key| root.optional_table(key, InitramfsText::KEYS));
-        if let (true, Some(boots)) = (root.is_missing("kernel"), hypervisor.as_ref().or(minimal.as_ref())) {
-            boots.report(RecipeProblem::NoKernel);
+        let boots = [(Product::Hypervisor, "hypervisor"), (Product::Minimal, "minimal")]
+            .map(|(product, key)| (product, root.optional_table(key, InitramfsText::KEYS)));
+        if let Some(table) = boots.iter().find_map(|(_, table)| table.as_ref())
+            && root.is_missing("kernel")
+        {
+            table.report(RecipeProblem::NoKernel);
         }
-        let mut init = BTreeMap::new();
-        for (product, table) in [(Product::Hypervisor, &hypervisor), (Product::Minimal, &minimal)] {
-            let files = table.as_ref().and_then(|table| Init::read(table, folder));
-            init.extend(files.map(|files| (product, files)));
-        }
-        let [hypervisor, minimal] =
-            [hypervisor, minimal].map(|table| table.and_then(|table| InitramfsText::read(&table)));
+        let init = boots
+            .iter()
+            .filter_map(|(product, table)| Some((*product, Init::read(table.as_ref()?, folder)?)));
+        let init = init.collect();
+        let [hypervisor, minimal] = boots.map(|(_, table)| InitramfsText::read(&table?));
         let emulator = root.optional_table("emulator", EmulatorText::KEYS);
         let emulator = emulator.and_then(|emulator| EmulatorText::read(&emulator));
         if ["hypervisor", "minimal", "emulator"].into_iter().all(|product| root.is_missing(product)) {
