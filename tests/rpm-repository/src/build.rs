@@ -24,8 +24,8 @@ License: as Debian's packages
 Packages for tests.
 
 %install
-rm -rf %{buildroot}
-mv %{tree} %{buildroot}
+rm -rf \"%{buildroot}\"
+mv \"%{tree}\" \"%{buildroot}\"
 ";
 
 /// Builds packages. Returns their paths in the same order. `folder` is empty, and on the file system of the Debian packages.

@@ -74,37 +74,38 @@ pub(crate) fn blueprints(debs: &Debs) -> Result<(Vec<Blueprint>, String), Error>
     let lists = in_folder(deb, &release).filter(|(name, _)| name.starts_with("modules."));
     core.files
         .extend(lists.map(|(name, place)| (format!("{folder}/{name}"), Content::Unpacked(place.to_owned()))));
-    depend(&mut core, &mut modules_core, &mut modules, &release);
-    Ok((vec![core, modules_core, modules], release))
+    let mut packages = [core, modules_core, modules];
+    depend(&mut packages, &release);
+    Ok((packages.into(), release))
 }
 
-/// RHEL's dependencies of the three packages on each other and on others.
-fn depend(core: &mut Blueprint, modules_core: &mut Blueprint, modules: &mut Blueprint, release: &str) {
-    let evr = core.version.evr();
+/// What `kernel-core` requires of other packages. RHEL 8 requires firmware, RHEL 9 only recommends it: what copes with the former
+/// copes with the latter.
+const REQUIRES: &[&str] = &[
+    "/usr/bin/kernel-install",
+    "coreutils",
+    "dracut >= 027",
+    "linux-firmware >= 20150904",
+    "systemd >= 203-2",
+];
+
+/// RHEL's dependencies of `kernel-core`, `kernel-modules-core` and `kernel-modules` on each other and on others.
+fn depend(packages: &mut [Blueprint; 3], release: &str) {
+    let names = ["kernel", "kernel-modules-core", "kernel-modules"];
     // RPM allows only one hyphen in a version, and RHEL's releases have only one.
     let release = release.replacen('-', "_", 1).replace('-', ".").replacen('_', "-", 1);
-    for (package, name) in
-        [(&mut *core, "kernel"), (modules_core, "kernel-modules-core"), (modules, "kernel-modules")]
-    {
+    for (package, name) in packages.iter_mut().zip(names) {
+        let evr = package.version.evr();
         package.provides.push(format!("{name}-uname-r = {release}"));
         package.provides.push(format!("{name}-x86_64 = {evr}"));
         package.provides.push(format!("installonlypkg({name})"));
-        let others = ["kernel", "kernel-modules-core"].into_iter().filter(|other| *other != name);
+        let others = names[..2].iter().filter(|other| **other != name);
         package.requires.extend(others.map(|other| format!("{other}-uname-r = {release}")));
     }
-    core.provides.push(format!("kernel = {evr}"));
+    let core = &mut packages[0];
+    core.provides.push(format!("kernel = {}", core.version.evr()));
     core.provides.push(format!("kernel-core-uname-r = {release}"));
-    // RHEL 8 requires firmware, RHEL 9 only recommends it. What copes with the former copes with the latter.
-    core.requires.extend(
-        [
-            "/usr/bin/kernel-install",
-            "coreutils",
-            "dracut >= 027",
-            "linux-firmware >= 20150904",
-            "systemd >= 203-2",
-        ]
-        .map(str::to_owned),
-    );
+    core.requires.extend(REQUIRES.iter().map(|required| (*required).to_owned()));
 }
 
 /// The files in the folder of the kernel's modules, by their paths in it.

@@ -7,9 +7,9 @@ use goblin::elf::reloc::R_X86_64_RELATIVE;
 use std::collections::BTreeSet;
 
 /// Debian's folder of libraries, without `/usr`.
-const DEBIAN_LIBRARIES: &[u8] = b"/lib/x86_64-linux-gnu";
+const DEBIAN_LIBRARIES: &[u8; 21] = b"/lib/x86_64-linux-gnu";
 /// RHEL's, in the same number of bytes: a path may have any number of slashes between its parts.
-const RHEL_LIBRARIES: &[u8] = b"/lib64///////////////";
+const RHEL_LIBRARIES: &[u8; 21] = b"/lib64///////////////";
 
 /// The bytes of a program or library that moves from Debian's folder to RHEL's, with the paths in it: the loader's default
 /// search path, run paths, folders of plugins. None if it is not an ELF file.
@@ -21,13 +21,12 @@ pub(crate) fn moved(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// Replaces every occurrence by as many bytes.
-fn replace_all(bytes: &mut [u8], old: &[u8], new: &[u8]) {
-    assert_eq!(old.len(), new.len());
+fn replace_all<const N: usize>(bytes: &mut [u8], old: &[u8; N], new: &[u8; N]) {
     let mut start = 0;
     while let Some(at) = find(&bytes[start..], old) {
         start += at;
-        bytes[start..start + old.len()].copy_from_slice(new);
-        start += old.len();
+        bytes[start..start + N].copy_from_slice(new);
+        start += N;
     }
 }
 
@@ -210,4 +209,27 @@ fn offset(segments: &[Segment], address: u64) -> Option<usize> {
         .iter()
         .find(|segment| (segment.address..segment.address + segment.size).contains(&address))?;
     usize::try_from(address - segment.address + segment.offset).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_a_program_keep_their_length() {
+        let before = b"\x7fELF\0/usr/lib/x86_64-linux-gnu/nss:/lib/x86_64-linux-gnu/\0/lib/x86_64";
+        let after = b"\x7fELF\0/usr/lib64////////////////nss:/lib64////////////////\0/lib/x86_64";
+        assert_eq!(moved(before.to_vec()).unwrap(), after);
+        assert_eq!(moved(b"#!/lib/x86_64-linux-gnu/script".to_vec()), None);
+    }
+
+    #[test]
+    fn only_a_program_with_relocations_can_be_changed() {
+        assert!(Program::parse(b"#!/bin/sh".to_vec()).is_err());
+        let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let error = |result: Result<(), String>| result.unwrap_err();
+        let mut program = Program::parse(this).unwrap();
+        assert_eq!(error(program.replace("absent", "x")), "there is no string \"absent\"");
+        assert_eq!(error(program.set("absent", 0, 1)), "no pointer leads to \"absent\"");
+    }
 }

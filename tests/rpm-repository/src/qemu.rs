@@ -5,7 +5,7 @@ use crate::Part::AppStream;
 use crate::blueprint::{Blueprint, Content, Payload, Version};
 use crate::debian::{DebFile, Debs};
 use crate::patch::Program;
-use crate::stand_in::stand_in_file;
+use crate::stand_in::{QEMU_IMG, stand_in_file};
 
 /// The epoch of RHEL 9's packages.
 const EPOCH: u32 = 17;
@@ -64,7 +64,7 @@ fn core(debs: &Debs) -> Result<Blueprint, Error> {
     let data = like_rhel(program, &core.version.version);
     let data = data.map_err(|message| Error::unexpected("qemu-kvm", message))?;
     core.add("/usr/libexec/qemu-kvm", Content::File { data, executable: true });
-    core.require_same("qemu-img");
+    core.require_same(QEMU_IMG);
     core.require_same("qemu-kvm-common");
     core.requires.push("edk2-ovmf".to_owned());
     Ok(core)
@@ -133,10 +133,9 @@ fn common(debs: &Debs) -> Result<Blueprint, Error> {
     Ok(common)
 }
 
-/// `qemu-img`, which Debian's image does not have. No level needs it.
 fn image_tools(debs: &Debs) -> Result<Blueprint, Error> {
-    let mut tools = new("qemu-img", debs)?;
-    tools.files.extend(stand_in_file("qemu-img"));
+    let mut tools = new(QEMU_IMG, debs)?;
+    tools.files.extend(stand_in_file(QEMU_IMG));
     Ok(tools)
 }
 

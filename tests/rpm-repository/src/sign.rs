@@ -1,6 +1,7 @@
 //! A key that is made for the test, and the signatures of packages.
 
 use crate::{Error, parallel, tool};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,18 +20,12 @@ impl Signer {
     /// Makes a key.
     pub(crate) fn new(name: &str) -> Result<Self, Error> {
         // Not below the repository: its path may be too long for the agent's socket.
-        let home = TempDir::with_prefix("gnupg-").map_err(Error::io("create a folder for", "GnuPG"))?;
+        let home =
+            TempDir::with_prefix("gnupg-").map_err(Error::io("create a folder in", env::temp_dir()))?;
         let signer = Self { home, name: name.to_owned() };
-        // No passphrase, as the RPM's own tests do, and RSA since RHEL's key is one.
-        tool::run(signer.gpg().args([
-            "--passphrase",
-            "",
-            "--quick-generate-key",
-            name,
-            "rsa2048",
-            "sign",
-            "never",
-        ]))?;
+        // RHEL's key is an RSA key, too.
+        let key = ["--quick-generate-key", name, "rsa2048", "sign", "never"];
+        tool::run(signer.gpg().args(["--passphrase", ""]).args(key))?;
         Ok(signer)
     }
 

@@ -24,12 +24,15 @@ const REQUIRES: &[(&str, &[&str])] = &[
     ("systemd-udev", &["systemd"]),
 ];
 
-/// The names of the packages.
+/// QEMU's tools for images of disks, which no level needs. Their version is that of QEMU.
+pub(crate) const QEMU_IMG: &str = "qemu-img";
+
+/// The names of all these packages.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    STAND_INS.iter().map(|(name, ..)| *name)
+    STAND_INS.iter().map(|(name, ..)| *name).chain([QEMU_IMG])
 }
 
-/// The packages.
+/// All but [`QEMU_IMG`].
 pub(crate) fn blueprints() -> Vec<Blueprint> {
     let blueprint = |(name, part, version, provides): &(&str, Part, &str, &[&str])| {
         let mut blueprint = Blueprint::new(name, Version::of_debian(version), *part);

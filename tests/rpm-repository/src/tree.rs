@@ -120,10 +120,12 @@ impl Repository {
     /// # Errors
     /// Why it failed; [`Error::Image`] if the archive does not deliver the image.
     pub fn make(store: &Store, folder: &Path) -> Result<Self, Error> {
-        let (base, app) = (folder.join(Part::BaseOS.folder()), folder.join(Part::AppStream.folder()));
-        for packages in [base.join("Packages"), app.join("Packages")] {
+        for part in Part::ALL {
+            let packages = folder.join(part.folder()).join("Packages");
             fs::create_dir_all(&packages).map_err(Error::io("create folder", &packages))?;
         }
+        // RPM needs an absolute path.
+        let folder = &folder.canonicalize().map_err(Error::io("find", folder))?;
         // On the same file system, so that files are moved and not copied.
         let work = tempfile::tempdir_in(folder).map_err(Error::io("create a folder in", folder))?;
         let debs = Debs::unpack(store, &work.path().join("debs"))?;
@@ -144,7 +146,7 @@ impl Repository {
         signer.export(&repository.key())?;
         let info = folder.join(".treeinfo");
         fs::write(&info, TREE_INFO).map_err(Error::io("write", &info))?;
-        parallel::map(&[base, app], |part| index(part))?;
+        parallel::map(&Part::ALL, |part| index(&repository.part(*part)))?;
         Ok(repository)
     }
 
@@ -183,8 +185,8 @@ impl Repository {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// Packages that stand for large ones that no image needs. What downloads them for an image would download hundreds of
-    /// megabytes of RHEL's.
+    /// Packages that stand for RHEL's packages that no image needs, such as `linux-firmware`. A program that downloads them for
+    /// an image would download hundreds of megabytes of RHEL's.
     pub fn unneeded() -> impl Iterator<Item = &'static str> {
         stand_in::names()
     }
@@ -196,6 +198,9 @@ impl Repository {
 }
 
 impl Part {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::BaseOS, Self::AppStream];
+
     /// The name of its folder.
     pub fn folder(self) -> &'static str {
         match self {

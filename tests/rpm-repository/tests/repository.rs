@@ -66,7 +66,7 @@ fn download(repository: &Repository, to: &Path, packages: &[&str]) -> (bool, Str
     ] {
         command.arg(format!("--setopt={option}={value}"));
     }
-    for part in [Part::BaseOS, Part::AppStream] {
+    for part in Part::ALL {
         command.arg(format!("--repofrompath={0},{1}", part.folder(), repository.part(part).display()));
     }
     command.args(["--releasever=9.4", "--forcearch=x86_64", "download", "--resolve", "--alldeps"]);
@@ -174,7 +174,8 @@ fn orphaned_agents() -> Vec<String> {
 }
 
 fn no_agent_remains() {
-    drop(repository());
+    // Kept until the end, so that other tests need not make it again.
+    let _repository = repository();
     let patience = Instant::now() + Duration::from_secs(10);
     while !orphaned_agents().is_empty() {
         assert!(Instant::now() < patience, "still running: {:?}", orphaned_agents());
