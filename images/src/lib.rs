@@ -32,6 +32,7 @@ mod recipe_problem;
 mod recipe_text;
 mod replacement;
 mod rpm;
+mod source_check;
 mod sources;
 mod store;
 mod template;

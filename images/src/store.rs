@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::build::Build;
 use crate::cache::{Cache, Cached, entries, read_reference, remove};
-use crate::package_source::{Host, file_names};
+use crate::package_source::file_names;
 use crate::progress::{Reporter, Step};
-use crate::recipe_text::Packages;
-use crate::rpm::{RpmIndex, RpmPackages, SourceCheck};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
 
 /// How a store works. Everything left out comes from the environment or the host.
@@ -168,35 +166,6 @@ impl Store {
             }
         }
         self.refresh(recipe, progress)
-    }
-
-    /// Reads the source of a recipe as a build would, and verifies one of its packages. Returns nothing if the recipe needs no source
-    /// of the user's.
-    ///
-    /// # Errors
-    /// [`Error::Offline`] for an offline store, or why a build would fail.
-    pub fn check_source(
-        &self,
-        recipe: &Recipe,
-        progress: &dyn Progress,
-    ) -> Result<Option<SourceCheck>, Error> {
-        let Packages::Rpm(RpmPackages { text, source: Some(source) }) = &recipe.text.packages else {
-            return Ok(None);
-        };
-        if self.options.offline {
-            return Err(Error::Offline { missing: vec![format!("source {}", source.name())] });
-        }
-        let lock = self.cache.lock_of_packages()?;
-        lock.lock().map_err(Error::io("lock", self.cache.root()))?;
-        let host = Host {
-            cache: &self.cache,
-            isa: recipe.isa(),
-            archive: None,
-            keyring: None,
-            wrapper: &self.options.wrapper,
-        };
-        let index = RpmIndex::open(&host, source, text)?;
-        index.check(Reporter { recipe: recipe.name(), to: progress }).map(Some)
     }
 
     /// All images in the cache whose record can be read.

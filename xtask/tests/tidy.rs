@@ -75,6 +75,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "nestmatrix-vmm",
         ],
     ),
+    ("nestmatrix-rpm-repository", &["nestmatrix-images"]),
     (
         "nestmatrix-bench",
         &["nestmatrix", "nestmatrix-images", "nestmatrix-model", "nestmatrix-stack", "xtask"],

@@ -84,6 +84,10 @@ impl<'a> Dnf<'a> {
         {
             options.push(option(&format!("--setopt={name}="), &folder.join(part)));
         }
+        // dnf 4's other plugins write to the machine's own cache. dnf 5 downloads without a plugin.
+        if !DNF.run(DNF.command(wrapper).arg("--version"), "print its version", || {})?.contains("dnf5") {
+            options.extend(["--disableplugin=*".into(), "--enableplugin=download".into()]);
+        }
         Ok(Self { wrapper, folder: folder.to_owned(), options })
     }
 
