@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use nestmatrix::ci::{Job, Jobs, RunnerKind};
-use nestmatrix::scenario::Cell;
+use nestmatrix::scenario::{Cell, Denied};
 use nestmatrix_stack::Metal;
 use nestmatrix_vmm::shell::quote;
 use serde_json::{Value, json};
@@ -27,7 +27,8 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     if cells.is_empty() {
         return Ok(input::no_cell());
     }
-    let jobs = Jobs::new(&cells, &matrix, &catalog, &arguments.runner);
+    let denied = arguments.selection.denied();
+    let jobs = Jobs::new(&cells, &matrix, &catalog, &arguments.runner, denied);
     let mut nowhere: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (cell, why) in &jobs.nowhere {
         nowhere.entry(why).or_default().push(cell);
@@ -72,9 +73,11 @@ impl<'a> Entry<'a> {
         if kind.metal() == Metal::Native {
             arguments.extend(["--deny-skip".to_owned(), quote("*")]);
         }
-        if command.selection.deny_stand_ins {
-            arguments.push("--deny-stand-ins".to_owned());
-        }
+        let Denied { rebuilds, stand_ins } = command.selection.denied();
+        let denied = [(rebuilds, "--deny-rebuilds"), (stand_ins, "--deny-stand-ins")];
+        arguments.extend(
+            denied.into_iter().filter(|(is_denied, _)| *is_denied).map(|(_, option)| option.to_owned()),
+        );
         let mut name = kind.to_string();
         if command.shards > 1 {
             arguments.extend(["--shard".to_owned(), format!("{shard}/{}", command.shards)]);

@@ -12,6 +12,7 @@ use nestmatrix_model::LevelNumber;
 use crate::bench::Bench;
 use crate::bisect::Bisect;
 use crate::kernels::Kernels;
+use crate::list::List;
 use crate::settings;
 
 use after_help::AFTER_HELP;
@@ -96,7 +97,7 @@ pub struct RunMatrix {
     ///
     /// Cells keep their verdicts, and the run keeps its arguments. `--jobs` and `--timeout-scale` override the earlier values.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "filter", "scenarios", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
+        "filter", "scenarios", "deny_rebuilds", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
         "cold", "repeat", "snapshot_limit", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
@@ -171,31 +172,6 @@ pub struct Diff {
     #[command(flatten)]
     pub results: Results,
     /// Print changes in this format
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    pub selection: Selection,
-    /// Select the cells of a profile in profiles.toml
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-    #[command(flatten)]
-    pub folder: RecipesFolder,
-    /// List claims with the cells that test them, and contradictions between documents
-    ///
-    /// A claim is decided, observed, major version only, undecided, skipped or untestable; see docs/scenarios.md.
-    #[arg(long, conflicts_with_all = ["filter", "profile"])]
-    pub claims: bool,
-    /// List the kinds of machines that could run the cells, given an image of every system
-    #[arg(long, conflicts_with = "claims")]
-    pub machines: bool,
-    /// Show the cells that this machine skips, by cause
-    #[arg(long, conflicts_with_all = ["claims", "machines"])]
-    pub skipped: bool,
-    /// Print the list in this format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }

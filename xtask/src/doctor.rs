@@ -93,7 +93,7 @@ async fn this_machine(
         offline: arguments.source.offline,
         named: (!arguments.selection.filter.is_empty()).then_some(filter),
         metal: metal(arguments.metal),
-        deny_stand_ins: arguments.selection.deny_stand_ins,
+        denied: arguments.selection.denied(),
         cache: store.cache().to_owned(),
         snapshots: snapshots::folder(store),
     };

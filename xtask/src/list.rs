@@ -1,21 +1,50 @@
-//! `list`: lists the matrix's cells, its claims, or the machines that could run it.
+//! `list`: lists the matrix's cells, its claims, its images, or the machines that could run it.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::Args;
 use nestmatrix::ci::Machines;
-use nestmatrix::report::{self, ClaimListing, Listing};
+use nestmatrix::report::{self, ClaimListing, ImageListing, Listing};
 use nestmatrix::run::{NativeMetal, NativeMetals, PlanOptions, RunPlan, supply};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::Catalog;
 use nestmatrix_model::Architecture;
 use serde_json::json;
 
-use crate::cli::{Format, List};
+use crate::cli::{Format, RecipesFolder, Selection};
 use crate::exit::Failure;
 use crate::terminal::style_of;
 use crate::{input, runtime};
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Select the cells of a profile in profiles.toml
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    #[command(flatten)]
+    pub folder: RecipesFolder,
+    /// List claims with the cells that test them, and contradictions between documents
+    ///
+    /// A claim is decided, observed, major version only, undecided, skipped or untestable; see docs/scenarios.md.
+    #[arg(long, conflicts_with_all = ["filter", "profile"])]
+    pub claims: bool,
+    /// List the kinds of machines that could run the cells, given an image of every system
+    #[arg(long, conflicts_with = "claims")]
+    pub machines: bool,
+    /// Show the cells that this machine skips, by cause
+    #[arg(long, conflicts_with_all = ["claims", "machines"])]
+    pub skipped: bool,
+    /// List the images that are more than stand-ins, with the cells that run on them
+    #[arg(long, conflicts_with_all = ["claims", "machines", "skipped"])]
+    pub images: bool,
+    /// Print the list in this format
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
 
 pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
@@ -42,12 +71,17 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
         return print(&report::skipped(&plan, &style), rows, arguments.format);
     }
     let supply = supply(&catalog);
-    let deny_stand_ins = arguments.selection.deny_stand_ins;
+    let denied = arguments.selection.denied();
     if arguments.claims {
-        let listing = ClaimListing::new(&matrix, &supply, deny_stand_ins);
+        let listing = ClaimListing::new(&matrix, &supply, denied);
         return print(&listing.to_string(), listing.rows().map(serde_json::to_string), arguments.format);
     }
-    let listing = Listing::new(&matrix, &filter, &supply, deny_stand_ins);
+    if arguments.images {
+        let listing = ImageListing::new(&matrix, &filter, &supply, denied);
+        let rows = listing.rows().iter().map(serde_json::to_string);
+        return print(&report::images(&listing, &style), rows, arguments.format);
+    }
+    let listing = Listing::new(&matrix, &filter, &supply, denied);
     if listing.rows().is_empty() {
         return Ok(input::no_cell());
     }
@@ -69,8 +103,7 @@ fn plan(arguments: &List, cells: Vec<Cell>, matrix: &Matrix, catalog: &Catalog) 
         }
         Ok(natives)
     })?;
-    let options =
-        PlanOptions { deny_stand_ins: arguments.selection.deny_stand_ins, ..PlanOptions::default() };
+    let options = PlanOptions { denied: arguments.selection.denied(), ..PlanOptions::default() };
     Ok(RunPlan::new(cells, matrix, catalog, &natives, &options))
 }
 

@@ -55,7 +55,7 @@ pub struct Mutate {
     /// Cells and mutants keep their verdicts, and the run keeps its arguments. `--jobs` and `--timeout-scale` override the
     /// earlier values.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "filter", "scenarios", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
+        "filter", "scenarios", "deny_rebuilds", "deny_stand_ins", "profile", "sample", "seed", "shard", "list", "offline", "recipes",
     ])]
     pub resume: Option<PathBuf>,
     /// Record in the scenarios' decided.toml which cells decide their claims
@@ -67,7 +67,7 @@ pub struct Mutate {
     ///
     /// RUN is a folder, or a name in the folder of runs.
     #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = [
-        "filter", "deny_stand_ins", "profile", "sample", "seed", "shard", "resume", "record", "list", "offline", "recipes", "jobs",
+        "filter", "deny_rebuilds", "deny_stand_ins", "profile", "sample", "seed", "shard", "resume", "record", "list", "offline", "recipes", "jobs",
         "timeout_scale", "format",
     ])]
     pub record_from: Vec<PathBuf>,
@@ -171,7 +171,7 @@ impl MutationRun<'_> {
     fn plan(&self, cells: Vec<Cell>) -> RunPlan {
         let options = PlanOptions {
             metal: MetalChoice::Emulated,
-            deny_stand_ins: self.arguments.selection.deny_stand_ins,
+            denied: self.arguments.selection.denied(),
             ..PlanOptions::default()
         };
         RunPlan::new(cells, self.matrix, &self.catalog, &NativeMetals::new(), &options)

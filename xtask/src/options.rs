@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use nestmatrix::scenario::Denied;
 
 use crate::settings;
 
@@ -22,9 +23,19 @@ pub struct Selection {
     /// The scenarios.
     #[command(flatten)]
     pub folder: ScenariosFolder,
+    /// Use no rebuild of the documented system, such as AlmaLinux 9.4 for RHEL 9.4
+    #[arg(long)]
+    pub deny_rebuilds: bool,
     /// Skip cells whose only image is a stand-in for the documented system
     #[arg(long)]
     pub deny_stand_ins: bool,
+}
+
+impl Selection {
+    /// The images that are not used. A cell that has no other one is skipped.
+    pub fn denied(&self) -> Denied {
+        Denied { rebuilds: self.deny_rebuilds, stand_ins: self.deny_stand_ins }
+    }
 }
 
 /// Image recipes.

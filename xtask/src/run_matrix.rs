@@ -101,7 +101,7 @@ pub fn start(
         }
         let options = PlanOptions {
             metal: choice,
-            deny_stand_ins: arguments.selection.deny_stand_ins,
+            denied: arguments.selection.denied(),
             deny_skips: deny_skips.clone(),
             profile: profile.cloned(),
             suppose_images: false,

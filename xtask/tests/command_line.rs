@@ -395,6 +395,46 @@ fn the_list_shows_every_cell_with_what_would_boot() {
     assert!(text.stdout.contains("* stands in:\n  debian-11 for RHEL 8: "), "{}", text.stdout);
 }
 
+/// Writes a scenario of Acme Linux 13, of which Debian is a rebuild here.
+fn acme(root: &Path) {
+    let systems = "[[system]]\nid = \"acme\"\nname = \"Acme Linux\"\n\
+                   [[system]]\nid = \"debian\"\nname = \"Debian\"\nrebuild-of = \"acme\"\n";
+    let document = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\nid = \"c\"\n\
+                    section = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";
+    let scenario = "name = \"s\"\ntitle = \"t\"\ndocument = \"d\"\nclaims = [\"c\"]\ntier = \"supported\"\n[axes]\n\
+                    architecture = [\"amd\"]\nl0 = [\"acme 13\"]\nl1 = [\"acme 13\"]\n";
+    let files = [("systems.toml", systems), ("documents/d.toml", document), ("acme/s.toml", scenario)];
+    for (path, content) in files {
+        let path = root.join("acme").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+#[test]
+fn rebuilds_are_marked_and_can_be_denied() {
+    let acme = |arguments: &[&str]| changed(acme, &[arguments, &["--scenarios", "scenarios/acme"]].concat());
+    let list = acme(&["list"]);
+    assert!(list.stdout.contains("debian-13~     debian-13~"), "{list:#?}");
+    assert!(list.stdout.contains("~ rebuild:\n  debian-13: a rebuild of Acme Linux 13\n"), "{list:#?}");
+    let images = acme(&["list", "--images"]);
+    let real = "debian-13~: 1 cell without a stand-in\n  s/amd/acme-13/acme-13\n";
+    assert!(images.stdout.contains(real), "{images:#?}");
+    let why = "only the rebuild debian-13, which --deny-rebuilds forbids";
+    for arguments in [&["list"][..], &["list", "--skipped"]] {
+        let denied = acme(&[arguments, &["--deny-rebuilds"]].concat());
+        assert!(denied.stdout.contains(why) && !denied.stdout.contains('~'), "{denied:#?}");
+    }
+    let run = acme(&["run-matrix", "--metal", "emulated", "--deny-rebuilds", "--results", "results"]);
+    assert_eq!(run.code, Some(4), "{run:#?}");
+    assert!(run.stdout.contains(why), "{run:#?}");
+    let jobs = acme(&["ci-matrix", "--deny-rebuilds", "--runner", "emulated"]);
+    assert!(jobs.stdout.contains("--metal emulated --deny-rebuilds"), "{jobs:#?}");
+    let resumed = acme(&["run-matrix", "--resume", "results/x", "--deny-rebuilds"]);
+    assert_eq!(resumed.code, Some(2), "{resumed:#?}");
+    assert!(resumed.stderr.contains("--deny-rebuilds"), "{resumed:#?}");
+}
+
 /// The names of the cells that `list` shows with these arguments.
 fn listed(arguments: &[&str]) -> Vec<String> {
     let list = run(&[&["list", "--format", "json"][..], arguments].concat());

@@ -104,14 +104,17 @@ fn a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_
     let level = |number: usize| cell.record["levels"][number].clone();
     assert!(level(2)["kernel"].as_str().unwrap().starts_with("6.1.0-"), "{:#}", cell.record);
     assert!(level(1)["kernel"].as_str().unwrap().starts_with("6.12."), "{:#}", cell.record);
-    assert_eq!((&level(2)["os"], &level(2)["stand_in"]), (&"debian-13+local-kernel".into(), &true.into()));
+    assert_eq!(
+        (&level(2)["os"], &level(2)["fidelity"]),
+        (&"debian-13+local-kernel".into(), &"stand-in".into())
+    );
     assert!(
-        level(2)["stand_in_reason"].as_str().unwrap().starts_with("its kernel is not its own but 6.1.0-")
+        level(2)["fidelity_reason"].as_str().unwrap().starts_with("its kernel is not its own but 6.1.0-")
     );
     let recipe = level(2)["image"]["recipe"].as_str().unwrap().to_owned();
     assert!(recipe.starts_with("debian-13-amd64+local-kernel-6.1.0-"), "{recipe}");
     assert_ne!(level(2)["image"]["digest"], level(1)["image"]["digest"]);
-    assert_eq!(level(1)["stand_in"], false);
+    assert_eq!(level(1)["fidelity"], "product");
 
     // L0's channels need modules that are missing, so the boot never gets far enough to say anything.
     let words = ["run-matrix", "line/*", "--kernel", path(&other), "--level", "l0"];

@@ -105,8 +105,8 @@ fn assert_levels(cell: &Cell, systems: [&str; 3]) {
             "{level:#}"
         );
         assert!(level["required"].as_str().unwrap().starts_with("RHEL "), "{level:#}");
-        assert_eq!(level["stand_in"], true, "{level:#}");
-        assert!(!level["stand_in_reason"].as_str().unwrap().is_empty(), "{level:#}");
+        assert_eq!(level["fidelity"], "stand-in", "{level:#}");
+        assert!(!level["fidelity_reason"].as_str().unwrap().is_empty(), "{level:#}");
         let product = if number == 2 { "minimal" } else { "hypervisor" };
         assert_eq!(level["image"]["recipe"], format!("{system}-amd64"), "{level:#}");
         assert_eq!(level["image"]["product"], product, "{level:#}");

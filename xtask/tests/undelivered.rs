@@ -133,7 +133,7 @@ fn another_stand_in_is_booted_and_a_run_that_is_otherwise_as_expected_ends_with_
     assert_eq!(cell.text("verdict"), "xfail", "{:#}", cell.record);
     let l0 = &cell.record["levels"][0];
     assert_eq!((&l0["os"], &l0["image"]["recipe"]), (&"debian-12".into(), &"debian-12-amd64".into()));
-    let reason = l0["stand_in_reason"].as_str().unwrap();
+    let reason = l0["fidelity_reason"].as_str().unwrap();
     assert!(
         reason.ends_with(
             "; used because there is no image debian-11-amd64: the archive lists a package of main that it cannot deliver \
@@ -141,7 +141,7 @@ fn another_stand_in_is_booted_and_a_run_that_is_otherwise_as_expected_ends_with_
         ),
         "{reason}"
     );
-    assert!(run.stderr.contains("(absent 1.0-1); 1 cell boots another stand-in"), "{run:#?}");
+    assert!(run.stderr.contains("(absent 1.0-1); 1 cell boots another image"), "{run:#?}");
     let skipped = run.cell(RHEL_10);
     assert_eq!(skipped.text("verdict"), "skip");
     assert!(

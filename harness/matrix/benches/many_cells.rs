@@ -8,7 +8,7 @@ mod generated;
 use std::time::Instant;
 
 use nestmatrix::report::{self, ClaimListing, Listing, Style};
-use nestmatrix::scenario::{AvailableImage, Filter, Matrix, Supply};
+use nestmatrix::scenario::{AvailableImage, Denied, Filter, Matrix, Supply};
 
 /// Does `work` and prints how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -28,13 +28,15 @@ fn main() {
     let matrix = timed("read and expanded", || Matrix::load(folder.path()).unwrap());
     let filter = Filter::parse(&["*/amd/*".into(), "scenario-*/power9/*".into()]).unwrap();
     let taken = timed("filtered", || matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).count());
-    let listing =
-        timed("filtered and matched with images", || Listing::new(&matrix, &filter, &supply, false));
+    let listing = timed("filtered and matched with images", || {
+        Listing::new(&matrix, &filter, &supply, Denied::default())
+    });
     let text = timed("listed for people", || report::listing(&listing, &Style::plain()));
     let json = timed("listed for programs", || serde_json::to_string(listing.rows()).unwrap());
     println!("{:6.3} s  all of this", began.elapsed().as_secs_f64());
-    let claims =
-        timed("claims listed with their cells", || ClaimListing::new(&matrix, &supply, false).to_string());
+    let claims = timed("claims listed with their cells", || {
+        ClaimListing::new(&matrix, &supply, Denied::default()).to_string()
+    });
     println!(
         "{taken} of {} cells; {} MB for people, {} MB for programs, {} kB of claims",
         matrix.cells().len(),

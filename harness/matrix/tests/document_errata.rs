@@ -9,7 +9,8 @@ use nestmatrix::document_errata::{DocumentErrata, ErrataOfDocument, Settled, Sta
 use nestmatrix::records::{CellRecord, PastRun};
 use nestmatrix::report::document_errata;
 use nestmatrix::scenario::{Expectation, Matrix, Tier};
-use report_fixtures::{matrix_folder, outcome, past_run};
+use nestmatrix_model::{Fidelity, Word as _};
+use report_fixtures::{OF_EVERY_FIDELITY, matrix_folder, outcome, past_run};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -17,6 +18,10 @@ const SYSTEMS: &str = r#"
 [[system]]
 id = "rhel"
 name = "RHEL"
+
+[[system]]
+id = "almalinux"
+name = "AlmaLinux"
 
 [[stand-in]]
 for = "rhel 10"
@@ -311,6 +316,60 @@ fn what_an_emulator_may_explain_is_apart() {
     native["metal"] = json!("native");
     assert!(!of(&self::errata(&[run(21, &[native])]), "manual").entries[0].in_doubt);
     assert!(text(&errata, "manual").contains("2. Statements that may not hold\n"));
+}
+
+#[rstest]
+#[case::product(&[Fidelity::Product], "with the documented systems.")]
+#[case::rebuild(&[Fidelity::Rebuild], "and only with rebuilds of the documented systems, marked (~).")]
+#[case::stand_in(&[Fidelity::StandIn], "and only with systems that stand in for the documented ones, marked (*).")]
+#[case::product_and_rebuild(
+    &[Fidelity::Product, Fidelity::Rebuild],
+    "with the documented systems, and with rebuilds of them, marked (~)."
+)]
+#[case::rebuild_and_stand_in(
+    &[Fidelity::Rebuild, Fidelity::StandIn],
+    "and only with rebuilds of the documented systems, marked (~), and systems that stand in for them, marked (*)."
+)]
+#[case::all(
+    Fidelity::ALL,
+    "with the documented systems, with rebuilds of them, marked (~), and with others that stand in for them, marked (*)."
+)]
+fn an_author_reads_how_near_the_systems_were(#[case] fidelities: &[Fidelity], #[case] systems: &str) {
+    let of = |(day, fidelity): (u32, &Fidelity)| {
+        let mut cell = refused(NEWER);
+        let (os, _, reason) = OF_EVERY_FIDELITY.into_iter().find(|(_, of, _)| of == fidelity).unwrap();
+        for level in cell["levels"].as_array_mut().unwrap() {
+            level["os"] = os.into();
+            level["fidelity"] = fidelity.to_string().into();
+            level["fidelity_reason"] = json!(reason);
+        }
+        run(day, &[cell])
+    };
+    let runs: Vec<PastRun> = (21..).zip(fidelities).map(of).collect();
+    let errata = text(&errata(&runs), "manual").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(errata.contains(&format!("Where: on emulated hardware only, {systems}")), "{errata}");
+    let used = |fidelity| fidelities.contains(&fidelity);
+    let unsure = "Proposal: try it with the product's own kernel and QEMU.";
+    assert_eq!(errata.contains(unsure), !used(Fidelity::Product), "{errata}");
+    for (fidelity, level, method) in [
+        (Fidelity::Product, ": RHEL 10.0, Linux", None),
+        (
+            Fidelity::Rebuild,
+            ": AlmaLinux 10.0 (~), Linux",
+            Some("- AlmaLinux 10.0 was used for RHEL 10.0, RHEL 10.1 (a rebuild of RHEL 10.0)"),
+        ),
+        (
+            Fidelity::StandIn,
+            ": Debian 13 (*), Linux",
+            Some("- Debian 13 stood in for RHEL 10.0, RHEL 10.1 (same 6.12 kernel line)"),
+        ),
+    ] {
+        assert_eq!(errata.contains(level), used(fidelity), "{level} in {errata}");
+        assert!(
+            method.is_none_or(|method| errata.contains(method) == used(fidelity)),
+            "{method:?} in {errata}"
+        );
+    }
 }
 
 #[test]

@@ -3,9 +3,10 @@
 
 use std::fs;
 
-use nestmatrix::records::{PastRun, PastRunError};
-use nestmatrix_model::Stage;
+use nestmatrix::records::{LevelRecord, PastRun, PastRunError};
+use nestmatrix_model::{Fidelity, Stage};
 use rstest::rstest;
+use serde_json::{Value, json};
 
 /// A run of one cell that was restored from a snapshot, in format 2.
 fn write(folder: &std::path::Path, format: u32) {
@@ -47,6 +48,31 @@ fn a_record_of_format_2_is_read_under_todays_names() {
     assert_eq!(cell.restored.as_ref().unwrap().saved, "2026-11-22T08:00:00Z");
     assert_eq!(cell.described_attempt, Some(1));
     assert_eq!(cell.levels[0].seen.missing_features, ["svm"]);
+    assert_eq!(cell.levels[0].fidelity, Fidelity::StandIn);
+}
+
+/// Before there were rebuilds, a record only said whether a level's system was a stand-in.
+#[rstest]
+#[case::stand_in("stand_in", json!(true), Some(Fidelity::StandIn))]
+#[case::no_stand_in("stand_in", json!(false), Some(Fidelity::Product))]
+#[case::today("fidelity", json!("rebuild"), Some(Fidelity::Rebuild))]
+#[case::neither("fidelity", json!("real"), None)]
+fn the_fidelity_of_a_level_is_read_as_every_version_wrote_it(
+    #[case] member: &str,
+    #[case] value: Value,
+    #[case] fidelity: Option<Fidelity>,
+) {
+    let reason = if member == "fidelity" { "fidelity_reason" } else { "stand_in_reason" };
+    let level = json!({
+        "level": "l1", "os": "debian-12", "required": "RHEL 9", member: value, reason: "the reason", "image": null,
+        "kernel": null, "qemu": null, "machine": null, "cpu": null, "nested": null, "missing_features": [], "loops": null,
+        "last_lines": [],
+    });
+    let read = serde_json::from_value::<LevelRecord>(level).ok();
+    assert_eq!(read.as_ref().map(|level| level.fidelity), fidelity);
+    let Some(level) = read else { return };
+    assert_eq!(level.fidelity_reason.as_deref(), Some("the reason"));
+    assert_eq!(serde_json::to_value(&level).unwrap()["fidelity"], json!(fidelity));
 }
 
 #[rstest]

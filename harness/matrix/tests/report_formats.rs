@@ -8,11 +8,12 @@ use nestmatrix::records::{
     CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
     Rule, VerdictWord,
 };
-use nestmatrix::report::{html, json, junit_of, markdown, tap};
+use nestmatrix::report::{Style, html, json, junit_of, markdown, matrix as matrix_after, tap};
 use nestmatrix::scenario::Matrix;
+use nestmatrix_model::Fidelity;
 use report_fixtures::{
-    came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, past_run, record, skipped,
-    stopped, with_console,
+    OF_EVERY_FIDELITY, came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, past_run,
+    record, skipped, stopped, with_console, with_systems,
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -89,6 +90,37 @@ fn a_run_as_json_has_the_runs_and_the_cells() {
     assert_eq!((&value["verdicts"]["xpass"], &value["verdicts"]["known_stale"]), (&2.into(), &1.into()));
     let turned = ["righted", "known_wrong", "came_back"].map(|member| value["verdicts"][member].as_u64());
     assert_eq!(turned, [Some(1); 3]);
+}
+
+/// A cell whose levels boot these systems.
+fn booted(systems: &[(&str, Fidelity, Option<&str>)]) -> CellRecord {
+    with_systems(record("limits", CELL, VerdictWord::Pass, 9.0), systems)
+}
+
+#[test]
+fn marks_show_how_near_each_system_is_and_a_legend_explains_those_that_occur() {
+    let cell = booted(&OF_EVERY_FIDELITY);
+    let overview = |cell: &CellRecord| overview(vec![run(21, vec![cell.clone()])]);
+    let terminal = |cell: &CellRecord| matrix_after(&outcome(vec![cell.clone()], 9, false), &Style::plain());
+    let overview_of_all = overview(&cell);
+    let junit = junit_of(&overview_of_all).unwrap();
+    let systems: Vec<&str> = junit.lines().filter(|line| line.contains("\"l1.")).map(str::trim).collect();
+    let parts =
+        [terminal(&cell), markdown(&overview_of_all, &matrix()), tap(&overview_of_all), systems.join("\n")];
+    insta::assert_snapshot!(parts.join("\n----\n"));
+    let page = html(&overview_of_all, &matrix());
+    for legend in [
+        "<dt>almalinux-10.0~</dt><dd>is used for a system that is not available: a rebuild of RHEL 10.0</dd>",
+        "<dt>debian-13*</dt><dd>stands in for a system that is not available: same 6.12 kernel line</dd>",
+    ] {
+        assert!(page.contains(legend), "{legend}");
+    }
+    assert!(page.contains(r#""ran":"rhel-10.0""#), "the system itself has no mark");
+
+    let product = booted(&[OF_EVERY_FIDELITY[0]; 3]);
+    for text in [terminal(&product), markdown(&overview(&product), &matrix()), tap(&overview(&product))] {
+        assert!(!text.contains('~') && !text.contains('*'), "{text}");
+    }
 }
 
 /// The test point of a run of only this cell.

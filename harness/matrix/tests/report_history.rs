@@ -4,6 +4,7 @@
 use nestmatrix::history::{AttemptSeen, CellHistory, Circumstances, HistoryEntry, Software, Wanted};
 use nestmatrix::records::{Known, VerdictWord};
 use nestmatrix::report::{Style, cell_history};
+use nestmatrix_model::Fidelity;
 use nestmatrix_stack::Metal;
 
 const CELL: &str = "rhel-10-preview/amd/rhel-10.0+/rhel-10.0+/rhel-10.0+";
@@ -12,6 +13,7 @@ fn entry(day: u8, verdict: VerdictWord, kernel: &str, seconds: f64) -> HistoryEn
     let software = |level: &str, digest: String, reached: bool| Software {
         level: serde_json::from_value(level.into()).unwrap(),
         os: "debian-13".into(),
+        fidelity: Some(Fidelity::StandIn),
         kernel: reached.then(|| kernel.to_owned()),
         qemu: reached.then(|| "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)".into()),
         recipe: Some("debian-13-amd64".into()),
@@ -62,6 +64,22 @@ fn a_cell_that_never_changed() {
     let entries = [28.4, 26.0, 31.2, 25.1].into_iter().zip(1..);
     let entries = entries.map(|(seconds, day)| entry(day, VerdictWord::Pass, "6.12.107", seconds)).collect();
     insta::assert_snapshot!(text(entries, &Style::plain()));
+}
+
+#[test]
+fn a_history_marks_rebuilds_and_says_nothing_of_marks_where_there_are_none() {
+    let entry = |fidelity| {
+        let mut entry = entry(1, VerdictWord::Pass, "6.12.107", 25.0);
+        entry.with.levels.iter_mut().for_each(|level| level.fidelity = fidelity);
+        entry.with.levels[0].os = "almalinux-10.0".into();
+        text(vec![entry], &Style::plain())
+    };
+    let rebuild = entry(Some(Fidelity::Rebuild));
+    assert!(rebuild.contains("L0  almalinux-10.0~  Linux"), "{rebuild}");
+    assert!(rebuild.contains("\n  ~ a rebuild of the documented system\n"), "{rebuild}");
+    for unmarked in [Some(Fidelity::Product), None].map(entry) {
+        assert!(unmarked.contains("L0  almalinux-10.0  Linux") && !unmarked.contains('~'), "{unmarked}");
+    }
 }
 
 #[test]

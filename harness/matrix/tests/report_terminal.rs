@@ -7,8 +7,9 @@ use std::ffi::OsString;
 
 use nestmatrix::records::{CellRecord, VerdictWord};
 use nestmatrix::report::{Style, cell_line, matrix, plan, skipped as skipped_cells};
-use nestmatrix::run::{PlannedProfile, RunPlan};
-use nestmatrix_model::Architecture;
+use nestmatrix::run::{Fate, PlannedProfile, RunPlan};
+use nestmatrix::scenario::ImageChoice;
+use nestmatrix_model::{Architecture, Fidelity};
 use nestmatrix_stack::Metal;
 use report_fixtures::{
     came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, record, skipped, stopped,
@@ -43,6 +44,16 @@ fn without_colours(text: &str) -> String {
 #[test]
 fn a_plan_shows_metal_stand_ins_and_skips() {
     insta::assert_snapshot!(plan(&big_plan(), 2, false, &TERMINAL));
+}
+
+#[test]
+fn a_plan_shows_rebuilds_before_stand_ins() {
+    let mut plan_of_one =
+        report_fixtures::plan(cells(r#""rhel 10""#, r#""rhel 10""#, r#""rhel 10""#), |_| false);
+    let Fate::Boots { levels, .. } = &mut plan_of_one.cells[0].fate else { panic!("{plan_of_one:#?}") };
+    let (image, reason) = ("almalinux-10.0".into(), Some("a rebuild of RHEL 10.0".into()));
+    levels[0].choice = ImageChoice { image, fidelity: Fidelity::Rebuild, reason };
+    insta::assert_snapshot!(plan(&plan_of_one, 1, false, &TERMINAL));
 }
 
 #[test]
@@ -131,7 +142,7 @@ fn a_run_without_problems_on_native_metal() {
     ];
     for record in &mut records {
         record.metal = Some(Metal::Native);
-        record.levels.iter_mut().for_each(|level| level.stand_in = false);
+        record.levels.iter_mut().for_each(|level| level.fidelity = Fidelity::Product);
     }
     insta::assert_snapshot!(matrix(&outcome(records, 10, false), &Style::plain()));
 }

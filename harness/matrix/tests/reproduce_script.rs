@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 use nestmatrix::reproduce::{ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command as StepCommand, Fault, FaultAction, LevelNumber, OwnAction, Step, StepAction,
+    Architecture, Clock, Command as StepCommand, Fault, FaultAction, Fidelity, LevelNumber, OwnAction, Step,
+    StepAction,
 };
 use nestmatrix_stack::{
     BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
@@ -73,7 +74,7 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
         level: level(number),
         required: "RHEL 10.0 and later".into(),
         os: "debian-13".into(),
-        stand_in: number == 0,
+        fidelity: if number == 0 { Fidelity::StandIn } else { Fidelity::Product },
         kernel: Some("6.12.1 (6.12.1-1)".into()),
         qemu: (number > 0).then(|| "10.0.2 (Debian 1:10.0.2+ds-2)".into()),
         image: Some(image("debian-13", if level(number) == innermost { "minimal" } else { "hypervisor" })),
@@ -121,6 +122,19 @@ fn an_amd_stack_of_three_levels() {
     let script = cell(&plan(Architecture::Amd, 0..=2, Metal::Emulated)).script().unwrap();
     assert_is_a_script(&script);
     insta::assert_snapshot!(own_part(&script));
+}
+
+#[rstest]
+#[case(Fidelity::Product, "rhel-10.0, kernel 6.12.1")]
+#[case(Fidelity::Rebuild, "almalinux-10.0, a rebuild, instead of RHEL 10.0 and later, kernel 6.12.1")]
+#[case(Fidelity::StandIn, "debian-13, instead of RHEL 10.0 and later, kernel 6.12.1")]
+fn the_top_says_how_near_a_system_is_to_the_documented_one(#[case] fidelity: Fidelity, #[case] line: &str) {
+    let plan = plan(Architecture::Amd, 0..=1, Metal::Emulated);
+    let mut cell = cell(&plan);
+    cell.levels[0].fidelity = fidelity;
+    cell.levels[0].os = line.split(',').next().unwrap().into();
+    let script = cell.script().unwrap();
+    assert!(script.contains(&format!("#   L0          {line}")), "{script}");
 }
 
 #[test]
@@ -248,7 +262,7 @@ fn hostile_text_stays_text() {
     (of.cell, of.title, of.stopped, of.steps) = (hostile, hostile, Some(stopped), &steps);
     (of.document, of.expected, of.seen) = (hostile.into(), hostile.into(), hostile.into());
     for told in &mut of.levels {
-        (told.os, told.required, told.stand_in) = (hostile.into(), hostile.into(), true);
+        (told.os, told.required, told.fidelity) = (hostile.into(), hostile.into(), Fidelity::StandIn);
         (told.kernel, told.qemu) = (Some(hostile.into()), Some(hostile.into()));
     }
     let script = of.script().unwrap();

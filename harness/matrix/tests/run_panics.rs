@@ -10,7 +10,7 @@ use nestmatrix::records::{Outcome, PastRun, Purpose, VerdictWord};
 use nestmatrix::run::{
     MetalChoice, NativeMetals, PlanOptions, RunEvent, RunListener, RunPlan, Setting, execute,
 };
-use nestmatrix::scenario::{Cell, Matrix};
+use nestmatrix::scenario::{Cell, Denied, Matrix};
 use nestmatrix_images::{Catalog, Progress, ProgressEvent, Store, StoreOptions};
 use nestmatrix_stack::Cancellation;
 use nestmatrix_vmm::qemu::ExecWrapper;
@@ -68,7 +68,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
     let cells: Vec<Cell> = matrix.cells().iter().filter(wanted).take(4).cloned().collect();
     let options = PlanOptions {
         metal: MetalChoice::Emulated,
-        deny_stand_ins: false,
+        denied: Denied::default(),
         deny_skips: None,
         profile: None,
         replaces_l0: false,

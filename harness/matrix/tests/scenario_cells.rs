@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nestmatrix::report::Listing;
 use nestmatrix::report::{Style, listing};
-use nestmatrix::scenario::{Cell, Filter, Matrix, RunProfile, Supply};
+use nestmatrix::scenario::{Cell, Denied, Filter, Matrix, RunProfile, Supply};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -137,7 +137,8 @@ fn all_that_a_scenario_says_reaches_its_cells() {
 #[test]
 fn the_listing_says_what_is_expected_and_known() {
     let matrix = matrix();
-    let listed = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &Supply::new(|_| Vec::new()), false);
+    let listed =
+        Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &Supply::new(|_| Vec::new()), Denied::default());
     let text = listing(&listed, &Style::plain());
     let expected = "    untested, expected: stops at step-2 or later (no KVM)
     known stale since Linux 5.8, seen 2024-02-29: Works since then.

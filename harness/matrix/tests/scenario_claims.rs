@@ -10,11 +10,12 @@ use nestmatrix::records::{Original, VerdictWord};
 use nestmatrix::report::ClaimListing;
 use nestmatrix::run::supply as supply_of;
 use nestmatrix::scenario::{
-    AvailableImage, Cell, CellName, Coverage, Expectation, Fingerprint, Matrix, ShownBy, Supply,
+    AvailableImage, Cell, CellName, Coverage, Denied, Expectation, Fingerprint, Matrix, ShownBy, Supply,
 };
 use nestmatrix_model::Architecture;
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n";
+const ALMA: &str = "[[system]]\nid = \"alma\"\nname = \"Alma\"\nrebuild-of = \"rhel\"\n";
 
 /// A document with one claim of each coverage, one that only another document's scenario tests, and one that only the cells
 /// with one value of an axis test.
@@ -132,13 +133,13 @@ fn real_supply() -> Supply {
 
 #[test]
 fn the_claims_read_as_the_documents_lay_them_out() {
-    insta::assert_snapshot!(ClaimListing::new(&matrix(), &supply(), false));
+    insta::assert_snapshot!(ClaimListing::new(&matrix(), &supply(), Denied::default()));
 }
 
 #[test]
 fn a_claim_has_a_row_for_programs_with_all_its_cells() {
     let matrix = matrix();
-    let listing = ClaimListing::new(&matrix, &supply(), false);
+    let listing = ClaimListing::new(&matrix, &supply(), Denied::default());
     let rows: Vec<_> = listing.rows().collect();
     insta::assert_snapshot!(serde_json::to_string_pretty(&rows).unwrap());
 }
@@ -146,7 +147,7 @@ fn a_claim_has_a_row_for_programs_with_all_its_cells() {
 #[test]
 fn every_claim_of_the_documents_is_listed_once() {
     let matrix = real();
-    let listing = ClaimListing::new(&matrix, &real_supply(), false);
+    let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     let coverages: Vec<Coverage> = listing.rows().map(|row| row.coverage).collect();
     insta::assert_snapshot!(format!(
         "{} documents\n{} claims\n{}\n{} contradictions",
@@ -164,7 +165,7 @@ fn every_claim_of_the_documents_is_listed_once() {
 #[test]
 fn every_cell_of_the_matrix_stands_below_a_claim() {
     let matrix = real();
-    let listing = ClaimListing::new(&matrix, &real_supply(), false);
+    let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     for cell in matrix.cells() {
         let claims = listing.rows().filter(|row| row.cells.contains(&cell.name)).count();
         assert_eq!(claims, cell.claims.len(), "{}", cell.name);
@@ -175,7 +176,7 @@ fn every_cell_of_the_matrix_stands_below_a_claim() {
 fn a_claim_is_covered_by_cells_that_can_be_booted_here() {
     let matrix = matrix();
     let coverage = |supply: &Supply, claim: &str| {
-        let listing = ClaimListing::new(&matrix, supply, false);
+        let listing = ClaimListing::new(&matrix, supply, Denied::default());
         let row = listing.rows().find(|row| row.claim == claim).unwrap().clone();
         (row.coverage, row.cells.len(), row.bootable_cells.len())
     };
@@ -190,7 +191,7 @@ fn a_claim_is_covered_by_cells_that_can_be_booted_here() {
 #[test]
 fn every_claim_of_the_documents_is_tried_or_says_why_nothing_can_try_it() {
     let matrix = real();
-    let listing = ClaimListing::new(&matrix, &real_supply(), false);
+    let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     let of_neither = listing.rows().filter(|row| row.coverage == Coverage::NotCovered);
     let of_neither: Vec<&str> = of_neither.map(|row| row.claim.as_str()).collect();
     assert!(
@@ -218,7 +219,7 @@ fn mutated(cell: &str, fingerprint: Option<&str>, outcome: &str) -> String {
 /// What is known about the claim that every cell tests, and the text of the list.
 fn known(document: &str, decided: &str) -> (Coverage, String) {
     let matrix = matrix_with(document, decided);
-    let listing = ClaimListing::new(&matrix, &supply(), false);
+    let listing = ClaimListing::new(&matrix, &supply(), Denied::default());
     let coverage = listing.rows().find(|row| row.claim == "limits/works").unwrap().coverage;
     (coverage, listing.to_string())
 }
@@ -302,8 +303,11 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     assert!(text.contains(&format!("not with the version itself, 2026-11-28: {BOOTS}")), "{text}");
     let other_level = format!("{killed}stand-ins = [\"l1\"]\n");
     assert_eq!(known(&version, &other_level).0, Coverage::Decided);
+    let (coverage, text) = known(&version, &format!("{killed}rebuilds = [\"l0\", \"l1\"]\n"));
+    assert_eq!(coverage, Coverage::Decided, "a rebuild has the versions of its original");
+    assert!(text.contains("l0-nesting-off killed (~ L0, L1), 2026-11-28"), "{text}");
     let stand_in =
-        format!("{SYSTEMS}[[stand-in]]\nfor = \"rhel 9\"\nimage = \"debian-12\"\nreason = \"r\"\n");
+        format!("{SYSTEMS}{ALMA}[[stand-in]]\nfor = \"rhel 9\"\nimage = \"debian-12\"\nreason = \"r\"\n");
     let folder = matrix_folder::with_files([
         ("systems.toml", stand_in.as_str()),
         ("documents/limits.toml", &version),
@@ -316,16 +320,27 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
         let (name, system, version) = ("debian-12".into(), "debian".into(), "12".parse().unwrap());
         vec![AvailableImage { name, system, version }]
     });
-    let listing = ClaimListing::new(&matrix, &supply, false);
-    let row = listing.rows().find(|row| row.claim == "limits/works").unwrap();
-    assert_eq!(row.coverage, Coverage::MajorVersionOnly);
+    let coverage = |supply: &Supply| {
+        let listing = ClaimListing::new(&matrix, supply, Denied::default());
+        listing.rows().find(|row| row.claim == "limits/works").unwrap().coverage
+    };
+    assert_eq!(coverage(&supply), Coverage::MajorVersionOnly);
+    let rebuild = Supply::new(|_| {
+        let image = |version: &str| AvailableImage {
+            name: format!("alma-{version}"),
+            system: "alma".into(),
+            version: version.parse().unwrap(),
+        };
+        ["9.2", "9.4", "9.6"].map(image).into()
+    });
+    assert_eq!(coverage(&rebuild), Coverage::Decided);
 }
 
 /// A cell with `may-stop` is always green, so it decides nothing. A claim that says "may" needs no cell that could be red.
 #[test]
 fn only_claims_with_may_are_tried_by_cells_that_may_stop() {
     let matrix = real();
-    let listing = ClaimListing::new(&matrix, &real_supply(), false);
+    let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     let may_stop = |cell: &&Cell| matches!(cell.expectation, Expectation::MayStop(_));
     for cell in matrix.cells().iter().filter(may_stop) {
         let charged = listing.rows().filter(|row| row.cells.contains(&cell.name));
@@ -394,7 +409,7 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
         }
     }
     assert!(stale.is_empty(), "run `cargo xtask mutate --record` on what has changed: {stale:#?}");
-    let listing = ClaimListing::new(&matrix, &real_supply(), false);
+    let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     for row in listing.rows().filter(|row| row.coverage == Coverage::Decided) {
         let by = row.shown.iter().find(|shown| shown.decides_of(row.version_of)).unwrap();
         let killed = matches!(&by.by, ShownBy::Mutations(mutated) if !mutated.killed.is_empty());
@@ -405,7 +420,7 @@ fn what_the_ledger_says_was_killed_are_mutations_of_its_cells_and_stale_entries_
 #[test]
 fn the_ledger_is_written_as_it_is_read() {
     let entries = mutated(BOOTS, None, "stage = \"l1-launch\"\nkilled = [\"a\"]\nsurvived = [\"b\"]");
-    let entries = format!("{entries}stand-ins = [\"l0\", \"l2\"]\n");
+    let entries = format!("{entries}stand-ins = [\"l0\", \"l2\"]\nrebuilds = [\"l1\"]\n");
     let both = format!(
         "[[both-verdicts]]\ncell = \"{BOOTS}\"\nfingerprint = \"00\"\nworks = \"a \\\"quoted\\\" one\"\nstops = \"s\"\n\
          like = \"{BOOTS}\"\nlike-fingerprint = \"01\"\nseen = \"2026-11-22\"\nnote = \"n\"\n"
@@ -413,4 +428,6 @@ fn the_ledger_is_written_as_it_is_read() {
     let ledger = matrix_with(DOCUMENT, &format!("{entries}{both}")).decided().clone();
     assert_eq!((ledger.mutated.len(), ledger.both_verdicts.len()), (1, 1));
     assert_eq!(matrix_with(DOCUMENT, &ledger.to_toml()).decided(), &ledger);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/decided.toml");
+    assert_eq!(real().decided().to_toml(), std::fs::read_to_string(shipped).unwrap());
 }

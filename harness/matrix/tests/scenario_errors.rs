@@ -777,7 +777,26 @@ fn document_under_another_name() {
 
 #[test]
 fn mistakes_in_the_systems() {
-    let more = "[[system]]\nid = \"rhel\"\nname = \"RHEL again\"\n[[stand-in]]\nfor = \"rhel 9.2\"\nimage = \"a\"\nreason = \"b\"\n";
+    let more = "[[system]]\nid = \"rhel\"\nname = \"RHEL again\"\n[[stand-in]]\nfor = \"rhel 9.2.1\"\nimage = \"a\"\nreason = \"b\"\n\
+                [[stand-in]]\nfor = \"rhel\"\nimage = \"a..b\"\nreason = \"b\"\n\
+                [[stand-in]]\nfor = \"rhel 9.2\"\nimage = \"almalinux-9.2\"\nreason = \"b\"\n\
+                [[stand-in]]\nfor = \"rhel 9.2\"\nimage = \"almalinux-9.2\"\nreason = \"c\"\n";
+    insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
+}
+
+#[test]
+fn rebuilds_of_what_can_have_none() {
+    let system = |id: &str, more: &str| format!("[[system]]\nid = \"{id}\"\nname = \"{id}\"\n{more}\n");
+    let more = [
+        system("unknown", "rebuild-of = \"rehl\""),
+        system("itself", "rebuild-of = \"itself\""),
+        system("again", "rebuild-of = \"fits\""),
+        system("fits", "rebuild-of = \"rhel\""),
+        system("of-cloud", "rebuild-of = \"cloud\""),
+        system("cloud", "versions = \"none\""),
+        system("without", "versions = \"none\"\nrebuild-of = \"rhel\""),
+    ]
+    .concat();
     insta::assert_snapshot!(report(|root| write(root, "systems.toml", format!("{SYSTEMS}\n{more}"))));
 }
 

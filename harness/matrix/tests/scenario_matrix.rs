@@ -4,18 +4,23 @@
 
 mod one_scenario;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use nestmatrix::report::{Listing, Style, listing};
 use nestmatrix::scenario::{
-    AvailableImage, CellName, Filter, Later, Matrix, MissingImage, Role, RunProfile, StandIns, Supply,
-    SystemRequirement,
+    AvailableImage, CellName, Denied, Filter, Later, Matrix, MissingImage, Permitted, Role, RunProfile,
+    StandIns, Supply, SystemRequirement,
 };
-use nestmatrix_model::{Architecture, Version};
+use nestmatrix_model::{Architecture, Fidelity, Version};
 use rstest::rstest;
 
 fn matrix() -> Matrix {
-    Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap()
+    Matrix::load(&scenarios()).unwrap()
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")
 }
 
 fn image(name: &str, system: &str, version: &str) -> AvailableImage {
@@ -82,7 +87,7 @@ fn cells_of<'m>(matrix: &'m Matrix, profile: &RunProfile) -> Vec<&'m str> {
 fn the_default_profile_boots_all_its_cells_and_is_through_within_a_quarter_of_an_hour() {
     let matrix = matrix();
     let filter = Filter::parse(&[]).unwrap().within(matrix.default_profile());
-    let listed = Listing::new(&matrix, &filter, &supply(), false);
+    let listed = Listing::new(&matrix, &filter, &supply(), Denied::default());
     let skipped: Vec<_> = listed.rows().iter().filter(|row| !row.missing.is_empty()).collect();
     assert!(skipped.is_empty(), "{skipped:#?}");
     assert!((1..=20).contains(&listed.rows().len()), "{} cells", listed.rows().len());
@@ -108,7 +113,7 @@ fn a_filter_within_a_profile_takes_what_both_take() {
     let matrix = matrix();
     let filter = Filter::parse(&["rhel-9-preview/*".into(), "rhel-9-l3/*".into()]).unwrap();
     let filter = filter.within(matrix.default_profile());
-    let listed = Listing::new(&matrix, &filter, &supply(), false);
+    let listed = Listing::new(&matrix, &filter, &supply(), Denied::default());
     let names: Vec<&str> = listed.rows().iter().map(|row| row.cell.as_str()).collect();
     assert_eq!(names, ["rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+"]);
 }
@@ -129,7 +134,7 @@ fn the_listing_reads_as_the_documents_lay_it_out() {
     let matrix = matrix();
     // One product line, which has everything that the others have.
     let filter = Filter::parse(&["rhel-9-*".into()]).unwrap();
-    let text = listing(&Listing::new(&matrix, &filter, &supply(), false), &Style::plain());
+    let text = listing(&Listing::new(&matrix, &filter, &supply(), Denied::default()), &Style::plain());
     insta::assert_snapshot!(text);
 }
 
@@ -137,15 +142,78 @@ fn the_listing_reads_as_the_documents_lay_it_out() {
 fn the_listing_has_a_row_for_programs_with_what_is_missing() {
     let matrix = matrix();
     let filter = Filter::parse(&["rhel-8-preview/amd/*/rhel-7.8+".into()]).unwrap();
-    let listed = Listing::new(&matrix, &filter, &supply(), false);
+    let listed = Listing::new(&matrix, &filter, &supply(), Denied::default());
     insta::assert_snapshot!(serde_json::to_string_pretty(listed.rows()).unwrap());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The project's own matrix as it would be without rebuilds and without the stand-ins that are no Debian.
+fn matrix_of_debian_stand_ins() -> Matrix {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&scenarios(), folder.path());
+    let path = folder.path().join("systems.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let stays = |block: &&str| !block.contains("[[stand-in]]") || block.contains("image = \"debian-");
+    let blocks: Vec<&str> = text.split("\n\n").filter(stays).collect();
+    fs::write(&path, blocks.join("\n\n").replace("rebuild-of = \"rhel\"", "")).unwrap();
+    let matrix = Matrix::load(folder.path()).unwrap();
+    assert!(matrix.systems().iter().all(|system| system.rebuild_of.is_none()));
+    matrix
+}
+
+/// A user without images of the vendor's own systems gets the same stacks as before there could be any.
+#[test]
+fn images_of_debian_alone_are_chosen_as_if_there_were_no_others() {
+    let (matrix, without) = (matrix(), matrix_of_debian_stand_ins());
+    assert!(matrix.stand_ins().len() > without.stand_ins().len());
+    for denied in [
+        Denied::default(),
+        Denied { rebuilds: true, stand_ins: false },
+        Denied { rebuilds: false, stand_ins: true },
+    ] {
+        let rows = |matrix: &Matrix| {
+            let listed = Listing::new(matrix, &Filter::all(), &supply(), denied);
+            serde_json::to_string(listed.rows()).unwrap()
+        };
+        assert_eq!(rows(&matrix), rows(&without));
+    }
+}
+
+#[rstest]
+#[case("8.10", &["rocky-8.10", "centos-stream-8", "debian-11"])]
+#[case("9.4", &["almalinux-9.4", "centos-stream-9", "debian-12"])]
+#[case("10.0", &["rhel-10.0", "centos-stream-10", "debian-13"])]
+fn an_image_of_the_vendors_own_line_goes_before_debian(#[case] version: &str, #[case] names: &[&str]) {
+    let matrix = matrix();
+    let image = |name: &&str| {
+        let (system, version) = name.rsplit_once('-').unwrap();
+        image(name, system, version)
+    };
+    let available: Vec<AvailableImage> = names.iter().map(image).collect();
+    for first in 0..available.len() {
+        let requirement = rhel(version, false);
+        let choice =
+            matrix.image_for(&requirement, Architecture::Amd, &available[first..], Permitted::ALL).unwrap();
+        assert_eq!(choice.image, names[first]);
+    }
 }
 
 #[test]
 fn a_listing_without_cells_says_so() {
     let matrix = matrix();
     let filter = Filter::parse(&["no-such-scenario/*".into()]).unwrap();
-    let none = Listing::new(&matrix, &filter, &supply(), false);
+    let none = Listing::new(&matrix, &filter, &supply(), Denied::default());
     assert_eq!(listing(&none, &Style::plain()), "no cell matches\n");
 }
 
@@ -154,15 +222,18 @@ fn an_image_of_the_system_itself_goes_before_its_stand_in() {
     let mut available = debian();
     available.extend([image("rhel-10-1", "rhel", "10.1"), image("rhel-10-0", "rhel", "10.0")]);
     let choice =
-        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &available, StandIns::Allowed).unwrap();
-    assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("rhel-10-0", false, None));
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &available, Permitted::ALL).unwrap();
+    assert_eq!(
+        (choice.image.as_str(), choice.fidelity, choice.reason),
+        ("rhel-10-0", Fidelity::Product, None)
+    );
 }
 
 #[test]
 fn a_stand_in_is_never_silent() {
     let choice =
-        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &debian(), StandIns::Allowed).unwrap();
-    assert_eq!((choice.image.as_str(), choice.stand_in), ("debian-13", true));
+        matrix().image_for(&rhel("10.0", true), Architecture::Amd, &debian(), Permitted::ALL).unwrap();
+    assert_eq!((choice.image.as_str(), choice.fidelity), ("debian-13", Fidelity::StandIn));
     assert_eq!(choice.reason.as_deref(), Some("same 6.12 kernel line"));
 }
 
@@ -170,7 +241,7 @@ fn a_stand_in_is_never_silent() {
 fn a_stand_in_serves_the_architectures_that_it_names_and_no_others() {
     let matrix = matrix();
     let choice = |architecture, version| {
-        matrix.image_for(&rhel(version, true), architecture, &debian(), StandIns::Allowed)
+        matrix.image_for(&rhel(version, true), architecture, &debian(), Permitted::ALL)
     };
     assert_eq!(choice(Architecture::IbmZ, "9.2").unwrap().image, "debian-12");
     assert_eq!(choice(Architecture::Power9, "8.2").unwrap().image, "debian-11", "it names none");
@@ -179,38 +250,33 @@ fn a_stand_in_serves_the_architectures_that_it_names_and_no_others() {
 }
 
 #[rstest]
-#[case::no_image(
-    "7.8",
-    debian(),
-    StandIns::Allowed,
-    "no image of RHEL 7.8 or a later RHEL 7, and no stand-in"
-)]
+#[case::no_image("7.8", debian(), Permitted::ALL, "no image of RHEL 7.8 or a later RHEL 7, and no stand-in")]
 #[case::denied(
     "9.2",
     debian(),
-    StandIns::DeniedByUser,
+    Permitted { stand_ins: StandIns::DeniedByUser, ..Permitted::ALL },
     "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids"
 )]
 #[case::unfit(
     "9.2",
     vec![],
-    StandIns::DeniedByScenario("it is about minor versions"),
-    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, which the scenario denies (it is about minor versions)"
+    Permitted { stand_ins: StandIns::DeniedByScenario("it is about minor versions"), ..Permitted::ALL },
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in centos-stream-9, which the scenario denies (it is about minor versions)"
 )]
 #[case::no_recipe(
     "9.2",
     vec![],
-    StandIns::Allowed,
-    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in debian-12, for which there is no recipe"
+    Permitted::ALL,
+    "no image of RHEL 9.2 or a later RHEL 9: only the stand-in centos-stream-9, for which there is no recipe"
 )]
 fn what_is_missing_is_named_exactly(
     #[case] version: &str,
     #[case] available: Vec<AvailableImage>,
-    #[case] stand_ins: StandIns<'_>,
+    #[case] permitted: Permitted<'_>,
     #[case] message: &str,
 ) {
     let missing: MissingImage =
-        matrix().image_for(&rhel(version, true), Architecture::Amd, &available, stand_ins).unwrap_err();
+        matrix().image_for(&rhel(version, true), Architecture::Amd, &available, permitted).unwrap_err();
     assert_eq!(missing.to_string(), message);
 }
 
@@ -237,7 +303,7 @@ fn later_ends_with_the_major_version_of_rhel(
 fn no_image_and_no_stand_in_has_a_role() {
     let requirement = SystemRequirement { role: Some(Role::HyperV), ..rhel("9.2", true) };
     let missing = matrix()
-        .image_for(&requirement, Architecture::Amd, &[image("rhel-9", "rhel", "9.2")], StandIns::Allowed)
+        .image_for(&requirement, Architecture::Amd, &[image("rhel-9", "rhel", "9.2")], Permitted::ALL)
         .unwrap_err();
     let message = "no image of RHEL 9.2 or a later RHEL 9 with Hyper-V, and no stand-in";
     assert_eq!(missing.to_string(), message);
@@ -264,7 +330,7 @@ fn later_has_no_end_for_windows(
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
     let missing =
-        matrix.image_for(&requirement, Architecture::Amd, &[], StandIns::Allowed).unwrap_err().to_string();
+        matrix.image_for(&requirement, Architecture::Amd, &[], Permitted::ALL).unwrap_err().to_string();
     let or_later = if and_later.is_some() { " or later" } else { "" };
     assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
 }

@@ -5,8 +5,10 @@ mod matrix_folder;
 
 use nestmatrix::report::{self, Style};
 use nestmatrix::report::{Listing, Row};
-use nestmatrix::scenario::{AvailableImage, Cell, CellName, Filter, Hypervisor, Matrix, StandIns, Supply};
-use nestmatrix_model::Architecture;
+use nestmatrix::scenario::{
+    AvailableImage, Cell, CellName, Denied, Filter, Hypervisor, Matrix, Permitted, StandIns, Supply,
+};
+use nestmatrix_model::{Architecture, Fidelity};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -122,7 +124,7 @@ fn a_stack_is_as_deep_as_its_axes() {
 #[test]
 fn scenarios_of_different_depths_are_listed_each_with_its_own_levels() {
     let matrix = matrix(&DEPTHS);
-    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), Denied::default());
     insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     let levels: Vec<usize> = listing.rows().iter().map(|row| row.levels.len()).collect();
     assert_eq!(levels, [2, 3, 4]);
@@ -148,7 +150,7 @@ fn a_system_without_versions_is_named_by_its_id_alone() {
     let system = &matrix.cells()[0].levels[0].system;
     assert_eq!((system.to_string().as_str(), system.version), ("AWS", None));
     let missing =
-        matrix.image_for(system, Architecture::Amd, &available(), StandIns::Allowed).unwrap_err().to_string();
+        matrix.image_for(system, Architecture::Amd, &available(), Permitted::ALL).unwrap_err().to_string();
     assert_eq!(missing, "no image of AWS, and no stand-in");
     for cell in matrix.cells() {
         let json = serde_json::to_string(cell).unwrap();
@@ -162,8 +164,13 @@ fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
     let emulator = &matrix.cells()[2].levels[0].system;
     assert_eq!((emulator.hypervisor, emulator.is_emulator()), (Some(Hypervisor::Tcg), true));
     for stand_ins in [StandIns::Allowed, StandIns::DeniedByUser, StandIns::DeniedByScenario("a reason")] {
-        let choice = matrix.image_for(emulator, Architecture::Amd, &[], stand_ins).unwrap();
-        assert_eq!((choice.image.as_str(), choice.stand_in, choice.reason), ("emulator", false, None));
+        let choice = matrix
+            .image_for(emulator, Architecture::Amd, &[], Permitted { rebuilds: false, stand_ins })
+            .unwrap();
+        assert_eq!(
+            (choice.image.as_str(), choice.fidelity, choice.reason),
+            ("emulator", Fidelity::Product, None)
+        );
     }
     assert!(!matrix.cells()[2].levels[1].system.is_emulator());
 }
@@ -172,7 +179,7 @@ fn an_emulator_as_l0_is_served_by_itself_and_is_no_stand_in() {
 fn systems_without_versions_are_listed_with_what_serves_them() {
     let matrix = matrix(&[NO_VERSIONS]);
     let filter = Filter::parse(&["*/rhel-9".into()]).unwrap();
-    let listing = Listing::new(&matrix, &filter, &supply(), false);
+    let listing = Listing::new(&matrix, &filter, &supply(), Denied::default());
     insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     insta::assert_snapshot!(serde_json::to_string_pretty(listing.rows()).unwrap());
 }
@@ -183,7 +190,7 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
     let denies = format!("deny-stand-ins = \" it is about minor versions \"[axes]{axes}");
     let matrix = matrix(&[&denies, axes]);
     assert_eq!(matrix.scenarios()[0].deny_stand_ins.as_deref(), Some("it is about minor versions"));
-    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), Denied::default());
     insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
     let row = serde_json::to_value(&listing.rows()[0]).unwrap();
     assert_eq!(row["deny-stand-ins"], "it is about minor versions");
@@ -196,7 +203,12 @@ fn a_scenario_that_takes_no_stand_ins_says_why_wherever_a_cell_of_it_is_shown() 
     let runs = |rows: &[Row]| rows.iter().filter(|row| row.missing.is_empty()).count();
     // There is no stand-in if the emulator runs exactly the required system.
     assert_eq!((runs(&listing.rows()[..4]), runs(&listing.rows()[4..])), (1, 4));
-    let denied_by_both = Listing::new(&matrix, &Filter::parse(&["s1/*".into()]).unwrap(), &supply(), true);
+    let denied_by_both = Listing::new(
+        &matrix,
+        &Filter::parse(&["s1/*".into()]).unwrap(),
+        &supply(),
+        Denied { stand_ins: true, rebuilds: true },
+    );
     assert_eq!(
         denied_by_both.rows(),
         &listing.rows()[..4],
@@ -229,6 +241,6 @@ fn points_of_and_later_are_cells_of_their_own_with_the_claims_of_their_value() {
 fn each_architecture_has_its_own_table_and_shows_what_is_missing() {
     let axes = "l0 = [\"rhel 9.2 and later\"]\nl1 = [\"windows 10 and later with hyper-v\", \"rhel 9\"]\n";
     let matrix = of_architectures("\"power9\", \"amd\"", &[axes]);
-    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), false);
+    let listing = Listing::new(&matrix, &Filter::parse(&[]).unwrap(), &supply(), Denied::default());
     insta::assert_snapshot!(report::listing(&listing, &Style::plain()));
 }

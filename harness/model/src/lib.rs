@@ -1,5 +1,5 @@
 //! nestmatrix's vocabulary: levels, architectures and instruction sets with everything that differs between them, stages, steps,
-//! faults, kinds of symptoms, and the errata of emulators.
+//! faults, kinds of symptoms, the fidelity of images, and the errata of emulators.
 //!
 //! It is the lowest crate: all others use it, and it uses none of them.
 
@@ -8,6 +8,7 @@ pub mod emulator_errata;
 
 mod clock;
 mod fault;
+mod fidelity;
 mod isa;
 mod level;
 mod stage;
@@ -19,6 +20,7 @@ mod word;
 pub use architecture::Architecture;
 pub use clock::Clock;
 pub use fault::{Fault, FaultAction};
+pub use fidelity::Fidelity;
 pub use isa::{Isa, IsaInfo, KernelImage, ReleaseAt};
 pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 pub use stage::{Stage, StageKind};

@@ -5,7 +5,8 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use nestmatrix_model::{
-    Accelerator, Architecture, FaultAction, Isa, LevelNumber, Stage, UnknownWord, Version, Word as _,
+    Accelerator, Architecture, FaultAction, Fidelity, Isa, LevelNumber, Stage, UnknownWord, Version,
+    Word as _,
 };
 use rstest::rstest;
 
@@ -21,6 +22,16 @@ fn every_word_reads_back() {
     reads_back(Isa::ALL);
     reads_back(Accelerator::ALL);
     reads_back(FaultAction::ALL);
+    reads_back(Fidelity::ALL);
+}
+
+#[test]
+fn the_nearest_fidelity_comes_first_and_only_the_product_has_no_mark() {
+    assert!(Fidelity::ALL.is_sorted());
+    assert_eq!(Fidelity::ALL.iter().map(|fidelity| fidelity.mark()).collect::<Vec<_>>(), ["", "~", "*"]);
+    let json = serde_json::to_string(Fidelity::ALL).unwrap();
+    assert_eq!(json, r#"["product","rebuild","stand-in"]"#);
+    assert_eq!(serde_json::from_str::<Vec<Fidelity>>(&json).unwrap(), Fidelity::ALL);
 }
 
 #[test]

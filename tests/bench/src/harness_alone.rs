@@ -109,8 +109,8 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         required: level.spec.system.to_string(),
         os: level.choice.image.clone(),
         image: None,
-        stand_in: level.choice.stand_in,
-        stand_in_reason: level.choice.reason.clone(),
+        fidelity: level.choice.fidelity,
+        fidelity_reason: level.choice.reason.clone(),
         seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),

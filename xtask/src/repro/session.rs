@@ -22,8 +22,12 @@ use crate::terminal::style_of;
 const LISTED: usize = 10;
 
 pub fn start(arguments: Repro) -> Result<ExitCode, Failure> {
-    let selection =
-        Selection { filter: vec![arguments.cell], folder: arguments.folder, deny_stand_ins: false };
+    let selection = Selection {
+        filter: vec![arguments.cell],
+        folder: arguments.folder,
+        deny_rebuilds: false,
+        deny_stand_ins: false,
+    };
     let (matrix, filter) = input::scenarios(&selection)?;
     let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
     let cell = match cells[..] {

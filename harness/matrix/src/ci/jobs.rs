@@ -14,7 +14,7 @@ use crate::run::{
     Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, outermost_program,
     touches_l0, why_barred,
 };
-use crate::scenario::{Cell, Matrix};
+use crate::scenario::{Cell, Denied, Matrix};
 
 /// The label of runners that are bare machines.
 const BARE_METAL: &str = "bare-metal";
@@ -149,8 +149,15 @@ pub struct Jobs {
 impl Jobs {
     /// Gives each cell to the first kind that meets its requirements and has images for it. Bare machines come before others.
     /// If images are missing everywhere, the machines for emulated metal record that.
-    pub fn new(cells: &[Cell], matrix: &Matrix, catalog: &Catalog, kinds: &[RunnerKind]) -> Self {
-        let plans: Vec<RunPlan> = kinds.iter().map(|kind| kind.plan(cells, matrix, catalog)).collect();
+    pub fn new(
+        cells: &[Cell],
+        matrix: &Matrix,
+        catalog: &Catalog,
+        kinds: &[RunnerKind],
+        denied: Denied,
+    ) -> Self {
+        let plan = |kind: &RunnerKind| kind.plan(cells, matrix, catalog, denied);
+        let plans: Vec<RunPlan> = kinds.iter().map(plan).collect();
         let mut order: Vec<usize> = (0..kinds.len()).collect();
         order.sort_by_key(|kind| kinds[*kind].bare.is_none());
         let mut jobs = Self::default();
@@ -198,9 +205,9 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
 
 impl RunnerKind {
     /// What would happen to these cells there.
-    fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog) -> RunPlan {
+    fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog, denied: Denied) -> RunPlan {
         let metal = if self.bare.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
-        let options = PlanOptions { metal, ..PlanOptions::default() };
+        let options = PlanOptions { metal, denied, ..PlanOptions::default() };
         let native = self.bare.iter().map(|Bare { architecture, system: (os, version) }| {
             (*architecture, Ok(NativeMetal::named(os.clone(), version.clone())))
         });
@@ -289,7 +296,7 @@ mod tests {
     fn each_cell_has_one_job_or_a_reason_why_none(#[case] of: &[&str]) {
         let (matrix, catalog) = project();
         let kinds = kinds(of);
-        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds);
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, Denied::default());
         let filters: Vec<Filter> = jobs.jobs.iter().map(|job| Filter::parse(&job.cells).unwrap()).collect();
         for cell in matrix.cells() {
             let in_jobs = filters.iter().filter(|filter| filter.matches(&cell.name)).count();
@@ -299,15 +306,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bare_machines_get_what_they_can_boot_and_nothing_else() {
+    #[rstest]
+    #[case::all(Denied::default(), 3)]
+    #[case::systems_that_no_document_is_about(Denied { rebuilds: true, stand_ins: true }, 0)]
+    fn bare_machines_get_what_they_can_boot_and_nothing_else(
+        #[case] denied: Denied,
+        #[case] kinds_of_bare: usize,
+    ) {
         let (matrix, catalog) = project();
         let kinds = kinds(&ALL_KINDS);
-        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds);
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, denied);
         let bare: Vec<&Job> = jobs.jobs.iter().filter(|job| kinds[job.kind].bare.is_some()).collect();
-        assert_eq!(bare.len(), 3);
+        assert_eq!(bare.len(), kinds_of_bare);
         for job in bare {
-            let plan = kinds[job.kind].plan(matrix.cells(), &matrix, &catalog);
+            let plan = kinds[job.kind].plan(matrix.cells(), &matrix, &catalog, denied);
             let filter = Filter::parse(&job.cells).unwrap();
             let of_job: Vec<_> =
                 plan.cells.iter().filter(|planned| filter.matches(&planned.cell.name)).collect();
@@ -317,6 +329,19 @@ mod tests {
                 assert!(native, "{}: {:?}", planned.cell.name, planned.fate);
             }
         }
+    }
+
+    #[rstest]
+    #[case::allowed(false)]
+    #[case::denied(true)]
+    fn a_bare_machine_with_a_rebuild_gets_cells_of_its_original(#[case] rebuilds: bool) {
+        let (matrix, catalog) = project();
+        let kinds = kinds(&["amd,bare-metal,almalinux-9.4"]);
+        let denied = Denied { rebuilds, stand_ins: false };
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, denied);
+        let gets = |glob: &str| jobs.jobs.iter().any(|job| job.cells.contains(&glob.to_owned()));
+        assert_eq!(gets("rhel-9-preview/amd/*"), !rebuilds, "{jobs:#?}");
+        assert!(!gets("rhel-10-preview/amd/*"));
     }
 
     #[test]
@@ -329,10 +354,10 @@ mod tests {
             .cloned()
             .collect();
         let emulated = kinds(&["emulated"]);
-        let all = Jobs::new(&preview, &matrix, &catalog, &emulated);
+        let all = Jobs::new(&preview, &matrix, &catalog, &emulated, Denied::default());
         assert!(all.jobs[0].cells.contains(&"rhel-10-preview/amd/*".to_owned()), "{all:?}");
         let amd = preview.iter().position(|cell| cell.architecture == Architecture::Amd).unwrap();
-        let one = Jobs::new(&preview[amd..=amd], &matrix, &catalog, &emulated);
+        let one = Jobs::new(&preview[amd..=amd], &matrix, &catalog, &emulated, Denied::default());
         assert_eq!(one.jobs[0].cells, [preview[amd].name.to_string()]);
     }
 }

@@ -19,7 +19,7 @@ use crate::run::{
     Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, emulator_recipe,
     host_isa,
 };
-use crate::scenario::{Cell, Filter, Matrix};
+use crate::scenario::{Cell, Denied, Filter, Matrix};
 
 /// The inputs of a checkup of this machine.
 pub struct Examination<'a> {
@@ -37,8 +37,8 @@ pub struct Examination<'a> {
     pub named: Option<Filter>,
     /// What L0 is to run on.
     pub metal: MetalChoice,
-    /// Whether stand-ins are refused.
-    pub deny_stand_ins: bool,
+    /// The images that are not used.
+    pub denied: Denied,
     /// Folder of images.
     pub cache: PathBuf,
     /// Folder of snapshots.
@@ -69,8 +69,7 @@ impl Examination<'_> {
             natives.insert(architecture, native);
         }
         let plan = |cells: Vec<Cell>, metal| {
-            let options =
-                PlanOptions { metal, deny_stand_ins: self.deny_stand_ins, ..PlanOptions::default() };
+            let options = PlanOptions { metal, denied: self.denied, ..PlanOptions::default() };
             RunPlan::new(cells, self.matrix, self.catalog, &natives, &options)
         };
         let native = plan(cells.clone(), MetalChoice::Native);

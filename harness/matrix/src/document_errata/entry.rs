@@ -263,7 +263,7 @@ fn names_no_scenario(note: &str, matrix: &Matrix) -> bool {
 fn alike(one: &Observation, other: &Observation) -> bool {
     let software = |record: &CellRecord| -> Vec<_> {
         let of_level = |level: &LevelRecord| {
-            (level.os.clone(), level.stand_in, level.seen.kernel.clone(), level.seen.qemu.clone())
+            (level.os.clone(), level.fidelity, level.seen.kernel.clone(), level.seen.qemu.clone())
         };
         record.levels.iter().map(of_level).collect()
     };

@@ -8,8 +8,11 @@ mod dispute;
 mod entry;
 mod observation;
 mod standing;
+mod system_name;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use nestmatrix_model::Fidelity;
 
 use crate::history::{self, HistoryEntry};
 use crate::records::{PastRun, Purpose};
@@ -63,15 +66,17 @@ pub struct ErrataOfDocument {
     pub standings: Standings,
     /// Whether any stack that tested its statements ran on an emulator.
     pub emulated: bool,
-    /// The stand-ins for documented systems in these stacks.
-    pub stand_ins: Vec<StandInUsed>,
+    /// The systems that ran instead of documented ones in these stacks, the nearest ones first.
+    pub other_systems: Vec<OtherSystemUsed>,
 }
 
-/// A system that stood in for documented ones.
+/// A system that ran instead of documented ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandInUsed {
-    /// Its image: `debian-13`.
-    pub os: String,
+pub struct OtherSystemUsed {
+    /// How near it is to them.
+    pub fidelity: Fidelity,
+    /// Its name and version: `Debian 13`.
+    pub system: String,
     /// Why this one.
     pub reason: Option<String>,
     /// The documented systems, as the document has them.
@@ -148,20 +153,24 @@ fn of_document(
         earlier: entry::earlier(&id, &of_it, matrix),
         standings: Standings::new(&id, document.as_ref(), &of_it),
         emulated: of_it.iter().any(|seen| seen.is_emulated()),
-        stand_ins: stand_ins(&of_it),
+        other_systems: other_systems(&of_it),
         entries,
         document,
         id,
     }
 }
 
-fn stand_ins(observations: &[&Observation]) -> Vec<StandInUsed> {
+fn other_systems(observations: &[&Observation]) -> Vec<OtherSystemUsed> {
     let mut used: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-    for level in observations.iter().flat_map(|seen| &seen.record.levels).filter(|level| level.stand_in) {
-        let required = used.entry((level.os.clone(), level.stand_in_reason.clone())).or_default();
-        required.insert(level.required.clone());
+    for (level, system) in observations.iter().flat_map(|seen| seen.levels()) {
+        if level.fidelity != Fidelity::Product {
+            let by = (level.fidelity, system.to_owned(), level.fidelity_reason.clone());
+            used.entry(by).or_default().insert(level.required.clone());
+        }
     }
-    used.into_iter().map(|((os, reason), required)| StandInUsed { os, reason, required }).collect()
+    let used = used.into_iter();
+    used.map(|((fidelity, system, reason), required)| OtherSystemUsed { fidelity, system, reason, required })
+        .collect()
 }
 
 impl Observation {

@@ -1,11 +1,13 @@
 //! One record from the view of the document's author: the statement held, it did not, or there is no result.
 
-use nestmatrix_model::SymptomKind;
+use nestmatrix_model::{Fidelity, SymptomKind};
 use nestmatrix_stack::Metal;
 
 use crate::history::HistoryEntry;
-use crate::records::{CellRecord, Known, VerdictWord};
+use crate::records::{CellRecord, Known, LevelRecord, VerdictWord};
 use crate::scenario::{Expectation, Matrix};
+
+use super::system_name::system_name;
 
 /// What a record shows about the statements that it tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,8 @@ pub enum Deviation {
 pub struct Observation {
     /// The record.
     pub record: CellRecord,
+    /// Name and version of the system of each of its levels: `Debian 13`.
+    systems: Vec<String>,
     /// The run that saw it.
     pub run: String,
     /// The day when it was seen: `2026-11-28`.
@@ -58,6 +62,7 @@ impl Observation {
             emulator: emulator(record, entry.with.emulator.as_deref()),
             judged: judged(record),
             outdated: !cell.is_some_and(|cell| same(&cell.expectation) && cell.claims == record.claims),
+            systems: record.levels.iter().map(|level| system_name(&level.os, matrix)).collect(),
             record: record.clone(),
         }
     }
@@ -101,9 +106,19 @@ impl Observation {
         self.record.metal == Some(Metal::Emulated)
     }
 
-    /// Whether one of its levels ran another system than the documented one.
-    pub fn has_stand_in(&self) -> bool {
-        self.record.levels.iter().any(|level| level.stand_in)
+    /// Its levels, each with the name and version of its system.
+    pub fn levels(&self) -> impl Iterator<Item = (&LevelRecord, &str)> {
+        self.record.levels.iter().zip(self.systems.iter().map(String::as_str))
+    }
+
+    /// Whether one of its levels ran a system of this fidelity.
+    pub fn has(&self, fidelity: Fidelity) -> bool {
+        self.record.levels.iter().any(|level| level.fidelity == fidelity)
+    }
+
+    /// Whether each of its levels ran the documented system.
+    pub fn is_of_the_product(&self) -> bool {
+        self.record.levels.iter().all(|level| level.fidelity == Fidelity::Product)
     }
 }
 

@@ -105,7 +105,7 @@ impl History {
              WHERE cell = ? ORDER BY seen, run.began, verdict.id",
         )?;
         let mut software = self.connection.prepare(
-            "SELECT level, os, kernel, qemu, recipe, image
+            "SELECT level, os, kernel, qemu, recipe, image, fidelity
              FROM verdict_software JOIN software ON software.id = verdict_software.software
              WHERE verdict = ? ORDER BY level",
         )?;
@@ -124,6 +124,7 @@ impl History {
                     qemu: some(row, 3)?,
                     recipe: some(row, 4)?,
                     image: some(row, 5)?,
+                    fidelity: some_word(row, 6)?,
                 })
             })?;
             let with = Circumstances {
@@ -266,7 +267,7 @@ fn run_of(transaction: &Transaction<'_>, origin: &Origin, seen: &[Seen]) -> rusq
     Ok(transaction.last_insert_rowid())
 }
 
-/// Inserts an entry, unless the run has it. Attempts that were unknown are added in both cases.
+/// Inserts an entry, unless the run has it. Attempts and fidelities that were unknown are added in both cases.
 fn insert(transaction: &Transaction<'_>, run: i64, seen: &Seen) -> rusqlite::Result<bool> {
     let Seen { entry, digest } = seen;
     let known = "SELECT id FROM verdict WHERE run = ? AND digest = ?";
@@ -283,7 +284,21 @@ fn insert(transaction: &Transaction<'_>, run: i64, seen: &Seen) -> rusqlite::Res
         let AttemptSeen { verdict: outcome, symptom, seconds, saved } = attempt;
         statement.execute(params![verdict, number, text(outcome), symptom, seconds, saved])?;
     }
+    note_fidelities(transaction, verdict, &entry.with.levels)?;
     Ok(known.is_none())
+}
+
+fn note_fidelities(transaction: &Transaction<'_>, verdict: i64, levels: &[Software]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare(
+        "UPDATE verdict_software SET fidelity = ?
+         WHERE verdict = ? AND software IN (SELECT id FROM software WHERE level = ?)",
+    )?;
+    for Software { level, fidelity, .. } in levels {
+        if let Some(fidelity) = fidelity {
+            statement.execute(params![text(fidelity), verdict, text(level)])?;
+        }
+    }
+    Ok(())
 }
 
 fn insert_verdict(
@@ -335,7 +350,7 @@ fn insert_verdict(
         ],
     )?;
     let verdict = transaction.last_insert_rowid();
-    for Software { level, os, kernel, qemu, recipe, image } in levels {
+    for Software { level, os, kernel, qemu, recipe, image, fidelity: _ } in levels {
         let [kernel, qemu, recipe, image] =
             [kernel, qemu, recipe, image].map(|of| of.as_deref().unwrap_or_default());
         let software: i64 = transaction.query_row(

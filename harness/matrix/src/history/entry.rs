@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_model::{Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -20,6 +20,8 @@ pub struct Software {
     pub level: LevelNumber,
     /// Its system: `debian-13`.
     pub os: String,
+    /// How near that is to the documented system. Older versions of nestmatrix did not store this.
+    pub fidelity: Option<Fidelity>,
     /// Its kernel release; `None` if the stack stopped before the level reported it.
     pub kernel: Option<String>,
     /// The QEMU that ran it; `None` for the same reason, or if no QEMU ran it.
@@ -207,6 +209,7 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
         .map(|level| Software {
             level: level.level,
             os: level.os.clone(),
+            fidelity: Some(level.fidelity),
             kernel: level.seen.kernel.clone(),
             qemu: level.seen.qemu.clone(),
             recipe: level.image.as_ref().map(|image| image.recipe.clone()),

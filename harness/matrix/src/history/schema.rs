@@ -21,7 +21,7 @@ const APPLICATION: u32 = 0x6e65_7374;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The migrations from each version to the next. They never change, because existing files have used them.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "CREATE TABLE run (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -92,6 +92,9 @@ const MIGRATIONS: [&str; 3] = [
     DELETE FROM folder;",
     // What a scenario knew about a verdict. For existing verdicts, it stays unknown.
     "ALTER TABLE verdict ADD COLUMN known TEXT NOT NULL DEFAULT '';",
+    // How near each system is to the documented one. All folders are read again to add it to existing verdicts.
+    "ALTER TABLE verdict_software ADD COLUMN fidelity TEXT NOT NULL DEFAULT '';
+    DELETE FROM folder;",
 ];
 
 /// A damaged file that was moved away.

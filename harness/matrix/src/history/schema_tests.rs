@@ -1,3 +1,4 @@
+use nestmatrix_model::Fidelity;
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -40,11 +41,11 @@ fn version(path: &Path) -> (i64, i64) {
 #[test]
 fn a_history_says_what_it_is() {
     let (results, _) = results();
-    assert_eq!(version(&results.path().join(FILE)), (0x6e65_7374, 3));
+    assert_eq!(version(&results.path().join(FILE)), (0x6e65_7374, 4));
 }
 
 #[test]
-fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts() {
+fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts_and_fidelities() {
     let (results, expected) = results();
     let path = results.path().join(FILE);
     let new = results.path().join("new");
@@ -59,7 +60,7 @@ fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts() {
         ("software", "*"),
         ("surroundings", "*"),
         ("verdict", of_verdict),
-        ("verdict_software", "*"),
+        ("verdict_software", "verdict, software"),
         ("folder", "*"),
     ] {
         old.execute_batch(&format!("INSERT INTO {table} SELECT {columns} FROM new.{table}")).unwrap();
@@ -69,12 +70,17 @@ fn a_history_of_version_1_is_brought_up_to_date_and_then_has_attempts() {
     drop(old);
 
     let (mut history, aside) = History::open(results.path()).unwrap();
-    assert_eq!((version(&path).1, aside), (3, None));
-    let without: Vec<HistoryEntry> =
-        expected.iter().map(|entry| HistoryEntry { attempts: Vec::new(), ..entry.clone() }).collect();
+    assert_eq!((version(&path).1, aside), (4, None));
+    let mut without = expected.clone();
+    for entry in &mut without {
+        entry.attempts.clear();
+        entry.with.levels.iter_mut().for_each(|level| level.fidelity = None);
+    }
     assert_eq!(all(&history), without, "nothing else is lost");
     assert_eq!(history.update().unwrap().verdicts, 0, "what is there is not taken in twice");
-    assert_eq!(all(&history), expected, "attempts have come in");
+    assert_eq!(all(&history), expected, "attempts and fidelities have come in");
+    let levels = || expected.iter().flat_map(|entry| &entry.with.levels);
+    assert!(levels().count() > 0 && levels().all(|level| level.fidelity == Some(Fidelity::StandIn)));
 }
 
 #[test]
@@ -102,7 +108,7 @@ fn a_history_of_a_newer_version_is_refused_and_left_alone() {
     let before = fs::read(&path).unwrap();
     let said = History::open(results.path()).unwrap_err().to_string();
     assert!(
-        said.contains("newer nestmatrix: its tables have version 4, and this nestmatrix supports up to 3"),
+        said.contains("newer nestmatrix: its tables have version 5, and this nestmatrix supports up to 4"),
         "{said}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);

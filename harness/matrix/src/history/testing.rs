@@ -30,7 +30,7 @@ pub(super) fn attempt(verdict: &str, start: f64, end: f64) -> Value {
 
 fn level(level: &str, kernel: Option<&str>) -> Value {
     json!({
-        "level": level, "required": "RHEL 10.0", "os": "debian-13", "stand_in": true, "stand_in_reason": null,
+        "level": level, "required": "RHEL 10.0", "os": "debian-13", "fidelity": "stand-in", "fidelity_reason": null,
         "image": {"recipe": "debian-13-amd64", "product": "hypervisor", "digest": format!("{level}{}", kernel.unwrap_or("?"))},
         "kernel": kernel, "qemu": kernel.map(|_| "10.0.13"), "machine": null, "cpu": null, "nested": null, "missing_features": [],
         "loops": null, "last_lines": [],

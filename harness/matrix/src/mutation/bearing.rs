@@ -1,7 +1,7 @@
 //! Which mutants bear on the claims of a cell. If a killed QEMU is noticed, that shows little about a claim that something
 //! stops, and nothing about a claim on a step. docs/mutation.md has the rules.
 
-use nestmatrix_model::{OwnAction, Stage, StepAction};
+use nestmatrix_model::{Fidelity, OwnAction, Stage, StepAction};
 
 use super::{LevelSetting, Mutation, mutants_of};
 use crate::records::{
@@ -94,6 +94,10 @@ fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> 
         }
         versions
     };
+    let of_fidelity = |fidelity: Fidelity| {
+        let levels = undamaged.levels.iter().filter(|level| level.fidelity == fidelity);
+        levels.map(|level| level.level).collect()
+    };
     Some(Mutated {
         cell: cell.name.clone(),
         fingerprint: Fingerprint::of(cell),
@@ -104,7 +108,8 @@ fn shown(cell: &Cell, undamaged: &CellRecord, of: &CellMutation, seen: &str) -> 
         kernels: versions(|level| level.seen.kernel.as_ref()),
         qemus: versions(|level| level.seen.qemu.as_ref()),
         metal: undamaged.metal.map_or_else(|| "emulated".to_owned(), |metal| metal.to_string()),
-        stand_ins: undamaged.levels.iter().filter(|level| level.stand_in).map(|level| level.level).collect(),
+        stand_ins: of_fidelity(Fidelity::StandIn),
+        rebuilds: of_fidelity(Fidelity::Rebuild),
     })
 }
 

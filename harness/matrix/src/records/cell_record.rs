@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_images::Image;
-use nestmatrix_model::{Architecture, LevelNumber, Stage};
+use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::{
     Description, LevelFacts, Metal, Snapshot, SnapshotKey, StageTime, StepRecord, Symptom, Usage,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{SkipReason, VerdictWord, in_one_line};
@@ -26,13 +26,30 @@ pub struct LevelRecord {
     pub os: String,
     /// The image's recipe, product and digest; absent for an L0 that is this machine.
     pub image: Option<ImageRecord>,
-    /// Whether the system stands in for the required one.
-    pub stand_in: bool,
-    /// Why a stand-in is used, and this one.
-    pub stand_in_reason: Option<String>,
+    /// How near that system is to the required one.
+    #[serde(alias = "stand_in", deserialize_with = "fidelity")]
+    pub fidelity: Fidelity,
+    /// Why it is used; absent for the required system itself.
+    #[serde(alias = "stand_in_reason")]
+    pub fidelity_reason: Option<String>,
     /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,
+}
+
+/// The fidelity of a level's system. Records of earlier versions say whether it is a stand-in.
+fn fidelity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fidelity, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Recorded {
+        Fidelity(Fidelity),
+        StandIn(bool),
+    }
+    Ok(match Recorded::deserialize(deserializer)? {
+        Recorded::Fidelity(fidelity) => fidelity,
+        Recorded::StandIn(true) => Fidelity::StandIn,
+        Recorded::StandIn(false) => Fidelity::Product,
+    })
 }
 
 /// An image as a record names it.

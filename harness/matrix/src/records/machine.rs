@@ -1,5 +1,6 @@
 //! The machine of a run: what its record says about it, and what is free on it now.
 
+use nestmatrix_stack::host::system_id;
 use serde::{Deserialize, Serialize};
 
 /// This machine.
@@ -27,11 +28,12 @@ impl Machine {
             line.unwrap_or_default().trim().trim_matches('"').to_owned()
         };
         let release = read("/etc/os-release");
+        let [id, name] = ["ID", "NAME"].map(|key| value(&release, key, '='));
         let memory = value(&read("/proc/meminfo"), "MemTotal", ':');
         let kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         Self {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            system: format!("{} {}", value(&release, "ID", '='), value(&release, "VERSION_ID", '='))
+            system: format!("{} {}", system_id(&id, &name), value(&release, "VERSION_ID", '='))
                 .trim()
                 .to_owned(),
             processor: value(&read("/proc/cpuinfo"), "model name", ':'),

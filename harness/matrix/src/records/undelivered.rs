@@ -31,7 +31,7 @@ impl UndeliveredImage {
         SkipReason::Undelivered { image: self.to_string() }
     }
 
-    /// Why a level boots another stand-in.
+    /// Why a level boots another image.
     pub(crate) fn replacement_reason(&self, reason: Option<&str>) -> String {
         let instead = format!("used because there is no image {self}");
         reason.map_or(instead.clone(), |reason| format!("{reason}; {instead}"))

@@ -1,13 +1,13 @@
 //! The matrix as a list: one row a cell, with the image that each level boots. `report` prints it for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_model::{Architecture, LevelNumber, Version};
+use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Version};
 use serde::Serialize;
 
 use crate::scenario::{
-    Cell, CellName, Expectation, Filter, Fingerprint, ImageChoice, Later, LevelSpec, Matrix, Role, StandIn,
-    StandIns, Supply, SystemRequirement, Tier,
+    Cell, CellName, Denied, Expectation, Filter, Fingerprint, ImageChoice, Later, LevelSpec, Matrix,
+    Permitted, Role, StandIn, Supply, SystemRequirement, Tier,
 };
 
 /// The cells that a filter selects, with the images that they boot.
@@ -65,9 +65,9 @@ pub struct LevelRow {
     pub requirement: String,
     /// The image that is booted; `emulator` if an emulator is itself the level.
     pub image: Option<String>,
-    /// Whether that image is a stand-in.
-    pub stand_in: bool,
-    /// Why a stand-in is used, and this one.
+    /// How near that image is to the system; none if there is no image.
+    pub fidelity: Option<Fidelity>,
+    /// Why it is used; none for an image of the system itself.
     pub reason: Option<String>,
     /// What is missing, if there is no image.
     pub missing: Option<String>,
@@ -75,23 +75,18 @@ pub struct LevelRow {
 
 impl<'m> Listing<'m> {
     /// The cells of `matrix` that match `filter`, with images from the supply.
-    pub fn new(matrix: &'m Matrix, filter: &Filter, supply: &Supply, deny_stand_ins: bool) -> Self {
+    pub fn new(matrix: &'m Matrix, filter: &Filter, supply: &Supply, denied: Denied) -> Self {
         let takes = |cell: &&Cell| filter.matches(&cell.name);
-        Self::of(matrix, matrix.cells().iter().filter(takes).collect(), supply, deny_stand_ins)
+        Self::of(matrix, matrix.cells().iter().filter(takes).collect(), supply, denied)
     }
 
     /// These cells of `matrix`, with images from the supply.
-    pub(super) fn of(
-        matrix: &'m Matrix,
-        cells: Vec<&'m Cell>,
-        supply: &Supply,
-        deny_stand_ins: bool,
-    ) -> Self {
+    pub(super) fn of(matrix: &'m Matrix, cells: Vec<&'m Cell>, supply: &Supply, denied: Denied) -> Self {
         let row = |cell: &&Cell| {
-            let available = supply.of(cell.architecture);
-            let stand_ins = StandIns::of(cell, deny_stand_ins);
+            let permitted = Permitted::of(cell, denied);
             let level = |level: &LevelSpec| {
-                let choice = matrix.image_for(&level.system, cell.architecture, available, stand_ins);
+                let available = supply.of(cell.architecture, level.level);
+                let choice = matrix.image_for(&level.system, cell.architecture, available, permitted);
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
@@ -123,13 +118,21 @@ impl<'m> Listing<'m> {
         &self.rows
     }
 
+    /// The rebuilds that the listed cells use, each with what it is a rebuild of.
+    pub(crate) fn rebuilds(&self) -> BTreeSet<(&str, &str)> {
+        let levels = self.rows.iter().flat_map(|row| row.levels.values());
+        let rebuilds = levels.filter(|level| level.fidelity == Some(Fidelity::Rebuild));
+        rebuilds.filter_map(|level| Some((level.image.as_deref()?, level.reason.as_deref()?))).collect()
+    }
+
     /// The stand-ins that the listed cells use.
     pub(crate) fn stand_ins(&self) -> impl Iterator<Item = &StandIn> {
         self.matrix.stand_ins().iter().filter(|stand_in| {
             self.cells.iter().zip(&self.rows).any(|(cell, row)| {
                 cell.levels.iter().zip(row.levels.values()).any(|(level, row)| {
-                    row.stand_in
+                    row.fidelity == Some(Fidelity::StandIn)
                         && row.image.as_ref() == Some(&stand_in.image)
+                        && row.reason.as_ref() == Some(&stand_in.reason)
                         && stand_in.serves(&level.system, cell.architecture)
                 })
             })
@@ -150,7 +153,7 @@ impl LevelRow {
             and_later: *and_later,
             role: *role,
             requirement: requirement.to_string(),
-            stand_in: choice.as_ref().is_some_and(|choice| choice.stand_in),
+            fidelity: choice.as_ref().map(|choice| choice.fidelity),
             reason: choice.as_ref().and_then(|choice| choice.reason.clone()),
             image: choice.map(|choice| choice.image),
             missing,
@@ -162,10 +165,10 @@ impl LevelRow {
         self.requirement.replacen(" and later", "+", usize::from(self.and_later.is_some()))
     }
 
-    /// The image that is booted for it; a stand-in has an asterisk.
+    /// The image that is booted for it, with the mark of its fidelity.
     pub(crate) fn serving(&self) -> String {
         match &self.image {
-            Some(image) => format!("{image}{}", if self.stand_in { "*" } else { "" }),
+            Some(image) => format!("{image}{}", self.fidelity.map_or("", Fidelity::mark)),
             None => "no image".into(),
         }
     }

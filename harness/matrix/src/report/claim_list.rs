@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nestmatrix_model::{LevelNumber, Word};
+use nestmatrix_model::{Fidelity, LevelNumber, Word};
 use serde::Serialize;
 
 use super::cell_list::{Listing, Row};
 use crate::scenario::{
-    BothVerdicts, CellName, Claim, Contradiction, Coverage, Document, Expectation, Matrix, Mutated, Shown,
-    ShownBy, ShownRow, Supply, Tier, Tried, in_full,
+    BothVerdicts, CellName, Claim, Contradiction, Coverage, Denied, Document, Expectation, Matrix, Mutated,
+    Shown, ShownBy, ShownRow, Supply, Tier, Tried, in_full,
 };
 
 /// One claim, for programs.
@@ -62,12 +62,12 @@ pub struct ClaimListing<'m> {
 }
 
 impl<'m> ClaimListing<'m> {
-    /// The claims of `matrix`, and which cells can be booted with this supply, without stand-ins if those are denied.
-    pub fn new(matrix: &'m Matrix, supply: &Supply, deny_stand_ins: bool) -> Self {
+    /// The claims of `matrix`, and which cells can be booted with this supply, without the denied images.
+    pub fn new(matrix: &'m Matrix, supply: &Supply, denied: Denied) -> Self {
         let mut tried: BTreeMap<String, Vec<Tried>> = BTreeMap::new();
         let known = Shown::of(matrix);
         let all = matrix.cells().iter().collect();
-        for row in Listing::of(matrix, all, supply, deny_stand_ins).rows() {
+        for row in Listing::of(matrix, all, supply, denied).rows() {
             for claim in &row.claims {
                 tried.entry(in_full(claim, &row.document)).or_default().push(tried_by(row));
             }
@@ -108,7 +108,7 @@ impl<'m> ClaimListing<'m> {
 }
 
 fn tried_by(row: &Row) -> Tried {
-    let stand_ins = row.levels.iter().filter(|(_, level)| level.stand_in);
+    let stand_ins = row.levels.iter().filter(|(_, level)| level.fidelity == Some(Fidelity::StandIn));
     Tried {
         cell: row.cell.clone(),
         boots: row.missing.is_empty(),
@@ -252,7 +252,11 @@ fn what_was_shown(row: &ClaimRow) -> Vec<String> {
 
 fn how(by: &ShownBy) -> String {
     match by {
-        ShownBy::Mutations(Mutated { killed, .. }) => format!("{} killed", some_of(killed)),
+        ShownBy::Mutations(Mutated { killed, rebuilds, .. }) => {
+            let levels: Vec<String> = rebuilds.iter().map(ToString::to_string).collect();
+            let on = if levels.is_empty() { String::new() } else { format!(" (~ {})", levels.join(", ")) };
+            format!("{} killed{on}", some_of(killed))
+        }
         ShownBy::BothVerdicts(BothVerdicts { works, stops, .. }) => {
             format!("works with {works}, stops with {stops}")
         }

@@ -17,6 +17,8 @@ pub(super) fn again(overview: &Overview, cell: &OverviewCell) -> String {
 /// The arguments of a run that change what a cell is, and whether their value is a file.
 const CARRIED: &[(&str, bool)] =
     &[("--scenarios", true), ("--recipes", true), ("--kernel", true), ("--level", false)];
+/// The options of a run, without values, that change which images a cell boots.
+const CARRIED_OPTIONS: &[&str] = &["--deny-rebuilds"];
 /// The arguments of a search whose value is a file.
 const FILES_OF_SEARCH: &[&str] = &["--scenarios", "--recipes", "--kernel", "--results"];
 
@@ -34,6 +36,11 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
         command.push_str(" --metal native");
     }
     if matches!(arguments.first().map(String::as_str), Some("run-matrix" | "repro")) {
+        for option in
+            CARRIED_OPTIONS.iter().filter(|option| arguments.iter().any(|argument| argument == *option))
+        {
+            command.push_str(&format!(" {option}"));
+        }
         for (option, is_file) in CARRIED {
             for value in values_of(option, arguments) {
                 let value = if *is_file { file(value) } else { value.to_owned() };
@@ -105,6 +112,7 @@ mod tests {
         "repro a/b --kernel=a.deb --kernel /b.deb --level l0 --level=l1 --recipes r",
         " --recipes /at/home/r --kernel /at/home/a.deb --kernel /b.deb --level l0 --level l1"
     )]
+    #[case::images("run-matrix --deny-stand-ins --deny-rebuilds x", " --deny-rebuilds")]
     #[case::hostile("run-matrix --kernel $(reboot)'", r" --kernel '/at/home/$(reboot)'\'''")]
     #[case::levels_of_another_command("doctor --level l1", "")]
     fn arguments_that_change_the_cell_are_kept(#[case] arguments: &str, #[case] expected: &str) {

@@ -1,5 +1,9 @@
 //! The history of a cell: the changes of its verdict with the software before and after, whether it is flaky, and how long it takes.
 
+use std::collections::BTreeSet;
+
+use nestmatrix_model::Fidelity;
+
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::{cut, one_line, wrapped};
@@ -35,6 +39,7 @@ pub fn cell_history(history: &CellHistory, style: &Style) -> String {
     for disagreement in &history.flaky {
         out.push_str(&flaky(disagreement, style));
     }
+    out.push_str(&legend(history, style));
     if !history.durations.is_empty() {
         out.push('\n');
         out.push_str(&durations(&history.durations, style));
@@ -121,7 +126,7 @@ fn software(entry: &HistoryEntry, style: &Style) -> String {
         let emulator = entry.with.emulator.as_ref().filter(|_| level.level.below().is_none());
         let entries = [
             level.level.to_string(),
-            one_line(&level.os),
+            format!("{}{}", one_line(&level.os), level.fidelity.map_or("", Fidelity::mark)),
             format!("Linux {}", known(&level.kernel)),
             emulator.map_or(qemu, |emulator| one_line(emulator)),
             level.image.as_deref().map_or(String::new(), |image| {
@@ -131,6 +136,22 @@ fn software(entry: &HistoryEntry, style: &Style) -> String {
         table.push(Line::Entries(entries.map(|text| Entry::new(text, Role::Quiet)).into()));
     }
     table.render(3 * INDENT, style)
+}
+
+/// What the marks behind the systems mean.
+fn legend(history: &CellHistory, style: &Style) -> String {
+    let changed = history.changes.iter().flat_map(|change| [&change.before, &change.after]);
+    let entries = changed.chain(&history.last);
+    let used: BTreeSet<Fidelity> =
+        entries.flat_map(|entry| &entry.with.levels).filter_map(|level| level.fidelity).collect();
+    let meaning = |fidelity: Fidelity| match fidelity {
+        Fidelity::Product => None,
+        Fidelity::Rebuild => Some("a rebuild of the documented system"),
+        Fidelity::StandIn => Some("stands in for the documented system"),
+    };
+    let lines = used.into_iter().filter_map(|used| Some(format!("{} {}", used.mark(), meaning(used)?)));
+    let lines: String = lines.map(|text| line(&text, style)).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn flaky(disagreement: &Disagreement, style: &Style) -> String {

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nestmatrix_model::Fidelity;
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::cell::{attempts, claims, documented, observed, remark, tiers};
@@ -111,7 +112,14 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     for level in &cell.levels {
         let of_level = |what: &str| format!("{}.{what}", level.level.to_string().to_lowercase());
         property(&of_level("system"), Some(level.os.clone()));
-        property(&of_level("stands-in-for"), level.stand_in.then(|| level.required.clone()));
+        let instead_of = match level.fidelity {
+            Fidelity::Product => None,
+            Fidelity::Rebuild => Some("rebuild-for"),
+            Fidelity::StandIn => Some("stands-in-for"),
+        };
+        if let Some(instead_of) = instead_of {
+            property(&of_level(instead_of), Some(level.required.clone()));
+        }
         property(&of_level("kernel"), level.seen.kernel.clone());
         property(&of_level("qemu"), level.seen.qemu.clone());
         property(&of_level("cpu"), level.seen.cpu.clone());

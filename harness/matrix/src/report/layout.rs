@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nestmatrix_model::Fidelity;
+
 use crate::records::{CellRecord, Known, Overview, OverviewCell, Tally, VerdictWord};
 use crate::scenario::{
     Cell, CellName, Claim, Coverage, Document, Expectation, Matrix, Scenario, Shown, Tried,
@@ -184,7 +186,7 @@ fn coverage(overview: &Overview, matrix: &Matrix) -> BTreeMap<String, Coverage> 
 }
 
 fn tried_by(record: &CellRecord) -> Tried {
-    let stand_ins = record.levels.iter().filter(|level| level.stand_in);
+    let stand_ins = record.levels.iter().filter(|level| level.fidelity == Fidelity::StandIn);
     Tried {
         cell: record.cell.clone(),
         boots: record.verdict != VerdictWord::Skip,

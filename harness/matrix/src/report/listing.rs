@@ -44,9 +44,13 @@ pub fn listing(listing: &Listing<'_>, style: &Style) -> String {
     if rows.iter().flat_map(|row| row.levels.values()).any(|level| level.and_later.is_some()) {
         out.push_str("+ and later\n");
     }
-    for (index, StandIn { name, major, image, reason, .. }) in listing.stand_ins().enumerate() {
+    for (index, (image, reason)) in listing.rebuilds().into_iter().enumerate() {
+        let heading = if index == 0 { "~ rebuild:\n" } else { "" };
+        out.push_str(&format!("{heading}  {image}: {reason}\n"));
+    }
+    for (index, StandIn { name, version, image, reason, .. }) in listing.stand_ins().enumerate() {
         let heading = if index == 0 { "* stands in:\n" } else { "" };
-        out.push_str(&format!("{heading}  {image} for {name} {major}: {reason}\n"));
+        out.push_str(&format!("{heading}  {image} for {name} {version}: {reason}\n"));
     }
     let skipped = rows.iter().filter(|row| !row.missing.is_empty()).count();
     let cells = if rows.len() == 1 { "cell" } else { "cells" };

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::cell::{attempts, documented, observed, remark, tiers, verdict};
 use super::layout::{DocumentPart, Layout, ScenarioPart, counted};
-use super::matrix::{ran, short};
+use super::matrix::ran;
 use super::mutation::{PENDING, counted as counted_mutants, is_trouble, wanted};
-use super::text::{grouped, one_line};
+use super::other_systems::{OtherSystem, other_systems};
+use super::text::one_line;
 use crate::records::{
     CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell, OverviewRun,
 };
@@ -30,7 +31,7 @@ pub fn markdown(overview: &Overview, matrix: &Matrix) -> String {
     for document in layout.documents() {
         out.push_str(&section(&layout, &document));
     }
-    out.push_str(&stand_ins(overview));
+    out.push_str(&legend(overview));
     let trouble: Vec<&OverviewCell> = overview.cells.iter().filter(|cell| cell.is_trouble()).collect();
     if !trouble.is_empty() {
         out.push_str("\n## Needs attention\n");
@@ -153,20 +154,13 @@ fn table(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> String {
     out
 }
 
-/// What the asterisks mean.
-fn stand_ins(overview: &Overview) -> String {
-    let levels = overview.cells.iter().flat_map(|cell| &cell.record.levels).filter(|level| level.stand_in);
-    let mut out = String::new();
-    for ((os, reason), levels) in grouped(levels, |level| (&level.os, &level.stand_in_reason)) {
-        let mut required: Vec<String> =
-            levels.iter().map(|level| short(&one_line(&level.required))).collect();
-        required.sort();
-        required.dedup();
-        let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {}", escaped(reason)));
-        let _ =
-            write!(out, "\n\\* {} stands in for {}{reason}\n", escaped(os), escaped(&required.join(", ")));
-    }
-    out
+/// What the marks mean.
+fn legend(overview: &Overview) -> String {
+    let others = other_systems(overview.cells.iter().flat_map(|cell| &cell.record.levels));
+    let line = |other: &OtherSystem<'_>| {
+        format!("\n{} {}\n", escaped(other.fidelity.mark()), escaped(&other.to_string()))
+    };
+    others.iter().map(line).collect()
 }
 
 /// The details of a cell that needs attention.

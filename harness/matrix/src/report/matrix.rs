@@ -3,9 +3,10 @@
 use crate::records::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
 
 use super::cell::{documented, remark, tiers, verdict};
+use super::other_systems::{OtherSystem, other_systems};
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
-use super::text::{duration, grouped, wrapped};
+use super::text::{duration, grouped, one_line, wrapped};
 use super::trouble::trouble;
 
 /// The indentation of a table below the name of its scenario.
@@ -40,7 +41,7 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
         );
         out.push_str(&format!("{}\n\n", wrapped(&text, 0, 0, style.width)));
     }
-    out.push_str(&stand_ins(records, style));
+    out.push_str(&legend(records, style));
     for record in records {
         out.push_str(&trouble(record, &outcome.folder, style));
     }
@@ -127,9 +128,9 @@ pub(super) fn short(required: &str) -> String {
     }
 }
 
-/// The system that ran; a stand-in has an asterisk.
+/// The system that ran, with the mark of its fidelity.
 pub(super) fn ran(level: &LevelRecord) -> String {
-    format!("{}{}", level.os, if level.stand_in { "*" } else { "" })
+    format!("{}{}", level.os, level.fidelity.mark())
 }
 
 fn metal(record: &CellRecord) -> String {
@@ -140,23 +141,15 @@ fn seconds(record: &CellRecord) -> String {
     if record.attempts.is_empty() { String::new() } else { format!("{:.1}", record.seconds()) }
 }
 
-/// What the asterisks mean: every stand-in that ran, with the system that it stands in for and the reason.
-fn stand_ins(records: &[CellRecord], style: &Style) -> String {
-    let levels = records.iter().flat_map(|record| &record.levels).filter(|level| level.stand_in);
-    let stand_ins = grouped(levels, |level| (&level.os, &level.stand_in_reason));
-    let mut out = String::new();
-    for ((os, reason), levels) in &stand_ins {
-        let mut required: Vec<String> = levels.iter().map(|level| short(&level.required)).collect();
-        required.sort();
-        required.dedup();
-        let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-        let text = format!("{os} stands in for {}{reason}", required.join(", "));
-        out.push_str(&format!("* {}\n", wrapped(&text, 2, 0, style.width)));
-    }
-    if !out.is_empty() {
-        out.push('\n');
-    }
-    out
+/// What the marks mean: every system that ran instead of a documented one, with the reason.
+fn legend(records: &[CellRecord], style: &Style) -> String {
+    let others = other_systems(records.iter().flat_map(|record| &record.levels));
+    let line = |other: &OtherSystem<'_>| {
+        let text = one_line(&other.to_string());
+        format!("{} {}\n", other.fidelity.mark(), wrapped(&text, 2, 0, style.width))
+    };
+    let out: String = others.iter().map(line).collect();
+    if out.is_empty() { out } else { out + "\n" }
 }
 
 /// The last line: `6 pass, 3 skip in 3 min 12 s`.

@@ -1,11 +1,16 @@
-//! What a run is going to do: how many cells boot, on which metal, with which stand-ins, and how many are skipped and why.
+//! What a run is going to do: how many cells boot, on which metal, with which rebuilds and stand-ins, and how many are skipped and
+//! why.
 
+use std::collections::BTreeSet;
+
+use nestmatrix_model::Fidelity;
 use nestmatrix_stack::Metal;
 
+use super::other_systems::is_used_for;
 use super::skipped::skipped_in_short;
 use super::style::{Role, Style};
 use super::text::{duration, field, lines, one_line, verbatim};
-use crate::run::{Fate, PlannedProfile, RunPlan};
+use crate::run::{Fate, PlannedLevel, PlannedProfile, RunPlan};
 use crate::scenario::Cell;
 
 /// The number of cells that are named if they must run and cannot; the rest is counted.
@@ -31,7 +36,8 @@ pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> Stri
     if snapshots {
         out.push_str(&field("snapshots", &always_cold(plan), style));
     }
-    out.push_str(&field("stand-ins", &stand_ins(plan), style));
+    out.push_str(&field("rebuilds", &other_systems(plan, Fidelity::Rebuild), style));
+    out.push_str(&field("stand-ins", &other_systems(plan, Fidelity::StandIn), style));
     if plan.denied().next().is_some() {
         out.push_str(&field("errors", &["these cells must run, but cannot".to_owned()], style));
         out.push_str(&verbatim("", &names(plan.denied()), style));
@@ -88,23 +94,21 @@ fn always_cold(plan: &RunPlan) -> Vec<String> {
     plan.always_cold().into_iter().map(line).collect()
 }
 
-/// Every stand-in that is used, each once, with the system that it stands in for and the reason.
-fn stand_ins(plan: &RunPlan) -> Vec<String> {
-    let mut stand_ins = Vec::new();
-    for planned in plan.boots() {
-        let Fate::Boots { levels, .. } = &planned.fate else { continue };
-        for level in levels.iter().filter(|level| level.choice.stand_in) {
-            let system = &level.spec.system;
-            let reason = level.choice.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-            let major = system.version.map_or(String::new(), |version| format!(" {}", version.major));
-            let text = format!("{} stands in for {}{major}{reason}", level.choice.image, system.name);
-            if !stand_ins.contains(&text) {
-                stand_ins.push(text);
-            }
-        }
-    }
-    stand_ins.sort();
-    stand_ins
+/// Every image of this fidelity that is used, each once, with the system that it is used for and the reason.
+fn other_systems(plan: &RunPlan, fidelity: Fidelity) -> Vec<String> {
+    let levels = plan.boots().filter_map(|planned| match &planned.fate {
+        Fate::Boots { levels, .. } => Some(levels),
+        Fate::Skipped(_) => None,
+    });
+    let others = levels.flatten().filter(|level| level.choice.fidelity == fidelity);
+    let line = |level: &PlannedLevel| {
+        let (system, choice) = (&level.spec.system, &level.choice);
+        let reason = choice.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        let major = system.version.map_or(String::new(), |version| format!(" {}", version.major));
+        format!("{} {} {}{major}{reason}", choice.image, is_used_for(fidelity), system.name)
+    };
+    let lines: BTreeSet<String> = others.map(line).collect();
+    lines.into_iter().collect()
 }
 
 /// The names of the first cells, and how many more there are.

@@ -7,8 +7,10 @@ use std::fmt::Write as _;
 use crate::records::{CellRecord, Overview, OverviewCell, VerdictWord};
 
 use super::cell::{attempts, claims, documented, observed, tiers};
+use super::html::shown;
 use super::layout::counted;
 use super::matrix::ran;
+use super::other_systems::other_systems;
 use super::text::one_line;
 
 /// The cells as TAP: a test point a cell, with its details in YAML. A plan with more tests than test points is TAP's way to say
@@ -30,6 +32,9 @@ pub fn tap(overview: &Overview) -> String {
     }
     for cell in &overview.without_verdict {
         let _ = writeln!(out, "# no verdict: {cell}");
+    }
+    for other in other_systems(overview.cells.iter().flat_map(|cell| &cell.record.levels)) {
+        let _ = writeln!(out, "# {} {}", other.fidelity.mark(), shown(&one_line(&other.to_string())));
     }
     let _ = writeln!(out, "# {}", counted(&overview.tally()));
     out

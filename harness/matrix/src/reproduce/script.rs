@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nestmatrix_model::{Fault, LevelNumber, Step};
+use nestmatrix_model::{Fault, Fidelity, LevelNumber, Step};
 use nestmatrix_stack::{Limits, Metal, StackPlan};
 use nestmatrix_vmm::guest::fatal_messages;
 use nestmatrix_vmm::qemu::Memory;
@@ -49,8 +49,8 @@ pub struct LevelSummary {
     pub required: String,
     /// The system that ran.
     pub os: String,
-    /// Whether the system that ran is a stand-in.
-    pub stand_in: bool,
+    /// How near that system is to the required one.
+    pub fidelity: Fidelity,
     /// Kernel release and the version of its package.
     pub kernel: Option<String>,
     /// Version of the QEMU that runs it.
@@ -154,10 +154,13 @@ impl Reproduction<'_> {
             format!("  metal       {}", metal(plan, self.program)),
         ];
         for level in &self.levels {
-            let stand_in =
-                if level.stand_in { format!(", instead of {}", level.required) } else { String::new() };
+            let instead = match level.fidelity {
+                Fidelity::Product => String::new(),
+                Fidelity::Rebuild => format!(", a rebuild, instead of {}", level.required),
+                Fidelity::StandIn => format!(", instead of {}", level.required),
+            };
             let kernel = level.kernel.as_ref().map_or(String::new(), |kernel| format!(", kernel {kernel}"));
-            lines.push(format!("  {:<12}{}{stand_in}{kernel}", level.level.to_string(), level.os));
+            lines.push(format!("  {:<12}{}{instead}{kernel}", level.level.to_string(), level.os));
             if let Some(qemu) = &level.qemu {
                 lines.push(format!("  {:<12}run by QEMU {qemu}", ""));
             }

@@ -23,9 +23,8 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// What happens to a cell, if this machine offers this native metal, or none for this reason.
     pub(super) fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
-        let available = self.supply.of(cell.architecture);
         if let Some(why) = cell.no_machine.clone() {
-            let missing = self.levels(cell, available, None).err().unwrap_or_default();
+            let missing = self.levels(cell, None).err().unwrap_or_default();
             return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
         }
         let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
@@ -35,10 +34,10 @@ impl Planner<'_> {
             }
             None => match native.lacks_nesting(cell.innermost()) {
                 Some(why) => Err(vec![on_native_metal(why.to_owned())]),
-                None => self.levels(cell, available, Some(native)),
+                None => self.levels(cell, Some(native)),
             },
         };
-        let on_emulated = || match (barred(cell), self.levels(cell, available, None)) {
+        let on_emulated = || match (barred(cell), self.levels(cell, None)) {
             (None, levels) => levels,
             (Some(reason), Ok(_)) => Err(vec![reason]),
             (Some(reason), Err(missing)) => Err(missing.into_iter().chain([reason]).collect()),

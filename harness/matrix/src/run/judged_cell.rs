@@ -112,8 +112,8 @@ impl ReadyLevel {
             required: planned.spec.system.to_string(),
             os: planned.choice.image.clone(),
             image: image.as_ref().map(ImageRecord::from),
-            stand_in: planned.choice.stand_in,
-            stand_in_reason: planned.choice.reason.clone(),
+            fidelity: planned.choice.fidelity,
+            fidelity_reason: planned.choice.reason.clone(),
             seen: observation.levels.get(&planned.spec.level).cloned().unwrap_or_default(),
         }
     }

@@ -10,7 +10,7 @@ use super::fate::Planner;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
-    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, StandIns, Supply, System,
+    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Supply, System,
 };
 
 impl Planner<'_> {
@@ -18,22 +18,22 @@ impl Planner<'_> {
     pub(super) fn levels(
         &self,
         cell: &Cell,
-        available: &[AvailableImage],
         native: Option<&NativeMetal>,
     ) -> Result<Vec<PlannedLevel>, Vec<SkipReason>> {
         let isa = cell.architecture.isa();
         let innermost = cell.levels.last().map(|spec| spec.level);
-        let stand_ins = StandIns::of(cell, self.options.deny_stand_ins);
+        let permitted = Permitted::of(cell, self.options.denied);
         let mut levels = Vec::new();
         // In the order of discovery. Levels without the same image share one reason.
         let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
+            let available = self.supply.of(cell.architecture, spec.level);
             let choice = match this_machine {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
-                Some(native) => native_choice(native, spec, cell.architecture, self.matrix, stand_ins)
+                Some(native) => native_choice(native, spec, cell.architecture, self.matrix, permitted)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
-                None => self.matrix.image_for(&spec.system, cell.architecture, available, stand_ins).map_err(
+                None => self.matrix.image_for(&spec.system, cell.architecture, available, permitted).map_err(
                     |missing| SkipReason::NoImage {
                         levels: vec![spec.level],
                         isa: isa.to_string(),
@@ -58,11 +58,11 @@ impl Planner<'_> {
                     let (recipe, others) = if runs_already {
                         (None, Vec::new())
                     } else {
-                        let others = self.matrix.other_stand_ins(
+                        let others = self.matrix.other_images(
                             &spec.system,
                             cell.architecture,
                             available,
-                            stand_ins,
+                            permitted,
                             &choice,
                         );
                         let others = others
@@ -89,7 +89,7 @@ impl Planner<'_> {
     fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<ImageChoice, SkipReason> {
         let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
         if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
-            return Ok(ImageChoice { image: spec.system.slug(), stand_in: false, reason: None });
+            return Ok(ImageChoice::product(spec.system.slug()));
         }
         let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
         Err(SkipReason::NoImage { levels: vec![spec.level], isa: isa.to_string(), missing })
@@ -102,32 +102,32 @@ fn native_choice(
     spec: &LevelSpec,
     architecture: Architecture,
     matrix: &Matrix,
-    stand_ins: StandIns<'_>,
+    permitted: Permitted<'_>,
 ) -> Result<ImageChoice, String> {
     if spec.system.is_emulator() {
         return Err(format!("{} is an emulator, and native metal does without one", spec.system));
     }
     let image = native.image().ok_or_else(|| native.unknown_system())?;
-    let choice = matrix.image_for(&spec.system, architecture, &[image], stand_ins);
-    choice.map_err(|_| format!("needs {}: this machine runs {}", spec.system, native.system))
+    let name = image.name.clone();
+    matrix.image_for(&spec.system, architecture, &[image], permitted).map_err(|missing| {
+        let forbidden = missing.what_forbids(&name).map_or(String::new(), |what| format!(", {what}"));
+        format!("needs {}: this machine runs {}{forbidden}", spec.system, native.system)
+    })
 }
 
 /// The images that stacks can boot: for each architecture those that have a recipe, by the names of the scenario model
 /// (`debian-13`).
 pub fn supply(catalog: &Catalog) -> Supply {
-    Supply::new(|architecture| {
-        let isa = architecture.isa();
-        let of_isa = catalog.recipes().filter(|recipe| recipe.isa() == isa);
-        of_isa.filter_map(ordinary_image).collect()
-    })
-    .barring(|cell| match &cell.no_machine {
-        Some(why) => Some(no_machine(why)),
-        None => why_barred(cell),
-    })
-}
-
-fn ordinary_image(recipe: &Recipe) -> Option<AvailableImage> {
-    available_image(recipe).filter(|_| recipe.os().is_some_and(|os| os.variant.is_none()))
+    let images = |architecture: Architecture, variant: Option<&str>| {
+        let recipes = catalog.recipes().filter(|recipe| recipe.isa() == architecture.isa());
+        recipes.filter(|recipe| recipe.is_variant(variant)).filter_map(available_image).collect()
+    };
+    Supply::new(|architecture| images(architecture, None))
+        .on_metal(|architecture| images(architecture, ArchInfo::of(architecture).metal.variant()))
+        .barring(|cell| match &cell.no_machine {
+            Some(why) => Some(no_machine(why)),
+            None => why_barred(cell),
+        })
 }
 
 fn available_image(recipe: &Recipe) -> Option<AvailableImage> {

@@ -13,7 +13,7 @@ use super::fate::Planner;
 use super::level_images::supply;
 use super::savable::always_cold;
 use crate::records::SkipReason;
-use crate::scenario::{Cell, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};
+use crate::scenario::{Cell, Denied, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};
 
 /// What the user wants L0 to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,8 +33,8 @@ pub enum MetalChoice {
 pub struct PlanOptions {
     /// The metal that L0 runs on.
     pub metal: MetalChoice,
-    /// Use no image that stands in for another system.
-    pub deny_stand_ins: bool,
+    /// The images that are not used.
+    pub denied: Denied,
     /// Cells that must run on this machine: if one can't, that is an error instead of a skip.
     pub deny_skips: Option<Filter>,
     /// The profile whose cells are planned, if any.
@@ -55,14 +55,14 @@ pub struct PlannedLevel {
     pub choice: ImageChoice,
     /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
-    /// Other images that can stand in for its system, the next best first.
+    /// Other images that can serve it, the next best first.
     pub others: Vec<Alternative>,
 }
 
 /// Another image that a level can boot, if its own can't be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alternative {
-    /// The stand-in.
+    /// The image.
     pub choice: ImageChoice,
     /// The recipe and product to boot.
     pub boots: (String, Product),

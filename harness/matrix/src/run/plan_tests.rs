@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nestmatrix_model::{
-    Architecture, Command, CpuMode, LevelNumber, OwnAction, Step, StepAction, SymptomKind,
+    Architecture, Command, CpuMode, Fidelity, LevelNumber, OwnAction, Step, StepAction, SymptomKind,
 };
 use nestmatrix_stack::host::Facts;
 use rstest::rstest;
@@ -63,7 +63,7 @@ fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
     let Fate::Boots { levels, .. } = &auto.cells[0].fate else { panic!("{auto:#?}") };
     let boots: Vec<_> = levels.iter().map(|level| level.boots.clone()).collect();
     assert_eq!(boots, [None, Some(("debian-13-amd64".into(), Product::Minimal))]);
-    assert_eq!((levels[0].choice.image.as_str(), levels[0].choice.stand_in), ("emulator", false));
+    assert_eq!((levels[0].choice.image.as_str(), levels[0].choice.fidelity), ("emulator", Fidelity::Product));
 
     let native = plan(MetalChoice::Native);
     assert_eq!(metals(&native), [None, Some(Metal::Native), None, None]);
@@ -172,4 +172,108 @@ fn an_l0_that_is_alone_is_never_this_machine_nor_the_emulator() {
         texts(native.skipped().nth(1).unwrap().1),
         ["L0 is alone, and on native metal this machine is L0"]
     );
+}
+
+/// A plan of one cell, RHEL 9.4 on RHEL 9.4, whose L0 is a machine that reports this system.
+fn on_machine_with(system: &str, version: &str, denied: Denied) -> RunPlan {
+    let systems = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n\
+                   [[system]]\nid = \"almalinux\"\nname = \"AlmaLinux\"\nrebuild-of = \"rhel\"\n\
+                   [[stand-in]]\nfor = \"rhel 9\"\nimage = \"debian-12\"\nreason = \"r\"\n";
+    let axes = "architecture = [\"amd\"]\nl0 = [\"rhel 9.4\"]\nl1 = [\"rhel 9.4\"]\n";
+    let folder = one_scenario::folder(Some(systems), axes);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let native = NativeMetal::named(system.into(), version.into());
+    let natives = NativeMetals::from([(Architecture::Amd, Ok(native))]);
+    let options = PlanOptions { metal: MetalChoice::Native, denied, ..PlanOptions::default() };
+    RunPlan::new(matrix.cells().to_vec(), &matrix, &catalog(), &natives, &options)
+}
+
+#[rstest]
+#[case::itself("rhel", "9.4", Fidelity::Product, None)]
+#[case::rebuild("almalinux", "9.4", Fidelity::Rebuild, Some("a rebuild of RHEL 9.4"))]
+#[case::stand_in("debian", "12", Fidelity::StandIn, Some("r"))]
+fn this_machine_is_as_near_to_the_required_l0_as_an_image_of_its_system(
+    #[case] system: &str,
+    #[case] version: &str,
+    #[case] fidelity: Fidelity,
+    #[case] reason: Option<&str>,
+) {
+    let plan = on_machine_with(system, version, Denied::default());
+    let Fate::Boots { metal: Metal::Native, levels } = &plan.cells[0].fate else { panic!("{plan:#?}") };
+    let ImageChoice { image, fidelity: chosen, reason: why } = &levels[0].choice;
+    assert_eq!((image.clone(), *chosen, why.as_deref()), (format!("{system}-{version}"), fidelity, reason));
+    assert_eq!((levels[0].boots.as_ref(), levels[0].others.len()), (None, 0), "it runs already");
+    assert_eq!(levels[1].choice.image, "debian-12");
+}
+
+#[rstest]
+#[case::rebuild(
+    "almalinux",
+    "9.4",
+    Denied { rebuilds: true, stand_ins: false },
+    "this machine runs almalinux 9.4, a rebuild, which --deny-rebuilds forbids"
+)]
+#[case::stand_in(
+    "debian",
+    "12",
+    Denied { rebuilds: false, stand_ins: true },
+    "this machine runs debian 12, a stand-in, which --deny-stand-ins forbids"
+)]
+#[case::another("almalinux", "9.5", Denied::default(), "this machine runs almalinux 9.5")]
+#[case::another_and_denied(
+    "fedora",
+    "40",
+    Denied { rebuilds: true, stand_ins: true },
+    "this machine runs fedora 40"
+)]
+fn a_machine_with_a_denied_system_is_not_l0(
+    #[case] system: &str,
+    #[case] version: &str,
+    #[case] denied: Denied,
+    #[case] why: &str,
+) {
+    let plan = on_machine_with(system, version, denied);
+    let (_, reasons) = plan.skipped().next().unwrap();
+    assert_eq!(texts(reasons)[0], format!("needs RHEL 9.4: {why} (L0 on amd64)"));
+}
+
+/// The project's recipes without this one.
+fn catalog_without(recipe: &str) -> Catalog {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&recipes).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name.to_str() != Some(recipe) {
+            std::os::unix::fs::symlink(recipes.join(&name), folder.path().join(&name)).unwrap();
+        }
+    }
+    Catalog::load(folder.path()).unwrap()
+}
+
+/// Bochs has no network card that a cloud kernel drives.
+#[test]
+fn an_l0_on_emulated_metal_boots_the_next_best_image_if_the_best_has_no_variant_for_it() {
+    let systems = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n".to_owned()
+        + &["11", "12"]
+            .map(|version| {
+                format!("[[stand-in]]\nfor = \"rhel 8\"\nimage = \"debian-{version}\"\nreason = \"r\"\n")
+            })
+            .concat();
+    let axes = "architecture = [\"intel\", \"amd\"]\nl0 = [\"rhel 8.2\"]\nl1 = [\"rhel 8.2\"]\n";
+    let folder = one_scenario::folder(Some(&systems), axes);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let catalog = catalog_without("debian-11-generic-amd64.toml");
+    let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+    let plan = RunPlan::new(matrix.cells().to_vec(), &matrix, &catalog, &NativeMetals::new(), &options);
+    let recipes = |planned: &Planned| {
+        let Fate::Boots { levels, .. } = &planned.fate else { panic!("{planned:#?}") };
+        let boots = levels.iter().map(|level| level.boots.clone().unwrap().0);
+        boots.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(recipes(&plan.cells[0]), "debian-12-generic-amd64 debian-11-amd64");
+    assert_eq!(recipes(&plan.cells[1]), "debian-11-amd64 debian-11-amd64");
+    let listed = supply(&catalog);
+    let l0 = listed.of(Architecture::Intel, LevelNumber::ALL[0]);
+    assert!(l0.iter().all(|image| image.name != "debian-11") && !l0.is_empty(), "{l0:#?}");
+    assert!(listed.images(Architecture::Intel).iter().any(|image| image.name == "debian-11"));
 }

@@ -81,7 +81,7 @@ impl ReadyLevel {
             level,
             required: planned.spec.system.to_string(),
             os: planned.choice.image.clone(),
-            stand_in: planned.choice.stand_in,
+            fidelity: planned.choice.fidelity,
             kernel: kernel.or_else(|| seen?.kernel.clone()),
             qemu: seen.and_then(|seen| seen.qemu.clone()),
             image: image.as_ref().map(|image| ImageName::from(&ImageRecord::from(image))),

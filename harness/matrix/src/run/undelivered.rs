@@ -1,5 +1,5 @@
 //! Images that can't be built because the archive does not deliver their packages. Neither this machine nor the document is at
-//! fault, so the cells that boot them use another stand-in where there is one, and are skipped with the reason otherwise.
+//! fault, so the cells that boot them use the next best image where there is one, and are skipped with the reason otherwise.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::records::UndeliveredImage;
 /// How many cells of a plan changed because an image is not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rerouted {
-    /// They boot another stand-in.
+    /// They boot another image.
     pub replaced: usize,
     /// They are skipped.
     pub skipped: usize,
@@ -21,15 +21,15 @@ impl fmt::Display for Rerouted {
             1 => format!("1 cell {one}"),
             _ => format!("{count} cells {more}"),
         };
-        let replaced = (self.replaced > 0)
-            .then(|| cells(self.replaced, "boots another stand-in", "boot another stand-in"));
+        let replaced =
+            (self.replaced > 0).then(|| cells(self.replaced, "boots another image", "boot another image"));
         let skipped = (self.skipped > 0).then(|| cells(self.skipped, "is skipped", "are skipped"));
         f.write_str(&replaced.into_iter().chain(skipped).collect::<Vec<_>>().join(", "))
     }
 }
 
 impl RunPlan {
-    /// Removes the last of these images from the plan: each cell that boots it boots another stand-in that is not among them, or is
+    /// Removes the last of these images from the plan: each cell that boots it boots another one that is not among them, or is
     /// skipped.
     pub(super) fn do_without(&mut self, undelivered: &[UndeliveredImage]) -> Rerouted {
         let mut rerouted = Rerouted::default();
@@ -149,7 +149,7 @@ mod tests {
         assert!(levels(&plan, RHEL_8).iter().all(|(image, ..)| image == "debian-11"));
         let before = levels(&plan, RHEL_10);
         let rerouted = plan.do_without(&[undelivered("debian-11-amd64")]);
-        assert_eq!(rerouted.to_string(), "1 cell boots another stand-in");
+        assert_eq!(rerouted.to_string(), "1 cell boots another image");
         for (image, recipe, reason) in levels(&plan, RHEL_8) {
             assert_eq!((image.as_str(), recipe.as_str()), ("debian-12", "debian-12-amd64"));
             let why = "; used because there is no image debian-11-amd64: the archive lists 2 packages of trixie that it \

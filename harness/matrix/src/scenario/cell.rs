@@ -100,11 +100,26 @@ pub(super) fn path_part(what: &'static str, text: &str) -> Result<String, Scenar
     }
 }
 
+/// `text` as the name of an image: a system's id and a version, such as `centos-stream-9` or `almalinux-9.4`.
+pub(super) fn image_name(text: &str) -> Result<String, ScenarioProblem> {
+    let rule = "at most 64 small letters and digits, in words joined by single `-` or `.`";
+    let word = |word: &str| !word.is_empty() && word.bytes().all(is_small_or_digit);
+    let fits = text.len() <= 64 && text.split(['-', '.']).all(word);
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(ScenarioProblem::BadName { what: "an image name", given: text.to_owned(), rule })
+    }
+}
+
+fn is_small_or_digit(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit()
+}
+
 /// `text` as an id in kebab-case.
 pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let rule = "at most 64 small letters and digits, in words joined by single `-`";
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let word = |word: &str| !word.is_empty() && word.bytes().all(alphanumeric);
+    let word = |word: &str| !word.is_empty() && word.bytes().all(is_small_or_digit);
     let fits = text.len() <= 64 && text.split('-').all(word);
     if fits {
         Ok(text.to_owned())

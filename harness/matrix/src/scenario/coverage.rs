@@ -18,7 +18,7 @@ pub enum Coverage {
     Decided,
     /// The text says "may" or "might", so no behaviour of a stack contradicts it. The behaviour is recorded.
     Observed,
-    /// It is about a version, and every booted level serves a whole major version.
+    /// It is about a version, and only stand-ins boot at that level. They show something about the major version alone.
     MajorVersionOnly,
     /// Cells that test it boot here, but nothing has shown that they would turn red.
     Undecided,
@@ -143,7 +143,7 @@ pub struct Tried {
     pub boots: bool,
     /// Whether it is expected that it may stop: then it is green whatever its stack does.
     pub may_stop: bool,
-    /// Its levels with a stand-in, which serves a whole major version.
+    /// Its levels with a stand-in, which shows nothing about a version.
     pub stand_ins: BTreeSet<LevelNumber>,
 }
 

@@ -46,6 +46,8 @@ pub struct Mutated {
     pub metal: String,
     /// The levels with a stand-in: the result shows nothing about a version of their systems.
     pub stand_ins: Vec<LevelNumber>,
+    /// The levels with a rebuild, which has the versions of its original.
+    pub rebuilds: Vec<LevelNumber>,
 }
 
 /// A cell that gave both verdicts with different software.
@@ -82,6 +84,7 @@ impl Mutated {
         "qemus",
         "metal",
         "stand-ins",
+        "rebuilds",
     ];
 
     /// Whether it shows that the cell's verdict depends on its claims: damage that bears on them was noticed, and none went
@@ -102,12 +105,15 @@ impl Mutated {
         let kernels = texts(table.strings("kernels"));
         let seen = table.string("seen").and_then(|text| text.parse(date));
         let metal = table.prose("metal");
-        let stand_ins = table.optional_strings("stand-ins").unwrap_or_default();
-        let stand_ins = stand_ins.iter().filter_map(|text| text.parse(LevelNumber::parse));
+        let [stand_ins, rebuilds] = ["stand-ins", "rebuilds"].map(|key| {
+            let texts = table.optional_strings(key).unwrap_or_default();
+            texts.iter().filter_map(|text| text.parse(LevelNumber::parse)).collect()
+        });
         Some(Self {
             cell: cell?,
             fingerprint: fingerprint?,
-            stand_ins: stand_ins.collect(),
+            stand_ins,
+            rebuilds,
             stage: stage.map_or(Some(None), |stage| stage.map(Some))?,
             killed,
             survived,
@@ -216,7 +222,7 @@ impl Ledger {
         let mut out = HEADER.to_owned();
         for entry in &self.mutated {
             let Mutated { cell, fingerprint, stage, killed, survived, .. } = entry;
-            let Mutated { seen, kernels, qemus, metal, stand_ins, .. } = entry;
+            let Mutated { seen, kernels, qemus, metal, stand_ins, rebuilds, .. } = entry;
             let _ = writeln!(out, "\n[[mutated]]\ncell = {}", quoted(cell.as_str()));
             let _ = writeln!(out, "fingerprint = {}", quoted(&fingerprint.to_string()));
             if let Some(stage) = stage {
@@ -228,8 +234,10 @@ impl Ledger {
             write_list(&mut out, "kernels", kernels);
             write_list(&mut out, "qemus", qemus);
             let _ = writeln!(out, "metal = {}", quoted(metal));
-            let stand_ins: Vec<String> = stand_ins.iter().map(|level| level.word().to_owned()).collect();
-            write_list(&mut out, "stand-ins", &stand_ins);
+            for (key, levels) in [("stand-ins", stand_ins), ("rebuilds", rebuilds)] {
+                let words: Vec<String> = levels.iter().map(|level| level.word().to_owned()).collect();
+                write_list(&mut out, key, &words);
+            }
         }
         for entry in &self.both_verdicts {
             let BothVerdicts { cell, fingerprint, works, stops, like, like_fingerprint, seen, note } = entry;
@@ -296,6 +304,7 @@ mod tests {
             qemus: vec!["10.0".into()],
             metal: "emulated".into(),
             stand_ins: Vec::new(),
+            rebuilds: Vec::new(),
         }
     }
 

@@ -1,19 +1,22 @@
-//! Chooses the image that a level boots: one of the exact system that the document names, otherwise a stand-in. If there is
-//! neither, the cell is skipped, and the reason names the missing image.
+//! Chooses the image that a level boots: one of the exact system that the document names, otherwise a rebuild of it, otherwise a
+//! stand-in. If there is none of these, the cell is skipped, and the reason names the missing image.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Architecture, Version, Word};
-use serde::{Deserialize, Serialize};
+use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Version, Word};
 
 use super::cell::Cell;
 use super::matrix::Matrix;
-use super::system::{StandIn, SystemRequirement};
+use super::missing_image::MissingImage;
+use super::permitted::{Permitted, StandIns};
+use super::stand_in::StandIn;
+use super::system::SystemRequirement;
 
 /// An image with a recipe, as far as matching needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AvailableImage {
-    /// Its name, such as `debian-13`.
+    /// Its name, such as `debian-13` or `almalinux-9.4`.
     pub name: String,
     /// The id of the system in it.
     pub system: String,
@@ -27,15 +30,28 @@ const EMULATOR: &str = "emulator";
 /// The images that stacks can boot.
 #[derive(Debug, Clone)]
 pub struct Supply {
-    by_architecture: BTreeMap<Architecture, Vec<AvailableImage>>,
+    of_guests: BTreeMap<Architecture, Vec<AvailableImage>>,
+    /// Of L0 on emulated metal, which may need other variants of the images.
+    on_metal: BTreeMap<Architecture, Vec<AvailableImage>>,
     bar: fn(&Cell) -> Option<String>,
+}
+
+fn by_architecture(
+    of: impl Fn(Architecture) -> Vec<AvailableImage>,
+) -> BTreeMap<Architecture, Vec<AvailableImage>> {
+    Architecture::ALL.iter().map(|architecture| (*architecture, of(*architecture))).collect()
 }
 
 impl Supply {
     /// `of` returns the images of each architecture.
     pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
-        let of = |architecture: &Architecture| (*architecture, of(*architecture));
-        Self { by_architecture: Architecture::ALL.iter().map(of).collect(), bar: |_| None }
+        let of_guests = by_architecture(of);
+        Self { on_metal: of_guests.clone(), of_guests, bar: |_| None }
+    }
+
+    /// The same, with these images for an L0 on emulated metal.
+    pub fn on_metal(self, of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
+        Self { on_metal: by_architecture(of), ..self }
     }
 
     /// The same, with a function `bar` that returns why a cell can't be booted, whatever images there are.
@@ -48,9 +64,23 @@ impl Supply {
         (self.bar)(cell)
     }
 
-    /// The images for stacks of this architecture.
-    pub fn of(&self, architecture: Architecture) -> &[AvailableImage] {
-        self.by_architecture.get(&architecture).map_or(&[], Vec::as_slice)
+    /// The images for this level of stacks of this architecture.
+    pub fn of(&self, architecture: Architecture, level: LevelNumber) -> &[AvailableImage] {
+        let images = if level == LevelNumber::ALL[0] { &self.on_metal } else { &self.of_guests };
+        images.get(&architecture).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every image of an architecture, each once.
+    pub fn images(&self, architecture: Architecture) -> Vec<&AvailableImage> {
+        let mut images: Vec<&AvailableImage> = Vec::new();
+        for image in
+            [&self.of_guests, &self.on_metal].into_iter().filter_map(|of| of.get(&architecture)).flatten()
+        {
+            if !images.contains(&image) {
+                images.push(image);
+            }
+        }
+        images
     }
 }
 
@@ -59,157 +89,151 @@ impl Supply {
 pub struct ImageChoice {
     /// The image's name; `emulator` where an emulator is itself the level.
     pub image: String,
-    /// Whether the image stands in for the required system.
-    pub stand_in: bool,
-    /// Why this stand-in is used; nothing for an image of the system itself.
+    /// How near it is to the required system.
+    pub fidelity: Fidelity,
+    /// Why it is used; nothing for an image of the system itself.
     pub reason: Option<String>,
 }
 
-/// Whether an image may stand in for the required system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StandIns<'a> {
-    /// It may.
-    Allowed,
-    /// The user denies stand-ins (`--deny-stand-ins`).
-    DeniedByUser,
-    /// The scenario denies stand-ins, for this reason: a stand-in would show nothing about its claims.
-    DeniedByScenario(&'a str),
+impl ImageChoice {
+    /// An image of the required system itself.
+    pub(crate) fn product(image: impl Into<String>) -> Self {
+        Self { image: image.into(), fidelity: Fidelity::Product, reason: None }
+    }
 }
 
-impl<'a> StandIns<'a> {
-    /// Whether they may be used for `cell`; `user_denies` is the user's choice. The scenario's reason comes first, since it
-    /// holds without the user's choice as well.
-    pub fn of(cell: &'a Cell, user_denies: bool) -> Self {
-        match &cell.deny_stand_ins {
-            Some(reason) => Self::DeniedByScenario(reason),
-            None if user_denies => Self::DeniedByUser,
-            None => Self::Allowed,
+/// An available image that can serve a level.
+struct Candidate<'a> {
+    image: &'a str,
+    fidelity: Fidelity,
+    reason: Option<Cow<'a, str>>,
+}
+
+impl Candidate<'_> {
+    fn choice(&self) -> ImageChoice {
+        ImageChoice {
+            image: self.image.to_owned(),
+            fidelity: self.fidelity,
+            reason: self.reason.as_deref().map(str::to_owned),
         }
     }
 }
 
-/// Why a level has no image, so that its cell is skipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "missing", rename_all = "kebab-case")]
-pub enum MissingImage {
-    /// Neither an image nor a stand-in.
-    #[error("no image of {}, and no stand-in", .requirement.wanted())]
-    NoImage {
-        /// The required system.
-        requirement: SystemRequirement,
-    },
-    /// A stand-in, but the user denies stand-ins.
-    #[error("no image of {}: only the stand-in {stand_in}, which --deny-stand-ins forbids", .requirement.wanted())]
-    StandInDenied {
-        /// The required system.
-        requirement: SystemRequirement,
-        /// The stand-in's image.
-        stand_in: String,
-    },
-    /// A stand-in, but the scenario denies stand-ins.
-    #[error("no image of {}: only the stand-in {stand_in}, which the scenario denies ({reason})", .requirement.wanted())]
-    StandInUnfit {
-        /// The required system.
-        requirement: SystemRequirement,
-        /// The stand-in's image.
-        stand_in: String,
-        /// The scenario's reason.
-        reason: String,
-    },
-    /// A stand-in whose image is not among those available.
-    #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
-    StandInUnavailable {
-        /// The required system.
-        requirement: SystemRequirement,
-        /// The stand-in's image.
-        stand_in: String,
-    },
-}
-
 impl Matrix {
-    /// The image for a level of a stack of this architecture. Of several that satisfy the requirement it is the one with the lowest
-    /// version, which is nearest to the one that the document names. Of several stand-ins for a major version it is the first available.
+    /// The image for a level of a stack of this architecture: the nearest permitted one. Of several images of the system itself it is
+    /// the one with the lowest version, which is nearest to the version that the document names, and so with rebuilds. Of several
+    /// stand-ins it is the first available one, and those for an exact minor version come before those for the major version.
     ///
     /// # Errors
-    /// What is missing, if no image satisfies the requirement and no stand-in may be used for it.
+    /// What is missing, if no permitted image can serve the level.
     pub fn image_for(
         &self,
         requirement: &SystemRequirement,
         architecture: Architecture,
         available: &[AvailableImage],
-        stand_ins: StandIns<'_>,
+        permitted: Permitted<'_>,
     ) -> Result<ImageChoice, MissingImage> {
         if requirement.is_emulator() {
-            return Ok(ImageChoice { image: EMULATOR.to_owned(), stand_in: false, reason: None });
+            return Ok(ImageChoice::product(EMULATOR));
         }
-        let real = available
-            .iter()
-            .filter(|image| requirement.satisfied_by(&image.system, &image.version))
-            .min_by_key(|image| (image.version, &image.name));
-        if let Some(AvailableImage { name, .. }) = real {
-            return Ok(ImageChoice { image: name.clone(), stand_in: false, reason: None });
-        }
-        let to_be_had = |image: &str| available.iter().any(|available| available.name == image);
-        let nearest = || self.nearest_stand_ins(requirement, architecture);
-        let stand_in = nearest().find(|stand_in| to_be_had(&stand_in.image)).or_else(|| nearest().next());
-        let Some(StandIn { image, reason, .. }) = stand_in else {
-            return Err(MissingImage::NoImage { requirement: requirement.clone() });
-        };
-        let stand_in = image.clone();
-        // Cloned only for errors, since a matrix has many levels.
-        let requirement = || requirement.clone();
-        match stand_ins {
-            StandIns::DeniedByScenario(reason) => Err(MissingImage::StandInUnfit {
-                requirement: requirement(),
-                stand_in,
-                reason: reason.to_owned(),
-            }),
-            StandIns::DeniedByUser => {
-                Err(MissingImage::StandInDenied { requirement: requirement(), stand_in })
-            }
-            StandIns::Allowed if !to_be_had(&stand_in) => {
-                Err(MissingImage::StandInUnavailable { requirement: requirement(), stand_in })
-            }
-            StandIns::Allowed => {
-                Ok(ImageChoice { image: stand_in, stand_in: true, reason: Some(reason.clone()) })
-            }
+        let candidates = self.candidates(requirement, architecture, available);
+        match candidates.iter().find(|candidate| permitted.permits(candidate.fidelity)) {
+            Some(nearest) => Ok(nearest.choice()),
+            None => Err(self.missing(requirement, architecture, &candidates, permitted)),
         }
     }
 
-    /// Other images that can stand in for the system if `chosen` is a stand-in, in the order of the file. None if `chosen` is the
-    /// system itself.
-    pub fn other_stand_ins(
+    /// The other images that can serve the level if `chosen` can't be built, the next best first.
+    pub fn other_images(
         &self,
         requirement: &SystemRequirement,
         architecture: Architecture,
         available: &[AvailableImage],
-        stand_ins: StandIns<'_>,
+        permitted: Permitted<'_>,
         chosen: &ImageChoice,
     ) -> Vec<ImageChoice> {
-        if !chosen.stand_in || stand_ins != StandIns::Allowed {
-            return Vec::new();
-        }
-        let others = self.nearest_stand_ins(requirement, architecture).filter(|stand_in| {
-            stand_in.image != chosen.image && available.iter().any(|image| image.name == stand_in.image)
-        });
-        let choice = |stand_in: &StandIn| ImageChoice {
-            image: stand_in.image.clone(),
-            stand_in: true,
-            reason: Some(stand_in.reason.clone()),
-        };
-        others.map(choice).collect()
+        let candidates = self.candidates(requirement, architecture, available);
+        let later = candidates.iter().skip_while(|candidate| candidate.image != chosen.image).skip(1);
+        later.filter(|candidate| permitted.permits(candidate.fidelity)).map(Candidate::choice).collect()
     }
 
-    /// The stand-ins for a system, of the lowest major version that meets the requirement.
+    /// Every available image that can serve a level, the nearest first, whether it is permitted or not.
+    fn candidates<'a>(
+        &'a self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+        available: &'a [AvailableImage],
+    ) -> Vec<Candidate<'a>> {
+        let versions = available.iter().filter_map(|image| Some((self.fidelity(requirement, image)?, image)));
+        let mut versions: Vec<(Fidelity, &AvailableImage)> = versions.collect();
+        versions.sort_by_key(|(fidelity, image)| (*fidelity, image.version, &image.name));
+        let of_version = |(fidelity, image): (Fidelity, &'a AvailableImage)| {
+            let rebuild = || Cow::Owned(format!("a rebuild of {} {}", requirement.name, image.version));
+            let reason = (fidelity == Fidelity::Rebuild).then(rebuild);
+            Candidate { image: &image.name, fidelity, reason }
+        };
+        let mut candidates: Vec<Candidate<'a>> = versions.into_iter().map(of_version).collect();
+        for StandIn { image, reason, .. } in self.nearest_stand_ins(requirement, architecture) {
+            let is_new = candidates.iter().all(|candidate| candidate.image != image);
+            if is_new && available.iter().any(|available| available.name == *image) {
+                let reason = Some(Cow::Borrowed(reason.as_str()));
+                candidates.push(Candidate { image, fidelity: Fidelity::StandIn, reason });
+            }
+        }
+        candidates
+    }
+
+    /// Whether an image is one of the required system, or of a rebuild of it. Versions count in both cases, since a rebuild has those
+    /// of its original.
+    fn fidelity(&self, requirement: &SystemRequirement, image: &AvailableImage) -> Option<Fidelity> {
+        if requirement.satisfied_by(&image.system, &image.version) {
+            return Some(Fidelity::Product);
+        }
+        let original = self.systems().iter().find(|system| system.id == image.system)?.rebuild_of.as_ref()?;
+        requirement.satisfied_by(original, &image.version).then_some(Fidelity::Rebuild)
+    }
+
+    /// Why none of these candidates serves a level.
+    fn missing(
+        &self,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+        candidates: &[Candidate<'_>],
+        permitted: Permitted<'_>,
+    ) -> MissingImage {
+        let first = |fidelity| candidates.iter().find(move |candidate| candidate.fidelity == fidelity);
+        let first = |fidelity| first(fidelity).map(|candidate| candidate.image.to_owned());
+        let stand_in = first(Fidelity::StandIn);
+        if let Some(rebuild) = first(Fidelity::Rebuild) {
+            let stand_in = stand_in.filter(|_| permitted.stand_ins == StandIns::DeniedByUser);
+            return MissingImage::RebuildDenied { requirement: requirement.clone(), rebuild, stand_in };
+        }
+        let unavailable = || Some(self.nearest_stand_ins(requirement, architecture).first()?.image.clone());
+        let stand_in = stand_in.or_else(unavailable);
+        let requirement = requirement.clone();
+        match (stand_in, permitted.stand_ins) {
+            (None, _) => MissingImage::NoImage { requirement },
+            (Some(stand_in), StandIns::DeniedByScenario(reason)) => {
+                MissingImage::StandInUnfit { requirement, stand_in, reason: reason.to_owned() }
+            }
+            (Some(stand_in), StandIns::DeniedByUser) => MissingImage::StandInDenied { requirement, stand_in },
+            // An available one would serve the level.
+            (Some(stand_in), StandIns::Allowed) => MissingImage::StandInUnavailable { requirement, stand_in },
+        }
+    }
+
+    /// The stand-ins for a system, of the lowest major version that meets the requirement, the nearest first.
     fn nearest_stand_ins(
         &self,
         requirement: &SystemRequirement,
         architecture: Architecture,
-    ) -> impl Iterator<Item = &StandIn> {
-        let serving = move || {
-            self.stand_ins().iter().filter(move |stand_in| stand_in.serves(requirement, architecture))
-        };
-        let nearest = serving().map(|stand_in| stand_in.major).min();
-        serving().filter(move |stand_in| Some(stand_in.major) == nearest)
+    ) -> Vec<&StandIn> {
+        let serving = self.stand_ins().iter().filter(|stand_in| stand_in.serves(requirement, architecture));
+        let mut serving: Vec<&StandIn> = serving.collect();
+        let nearest = serving.iter().map(|stand_in| stand_in.version.major).min();
+        serving.retain(|stand_in| Some(stand_in.version.major) == nearest);
+        // The sort is stable, so it keeps the order of the file.
+        serving.sort_by_key(|stand_in| stand_in.rank());
+        serving
     }
 }

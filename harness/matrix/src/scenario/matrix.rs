@@ -15,7 +15,8 @@ use super::input::{InputError, InputErrors};
 use super::input::{InputFile, Table};
 use super::profile::{Profiles, RunProfile};
 use super::scenario_file::{Context, Scenario};
-use super::system::{StandIn, System, Systems};
+use super::stand_in::StandIn;
+use super::system::{System, Systems};
 
 /// The documents, scenarios and cells of one folder.
 #[derive(Debug, Clone)]

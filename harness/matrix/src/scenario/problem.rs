@@ -142,8 +142,18 @@ pub enum ScenarioProblem {
         /// The versions that the value requires.
         requirement: String,
     },
-    /// A stand-in for anything but a system's major version.
-    #[error("`{given}` is not a system and major version")]
+    /// A rebuild of a system that can't have one.
+    #[error("`{system}` can't be a rebuild of `{original}`: {why}")]
+    BadRebuild {
+        /// The id of the rebuild.
+        system: String,
+        /// The id of its original.
+        original: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A stand-in for anything but a version of a system.
+    #[error("`{given}` is not a system and version")]
     BadStandIn {
         /// As written.
         given: String,

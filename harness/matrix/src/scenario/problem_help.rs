@@ -64,8 +64,11 @@ impl Problem for ScenarioProblem {
             Self::PointOutside { .. } => {
                 "name versions that the value includes, with a minor number if the value has one".into()
             }
+            Self::BadRebuild { .. } => {
+                "name the system that it has the versions of, or remove `rebuild-of`".into()
+            }
             Self::BadStandIn { .. } => {
-                "write `SYSTEM MAJOR`: a stand-in serves every version of that major version".into()
+                "write `SYSTEM MAJOR` for every version of that major version, or `SYSTEM MAJOR.MINOR`".into()
             }
             Self::Duplicate { first, .. } => format!("the first is at {first}: rename or remove one"),
             Self::DuplicateCell { .. } => "remove one: their cells would have the same names".into(),

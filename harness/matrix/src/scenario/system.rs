@@ -1,16 +1,16 @@
-//! Operating systems as documents name them, the requirements that documents make of them ("RHEL 9.2 and later"), and the
-//! images that stand in for systems that are not available.
+//! Operating systems as documents name them, and the requirements that documents make of them ("RHEL 9.2 and later").
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nestmatrix_model::{Architecture, UnknownWord, Version, Word, word_traits};
+use nestmatrix_model::{UnknownWord, Version, Word, word_traits};
 use serde::{Deserialize, Serialize};
 
 use super::cell::kebab_case;
 use super::input::Table;
 use super::problem::ScenarioProblem;
 use super::role::Role;
+use super::stand_in::StandIn;
 
 /// Where the later versions of "and later" end. It is a property of the system: each major version of RHEL has its own
 /// documents, which name the next one in addition to "and later"; Windows has only major versions.
@@ -91,35 +91,8 @@ pub struct System {
     pub hypervisor: Option<Hypervisor>,
     /// Why no machine can run it as a level, whatever images there are, if so.
     pub no_machine: Option<String>,
-}
-
-/// An image that is used for a system that is not available here. It is never used silently.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StandIn {
-    /// The id of the system that it replaces.
-    pub system: String,
-    /// The name of that system.
-    pub name: String,
-    /// The major version that it replaces, with all its minor versions.
-    pub major: u32,
-    /// The image's name.
-    pub image: String,
-    /// Why this image was chosen.
-    pub reason: String,
-    /// The architectures on which it is used.
-    pub architectures: Vec<Architecture>,
-}
-
-impl StandIn {
-    /// Whether it can replace the required system on this architecture. A stand-in has no role.
-    pub(crate) fn serves(&self, requirement: &SystemRequirement, architecture: Architecture) -> bool {
-        let Some(Version { major, .. }) = requirement.version else { return false };
-        let later = requirement.and_later == Some(Later::Always) && self.major > major;
-        self.architectures.contains(&architecture)
-            && requirement.role.is_none()
-            && self.system == requirement.system
-            && (self.major == major || later)
-    }
+    /// The id of the system that it is a rebuild of, with the same versions, if any.
+    pub rebuild_of: Option<String>,
 }
 
 /// What `systems.toml` holds.
@@ -131,17 +104,20 @@ pub(super) struct Systems {
 
 impl Systems {
     pub(super) const KEYS: &'static [&'static str] = &["system", "stand-in"];
+    const KEYS_OF_SYSTEM: &'static [&'static str] =
+        &["id", "name", "versions", "later", "hypervisor", "no-machine", "rebuild-of"];
 
     pub(super) fn read(root: &Table<'_>) -> Option<Self> {
         let mut read = Self::default();
         read.read_systems(root);
-        read.read_stand_ins(root);
+        read.stand_ins = StandIn::read_all(root, &read);
         Some(read)
     }
 
     fn read_systems(&mut self, root: &Table<'_>) {
         let mut places = BTreeMap::new();
-        for table in root.tables("system", &["id", "name", "versions", "later", "hypervisor", "no-machine"]) {
+        let mut rebuilds = Vec::new();
+        for table in root.tables("system", Self::KEYS_OF_SYSTEM) {
             let text = table.string("id");
             let id = text.as_ref().and_then(|text| text.parse(|id| kebab_case("a system id", id)));
             let name = table.prose("name");
@@ -150,54 +126,45 @@ impl Systems {
             let versions = read_versions(&table);
             let later = read_later(&table, versions);
             let no_machine = table.optional_prose("no-machine");
+            let original = table.optional_string("rebuild-of");
+            let rebuild_of = original.as_ref().map(|original| original.as_str().to_owned());
             let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
             match places.insert(id.clone(), text.location()) {
                 Some(first) => text.report(ScenarioProblem::Duplicate { what: "system", name: id, first }),
-                None => self.systems.push(System { id, name, versions, later, hypervisor, no_machine }),
-            }
-        }
-    }
-
-    fn read_stand_ins(&mut self, root: &Table<'_>) {
-        let mut places = BTreeMap::new();
-        for table in root.tables("stand-in", &["for", "image", "reason", "architectures"]) {
-            let text = table.string("for");
-            let system = text.as_ref().and_then(|text| text.parse(|given| self.system_and_major(given)));
-            let image = table.string("image");
-            let image = image.and_then(|text| text.parse(|image| kebab_case("an image name", image)));
-            let reason = table.prose("reason");
-            let architectures = match table.optional_strings("architectures") {
-                Some(texts) => texts.iter().filter_map(|text| text.parse(Architecture::parse)).collect(),
-                None => Architecture::ALL.to_vec(),
-            };
-            let (Some(text), Some((system, major)), Some(image), Some(reason)) =
-                (text, system, image, reason)
-            else {
-                continue;
-            };
-            let System { id: system, name, .. } = system;
-            match places.insert((system.clone(), major, image.clone()), text.location()) {
-                Some(first) => {
-                    let name = text.as_str().to_owned();
-                    text.report(ScenarioProblem::Duplicate { what: "stand-in for", name, first });
+                None => {
+                    rebuilds.extend(original.map(|original| (original, id.clone())));
+                    self.systems.push(System {
+                        id,
+                        name,
+                        versions,
+                        later,
+                        hypervisor,
+                        no_machine,
+                        rebuild_of,
+                    });
                 }
-                None => self.stand_ins.push(StandIn { system, name, major, image, reason, architectures }),
             }
         }
-    }
-
-    fn system_and_major(&self, given: &str) -> Result<(System, u32), ScenarioProblem> {
-        let bad = || ScenarioProblem::BadStandIn { given: given.to_owned() };
-        let (id, version) = given.split_once(' ').ok_or_else(bad)?;
-        let Version { major, minor: None } = version.parse()? else { return Err(bad()) };
-        let system = self.system(id)?.clone();
-        match system.versions {
-            Versions::Numbered => Ok((system, major)),
-            Versions::None => Err(ScenarioProblem::NoVersions { system: id.to_owned() }),
+        // A rebuild may come before its original.
+        for (original, id) in rebuilds {
+            original.parse(|original| self.check_rebuild(&id, original));
         }
     }
 
-    fn system(&self, id: &str) -> Result<&System, UnknownWord> {
+    /// Checks that a system can be a rebuild of `original`.
+    fn check_rebuild(&self, id: &str, original: &str) -> Result<(), ScenarioProblem> {
+        let System { rebuild_of, versions, .. } = self.system(original)?;
+        let why = match (rebuild_of, versions) {
+            _ if id == original => "that is the same system",
+            (Some(_), _) => "that is a rebuild itself",
+            (None, Versions::None) => "that has no versions",
+            (None, Versions::Numbered) if self.system(id)?.versions == Versions::None => "it has no versions",
+            (None, Versions::Numbered) => return Ok(()),
+        };
+        Err(ScenarioProblem::BadRebuild { system: id.to_owned(), original: original.to_owned(), why })
+    }
+
+    pub(super) fn system(&self, id: &str) -> Result<&System, UnknownWord> {
         self.systems.iter().find(|system| system.id == id).ok_or_else(|| UnknownWord {
             what: "system",
             given: id.to_owned(),
@@ -231,7 +198,7 @@ impl Systems {
             [id, version, "and", "later"] => (id, Some(version), true),
             _ => return Err(bad()),
         };
-        let System { id, name, versions, later, hypervisor, no_machine: _ } = self.system(id)?.clone();
+        let System { id, name, versions, later, hypervisor, .. } = self.system(id)?.clone();
         let version = match (versions, version) {
             (Versions::Numbered, Some(version)) => Some(version.parse()?),
             (Versions::Numbered, None) => return Err(bad()),
@@ -320,7 +287,7 @@ impl SystemRequirement {
     }
 
     /// Whether this version of the system meets the requirement.
-    fn takes(&self, version: &Version) -> bool {
+    pub(super) fn takes(&self, version: &Version) -> bool {
         let Some(wanted) = self.version else { return true };
         let minor = match wanted.minor {
             None => true,

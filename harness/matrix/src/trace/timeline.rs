@@ -238,7 +238,7 @@ impl CellTracks<'_> {
         self.name(thread(level), &level.to_string());
         let args = seen.map(|seen| {
             known(json!({
-                "required": seen.required, "system": seen.os, "stands in": seen.stand_in, "kernel": seen.seen.kernel,
+                "required": seen.required, "system": seen.os, "fidelity": seen.fidelity, "kernel": seen.seen.kernel,
                 "QEMU": seen.seen.qemu, "machine": seen.seen.machine, "cpu": seen.seen.cpu, "nested": seen.seen.nested,
                 "image": seen.image.as_ref().map(|image| &image.digest),
             }))

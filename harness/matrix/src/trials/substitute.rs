@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nestmatrix_images::{Catalog, Error, Part, Progress, Recipe, Replacement, Store};
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{Fidelity, LevelNumber};
 
 use crate::records::SkipReason;
 use crate::run::{Fate, RunPlan};
@@ -41,11 +41,11 @@ impl RunPlan {
                 let choice = &mut planned.choice;
                 choice.image = format!("{}+{what}", choice.image);
                 // With a replaced part it is not the required system, whatever the rest of its image is.
-                choice.reason = Some(match choice.reason.take().filter(|_| choice.stand_in) {
+                choice.reason = Some(match choice.reason.take() {
                     Some(before) => format!("{reason}; {before}"),
                     None => reason.to_owned(),
                 });
-                choice.stand_in = true;
+                choice.fidelity = Fidelity::StandIn;
             }
         }
     }

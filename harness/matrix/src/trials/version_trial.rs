@@ -292,7 +292,7 @@ mod tests {
         let level = LevelNumber::ALL[0];
         let record = |symptom: &str, kernel: Option<&str>, nested: Option<&str>| {
             let levels = serde_json::json!([{
-                "level": "l0", "required": "", "os": "", "image": null, "stand_in": true, "stand_in_reason": null,
+                "level": "l0", "required": "", "os": "", "image": null, "fidelity": "stand-in", "fidelity_reason": null,
                 "kernel": kernel, "qemu": null, "machine": null, "cpu": null, "nested": nested, "missing_features": [], "loops": null,
                 "last_lines": [],
             }]);

@@ -15,9 +15,9 @@ use nestmatrix::records::{
 use nestmatrix::run::{Fate, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix, MetalWord,
-    Since, StandIns, StopStage, SymptomTexts, Tier,
+    Permitted, Since, StopStage, SymptomTexts, Tier,
 };
-use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_model::{Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::{LevelFacts, Metal, Usage};
 
 const SYSTEMS: &str = r#"
@@ -76,7 +76,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
     let available = [image("debian-12", "12"), image("debian-13", "13")];
     let planned = |cell: Cell| {
         let level = |spec: &nestmatrix::scenario::LevelSpec| {
-            let choice = matrix.image_for(&spec.system, cell.architecture, &available, StandIns::Allowed);
+            let choice = matrix.image_for(&spec.system, cell.architecture, &available, Permitted::ALL);
             choice
                 .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
                 .map_err(|missing| SkipReason::NoImage {
@@ -151,11 +151,28 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         required,
         os: os.into(),
         image: None,
-        stand_in: true,
-        stand_in_reason: Some(reason.into()),
+        fidelity: Fidelity::StandIn,
+        fidelity_reason: Some(reason.into()),
         seen: LevelFacts::default(),
     }
 }
+
+/// The record with these systems at its levels, from L0 on.
+pub fn with_systems(mut record: CellRecord, systems: &[(&str, Fidelity, Option<&str>)]) -> CellRecord {
+    for (level, (os, fidelity, reason)) in record.levels.iter_mut().zip(systems) {
+        level.os = (*os).to_owned();
+        level.fidelity = *fidelity;
+        level.fidelity_reason = reason.map(str::to_owned);
+    }
+    record
+}
+
+/// The system itself, a rebuild of it, and a stand-in.
+pub const OF_EVERY_FIDELITY: [(&str, Fidelity, Option<&str>); 3] = [
+    ("rhel-10.0", Fidelity::Product, None),
+    ("almalinux-10.0", Fidelity::Rebuild, Some("a rebuild of RHEL 10.0")),
+    ("debian-13", Fidelity::StandIn, Some("same 6.12 kernel line")),
+];
 
 /// The record with a stop at this stage.
 pub fn stopped(mut record: CellRecord, stage: &str, symptom: &str) -> CellRecord {

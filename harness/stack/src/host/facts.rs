@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nestmatrix_model::Version;
 use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +15,9 @@ pub type Counters = BTreeMap<String, u64>;
 pub struct Facts {
     /// Kernel release.
     pub kernel: String,
-    /// `ID` of its os-release, if it has one.
+    /// `ID` of its os-release, if it has one; `centos-stream` for CentOS Stream, which has the id of CentOS Linux.
     pub os: String,
-    /// `VERSION_ID` of its os-release.
+    /// `VERSION_ID` of its os-release. That of CentOS Linux has no minor version, which comes from its own file.
     pub os_version: String,
     /// CPU flags of /proc/cpuinfo.
     pub cpu_flags: Vec<String>,
@@ -45,6 +46,10 @@ pub fn script(kvm_module: &str) -> String {
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
          read -r u _ </proc/uptime; echo \"uptime=$u\"
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
+         if [ \"$ID\" = centos ]; then
+           echo \"os-name=$NAME\"
+           if [ -r /etc/centos-release ]; then read -r r </etc/centos-release; echo \"centos-release=$r\"; fi
+         fi
          while read -r k v; do case \"$k\" in flags|Features|features) echo \"flags=$v\"; break;; esac; done </proc/cpuinfo
          if [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then echo kvm-device; fi
          if [ ! -c /dev/kvm ] || [ ! -d /sys/module/{kvm_module} ]; then echo \"kvm-says=$(dmesg 2>/dev/null | grep -i kvm | grep -v nest.kvm= | tail -n 1)\"; fi
@@ -152,7 +157,22 @@ fn without_time(line: &str) -> String {
     text.to_owned()
 }
 
+/// The id of a system that has this `ID` and this `NAME` in its os-release.
+pub fn system_id<'t>(id: &'t str, name: &str) -> &'t str {
+    if id == "centos" && name.starts_with("CentOS Stream") { "centos-stream" } else { id }
+}
+
 impl Facts {
+    /// Takes the minor version from a line such as `CentOS Linux release 7.9.2009 (Core)`, if its major version is the known one.
+    fn add_minor_version(&mut self, release: &str) {
+        let version = release.split(' ').find_map(Version::at_start_of);
+        let same =
+            |version: &Version| version.minor.is_some() && self.os_version == version.major.to_string();
+        if let Some(version) = version.filter(same) {
+            self.os_version = version.to_string();
+        }
+    }
+
     /// The CPU flags of this host that `other` does not have.
     pub fn flags_missing_in(&self, other: &Self) -> Vec<String> {
         self.cpu_flags.iter().filter(|flag| !other.cpu_flags.contains(flag)).cloned().collect()
@@ -166,6 +186,8 @@ impl Facts {
                 Some(("kernel", value)) => facts.kernel = value.to_owned(),
                 Some(("os", value)) => facts.os = value.to_owned(),
                 Some(("os-version", value)) => facts.os_version = value.to_owned(),
+                Some(("os-name", value)) => facts.os = system_id(&facts.os, value).to_owned(),
+                Some(("centos-release", value)) => facts.add_minor_version(value),
                 Some(("flags", value)) => {
                     let flags = value.trim_start_matches(':').split_ascii_whitespace();
                     facts.cpu_flags = flags.map(str::to_owned).collect();
@@ -190,6 +212,8 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -205,6 +229,33 @@ mod tests {
         assert_eq!(facts.counters, Counters::from([("exits".into(), 80475), ("nested_run".into(), 6479)]));
     }
 
+    #[rstest]
+    #[case::almalinux("os=almalinux\nos-version=9.4\n", "almalinux 9.4")]
+    #[case::rocky("os=rocky\nos-version=8.10\n", "rocky 8.10")]
+    #[case::rhel("os=rhel\nos-version=9.4\n", "rhel 9.4")]
+    #[case::fedora("os=fedora\nos-version=43\n", "fedora 43")]
+    #[case::stream(
+        "os=centos\nos-version=9\nos-name=CentOS Stream\ncentos-release=CentOS Stream release 9\n",
+        "centos-stream 9"
+    )]
+    #[case::centos_7(
+        "os=centos\nos-version=7\nos-name=CentOS Linux\ncentos-release=CentOS Linux release 7.9.2009 (Core)\n",
+        "centos 7.9"
+    )]
+    #[case::centos_8(
+        "os=centos\nos-version=8\nos-name=CentOS Linux\ncentos-release=CentOS Linux release 8.4.2105\n",
+        "centos 8.4"
+    )]
+    #[case::without_its_file("os=centos\nos-version=7\nos-name=CentOS Linux\n", "centos 7")]
+    #[case::another_release(
+        "os=centos\nos-version=7\nos-name=CentOS Linux\ncentos-release=release 8.4\n",
+        "centos 7"
+    )]
+    fn a_system_is_named_by_its_id_and_version(#[case] output: &str, #[case] system: &str) {
+        let facts = Facts::parse(output);
+        assert_eq!(format!("{} {}", facts.os, facts.os_version), system);
+    }
+
     #[test]
     fn the_script_runs_in_this_machines_shell_and_prints_its_kernel() {
         let output = std::process::Command::new("/bin/sh").args(["-c", &script("kvm_amd")]).output().unwrap();
@@ -212,6 +263,31 @@ mod tests {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(facts.kernel, kernel.trim());
         assert!(!facts.cpu_flags.is_empty());
+    }
+
+    #[rstest]
+    #[case::stream(
+        "NAME=\"CentOS Stream\"\nID=\"centos\"\nVERSION_ID=\"9\"\n",
+        Some("CentOS Stream release 9\n"),
+        "centos-stream 9"
+    )]
+    #[case::centos(
+        "NAME=\"CentOS Linux\"\nID=\"centos\"\nVERSION_ID=\"7\"\n",
+        Some("CentOS Linux release 7.9.2009 (Core)\n"),
+        "centos 7.9"
+    )]
+    #[case::without_its_file("NAME=\"CentOS Linux\"\nID=\"centos\"\nVERSION_ID=\"7\"\n", None, "centos 7")]
+    #[case::almalinux("NAME=\"AlmaLinux\"\nID=\"almalinux\"\nVERSION_ID=\"9.4\"\n", None, "almalinux 9.4")]
+    fn the_script_names_this_system(#[case] os: &str, #[case] centos: Option<&str>, #[case] system: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("os-release"), os).unwrap();
+        if let Some(release) = centos {
+            std::fs::write(dir.path().join("centos-release"), release).unwrap();
+        }
+        let script = script("kvm_amd").replace("/etc/", &format!("{}/", dir.path().display()));
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!(format!("{} {}", facts.os, facts.os_version), system, "{output:?}");
     }
 
     #[test]

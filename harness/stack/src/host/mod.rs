@@ -28,7 +28,7 @@ pub use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use diagnostics::Diagnostics;
 pub use facts::{ClosingReport, Counters, Facts};
-pub use facts::{count_nested_script, parameter_script, script as facts_script};
+pub use facts::{count_nested_script, parameter_script, script as facts_script, system_id};
 pub use near_ends::NearEnds;
 pub(crate) use near_ends::opened;
 pub use relay::Relay;

@@ -1,5 +1,7 @@
 //! Statements that did not hold, each with its tests and observations.
 
+use nestmatrix_model::Fidelity;
+
 use crate::document_errata::{Deviation, Entry, Observation, Stack, Test};
 use crate::scenario::Expectation;
 
@@ -119,10 +121,22 @@ fn circumstances(entry: &Entry) -> String {
         (false, true) => "on real and on emulated hardware",
         (false, false) => "on real hardware",
     };
-    let systems = match (all(Observation::has_stand_in), any(Observation::has_stand_in)) {
-        (true, _) => "and only with systems that stand in for the documented ones, marked (*)",
-        (false, true) => "with the documented systems, and with others that stand in for them, marked (*)",
-        (false, false) => "with the documented systems",
+    let used = |fidelity| deviates.iter().any(|seen| seen.has(fidelity));
+    let (rebuilds, stand_ins) = (used(Fidelity::Rebuild), used(Fidelity::StandIn));
+    let systems = match (any(Observation::is_of_the_product), rebuilds, stand_ins) {
+        (_, false, false) => "with the documented systems",
+        (true, true, false) => "with the documented systems, and with rebuilds of them, marked (~)",
+        (true, false, true) => {
+            "with the documented systems, and with others that stand in for them, marked (*)"
+        }
+        (true, true, true) => {
+            "with the documented systems, with rebuilds of them, marked (~), and with others that stand in for them, marked (*)"
+        }
+        (false, true, false) => "and only with rebuilds of the documented systems, marked (~)",
+        (false, false, true) => "and only with systems that stand in for the documented ones, marked (*)",
+        (false, true, true) => {
+            "and only with rebuilds of the documented systems, marked (~), and systems that stand in for them, marked (*)"
+        }
     };
     format!("Where: {hardware}, {systems}.")
 }
@@ -130,7 +144,7 @@ fn circumstances(entry: &Entry) -> String {
 /// What the author can do.
 fn advice(entry: &Entry) -> String {
     let deviates = || entry.observations().filter(|seen| seen.deviation().is_some());
-    let unsure = deviates().all(|seen| seen.has_stand_in() || seen.emulator_may_explain());
+    let unsure = deviates().all(|seen| !seen.is_of_the_product() || seen.emulator_may_explain());
     let change = match deviates().next().and_then(Observation::deviation) {
         Some(Deviation::LimitationGone) => "remove the statement, or name the versions that it is about",
         Some(Deviation::DoesNotWork) => "correct the statement, or name what else is required",
@@ -184,8 +198,8 @@ fn of_stack(page: &mut Page, stack: &Stack) {
         page.labelled(indent, "Expected", column, &words::expected(seen));
     }
     page.labelled(indent, "Hardware", column, &words::hardware(seen));
-    for level in &seen.record.levels {
-        page.labelled(indent, &level.level.to_string(), column, &words::level(level));
+    for (level, system) in seen.levels() {
+        page.labelled(indent, &level.level.to_string(), column, &words::level(level, system));
     }
     if seen.emulator_may_explain() {
         page.labelled(indent, "Doubt", column, "a fault of the emulator may be the cause");

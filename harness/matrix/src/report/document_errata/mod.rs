@@ -6,13 +6,15 @@ mod entries;
 mod page;
 mod words;
 
+use nestmatrix_model::Fidelity;
+
 use crate::document_errata::{
-    DocumentErrata, Earlier, Entry, ErrataOfDocument, SeenInRuns, StandInUsed, Standing,
+    DocumentErrata, Earlier, Entry, ErrataOfDocument, OtherSystemUsed, SeenInRuns, Standing,
 };
 use crate::records::Purpose;
 
 use page::Page;
-use words::{statements, system};
+use words::statements;
 
 /// The errata of each document, one after the other, wrapped for plain text.
 pub fn document_errata(errata: &DocumentErrata) -> String {
@@ -185,7 +187,17 @@ fn method(page: &mut Page, part: &ErrataOfDocument) {
              kernel and QEMU decide is the same as on a real machine; what the processor does may differ.",
         );
     }
-    if !part.stand_ins.is_empty() {
+    let of = |fidelity: Fidelity| part.other_systems.iter().filter(move |other| other.fidelity == fidelity);
+    if of(Fidelity::Rebuild).next().is_some() {
+        page.gap();
+        page.paragraph(
+            0,
+            "(~) A rebuild of the documented system ran, which is not available to us without a subscription: the same version, built \
+             from the same sources by another vendor. It is not the product itself, which may have another result:",
+        );
+    }
+    of(Fidelity::Rebuild).for_each(|other| used_instead(page, other, "was used for"));
+    if of(Fidelity::StandIn).next().is_some() {
         page.gap();
         page.paragraph(
             0,
@@ -193,10 +205,12 @@ fn method(page: &mut Page, part: &ErrataOfDocument) {
              kernel and QEMU are not the vendor's, so the same test on the documented system may have another result:",
         );
     }
-    for StandInUsed { os, reason, required } in &part.stand_ins {
-        let required: Vec<&str> = required.iter().map(String::as_str).collect();
-        let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        let text = format!("{} stood in for {}{reason}", system(os), required.join(", "));
-        page.labelled(2, "-", 4, &text);
-    }
+    of(Fidelity::StandIn).for_each(|other| used_instead(page, other, "stood in for"));
+}
+
+fn used_instead(page: &mut Page, other: &OtherSystemUsed, verb: &str) {
+    let OtherSystemUsed { system, reason, required, .. } = other;
+    let required: Vec<&str> = required.iter().map(String::as_str).collect();
+    let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    page.labelled(2, "-", 4, &format!("{system} {verb} {}{reason}", required.join(", ")));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{LevelNumber, Stage, StageKind};
+use nestmatrix_model::{Fidelity, LevelNumber, Stage, StageKind};
 
 use crate::document_errata::{Deviation, Observation};
 use crate::records::LevelRecord;
@@ -75,12 +75,11 @@ pub(super) fn hardware(seen: &Observation) -> String {
 }
 
 /// A level's system and software: `RHEL 10.0 and later: Debian 13 (*), Linux 6.12.57`.
-pub(super) fn level(level: &LevelRecord) -> String {
-    let os = system(&level.os);
-    let mut text = match level.stand_in {
-        true => format!("{}: {os} (*)", level.required),
-        false => format!("{}: {os}", level.required),
-    };
+pub(super) fn level(level: &LevelRecord, system: &str) -> String {
+    let mut text = format!("{}: {system}", level.required);
+    if level.fidelity != Fidelity::Product {
+        text.push_str(&format!(" ({})", level.fidelity.mark()));
+    }
     if let Some(kernel) = &level.seen.kernel {
         text.push_str(&format!(", Linux {kernel}"));
     }
@@ -93,33 +92,6 @@ pub(super) fn level(level: &LevelRecord) -> String {
         text.push_str(", did not start");
     }
     text
-}
-
-/// `Debian 13` for `debian-13`, followed by what replaces its own software.
-pub(super) fn system(os: &str) -> String {
-    if os == "emulator" {
-        return "the emulator itself".to_owned();
-    }
-    let mut parts = os.split('+');
-    let name = parts.next().unwrap_or_default();
-    let name = match name.split_once('-') {
-        Some((family, version)) => format!("{} {version}", capital(family)),
-        None => capital(name),
-    };
-    let others: Vec<&str> = parts
-        .map(|part| match part {
-            "kernel" => "another kernel",
-            "local-kernel" => "a locally built kernel",
-            "qemu" => "another QEMU",
-            part => part,
-        })
-        .collect();
-    if others.is_empty() { name } else { format!("{name} with {}", others.join(" and ")) }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// The outcome, in half a sentence.

@@ -115,7 +115,7 @@ fn level(level: &LevelRecord) -> Value {
         "level": level.level.to_string(),
         "required": text::shown(&level.required),
         "ran": text::shown(&ran(level)),
-        "why": shown(&level.stand_in_reason),
+        "why": shown(&level.fidelity_reason),
         "image": image,
         "kernel": shown(&seen.kernel),
         "qemu": shown(&seen.qemu),

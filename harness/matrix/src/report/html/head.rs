@@ -6,7 +6,8 @@ use super::text::shown;
 use crate::records::{Machine, MutationTally, Overview, OverviewRun};
 use crate::report::layout::{Severity, counts};
 use crate::report::mutation::{PENDING, incomplete, is_trouble};
-use crate::report::text::{duration, grouped};
+use crate::report::other_systems::{is_used_for, other_systems};
+use crate::report::text::duration;
 
 /// The CSS class of a verdict.
 pub(super) fn class(severity: Severity) -> &'static str {
@@ -145,10 +146,9 @@ pub(super) fn tools(overview: &Overview) -> Markup {
     }
 }
 
-/// The meaning of the verdicts, the asterisk and the stand-ins.
+/// The meaning of the verdicts and of the marks behind systems.
 pub(super) fn legend(overview: &Overview) -> Markup {
-    let levels = overview.cells.iter().flat_map(|cell| &cell.record.levels).filter(|level| level.stand_in);
-    let stand_ins = grouped(levels, |level| (&level.os, &level.stand_in_reason));
+    let others = other_systems(overview.cells.iter().flat_map(|cell| &cell.record.levels));
     html! {
         section.legend aria-labelledby="legend" {
             h2 #legend { "Legend" }
@@ -159,9 +159,9 @@ pub(super) fn legend(overview: &Overview) -> Markup {
                 }
                 div { dt { "RHEL 10.0+" } dd { "this version and later" } }
                 div { dt { "native" } dd { "L0 is this machine with its KVM; otherwise, an emulator is the bare machine, and a real L0 kernel boots on it" } }
-                @for ((os, reason), _) in &stand_ins {
-                    div { dt { (shown(os)) "*" } dd { "stands in for a system that is not available"
-                        @if let Some(reason) = reason { ": " (shown(reason)) } } }
+                @for other in &others {
+                    div { dt { (shown(other.os)) (other.fidelity.mark()) } dd { (is_used_for(other.fidelity)) " a system that is not available"
+                        @if let Some(reason) = other.reason { ": " (shown(reason)) } } }
                 }
             }
         }

@@ -128,7 +128,7 @@
     const head = cell.levels.map((level) => make("th", { scope: "col", class: level.level === cell.level && "stopped" }, level.level));
     const rows = [
       row("document", (level) => level.required),
-      // The reason for a stand-in is shown once.
+      // The reason for another system is shown once.
       row("ran", (level, place) => [level.ran,
         level.why && level.why !== cell.levels[place - 1]?.why ? make("small", {}, ` ${level.why}`) : ""]),
       row("kernel", (level) => level.kernel),

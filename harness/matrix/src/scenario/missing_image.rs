@@ -1,0 +1,76 @@
+//! Why a level has no image.
+
+use serde::{Deserialize, Serialize};
+
+use super::system::SystemRequirement;
+
+/// Why a level has no image, so that its cell is skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "missing", rename_all = "kebab-case")]
+pub enum MissingImage {
+    /// Neither an image, nor a rebuild, nor a stand-in.
+    #[error("no image of {}, and no stand-in", .requirement.wanted())]
+    NoImage {
+        /// The required system.
+        requirement: SystemRequirement,
+    },
+    /// A rebuild, but the user denies rebuilds.
+    #[error("no image of {}: only the rebuild {rebuild}, which --deny-rebuilds forbids{}", .requirement.wanted(), and_denied(.stand_in))]
+    RebuildDenied {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The rebuild's image.
+        rebuild: String,
+        /// The image of a stand-in, if there is one and the user denies it too.
+        stand_in: Option<String>,
+    },
+    /// A stand-in, but the user denies stand-ins.
+    #[error("no image of {}: only the stand-in {stand_in}, which --deny-stand-ins forbids", .requirement.wanted())]
+    StandInDenied {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+    /// A stand-in, but the scenario denies stand-ins.
+    #[error("no image of {}: only the stand-in {stand_in}, which the scenario denies ({reason})", .requirement.wanted())]
+    StandInUnfit {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+        /// The scenario's reason.
+        reason: String,
+    },
+    /// A stand-in whose image is not among those available.
+    #[error("no image of {}: only the stand-in {stand_in}, for which there is no recipe", .requirement.wanted())]
+    StandInUnavailable {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The stand-in's image.
+        stand_in: String,
+    },
+}
+
+fn and_denied(stand_in: &Option<String>) -> String {
+    let denied = |stand_in: &String| format!(", and the stand-in {stand_in}, which --deny-stand-ins forbids");
+    stand_in.as_ref().map_or(String::new(), denied)
+}
+
+impl MissingImage {
+    /// What forbids to use this image, if that is why there is none: `a rebuild, which --deny-rebuilds forbids`.
+    pub(crate) fn what_forbids(&self, image: &str) -> Option<String> {
+        match self {
+            Self::RebuildDenied { rebuild, .. } if rebuild == image => {
+                Some("a rebuild, which --deny-rebuilds forbids".to_owned())
+            }
+            Self::StandInDenied { stand_in, .. } if stand_in == image => {
+                Some("a stand-in, which --deny-stand-ins forbids".to_owned())
+            }
+            Self::StandInUnfit { stand_in, reason, .. } if stand_in == image => {
+                Some(format!("a stand-in, which the scenario denies ({reason})"))
+            }
+            _ => None,
+        }
+    }
+}
