@@ -8,6 +8,14 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
+/// What an image's record calls it.
+const NAME: &str = "busybox of this machine";
+
+/// Whether a package of an image is this machine's busybox.
+pub(crate) fn is_of_this_machine(package: &Package) -> bool {
+    package.name == NAME
+}
+
 /// This machine's busybox.
 ///
 /// # Errors
@@ -19,7 +27,7 @@ pub(crate) fn of_this_machine(isa: Isa) -> Result<Loose, Error> {
     let file = candidates.find(|file| is_usable(file, isa)).ok_or(Error::NoBusybox(isa))?;
     let file = file.canonicalize().map_err(Error::io("find", &file))?;
     let package = Package {
-        name: "busybox of this machine".to_owned(),
+        name: NAME.to_owned(),
         version: "-".to_owned(),
         architecture: isa.to_string(),
         sha256: Digest::of_file(&file)?,

@@ -1,8 +1,10 @@
 //! Reads binary packages (deb(5)) into memory, without root, files on disk and maintainer scripts.
 
+use crate::debian_version::compare_versions;
 use crate::package_source::PackageFormat;
 use crate::tree::{File, Node, Tree};
 use crate::{Error, Package};
+use std::cmp::Ordering;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +27,10 @@ impl PackageFormat for Deb {
     /// As apt names it: of all characters that a version may hold, it escapes the epoch's colon.
     fn file_name(&self, package: &Package) -> String {
         format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
+    }
+
+    fn compare_versions(&self, a: &str, b: &str) -> Ordering {
+        compare_versions(a, b)
     }
 
     fn is_package(&self, path: &Path) -> bool {

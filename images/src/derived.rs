@@ -2,10 +2,13 @@
 
 use crate::apt::{Apt, Archives, Wanted};
 use crate::build::{Build, Loose, Materials, now};
-use crate::debian_version::compare_versions;
-use crate::package_source::{self, PackageFormat, PackageIndex as _, is_package};
-use crate::replacement::{Derivation, LocalKernel, OfferSource, Offered, Replacement, is_of_kernel};
-use crate::{Digest, Error, Package};
+use crate::busybox;
+use crate::package_source::{self, PackageFormat, PackageIndex as _, file_in, is_package};
+use crate::recipe_text::Packages;
+use crate::replacement::{
+    Component, Derivation, LocalKernel, OfferSource, Offered, Replacement, is_of_kernel,
+};
+use crate::{Digest, Error, Package, Source, rpm};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
@@ -15,16 +18,17 @@ impl Build<'_> {
         let folder = self.cache.packages();
         let format = self.recipe.packages().format();
         let in_cache = |packages: Vec<Package>| -> Vec<(Package, PathBuf)> {
-            packages.into_iter().map(|one| (one.clone(), folder.join(format.file_name(&one)))).collect()
+            packages.into_iter().map(|one| (one.clone(), file_in(&folder, &one))).collect()
         };
-        let base = derivation.packages.clone();
-        intact(format, &derivation.base, &base, &folder)?;
+        let (of_this_machine, base): (Vec<Package>, Vec<Package>) =
+            derivation.packages.iter().cloned().partition(busybox::is_of_this_machine);
+        intact(&derivation.base, &base, &folder)?;
         let mut archive = "-".to_owned();
         let mut suites = self.recipe.apt().map(|packages| packages.suites.clone()).unwrap_or_default();
         let mut offered = |offered: &Offered| -> Result<Vec<Package>, Error> {
             match &offered.source {
                 OfferSource::Image { recipe, packages } => {
-                    intact(format, recipe, packages, &folder)?;
+                    intact(recipe, packages, &folder)?;
                     Ok(packages.clone())
                 }
                 OfferSource::Archive { suite, sources } => {
@@ -32,10 +36,15 @@ impl Build<'_> {
                     suites = vec![suite.clone()];
                     self.fetch(offered, suite, sources, derivation)
                 }
+                OfferSource::Rpm { source } => {
+                    archive = source.origin().to_string();
+                    suites = vec![source.name()];
+                    self.fetch_rpm(offered, source, derivation.replacement.component())
+                }
             }
         };
         let mut without = 0;
-        let (packages, loose) = match &derivation.replacement {
+        let (packages, mut loose) = match &derivation.replacement {
             Replacement::Kernel(kernel) => {
                 let mut packages = without_kernel(base);
                 without = packages.len();
@@ -43,7 +52,7 @@ impl Build<'_> {
                 (in_cache(packages), Vec::new())
             }
             Replacement::Qemu(qemu) => {
-                (in_cache(with_qemu(base, without_kernel(offered(qemu)?))), Vec::new())
+                (in_cache(with_qemu(format, base, without_kernel(offered(qemu)?))), Vec::new())
             }
             Replacement::LocalKernel(kernel) => {
                 let mut packages = in_cache(without_kernel(base));
@@ -53,6 +62,9 @@ impl Build<'_> {
                 (packages, image)
             }
         };
+        if !of_this_machine.is_empty() {
+            loose.push(busybox::of_this_machine(self.recipe.isa())?);
+        }
         let (packages, files) = packages.into_iter().unzip();
         let replaced = Some(derivation.replacement.component());
         Ok(Materials {
@@ -102,6 +114,23 @@ impl Build<'_> {
         Ok(resolved.into_iter().map(|one| one.package).collect())
     }
 
+    /// Downloads an offered version from a source of RPM packages.
+    fn fetch_rpm(
+        &self,
+        offered: &Offered,
+        source: &Source,
+        component: Component,
+    ) -> Result<Vec<Package>, Error> {
+        let Packages::Rpm(packages) = &self.recipe.text.packages else {
+            let message = "it is an RPM package, but the image is made of others".to_owned();
+            return Err(Error::Replacement { what: offered.package.clone(), message });
+        };
+        let lock = self.cache.lock_of_packages()?;
+        lock.lock().map_err(Error::io("lock", self.cache.root()))?;
+        let wanted = (component, offered.version.as_str());
+        rpm::fetch_version(&self.host(), source, &packages.text, wanted, self.reporter)
+    }
+
     /// The packages of a local kernel, and its image if that is in no package.
     #[allow(clippy::type_complexity, reason = "one call site")]
     fn local(&self, kernel: &LocalKernel) -> Result<(Vec<(Package, PathBuf)>, Vec<Loose>), Error> {
@@ -132,17 +161,16 @@ impl Build<'_> {
 }
 
 /// Makes sure that packages are in the cache as they were.
-fn intact(
-    format: &dyn PackageFormat,
-    recipe: &str,
-    packages: &[Package],
-    folder: &Path,
-) -> Result<(), Error> {
-    let gone = |package: &&Package| {
-        Digest::of_file(&folder.join(format.file_name(package)))
-            .map_or(true, |digest| digest != package.sha256)
+fn intact(recipe: &str, packages: &[Package], folder: &Path) -> Result<(), Error> {
+    let gone = |path: &PathBuf, package: &Package| {
+        Digest::of_file(path).map_or(true, |digest| digest != package.sha256)
     };
-    let files: Vec<String> = packages.iter().filter(gone).take(3).map(|one| format.file_name(one)).collect();
+    let files = packages.iter().map(|package| (file_in(folder, package), package));
+    let files: Vec<String> = files
+        .filter(|(path, package)| gone(path, package))
+        .map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .take(3)
+        .collect();
     if files.is_empty() { Ok(()) } else { Err(Error::PackagesGone { recipe: recipe.to_owned(), files }) }
 }
 
@@ -151,22 +179,28 @@ fn without_kernel(packages: Vec<Package>) -> Vec<Package> {
     packages.into_iter().filter(|one| !is_of_kernel(&one.name)).collect()
 }
 
+/// Packages of the C library: Debian's and RHEL's.
+const LIBC: [&str; 2] = ["libc6", "glibc"];
+
 /// The packages of an image with another QEMU and its dependencies. Programs run with newer libraries than those they were built
 /// with, but not with older ones. So the higher version of each package wins; and the set with the newer C library wins if two
 /// packages of different names hold the same path.
-fn with_qemu(base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
+fn with_qemu(format: &dyn PackageFormat, base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
     let is_qemu = |one: &Package| one.name.starts_with("qemu-") && one.name != "qemu-guest-agent";
     let (qemu, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_qemu);
     let base: Vec<_> = base.into_iter().filter(|one| !is_qemu(one)).collect();
     let libc = |packages: &[Package]| {
-        packages.iter().find(|one| one.name == "libc6").map_or(String::new(), |one| one.version.clone())
+        packages
+            .iter()
+            .find(|one| LIBC.contains(&one.name.as_str()))
+            .map_or(String::new(), |one| one.version.clone())
     };
-    let new_is_newer = compare_versions(&libc(&new), &libc(&base)) != Ordering::Less;
+    let new_is_newer = format.compare_versions(&libc(&new), &libc(&base)) != Ordering::Less;
     let (older, newer) = if new_is_newer { (base, new) } else { (new, base) };
     let mut merged: Vec<Package> = Vec::new();
     for one in older.into_iter().chain(newer).chain(qemu) {
         match merged.iter().position(|other| other.name == one.name) {
-            Some(at) if compare_versions(&merged[at].version, &one.version) == Ordering::Greater => {}
+            Some(at) if format.compare_versions(&merged[at].version, &one.version) == Ordering::Greater => {}
             Some(at) => {
                 merged.remove(at);
                 merged.push(one);
@@ -180,6 +214,7 @@ fn with_qemu(base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deb::Deb;
 
     fn packages(text: &str) -> Vec<Package> {
         let package = |word: &str| {
@@ -203,12 +238,12 @@ mod tests {
         let base = packages("busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=10");
         let older = packages("libc6=2.31 libglib=2.66 libusb=1 qemu-system-x86=5 qemu-system-data=5");
         assert_eq!(
-            text(&with_qemu(base.clone(), older)),
+            text(&with_qemu(&Deb, base.clone(), older)),
             "libusb=1 busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=5 qemu-system-data=5"
         );
         let newer = packages("libc6=2.42 libglib=2.90 qemu-guest-agent=9 qemu-system-x86=11");
         assert_eq!(
-            text(&with_qemu(base, newer)),
+            text(&with_qemu(&Deb, base, newer)),
             "busybox=1 qemu-guest-agent=10 libc6=2.42 libglib=2.90 qemu-system-x86=11"
         );
     }

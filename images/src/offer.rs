@@ -5,10 +5,10 @@ use crate::apt::{self, Apt, Archives};
 use crate::apt_packages::AptPackages;
 use crate::archive;
 use crate::cache::Cached;
-use crate::debian_version::compare_versions;
 use crate::linux;
 use crate::package_source::PackageIndex as _;
 use crate::progress::{Reporter, Step};
+use crate::recipe_text::Packages;
 use crate::replacement::{Component, OfferSource, Offered, is_of_kernel};
 use crate::{Catalog, Error, Progress, Recipe, Store};
 use std::collections::BTreeSet;
@@ -26,9 +26,9 @@ const ALWAYS: [&str; 2] = ["testing", "experimental"];
 pub struct Offers {
     /// The versions without duplicates, the lowest first.
     pub offered: Vec<Offered>,
-    /// The searched suites.
+    /// The searched suites or sources.
     pub suites: Vec<String>,
-    /// Suites that are not available, each with apt's error.
+    /// Suites or sources that are not available, each with the tool's error.
     pub unreachable: Vec<(String, String)>,
 }
 
@@ -45,15 +45,13 @@ impl Store {
         catalog: &Catalog,
         progress: &dyn Progress,
     ) -> Result<Offers, Error> {
-        let Some(text) = recipe.apt() else {
-            let message = "its packages are RPMs, and other versions of these cannot be listed".to_owned();
-            return Err(Error::Replacement { what: recipe.name().to_owned(), message });
-        };
         let wanted = Wanted::new(recipe, component)?;
         let mut offers = Offers::default();
-        if !self.is_offline() {
-            let reporter = Reporter { recipe: recipe.name(), to: progress };
-            self.offers_of_archive((recipe, text), &wanted, catalog, &mut offers, reporter)?;
+        let reporter = Reporter { recipe: recipe.name(), to: progress };
+        match recipe.apt() {
+            _ if self.is_offline() => {}
+            Some(text) => self.offers_of_archive((recipe, text), &wanted, catalog, &mut offers, reporter)?,
+            None => self.offers_of_sources(recipe, wanted.package(), catalog, &mut offers, reporter)?,
         }
         for Cached { image, referenced } in self.list()? {
             let of_like = catalog.get(image.name()).filter(|other| is_alike(recipe, other));
@@ -64,9 +62,9 @@ impl Store {
                 offers.offered.push(offered);
             }
         }
-        offers
-            .offered
-            .sort_by(|a, b| compare_versions(&a.version, &b.version).then_with(|| a.package.cmp(&b.package)));
+        offers.offered.sort_by(|a, b| {
+            recipe.compare_versions(&a.version, &b.version).then_with(|| a.package.cmp(&b.package))
+        });
         Ok(offers)
     }
 
@@ -148,6 +146,8 @@ enum Wanted {
     Kernel { flavour: String },
     /// QEMU, in the package that a suite's recipe installs, or by default in this one.
     Qemu { package: String },
+    /// Kernel or QEMU of RPM packages, in this one.
+    Rpm { component: Component, package: String },
 }
 
 impl Wanted {
@@ -156,6 +156,11 @@ impl Wanted {
             what: recipe.name().to_owned(),
             message: format!("it installs no {what}, so other versions cannot be found"),
         };
+        if let Packages::Rpm(packages) = &recipe.text.packages {
+            let package = packages.text.package_of(component);
+            let package = package.ok_or_else(|| missing("such package"))?.to_owned();
+            return Ok(Self::Rpm { component, package });
+        }
         match component {
             Component::Kernel => {
                 let flavour = flavour(recipe).ok_or_else(|| missing("linux-image package"))?;
@@ -165,6 +170,13 @@ impl Wanted {
                 let package = qemu(recipe).ok_or_else(|| missing("qemu-system package"))?;
                 Ok(Self::Qemu { package: package.to_owned() })
             }
+        }
+    }
+
+    /// The one package that has it, or by default has it.
+    fn package(&self) -> &str {
+        match self {
+            Self::Kernel { flavour: package } | Self::Qemu { package } | Self::Rpm { package, .. } => package,
         }
     }
 
@@ -188,6 +200,7 @@ impl Wanted {
                 names.dedup();
                 Ok(names)
             }
+            Self::Rpm { package, .. } => Ok(vec![package.clone()]),
         }
     }
 
@@ -204,13 +217,14 @@ impl Wanted {
     fn of_image(&self, recipe: &Recipe, image: &crate::Image) -> Option<Offered> {
         let source = |packages| OfferSource::Image { recipe: recipe.name().to_owned(), packages };
         match self {
-            Self::Kernel { flavour: wanted } => {
-                let kernel = image.kernel_version().filter(|_| flavour(recipe) == Some(wanted))?;
+            Self::Kernel { flavour: wanted } if flavour(recipe) != Some(wanted) => None,
+            Self::Kernel { .. } | Self::Rpm { component: Component::Kernel, .. } => {
+                let kernel = image.kernel_version()?;
                 let of_kernel = image.packages().iter().filter(|one| is_of_kernel(&one.name));
                 let (package, version) = (kernel.package.clone(), kernel.version.clone());
                 Some(Offered { package, version, source: source(of_kernel.cloned().collect()) })
             }
-            Self::Qemu { .. } => {
+            Self::Qemu { .. } | Self::Rpm { component: Component::Qemu, .. } => {
                 let qemu = image.qemu_version()?;
                 let (package, version) = (qemu.package.clone(), qemu.version.clone());
                 Some(Offered { package, version, source: source(image.packages().to_vec()) })
@@ -220,7 +234,7 @@ impl Wanted {
 }
 
 /// Whether recipes are of one origin and architecture, and both have levels.
-fn is_alike(recipe: &Recipe, other: &Recipe) -> bool {
+pub(crate) fn is_alike(recipe: &Recipe, other: &Recipe) -> bool {
     let origin = |recipe: &Recipe| recipe.apt().map(|packages| packages.origin.clone());
     other.isa() == recipe.isa() && origin(other) == origin(recipe) && other.text.hypervisor.is_some()
 }

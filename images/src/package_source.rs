@@ -11,11 +11,12 @@ use crate::rpm::Rpm;
 use crate::tree::Tree;
 use crate::{Digest, Error, Package};
 use nestmatrix_model::Isa;
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 /// Every kind of package files.
@@ -25,6 +26,9 @@ const FORMATS: &[&dyn PackageFormat] = &[&Deb, &Rpm];
 pub(crate) trait PackageFormat: fmt::Debug + Sync {
     /// Name of a package's file in the cache.
     fn file_name(&self, package: &Package) -> String;
+
+    /// The order of two versions.
+    fn compare_versions(&self, a: &str, b: &str) -> Ordering;
 
     /// Whether a file is such a package, by its name.
     fn is_package(&self, path: &Path) -> bool;
@@ -147,7 +151,7 @@ pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> 
         let work = || {
             let mut done = Vec::new();
             loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
+                let index = next.fetch_add(1, Relaxed);
                 let Some((name, path)) = packages.get(index) else { return Ok::<_, Error>(done) };
                 reporter.step(Step::Unpacking { package: name, number: index + 1, of: packages.len() });
                 let no_format = || Error::Package {
@@ -179,6 +183,13 @@ pub(crate) fn unpack(packages: &[(String, PathBuf)], reporter: Reporter<'_>) -> 
 /// Whether a file is a package of any kind, by its name.
 pub(crate) fn is_package(path: &Path) -> bool {
     FORMATS.iter().any(|format| format.is_package(path))
+}
+
+/// A package's file in a folder, by the name that its kind has: an image may have packages of several kinds.
+pub(crate) fn file_in(folder: &Path, package: &Package) -> PathBuf {
+    let mut names = file_names(package).map(|name| folder.join(name));
+    let first = names.next().unwrap_or_else(|| folder.to_owned());
+    if first.exists() { first } else { names.find(|path| path.exists()).unwrap_or(first) }
 }
 
 /// Every name that a package's file may have in the cache: an image's record does not say of which kind its packages are.

@@ -7,10 +7,12 @@ use crate::package_source::{is_package, unpack};
 use crate::progress::{Progress, Reporter, Silent};
 use crate::recipe::Recipe;
 use crate::recipe_text::InitramfsText;
-use crate::{Catalog, Digest, Error, Package, Product, Store, assemble};
+use crate::{Catalog, Digest, Error, Package, Product, Source, Store, assemble};
 use nestmatrix_model::Isa;
+use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A component of an image that can be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,15 +38,18 @@ pub struct Offered {
 pub(crate) enum OfferSource {
     /// A suite of an archive. The sources (addresses and suites) include a suite that it depends on.
     Archive { suite: String, sources: Vec<(String, String)> },
+    /// A source of RPM packages.
+    Rpm { source: Arc<Source> },
     /// Packages of an image in the cache, which the archive may have dropped.
     Image { recipe: String, packages: Vec<Package> },
 }
 
 impl Offered {
-    /// Where it comes from: a suite of the archive, or an image in the cache.
+    /// Where it comes from: a suite of the archive, a source, or an image in the cache.
     pub fn place(&self) -> String {
         match &self.source {
             OfferSource::Archive { suite, .. } => suite.clone(),
+            OfferSource::Rpm { source } => source.name(),
             OfferSource::Image { recipe, .. } => format!("image {recipe}"),
         }
     }
@@ -253,8 +258,10 @@ impl Recipe {
             (Some(own), Replacement::Qemu(_)) => {
                 let with_parts_of = |other: &InitramfsText| InitramfsText {
                     qemu: other.qemu.clone(),
+                    qemu_name: other.qemu_name.clone(),
                     qemu_modules: other.qemu_modules.clone(),
                     files: other.files.clone(),
+                    optional_files: other.optional_files.clone(),
                     ..own.clone()
                 };
                 std::iter::once(own.clone()).chain(others.map(with_parts_of)).collect()
@@ -277,6 +284,7 @@ impl Recipe {
                 let hasher = hasher.field(&offered.package).field(&offered.version);
                 match &offered.source {
                     OfferSource::Archive { suite, .. } => hasher.field(suite),
+                    OfferSource::Rpm { source } => hasher.field(source.digest().as_str()),
                     OfferSource::Image { packages, .. } => {
                         packages.iter().fold(hasher, |hasher, one| hasher.field(one.sha256.as_str()))
                     }
@@ -290,6 +298,11 @@ impl Recipe {
         let base = self.name().to_owned();
         let derivation = Derivation { base, packages, replacement, assumed, kernel_images: images, layouts };
         self.renamed(name, hasher.finish(), derivation)
+    }
+
+    /// The order of two versions of its packages.
+    pub fn compare_versions(&self, a: &str, b: &str) -> Ordering {
+        self.packages().format().compare_versions(a, b)
     }
 
     /// The name of the base and the replacement, if the recipe is derived.

@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
 }
 
 /// A source of the packages of one system, in one version, for one instruction set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     os: Os,
     isa: Isa,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::thread;
 
 use nestmatrix_images::{
-    Catalog, Digest, Error, Image, NewSource, Origin, Product, Recipe, Silent, Source, Sources, Store,
-    StoreOptions,
+    Catalog, Component, Digest, Error, Image, NewSource, Origin, Product, Recipe, Replacement, Silent,
+    Source, Sources, Store, StoreOptions,
 };
 use nestmatrix_model::Isa;
 use nestmatrix_rpm_repository::{Flaw, Part, Repository, unavailable};
@@ -157,6 +157,30 @@ fn an_installation_image_makes_images_of_its_system() {
     };
     let core = hypervisor.packages().iter().find(|package| package.name == "kernel-core").unwrap();
     assert!(cached(core).is_file(), "{}", cached(core).display());
+}
+
+fn other_versions_of_a_source_replace_a_component(component: Component, package: &str) {
+    let repository = repository();
+    let user = User::new();
+    user.add(urls(&repository), Some(repository.key())).unwrap();
+    let catalog = Catalog::load(&recipes_of_this_project()).unwrap().with_sources(&user.sources());
+    let recipe = catalog.get("rhel-9.4-amd64").unwrap();
+    let store = shared_store();
+    let offers = store.offers(recipe, component, &catalog, &Silent).unwrap();
+    assert_eq!((offers.suites.as_slice(), offers.unreachable.len()), (["rhel-9.4".to_owned()].as_slice(), 0));
+    let [offered] = &offers.offered[..] else { panic!("{:?}", offers.offered) };
+    assert_eq!((offered.package.as_str(), offered.place().as_str()), (package, "rhel-9.4"));
+
+    let replacement = match component {
+        Component::Kernel => Replacement::Kernel(offered.clone()),
+        Component::Qemu => Replacement::Qemu(offered.clone()),
+    };
+    let derived = store.derive(recipe, replacement, &catalog, &Silent).unwrap();
+    let image = store.ensure(&derived, Product::Hypervisor, &Silent).unwrap();
+    let base = store.ensure(recipe, Product::Hypervisor, &Silent).unwrap();
+    assert_eq!(image.kernel_version(), base.kernel_version());
+    assert_eq!(image.qemu_version(), base.qemu_version());
+    store.discard(&derived).unwrap();
 }
 
 fn a_second_build_needs_no_source() {
@@ -310,6 +334,10 @@ fn the_repositories_of_this_machine_are_those_of_a_folder() {
 
 trials! {
     an_installation_image_makes_images_of_its_system;
+    other_versions_of_a_source_replace_a_component {
+        kernel(Component::Kernel, "kernel-core"),
+        qemu(Component::Qemu, "qemu-kvm-core"),
+    };
     a_second_build_needs_no_source;
     two_builds_at_once_make_one_image;
     a_damaged_package_in_the_cache_is_fetched_again;

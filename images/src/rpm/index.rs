@@ -90,6 +90,15 @@ impl<'a> RpmIndex<'a> {
         Ok(check)
     }
 
+    /// Every version of a package in the source.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if its metadata cannot be read.
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>, Error> {
+        let listed = self.listed()?.values().filter(|listed| listed.package.name == package);
+        Ok(listed.map(|listed| listed.package.version.clone()).collect())
+    }
+
     /// Every package of the source, by the name of its file.
     fn listed(&self) -> Result<&BTreeMap<String, Listed>, Error> {
         if let Some(listed) = self.listed.get() {

@@ -6,6 +6,7 @@ mod dvd;
 mod index;
 mod keys;
 mod metadata;
+mod offers;
 mod package;
 mod packages;
 
@@ -13,5 +14,6 @@ pub(crate) use dvd::Dvd;
 pub(crate) use index::RpmIndex;
 pub use index::SourceCheck;
 pub(crate) use keys::fingerprints;
+pub(crate) use offers::fetch as fetch_version;
 pub(crate) use package::Rpm;
 pub(crate) use packages::{RpmPackages, RpmText};

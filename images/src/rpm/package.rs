@@ -5,6 +5,7 @@ use crate::package_source::PackageFormat;
 use crate::tree::{File, Node, Tree, merged};
 use crate::{Error, Package};
 use rpm::FileType;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ impl PackageFormat for Rpm {
         let version = version.replace(':', "%3a");
         let digits = sha256.as_str();
         format!("{name}-{version}.{architecture}.{}.rpm", digits.get(..DIGITS).unwrap_or(digits))
+    }
+
+    fn compare_versions(&self, a: &str, b: &str) -> Ordering {
+        rpm_version::rpm_evr_compare(a, b)
     }
 
     fn is_package(&self, path: &Path) -> bool {
@@ -82,4 +87,24 @@ fn read(path: &Path, number: usize) -> Result<Tree, rpm::Error> {
 fn content(file: &rpm::RpmFile<'_>) -> Option<Vec<u8>> {
     let content = file.content()?;
     (content.len() == file.metadata.size()).then(|| content.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_in_the_order_of_rpm() {
+        let versions = [
+            "5.14.0-427.el9",
+            "5.14.0-427.13.1.el9_4",
+            "5.14.0-503.el9",
+            "6.12.0~rc1-1.el10",
+            "6.12.0-1.el10",
+            "17:1.0-1",
+        ];
+        for pair in versions.windows(2) {
+            assert_eq!(Rpm.compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+    }
 }

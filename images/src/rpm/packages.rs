@@ -2,6 +2,7 @@
 
 use crate::package_source::{Host, PackageFormat, PackageSource, Place};
 use crate::recipe_text::{Table, optional_list};
+use crate::replacement::{Component, is_of_kernel};
 use crate::sources::Source;
 use crate::{Error, Os, rpm::Rpm, rpm::RpmIndex};
 use nestmatrix_input::Keys;
@@ -28,6 +29,36 @@ impl RpmText {
             ["install", "without-dependencies", "if-available", "leave-out"]
                 .map(|key| optional_list(table, key));
         Self { install, without_dependencies, if_available, leave_out }
+    }
+}
+
+impl RpmText {
+    /// The package that has the kernel's image, or QEMU.
+    pub(crate) fn package_of(&self, component: Component) -> Option<&str> {
+        let of_kernel = |name: &&String| is_of_kernel(name);
+        match component {
+            Component::Kernel => self.without_dependencies.iter().find(of_kernel),
+            Component::Qemu => self.install.iter().find(|name| name.starts_with("qemu-kvm")),
+        }
+        .map(String::as_str)
+    }
+
+    /// What is wanted for one version of a component alone. `has` says whether the source has a package in that version.
+    pub(crate) fn only(&self, component: Component, version: &str, has: impl Fn(&str) -> bool) -> Self {
+        let exact = |name: &String| format!("{name}-{version}");
+        let (mut install, mut without_dependencies) = (Vec::new(), Vec::new());
+        match component {
+            Component::Kernel => {
+                let optional = self.if_available.iter().filter(|name| has(name));
+                let all = self.without_dependencies.iter().chain(optional);
+                without_dependencies.extend(all.filter(|name| is_of_kernel(name)).map(exact));
+            }
+            Component::Qemu => {
+                let package = self.package_of(component).map(str::to_owned);
+                install.extend(package.iter().map(exact));
+            }
+        }
+        Self { install, without_dependencies, if_available: Vec::new(), leave_out: self.leave_out.clone() }
     }
 }
 

@@ -1,11 +1,11 @@
-//! The candidates of a search: versions of the archive and the cache in Debian's order, or the user's own kernels in the given
+//! The candidates of a search: versions of the archive and the cache in their packages' order, or the user's own kernels in the given
 //! order.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nestmatrix_images::{Component, LocalKernel, Offers, Recipe, Replacement, compare_versions};
+use nestmatrix_images::{Component, LocalKernel, Offers, Recipe, Replacement};
 
 use super::output;
 use super::search::Search;
@@ -31,6 +31,7 @@ impl Search<'_> {
             return self.own_kernels(base);
         }
         let arguments = self.arguments;
+        let order = base.clone();
         let (store, catalog, base) = (Arc::clone(&self.store), self.catalog.clone(), base.clone());
         let builds = Arc::clone(&self.builds);
         let offers = tokio::task::spawn_blocking(move || {
@@ -40,8 +41,8 @@ impl Search<'_> {
         });
         let offers: Offers = offers.await.map_err(Failure::error)?.map_err(Failure::error)?;
         output::print_offers(&offers);
-        let at_least = |version: &str, bound: &String| compare_versions(version, bound).is_ge();
-        let at_most = |version: &str, bound: &String| compare_versions(version, bound).is_le();
+        let at_least = |version: &str, bound: &String| order.compare_versions(version, bound).is_ge();
+        let at_most = |version: &str, bound: &String| order.compare_versions(version, bound).is_le();
         let wanted = offers.offered.into_iter().filter(|offered| {
             let version = offered.version.as_str();
             (arguments.suite.is_empty() || arguments.suite.contains(&offered.place()))
@@ -56,7 +57,7 @@ impl Search<'_> {
             Candidate { name: replacement.version().to_owned(), replacement }
         };
         let mut candidates: Vec<Candidate> = wanted.map(candidate).collect();
-        candidates.sort_by(|a, b| compare_versions(&a.name, &b.name));
+        candidates.sort_by(|a, b| order.compare_versions(&a.name, &b.name));
         Ok(candidates)
     }
 
