@@ -6,6 +6,7 @@
 mod trials;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -57,7 +58,7 @@ fn undelivered<T>(error: nestmatrix_rpm_repository::Error) -> T {
     }
 }
 
-/// A user with a cache, sources and a small recipe.
+/// A user with a private cache, so that no other test finds images of such names; with sources and a small recipe.
 struct User {
     folder: TempDir,
     store: Store,
@@ -68,9 +69,19 @@ impl User {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("recipes")).unwrap();
         fs::write(folder.path().join("recipes/small.toml"), SMALL).unwrap();
-        let cache = Some(folder.path().join("the cache"));
+        let cache = folder.path().join("the cache");
+        let cache = Some(cache);
         let store = Store::open(StoreOptions { cache, ..StoreOptions::default() }).unwrap();
         Self { folder, store }
+    }
+
+    /// The same, with the Debian packages that the default cache has, so that they are downloaded once.
+    fn with_debian_packages() -> Self {
+        let user = Self::new();
+        let packages = user.path("the cache/packages");
+        fs::remove_dir(&packages).unwrap();
+        symlink(shared_store().cache().join("packages"), packages).unwrap();
+        user
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -118,13 +129,13 @@ fn recipes_of_this_project() -> PathBuf {
 
 fn an_installation_image_makes_images_of_its_system() {
     let repository = repository();
-    let user = User::new();
+    let user = User::with_debian_packages();
     let dvd = user.path("dvd.iso");
     repository.write_iso(&shared_store(), &dvd).unwrap_or_else(undelivered);
     let source = user.add(Origin::Dvd(dvd), None).unwrap();
     assert_eq!(source.fingerprints(&[]).unwrap().len(), 1, "the key on the image");
     let recipe = user.recipe(&recipes_of_this_project());
-    let store = shared_store();
+    let store = &user.store;
     let check = store.check_source(&recipe, &Silent).unwrap().unwrap();
     assert!(check.wanted > 30 && check.listed > check.wanted, "{check:?}");
 
@@ -161,11 +172,11 @@ fn an_installation_image_makes_images_of_its_system() {
 
 fn other_versions_of_a_source_replace_a_component(component: Component, package: &str) {
     let repository = repository();
-    let user = User::new();
+    let user = User::with_debian_packages();
     user.add(urls(&repository), Some(repository.key())).unwrap();
     let catalog = Catalog::load(&recipes_of_this_project()).unwrap().with_sources(&user.sources());
     let recipe = catalog.get("rhel-9.4-amd64").unwrap();
-    let store = shared_store();
+    let store = &user.store;
     let offers = store.offers(recipe, component, &catalog, &Silent).unwrap();
     assert_eq!((offers.suites.as_slice(), offers.unreachable.len()), (["rhel-9.4".to_owned()].as_slice(), 0));
     let [offered] = &offers.offered[..] else { panic!("{:?}", offers.offered) };

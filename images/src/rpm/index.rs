@@ -203,8 +203,9 @@ impl PackageIndex for RpmIndex<'_> {
     }
 
     fn download(&self, missing: &[&Resolved], reporter: Reporter<'_>) -> Result<(), Error> {
-        let staging =
-            tempfile::tempdir_in(&self.folder).map_err(Error::io("create a folder in", &self.folder))?;
+        // In the folder of packages, since that may be on another file system than this state.
+        let packages = self.cache.packages();
+        let staging = tempfile::tempdir_in(&packages).map_err(Error::io("create a folder in", &packages))?;
         let wanted =
             missing.iter().map(|one| self.find(&one.package)).collect::<Result<Vec<&Listed>, Error>>()?;
         let downloaded = self.download_into(staging.path(), &wanted, reporter);
@@ -215,7 +216,7 @@ impl PackageIndex for RpmIndex<'_> {
                 name: self.source.name(),
                 file: listed.file().to_owned(),
             })?;
-            let to = self.cache.packages().join(&one.file);
+            let to = packages.join(&one.file);
             fs::rename(from, &to).map_err(Error::io("move a package to", &to))?;
         }
         Ok(())

@@ -156,7 +156,8 @@ pub struct Boots(#[allow(dead_code, reason = "it is held, not used")] File);
 
 impl Boots {
     /// A lock on a file, since tests of one program are threads of a process or, with nextest, processes.
-    fn begin() -> Self {
+    /// Waits for this test's turn.
+    pub fn begin() -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boots.lock");
         let file = File::options().create(true).append(true).open(&path).unwrap();
         file.lock().unwrap();
