@@ -103,8 +103,10 @@ mod tests {
     use nestmatrix_images::Catalog;
 
     use nestmatrix_images::Undelivered;
+    use nestmatrix_model::Fidelity;
 
     use super::*;
+    use crate::one_scenario;
     use crate::records::in_one_line;
     use crate::run::{MetalChoice, NativeMetals, PlanOptions};
     use crate::scenario::{Filter, Matrix};
@@ -157,6 +159,33 @@ mod tests {
             assert!(reason.ends_with(why) && reason.len() > why.len(), "{reason}");
         }
         assert_eq!(levels(&plan, RHEL_10), before, "what does not boot it stays as it is");
+    }
+
+    #[test]
+    fn a_stand_in_boots_for_a_rebuild_that_can_not_be_built_and_is_marked_as_one() {
+        let systems = "[[system]]\nid = \"acme\"\nname = \"Acme\"\n\
+                       [[system]]\nid = \"debian\"\nname = \"Debian\"\nrebuild-of = \"acme\"\n\
+                       [[stand-in]]\nfor = \"acme 12\"\nimage = \"debian-13\"\nreason = \"the next one\"\n";
+        let axes = "architecture = [\"amd\"]\nl0 = [\"acme 12\"]\nl1 = [\"acme 12\"]\n";
+        let matrix = Matrix::load(one_scenario::folder(Some(systems), axes).path()).unwrap();
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+        let catalog = Catalog::load(&recipes).unwrap();
+        let cells = matrix.cells().to_vec();
+        let mut plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &emulated());
+        let fidelities = |plan: &RunPlan| {
+            let Fate::Boots { levels, .. } = &plan.cells[0].fate else { panic!("{plan:#?}") };
+            levels.iter().map(|level| level.choice.fidelity).collect::<Vec<_>>()
+        };
+        assert_eq!(fidelities(&plan), [Fidelity::Rebuild; 2]);
+        assert_eq!(plan.do_without(&[undelivered("debian-12-amd64")]).replaced, 1);
+        assert_eq!(fidelities(&plan), [Fidelity::StandIn; 2]);
+        for (image, recipe, reason) in levels(&plan, "s/amd/acme-12/acme-12") {
+            assert_eq!((image.as_str(), recipe.as_str()), ("debian-13", "debian-13-amd64"));
+            assert!(
+                reason.starts_with("the next one; used because there is no image debian-12-amd64"),
+                "{reason}"
+            );
+        }
     }
 
     #[test]
