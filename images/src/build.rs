@@ -10,6 +10,7 @@ use crate::image::{
 use crate::package_source::{self, Host, PackageSource, Place};
 use crate::progress::{Reporter, Step};
 use crate::recipe::FORMAT;
+use crate::recipe_text::FirmwareText;
 use crate::replacement::Component;
 use crate::tree::{File, Node, Tree};
 use crate::{Digest, Error, Package, Product, Recipe};
@@ -108,7 +109,25 @@ impl Build<'_> {
             let package = Some(materials.packages.len() + number);
             packages.insert(path, Node::File(File { data: data.into(), executable: *executable, package }));
         }
+        if let Some(firmware) = &self.recipe.text.firmware {
+            self.place(firmware, materials, &mut packages)?;
+        }
         Ok(packages)
+    }
+
+    /// Puts the firmware of another system where QEMU looks for it, if it was downloaded.
+    fn place(&self, text: &FirmwareText, materials: &Materials, packages: &mut Tree) -> Result<(), Error> {
+        if !materials.packages.iter().any(|package| text.packages.install.contains(&package.name)) {
+            return Ok(());
+        }
+        for path in &text.files {
+            let message = || format!("no package holds {path}");
+            let failed = || Error::Assemble { recipe: self.recipe.name().to_owned(), message: message() };
+            let (_, file) = packages.file(path).ok_or_else(failed)?;
+            let (file, name) = (Node::File(file.clone()), path.rsplit('/').next().unwrap_or(path));
+            packages.insert(&format!("{}/{name}", text.folder), file);
+        }
+        Ok(())
     }
 
     /// What this build fetches packages with.
@@ -123,23 +142,28 @@ impl Build<'_> {
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
         let mut materials = self.download_from(self.recipe.packages())?;
         if let Some(packages) = &self.recipe.text.busybox {
-            self.add_busybox(packages, &mut materials)?;
+            let is_added = self.add(packages, &mut materials)?;
+            // This machine has no apt.
+            if !is_added {
+                materials.loose.push(busybox::of_this_machine(self.recipe.isa())?);
+            }
+        }
+        if let Some(firmware) = &self.recipe.text.firmware {
+            // Without it, guests have the system's own firmware.
+            self.add(&firmware.packages, &mut materials)?;
         }
         Ok(materials)
     }
 
-    /// Adds busybox from other packages, or the one of this machine if it has no apt.
-    fn add_busybox(&self, packages: &AptPackages, materials: &mut Materials) -> Result<(), Error> {
+    /// Adds Debian packages to those of another system, unless this machine has no apt.
+    fn add(&self, packages: &AptPackages, materials: &mut Materials) -> Result<bool, Error> {
         match self.download_from(packages) {
-            Ok(busybox) => {
-                materials.packages.extend(busybox.packages);
-                materials.files.extend(busybox.files);
-                Ok(())
+            Ok(added) => {
+                materials.packages.extend(added.packages);
+                materials.files.extend(added.files);
+                Ok(true)
             }
-            Err(Error::NoApt { .. } | Error::NoKeyring(_)) => {
-                materials.loose.push(busybox::of_this_machine(self.recipe.isa())?);
-                Ok(())
-            }
+            Err(Error::NoApt { .. } | Error::NoKeyring(_)) => Ok(false),
             Err(other) => Err(other),
         }
     }

@@ -52,7 +52,9 @@ impl Build<'_> {
                 (in_cache(packages), Vec::new())
             }
             Replacement::Qemu(qemu) => {
-                (in_cache(with_qemu(format, base, without_kernel(offered(qemu)?))), Vec::new())
+                let firmware = self.recipe.text.firmware.as_ref();
+                let kept = firmware.map_or(&[][..], |firmware| &firmware.packages.install);
+                (in_cache(with_qemu(format, base, without_kernel(offered(qemu)?), kept)), Vec::new())
             }
             Replacement::LocalKernel(kernel) => {
                 let mut packages = in_cache(without_kernel(base));
@@ -184,9 +186,16 @@ const LIBC: [&str; 2] = ["libc6", "glibc"];
 
 /// The packages of an image with another QEMU and its dependencies. Programs run with newer libraries than those they were built
 /// with, but not with older ones. So the higher version of each package wins; and the set with the newer C library wins if two
-/// packages of different names hold the same path.
-fn with_qemu(format: &dyn PackageFormat, base: Vec<Package>, new: Vec<Package>) -> Vec<Package> {
-    let is_qemu = |one: &Package| one.name.starts_with("qemu-") && one.name != "qemu-guest-agent";
+/// packages of different names hold the same path. The packages in `kept` are not part of QEMU, whatever they are called.
+fn with_qemu(
+    format: &dyn PackageFormat,
+    base: Vec<Package>,
+    new: Vec<Package>,
+    kept: &[String],
+) -> Vec<Package> {
+    let is_qemu = |one: &Package| {
+        one.name.starts_with("qemu-") && one.name != "qemu-guest-agent" && !kept.contains(&one.name)
+    };
     let (qemu, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_qemu);
     let base: Vec<_> = base.into_iter().filter(|one| !is_qemu(one)).collect();
     let libc = |packages: &[Package]| {
@@ -238,13 +247,21 @@ mod tests {
         let base = packages("busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=10");
         let older = packages("libc6=2.31 libglib=2.66 libusb=1 qemu-system-x86=5 qemu-system-data=5");
         assert_eq!(
-            text(&with_qemu(&Deb, base.clone(), older)),
+            text(&with_qemu(&Deb, base.clone(), older, &[])),
             "libusb=1 busybox=1 libc6=2.41 libglib=2.84 qemu-guest-agent=10 qemu-system-x86=5 qemu-system-data=5"
         );
         let newer = packages("libc6=2.42 libglib=2.90 qemu-guest-agent=9 qemu-system-x86=11");
         assert_eq!(
-            text(&with_qemu(&Deb, base, newer)),
+            text(&with_qemu(&Deb, base, newer, &[])),
             "busybox=1 qemu-guest-agent=10 libc6=2.42 libglib=2.90 qemu-system-x86=11"
         );
+    }
+
+    #[test]
+    fn firmware_of_another_system_stays_beside_another_qemu() {
+        let base = packages("glibc=2.34 qemu-kvm-core=8.2 qemu-system-data=7.2");
+        let new = packages("glibc=2.34 qemu-kvm-core=9.0");
+        let merged = with_qemu(&Deb, base, new, &["qemu-system-data".to_owned()]);
+        assert_eq!(text(&merged), "qemu-system-data=7.2 glibc=2.34 qemu-kvm-core=9.0");
     }
 }

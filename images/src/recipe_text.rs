@@ -25,6 +25,8 @@ pub(crate) struct RecipeText {
     pub(crate) template: Option<TemplateText>,
     /// Where busybox comes from, if it is not among the packages.
     pub(crate) busybox: Option<AptPackages>,
+    /// Firmware of another system.
+    pub(crate) firmware: Option<FirmwareText>,
     pub(crate) kernel: Option<KernelText>,
     pub(crate) hypervisor: Option<InitramfsText>,
     pub(crate) minimal: Option<InitramfsText>,
@@ -51,6 +53,16 @@ pub(crate) enum Packages {
     Apt(AptPackages),
     /// RPM packages.
     Rpm(RpmPackages),
+}
+
+/// Firmware for guests that the system's QEMU does not come with.
+#[derive(Debug, Clone)]
+pub(crate) struct FirmwareText {
+    pub(crate) packages: AptPackages,
+    /// Its files in the packages.
+    pub(crate) files: Vec<String>,
+    /// The folder in which QEMU looks for them.
+    pub(crate) folder: String,
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +128,7 @@ impl RecipeText {
         "rpm",
         "template",
         "busybox",
+        "firmware",
         "kernel",
         "hypervisor",
         "minimal",
@@ -130,6 +143,8 @@ impl RecipeText {
         let packages = Packages::read(root);
         let busybox = root.optional_table("busybox", AptPackages::KEYS);
         let busybox = busybox.and_then(|busybox| AptPackages::read(&busybox));
+        let firmware = root.optional_table("firmware", FirmwareText::KEYS);
+        let firmware = firmware.and_then(|firmware| FirmwareText::read(&firmware));
         let kernel = root.optional_table("kernel", KernelText::KEYS);
         let kernel = kernel.and_then(|kernel| Some(KernelText { image: kernel.prose("image")? }));
         let boots = [(Product::Hypervisor, "hypervisor"), (Product::Minimal, "minimal")]
@@ -157,6 +172,7 @@ impl RecipeText {
             packages,
             template,
             busybox,
+            firmware,
             kernel,
             hypervisor,
             minimal,
@@ -221,6 +237,17 @@ impl Packages {
                 None
             }
         }
+    }
+}
+
+impl FirmwareText {
+    const KEYS: Keys =
+        &["origin", "keyring", "suites", "components", "install", "assume-installed", "files", "folder"];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let packages = AptPackages::read(table);
+        let (files, folder) = (table.strings("files").map(owned), table.prose("folder"));
+        Some(Self { packages: packages?, files: files?, folder: folder? })
     }
 }
 

@@ -152,6 +152,7 @@ fn an_installation_image_makes_images_of_its_system() {
     for name in ["kernel-modules-core", "seabios-bin", "glib2", "qemu-guest-agent", "busybox-static"] {
         assert!(names.contains(&name), "{name} is missing from {names:?}");
     }
+    assert!(has_qboot(&hypervisor));
     for name in Repository::unneeded() {
         assert!(!names.contains(&name), "{name} was downloaded, which is large in RHEL");
     }
@@ -168,6 +169,14 @@ fn an_installation_image_makes_images_of_its_system() {
     };
     let core = hypervisor.packages().iter().find(|package| package.name == "kernel-core").unwrap();
     assert!(cached(core).is_file(), "{}", cached(core).display());
+}
+
+/// Whether an image has qboot where its QEMU looks for firmware. Its initramfs, an archive with the names of files, is not
+/// compressed.
+fn has_qboot(image: &Image) -> bool {
+    let initramfs = fs::read(image.initramfs().unwrap()).unwrap();
+    let path = b"usr/share/qemu-kvm/qboot.rom\0";
+    initramfs.windows(path.len()).any(|bytes| bytes == path)
 }
 
 fn other_versions_of_a_source_replace_a_component(component: Component, package: &str) {
@@ -191,6 +200,7 @@ fn other_versions_of_a_source_replace_a_component(component: Component, package:
     let base = store.ensure(recipe, Product::Hypervisor, &Silent).unwrap();
     assert_eq!(image.kernel_version(), base.kernel_version());
     assert_eq!(image.qemu_version(), base.qemu_version());
+    assert!(has_qboot(&image), "it is not of the QEMU that was replaced");
     store.discard(&derived).unwrap();
 }
 

@@ -257,6 +257,11 @@ fn an_emulator_runs_by_its_own_loader_on_its_own_libraries() {
 fn what_is_missing_from_the_packages_is_named_with_the_recipe() {
     let toy = Toy::new();
     let text = fs::read_to_string(toy.path("recipes/toy.toml")).unwrap();
+    let firmware = [
+        "[firmware]\norigin = \"Toy\"\nkeyring = \"toy.gpg\"\nsuites = [\"main\"]\ncomponents = [\"main\"]\n",
+        "install = [\"qemu\"]\nfiles = [\"usr/share/qemu/absent.rom\"]\nfolder = \"usr/share/toy\"\n[kernel]\n",
+    ]
+    .concat();
     for (there, absent, complaint) in [
         (
             "usr/share/qemu/bios.bin",
@@ -266,6 +271,7 @@ fn what_is_missing_from_the_packages_is_named_with_the_recipe() {
         ("hypervisor.applets", "bad.applets", "busybox has no applet fly"),
         ("virtio_pci", "virtio_none", "kernel 1.0 has no module virtio_none"),
         ("vmlinuz-", "vmlinux-", "no package holds a kernel image boot/vmlinux-{release}"),
+        ("[kernel]\n", &firmware, "no package holds usr/share/qemu/absent.rom"),
     ] {
         fs::write(toy.path("recipes/toy.toml"), text.replace(there, absent)).unwrap();
         let error =
