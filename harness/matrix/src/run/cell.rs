@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use nestmatrix_model::{Stage, StageKind, SymptomKind};
+use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
 use nestmatrix_stack::{Limits, Observation, Snapshot, Stop, Usage};
 
 use super::attempts::set_aside;
@@ -13,7 +13,6 @@ use super::schedule::Dispatch;
 use super::snapshots::SnapshotNews;
 use super::{RunError, RunEvent, Verdict};
 use crate::records::{Attempt, CellRecord, Restored, RunFolder, VerdictWord};
-use crate::scenario::Cell;
 
 /// The factor of the time limits of a second attempt, if the first one ran out of time.
 const SLOWER: f64 = 2.0;
@@ -78,7 +77,9 @@ impl Run {
             });
             // In a debug session the user has inspected the first attempt, and that is what they asked for.
             let may_be_retried = !is_retry && self.setting.inspector.is_none();
-            if may_be_retried && needs_retry(cell, &verdict, observation.restored) {
+            if may_be_retried
+                && needs_retry(cell.innermost(), !cell.faults.is_empty(), &verdict, observation.restored)
+            {
                 if observation.restored == Some(false) {
                     self.discard(snapshot.as_ref());
                 }
@@ -144,20 +145,66 @@ impl Run {
     }
 }
 
-/// Whether a cell is retried: if the harness or its machine failed before the innermost level began, or if a stack that should
-/// work ran out of time, which may be this machine's fault. Everything else that the innermost level does counts, and a fault
-/// that the scenario injects is not a failure.
-fn needs_retry(cell: &Cell, verdict: &Verdict, restored: Option<bool>) -> bool {
+/// Whether a cell is retried: if the harness or its machine failed before the innermost level began, if an erratum of the emulated
+/// metal stopped it, which does not stop every boot, or if a stack that should work ran out of time, which may be this machine's
+/// fault. Everything else that the innermost level does counts, and a fault that the scenario injects is not a failure.
+fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, restored: Option<bool>) -> bool {
     let Some(stop) = verdict.stop() else { return false };
     match verdict.word() {
         VerdictWord::Error => {
-            let innermost = Stage::Level(cell.innermost(), StageKind::Launch);
+            let innermost = Stage::Level(innermost, StageKind::Launch);
             // The next attempt would have the same command line.
             let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
             let early = !for_good && stop.stage > Stage::Provision && stop.stage < innermost;
-            restored == Some(false) || (cell.faults.is_empty() && early)
+            let is_erratum = stop.symptom.charged_to().is_some();
+            restored == Some(false) || (!has_faults && (early || is_erratum))
         }
-        VerdictWord::Fail => cell.faults.is_empty() && stop.is_timeout(),
+        VerdictWord::Fail => !has_faults && stop.is_timeout(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nestmatrix_stack::host::Diagnostics;
+    use nestmatrix_stack::{Blame, Symptom};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn stopped_by_qemu(erratum: Option<&str>) -> Symptom {
+        Symptom::StoppedByQemu {
+            level: LevelNumber::ALL[2],
+            said: "internal-error".into(),
+            diagnostics: Diagnostics::default(),
+            erratum: erratum.map(str::to_owned),
+        }
+    }
+
+    fn harness(erratum: Option<&str>) -> Symptom {
+        Symptom::Harness { level: None, why: "it broke".into(), erratum: erratum.map(str::to_owned) }
+    }
+
+    #[rstest]
+    #[case::erratum("l2-boot", stopped_by_qemu(Some("tcg-no-nrips")), true)]
+    #[case::erratum_of_a_silent_level("l2-boot", harness(Some("tcg-no-nrips")), true)]
+    #[case::late("l2-boot", harness(None), false)]
+    #[case::early("l1-boot", harness(None), true)]
+    fn an_error_is_retried_if_it_says_nothing_of_the_innermost_level(
+        #[case] stage: &str,
+        #[case] symptom: Symptom,
+        #[case] expected: bool,
+    ) {
+        let stop = Stop { stage: stage.parse().unwrap(), symptom, blame: Blame::Harness };
+        let innermost = LevelNumber::ALL[2];
+        assert_eq!(needs_retry(innermost, false, &Verdict::Error(stop.clone()), None), expected);
+        assert!(!needs_retry(innermost, true, &Verdict::Error(stop), None), "the scenario injects a fault");
+    }
+
+    #[test]
+    fn what_the_innermost_level_does_counts() {
+        let stop =
+            Stop { stage: "l2-boot".parse().unwrap(), symptom: stopped_by_qemu(None), blame: Blame::Stack };
+        assert!(!needs_retry(LevelNumber::ALL[2], false, &Verdict::Fail(stop), None));
     }
 }

@@ -303,6 +303,14 @@ impl Symptom {
         }
     }
 
+    /// The id of the erratum of the emulated metal that it is charged to, if it is.
+    pub fn charged_to(&self) -> Option<&str> {
+        match self {
+            Self::StoppedByQemu { erratum, .. } | Self::Harness { erratum, .. } => erratum.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The level that it is about, if any.
     pub fn level(&self) -> Option<LevelNumber> {
         match self {
