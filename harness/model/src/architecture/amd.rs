@@ -54,8 +54,8 @@ const OF_PC: InnermostMachine = InnermostMachine {
     shortcut_parameters: concat!(one_tick!(), " ", first_bus!()),
     shortcut_properties: &[],
     // SeaBIOS is unreliable in an L2 on emulated AMD metal, whose processor has no NRIPS. It starts a boot by INT 19h. If the page
-    // of the vector is not mapped then, KVM in L1 and in L0 (6.1) injects the interrupt again, and it is lost: SeaBIOS runs on
-    // into memory that it has released. This happens in a third of all boots, unless a timer interrupt touches the page first.
+    // of the vector is not mapped then, KVM of L1 injects the interrupt again, and KVM of L0 drops it: SeaBIOS runs on into memory
+    // that it has released. This happens in half of all boots, unless a timer interrupt touches the page first.
     firmware: Some("qboot.rom"),
 };
 
