@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// The host's apt settings that are needed to reach an archive. All others are ignored: hooks that run programs, sources, pins.
 const HOST_SETTINGS: [&str; 8] = [
@@ -147,7 +146,7 @@ Acquire::ForceHash "SHA256";
     /// Runs one of apt's programs. Reports its progress lines, and returns the rest of its standard output.
     fn run(
         &self,
-        program: &str,
+        program: &'static str,
         action: &str,
         arguments: &[&str],
         reporter: Reporter<'_>,
@@ -161,7 +160,7 @@ Acquire::ForceHash "SHA256";
             }
             status.is_some()
         });
-        let Ended { status, output, complaints } = ended.map_err(not_started(&command))?;
+        let Ended { status, output, complaints } = ended.map_err(not_started(program))?;
         if status.success() {
             return Ok(output);
         }
@@ -253,22 +252,20 @@ impl PackageIndex for Apt<'_> {
 }
 
 /// The error of a command that could not be started.
-pub(crate) fn not_started(command: &Command) -> impl FnOnce(std::io::Error) -> Error {
-    let program = command.get_program().to_string_lossy().into_owned();
+pub(crate) fn not_started(program: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::NoApt { program, source }
 }
 
 /// The lines of the host's apt configuration for `HOST_SETTINGS`.
 fn host_settings(wrapper: &[OsString]) -> Result<String, Error> {
-    let mut command = command(wrapper, "apt-config");
-    let output = command.arg("dump").stdin(Stdio::null()).output().map_err(not_started(&command))?;
-    let dump = String::from_utf8_lossy(&output.stdout);
+    let program = "apt-config";
+    let ended = tool::run(command(wrapper, program).arg("dump"), |_| false).map_err(not_started(program))?;
     let wanted = |line: &&str| {
         HOST_SETTINGS.iter().any(|setting| {
             line.strip_prefix(setting).is_some_and(|rest| rest.starts_with("::") || rest.starts_with(' '))
         })
     };
-    Ok(dump.lines().filter(wanted).fold(String::new(), |text, line| text + line + "\n"))
+    Ok(ended.output.lines().filter(wanted).fold(String::new(), |text, line| text + line + "\n"))
 }
 
 /// The path, if it can be quoted in apt's configuration.

@@ -2,9 +2,8 @@
 
 use crate::Error;
 use crate::apt::not_started;
-use crate::tool::command;
+use crate::tool::{self, command};
 use std::ffi::OsString;
-use std::process::Stdio;
 
 /// Suffixes of suites that hold only a part of a distribution.
 const PARTIAL: [&str; 4] = ["-security", "-updates", "-proposed-updates", "-backports"];
@@ -67,9 +66,9 @@ pub(crate) fn whole(suite: &str) -> &str {
 }
 
 fn ask(wrapper: &[OsString], arguments: &[&str]) -> Result<String, Error> {
-    let mut command = command(wrapper, "apt-get");
-    let output = command.args(arguments).stdin(Stdio::null()).output().map_err(not_started(&command))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let program = "apt-get";
+    let ended = tool::run(command(wrapper, program).args(arguments), |_| false);
+    Ok(ended.map_err(not_started(program))?.output)
 }
 
 /// Parses `apt-get indextargets`: one line per index. Archives with the recipe's suites come first.

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// The failed action: "open", "write" ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The operating system's error.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No setting names the cache folder.
     #[error(
@@ -47,21 +47,21 @@ pub enum Error {
     /// `apt-get` or `apt-config` could not be started.
     #[error("cannot start {program}, which downloads packages; install apt")]
     NoApt {
-        /// The program, or the wrapper that starts it.
-        program: String,
-        /// The operating system's error.
+        /// Its name.
+        program: &'static str,
+        /// The error of the operating system or the wrapper.
         source: io::Error,
     },
     /// A tool that handles packages could not be started.
     #[error("cannot start {program}, which {does}; install {install}")]
     NoTool {
-        /// The program, or the wrapper that starts it.
-        program: String,
+        /// Its name.
+        program: &'static str,
         /// What it is needed for.
         does: &'static str,
         /// The packages to install.
         install: &'static str,
-        /// The operating system's error.
+        /// The error of the operating system or the wrapper.
         source: io::Error,
     },
     /// A tool that fetches packages failed.
@@ -256,6 +256,6 @@ pub enum Error {
 impl Error {
     /// Makes the error of a file operation: `.map_err(Error::io("open", path))`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+        move |cause| Self::Io { action, path: path.to_owned(), cause }
     }
 }

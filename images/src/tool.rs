@@ -8,6 +8,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+/// The exit code of a wrapper that cannot start its command, as of env(1) and shells.
+const NOT_STARTED: i32 = 127;
+
+/// How many bytes of output are read. A tool prints a hostile file's contents as readily as a short answer.
+const MOST_OUTPUT: u64 = 64 << 20;
+
 /// How often [`run`] reports progress while a tool prints nothing.
 const INTERVAL: Duration = Duration::from_millis(250);
 
@@ -38,6 +44,19 @@ impl Tool {
         command(wrapper, self.program)
     }
 
+    /// Runs its command to an end, successful or not.
+    ///
+    /// # Errors
+    /// [`Error::NoTool`] if it cannot be started.
+    pub(crate) fn end(&self, command: &mut Command, mut meanwhile: impl FnMut()) -> Result<Ended, Error> {
+        let ended = run(command, |_| {
+            meanwhile();
+            false
+        });
+        let Self { program, does, install } = *self;
+        ended.map_err(|source| Error::NoTool { program, does, install, source })
+    }
+
     /// Runs its command to a successful end. Returns its standard output.
     ///
     /// # Errors
@@ -46,18 +65,9 @@ impl Tool {
         &self,
         command: &mut Command,
         action: &str,
-        mut meanwhile: impl FnMut(),
+        meanwhile: impl FnMut(),
     ) -> Result<String, Error> {
-        let ended = run(command, |_| {
-            meanwhile();
-            false
-        });
-        let ended = ended.map_err(|source| Error::NoTool {
-            program: command.get_program().to_string_lossy().into_owned(),
-            does: self.does,
-            install: self.install,
-            source,
-        })?;
+        let ended = self.end(command, meanwhile)?;
         if ended.status.success() { Ok(ended.output) } else { Err(ended.error(self.program, action)) }
     }
 }
@@ -83,19 +93,20 @@ pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
 /// whenever the command has printed nothing for a moment.
 ///
 /// # Errors
-/// The command cannot be started.
+/// The command cannot be started, by this process or by the wrapper.
 pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> bool) -> io::Result<Ended> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (output, complaints) = thread::scope(|scope| {
         let complaints = scope.spawn(|| {
             let mut text = Vec::new();
-            stderr.map(|mut stderr| stderr.read_to_end(&mut text));
+            stderr.map(|stderr| stderr.take(MOST_OUTPUT).read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
         let (sender, lines) = mpsc::channel();
         scope.spawn(move || {
-            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
+            let stdout = stdout.map(|stdout| BufReader::new(stdout.take(MOST_OUTPUT)));
+            for line in stdout.into_iter().flat_map(|stdout| stdout.split(b'\n')) {
                 let Ok(line) = line else { break };
                 // The receiver lives until the sender is dropped.
                 let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
@@ -115,7 +126,11 @@ pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> 
         }
         (output, complaints.join().unwrap_or_default())
     });
-    Ok(Ended { status: child.wait()?, output, complaints })
+    let status = child.wait()?;
+    if status.code() == Some(NOT_STARTED) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, complaints));
+    }
+    Ok(Ended { status, output, complaints })
 }
 
 #[cfg(test)]
@@ -139,6 +154,12 @@ mod tests {
     }
 
     #[test]
+    fn output_without_end_is_not_kept() {
+        let ended = run(&mut shell("exec cat /dev/zero"), |_| false).unwrap();
+        assert!(!ended.status.success() && ended.output.len() as u64 == MOST_OUTPUT + 1);
+    }
+
+    #[test]
     fn a_silent_command_is_watched() {
         let mut silent = 0;
         run(&mut shell("sleep 0.7"), |line| {
@@ -152,7 +173,9 @@ mod tests {
     #[test]
     fn a_missing_tool_says_what_to_install() {
         let tool = Tool { program: "no-such-tool", does: "does something", install: "some-package" };
-        let error = tool.run(&mut tool.command(&[]), "do it", || {}).unwrap_err().to_string();
-        assert_eq!(error, "cannot start no-such-tool, which does something; install some-package");
+        for wrapper in [&[][..], &["env".into()]] {
+            let error = tool.run(&mut tool.command(wrapper), "do it", || {}).unwrap_err().to_string();
+            assert_eq!(error, "cannot start no-such-tool, which does something; install some-package");
+        }
     }
 }

@@ -13,6 +13,7 @@ use nestmatrix_model::Isa;
 use crate::cli::{ImageSource, RecipesFolder};
 use crate::exit::Failure;
 use crate::input;
+use crate::kernels::escaped;
 use crate::parent_death;
 use crate::progress::BuildProgress;
 use crate::terminal::{print, style_of};
@@ -143,17 +144,9 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
 fn refused(error: Error) -> Failure {
     match error {
         Error::NewSource { .. } | Error::NotADvd { .. } | Error::Io { .. } => {
-            Failure::bad_input(miette::miette!("{}", with_causes(&error)))
+            Failure::bad_input(miette::miette!("{}", escaped(&error.to_string())))
         }
         other => Failure::error(other),
-    }
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", with_causes(source)),
-        None => error.to_string(),
     }
 }
 
@@ -213,10 +206,10 @@ fn check(arguments: &Check) -> Result<ExitCode, Failure> {
     let mut failures = failures.into_iter();
     let Some((source, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
     for (source, error) in failures {
-        eprintln!("{} ({}): {}", source.name(), source.isa(), with_causes(&error));
+        eprintln!("{} ({}): {}", source.name(), source.isa(), escaped(&error.to_string()));
     }
     eprintln!("{} ({}) cannot be used", source.name(), source.isa());
-    Err(Failure::error(error))
+    Err(Failure::error(escaped(&error.to_string())))
 }
 
 fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {

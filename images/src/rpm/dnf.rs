@@ -107,7 +107,7 @@ impl<'a> Dnf<'a> {
     }
 
     /// Brings the metadata up to date.
-    pub(super) fn refresh(&self, meanwhile: impl FnMut()) -> Result<(), Error> {
+    pub(super) fn refresh(&self) -> Result<(), Error> {
         // Folders of repositories that are no longer used would be read, too.
         let cache = self.folder.join("cache");
         if cache.exists() {
@@ -115,7 +115,7 @@ impl<'a> Dnf<'a> {
         }
         let mut command = self.command();
         command.args(["--refresh", "makecache"]);
-        DNF.run(&mut command, "read the repositories", meanwhile).map(drop)
+        DNF.run(&mut command, "read the repositories", || {}).map(drop)
     }
 
     /// The addresses of packages, with everything that they need if `resolve`.

@@ -180,7 +180,7 @@ impl PackageIndex for RpmIndex<'_> {
                 dvd.repositories.iter().map(|name| in_repository(name, "repodata")).collect();
             dvd.extract(self.wrapper, &paths, &copies, || {})?;
         }
-        self.dnf.refresh(|| {})
+        self.dnf.refresh()
     }
 
     fn resolve(&self, _reporter: Reporter<'_>) -> Result<Vec<Resolved>, Error> {
@@ -223,7 +223,7 @@ impl PackageIndex for RpmIndex<'_> {
     }
 
     fn verify(&self, files: &[PathBuf], _reporter: Reporter<'_>) -> Result<(), Error> {
-        keys::verify(self.wrapper, &self.folder, self.source.key(), files, || {})
+        keys::verify(self.wrapper, &self.folder, self.source.key(), files)
     }
 
     /// Removes the metadata, which is read again whenever the source is used.

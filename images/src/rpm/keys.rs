@@ -1,8 +1,10 @@
 //! Verifies the signatures of packages with the host's rpmkeys and a private database.
 
 use crate::Error;
-use crate::tool::{self, Tool};
+use crate::tool::Tool;
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 const RPMKEYS: Tool =
@@ -19,7 +21,6 @@ pub(super) fn verify(
     folder: &Path,
     key: &Path,
     packages: &[PathBuf],
-    mut meanwhile: impl FnMut(),
 ) -> Result<(), Error> {
     if packages.is_empty() {
         return Ok(());
@@ -34,11 +35,7 @@ pub(super) fn verify(
     // Without this, a package without any signature passes.
     let mut command = rpmkeys();
     command.args(["--define", "_pkgverify_level all", "--checksig"]).args(packages);
-    let ended = tool::run(&mut command, |_| {
-        meanwhile();
-        false
-    });
-    let ended = ended.map_err(Error::io("start rpmkeys for", folder))?;
+    let ended = RPMKEYS.end(&mut command, || {})?;
     let refused = refused(&ended.output, packages);
     if refused.is_empty() && ended.status.success() {
         return Ok(());
@@ -72,8 +69,10 @@ fn refused(output: &str, packages: &[PathBuf]) -> Vec<String> {
 /// # Errors
 /// [`Error::PackageTool`] if it holds no key.
 pub(crate) fn fingerprints(wrapper: &[OsString], key: &Path) -> Result<Vec<String>, Error> {
-    // gpg wants a folder, and must not touch the user's.
-    let home = tempfile::tempdir().map_err(Error::io("create a folder for", key))?;
+    // gpg wants a folder that no other user can read, and must not touch the user's.
+    let mut private = tempfile::Builder::new();
+    let home = private.permissions(Permissions::from_mode(0o700)).tempdir();
+    let home = home.map_err(Error::io("create a folder for", key))?;
     let mut command = GPG.command(wrapper);
     command.arg("--homedir").arg(home.path());
     command.args(["--batch", "--no-options", "--no-autostart", "--show-keys", "--with-colons"]).arg(key);
