@@ -1,6 +1,7 @@
 //! Reads an installation image (ISO 9660) without mounting it: the host's bsdtar extracts single files.
 
 use crate::Error;
+use crate::cache::entries;
 use crate::tool::Tool;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,8 @@ impl Dvd {
         let mut command = BSDTAR.command(wrapper);
         command.arg("-xf").arg(&self.file).arg("-C").arg(folder).arg("--");
         command.args(paths.iter().map(|path| escaped(path)));
-        BSDTAR.run(&mut command, "extract from the image", meanwhile).map(drop)
+        BSDTAR.run(&mut command, "extract from the image", meanwhile)?;
+        only_files(folder, &self.file)
     }
 
     /// The public keys in the root folder of the image, one after the other.
@@ -72,6 +74,23 @@ impl Dvd {
         command.arg("-xOf").arg(&self.file).arg(format!("{KEYS}*"));
         BSDTAR.run(&mut command, "read the keys on the image", || {})
     }
+}
+
+/// Makes sure that there are only files and folders below a folder: a link would lead out of it, and reading a pipe waits forever.
+fn only_files(folder: &Path, image: &Path) -> Result<(), Error> {
+    for path in entries(folder)? {
+        let kind = path.symlink_metadata().map_err(Error::io("read", &path))?.file_type();
+        if kind.is_dir() {
+            only_files(&path, image)?;
+        } else if !kind.is_file() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(Error::NotADvd {
+                path: image.to_owned(),
+                reason: format!("{name:?} on it is no file"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// bsdtar takes these arguments for patterns.
@@ -103,7 +122,7 @@ fn parse(file: &Path, text: &str) -> Result<Dvd, String> {
         .filter(|(section, key, value)| {
             section.starts_with("variant-") && *key == "repository" && is_inside(value)
         })
-        .map(|(_, _, value)| (*value).to_owned())
+        .map(|(_, _, value)| repository(value))
         .collect();
     repositories.sort();
     repositories.dedup();
@@ -115,6 +134,15 @@ fn parse(file: &Path, text: &str) -> Result<Dvd, String> {
     Ok(Dvd { file: file.to_owned(), title, version, architecture, repositories })
 }
 
+/// The folder of a repository. Old images name its `repodata`, or have nothing for the root folder.
+fn repository(value: &str) -> String {
+    let folder = value.trim_end_matches('/');
+    match folder.strip_suffix("/repodata").unwrap_or(folder) {
+        "" | "repodata" => ".".to_owned(),
+        folder => folder.to_owned(),
+    }
+}
+
 /// Whether a path leads to a place below the folder that it is relative to.
 fn is_inside(path: &str) -> bool {
     !path.starts_with('/') && path.split('/').all(|part| part != "..")
@@ -123,6 +151,8 @@ fn is_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     const RHEL: &str = "[checksums]\nimages/boot.iso = sha256:1234\n\n[general]\narch = x86_64\n\
         family = Red Hat Enterprise Linux\nname = Red Hat Enterprise Linux 9.4.0\nversion = 9.4\nvariants = AppStream,BaseOS\n\
@@ -138,6 +168,32 @@ mod tests {
         let centos =
             parse(Path::new("a.iso"), "[general]\nfamily = CentOS\nversion = 7\narch = x86_64\n").unwrap();
         assert_eq!(centos.repositories, ["."]);
+    }
+
+    #[test]
+    fn a_repository_is_named_in_several_ways() {
+        for (value, folder) in [
+            ("AppStream", "AppStream"),
+            ("Server/repodata", "Server"),
+            ("addons/HighAvailability/", "addons/HighAvailability"),
+            ("repodata", "."),
+            (".", "."),
+            ("", "."),
+        ] {
+            assert_eq!(repository(value), folder, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn links_on_an_image_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("file"), "").unwrap();
+        assert!(only_files(folder.path(), Path::new("a.iso")).is_ok());
+        symlink("/", inner.join("link")).unwrap();
+        let error = only_files(folder.path(), Path::new("a.iso")).unwrap_err().to_string();
+        assert_eq!(error, "a.iso is not an installation image: \"link\" on it is no file");
     }
 
     #[test]

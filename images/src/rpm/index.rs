@@ -95,7 +95,8 @@ impl<'a> RpmIndex<'a> {
     /// # Errors
     /// [`Error::Metadata`] if its metadata cannot be read.
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>, Error> {
-        let listed = self.listed()?.values().filter(|listed| listed.package.name == package);
+        let listed = self.listed()?.values();
+        let listed = listed.filter(|one| one.package.name == package && self.is_wanted(&one.package));
         Ok(listed.map(|listed| listed.package.version.clone()).collect())
     }
 
@@ -104,6 +105,7 @@ impl<'a> RpmIndex<'a> {
         if let Some(listed) = self.listed.get() {
             return Ok(listed);
         }
+        // If several repositories have a package, dnf downloads the first one's.
         let mut all = BTreeMap::new();
         match &self.dvd {
             // The location of a package on an image begins with the folder of its repository.
@@ -111,15 +113,15 @@ impl<'a> RpmIndex<'a> {
                 for name in &dvd.repositories {
                     for mut one in metadata::packages(&copy_of(&self.folder, name))? {
                         one.location = in_repository(name, &one.location);
-                        all.insert(one.file().to_owned(), one);
+                        all.entry(one.file().to_owned()).or_insert(one);
                     }
                 }
             }
             None => {
                 for folder in self.dnf.metadata()? {
-                    all.extend(
-                        metadata::packages(&folder)?.into_iter().map(|one| (one.file().to_owned(), one)),
-                    );
+                    for one in metadata::packages(&folder)? {
+                        all.entry(one.file().to_owned()).or_insert(one);
+                    }
                 }
             }
         }
@@ -130,6 +132,12 @@ impl<'a> RpmIndex<'a> {
     fn find(&self, package: &Package) -> Result<&Listed, Error> {
         let found = self.listed()?.values().find(|listed| listed.package == *package);
         found.ok_or_else(|| self.unlisted(&package.name))
+    }
+
+    /// Whether images can have a package. dnf also offers programs for older processors: i686 beside x86_64.
+    fn is_wanted(&self, package: &Package) -> bool {
+        let architectures = [rpm_architecture(self.source), "noarch"];
+        architectures.contains(&package.architecture.as_str()) && !self.text.leave_out.contains(&package.name)
     }
 
     fn unlisted(&self, file: &str) -> Error {
@@ -194,7 +202,7 @@ impl PackageIndex for RpmIndex<'_> {
         for url in urls {
             let file = decoded(url.rsplit('/').next().unwrap_or(&url));
             let package = &listed.get(&file).ok_or_else(|| self.unlisted(&file))?.package;
-            if !self.text.leave_out.contains(&package.name) {
+            if self.is_wanted(package) {
                 let file = Rpm.file_name(package);
                 resolved.insert(file.clone(), Resolved { package: package.clone(), file });
             }
@@ -262,13 +270,14 @@ fn report(folder: &Path, total: u64, reporter: Reporter<'_>) {
     reporter.step(Step::Downloading { percent, detail: &detail });
 }
 
-/// All files below a folder, by their names.
+/// All files below a folder, by their names. Links are not followed.
 fn files_under(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
     let mut found = BTreeMap::new();
     for path in entries(folder)? {
-        if path.is_dir() {
+        let kind = path.symlink_metadata().map_err(Error::io("read", &path))?.file_type();
+        if kind.is_dir() {
             found.extend(files_under(&path)?);
-        } else {
+        } else if kind.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             found.insert(name, path);
         }

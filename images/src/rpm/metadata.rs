@@ -7,6 +7,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+/// How large `repomd.xml` may be, and the list of packages after it is decompressed. The list of Fedora's 70 000 packages has a
+/// quarter of that.
+const MOST_INDEX: u64 = 1 << 20;
+const MOST_LIST: u64 = 1 << 30;
+
 /// A package in a repository's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
@@ -35,10 +40,14 @@ impl Listed {
 /// # Errors
 /// [`Error::Metadata`] if the metadata is missing, or not as expected.
 pub(super) fn packages(folder: &Path) -> Result<Vec<Listed>, Error> {
+    packages_within(folder, MOST_LIST)
+}
+
+fn packages_within(folder: &Path, most: u64) -> Result<Vec<Listed>, Error> {
     let failed = |message: String| Error::Metadata { path: folder.to_owned(), message };
     let index = folder.join("repodata/repomd.xml");
     let open = |path: &Path| File::open(path).map_err(Error::io("open", path));
-    let primary = primary(BufReader::new(open(&index)?)).map_err(failed)?;
+    let primary = primary(BufReader::new(open(&index)?.take(MOST_INDEX))).map_err(failed)?;
     let file = BufReader::new(open(&folder.join(&primary))?);
     let text: Box<dyn Read> = match primary.rsplit('.').next() {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
@@ -47,7 +56,12 @@ pub(super) fn packages(folder: &Path) -> Result<Vec<Listed>, Error> {
         Some("xml") => Box::new(file),
         _ => return Err(failed(format!("{primary} is compressed in an unknown way"))),
     };
-    list(BufReader::new(text)).map_err(|e| failed(format!("{primary}: {e}")))
+    let mut text = BufReader::new(text.take(most));
+    let all = list(&mut text).map_err(|e| failed(format!("{primary}: {e}")))?;
+    if text.get_ref().limit() == 0 {
+        return Err(failed(format!("{primary} has more than {most} bytes")));
+    }
+    Ok(all)
 }
 
 /// The path of the list of packages, which `repomd.xml` names.
@@ -156,16 +170,27 @@ impl Partial {
             b"name" => text.clone_into(&mut self.name),
             b"arch" => text.clone_into(&mut self.architecture),
             // Other algorithms have other lengths; the package is then not used.
-            b"checksum" if text.len() == 64 => self.sha256 = Some(Digest::from_hex(text)),
+            b"checksum" if text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit()) => {
+                self.sha256 = Some(Digest::from_hex(text));
+            }
             _ => {}
         }
     }
 
+    /// The package, unless it is one that no repository of a vendor has.
     fn finish(self) -> Option<Listed> {
         let Self { name, architecture, version, sha256, location, size } = self;
         let package = Package { name, version: version?, architecture, sha256: sha256? };
-        Some(Listed { package, location: location?, size })
+        let Package { name, version, architecture, .. } = &package;
+        let usable = [name, version, architecture].into_iter().all(|word| is_word(word));
+        usable.then_some(Listed { package, location: location?, size })
     }
+}
+
+/// Whether text is safe as a part of a file's name, as dnf's argument, and in a line of rpmkeys: nobody has signed the metadata.
+fn is_word(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-~^:".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
 }
 
 fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, String> {
@@ -251,6 +276,38 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn packages_with_names_that_lead_elsewhere_are_not_listed() {
+        let good = "<name>kernel-core</name>";
+        let digest = "ab".repeat(32);
+        for (there, instead) in [
+            (good, "<name>../../kernel-core</name>"),
+            (good, "<name>--destdir=kernel-core</name>"),
+            (good, "<name>.kernel-core</name>"),
+            (good, "<name>kernel\n/p/core</name>"),
+            (good, "<name>kernel*</name>"),
+            (good, "<name></name>"),
+            ("rel=\"427.el9\"", "rel=\"427/../el9\""),
+            ("<arch>x86_64</arch>\n  <version epoch=\"0\"", "<arch>/x86_64</arch>\n  <version epoch=\"0\""),
+        ] {
+            assert_ne!(good, instead);
+            let text = primary_xml().replace(there, instead);
+            let names: Vec<String> =
+                list(text.as_bytes()).unwrap().into_iter().map(|one| one.package.name).collect();
+            assert_eq!(names, ["qemu-kvm-core"], "{instead}");
+        }
+        let text = primary_xml().replace(&digest, &format!("/../{}", &digest[4..]));
+        assert_eq!(list(text.as_bytes()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_that_decompresses_to_too_much_is_refused() {
+        let bomb = zstd::encode_all(std::io::repeat(b' ').take(1 << 20), 1).unwrap();
+        let folder = repository(&bomb, "p.xml.zst");
+        let error = packages_within(folder.path(), 1000).unwrap_err().to_string();
+        assert!(error.contains("p.xml.zst has more than 1000 bytes"), "{error}");
     }
 
     #[test]
