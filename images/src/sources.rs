@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// Where the keys are that RHEL, Fedora and their rebuilds trust.
 const HOST_KEYS: &str = "/etc/pki/rpm-gpg";
 
+/// The beginning of a public key. rpmkeys reads no others.
+const PUBLIC_KEY: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
 /// Where the packages of a source are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -124,6 +127,12 @@ impl Source {
         fingerprints(wrapper, &self.key)
     }
 
+    /// Makes sure that an installation image is the right one.
+    pub(crate) fn check_dvd(&self, dvd: &Dvd) -> Result<(), String> {
+        architecture_of(dvd, Some(self.isa))?;
+        check_version(dvd, &self.os.version)
+    }
+
     fn load(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         let wrong = |message: String| Error::Source { path: path.to_owned(), message };
@@ -214,6 +223,10 @@ impl Sources {
     /// [`Error::NewSource`] if it is wrong, [`Error::NotADvd`], [`Error::NoTool`], or [`Error::Io`].
     pub fn add(&mut self, new: &NewSource, wrapper: &[OsString]) -> Result<Arc<Source>, Error> {
         let refused = |reason: String| Error::NewSource { name: new.name.clone(), reason };
+        if self.folder.as_os_str().is_empty() {
+            let reason = "none of NESTMATRIX_CONFIG, XDG_CONFIG_HOME and HOME is set; set NESTMATRIX_CONFIG to a folder";
+            return Err(refused(reason.to_owned()));
+        }
         let (system, version) = split(&new.name).ok_or_else(|| {
             refused("a source is named by a system and its version, such as rhel-9.4".to_owned())
         })?;
@@ -227,10 +240,7 @@ impl Sources {
             Origin::Dvd(file) => {
                 let dvd = Dvd::open(file, wrapper)?;
                 isa = Some(architecture_of(&dvd, isa).map_err(refused)?);
-                if !is_part(&dvd.version, version) && !is_part(version, &dvd.version) {
-                    let reason = format!("the image holds {}, not version {version}", dvd.title);
-                    return Err(refused(reason));
-                }
+                check_version(&dvd, version).map_err(refused)?;
                 *file = file.canonicalize().map_err(Error::io("open", file))?;
                 if keys.is_none() {
                     keys = Some(dvd.keys(wrapper)?.into_bytes());
@@ -259,9 +269,10 @@ impl Sources {
         let isa = isa.or_else(Isa::of_this_machine);
         let architecture =
             isa.ok_or_else(|| refused("name its architecture, with --architecture".to_owned()))?;
-        let keys = keys
-            .filter(|keys| !keys.is_empty())
-            .ok_or_else(|| refused("there is no public key; name one with --key FILE".to_owned()))?;
+        let is_key = |keys: &Vec<u8>| keys.windows(PUBLIC_KEY.len()).any(|part| part == PUBLIC_KEY);
+        let keys = keys.filter(is_key).ok_or_else(|| {
+            refused("there is no public key in ASCII armor; name a file with one: --key FILE".to_owned())
+        })?;
         let text =
             SourceText { system: system.to_owned(), version: version.to_owned(), architecture, packages };
         self.write(text, &keys)
@@ -311,6 +322,14 @@ fn architecture_of(dvd: &Dvd, wanted: Option<Isa>) -> Result<Isa, String> {
     }
 }
 
+/// Whether an image holds this version.
+fn check_version(dvd: &Dvd, version: &str) -> Result<(), String> {
+    if is_part(&dvd.version, version) || is_part(version, &dvd.version) {
+        return Ok(());
+    }
+    Err(format!("the image holds {}, not version {version}", dvd.title))
+}
+
 /// `rhel` and `9.4` of `rhel-9.4`. Both become parts of paths.
 fn split(name: &str) -> Option<(&str, &str)> {
     let (system, version) = name.rsplit_once('-')?;
@@ -353,6 +372,8 @@ fn host_keys() -> Result<Vec<u8>, Error> {
 mod tests {
     use super::*;
 
+    const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n";
+
     fn new(name: &str, origin: Origin, key: Option<&Path>) -> NewSource {
         NewSource { name: name.to_owned(), isa: Some(Isa::Amd64), origin, key: key.map(Path::to_owned) }
     }
@@ -383,7 +404,7 @@ mod tests {
     fn sources_are_kept_replaced_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("a-key");
-        fs::write(&key, "key 1").unwrap();
+        fs::write(&key, KEY).unwrap();
         let place = folder.path().join("config/sources");
         let mut sources = Sources::open(Some(place.clone())).unwrap();
         assert_eq!(sources.iter().count(), 0);
@@ -396,7 +417,7 @@ mod tests {
         assert_eq!(names, ["rhel-8.10", "rhel-9.4"]);
         let again = reopened.iter().last().unwrap();
         assert_eq!((again.digest(), again.origin()), (first.digest(), first.origin()));
-        fs::write(&key, "key 2").unwrap();
+        fs::write(&key, format!("{KEY}2")).unwrap();
         let other = sources.add(&new("rhel-9.4", urls("http://a.example/1"), Some(&key)), &[]).unwrap();
         assert_ne!(other.digest(), first.digest(), "another key is another source");
         assert_eq!(sources.iter().count(), 2);
@@ -409,9 +430,10 @@ mod tests {
     fn a_wrong_source_is_refused_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
-        let empty = folder.path().join("empty");
-        fs::write(&key, "key").unwrap();
+        let (empty, binary) = (folder.path().join("empty"), folder.path().join("binary"));
+        fs::write(&key, KEY).unwrap();
         fs::write(&empty, "").unwrap();
+        fs::write(&binary, b"\x99\x02\x0d\x04").unwrap();
         let mut sources = Sources::open(Some(folder.path().join("sources"))).unwrap();
         for (new, reason) in [
             (new("rhel", urls("http://a.example"), Some(&key)), "named by a system and its version"),
@@ -419,11 +441,15 @@ mod tests {
             (new("rhel-9.4", urls("a.example"), Some(&key)), "no address of a repository"),
             (new("rhel-9.4", urls("http://a.example\ngpgcheck=0"), Some(&key)), "no address of a repository"),
             (new("rhel-9.4", urls("http://a.example"), Some(&empty)), "there is no public key"),
+            (new("rhel-9.4", urls("http://a.example"), Some(&binary)), "no public key in ASCII armor"),
         ] {
             let error = sources.add(&new, &[]).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
         assert!(!folder.path().join("sources").exists(), "nothing is written");
+        let right = new("rhel-9.4", urls("http://a.example"), Some(&key));
+        let error = Sources::none().add(&right, &[]).unwrap_err().to_string();
+        assert!(error.contains("set NESTMATRIX_CONFIG"), "{error}");
     }
 
     #[test]

@@ -49,14 +49,14 @@ impl<'a> RpmIndex<'a> {
     /// Prepares private folders for a source.
     ///
     /// # Errors
-    /// [`Error::NotADvd`] if its installation image is no longer one.
+    /// [`Error::SourceFailed`] if its installation image is no longer there, or another one.
     pub(crate) fn open(host: &Host<'a>, source: &'a Source, text: &'a RpmText) -> Result<Self, Error> {
         let folder = host.cache.rpm(source.digest());
         fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
         let mut dvd = None;
         let repositories = match source.origin() {
             Origin::Dvd(file) => {
-                let opened = Dvd::open(file, host.wrapper)?;
+                let opened = open_dvd(source, file, host.wrapper)?;
                 let on_disk = |name: &String| file_url(&copy_of(&folder, name));
                 let urls = opened.repositories.iter().map(on_disk).collect();
                 dvd = Some(opened);
@@ -244,6 +244,17 @@ impl PackageIndex for RpmIndex<'_> {
         }
         Ok(())
     }
+}
+
+/// The installation image of a source, which may have changed since the source was added.
+fn open_dvd(source: &Source, file: &Path, wrapper: &[OsString]) -> Result<Dvd, Error> {
+    let failed = |tried: String| Error::SourceFailed { name: source.name(), tried };
+    let dvd = Dvd::open(file, wrapper).map_err(|error| match error {
+        Error::Io { .. } | Error::NotADvd { .. } => failed(error.to_string()),
+        other => other,
+    })?;
+    let wrong = |reason: String| failed(format!("{}: {reason}", file.display()));
+    source.check_dvd(&dvd).map_err(wrong).map(|()| dvd)
 }
 
 /// The folder with the metadata of an image's repository.

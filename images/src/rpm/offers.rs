@@ -1,5 +1,4 @@
-//! Other versions of a kernel or QEMU in sources of RPM packages: those of the recipe's template, such as all minor versions of
-//! RHEL 9 that the user added.
+//! Other versions of a kernel or QEMU in sources of RPM packages: in all that the user added for the same architecture.
 
 use super::{RpmIndex, RpmPackages, RpmText};
 use crate::package_source::{self, Host, PackageIndex as _};
@@ -47,15 +46,20 @@ impl Store {
                     }));
                 }
                 // The sources that are available are enough.
-                Err(Error::PackageTool { output, .. }) => {
-                    let said = output.lines().next().unwrap_or_default().to_owned();
-                    offers.unreachable.push((source.name(), said));
+                Err(Error::PackageTool { output: said, .. } | Error::SourceFailed { tried: said, .. }) => {
+                    offers.unreachable.push((source.name(), complaint(&said).to_owned()));
                 }
                 Err(other) => return Err(other),
             }
         }
         Ok(())
     }
+}
+
+/// dnf's error, which is after its attempts; otherwise the first line.
+fn complaint(said: &str) -> &str {
+    let error = said.lines().find_map(|line| line.strip_prefix("Error: "));
+    error.or(said.lines().next()).unwrap_or_default()
 }
 
 /// Downloads one version of a component from a source.
@@ -75,4 +79,17 @@ pub(crate) fn fetch(
     package_source::fetch(&index, host.cache, &resolved, reporter)?;
     index.tidy()?;
     Ok(resolved.into_iter().map(|one| one.package).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_dnf_is_found() {
+        let said = "Errors during downloading metadata for repository 'source-0':\n  - Curl error (7): no server\n\
+            Error: Failed to download metadata for repo 'source-0': All mirrors were tried";
+        assert!(complaint(said).starts_with("Failed to download metadata"), "{}", complaint(said));
+        assert_eq!(complaint("cannot open /a.iso\n"), "cannot open /a.iso");
+    }
 }
