@@ -185,6 +185,14 @@ pub enum Error {
         /// The index's SHA-256.
         expected: String,
     },
+    /// A repository lists a package under another package's name.
+    #[error("package file {} holds {found}; its repository lists it wrongly, so use another one", path.display())]
+    OtherPackage {
+        /// The file.
+        path: PathBuf,
+        /// The package in it.
+        found: String,
+    },
     /// A package cannot be unpacked.
     #[error("cannot unpack {}: {message}", path.display())]
     Package {

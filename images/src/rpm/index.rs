@@ -3,6 +3,7 @@
 use super::dnf::{Dnf, Repositories, file_url};
 use super::dvd::Dvd;
 use super::metadata::{self, Listed};
+use super::package::check_name;
 use super::packages::{RpmText, platform};
 use super::{Rpm, keys};
 use crate::cache::{Cache, entries, remove};
@@ -231,7 +232,8 @@ impl PackageIndex for RpmIndex<'_> {
     }
 
     fn verify(&self, files: &[PathBuf], _reporter: Reporter<'_>) -> Result<(), Error> {
-        keys::verify(self.wrapper, &self.folder, self.source.key(), files)
+        keys::verify(self.wrapper, &self.folder, self.source.key(), files)?;
+        files.iter().try_for_each(|file| check_name(file))
     }
 
     /// Removes the metadata, which is read again whenever the source is used.

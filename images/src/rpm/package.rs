@@ -22,9 +22,9 @@ impl PackageFormat for Rpm {
     /// the digest.
     fn file_name(&self, package: &Package) -> String {
         let Package { name, version, architecture, sha256 } = package;
-        let version = version.replace(':', "%3a");
         let digits = sha256.as_str();
-        format!("{name}-{version}.{architecture}.{}.rpm", digits.get(..DIGITS).unwrap_or(digits))
+        let start = start_of_name(name, version, architecture);
+        format!("{start}.{}.rpm", digits.get(..DIGITS).unwrap_or(digits))
     }
 
     fn compare_versions(&self, a: &str, b: &str) -> Ordering {
@@ -38,6 +38,31 @@ impl PackageFormat for Rpm {
     fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
         read(path, number).map_err(|e| Error::Package { path: path.to_owned(), message: e.to_string() })
     }
+}
+
+fn start_of_name(name: &str, version: &str, architecture: &str) -> String {
+    format!("{name}-{}.{architecture}", version.replace(':', "%3a"))
+}
+
+/// Makes sure that a file in the cache holds the package that it is named after. Nobody signs a repository's metadata, so it may list
+/// one package under the name of another, such as an older kernel. Both have valid signatures.
+///
+/// # Errors
+/// [`Error::OtherPackage`] if it holds another one, [`Error::Package`] if it cannot be read.
+pub(super) fn check_name(path: &Path) -> Result<(), Error> {
+    let unreadable = |e: rpm::Error| Error::Package { path: path.to_owned(), message: e.to_string() };
+    let header = rpm::PackageMetadata::open(path).map_err(unreadable)?;
+    let field = |field: Result<&str, rpm::Error>| field.map(str::to_owned).map_err(unreadable);
+    let epoch = header.get_epoch().ok().filter(|epoch| *epoch != 0).map(|epoch| format!("{epoch}:"));
+    let (version, release) = (field(header.get_version())?, field(header.get_release())?);
+    let version = format!("{}{version}-{release}", epoch.unwrap_or_default());
+    let found = start_of_name(&field(header.get_name())?, &version, &field(header.get_arch())?);
+    let file = path.file_stem().unwrap_or_default().to_string_lossy();
+    let named_after = file.rsplit_once('.').map_or(&*file, |(start, _)| start);
+    if found == named_after {
+        return Ok(());
+    }
+    Err(Error::OtherPackage { path: path.to_owned(), found: found.replace("%3a", ":") })
 }
 
 /// The files of a package, marked as coming from package number `number`.
@@ -92,6 +117,27 @@ fn content(file: &rpm::RpmFile<'_>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_holds_the_package_that_it_is_named_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = rpm::PackageBuilder::new("kernel-core", "5.14.0", "GPLv2", "x86_64", "a kernel");
+        let package = builder.epoch(3).release("427.el9").build().unwrap();
+        let checked = |name: &str| {
+            let path = folder.path().join(name);
+            package.write_file(&path).unwrap();
+            check_name(&path)
+        };
+        checked("kernel-core-3%3a5.14.0-427.el9.x86_64.0123456789ab.rpm").unwrap();
+        for other in [
+            "kernel-core-3%3a5.14.0-503.el9.x86_64.0123456789ab.rpm",
+            "kernel-core-5.14.0-427.el9.x86_64.0123456789ab.rpm",
+            "kernel-core-3%3a5.14.0-427.el9.noarch.0123456789ab.rpm",
+        ] {
+            let error = checked(other).unwrap_err().to_string();
+            assert!(error.contains("holds kernel-core-3:5.14.0-427.el9.x86_64;"), "{error}");
+        }
+    }
 
     #[test]
     fn versions_are_in_the_order_of_rpm() {
