@@ -178,21 +178,24 @@ impl Build<'_> {
                 Ok(()) => {}
                 Err(Error::PackageTool { output, status, .. }) => {
                     tried.push_str(&format!("{archive} ({status}): {output}\n"));
+                    index.tidy()?;
                     continue;
                 }
                 Err(other) => return Err(other),
             }
             let when = now();
-            let resolved = index.resolve(self.reporter)?;
-            let downloaded = package_source::fetch(&*index, self.cache, &resolved, self.reporter);
+            let fetched = index.resolve(self.reporter).and_then(|resolved| {
+                let files = package_source::fetch(&*index, self.cache, &resolved, self.reporter)?;
+                Ok((resolved, files))
+            });
             index.tidy()?;
-            let files = match downloaded {
+            let (resolved, files) = match fetched {
                 // Another place may be more up to date.
                 Err(Error::Undelivered(found)) => {
                     undelivered.get_or_insert(found);
                     continue;
                 }
-                downloaded => downloaded?,
+                fetched => fetched?,
             };
             let packages = resolved.into_iter().map(|one| one.package).collect();
             return Ok(Materials {

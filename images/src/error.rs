@@ -77,7 +77,10 @@ pub enum Error {
         output: String,
     },
     /// The archive lists packages that it cannot deliver.
-    #[error("{0}; try again later, or set NESTMATRIX_ARCHIVE to another archive")]
+    #[error(
+        "{0}; try again later, or choose another archive: with NESTMATRIX_ARCHIVE for Debian, with \
+         `cargo xtask sources add` for RPM packages"
+    )]
     Undelivered(Box<Undelivered>),
     /// The host's apt configuration names no archive for the recipe.
     #[error(
@@ -115,7 +118,9 @@ pub enum Error {
     #[error("no static busybox for {0}; install busybox (Fedora), or apt and debian-archive-keyring")]
     NoBusybox(Isa),
     /// A source of RPM packages cannot be read.
-    #[error("source {name} cannot be read; `cargo xtask sources list` shows where it is. Tried:\n{tried}")]
+    #[error(
+        "source {name} cannot be read; if `cargo xtask sources list` shows an old place, add it again. Tried:\n{tried}"
+    )]
     SourceFailed {
         /// Its name.
         name: String,

@@ -8,6 +8,7 @@ mod trials;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -109,6 +110,12 @@ impl User {
 
     fn build(&self) -> Result<Image, Error> {
         self.store.ensure(&self.small(), Product::Emulator, &Silent)
+    }
+
+    /// Names in the folder of the source that was used.
+    fn kept(&self) -> Vec<String> {
+        let rpm = fs::read_dir(self.path("the cache/rpm")).unwrap().next().unwrap().unwrap().path();
+        fs::read_dir(rpm).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// What fails when the small recipe is built from a repository.
@@ -213,10 +220,7 @@ fn a_second_build_needs_no_source() {
         StoreOptions { cache: Some(user.path("the cache")), offline: true, ..StoreOptions::default() };
     let again = Store::open(offline).unwrap().ensure(&user.small(), Product::Emulator, &Silent).unwrap();
     assert_eq!(again.digest(), first.digest());
-    let rpm = fs::read_dir(user.path("the cache/rpm")).unwrap().next().unwrap().unwrap().path();
-    let left: Vec<String> =
-        fs::read_dir(rpm).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(left.iter().all(|name| name == "dnf.conf"), "{left:?}");
+    assert_eq!(user.kept(), ["dnf.conf"]);
 }
 
 fn two_builds_at_once_make_one_image() {
@@ -276,8 +280,9 @@ fn a_missing_dependency_is_named() {
     let user = User::new();
     let flawed = repository().with_flaw(Flaw::LeftOut, "glib2", &user.path("repository")).unwrap();
     let error = user.failure(&flawed).to_string();
-    assert!(error.contains("dnf could not resolve the packages"), "{error}");
+    assert!(error.contains("dnf could not resolve the packages of rhel-9.4"), "{error}");
     assert!(error.contains("nothing provides libglib-2.0.so.0"), "{error}");
+    assert_eq!(user.kept(), ["dnf.conf"], "the metadata is large");
 }
 
 fn a_package_that_vanished_is_the_sources_fault() {
@@ -317,6 +322,43 @@ fn a_wrong_key_is_noticed_by_the_check() {
     fs::write(user.path("recipes/small.toml"), alone).unwrap();
     let error = user.store.check_source(&user.small(), &Silent).unwrap_err();
     assert!(matches!(error, Error::Signature { .. }), "{error}");
+}
+
+fn an_image_without_keys_needs_one_and_must_stay_the_same() {
+    if let Some(reason) = unavailable() {
+        ignore(&reason);
+    }
+    let user = User::new();
+    let (tree, dvd) = (user.path("tree"), user.path("dvd.iso"));
+    fs::create_dir_all(tree.join("repodata")).unwrap();
+    let write = |version: &str| {
+        let info = format!("[general]\nfamily = RHEL\nversion = {version}\narch = x86_64\n");
+        fs::write(tree.join(".treeinfo"), info).unwrap();
+        let mut make = Command::new("bsdtar");
+        make.arg("--format=iso9660")
+            .arg("-cf")
+            .arg(&dvd)
+            .arg("-C")
+            .arg(&tree)
+            .args([".treeinfo", "repodata"]);
+        assert!(make.status().unwrap().success());
+    };
+    write("9.4");
+    let error = user.add(Origin::Dvd(dvd.clone()), None).unwrap_err().to_string();
+    assert!(error.contains("there is no public key") && error.contains("--key FILE"), "{error}");
+    user.add(Origin::Dvd(dvd.clone()), Some(repository().key())).unwrap();
+
+    let failure = || user.store.check_source(&user.small(), &Silent).unwrap_err().to_string();
+    symlink("/etc/hostname", tree.join("repodata/repomd.xml")).unwrap();
+    write("9.4");
+    let error = failure();
+    assert!(error.contains("\"repomd.xml\" on it is neither a file nor a folder"), "{error}");
+    write("9.5");
+    let error = failure();
+    assert!(error.contains("the image holds RHEL 9.5, not version 9.4"), "{error}");
+    fs::remove_file(&dvd).unwrap();
+    let error = failure();
+    assert!(error.contains("source rhel-9.4 cannot be read") && error.contains("No such file"), "{error}");
 }
 
 fn a_file_that_is_no_installation_image_is_refused() {
@@ -372,6 +414,7 @@ trials! {
     a_package_that_vanished_is_the_sources_fault;
     a_repository_that_is_gone_is_named;
     a_wrong_key_is_noticed_by_the_check;
+    an_image_without_keys_needs_one_and_must_stay_the_same;
     a_file_that_is_no_installation_image_is_refused;
     the_repositories_of_this_machine_are_those_of_a_folder;
 }

@@ -124,7 +124,7 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
         return Ok(ExitCode::SUCCESS);
     }
     let names = undelivered.join(", ");
-    eprintln!("not built: {names}; try again later, or set NESTMATRIX_ARCHIVE to another archive");
+    eprintln!("not built: {names}; try again later, or choose another archive");
     Ok(ExitCode::from(ERROR))
 }
 

@@ -18,6 +18,9 @@ const TREE_INFO: &str = ".treeinfo";
 /// Beginning of the names of public keys in the root folder.
 const KEYS: &str = "RPM-GPG-KEY-";
 
+/// What bsdtar says of a pattern that fits nothing.
+const NOT_THERE: &str = "Not found in archive";
+
 /// An installation image of RHEL or a similar system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dvd {
@@ -68,11 +71,14 @@ impl Dvd {
         only_files(folder, &self.file)
     }
 
-    /// The public keys in the root folder of the image, one after the other.
+    /// The public keys in the root folder of the image, one after the other; nothing if there are none.
     pub(crate) fn keys(&self, wrapper: &[OsString]) -> Result<String, Error> {
         let mut command = BSDTAR.command(wrapper);
         command.arg("-xOf").arg(&self.file).arg(format!("{KEYS}*"));
-        BSDTAR.run(&mut command, "read the keys on the image", || {})
+        match BSDTAR.run(&mut command, "read the keys on the image", || {}) {
+            Err(Error::PackageTool { output, .. }) if output.contains(NOT_THERE) => Ok(String::new()),
+            keys => keys,
+        }
     }
 }
 
@@ -83,11 +89,9 @@ fn only_files(folder: &Path, image: &Path) -> Result<(), Error> {
         if kind.is_dir() {
             only_files(&path, image)?;
         } else if !kind.is_file() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Err(Error::NotADvd {
-                path: image.to_owned(),
-                reason: format!("{name:?} on it is no file"),
-            });
+            let name = path.file_name().unwrap_or_default();
+            let reason = format!("{name:?} on it is neither a file nor a folder");
+            return Err(Error::NotADvd { path: image.to_owned(), reason });
         }
     }
     Ok(())
@@ -193,7 +197,10 @@ mod tests {
         assert!(only_files(folder.path(), Path::new("a.iso")).is_ok());
         symlink("/", inner.join("link")).unwrap();
         let error = only_files(folder.path(), Path::new("a.iso")).unwrap_err().to_string();
-        assert_eq!(error, "a.iso is not an installation image: \"link\" on it is no file");
+        assert_eq!(
+            error,
+            "a.iso is not an installation image: \"link\" on it is neither a file nor a folder"
+        );
     }
 
     #[test]

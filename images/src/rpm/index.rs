@@ -78,6 +78,12 @@ impl<'a> RpmIndex<'a> {
     /// # Errors
     /// As [`PackageIndex`]'s methods.
     pub(crate) fn check(&self, reporter: Reporter<'_>) -> Result<SourceCheck, Error> {
+        let checked = self.check_contents(reporter);
+        self.tidy()?;
+        checked
+    }
+
+    fn check_contents(&self, reporter: Reporter<'_>) -> Result<SourceCheck, Error> {
         self.update(reporter)?;
         let resolved = self.resolve(reporter)?;
         let found =
@@ -86,9 +92,7 @@ impl<'a> RpmIndex<'a> {
             package_source::fetch(self, self.cache, std::slice::from_ref(smallest), reporter)?;
         }
         let bytes = found.iter().map(|listed| listed.size).sum();
-        let check = SourceCheck { listed: self.listed()?.len(), wanted: found.len(), bytes };
-        self.tidy()?;
-        Ok(check)
+        Ok(SourceCheck { listed: self.listed()?.len(), wanted: found.len(), bytes })
     }
 
     /// Every version of a package in the source.
@@ -157,12 +161,25 @@ impl<'a> RpmIndex<'a> {
         dvd.extract(self.wrapper, &locations, folder, meanwhile)
     }
 
+    /// The error of dnf or bsdtar, with the name of this source.
+    fn of_source(&self, error: Error) -> Error {
+        match error {
+            Error::PackageTool { tool, action, status, output } => Error::PackageTool {
+                tool,
+                action: format!("{action} of {}", self.source.name()),
+                status,
+                output,
+            },
+            other => other,
+        }
+    }
+
     /// The error of a download: packages that the source does not have, or another one.
     fn undelivered(&self, error: Error, folder: &Path, wanted: &[&Listed]) -> Error {
         let Error::PackageTool { output, .. } = &error else { return error };
-        let there = self.dvd.is_none() && ABSENT.iter().any(|said| output.contains(said));
-        if !there {
-            return error;
+        let absent = self.dvd.is_none() && ABSENT.iter().any(|said| output.contains(said));
+        if !absent {
+            return self.of_source(error);
         }
         let missing = || wanted.iter().filter(|listed| !folder.join(listed.file()).exists());
         let named: Vec<_> = missing().filter(|listed| output.contains(listed.file())).collect();
@@ -197,10 +214,12 @@ impl PackageIndex for RpmIndex<'_> {
         let available: BTreeSet<&str> = listed.values().map(|one| one.package.name.as_str()).collect();
         let optional = self.text.if_available.iter().filter(|name| available.contains(name.as_str()));
         let alone: Vec<String> = self.text.without_dependencies.iter().chain(optional).cloned().collect();
-        let mut urls = self.dnf.urls(&self.text.install, true)?;
-        urls.extend(self.dnf.urls(&alone, false)?);
+        let urls =
+            |names: &[String], resolve| self.dnf.urls(names, resolve).map_err(|error| self.of_source(error));
+        let mut urls_of_all = urls(&self.text.install, true)?;
+        urls_of_all.extend(urls(&alone, false)?);
         let mut resolved = BTreeMap::new();
-        for url in urls {
+        for url in urls_of_all {
             let file = decoded(url.rsplit('/').next().unwrap_or(&url));
             let package = &listed.get(&file).ok_or_else(|| self.unlisted(&file))?.package;
             if self.is_wanted(package) {

@@ -29,9 +29,9 @@ impl Store {
             let host =
                 Host { cache, isa: recipe.isa(), archive: None, keyring: None, wrapper: &options.wrapper };
             let versions = RpmIndex::open(&host, source, text).and_then(|index| {
-                index.update(reporter)?;
-                let versions = index.versions(package)?;
-                index.tidy().map(|()| versions)
+                let versions = index.update(reporter).and_then(|()| index.versions(package));
+                index.tidy()?;
+                versions
             });
             match versions {
                 Ok(versions) => {
@@ -71,14 +71,15 @@ pub(crate) fn fetch(
     reporter: Reporter<'_>,
 ) -> Result<Vec<Package>, Error> {
     let index = RpmIndex::open(host, source, text)?;
-    index.update(reporter)?;
-    let has = |name: &str| index.versions(name).is_ok_and(|all| all.iter().any(|one| one == version));
-    let exact = text.only(component, version, has);
-    let index = RpmIndex::open(host, source, &exact)?;
-    let resolved = index.resolve(reporter)?;
-    package_source::fetch(&index, host.cache, &resolved, reporter)?;
+    let fetched = index.update(reporter).and_then(|()| {
+        let has = |name: &str| index.versions(name).is_ok_and(|all| all.iter().any(|one| one == version));
+        let exact = text.only(component, version, has);
+        let index = RpmIndex::open(host, source, &exact)?;
+        let resolved = index.resolve(reporter)?;
+        package_source::fetch(&index, host.cache, &resolved, reporter).map(|_| resolved)
+    });
     index.tidy()?;
-    Ok(resolved.into_iter().map(|one| one.package).collect())
+    Ok(fetched?.into_iter().map(|one| one.package).collect())
 }
 
 #[cfg(test)]
