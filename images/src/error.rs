@@ -164,7 +164,7 @@ pub enum Error {
         "{} not signed by a key in {}, or damaged: {}; the key is set with `cargo xtask sources add --key FILE`",
         if let [_] = .packages.as_slice() { "a package is" } else { "packages are" },
         key.display(),
-        .packages.join(", ")
+        some(.packages)
     )]
     Signature {
         /// The file of the keys.
@@ -266,9 +266,31 @@ pub enum Error {
     InUse(PathBuf),
 }
 
+/// The first of many, and the number of the others.
+fn some(words: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = words.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match words.len().saturating_sub(SHOWN) {
+        0 => shown,
+        others => format!("{shown}, and {others} more"),
+    }
+}
+
 impl Error {
     /// Makes the error of a file operation: `.map_err(Error::io("open", path))`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { action, path: path.to_owned(), cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_of_many_packages_are_named() {
+        let packages = |number| ["a", "b", "c", "d", "e"].map(str::to_owned)[..number].to_vec();
+        assert_eq!(some(&packages(3)), "a, b, c");
+        assert_eq!(some(&packages(5)), "a, b, c, and 2 more");
     }
 }

@@ -42,10 +42,21 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dvd(file) => write!(f, "{}", file.display()),
-            Self::Urls(urls) => f.write_str(&urls.join(" ")),
+            Self::Urls(urls) => {
+                let urls: Vec<String> = urls.iter().map(|url| without_user(url)).collect();
+                f.write_str(&urls.join(" "))
+            }
             Self::HostRepositories(folder) => write!(f, "the repositories in {}", folder.display()),
         }
     }
+}
+
+/// An address without its user and password, since it becomes a part of records.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 /// A source of the packages of one system, in one version, for one instruction set.
@@ -468,6 +479,12 @@ mod tests {
             let error = open().unwrap_err().to_string();
             assert!(error.contains("rhel-9.4-amd64.toml: ") && error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let origin = urls("https://me:secret@a.example/x@y http://b.example");
+        assert_eq!(origin.to_string(), "https://a.example/x@y http://b.example");
     }
 
     #[test]
