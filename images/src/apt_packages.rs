@@ -1,12 +1,16 @@
 //! A recipe's `[packages]`: Debian packages, from an archive that the host's apt knows.
 
-use crate::apt::{Apt, Archives, Wanted};
+use crate::apt::{Apt, Archives, Wanted, not_started};
 use crate::deb::Deb;
 use crate::package_source::{Host, PackageFormat, PackageSource, Place};
+use crate::programs::find_program;
 use crate::recipe_text::{Table, optional_list, owned};
 use crate::{Error, archive};
 use nestmatrix_input::Keys;
+use std::io;
 use std::path::{Path, PathBuf};
+
+const APT_GET: &str = "apt-get";
 
 /// The folder in which hosts with apt keep keyrings.
 const KEYRINGS: &str = "/usr/share/keyrings";
@@ -62,7 +66,11 @@ impl PackageSource for AptPackages {
     }
 
     fn places<'a>(&'a self, host: &Host<'a>) -> Result<Vec<Place<'a>>, Error> {
-        let keyring = self.keyring(host.keyring)?;
+        let keyring = self.keyring(host.keyring).map_err(|error| match find_program(APT_GET) {
+            Some(_) => error,
+            // Without apt, a keyring would not help.
+            None => not_started(APT_GET)(io::ErrorKind::NotFound.into()),
+        })?;
         let archives = match host.archive {
             Some(archive) => vec![archive.trim_end_matches('/').to_owned()],
             None => archive::candidates(&self.origin, &self.suites, host.wrapper)?,

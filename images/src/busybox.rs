@@ -2,11 +2,13 @@
 
 use crate::build::Loose;
 use crate::elf;
+use crate::programs::programs;
 use crate::{Digest, Error, Package};
 use nestmatrix_model::Isa;
-use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+const PROGRAM: &str = "busybox";
 
 /// What an image's record calls it.
 const NAME: &str = "busybox of this machine";
@@ -21,10 +23,7 @@ pub(crate) fn is_of_this_machine(package: &Package) -> bool {
 /// # Errors
 /// [`Error::NoBusybox`] if it has none that runs without libraries on this instruction set.
 pub(crate) fn of_this_machine(isa: Isa) -> Result<Loose, Error> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let mut candidates = folders.map(|folder| folder.join("busybox"));
-    let file = candidates.find(|file| is_usable(file, isa)).ok_or(Error::NoBusybox(isa))?;
+    let file = find(isa).ok_or(Error::NoBusybox(isa))?;
     let file = file.canonicalize().map_err(Error::io("find", &file))?;
     let package = Package {
         name: NAME.to_owned(),
@@ -33,6 +32,12 @@ pub(crate) fn of_this_machine(isa: Isa) -> Result<Loose, Error> {
         sha256: Digest::of_file(&file)?,
     };
     Ok(Loose { package, file, path: "usr/bin/busybox".to_owned(), executable: true })
+}
+
+/// This machine's busybox, if it runs without libraries on this instruction set.
+pub(crate) fn find(isa: Isa) -> Option<PathBuf> {
+    let elsewhere = ["/usr/sbin/busybox", "/sbin/busybox"].map(PathBuf::from);
+    programs(PROGRAM).chain(elsewhere).find(|file| is_usable(file, isa))
 }
 
 fn is_usable(file: &Path, isa: Isa) -> bool {
