@@ -2,6 +2,7 @@
 
 use crate::apt_packages::AptPackages;
 use crate::digest::Hasher;
+use crate::host_tools::Unbuildable;
 use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
@@ -165,6 +166,8 @@ impl Recipe {
 pub struct Catalog {
     recipes: BTreeMap<String, Recipe>,
     templates: Vec<Recipe>,
+    /// Why some of them can't be built on this machine.
+    unbuildable: BTreeMap<String, Unbuildable>,
 }
 
 impl Catalog {
@@ -190,7 +193,7 @@ impl Catalog {
             }
         }
         if errors.is_empty() {
-            Ok(Self { recipes, templates })
+            Ok(Self { recipes, templates, unbuildable: BTreeMap::new() })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }
@@ -205,6 +208,17 @@ impl Catalog {
             filled.into_iter().for_each(|recipe| self.add(recipe));
         }
         self
+    }
+
+    /// Marks these recipes as ones whose images can't be built on this machine, and are not in its cache.
+    #[must_use]
+    pub fn with_unbuildable(self, unbuildable: BTreeMap<String, Unbuildable>) -> Self {
+        Self { unbuildable, ..self }
+    }
+
+    /// Why the images of the recipe of this name are not available on this machine, if so.
+    pub fn unbuildable(&self, recipe: &str) -> Option<&Unbuildable> {
+        self.unbuildable.get(recipe)
     }
 
     /// The recipe for the packages of a source, if there is one.

@@ -181,6 +181,12 @@ impl Source {
     fn file_stem(&self) -> String {
         file_stem(&self.name(), self.isa)
     }
+
+    /// The same source on an installation image.
+    #[cfg(test)]
+    pub(crate) fn on_dvd(&self, file: &str) -> Self {
+        Self { origin: Origin::Dvd(file.into()), ..self.clone() }
+    }
 }
 
 fn file_stem(name: &str, isa: Isa) -> String {

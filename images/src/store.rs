@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::build::Build;
-use crate::cache::{Cache, Cached, entries, read_reference, remove};
+use crate::cache::{Cache, Cached, Entry, entries, read_reference, remove};
 use crate::package_source::file_names;
 use crate::progress::{Reporter, Step};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
@@ -186,6 +186,17 @@ impl Store {
         };
         images.sort_by_key(key);
         Ok(images)
+    }
+
+    /// Whether the cache has every image of a recipe, as far as their records show: [`Store::ensure`] verifies the files.
+    pub fn has_images_of(&self, recipe: &Recipe) -> bool {
+        let Some(reference) = self.cache.reference(recipe) else { return false };
+        recipe.products().iter().all(|product| {
+            let image = |entry: &Entry| {
+                Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record))
+            };
+            reference.products.get(product).is_some_and(|entry| image(entry).is_ok())
+        })
     }
 
     /// The verified image with this digest, if the cache has it.

@@ -375,3 +375,15 @@ fn files_that_are_not_kernels_are_refused() {
     let mixed = LocalKernel::read(&[kernel_file(&toy, "6.1.0"), package], &catalog).unwrap();
     assert_eq!(mixed.release(), "6.1.0");
 }
+
+#[test]
+fn the_cache_has_the_images_of_a_recipe_once_all_are_built() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    assert!(!store.has_images_of(&toy.recipe()));
+    let image = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert!(store.has_images_of(&toy.recipe()));
+    assert!(!toy.store("other", false).has_images_of(&toy.recipe()));
+    flip_last_byte(&image.provenance());
+    assert!(!store.has_images_of(&toy.recipe()));
+}
