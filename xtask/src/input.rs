@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::scenario::{Filter, Matrix};
-use nestmatrix_images::{Catalog, Sources, Store, StoreOptions};
+use nestmatrix_images::{Catalog, HostTools, Sources, Store, StoreOptions};
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -40,10 +40,18 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
     recipes_with(folder, &sources()?)
 }
 
-/// The image recipes, with those of these sources.
+/// The image recipes, with those of these sources, and with marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
-    let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?;
-    Ok(catalog.with_sources(sources))
+    let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?.with_sources(sources);
+    let mut unbuildable = catalog.unbuildable_with(&HostTools::of_this_machine());
+    if unbuildable.is_empty() {
+        return Ok(catalog);
+    }
+    // A command that needs the cache reports what is wrong with it.
+    if let Ok(store) = Store::open(StoreOptions::default()) {
+        unbuildable.retain(|name, _| !catalog.get(name).is_some_and(|recipe| store.has_images_of(recipe)));
+    }
+    Ok(catalog.with_unbuildable(unbuildable))
 }
 
 /// The sources of RPM packages that the user added.

@@ -11,6 +11,7 @@ use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
     AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Supply, System,
+    UnbuildableImage,
 };
 
 impl Planner<'_> {
@@ -33,13 +34,14 @@ impl Planner<'_> {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
                 Some(native) => native_choice(native, spec, cell.architecture, self.matrix, permitted)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
-                None => self.matrix.image_for(&spec.system, cell.architecture, available, permitted).map_err(
-                    |missing| SkipReason::NoImage {
+                None => self
+                    .matrix
+                    .image_from(&self.supply, &spec.system, cell.architecture, spec.level, permitted)
+                    .map_err(|missing| SkipReason::NoImage {
                         levels: vec![spec.level],
                         isa: isa.to_string(),
                         missing: Box::new(missing),
-                    },
-                ),
+                    }),
             };
             match choice {
                 Ok(choice) => {
@@ -115,19 +117,47 @@ fn native_choice(
     })
 }
 
-/// The images that stacks can boot: for each architecture those that have a recipe, by the names of the scenario model
-/// (`debian-13`).
+/// The images that stacks can boot: for each architecture those whose recipe makes levels and can be built here, by the names of
+/// the scenario model (`debian-13`).
 pub fn supply(catalog: &Catalog) -> Supply {
     let images = |architecture: Architecture, variant: Option<&str>| {
-        let recipes = catalog.recipes().filter(|recipe| recipe.isa() == architecture.isa());
-        recipes.filter(|recipe| recipe.is_variant(variant)).filter_map(available_image).collect()
+        let recipes = recipes_for(catalog, architecture.isa(), variant);
+        recipes
+            .filter(|recipe| catalog.unbuildable(recipe.name()).is_none())
+            .filter_map(available_image)
+            .collect()
     };
+    let unbuildable = |architecture: Architecture, variant: Option<&str>| {
+        let recipes = recipes_for(catalog, architecture.isa(), variant);
+        let unbuildable = recipes.filter_map(|recipe| {
+            let why = catalog.unbuildable(recipe.name())?.to_string();
+            Some(UnbuildableImage { image: available_image(recipe)?, why })
+        });
+        unbuildable.collect()
+    };
+    let on_metal = |architecture: Architecture| ArchInfo::of(architecture).metal.variant();
     Supply::new(|architecture| images(architecture, None))
-        .on_metal(|architecture| images(architecture, ArchInfo::of(architecture).metal.variant()))
+        .on_metal(|architecture| images(architecture, on_metal(architecture)))
+        .with_unbuildable(
+            |architecture| unbuildable(architecture, None),
+            |architecture| unbuildable(architecture, on_metal(architecture)),
+        )
         .barring(|cell| match &cell.no_machine {
             Some(why) => Some(no_machine(why)),
             None => why_barred(cell),
         })
+}
+
+/// The recipes that make levels of this instruction set and variant.
+fn recipes_for<'c>(
+    catalog: &'c Catalog,
+    isa: Isa,
+    variant: Option<&str>,
+) -> impl Iterator<Item = &'c Recipe> {
+    catalog.recipes().filter(move |recipe| {
+        let makes_levels = recipe.products().iter().any(|product| *product != Product::Emulator);
+        makes_levels && recipe.isa() == isa && recipe.is_variant(variant)
+    })
 }
 
 fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
@@ -136,10 +166,10 @@ fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
     Some(AvailableImage { name: format!("{}-{}", os.id, os.version), system: os.id.clone(), version })
 }
 
+/// The recipe of an image that was chosen. Of several, it is one that can be built here.
 fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
-    catalog.recipes().find(|recipe| {
-        recipe.isa() == isa
-            && recipe.is_variant(variant)
+    recipes_for(catalog, isa, variant).find(|recipe| {
+        catalog.unbuildable(recipe.name()).is_none()
             && available_image(recipe).is_some_and(|a| a.name == image)
     })
 }

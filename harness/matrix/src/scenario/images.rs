@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
 
 use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Version, Word};
 
@@ -27,36 +29,86 @@ pub struct AvailableImage {
 /// The image of a level that is an emulator's own hypervisor. Nothing is booted for it: the emulator itself is the level.
 const EMULATOR: &str = "emulator";
 
-/// The images that stacks can boot.
-#[derive(Debug, Clone)]
-pub struct Supply {
-    of_guests: BTreeMap<Architecture, Vec<AvailableImage>>,
-    /// Of L0 on emulated metal, which may need other variants of the images.
-    on_metal: BTreeMap<Architecture, Vec<AvailableImage>>,
-    bar: fn(&Cell) -> Option<String>,
+/// An image that has a recipe, but can't be built on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnbuildableImage {
+    /// The image.
+    pub image: AvailableImage,
+    /// Why not, as the rest of a sentence about it: "is made of Debian packages, and this machine has no apt-get".
+    pub why: String,
 }
 
-fn by_architecture(
-    of: impl Fn(Architecture) -> Vec<AvailableImage>,
-) -> BTreeMap<Architecture, Vec<AvailableImage>> {
+/// Something about the levels of each architecture.
+#[derive(Debug, Clone)]
+struct ByLevel<T> {
+    of_guests: BTreeMap<Architecture, Vec<T>>,
+    /// Of L0 on emulated metal, which may need other variants of the images.
+    on_metal: BTreeMap<Architecture, Vec<T>>,
+}
+
+fn by_architecture<T>(of: impl Fn(Architecture) -> Vec<T>) -> BTreeMap<Architecture, Vec<T>> {
     Architecture::ALL.iter().map(|architecture| (*architecture, of(*architecture))).collect()
+}
+
+impl<T> ByLevel<T> {
+    fn of(&self, architecture: Architecture, level: LevelNumber) -> &[T] {
+        let all = if level == LevelNumber::ALL[0] { &self.on_metal } else { &self.of_guests };
+        all.get(&architecture).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Why a cell can't be booted, whatever images there are.
+type Bar = dyn Fn(&Cell) -> Option<String>;
+
+/// The images that stacks can boot.
+#[derive(Clone)]
+pub struct Supply {
+    available: ByLevel<AvailableImage>,
+    unbuildable: ByLevel<UnbuildableImage>,
+    bar: Rc<Bar>,
+}
+
+impl fmt::Debug for Supply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { available, unbuildable, bar: _ } = self;
+        f.debug_struct("Supply")
+            .field("available", available)
+            .field("unbuildable", unbuildable)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Supply {
     /// `of` returns the images of each architecture.
     pub fn new(of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
         let of_guests = by_architecture(of);
-        Self { on_metal: of_guests.clone(), of_guests, bar: |_| None }
+        Self {
+            available: ByLevel { on_metal: of_guests.clone(), of_guests },
+            unbuildable: ByLevel { on_metal: BTreeMap::new(), of_guests: BTreeMap::new() },
+            bar: Rc::new(|_| None),
+        }
     }
 
     /// The same, with these images for an L0 on emulated metal.
-    pub fn on_metal(self, of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
-        Self { on_metal: by_architecture(of), ..self }
+    pub fn on_metal(mut self, of: impl Fn(Architecture) -> Vec<AvailableImage>) -> Self {
+        self.available.on_metal = by_architecture(of);
+        self
+    }
+
+    /// The same, with images that can't be built on this machine: those of guests, and those of an L0 on emulated metal.
+    pub fn with_unbuildable(
+        mut self,
+        of_guests: impl Fn(Architecture) -> Vec<UnbuildableImage>,
+        on_metal: impl Fn(Architecture) -> Vec<UnbuildableImage>,
+    ) -> Self {
+        self.unbuildable =
+            ByLevel { of_guests: by_architecture(of_guests), on_metal: by_architecture(on_metal) };
+        self
     }
 
     /// The same, with a function `bar` that returns why a cell can't be booted, whatever images there are.
-    pub fn barring(self, bar: fn(&Cell) -> Option<String>) -> Self {
-        Self { bar, ..self }
+    pub fn barring(self, bar: impl Fn(&Cell) -> Option<String> + 'static) -> Self {
+        Self { bar: Rc::new(bar), ..self }
     }
 
     /// Why a cell can't be booted, whatever images there are, if so.
@@ -66,16 +118,14 @@ impl Supply {
 
     /// The images for this level of stacks of this architecture.
     pub fn of(&self, architecture: Architecture, level: LevelNumber) -> &[AvailableImage] {
-        let images = if level == LevelNumber::ALL[0] { &self.on_metal } else { &self.of_guests };
-        images.get(&architecture).map_or(&[], Vec::as_slice)
+        self.available.of(architecture, level)
     }
 
     /// Every image of an architecture, each once.
     pub fn images(&self, architecture: Architecture) -> Vec<&AvailableImage> {
         let mut images: Vec<&AvailableImage> = Vec::new();
-        for image in
-            [&self.of_guests, &self.on_metal].into_iter().filter_map(|of| of.get(&architecture)).flatten()
-        {
+        let ByLevel { of_guests, on_metal } = &self.available;
+        for image in [of_guests, on_metal].into_iter().filter_map(|of| of.get(&architecture)).flatten() {
             if !images.contains(&image) {
                 images.push(image);
             }
@@ -120,6 +170,33 @@ impl Candidate<'_> {
 }
 
 impl Matrix {
+    /// The image for a level of a stack of this architecture, of those in the supply.
+    ///
+    /// # Errors
+    /// What is missing, if no permitted image can serve the level; or why the nearest permitted one can't be built on this machine.
+    pub fn image_from(
+        &self,
+        supply: &Supply,
+        requirement: &SystemRequirement,
+        architecture: Architecture,
+        level: LevelNumber,
+        permitted: Permitted<'_>,
+    ) -> Result<ImageChoice, MissingImage> {
+        let found = self.image_for(requirement, architecture, supply.of(architecture, level), permitted);
+        found.map_err(|missing| {
+            let unbuildable = supply.unbuildable.of(architecture, level);
+            let images: Vec<AvailableImage> = unbuildable.iter().map(|one| one.image.clone()).collect();
+            let nearest = self.image_for(requirement, architecture, &images, permitted).ok();
+            let one =
+                nearest.and_then(|nearest| unbuildable.iter().find(|one| one.image.name == nearest.image));
+            one.map_or(missing, |UnbuildableImage { image, why }| MissingImage::Unbuildable {
+                requirement: requirement.clone(),
+                image: image.name.clone(),
+                why: why.clone(),
+            })
+        })
+    }
+
     /// The image for a level of a stack of this architecture: the nearest permitted one. Of several images of the system itself it is
     /// the one with the lowest version, which is nearest to the version that the document names, and so with rebuilds. Of several
     /// stand-ins it is the first available one, and those for an exact minor version come before those for the major version.

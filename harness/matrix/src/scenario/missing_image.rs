@@ -50,6 +50,16 @@ pub enum MissingImage {
         /// The stand-in's image.
         stand_in: String,
     },
+    /// An image that this machine can't build.
+    #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
+    Unbuildable {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The image.
+        image: String,
+        /// Why not, as the rest of a sentence about it.
+        why: String,
+    },
 }
 
 fn and_denied(stand_in: &Option<String>) -> String {

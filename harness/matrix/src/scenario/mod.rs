@@ -46,7 +46,7 @@ pub(crate) use documents::in_full;
 pub use expectation::{Expectation, Limitation, StopStage};
 pub use filter::Filter;
 pub use fingerprint::Fingerprint;
-pub use images::{AvailableImage, ImageChoice, Supply};
+pub use images::{AvailableImage, ImageChoice, Supply, UnbuildableImage};
 pub use input::{InputError, InputErrors};
 pub use known::{KnownStale, KnownWrong, Since};
 pub use known_flaky::{KnownFlaky, MetalWord};
