@@ -1,10 +1,27 @@
-//! Starts the programs of an emulator image on this machine, independent of the machine's libraries.
+//! Emulators on this machine: the programs of an image, which are independent of the machine's libraries, and installed ones.
 
 use crate::assemble::{DATA, LIBRARIES, LOADER, MODULES, PROGRAMS};
 use crate::image::TREE;
 use crate::{Image, Product};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// An emulator that is installed on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InstalledEmulator {
+    /// Its program.
+    pub path: PathBuf,
+    /// Its version as it prints it: `9.2.3 (qemu-9.2.3-1.fc42)`.
+    pub version: String,
+}
+
+impl InstalledEmulator {
+    /// Its version without the distribution's: `9.2.3`.
+    pub fn upstream(&self) -> &str {
+        self.version.split(' ').next().unwrap_or_default()
+    }
+}
 
 /// An emulator with its own loader, libraries and firmware.
 #[derive(Debug, Clone)]

@@ -45,7 +45,7 @@ mod undelivered;
 pub use cache::Cached;
 pub use debian_version::compare_versions;
 pub use digest::Digest;
-pub use emulator::Emulator;
+pub use emulator::{Emulator, InstalledEmulator};
 pub use error::Error;
 pub use host_tools::{HostTool, HostTools, ToolPackages, Unbuildable};
 pub use image::{Disk, Image, Kernel, Package, Qemu};

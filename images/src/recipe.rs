@@ -7,7 +7,7 @@ use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
-use crate::{Digest, Source, Sources};
+use crate::{Digest, InstalledEmulator, Source, Sources};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,8 @@ pub struct Catalog {
     templates: Vec<Recipe>,
     /// Why some of them can't be built on this machine.
     unbuildable: BTreeMap<String, Unbuildable>,
+    /// What was found on this machine instead of emulators that can't be built.
+    installed: BTreeMap<String, Result<InstalledEmulator, String>>,
 }
 
 impl Catalog {
@@ -193,7 +195,7 @@ impl Catalog {
             }
         }
         if errors.is_empty() {
-            Ok(Self { recipes, templates, unbuildable: BTreeMap::new() })
+            Ok(Self { recipes, templates, unbuildable: BTreeMap::new(), installed: BTreeMap::new() })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }
@@ -219,6 +221,18 @@ impl Catalog {
     /// Why the images of the recipe of this name are not available on this machine, if so.
     pub fn unbuildable(&self, recipe: &str) -> Option<&Unbuildable> {
         self.unbuildable.get(recipe)
+    }
+
+    /// Adds emulators that are installed on this machine, by the name of the program that they replace, or why an installed one can't
+    /// replace it.
+    #[must_use]
+    pub fn with_installed(self, installed: BTreeMap<String, Result<InstalledEmulator, String>>) -> Self {
+        Self { installed, ..self }
+    }
+
+    /// The emulator that is installed on this machine and replaces `program`, or why the installed one can't; none if none is.
+    pub fn installed(&self, program: &str) -> Option<Result<&InstalledEmulator, &str>> {
+        self.installed.get(program).map(|found| found.as_ref().map_err(String::as_str))
     }
 
     /// The recipe for the packages of a source, if there is one.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use nestmatrix::contained;
 use nestmatrix::records::PastRun;
+use nestmatrix::run::installed_emulators;
 use nestmatrix::scenario::{Filter, Matrix};
 use nestmatrix_images::{Catalog, HostTools, Sources, Store, StoreOptions};
 
@@ -51,7 +52,9 @@ pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog
     if let Ok(store) = Store::open(StoreOptions::default()) {
         unbuildable.retain(|name, _| !catalog.get(name).is_some_and(|recipe| store.has_images_of(recipe)));
     }
-    Ok(catalog.with_unbuildable(unbuildable))
+    let catalog = catalog.with_unbuildable(unbuildable);
+    let installed = installed_emulators(&catalog);
+    Ok(catalog.with_installed(installed))
 }
 
 /// The sources of RPM packages that the user added.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nestmatrix::run::MetalChoice;
+use nestmatrix::run::{MetalChoice, installed_programs};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::host::Emulator;
@@ -36,12 +36,5 @@ pub fn installed_qemu(architecture: Architecture) -> Option<Emulator> {
     if Some(architecture.isa()) != Isa::of_this_machine() {
         return None;
     }
-    let program = ArchInfo::of(architecture).qemu;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> =
-        std::env::split_paths(&path).map(|folder| folder.join(program)).collect();
-    // RHEL's place.
-    candidates.push(PathBuf::from("/usr/libexec/qemu-kvm"));
-    let program = candidates.into_iter().find(|candidate| candidate.is_file())?;
-    Some(Emulator::Installed(program))
+    installed_programs(ArchInfo::of(architecture).qemu).next().map(Emulator::Installed)
 }

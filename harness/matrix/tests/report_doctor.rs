@@ -1,8 +1,8 @@
 //! The doctor's report on made-up machines.
 
 use nestmatrix::doctor::{
-    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, Finding, HostSummary, Inventory, MetalCheckup,
-    Place, Probe, Proof, Reason, Selected, Status, Subject, findings,
+    ArchitectureCheckup, Checkup, DocumentCheckup, EmulatorSupply, FORMAT, Finding, HostSummary, Inventory,
+    MetalCheckup, Place, Probe, Proof, Reason, Selected, Status, Subject, findings,
 };
 use nestmatrix::report::{Style, checkup};
 use nestmatrix::run::MetalChoice;
@@ -21,7 +21,7 @@ const AMD: &str = "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\
 
 fn inventory() -> Inventory {
     Inventory {
-        emulator: Ok(("qemu-x86-amd64".into(), true)),
+        emulator: Ok(EmulatorSupply::Image { recipe: "qemu-x86-amd64".into(), cached: true }),
         wanted: 6,
         missing: Vec::new(),
         offline: false,

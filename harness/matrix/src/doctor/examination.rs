@@ -9,15 +9,15 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
 
-use super::checks::{Inventory, Place, Proof, Subject, findings, own_architecture};
+use super::checks::{EmulatorSupply, Inventory, Place, Proof, Subject, findings, own_architecture};
 use super::checkup::{
     ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
 };
 use super::probe::Probe;
 use crate::records::SkipReason;
 use crate::run::{
-    Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan, emulator_recipe,
-    host_isa,
+    EmulatorSource, Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan,
+    emulator_source, host_isa,
 };
 use crate::scenario::{Cell, Denied, Filter, Matrix};
 
@@ -164,11 +164,14 @@ impl Examination<'_> {
         let cells = selected.cells.iter().filter(of_it).cloned().collect();
         let wanted = RunPlan { cells, ..RunPlan::default() }.images();
         let missing = wanted.iter().filter(|image| !self.cached.contains(image));
-        let emulator = emulator_recipe(self.catalog, profile.metal.program(profile.qemu));
+        let emulator = emulator_source(self.catalog, profile.metal.program(profile.qemu));
         Inventory {
-            emulator: emulator.map_err(|e| e.to_string()).map(|name| {
-                let cached = self.cached.contains(&(name.clone(), Product::Emulator));
-                (name, cached)
+            emulator: emulator.map(|source| match source {
+                EmulatorSource::Installed(installed) => EmulatorSupply::Installed(installed.clone()),
+                EmulatorSource::Recipe(recipe) => {
+                    let cached = self.cached.contains(&(recipe.to_owned(), Product::Emulator));
+                    EmulatorSupply::Image { recipe: recipe.to_owned(), cached }
+                }
             }),
             missing: missing.map(|(name, product)| format!("{name} {product}")).collect(),
             wanted: wanted.len(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_images::Image;
+use nestmatrix_images::{Image, InstalledEmulator};
 use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::{
     Description, LevelFacts, Metal, Snapshot, SnapshotKey, StageTime, StepRecord, Symptom, Usage,
@@ -165,6 +165,10 @@ pub struct CellRecord {
     /// The image of the emulator that ran its outermost level; absent if that was installed, and in runs of earlier versions.
     #[serde(default)]
     pub emulator: Option<ImageRecord>,
+    /// The installed emulator that played its metal; absent if that came from an image, on native metal, and in runs of earlier
+    /// versions.
+    #[serde(default)]
+    pub installed_emulator: Option<InstalledEmulator>,
     /// Its levels, L0 first; empty if it was skipped.
     pub levels: Vec<LevelRecord>,
     /// The evidence that it worked, if it did, in the form of `nestmatrix_stack::Evidence`.
@@ -224,6 +228,7 @@ impl CellRecord {
             symptom_data: None,
             skip_reasons: Vec::new(),
             emulator: None,
+            installed_emulator: None,
             levels: Vec::new(),
             evidence: None,
             steps: Vec::new(),

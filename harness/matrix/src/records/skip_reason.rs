@@ -44,6 +44,13 @@ pub enum SkipReason {
         /// What the emulator gets wrong, and what in the cell depends on it.
         why: String,
     },
+    /// The emulator that plays the metal of the architecture is not available on this machine.
+    NoEmulator {
+        /// The emulator's program.
+        program: String,
+        /// Why neither its image nor an installed one can be used.
+        why: String,
+    },
     /// No machine can run it, whatever images there are.
     NoMachine {
         /// Why not, as its scenario or its systems say.
@@ -69,6 +76,7 @@ impl SkipReason {
             Self::NativeMetal { why }
             | Self::EmulatedMetal { why }
             | Self::EmulatorErratum { why, .. }
+            | Self::NoEmulator { why, .. }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::NoMachine { why } => no_machine(why),
@@ -89,6 +97,7 @@ impl fmt::Display for SkipReason {
             Self::NativeMetal { .. }
             | Self::EmulatedMetal { .. }
             | Self::EmulatorErratum { .. }
+            | Self::NoEmulator { .. }
             | Self::NoMachine { .. }
             | Self::NoSuchPart { .. }
             | Self::Undelivered { .. } => Ok(()),

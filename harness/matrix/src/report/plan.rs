@@ -33,6 +33,8 @@ pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> Stri
         out.push_str(&field("time", &[text], style));
     }
     out.push_str(&lines("metal", &no_native(plan), style));
+    let emulators: Vec<String> = plan.installed_emulators.iter().map(|emulator| one_line(emulator)).collect();
+    out.push_str(&field("emulators", &emulators, style));
     if snapshots {
         out.push_str(&field("snapshots", &always_cold(plan), style));
     }

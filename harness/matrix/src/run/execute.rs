@@ -64,7 +64,8 @@ pub async fn execute(
         recorder.take_undelivered(image, rerouted);
     }
     recorder.take_skipped(&plan)?;
-    recorder.take_emulators(images.emulator_packages());
+    let installed = plan.installed_emulators_in(&setting.catalog);
+    recorder.take_emulators(images.emulator_packages().into_iter().chain(installed).collect());
 
     // A resumed run may be on another machine than the one on which it began.
     let machine = Machine::this();

@@ -8,6 +8,7 @@ use nestmatrix_model::{
 use nestmatrix_stack::Metal;
 
 use super::emulator_errata::barred;
+use super::outermost::{NoEmulator, emulator_source, outermost_program};
 use super::{Fate, MetalChoice, NativeMetal, PlanOptions};
 use crate::records::SkipReason;
 use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads};
@@ -37,7 +38,7 @@ impl Planner<'_> {
                 None => self.levels(cell, Some(native)),
             },
         };
-        let on_emulated = || match (barred(cell), self.levels(cell, None)) {
+        let on_emulated = || match (self.against_emulated(cell), self.levels(cell, None)) {
             (None, levels) => levels,
             (Some(reason), Ok(_)) => Err(vec![reason]),
             (Some(reason), Err(missing)) => Err(missing.into_iter().chain([reason]).collect()),
@@ -57,6 +58,23 @@ impl Planner<'_> {
             Err(reasons) => Fate::Skipped(reasons),
         }
     }
+}
+
+impl Planner<'_> {
+    /// Why a cell can't boot on emulated metal, whatever images there are, if so.
+    fn against_emulated(&self, cell: &Cell) -> Option<SkipReason> {
+        let suppose = self.options.suppose_images;
+        barred(cell).or_else(|| no_emulator(cell, self.catalog).filter(|_| !suppose))
+    }
+}
+
+/// Why the emulator of a cell is not available, if its image can't be built here. That there is no recipe for it is an error of the
+/// whole run.
+pub(super) fn no_emulator(cell: &Cell, catalog: &Catalog) -> Option<SkipReason> {
+    let program = outermost_program(cell, Metal::Emulated);
+    let why = emulator_source(catalog, program).err()?;
+    let is_for_a_skip = matches!(why, NoEmulator::Unbuildable { .. });
+    is_for_a_skip.then(|| SkipReason::NoEmulator { program: program.to_owned(), why: why.to_string() })
 }
 
 fn on_native_metal(why: String) -> SkipReason {

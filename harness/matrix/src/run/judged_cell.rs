@@ -84,6 +84,7 @@ impl ReadyCell {
         Ok(Some(CellRecord {
             metal: Some(self.metal),
             emulator: self.emulator_image().map(ImageRecord::from),
+            installed_emulator: self.installed_emulator().cloned(),
             known_flaky,
             as_described,
             stage: stop.map(|stop| stop.stage),

@@ -6,7 +6,7 @@ use nestmatrix_model::{Architecture, Isa, LevelNumber, Version};
 
 use super::NativeMetal;
 use super::emulator_errata::why_barred;
-use super::fate::Planner;
+use super::fate::{Planner, no_emulator};
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
@@ -135,6 +135,7 @@ pub fn supply(catalog: &Catalog) -> Supply {
         });
         unbuildable.collect()
     };
+    let catalog = catalog.clone();
     let on_metal = |architecture: Architecture| ArchInfo::of(architecture).metal.variant();
     Supply::new(|architecture| images(architecture, None))
         .on_metal(|architecture| images(architecture, on_metal(architecture)))
@@ -142,9 +143,9 @@ pub fn supply(catalog: &Catalog) -> Supply {
             |architecture| unbuildable(architecture, None),
             |architecture| unbuildable(architecture, on_metal(architecture)),
         )
-        .barring(|cell| match &cell.no_machine {
+        .barring(move |cell| match &cell.no_machine {
             Some(why) => Some(no_machine(why)),
-            None => why_barred(cell),
+            None => why_barred(cell).or_else(|| Some(no_emulator(cell, &catalog)?.to_string())),
         })
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nestmatrix_images::{Catalog, Product, Progress, Store};
+use nestmatrix_images::{Catalog, Product, Progress, Recipe, Store};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Accelerator, Architecture, Clock, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
@@ -21,7 +21,7 @@ use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
 use super::NativeMetal;
 use super::nonce::nonce;
-use super::outermost::{emulator_of, emulator_recipe, host_isa};
+use super::outermost::{EmulatorSource, emulator_of, emulator_source, host_isa};
 use super::requirement::{Feature, Requirement, Runner};
 
 /// Why no guest ran in a trial.
@@ -248,24 +248,42 @@ impl MachineTrial<'_> {
         TrialResult { native, guest }
     }
 
-    async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
-        let not_tried = |why: String| NoGuest::NotTried(why);
-        let minimal = self.catalog.recipes().find(|recipe| {
+    /// The recipe of the trial guest: the first one that can be built here.
+    fn trial_guest(&self, architecture: Architecture) -> Result<Recipe, String> {
+        let recipes = self.catalog.recipes().filter(|recipe| {
             recipe.isa() == architecture.isa() && recipe.products().contains(&Product::Minimal)
         });
-        let minimal = minimal.ok_or_else(|| not_tried("no recipe for a minimal image".to_owned()))?.clone();
-        // An installed QEMU needs no recipe.
-        let recipe = match &self.installed {
-            Some(_) => None,
-            None => {
-                let name =
-                    emulator_recipe(self.catalog, profile.qemu).map_err(|e| not_tried(e.to_string()))?;
-                let recipe = self.catalog.get(&name);
-                Some(recipe.ok_or_else(|| not_tried("no recipe for an emulator".to_owned()))?.clone())
+        let mut why = "no recipe for a minimal image".to_owned();
+        for recipe in recipes {
+            match self.catalog.unbuildable(recipe.name()) {
+                None => return Ok(recipe.clone()),
+                Some(unbuildable) => why = format!("the image {} {unbuildable}", recipe.name()),
             }
-        };
+        }
+        Err(why)
+    }
+
+    /// The QEMU that runs the trial guest: the recipe of its image, or an installed one.
+    fn emulator(&self, program: &str) -> Result<(Option<Recipe>, Option<Emulator>), String> {
+        if let Some(installed) = &self.installed {
+            return Ok((None, Some(installed.clone())));
+        }
+        match emulator_source(self.catalog, program).map_err(|e| e.to_string())? {
+            EmulatorSource::Installed(installed) => {
+                Ok((None, Some(Emulator::Installed(installed.path.clone()))))
+            }
+            EmulatorSource::Recipe(name) => {
+                let recipe = self.catalog.get(name).ok_or("no recipe for an emulator")?;
+                Ok((Some(recipe.clone()), None))
+            }
+        }
+    }
+
+    async fn prove(&self, architecture: Architecture, profile: &'static ArchInfo) -> Result<(), NoGuest> {
+        let not_tried = |why: String| NoGuest::NotTried(why);
+        let minimal = self.trial_guest(architecture).map_err(not_tried)?;
+        let (recipe, installed) = self.emulator(profile.qemu).map_err(not_tried)?;
         let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
-        let installed = self.installed.clone();
         let provisioned = tokio::task::spawn_blocking(move || {
             let guest = store.ensure(&minimal, Product::Minimal, &*progress)?;
             let emulator = match &recipe {

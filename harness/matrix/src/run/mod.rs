@@ -7,6 +7,7 @@ mod emulator_errata;
 mod event;
 mod execute;
 mod fate;
+mod installed_emulator;
 mod judged_cell;
 mod level_images;
 mod likeness;
@@ -31,16 +32,21 @@ mod tasks;
 mod undelivered;
 mod verdict;
 mod versions;
+#[cfg(test)]
+mod without_tools_tests;
 
 pub(crate) use emulator_errata::why_barred;
 pub use event::{RunEvent, RunListener};
 pub use execute::execute;
 pub(crate) use fate::touches_l0;
+#[cfg(test)]
+pub(crate) use installed_emulator::can_be_installed;
+pub use installed_emulator::{installed_emulators, installed_programs};
 pub use level_images::supply;
 pub use machine_trial::{MachineTrial, NoGuest, TrialResult};
 pub use native::{NativeMetal, NativeMetals};
-pub use outermost::host_isa;
-pub(crate) use outermost::{emulator_recipe, outermost_program};
+pub(crate) use outermost::{EmulatorSource, emulator_source, outermost_program};
+pub use outermost::{NoEmulator, host_isa};
 pub use plan::{Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan};
 pub use progress::Progress;
 pub use provision::images_of;

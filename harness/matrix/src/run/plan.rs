@@ -1,6 +1,6 @@
 //! What a run will do: for each cell, the image of each level and the metal, or why it is skipped. Nothing runs yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nestmatrix_images::{Catalog, Product};
 use nestmatrix_model::architecture::ArchInfo;
@@ -126,6 +126,8 @@ pub struct RunPlan {
     pub profile: Option<PlannedProfile>,
     /// Why native metal is not used, one entry an architecture; empty if nothing else was asked for.
     pub no_native: Vec<(Architecture, String)>,
+    /// The emulators of this machine that play bare machines because their images can't be built here.
+    pub installed_emulators: BTreeSet<String>,
 }
 
 /// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that is printed before a run: about
@@ -157,7 +159,8 @@ impl RunPlan {
             of: matrix.cells().len(),
             full: full(matrix),
         });
-        Self { cells, profile, no_native }
+        let plan = Self { cells, profile, no_native, installed_emulators: BTreeSet::new() };
+        Self { installed_emulators: plan.installed_emulators_in(catalog), ..plan }
     }
 
     /// The cells that boot.

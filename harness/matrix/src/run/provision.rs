@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use nestmatrix_images::{Catalog, Error, Image, Product};
 
-use super::outermost::outermost_image;
+use super::outermost::{EmulatorSource, emulator_source, outermost_image, outermost_program};
 use super::panic::caught;
-use super::{Planned, Rerouted, RunError, RunPlan, Setting};
+use super::{Fate, Planned, Rerouted, RunError, RunPlan, Setting};
 use crate::records::UndeliveredImage;
 
 /// Images by recipe and product, or why one is not available.
@@ -133,11 +133,17 @@ fn emulators(
     installed: bool,
 ) -> Result<BTreeSet<(String, Product)>, RunError> {
     let image = |planned| outermost_image(planned, catalog, installed).transpose();
-    plan.cells.iter().filter_map(image).collect()
+    plan.cells.iter().filter_map(image).collect::<Result<_, _>>().map_err(RunError::from)
 }
 
-/// The version of the package of the emulator that plays a cell's metal, if that is an image that was built.
+/// The version of the emulator that plays a cell's metal: that of the installed one, or of its package if its image was built.
 pub(super) fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Option<String> {
-    let key = outermost_image(planned, catalog, false).ok()??;
-    Some(images.get(&key).ok()?.qemu_version()?.version.clone())
+    let Fate::Boots { metal, .. } = planned.fate else { return None };
+    match emulator_source(catalog, outermost_program(&planned.cell, metal)).ok()? {
+        EmulatorSource::Installed(installed) => Some(installed.upstream().to_owned()),
+        EmulatorSource::Recipe(recipe) => {
+            let image = images.get(&(recipe.to_owned(), Product::Emulator)).ok()?;
+            Some(image.qemu_version()?.version.clone())
+        }
+    }
 }

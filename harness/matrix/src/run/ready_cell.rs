@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nestmatrix_images::{Catalog, Image, Product};
+use nestmatrix_images::{Catalog, Image, InstalledEmulator, Product};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{FaultAction, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::Memory;
 
-use super::outermost::{emulator_of, emulator_recipe, outermost_program};
+use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
 use super::savable::{always_cold, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
@@ -53,6 +53,8 @@ pub(super) struct Outermost {
     pub(super) program: &'static str,
     /// What the program is started from.
     pub(super) emulator: Emulator,
+    /// The installed emulator that plays the metal, if it is one.
+    pub(super) installed: Option<InstalledEmulator>,
 }
 
 /// A snapshot of a cell's stack: the levels up to `level` are up in it.
@@ -133,13 +135,18 @@ impl Readiness<'_> {
     fn outermost(&self, cell: &Cell, metal: Metal) -> Result<Outermost, String> {
         let program = outermost_program(cell, metal);
         if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
-            return Ok(Outermost { program, emulator: installed.clone() });
+            return Ok(Outermost { program, emulator: installed.clone(), installed: None });
         }
-        let recipe = emulator_recipe(&self.setting.catalog, program).map_err(|e| e.to_string())?;
-        let key = (recipe, Product::Emulator);
-        let image = self.images.get(&key)?.clone();
-        let emulator = emulator_of(image).ok_or_else(|| format!("image {} is not an emulator", key.0))?;
-        Ok(Outermost { program, emulator })
+        let recipe = match emulator_source(&self.setting.catalog, program).map_err(|e| e.to_string())? {
+            EmulatorSource::Recipe(recipe) => recipe,
+            EmulatorSource::Installed(installed) => {
+                let emulator = Emulator::Installed(installed.path.clone());
+                return Ok(Outermost { program, emulator, installed: Some(installed.clone()) });
+            }
+        };
+        let image = self.images.get(&(recipe.to_owned(), Product::Emulator))?.clone();
+        let emulator = emulator_of(image).ok_or_else(|| format!("image {recipe} is not an emulator"))?;
+        Ok(Outermost { program, emulator, installed: None })
     }
 
     fn snapshots(
@@ -175,6 +182,11 @@ impl ReadyCell {
     pub(super) fn emulator_image(&self) -> Option<&Image> {
         self.outermost.as_ref().ok()?.image()
     }
+
+    /// The installed emulator that plays its metal, if it is one.
+    pub(super) fn installed_emulator(&self) -> Option<&InstalledEmulator> {
+        self.outermost.as_ref().ok()?.installed.as_ref()
+    }
 }
 
 impl Outermost {
@@ -188,6 +200,9 @@ impl Outermost {
 
     /// Identifies the emulator in the key of a snapshot.
     fn name(&self) -> String {
+        if let Some(InstalledEmulator { path, version }) = &self.installed {
+            return format!("{} {version} ({})", self.program, path.display());
+        }
         let Some(image) = self.image() else { return self.program.to_owned() };
         let version = image.qemu_version().map_or("", |qemu| &qemu.version);
         format!("{} {version} ({})", self.program, &image.digest().as_str()[..12])

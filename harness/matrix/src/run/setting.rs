@@ -10,6 +10,7 @@ use nestmatrix_stack::{Inspector, SnapshotCache};
 use nestmatrix_vmm::qemu::ExecWrapper;
 use tokio::task::JoinError;
 
+use super::NoEmulator;
 use crate::records::{Purpose, Resumed, RunShard};
 
 /// The settings of a run.
@@ -60,14 +61,9 @@ pub enum RunError {
     /// The private folder for sockets can't be made.
     #[error("failed to make a private folder for sockets: {0}")]
     Scratch(std::io::Error),
-    /// There is no recipe for an emulator that runs on this machine.
-    #[error("no recipe for {program} on {isa} machines")]
-    NoEmulator {
-        /// The emulator.
-        program: String,
-        /// This machine's instruction set.
-        isa: String,
-    },
+    /// An emulator is not available on this machine.
+    #[error(transparent)]
+    NoEmulator(#[from] NoEmulator),
     /// The task that makes the images ready was aborted.
     #[error("failed to make the images ready: {0}")]
     Provision(JoinError),

@@ -120,6 +120,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         symptom_data: None,
         skip_reasons: Vec::new(),
         emulator: None,
+        installed_emulator: None,
         levels: LevelNumber::ALL
             .into_iter()
             .zip(&parts[2..])
@@ -260,6 +261,7 @@ pub fn skipped(document: &str, cell: &str, reason: &str) -> CellRecord {
         symptom_data: None,
         skip_reasons: Vec::new(),
         emulator: None,
+        installed_emulator: None,
         levels: Vec::new(),
         attempts: Vec::new(),
         folder: None,

@@ -8,7 +8,9 @@ mod tools;
 
 pub use cpu::own_architecture;
 pub(crate) use resources::size;
-pub use subject::{Inventory, Place, Proof, Subject, findings};
+pub use subject::{EmulatorSupply, Inventory, Place, Proof, Subject, findings};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod without_apt_tests;

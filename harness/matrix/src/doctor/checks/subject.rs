@@ -1,11 +1,13 @@
 //! The host that is checked, and the order of the checks. The checks stand in one file a group and are pure functions of this.
 
+use nestmatrix_images::InstalledEmulator;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::Metal;
 
 use crate::doctor::finding::{Check, Finding, Status};
 use crate::doctor::probe::Probe;
+use crate::run::NoEmulator;
 
 /// The document that has the procedures.
 pub(super) const PROCEDURES: &str = "rhel-8-nested-vms";
@@ -25,11 +27,25 @@ pub enum Proof {
     NotAsked(String),
 }
 
+/// Where the emulator of a bare machine comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmulatorSupply {
+    /// An image.
+    Image {
+        /// Its recipe.
+        recipe: String,
+        /// Whether it is in the cache.
+        cached: bool,
+    },
+    /// It is installed.
+    Installed(InstalledEmulator),
+}
+
 /// What the cache has for emulated metal and the levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// The emulator of the bare machine and whether it is in the cache, or why there is none.
-    pub emulator: Result<(String, bool), String>,
+    /// The emulator of the bare machine, or why there is none.
+    pub emulator: Result<EmulatorSupply, NoEmulator>,
     /// The number of images that the selected cells boot.
     pub wanted: usize,
     /// The ones that are not in the cache.

@@ -33,8 +33,9 @@ fn good(architecture: Architecture) -> String {
     )
 }
 
-fn inventory() -> Inventory {
-    Inventory { emulator: Ok(("qemu".into(), true)), wanted: 3, missing: Vec::new(), offline: false }
+pub(super) fn inventory() -> Inventory {
+    let emulator = Ok(EmulatorSupply::Image { recipe: "qemu".into(), cached: true });
+    Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false }
 }
 
 /// The findings of a machine that differs from the good one by these replacements.
@@ -42,7 +43,7 @@ fn found(architecture: Architecture, changes: &[(&str, &str)]) -> Vec<Finding> {
     found_with(architecture, changes, &Proof::Proven, &inventory())
 }
 
-fn found_with(
+pub(super) fn found_with(
     architecture: Architecture,
     changes: &[(&str, &str)],
     proof: &Proof,
@@ -57,11 +58,11 @@ fn found_with(
     findings(&Subject { architecture, probe: &Probe::parse(&said), place, proof })
 }
 
-fn one(findings: &[Finding], check: Check) -> Finding {
+pub(super) fn one(findings: &[Finding], check: Check) -> Finding {
     findings.iter().find(|finding| finding.check == check).unwrap_or_else(|| panic!("{check:?}")).clone()
 }
 
-fn not_ok(findings: &[Finding]) -> Vec<(Check, Status)> {
+pub(super) fn not_ok(findings: &[Finding]) -> Vec<(Check, Status)> {
     let bad = findings.iter().filter(|finding| matches!(finding.status, Status::Missing | Status::Warning));
     bad.map(|finding| (finding.check, finding.status)).collect()
 }
@@ -247,8 +248,8 @@ fn what_restricts_stacks_is_a_warning(
 #[test]
 fn what_is_missing_for_emulated_metal_is_reported_on_a_machine_of_another_architecture_too() {
     let missing = vec!["debian-13-amd64 minimal".to_owned(), "debian-13-amd64 hypervisor".to_owned()];
-    let offline =
-        Inventory { emulator: Ok(("bochs-amd64".into(), false)), wanted: 3, missing, offline: true };
+    let emulator = Ok(EmulatorSupply::Image { recipe: "bochs-amd64".into(), cached: false });
+    let offline = Inventory { emulator, wanted: 3, missing, offline: true };
     let no_kvm = Proof::NotAsked("another architecture".into());
     let changes = [
         ("AuthenticAMD", "GenuineIntel"),

@@ -1,13 +1,25 @@
 //! Checks of software: the installed QEMU, the operating system, the emulator of the bare machine, and the images.
 
+use nestmatrix_images::InstalledEmulator;
 use nestmatrix_stack::Metal;
 
-use super::subject::{Inventory, NATIVE, Place, Subject};
+use super::subject::{EmulatorSupply, Inventory, NATIVE, Place, Subject};
 use crate::doctor::finding::{Check, Finding};
 use crate::doctor::probe::Probe;
+use crate::run::NoEmulator;
 
 /// The oldest QEMU that stacks were booted with.
 const OLDEST_QEMU: [u32; 2] = [5, 2];
+
+/// Systems with RHEL's packages, by their `ID` in os-release(5).
+const RHEL_LIKE: [&str; 4] = ["rhel", "almalinux", "rocky", "centos"];
+
+/// RHEL's package of its only QEMU, which is for the machine's own architecture.
+const RHEL_PACKAGE: &str = "qemu-kvm";
+
+/// How images of Debian packages become available on another distribution.
+pub(super) const APT_ADVICE: &str =
+    "install apt and Debian's archive keyring, and set NESTMATRIX_ARCHIVE (docs/settings.md)";
 
 impl Subject<'_> {
     pub(super) fn qemu(&self) -> Finding {
@@ -82,30 +94,66 @@ impl Subject<'_> {
             return Finding::missing(check, &both, format!("{what}, and --offline forbids downloads"))
                 .fixed_by([format!("cargo xtask images build {}", recipes.join(" "))]);
         }
-        if !self.probe.apt {
-            return Finding::missing(
-                check,
-                &both,
-                format!("{what}, and apt-get is missing to download them"),
-            )
-            .advise("install apt and Debian's archive keyring, and set NESTMATRIX_ARCHIVE");
-        }
         Finding::ok(check, format!("{missing} of {wanted} images are downloaded and built before the run"))
     }
 
     pub(super) fn emulator(&self, inventory: &Inventory) -> Finding {
         let check = Check::Emulator;
         match &inventory.emulator {
-            Ok((name, true)) => Finding::ok(check, format!("{name} is in the cache")),
-            Ok((name, false)) if inventory.offline => {
-                let what = format!("{name} is not in the cache, and --offline forbids downloads");
-                Finding::missing(check, &[Metal::Emulated], what)
-                    .fixed_by([format!("cargo xtask images build {name}")])
+            Ok(EmulatorSupply::Installed(InstalledEmulator { path, version })) => Finding::ok(
+                check,
+                format!("{} is installed, version {version}; its image can't be built here", path.display()),
+            ),
+            Ok(EmulatorSupply::Image { recipe, cached: true }) => {
+                Finding::ok(check, format!("{recipe} is in the cache"))
             }
-            Ok((name, false)) => Finding::ok(check, format!("{name} is downloaded and built before the run")),
-            Err(why) => Finding::missing(check, &[Metal::Emulated], why.clone()),
+            Ok(EmulatorSupply::Image { recipe, cached: false }) if inventory.offline => {
+                let what = format!("{recipe} is not in the cache, and --offline forbids downloads");
+                Finding::missing(check, &[Metal::Emulated], what)
+                    .fixed_by([format!("cargo xtask images build {recipe}")])
+            }
+            Ok(EmulatorSupply::Image { recipe, cached: false }) => {
+                Finding::ok(check, format!("{recipe} is downloaded and built before the run"))
+            }
+            Err(why) => {
+                let missing = Finding::missing(check, &[Metal::Emulated], why.to_string());
+                match why {
+                    NoEmulator::NoRecipe { .. } => missing,
+                    NoEmulator::Unbuildable { program, .. } => self.with_installation(missing, program),
+                }
+            }
         }
     }
+
+    /// The finding with how to install an emulator that would be used.
+    fn with_installation(&self, missing: Finding, program: &str) -> Finding {
+        let Some(fedora) = fedora_package(program) else {
+            return missing
+                .advise(format!("nestmatrix has {program} from Debian's packages only; {APT_ADVICE}"));
+        };
+        let own = self.probe.isa() == Some(self.architecture.isa());
+        match self.probe.facts.os.as_str() {
+            "fedora" => missing.fixed_by([self.root(&format!("dnf install {fedora}"))]),
+            os if own && RHEL_LIKE.contains(&os) => {
+                missing.fixed_by([self.root(&format!("dnf install {RHEL_PACKAGE}"))])
+            }
+            _ => {
+                let on_rhel = if own { format!(", on RHEL {RHEL_PACKAGE}") } else { String::new() };
+                missing.advise(format!("install {program}: on Fedora the package {fedora}{on_rhel}"))
+            }
+        }
+    }
+}
+
+/// Fedora's package of a QEMU.
+fn fedora_package(program: &str) -> Option<&'static str> {
+    Some(match program {
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "qemu-system-ppc64" => "qemu-system-ppc",
+        "qemu-system-aarch64" => "qemu-system-aarch64",
+        "qemu-system-s390x" => "qemu-system-s390x",
+        _ => return None,
+    })
 }
 
 fn in_short(names: &[&str]) -> String {

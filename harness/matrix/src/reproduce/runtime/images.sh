@@ -64,11 +64,16 @@ emulator() {
     else
         [ -z "$2" ] || [ "$(uname -m)" != "$4" ] || find_image "$1" "$2"
         emulator=${image:-}
-        [ -n "$emulator" ] || own=$(command -v "$program") ||
+        [ -n "$emulator" ] || own=$(command -v "$program" || qemu_of_rhel) ||
             cannot "there is no $program in PATH, and no image of it in $here/images (a bundle of the cell has it)" \
                 "or ${cache:-a cache folder, since HOME is not set,}/images; a QEMU can be named by QEMU=..."
     fi
     say "the outermost level runs on ${own:-$emulator/tree/programs/$program}"
+}
+
+# RHEL's QEMU has another name, and is for machines of the same kind as this one.
+qemu_of_rhel() {
+    [ "$program" = "qemu-system-$(uname -m)" ] && [ -x /usr/libexec/qemu-kvm ] && echo /usr/libexec/qemu-kvm
 }
 
 run_emulator() {

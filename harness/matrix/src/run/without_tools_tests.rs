@@ -1,0 +1,145 @@
+//! Plans on a machine that has no package tools, such as a Fedora without apt.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nestmatrix_images::{Catalog, HostTools, InstalledEmulator, Product};
+use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_stack::Metal;
+
+use super::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, Planned, RunPlan, images_of, supply};
+use crate::one_scenario;
+use crate::records::SkipReason;
+use crate::scenario::{Matrix, Permitted};
+
+/// A cell of Debian 12 and 13.
+fn matrix() -> Matrix {
+    let systems = "[[system]]\nid = \"debian\"\nname = \"Debian\"\n";
+    let axes = "architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 13\"]\n";
+    let folder = one_scenario::folder(Some(systems), axes);
+    Matrix::load(folder.path()).unwrap()
+}
+
+fn texts(reasons: &[SkipReason]) -> Vec<String> {
+    reasons.iter().map(ToString::to_string).collect()
+}
+
+fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
+    let metal = |planned: &Planned| match &planned.fate {
+        Fate::Boots { metal, .. } => Some(*metal),
+        Fate::Skipped(_) => None,
+    };
+    plan.cells.iter().map(metal).collect()
+}
+
+/// The project's recipes on a machine without any package tool, except for these recipes, whose images are in the cache.
+fn catalog_without_tools(cached: &[&str]) -> Catalog {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+    let catalog = Catalog::load(&recipes).unwrap();
+    let mut unbuildable = catalog.unbuildable_with(&HostTools::default());
+    unbuildable.retain(|recipe, _| !cached.contains(&recipe.as_str()));
+    catalog.with_unbuildable(unbuildable)
+}
+
+/// The plan of that cell, with native metal that runs Debian 12 if that is asked for.
+fn on_machine(metal: MetalChoice, catalog: &Catalog) -> RunPlan {
+    let matrix = matrix();
+    let natives =
+        NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::named("debian".into(), "12".into())))]);
+    let options = PlanOptions { metal, ..PlanOptions::default() };
+    RunPlan::new(matrix.cells().to_vec(), &matrix, catalog, &natives, &options)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_cell_whose_images_or_emulator_cant_be_built_is_skipped_with_the_reason() {
+    let no_apt = "is made of Debian packages, and this machine has no apt-get";
+    let no_image = |version: &str, level: &str| {
+        format!("no image of Debian {version}: the image debian-{version} {no_apt} ({level} on amd64)")
+    };
+    let no_emulator = format!(
+        "no qemu-system-x86_64 for emulated metal: none is installed; the image qemu-x86-amd64 {no_apt}"
+    );
+    let images = ["debian-12-amd64", "debian-13-amd64"];
+    for (metal, cached, expected) in [
+        (
+            MetalChoice::Emulated,
+            &[][..],
+            vec![no_image("12", "L0"), no_image("13", "L1"), no_emulator.clone()],
+        ),
+        (MetalChoice::Emulated, &images[..], vec![no_emulator]),
+        (MetalChoice::Emulated, &["qemu-x86-amd64", "debian-12-amd64"], vec![no_image("13", "L1")]),
+        (MetalChoice::Native, &[], vec![no_image("13", "L1")]),
+    ] {
+        let plan = on_machine(metal, &catalog_without_tools(cached));
+        let (_, reasons) = plan.skipped().next().unwrap();
+        assert_eq!(texts(reasons), expected);
+    }
+    let all = ["qemu-x86-amd64", "debian-12-amd64", "debian-13-amd64"];
+    let plan = on_machine(MetalChoice::Emulated, &catalog_without_tools(&all));
+    assert_eq!(metals(&plan), [Some(Metal::Emulated)], "what is in the cache needs no tools");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn an_installed_emulator_is_used_if_its_image_cant_be_built() {
+    let installed = |found: Result<&str, &str>| {
+        let found = found
+            .map(|path| InstalledEmulator { path: path.into(), version: "8.2.2 (Debian)".into() })
+            .map_err(str::to_owned);
+        BTreeMap::from([("qemu-system-x86_64".to_owned(), found)])
+    };
+    let images = ["debian-12-amd64", "debian-13-amd64"];
+    let plan = |cached: &[&str], found| {
+        let catalog = catalog_without_tools(cached).with_installed(installed(found));
+        let plan = on_machine(MetalChoice::Emulated, &catalog);
+        let emulators: Vec<String> = plan.installed_emulators.iter().cloned().collect();
+        let images = images_of(&plan, &catalog, false).unwrap();
+        (plan, emulators.join(", "), images)
+    };
+    let (booted, emulators, images_of_it) = plan(&images, Ok("/usr/libexec/qemu-kvm"));
+    assert_eq!(metals(&booted), [Some(Metal::Emulated)]);
+    assert_eq!(emulators, "qemu-system-x86_64 8.2.2 (Debian), installed as /usr/libexec/qemu-kvm");
+    assert!(images_of_it.iter().all(|(_, product)| *product != Product::Emulator), "{images_of_it:?}");
+
+    let cached = ["qemu-x86-amd64", "debian-12-amd64", "debian-13-amd64"];
+    let (_, emulators, images_of_it) = plan(&cached, Ok("/usr/libexec/qemu-kvm"));
+    assert_eq!(emulators, "", "the image comes first");
+    assert!(images_of_it.contains(&("qemu-x86-amd64".to_owned(), Product::Emulator)));
+
+    let (skipped, ..) = plan(&images, Err("/usr/libexec/qemu-kvm can't play a bare q35: no TCG"));
+    let (_, reasons) = skipped.skipped().next().unwrap();
+    let begin = "no qemu-system-x86_64 for emulated metal: /usr/libexec/qemu-kvm can't play a bare q35: no TCG; the image";
+    assert!(texts(reasons)[0].starts_with(begin), "{reasons:?}");
+}
+
+#[test]
+fn a_level_takes_the_next_best_image_if_the_best_cant_be_built() {
+    let systems = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n".to_owned()
+        + &["11", "12"]
+            .map(|version| {
+                format!("[[stand-in]]\nfor = \"rhel 8\"\nimage = \"debian-{version}\"\nreason = \"r\"\n")
+            })
+            .concat();
+    let axes = "architecture = [\"amd\"]\nl0 = [\"rhel 8.2\"]\nl1 = [\"rhel 8.2\"]\n";
+    let folder = one_scenario::folder(Some(&systems), axes);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let one_image = supply(&catalog_without_tools(&["debian-12-amd64"]));
+    let requirement = &matrix.cells()[0].levels[0].system;
+    let choice = matrix
+        .image_from(&one_image, requirement, Architecture::Amd, LevelNumber::ALL[0], Permitted::ALL)
+        .unwrap();
+    assert_eq!(choice.image, "debian-12");
+    assert!(
+        one_image.of(Architecture::Amd, LevelNumber::ALL[0]).iter().all(|image| image.name == "debian-12")
+    );
+    // Of several images that can't be built, the nearest one is named.
+    let none = supply(&catalog_without_tools(&[]));
+    let missing = matrix
+        .image_from(&none, requirement, Architecture::Amd, LevelNumber::ALL[0], Permitted::ALL)
+        .unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "no image of RHEL 8.2: the image debian-11 is made of Debian packages, and this machine has no apt-get"
+    );
+}
