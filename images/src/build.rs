@@ -1,12 +1,12 @@
 //! Builds all products of a recipe: resolve, download, unpack, assemble, write, record, and only then publish.
 
 use crate::apt_packages::AptPackages;
-use crate::busybox;
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
 use crate::image::{
     self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
 };
+use crate::local_files;
 use crate::package_source::{self, Host, PackageSource, Place};
 use crate::progress::{Reporter, Step};
 use crate::recipe::FORMAT;
@@ -145,14 +145,25 @@ impl Build<'_> {
             let is_added = self.add(packages, &mut materials)?;
             // This machine has no apt.
             if !is_added {
-                materials.loose.push(busybox::of_this_machine(self.recipe.isa())?);
+                materials.loose.push(local_files::busybox(self.recipe.isa())?);
             }
         }
         if let Some(firmware) = &self.recipe.text.firmware {
-            // Without it, guests have the system's own firmware.
-            self.add(&firmware.packages, &mut materials)?;
+            let is_added = self.add(&firmware.packages, &mut materials)?;
+            if !is_added {
+                materials.loose.extend(self.local_firmware(firmware)?);
+            }
         }
         Ok(materials)
+    }
+
+    /// The firmware that came with this machine's QEMU. Without any, guests have the system's own.
+    pub(crate) fn local_firmware(&self, firmware: &FirmwareText) -> Result<Vec<Loose>, Error> {
+        let Some(qemu) = self.recipe.text.hypervisor.as_ref().and_then(|part| part.qemu_name.as_deref())
+        else {
+            return Ok(Vec::new());
+        };
+        local_files::firmware(firmware, qemu, self.recipe.isa(), self.wrapper)
     }
 
     /// Adds Debian packages to those of another system, unless this machine has no apt.

@@ -2,7 +2,7 @@
 
 use crate::apt::{Apt, Archives, Wanted};
 use crate::build::{Build, Loose, Materials, now};
-use crate::busybox;
+use crate::local_files;
 use crate::package_source::{self, PackageFormat, PackageIndex as _, file_in, is_package};
 use crate::recipe_text::Packages;
 use crate::replacement::{
@@ -21,7 +21,7 @@ impl Build<'_> {
             packages.into_iter().map(|one| (one.clone(), file_in(&folder, &one))).collect()
         };
         let (of_this_machine, base): (Vec<Package>, Vec<Package>) =
-            derivation.packages.iter().cloned().partition(busybox::is_of_this_machine);
+            derivation.packages.iter().cloned().partition(local_files::is_local);
         intact(&derivation.base, &base, &folder)?;
         let mut archive = "-".to_owned();
         let mut suites = self.recipe.apt().map(|packages| packages.suites.clone()).unwrap_or_default();
@@ -64,8 +64,13 @@ impl Build<'_> {
                 (packages, image)
             }
         };
-        if !of_this_machine.is_empty() {
-            loose.push(busybox::of_this_machine(self.recipe.isa())?);
+        if of_this_machine.iter().any(local_files::is_busybox) {
+            loose.push(local_files::busybox(self.recipe.isa())?);
+        }
+        if let (Some(firmware), false) =
+            (&self.recipe.text.firmware, of_this_machine.iter().all(local_files::is_busybox))
+        {
+            loose.extend(self.local_firmware(firmware)?);
         }
         let (packages, files) = packages.into_iter().unzip();
         let replaced = Some(derivation.replacement.component());

@@ -1,6 +1,6 @@
 //! The tools of this machine that images are built with, and which recipes need which of them.
 
-use crate::busybox;
+use crate::local_files::find_busybox;
 use crate::programs::find_program;
 use crate::recipe::{Catalog, Recipe};
 use crate::recipe_text::Packages;
@@ -62,7 +62,7 @@ impl HostTool {
 
     fn is_installed(self) -> bool {
         match self {
-            Self::Busybox => Isa::of_this_machine().is_some_and(|isa| busybox::find(isa).is_some()),
+            Self::Busybox => Isa::of_this_machine().is_some_and(|isa| find_busybox(isa).is_some()),
             _ => find_program(self.program()).is_some(),
         }
     }
