@@ -104,7 +104,12 @@ fn busybox(packages: &Tree, applets: &str, tree: &mut Tree) -> Result<(), String
 /// # Errors
 /// A sentence that names what the packages lack.
 pub(crate) fn emulator(packages: &Tree, text: &EmulatorText, isa: Isa) -> Result<Tree, String> {
-    let roots = || std::iter::once(&text.program).chain(&text.programs).chain(&text.modules);
+    let there = |paths: &'_ [String]| -> Vec<String> {
+        paths.iter().filter(|path| packages.file(path).is_some()).cloned().collect()
+    };
+    let modules = [text.modules.clone(), there(&text.optional_modules)].concat();
+    let files = [text.files.clone(), there(&text.optional_files)].concat();
+    let roots = || std::iter::once(&text.program).chain(&text.programs).chain(&modules);
     let names: Vec<&str> = roots().map(String::as_str).collect();
     let Closure { interpreter, libraries } = elf::closure(packages, &names, isa)?;
     let loader = interpreter.ok_or_else(|| format!("{} is linked statically", text.program))?;
@@ -119,8 +124,8 @@ pub(crate) fn emulator(packages: &Tree, text: &EmulatorText, isa: Isa) -> Result
         take(path, &format!("{LIBRARIES}/{name}"))?;
     }
     let programs = std::iter::once(&text.program).chain(&text.programs).map(|path| (PROGRAMS, path));
-    let modules = text.modules.iter().map(|path| (MODULES, path));
-    for (folder, path) in programs.chain(modules).chain(text.files.iter().map(|path| (DATA, path))) {
+    let modules = modules.iter().map(|path| (MODULES, path));
+    for (folder, path) in programs.chain(modules).chain(files.iter().map(|path| (DATA, path))) {
         let name = path.rsplit('/').next().unwrap_or(path);
         take(path, &format!("{folder}/{name}"))?;
     }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// The environment variable that names the folder of QEMU's modules.
+const QEMU_MODULES: &str = "QEMU_MODULE_DIR";
+
 /// An emulator that is installed on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InstalledEmulator {
@@ -57,6 +60,11 @@ impl Emulator {
             tree.join(PROGRAMS).join(program).into(),
         ];
         (tree.join(LOADER), arguments)
+    }
+
+    /// The environment that its programs need: where QEMU finds its modules. Its other settings are on the command line.
+    pub fn environment(&self) -> Vec<(OsString, OsString)> {
+        self.modules().map(|modules| (QEMU_MODULES.into(), modules.into())).into_iter().collect()
     }
 
     /// The folder of its firmware and other data.

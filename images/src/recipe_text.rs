@@ -95,7 +95,11 @@ pub(crate) struct EmulatorText {
     pub(crate) programs: Vec<String>,
     /// Modules that it loads at run time.
     pub(crate) modules: Vec<String>,
+    /// The same, of which some versions have none.
+    pub(crate) optional_modules: Vec<String>,
     pub(crate) files: Vec<String>,
+    /// Files that only some versions have.
+    pub(crate) optional_files: Vec<String>,
 }
 
 /// The compression of an initramfs. The kernel detects it.
@@ -294,13 +298,14 @@ impl InitramfsText {
 }
 
 impl EmulatorText {
-    const KEYS: Keys = &["program", "programs", "modules", "files"];
+    const KEYS: Keys = &["program", "programs", "modules", "optional-modules", "files", "optional-files"];
 
     fn read(table: &Table<'_>) -> Option<Self> {
         let program = table.prose("program");
-        let [programs, modules, files] =
-            ["programs", "modules", "files"].map(|key| optional_list(table, key));
-        Some(Self { program: program?, programs, modules, files })
+        let [programs, modules, optional_modules, files, optional_files] =
+            ["programs", "modules", "optional-modules", "files", "optional-files"]
+                .map(|key| optional_list(table, key));
+        Some(Self { program: program?, programs, modules, optional_modules, files, optional_files })
     }
 }
 

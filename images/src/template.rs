@@ -16,8 +16,8 @@ const LAST_MAJOR: u32 = 999;
 pub(crate) struct TemplateText {
     /// The systems, by `ID` in os-release(5).
     systems: Vec<String>,
-    /// The major version.
-    major: u32,
+    /// The major version; none if it serves every one.
+    major: Option<u32>,
     /// Another variant of the system that its images also are.
     pub(crate) also_variant: Option<String>,
 }
@@ -27,15 +27,15 @@ impl TemplateText {
 
     pub(crate) fn read(table: &Table<'_>) -> Option<Self> {
         let systems = table.strings("systems").map(owned);
-        let major = table.integer("major", 1, LAST_MAJOR);
+        let major = table.optional_integer("major", 1, LAST_MAJOR);
         let also_variant = table.optional_prose("also-variant");
-        Some(Self { systems: systems?, major: major?, also_variant })
+        Some(Self { systems: systems?, major, also_variant })
     }
 
     /// Whether it serves a system in some version.
     fn serves(&self, os: &Os) -> bool {
-        let major = os.version.split('.').next().and_then(|major| major.parse().ok());
-        self.systems.contains(&os.id) && major == Some(self.major)
+        let major = || os.version.split('.').next().and_then(|major| major.parse().ok());
+        self.systems.contains(&os.id) && self.major.is_none_or(|wanted| major() == Some(wanted))
     }
 }
 
@@ -68,5 +68,26 @@ impl Recipe {
         let own = self.os().and_then(|os| os.variant.as_deref());
         let also = self.text.template.as_ref().and_then(|template| template.also_variant.as_deref());
         own == variant || (variant.is_some() && also == variant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_serves_one_major_version_or_all() {
+        let template = |major| TemplateText { systems: vec!["rhel".to_owned()], major, also_variant: None };
+        let os =
+            |id: &str, version: &str| Os { id: id.to_owned(), version: version.to_owned(), variant: None };
+        for (id, version, of_nine, of_all) in [
+            ("rhel", "9.4", true, true),
+            ("rhel", "9", true, true),
+            ("rhel", "10.0", false, true),
+            ("fedora", "9", false, false),
+        ] {
+            let served = [Some(9), None].map(|major| template(major).serves(&os(id, version)));
+            assert_eq!(served, [of_nine, of_all], "{id} {version}");
+        }
     }
 }

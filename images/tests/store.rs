@@ -251,6 +251,31 @@ fn an_emulator_runs_by_its_own_loader_on_its_own_libraries() {
     assert!(libraries.iter().all(|path| Path::new(path).starts_with(folder)), "{listed}");
     assert_eq!(fs::read(emulator.data().join("bios.bin")).unwrap(), b"bios");
     assert!(emulator.modules().is_none(), "it has none");
+    assert_eq!(emulator.environment(), []);
+}
+
+#[test]
+fn what_only_some_versions_of_an_emulator_have_is_taken_if_it_is_there() {
+    let toy = Toy::new();
+    let recipe = toy.path("recipes/toy.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let files = "files = [\"usr/share/qemu/bios.bin\"]";
+    let optional = [
+        "optional-files = [\"usr/share/qemu/bios.bin\", \"usr/share/qemu/absent.bin\"]\n",
+        "optional-modules = [\"usr/bin/qemu\", \"usr/lib/absent.so\"]",
+    ];
+    assert!(text.contains(files));
+    fs::write(&recipe, text.replace(files, &optional.concat())).unwrap();
+    let image = toy.store("cache", false).ensure(&toy.recipe(), Product::Emulator, &Silent).unwrap();
+    let emulator = Emulator::new(image).unwrap();
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names(&emulator.data()), ["bios.bin"]);
+    let modules = emulator.modules().unwrap();
+    assert_eq!(names(&modules), ["qemu"]);
+    assert_eq!(emulator.environment(), [("QEMU_MODULE_DIR".into(), modules.into())]);
 }
 
 #[test]

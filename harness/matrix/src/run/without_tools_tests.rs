@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nestmatrix_images::{Catalog, HostTools, InstalledEmulator, Product};
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_images::{
+    Catalog, HostTool, HostTools, InstalledEmulator, NewSource, Origin, Product, Sources,
+};
+use nestmatrix_model::{Architecture, Isa, LevelNumber};
 use nestmatrix_stack::Metal;
 
-use super::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, Planned, RunPlan, images_of, supply};
+use super::{
+    Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, Planned, RunPlan, emulator_source, images_of,
+    supply,
+};
 use crate::one_scenario;
 use crate::records::SkipReason;
 use crate::scenario::{Matrix, Permitted};
@@ -142,4 +147,47 @@ fn a_level_takes_the_next_best_image_if_the_best_cant_be_built() {
         missing.to_string(),
         "no image of RHEL 8.2: the image debian-11 is made of Debian packages, and this machine has no apt-get"
     );
+}
+
+/// The project's recipes with these sources.
+fn catalog_with_sources(names: &[&str]) -> Catalog {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "-----BEGIN PGP PUBLIC KEY BLOCK-----\n").unwrap();
+    let mut sources = Sources::open(Some(folder.path().join("sources"))).unwrap();
+    for name in names {
+        let origin = Origin::Urls(vec!["http://a.example".to_owned()]);
+        let new =
+            NewSource { name: (*name).to_owned(), isa: Some(Isa::Amd64), origin, key: Some(key.clone()) };
+        sources.add(&new, &[]).unwrap();
+    }
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+    Catalog::load(&recipes).unwrap().with_sources(&sources)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_emulator_is_debians_otherwise_that_of_the_latest_fedora_otherwise_the_installed_one() {
+    let catalog = catalog_with_sources(&["fedora-42", "fedora-41", "rhel-9.4"]);
+    let source = |catalog: &Catalog| {
+        let source = emulator_source(catalog, "qemu-system-x86_64").unwrap();
+        source.recipe().map(str::to_owned).unwrap_or_else(|| "installed".to_owned())
+    };
+    assert_eq!(source(&catalog), "qemu-x86-amd64");
+    let rpm_tools: HostTools = [HostTool::Dnf, HostTool::RpmKeys].into_iter().collect();
+    let installed = InstalledEmulator { path: "/usr/bin/qemu-system-x86_64".into(), version: "9.2.3".into() };
+    let with = |tools: &HostTools| {
+        let installed = BTreeMap::from([("qemu-system-x86_64".to_owned(), Ok(installed.clone()))]);
+        catalog.clone().with_unbuildable(catalog.unbuildable_with(tools)).with_installed(installed)
+    };
+    assert_eq!(source(&with(&rpm_tools)), "fedora-42-amd64");
+    assert_eq!(source(&with(&HostTools::default())), "installed");
+}
+
+#[test]
+fn an_image_that_is_only_an_emulator_is_no_level() {
+    let supply = supply(&catalog_with_sources(&["fedora-42", "rhel-9.4"]));
+    let systems: Vec<&str> =
+        supply.images(Architecture::Amd).iter().map(|image| image.system.as_str()).collect();
+    assert!(systems.contains(&"rhel") && !systems.contains(&"fedora"), "{systems:?}");
 }

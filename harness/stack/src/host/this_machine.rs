@@ -37,6 +37,14 @@ impl Emulator {
             Self::Image(image) => image.modules(),
         }
     }
+
+    /// The environment that QEMU needs.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        match self {
+            Self::Installed(_) => Vec::new(),
+            Self::Image(image) => image.environment(),
+        }
+    }
 }
 
 /// This machine.
@@ -104,7 +112,7 @@ impl ThisMachine {
             wrapper: &self.wrapper,
             program: &command.program,
             arguments: &command.arguments,
-            environment: &[],
+            environment: &self.emulator.environment(),
             folder: None,
             output: &self.records.join(format!("{}.qemu.log", machine.label())),
             stdio: None,
@@ -140,8 +148,9 @@ impl MachineHost for ThisMachine {
         Box::pin(async move {
             let (program, mut arguments) = self.command(self.program);
             arguments.extend(["-machine".into(), "help".into()]);
-            output_of(tokio::process::Command::new(program).args(arguments), "asking QEMU for its machines")
-                .await
+            let mut command = tokio::process::Command::new(program);
+            command.args(arguments).envs(self.emulator.environment());
+            output_of(&mut command, "asking QEMU for its machines").await
         })
     }
 

@@ -88,7 +88,13 @@ run_emulator() {
     tree=$emulator/tree
     libraries=$tree/libraries
     [ ! -d "$tree/modules" ] || libraries=$libraries:$tree/modules
-    case $program in qemu*) set -- -L "$tree/data" "$@" ;; esac
+    case $program in
+    qemu*)
+        set -- -L "$tree/data" "$@"
+        QEMU_MODULE_DIR=$tree/modules
+        export QEMU_MODULE_DIR
+        ;;
+    esac
     exec "$tree/ld.so" --library-path "$libraries" --argv0 "$program" "$tree/programs/$program" "$@"
 }
 
