@@ -61,6 +61,7 @@ pub use recipe_problem::RecipeProblem;
 pub use replacement::Component as Part;
 pub use replacement::{Component, LocalKernel, Offered, Replacement};
 pub use rpm::SourceCheck;
+pub use source_check::SourceProblem;
 pub use sources::{NewSource, Origin, Source, Sources};
 pub use store::{Store, StoreOptions};
 pub use undelivered::Undelivered;

@@ -1,5 +1,6 @@
 //! `doctor`: shows what this machine can run, and what is missing.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use nestmatrix::records::Purpose;
 use nestmatrix::report::{self, Style};
 use nestmatrix::run::{MachineTrial, Setting};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
-use nestmatrix_images::{Catalog, Store};
+use nestmatrix_images::{Catalog, HostTools, SourceProblem, Store};
 use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::host::Scratch;
 
@@ -94,10 +95,21 @@ async fn this_machine(
         named: (!arguments.selection.filter.is_empty()).then_some(filter),
         metal: metal(arguments.metal),
         denied: arguments.selection.denied(),
+        source_problems: source_problems(catalog)?,
         cache: store.cache().to_owned(),
         snapshots: snapshots::folder(store),
     };
     examination.carry_out().await.map_err(Failure::error)
+}
+
+/// What keeps images from being built from the user's sources, by the names of the recipes.
+fn source_problems(catalog: &Catalog) -> Result<BTreeMap<String, Vec<SourceProblem>>, Failure> {
+    let wrapper = parent_death::wrapper().map_err(Failure::error)?;
+    let tools = HostTools::of_this_machine();
+    let of_sources = catalog.recipes().filter(|recipe| recipe.source().is_some());
+    let problems =
+        of_sources.map(|recipe| (recipe.name().to_owned(), recipe.source_problems(&tools, wrapper.words())));
+    Ok(problems.collect())
 }
 
 #[allow(clippy::too_many_arguments, reason = "one call site, and no two arguments of one type")]

@@ -25,6 +25,7 @@ fn inventory() -> Inventory {
         wanted: 6,
         missing: Vec::new(),
         offline: false,
+        sources: Vec::new(),
     }
 }
 

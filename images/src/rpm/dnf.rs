@@ -84,10 +84,7 @@ impl<'a> Dnf<'a> {
         {
             options.push(option(&format!("--setopt={name}="), &folder.join(part)));
         }
-        // dnf 4's other plugins write to the machine's own cache. dnf 5 downloads without a plugin.
-        if !DNF.run(DNF.command(wrapper).arg("--version"), "print its version", || {})?.contains("dnf5") {
-            options.extend(["--disableplugin=*".into(), "--enableplugin=download".into()]);
-        }
+        options.extend(plugins(wrapper)?);
         Ok(Self { wrapper, folder: folder.to_owned(), options })
     }
 
@@ -150,6 +147,23 @@ impl<'a> Dnf<'a> {
         command.args(&self.options);
         command
     }
+}
+
+/// The options that select plugins. dnf 4's others write to the machine's own cache. dnf 5 downloads without a plugin.
+fn plugins(wrapper: &[OsString]) -> Result<Vec<OsString>, Error> {
+    let version = DNF.run(DNF.command(wrapper).arg("--version"), "print its version", || {})?;
+    let of_dnf_4 = ["--disableplugin=*", "--enableplugin=download"].map(OsString::from);
+    Ok(if version.contains("dnf5") { Vec::new() } else { of_dnf_4.to_vec() })
+}
+
+/// Whether dnf has its command `download`, which is in a package of its own.
+pub(crate) fn has_download(wrapper: &[OsString]) -> bool {
+    let help = |plugins: Vec<OsString>| {
+        let mut command = DNF.command(wrapper);
+        command.args(plugins).args(["download", "--help"]);
+        DNF.run(&mut command, "print a help text", || {})
+    };
+    plugins(wrapper).and_then(help).is_ok()
 }
 
 /// Sections of a configuration (dnf.conf(5)). Each package's signature is checked later, with a private database.

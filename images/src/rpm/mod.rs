@@ -10,6 +10,7 @@ mod offers;
 mod package;
 mod packages;
 
+pub(crate) use dnf::has_download;
 pub(crate) use dvd::Dvd;
 pub(crate) use index::RpmIndex;
 pub use index::SourceCheck;

@@ -3,21 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use nestmatrix_images::{Catalog, Product};
+use nestmatrix_images::{Catalog, Product, Recipe, SourceProblem};
 use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
 
-use super::checks::{EmulatorSupply, Inventory, Place, Proof, Subject, findings, own_architecture};
+use super::checks::{
+    EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, own_architecture,
+};
 use super::checkup::{
     ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
 };
 use super::probe::Probe;
 use crate::records::SkipReason;
 use crate::run::{
-    EmulatorSource, Fate, MachineTrial, MetalChoice, NativeMetals, NoGuest, PlanOptions, Planned, RunPlan,
-    emulator_source, host_isa,
+    EmulatorSource, Fate, MachineTrial, MetalChoice, NativeMetals, NoEmulator, NoGuest, PlanOptions, Planned,
+    RunPlan, emulator_source, host_isa,
 };
 use crate::scenario::{Cell, Denied, Filter, Matrix};
 
@@ -39,6 +41,8 @@ pub struct Examination<'a> {
     pub metal: MetalChoice,
     /// The images that are not used.
     pub denied: Denied,
+    /// What keeps images from being built from the user's sources, by the names of the recipes.
+    pub source_problems: BTreeMap<String, Vec<SourceProblem>>,
     /// Folder of images.
     pub cache: PathBuf,
     /// Folder of snapshots.
@@ -159,24 +163,64 @@ impl Examination<'_> {
 
     /// What the cache has for the selected cells of an architecture.
     fn inventory(&self, architecture: Architecture, selected: &RunPlan) -> Inventory {
-        let profile = ArchInfo::of(architecture);
         let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
         let cells = selected.cells.iter().filter(of_it).cloned().collect();
         let wanted = RunPlan { cells, ..RunPlan::default() }.images();
-        let missing = wanted.iter().filter(|image| !self.cached.contains(image));
-        let emulator = emulator_source(self.catalog, profile.metal.program(profile.qemu));
+        let missing: Vec<_> = wanted.iter().filter(|image| !self.cached.contains(image)).collect();
+        let emulator = self.emulator(architecture);
+        let needed_on = |recipe: &Recipe| {
+            let is_it = |emulator: &EmulatorSupply| match emulator {
+                EmulatorSupply::Image { recipe: name, cached } => !cached && name == recipe.name(),
+                EmulatorSupply::Installed(_) => false,
+            };
+            if missing.iter().any(|(name, _)| name == recipe.name()) {
+                vec![Metal::Native, Metal::Emulated]
+            } else if emulator.as_ref().is_ok_and(is_it) {
+                vec![Metal::Emulated]
+            } else {
+                Vec::new()
+            }
+        };
         Inventory {
-            emulator: emulator.map(|source| match source {
-                EmulatorSource::Installed(installed) => EmulatorSupply::Installed(installed.clone()),
-                EmulatorSource::Recipe(recipe) => {
-                    let cached = self.cached.contains(&(recipe.to_owned(), Product::Emulator));
-                    EmulatorSupply::Image { recipe: recipe.to_owned(), cached }
-                }
-            }),
-            missing: missing.map(|(name, product)| format!("{name} {product}")).collect(),
+            sources: self.sources(architecture, needed_on),
+            missing: missing.iter().map(|(name, product)| format!("{name} {product}")).collect(),
+            emulator,
             wanted: wanted.len(),
             offline: self.offline,
         }
+    }
+
+    /// Where the emulator of an architecture's metal comes from.
+    fn emulator(&self, architecture: Architecture) -> Result<EmulatorSupply, NoEmulator> {
+        let profile = ArchInfo::of(architecture);
+        let source = emulator_source(self.catalog, profile.metal.program(profile.qemu))?;
+        Ok(match source {
+            EmulatorSource::Installed(installed) => EmulatorSupply::Installed(installed.clone()),
+            EmulatorSource::Recipe(recipe) => {
+                let cached = self.cached.contains(&(recipe.to_owned(), Product::Emulator));
+                EmulatorSupply::Image { recipe: recipe.to_owned(), cached }
+            }
+        })
+    }
+
+    /// The user's sources for images of an architecture or for its emulator. `needed_on` returns the metals that the selected cells
+    /// use and that need images of a recipe which have to be built.
+    fn sources(
+        &self,
+        architecture: Architecture,
+        needed_on: impl Fn(&Recipe) -> Vec<Metal>,
+    ) -> Vec<SourceState> {
+        let profile = ArchInfo::of(architecture);
+        let emulator = profile.metal.program(profile.qemu);
+        let is_for_it = |recipe: &&Recipe| {
+            let makes_levels = recipe.emulator().is_none() && recipe.isa() == architecture.isa();
+            makes_levels || recipe.emulator() == Some(emulator)
+        };
+        let state = |recipe: &Recipe| {
+            let problems = self.source_problems.get(recipe.name())?.clone();
+            Some(SourceState { name: recipe.source()?.name(), problems, needed_on: needed_on(recipe) })
+        };
+        self.catalog.recipes().filter(is_for_it).filter_map(state).collect()
     }
 
     /// Why the selected cells cannot all run on the chosen metal; empty if they can.

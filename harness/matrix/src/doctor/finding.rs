@@ -36,6 +36,10 @@ pub enum Check {
     Memory,
     /// Disk space for images and snapshots.
     Disk,
+    /// apt, which builds images of Debian packages.
+    Apt,
+    /// The user's sources of RPM packages, and the tools that read them.
+    Sources,
     /// The emulator that plays the bare machine.
     Emulator,
     /// The images that the levels boot.
@@ -44,7 +48,7 @@ pub enum Check {
 
 impl Check {
     /// Every check, in the order of the findings.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::InstructionSet,
         Self::Processor,
         Self::CpuFlags,
@@ -60,6 +64,8 @@ impl Check {
         Self::System,
         Self::Memory,
         Self::Disk,
+        Self::Apt,
+        Self::Sources,
         Self::Emulator,
         Self::Images,
     ];
@@ -82,6 +88,8 @@ impl Check {
             Self::System => "system",
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Apt => "apt",
+            Self::Sources => "sources",
             Self::Emulator => "emulator",
             Self::Images => "images",
         }

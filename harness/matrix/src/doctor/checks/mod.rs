@@ -2,13 +2,14 @@
 
 mod cpu;
 mod kvm;
+mod packages;
 mod resources;
 mod subject;
 mod tools;
 
 pub use cpu::own_architecture;
 pub(crate) use resources::size;
-pub use subject::{EmulatorSupply, Inventory, Place, Proof, Subject, findings};
+pub use subject::{EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The host that is checked, and the order of the checks. The checks stand in one file a group and are pure functions of this.
 
-use nestmatrix_images::InstalledEmulator;
+use nestmatrix_images::{InstalledEmulator, SourceProblem};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::Metal;
@@ -52,6 +52,19 @@ pub struct Inventory {
     pub missing: Vec<String>,
     /// Whether the network is off limits.
     pub offline: bool,
+    /// The user's sources of RPM packages that images of the architecture, or its emulator, are made of.
+    pub sources: Vec<SourceState>,
+}
+
+/// A source of RPM packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// Its name.
+    pub name: String,
+    /// What keeps images from being built from it.
+    pub problems: Vec<SourceProblem>,
+    /// The metals on which the selected cells need an image of it that is not in the cache.
+    pub needed_on: Vec<Metal>,
 }
 
 /// Where the checked host is.
@@ -111,6 +124,8 @@ pub fn findings(subject: &Subject<'_>) -> Vec<Finding> {
     found.push(subject.memory());
     if let Place::ThisMachine(inventory) = place {
         found.push(subject.disk(inventory));
+        found.push(subject.apt());
+        found.extend(subject.sources(inventory));
         found.push(subject.emulator(inventory));
         found.push(subject.images(inventory));
     }

@@ -35,7 +35,7 @@ fn good(architecture: Architecture) -> String {
 
 pub(super) fn inventory() -> Inventory {
     let emulator = Ok(EmulatorSupply::Image { recipe: "qemu".into(), cached: true });
-    Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false }
+    Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false, sources: Vec::new() }
 }
 
 /// The findings of a machine that differs from the good one by these replacements.
@@ -249,7 +249,7 @@ fn what_restricts_stacks_is_a_warning(
 fn what_is_missing_for_emulated_metal_is_reported_on_a_machine_of_another_architecture_too() {
     let missing = vec!["debian-13-amd64 minimal".to_owned(), "debian-13-amd64 hypervisor".to_owned()];
     let emulator = Ok(EmulatorSupply::Image { recipe: "bochs-amd64".into(), cached: false });
-    let offline = Inventory { emulator, wanted: 3, missing, offline: true };
+    let offline = Inventory { emulator, missing, offline: true, ..inventory() };
     let no_kvm = Proof::NotAsked("another architecture".into());
     let changes = [
         ("AuthenticAMD", "GenuineIntel"),

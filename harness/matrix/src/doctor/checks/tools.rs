@@ -3,6 +3,7 @@
 use nestmatrix_images::InstalledEmulator;
 use nestmatrix_stack::Metal;
 
+use super::packages::{APT_ADVICE, Distribution};
 use super::subject::{EmulatorSupply, Inventory, NATIVE, Place, Subject};
 use crate::doctor::finding::{Check, Finding};
 use crate::doctor::probe::Probe;
@@ -11,15 +12,8 @@ use crate::run::NoEmulator;
 /// The oldest QEMU that stacks were booted with.
 const OLDEST_QEMU: [u32; 2] = [5, 2];
 
-/// Systems with RHEL's packages, by their `ID` in os-release(5).
-const RHEL_LIKE: [&str; 4] = ["rhel", "almalinux", "rocky", "centos"];
-
 /// RHEL's package of its only QEMU, which is for the machine's own architecture.
 const RHEL_PACKAGE: &str = "qemu-kvm";
-
-/// How images of Debian packages become available on another distribution.
-pub(super) const APT_ADVICE: &str =
-    "install apt and Debian's archive keyring, and set NESTMATRIX_ARCHIVE (docs/settings.md)";
 
 impl Subject<'_> {
     pub(super) fn qemu(&self) -> Finding {
@@ -132,9 +126,9 @@ impl Subject<'_> {
                 .advise(format!("nestmatrix has {program} from Debian's packages only; {APT_ADVICE}"));
         };
         let own = self.probe.isa() == Some(self.architecture.isa());
-        match self.probe.facts.os.as_str() {
-            "fedora" => missing.fixed_by([self.root(&format!("dnf install {fedora}"))]),
-            os if own && RHEL_LIKE.contains(&os) => {
+        match Distribution::of(&self.probe.facts.os) {
+            Distribution::Fedora => missing.fixed_by([self.root(&format!("dnf install {fedora}"))]),
+            Distribution::Rhel if own => {
                 missing.fixed_by([self.root(&format!("dnf install {RHEL_PACKAGE}"))])
             }
             _ => {

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use nestmatrix_images::{Catalog, HostTools, InstalledEmulator};
+use nestmatrix_images::{Catalog, HostTool, HostTools, InstalledEmulator, SourceProblem};
 use nestmatrix_model::Architecture;
 use nestmatrix_stack::Metal;
 use rstest::rstest;
 
 use super::tests::{found_with, inventory, not_ok, one};
-use super::{EmulatorSupply, Inventory, Proof};
+use super::{EmulatorSupply, Inventory, Proof, SourceState};
 use crate::doctor::finding::{Check, Status};
 use crate::run::{NoEmulator, can_be_installed};
 
@@ -92,4 +92,85 @@ fn an_installed_emulator_is_as_good_as_an_image() {
         one(&findings, Check::Emulator).found,
         "/usr/libexec/qemu-kvm is installed, version 9.0.0 (qemu-kvm-9.0.0-10.el9); its image can't be built here"
     );
+}
+
+fn source(problems: &[SourceProblem], needed_on: &[Metal]) -> Inventory {
+    let state =
+        SourceState { name: "rhel-9.4".into(), problems: problems.to_vec(), needed_on: needed_on.to_vec() };
+    Inventory { sources: vec![state], ..inventory() }
+}
+
+#[test]
+fn a_machine_without_apt_builds_no_images_of_debian_packages() {
+    let findings = found_with(Architecture::Amd, &[("apt=yes", "apt=no")], &Proof::Proven, &inventory());
+    assert_eq!(not_ok(&findings), [(Check::Apt, Status::Warning)]);
+    let advice = one(&findings, Check::Apt).advice.unwrap();
+    assert!(advice.contains("docs/vendor-packages.md"), "{advice}");
+}
+
+#[rstest]
+#[case::debian(
+    "debian",
+    &[SourceProblem::NoTool(HostTool::Dnf), SourceProblem::NoTool(HostTool::BsdTar)],
+    "source rhel-9.4: no dnf, no bsdtar",
+    &["sudo apt install dnf dnf-plugins-core libarchive-tools"],
+    None
+)]
+#[case::fedora(
+    "fedora",
+    &[SourceProblem::NoTool(HostTool::BsdTar), SourceProblem::NoTool(HostTool::Busybox)],
+    "source rhel-9.4: no bsdtar, no static busybox",
+    &["sudo dnf install bsdtar busybox"],
+    None
+)]
+#[case::rhel(
+    "rhel",
+    &[SourceProblem::NoTool(HostTool::Busybox), SourceProblem::NoDownload],
+    "source rhel-9.4: no static busybox, dnf has no command download",
+    &["sudo dnf install dnf dnf-plugins-core"],
+    Some("RHEL has no busybox: put a static one into PATH, such as that of Fedora's package")
+)]
+#[case::another(
+    "arch",
+    &[SourceProblem::NoTool(HostTool::RpmKeys)],
+    "source rhel-9.4: no rpmkeys",
+    &[],
+    Some("install rpm (Debian) or rpm (Fedora, RHEL)")
+)]
+#[case::gone(
+    "fedora",
+    &[SourceProblem::Gone("/media/rhel.iso".into())],
+    "source rhel-9.4: /media/rhel.iso does not exist",
+    &[],
+    Some("bring it back, or add the source again with `cargo xtask sources add`")
+)]
+fn what_a_source_needs_comes_with_how_to_install_it(
+    #[case] os: &str,
+    #[case] problems: &[SourceProblem],
+    #[case] what: &str,
+    #[case] fix: &[&str],
+    #[case] advice: Option<&str>,
+) {
+    let system = format!("os={os}");
+    let findings =
+        found_with(Architecture::Amd, &[("os=debian", &system)], &Proof::Proven, &source(problems, &[]));
+    assert_eq!(not_ok(&findings), [(Check::Sources, Status::Warning)]);
+    let finding = one(&findings, Check::Sources);
+    assert_eq!((finding.found.as_str(), finding.advice.as_deref()), (what, advice));
+    assert_eq!(finding.fix, fix);
+}
+
+#[test]
+fn a_source_prevents_what_needs_an_image_of_it() {
+    let problems = [SourceProblem::Gone("/media/rhel.iso".into())];
+    let of = |problems: &[SourceProblem], needed_on: &[Metal]| {
+        let findings = found_with(Architecture::Amd, &[], &Proof::Proven, &source(problems, needed_on));
+        one(&findings, Check::Sources)
+    };
+    for needed_on in [&[Metal::Emulated][..], &[Metal::Native, Metal::Emulated]] {
+        let finding = of(&problems, needed_on);
+        assert_eq!((finding.status, &finding.prevents[..]), (Status::Missing, needed_on));
+    }
+    let good = of(&[], &[Metal::Native, Metal::Emulated]);
+    assert_eq!((good.status, good.found.as_str()), (Status::Ok, "source rhel-9.4"));
 }
