@@ -122,8 +122,7 @@ impl Subject<'_> {
     /// The finding with how to install an emulator that would be used.
     fn with_installation(&self, missing: Finding, program: &str) -> Finding {
         let Some(fedora) = fedora_package(program) else {
-            return missing
-                .advise(format!("nestmatrix has {program} from Debian's packages only; {APT_ADVICE}"));
+            return missing.advise(APT_ADVICE);
         };
         let own = self.probe.isa() == Some(self.architecture.isa());
         match Distribution::of(&self.probe.facts.os) {

@@ -47,8 +47,7 @@ fn without_apt(program: &str, recipe: &str) -> NoEmulator {
     "fedora",
     "bochs-bin",
     &[],
-    Some("nestmatrix has bochs-bin from Debian's packages only; install apt and Debian's archive keyring, and set \
-          NESTMATRIX_ARCHIVE (docs/settings.md)")
+    Some("install apt and Debian's archive keyring, and set NESTMATRIX_ARCHIVE (docs/settings.md)")
 )]
 fn an_emulator_that_is_missing_comes_with_how_to_install_one(
     #[case] architecture: Architecture,
