@@ -229,7 +229,9 @@ mod tests {
         let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let error = |result: Result<(), String>| result.unwrap_err();
         let mut program = Program::parse(this).unwrap();
-        assert_eq!(error(program.replace("absent", "x")), "there is no string \"absent\"");
-        assert_eq!(error(program.set("absent", 0, 1)), "no pointer leads to \"absent\"");
+        // Put together here, since this program holds the strings that are written in its source.
+        let absent: String = "gnirts on".chars().rev().collect();
+        assert_eq!(error(program.replace(&absent, "x")), "there is no string \"no string\"");
+        assert_eq!(error(program.set(&absent, 0, 1)), "no pointer leads to \"no string\"");
     }
 }
