@@ -178,12 +178,13 @@ impl<'a> RpmIndex<'a> {
     fn undelivered(&self, error: Error, folder: &Path, wanted: &[&Listed]) -> Error {
         let Error::PackageTool { output, .. } = &error else { return error };
         let absent = self.dvd.is_none() && ABSENT.iter().any(|said| output.contains(said));
-        if !absent {
+        let is_named =
+            |listed: &&&Listed| output.contains(listed.file()) && !folder.join(listed.file()).exists();
+        let missing: Vec<_> = wanted.iter().filter(is_named).collect();
+        // Cells are skipped for a package that is missing, but not for another missing file, such as one of dnf's own.
+        if !absent || missing.is_empty() {
             return self.of_source(error);
         }
-        let missing = || wanted.iter().filter(|listed| !folder.join(listed.file()).exists());
-        let named: Vec<_> = missing().filter(|listed| output.contains(listed.file())).collect();
-        let missing = if named.is_empty() { missing().collect() } else { named };
         let packages =
             missing.iter().map(|listed| format!("{} {}", listed.package.name, listed.package.version));
         Error::Undelivered(Box::new(Undelivered {
