@@ -75,7 +75,7 @@ pub(crate) struct KernelText {
 pub(crate) struct InitramfsText {
     pub(crate) compression: Compression,
     pub(crate) qemu: Option<String>,
-    /// The name by which QEMU is started, if its program has another one.
+    /// What levels start QEMU as, if its program has another name.
     pub(crate) qemu_name: Option<String>,
     pub(crate) qemu_modules: Vec<String>,
     pub(crate) programs: Vec<String>,

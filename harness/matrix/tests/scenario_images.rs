@@ -218,7 +218,7 @@ fn a_list_of_stand_ins_alone_says_so() {
     let listing = image_listing(&["debian-12", "centos-stream-9"], Denied::default());
     assert_eq!(
         nestmatrix::report::images(&listing, &Style::plain()),
-        "every image is a stand-in (*), or there is none\n\n\
+        "no image is a product or a rebuild\n\n\
          6 cells: 0 on the documented systems, 0 also on rebuilds (~), 4 also on stand-ins (*), 2 skipped\n"
     );
 }

@@ -113,7 +113,7 @@ pub fn images(listing: &ImageListing, style: &Style) -> String {
         cells.iter().for_each(|cell| out.push_str(&format!("  {cell}\n")));
     }
     if listing.rows.is_empty() {
-        out.push_str("every image is a stand-in (*), or there is none\n");
+        out.push_str("no image is a product or a rebuild\n");
     }
     out + &format!("\n{}\n", counts(&listing.counts))
 }

@@ -64,7 +64,7 @@ fn machines() -> BTreeMap<&'static str, Machine> {
     machines
 }
 
-/// The first installed program that can be used, or why the first one can't; none if there is none.
+/// The first usable installed program, or why the first one is not usable. Nothing if no such program is installed.
 fn find(program: &str, machine: Machine) -> Option<Result<InstalledEmulator, String>> {
     let mut why = None;
     for path in installed_programs(program) {

@@ -1,5 +1,5 @@
 //! Chooses the image that a level boots: one of the exact system that the document names, otherwise a rebuild of it, otherwise a
-//! stand-in. If there is none of these, the cell is skipped, and the reason names the missing image.
+//! stand-in. If none of these is available, the cell is skipped, and the reason names the missing image.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -68,7 +68,7 @@ fn and_denied(stand_in: &Option<String>) -> String {
 }
 
 impl MissingImage {
-    /// What forbids to use this image, if that is why there is none: `a rebuild, which --deny-rebuilds forbids`.
+    /// What forbids this image, if that is why no image is available: `a rebuild, which --deny-rebuilds forbids`.
     pub(crate) fn what_forbids(&self, image: &str) -> Option<String> {
         match self {
             Self::RebuildDenied { rebuild, .. } if rebuild == image => {

@@ -44,7 +44,7 @@ pub enum EmulatorSupply {
 /// What the cache has for emulated metal and the levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// The emulator of the bare machine, or why there is none.
+    /// The emulator of the bare machine, or why it is missing.
     pub emulator: Result<EmulatorSupply, NoEmulator>,
     /// The number of images that the selected cells boot.
     pub wanted: usize,
