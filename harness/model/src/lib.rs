@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod emulator_errata;
 
 mod clock;
+mod disk;
 mod fault;
 mod fidelity;
 mod isa;
@@ -19,6 +20,7 @@ mod word;
 
 pub use architecture::Architecture;
 pub use clock::Clock;
+pub use disk::{CommandChannel, DiskBus, Firmware};
 pub use fault::{Fault, FaultAction};
 pub use fidelity::Fidelity;
 pub use isa::{Isa, IsaInfo, KernelImage, ReleaseAt};

@@ -1,0 +1,79 @@
+//! How a machine that boots from a disk is put together, and how commands run in its system.
+
+use crate::word::Word;
+use crate::word_traits;
+
+/// The firmware of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Firmware {
+    /// What QEMU loads by itself: SeaBIOS on x86, SLOF on POWER.
+    Default,
+    /// UEFI without secure boot.
+    Uefi,
+    /// UEFI that starts only signed boot loaders.
+    UefiSecureBoot,
+}
+
+impl Word for Firmware {
+    const WHAT: &'static str = "firmware";
+    const ALL: &'static [Self] = &[Self::Default, Self::Uefi, Self::UefiSecureBoot];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Uefi => "uefi",
+            Self::UefiSecureBoot => "uefi-secure-boot",
+        }
+    }
+}
+word_traits!(Firmware);
+
+/// What a disk is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DiskBus {
+    /// virtio-blk.
+    Virtio,
+    /// virtio-scsi.
+    Scsi,
+    /// SATA (AHCI).
+    Sata,
+    /// NVMe.
+    Nvme,
+}
+
+impl Word for DiskBus {
+    const WHAT: &'static str = "disk bus";
+    const ALL: &'static [Self] = &[Self::Virtio, Self::Scsi, Self::Sata, Self::Nvme];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::Scsi => "scsi",
+            Self::Sata => "sata",
+            Self::Nvme => "nvme",
+        }
+    }
+}
+word_traits!(DiskBus);
+
+/// How commands run in a system that is on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommandChannel {
+    /// Through the guest agent.
+    Agent,
+    /// Through a shell on the first serial line.
+    Console,
+}
+
+impl Word for CommandChannel {
+    const WHAT: &'static str = "command channel";
+    const ALL: &'static [Self] = &[Self::Agent, Self::Console];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Console => "console",
+        }
+    }
+}
+word_traits!(CommandChannel);
