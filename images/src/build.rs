@@ -32,6 +32,7 @@ pub(crate) struct Build<'a> {
 }
 
 /// The inputs of a recipe's products.
+#[derive(Debug)]
 pub(crate) struct Materials {
     pub(crate) archive: String,
     pub(crate) suites: Vec<String>,
@@ -49,6 +50,7 @@ pub(crate) struct Materials {
 }
 
 /// A file that is in no package.
+#[derive(Debug)]
 pub(crate) struct Loose {
     /// The file, described as if it were a package.
     pub(crate) package: Package,
@@ -59,6 +61,20 @@ pub(crate) struct Loose {
 }
 
 impl Materials {
+    /// No packages.
+    pub(crate) fn none() -> Self {
+        Self {
+            archive: "-".to_owned(),
+            suites: Vec::new(),
+            packages: Vec::new(),
+            files: Vec::new(),
+            loose: Vec::new(),
+            replaced: None,
+            without_kernel: 0,
+            when: now(),
+        }
+    }
+
     /// All packages, and last the files that are in no package.
     fn all(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().chain(self.loose.iter().map(|loose| &loose.package))
@@ -136,7 +152,7 @@ impl Build<'_> {
         Host { cache, isa: recipe.isa(), archive, keyring, wrapper }
     }
 
-    fn download(&self) -> Result<Materials, Error> {
+    pub(crate) fn download(&self) -> Result<Materials, Error> {
         // apt and dnf fail if another one works in the same folder, so wait here.
         let lock = self.cache.lock_of_packages()?;
         lock.lock().map_err(Error::io("lock", self.cache.root()))?;
@@ -227,7 +243,7 @@ impl Build<'_> {
     }
 
     /// The digest of everything that determines an image's bytes.
-    fn image_digest(&self, product: Product, materials: &Materials) -> Digest {
+    pub(crate) fn image_digest(&self, product: Product, materials: &Materials) -> Digest {
         let mut hasher = Hasher::new().field(self.recipe.digest().as_str()).field(product.to_string());
         for Package { name, version, architecture, sha256 } in materials.all() {
             hasher = hasher.field(name).field(version).field(architecture).field(sha256.as_str());
@@ -236,7 +252,7 @@ impl Build<'_> {
     }
 
     /// The SHA-256 of an image's record, if the cache has the image and it is undamaged.
-    fn intact(&self, digest: &Digest) -> Option<Digest> {
+    pub(crate) fn intact(&self, digest: &Digest) -> Option<Digest> {
         let image = Image::open(&self.cache.image(digest), digest, None).ok()?;
         image.verify().ok()?;
         Digest::of_file(&image.provenance()).ok()
@@ -288,6 +304,9 @@ impl Build<'_> {
             pack::folder(&tree, &folder.join(TREE))?;
             qemu = owner(&part.program).map(qemu_of);
         }
+        if let (Product::Firmware, Some(part)) = (product, &text.uefi) {
+            part.write(packages, self.recipe, folder)?;
+        }
         let mut files = image::record_files(folder)?;
         for disk in files.iter_mut().filter(|file| file.path == DISK) {
             let path = folder.join(DISK);
@@ -310,6 +329,7 @@ impl Build<'_> {
             left_out,
             files,
             packages: materials.all().cloned().collect(),
+            disk: None,
         };
         let path = folder.join(METADATA);
         let record =

@@ -167,6 +167,14 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     result.map_err(Error::io("remove", path))
 }
 
+/// The size of a file, or of all files below a folder, in bytes.
+pub(crate) fn size(path: &Path) -> Result<u64, Error> {
+    if path.is_dir() {
+        return entries(path)?.iter().map(|entry| size(entry)).sum();
+    }
+    path.symlink_metadata().map(|metadata| metadata.len()).map_err(Error::io("read", path))
+}
+
 fn lock_file(path: &Path) -> Result<File, Error> {
     File::options().create(true).truncate(false).write(true).open(path).map_err(Error::io("open", path))
 }

@@ -69,6 +69,11 @@ impl Hasher {
         self
     }
 
+    /// Hashes bytes without their length, as a part of one long field.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
     pub(crate) fn finish(self) -> Digest {
         Digest(hex::encode(self.0.finalize()))
     }

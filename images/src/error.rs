@@ -1,7 +1,7 @@
 //! All errors of building images, with advice on how to fix them.
 
-use crate::{Product, Undelivered};
-use nestmatrix_model::Isa;
+use crate::{MediumError, Product, Undelivered};
+use nestmatrix_model::{Firmware, Isa};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,54 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A medium cannot be added.
+    #[error("cannot add the medium {name}: {reason}")]
+    NewMedium {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A disk image cannot be used.
+    #[error("{0}")]
+    Medium(Box<MediumError>),
+    /// A disk has not been prepared to be a level.
+    #[error("{recipe} is not prepared; prepare it with `cargo xtask media prepare {medium}`")]
+    NotPrepared {
+        /// Name of the recipe.
+        recipe: String,
+        /// Name of the medium.
+        medium: String,
+    },
+    /// The preparation of a disk failed.
+    #[error("the medium {medium} could not be prepared: {reason}")]
+    Preparation {
+        /// Name of the medium.
+        medium: String,
+        /// What the system inside reported.
+        reason: String,
+    },
+    /// A disk holds another system than its name says.
+    #[error(
+        "the medium {medium} holds {system} {version}, as its /etc/os-release says; \
+         add it as {system}-{version} with `cargo xtask media add`"
+    )]
+    OtherSystem {
+        /// Name of the medium.
+        medium: String,
+        /// `ID` of its os-release(5).
+        system: String,
+        /// `VERSION_ID` of its os-release(5).
+        version: String,
+    },
+    /// There is no firmware for a disk.
+    #[error("{recipe} boots with the firmware {firmware}, and no recipe makes that for its architecture")]
+    NoFirmware {
+        /// Name of the recipe.
+        recipe: String,
+        /// The firmware.
+        firmware: Firmware,
     },
     /// A file is not an installation image.
     #[error("{} is not an installation image: {reason}", path.display())]

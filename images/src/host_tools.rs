@@ -1,10 +1,10 @@
 //! The tools of this machine that images are built with, and which recipes need which of them.
 
+use crate::Origin;
 use crate::local_files::find_busybox;
 use crate::programs::find_program;
 use crate::recipe::{Catalog, Recipe};
 use crate::recipe_text::Packages;
-use crate::sources::Origin;
 use nestmatrix_model::Isa;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -137,6 +137,9 @@ impl Recipe {
         let (made_of, needed) = match &self.text.packages {
             _ if self.derivation.is_some() => return None,
             Packages::Apt(_) => ("Debian", vec![HostTool::AptGet]),
+            Packages::None(_) => return None,
+            // A disk without a source is prepared without packages.
+            Packages::Rpm(packages) if packages.source.is_none() && self.text.disk.is_some() => return None,
             Packages::Rpm(packages) => {
                 let on_dvd = packages.source.as_ref().is_some_and(|s| matches!(s.origin(), Origin::Dvd(_)));
                 let own_busybox = self.text.busybox.is_some() && !tools.has(HostTool::AptGet);

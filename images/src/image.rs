@@ -1,5 +1,6 @@
 //! A built product: its files, and `image.toml`, which records its inputs and the SHA-256 of its files.
 
+use crate::disk::DiskRecord;
 use crate::{Digest, Error, Os, Product};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,9 @@ pub(crate) struct Metadata {
     pub(crate) left_out: Vec<String>,
     pub(crate) files: Vec<FileRecord>,
     pub(crate) packages: Vec<Package>,
+    /// What a prepared disk is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<DiskRecord>,
 }
 
 /// A product of a recipe in the cache. The store verified its files.
@@ -149,12 +153,12 @@ impl Image {
 
     /// The kernel to boot; none for an emulator.
     pub fn kernel(&self) -> Option<PathBuf> {
-        self.has(KERNEL)
+        self.file(KERNEL)
     }
 
     /// The initramfs of the kernel; none for an emulator.
     pub fn initramfs(&self) -> Option<PathBuf> {
-        self.has(INITRAMFS)
+        self.file(INITRAMFS)
     }
 
     /// The disk with both, for a guest of a level; none for an emulator.
@@ -162,7 +166,7 @@ impl Image {
         let size = |name: &str| Some(self.metadata.files.iter().find(|file| file.path == name)?.size);
         let (kernel, initramfs) = (size(KERNEL)?, size(INITRAMFS)?);
         let start = kernel.next_multiple_of(DISK_ALIGNMENT);
-        let path = self.has(DISK)?;
+        let path = self.file(DISK)?;
         Some(Disk { path, kernel: 0..kernel, initramfs: start..start + initramfs })
     }
 
@@ -201,7 +205,13 @@ impl Image {
         &self.metadata.archive
     }
 
-    fn has(&self, name: &str) -> Option<PathBuf> {
+    /// What is recorded of a prepared disk.
+    pub(crate) fn disk_record(&self) -> Option<&DiskRecord> {
+        self.metadata.disk.as_ref()
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         self.metadata.files.iter().any(|file| file.path == name).then(|| self.folder.join(name))
     }
 

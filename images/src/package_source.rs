@@ -49,6 +49,24 @@ pub(crate) trait PackageSource: fmt::Debug {
     fn unavailable(&self, tried: String) -> Error;
 }
 
+/// No packages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoPackages;
+
+impl PackageSource for NoPackages {
+    fn format(&self) -> &'static dyn PackageFormat {
+        &Deb
+    }
+
+    fn places<'a>(&'a self, _: &Host<'a>) -> Result<Vec<Place<'a>>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn unavailable(&self, tried: String) -> Error {
+        Error::ArchiveFailed { suites: "no packages".to_owned(), tried }
+    }
+}
+
 /// What packages are fetched with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Host<'a> {

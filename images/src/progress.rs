@@ -58,6 +58,20 @@ pub enum Step<'a> {
         /// What differs.
         reason: &'a str,
     },
+    /// A medium is being read.
+    Hashing {
+        /// The bytes that have been read.
+        done: u64,
+        /// The size of its file in bytes.
+        of: u64,
+    },
+    /// The metadata of a medium are being checked.
+    Checking,
+    /// The system of a disk prepares itself.
+    Preparing {
+        /// What it does now, in its own words.
+        what: &'a str,
+    },
     /// All products of the recipe are built.
     Built {
         /// The duration of the build.

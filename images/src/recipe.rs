@@ -7,7 +7,7 @@ use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
-use crate::{Digest, InstalledEmulator, Source, Sources};
+use crate::{Digest, InstalledEmulator, Media, Medium, Source, Sources};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,10 @@ pub enum Product {
     Minimal,
     /// QEMU with its libraries and firmware, for a host of the same architecture without QEMU.
     Emulator,
+    /// UEFI firmware for levels that boot from a disk.
+    Firmware,
+    /// The disk of a system as its vendor publishes it, prepared to be a level.
+    Disk,
 }
 
 impl fmt::Display for Product {
@@ -41,6 +45,8 @@ impl fmt::Display for Product {
             Self::Hypervisor => "hypervisor",
             Self::Minimal => "minimal",
             Self::Emulator => "emulator",
+            Self::Firmware => "firmware",
+            Self::Disk => "disk",
         })
     }
 }
@@ -82,7 +88,7 @@ impl Recipe {
         let source = file.text();
         let folder = path.parent().unwrap_or(path);
         let text = file.interpret(RecipeText::KEYS, |root| RecipeText::read(root, folder))?;
-        let digest = digest(&source, &text.init);
+        let digest = digest(&source, &text);
         Ok(Self { text, path: path.to_owned(), derivation: None, digest })
     }
 
@@ -91,6 +97,7 @@ impl Recipe {
         match &self.text.packages {
             Packages::Apt(packages) => packages,
             Packages::Rpm(packages) => packages,
+            Packages::None(none) => none,
         }
     }
 
@@ -98,14 +105,14 @@ impl Recipe {
     pub(crate) fn apt(&self) -> Option<&AptPackages> {
         match &self.text.packages {
             Packages::Apt(packages) => Some(packages),
-            Packages::Rpm(_) => None,
+            Packages::Rpm(_) | Packages::None(_) => None,
         }
     }
 
     /// The source that the user added for its packages, if they are RPMs.
     pub fn source(&self) -> Option<&Arc<Source>> {
         match &self.text.packages {
-            Packages::Apt(_) => None,
+            Packages::Apt(_) | Packages::None(_) => None,
             Packages::Rpm(packages) => packages.source.as_ref(),
         }
     }
@@ -138,6 +145,12 @@ impl Recipe {
         Some(program.rsplit('/').next().unwrap_or(program))
     }
 
+    /// Whether the emulator that it makes comes with this program.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        let programs = self.text.emulator.as_ref().map_or(&[][..], |part| &part.programs);
+        programs.iter().any(|program| program.rsplit('/').next() == Some(name))
+    }
+
     /// Instruction set of the programs in its images.
     pub fn isa(&self) -> Isa {
         self.text.architecture
@@ -152,6 +165,8 @@ impl Recipe {
     pub fn products(&self) -> Vec<Product> {
         let mut products: Vec<_> = self.text.init.keys().copied().collect();
         products.extend(self.text.emulator.as_ref().map(|_| Product::Emulator));
+        products.extend(self.text.uefi.as_ref().map(|_| Product::Firmware));
+        products.extend(self.text.disk.as_ref().map(|_| Product::Disk));
         products
     }
 
@@ -166,6 +181,8 @@ impl Recipe {
 pub struct Catalog {
     recipes: BTreeMap<String, Recipe>,
     templates: Vec<Recipe>,
+    sources: Vec<Arc<Source>>,
+    media: Vec<Arc<Medium>>,
     /// Why some of them can't be built on this machine.
     unbuildable: BTreeMap<String, Unbuildable>,
     /// What was found on this machine instead of emulators that can't be built.
@@ -195,7 +212,9 @@ impl Catalog {
             }
         }
         if errors.is_empty() {
-            Ok(Self { recipes, templates, unbuildable: BTreeMap::new(), installed: BTreeMap::new() })
+            let (sources, media) = (Vec::new(), Vec::new());
+            let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
+            Ok(Self { recipes, templates, sources, media, unbuildable, installed })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }
@@ -204,12 +223,30 @@ impl Catalog {
     /// Adds the recipes that these sources make possible.
     #[must_use]
     pub fn with_sources(mut self, sources: &Sources) -> Self {
-        for source in sources.iter() {
-            let filled: Vec<Recipe> =
-                self.templates.iter().filter_map(|template| template.filled(source)).collect();
-            filled.into_iter().for_each(|recipe| self.add(recipe));
-        }
+        self.sources.extend(sources.iter().cloned());
+        self.fill();
         self
+    }
+
+    /// Adds the recipes that these media make possible. Packages for them come from the sources of the same systems.
+    #[must_use]
+    pub fn with_media(mut self, media: &Media) -> Self {
+        self.media.extend(media.iter().cloned());
+        self.fill();
+        self
+    }
+
+    fn fill(&mut self) {
+        let of_sources = self.sources.iter().flat_map(|source| {
+            self.templates.iter().filter_map(|template| template.filled(source)).collect::<Vec<_>>()
+        });
+        let of_media = self.media.iter().flat_map(|medium| {
+            let filled =
+                self.templates.iter().filter_map(|template| template.filled_by(medium, &self.sources));
+            filled.collect::<Vec<_>>()
+        });
+        let filled: Vec<Recipe> = of_sources.chain(of_media).collect();
+        filled.into_iter().for_each(|recipe| self.add(recipe));
     }
 
     /// Marks these recipes as ones whose images can't be built on this machine, and are not in its cache.
@@ -237,7 +274,7 @@ impl Catalog {
 
     /// The recipe for the packages of a source, if there is one.
     pub fn of_source(&self, source: &Source) -> Option<&Recipe> {
-        self.recipes.values().find(|recipe| {
+        self.recipes.values().filter(|recipe| recipe.disk().is_none()).find(|recipe| {
             recipe.source().is_some_and(|own| own.name() == source.name() && own.isa() == source.isa())
         })
     }
@@ -259,13 +296,16 @@ impl Catalog {
 }
 
 /// SHA-256 of a recipe's text, of the files next to it that it names, and of the version of the images' layout.
-fn digest(source: &str, init: &BTreeMap<Product, Init>) -> Digest {
+fn digest(source: &str, text: &RecipeText) -> Digest {
     let mut hasher = Hasher::new().field(FORMAT.to_le_bytes()).field(source);
-    for (product, Init { script, applets, scripts }) in init {
+    for (product, Init { script, applets, scripts }) in &text.init {
         hasher = hasher.field(product.to_string()).field(script).field(applets);
         for (name, script) in scripts {
             hasher = hasher.field(name).field(script);
         }
+    }
+    if let Some(prepare) = text.disk.as_ref().and_then(|disk| disk.prepare.as_ref()) {
+        hasher = prepare.hash(hasher);
     }
     hasher.finish()
 }

@@ -32,11 +32,14 @@ pub enum RecipeProblem {
     /// A recipe with packages of two kinds.
     #[error("the recipe has both [packages] and [rpm]")]
     TwoKindsOfPackages,
-    /// RPM packages without the systems that have them.
-    #[error("the recipe has [rpm] without [template]")]
+    /// A disk of which it is not said whether it is prepared.
+    #[error("the recipe must have either [disk.prepare] or `prepared = true`")]
+    Preparation,
+    /// RPM packages or a disk without the systems that have them.
+    #[error("the recipe has [rpm] or [disk] without [template]")]
     NoTemplate,
     /// A template of other packages than RPM packages.
-    #[error("the recipe has [template] without [rpm]")]
+    #[error("the recipe has [template] without [rpm] and [disk]")]
     NeedlessTemplate,
     /// A recipe without a product.
     #[error("the recipe makes no image")]
@@ -57,9 +60,14 @@ impl Problem for RecipeProblem {
             Self::NoKernel => format!("add `[kernel]`; see {EXAMPLES}"),
             Self::NoPackages => format!("add `[packages]`, or `[rpm]` and `[template]`; see {EXAMPLES}"),
             Self::TwoKindsOfPackages => "remove one of them".into(),
+            Self::Preparation => "say how the disk is prepared, or that it is already prepared".into(),
             Self::NoTemplate => format!("add `[template]`; see {EXAMPLES}/enterprise-linux-9-amd64.toml"),
-            Self::NeedlessTemplate => "remove `[template]`: sources are for RPM packages".into(),
-            Self::NoProduct => format!("add `[hypervisor]`, `[minimal]` or `[emulator]`; see {EXAMPLES}"),
+            Self::NeedlessTemplate => {
+                "remove `[template]`: sources are for RPM packages, and media for disks".into()
+            }
+            Self::NoProduct => {
+                format!("add `[hypervisor]`, `[minimal]`, `[emulator]`, `[uefi]` or `[disk]`; see {EXAMPLES}")
+            }
         }
     }
 
@@ -70,6 +78,7 @@ impl Problem for RecipeProblem {
             Self::Unreadable { .. }
             | Self::NoPackages
             | Self::TwoKindsOfPackages
+            | Self::Preparation
             | Self::NoTemplate
             | Self::NeedlessTemplate
             | Self::NoProduct => "here",

@@ -1,9 +1,12 @@
 //! What a recipe says: its TOML, and the files that it names.
 
 use crate::apt_packages::AptPackages;
+use crate::disk::DiskText;
+use crate::package_source::NoPackages;
 use crate::recipe_problem::RecipeProblem;
 use crate::rpm::{RpmPackages, RpmText};
 use crate::template::TemplateText;
+use crate::uefi::UefiText;
 use crate::{Os, Product};
 use nestmatrix_input::Keys;
 use nestmatrix_model::{Isa, Word};
@@ -12,7 +15,7 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) type Table<'t> = nestmatrix_input::Table<'t, RecipeProblem>;
-type Text<'t> = nestmatrix_input::Text<'t, RecipeProblem>;
+pub(crate) type Text<'t> = nestmatrix_input::Text<'t, RecipeProblem>;
 
 /// A recipe's contents. Paths inside packages are written as on a system with a merged `/usr`.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(crate) struct RecipeText {
     pub(crate) hypervisor: Option<InitramfsText>,
     pub(crate) minimal: Option<InitramfsText>,
     pub(crate) emulator: Option<EmulatorText>,
+    pub(crate) uefi: Option<UefiText>,
+    pub(crate) disk: Option<DiskText>,
     /// The files next to the recipe, for each initramfs.
     pub(crate) init: BTreeMap<Product, Init>,
 }
@@ -53,6 +58,8 @@ pub(crate) enum Packages {
     Apt(AptPackages),
     /// RPM packages.
     Rpm(RpmPackages),
+    /// None, which a disk may need.
+    None(NoPackages),
 }
 
 /// Firmware for guests that the system's QEMU does not come with.
@@ -137,6 +144,8 @@ impl RecipeText {
         "hypervisor",
         "minimal",
         "emulator",
+        "uefi",
+        "disk",
     ];
 
     /// Reads a recipe. The files that it names are relative to `folder`.
@@ -165,7 +174,10 @@ impl RecipeText {
         let [hypervisor, minimal] = boots.map(|(_, table)| InitramfsText::read(&table?));
         let emulator = root.optional_table("emulator", EmulatorText::KEYS);
         let emulator = emulator.and_then(|emulator| EmulatorText::read(&emulator));
-        if ["hypervisor", "minimal", "emulator"].into_iter().all(|product| root.is_missing(product)) {
+        let uefi = root.optional_table("uefi", UefiText::KEYS).and_then(|uefi| UefiText::read(&uefi));
+        let disk = root.optional_table("disk", DiskText::KEYS).and_then(|disk| DiskText::read(&disk, folder));
+        let products = ["hypervisor", "minimal", "emulator", "uefi", "disk"];
+        if products.into_iter().all(|product| root.is_missing(product)) {
             root.report(RecipeProblem::NoProduct);
         }
         let (packages, template) = packages?;
@@ -181,6 +193,8 @@ impl RecipeText {
             hypervisor,
             minimal,
             emulator,
+            uefi,
+            disk,
             init,
         })
     }
@@ -206,7 +220,7 @@ impl Init {
     }
 }
 
-fn read_file(name: &Text<'_>, folder: &Path) -> Option<String> {
+pub(crate) fn read_file(name: &Text<'_>, folder: &Path) -> Option<String> {
     let path = folder.join(name.as_str());
     name.parse(|_| fs::read_to_string(&path).map_err(|error| RecipeProblem::Unreadable { path, error }))
 }
@@ -217,7 +231,18 @@ impl Packages {
         let apt = root.optional_table("packages", AptPackages::KEYS);
         let rpm = root.optional_table("rpm", RpmText::KEYS);
         let template = root.optional_table("template", TemplateText::KEYS);
+        let is_disk = root.has("disk");
         match (apt, rpm, template) {
+            (None, None, Some(template)) if is_disk => {
+                Some((Self::None(NoPackages), Some(TemplateText::read(&template)?)))
+            }
+            (Some(packages), None, Some(template)) if is_disk => {
+                Some((Self::Apt(AptPackages::read(&packages)?), Some(TemplateText::read(&template)?)))
+            }
+            (_, _, None) if is_disk => {
+                root.report(RecipeProblem::NoTemplate);
+                None
+            }
             (Some(packages), None, None) => Some((Self::Apt(AptPackages::read(&packages)?), None)),
             (None, Some(packages), Some(template)) => {
                 let text = RpmText::read(&packages);

@@ -334,7 +334,7 @@ impl Recipe {
             (Product::Hypervisor, Some(derivation)) => derivation.layouts.clone(),
             (Product::Hypervisor, None) => self.text.hypervisor.iter().cloned().collect(),
             (Product::Minimal, _) => self.text.minimal.iter().cloned().collect(),
-            (Product::Emulator, _) => Vec::new(),
+            (Product::Emulator | Product::Firmware | Product::Disk, _) => Vec::new(),
         }
     }
 }

@@ -7,14 +7,12 @@
 //! ```
 
 use crate::cache::{entries, remove};
-use crate::digest::Hasher;
-use crate::rpm::{Dvd, fingerprints};
-use crate::{Digest, Error, Os, replace_file};
+use crate::config::{self, NO_FOLDER, file_stem, split};
+use crate::rpm::Dvd;
+use crate::source::{SourceText, architecture_of, check_version};
+use crate::{Error, Origin, Source, replace_file};
 use nestmatrix_model::Isa;
-use serde::{Deserialize, Serialize};
-use std::env;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,59 +23,6 @@ const HOST_KEYS: &str = "/etc/pki/rpm-gpg";
 
 /// The beginning of a public key. rpmkeys reads no others.
 const PUBLIC_KEY: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
-
-/// Where the packages of a source are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// An installation image (ISO 9660).
-    Dvd(PathBuf),
-    /// Addresses of repositories.
-    Urls(Vec<String>),
-    /// The enabled repositories of this folder on this machine.
-    HostRepositories(PathBuf),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dvd(file) => write!(f, "{}", file.display()),
-            Self::Urls(urls) => {
-                let urls: Vec<String> = urls.iter().map(|url| without_user(url)).collect();
-                f.write_str(&urls.join(" "))
-            }
-            Self::HostRepositories(folder) => write!(f, "the repositories in {}", folder.display()),
-        }
-    }
-}
-
-/// An address without its user and password, since it becomes a part of records.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
-}
-
-/// A source of the packages of one system, in one version, for one instruction set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    os: Os,
-    isa: Isa,
-    origin: Origin,
-    key: PathBuf,
-    digest: Digest,
-}
-
-/// The contents of a source's file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct SourceText {
-    system: String,
-    version: String,
-    architecture: Isa,
-    packages: Origin,
-}
 
 /// A source to add.
 #[derive(Debug, Clone)]
@@ -99,100 +44,6 @@ pub struct Sources {
     all: Vec<Arc<Source>>,
 }
 
-impl Source {
-    /// The system and its version, as a user names the source: `rhel-9.4`.
-    pub fn name(&self) -> String {
-        format!("{}-{}", self.os.id, self.os.version)
-    }
-
-    /// The system and its version.
-    pub fn os(&self) -> &Os {
-        &self.os
-    }
-
-    /// Instruction set of the packages.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// Where the packages are.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
-    /// The file with the public keys.
-    pub fn key(&self) -> &Path {
-        &self.key
-    }
-
-    /// SHA-256 of all settings and the keys.
-    pub(crate) fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    /// The fingerprints of its keys.
-    ///
-    /// # Errors
-    /// [`Error::NoTool`] if gpg is missing, [`Error::PackageTool`] if the file holds no key.
-    pub fn fingerprints(&self, wrapper: &[OsString]) -> Result<Vec<String>, Error> {
-        fingerprints(wrapper, &self.key)
-    }
-
-    /// Makes sure that an installation image is the right one.
-    pub(crate) fn check_dvd(&self, dvd: &Dvd) -> Result<(), String> {
-        architecture_of(dvd, Some(self.isa))?;
-        check_version(dvd, &self.os.version)
-    }
-
-    fn load(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let wrong = |message: String| Error::Source { path: path.to_owned(), message };
-        let text: SourceText = toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
-        let key = path.with_extension("key");
-        let keys = fs::read(&key).map_err(Error::io("read", &key))?;
-        let source = Self::new(text, key, &keys);
-        if path.file_stem().is_none_or(|stem| stem != source.file_stem().as_str()) {
-            return Err(wrong(format!(
-                "it is about {}, so its file must be {}.toml",
-                source.name(),
-                source.file_stem()
-            )));
-        }
-        Ok(source)
-    }
-
-    fn new(text: SourceText, key: PathBuf, keys: &[u8]) -> Self {
-        let SourceText { system, version, architecture, packages } = text;
-        let mut hasher = Hasher::new().field(&system).field(&version).field(architecture.to_string());
-        match &packages {
-            Origin::Dvd(file) => hasher = hasher.field("dvd").field(file.as_os_str().as_encoded_bytes()),
-            Origin::Urls(urls) => {
-                hasher = urls.iter().fold(hasher.field("urls"), Hasher::field);
-            }
-            Origin::HostRepositories(folder) => {
-                hasher = hasher.field("host").field(folder.as_os_str().as_encoded_bytes());
-            }
-        }
-        let digest = hasher.field(keys).finish();
-        let os = Os { id: system, version, variant: None };
-        Self { os, isa: architecture, origin: packages, key, digest }
-    }
-
-    fn file_stem(&self) -> String {
-        file_stem(&self.name(), self.isa)
-    }
-
-    /// The same source on an installation image.
-    #[cfg(test)]
-    pub(crate) fn on_dvd(&self, file: &str) -> Self {
-        Self { origin: Origin::Dvd(file.into()), ..self.clone() }
-    }
-}
-
-fn file_stem(name: &str, isa: Isa) -> String {
-    format!("{name}-{isa}")
-}
-
 impl Sources {
     /// Reads all sources of a folder. Default: `sources` in `NESTMATRIX_CONFIG`, `XDG_CONFIG_HOME/nestmatrix` or
     /// `HOME/.config/nestmatrix`, whichever is set first. A folder that does not exist has none.
@@ -200,21 +51,10 @@ impl Sources {
     /// # Errors
     /// [`Error::Source`] if a file in it is wrong, [`Error::Io`] if it cannot be read.
     pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
-        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let config = || {
-            variable("NESTMATRIX_CONFIG")
-                .or_else(|| variable("XDG_CONFIG_HOME").map(|folder| folder.join("nestmatrix")))
-                .or_else(|| variable("HOME").map(|folder| folder.join(".config/nestmatrix")))
-        };
-        let Some(folder) = folder.or_else(|| Some(config()?.join("sources"))) else {
+        let Some(folder) = folder.or_else(|| config::folder("sources")) else {
             return Ok(Self::none());
         };
-        if !folder.exists() {
-            return Ok(Self { folder, all: Vec::new() });
-        }
-        let mut files = entries(&folder)?;
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        files.sort();
+        let files = config::files(&folder)?;
         let all = files.iter().map(|path| Source::load(path).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Self { folder, all })
     }
@@ -241,8 +81,7 @@ impl Sources {
     pub fn add(&mut self, new: &NewSource, wrapper: &[OsString]) -> Result<Arc<Source>, Error> {
         let refused = |reason: String| Error::NewSource { name: new.name.clone(), reason };
         if self.folder.as_os_str().is_empty() {
-            let reason = "none of NESTMATRIX_CONFIG, XDG_CONFIG_HOME and HOME is set; set NESTMATRIX_CONFIG to a folder";
-            return Err(refused(reason.to_owned()));
+            return Err(refused(NO_FOLDER.to_owned()));
         }
         let (system, version) = split(&new.name).ok_or_else(|| {
             refused("a source is named by a system and its version, such as rhel-9.4".to_owned())
@@ -317,7 +156,7 @@ impl Sources {
     /// # Errors
     /// [`Error::Io`] if a file cannot be removed.
     pub fn remove(&mut self, name: &str, isa: Option<Isa>) -> Result<usize, Error> {
-        let is_meant = |source: &Source| source.name() == name && isa.is_none_or(|isa| source.isa == isa);
+        let is_meant = |source: &Source| source.name() == name && isa.is_none_or(|isa| source.isa() == isa);
         let (meant, others): (Vec<_>, Vec<_>) = self.all.drain(..).partition(|source| is_meant(source));
         self.all = others;
         for source in &meant {
@@ -328,41 +167,6 @@ impl Sources {
         Ok(meant.len())
     }
 }
-
-/// The architecture of an image, if it is the wanted one.
-fn architecture_of(dvd: &Dvd, wanted: Option<Isa>) -> Result<Isa, String> {
-    let isa = Isa::of_machine(&dvd.architecture)
-        .ok_or_else(|| format!("the image is for {}, which no recipe is for", dvd.architecture))?;
-    match wanted {
-        Some(wanted) if wanted != isa => Err(format!("the image is for {isa}, not for {wanted}")),
-        _ => Ok(isa),
-    }
-}
-
-/// Whether an image holds this version.
-fn check_version(dvd: &Dvd, version: &str) -> Result<(), String> {
-    if is_part(&dvd.version, version) || is_part(version, &dvd.version) {
-        return Ok(());
-    }
-    Err(format!("the image holds {}, not version {version}", dvd.title))
-}
-
-/// `rhel` and `9.4` of `rhel-9.4`. Both become parts of paths.
-fn split(name: &str) -> Option<(&str, &str)> {
-    let (system, version) = name.rsplit_once('-')?;
-    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let digits = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
-    let mut parts = version.split('.');
-    let is_version = parts.clone().count() <= 2 && parts.all(digits);
-    let is_system = system.starts_with(|c: char| c.is_ascii_lowercase()) && system.chars().all(word);
-    (is_version && is_system).then_some((system, version))
-}
-
-/// Whether a version is the other one, or a more exact form of it: an image may only say `7`, or even `9.4.0`.
-fn is_part(exact: &str, version: &str) -> bool {
-    exact.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
 /// Whether text can be the address of one repository in dnf's configuration.
 fn is_address(text: &str) -> bool {
     let known = ["https://", "http://", "file://", "ftp://"].iter().any(|scheme| text.starts_with(scheme));
@@ -397,24 +201,6 @@ mod tests {
 
     fn urls(text: &str) -> Origin {
         Origin::Urls(text.split(' ').map(str::to_owned).collect())
-    }
-
-    #[test]
-    fn a_source_is_named_by_a_system_and_a_version() {
-        for (name, parts) in [
-            ("rhel-9.4", Some(("rhel", "9.4"))),
-            ("centos-stream-9", Some(("centos-stream", "9"))),
-            ("fedora-42", Some(("fedora", "42"))),
-            ("rhel", None),
-            ("rhel-", None),
-            ("rhel-9.4.1", None),
-            ("rhel-9.", None),
-            ("../x-9", None),
-            ("-9.4", None),
-            ("RHEL-9.4", None),
-        ] {
-            assert_eq!(split(name), parts, "{name}");
-        }
     }
 
     #[test]
@@ -491,11 +277,5 @@ mod tests {
     fn passwords_are_not_shown() {
         let origin = urls("https://me:secret@a.example/x@y http://b.example");
         assert_eq!(origin.to_string(), "https://a.example/x@y http://b.example");
-    }
-
-    #[test]
-    fn versions_of_an_image_may_be_more_or_less_exact() {
-        assert!(is_part("9.4", "9.4") && is_part("9.4.0", "9.4") && is_part("7.9", "7"));
-        assert!(!is_part("9.40", "9.4") && !is_part("9.4", "9.5"));
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::build::Build;
-use crate::cache::{Cache, Cached, Entry, entries, read_reference, remove};
+use crate::cache::{Cache, Cached, Entry, entries, read_reference, remove, size};
 use crate::package_source::file_names;
 use crate::progress::{Reporter, Step};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
@@ -37,7 +37,7 @@ pub struct Store {
 }
 
 /// A product in the cache.
-enum Found {
+pub(crate) enum Found {
     Intact(Box<Image>),
     Damaged(String),
     Nothing,
@@ -70,6 +70,12 @@ impl Store {
         Ok(Self { cache, options, in_use })
     }
 
+    /// The same store, open once more.
+    pub(crate) fn again(&self) -> Result<Self, Error> {
+        let Self { cache, options, .. } = self;
+        Self::open(StoreOptions { cache: Some(cache.root().to_owned()), ..options.clone() })
+    }
+
     /// The cache folder.
     pub fn cache(&self) -> &Path {
         self.cache.root()
@@ -90,6 +96,9 @@ impl Store {
     /// # Errors
     /// [`Error::Offline`] if an offline store would have to build it, or why the build failed.
     pub fn ensure(&self, recipe: &Recipe, product: Product, progress: &dyn Progress) -> Result<Image, Error> {
+        if product == Product::Disk {
+            return self.prepared(recipe, progress);
+        }
         let reporter = Reporter { recipe: recipe.name(), to: progress };
         match self.look_up(recipe, product)? {
             Found::Intact(image) => return Ok(verified(image, reporter)),
@@ -140,6 +149,7 @@ impl Store {
     /// # Errors
     /// [`Error::Offline`] for an offline store, or why the build failed.
     pub fn refresh(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+        Self::refuse_disk(recipe)?;
         let reporter = Reporter { recipe: recipe.name(), to: progress };
         if self.options.offline {
             let missing =
@@ -156,6 +166,7 @@ impl Store {
     /// # Errors
     /// As [`Store::refresh`].
     pub fn rebuild(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+        Self::refuse_disk(recipe)?;
         if !self.options.offline {
             let _lock = self.lock(recipe, Reporter { recipe: recipe.name(), to: progress })?;
             for entry in self.cache.reference(recipe).unwrap_or_default().products.into_values() {
@@ -214,7 +225,9 @@ impl Store {
             return Ok(None);
         }
         let image = Image::open(&folder, &digest, None).and_then(|image| image.verify().map(|()| image));
-        image.map(Some).map_err(|reason| Error::Damaged { path: folder, reason })
+        let image = image.map_err(|reason| Error::Damaged { path: folder, reason })?;
+        image.check_medium()?;
+        Ok(Some(image))
     }
 
     /// Removes everything except the current images of these recipes and their packages. Returns the freed bytes.
@@ -321,7 +334,7 @@ impl Store {
             .collect())
     }
 
-    fn look_up(&self, recipe: &Recipe, product: Product) -> Result<Found, Error> {
+    pub(crate) fn look_up(&self, recipe: &Recipe, product: Product) -> Result<Found, Error> {
         if !recipe.products().contains(&product) {
             return Err(Error::NoSuchProduct { recipe: recipe.name().to_owned(), product });
         }
@@ -337,7 +350,7 @@ impl Store {
     }
 
     /// Locks the recipe until the file is dropped or this process ends.
-    fn lock(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<File, Error> {
+    pub(crate) fn lock(&self, recipe: &Recipe, reporter: Reporter<'_>) -> Result<File, Error> {
         let lock = self.cache.lock_of_recipe(recipe.name())?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -374,7 +387,7 @@ impl Store {
     }
 }
 
-fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {
+pub(crate) fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {
     reporter.step(Step::Verified { product: image.product() });
     *image
 }
@@ -382,12 +395,4 @@ fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {
 fn missing(recipe: &Recipe, product: Product, reason: Option<&str>) -> String {
     let damaged = reason.map(|reason| format!(" (damaged: {reason})")).unwrap_or_default();
     format!("{product} of {}{damaged}", recipe.name())
-}
-
-/// The size of a file, or of all files below a folder, in bytes.
-fn size(path: &Path) -> Result<u64, Error> {
-    if path.is_dir() {
-        return entries(path)?.iter().map(|entry| size(entry)).sum();
-    }
-    path.symlink_metadata().map(|metadata| metadata.len()).map_err(Error::io("read", path))
 }

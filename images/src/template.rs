@@ -33,7 +33,7 @@ impl TemplateText {
     }
 
     /// Whether it serves a system in some version.
-    fn serves(&self, os: &Os) -> bool {
+    pub(crate) fn serves(&self, os: &Os) -> bool {
         let major = || os.version.split('.').next().and_then(|major| major.parse().ok());
         self.systems.contains(&os.id) && self.major.is_none_or(|wanted| major() == Some(wanted))
     }
@@ -42,7 +42,7 @@ impl TemplateText {
 impl Recipe {
     /// The recipe for the packages of `source`, if this is a template that serves its system.
     pub(crate) fn filled(&self, source: &Arc<Source>) -> Option<Self> {
-        let template = self.text.template.as_ref()?;
+        let template = self.text.template.as_ref().filter(|_| self.text.disk.is_none())?;
         let Packages::Rpm(RpmPackages { text, .. }) = &self.text.packages else { return None };
         if source.isa() != self.isa() || !template.serves(source.os()) {
             return None;
@@ -60,7 +60,10 @@ impl Recipe {
 
     /// Whether it is a template.
     pub(crate) fn is_template(&self) -> bool {
-        matches!(&self.text.packages, Packages::Rpm(RpmPackages { source: None, .. }))
+        match &self.text.disk {
+            Some(disk) => disk.medium.is_none(),
+            None => matches!(&self.text.packages, Packages::Rpm(RpmPackages { source: None, .. })),
+        }
     }
 
     /// Whether its images are this variant of the system.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The exit code of a wrapper that cannot start its command, as of env(1) and shells.
 const NOT_STARTED: i32 = 127;
@@ -82,9 +82,14 @@ impl Ended {
 
 /// A command with English messages, started by the wrapper.
 pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
-    let mut words = wrapper.iter().map(OsString::as_os_str).chain([OsStr::new(program)]);
+    command_of(wrapper, OsStr::new(program))
+}
+
+/// The same for a program that may have any path.
+pub(crate) fn command_of(wrapper: &[OsString], program: &OsStr) -> Command {
+    let mut words = wrapper.iter().map(OsString::as_os_str).chain([program]);
     // There is always a first word, since the chain ends with the program.
-    let mut command = Command::new(words.next().unwrap_or(OsStr::new(program)));
+    let mut command = Command::new(words.next().unwrap_or(program));
     command.args(words).env("LC_ALL", "C");
     command
 }
@@ -94,7 +99,19 @@ pub(crate) fn command(wrapper: &[OsString], program: &str) -> Command {
 ///
 /// # Errors
 /// The command cannot be started, by this process or by the wrapper.
-pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> bool) -> io::Result<Ended> {
+pub(crate) fn run(command: &mut Command, watch: impl FnMut(Option<&str>) -> bool) -> io::Result<Ended> {
+    // Without a limit, it always ends by itself.
+    run_within(command, None, watch)?.ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
+/// The same, ended after `limit`. Returns nothing then.
+pub(crate) fn run_within(
+    command: &mut Command,
+    limit: Option<Duration>,
+    mut watch: impl FnMut(Option<&str>) -> bool,
+) -> io::Result<Option<Ended>> {
+    let started = Instant::now();
+    let mut is_late = false;
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (output, complaints) = thread::scope(|scope| {
@@ -114,6 +131,11 @@ pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> 
         });
         let mut output = String::new();
         loop {
+            if !is_late && limit.is_some_and(|limit| started.elapsed() > limit) {
+                is_late = true;
+                // It fails only if the command has just ended.
+                let _ = child.kill();
+            }
             match lines.recv_timeout(INTERVAL) {
                 Ok(line) if watch(Some(&line)) => {}
                 Ok(line) => {
@@ -130,7 +152,7 @@ pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(Option<&str>) -> 
     if status.code() == Some(NOT_STARTED) {
         return Err(io::Error::new(io::ErrorKind::NotFound, complaints));
     }
-    Ok(Ended { status, output, complaints })
+    Ok((!is_late).then_some(Ended { status, output, complaints }))
 }
 
 #[cfg(test)]
@@ -157,6 +179,14 @@ mod tests {
     fn output_without_end_is_not_kept() {
         let ended = run(&mut shell("exec cat /dev/zero"), |_| false).unwrap();
         assert!(!ended.status.success() && ended.output.len() as u64 == MOST_OUTPUT + 1);
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_ended() {
+        let limit = Some(Duration::from_millis(300));
+        let mut command = command(&[], "sleep");
+        assert!(run_within(command.arg("60"), limit, |_| false).unwrap().is_none());
+        assert!(run_within(&mut shell("echo out"), limit, |_| false).unwrap().is_some());
     }
 
     #[test]

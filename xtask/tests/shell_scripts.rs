@@ -24,7 +24,8 @@ fn scripts_in(folder: &str) -> Vec<PathBuf> {
 
 /// Every script that users or systems start, and every script that others source.
 fn scripts() -> Vec<PathBuf> {
-    let folders = [".ci", "images/recipes/init", "tests/native/init", "docs/yardstick"];
+    let folders =
+        [".ci", "images/recipes/disk", "images/recipes/init", "tests/native/init", "docs/yardstick"];
     folders.into_iter().flat_map(scripts_in).collect()
 }
 

@@ -183,6 +183,27 @@ impl<'t, P: Problem> Table<'t, P> {
         entries.into_iter().filter_map(entry).collect()
     }
 
+    /// The names and texts in the table under `key`, in the order of the names. An empty table is an error.
+    pub fn optional_string_map(&self, key: &'static str) -> Option<Vec<(Text<'t, P>, Text<'t, P>)>> {
+        let wanted = "a table of strings";
+        let (table, span) = self.pick(key, wanted, DeValue::as_table)?;
+        if table.is_empty() {
+            self.file.report(span, FileProblem::Empty { key });
+            return None;
+        }
+        let mut entries = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref().as_str() {
+                Some(text) => entries.push((
+                    Text { file: self.file, value: name.get_ref(), span: name.span() },
+                    Text { file: self.file, value: text, span: value.span() },
+                )),
+                None => self.wrong_type(key, value, wanted),
+            }
+        }
+        Some(entries)
+    }
+
     /// The whole number under `key`, from `min` to `max`.
     pub fn optional_integer(&self, key: &'static str, min: u32, max: u32) -> Option<u32> {
         let (integer, span) = self.pick(key, "a whole number", DeValue::as_integer)?;

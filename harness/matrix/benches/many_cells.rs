@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use nestmatrix::report::{self, ClaimListing, Listing, Style};
 use nestmatrix::scenario::{AvailableImage, Denied, Filter, Matrix, Supply};
+use nestmatrix_model::BootKind;
 
 /// Does `work` and prints how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -21,8 +22,13 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     generated::write(folder.path()).unwrap();
-    let image =
-        AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() };
+    let image = AvailableImage {
+        name: "debian-12".into(),
+        system: "debian".into(),
+        version: "12".parse().unwrap(),
+        boots: BootKind::Kernel,
+        hosts: true,
+    };
     let supply = Supply::new(|_| vec![image.clone()]);
     let began = Instant::now();
     let matrix = timed("read and expanded", || Matrix::load(folder.path()).unwrap());

@@ -11,6 +11,9 @@ use crate::stack::Stack;
 /// The path of the first CPU among QEMU's objects.
 const CPU: &str = "/machine/unattached/device[0]";
 
+/// The machine of the innermost level has no slots for CPUs, as microvm.
+const WITHOUT_SLOTS: &str = "microvm";
+
 /// The greeting of a monitor.
 pub fn greeting() -> Value {
     json!({"QMP": {"version": version(), "capabilities": ["oob"]}})
@@ -33,17 +36,66 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
         "query-version" => version(),
         "query-kvm" => json!({"enabled": line.contains("accel=kvm"), "present": true}),
         "query-status" => stack.status(level),
-        "query-cpus-fast" => json!([{"cpu-index": 0, "qom-path": CPU, "thread-id": 1, "target": "x86_64"}]),
+        "query-cpus-fast" => cpus(&line).0.map(cpu).collect(),
+        "query-hotpluggable-cpus" if value_of(&line, "-machine ") != WITHOUT_SLOTS => {
+            (0..cpus(&line).1).map(|_| json!({"type": "cpu", "vcpus-count": 1})).collect()
+        }
+        "query-memory-size-summary" => json!({"base-memory": memory(&line), "plugged-memory": 0}),
         "query-cpu-model-expansion" => {
             json!({"model": {"name": arguments["model"]["name"], "props": {"svm": true, "npt": true}}})
         }
-        "qom-get" => property(&line, arguments),
+        "qom-get" => property(&line, arguments)?,
         _ => return Err(format!("The command {command} has not been found")),
     })
 }
 
-fn property(line: &str, arguments: &Value) -> Value {
-    match (arguments["path"].as_str(), arguments["property"].as_str()) {
+/// The numbers of the CPUs that a machine has, and how many it can have.
+fn cpus(line: &str) -> (std::ops::Range<u32>, u32) {
+    let count = value_of(line, "-smp ").parse().unwrap_or(1);
+    (0..count, value_of(line, ",maxcpus=").parse().unwrap_or(count))
+}
+
+fn cpu(number: u32) -> Value {
+    let path = CPU.replace('0', &number.to_string());
+    json!({"cpu-index": number, "qom-path": path, "thread-id": number + 1, "target": "x86_64"})
+}
+
+/// The size of a machine's memory in bytes.
+fn memory(line: &str) -> u64 {
+    let mib: u64 = value_of(line, "-m ").trim_end_matches('M').parse().unwrap_or_default();
+    mib << 20
+}
+
+/// The type of the device with this identifier.
+fn device_type(line: &str, id: &str) -> Option<Value> {
+    let (before, _) = line.split_once(&format!(",id={id}"))?;
+    Some(json!(before.rsplit(['=', ' ', '\'']).next()?))
+}
+
+/// The value of a property in the text after `-cpu MODEL,`.
+fn cpu_value(line: &str, property: &str) -> Option<Value> {
+    let (_, options) = line.split_once("-cpu ")?;
+    let options = options.split([' ', '\'', '\n']).next()?;
+    let value = options.split(',').find_map(|option| option.strip_prefix(property)?.strip_prefix('='))?;
+    Some(match value {
+        "on" => json!(true),
+        "off" => json!(false),
+        other => {
+            other.strip_prefix("0x").map_or(json!(other), |hex| json!(u64::from_str_radix(hex, 16).ok()))
+        }
+    })
+}
+
+fn property(line: &str, arguments: &Value) -> Result<Value, String> {
+    let device = arguments["path"].as_str().and_then(|path| path.strip_prefix("/machine/peripheral/"));
+    if let (Some(id), Some("type")) = (device, arguments["property"].as_str()) {
+        return device_type(line, id).ok_or_else(|| format!("Device '{id}' not found"));
+    }
+    let cpu = arguments["property"].as_str().filter(|_| arguments["path"] == CPU);
+    if let Some(value) = cpu.and_then(|property| cpu_value(line, property)) {
+        return Ok(value);
+    }
+    Ok(match (arguments["path"].as_str(), arguments["property"].as_str()) {
         (Some("/machine"), Some("type")) => match value_of(line, "-machine ") {
             "q35" => json!("pc-q35-10.0-machine"),
             other => json!(format!("{other}-machine")),
@@ -51,7 +103,7 @@ fn property(line: &str, arguments: &Value) -> Value {
         (Some(CPU), Some("type")) => json!(format!("{}-x86_64-cpu", value_of(line, "-cpu "))),
         (Some(CPU), Some("unavailable-features")) => json!([]),
         _ => json!(true),
-    }
+    })
 }
 
 /// What a command does that has been answered on this channel.

@@ -14,7 +14,7 @@ use nestmatrix_model::{
     StepAction,
 };
 use nestmatrix_stack::{
-    BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
+    BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
 };
 use nestmatrix_vmm::qemu::{Ended, Memory};
 use rstest::rstest;
@@ -39,13 +39,16 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         level: level(number),
         image: BootImage {
             name: format!("image {number}"),
-            kernel: "/elsewhere/vmlinuz".into(),
             kernel_release: "6.12.1".into(),
-            initramfs: "/elsewhere/initramfs.cpio".into(),
-            disk: None,
+            files: BootFiles::Kernel {
+                kernel: "/elsewhere/vmlinuz".into(),
+                initramfs: "/elsewhere/initramfs.cpio".into(),
+                disk: None,
+            },
         },
         settings: MachineSettings::default(),
         disk: None,
+        uefi: None,
     };
     StackPlan {
         metal,

@@ -12,7 +12,7 @@ use nestmatrix::run::supply as supply_of;
 use nestmatrix::scenario::{
     AvailableImage, Cell, CellName, Coverage, Denied, Expectation, Fingerprint, Matrix, ShownBy, Supply,
 };
-use nestmatrix_model::Architecture;
+use nestmatrix_model::{Architecture, BootKind};
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n";
 const ALMA: &str = "[[system]]\nid = \"alma\"\nname = \"Alma\"\nrebuild-of = \"rhel\"\n";
@@ -113,6 +113,8 @@ fn supply() -> Supply {
         name: format!("rhel-{version}"),
         system: "rhel".into(),
         version: version.parse().unwrap(),
+        boots: BootKind::Kernel,
+        hosts: true,
     };
     Supply::new(|architecture| match architecture {
         Architecture::Amd => vec![image("9.2"), image("9.4")],
@@ -318,7 +320,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     let matrix = Matrix::load(folder.path()).unwrap();
     let supply = Supply::new(|_| {
         let (name, system, version) = ("debian-12".into(), "debian".into(), "12".parse().unwrap());
-        vec![AvailableImage { name, system, version }]
+        vec![AvailableImage { name, system, version, boots: BootKind::Kernel, hosts: true }]
     });
     let coverage = |supply: &Supply| {
         let listing = ClaimListing::new(&matrix, supply, Denied::default());
@@ -330,6 +332,8 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             name: format!("alma-{version}"),
             system: "alma".into(),
             version: version.parse().unwrap(),
+            boots: BootKind::Kernel,
+            hosts: true,
         };
         ["9.2", "9.4", "9.6"].map(image).into()
     });

@@ -8,7 +8,7 @@ use nestmatrix::scenario::{
     AvailableImage, Denied, Filter, ImageChoice, Matrix, MissingImage, Permitted, StandIns, Supply,
     SystemRequirement,
 };
-use nestmatrix_model::{Architecture, Fidelity, Version};
+use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -66,7 +66,13 @@ fn requirement(matrix: &Matrix) -> &SystemRequirement {
 fn images(names: &[&str]) -> Vec<AvailableImage> {
     let image = |name: &&str| {
         let (system, version) = name.rsplit_once('-').unwrap();
-        AvailableImage { name: (*name).into(), system: system.into(), version: version.parse().unwrap() }
+        AvailableImage {
+            name: (*name).into(),
+            system: system.into(),
+            version: version.parse().unwrap(),
+            boots: BootKind::Kernel,
+            hosts: true,
+        }
     };
     names.iter().map(image).collect()
 }

@@ -12,7 +12,7 @@ use nestmatrix::scenario::{
     AvailableImage, CellName, Denied, Filter, Later, Matrix, MissingImage, Permitted, Role, RunProfile,
     StandIns, Supply, SystemRequirement,
 };
-use nestmatrix_model::{Architecture, Fidelity, Version};
+use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
 use rstest::rstest;
 
 fn matrix() -> Matrix {
@@ -24,7 +24,13 @@ fn scenarios() -> PathBuf {
 }
 
 fn image(name: &str, system: &str, version: &str) -> AvailableImage {
-    AvailableImage { name: name.into(), system: system.into(), version: version.parse().unwrap() }
+    AvailableImage {
+        name: name.into(),
+        system: system.into(),
+        version: version.parse().unwrap(),
+        boots: BootKind::Kernel,
+        hosts: true,
+    }
 }
 
 /// The images for stacks of any architecture.

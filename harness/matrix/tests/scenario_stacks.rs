@@ -8,7 +8,7 @@ use nestmatrix::report::{Listing, Row};
 use nestmatrix::scenario::{
     AvailableImage, Cell, CellName, Denied, Filter, Hypervisor, Matrix, Permitted, StandIns, Supply,
 };
-use nestmatrix_model::{Architecture, Fidelity};
+use nestmatrix_model::{Architecture, BootKind, Fidelity};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -80,7 +80,13 @@ fn of_architectures(architectures: &str, scenarios: &[&str]) -> Matrix {
 }
 
 fn available() -> Vec<AvailableImage> {
-    vec![AvailableImage { name: "debian-12".into(), system: "debian".into(), version: "12".parse().unwrap() }]
+    vec![AvailableImage {
+        name: "debian-12".into(),
+        system: "debian".into(),
+        version: "12".parse().unwrap(),
+        boots: BootKind::Kernel,
+        hosts: true,
+    }]
 }
 
 /// The images for AMD stacks; others have none.

@@ -1,7 +1,29 @@
-//! How a machine that boots from a disk is put together, and how commands run in its system.
+//! What a level boots, and how a machine that boots from a disk is put together.
 
 use crate::word::Word;
 use crate::word_traits;
+
+/// What a level boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BootKind {
+    /// A kernel and an initramfs made of packages. QEMU loads both.
+    Kernel,
+    /// A disk with an installed system. Its own boot loader loads its kernel.
+    Disk,
+}
+
+impl Word for BootKind {
+    const WHAT: &'static str = "kind of image";
+    const ALL: &'static [Self] = &[Self::Kernel, Self::Disk];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Disk => "disk",
+        }
+    }
+}
+word_traits!(BootKind);
 
 /// The firmware of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,6 @@
 //! The levels of a stack by their numbers, the CPU of a level, and the accelerator of its QEMU.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -120,11 +121,22 @@ pub struct CpuRequirement {
     /// Features that the CPU must really have, with QEMU's names.
     #[serde(default)]
     pub require: Vec<String>,
+    /// Features that the CPU must not have, with QEMU's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disable: Vec<String>,
+    /// Properties of the CPU and their values, with QEMU's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, String>,
 }
 
 impl Default for CpuRequirement {
     fn default() -> Self {
-        Self { mode: CpuMode::HostPassthrough, require: Vec::new() }
+        Self {
+            mode: CpuMode::HostPassthrough,
+            require: Vec::new(),
+            disable: Vec::new(),
+            set: BTreeMap::new(),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub enum SymptomKind {
     MissingCpuFeature,
     /// QEMU did not give a level a machine property that it requires.
     MissingMachineProperty,
+    /// A level does not have the hardware that was requested for it.
+    WrongHardware,
     /// QEMU refused its command line: it does not know an option, a machine type, a property or a CPU model in it.
     CommandLineRejected,
     /// QEMU ended.
@@ -60,6 +62,7 @@ impl Word for SymptomKind {
     const ALL: &'static [Self] = &[
         Self::MissingCpuFeature,
         Self::MissingMachineProperty,
+        Self::WrongHardware,
         Self::CommandLineRejected,
         Self::QemuEnded,
         Self::StoppedByQemu,
@@ -87,6 +90,7 @@ impl Word for SymptomKind {
         match self {
             Self::MissingCpuFeature => "missing-cpu-feature",
             Self::MissingMachineProperty => "missing-machine-property",
+            Self::WrongHardware => "wrong-hardware",
             Self::CommandLineRejected => "command-line-rejected",
             Self::QemuEnded => "qemu-ended",
             Self::StoppedByQemu => "stopped-by-qemu",

@@ -83,6 +83,7 @@ pub async fn boot(request: BootRequest<'_>) -> Observation {
     stack.ledger.end_stage();
     let interrupted = |stop: &Option<Stop>| stop.as_ref().is_some_and(Stop::is_interrupted);
     if !interrupted(&stop) && stack.ledger.restored != Some(false) {
+        stack.read_traffic().await;
         stack.read_closing_reports(stop.is_some()).await;
         if stop.is_none() {
             stop = stack.end_that_explains_missing_evidence().await;

@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 
-use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::guest::Agent;
 use nestmatrix_vmm::qemu::{ChannelKind, Instance, Machine, Monitor};
 use nestmatrix_vmm::wire::{Notice, Wire};
+use qapi::qmp::{self, RebootAction};
 use tokio::sync::mpsc;
 
 use super::Stop;
@@ -17,10 +17,11 @@ use super::channels::ConsoleShell;
 use super::innermost_machine::Fitted;
 use super::level::{Hosting, Launched, Level, Reported, StartedOn, Up};
 use super::machines::{MachineId, Requested};
+use super::report::{REPORT_SCRIPT, ReportReader};
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::{Watch, WatchEvent};
-use crate::host::{BootedLevel, ConsoleLevel, Host, Relay};
+use crate::host::{BootedLevel, ConsoleLevel, Host, Relay, last_lines_of};
 use crate::launcher::launch;
 
 /// Number of a monitor's notices that may wait in the queue; a sender that exceeds this blocks.
@@ -69,6 +70,18 @@ impl Stack<'_> {
     ) -> Result<Level<Launched>, Stop> {
         let launched = self.launch(index, role, on).await?;
         self.begin(role, launched.id.level, StageKind::Boot).await?;
+        let disk = self.request.plan.levels[index].image.disk();
+        if let (Some(monitor), true) = (&launched.monitor, disk.is_some_and(|disk| disk.first_boot.is_some()))
+        {
+            // A boot loader may write its entry into the firmware's variables and start again.
+            let reboot = Some(RebootAction::reset);
+            let allow = qmp::set_action { reboot, panic: None, shutdown: None, watchdog: None };
+            self.during(launched.id, async {
+                monitor.wire().execute(allow).await?;
+                Ok(())
+            })
+            .await?;
+        }
         // Those inside the outermost machine of a snapshot run as soon as it does.
         let runs_already = matches!(role, Role::Restored(_, saved) if saved.pid.is_some());
         if let Some(monitor) = launched.monitor.as_ref().filter(|_| !runs_already) {
@@ -99,7 +112,15 @@ impl Stack<'_> {
         if id.second {
             self.watch.add_second(level);
         } else {
-            self.watch.add(level, plan.reports(level) && !plan.stays);
+            let disk = plan.levels[index].image.disk();
+            let powers_off = match disk {
+                Some(disk) => disk.first_boot.is_some(),
+                None => plan.reports(level) && !plan.stays,
+            };
+            self.watch.add(level, powers_off);
+            if let (Some(listener), Some(console)) = (&self.console_listener, self.watch.console(level)) {
+                console.listen(Rc::clone(listener));
+            }
         }
         let (monitor, relay) = match role {
             Role::Restored(snapshot, saved) => {
@@ -220,7 +241,9 @@ impl Stack<'_> {
 
     async fn wait_for_guest(&mut self, launched: &Level<Launched>) -> Result<Rc<dyn Host>, Stop> {
         let (id, Launched { machine, relay }) = (launched.id, &launched.state);
-        let ArchInfo { qemu, .. } = self.request.plan.profile;
+        let disk = self.request.level(id.level).and_then(|plan| plan.image.disk());
+        let own = disk.and_then(|disk| disk.qemu.as_deref());
+        let qemu = own.unwrap_or(self.request.plan.profile.qemu);
         if machine.agent {
             let wire = self.wire(id, ChannelKind::Agent)?;
             let agent = match relay {
@@ -256,6 +279,7 @@ impl Stack<'_> {
         let report = self.until(id, complete).await;
         let report = report.map_err(|stop| self.unless_firmware_failed(id, stop))?;
         self.check_kernel(id, &report.kernel)?;
+        self.check_cpus(id, report.cpus)?;
         self.ledger.measured(id).report = Some(report);
         if !self.request.plan.stays {
             return Ok(None);
@@ -264,6 +288,30 @@ impl Stack<'_> {
         // Without it, nothing would check later that this level is still alive.
         let shell = self.shell(id)?;
         Ok(Some(launched.becomes(Reported { shell })))
+    }
+
+    /// Waits until the innermost level, which is an installed system, takes commands, and has it report.
+    pub(super) async fn ask_for_report(
+        &mut self,
+        launched: Level<Launched>,
+        role: Role<'_>,
+    ) -> Result<(), Stop> {
+        let up = self.come_up(launched).await?;
+        let id = up.id;
+        self.levels.add(up.clone());
+        self.begin(role, id.level, StageKind::Check).await?;
+        let printed = self.during(id, up.state.host.run(REPORT_SCRIPT)).await?;
+        let mut reader = ReportReader::default();
+        String::from_utf8_lossy(&printed.stdout).lines().for_each(|line| reader.line(line));
+        let Some(report) = reader.complete().cloned() else {
+            let why = last_lines_of(&String::from_utf8_lossy(&printed.stderr));
+            return Err(self.harness(format!("{} can't report: {why}", id.level)).about(id.level));
+        };
+        self.check_kernel(id, &report.kernel)?;
+        self.check_system(id, &report.system, &report.version)?;
+        self.check_cpus(id, report.cpus)?;
+        self.ledger.measured(id).report = Some(report);
+        Ok(())
     }
 
     /// The shell on the console of a machine.

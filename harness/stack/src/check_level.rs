@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use nestmatrix_model::Accelerator;
-use nestmatrix_vmm::qemu::{Instance, Machine, MissingFeature, Monitor};
+use nestmatrix_model::{Accelerator, LevelNumber};
+use nestmatrix_vmm::qemu::{HardwareDifference, Instance, Machine, MissingFeature, Monitor};
 
 use super::clock::ClockReading;
 use super::evidence::nests;
@@ -36,7 +36,7 @@ impl Stack<'_> {
         let (id, level, plan) = (MachineId::from(machine), machine.level, self.request.plan);
         let (model, required) = (&machine.cpu.model, &machine.cpu.require);
         let questions = async {
-            let actual = monitor.machine(&machine.require).await?;
+            let actual = monitor.machine(machine).await?;
             Ok((actual, monitor.kvm().await?, monitor.cpu(model, required).await?))
         };
         let (actual, kvm, cpu) = self.during(id, questions).await?;
@@ -60,6 +60,7 @@ impl Stack<'_> {
             let machine_type = actual.machine_type.clone();
             Stop::stack(self.stage, Symptom::MissingMachineProperty { level, property, machine_type })
         })?;
+        actual.hardware.check().map_err(|difference| self.wrong_hardware(level, difference))?;
         cpu.check().map_err(|missing| {
             let below = level.below().filter(|_| plan.profile.nesting.is_feature(&missing.feature));
             let nested = below.and_then(|below| {
@@ -73,6 +74,35 @@ impl Stack<'_> {
         })
     }
 
+    /// The stop of a level whose hardware is not the requested one.
+    fn wrong_hardware(&self, level: LevelNumber, difference: HardwareDifference) -> Stop {
+        let stop = Stop::stack(self.stage, Symptom::WrongHardware { level, difference });
+        // If L0's bare machine is not as required, that says nothing about the stack.
+        if level.below().is_none() { stop.not_its_fault() } else { stop }
+    }
+
+    /// Notes how many CPUs the kernel of a level says that it uses, and stops the stack if its machine has another number. A
+    /// kernel that a parameter limits may use fewer.
+    pub(super) fn check_cpus(&mut self, id: MachineId, kernel: Option<u32>) -> Result<(), Stop> {
+        if !id.second {
+            self.ledger.level(id.level).cpus_online = kernel;
+        }
+        let Some(requested) = self.machines.requested(id) else { return Ok(()) };
+        let parameters = requested.machine.boot.kernel().map_or("", |boot| &boot.parameters);
+        let limits = |word: &str| {
+            ["maxcpus=", "nr_cpus=", "possible_cpus="].iter().any(|start| word.starts_with(start))
+                || word == "nosmp"
+        };
+        let is_limited = parameters.split_whitespace().any(limits);
+        let machine = requested.machine.hardware.cpus;
+        match kernel.filter(|kernel| *kernel != machine && !is_limited) {
+            None => Ok(()),
+            Some(kernel) => {
+                Err(self.wrong_hardware(id.level, HardwareDifference::CpusOfKernel { machine, kernel }))
+            }
+        }
+    }
+
     /// Runs the script `before` in a level that has just come up, queries the level, and stops the stack if it can't be a
     /// hypervisor.
     pub(super) async fn inspect(&mut self, up: &Level<Up>, before: String) -> Result<Level<Hosting>, Stop> {
@@ -80,6 +110,8 @@ impl Stack<'_> {
         let host = Rc::clone(&up.state.host);
         let facts = self.ask_facts(id, &*host, before).await?;
         self.check_kernel(id, &facts.kernel)?;
+        self.check_system(id, &facts.os, &facts.os_version)?;
+        self.check_cpus(id, facts.cpus)?;
         self.check_disk(id, &*host).await?;
         self.ledger.measured(id).counters_before.insert(level, facts.counters.clone());
         if !id.second {
@@ -128,12 +160,25 @@ impl Stack<'_> {
             self.ledger.level(id.level).kernel = Some(running.to_owned());
         }
         match self.request.level(id.level) {
-            Some(plan) if plan.image.kernel_release != running => {
+            Some(plan) if !plan.image.kernel_release.is_empty() && plan.image.kernel_release != running => {
                 let (image, level) = (&plan.image.kernel_release, id.in_words());
                 Err(self.harness(format!("{level} runs kernel {running:?}, its image has {image:?}")))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Stops the stack if a level from a disk does not run the system that is on the disk.
+    pub(super) fn check_system(&self, id: MachineId, system: &str, version: &str) -> Result<(), Stop> {
+        // CentOS Stream calls itself centos in its os-release.
+        let as_it_says = |system: &str| system.trim_end_matches("-stream").to_owned();
+        let disk = self.request.level(id.level).and_then(|plan| plan.image.disk());
+        let Some((own, of_version)) = disk.and_then(|disk| disk.system.as_ref()) else { return Ok(()) };
+        if as_it_says(own) == as_it_says(system) && of_version == version {
+            return Ok(());
+        }
+        let level = id.in_words();
+        Err(self.harness(format!("{level} runs {system} {version}, its disk has {own} {of_version}")))
     }
 
     /// A level with a disk for its modprobe configuration must use it: otherwise a reboot shows nothing.

@@ -14,6 +14,14 @@ use super::report::ReportReader;
 /// Lines of a console that are kept.
 const KEPT_LINES: usize = 20;
 
+/// Reads the lines of a console, besides the harness itself.
+pub trait ConsoleListener: std::fmt::Debug {
+    /// Takes in the next line.
+    fn line(&self, line: &str);
+    /// Whether the level has said all that it has to say, and may shut down.
+    fn is_complete(&self) -> bool;
+}
+
 /// The output of one level's console. Cheap to clone; all clones are the same console.
 #[derive(Debug, Clone)]
 pub(super) struct ConsoleView(Rc<Inner>);
@@ -22,6 +30,8 @@ pub(super) struct ConsoleView(Rc<Inner>);
 struct Inner {
     shown: RefCell<Shown>,
     answers: SharedAnswers,
+    /// Reads every line, too.
+    listener: RefCell<Option<Rc<dyn ConsoleListener>>>,
     /// Notified after every line, for the watch of the stack.
     changed: Rc<Notify>,
 }
@@ -41,12 +51,20 @@ struct Shown {
 impl ConsoleView {
     /// The view of a console without output. It notifies `changed` after every line.
     pub(super) fn new(changed: Rc<Notify>) -> Self {
-        Self(Rc::new(Inner { shown: RefCell::default(), answers: SharedAnswers::default(), changed }))
+        Self(Rc::new(Inner {
+            shown: RefCell::default(),
+            answers: SharedAnswers::default(),
+            listener: RefCell::default(),
+            changed,
+        }))
     }
 
     /// Takes in the next line.
     pub(super) fn line(&self, line: String) {
         self.0.answers.line(&line);
+        if let Some(listener) = &*self.0.listener.borrow() {
+            listener.line(&line);
+        }
         let mut shown = self.0.shown.borrow_mut();
         shown.last_line_at = Some(Instant::now());
         shown.report.line(&line);
@@ -70,6 +88,17 @@ impl ConsoleView {
     /// The output of the shell on it.
     pub(super) fn answers(&self) -> &SharedAnswers {
         &self.0.answers
+    }
+
+    /// From now on, `listener` reads every line.
+    pub(super) fn listen(&self, listener: Rc<dyn ConsoleListener>) {
+        self.0.listener.replace(Some(listener));
+    }
+
+    /// Whether the level has reported, or has said all that a listener waits for.
+    pub(super) fn is_complete(&self) -> bool {
+        let heard_all = self.0.listener.borrow().as_ref().is_some_and(|listener| listener.is_complete());
+        heard_all || self.report(|report| report.complete().is_some())
     }
 
     /// The level's report as far as it is known.

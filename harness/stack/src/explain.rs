@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nestmatrix_model::architecture::Nesting;
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
-use nestmatrix_vmm::qemu::{ChannelKind, names_one_of, ran_out_of_resources, rejects_command_line};
+use nestmatrix_vmm::qemu::{
+    ChannelKind, MachineHardware, names_one_of, ran_out_of_resources, rejects_command_line,
+};
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
 
@@ -75,6 +77,10 @@ impl Explainer<'_> {
             return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
         }
         let launching = self.is_launching(level);
+        let hardware = self.machines.requested(level.into()).map(|requested| &requested.machine.hardware);
+        if launching && hardware.is_some_and(|hardware| hardware.explains_missing_memory(&said)) {
+            return Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
+        }
         if let (true, true, Some(below)) = (launching, ran_out_of_resources(&said), level.below()) {
             let why = format!(
                 "QEMU {ended} because {below} or this machine did not provide something: {}",
@@ -84,7 +90,7 @@ impl Explainer<'_> {
         }
         if launching && rejects_command_line(&said) {
             let plan = self.request.level(level);
-            let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, &said));
+            let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, hardware, &said));
             let stop = Stop::stack(self.stage, Symptom::CommandLineRejected { level, said, asked_for });
             return if asked_for { stop } else { stop.not_its_fault() };
         }
@@ -306,7 +312,7 @@ fn lines(lines: &[String]) -> String {
 }
 
 /// Whether QEMU refuses something that the scenario asks for, and not the harness.
-fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
+fn asks_for_what_is_named(plan: &LevelPlan, hardware: Option<&MachineHardware>, said: &str) -> bool {
     let model = match &plan.settings.cpu.mode {
         CpuMode::Custom { model } => Some(model.as_str()),
         CpuMode::HostPassthrough => None,
@@ -316,7 +322,9 @@ fn asks_for_what_is_named(plan: &LevelPlan, said: &str) -> bool {
         // The harness asks for this itself.
         Accelerator::Kvm | Accelerator::KvmOrTcg => None,
     };
-    let words = plan.settings.machine.keys().chain(&plan.settings.cpu.require).map(String::as_str);
+    let cpu = &plan.settings.cpu;
+    let words = plan.settings.machine.keys().chain(&cpu.require).chain(&cpu.disable).chain(cpu.set.keys());
+    let words = words.map(String::as_str).chain(hardware.iter().flat_map(|one| one.words()));
     names_one_of(said, words.chain(model).chain(accelerator).chain(plan.settings.machine_type.as_deref()))
 }
 

@@ -14,7 +14,7 @@ use nestmatrix_vmm::qemu::{Instance, Machine};
 use super::machines::{FIRMWARE, MachineId};
 use super::snapshots::SnapshotLevel;
 use super::stack::Stack;
-use super::{Blame, Hypervisor, StackPlan, Stop};
+use super::{Blame, Hypervisor, MachineSettings, StackPlan, Stop};
 use crate::host::Host;
 
 /// The machine of a level, of a type and with firmware that the QEMU of its host has.
@@ -49,7 +49,9 @@ impl Stack<'_> {
         let plan = self.request.plan;
         let (level_plan, profile) = (&plan.levels[index], plan.profile);
         let level = level_plan.level;
-        let reports_on_host = plan.reports(level) && plan.hypervisor_of(level) == Hypervisor::Kvm;
+        let reports_on_host = plan.reports(level)
+            && plan.hypervisor_of(level) == Hypervisor::Kvm
+            && plan.has_boot_shortcut(level_plan);
         let has_choice = reports_on_host && profile.innermost_machines.len() > 1;
         let mut fitted = StackPlan { nonce, ..plan.clone() };
         let mut missing_firmware = None;
@@ -58,8 +60,7 @@ impl Stack<'_> {
             && let Some(offer) = self.offer_of(id, host).await?
         {
             if has_choice {
-                let chosen =
-                    choose(profile, level_plan.settings.machine_type.as_deref(), host.name(), &offer);
+                let chosen = choose(profile, &level_plan.settings, host.name(), &offer);
                 let chosen = chosen.map_err(|why| self.harness(why).about(level))?;
                 fitted.innermost_machine = Some(chosen);
             }
@@ -118,15 +119,15 @@ impl Stack<'_> {
 /// The first machine of the profile whose type the QEMU has, or the one that the scenario sets. QEMU itself checks the latter.
 fn choose(
     profile: &ArchInfo,
-    set: Option<&str>,
+    settings: &MachineSettings,
     host: &str,
     offer: &QemuOffer,
 ) -> Result<&'static InnermostMachine, String> {
-    match set {
+    match &settings.machine_type {
         Some(machine_type) => Ok(profile.innermost_machine_like(machine_type)),
-        None => profile.innermost_machine_of(&offer.machine_types).ok_or_else(|| {
-            let wanted: Vec<&str> =
-                profile.innermost_machines.iter().map(|innermost| innermost.machine.name).collect();
+        None => profile.innermost_machine_of(&offer.machine_types, &settings.hardware).ok_or_else(|| {
+            let fitting = profile.innermost_machines_with(&settings.hardware);
+            let wanted: Vec<&str> = fitting.map(|innermost| innermost.machine.name).collect();
             format!(
                 "the QEMU of {host} has none of the machine types {}; it has {}",
                 wanted.join(", "),
@@ -201,7 +202,8 @@ firmware bios-256k.bin
     ) {
         let offer = read(&printed(text, 0)).unwrap();
         for architecture in [Architecture::Amd, Architecture::Intel] {
-            let chosen = choose(ArchInfo::of(architecture), None, "L1", &offer).unwrap();
+            let chosen =
+                choose(ArchInfo::of(architecture), &MachineSettings::default(), "L1", &offer).unwrap();
             assert_eq!(
                 (chosen.machine.name, offer.firmware.iter().any(|file| file == "qboot.rom")),
                 (expected, has_firmware)
@@ -215,13 +217,20 @@ firmware bios-256k.bin
     #[case("microvm", "microvm")]
     #[case("isapc", "pc")]
     fn a_type_that_the_scenario_sets_is_not_chosen_among(#[case] set: &str, #[case] expected: &str) {
-        let chosen = choose(ArchInfo::of(Architecture::Amd), Some(set), "L1", &offer("q35")).unwrap();
+        let settings = MachineSettings { machine_type: Some(set.to_owned()), ..MachineSettings::default() };
+        let chosen = choose(ArchInfo::of(Architecture::Amd), &settings, "L1", &offer("q35")).unwrap();
         assert_eq!(chosen.machine.name, expected);
     }
 
     #[test]
     fn a_qemu_that_has_none_of_them_is_described() {
-        let why = choose(ArchInfo::of(Architecture::Amd), None, "L1", &offer("none x-remote")).unwrap_err();
+        let why = choose(
+            ArchInfo::of(Architecture::Amd),
+            &MachineSettings::default(),
+            "L1",
+            &offer("none x-remote"),
+        )
+        .unwrap_err();
         assert_eq!(
             why,
             "the QEMU of L1 has none of the machine types microvm, q35, pc; it has none, x-remote"
@@ -231,7 +240,8 @@ firmware bios-256k.bin
     #[test]
     fn a_type_whose_name_only_begins_alike_is_another() {
         let offer = offer("microvm-next pc-q35-9.2 pc");
-        let chosen = choose(ArchInfo::of(Architecture::Amd), None, "L1", &offer).unwrap();
+        let chosen =
+            choose(ArchInfo::of(Architecture::Amd), &MachineSettings::default(), "L1", &offer).unwrap();
         assert_eq!(chosen.machine.name, "pc");
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_vmm::qemu::{CPUS, Machine};
+use nestmatrix_vmm::qemu::Machine;
 
 use super::machines::{FIRMWARE, MachineId};
 use super::{LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
@@ -70,9 +70,9 @@ impl Ledger {
     /// Notes a part of a level that no vendor would provide.
     pub(super) fn given(&mut self, machine: &Machine) {
         let level = self.level(machine.level);
-        level.cpus = Some(CPUS);
+        level.cpus = Some(machine.hardware.cpus);
         level.memory_mib = Some(machine.memory_mib);
-        level.command_line = Some(machine.boot.parameters.clone());
+        level.command_line = machine.boot.kernel().map(|boot| boot.parameters.clone());
         level.firmware = machine.properties.get(FIRMWARE).cloned();
     }
 

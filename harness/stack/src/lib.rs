@@ -11,6 +11,7 @@ mod console_view;
 mod emulator_errata;
 mod evidence;
 mod explain;
+mod first_boot;
 pub mod host;
 mod hypervisor;
 mod innermost_machine;
@@ -35,23 +36,29 @@ mod stack;
 mod steps;
 mod stop;
 mod symptom;
+mod traffic;
 mod watch;
 
 pub use boot::{BootRequest, StageListener, boot};
 pub use cancellation::Cancellation;
+pub use console_view::ConsoleListener;
 pub use evidence::{Evidence, Measurements, MissingProof};
+pub use first_boot::first_boot;
 pub use hypervisor::Hypervisor;
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
-pub use plan::{BootImage, LevelPlan, MachineSettings, Metal, StackPlan};
+pub use plan::{
+    BootFiles, BootImage, LevelPlan, MachineSettings, Metal, StackPlan, SystemDisk, UefiFirmware,
+};
 pub use random::random_hex;
 pub use report::InnermostReport;
 pub use save::SnapshotSaver;
 pub use snapshots::{
-    Description, Draft, Finished, Inputs, Listed, Lookup, Snapshot, SnapshotCache, SnapshotKey,
+    Description, Draft, Finished, Inputs, Listed, Lookup, Parts, Snapshot, SnapshotCache, SnapshotKey,
 };
 pub use steps::StepRecord;
 pub use stop::{Blame, Stop};
 pub use symptom::{Contradiction, ExitStatus, NestedSetting, Symptom};
+pub use traffic::{Contact, Traffic};

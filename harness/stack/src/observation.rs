@@ -6,7 +6,7 @@ use std::time::Duration;
 use nestmatrix_model::{LevelNumber, Stage};
 use serde::{Deserialize, Serialize};
 
-use super::{Loops, Measurements, StepRecord, Stop};
+use super::{Loops, Measurements, StepRecord, Stop, Traffic};
 
 /// When a stage began and ended, in seconds since the cell began.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -33,9 +33,15 @@ pub struct LevelFacts {
     pub firmware: Option<String>,
     /// CPU model that this QEMU gave it.
     pub cpu: Option<String>,
-    /// How many CPUs it was given. This and the next two are unknown for an L0 that is this machine.
+    /// How many CPUs it was given. This and the next three are unknown for an L0 that is this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
+    /// How many CPUs its kernel uses by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus_online: Option<u32>,
+    /// What it tried to reach in its network, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// How much memory it was given, in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,

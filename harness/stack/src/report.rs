@@ -1,8 +1,10 @@
-//! The report that the innermost level's userspace prints on its console.
+//! The report of the innermost level's userspace: lines `KEY=VALUE` between a begin and an end marker.
 //!
-//! The init of the minimal image (images/recipes/init) prints the report: lines `KEY=VALUE` between a begin and an end marker.
+//! The init of the minimal image (images/recipes/init) prints it on the console. An installed system is asked for it.
 
 use serde::{Deserialize, Serialize};
+
+use crate::host::cpus_in;
 
 const BEGIN: &str = "nestmatrix-report-begin";
 const END: &str = "nestmatrix-report-end";
@@ -18,7 +20,40 @@ pub struct InnermostReport {
     pub hypervisor: String,
     /// Its CPU's model name.
     pub cpu: String,
+    /// `ID` of its os-release, if it is an installed system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub system: String,
+    /// `VERSION_ID` of its os-release, if it is an installed system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How many CPUs its kernel uses; absent in reports of older images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
 }
+
+/// The script with which an installed system reports. Its nonce is the identifier of its machine, as its firmware passes it on: the
+/// SMBIOS tables on x86 and Arm, the device tree on POWER. Where its hypervisor is named differs in the same way.
+pub(super) const REPORT_SCRIPT: &str = "\
+nonce=
+for f in /sys/class/dmi/id/product_uuid /proc/device-tree/vm,uuid; do
+  [ -r $f ] && nonce=$(tr -d '\\000\\n-' <$f)
+done
+hypervisor=$(dmesg | sed -n -e 's/.*Hypervisor detected: //p' -e 's/.*smccc: \\(KVM\\): hypervisor services detected.*/\\1/p' | tail -n 1)
+if [ -e /proc/device-tree/hypervisor/compatible ] && grep -q linux,kvm /proc/device-tree/hypervisor/compatible; then
+  hypervisor=KVM
+fi
+cpu=$(sed -n -e 's/^model name[[:space:]]*: //p' -e 's/^cpu[[:space:]]*: //p' -e 's/^CPU part[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
+. /etc/os-release
+echo nestmatrix-report-begin
+echo nonce=$nonce
+echo kernel=$(uname -r)
+echo hypervisor=${hypervisor:-none}
+echo \"cpu=$cpu\"
+echo cpus=$(cat /sys/devices/system/cpu/online)
+echo system=$ID
+echo version=$VERSION_ID
+echo nestmatrix-report-end
+";
 
 /// Reads a report from console lines as they come.
 #[derive(Debug, Default)]
@@ -41,10 +76,16 @@ impl ReportReader {
             && let Some((key, value)) = line.split_once('=')
         {
             let field = match key {
+                "cpus" => {
+                    report.cpus = cpus_in(value);
+                    return;
+                }
                 "nonce" => &mut report.nonce,
                 "kernel" => &mut report.kernel,
                 "hypervisor" => &mut report.hypervisor,
                 "cpu" => &mut report.cpu,
+                "system" => &mut report.system,
+                "version" => &mut report.version,
                 _ => return,
             };
             value.trim().clone_into(field);
@@ -74,14 +115,25 @@ mod tests {
 
     #[test]
     fn a_report_counts_once_it_is_complete() {
-        let lines =
-            ["SeaBIOS", BEGIN, "nonce=17", "kernel=6.1.0", "hypervisor=KVM", "cpu=AMD", "later=x", END];
+        let lines = [
+            "SeaBIOS",
+            BEGIN,
+            "nonce=17",
+            "kernel=6.1.0",
+            "hypervisor=KVM",
+            "cpu=AMD",
+            "cpus=0-1",
+            "later=x",
+            END,
+        ];
         let reader = read(&lines);
         let expected = InnermostReport {
             nonce: "17".into(),
             kernel: "6.1.0".into(),
             hypervisor: "KVM".into(),
             cpu: "AMD".into(),
+            cpus: Some(2),
+            ..InnermostReport::default()
         };
         assert_eq!(reader.complete(), Some(&expected));
         let cut = read(&lines[..6]);

@@ -10,12 +10,12 @@ use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
 use qapi::qmp;
 use tokio::sync::mpsc;
 
-use super::Stop;
 use super::boot_level::NOTICES;
 use super::migrate::{incoming, outgoing};
 use super::restore::{capabilities, uri};
-use super::snapshots::{Draft, Finished, SnapshotLevel};
+use super::snapshots::{Draft, Finished, Parts, SnapshotLevel};
 use super::stack::Stack;
+use super::{LevelPlan, Stop};
 use crate::host::HostError;
 use crate::launcher::launch;
 
@@ -85,7 +85,8 @@ impl Stack<'_> {
     /// Whether another QEMU loads these devices. It gets the same memory, but changes nothing in it.
     async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
         let plan = self.request.plan;
-        let mut machine = plan.machine(0, Instance::Incoming);
+        // It must not take the locks of the disks, which the machine needs when it goes on.
+        let mut machine = plan.machine(0, Instance::Incoming).discarding_writes();
         if let Memory::Shared(memory) = &plan.memory {
             machine.memory = Memory::Snapshot(memory.clone());
         }
@@ -145,9 +146,16 @@ impl Stack<'_> {
                 firmware: known.and_then(|known| known.firmware.clone()),
             }
         });
-        let (levels, records) = (levels.collect(), self.request.records.to_owned());
-        let stages = self.ledger.stages().to_vec();
-        let copying = tokio::task::spawn_blocking(move || draft.finish(&memory, &records, levels, stages));
+        let levels: Vec<SnapshotLevel> = levels.collect();
+        let saved = |plan: &&LevelPlan| levels.iter().any(|level| level.level == plan.level);
+        let disks = self.request.plan.levels.iter().filter(saved).flat_map(LevelPlan::written_files);
+        let parts = Parts {
+            records: self.request.records.to_owned(),
+            disks: disks.map(Path::to_owned).collect(),
+            levels,
+            stages: self.ledger.stages().to_vec(),
+        };
+        let copying = tokio::task::spawn_blocking(move || draft.finish(&memory, parts));
         let copied = self.during(outermost, async { Ok(copying.await) }).await?;
         Ok(match copied {
             Ok(finished) => finished.map_err(|e| e.to_string()),

@@ -10,6 +10,7 @@ use super::boot::BootRequest;
 use super::boot_level::Role;
 use super::channels::Channels;
 use super::clock::Clocks;
+use super::console_view::ConsoleListener;
 use super::emulator_errata::Errata;
 use super::explain::Explainer;
 use super::ledger::Ledger;
@@ -26,6 +27,8 @@ pub(super) struct Stack<'a> {
     /// The stack to boot, and everything that its boot needs.
     pub(super) request: &'a BootRequest<'a>,
     pub(super) watch: Watch,
+    /// Reads the console of a disk's first boot.
+    pub(super) console_listener: Option<Rc<dyn ConsoleListener>>,
     pub(super) channels: Channels,
     pub(super) machines: Machines,
     /// The levels that take commands.
@@ -50,6 +53,7 @@ impl<'a> Stack<'a> {
         Self {
             request,
             watch: Watch::new(request.cancellation.clone()),
+            console_listener: None,
             channels: Channels::default(),
             machines: Machines::default(),
             levels: Levels::default(),
@@ -85,7 +89,9 @@ impl<'a> Stack<'a> {
                 on = l0.to_start_on();
             }
             let launched = self.start_level(index, Role::First, &on).await?;
-            if plan.reports(level) {
+            if plan.reports(level) && plan.levels[index].image.disk().is_some() {
+                self.ask_for_report(launched, Role::First).await?;
+            } else if plan.reports(level) {
                 if let Some(innermost) = self.wait_for_report(launched, Role::First).await? {
                     self.levels.add_innermost(innermost);
                 }

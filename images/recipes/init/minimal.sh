@@ -17,6 +17,8 @@ for word in $line; do
 done
 read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
+cpus=
+read -r cpus < /sys/devices/system/cpu/online
 cpu=
 while [ -z "$cpu" ] && IFS=: read -r key value; do
     case $key in "model name"* | "cpu	"* | "CPU part"*) cpu=${value# } ;; esac
@@ -34,6 +36,7 @@ nonce=$nonce
 kernel=$release
 hypervisor=${hypervisor:-none}
 cpu=$cpu
+cpus=$cpus
 uptime=$uptime
 nestmatrix-report-end"
 

@@ -3,8 +3,7 @@
 use crate::package_source::{Host, PackageFormat, PackageSource, Place};
 use crate::recipe_text::{Table, optional_list};
 use crate::replacement::{Component, is_of_kernel};
-use crate::sources::Source;
-use crate::{Error, Os, rpm::Rpm, rpm::RpmIndex};
+use crate::{Error, Os, Source, rpm::Rpm, rpm::RpmIndex};
 use nestmatrix_input::Keys;
 use std::sync::Arc;
 

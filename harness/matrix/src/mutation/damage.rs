@@ -89,11 +89,31 @@ pub enum LevelSetting {
     MachineProperties,
     /// A disk with its modprobe configuration.
     Disk,
+    /// Features of its CPU that are switched off.
+    DisabledFeatures,
+    /// Properties of its CPU.
+    CpuProperties,
+    /// The number of its CPUs.
+    Cpus,
+    /// Devices, and its network.
+    Devices,
+    /// The backing of its memory.
+    MemoryBacking,
 }
 
 impl LevelSetting {
-    pub(super) const ALL: [Self; 5] =
-        [Self::KernelParameters, Self::CpuModel, Self::MachineType, Self::MachineProperties, Self::Disk];
+    pub(super) const ALL: [Self; 10] = [
+        Self::KernelParameters,
+        Self::CpuModel,
+        Self::MachineType,
+        Self::MachineProperties,
+        Self::Disk,
+        Self::DisabledFeatures,
+        Self::CpuProperties,
+        Self::Cpus,
+        Self::Devices,
+        Self::MemoryBacking,
+    ];
 
     /// Whether the scenario sets it.
     pub(super) fn is_set(self, spec: &LevelSpec) -> bool {
@@ -103,6 +123,13 @@ impl LevelSetting {
             Self::MachineType => spec.settings.machine_type.is_some(),
             Self::MachineProperties => !spec.settings.machine.is_empty(),
             Self::Disk => spec.disk,
+            Self::DisabledFeatures => !spec.settings.cpu.disable.is_empty(),
+            Self::CpuProperties => !spec.settings.cpu.set.is_empty(),
+            Self::Cpus => spec.settings.hardware.cpus.is_some(),
+            Self::Devices => {
+                !spec.settings.hardware.devices.is_empty() || spec.settings.hardware.network.is_some()
+            }
+            Self::MemoryBacking => spec.settings.hardware.memory_backing.is_some(),
         }
     }
 
@@ -113,6 +140,14 @@ impl LevelSetting {
             Self::MachineType => spec.settings.machine_type = None,
             Self::MachineProperties => spec.settings.machine.clear(),
             Self::Disk => spec.disk = false,
+            Self::DisabledFeatures => spec.settings.cpu.disable.clear(),
+            Self::CpuProperties => spec.settings.cpu.set.clear(),
+            Self::Cpus => (spec.settings.hardware.cpus, spec.settings.hardware.max_cpus) = (None, None),
+            Self::Devices => {
+                spec.settings.hardware.devices.clear();
+                spec.settings.hardware.network = None;
+            }
+            Self::MemoryBacking => spec.settings.hardware.memory_backing = None,
         }
     }
 
@@ -123,6 +158,11 @@ impl LevelSetting {
             Self::MachineType => "machine type",
             Self::MachineProperties => "machine properties",
             Self::Disk => "disk",
+            Self::DisabledFeatures => "disabled CPU features",
+            Self::CpuProperties => "CPU properties",
+            Self::Cpus => "number of CPUs",
+            Self::Devices => "devices",
+            Self::MemoryBacking => "memory backing",
         }
     }
 }

@@ -51,6 +51,11 @@ pub enum SkipReason {
         /// Why neither its image nor an installed one can be used.
         why: String,
     },
+    /// There is no UEFI firmware for the machines of a level.
+    NoFirmware {
+        /// What Debian calls their instruction set.
+        isa: String,
+    },
     /// No machine can run it, whatever images there are.
     NoMachine {
         /// Why not, as its scenario or its systems say.
@@ -81,6 +86,7 @@ impl SkipReason {
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::NoMachine { why } => no_machine(why),
             Self::Undelivered { image } => format!("no image {image}"),
+            Self::NoFirmware { isa } => format!("no UEFI firmware for {isa} machines"),
         }
     }
 }
@@ -100,6 +106,7 @@ impl fmt::Display for SkipReason {
             | Self::NoEmulator { .. }
             | Self::NoMachine { .. }
             | Self::NoSuchPart { .. }
+            | Self::NoFirmware { .. }
             | Self::Undelivered { .. } => Ok(()),
         }
     }

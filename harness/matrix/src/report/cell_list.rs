@@ -85,8 +85,8 @@ impl<'m> Listing<'m> {
         let row = |cell: &&Cell| {
             let permitted = Permitted::of(cell, denied);
             let level = |level: &LevelSpec| {
-                let choice =
-                    matrix.image_from(supply, &level.system, cell.architecture, level.level, permitted);
+                let available = supply.fitting(cell, level);
+                let choice = matrix.image_from(supply, cell, level, &available, permitted);
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();

@@ -56,7 +56,9 @@ fn kind(symptom: &Symptom) -> Option<String> {
         Symptom::Timeout { .. } => Some("not done in time".into()),
         Symptom::StepStatus { .. } => Some("another exit status".into()),
         Symptom::StepOutput { .. } => Some("another output".into()),
-        Symptom::NoKvm { second: true, .. }
+        // A script asks only for CPU features and machine properties.
+        Symptom::WrongHardware { .. }
+        | Symptom::NoKvm { second: true, .. }
         | Symptom::QmpRefused { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nestmatrix_model::{Fault, Fidelity, LevelNumber, Step};
-use nestmatrix_stack::{Limits, Metal, StackPlan};
+use nestmatrix_stack::{BootFiles, Limits, Metal, StackPlan};
 use nestmatrix_vmm::guest::fatal_messages;
 use nestmatrix_vmm::qemu::Memory;
 use nestmatrix_vmm::shell::quote;
@@ -124,7 +124,9 @@ impl Reproduction<'_> {
             ..self.plan.clone()
         };
         for level in &mut plan.levels {
-            level.image.disk = None;
+            if let BootFiles::Kernel { disk, .. } = &mut level.image.files {
+                *disk = None;
+            }
         }
         plan
     }
@@ -132,6 +134,9 @@ impl Reproduction<'_> {
     /// Why a script can't boot it, if so. Bochs has no virtio and no FIFOs, so the harness reaches the levels inside over its
     /// network.
     fn impossible(&self, plan: &StackPlan) -> Option<String> {
+        if plan.levels.iter().any(|level| level.image.disk().is_some()) {
+            return Some("a level boots from a disk, and only its guest agent takes commands".to_owned());
+        }
         let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
             .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))

@@ -8,7 +8,7 @@ use nestmatrix_model::{
 use nestmatrix_stack::host::WithVirtio;
 use nestmatrix_stack::launcher::hercules;
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan};
-use nestmatrix_vmm::qemu::{Instance, Machine};
+use nestmatrix_vmm::qemu::{Boot, Instance, Machine};
 use nestmatrix_vmm::shell::quote;
 
 use super::outcome::word as name_of;
@@ -159,7 +159,9 @@ impl Writer<'_> {
     fn machine(&self, index: usize) -> Machine {
         let mut machine = self.plan.machine(index, Instance::First);
         if !self.plan.reports(machine.level) && machine.has_monitor() {
-            machine.boot.parameters.push_str(" nest.console=shell");
+            if let Boot::Kernel(boot) = &mut machine.boot {
+                boot.parameters.push_str(" nest.console=shell");
+            }
         }
         machine
     }
@@ -192,7 +194,7 @@ impl Writer<'_> {
         {
             self.line(&format!("cat > {file} {}", here_document(&content).trim_end_matches('\n')));
         }
-        let parameters = argument(&machine.boot.parameters)?;
+        let parameters = argument(&machine.boot.kernel()?.parameters)?;
         self.line(&format!("hercules_files {name} {parameters} {}", hercules::INITRAMFS_AT));
         // With EXTERNALGUI, which must come last, it reads commands from standard input.
         self.line(&format!("outermost {name} -f hercules.cnf -d EXTERNALGUI"));

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::cell::Done;
+use super::overlays::Overlays;
 use super::progress::Pace;
 use super::provision::{emulator_version, provision};
 use super::ready_cell::{Readiness, ReadyCell};
@@ -33,6 +34,8 @@ pub(super) struct Run {
     pub(super) snapshot_news: RefCell<Vec<SnapshotNews>>,
     /// Wakes the task that updates the schedule.
     pub(super) has_news: Notify,
+    /// Makes the overlays that levels from disks write to.
+    pub(super) overlays: Overlays,
     /// The folder of all sockets and disks. It stays until the last task has ended, and with it the last emulator.
     _scratch: Scratch,
 }
@@ -55,7 +58,7 @@ pub async fn execute(
     let mut stopping = cancellation.clone();
     let mut plan = plan.clone();
     let provisioned = tokio::select! {
-        provisioned = provision(&mut plan, &setting) => Some(provisioned?),
+        provisioned = provision(&mut plan, &setting, &cancellation) => Some(provisioned?),
         () = stopping.requested() => None,
     };
     let (images, undelivered) = provisioned.unwrap_or_default();
@@ -76,6 +79,7 @@ pub async fn execute(
         readiness.cell(planned, scratch.path().join(index.to_string())).map(Rc::new)
     });
     let cells: Vec<Rc<ReadyCell>> = cells.collect();
+    let overlays = Overlays::find(&cells, &setting).await;
     let schedule = schedule_of(cells.iter().map(Rc::as_ref), &setting, &machine);
     let run = Run {
         setting,
@@ -85,6 +89,7 @@ pub async fn execute(
         began: recorder.began(),
         snapshot_news: RefCell::default(),
         has_news: Notify::new(),
+        overlays,
         _scratch: scratch,
     };
     let is_cancelled = Rc::new(run).all(&cells, schedule, &mut recorder).await?;

@@ -3,7 +3,8 @@
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
-    Clock, CpuMode, CpuRequirement, LevelNumber, OwnAction, Stage, StageKind, StepAction, SymptomKind,
+    Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage, StageKind, StepAction,
+    SymptomKind, Viommu,
 };
 use nestmatrix_stack::Metal;
 
@@ -96,6 +97,10 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
         Some("it sets the CPU of L0")
     } else if spec.settings.machine_type.is_some() || !spec.settings.machine.is_empty() {
         Some("it sets up the machine of L0")
+    } else if spec.settings.hardware != Hardware::default() {
+        Some("it sets the hardware of L0")
+    } else if has_network(cell, LevelNumber::ALL[1]) {
+        Some("it mounts a file system in L0 for the record of L1's network")
     } else if spec.disk {
         Some("it gives L0 a disk")
     } else {
@@ -106,7 +111,13 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
 /// What a cell requires of emulated metal that the emulator of its architecture can't do, if anything.
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     let ArchInfo { metal, qemu, missing_in_tcg, metal_processors, .. } = ArchInfo::of(cell.architecture);
+    if let Some(why) = without_device(cell) {
+        return Some(why);
+    }
     let l0 = cell.levels.first()?;
+    if cell.emulator_is_l0() && has_network(cell, LevelNumber::ALL[1]) {
+        return Some("needs an L0 that can mount a file system, for the record of L1's network".to_owned());
+    }
     if cell.emulator_is_l0() && !cell.innermost().reports() {
         return Some(format!("needs a guest: {} alone boots nothing", l0.system));
     }
@@ -134,6 +145,8 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         || l0.settings.cpu != CpuRequirement::default()
     {
         "its machine and processor can't be chosen by QEMU's names".to_owned()
+    } else if l0.settings.hardware != Hardware::default() {
+        "it has one CPU and none of the devices that a scenario can add".to_owned()
     } else {
         return None;
     };
@@ -142,6 +155,18 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         "needs a real {} machine: the emulated one is played by {program}, and {why}",
         cell.architecture
     ))
+}
+
+fn has_network(cell: &Cell, level: LevelNumber) -> bool {
+    cell.levels.iter().any(|spec| spec.level == level && spec.settings.hardware.network.is_some())
+}
+
+/// The device that a cell asks for and that QEMU has for no machine of its architecture, if any.
+fn without_device(cell: &Cell) -> Option<String> {
+    let profile = ArchInfo::of(cell.architecture);
+    let Viommu::Missing(why) = profile.viommu else { return None };
+    let level = cell.levels.iter().find(|spec| spec.settings.hardware.devices.contains(&Device::Viommu))?;
+    Some(format!("needs a vIOMMU in {}: QEMU has none for {}, since {why}", level.level, profile.name))
 }
 
 /// Whether a cell expects exactly this stop: its L1 does not get the extension that it needs to host guests.

@@ -1,8 +1,8 @@
 //! Chooses the image that each level of a cell boots, from the recipes of the catalog.
 
-use nestmatrix_images::{Catalog, Product, Recipe};
-use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, Isa, LevelNumber, Version};
+use nestmatrix_images::{Catalog, DiskRecipe, Product, Recipe};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
+use nestmatrix_model::{Architecture, BootKind, CommandChannel, Firmware, Isa, LevelNumber, Version};
 
 use super::NativeMetal;
 use super::emulator_errata::why_barred;
@@ -29,31 +29,36 @@ impl Planner<'_> {
         let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
-            let available = self.supply.of(cell.architecture, spec.level);
+            let mut available = self.supply.fitting(cell, spec);
+            if native.is_none() && !metal_has_disks(cell) {
+                available.retain(|image| image.boots == BootKind::Kernel);
+            }
             let choice = match this_machine {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
                 Some(native) => native_choice(native, spec, cell.architecture, self.matrix, permitted)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
-                None => self
-                    .matrix
-                    .image_from(&self.supply, &spec.system, cell.architecture, spec.level, permitted)
-                    .map_err(|missing| SkipReason::NoImage {
+                None => self.matrix.image_from(&self.supply, cell, spec, &available, permitted).map_err(
+                    |missing| SkipReason::NoImage {
                         levels: vec![spec.level],
                         isa: isa.to_string(),
                         missing: Box::new(missing),
-                    }),
+                    },
+                ),
             };
             match choice {
                 Ok(choice) => {
                     let reports = Some(spec.level) == innermost && spec.level.reports();
-                    let product = if reports { Product::Minimal } else { Product::Hypervisor };
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
                     let boots = |choice: &ImageChoice| {
+                        let of_kernel = if reports { Product::Minimal } else { Product::Hypervisor };
                         if self.options.suppose_images {
+                            let product =
+                                if spec.boots == Some(BootKind::Disk) { Product::Disk } else { of_kernel };
                             return Some((choice.image.clone(), product));
                         }
                         let recipe = recipe_of(self.catalog, &choice.image, isa, variant)?;
+                        let product = if recipe.disk().is_some() { Product::Disk } else { of_kernel };
                         Some((recipe.name().to_owned(), product))
                     };
                     let runs_already = this_machine.is_some() || spec.system.is_emulator();
@@ -63,7 +68,7 @@ impl Planner<'_> {
                         let others = self.matrix.other_images(
                             &spec.system,
                             cell.architecture,
-                            available,
+                            &available,
                             permitted,
                             &choice,
                         );
@@ -72,7 +77,13 @@ impl Planner<'_> {
                             .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
                         (boots(&choice), others.collect())
                     };
-                    levels.push(PlannedLevel { spec: spec.clone(), choice, boots: recipe, others });
+                    match self.firmware(spec, isa) {
+                        Ok(firmware) => {
+                            let spec = spec.clone();
+                            levels.push(PlannedLevel { spec, choice, boots: recipe, firmware, others });
+                        }
+                        Err(why) => reasons.push(why),
+                    }
                 }
                 Err(reason) => {
                     let same =
@@ -85,6 +96,19 @@ impl Planner<'_> {
             }
         }
         if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
+    }
+
+    /// The image of the firmware that the scenario sets for a level, if it sets UEFI.
+    fn firmware(&self, spec: &LevelSpec, isa: Isa) -> Result<Option<(String, Product)>, SkipReason> {
+        if spec.firmware.is_none_or(|firmware| firmware == Firmware::Default) {
+            return Ok(None);
+        }
+        let recipe =
+            self.catalog.uefi(isa).filter(|recipe| self.catalog.unbuildable(recipe.name()).is_none());
+        match recipe {
+            Some(recipe) => Ok(Some((recipe.name().to_owned(), Product::Firmware))),
+            None => Err(SkipReason::NoFirmware { isa: isa.to_string() }),
+        }
     }
 
     /// Supposes an image of the exact system that a level requires. A system that can't be a level still has none.
@@ -115,6 +139,11 @@ fn native_choice(
         let forbidden = missing.what_forbids(&name).map_or(String::new(), |what| format!(", {what}"));
         format!("needs {}: this machine runs {}{forbidden}", spec.system, native.system)
     })
+}
+
+/// Whether the emulated metal of a cell has virtio disks. Only that of QEMU does.
+pub(super) fn metal_has_disks(cell: &Cell) -> bool {
+    cell.emulator_is_l0() || matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Qemu(_))
 }
 
 /// The images that stacks can boot: for each architecture those whose recipe makes levels and can be built here, by the names of
@@ -156,15 +185,40 @@ fn recipes_for<'c>(
     variant: Option<&str>,
 ) -> impl Iterator<Item = &'c Recipe> {
     catalog.recipes().filter(move |recipe| {
-        let makes_levels = recipe.products().iter().any(|product| *product != Product::Emulator);
-        makes_levels && recipe.isa() == isa && recipe.is_variant(variant)
+        let makes_levels = recipe.products().into_iter().any(is_level);
+        // A disk has the vendor's kernel, which is for every metal that has disks.
+        makes_levels && recipe.isa() == isa && (recipe.is_variant(variant) || recipe.disk().is_some())
     })
+}
+
+/// Whether a level that boots this disk surely can run guests: it has a QEMU, and a guest agent that starts that.
+fn can_host(disk: DiskRecipe<'_>) -> bool {
+    let has_qemu = disk.installs_qemu() || (!disk.needs_preparation() && disk.qemu().is_some());
+    has_qemu && disk.command_channel() == CommandChannel::Agent
+}
+
+/// Whether a level boots a product of this kind.
+fn is_level(product: Product) -> bool {
+    match product {
+        Product::Hypervisor | Product::Minimal | Product::Disk => true,
+        Product::Emulator | Product::Firmware => false,
+    }
 }
 
 fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
-    Some(AvailableImage { name: format!("{}-{}", os.id, os.version), system: os.id.clone(), version })
+    let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
+    Some(match recipe.disk() {
+        None => AvailableImage { name, system, version, boots: BootKind::Kernel, hosts: true },
+        Some(disk) => AvailableImage {
+            name: format!("{name}-disk"),
+            system,
+            version,
+            boots: BootKind::Disk,
+            hosts: can_host(disk),
+        },
+    })
 }
 
 /// The recipe of an image that was chosen. Of several, it is one that can be built here.

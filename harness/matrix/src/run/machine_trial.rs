@@ -14,8 +14,8 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Accelerator, Architecture, Clock, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, MachineSettings, Metal, StackPlan,
-    StageListener, boot,
+    BootFiles, BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, MachineSettings, Metal,
+    StackPlan, StageListener, boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
@@ -90,13 +90,12 @@ impl TrialGuest<'_> {
             level: guest,
             image: BootImage {
                 name: String::new(),
-                kernel: self.kernel,
                 kernel_release: self.kernel_release,
-                initramfs: self.initramfs,
-                disk: None,
+                files: BootFiles::Kernel { kernel: self.kernel, initramfs: self.initramfs, disk: None },
             },
             settings: MachineSettings { accelerator: Accelerator::Kvm, ..MachineSettings::default() },
             disk: None,
+            uefi: None,
         };
         let plan = StackPlan {
             metal: Metal::Native,

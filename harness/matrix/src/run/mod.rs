@@ -3,6 +3,7 @@
 mod attempts;
 mod cell;
 mod demand;
+mod disk_preparation;
 mod emulator_errata;
 mod event;
 mod execute;
@@ -15,6 +16,7 @@ mod machine_trial;
 mod native;
 mod nonce;
 mod outermost;
+mod overlays;
 mod panic;
 mod plan;
 mod progress;
@@ -35,6 +37,7 @@ mod versions;
 #[cfg(test)]
 mod without_tools_tests;
 
+pub use disk_preparation::{DiskPreparation, NotPrepared};
 pub(crate) use emulator_errata::why_barred;
 pub use event::{RunEvent, RunListener};
 pub use execute::execute;

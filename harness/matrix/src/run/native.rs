@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::{Architecture, BootKind, LevelNumber};
 use nestmatrix_stack::host::Facts;
 
 use crate::scenario::AvailableImage;
@@ -47,6 +47,8 @@ impl NativeMetal {
             name: format!("{}-{}", self.os, self.os_version),
             system: self.os.clone(),
             version,
+            boots: BootKind::Kernel,
+            hosts: true,
         })
     }
 

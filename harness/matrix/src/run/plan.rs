@@ -55,6 +55,8 @@ pub struct PlannedLevel {
     pub choice: ImageChoice,
     /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
+    /// The recipe and product of its firmware, if its scenario sets UEFI.
+    pub firmware: Option<(String, Product)>,
     /// Other images that can serve it, the next best first.
     pub others: Vec<Alternative>,
 }
@@ -188,7 +190,9 @@ impl RunPlan {
             .cells
             .iter()
             .filter_map(|planned| match &planned.fate {
-                Fate::Boots { levels, .. } => Some(levels.iter().filter_map(|level| level.boots.clone())),
+                Fate::Boots { levels, .. } => {
+                    Some(levels.iter().flat_map(|level| level.boots.iter().chain(&level.firmware).cloned()))
+                }
                 Fate::Skipped(_) => None,
             })
             .flatten()

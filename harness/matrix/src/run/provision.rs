@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nestmatrix_images::{Catalog, Error, Image, Product};
+use nestmatrix_model::Isa;
+use nestmatrix_stack::{Cancellation, Metal};
 
 use super::outermost::{EmulatorSource, emulator_source, outermost_image, outermost_program};
 use super::panic::caught;
-use super::{Fate, Planned, Rerouted, RunError, RunPlan, Setting};
+use super::{DiskPreparation, Fate, Planned, Rerouted, RunError, RunPlan, Setting};
 use crate::records::UndeliveredImage;
 
 /// Images by recipe and product, or why one is not available.
@@ -40,6 +42,7 @@ impl Images {
 pub(super) async fn provision(
     plan: &mut RunPlan,
     setting: &Setting,
+    cancellation: &Cancellation,
 ) -> Result<(Images, Vec<(UndeliveredImage, Rerouted)>), RunError> {
     let installed = setting.native_qemu.is_some();
     let mut images = Images::default();
@@ -55,8 +58,11 @@ pub(super) async fn provision(
         if wanted.is_empty() {
             return Ok((images, missing_images));
         }
+        let (disks, wanted): (BTreeSet<_>, _) =
+            wanted.into_iter().partition(|(_, product)| *product == Product::Disk);
         let (built, missing) = build_images(wanted, setting).await?;
         images.0.extend(built.0);
+        images.0.extend(prepare_disks(disks, plan, setting, cancellation).await);
         for image in missing {
             undelivered.push(image.clone());
             let mut rerouted = plan.do_without(&undelivered);
@@ -109,6 +115,38 @@ async fn build_images(
         (images, undelivered)
     });
     built.await.map_err(RunError::Provision)
+}
+
+/// Prepares disks, or finds them in the cache.
+async fn prepare_disks(
+    disks: BTreeSet<(String, Product)>,
+    plan: &RunPlan,
+    setting: &Setting,
+    cancellation: &Cancellation,
+) -> Vec<((String, Product), Result<Image, String>)> {
+    let is_native = |planned: &Planned| matches!(planned.fate, Fate::Boots { metal: Metal::Native, .. });
+    let has_native = plan.cells.iter().any(is_native);
+    let mut prepared = Vec::new();
+    for key in disks {
+        let image = match setting.catalog.get(&key.0) {
+            None => Err(format!("there is no recipe {}", key.0)),
+            Some(recipe) => {
+                let preparation = DiskPreparation {
+                    catalog: &setting.catalog,
+                    store: Arc::clone(&setting.store),
+                    progress: Arc::clone(&setting.progress),
+                    installed: setting.native_qemu.clone(),
+                    native: has_native && Some(recipe.isa()) == Isa::of_this_machine(),
+                    wrapper: setting.wrapper.clone(),
+                    timeout_scale: setting.timeout_scale,
+                    cancellation: cancellation.clone(),
+                };
+                preparation.prepare(recipe).await.map_err(|e| e.to_string())
+            }
+        };
+        prepared.push((key, image));
+    }
+    prepared
 }
 
 /// Every image that a plan needs on this machine, by recipe and product. With `installed`, native metal uses the QEMU that is

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nestmatrix_images::{Catalog, Image, InstalledEmulator, Product};
+use nestmatrix_images::{Catalog, DiskImage, Image, InstalledEmulator, Product, UefiFiles};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{FaultAction, LevelNumber, Step};
+use nestmatrix_model::{FaultAction, Firmware, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
-use nestmatrix_stack::{BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
+use nestmatrix_stack::{
+    BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SystemDisk, UefiFirmware,
+};
 use nestmatrix_vmm::qemu::Memory;
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
@@ -113,7 +115,10 @@ impl Readiness<'_> {
         scratch: &Path,
     ) -> Result<StackPlan, String> {
         let booted = levels.iter().filter_map(|level| Some((level, level.boots.as_ref()?)));
-        let plans = booted.map(|(level, key)| level_plan(level, self.images.get(key)?, scratch));
+        let plans = booted.map(|(level, key)| {
+            let firmware = level.firmware.as_ref().map(|key| self.images.get(key)).transpose()?;
+            level_plan(level, self.images.get(key)?, firmware, scratch)
+        });
         Ok(StackPlan {
             metal,
             profile: ArchInfo::of(cell.architecture),
@@ -214,25 +219,87 @@ pub(super) fn disk_name(level: LevelNumber) -> String {
     format!("{level}-disk")
 }
 
-fn level_plan(level: &PlannedLevel, image: &Image, scratch: &Path) -> Result<LevelPlan, String> {
+/// The plan of a level that boots `image`, with this firmware if its scenario sets one.
+fn level_plan(
+    level: &PlannedLevel,
+    image: &Image,
+    firmware: Option<&Image>,
+    scratch: &Path,
+) -> Result<LevelPlan, String> {
+    let spec = &level.spec;
+    let (boots, of_disk) = match image.disk_image() {
+        Some(disk) => {
+            let uefi = disk.uefi.clone().map(|files| (disk.hardware.firmware, image, files));
+            (disk_image(image, disk, spec.level, scratch)?, uefi)
+        }
+        None => (kernel_image(image)?, None),
+    };
+    let set = match (spec.firmware, firmware) {
+        (Some(set), Some(image)) => {
+            let files = image.uefi(set).ok_or_else(|| format!("image {} has no {set}", image.name()))?;
+            Some((set, image, files))
+        }
+        _ => None,
+    };
+    // The variables of a disk may have the entry of its boot loader.
+    let of_disk = of_disk.filter(|(firmware, ..)| spec.firmware.is_none_or(|set| set == *firmware));
+    let uefi = of_disk.or(set).map(|(firmware, image, UefiFiles { code, vars })| UefiFirmware {
+        name: format!("{} {} {firmware}", image.name(), image.digest()),
+        code,
+        base_variables: vars,
+        variables: scratch.join(format!("{}-variables", spec.level)),
+        secure_boot: firmware == Firmware::UefiSecureBoot,
+    });
+    Ok(LevelPlan {
+        level: spec.level,
+        image: boots,
+        settings: spec.settings.clone(),
+        disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
+        uefi,
+    })
+}
+
+fn kernel_image(image: &Image) -> Result<BootImage, String> {
     let (Some(kernel), Some(release), Some(initramfs), Some(disk)) =
         (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
     else {
         return Err(format!("image {} has no kernel, initramfs or disk", image.name()));
     };
-    let spec = &level.spec;
-    Ok(LevelPlan {
-        level: spec.level,
-        image: BootImage {
-            name: format!("{} {}", image.name(), image.digest()),
-            kernel,
-            kernel_release: release.release.clone(),
-            initramfs,
-            disk: Some(disk),
-        },
-        settings: spec.settings.clone(),
-        disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
+    Ok(BootImage {
+        name: name_with_digest(image),
+        kernel_release: release.release.clone(),
+        files: BootFiles::Kernel { kernel, initramfs, disk: Some(disk) },
     })
+}
+
+fn disk_image(
+    image: &Image,
+    disk: DiskImage,
+    level: LevelNumber,
+    scratch: &Path,
+) -> Result<BootImage, String> {
+    let DiskImage { overlay, hardware, command_channel, kernel_release, os_release, qemu, .. } = disk;
+    // What nobody has booted is asked once, and not compared.
+    Ok(BootImage {
+        name: name_with_digest(image),
+        kernel_release: kernel_release.unwrap_or_default(),
+        files: BootFiles::Disk(SystemDisk {
+            base: overlay,
+            overlay: scratch.join(format!("{level}.qcow2")),
+            bus: hardware.bus,
+            command_channel,
+            qemu: qemu.map(|qemu| qemu.path),
+            memory_mib: hardware.memory_mib,
+            cpus: hardware.cpus,
+            system: os_release.map(|os| (os.id, os.version)),
+            first_boot: None,
+        }),
+    })
+}
+
+/// An image's name. The same name means the same files.
+fn name_with_digest(image: &Image) -> String {
+    format!("{} {}", image.name(), image.digest())
 }
 
 /// Whether a level boots an image with a replaced part, which is not what its recipe says.

@@ -84,6 +84,7 @@ impl Run {
             let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
             made.map_err(|e| failed(disk, e))?;
         }
+        self.overlays.make(&plan, from).await.map_err(stop)?;
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),
             program: outermost.program,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::one_scenario;
 use crate::records::SkipReason;
-use crate::scenario::{Matrix, Permitted};
+use crate::scenario::{Matrix, Permitted, Supply};
 
 /// A cell of Debian 12 and 13.
 fn matrix() -> Matrix {
@@ -130,19 +130,17 @@ fn a_level_takes_the_next_best_image_if_the_best_cant_be_built() {
     let folder = one_scenario::folder(Some(&systems), axes);
     let matrix = Matrix::load(folder.path()).unwrap();
     let one_image = supply(&catalog_without_tools(&["debian-12-amd64"]));
-    let requirement = &matrix.cells()[0].levels[0].system;
-    let choice = matrix
-        .image_from(&one_image, requirement, Architecture::Amd, LevelNumber::ALL[0], Permitted::ALL)
-        .unwrap();
+    let (cell, spec) = (&matrix.cells()[0], &matrix.cells()[0].levels[0]);
+    let image_from =
+        |supply: &Supply| matrix.image_from(supply, cell, spec, &supply.fitting(cell, spec), Permitted::ALL);
+    let choice = image_from(&one_image).unwrap();
     assert_eq!(choice.image, "debian-12");
     assert!(
         one_image.of(Architecture::Amd, LevelNumber::ALL[0]).iter().all(|image| image.name == "debian-12")
     );
     // Of several images that can't be built, the nearest one is named.
     let none = supply(&catalog_without_tools(&[]));
-    let missing = matrix
-        .image_from(&none, requirement, Architecture::Amd, LevelNumber::ALL[0], Permitted::ALL)
-        .unwrap_err();
+    let missing = image_from(&none).unwrap_err();
     assert_eq!(
         missing.to_string(),
         "no image of RHEL 8.2: the image debian-11 is made of Debian packages, and this machine has no apt-get"

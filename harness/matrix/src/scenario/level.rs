@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber, Word};
+use nestmatrix_model::{Accelerator, BootKind, CpuMode, CpuRequirement, Firmware, LevelNumber, Word};
 use nestmatrix_stack::MachineSettings;
 use serde::{Deserialize, Serialize};
 
+use super::hardware;
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
 use super::system::SystemRequirement;
@@ -23,6 +24,12 @@ pub struct LevelSpec {
     pub settings: MachineSettings,
     /// Whether its modprobe configuration is on a disk and so survives a reboot.
     pub disk: bool,
+    /// What it must boot, if the scenario says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boots: Option<BootKind>,
+    /// The firmware of its machine, if the scenario sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
 }
 
 /// A scenario's `[levels.lN]` table, which holds for every system of the level.
@@ -30,25 +37,53 @@ pub struct LevelSpec {
 pub(super) struct LevelSettings {
     machine: MachineSettings,
     disk: bool,
+    boots: Option<BootKind>,
+    firmware: Option<Firmware>,
 }
 
 impl LevelSettings {
-    pub(super) const KEYS: &'static [&'static str] =
-        &["cpu", "kernel-parameters", "accelerator", "memory-mib", "machine-type", "machine", "disk"];
+    pub(super) const KEYS: &'static [&'static str] = &[
+        "cpu",
+        "cpus",
+        "max-cpus",
+        "kernel-parameters",
+        "accelerator",
+        "memory-mib",
+        "memory-backing",
+        "machine-type",
+        "machine",
+        "devices",
+        "network",
+        "disk",
+        "boots",
+        "firmware",
+    ];
 
     pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
-        Self { machine: read_machine(table), disk: read_disk(table, level) }
+        let boots = table.optional_string("boots").and_then(|text| text.parse(BootKind::parse));
+        let firmware = table.optional_string("firmware").and_then(|text| text.parse(Firmware::parse));
+        // The command line of a disk's kernel is on the disk.
+        for key in ["kernel-parameters", "disk"].into_iter().filter(|key| table.has(key)) {
+            if boots == Some(BootKind::Disk) {
+                table.report(ScenarioProblem::NeedlessKey { key, wants: "boots = \"kernel\"" });
+            }
+        }
+        Self { machine: read_machine(table, level), disk: read_disk(table, level), boots, firmware }
     }
 
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        LevelSpec { level, system, settings: self.machine.clone(), disk: self.disk }
+        let Self { machine, disk, boots, firmware } = self.clone();
+        LevelSpec { level, system, settings: machine, disk, boots, firmware }
     }
 }
 
-fn read_machine(table: &Table<'_>) -> MachineSettings {
+fn read_machine(table: &Table<'_>, level: LevelNumber) -> MachineSettings {
     let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
     MachineSettings {
-        cpu: table.optional_table("cpu", &["mode", "model", "require"]).map(read_cpu).unwrap_or_default(),
+        cpu: table
+            .optional_table("cpu", &["mode", "model", "require", "disable", "set"])
+            .map(read_cpu)
+            .unwrap_or_default(),
         kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
         accelerator: table
             .optional_string("accelerator")
@@ -59,6 +94,7 @@ fn read_machine(table: &Table<'_>) -> MachineSettings {
             .optional_string("machine-type")
             .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
         machine: read_properties(table),
+        hardware: hardware::read(table, level),
     }
 }
 
@@ -107,7 +143,7 @@ impl Word for ModeWord {
 
 fn read_cpu(table: Table<'_>) -> CpuRequirement {
     let features = table.optional_strings("require").unwrap_or_default();
-    let require =
+    let require: Vec<String> =
         features.iter().filter_map(|text| text.parse(|text| qemu_name("a CPU feature", text))).collect();
     let model_name = |text: Text<'_>| text.parse(|text| qemu_name("a CPU model", text));
     let mode = match table.string("mode").and_then(|text| text.parse(ModeWord::parse)) {
@@ -122,11 +158,13 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
         }
         None => None,
     };
-    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require }
+    let disable = hardware::disabled(&table, &require);
+    let set = hardware::set(&table);
+    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require, disable, set }
 }
 
 /// A name for QEMU's command line, between commas. It must contain nothing that QEMU would read as another option.
-fn qemu_name(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
+pub(super) fn qemu_name(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !text.is_empty() && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
         Ok(text.to_owned())

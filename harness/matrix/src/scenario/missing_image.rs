@@ -50,6 +50,15 @@ pub enum MissingImage {
         /// The stand-in's image.
         stand_in: String,
     },
+    /// The scenario asks for a disk with an installed system, and there is none that fits.
+    #[error("no disk with {}{}", .requirement.wanted(), because(.why))]
+    NoDisk {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// Why no disk can serve the level, whatever disks there are, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// An image that this machine can't build.
     #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
     Unbuildable {
@@ -60,6 +69,13 @@ pub enum MissingImage {
         /// Why not, as the rest of a sentence about it.
         why: String,
     },
+}
+
+fn because(why: &Option<String>) -> String {
+    match why {
+        Some(why) => format!(": {why}"),
+        None => " (`cargo xtask media add` adds disks)".to_owned(),
+    }
 }
 
 fn and_denied(stand_in: &Option<String>) -> String {

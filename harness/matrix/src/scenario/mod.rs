@@ -15,6 +15,7 @@ mod fault;
 mod filter;
 mod fingerprint;
 mod folder;
+mod hardware;
 mod images;
 mod input;
 mod known;

@@ -17,7 +17,7 @@ use nestmatrix::scenario::{
     AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix, MetalWord,
     Permitted, Since, StopStage, SymptomTexts, Tier,
 };
-use nestmatrix_model::{Fidelity, LevelNumber, Stage};
+use nestmatrix_model::{BootKind, Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::{LevelFacts, Metal, Usage};
 
 const SYSTEMS: &str = r#"
@@ -72,13 +72,21 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         name: name.into(),
         system: "debian".into(),
         version: version.parse().unwrap(),
+        boots: BootKind::Kernel,
+        hosts: true,
     };
     let available = [image("debian-12", "12"), image("debian-13", "13")];
     let planned = |cell: Cell| {
         let level = |spec: &nestmatrix::scenario::LevelSpec| {
             let choice = matrix.image_for(&spec.system, cell.architecture, &available, Permitted::ALL);
             choice
-                .map(|choice| PlannedLevel { spec: spec.clone(), choice, boots: None, others: Vec::new() })
+                .map(|choice| PlannedLevel {
+                    spec: spec.clone(),
+                    choice,
+                    boots: None,
+                    firmware: None,
+                    others: Vec::new(),
+                })
                 .map_err(|missing| SkipReason::NoImage {
                     levels: vec![spec.level],
                     isa: "amd64".into(),

@@ -18,7 +18,7 @@ use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
 };
 use nestmatrix_stack::{
-    BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
+    BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
     MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
     Stop, boot,
 };
@@ -45,6 +45,7 @@ pub struct Fake {
     saves: Option<Saver>,
     inspector: Option<Rc<dyn Inspector>>,
     restores: Option<Snapshot>,
+    settings: BTreeMap<u8, MachineSettings>,
     folder: tempfile::TempDir,
 }
 
@@ -63,6 +64,7 @@ impl Fake {
             saves: None,
             inspector: None,
             restores: None,
+            settings: BTreeMap::new(),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -80,6 +82,12 @@ impl Fake {
     /// A snapshot is saved in this cache once the level is up.
     pub fn saved_at(self, level: LevelNumber, cache: &Rc<SnapshotCache>) -> Self {
         Self { saves: Some(Saver { level, cache: Rc::clone(cache) }), ..self }
+    }
+
+    /// The scenario sets this for the level's machine.
+    pub fn with_settings(mut self, level: u8, settings: MachineSettings) -> Self {
+        self.settings.insert(level, settings);
+        self
     }
 
     /// It is booted in a debug session.
@@ -228,7 +236,10 @@ impl Fake {
             metal: self.metal,
             profile: profile(),
             levels: (u8::from(self.metal == Metal::Native)..=self.innermost)
-                .map(|number| level_plan(number, script.clone()))
+                .map(|number| LevelPlan {
+                    settings: self.settings.get(&number).cloned().unwrap_or_default(),
+                    ..level_plan(number, script.clone())
+                })
                 .collect(),
             nonce: NONCE.into(),
             stays: false,
@@ -379,13 +390,16 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
         level: level(number),
         image: BootImage {
             name: format!("image {number}"),
-            kernel: format!("/images/kernel-{number}").into(),
             kernel_release: script::KERNEL.into(),
-            initramfs: script,
-            disk: (number > 0).then_some(disk),
+            files: BootFiles::Kernel {
+                kernel: format!("/images/kernel-{number}").into(),
+                initramfs: script,
+                disk: (number > 0).then_some(disk),
+            },
         },
         settings: MachineSettings::default(),
         disk: None,
+        uefi: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod console;
 mod debug_session;
 mod diagnostics;
 mod fake;
+mod hardware;
 mod launching;
 #[path = "../../fake-qemu/script.rs"]
 mod script;

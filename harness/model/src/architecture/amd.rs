@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
     Processors, TraceEvent,
 };
-use crate::Isa;
+use crate::{Isa, Viommu};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
@@ -36,6 +36,7 @@ const MICROVM: InnermostMachine = InnermostMachine {
     // Without a clock, Linux' cmos_init polls for one, which takes minutes in an L2.
     machine: MachineType { name: "microvm", properties: &["rtc=on"], devices: &[], bus: None },
     versions: "microvm-",
+    has_pci: false,
     // It has no keyboard controller that could reset it. A triple fault works.
     kernel_parameters: "reboot=t",
     // It has no PCI. Its kernel and its ordinary firmware still look for it and print that on the serial line. No program needs
@@ -50,6 +51,7 @@ const MICROVM: InnermostMachine = InnermostMachine {
 const OF_PC: InnermostMachine = InnermostMachine {
     machine: MachineType { name: "pc", ..Q35 },
     versions: "pc-i440fx-",
+    has_pci: true,
     kernel_parameters: "",
     shortcut_parameters: concat!(one_tick!(), " ", first_bus!()),
     shortcut_properties: &[],
@@ -91,6 +93,9 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     // RHEL's QEMU has no microvm.
     innermost_machines: &[MICROVM, InnermostMachine { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
     nesting: Nesting::CpuFeature("svm"),
+    cpus: 2,
+    viommu: Viommu::Device("amd-iommu"),
+    watchdog: "i6300esb",
     // cryptomgr.notests: self-tests of ciphers take seconds on emulated metal and do not use KVM.
     // no_timer_check: if the emulator gets too little CPU time, the check misses timer interrupts and panics. KVM guests skip it
     // anyway.

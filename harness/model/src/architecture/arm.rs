@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Processors,
     TraceEvent,
 };
-use crate::Isa;
+use crate::{Isa, Viommu};
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -49,6 +49,9 @@ pub(super) const INFO: ArchInfo = ArchInfo {
         "virt-",
     )],
     nesting: Nesting::MachineProperty("virtualization"),
+    cpus: 1,
+    viommu: Viommu::Property("smmuv3"),
+    watchdog: "i6300esb",
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     boot_shortcuts: BootShortcuts::NONE,

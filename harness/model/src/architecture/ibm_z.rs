@@ -5,7 +5,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
     NestingSwitch, Procedure, Processors,
 };
-use crate::Isa;
+use crate::{Isa, Viommu};
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
@@ -43,6 +43,9 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     innermost_machines: &[InnermostMachine::plain(S390_CCW, "s390-ccw-virtio-")],
     // QEMU's name for interpretive execution (SIE) in a guest.
     nesting: Nesting::CpuFeature("sief2"),
+    cpus: 1,
+    viommu: Viommu::Missing("its channel devices have none"),
+    watchdog: "diag288",
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",
     boot_shortcuts: BootShortcuts::NONE,

@@ -4,7 +4,7 @@ use super::{
     BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure, Processors,
     TraceEvent, UnsuitableProcessor,
 };
-use crate::Isa;
+use crate::{Hardware, Isa, Viommu};
 
 /// Everything that differs between architectures.
 #[derive(Debug)]
@@ -63,6 +63,12 @@ pub struct ArchInfo {
     pub innermost_machines: &'static [InnermostMachine],
     /// What a machine must have so that its guest can be a hypervisor.
     pub nesting: Nesting,
+    /// How many CPUs each level has, unless the scenario says otherwise.
+    pub cpus: u32,
+    /// The IOMMU that QEMU can give a level.
+    pub viommu: Viommu,
+    /// The watchdog that QEMU can give a level.
+    pub watchdog: &'static str,
     /// How devices are attached: the end of the names of QEMU's virtio devices.
     pub transport: &'static str,
 
@@ -89,11 +95,24 @@ pub struct ArchInfo {
 }
 
 impl ArchInfo {
+    /// The machines that the innermost level can have with this hardware, the best one first.
+    pub fn innermost_machines_with(
+        &self,
+        hardware: &Hardware,
+    ) -> impl Iterator<Item = &'static InnermostMachine> {
+        let needs_pci = hardware.needs_pci();
+        self.innermost_machines.iter().filter(move |innermost| innermost.has_pci || !needs_pci)
+    }
+
     /// The machine for the innermost level if its QEMU has these machine types. None if it has none that fits.
-    pub fn innermost_machine_of(&self, machine_types: &[String]) -> Option<&'static InnermostMachine> {
+    pub fn innermost_machine_of(
+        &self,
+        machine_types: &[String],
+        hardware: &Hardware,
+    ) -> Option<&'static InnermostMachine> {
         let has =
             |innermost: &&InnermostMachine| machine_types.iter().any(|name| name == innermost.machine.name);
-        self.innermost_machines.iter().find(has)
+        self.innermost_machines_with(hardware).find(has)
     }
 
     /// The innermost level's machine that is most like a machine of this type. For an unknown type it is the last one, which is

@@ -2,6 +2,7 @@
 //! AMD.
 
 use super::{ArchInfo, BareMachine, BochsMachine, Nesting, Procedure, Processors, TraceEvent, amd};
+use crate::Viommu;
 
 pub(super) const INFO: ArchInfo = ArchInfo {
     word: "intel",
@@ -23,6 +24,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     typical_seconds: 110,
     missing_in_tcg: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),
+    cpus: 1,
+    viommu: Viommu::Device("intel-iommu"),
     // tsc=reliable: the kernel must not compare the emulated clock with another one, since it would reject it.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check tsc=reliable",
     // arch/x86/kvm/vmx/nested.c of 5.10: emitted when the processor has left a nested guest. With bit 31

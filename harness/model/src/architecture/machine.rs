@@ -25,6 +25,8 @@ pub struct InnermostMachine {
     pub machine: MachineType,
     /// How the names of its versioned types begin: `pc-q35-`.
     pub versions: &'static str,
+    /// Whether it has a PCI bus, and CPUs can be plugged in.
+    pub has_pci: bool,
     /// What is added to its kernel command line.
     pub kernel_parameters: &'static str,
     /// What is also added to it on emulated metal, to shorten the boot.
@@ -42,6 +44,7 @@ impl InnermostMachine {
         Self {
             machine,
             versions,
+            has_pci: true,
             kernel_parameters: "",
             shortcut_parameters: "",
             shortcut_properties: &[],

@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
     Processors, TraceEvent, UnsuitableProcessor,
 };
-use crate::Isa;
+use crate::{Isa, Viommu};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the mitigations of speculation that QEMU requests from KVM. With VOF no
 /// firmware runs in the guest; SLOF would run for a minute. Kernels with small pages can't back the large pages of a hash page
@@ -67,6 +67,9 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     host: pseries!("cap-nested-hv=on"),
     innermost_machines: &[InnermostMachine::plain(pseries!(), "pseries-")],
     nesting: Nesting::MachineProperty("cap-nested-hv"),
+    cpus: 2,
+    viommu: Viommu::Missing("every pseries machine has one, which is part of the hypervisor's calls"),
+    watchdog: "i6300esb",
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",
     boot_shortcuts: BootShortcuts::NONE,

@@ -136,6 +136,10 @@ impl Evidence {
                     let machine_type = machine.machine_type.clone();
                     contradicts(Symptom::MissingMachineProperty { level, property, machine_type })
                 })?;
+                machine
+                    .hardware
+                    .check()
+                    .map_err(|difference| contradicts(Symptom::WrongHardware { level, difference }))?;
                 evidence.machines.insert(level, machine.clone());
             }
             let guest = level.next().filter(|guest| *guest <= innermost);

@@ -1,6 +1,7 @@
 //! Tests of what is evidence, and of what contradicts it or is missing.
 
 use nestmatrix_model::Architecture;
+use nestmatrix_vmm::qemu::{HardwareDifference, HardwareReport};
 use rstest::rstest;
 
 use super::*;
@@ -24,6 +25,7 @@ fn gathered() -> Measurements {
     let machine = MachineReport {
         machine_type: "pc-q35-10.0-machine".into(),
         required: [("virtualization".to_owned(), true)].into(),
+        hardware: HardwareReport { cpus: 2, ..HardwareReport::default() },
     };
     Measurements {
         nonce: "17".into(),
@@ -210,4 +212,15 @@ fn an_emulator_as_l0_needs_no_kvm_of_its_own_and_every_level_inside_does() {
     assert!(evidence.exits.contains_key(&level(1)) && !evidence.exits.contains_key(&level(0)));
     gathered.kvm.get_mut(&level(2)).unwrap().enabled = false;
     assert!(matches!(weigh(&gathered), Err(MissingProof::Contradicts(_))));
+}
+
+#[test]
+fn hardware_that_is_not_the_requested_one_contradicts() {
+    let mut gathered = gathered();
+    let difference = HardwareDifference::FeatureOn { feature: "avx2".into() };
+    let machine = gathered.machines.get_mut(&level(2)).unwrap();
+    machine.hardware.differences = vec![difference.clone()];
+    let doubt = Evidence::weigh(&gathered, level(2), ArchInfo::of(Architecture::Amd)).unwrap_err();
+    let symptom = Symptom::WrongHardware { level: level(2), difference };
+    assert_eq!(doubt, MissingProof::Contradicts(Box::new(symptom)));
 }

@@ -16,6 +16,8 @@ use nestmatrix_vmm::shell::quote;
 use nestmatrix_vmm::wire::CallError;
 use tokio::sync::Mutex;
 
+use crate::traffic::prepare_script;
+
 use super::{
     ClosingReport, CommandLine, Diagnostics, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, Relay,
     RunningProcess, facts, last_lines_of,
@@ -52,15 +54,15 @@ const LAST_MESSAGES: usize = 60;
 pub struct BootedLevel {
     name: String,
     agent: Agent,
-    qemu: &'static str,
+    qemu: String,
     relay: Option<Relay>,
 }
 
 impl BootedLevel {
     /// The level with this number and agent; the program `qemu` runs its guests. With `relay` it has no virtio: channels are
     /// its TCP ports, and images are on its root file system.
-    pub fn new(level: LevelNumber, agent: Agent, qemu: &'static str, relay: Option<Relay>) -> Self {
-        Self { name: level.to_string(), agent, qemu, relay }
+    pub fn new(level: LevelNumber, agent: Agent, qemu: impl Into<String>, relay: Option<Relay>) -> Self {
+        Self { name: level.to_string(), agent, qemu: qemu.into(), relay }
     }
 
     /// The script that prepares the machine's files and becomes the program.
@@ -68,7 +70,9 @@ impl BootedLevel {
         let CommandLine { program, arguments } = command;
         let words = iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
         let words: Vec<String> = words.map(|word| quote(&word.to_string_lossy())).collect();
-        let become_program = format!("{COPY_OUTPUT}exec {}\n", words.join(" "));
+        let traffic =
+            if machine.hardware.has_traffic() { prepare_script(&machine.label()) } else { String::new() };
+        let become_program = format!("{traffic}{COPY_OUTPUT}exec {}\n", words.join(" "));
         if self.relay.is_some() {
             return format!("mkdir -p {FOLDER}\n{become_program}");
         }
@@ -137,7 +141,7 @@ impl WithVirtio {
              done
              not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n"
         );
-        for file in [&machine.boot.kernel, &machine.boot.initramfs] {
+        for file in machine.boot.files() {
             // QEMU maps an initramfs as a file. A block device is not enough: its size reads as 0. A file that a first
             // machine's QEMU has mapped must not be written again for a second one.
             let copy = quote(&self.file(file));
@@ -200,7 +204,7 @@ impl Host for BootedLevel {
 
 impl MachineHost for BootedLevel {
     fn qemu(&self) -> CommandLine {
-        CommandLine { program: self.qemu.into(), arguments: Vec::new() }
+        CommandLine { program: self.qemu.as_str().into(), arguments: Vec::new() }
     }
 
     fn list_machine_types(&self) -> Pending<'_, ExecOutput> {

@@ -37,6 +37,20 @@ pub struct Facts {
     /// Its uptime by its own clock, in seconds (Linux, `/proc/uptime`).
     #[serde(default)]
     pub uptime: Option<f64>,
+    /// How many CPUs its kernel uses (Linux, `/sys/devices/system/cpu/online`).
+    #[serde(default)]
+    pub cpus: Option<u32>,
+}
+
+/// The number of CPUs in a list of the kernel such as `0-1,3` (Linux, Documentation/admin-guide/cputopology.rst).
+pub(crate) fn cpus_in(list: &str) -> Option<u32> {
+    let mut count = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count += last.checked_sub(first)? + 1;
+    }
+    Some(count)
 }
 
 /// The script whose output [`Facts::parse`] reads. POSIX shell with as few processes as possible: under two hypervisors and an
@@ -45,6 +59,7 @@ pub fn script(kvm_module: &str) -> String {
     format!(
         "read -r r </proc/sys/kernel/osrelease; echo \"kernel=$r\"
          read -r u _ </proc/uptime; echo \"uptime=$u\"
+         if [ -r /sys/devices/system/cpu/online ]; then read -r c </sys/devices/system/cpu/online; echo \"cpus-online=$c\"; fi
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
          if [ \"$ID\" = centos ]; then
            echo \"os-name=$NAME\"
@@ -192,6 +207,7 @@ impl Facts {
                     let flags = value.trim_start_matches(':').split_ascii_whitespace();
                     facts.cpu_flags = flags.map(str::to_owned).collect();
                 }
+                Some(("cpus-online", value)) => facts.cpus = cpus_in(value),
                 Some(("uptime", value)) => facts.uptime = value.parse().ok(),
                 Some(("nested", value)) => facts.nested = Some(value.to_owned()),
                 Some(("kvm-parameter", value)) => {
@@ -262,7 +278,7 @@ mod tests {
         let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(facts.kernel, kernel.trim());
-        assert!(!facts.cpu_flags.is_empty());
+        assert!(!facts.cpu_flags.is_empty() && facts.cpus.is_some_and(|cpus| cpus > 0));
     }
 
     #[rstest]
@@ -307,6 +323,16 @@ mod tests {
         let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert_eq!(printed.lines().last(), Some("kvm_nested_vmexit:7372"), "{output:?}");
+    }
+
+    #[rstest]
+    #[case("0", Some(1))]
+    #[case("0-3", Some(4))]
+    #[case("0-1,3,8-9\n", Some(5))]
+    #[case("3-1", None)]
+    #[case("", None)]
+    fn the_cpus_of_a_list_are_counted(#[case] list: &str, #[case] count: Option<u32>) {
+        assert_eq!(cpus_in(list), count);
     }
 
     #[test]

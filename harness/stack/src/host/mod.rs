@@ -27,6 +27,7 @@ pub(crate) use booted_level::IMAGES;
 pub use booted_level::{WithVirtio, WithoutVirtio};
 pub use console_level::ConsoleLevel;
 pub use diagnostics::Diagnostics;
+pub(crate) use facts::cpus_in;
 pub use facts::{ClosingReport, Counters, Facts};
 pub use facts::{count_nested_script, parameter_script, script as facts_script, system_id};
 pub use near_ends::NearEnds;

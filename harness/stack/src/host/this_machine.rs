@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelName, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
+    Backing, ChannelName, DiskFormat, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
 };
 use nestmatrix_vmm::shell::quote;
 use tokio::net::UnixListener;
@@ -73,6 +73,10 @@ impl Placement for ThisMachine {
 
     fn disk(&self, file: &ImageFile) -> String {
         file.path.display().to_string()
+    }
+
+    fn format(&self, file: &ImageFile) -> DiskFormat {
+        file.format
     }
 }
 

@@ -100,13 +100,14 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
         for name in ["isolinux.bin", "ldlinux.c32"] {
             std::fs::copy(host.data(name), cd.join(name))?;
         }
-        link(&machine.boot.kernel.path, &cd.join("kernel"))?;
-        link(&machine.boot.initramfs.path, &cd.join("initramfs"))?;
+        let boot = machine.boot.kernel().ok_or_else(|| io::Error::other("it boots a kernel, not a disk"))?;
+        link(&boot.kernel.path, &cd.join("kernel"))?;
+        link(&boot.initramfs.path, &cd.join("initramfs"))?;
         let images = machine.disks.iter();
         let images: Vec<_> =
             images.map(|disk| (format!("{IMAGES}/{}", disk.serial), disk.path.clone())).collect();
         nestmatrix_images::pack_files(&images, &cd.join("images")).map_err(io::Error::other)?;
-        let parameters = format!("{} nest.relay={}", machine.boot.parameters, relay.secret());
+        let parameters = format!("{} nest.relay={}", boot.parameters, relay.secret());
         let menu = format!(
             "DEFAULT l0\nPROMPT 0\nSERIAL 0 115200\nLABEL l0\nKERNEL kernel\nINITRD initramfs,images\nAPPEND {parameters}\n"
         );
@@ -158,7 +159,7 @@ fn configuration(machine: &Machine, serial: &[TcpListener]) -> io::Result<String
     let mut text = format!(
         "config_interface: textconfig
 display_library: term
-cpu: model={}, count=1, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+cpu: model={}, count={}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={guest}, host={host}
 romimage: file={bios}, options=fastboot
 vgaromimage: file={vga}
@@ -174,7 +175,7 @@ debug: action=ignore
 plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfpuirq=false
 e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
 ",
-        machine.cpu.model,
+        machine.cpu.model, machine.hardware.cpus,
     );
     for (number, listener) in (1..).zip(serial) {
         let address = listener.local_addr()?;

@@ -63,12 +63,13 @@ pub fn load_list() -> String {
 
 /// Writes all files that it loads, and its configuration.
 fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
-    let initramfs = &machine.boot.initramfs.path;
+    let boot = machine.boot.kernel().ok_or_else(|| io::Error::other("it boots a kernel, not a disk"))?;
+    let initramfs = &boot.initramfs.path;
     let size = std::fs::metadata(initramfs)?.len();
     let files: [(&str, Vec<u8>); 6] = [
         ("hercules.cnf", configuration(machine).into_bytes()),
         ("hercules.rc", b"ipl l0.ins\n".to_vec()),
-        ("parameters", [machine.boot.parameters.as_bytes(), b"\0"].concat()),
+        ("parameters", [boot.parameters.as_bytes(), b"\0"].concat()),
         ("at", INITRAMFS_AT.to_be_bytes().to_vec()),
         ("size", size.to_be_bytes().to_vec()),
         ("l0.ins", load_list().into_bytes()),
@@ -77,7 +78,7 @@ fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
         std::fs::write(folder.join(name), content)?;
     }
     // Hercules loads no file from another folder, and no link.
-    for (name, file) in [("kernel", &machine.boot.kernel.path), ("initramfs", initramfs)] {
+    for (name, file) in [("kernel", &boot.kernel.path), ("initramfs", initramfs)] {
         std::fs::copy(file, folder.join(name))?;
     }
     Ok(())
@@ -87,8 +88,8 @@ fn write_files(folder: &Path, machine: &Machine) -> io::Result<()> {
 /// since no terminal connects to the console.
 pub fn configuration(machine: &Machine) -> String {
     format!(
-        "CPUSERIAL 000069\nCPUMODEL {}\nMAINSIZE {}\nXPNDSIZE 0\nNUMCPU 1\nHERCPRIO 0\nCPUPRIO 0\nDEVPRIO 0\nTODPRIO 0\n\
+        "CPUSERIAL 000069\nCPUMODEL {}\nMAINSIZE {}\nXPNDSIZE 0\nNUMCPU {}\nHERCPRIO 0\nCPUPRIO 0\nDEVPRIO 0\nTODPRIO 0\n\
          ARCHMODE ESAME\nOSTAILOR QUIET\nPANRATE SLOW\nCODEPAGE 437/037\n0009 3215-C noprompt\n",
-        machine.cpu.model, machine.memory_mib
+        machine.cpu.model, machine.memory_mib, machine.hardware.cpus
     )
 }

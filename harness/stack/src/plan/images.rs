@@ -5,12 +5,15 @@ use std::ops::Range;
 use std::path::Path;
 
 use nestmatrix_images::Disk;
-use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Part, Placement, Port};
+use nestmatrix_model::{CommandChannel, Isa, LevelNumber};
+use nestmatrix_vmm::qemu::{
+    Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Placement,
+    Port, Uefi,
+};
 use nestmatrix_vmm::shell::quote;
 
-use super::{LevelPlan, Metal, StackPlan};
+use super::{BootFiles, LevelPlan, Metal, StackPlan, SystemDisk};
 use crate::host::{WithVirtio, WithoutVirtio};
 
 /// Serial number of a level's own disk.
@@ -34,35 +37,71 @@ impl StackPlan {
         };
         let placement: &dyn Placement =
             if self.images_are_files() && on.below().is_none() { &WithoutVirtio } else { &WithVirtio };
-        let (kernel, initramfs) =
-            (placement.file(&self.kernel(inside)), placement.file(&self.initramfs(inside)));
         let name = inside.level;
-        let _ = write!(variables, " {name}_KERNEL={kernel} {name}_INITRAMFS={initramfs}");
+        let _ = match self.boot(inside, String::new()) {
+            Boot::Kernel(KernelBoot { kernel, initramfs, .. }) => {
+                let (kernel, initramfs) = (placement.file(&kernel), placement.file(&initramfs));
+                write!(variables, " {name}_KERNEL={kernel} {name}_INITRAMFS={initramfs}")
+            }
+            Boot::Disk(boot) => write!(variables, " {name}_DISK={}", placement.disk(&boot.disk)),
+        };
         variables
     }
 
-    /// Its kernel.
-    pub(super) fn kernel(&self, plan: &LevelPlan) -> ImageFile {
-        let bytes = self.disk(plan).map(|disk| disk.kernel.clone());
-        boot_file(plan, "kernel", &plan.image.kernel, bytes)
-    }
-
-    /// Its initramfs.
-    pub(super) fn initramfs(&self, plan: &LevelPlan) -> ImageFile {
-        let bytes = self.disk(plan).map(|disk| disk.initramfs.clone());
-        boot_file(plan, "initramfs", &plan.image.initramfs, bytes)
-    }
-
-    /// The disks that bring the images of `plan` to the levels outside it.
-    pub(super) fn disks(&self, plan: &LevelPlan) -> Vec<ImageFile> {
-        match self.disk(plan) {
-            Some(disk) => vec![image_file(disk_name(plan), &disk.path)],
-            None => vec![self.kernel(plan), self.initramfs(plan)],
+    /// What `plan` boots. A kernel gets these parameters.
+    pub(super) fn boot(&self, plan: &LevelPlan, parameters: String) -> Boot {
+        match &plan.image.files {
+            BootFiles::Kernel { kernel, initramfs, disk } => {
+                let disk = disk.as_ref().filter(|_| !self.images_are_files());
+                let (kernel_bytes, initramfs_bytes) =
+                    disk.map(|Disk { kernel, initramfs, .. }| (kernel.clone(), initramfs.clone())).unzip();
+                Boot::Kernel(KernelBoot {
+                    kernel: boot_file(plan, "kernel", kernel, kernel_bytes),
+                    initramfs: boot_file(plan, "initramfs", initramfs, initramfs_bytes),
+                    parameters,
+                })
+            }
+            BootFiles::Disk(SystemDisk { overlay, bus, .. }) => {
+                let disk =
+                    ImageFile { format: DiskFormat::Qcow2, ..ImageFile::writable(disk_name(plan), overlay) };
+                // It has no kernel command line that the harness chooses, so its nonce is the machine's identifier.
+                let uuid =
+                    self.reports(plan.level).then(|| self.nonce.clone()).filter(|nonce| !nonce.is_empty());
+                Boot::Disk(DiskBoot { disk, bus: *bus, uuid })
+            }
         }
     }
 
-    fn disk<'a>(&self, plan: &'a LevelPlan) -> Option<&'a Disk> {
-        plan.image.disk.as_ref().filter(|_| !self.images_are_files())
+    /// The UEFI firmware of `plan`, if it has one.
+    pub(super) fn uefi(&self, plan: &LevelPlan) -> Option<Uefi> {
+        let uefi = plan.uefi.as_ref()?;
+        let name = disk_name(plan);
+        Some(Uefi {
+            code: ImageFile::read_only(format!("{name}-code"), &uefi.code),
+            variables: ImageFile::writable(format!("{name}-variables"), &uefi.variables),
+            // Only x86 has a system management mode.
+            protects_variables: uefi.secure_boot && self.profile.isa == Isa::Amd64,
+        })
+    }
+
+    /// The volumes of the first boot of `plan`.
+    pub(super) fn volumes(&self, plan: &LevelPlan) -> Vec<ImageFile> {
+        let volumes = plan.image.disk().and_then(|disk| disk.first_boot.as_deref()).unwrap_or_default();
+        let volume = |(number, path)| ImageFile::read_only(format!("volume{number}"), path);
+        volumes.iter().enumerate().map(volume).collect()
+    }
+
+    /// The disks that bring the files of `plan` to the levels outside it.
+    pub(super) fn disks(&self, plan: &LevelPlan) -> Vec<ImageFile> {
+        let mut disks = match (&plan.image.files, self.boot(plan, String::new())) {
+            (BootFiles::Kernel { disk: Some(disk), .. }, _) if !self.images_are_files() => {
+                vec![ImageFile::read_only(disk_name(plan), &disk.path)]
+            }
+            (_, Boot::Kernel(KernelBoot { kernel, initramfs, .. })) => vec![kernel, initramfs],
+            (_, Boot::Disk(boot)) => vec![boot.disk],
+        };
+        disks.extend(self.uefi(plan).into_iter().flat_map(|uefi| [uefi.code, uefi.variables]));
+        disks
     }
 
     /// Whether images are separate files in L0, since its metal has no virtio disks.
@@ -70,11 +109,20 @@ impl StackPlan {
         self.metal == Metal::Emulated && !self.runs_on_qemu()
     }
 
+    /// Whether `plan` has a guest agent, if its machine can have one.
+    pub(super) fn has_agent(&self, plan: &LevelPlan) -> bool {
+        match plan.image.disk() {
+            // In its first boot nobody asks it, and it stops while the machine powers off.
+            Some(disk) => disk.command_channel == CommandChannel::Agent && disk.first_boot.is_none(),
+            None => !self.reports(plan.level),
+        }
+    }
+
     /// The ports that pass the channels of `plan` through a machine further out. Inside it they have the same names, whether it
     /// is the first or the second machine of its level.
     pub(super) fn ports(&self, plan: &LevelPlan, second: bool) -> Vec<Port> {
-        let reports = self.reports(plan.level);
-        let kinds = ChannelKind::ALL.into_iter().filter(|kind| !reports || *kind != ChannelKind::Agent);
+        let has_agent = self.has_agent(plan);
+        let kinds = ChannelKind::ALL.into_iter().filter(|kind| has_agent || *kind != ChannelKind::Agent);
         let first = |kind| ChannelName { level: plan.level, kind, second: false };
         let port =
             |kind| Port { channel: ChannelName { second, ..first(kind) }, name: first(kind).port_name() };
@@ -106,9 +154,5 @@ fn disk_name(plan: &LevelPlan) -> String {
 
 fn boot_file(plan: &LevelPlan, name: &str, path: &Path, bytes: Option<Range<u64>>) -> ImageFile {
     let part = bytes.map(|bytes| Part { disk: disk_name(plan), bytes });
-    ImageFile { part, ..image_file(format!("{}-{name}", disk_name(plan)), path) }
-}
-
-pub(super) fn image_file(serial: String, path: &Path) -> ImageFile {
-    ImageFile { serial, path: path.to_owned(), part: None }
+    ImageFile { part, ..ImageFile::read_only(format!("{}-{name}", disk_name(plan)), path) }
 }

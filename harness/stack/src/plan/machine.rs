@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use nestmatrix_model::architecture::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
 };
-use nestmatrix_model::{Clock, CpuMode};
-use nestmatrix_vmm::qemu::{Boot, Cpu, Instance, Machine, Memory, Port};
+use nestmatrix_model::{Clock, CpuMode, MemoryBacking};
+use nestmatrix_vmm::qemu::{
+    Cpu, GuestDevice, ImageFile, Instance, Machine, MachineHardware, Memory, Port, machine_label,
+};
 
-use super::images::{OWN_DISK, image_file};
+use super::images::OWN_DISK;
 use super::{LevelPlan, Metal, StackPlan};
 use crate::Hypervisor;
 
@@ -29,7 +31,7 @@ struct Place<'p> {
     metal: Option<BareMachine>,
     /// Whether it is the innermost level, which runs no guest and reports.
     reports: bool,
-    /// Its machine, if a QEMU of a host runs it and it reports.
+    /// Its machine, if a QEMU of a host runs it, it reports, and QEMU loads its kernel.
     innermost: Option<&'static InnermostMachine>,
 }
 
@@ -57,18 +59,21 @@ impl StackPlan {
             bus: machine.bus.map(str::to_owned),
             accelerator: hypervisor.accelerator(plan.settings.accelerator),
             cpu: self.cpu(place),
+            hardware: self.hardware(place, instance),
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
             incoming: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
-            boot: Boot {
-                kernel: self.kernel(plan),
-                initramfs: self.initramfs(plan),
-                parameters: self.kernel_parameters(place).join(" "),
-            },
-            agent: !place.reports && !metal.is_some_and(|metal| metal.has_only_a_console()),
+            boot: self.boot(plan, self.kernel_parameters(place).join(" ")),
+            uefi: self.uefi(plan),
+            agent: self.has_agent(plan) && !metal.is_some_and(|metal| metal.has_only_a_console()),
             ports,
-            disks: inside.iter().filter(through).flat_map(|inner| self.disks(inner)).collect(),
-            writable_disk: plan.disk.clone().map(|path| image_file(OWN_DISK.to_owned(), &path)),
+            disks: inside
+                .iter()
+                .filter(through)
+                .flat_map(|inner| self.disks(inner))
+                .chain(self.volumes(plan))
+                .collect(),
+            writable_disk: plan.disk.as_ref().map(|path| ImageFile::writable(OWN_DISK, path)),
         }
     }
 
@@ -82,7 +87,8 @@ impl StackPlan {
             hypervisor,
             metal: plan.level.below().is_none().then_some(self.profile.metal),
             reports,
-            innermost: (reports && hypervisor == Hypervisor::Kvm).then(|| self.machine_of_innermost(plan)),
+            innermost: (reports && hypervisor == Hypervisor::Kvm && self.has_boot_shortcut(plan))
+                .then(|| self.machine_of_innermost(plan)),
         }
     }
 
@@ -102,6 +108,8 @@ impl StackPlan {
         let properties = machine.properties.iter().chain(of_innermost);
         let properties = properties.filter_map(|property| property.split_once('='));
         let properties = properties.chain(firmware.map(|file| ("firmware", file)));
+        let protects = self.uefi(place.plan).is_some_and(|uefi| uefi.protects_variables);
+        let properties = properties.chain(protects.then_some(("smm", "on")));
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
         properties.chain(place.plan.settings.machine.clone()).collect()
     }
@@ -137,6 +145,21 @@ impl StackPlan {
             cpu.without = owned(self.profile.emulated_cpu_without);
         }
         cpu
+    }
+
+    fn hardware(&self, place: Place<'_>, instance: Instance) -> MachineHardware {
+        let (profile, wanted) = (self.profile, &place.plan.settings.hardware);
+        let needs = place.plan.image.disk().map_or(1, |disk| disk.cpus);
+        let cpus = wanted.cpus.unwrap_or(profile.cpus.max(needs));
+        let devices = wanted.devices.iter().filter_map(|device| GuestDevice::of(*device, profile));
+        let label = machine_label(place.plan.level, instance);
+        let network = wanted.network.map(|network| GuestDevice::of_network(network, profile, &label));
+        MachineHardware {
+            cpus,
+            max_cpus: wanted.max_cpus.unwrap_or(cpus).max(cpus),
+            huge_pages: wanted.memory_backing == Some(MemoryBacking::HugePages),
+            devices: devices.chain(network).collect(),
+        }
     }
 
     fn kernel_parameters(&self, place: Place<'_>) -> Vec<String> {

@@ -1,19 +1,20 @@
 //! The plan of a stack: every level with its image, CPU and memory, before anything runs.
 
+mod boot_image;
 mod images;
 mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
-use nestmatrix_model::{Accelerator, Clock, CpuRequirement, LevelNumber};
+use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
 use super::{Hypervisor, Inputs};
+pub use boot_image::{BootFiles, BootImage, SystemDisk, UefiFirmware};
 use images::Anywhere;
 
 /// What L0 runs on.
@@ -35,21 +36,6 @@ impl fmt::Display for Metal {
     }
 }
 
-/// The image of a level. Its files are on this machine.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BootImage {
-    /// Its name: the same name means the same files.
-    pub name: String,
-    /// Kernel.
-    pub kernel: PathBuf,
-    /// Release of that kernel, which the level must report.
-    pub kernel_release: String,
-    /// Initramfs.
-    pub initramfs: PathBuf,
-    /// Both on one disk; absent for a level that runs in no other.
-    pub disk: Option<Disk>,
-}
-
 /// What a scenario sets for the machine of a level. Whatever it leaves open is up to the architecture and the place in the stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +52,9 @@ pub struct MachineSettings {
     pub machine_type: Option<String>,
     /// Its properties, by QEMU's names.
     pub machine: BTreeMap<String, String>,
+    /// Its CPUs, devices, memory backing and network.
+    #[serde(flatten)]
+    pub hardware: Hardware,
 }
 
 /// The plan of one level.
@@ -79,6 +68,16 @@ pub struct LevelPlan {
     pub settings: MachineSettings,
     /// An empty disk on this machine, for files that must survive a reboot of the outermost level.
     pub disk: Option<PathBuf>,
+    /// Its UEFI firmware, if it has one.
+    pub uefi: Option<UefiFirmware>,
+}
+
+impl LevelPlan {
+    /// The files of this machine that one boot of the level writes to, other than its own empty disk.
+    pub fn written_files(&self) -> impl Iterator<Item = &Path> {
+        let overlay = self.image.disk().map(|disk| disk.overlay.as_path());
+        overlay.into_iter().chain(self.uefi.iter().map(|uefi| uefi.variables.as_path()))
+    }
 }
 
 /// The plan of a stack.
@@ -145,16 +144,24 @@ impl StackPlan {
 
     /// Memory of the level at `index`, in MiB.
     pub fn memory_mib(&self, index: usize) -> u32 {
-        let levels_inside = self.levels.len() - 1 - index;
-        let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = self.profile;
-        // A host without guests also needs memory for itself.
-        let levels_inside = if self.innermost().reports() { levels_inside } else { levels_inside + 1 };
-        let default = innermost_memory_mib
-            + overhead_memory_mib * u32::try_from(levels_inside).unwrap_or(u32::MAX / 4096);
-        let own = self.levels[index].level;
-        let second = self.levels.iter().position(|plan| Some(plan.level) == self.second && plan.level > own);
-        let default = default + second.map_or(0, |second| self.memory_mib(second));
-        self.levels[index].settings.memory_mib.unwrap_or(default)
+        let plan = &self.levels[index];
+        if let Some(set) = plan.settings.memory_mib {
+            return set;
+        }
+        let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = *self.profile;
+        let inside = if index + 1 < self.levels.len() { self.memory_mib(index + 1) } else { 0 };
+        let own = match (self.reports(plan.level), index + 1 < self.levels.len()) {
+            (true, _) => innermost_memory_mib,
+            (false, true) => overhead_memory_mib,
+            // A host without guests also needs memory for itself.
+            (false, false) => innermost_memory_mib + overhead_memory_mib,
+        };
+        let own = plan.image.disk().map_or(own, |disk| own.max(disk.memory_mib));
+        let second = self
+            .levels
+            .iter()
+            .position(|second| Some(second.level) == self.second && second.level > plan.level);
+        own + inside + second.map_or(0, |second| self.memory_mib(second))
     }
 
     /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the chosen
@@ -162,7 +169,10 @@ impl StackPlan {
     fn machine_of_innermost(&self, plan: &LevelPlan) -> &'static InnermostMachine {
         match &plan.settings.machine_type {
             Some(machine_type) => self.profile.innermost_machine_like(machine_type),
-            None => self.innermost_machine.unwrap_or(&self.profile.innermost_machines[0]),
+            None => self
+                .innermost_machine
+                .or_else(|| self.profile.innermost_machines_with(&plan.settings.hardware).next())
+                .unwrap_or(&self.profile.innermost_machines[0]),
         }
     }
 
@@ -170,7 +180,7 @@ impl StackPlan {
     /// with the default from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
     pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
         let plan = &self.levels[index];
-        if self.metal == Metal::Native || self.on_emulator(plan.level) {
+        if self.metal == Metal::Native || self.on_emulator(plan.level) || !self.has_boot_shortcut(plan) {
             None
         } else if self.reports(plan.level) {
             self.machine_of_innermost(plan).firmware
@@ -180,6 +190,11 @@ impl StackPlan {
         } else {
             None
         }
+    }
+
+    /// Whether QEMU loads its kernel with firmware that has no other task: then the machine and its firmware can be the quickest ones.
+    pub(crate) fn has_boot_shortcut(&self, plan: &LevelPlan) -> bool {
+        plan.image.disk().is_none() && plan.uefi.is_none()
     }
 
     /// The level that runs this one; none for L0.
@@ -199,7 +214,15 @@ impl StackPlan {
             let required = [&machine.cpu.require[..], &machine.require].concat().join(" ");
             inputs.insert(format!("{} requirements", plan.level), required);
             inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));
+            inputs
+                .extend(plan.uefi.iter().map(|uefi| (format!("{} firmware", plan.level), uefi.name.clone())));
         }
+        // The levels of a snapshot know the size of each of their disks.
+        let disks = self.levels.iter().skip(index + 1).filter(|plan| plan.image.disk().is_some());
+        inputs.extend(disks.map(|plan| (format!("{} disk", plan.level), plan.image.name.clone())));
+        let firmware =
+            self.levels.iter().skip(index + 1).filter_map(|plan| Some((plan, plan.uefi.as_ref()?)));
+        inputs.extend(firmware.map(|(plan, uefi)| (format!("{} firmware", plan.level), uefi.name.clone())));
         inputs
     }
 }

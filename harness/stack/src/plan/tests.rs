@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, CpuMode, LevelNumber};
+use nestmatrix_model::{Accelerator, Architecture, Clock, CpuMode, Hardware, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Machine, Memory};
 
 use super::*;
@@ -18,13 +18,16 @@ fn plan_of(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, met
         level: LevelNumber::new(n).unwrap(),
         image: BootImage {
             name: format!("image {n}"),
-            kernel: format!("/k{n}").into(),
             kernel_release: "6.12.1".into(),
-            initramfs: format!("/i{n}").into(),
-            disk: Some(Disk { path: format!("/d{n}").into(), kernel: 0..10, initramfs: 64..100 }),
+            files: BootFiles::Kernel {
+                kernel: format!("/k{n}").into(),
+                initramfs: format!("/i{n}").into(),
+                disk: Some(Disk { path: format!("/d{n}").into(), kernel: 0..10, initramfs: 64..100 }),
+            },
         },
         settings: MachineSettings::default(),
         disk: None,
+        uefi: None,
     };
     let profile = ArchInfo::of(architecture);
     StackPlan {
@@ -75,8 +78,9 @@ fn only_the_metal_is_emulated_and_only_the_innermost_level_gets_the_nonce() {
     let plan = plan(0..=2, Metal::Emulated);
     let accelerators = [0, 1, 2].map(|i| plan.machine(i, Instance::First).accelerator);
     assert_eq!(accelerators, [Accelerator::Tcg, Accelerator::Kvm, Accelerator::Kvm]);
-    let with_nonce =
-        [0, 1, 2].map(|i| plan.machine(i, Instance::First).boot.parameters.contains("nest.nonce=17"));
+    let with_nonce = [0, 1, 2].map(|i| {
+        plan.machine(i, Instance::First).boot.kernel().unwrap().parameters.contains("nest.nonce=17")
+    });
     assert_eq!(with_nonce, [false, false, true]);
 }
 
@@ -86,7 +90,7 @@ fn an_l1_that_is_the_innermost_level_is_one_that_runs_nothing() {
     let [l0, l1] = [0, 1].map(|index| plan.machine(index, Instance::First));
     assert_eq!(names(&l0), ["nest.l1.qmp", "nest.l1.console"]);
     assert!(l0.agent && !l1.agent && l1.disks.is_empty());
-    assert!(l1.machine == "microvm" && l1.boot.parameters.contains("nest.nonce=17"));
+    assert!(l1.machine == "microvm" && l1.boot.kernel().unwrap().parameters.contains("nest.nonce=17"));
     assert!(l1.cpu.require.is_empty());
 }
 
@@ -127,8 +131,9 @@ fn where_a_machine_property_lets_a_level_host_it_is_required_unless_the_scenario
 #[test]
 fn only_a_level_that_hosts_a_host_is_told_to_let_its_guests_host() {
     let plan = plan_of(Architecture::Arm, 0..=2, Metal::Emulated);
-    let nested = [0, 1, 2]
-        .map(|index| plan.machine(index, Instance::First).boot.parameters.contains("kvm-arm.mode=nested"));
+    let nested = [0, 1, 2].map(|index| {
+        plan.machine(index, Instance::First).boot.kernel().unwrap().parameters.contains("kvm-arm.mode=nested")
+    });
     assert_eq!(nested, [true, false, false]);
 }
 
@@ -152,9 +157,16 @@ fn the_innermost_machine_is_microvm_unless_another_was_chosen_or_the_scenario_se
     let mut plan = plan(0..=2, Metal::Emulated);
     let [l1, l2] = [1, 2].map(|index| plan.machine(index, Instance::First));
     assert_eq!((l2.machine.as_str(), l2.properties["rtc"].as_str()), ("microvm", "on"));
-    assert!(l2.boot.parameters.contains("pci=off"), "{}", l2.boot.parameters);
+    assert!(
+        l2.boot.kernel().unwrap().parameters.contains("pci=off"),
+        "{}",
+        l2.boot.kernel().unwrap().parameters
+    );
 
-    let q35 = plan.profile.innermost_machine_of(&["pc".to_owned(), "q35".to_owned()]).unwrap();
+    let q35 = plan
+        .profile
+        .innermost_machine_of(&["pc".to_owned(), "q35".to_owned()], &Hardware::default())
+        .unwrap();
     plan.innermost_machine = Some(q35);
     let with_firmware = plan.machine(2, Instance::First);
     assert_eq!(with_firmware.properties["firmware"], "qboot.rom");
@@ -162,7 +174,8 @@ fn the_innermost_machine_is_microvm_unless_another_was_chosen_or_the_scenario_se
     let chosen = plan.machine(2, Instance::First);
     assert_eq!((chosen.machine.as_str(), chosen.properties.len()), ("q35", 0));
     let of_kernel = |machine: &Machine| {
-        let words = machine.boot.parameters.split(' ').filter(|word| !word.starts_with("nest."));
+        let words =
+            machine.boot.kernel().unwrap().parameters.split(' ').filter(|word| !word.starts_with("nest."));
         words.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(of_kernel(&chosen), of_kernel(&l1), "it is started as L1 is");

@@ -12,9 +12,9 @@ use nestmatrix_model::LevelNumber;
 use sha2::{Digest as _, Sha256};
 
 use super::draft::{Draft, Finished};
-use super::format::{Description, FORMAT, Inputs, SnapshotKey, Stamp, describe, difference, hex, stamps};
+use super::format::{Description, FORMAT, Inputs, SavedDisk, SnapshotKey, Stamp, describe, difference, hex};
 use super::memory::{copy_memory, read_memory};
-use super::{DEVICE, GATE, LOCK, MEMORY, RECORDS, REMOVING, SAVING, SEAL, STATE, USED};
+use super::{DEVICE, DISKS, GATE, LOCK, MEMORY, RECORDS, REMOVING, SAVING, SEAL, STATE, USED};
 
 /// The result of a look-up.
 #[derive(Debug)]
@@ -63,6 +63,11 @@ impl Snapshot {
             copy_memory(&memory, size, &to)
         });
         copying.await.map_err(io::Error::other)?
+    }
+
+    /// The file that one of its levels had written to, by name; none if no level had written to such a file.
+    pub fn disk(&self, name: &str) -> Option<PathBuf> {
+        self.description.disks.contains_key(name).then(|| self.folder.join(DISKS).join(name))
     }
 
     /// The folder with the records up to the snapshot.
@@ -154,7 +159,7 @@ impl SnapshotCache {
         if description.key != *key || description.inputs != *inputs || description.format != FORMAT {
             return Err(format!("it was made of other things: {}", difference(&description.inputs, inputs)));
         }
-        let stamps = stamps(folder).map_err(|(name, e)| format!("{name}: {e}"))?;
+        let stamps = description.stamps(folder).map_err(|(name, e)| format!("{name}: {e}"))?;
         let known = self.verified.lock().unwrap_or_else(|e| e.into_inner()).get(key) == Some(&stamps);
         if !known {
             check_files(folder, &description)?;
@@ -202,7 +207,7 @@ impl SnapshotCache {
             let folder = entry?.path();
             let Some(description) = describe(&folder) else { continue };
             let used = fs::metadata(folder.join(USED)).and_then(|used| used.modified());
-            let bytes = [DEVICE, MEMORY].iter().filter_map(|name| fs::metadata(folder.join(name)).ok());
+            let bytes = description.files(&folder).into_iter().filter_map(|path| fs::metadata(path).ok());
             let bytes = bytes.map(|file| file.blocks() * 512).sum();
             all.push(Listed { used: used.unwrap_or(SystemTime::UNIX_EPOCH), bytes, description, folder });
         }
@@ -308,7 +313,14 @@ fn check_files(folder: &Path, description: &Description) -> Result<(), String> {
     if hashes != description.memory {
         return Err(format!("{MEMORY} is not as it was written"));
     }
-    Ok(())
+    description.disks.iter().try_for_each(|(name, disk)| {
+        let unreadable = |e: io::Error| format!("{DISKS}/{name}: {e}");
+        let SavedDisk { bytes, sha256 } = disk;
+        let file = File::open(folder.join(DISKS).join(name)).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let same = size == *bytes && read_memory(&file, size, None).map_err(unreadable)? == *sha256;
+        if same { Ok(()) } else { Err(format!("{DISKS}/{name} is not as it was written")) }
+    })
 }
 
 /// A snapshot in a list.

@@ -1,5 +1,6 @@
 //! A snapshot that is being written.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,9 @@ use std::time::SystemTime;
 use nestmatrix_model::LevelNumber;
 use sha2::{Digest as _, Sha256};
 
-use super::format::{Description, FORMAT, Inputs, SnapshotKey, SnapshotLevel, Stamp, hex, stamps};
+use super::format::{Description, FORMAT, Inputs, SavedDisk, SnapshotKey, SnapshotLevel, Stamp, hex};
 use super::memory::read_memory;
-use super::{DEVICE, LOCK, MEMORY, RECORDS, SAVING};
+use super::{DEVICE, DISKS, LOCK, MEMORY, RECORDS, SAVING};
 use crate::StageTime;
 
 /// A snapshot that is being written. Dropping it removes it.
@@ -20,6 +21,19 @@ pub struct Draft {
     lock: File,
     level: LevelNumber,
     inputs: Inputs,
+}
+
+/// What a snapshot contains besides the memory and the devices.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// The folder with the records of its levels.
+    pub records: PathBuf,
+    /// The files that its levels have written to.
+    pub disks: Vec<PathBuf>,
+    /// Its levels, outermost first.
+    pub levels: Vec<SnapshotLevel>,
+    /// The stages that it went through.
+    pub stages: Vec<StageTime>,
 }
 
 /// A complete snapshot that is not in its place yet.
@@ -46,17 +60,14 @@ impl Draft {
         self.folder.path().join(DEVICE)
     }
 
-    /// Copies the memory of the paused machine from `memory`, and the records of its levels from the folder `records`. Blocks
-    /// meanwhile.
+    /// Copies the memory of the paused machine from `memory`, its disks and the records of its levels. Blocks meanwhile.
     ///
     /// # Errors
     /// The operating system reports an error.
     pub fn finish(
         self,
         memory: &File,
-        records: &Path,
-        levels: Vec<SnapshotLevel>,
-        stages: Vec<StageTime>,
+        Parts { records, disks, levels, stages }: Parts,
     ) -> io::Result<Finished> {
         let size = memory.metadata()?.len();
         let copy =
@@ -64,6 +75,7 @@ impl Draft {
         copy.set_len(size)?;
         let hashes = read_memory(memory, size, Some(&copy))?;
         let device = hex(Sha256::new_with_prefix(fs::read(self.device())?));
+        let disks = self.copy_disks(&disks)?;
         for entry in fs::read_dir(records)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
@@ -81,16 +93,34 @@ impl Draft {
             memory_bytes: size,
             memory: hashes,
             device,
+            disks,
         };
         // From now on nothing changes it, not even its users.
-        for name in [DEVICE, MEMORY] {
-            let path = self.folder.path().join(name);
+        for path in description.files(self.folder.path()) {
             let mut permissions = fs::metadata(&path)?.permissions();
             permissions.set_readonly(true);
             fs::set_permissions(&path, permissions)?;
         }
-        let stamps = stamps(self.folder.path()).map_err(|(_, e)| e)?;
+        let stamps = description.stamps(self.folder.path()).map_err(|(_, e)| e)?;
         Ok(Finished { folder: self.folder, description, stamps, lock: self.lock })
+    }
+}
+
+impl Draft {
+    /// Copies the files that the levels have written to.
+    fn copy_disks(&self, disks: &[PathBuf]) -> io::Result<BTreeMap<String, SavedDisk>> {
+        let folder = self.folder.path().join(DISKS);
+        fs::create_dir(&folder)?;
+        let mut saved = BTreeMap::new();
+        for from in disks {
+            let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (disk, copy) = (File::open(from)?, File::create_new(folder.join(&name))?);
+            let bytes = disk.metadata()?.len();
+            copy.set_len(bytes)?;
+            let sha256 = read_memory(&disk, bytes, Some(&copy))?;
+            saved.insert(name, SavedDisk { bytes, sha256 });
+        }
+        Ok(saved)
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nestmatrix_model::LevelNumber;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{DEVICE, MEMORY, STATE};
+use super::{DEVICE, DISKS, MEMORY, STATE};
 use crate::StageTime;
 
 /// Version of the format of a snapshot. It goes into every key.
@@ -82,6 +82,40 @@ pub struct Description {
     pub(super) memory: Vec<String>,
     /// SHA-256 of its devices.
     pub(super) device: String,
+    /// The files that its levels have written to, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) disks: BTreeMap<String, SavedDisk>,
+}
+
+/// A file that a level has written to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedDisk {
+    /// Its size.
+    pub(super) bytes: u64,
+    /// Its SHA-256, chunk by chunk.
+    pub(super) sha256: Vec<String>,
+}
+
+impl Description {
+    /// The files in its folder that are compared with their hashes.
+    pub(super) fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        let disks = self.disks.keys().map(|name| folder.join(DISKS).join(name));
+        [DEVICE, MEMORY].map(|name| folder.join(name)).into_iter().chain(disks).collect()
+    }
+
+    /// The stamps of these files.
+    ///
+    /// # Errors
+    /// A file can't be read, and why.
+    pub(super) fn stamps(&self, folder: &Path) -> Result<Vec<Stamp>, (String, io::Error)> {
+        let stamp = |path: PathBuf| {
+            stamp(&path).map_err(|e| {
+                let name = path.strip_prefix(folder).unwrap_or(&path);
+                (name.display().to_string(), e)
+            })
+        };
+        self.files(folder).into_iter().map(stamp).collect()
+    }
 }
 
 /// A stamp that changes when the file does.
@@ -95,14 +129,6 @@ pub(super) fn describe(folder: &Path) -> Option<Description> {
 /// A hash as hexadecimal digits.
 pub(super) fn hex(hasher: Sha256) -> String {
     hex::encode(hasher.finalize())
-}
-
-/// The stamps of the files in a snapshot's folder that are compared with their hashes.
-///
-/// # Errors
-/// A file can't be read, and why.
-pub(super) fn stamps(folder: &Path) -> Result<Vec<Stamp>, (&'static str, io::Error)> {
-    [DEVICE, MEMORY].into_iter().map(|name| stamp(&folder.join(name)).map_err(|e| (name, e))).collect()
 }
 
 fn stamp(path: &Path) -> io::Result<Stamp> {

@@ -8,6 +8,7 @@
 //!     seal               the SHA-256 of state.json
 //!     device             the devices, as QEMU writes them when it migrates a machine
 //!     memory             the memory, with holes where it is all zeros
+//!     disks/             what its levels from disks have written
 //!     records/           consoles and conversations up to here
 //!     used               an empty file whose time says when the snapshot was last used
 //! states/saving-XXXXXX/  one that is being written; rubbish if no process holds its lock
@@ -20,7 +21,7 @@ mod format;
 mod memory;
 
 pub use cache::{Listed, Lookup, Snapshot, SnapshotCache};
-pub use draft::{Draft, Finished};
+pub use draft::{Draft, Finished, Parts};
 pub use format::{Description, Inputs, SnapshotKey, SnapshotLevel};
 
 const GATE: &str = "gate";
@@ -30,6 +31,7 @@ const SEAL: &str = "seal";
 const DEVICE: &str = "device";
 const MEMORY: &str = "memory";
 const RECORDS: &str = "records";
+const DISKS: &str = "disks";
 const USED: &str = "used";
 const SAVING: &str = "saving-";
 const REMOVING: &str = "removing-";

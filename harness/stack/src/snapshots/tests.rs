@@ -37,7 +37,8 @@ fn save(cache: &SnapshotCache, emulator: &str, blocks: &[u64]) {
     let memory = memory(folder.path(), blocks);
     let levels =
         vec![SnapshotLevel { level: LevelNumber::ALL[0], pid: None, qemu: "10.0".into(), firmware: None }];
-    cache.publish(draft.finish(&memory, folder.path(), levels, Vec::new()).unwrap()).unwrap();
+    let parts = Parts { records: folder.path().to_owned(), levels, ..Parts::default() };
+    cache.publish(draft.finish(&memory, parts).unwrap()).unwrap();
 }
 
 fn states(place: &Path) -> SnapshotCache {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use nestmatrix_model::{LevelNumber, SymptomKind};
 use nestmatrix_vmm::guest::GuestFailure;
-use nestmatrix_vmm::qemu::Ended;
+use nestmatrix_vmm::qemu::{Ended, HardwareDifference};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Diagnostics;
@@ -37,6 +37,13 @@ pub enum Symptom {
         property: String,
         /// The machine type with its version.
         machine_type: String,
+    },
+    /// `level` does not have the hardware that was requested for it.
+    WrongHardware {
+        /// The level.
+        level: LevelNumber,
+        /// The difference.
+        difference: HardwareDifference,
     },
     /// The QEMU of `level` refused its command line.
     CommandLineRejected {
@@ -279,6 +286,7 @@ impl Symptom {
         match self {
             Self::MissingCpuFeature { .. } => SymptomKind::MissingCpuFeature,
             Self::MissingMachineProperty { .. } => SymptomKind::MissingMachineProperty,
+            Self::WrongHardware { .. } => SymptomKind::WrongHardware,
             Self::CommandLineRejected { .. } => SymptomKind::CommandLineRejected,
             Self::QemuEnded { .. } => SymptomKind::QemuEnded,
             Self::StoppedByQemu { .. } => SymptomKind::StoppedByQemu,
@@ -316,6 +324,7 @@ impl Symptom {
         match self {
             Self::MissingCpuFeature { level, .. }
             | Self::MissingMachineProperty { level, .. }
+            | Self::WrongHardware { level, .. }
             | Self::CommandLineRejected { level, .. }
             | Self::QemuEnded { level, .. }
             | Self::StoppedByQemu { level, .. }
@@ -347,6 +356,12 @@ impl Symptom {
             Self::GuestPanicked { diagnostics, .. } => return with_diagnostics(None, diagnostics),
             Self::MissingCpuFeature { feature, .. } => feature,
             Self::MissingMachineProperty { property, .. } => property,
+            Self::WrongHardware { difference, .. } => match difference {
+                HardwareDifference::FeatureOn { feature } => feature,
+                HardwareDifference::CpuProperty { property, .. } => property,
+                HardwareDifference::Device { device } => device,
+                _ => return None,
+            },
             Self::CommandLineRejected { said, .. }
             | Self::QemuEnded { said, .. }
             | Self::QmpRefused { said, .. }

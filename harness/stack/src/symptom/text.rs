@@ -47,6 +47,7 @@ impl fmt::Display for Symptom {
             Self::MissingMachineProperty { property, machine_type, .. } => {
                 write!(f, "missing machine property: {property} ({machine_type})")
             }
+            Self::WrongHardware { level, difference } => write!(f, "wrong hardware of {level}: {difference}"),
             Self::CommandLineRejected { level, said, .. } => {
                 write!(f, "{level}'s QEMU rejected its command line: {}", last_lines_of(said))
             }

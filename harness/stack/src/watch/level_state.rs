@@ -48,6 +48,6 @@ impl LevelState {
 
     /// Whether its report is complete.
     pub(super) fn has_reported(&self) -> bool {
-        self.console.report(|report| report.complete().is_some())
+        self.console.is_complete()
     }
 }

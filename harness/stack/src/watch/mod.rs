@@ -213,6 +213,11 @@ impl Watch {
         self.console(id)?.answers().now(Answers::ready).then_some(())
     }
 
+    /// Whether `level` has shut down.
+    pub(super) fn has_shut_down(&self, level: LevelNumber) -> bool {
+        self.levels.get(&level).is_some_and(|state| state.shut_down.is_some())
+    }
+
     /// How often `level` was reset.
     pub(super) fn resets(&self, level: LevelNumber) -> usize {
         self.levels.get(&level).map_or(0, |state| state.resets)

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use nestmatrix_model::architecture::BareMachine;
 use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 use serde::{Deserialize, Serialize};
+
+use super::MachineHardware;
+use super::boot::{Boot, DiskFormat, ImageFile, Uefi, Writes, drive};
 
 /// What a channel carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,26 +111,6 @@ pub struct Port {
     pub name: String,
 }
 
-/// A file of an image on this machine. The levels get it as a read-only disk, or as part of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageFile {
-    /// Serial number of its disk, which levels look for; at most 20 characters (virtio 1.2, 5.2.6).
-    pub serial: String,
-    /// Its path on this machine.
-    pub path: PathBuf,
-    /// The part of a disk that it is, if it has no disk of its own.
-    pub part: Option<Part>,
-}
-
-/// Part of a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// The disk's serial number.
-    pub disk: String,
-    /// Its place on the disk, in bytes.
-    pub bytes: Range<u64>,
-}
-
 /// The memory of a machine, as this machine sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Memory {
@@ -141,17 +123,6 @@ pub enum Memory {
     Snapshot(PathBuf),
 }
 
-/// What a level boots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boot {
-    /// Kernel.
-    pub kernel: ImageFile,
-    /// Initramfs.
-    pub initramfs: ImageFile,
-    /// Kernel command line.
-    pub parameters: String,
-}
-
 /// Where a host has what its QEMU needs: the only difference between a QEMU on this machine and one in a level.
 pub trait Placement {
     /// What QEMU's end of a channel is connected to. None if the channel has no other end: then the machine does not get it.
@@ -160,6 +131,10 @@ pub trait Placement {
     fn file(&self, file: &ImageFile) -> String;
     /// Path of the file or device of a disk.
     fn disk(&self, file: &ImageFile) -> String;
+    /// The format of what is at that path. Inside a level it is a block device.
+    fn format(&self, _file: &ImageFile) -> DiskFormat {
+        DiskFormat::Raw
+    }
 }
 
 /// The CPU as it is requested from QEMU.
@@ -173,6 +148,10 @@ pub struct Cpu {
     pub with: Vec<String>,
     /// Features that are switched off.
     pub without: Vec<String>,
+    /// Features that are switched off and must really be off.
+    pub disable: Vec<String>,
+    /// Other properties, which must have these values.
+    pub set: BTreeMap<String, String>,
 }
 
 impl Cpu {
@@ -186,7 +165,14 @@ impl Cpu {
         if let Some(also) = also.filter(|also| !require.iter().any(|r| r == also)) {
             require.push(also.to_owned());
         }
-        Self { model, require, with: Vec::new(), without: Vec::new() }
+        Self {
+            model,
+            require,
+            with: Vec::new(),
+            without: Vec::new(),
+            disable: requirement.disable.clone(),
+            set: requirement.set.clone(),
+        }
     }
 
     fn argument(&self, explicit: bool) -> String {
@@ -197,8 +183,11 @@ impl Cpu {
         for feature in &self.with {
             argument.push_str(&format!(",{feature}=on"));
         }
-        for feature in &self.without {
+        for feature in self.without.iter().chain(&self.disable) {
             argument.push_str(&format!(",{feature}=off"));
+        }
+        for (property, value) in &self.set {
+            argument.push_str(&format!(",{property}={value}"));
         }
         argument
     }
@@ -246,6 +235,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// CPU.
     pub cpu: Cpu,
+    /// Its CPUs and additional devices.
+    pub hardware: MachineHardware,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Its memory.
@@ -254,6 +245,8 @@ pub struct Machine {
     pub incoming: bool,
     /// What it boots.
     pub boot: Boot,
+    /// Its UEFI firmware, if it has one.
+    pub uefi: Option<Uefi>,
     /// Whether its guest has an agent.
     pub agent: bool,
     /// Channels of the levels inside it, passed through as virtio-serial ports.
@@ -264,8 +257,11 @@ pub struct Machine {
     pub writable_disk: Option<ImageFile>,
 }
 
-/// The number of CPUs of every machine: those that QEMU, Bochs and Hercules run.
-pub const CPUS: u32 = 1;
+/// The name of a machine of a level in records: `L1`, `L1-second`.
+pub fn machine_label(level: LevelNumber, instance: Instance) -> String {
+    let second = if instance.is_second() { "-second" } else { "" };
+    format!("{level}{second}")
+}
 
 /// The name of the port that every stock guest agent opens.
 const AGENT_PORT: &str = "org.qemu.guest_agent.0";
@@ -287,10 +283,25 @@ impl Machine {
         ChannelName { level: self.level, kind, second: self.instance.is_second() }
     }
 
+    /// The same machine, with all that it writes to its disks gone when its QEMU ends.
+    #[must_use]
+    pub fn discarding_writes(mut self) -> Self {
+        let discard = |disk: &mut ImageFile| {
+            if disk.writes == Writes::Kept {
+                disk.writes = Writes::Discarded;
+            }
+        };
+        if let Boot::Disk(boot) = &mut self.boot {
+            discard(&mut boot.disk);
+        }
+        self.uefi.iter_mut().for_each(|uefi| discard(&mut uefi.variables));
+        self.disks.iter_mut().chain(&mut self.writable_disk).for_each(discard);
+        self
+    }
+
     /// Its name in records: `L1`, `L1-second`.
     pub fn label(&self) -> String {
-        let second = if self.instance.is_second() { "-second" } else { "" };
-        format!("{}{second}", self.level)
+        machine_label(self.level, self.instance)
     }
 
     /// QEMU's arguments, without the program, on a host with this placement.
@@ -313,19 +324,27 @@ impl Machine {
             let backend = format!("memory-backend-file,id=memory,size={size}M,mem-path={file},{share}");
             option("object", backend);
             machine.push_str(",memory-backend=memory");
+        } else if let Some(backend) = self.hardware.memory_backend(size) {
+            option("object", backend);
+            machine.push_str(",memory-backend=memory");
         }
-        for (name, value) in &self.properties {
+        let properties = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // What the scenario sets counts.
+        let of_devices = self.hardware.properties().filter(|(name, _)| !self.properties.contains_key(*name));
+        for (name, value) in properties.chain(of_devices) {
             machine.push_str(&format!(",{name}={value}"));
         }
         option("machine", machine);
         option("cpu", self.cpu.argument(self.cpu.model != "host"));
-        option("smp", CPUS.to_string());
+        option("smp", self.hardware.smp());
         option("m", format!("{size}M"));
         option("display", "none".into());
-        option("kernel", placement.file(&self.boot.kernel));
-        option("initrd", placement.file(&self.boot.initramfs));
-        option("append", self.boot.parameters.clone());
-
+        for (name, value) in self.boot.options(placement) {
+            option(name, value);
+        }
+        for (name, value) in self.uefi.iter().flat_map(|uefi| uefi.options(placement)) {
+            option(name, value);
+        }
         for device in &self.devices {
             option("device", device.clone());
         }
@@ -352,12 +371,17 @@ impl Machine {
             option("chardev", backing.chardev(&channel.to_string()));
             option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
         }
-        let disks = self.disks.iter().map(|disk| (disk, "on"));
-        for (disk, readonly) in disks.chain(self.writable_disk.iter().map(|disk| (disk, "off"))) {
-            let file = placement.disk(disk).replace(',', ",,");
-            let serial = &disk.serial;
-            option("drive", format!("id={serial},if=none,format=raw,readonly={readonly},file={file}"));
-            option("device", format!("virtio-blk-pci,drive={serial},serial={serial}{on_bus}"));
+        if let Boot::Disk(boot) = &self.boot {
+            for (name, value) in boot.devices(placement, &on_bus) {
+                option(name, value);
+            }
+        }
+        for disk in self.disks.iter().chain(&self.writable_disk) {
+            option("drive", drive(disk, placement));
+            option("device", format!("virtio-blk-pci,drive={0},serial={0}{on_bus}", disk.serial));
+        }
+        for (name, value) in self.hardware.devices.iter().flat_map(|device| device.options(&on_bus)) {
+            option(name, value);
         }
         if self.incoming {
             option("incoming", "defer".into());
@@ -371,6 +395,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::KernelBoot;
     use super::*;
 
     fn level(number: u8) -> LevelNumber {
@@ -378,7 +403,7 @@ mod tests {
     }
 
     fn file(serial: &str) -> ImageFile {
-        ImageFile { serial: serial.into(), path: format!("/cache/{serial}").into(), part: None }
+        ImageFile::read_only(serial, format!("/cache/{serial}"))
     }
 
     fn machine() -> Machine {
@@ -398,15 +423,19 @@ mod tests {
                 require: vec!["svm".into()],
                 with: Vec::new(),
                 without: Vec::new(),
+                disable: Vec::new(),
+                set: BTreeMap::new(),
             },
+            hardware: MachineHardware::with_cpus(1),
             memory_mib: 1024,
             memory: Memory::Private,
             incoming: false,
-            boot: Boot {
+            boot: Boot::Kernel(KernelBoot {
                 kernel: file("l1-kernel"),
                 initramfs: file("l1-initramfs"),
                 parameters: "quiet panic=-1".into(),
-            },
+            }),
+            uefi: None,
             agent: true,
             ports: vec![Port { channel, name: channel.port_name() }],
             disks: vec![file("l2-kernel")],

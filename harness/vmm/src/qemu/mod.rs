@@ -1,15 +1,20 @@
 //! QEMU: its command line from a typed machine, its process on this machine, its monitor.
 
+mod boot;
 mod cpu;
+mod devices;
+mod hardware;
 mod machine;
 mod monitor;
 mod process;
 mod rejection;
 
+pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, Writes};
 pub use cpu::{CpuReport, MissingFeature};
+pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
+pub use hardware::{HardwareDifference, HardwareReport, MachineHardware};
 pub use machine::{
-    Backing, Boot, CPUS, ChannelKind, ChannelName, Cpu, ImageFile, Instance, Machine, Memory, Part,
-    Placement, Port,
+    Backing, ChannelKind, ChannelName, Cpu, Instance, Machine, Memory, Placement, Port, machine_label,
 };
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};

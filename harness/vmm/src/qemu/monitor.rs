@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::wire::{CallError, Notice, Wire};
 
-use super::{CpuReport, cpu};
+use super::{CpuReport, HardwareReport, Machine, cpu, hardware};
 
 /// What QEMU reports about its machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct MachineReport {
     pub machine_type: String,
     /// Each property that must be on, and whether it is.
     pub required: BTreeMap<String, bool>,
+    /// Its CPUs, its memory, its devices, and what was switched off or set in its processor.
+    #[serde(default)]
+    pub hardware: HardwareReport,
 }
 
 impl MachineReport {
@@ -100,17 +103,18 @@ impl Monitor {
         Ok(KvmReport { enabled: info.enabled, present: info.present })
     }
 
-    /// QEMU's machine, with the state of each property in `required`.
+    /// QEMU's machine, with the state of each property that `machine` requires and the hardware that it asks for.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn machine(&self, required: &[String]) -> Result<MachineReport, CallError> {
+    pub async fn machine(&self, machine: &Machine) -> Result<MachineReport, CallError> {
         let machine_type = self.property("/machine", "type").await?;
         let mut report = MachineReport {
             machine_type: machine_type.as_str().unwrap_or_default().to_owned(),
             required: BTreeMap::new(),
+            hardware: hardware::query(self, machine).await?,
         };
-        for property in required {
+        for property in &machine.require {
             // A property that does not exist is not on.
             let value = match self.property("/machine", property).await {
                 Ok(value) => value,

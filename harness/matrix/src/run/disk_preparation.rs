@@ -1,0 +1,279 @@
+//! Prepares a disk: boots it once, alone, and has its system make itself a level.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nestmatrix_images::{
+    Begun, Catalog, Error, Image, Preparation, PreparationReport, Product, Progress, ProgressEvent, Recipe,
+    ReportEvent, ReportReader, Step as BuildStep, Store, UefiFiles,
+};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
+use nestmatrix_model::{
+    Accelerator, Architecture, Clock, CommandChannel, Firmware, Isa, LevelNumber, Stage, Word as _,
+};
+use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
+use nestmatrix_stack::{
+    BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, LevelPlan, Limits, MachineSettings,
+    Metal, StackPlan, StageListener, SystemDisk, UefiFirmware, first_boot,
+};
+use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
+
+use super::outermost::{EmulatorSource, emulator_of, emulator_source};
+
+/// Memory that the system needs while it installs packages, in MiB.
+const INSTALLING_MIB: u32 = 1024;
+
+/// The factor of the time limits of a boot in which packages are installed.
+const PATIENCE: f64 = 3.0;
+
+/// Prepares disks.
+pub struct DiskPreparation<'a> {
+    /// Recipes.
+    pub catalog: &'a Catalog,
+    /// Images.
+    pub store: Arc<Store>,
+    /// Receives the progress of the preparation.
+    pub progress: Arc<dyn Progress + Send + Sync>,
+    /// The QEMU that is installed on this machine, for native metal. Without one, the emulator image is used.
+    pub installed: Option<Emulator>,
+    /// Whether this machine's KVM runs guests. Otherwise the machine is emulated, which takes longer.
+    pub native: bool,
+    /// Ends QEMU together with the harness.
+    pub wrapper: ExecWrapper,
+    /// The factor of all time limits.
+    pub timeout_scale: f64,
+    /// Ends the preparation early.
+    pub cancellation: Cancellation,
+}
+
+/// Why a disk is not prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrepared {
+    /// The store says why.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// It did not boot to the end of its preparation.
+    #[error("{medium} could not be prepared: {why}")]
+    Boot {
+        /// The medium.
+        medium: String,
+        /// Where and why it stopped, and the last lines of its console.
+        why: String,
+    },
+    /// The user ended it.
+    #[error("the preparation of {0} was ended")]
+    Interrupted(String),
+}
+
+/// Reads what the system says while it is prepared, and passes on its progress.
+struct Reader {
+    reader: RefCell<ReportReader>,
+    recipe: String,
+    progress: Arc<dyn Progress + Send + Sync>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
+impl ConsoleListener for Reader {
+    fn line(&self, line: &str) {
+        if let Some(ReportEvent::Progress(what)) = self.reader.borrow_mut().line(line.as_bytes()) {
+            let step = BuildStep::Preparing { what: &what };
+            self.progress.event(&ProgressEvent { recipe: &self.recipe, step });
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.reader.borrow().is_complete()
+    }
+}
+
+struct Unheard;
+
+impl StageListener for Unheard {
+    fn stage_began(&self, _: Stage) {}
+}
+
+impl DiskPreparation<'_> {
+    /// The prepared disk of a recipe: from the cache, or prepared now. Must be called within a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    /// Why it is not available.
+    pub async fn prepare(&self, recipe: &Recipe) -> Result<Image, NotPrepared> {
+        let (store, catalog, progress) =
+            (Arc::clone(&self.store), self.catalog.clone(), Arc::clone(&self.progress));
+        let of_store = recipe.clone();
+        let begun = in_background(move || store.begin_preparation(&of_store, &catalog, &*progress)).await?;
+        let preparation = match begun {
+            Begun::Ready(image) => return Ok(*image),
+            Begun::Preparation(preparation) => *preparation,
+        };
+        let report = self.boot(&preparation).await?;
+        in_background(move || preparation.finish(report)).await.map_err(NotPrepared::from)
+    }
+
+    /// Boots the disk until its system has reported and powered off.
+    async fn boot(&self, preparation: &Preparation) -> Result<PreparationReport, NotPrepared> {
+        let medium = preparation.medium().name();
+        let failed = |why: String| NotPrepared::Boot { medium: medium.clone(), why };
+        let recipe = preparation.recipe();
+        let architecture = architecture_for(recipe.isa())
+            .ok_or_else(|| failed(format!("no emulator boots disks of {} machines", recipe.isa())))?;
+        let profile = ArchInfo::of(architecture);
+        let emulator = self.emulator(profile.qemu).await.map_err(failed)?;
+        let scratch = Scratch::create().map_err(|e| failed(format!("no folder for sockets: {e}")))?;
+        let plan = plan(preparation, profile, self.native);
+        let this_machine = ThisMachine {
+            emulator,
+            program: profile.qemu,
+            wrapper: self.wrapper.clone(),
+            sockets: scratch.path().to_owned(),
+            records: scratch.path().to_owned(),
+        };
+        let reader = Rc::new(Reader {
+            reader: RefCell::default(),
+            recipe: recipe.name().to_owned(),
+            progress: Arc::clone(&self.progress),
+        });
+        // Installing packages takes longer than a boot.
+        let limits = Limits::new(plan.metal, self.timeout_scale).times(PATIENCE);
+        let booted = first_boot(
+            BootRequest {
+                plan: &plan,
+                this_machine: Rc::new(this_machine),
+                limits,
+                faults: &[],
+                steps: &[],
+                records: scratch.path(),
+                started: Instant::now(),
+                listener: &Unheard,
+                cancellation: self.cancellation.clone(),
+                from: None,
+                saver: None,
+                inspector: None,
+                images: BTreeMap::new(),
+            },
+            Rc::clone(&reader) as Rc<dyn ConsoleListener>,
+        )
+        .await;
+        match booted {
+            Ok(()) => {}
+            Err(stop) if stop.is_interrupted() => return Err(NotPrepared::Interrupted(medium)),
+            // What the system itself reports is closer to the cause.
+            Err(_) if reader.is_complete() => {}
+            Err(stop) => {
+                let level = plan.levels[0].level;
+                let console = last_lines(&scratch.path().join(format!("{level}.console.log")));
+                return Err(failed(format!("{}: {}{console}", stop.stage, stop.symptom)));
+            }
+        }
+        let report = reader.reader.borrow().clone().report();
+        Ok(report)
+    }
+
+    /// The QEMU that boots the disk.
+    async fn emulator(&self, program: &str) -> Result<Emulator, String> {
+        if let (true, Some(installed)) = (self.native, &self.installed) {
+            return Ok(installed.clone());
+        }
+        let recipe = match emulator_source(self.catalog, program).map_err(|e| e.to_string())? {
+            EmulatorSource::Installed(installed) => return Ok(Emulator::Installed(installed.path.clone())),
+            EmulatorSource::Recipe(name) => self.catalog.get(name).cloned(),
+        };
+        let recipe = recipe.ok_or("no recipe for an emulator")?;
+        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
+        let image = in_background(move || store.ensure(&recipe, Product::Emulator, &*progress)).await;
+        emulator_of(image.map_err(|e| e.to_string())?).ok_or_else(|| "the image is no emulator".to_owned())
+    }
+}
+
+/// The last lines of a console, for an error.
+fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last: Vec<String> = lines.iter().rev().take(3).rev().map(|line| format!("\n  {line}")).collect();
+    if last.is_empty() { "; its console showed nothing".to_owned() } else { last.concat() }
+}
+
+/// The first architecture of this instruction set whose bare machine QEMU plays.
+fn architecture_for(isa: Isa) -> Option<Architecture> {
+    let of_qemu = |architecture: &&Architecture| {
+        architecture.isa() == isa && matches!(ArchInfo::of(**architecture).metal, BareMachine::Qemu(_))
+    };
+    Architecture::ALL.iter().find(of_qemu).copied()
+}
+
+/// The disk as the only level: L1 of this machine's KVM, or L0 of an emulated machine.
+fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> StackPlan {
+    let hardware = preparation.hardware();
+    let (metal, level) = match native {
+        true => (Metal::Native, LevelNumber::ALL[1]),
+        false => (Metal::Emulated, LevelNumber::ALL[0]),
+    };
+    let volumes = [preparation.seed()].into_iter().chain(preparation.packages()).collect();
+    let uefi = preparation.uefi().map(|UefiFiles { code, vars }| UefiFirmware {
+        name: String::new(),
+        code,
+        base_variables: vars.clone(),
+        variables: vars,
+        secure_boot: hardware.firmware == Firmware::UefiSecureBoot,
+    });
+    let level = LevelPlan {
+        level,
+        image: BootImage {
+            name: preparation.recipe().name().to_owned(),
+            kernel_release: String::new(),
+            files: BootFiles::Disk(SystemDisk {
+                base: preparation.overlay(),
+                overlay: preparation.overlay(),
+                bus: hardware.bus,
+                command_channel: CommandChannel::Agent,
+                qemu: None,
+                memory_mib: hardware.memory_mib.max(INSTALLING_MIB),
+                cpus: hardware.cpus,
+                system: None,
+                first_boot: Some(volumes),
+            }),
+        },
+        settings: MachineSettings {
+            accelerator: if native { Accelerator::Kvm } else { Accelerator::Tcg },
+            ..MachineSettings::default()
+        },
+        disk: None,
+        uefi,
+    };
+    StackPlan {
+        metal,
+        profile,
+        levels: vec![level],
+        nonce: String::new(),
+        stays: false,
+        innermost_machine: None,
+        default_firmware: BTreeSet::new(),
+        second: None,
+        memory: Memory::Private,
+        restored_from: false,
+        clock: Clock::Fastest,
+        innermost_on_l0: false,
+    }
+}
+
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It was not aborted, so it panicked.
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

@@ -1,0 +1,65 @@
+//! The files that levels from disks write to: an overlay over each prepared disk, and a copy of each firmware's variables. They are
+//! made for one boot, and removed with its folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nestmatrix_images::{DiskFormat, QemuImg};
+use nestmatrix_stack::{Snapshot, StackPlan};
+
+use super::Setting;
+use super::ready_cell::ReadyCell;
+
+/// Makes overlays.
+pub(super) struct Overlays {
+    /// The program that makes them, or why there is none; absent if no cell needs one.
+    tool: Option<Result<QemuImg, String>>,
+}
+
+impl Overlays {
+    /// Finds what these cells need.
+    pub(super) async fn find(cells: &[Rc<ReadyCell>], setting: &Setting) -> Self {
+        let has_disk = |stack: &StackPlan| stack.levels.iter().any(|level| level.image.disk().is_some());
+        if !cells.iter().any(|cell| cell.stack.as_ref().is_ok_and(has_disk)) {
+            return Self { tool: None };
+        }
+        let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
+        let catalog = setting.catalog.clone();
+        let find = move || QemuImg::find(&store, &catalog, &*progress).map_err(|e| e.to_string());
+        let found = tokio::task::spawn_blocking(find).await;
+        Self { tool: Some(found.unwrap_or_else(|e| Err(e.to_string()))) }
+    }
+
+    /// Makes the files that the levels of `plan` write to, over those of the snapshot that it is restored from.
+    ///
+    /// # Errors
+    /// A file can't be made, and why.
+    pub(super) async fn make(&self, plan: &StackPlan, from: Option<&Snapshot>) -> Result<(), String> {
+        let saved = |file: &Path| from?.disk(&file.file_name()?.to_string_lossy());
+        for level in &plan.levels {
+            if let Some(uefi) = &level.uefi {
+                let from = saved(&uefi.variables).unwrap_or_else(|| uefi.base_variables.clone());
+                copy(&from, &uefi.variables)
+                    .map_err(|e| format!("failed to copy {}: {e}", from.display()))?;
+            }
+            if let Some(disk) = level.image.disk() {
+                let base = saved(&disk.overlay).unwrap_or_else(|| disk.base.clone());
+                self.overlay(disk.overlay.clone(), base).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn overlay(&self, new: PathBuf, base: PathBuf) -> Result<(), String> {
+        let tool = self.tool.as_ref().ok_or("no program makes overlays")?.clone()?;
+        let make = move || tool.create_overlay(&new, &base, DiskFormat::Qcow2).map_err(|e| e.to_string());
+        tokio::task::spawn_blocking(make).await.map_err(|e| e.to_string())?
+    }
+}
+
+/// Copies the contents of a file, without its permissions: a file of the cache may be read-only.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::write(to, fs::read(from)?)
+}

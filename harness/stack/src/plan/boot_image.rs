@@ -1,0 +1,81 @@
+//! The image of a level: a kernel and an initramfs, or a disk with an installed system.
+
+use std::path::PathBuf;
+
+use nestmatrix_images::Disk;
+use nestmatrix_model::{CommandChannel, DiskBus};
+
+/// The image of a level. Its files are on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootImage {
+    /// Its name: the same name means the same files.
+    pub name: String,
+    /// Release of its kernel, which the level must report; empty if it is not known.
+    pub kernel_release: String,
+    /// What is booted.
+    pub files: BootFiles,
+}
+
+/// What is booted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BootFiles {
+    /// A kernel that QEMU loads.
+    Kernel {
+        /// Kernel.
+        kernel: PathBuf,
+        /// Initramfs.
+        initramfs: PathBuf,
+        /// Both on one disk; absent for a level that runs in no other.
+        disk: Option<Disk>,
+    },
+    /// A disk with an installed system.
+    Disk(SystemDisk),
+}
+
+/// A disk with an installed system, and what that needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemDisk {
+    /// The prepared disk, which stays as it is.
+    pub base: PathBuf,
+    /// The overlay over it that the level of one boot writes to; it is made before the boot.
+    pub overlay: PathBuf,
+    /// What the disk is connected to.
+    pub bus: DiskBus,
+    /// How commands run in the system.
+    pub command_channel: CommandChannel,
+    /// The program of its QEMU, if it has one of its own name or place.
+    pub qemu: Option<String>,
+    /// Memory that the system itself needs, in MiB.
+    pub memory_mib: u32,
+    /// CPUs that the system needs at least.
+    pub cpus: u32,
+    /// `ID` and `VERSION_ID` of its os-release, which the level must report; none if they are not known.
+    pub system: Option<(String, String)>,
+    /// The volumes that its first boot needs, in which it is prepared; none if it is prepared.
+    pub first_boot: Option<Vec<PathBuf>>,
+}
+
+/// The UEFI firmware of a level. Its files are on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UefiFirmware {
+    /// Its name: the same name means the same files.
+    pub name: String,
+    /// The program.
+    pub code: PathBuf,
+    /// Its variables at the first boot, which stay as they are.
+    pub base_variables: PathBuf,
+    /// The variables of one boot; they are copied before it.
+    pub variables: PathBuf,
+    /// Whether it starts only signed boot loaders.
+    pub secure_boot: bool,
+}
+
+impl BootImage {
+    /// The disk with the installed system, if it is one.
+    pub fn disk(&self) -> Option<&SystemDisk> {
+        match &self.files {
+            BootFiles::Kernel { .. } => None,
+            BootFiles::Disk(disk) => Some(disk),
+        }
+    }
+}

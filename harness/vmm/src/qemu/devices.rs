@@ -1,0 +1,165 @@
+//! Devices that a scenario gives to a level: their options on QEMU's command line, and how QEMU shows that they are there.
+
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Device, Network, Viommu};
+use serde_json::Value;
+
+use crate::wire::CallError;
+
+use super::Monitor;
+use super::hardware::optional;
+
+/// A device of a machine, in addition to those of the harness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDevice {
+    /// Its name in scenarios.
+    pub name: String,
+    /// QEMU's type, if it is a device and not a property of the machine.
+    kind: Option<&'static str>,
+    /// Its own options, after its identifier.
+    options: String,
+    /// Options of the command line that it needs before it.
+    backends: Vec<(&'static str, String)>,
+    /// Properties of the machine that it needs, or that it is.
+    pub(super) machine_properties: &'static [(&'static str, &'static str)],
+    /// Whether it is on the bus of all other devices.
+    on_bus: bool,
+}
+
+/// The size of an empty drive.
+const NVME: (&str, &str) = ("blockdev", "driver=null-co,node-name=nest-nvme,size=67108864,read-zeroes=on");
+
+/// A network of one card: a hub to which nothing else is connected.
+const OWN_NETWORK: (&str, &str) = ("netdev", "hubport,id=nest-lone,hubid=0");
+
+/// QEMU's user-mode network. Nothing leaves it: neither to this machine nor beyond (`restrict`).
+const RESTRICTED: (&str, &str) = ("netdev", "user,id=nest-network,restrict=on");
+
+/// The name of the direction from a level to its network.
+pub const SENT: &str = "sent";
+/// The name of the direction from a network to its level.
+pub const RECEIVED: &str = "received";
+
+/// How many bytes of each packet are kept: all headers, without most of the data.
+const KEPT_BYTES: usize = 128;
+
+/// The folder, in the level around, of a machine's traffic.
+pub fn traffic_folder(label: &str) -> String {
+    format!("/run/nest/traffic-{label}")
+}
+
+fn owned((option, value): (&'static str, &str)) -> (&'static str, String) {
+    (option, value.to_owned())
+}
+
+/// The options of a network card. It boots nothing, and not every QEMU comes with the card's boot ROM.
+fn card_on(network: &str, is_ccw: bool) -> String {
+    let without_rom = if is_ccw { "" } else { ",romfile=" };
+    format!(",netdev={network}{without_rom}")
+}
+
+const SPLIT_IRQCHIP: &[(&str, &str)] = &[("kernel-irqchip", "split")];
+const SMMU: &[(&str, &str)] = &[("iommu", "smmuv3")];
+
+impl GuestDevice {
+    /// The device of a machine of this architecture; none if QEMU has no such device for it.
+    pub fn of(device: Device, profile: &ArchInfo) -> Option<Self> {
+        let is_ccw = profile.transport == "ccw";
+        let virtio = |pci, ccw| if is_ccw { ccw } else { pci };
+        let plain = |kind| Self {
+            name: device.to_string(),
+            kind: Some(kind),
+            options: String::new(),
+            backends: Vec::new(),
+            machine_properties: &[],
+            on_bus: !is_ccw,
+        };
+        Some(match device {
+            Device::Viommu => match profile.viommu {
+                Viommu::Missing(_) => return None,
+                // Interrupts of devices can only be remapped by QEMU itself.
+                Viommu::Device(kind) => {
+                    Self { machine_properties: SPLIT_IRQCHIP, on_bus: false, ..plain(kind) }
+                }
+                Viommu::Property(_) => Self { kind: None, machine_properties: SMMU, ..plain("") },
+            },
+            Device::VirtioNet => Self {
+                options: card_on("nest-lone", is_ccw),
+                backends: vec![owned(OWN_NETWORK)],
+                ..plain(virtio("virtio-net-pci", "virtio-net-ccw"))
+            },
+            Device::VirtioRng => plain(virtio("virtio-rng-pci", "virtio-rng-ccw")),
+            Device::VirtioBalloon => plain(virtio("virtio-balloon-pci", "virtio-balloon-ccw")),
+            Device::Watchdog => Self { on_bus: !is_ccw, ..plain(profile.watchdog) },
+            Device::Nvme => Self {
+                options: ",drive=nest-nvme,serial=nest-nvme".to_owned(),
+                backends: vec![owned(NVME)],
+                ..plain("nvme")
+            },
+        })
+    }
+
+    /// The network card of a level with a network. QEMU copies all packets into the folder of the machine with this label.
+    pub fn of_network(network: Network, profile: &ArchInfo, label: &str) -> Self {
+        let is_ccw = profile.transport == "ccw";
+        let folder = traffic_folder(label);
+        // Which direction a packet has is QEMU's word, not that of an address in the packet. `rx` is what the network receives.
+        let copy = |name: &str, queue: &str| {
+            let dump = format!(
+                "filter-dump,id=nest-{name},netdev=nest-network,queue={queue},maxlen={KEPT_BYTES},\
+                 file={folder}/{name}/packets"
+            );
+            ("object", dump)
+        };
+        match network {
+            Network::Restricted => Self {
+                name: "restricted-network".to_owned(),
+                kind: Some(if is_ccw { "virtio-net-ccw" } else { "virtio-net-pci" }),
+                options: card_on("nest-network", is_ccw),
+                backends: vec![owned(RESTRICTED), copy(SENT, "rx"), copy(RECEIVED, "tx")],
+                machine_properties: &[],
+                on_bus: !is_ccw,
+            },
+        }
+    }
+
+    /// QEMU's options for it. `on_bus` is the end of an option that puts a device on the bus of all other devices.
+    pub(super) fn options(&self, on_bus: &str) -> Vec<(&'static str, String)> {
+        let mut options: Vec<(&str, String)> = Vec::new();
+        options.extend(self.backends.iter().cloned());
+        if let Some(kind) = self.kind {
+            let bus = if self.on_bus { on_bus } else { "" };
+            options.push(("device", format!("{kind},id={}{}{bus}", self.id(), self.options)));
+        }
+        options
+    }
+
+    pub(super) fn copies_packets(&self) -> bool {
+        self.backends.iter().any(|(_, value)| value.starts_with("filter-dump,"))
+    }
+
+    fn id(&self) -> String {
+        format!("nest-{}", self.name)
+    }
+
+    /// The words of the command line that QEMU may name if it refuses the device.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.kind.into_iter().chain(self.machine_properties.iter().map(|(name, _)| *name))
+    }
+
+    /// Whether the machine has it: the object exists, has its type, and is in use.
+    pub(super) async fn is_in(&self, monitor: &Monitor) -> Result<bool, CallError> {
+        let Some(kind) = self.kind else {
+            for (property, value) in self.machine_properties {
+                if optional(monitor.property("/machine", property).await)?.as_str() != Some(value) {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        };
+        let path = format!("/machine/peripheral/{}", self.id());
+        let is = optional(monitor.property(&path, "type").await)?;
+        let realized = optional(monitor.property(&path, "realized").await)?;
+        Ok(is.as_str() == Some(kind) && realized == Value::Bool(true))
+    }
+}

@@ -1,0 +1,17 @@
+//! Levels that boot from a vendor's disk: what a recipe says of one, how a medium is prepared to be a level, and the image that this
+//! makes. This crate starts no machine: its caller boots a [`Preparation`], and gives it the report of the system inside.
+
+mod fat;
+mod image;
+mod preparation;
+mod report;
+mod seed;
+mod store;
+mod text;
+
+pub(crate) use image::DiskRecord;
+pub use image::{DiskImage, QemuInside};
+pub use preparation::{Begun, Preparation};
+pub use report::{PreparationReport, ReportEvent, ReportReader};
+pub(crate) use text::DiskText;
+pub use text::{DiskHardware, DiskPackages, DiskRecipe, NetworkCard};

@@ -1,0 +1,282 @@
+//! A medium: the record of a disk image that the user added.
+
+use super::format::inspect;
+use super::{DiskFormat, MediumError, MediumProblem};
+use crate::config::file_stem;
+use crate::digest::Hasher;
+use crate::progress::{Reporter, Silent, Step};
+use crate::{Digest, Error, Os, replace_file};
+use nestmatrix_model::Isa;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// A disk image that the user added, of one system in one version for one instruction set. Its file stays where it is and is never
+/// written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    os: Os,
+    isa: Isa,
+    image: ImageText,
+    /// The file of this record.
+    record: PathBuf,
+}
+
+/// The contents of a record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct MediumText {
+    pub(crate) system: String,
+    pub(crate) version: String,
+    pub(crate) architecture: Isa,
+    pub(crate) image: ImageText,
+}
+
+/// What is recorded of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ImageText {
+    /// Its absolute path.
+    pub(crate) file: PathBuf,
+    pub(crate) format: DiskFormat,
+    pub(crate) sha256: Digest,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When it was last modified, in nanoseconds since 1970.
+    pub(crate) modified: i64,
+    /// The size of the disk in it, in bytes.
+    pub(crate) virtual_size: u64,
+}
+
+impl Medium {
+    /// The system and its version, as a user names the medium: `rhel-9.4`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.os.id, self.os.version)
+    }
+
+    /// The system and its version.
+    pub fn os(&self) -> &Os {
+        &self.os
+    }
+
+    /// Instruction set of the programs on the disk.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The absolute path of the image.
+    pub fn file(&self) -> &Path {
+        &self.image.file
+    }
+
+    /// The format of the image.
+    pub fn format(&self) -> DiskFormat {
+        self.image.format
+    }
+
+    /// SHA-256 of the image.
+    pub fn sha256(&self) -> &Digest {
+        &self.image.sha256
+    }
+
+    /// The size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.image.size
+    }
+
+    /// The size of the disk in bytes.
+    pub fn virtual_size(&self) -> u64 {
+        self.image.virtual_size
+    }
+
+    /// The file of its record.
+    pub fn record(&self) -> &Path {
+        &self.record
+    }
+
+    pub(crate) fn file_stem(&self) -> String {
+        file_stem(&self.name(), self.isa)
+    }
+
+    pub(crate) fn load(record: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(record).map_err(Error::io("read", record))?;
+        let wrong = |message: String| Error::Source { path: record.to_owned(), message };
+        let text: MediumText = toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
+        let MediumText { system, version, architecture, image } = text;
+        if !image.file.is_absolute() {
+            return Err(wrong("the path of its file is not absolute".to_owned()));
+        }
+        let os = Os { id: system, version, variant: None };
+        let medium = Self { os, isa: architecture, image, record: record.to_owned() };
+        if record.file_stem().is_none_or(|stem| stem != medium.file_stem().as_str()) {
+            let (name, stem) = (medium.name(), medium.file_stem());
+            return Err(wrong(format!("it is about {name}, so its file must be {stem}.toml")));
+        }
+        Ok(medium)
+    }
+
+    fn text(&self) -> MediumText {
+        let Os { id, version, .. } = self.os.clone();
+        MediumText { system: id, version, architecture: self.isa, image: self.image.clone() }
+    }
+
+    /// SHA-256 of what its images depend on: the file's contents, and its path, since overlays name that.
+    pub(crate) fn digest(&self) -> Digest {
+        let ImageText { file, format, sha256, .. } = &self.image;
+        Hasher::new()
+            .field(self.name())
+            .field(file.as_os_str().as_encoded_bytes())
+            .field(format.to_string())
+            .field(sha256.as_str())
+            .finish()
+    }
+
+    /// What an image's record has of it.
+    pub(crate) fn to_record(&self) -> MediumRecord {
+        MediumRecord { name: self.name(), image: self.image.clone() }
+    }
+
+    /// Makes sure that the file is the one that was added. Its contents are read only if its size or time has changed; if they are
+    /// the same, the new time is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Medium`] if it has changed or cannot be read, [`Error::Io`] if the record cannot be written.
+    pub fn ensure_unchanged(&self, reporter: &dyn crate::Progress) -> Result<(), Error> {
+        if self.image.looks_unchanged()? {
+            return Ok(());
+        }
+        let found = self.check(reporter)?;
+        if found != self.image.modified && self.record.exists() {
+            let mut text = self.text();
+            text.image.modified = found;
+            write(&self.record, &text)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, progress: &dyn crate::Progress) -> Result<i64, Error> {
+        let name = self.name();
+        Ok(self.image.check(Reporter { recipe: &name, to: progress })?)
+    }
+
+    /// Compares the digest of the whole file with the record.
+    ///
+    /// # Errors
+    /// [`Error::Medium`] if it differs or cannot be read.
+    pub fn verify(&self, progress: &dyn crate::Progress) -> Result<(), Error> {
+        self.check(progress).map(drop)
+    }
+}
+
+/// The part of an image's record that is about its medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct MediumRecord {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) image: ImageText,
+}
+
+impl MediumRecord {
+    /// Makes sure that the file is the one that the image was made from.
+    pub(crate) fn ensure_unchanged(&self) -> Result<(), Error> {
+        if !self.image.looks_unchanged()? {
+            self.image.check(Reporter { recipe: &self.name, to: &Silent })?;
+        }
+        Ok(())
+    }
+}
+
+impl ImageText {
+    /// Whether the file has the recorded size and time.
+    fn looks_unchanged(&self) -> Result<bool, MediumError> {
+        let (_, data) = open(&self.file)?;
+        Ok(data.len() == self.size && modified(&data) == self.modified)
+    }
+
+    /// Compares the digest of the whole file with the record, and inspects its metadata. Returns when it was modified.
+    fn check(&self, reporter: Reporter<'_>) -> Result<i64, MediumError> {
+        let read = Inspected::read(&self.file, reporter)?;
+        if read.sha256 != self.sha256 {
+            let (found, expected) = (read.sha256, self.sha256.clone());
+            return Err(MediumProblem::Changed { found, expected }.of(&self.file));
+        }
+        Ok(read.modified)
+    }
+}
+
+/// Writes a record.
+pub(crate) fn write(record: &Path, text: &MediumText) -> Result<(), Error> {
+    let written = toml::to_string(text).map_err(io::Error::other);
+    written.and_then(|text| replace_file(record, &text)).map_err(Error::io("write", record))
+}
+
+/// What a file is, as it was read.
+pub(crate) struct Inspected {
+    pub(crate) format: DiskFormat,
+    pub(crate) sha256: Digest,
+    pub(crate) size: u64,
+    pub(crate) modified: i64,
+}
+
+impl Inspected {
+    /// Inspects a file, and computes its digest.
+    pub(crate) fn read(path: &Path, reporter: Reporter<'_>) -> Result<Self, MediumError> {
+        let (file, data) = open(path)?;
+        let format = inspect(&file, data.len()).map_err(|problem| problem.of(path))?;
+        let sha256 =
+            digest(&file, data.len(), reporter).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
+        let after = file.metadata().map_err(|e| MediumProblem::Unreadable(e).of(path))?;
+        if (after.len(), modified(&after)) != (data.len(), modified(&data)) {
+            return Err(MediumProblem::Changing.of(path));
+        }
+        Ok(Self { format, sha256, size: data.len(), modified: modified(&data) })
+    }
+}
+
+/// Opens the file of a medium.
+fn open(path: &Path) -> Result<(File, Metadata), MediumError> {
+    let unreadable = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => MediumProblem::Missing.of(path),
+        _ => MediumProblem::Unreadable(e).of(path),
+    };
+    // Before it is opened, since that may wait for a pipe's other end.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(MediumProblem::NotAFile.of(path));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let data = file.metadata().map_err(unreadable)?;
+    if data.is_file() { Ok((file, data)) } else { Err(MediumProblem::NotAFile.of(path)) }
+}
+
+/// When a file was modified, in nanoseconds since 1970.
+fn modified(data: &Metadata) -> i64 {
+    data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
+}
+
+/// The digest of a file of `length` bytes, with progress.
+fn digest(mut file: &File, length: u64, reporter: Reporter<'_>) -> io::Result<Digest> {
+    /// How many bytes are read between two reports.
+    const PIECE: u64 = 16 << 20;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    let (mut done, mut reported) = (0, 0);
+    reporter.step(Step::Hashing { done, of: length });
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                done += n as u64;
+                if done - reported >= PIECE {
+                    reported = done;
+                    reporter.step(Step::Hashing { done, of: length });
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

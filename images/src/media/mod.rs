@@ -1,0 +1,18 @@
+//! Disk images that the user added, as vendors publish them: what is accepted, and their records.
+
+mod bytes;
+mod format;
+mod medium;
+mod partitions;
+mod problem;
+mod qcow2;
+mod qemu_img;
+mod registry;
+mod vmdk;
+
+pub use format::DiskFormat;
+pub use medium::Medium;
+pub(crate) use medium::MediumRecord;
+pub use problem::{MediumError, MediumProblem};
+pub use qemu_img::QemuImg;
+pub use registry::{Media, NewMedium};
