@@ -2,7 +2,7 @@
 
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, NestingSwitch};
 use nestmatrix_model::{
-    Accelerator, CpuMode, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, SymptomKind,
+    Accelerator, BootKind, CpuMode, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction, SymptomKind,
 };
 use nestmatrix_stack::Symptom;
 use serde::Serialize;
@@ -74,6 +74,11 @@ pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, ScenarioP
     let unused = unused.filter(|own| !names.iter().any(|name| own.accepts(name)));
     made.unused = unused.map(|own| own.name.clone()).collect();
     Ok(made)
+}
+
+/// Whether the harness chooses the command line of a level's kernel. That of a disk is on the disk.
+fn has_command_line(spec: &LevelSpec) -> bool {
+    spec.boots != Some(BootKind::Disk)
 }
 
 /// A mutation and the verdict that its mutant must get.
@@ -212,6 +217,7 @@ impl MutantMaker<'_> {
         let applies = spec.level == LevelNumber::ALL[0]
             && has_parameter
             && !is_set
+            && has_command_line(spec)
             && !self.sets_nesting()
             && self.hosts(l1)
             && self.gets_through(Stage::Level(l1, StageKind::Kvm));
@@ -250,14 +256,18 @@ impl MutantMaker<'_> {
 
     fn without_module(&self, spec: &LevelSpec) -> Option<Ruled> {
         let is_set = spec.settings.kernel_parameters.iter().any(|one| one.starts_with("module_blacklist="));
-        let applies =
-            self.hosts(spec.level) && !is_set && self.comes_to(Stage::Level(spec.level, StageKind::Kvm));
+        let applies = self.hosts(spec.level)
+            && !is_set
+            && has_command_line(spec)
+            && self.comes_to(Stage::Level(spec.level, StageKind::Kvm));
         applies.then_some((Mutation::WithoutModule { level: spec.level }, Rule::NotGreen))
     }
 
     fn old_nonce(&self, spec: &LevelSpec) -> Option<Ruled> {
         let reports = spec.level == self.cell.innermost() && spec.level.reports();
-        let applies = reports && self.gets_through(Stage::Level(spec.level, StageKind::Check));
+        let applies = reports
+            && has_command_line(spec)
+            && self.gets_through(Stage::Level(spec.level, StageKind::Check));
         applies.then_some((Mutation::OldNonce, Rule::NotGreen))
     }
 

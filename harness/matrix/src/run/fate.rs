@@ -3,8 +3,8 @@
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
-    Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage, StageKind, StepAction,
-    SymptomKind, Viommu,
+    BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage, StageKind,
+    StepAction, SymptomKind, Viommu,
 };
 use nestmatrix_stack::Metal;
 
@@ -103,6 +103,8 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
         Some("it mounts a file system in L0 for the record of L1's network")
     } else if spec.disk {
         Some("it gives L0 a disk")
+    } else if spec.boots.is_some() || spec.firmware.is_some() {
+        Some("it sets how L0 boots")
     } else {
         None
     }
@@ -143,8 +145,15 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         || l0.settings.machine_type.is_some()
         || !l0.settings.machine.is_empty()
         || l0.settings.cpu != CpuRequirement::default()
+        || l0.firmware.is_some()
     {
         "its machine and processor can't be chosen by QEMU's names".to_owned()
+    } else if let Some(spec) = cell.levels.iter().find(|spec| spec.boots == Some(BootKind::Disk)) {
+        return Some(format!(
+            "{} needs a disk: the emulated machine is played by {}, which gets none",
+            spec.level,
+            metal.program(qemu)
+        ));
     } else if l0.settings.hardware != Hardware::default() {
         "it has one CPU and none of the devices that a scenario can add".to_owned()
     } else {
