@@ -8,6 +8,18 @@ use std::ffi::OsString;
 /// Suffixes of suites that hold only a part of a distribution.
 const PARTIAL: [&str; 4] = ["-security", "-updates", "-proposed-updates", "-backports"];
 
+/// Addresses of the archives from which images of this origin and these suites are made, the most likely first: the one that
+/// `NESTMATRIX_ARCHIVE` names, or those of the host's apt configuration.
+///
+/// # Errors
+/// [`Error::NoArchive`] if apt's sources name none; apt is missing.
+pub fn archives(origin: &str, suites: &[String]) -> Result<Vec<String>, Error> {
+    match std::env::var("NESTMATRIX_ARCHIVE") {
+        Ok(archive) if !archive.is_empty() => Ok(vec![archive]),
+        _ => candidates(origin, suites, &[]),
+    }
+}
+
 /// Addresses of archives of this origin, the most likely first. If the host's apt has no lists (a fresh container), origins are
 /// unknown, and all main sources are returned. The signature check rejects a wrong one.
 pub(crate) fn candidates(

@@ -47,6 +47,7 @@ mod tree;
 mod uefi;
 mod undelivered;
 
+pub use archive::archives;
 pub use cache::Cached;
 pub use debian_version::compare_versions;
 pub use digest::Digest;

@@ -366,6 +366,10 @@ impl Store {
         catalog: &Catalog,
         progress: &dyn Progress,
     ) -> Result<Recipe, Error> {
+        if base.disk().is_some() {
+            let message = "the kernel and QEMU of a vendor's disk cannot be replaced".to_owned();
+            return Err(Error::Replacement { what: base.name().to_owned(), message });
+        }
         if let Replacement::LocalKernel(kernel) = &replacement {
             kernel.check_fits(base)?;
         }

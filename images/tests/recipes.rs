@@ -79,6 +79,58 @@ fn an_error_says_where() {
     }
 }
 
+/// A disk without packages.
+const DISK: &str = r#"name = "sample"
+architecture = "amd64"
+
+[template]
+systems = ["toy"]
+major = 1
+
+[disk]
+firmware = "uefi"
+memory-mib = 512
+cpus = 2
+bus = "virtio"
+command-channel = "agent"
+prepared = true
+"#;
+
+const PREPARE: &str = r#"
+[disk.prepare]
+script = "script"
+user-data = "script"
+meta-data = "script"
+"#;
+
+#[test]
+fn a_disk_is_either_prepared_or_says_how() {
+    let unprepared = format!("{}{PREPARE}", DISK.replace("prepared = true\n", ""));
+    for text in [DISK, &unprepared] {
+        load([("sample.toml", text), ("script", "")]).unwrap();
+    }
+    let errors = |text: &str| {
+        let errors = load([("sample.toml", text), ("script", "")]).unwrap_err();
+        errors.errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (text, wrong) in [
+        (DISK.replace("prepared = true", ""), "must have either [disk.prepare] or `prepared = true`"),
+        (format!("{DISK}{PREPARE}"), "must have either [disk.prepare] or `prepared = true`"),
+        (DISK.replace("uefi", "bios"), "unknown firmware `bios`"),
+        (DISK.replace("\"virtio\"", "\"ide\""), "unknown disk bus `ide`"),
+        (DISK.replace("bus =", "network-card = \"ne2000\"\nbus ="), "unknown network card `ne2000`"),
+        (DISK.replace("\"agent\"", "\"ssh\""), "unknown command channel `ssh`"),
+        (DISK.replace("cpus = 2", "cpus = 0"), "`cpus`"),
+        (DISK.replace("[template]\nsystems = [\"toy\"]\nmajor = 1\n", ""), "[disk] without [template]"),
+        (unprepared.replace("user-data = \"script\"", ""), "key `user-data` is missing"),
+        (unprepared.replace("user-data = \"script\"", "user-data = \"absent\""), "cannot read"),
+        (unprepared.replace("\"agent\"", "\"console\""), "key `shell` is missing"),
+    ] {
+        let found = errors(&text);
+        assert!(found.contains(wrong), "{wrong}: {found}");
+    }
+}
+
 #[test]
 fn all_mistakes_of_all_recipes_are_reported_together_with_their_lines() {
     let minimal = "[minimal]\ninit = \"absent.sh\"\ncompression = \"xz\"\napplets = 1\nkernel = \"k\"\n";

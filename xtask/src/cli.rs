@@ -60,6 +60,8 @@ pub enum Command {
     Images(Images),
     /// Add, list and check sources of RPM packages, such as an installation image of RHEL
     Sources(crate::sources::Arguments),
+    /// Add, list and check disk images of whole systems, such as RHEL's image for KVM guests
+    Media(crate::media::Arguments),
     /// List and remove snapshots of stacks
     #[command(alias = "states")]
     Snapshots(Snapshots),

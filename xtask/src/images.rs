@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nestmatrix::report::{Entry, Line, Role, Table};
-use nestmatrix_images::{Cached, Catalog, Error, Image, Recipe, Store};
+use nestmatrix_images::{Cached, Catalog, Error, Image, Product, Recipe, Store};
 
 use crate::cli::{Images, ImagesCommand};
 use crate::exit::{ERROR, Failure};
@@ -66,6 +66,15 @@ fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
 }
 
 fn made_of(image: &Image) -> String {
+    if let Some(disk) = image.disk_image() {
+        let kernel = disk.kernel_release.map(|release| format!("kernel {release}"));
+        let medium = Some(format!("medium {}", disk.medium_name));
+        return [medium, kernel].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    }
+    if image.product() == Product::Firmware {
+        let packages = image.packages().iter().map(|package| format!("{} {}", package.name, package.version));
+        return packages.collect::<Vec<_>>().join(", ");
+    }
     let kernel = image.kernel_version().map(|kernel| format!("kernel {}", kernel.release));
     let emulator = image.qemu_version().map(|program| format!("{} {}", program.package, program.version));
     [kernel, emulator].into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -87,7 +96,8 @@ fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Recipe, Failure> {
 
 fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> Result<ExitCode, Failure> {
     let recipes: Vec<&Recipe> = if names.is_empty() {
-        catalog.recipes().collect()
+        // A disk has to be booted once.
+        catalog.recipes().filter(|recipe| recipe.disk().is_none()).collect()
     } else {
         names.iter().map(|name| find(catalog, name)).collect::<Result<_, _>>()?
     };
@@ -134,7 +144,15 @@ fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failur
     let cached = store.list().map_err(Failure::error)?;
     let mut current = cached.iter().filter(|c| c.referenced && c.image.name() == recipe.name()).peekable();
     if current.peek().is_none() {
-        print(&format!("not built yet; build it with `cargo xtask images build {}`\n", recipe.name()));
+        match recipe.disk() {
+            Some(_) => print("not prepared yet\n"),
+            None => {
+                print(&format!(
+                    "not built yet; build it with `cargo xtask images build {}`\n",
+                    recipe.name()
+                ));
+            }
+        }
     }
     for Cached { image, .. } in current {
         print(&format!("\n{}: {} MiB, {}\n", image.product(), mib(image.size()), made_of(image)));

@@ -7,7 +7,7 @@ use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::run::installed_emulators;
 use nestmatrix::scenario::{Filter, Matrix};
-use nestmatrix_images::{Catalog, HostTools, Sources, Store, StoreOptions};
+use nestmatrix_images::{Catalog, HostTools, Media, Sources, Store, StoreOptions};
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -36,7 +36,7 @@ pub fn no_cell() -> ExitCode {
     ExitCode::from(4)
 }
 
-/// The image recipes, with those of the user's sources.
+/// The image recipes, with those of the user's sources and media.
 pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
     recipes_with(folder, &sources()?)
 }
@@ -44,6 +44,7 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
 /// The image recipes, with those of these sources, and with marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
     let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?.with_sources(sources);
+    let catalog = catalog.with_media(&media()?);
     let mut unbuildable = catalog.unbuildable_with(&HostTools::of_this_machine());
     if unbuildable.is_empty() {
         return Ok(catalog);
@@ -60,6 +61,11 @@ pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog
 /// The sources of RPM packages that the user added.
 pub fn sources() -> Result<Sources, Failure> {
     Sources::open(None).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+}
+
+/// The disk images that the user added.
+pub fn media() -> Result<Media, Failure> {
+    Media::open(None).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
 /// The image store.

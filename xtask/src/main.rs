@@ -12,6 +12,7 @@ mod history;
 mod images;
 mod kernels;
 mod list;
+mod media;
 mod merge;
 mod mutate;
 mod output;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         cli::Command::List(arguments) => list::run(&arguments),
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::Snapshots(arguments) => snapshots::run(arguments.command),
+        cli::Command::Media(arguments) => media::run(&arguments),
         cli::Command::Sources(arguments) => sources::run(&arguments),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),

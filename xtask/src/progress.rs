@@ -89,6 +89,11 @@ impl Progress for BuildProgress {
             Step::Packing { product } => {
                 self.bar(recipe, |bar| bar.set_message(format!("packing {product}")))
             }
+            Step::Hashing { done, of } => self.bar(recipe, |bar| {
+                bar.set_position(done.saturating_mul(100).checked_div(of).unwrap_or(100));
+                bar.set_message(format!("reading {} MiB", of.div_ceil(1 << 20)));
+            }),
+            Step::Checking => self.bar(recipe, |bar| bar.set_message("checking its metadata")),
             Step::Verified { .. } => self.done(recipe),
             Step::Corrupted { product, reason } => {
                 self.print(&format!("warning: image {recipe} {product} in the cache is damaged: {reason}"));

@@ -75,6 +75,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "nestmatrix-vmm",
         ],
     ),
+    ("nestmatrix-debian-disk", &["nestmatrix-images"]),
     ("nestmatrix-rpm-repository", &["nestmatrix-images"]),
     (
         "nestmatrix-bench",
@@ -83,7 +84,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that only tests use. Every crate may have them as a dev-dependency.
-const FOR_TESTS: &[&str] = &["nestmatrix-rpm-repository"];
+const FOR_TESTS: &[&str] = &["nestmatrix-debian-disk", "nestmatrix-rpm-repository"];
 
 #[test]
 fn crates_know_only_those_below_them() {
@@ -160,7 +161,10 @@ fn every_dependency_is_used() {
             sources += &fs::read_to_string(target["src_path"].as_str().unwrap()).unwrap();
         }
         // Their tests include a file of that folder.
-        if ["images", "tests/rpm-repository"].iter().any(|name| folder == Path::new(name)) {
+        if ["images", "tests/debian-disk", "tests/rpm-repository"]
+            .iter()
+            .any(|name| folder == Path::new(name))
+        {
             sources += &read(Path::new("xtask/tests/common/trials.rs"));
         }
         for dependency in package["dependencies"].as_array().unwrap() {

@@ -611,6 +611,26 @@ fn machine_type_that_would_say_more_to_qemu() {
 }
 
 #[test]
+fn hardware_that_no_level_can_have() {
+    let l0 = "[levels.l0]\nmemory-backing = \"huge-pages\"\nnetwork = \"restricted\"\nmax-cpus = 4\n";
+    let l1 = "[levels.l1]\ncpus = 4\nmax-cpus = 2\ndevices = [\"virtio-rng\", \"floppy\", \"virtio-rng\"]\n\
+              memory-backing = \"small-pages\"\nnetwork = \"open\"\n";
+    let l2 = "[levels.l2]\ncpus = 0\ndevices = []\n";
+    insta::assert_snapshot!(scenario_and(&[l0, l1, l2].concat()));
+}
+
+#[test]
+fn cpu_properties_that_would_say_more_to_qemu() {
+    let set = "set = { hv-spinlocks = \"0x1fff,svm=off\", \"x,y\" = \"1\", level = 13 }";
+    let cpu = format!(
+        "{{ mode = \"host-passthrough\", require = [\"avx\"], disable = [\"avx\", \"-avx2\"], {set} }}"
+    );
+    insta::assert_snapshot!(scenario_and(&format!(
+        "[levels.l1]\ncpu = {cpu}\n[levels.l2]\ncpu = {{ mode = \"host-passthrough\", set = {{}} }}"
+    )));
+}
+
+#[test]
 fn cpu_model_for_host_passthrough() {
     insta::assert_snapshot!(scenario_and(
         "[levels.l1]\ncpu = { mode = \"host-passthrough\", model = \"EPYC\" }"

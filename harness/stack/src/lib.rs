@@ -61,4 +61,4 @@ pub use snapshots::{
 pub use steps::StepRecord;
 pub use stop::{Blame, Stop};
 pub use symptom::{Contradiction, ExitStatus, NestedSetting, Symptom};
-pub use traffic::{Contact, Traffic};
+pub use traffic::{Contact, Traffic, prepare_script};

@@ -168,7 +168,7 @@ fn arp_address(arp: &ArpPacketSlice<'_>, direction: Direction) -> Option<IpAddr>
 }
 
 /// The script that makes the file systems for the traffic of a level's machine.
-pub(crate) fn prepare_script(label: &str) -> String {
+pub fn prepare_script(label: &str) -> String {
     let folder = traffic_folder(label);
     let mount = |name: &str| {
         format!("mkdir -p {folder}/{name} && mount -t tmpfs -o size={LIMIT_KIB}k tmpfs {folder}/{name}\n")
@@ -315,7 +315,7 @@ mod tests {
             };
             let packet: Vec<u8> = (0..length).map(|_| random()).collect();
             let _ = side(&packet, Direction::Sent);
-            let _ = Traffic::read(&packet, &file(&[packet.clone()], 64));
+            let _ = Traffic::read(&packet, &file(std::slice::from_ref(&packet), 64));
         }
     }
 }

@@ -294,13 +294,13 @@ After=multi-user.target
 [Service]
 Type=idle
 ExecStart=/bin/sh $home/console.sh
-Environment=HOME=/root
+# On another terminal, systemd asks for the size of the window, and waits for the answer.
+Environment=HOME=/root TERM=dumb
 WorkingDirectory=/root
 StandardInput=tty-force
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/$serial
-TTYReset=yes
 # A process that a command leaves behind goes on.
 KillMode=process
 Restart=always

@@ -13,8 +13,9 @@ paced() {
     done
 }
 
-# busybox' shell prefers its own modprobe to kmod's, and kmod reads only its own modules.dep.
-if [ -x /usr/bin/kmod ]; then
+# busybox' shell prefers its own modprobe to kmod's, and kmod reads only its own modules.dep. The system of a disk
+# has both as they must be.
+if [ -x /usr/bin/kmod ] && [ ! -d /run/systemd/system ]; then
     mkdir -p /run/kmod
     ln -sf /usr/bin/kmod /run/kmod/modprobe
     ln -sf /usr/bin/kmod /run/kmod/depmod

@@ -249,3 +249,24 @@ fn is_system(named: &Os, found: &Os) -> bool {
     let id = if named.id == "centos-stream" { "centos" } else { &named.id };
     id == found.id && is_part(&found.version, &named.version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_the_named_system_in_the_named_version() {
+        let os =
+            |id: &str, version: &str| Os { id: id.to_owned(), version: version.to_owned(), variant: None };
+        for (named, found, is_it) in [
+            (os("rhel", "9.4"), os("rhel", "9.4"), true),
+            (os("rhel", "9"), os("rhel", "9.4"), true),
+            (os("rhel", "9.4"), os("rhel", "9"), false),
+            (os("rhel", "9.4"), os("rhel", "9.40"), false),
+            (os("rhel", "9.4"), os("almalinux", "9.4"), false),
+            (os("centos-stream", "9"), os("centos", "9"), true),
+        ] {
+            assert_eq!(is_system(&named, &found), is_it, "{named:?} {found:?}");
+        }
+    }
+}

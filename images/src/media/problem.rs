@@ -49,19 +49,20 @@ pub enum MediumProblem {
     NotADisk,
     /// It refers to another image.
     #[error(
-        "it needs another image, {}, which could be any file of this machine; \
-         make an image without one: `qemu-img convert -O qcow2 FILE NEW`", Shown(.0)
+        "it needs another image, {}, and such a name could lead to any file of this machine, so it is not followed; \
+         if you trust the image, make one without it: `qemu-img convert -O qcow2 FILE NEW`", Shown(.0)
     )]
     BackingFile(String),
     /// Its data are in another file.
     #[error(
-        "its data are in another file; make an image that holds them itself: `qemu-img convert -O qcow2 FILE NEW`"
+        "its data are in another file, and such a name could lead to any file of this machine, so it is not followed; \
+         if you trust the image, make one that holds its data: `qemu-img convert -O qcow2 FILE NEW`"
     )]
     ExternalData,
     /// It consists of several files.
     #[error(
-        "its data are in several files, or in another one; \
-         make an image that holds them itself: `qemu-img convert -O qcow2 FILE NEW`"
+        "its data are in other files, and such names could lead to any file of this machine, so they are not followed; \
+         if you trust the image, make one that holds its data: `qemu-img convert -O qcow2 FILE NEW`"
     )]
     Extents,
     /// It is encrypted.
@@ -147,9 +148,9 @@ mod tests {
         let text = format!("/etc/\x1b[31m{}\nnext", "a".repeat(500));
         let shown = MediumProblem::BackingFile(text).to_string();
         assert!(
-            shown.contains("another image, /etc/\\u{1b}[31maaa") && shown.contains("aaa..., which"),
+            shown.contains("another image, /etc/\\u{1b}[31maaa") && shown.contains("aaa..., and"),
             "{shown}"
         );
-        assert!(!shown.contains("next") && shown.len() < 400, "{shown}");
+        assert!(!shown.contains("next") && shown.len() < 500, "{shown}");
     }
 }

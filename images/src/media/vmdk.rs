@@ -99,12 +99,12 @@ mod tests {
     fn only_one_file_passes() {
         check(&image(2048, GOOD)).unwrap();
         for (capacity, description, expected) in [
-            (0, GOOD.to_owned(), "several files"),
-            (2048, GOOD.replace("monolithicSparse", "twoGbMaxExtentSparse"), "several files"),
-            (2048, format!("{GOOD}RW 2048 FLAT \"/etc/shadow\" 0\n"), "several files"),
+            (0, GOOD.to_owned(), "in other files"),
+            (2048, GOOD.replace("monolithicSparse", "twoGbMaxExtentSparse"), "in other files"),
+            (2048, format!("{GOOD}RW 2048 FLAT \"/etc/shadow\" 0\n"), "in other files"),
             (2048, GOOD.replace("ffffffff", "12345678"), "needs another image"),
             (2048, format!("{GOOD}parentFileNameHint = \"/etc/shadow\"\n"), "/etc/shadow"),
-            (2048, GOOD.replace("createType", "x"), "several files"),
+            (2048, GOOD.replace("createType", "x"), "in other files"),
         ] {
             let problem = check(&image(capacity, &description)).unwrap_err().to_string();
             assert!(problem.contains(expected), "{expected}: {problem}");

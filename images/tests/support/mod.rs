@@ -15,6 +15,7 @@ const APT: &str = r#"
 here=${0%/*}
 echo "$*" >> "$here/calls"
 case "$*" in
+*qemu-img*) exec "$@" ;;
 "apt-config dump") echo 'Acquire::http::Proxy "http://proxy.example";' ;;
 "apt-get update "*) if [ -e "$here/slow" ]; then sleep 0.5; fi ;;
 *--print-uris*) cat "$here/uris" ;;
@@ -64,7 +65,50 @@ pub struct Toy {
     folder: TempDir,
 }
 
+/// A recipe for a disk of this system, with packages of the archive.
+#[allow(dead_code, reason = "not every test prepares a disk")]
+pub const DISK: &str = r#"
+name = "toy-disk"
+architecture = "ARCHITECTURE"
+
+[template]
+systems = ["toy"]
+major = 1
+
+[packages]
+origin = "Toy"
+keyring = "toy.gpg"
+suites = ["main"]
+components = ["main"]
+install = ["kernel"]
+
+[disk]
+firmware = "default"
+memory-mib = 512
+cpus = 1
+bus = "virtio"
+command-channel = "console"
+qemu = "/usr/bin/qemu"
+
+[disk.prepare]
+script = "prepare.sh"
+user-data = "user-data"
+meta-data = "meta-data"
+shell = "shell.sh"
+packages = ["kernel", "qemu"]
+"#;
+
 impl Toy {
+    /// Adds a recipe, with the word ARCHITECTURE replaced by that of this machine, and the files that it names.
+    #[allow(dead_code, reason = "not every test prepares a disk")]
+    pub fn add_recipe(&self, name: &str, text: &str) {
+        for file in ["prepare.sh", "user-data", "meta-data", "shell.sh"] {
+            fs::write(self.path("recipes").join(file), format!("the file {file}\n")).unwrap();
+        }
+        let text = text.replace("ARCHITECTURE", isa().info().debian);
+        fs::write(self.path("recipes").join(format!("{name}.toml")), text).unwrap();
+    }
+
     pub fn new() -> Self {
         let toy = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(toy.path("apt"), APT).unwrap();
@@ -141,6 +185,7 @@ impl Toy {
         .unwrap()
     }
 
+    #[allow(dead_code, reason = "not every test builds it")]
     pub fn recipe(&self) -> Recipe {
         Catalog::load(&self.path("recipes")).unwrap().get("toy").unwrap().clone()
     }

@@ -3,6 +3,7 @@
 
 use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_stack::{Contradiction, Symptom};
+use nestmatrix_vmm::qemu::HardwareDifference;
 
 /// A stop, as recorded.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +57,18 @@ fn kind(symptom: &Symptom) -> Option<String> {
         Symptom::Timeout { .. } => Some("not done in time".into()),
         Symptom::StepStatus { .. } => Some("another exit status".into()),
         Symptom::StepOutput { .. } => Some("another output".into()),
-        // A script asks only for CPU features and machine properties.
-        Symptom::WrongHardware { .. }
-        | Symptom::NoKvm { second: true, .. }
+        Symptom::WrongHardware { level, difference } => match difference {
+            HardwareDifference::Cpus { .. } => of_level(*level, "another number of CPUs"),
+            HardwareDifference::FeatureOn { feature } => Some(format!("CPU feature is on: {feature}")),
+            HardwareDifference::Device { device } => Some(format!("missing device: {device}")),
+            // A script does not ask for these.
+            HardwareDifference::MaxCpus { .. }
+            | HardwareDifference::CpusOfKernel { .. }
+            | HardwareDifference::Memory { .. }
+            | HardwareDifference::SmallPages
+            | HardwareDifference::CpuProperty { .. } => None,
+        },
+        Symptom::NoKvm { second: true, .. }
         | Symptom::QmpRefused { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }

@@ -7,7 +7,7 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::host::WithVirtio;
 use nestmatrix_stack::launcher::hercules;
-use nestmatrix_stack::{Hypervisor, Metal, StackPlan};
+use nestmatrix_stack::{Hypervisor, Metal, StackPlan, prepare_script};
 use nestmatrix_vmm::qemu::{Boot, Instance, Machine};
 use nestmatrix_vmm::shell::quote;
 
@@ -180,7 +180,11 @@ impl Writer<'_> {
             Some(outer) => {
                 let host = name_of(self.plan.levels[outer].level);
                 let command = command_line(self.plan.profile.qemu, &machine.arguments(&InLevel), "    ")?;
-                let document = here_document(&format!("{command} &"));
+                let traffic = match machine.hardware.has_traffic() {
+                    true => prepare_script(&machine.label()),
+                    false => String::new(),
+                };
+                let document = here_document(&format!("{traffic}{command} &"));
                 self.line(&format!("launch {host} {name} {}", document.trim_end_matches('\n')));
             }
         }
@@ -209,6 +213,13 @@ impl Writer<'_> {
         }
         for property in &machine.require {
             self.line(&format!("must_have_property {name} {}", quote(property)));
+        }
+        self.line(&format!("must_have_cpus {name} {}", machine.hardware.cpus));
+        for feature in &machine.cpu.disable {
+            self.line(&format!("must_not_have_feature {name} {}", quote(feature)));
+        }
+        for device in machine.hardware.devices.iter().filter(|device| device.has_identifier()) {
+            self.line(&format!("must_have_device {name} {}", quote(&device.name)));
         }
         let mut features = machine.cpu.require.clone();
         features.sort();

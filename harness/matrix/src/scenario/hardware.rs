@@ -25,7 +25,7 @@ pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Hardware {
     if level.below().is_none() {
         // L0's memory is the emulator's, and a network of L0 would begin on this machine.
         for key in ["memory-backing", "network"].into_iter().filter(|key| table.has(key)) {
-            table.report(ScenarioProblem::NeedlessKey { key, wants: "a level from L1 on" });
+            table.report(ScenarioProblem::NeedlessKey { key, wants: "[levels.l1]" });
         }
     }
     Hardware { cpus, max_cpus, devices: devices(table), memory_backing, network }

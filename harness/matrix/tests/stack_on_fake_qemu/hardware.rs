@@ -46,7 +46,7 @@ async fn hardware_that_is_given_passes_and_is_recorded() {
     assert_eq!((level.cpus, level.cpus_online), (Some(3), Some(3)));
     let hardware = &booted.observation.measurements.machines[&LevelNumber::ALL[1]].hardware;
     assert_eq!((hardware.cpus, hardware.max_cpus), (3, Some(4)));
-    assert_eq!(hardware.disabled["avx2"], false);
+    assert!(!hardware.disabled["avx2"]);
     assert_eq!(hardware.set["hv-spinlocks"], "8191");
     assert!(hardware.devices["virtio-rng"] && hardware.devices["nvme"], "{hardware:?}");
     let asked = std::fs::read_to_string(booted.records.join("L0.agent.jsonl")).unwrap();

@@ -142,7 +142,9 @@ impl StackPlan {
             let owned = |features: &[&str]| features.iter().map(|&feature| feature.to_owned()).collect();
             self.profile.emulated_cpu.clone_into(&mut cpu.model);
             cpu.with = owned(self.profile.emulated_cpu_with);
+            // A scenario may require what the metal does not offer otherwise.
             cpu.without = owned(self.profile.emulated_cpu_without);
+            cpu.without.retain(|feature| !wanted.require.contains(feature));
         }
         cpu
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, CpuMode, Hardware, LevelNumber};
+use nestmatrix_model::{
+    Accelerator, Architecture, Clock, CpuMode, Device, Hardware, LevelNumber, MemoryBacking, Network,
+};
 use nestmatrix_vmm::qemu::{Instance, Machine, Memory};
 
 use super::*;
@@ -229,4 +231,61 @@ fn where_the_emulator_is_l0_it_runs_l1() {
     assert!(plan.emulator_is_l0() && !plan.on_emulator(LevelNumber::ALL[2]));
     let machine = plan.machine(0, Instance::First);
     assert_eq!((machine.accelerator, machine.cpu.model.as_str()), (Accelerator::Tcg, "max"));
+}
+
+#[test]
+fn emulated_metal_has_a_feature_that_the_scenario_requires() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    plan.levels[0].settings.cpu.require = vec!["la57".to_owned()];
+    let cpu = plan.machine(0, Instance::First).cpu;
+    assert!(cpu.require.contains(&"la57".to_owned()), "{cpu:?}");
+    assert_eq!(cpu.without, ["erms", "fsrm"]);
+}
+
+#[test]
+fn an_innermost_level_with_devices_has_a_machine_with_pci() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    let innermost = plan.levels.len() - 1;
+    assert_eq!(plan.machine(innermost, Instance::First).machine, "microvm");
+    plan.levels[innermost].settings.hardware.devices = vec![Device::VirtioRng];
+    let machine = plan.machine(innermost, Instance::First);
+    assert_eq!(machine.machine, "q35");
+    assert_eq!(machine.hardware.devices[0].name, "virtio-rng");
+}
+
+#[test]
+fn huge_pages_replace_the_memory_of_the_process() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    plan.levels[1].settings.hardware.memory_backing = Some(MemoryBacking::HugePages);
+    let arguments = plan.machine(1, Instance::First).arguments(&Anywhere).join(" ");
+    let expected = "-object memory-backend-memfd,id=memory,size=1024M,hugetlb=on,share=on,prealloc=on ";
+    assert!(arguments.contains(expected) && arguments.contains(",memory-backend=memory"), "{arguments}");
+}
+
+#[test]
+fn a_restricted_network_passes_nothing_on_and_is_copied_in_both_directions() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    plan.levels[1].settings.hardware.network = Some(Network::Restricted);
+    let arguments = plan.machine(1, Instance::First).arguments(&Anywhere).join(" ");
+    assert!(arguments.contains("-netdev user,id=nest-network,restrict=on "), "{arguments}");
+    for (direction, queue) in [("sent", "rx"), ("received", "tx")] {
+        let copy = format!(
+            "-object filter-dump,id=nest-{direction},netdev=nest-network,queue={queue},maxlen=128,\
+             file=/run/nest/traffic-L1/{direction}/packets "
+        );
+        assert!(arguments.contains(&copy), "{copy} in {arguments}");
+    }
+    let without = plan.machine(0, Instance::First).arguments(&Anywhere).join(" ");
+    assert!(!without.contains("netdev") && without.contains("-nodefaults"), "{without}");
+}
+
+#[test]
+fn hardware_that_a_scenario_sets_is_part_of_a_snapshots_key() {
+    let of = |cpus| {
+        let mut plan = plan(0..=2, Metal::Emulated);
+        plan.levels[1].settings.hardware.cpus = cpus;
+        plan.inputs(1)
+    };
+    assert_ne!(of(None), of(Some(3)));
+    assert_eq!(of(None), of(Some(2)), "two are the default");
 }

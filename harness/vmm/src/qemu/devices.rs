@@ -134,6 +134,11 @@ impl GuestDevice {
         options
     }
 
+    /// Whether it is an object of QEMU's with an identifier, and not a property of the machine.
+    pub fn has_identifier(&self) -> bool {
+        self.kind.is_some()
+    }
+
     pub(super) fn copies_packets(&self) -> bool {
         self.backends.iter().any(|(_, value)| value.starts_with("filter-dump,"))
     }

@@ -10,6 +10,7 @@ use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
 use crate::reproduce::SCRIPT;
 use crate::scenario::Coverage;
+use nestmatrix_stack::Contact;
 
 use super::contradictions::against;
 use super::head::{class, machine};
@@ -121,10 +122,32 @@ fn level(level: &LevelRecord) -> Value {
         "qemu": shown(&seen.qemu),
         "machine": shown(&seen.machine),
         "cpu": shown(&seen.cpu),
+        "hardware": hardware(level),
+        "reached": traffic(level),
         "nested": shown(&seen.nested),
         "missing": seen.missing_features.iter().map(|flag| text::shown(flag)).collect::<Vec<_>>(),
         "console": seen.last_lines.iter().map(|line| text::shown(line)).collect::<Vec<_>>(),
     })
+}
+
+/// Its CPUs and its memory.
+fn hardware(level: &LevelRecord) -> Option<String> {
+    let (cpus, memory) = (level.seen.cpus?, level.seen.memory_mib?);
+    Some(format!("{cpus} {}, {memory} MiB", if cpus == 1 { "CPU" } else { "CPUs" }))
+}
+
+/// What it tried to reach in its network.
+fn traffic(level: &LevelRecord) -> Option<String> {
+    let traffic = level.seen.traffic.as_ref()?;
+    let line = |contact: &Contact| {
+        let Contact { protocol, address, port, sent_bytes, received_bytes, answered } = contact;
+        let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
+        let answered = if *answered { "answered" } else { "not answered" };
+        format!("{protocol} {address}{port}: {answered}, {sent_bytes} bytes sent, {received_bytes} received")
+    };
+    let mut lines: Vec<String> = traffic.contacts.iter().map(line).collect();
+    lines.extend(traffic.incomplete.then(|| "the record is not complete".to_owned()));
+    Some(if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") })
 }
 
 /// The evidence, as pairs of a name and a value.
@@ -153,6 +176,28 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
             .collect();
         if !features.is_empty() {
             row(format!("features that {} requires", level.to_uppercase()), features.join(", "));
+        }
+    }
+    for (level, machine) in of_levels("machines") {
+        let hardware = &machine["hardware"];
+        let members = ["disabled", "set", "devices"].into_iter().filter_map(|member| {
+            let entries = hardware[member].as_object()?;
+            let entry = |(name, value): (&String, &Value)| match value {
+                Value::Bool(on) if member == "disabled" => {
+                    format!("{name} {}", if *on { "on" } else { "off" })
+                }
+                Value::Bool(there) => format!("{name} {}", if *there { "present" } else { "missing" }),
+                other => format!("{name}={}", other.as_str().unwrap_or_default()),
+            };
+            Some(entries.iter().map(entry).collect::<Vec<_>>())
+        });
+        let mut parts: Vec<String> = members.flatten().collect();
+        parts.extend((hardware["huge_pages"] == true).then(|| "memory in huge pages".to_owned()));
+        if let Some(cpus) = hardware["cpus"].as_u64().filter(|cpus| *cpus > 0) {
+            parts.insert(0, if cpus == 1 { "1 CPU".to_owned() } else { format!("{cpus} CPUs") });
+        }
+        if !parts.is_empty() {
+            row(format!("hardware of {}", level.to_uppercase()), parts.join(", "));
         }
     }
     for (member, what) in [("nested_runs", "nested entries"), ("exits", "exits")] {

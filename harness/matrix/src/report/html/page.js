@@ -136,6 +136,8 @@
       row("machine", (level) => level.machine),
       row("CPU", (level) => level.cpu),
       row("nested", (level) => level.nested),
+      row("hardware", (level) => level.hardware),
+      row("tried to reach", (level) => level.reached),
       row("missing flags", (level) => level.missing.join(" ")),
       row("image", (level) => level.image),
     ];

@@ -93,6 +93,34 @@ must_have_feature() {
     stopped "missing CPU feature: $2" "missing CPU feature: $2 (model $3)"
 }
 
+# must_have_cpus LEVEL NUMBER
+must_have_cpus() {
+    qmp "$1" query-cpus-fast
+    given=$(say "$reply" | sed 's/"cpu-index"/\
+&/g' | grep -c '^"cpu-index"')
+    [ "$given" = "$2" ] || stopped "$1: another number of CPUs" "$1 has $given CPUs instead of $2"
+}
+
+# must_not_have_feature LEVEL NAME: a feature of its CPU that is switched off.
+must_not_have_feature() {
+    qmp "$1" query-cpus-fast
+    cpu=$(say "$reply" | sed 's/.*"qom-path": "\([^"]*\)".*/\1/')
+    qmp "$1" qom-get "{\"path\": \"$cpu\", \"property\": \"$2\"}"
+    case $reply in
+    *'"return": false'*) ;;
+    *) stopped "CPU feature is on: $2" "CPU feature $2 is on, it was switched off" ;;
+    esac
+}
+
+# must_have_device LEVEL NAME: a device that the scenario gives to it.
+must_have_device() {
+    qmp "$1" qom-get "{\"path\": \"/machine/peripheral/nest-$2\", \"property\": \"realized\"}"
+    case $reply in
+    *'"return": true'*) ;;
+    *) stopped "missing device: $2" "device $2 of $1 is missing" ;;
+    esac
+}
+
 # take_commands LEVEL: waits for the shell on its console. `quiet` decides which messages of its kernel are shown.
 take_commands() {
     await "$logs/$1.console.log" nestmatrix-shell-ready

@@ -1,0 +1,247 @@
+//! `media`: disk images that levels boot as their vendor publishes them.
+
+use std::io::stdout;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use nestmatrix::report::{Entry, Line, Role, Table};
+use nestmatrix_images::{
+    Catalog, DiskImage, Error, Media, Medium, NewMedium, Product, QemuImg, Silent, Store,
+};
+use nestmatrix_model::Isa;
+
+use crate::cli::{ImageSource, RecipesFolder};
+use crate::exit::Failure;
+use crate::input;
+use crate::kernels::escaped;
+use crate::progress::BuildProgress;
+use crate::terminal::{print, style_of};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: MediaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum MediaCommand {
+    /// Add a disk image of a system; the file stays where it is and is never written to
+    Add(Add),
+    /// List the added media
+    List(RecipesFolder),
+    /// Show what is recorded of a medium, and what its preparation changed
+    Show(Show),
+    /// Compare media with the SHA-256 that they had when they were added
+    Check(Check),
+    /// Remove a medium from the list; its file and its prepared image stay
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+struct Add {
+    /// The system and its version, such as rhel-9.4
+    #[arg(value_name = "SYSTEM-VERSION")]
+    name: String,
+    /// The disk image: qcow2, raw, vhdx, vmdk or vpc (.vhd)
+    file: PathBuf,
+    /// Refuse the file if its SHA-256 is another one
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// The architecture of the system [default: this machine's]
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<Isa>,
+    #[command(flatten)]
+    source: ImageSource,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The system and its version, such as rhel-9.4
+    #[arg(value_name = "SYSTEM-VERSION")]
+    name: String,
+    #[command(flatten)]
+    source: ImageSource,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// Check only this medium
+    #[arg(value_name = "SYSTEM-VERSION")]
+    name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Remove {
+    /// The system and its version, such as rhel-9.4
+    #[arg(value_name = "SYSTEM-VERSION")]
+    name: String,
+    /// Remove only the medium for this architecture
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<Isa>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    match &arguments.command {
+        MediaCommand::Add(add) => self::add(add),
+        MediaCommand::List(folder) => list(&input::recipes(folder)?),
+        MediaCommand::Show(show) => self::show(show),
+        MediaCommand::Check(check) => self::check(check),
+        MediaCommand::Remove(remove) => self::remove(remove),
+    }
+}
+
+fn add(arguments: &Add) -> Result<ExitCode, Failure> {
+    let Add { name, file, sha256, architecture, source } = arguments;
+    let new =
+        NewMedium { name: name.clone(), file: file.clone(), sha256: sha256.clone(), isa: *architecture };
+    let (catalog, store) = (input::recipes(&source.folder)?, input::store(source)?);
+    let progress = BuildProgress::new();
+    let mut media = input::media()?;
+    let added = QemuImg::find(&store, &catalog, &progress).and_then(|tool| media.add(&new, &tool, &progress));
+    progress.finish();
+    let medium = added.map_err(refused)?;
+    print(&format!("added {} ({}): {}\n", medium.name(), medium.isa(), medium.file().display()));
+    describe(&medium);
+    match input::recipes(&source.folder)?.of_medium(&medium) {
+        Some(recipe) => print(&format!("image of it: recipe {}\n", recipe.name())),
+        None => eprintln!("no recipe makes an image of {} for {}", medium.name(), medium.isa()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(medium: &Medium) {
+    print(&format!("  format  {}\n", medium.format()));
+    print(&format!("  size    {} MiB, a disk of {} MiB\n", mib(medium.size()), mib(medium.virtual_size())));
+    print(&format!("  sha256  {}\n", medium.sha256()));
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// A wrong medium is bad input; a missing tool is not.
+fn refused(error: Error) -> Failure {
+    match error {
+        Error::NewMedium { .. } | Error::Medium(_) | Error::Io { .. } => {
+            Failure::bad_input(miette::miette!("{}", escaped(&error.to_string())))
+        }
+        other => Failure::error(other),
+    }
+}
+
+fn list(catalog: &Catalog) -> Result<ExitCode, Failure> {
+    let media = input::media()?;
+    if media.iter().next().is_none() {
+        print("no media; add one with `cargo xtask media add`\n");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::default();
+    let heading = |text: &str| Entry::new(text, Role::Heading);
+    table.push(Line::Entries(["medium", "architecture", "recipe", "format", "file"].map(heading).to_vec()));
+    for medium in media.iter() {
+        let recipe = catalog.of_medium(medium).map_or("none", |recipe| recipe.name());
+        let entries = [
+            medium.name(),
+            medium.isa().to_string(),
+            recipe.to_owned(),
+            medium.format().to_string(),
+            medium.file().display().to_string(),
+        ];
+        table.push(Line::Entries(entries.map(|text| Entry::new(text, Role::Plain)).to_vec()));
+    }
+    print(&table.render(0, &style_of(&stdout())));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(arguments: &Show) -> Result<ExitCode, Failure> {
+    let media = input::media()?;
+    let chosen = named(&media, &arguments.name)?;
+    let (catalog, store) = (input::recipes(&arguments.source.folder)?, input::store(&arguments.source)?);
+    for medium in chosen {
+        print(&format!("{} ({}): {}\n", medium.name(), medium.isa(), medium.file().display()));
+        describe(medium);
+        print(&format!("  record  {}\n", medium.record().display()));
+        show_image(medium, &catalog, &store)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is known of the image of a medium.
+fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) -> Result<(), Failure> {
+    let Some(recipe) = catalog.of_medium(medium) else {
+        print("  recipe  none\n");
+        return Ok(());
+    };
+    print(&format!("  recipe  {}\n", recipe.name()));
+    let image = match store.ensure(recipe, Product::Disk, &Silent) {
+        Ok(image) => image,
+        Err(Error::NotPrepared { .. }) => {
+            print("not prepared\n");
+            return Ok(());
+        }
+        Err(other) => return Err(refused(other)),
+    };
+    let Some(DiskImage { kernel_release, os_release, qemu, changes, .. }) = image.disk_image() else {
+        return Ok(());
+    };
+    print(&format!("prepared: {} MiB in {}\n", mib(image.size()), image.folder().display()));
+    let os = os_release.map(|os| format!("{} {}", os.id, os.version));
+    let qemu = qemu.map_or("none, so it can only be the innermost level".to_owned(), |qemu| qemu.version);
+    let known = [("system", os), ("kernel", kernel_release), ("qemu", Some(qemu))];
+    for (what, value) in known.into_iter().filter_map(|(what, value)| Some((what, value?))) {
+        print(&format!("  {what:<7} {}\n", escaped(&value)));
+    }
+    for change in changes {
+        print(&format!("  changed {}\n", escaped(&change)));
+    }
+    Ok(())
+}
+
+fn check(arguments: &Check) -> Result<ExitCode, Failure> {
+    let media = input::media()?;
+    let chosen = match &arguments.name {
+        None => media.iter().collect(),
+        Some(name) => named(&media, name)?,
+    };
+    let mut failures = Vec::new();
+    for medium in chosen {
+        let progress = BuildProgress::new();
+        let checked = medium.verify(&progress);
+        progress.finish();
+        match checked {
+            Ok(()) => print(&format!("{} ({}): ok\n", medium.name(), medium.isa())),
+            Err(error) => failures.push((medium, error)),
+        }
+    }
+    let mut failures = failures.into_iter();
+    let Some((medium, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
+    for (medium, error) in failures {
+        eprintln!("{} ({}): {}", medium.name(), medium.isa(), escaped(&error.to_string()));
+    }
+    eprintln!("{} ({}) cannot be used", medium.name(), medium.isa());
+    Err(Failure::error(escaped(&error.to_string())))
+}
+
+fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {
+    let mut media = input::media()?;
+    named(&media, &arguments.name)?;
+    let removed = media.remove(&arguments.name, arguments.architecture).map_err(Failure::error)?;
+    if let (0, Some(isa)) = (removed, arguments.architecture) {
+        return Err(Failure::bad_input(miette::miette!("there is no medium {} for {isa}", arguments.name)));
+    }
+    print(&format!("removed {}\n", arguments.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The media of this name.
+fn named<'m>(media: &'m Media, name: &'m str) -> Result<Vec<&'m Arc<Medium>>, Failure> {
+    let found: Vec<_> = media.named(name).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let known: Vec<String> = media.iter().map(|medium| medium.name()).collect();
+    let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+    Err(Failure::bad_input(miette::miette!("there is no medium {name}; the media are: {known}")))
+}
