@@ -13,6 +13,7 @@ mod images;
 mod kernels;
 mod list;
 mod media;
+mod media_prepare;
 mod merge;
 mod mutate;
 mod output;

@@ -16,6 +16,7 @@ use crate::cli::{ImageSource, RecipesFolder};
 use crate::exit::Failure;
 use crate::input;
 use crate::kernels::escaped;
+use crate::media_prepare;
 use crate::progress::BuildProgress;
 use crate::terminal::{print, style_of};
 
@@ -35,6 +36,8 @@ enum MediaCommand {
     Show(Show),
     /// Compare media with the SHA-256 that they had when they were added
     Check(Check),
+    /// Prepare media now; otherwise the first run that needs one does
+    Prepare(media_prepare::Arguments),
     /// Remove a medium from the list; its file and its prepared image stay
     Remove(Remove),
 }
@@ -88,6 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         MediaCommand::List(folder) => list(&input::recipes(folder)?),
         MediaCommand::Show(show) => self::show(show),
         MediaCommand::Check(check) => self::check(check),
+        MediaCommand::Prepare(prepare) => media_prepare::run(prepare),
         MediaCommand::Remove(remove) => self::remove(remove),
     }
 }
@@ -122,7 +126,7 @@ fn mib(bytes: u64) -> u64 {
 }
 
 /// A wrong medium is bad input; a missing tool is not.
-fn refused(error: Error) -> Failure {
+pub fn refused(error: Error) -> Failure {
     match error {
         Error::NewMedium { .. } | Error::Medium(_) | Error::Io { .. } => {
             Failure::bad_input(miette::miette!("{}", escaped(&error.to_string())))
@@ -169,7 +173,7 @@ fn show(arguments: &Show) -> Result<ExitCode, Failure> {
 }
 
 /// Prints what is known of the image of a medium.
-fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) -> Result<(), Failure> {
+pub fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) -> Result<(), Failure> {
     let Some(recipe) = catalog.of_medium(medium) else {
         print("  recipe  none\n");
         return Ok(());
@@ -236,7 +240,7 @@ fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {
 }
 
 /// The media of this name.
-fn named<'m>(media: &'m Media, name: &'m str) -> Result<Vec<&'m Arc<Medium>>, Failure> {
+pub fn named<'m>(media: &'m Media, name: &'m str) -> Result<Vec<&'m Arc<Medium>>, Failure> {
     let found: Vec<_> = media.named(name).collect();
     if !found.is_empty() {
         return Ok(found);

@@ -94,6 +94,7 @@ impl Progress for BuildProgress {
                 bar.set_message(format!("reading {} MiB", of.div_ceil(1 << 20)));
             }),
             Step::Checking => self.bar(recipe, |bar| bar.set_message("checking its metadata")),
+            Step::Preparing { what } => self.bar(recipe, |bar| bar.set_message(format!("preparing: {what}"))),
             Step::Verified { .. } => self.done(recipe),
             Step::Corrupted { product, reason } => {
                 self.print(&format!("warning: image {recipe} {product} in the cache is damaged: {reason}"));

@@ -6,6 +6,7 @@
 #   NEST_COMMAND_CHANNEL  agent or console: how commands will run in the level
 #   NEST_PACKAGES         names of packages to install from the volume NESTPKGS, separated by spaces
 #   NEST_QEMU             path of the QEMU that will launch guests; empty for a level without guests
+#   NEST_QEMU_OPTIONAL    not empty if the level may be without QEMU
 #   NEST_KVM_MODULES      modules to load at boot if the CPU supports them, such as "kvm_amd kvm_intel"
 #
 # It prints lines `progress=`, `change=`, `system=`, `version=`, `kernel=`, `qemu=` and `error=` between `nestmatrix-prepare-begin` and
@@ -417,7 +418,7 @@ version=
 if [ -n "$NEST_QEMU" ]; then
     step "asking for QEMU's version"
     version=$("$NEST_QEMU" --version 2>> $log | head -n 1)
-    [ -n "$version" ] || fail "there is no QEMU: $NEST_QEMU does not run"
+    [ -n "$version" ] || [ -n "$NEST_QEMU_OPTIONAL" ] || fail "there is no QEMU: $NEST_QEMU does not run"
 fi
 say "kernel=$(next_kernel)"
 say "qemu=$version"

@@ -1,0 +1,112 @@
+//! `media prepare`: boots each medium once, so that no run has to.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use nestmatrix::run::{DiskPreparation, MachineTrial, NotPrepared};
+use nestmatrix_images::{Catalog, Medium, Recipe, Store};
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, Word as _};
+
+use crate::cli::{ImageSource, Timeouts};
+use crate::exit::Failure;
+use crate::media::{named, refused, show_image};
+use crate::progress::BuildProgress;
+use crate::settings::installed_qemu;
+use crate::signals::Signals;
+use crate::terminal::print;
+use crate::{input, parent_death, runtime};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Prepare only this medium
+    #[arg(value_name = "SYSTEM-VERSION")]
+    name: Option<String>,
+    #[command(flatten)]
+    source: ImageSource,
+    #[command(flatten)]
+    timeouts: Timeouts,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let media = input::media()?;
+    let chosen: Vec<&Arc<Medium>> = match &arguments.name {
+        None => media.iter().collect(),
+        Some(name) => named(&media, name)?,
+    };
+    if chosen.is_empty() {
+        print("no media; add one with `cargo xtask media add`\n");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let catalog = input::recipes(&arguments.source.folder)?;
+    let store = Arc::new(input::store(&arguments.source)?);
+    runtime::block_on(async {
+        let signals = Signals::listen().map_err(Failure::error)?;
+        for medium in chosen {
+            let Some(recipe) = catalog.of_medium(medium) else {
+                let (name, isa) = (medium.name(), medium.isa());
+                return Err(Failure::error(format!("no recipe makes an image of {name} for {isa}")));
+            };
+            let began = Instant::now();
+            let progress = Arc::new(BuildProgress::new());
+            let preparation = DiskPreparation {
+                catalog: &catalog,
+                store: Arc::clone(&store),
+                progress: Arc::clone(&progress) as _,
+                installed: architecture_of(recipe).and_then(installed_qemu),
+                native: is_native(recipe, arguments, (&catalog, &store), &progress).await?,
+                wrapper: parent_death::wrapper().map_err(Failure::error)?,
+                timeout_scale: arguments.timeouts.scale(),
+                cancellation: signals.cancellation.clone(),
+            };
+            let prepared = preparation.prepare(recipe).await;
+            progress.finish();
+            match prepared {
+                Ok(_) => {}
+                Err(NotPrepared::Store(error)) => return Err(refused(error)),
+                Err(NotPrepared::Interrupted(medium)) => {
+                    eprintln!("interrupted: {medium} is not prepared, and nothing of it is kept");
+                    return Ok(ExitCode::from(signals.exit_code().unwrap_or(crate::exit::ERROR)));
+                }
+                Err(error) => return Err(Failure::error(error)),
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            print(&format!("{} ({}), after {seconds:.0} s\n", medium.name(), medium.isa()));
+            show_image(medium, &catalog, &store)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// An architecture of a recipe's instruction set that this machine's processor belongs to, or may belong to.
+fn architecture_of(recipe: &Recipe) -> Option<Architecture> {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let fits = |architecture: &&Architecture| {
+        let flag = ArchInfo::of(**architecture).virtualization_flag;
+        let is_there = flag.is_none_or(|flag| flags.split_whitespace().any(|word| word == flag));
+        architecture.isa() == recipe.isa() && is_there
+    };
+    Architecture::ALL.iter().find(fits).copied()
+}
+
+/// Whether this machine's KVM runs guests of the recipe's instruction set.
+async fn is_native(
+    recipe: &Recipe,
+    arguments: &Arguments,
+    (catalog, store): (&Catalog, &Arc<Store>),
+    progress: &Arc<BuildProgress>,
+) -> Result<bool, Failure> {
+    let Some(architecture) = architecture_of(recipe) else { return Ok(false) };
+    let trial = MachineTrial {
+        catalog,
+        store: Arc::clone(store),
+        progress: Arc::clone(progress) as _,
+        installed: installed_qemu(architecture),
+        wrapper: parent_death::wrapper().map_err(Failure::error)?,
+        timeout_scale: arguments.timeouts.scale(),
+        insist: false,
+    };
+    Ok(trial.run(architecture).await.is_ok())
+}
