@@ -1,10 +1,10 @@
 //! The tools of this machine that images are built with, and which recipes need which of them.
 
-use crate::Origin;
 use crate::local_files::find_busybox;
 use crate::programs::find_program;
 use crate::recipe::{Catalog, Recipe};
 use crate::recipe_text::Packages;
+use crate::{MediumState, Origin};
 use nestmatrix_model::Isa;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -107,33 +107,63 @@ impl FromIterator<HostTool> for HostTools {
 /// Why a machine can't build the images of a recipe. It reads as the rest of a sentence about the image: "is made of Debian
 /// packages, and this machine has no apt-get".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unbuildable {
-    made_of: &'static str,
-    missing: Vec<HostTool>,
+pub enum Unbuildable {
+    /// Tools are missing. Images that are already in the cache don't need them.
+    NoTools {
+        /// Whose packages it is made of.
+        made_of: &'static str,
+        /// The missing tools.
+        missing: Vec<HostTool>,
+    },
+    /// The medium that it boots can't be used, so the image in the cache can't be used either.
+    NoMedium {
+        /// The medium's name.
+        medium: String,
+        /// Its file, and what is wrong with it.
+        why: String,
+    },
 }
 
 impl Unbuildable {
     /// The missing tools.
     pub fn missing(&self) -> &[HostTool] {
-        &self.missing
+        match self {
+            Self::NoTools { missing, .. } => missing,
+            Self::NoMedium { .. } => &[],
+        }
+    }
+
+    /// Whether the images are available if they are in the cache.
+    pub fn is_about_build(&self) -> bool {
+        matches!(self, Self::NoTools { .. })
     }
 }
 
 impl fmt::Display for Unbuildable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing: Vec<String> = self.missing.iter().map(|tool| format!("no {tool}")).collect();
+        let (made_of, missing) = match self {
+            Self::NoTools { made_of, missing } => (made_of, missing),
+            Self::NoMedium { medium, why } => {
+                return write!(f, "needs the medium {medium}, which can't be used: {why}");
+            }
+        };
+        let missing: Vec<String> = missing.iter().map(|tool| format!("no {tool}")).collect();
         let missing = match missing.as_slice() {
             [others @ .., last] if !others.is_empty() => format!("{} and {last}", others.join(", ")),
             missing => missing.join(", "),
         };
-        write!(f, "is made of {} packages, and this machine has {missing}", self.made_of)
+        write!(f, "is made of {made_of} packages, and this machine has {missing}")
     }
 }
 
 impl Recipe {
-    /// Why a machine with these tools can't build its images, if so. A derived recipe is built from packages that are downloaded
-    /// already.
+    /// Why a machine with these tools can't build its images, if so, or why they are of no use without its medium. A derived recipe
+    /// is built from packages that are downloaded already.
     pub fn unbuildable(&self, tools: &HostTools) -> Option<Unbuildable> {
+        let medium = self.disk().map(|disk| (disk.medium().name(), disk.medium().state()));
+        if let Some((medium, MediumState::Unusable(why))) = medium {
+            return Some(Unbuildable::NoMedium { medium, why: why.to_string() });
+        }
         let (made_of, needed) = match &self.text.packages {
             _ if self.derivation.is_some() => return None,
             Packages::Apt(_) => ("Debian", vec![HostTool::AptGet]),
@@ -150,12 +180,12 @@ impl Recipe {
             }
         };
         let missing = tools.missing(&needed);
-        (!missing.is_empty()).then_some(Unbuildable { made_of, missing })
+        (!missing.is_empty()).then_some(Unbuildable::NoTools { made_of, missing })
     }
 }
 
 impl Catalog {
-    /// The recipes whose images a machine with these tools can't build, by name.
+    /// The recipes whose images a machine with these tools can't build or use, by name.
     pub fn unbuildable_with(&self, tools: &HostTools) -> BTreeMap<String, Unbuildable> {
         let unbuildable = |recipe: &Recipe| Some((recipe.name().to_owned(), recipe.unbuildable(tools)?));
         self.recipes().filter_map(unbuildable).collect()

@@ -190,6 +190,12 @@ impl Image {
         &self.metadata.packages
     }
 
+    /// The names and versions of all these packages: `ovmf 2025.02-8`.
+    pub fn package_versions(&self) -> String {
+        let packages = self.packages().iter().map(|package| format!("{} {}", package.name, package.version));
+        packages.collect::<Vec<_>>().join(", ")
+    }
+
     /// The size of its files in bytes.
     pub fn size(&self) -> u64 {
         self.metadata.files.iter().map(|file| file.size).sum()

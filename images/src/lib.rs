@@ -52,14 +52,14 @@ pub use cache::Cached;
 pub use debian_version::compare_versions;
 pub use digest::Digest;
 pub use disk::{
-    Begun, DiskHardware, DiskImage, DiskPackages, DiskRecipe, NetworkCard, Preparation, PreparationReport,
-    QemuInside, ReportEvent, ReportReader,
+    Begun, DiskHardware, DiskImage, DiskPackages, DiskRecipe, FirmwareSource, InnermostOnly, MediumUse,
+    NetworkCard, Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
 };
 pub use emulator::{Emulator, InstalledEmulator};
 pub use error::Error;
 pub use host_tools::{HostTool, HostTools, ToolPackages, Unbuildable};
 pub use image::{Disk, Image, Kernel, Package, Qemu};
-pub use media::{DiskFormat, Media, Medium, MediumError, MediumProblem, NewMedium, QemuImg};
+pub use media::{DiskFormat, Media, Medium, MediumError, MediumProblem, MediumState, NewMedium, QemuImg};
 pub use new_file::{NewFile, replace_file};
 pub use offer::Offers;
 pub use pack::files as pack_files;

@@ -7,7 +7,7 @@ use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
-use crate::{Digest, InstalledEmulator, Media, Medium, Source, Sources};
+use crate::{Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -179,10 +179,12 @@ impl Recipe {
 /// All recipes of a folder.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    recipes: BTreeMap<String, Recipe>,
+    pub(crate) recipes: BTreeMap<String, Recipe>,
     templates: Vec<Recipe>,
-    sources: Vec<Arc<Source>>,
-    media: Vec<Arc<Medium>>,
+    pub(crate) sources: Vec<Arc<Source>>,
+    pub(crate) media: Vec<Arc<Medium>>,
+    /// The disks that are prepared, by recipe.
+    pub(crate) prepared: BTreeMap<String, DiskImage>,
     /// Why some of them can't be built on this machine.
     unbuildable: BTreeMap<String, Unbuildable>,
     /// What was found on this machine instead of emulators that can't be built.
@@ -214,7 +216,8 @@ impl Catalog {
         if errors.is_empty() {
             let (sources, media) = (Vec::new(), Vec::new());
             let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
-            Ok(Self { recipes, templates, sources, media, unbuildable, installed })
+            let prepared = BTreeMap::new();
+            Ok(Self { recipes, templates, sources, media, prepared, unbuildable, installed })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }
@@ -236,7 +239,7 @@ impl Catalog {
         self
     }
 
-    fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         let of_sources = self.sources.iter().flat_map(|source| {
             self.templates.iter().filter_map(|template| template.filled(source)).collect::<Vec<_>>()
         });

@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::build::Build;
-use crate::cache::{Cache, Cached, Entry, entries, read_reference, remove, size};
+use crate::cache::{Cache, Cached, entries, read_reference, remove, size};
 use crate::package_source::file_names;
 use crate::progress::{Reporter, Step};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
@@ -201,13 +201,13 @@ impl Store {
 
     /// Whether the cache has every image of a recipe, as far as their records show: [`Store::ensure`] verifies the files.
     pub fn has_images_of(&self, recipe: &Recipe) -> bool {
-        let Some(reference) = self.cache.reference(recipe) else { return false };
-        recipe.products().iter().all(|product| {
-            let image = |entry: &Entry| {
-                Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record))
-            };
-            reference.products.get(product).is_some_and(|entry| image(entry).is_ok())
-        })
+        recipe.products().into_iter().all(|product| self.recorded(recipe, product).is_some())
+    }
+
+    /// An image of a recipe in the cache, as far as its record shows: [`Store::ensure`] verifies its files.
+    pub fn recorded(&self, recipe: &Recipe, product: Product) -> Option<Image> {
+        let entry = self.cache.reference(recipe)?.products.remove(&product)?;
+        Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record)).ok()
     }
 
     /// The verified image with this digest, if the cache has it.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nestmatrix_images::{
-    DiskFormat, Error, Media, Medium, MediumProblem, NewMedium, QemuImg, Silent, find_program,
+    DiskFormat, Error, Media, Medium, MediumProblem, MediumState, NewMedium, QemuImg, Silent, find_program,
 };
 use nestmatrix_model::Isa;
 use tempfile::TempDir;
@@ -191,6 +191,27 @@ fn a_change_is_found_by_its_size_or_time_and_then_by_the_digest() {
     assert!(recorded.ensure_unchanged(&Silent).unwrap_err().to_string().contains("the file does not exist"));
 }
 
+fn the_state_of_a_medium_follows_from_its_size_and_time() {
+    let user = User::new();
+    let file = user.raw();
+    let medium = user.add(&file, None).unwrap();
+    let unusable = || match medium.state() {
+        MediumState::Unusable(error) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(medium.state(), MediumState::Unchanged));
+    let open = || File::options().write(true).open(&file).unwrap();
+    open().set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+    assert!(matches!(medium.state(), MediumState::Touched));
+    open().set_len(DISK + 512).unwrap();
+    let said = format!("{} bytes, not {DISK}; if that is right, add it again", DISK + 512);
+    assert!(unusable().ends_with(&said), "{}", unusable());
+    fs::remove_file(&file).unwrap();
+    assert!(unusable().contains("the file does not exist"), "{}", unusable());
+    fs::create_dir(&file).unwrap();
+    assert!(unusable().contains("it is not a file"), "{}", unusable());
+}
+
 fn what_is_no_readable_file_is_refused() {
     let user = User::new();
     assert!(matches!(user.problem(&user.path("absent")), MediumProblem::Missing));
@@ -333,6 +354,7 @@ trials! {
     a_link_is_recorded_as_the_file_behind_it;
     wrong_requests_are_refused_before_the_file_is_read;
     a_change_is_found_by_its_size_or_time_and_then_by_the_digest;
+    the_state_of_a_medium_follows_from_its_size_and_time;
     what_is_no_readable_file_is_refused;
     what_is_no_disk_is_refused {
         text("notes.qcow2", b"these are notes, whatever the name says\n"),

@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use nestmatrix_images::{
-    Begun, Catalog, DiskPackages, Error, Image, Media, NewMedium, Preparation, PreparationReport, Product,
-    QemuImg, Recipe, ReportReader, Silent, Sources, Store,
+    Begun, Catalog, DiskImage, DiskPackages, Error, HostTool, HostTools, Image, InnermostOnly, Media,
+    NewMedium, Preparation, PreparationReport, Product, QemuImg, Recipe, ReportReader, Silent, Sources,
+    Store,
 };
 use nestmatrix_model::CommandChannel;
 use support::{DISK, Heard, Toy};
@@ -266,8 +267,10 @@ fn a_medium_that_changes_is_never_booted() {
     assert!(error.contains("it has changed since it was added"), "{error}");
     user.write_medium(1);
     let image = user.preparation(&store).finish(report(GOOD)).unwrap();
+    image.check_medium().unwrap();
     user.write_medium(2);
     for error in [
+        image.check_medium().unwrap_err(),
         store.ensure(&user.recipe(), Product::Disk, &Silent).unwrap_err(),
         user.begin(&store).unwrap_err(),
         store.find(image.digest().as_str()).unwrap_err(),
@@ -323,11 +326,7 @@ fn a_disk_that_needs_no_preparation_is_ready_at_once() {
 }
 
 fn packages_of_a_disk_need_a_source_only_to_be_installed() {
-    let rpm = DISK.replace(
-        "origin = \"Toy\"\nkeyring = \"toy.gpg\"\nsuites = [\"main\"]\ncomponents = [\"main\"]\n",
-        "",
-    );
-    let user = User::with(&rpm.replace("[packages]", "[rpm]"));
+    let user = User::with(&rpm_disk());
     let recipe = user.recipe();
     let disk = recipe.disk().unwrap();
     assert_eq!((disk.packages(), disk.installs_qemu()), (DiskPackages::NoSource, false));
@@ -349,6 +348,74 @@ fn packages_of_a_disk_need_a_source_only_to_be_installed() {
     let recipe = with_both.recipes().find(|recipe| recipe.name().starts_with(RECIPE)).unwrap();
     assert_eq!(recipe.disk().unwrap().packages(), DiskPackages::Source);
     assert_ne!(recipe.digest(), user.recipe().digest());
+}
+
+fn a_disk_without_its_medium_is_of_no_use() {
+    let user = User::new();
+    let store = user.toy.store("cache", false);
+    user.preparation(&store).finish(report(GOOD)).unwrap();
+    let recipe = user.recipe();
+    let tools = HostTools::from_iter(HostTool::ALL);
+    assert!(recipe.unbuildable(&tools).is_none() && store.has_images_of(&recipe));
+    fs::remove_file(&user.medium).unwrap();
+    let why = recipe.unbuildable(&tools).unwrap();
+    assert!(!why.is_about_build() && why.missing().is_empty(), "{why:?}");
+    let file = user.medium.display();
+    let said = format!("needs the medium toy-1.2, which can't be used: {file}: the file does not exist");
+    assert!(why.to_string().starts_with(&said), "{why}");
+    assert!(user.catalog().unbuildable_with(&tools).contains_key(recipe.name()));
+}
+
+/// A recipe of RPM packages for a disk whose agent runs commands.
+fn rpm_disk() -> String {
+    let apt = "origin = \"Toy\"\nkeyring = \"toy.gpg\"\nsuites = [\"main\"]\ncomponents = [\"main\"]\n";
+    DISK.replace(apt, "").replace("[packages]", "[rpm]").replace("\"console\"", "\"agent\"")
+}
+
+/// The disk of a recipe, as its record describes it.
+fn recorded(store: &Store, recipe: &Recipe) -> Option<DiskImage> {
+    store.recorded(recipe, Product::Disk)?.disk_image()
+}
+
+fn a_disk_without_qemu_can_only_be_the_innermost_level() {
+    let user = User::with(&rpm_disk());
+    let store = user.toy.store("cache", true);
+    let recipe = user.recipe();
+    let source = || "toy-1.2".to_owned();
+    let unknown = recipe.innermost_only(None).unwrap();
+    assert_eq!(unknown, InnermostOnly::NoSource { source: source(), prepared: false });
+    assert_eq!(unknown.remedy().as_deref(), Some("cargo xtask sources add toy-1.2 --dvd FILE"));
+    assert_eq!(recorded(&store, &recipe), None);
+
+    let without = GOOD.replace("qemu=QEMU emulator version 9.9", "qemu=");
+    user.preparation(&store).finish(report(&without)).unwrap();
+    let prepared = recorded(&store, &recipe).unwrap();
+    let known = recipe.innermost_only(Some(&prepared)).unwrap();
+    assert_eq!(known, InnermostOnly::NoSource { source: source(), prepared: true });
+
+    // A source of the same name makes it another image, which will have QEMU.
+    let sources = Sources::open(Some(user.toy.path("sources"))).unwrap();
+    let sources = with_source(&user, sources);
+    let prepared = [(recipe.name().to_owned(), prepared)].into();
+    let catalog = user.catalog().with_sources(&sources).with_prepared(prepared);
+    let with_source = catalog.get(recipe.name()).unwrap();
+    assert_eq!(with_source.innermost_only(None), None);
+    let without = catalog.without_sources();
+    assert_eq!(without.get(recipe.name()).unwrap().digest(), recipe.digest());
+    assert_eq!(without.prepared(recipe.name()), None);
+    assert!(catalog.prepared(recipe.name()).is_some());
+    let without = catalog.without_media();
+    assert_eq!((without.get(recipe.name()).map(Recipe::name), without.media().count()), (None, 0));
+}
+
+fn a_disk_with_qemu_can_host_if_an_agent_starts_it() {
+    let user = User::with(&rpm_disk());
+    let store = user.toy.store("cache", true);
+    user.preparation(&store).finish(report(GOOD)).unwrap();
+    let recipe = user.recipe();
+    assert_eq!(recipe.innermost_only(recorded(&store, &recipe).as_ref()), None);
+    let on_console = User::new().recipe();
+    assert_eq!(on_console.innermost_only(None), Some(InnermostOnly::Console));
 }
 
 fn with_source(user: &User, mut sources: Sources) -> Sources {
@@ -442,6 +509,9 @@ trials! {
     };
     a_disk_that_needs_no_preparation_is_ready_at_once;
     packages_of_a_disk_need_a_source_only_to_be_installed;
+    a_disk_without_its_medium_is_of_no_use;
+    a_disk_without_qemu_can_only_be_the_innermost_level;
+    a_disk_with_qemu_can_host_if_an_agent_starts_it;
     pruning_keeps_the_disk_of_a_recipe_that_is_kept;
     only_one_process_prepares_a_disk;
 }

@@ -36,6 +36,14 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     for (why, cells) in nowhere {
         eprintln!("no runner for {}: {why}", cells.join(", "));
     }
+    let usable = catalog.uses_of_media().into_iter().filter(|of| of.unusable().is_none());
+    let media: Vec<String> = usable.map(|of| of.medium.name()).collect();
+    if !media.is_empty() {
+        eprintln!(
+            "planned with the media of this machine ({}); runners without them boot other images, or fail where a cell must run",
+            media.join(", ")
+        );
+    }
     let shards = |job| (1..=arguments.shards).map(move |shard| (job, shard));
     let entries: Vec<Entry> = jobs
         .jobs

@@ -40,6 +40,7 @@ fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
             let of_product =
                 |c: &&Cached| c.image.name() == recipe.name() && c.image.product() == product && c.referenced;
             let (status, size, made_of) = match cached.iter().find(of_product) {
+                None if product == Product::Disk => ("not prepared", String::new(), String::new()),
                 None => ("not built", String::new(), String::new()),
                 Some(Cached { image, .. }) => ("cached", mib(image.size()).to_string(), made_of(image)),
             };
@@ -72,8 +73,7 @@ fn made_of(image: &Image) -> String {
         return [medium, kernel].into_iter().flatten().collect::<Vec<_>>().join(", ");
     }
     if image.product() == Product::Firmware {
-        let packages = image.packages().iter().map(|package| format!("{} {}", package.name, package.version));
-        return packages.collect::<Vec<_>>().join(", ");
+        return image.package_versions();
     }
     let kernel = image.kernel_version().map(|kernel| format!("kernel {}", kernel.release));
     let emulator = image.qemu_version().map(|program| format!("{} {}", program.package, program.version));
@@ -145,7 +145,10 @@ fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failur
     let mut current = cached.iter().filter(|c| c.referenced && c.image.name() == recipe.name()).peekable();
     if current.peek().is_none() {
         match recipe.disk() {
-            Some(_) => print("not prepared yet\n"),
+            Some(disk) => {
+                let medium = disk.medium().name();
+                print(&format!("not prepared yet; prepare it with `cargo xtask media prepare {medium}`\n"));
+            }
             None => {
                 print(&format!(
                     "not built yet; build it with `cargo xtask images build {}`\n",

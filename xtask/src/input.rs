@@ -1,5 +1,6 @@
 //! Reads the inputs that commands share: scenarios, recipes, runs, the image store.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::run::installed_emulators;
 use nestmatrix::scenario::{Filter, Matrix};
-use nestmatrix_images::{Catalog, HostTools, Media, Sources, Store, StoreOptions};
+use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions};
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -41,17 +42,28 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
     recipes_with(folder, &sources()?)
 }
 
-/// The image recipes, with those of these sources, and with marks at those whose images are not available on this machine.
+/// The image recipes, with those of these sources and of the user's media, with what is known of disks that are prepared, and with
+/// marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
     let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?.with_sources(sources);
     let catalog = catalog.with_media(&media()?);
     let mut unbuildable = catalog.unbuildable_with(&HostTools::of_this_machine());
-    if unbuildable.is_empty() {
+    if unbuildable.is_empty() && catalog.media().next().is_none() {
         return Ok(catalog);
     }
+    let mut prepared = BTreeMap::new();
     // A command that needs the cache reports what is wrong with it.
     if let Ok(store) = Store::open(StoreOptions::default()) {
-        unbuildable.retain(|name, _| !catalog.get(name).is_some_and(|recipe| store.has_images_of(recipe)));
+        let is_cached = |name: &str| catalog.get(name).is_some_and(|recipe| store.has_images_of(recipe));
+        unbuildable.retain(|name, why| !why.is_about_build() || !is_cached(name));
+        let disk = |recipe: &Recipe| {
+            Some((recipe.name().to_owned(), store.recorded(recipe, Product::Disk)?.disk_image()?))
+        };
+        prepared.extend(catalog.recipes().filter(|recipe| recipe.disk().is_some()).filter_map(disk));
+    }
+    let catalog = catalog.with_prepared(prepared);
+    if unbuildable.is_empty() {
+        return Ok(catalog);
     }
     let catalog = catalog.with_unbuildable(unbuildable);
     let installed = installed_emulators(&catalog);

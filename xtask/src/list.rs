@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nestmatrix::ci::Machines;
+use nestmatrix::media::MediumRow;
 use nestmatrix::report::{self, ClaimListing, ImageListing, Listing};
 use nestmatrix::run::{NativeMetal, NativeMetals, PlanOptions, RunPlan, supply};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
@@ -70,23 +71,29 @@ pub fn run(arguments: &List) -> Result<ExitCode, Failure> {
             .map(|(cell, reasons)| serde_json::to_string(&json!({ "cell": cell.name, "reasons": reasons })));
         return print(&report::skipped(&plan, &style), rows, arguments.format);
     }
-    let supply = supply(&catalog);
+    let media = MediumRow::all(&catalog);
     let denied = arguments.selection.denied();
+    let list = |catalog: &Catalog| Listing::new(&matrix, &filter, &supply(catalog), denied);
+    let documented = report::documented(&catalog, list);
+    let supply = supply(&catalog);
     if arguments.claims {
         let listing = ClaimListing::new(&matrix, &supply, denied);
-        return print(&listing.to_string(), listing.rows().map(serde_json::to_string), arguments.format);
+        let text = format!("{listing}{documented}{}", report::media(&media, |_| false, &style));
+        return print(&text, listing.rows().map(serde_json::to_string), arguments.format);
     }
     if arguments.images {
-        let listing = ImageListing::new(&matrix, &filter, &supply, denied);
+        let listing = ImageListing::new(&matrix, &filter, &supply, denied, &media);
         let rows = listing.rows().iter().map(serde_json::to_string);
-        return print(&report::images(&listing, &style), rows, arguments.format);
+        let text = report::images(&listing, &style) + &documented.to_string();
+        return print(&text, rows, arguments.format);
     }
-    let listing = Listing::new(&matrix, &filter, &supply, denied);
+    let listing = list(&catalog);
     if listing.rows().is_empty() {
         return Ok(input::no_cell());
     }
     let rows = listing.rows().iter().map(serde_json::to_string);
-    print(&report::listing(&listing, &style), rows, arguments.format)
+    let media = report::media(&media, |image| listing.boots(image), &style);
+    print(&format!("{}{documented}{media}", report::listing(&listing, &style)), rows, arguments.format)
 }
 
 fn cells(matrix: &Matrix, filter: &Filter) -> Vec<Cell> {

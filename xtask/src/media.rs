@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use nestmatrix::media::MediumRow;
 use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{
-    Catalog, DiskImage, Error, Media, Medium, NewMedium, Product, QemuImg, Silent, Store,
+    Catalog, DiskImage, Error, Image, Media, Medium, MediumUse, NewMedium, Product, QemuImg, Recipe, Store,
 };
 use nestmatrix_model::Isa;
 
@@ -108,10 +109,26 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     let medium = added.map_err(refused)?;
     print(&format!("added {} ({}): {}\n", medium.name(), medium.isa(), medium.file().display()));
     describe(&medium);
-    match input::recipes(&source.folder)?.of_medium(&medium) {
-        Some(recipe) => print(&format!("image of it: recipe {}\n", recipe.name())),
-        None => eprintln!("no recipe makes an image of {} for {}", medium.name(), medium.isa()),
+    let catalog = input::recipes(&source.folder)?;
+    let rows = MediumRow::all(&catalog);
+    let Some(row) = rows.iter().find(|row| row.medium == medium.name() && row.architecture == medium.isa())
+    else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(recipe) = &row.recipe else {
+        eprintln!("no recipe makes an image of {} for {}", medium.name(), medium.isa());
+        return Ok(ExitCode::SUCCESS);
+    };
+    print(&format!("image of it: {}, recipe {recipe}\n", row.image));
+    if let Some(why) = &row.innermost_only {
+        print(&format!("it can only be the innermost level: {why}\n"));
     }
+    let mut next: Vec<String> = row.remedy.iter().cloned().collect();
+    if row.preparation == "not prepared" {
+        next.push(format!("cargo xtask media prepare {}", row.medium));
+    }
+    next.push("cargo xtask list --images".to_owned());
+    next.iter().for_each(|command| print(&format!("  $ {command}\n")));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -143,19 +160,26 @@ fn list(catalog: &Catalog) -> Result<ExitCode, Failure> {
     }
     let mut table = Table::default();
     let heading = |text: &str| Entry::new(text, Role::Heading);
-    table.push(Line::Entries(["medium", "architecture", "recipe", "format", "file"].map(heading).to_vec()));
-    for medium in media.iter() {
-        let recipe = catalog.of_medium(medium).map_or("none", |recipe| recipe.name());
+    let heads = ["medium", "architecture", "recipe", "state", "format", "file"];
+    table.push(Line::Entries(heads.map(heading).to_vec()));
+    let rows: Vec<MediumRow> = catalog.uses_of_media().iter().map(MediumRow::new).collect();
+    for (medium, row) in media.iter().zip(&rows) {
         let entries = [
             medium.name(),
             medium.isa().to_string(),
-            recipe.to_owned(),
+            row.recipe.clone().unwrap_or_else(|| "none".to_owned()),
+            row.state().to_owned(),
             medium.format().to_string(),
             medium.file().display().to_string(),
         ];
         table.push(Line::Entries(entries.map(|text| Entry::new(text, Role::Plain)).to_vec()));
     }
     print(&table.render(0, &style_of(&stdout())));
+    for row in &rows {
+        for note in row.notes() {
+            print(&format!("{} ({}): {}\n", row.medium, row.architecture, escaped(&note)));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,40 +191,47 @@ fn show(arguments: &Show) -> Result<ExitCode, Failure> {
         print(&format!("{} ({}): {}\n", medium.name(), medium.isa(), medium.file().display()));
         describe(medium);
         print(&format!("  record  {}\n", medium.record().display()));
-        show_image(medium, &catalog, &store)?;
+        show_image(medium, &catalog, &store);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what is known of the image of a medium.
-pub fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) -> Result<(), Failure> {
-    let Some(recipe) = catalog.of_medium(medium) else {
-        print("  recipe  none\n");
-        return Ok(());
-    };
-    print(&format!("  recipe  {}\n", recipe.name()));
-    let image = match store.ensure(recipe, Product::Disk, &Silent) {
-        Ok(image) => image,
-        Err(Error::NotPrepared { .. }) => {
-            print("not prepared\n");
-            return Ok(());
+/// Prints what is known of the image of a medium. Its files are not read.
+pub fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) {
+    let uses = catalog.uses_of_media();
+    let is_it = |of: &&MediumUse<'_>| of.medium.name() == medium.name() && of.medium.isa() == medium.isa();
+    let Some(of) = uses.iter().find(is_it) else { return };
+    print(&format!("  recipe  {}\n", of.recipe.map_or("none", Recipe::name)));
+    print(&format!("  image   {}\n", of.image()));
+    let image = of.recipe.and_then(|recipe| store.recorded(recipe, Product::Disk));
+    match &image {
+        Some(image) if !of.is_to_prepare() => {
+            let (size, folder) = (mib(image.size()), image.folder().display());
+            print(&format!("{}: {size} MiB in {folder}\n", of.preparation()));
         }
-        Err(other) => return Err(refused(other)),
-    };
-    let Some(DiskImage { kernel_release, os_release, qemu, changes, .. }) = image.disk_image() else {
-        return Ok(());
-    };
-    print(&format!("prepared: {} MiB in {}\n", mib(image.size()), image.folder().display()));
-    let os = os_release.map(|os| format!("{} {}", os.id, os.version));
-    let qemu = qemu.map_or("none, so it can only be the innermost level".to_owned(), |qemu| qemu.version);
-    let known = [("system", os), ("kernel", kernel_release), ("qemu", Some(qemu))];
-    for (what, value) in known.into_iter().filter_map(|(what, value)| Some((what, value?))) {
-        print(&format!("  {what:<7} {}\n", escaped(&value)));
+        _ => print(&format!("{}\n", of.preparation())),
     }
-    for change in changes {
-        print(&format!("  changed {}\n", escaped(&change)));
+    if let Some(DiskImage { kernel_release, os_release, qemu, firmware, changes, .. }) =
+        image.as_ref().and_then(Image::disk_image)
+    {
+        let known = [
+            ("digest", image.map(|image| image.digest().to_string())),
+            ("system", os_release.map(|os| format!("{} {}", os.id, os.version))),
+            ("kernel", kernel_release),
+            ("qemu", qemu.map(|qemu| qemu.version)),
+            ("uefi", firmware.map(|firmware| firmware.version)),
+        ];
+        for (what, value) in known.into_iter().filter_map(|(what, value)| Some((what, value?))) {
+            print(&format!("  {what:<7} {}\n", escaped(&value)));
+        }
+        for change in changes {
+            print(&format!("  changed {}\n", escaped(&change)));
+        }
     }
-    Ok(())
+    let row = MediumRow::new(of);
+    for note in row.notes() {
+        print(&format!("note: {}\n", escaped(&note)));
+    }
 }
 
 fn check(arguments: &Check) -> Result<ExitCode, Failure> {

@@ -12,7 +12,8 @@ use nestmatrix_model::{Architecture, Word as _};
 
 use crate::cli::{ImageSource, Timeouts};
 use crate::exit::Failure;
-use crate::media::{named, refused, show_image};
+use crate::kernels::escaped;
+use crate::media::{named, show_image};
 use crate::progress::BuildProgress;
 use crate::settings::installed_qemu;
 use crate::signals::Signals;
@@ -44,10 +45,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let store = Arc::new(input::store(&arguments.source)?);
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
+        let mut failures = Vec::new();
         for medium in chosen {
             let Some(recipe) = catalog.of_medium(medium) else {
                 let (name, isa) = (medium.name(), medium.isa());
-                return Err(Failure::error(format!("no recipe makes an image of {name} for {isa}")));
+                failures.push(Failure::error(format!("no recipe makes an image of {name} for {isa}")));
+                continue;
             };
             let began = Instant::now();
             let progress = Arc::new(BuildProgress::new());
@@ -65,18 +68,30 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             progress.finish();
             match prepared {
                 Ok(_) => {}
-                Err(NotPrepared::Store(error)) => return Err(refused(error)),
                 Err(NotPrepared::Interrupted(medium)) => {
                     eprintln!("interrupted: {medium} is not prepared, and nothing of it is kept");
                     return Ok(ExitCode::from(signals.exit_code().unwrap_or(crate::exit::ERROR)));
                 }
-                Err(error) => return Err(Failure::error(error)),
+                Err(error @ NotPrepared::Medium { .. }) => {
+                    failures.push(Failure::bad_input(miette::miette!("{}", escaped(&error.to_string()))));
+                    continue;
+                }
+                Err(error) => {
+                    failures.push(Failure::error(escaped(&error.to_string())));
+                    continue;
+                }
             }
             let seconds = began.elapsed().as_secs_f64();
             print(&format!("{} ({}), after {seconds:.0} s\n", medium.name(), medium.isa()));
-            show_image(medium, &catalog, &store)?;
+            // What its report says was not known before.
+            show_image(medium, &input::recipes(&arguments.source.folder)?, &store);
         }
-        Ok(ExitCode::SUCCESS)
+        // One medium that can't be prepared stops no other.
+        let last = failures.pop();
+        for failure in failures {
+            let _ = failure.report();
+        }
+        last.map_or(Ok(ExitCode::SUCCESS), Err)
     })
 }
 

@@ -49,6 +49,15 @@ impl User {
         self.place.finish(self.command(arguments), SOON)
     }
 
+    /// Another command, with the scenarios and recipes of this project.
+    fn other(&self, arguments: &[&str]) -> Run {
+        let mut command = self.place.xtask();
+        command.env("NESTMATRIX_CACHE", self.path("cache")).args(arguments);
+        command.arg("--recipes").arg(checkout().join("images/recipes"));
+        command.arg("--scenarios").arg(checkout().join("scenarios"));
+        self.place.finish(command, SOON)
+    }
+
     /// A raw disk, with an MBR and one sector of these bytes.
     fn write_disk(&self, name: &str, byte: u8) {
         let file = File::create(self.path(name)).unwrap();
@@ -104,6 +113,70 @@ fn a_medium_that_changed_is_reported() {
     insta::assert_snapshot!("media_changed", user.said(&[first, second, gone]));
 }
 
+/// The lines from the first one that begins with `start` to the next empty one.
+fn part<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
+    text.lines().skip_while(|line| !line.starts_with(start)).take_while(|line| !line.is_empty()).collect()
+}
+
+fn every_command_names_a_medium_that_is_gone_and_none_is_stopped_by_it() {
+    let user = User::new();
+    user.write_disk("rhel.img", 1);
+    assert_eq!(user.run(&["add", "rhel-9.4", "rhel.img", "--architecture", "amd64"]).code, Some(0));
+    fs::remove_file(user.path("rhel.img")).unwrap();
+    let cell = "rhel-9-preview/amd/rhel-9.2+/rhel-9.2+/rhel-9.2+";
+    let list = user.other(&["list", cell]);
+    let images = user.other(&["list", cell, "--images"]);
+    let doctor = user.other(&["doctor", cell, "--metal", "emulated"]);
+    let ci = user.other(&["ci-matrix", cell, "--runner", "emulated"]);
+    assert_eq!([list.code, images.code, doctor.code, ci.code], [Some(0); 4], "{list:#?} {doctor:#?} {ci:#?}");
+    assert!(list.stdout.contains("debian-12*  debian-12*  debian-12*"), "{list:#?}");
+    let said = [
+        part(&list.stdout, "disks:"),
+        part(&images.stdout, "rhel-9.4-disk"),
+        part(&doctor.stdout, "media"),
+        vec![ci.stderr.as_str()],
+    ];
+    let said: Vec<String> = said.iter().map(|part| part.join("\n")).collect();
+    insta::assert_snapshot!(
+        "media_gone",
+        said.join("\n----\n").replace(&user.place.path().display().to_string(), "PLACE")
+    );
+    assert_eq!(user.run(&["prepare"]).code, Some(2));
+}
+
+fn the_doctor_and_the_lists_say_what_a_medium_is_good_for() {
+    let user = User::new();
+    user.write_disk("rhel.img", 1);
+    for name in ["rhel-9.4", "rhel-7.9"] {
+        assert_eq!(user.run(&["add", name, "rhel.img", "--architecture", "amd64"]).code, Some(0));
+    }
+    let cells = "rhel-9-preview/amd/*";
+    let doctor = user.other(&["doctor", cells, "--metal", "emulated"]);
+    let images = user.other(&["list", cells, "--images"]);
+    let json = user.other(&["list", cells, "--images", "--format", "json"]);
+    let row = json.stdout.lines().find(|line| line.contains("rhel-9.4-disk")).unwrap();
+    let row: serde_json::Value = serde_json::from_str(row).unwrap();
+    assert_eq!(row["medium"]["preparation"], "not prepared");
+    assert_eq!(row["medium"]["remedy"], "cargo xtask sources add rhel-9.4 --dvd FILE");
+    assert_eq!(row["cells-with-stand-ins"].as_array().unwrap().len(), 2);
+    let text = user.other(&["doctor", cells, "--metal", "emulated", "--format", "json"]).stdout;
+    let checkup: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(checkup["media"][0]["check"], "media");
+    assert_eq!(checkup["documented"]["media-with-stand-ins"], 2);
+    let ci = user.other(&["ci-matrix", cells, "--runner", "emulated"]);
+    assert!(
+        ci.stderr.contains("planned with the media of this machine (rhel-9.4); runners without them"),
+        "{ci:#?}"
+    );
+    let images_text: Vec<&str> = images.stdout.lines().skip_while(|line| !line.starts_with("rhel")).collect();
+    let said = [part(&doctor.stdout, "media"), part(&doctor.stdout, "0 of 4"), images_text];
+    let said: Vec<String> = said.iter().map(|part| part.join("\n")).collect();
+    insta::assert_snapshot!(
+        "media_use",
+        said.join("\n----\n").replace(&user.place.path().display().to_string(), "PLACE")
+    );
+}
+
 fn wrong_files_are_refused_word_by_word() {
     let user = User::new();
     user.write_disk("disk.img", 1);
@@ -157,6 +230,8 @@ fn a_machine_without_qemu_img_says_what_to_install() {
 trials! {
     a_medium_is_added_listed_shown_checked_and_removed;
     a_medium_that_changed_is_reported;
+    every_command_names_a_medium_that_is_gone_and_none_is_stopped_by_it;
+    the_doctor_and_the_lists_say_what_a_medium_is_good_for;
     wrong_files_are_refused_word_by_word;
     a_machine_without_qemu_img_says_what_to_install;
 }

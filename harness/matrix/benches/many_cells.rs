@@ -27,7 +27,7 @@ fn main() {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
-        hosts: true,
+        innermost_only: None,
     };
     let supply = Supply::new(|_| vec![image.clone()]);
     let began = Instant::now();

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::command_line::value_of;
 use crate::script::{End, KERNEL};
 use crate::stack::{Process, Stack};
 
@@ -60,10 +61,16 @@ fn status(end: &End) -> Value {
     status
 }
 
-/// What a script of the harness prints in a level whose KVM works, with these counters, and that was reset this many times. Of
-/// other scripts nothing is known: they print nothing and succeed.
-pub fn printed(script: &str, counters: &str, resets: u32) -> String {
-    if script.contains("kvm-device") {
+/// What a script of the harness prints in a level whose KVM works, whose machine has this command line, with these counters, and that
+/// was reset this many times. Of other scripts nothing is known: they print nothing and succeed.
+pub fn printed(script: &str, line: &str, counters: &str, resets: u32) -> String {
+    if script.contains("nestmatrix-report-begin") {
+        let nonce = value_of(line, "-uuid ").replace('-', "");
+        format!(
+            "nestmatrix-report-begin\nnonce={nonce}\nkernel={KERNEL}\nhypervisor=KVM\ncpu=Fake\nsystem=debian\nversion=13\n\
+             nestmatrix-report-end\n"
+        )
+    } else if script.contains("kvm-device") {
         format!(
             "kernel={KERNEL}\nos=debian\nos-version=13\nflags=: fpu svm npt\nkvm-device\nkvm-module\nnested=1\ncounters\n{counters}"
         )

@@ -1,9 +1,10 @@
 //! Reads the QEMU command lines that the harness writes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Failure;
+use crate::script;
 
 /// What the fake needs to know about its own command line.
 #[derive(Debug)]
@@ -43,9 +44,19 @@ impl CommandLine {
             let name = if id.contains('.') { id } else { format!("l{level}.{id}") };
             sockets.insert(name, path);
         }
-        let script = values("-initrd").next().ok_or("no -initrd, which is the script")?.into();
+        let script = match values("-initrd").next() {
+            Some(initramfs) => initramfs.into(),
+            // The outermost level boots from a disk.
+            None => values("-drive").find_map(script_above).ok_or("no script above the disks")?,
+        };
         Ok(Self { level, sockets, script, text })
     }
+}
+
+/// The script in the nearest folder above the file of a `-drive`.
+fn script_above(drive: &str) -> Option<PathBuf> {
+    let (_, file) = drive.split_once(",file=")?;
+    Path::new(file).ancestors().skip(1).map(|folder| folder.join(script::FILE)).find(|script| script.exists())
 }
 
 /// The identifier and the path of a character device. In a value, a comma is doubled.

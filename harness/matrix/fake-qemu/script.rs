@@ -1,7 +1,7 @@
 //! How a fake QEMU deviates from one whose stack works. Tests write the script, and the fake reads it.
 //!
 //! The file is the initramfs of the outermost level: its path is on the fake's command line, so that parallel tests in one
-//! process each have their own script.
+//! process each have their own script. If that level boots from a disk, the file is in a folder above the disk.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,9 @@ use serde_json::Value;
 
 /// The kernel release that every level reports.
 pub const KERNEL: &str = "6.12.0-fake";
+
+/// The name of the file, above the disk of an outermost level.
+pub const FILE: &str = "script.json";
 
 /// Everything that deviates.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -307,13 +307,14 @@ impl Stack {
     pub fn execute(self: &Arc<Self>, level: u8, script: &str) -> i64 {
         let rule =
             self.script.commands.iter().find(|rule| rule.level == level && script.contains(&rule.contains));
-        let qemu = if rule.is_none() && script.contains("exec qemu-") { level_in(script) } else { None };
+        let qemu = if rule.is_none() && script.contains("exec ") { level_in(script) } else { None };
         let killed = script.strip_prefix("kill -9 ").and_then(|pid| pid.trim().parse::<i64>().ok());
         let end = match (rule, qemu) {
             (Some(_), _) | (None, Some(_)) => None,
             (None, None) => {
                 let resets = self.levels().get(&level).map_or(0, |level| level.resets);
-                let stdout = agent::printed(script, &self.counters(level), resets);
+                let line = self.command_line(level);
+                let stdout = agent::printed(script, &line, &self.counters(level), resets);
                 Some(End { status: Some(0), signal: None, stdout, stderr: String::new() })
             }
         };

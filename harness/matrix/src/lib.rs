@@ -14,6 +14,7 @@ pub mod debug_server;
 pub mod doctor;
 pub mod document_errata;
 pub mod history;
+pub mod media;
 pub mod mutation;
 pub mod records;
 pub mod report;

@@ -12,8 +12,8 @@ use nestmatrix::report::{Style, html, json, junit_of, markdown, matrix as matrix
 use nestmatrix::scenario::Matrix;
 use nestmatrix_model::Fidelity;
 use report_fixtures::{
-    OF_EVERY_FIDELITY, came_back, cells, every_verdict, known_stale, known_wrong, limited, outcome, past_run,
-    record, skipped, stopped, with_console, with_systems,
+    OF_EVERY_FIDELITY, came_back, cells, every_verdict, from_disk, known_stale, known_wrong, limited,
+    outcome, past_run, record, skipped, stopped, with_console, with_systems,
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -70,6 +70,43 @@ fn hostile() -> Overview {
 #[test]
 fn a_run_as_markdown() {
     insta::assert_snapshot!(markdown(&all_verdicts(), &matrix()));
+}
+
+#[test]
+fn every_format_says_what_a_level_from_a_disk_booted() {
+    let cell = from_disk(stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l2-check", "no agent"));
+    let overview = overview(vec![run(21, vec![cell])]);
+    let innermost = |text: &str| {
+        let words = ["disk", "uefi", "system", "kernel", "medium", "prepared", "reported"];
+        let about = text.lines().filter(|line| line.contains("rhel-10.0") || line.contains("ovmf"));
+        let about = about
+            .chain(text.lines().filter(|line| words.iter().any(|word| line.contains(&format!("l2.{word}")))));
+        about
+            .map(str::trim)
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let parts = [
+        ("Markdown", innermost(&markdown(&overview, &matrix()))),
+        ("TAP", innermost(&tap(&overview))),
+        ("JUnit", innermost(&junit_of(&overview).unwrap())),
+    ];
+    insta::assert_snapshot!(parts.map(|(format, text)| format!("{format}:\n{text}\n")).join("\n"));
+    let whole: Value = serde_json::from_str(&json(&overview).unwrap()).unwrap();
+    let level = &whole["cells"][0]["levels"][2];
+    assert_eq!(level["disk"]["medium"], "rhel-10.0");
+    assert_eq!(level["disk"]["medium_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(
+        (&level["uefi"]["secure_boot"], &level["uefi"]["version"]),
+        (&true.into(), &"ovmf 2025.02-8".into())
+    );
+    assert_eq!(level["system"], "rhel 10.0");
+    let page = html(&overview, &matrix());
+    assert!(page.contains("prepared with 2 changes") && page.contains("masked kdump.service"), "{page}");
+    // What the disk's system reported while it was prepared can't forge anything.
+    assert!(!page.contains('\u{1b}') && !page.contains("<b>\""), "{page}");
 }
 
 #[test]

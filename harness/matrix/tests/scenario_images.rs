@@ -9,6 +9,7 @@ use nestmatrix::scenario::{
     SystemRequirement,
 };
 use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
+use nestmatrix_stack::Metal;
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -71,7 +72,7 @@ fn images(names: &[&str]) -> Vec<AvailableImage> {
             system: system.into(),
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
-            hosts: true,
+            innermost_only: None,
         }
     };
     names.iter().map(image).collect()
@@ -203,7 +204,7 @@ fn image_listing(names: &[&str], denied: Denied) -> ImageListing {
         Architecture::Intel => images(&["debian-12"]),
         _ => Vec::new(),
     });
-    ImageListing::new(&matrix, &Filter::all(), &supply, denied)
+    ImageListing::new(&matrix, &Filter::all(), &supply, denied, &[])
 }
 
 #[test]
@@ -287,4 +288,32 @@ proptest! {
             prop_assert_eq!(chosen.reason.is_none(), chosen.fidelity == Fidelity::Product);
         }
     }
+}
+
+#[rstest]
+#[case::a_parameter_of_the_kernel("arm", &["debian-12"])]
+#[case::a_parameter_of_the_module("amd", &["debian-12", "debian-12-disk"])]
+fn a_level_that_lets_its_guests_host_boots_no_disk_if_the_kernels_command_line_says_so(
+    #[case] architecture: &str,
+    #[case] expected: &[&str],
+) {
+    let axes = format!(
+        "architecture = [\"{architecture}\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\nl2 = [\"debian 12\"]\n"
+    );
+    let matrix = Matrix::load(one_scenario::folder(Some(SYSTEMS), &axes).path()).unwrap();
+    let supply = Supply::new(|_| {
+        let kernel = images(&["debian-12"]).remove(0);
+        let disk = AvailableImage { name: "debian-12-disk".into(), boots: BootKind::Disk, ..kernel.clone() };
+        vec![kernel, disk]
+    });
+    let cell = &matrix.cells()[0];
+    let names = |level: usize| -> Vec<String> {
+        supply
+            .fitting(cell, &cell.levels[level], Metal::Emulated)
+            .into_iter()
+            .map(|image| image.name)
+            .collect()
+    };
+    assert_eq!(names(0), expected);
+    assert_eq!(names(1), ["debian-12", "debian-12-disk"], "its guest is the innermost level");
 }

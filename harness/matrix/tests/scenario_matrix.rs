@@ -29,7 +29,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
         system: system.into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
-        hosts: true,
+        innermost_only: None,
     }
 }
 

@@ -85,7 +85,7 @@ fn available() -> Vec<AvailableImage> {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
-        hosts: true,
+        innermost_only: None,
     }]
 }
 

@@ -136,7 +136,10 @@ impl Stack<'_> {
             }
         };
         match &monitor {
-            Some(monitor) => self.query_machine(&machine, monitor).await?,
+            Some(monitor) => {
+                self.query_machine(&machine, monitor).await?;
+                self.count_before(id, monitor).await?;
+            }
             None => {
                 let facts = self.ledger.level(level);
                 facts.machine = Some(machine.machine.clone());
@@ -154,7 +157,7 @@ impl Stack<'_> {
         host: &Rc<dyn Host>,
     ) -> Result<Machine, Stop> {
         let plan = self.request.plan;
-        let Fitted { machine, is_chosen, missing_firmware } = match role {
+        let Fitted { machine, is_chosen, why_default_firmware } = match role {
             Role::First => self.fitted_machine(index, Instance::First, plan.nonce.clone(), host).await?,
             Role::Second => {
                 let second = self.ledger.measurements.second_machine.as_ref();
@@ -169,7 +172,7 @@ impl Stack<'_> {
         if is_chosen && !machine.instance.is_second() {
             self.ledger.level(machine.level).machine = Some(machine.machine.clone());
         }
-        self.machines.request(Requested { machine: machine.clone(), missing_firmware });
+        self.machines.request(Requested { machine: machine.clone(), why_default_firmware });
         Ok(machine)
     }
 
@@ -246,9 +249,10 @@ impl Stack<'_> {
         let qemu = own.unwrap_or(self.request.plan.profile.qemu);
         if machine.agent {
             let wire = self.wire(id, ChannelKind::Agent)?;
-            let agent = match relay {
-                Some(_) => self.during(id, async { Ok(Agent::greet_on_serial(wire).await?) }).await?,
-                None => self.greet(id, wire).await?,
+            let agent = if relay.is_some() || machine.uefi.is_some() {
+                self.during(id, async { Ok(Agent::greet_repeatedly(wire).await?) }).await?
+            } else {
+                self.greet(id, wire).await?
             };
             return Ok(Rc::new(BootedLevel::new(id.level, agent, qemu, relay.clone())));
         }
@@ -304,7 +308,8 @@ impl Stack<'_> {
         let mut reader = ReportReader::default();
         String::from_utf8_lossy(&printed.stdout).lines().for_each(|line| reader.line(line));
         let Some(report) = reader.complete().cloned() else {
-            let why = last_lines_of(&String::from_utf8_lossy(&printed.stderr));
+            let said = last_lines_of(&String::from_utf8_lossy(&printed.stderr));
+            let why = if said.is_empty() { "its script printed no complete report".to_owned() } else { said };
             return Err(self.harness(format!("{} can't report: {why}", id.level)).about(id.level));
         };
         self.check_kernel(id, &report.kernel)?;

@@ -168,8 +168,11 @@ impl Stack<'_> {
         }
     }
 
-    /// Stops the stack if a level from a disk does not run the system that is on the disk.
-    pub(super) fn check_system(&self, id: MachineId, system: &str, version: &str) -> Result<(), Stop> {
+    /// Notes the system that a level reports, and stops the stack if it is from a disk and does not run the system on that.
+    pub(super) fn check_system(&mut self, id: MachineId, system: &str, version: &str) -> Result<(), Stop> {
+        if !id.second && !system.is_empty() {
+            self.ledger.level(id.level).system = Some(format!("{system} {version}").trim_end().to_owned());
+        }
         // CentOS Stream calls itself centos in its os-release.
         let as_it_says = |system: &str| system.trim_end_matches("-stream").to_owned();
         let disk = self.request.level(id.level).and_then(|plan| plan.image.disk());
@@ -178,7 +181,11 @@ impl Stack<'_> {
             return Ok(());
         }
         let level = id.in_words();
-        Err(self.harness(format!("{level} runs {system} {version}, its disk has {own} {of_version}")))
+        let running = match (system, version) {
+            ("", "") => "a system without a name".to_owned(),
+            _ => format!("{system} {version}"),
+        };
+        Err(self.harness(format!("{level} runs {running}, its disk has {own} {of_version}")))
     }
 
     /// A level with a disk for its modprobe configuration must use it: otherwise a reboot shows nothing.

@@ -24,6 +24,14 @@ impl Stack<'_> {
             };
             let slowdown = uptime.and_then(|uptime| self.clocks.slowdown(level, uptime));
             self.ledger.level(level).clock_slowdown = slowdown;
+            let before = self.ledger.measurements.counters_before.get(&level);
+            let is_told = before.is_some_and(|before| !self.hides_exits(before));
+            let of_guest = match is_told && self.hides_exits(&counters) {
+                true => self.counters_from_guest(level, longest).await,
+                false => None,
+            };
+            let mut counters = counters;
+            counters.extend(of_guest.unwrap_or_default());
             let native_l0 = level.below().is_none() && self.request.plan.metal == Metal::Native;
             let measured = &mut self.ledger.measurements;
             measured.l0_counters_unreadable |= native_l0 && counters.is_empty();

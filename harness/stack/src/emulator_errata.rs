@@ -5,11 +5,20 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, Signature, all, of};
 
+use nestmatrix_vmm::qemu::Instance;
+
 use super::{Blame, Metal, StackPlan, Symptom};
 use crate::host::{Facts, parameter_script};
 
 /// The errata of the emulator that plays a stack's metal, in its version.
-pub(super) struct Errata(Vec<&'static Erratum>);
+pub(super) struct Errata {
+    all: Vec<&'static Erratum>,
+    /// Whether L0's machine has several CPUs.
+    several_cpus: bool,
+}
+
+/// What QEMU says of a machine that reset itself (QMP, `ShutdownCause`).
+const RESET: &str = "guest-reset";
 
 impl Errata {
     /// The errata of this stack's emulator, in the version of its QEMU if that is known.
@@ -18,21 +27,22 @@ impl Errata {
         let architecture = all().iter().flat_map(|erratum| &erratum.architectures).copied();
         let architecture = architecture.into_iter().find(|of| std::ptr::eq(ArchInfo::of(*of), profile));
         let (Metal::Emulated, Some(architecture)) = (plan.metal, architecture) else {
-            return Self(Vec::new());
+            return Self { all: Vec::new(), several_cpus: false };
         };
         let program = if plan.emulator_is_l0() { profile.qemu } else { profile.metal.program(profile.qemu) };
-        Self(of(program, architecture, qemu).collect())
+        let several_cpus = !plan.levels.is_empty() && plan.machine(0, Instance::First).hardware.cpus > 1;
+        Self { all: of(program, architecture, qemu).collect(), several_cpus }
     }
 
     /// The script that prints the parameters of KVM that show whether a level depends on an erratum.
     pub(super) fn parameters_script(&self, kvm_module: &str) -> String {
-        let skips = self.0.iter().filter_map(|erratum| erratum.skips.as_ref());
+        let skips = self.all.iter().filter_map(|erratum| erratum.skips.as_ref());
         skips.map(|dependence| parameter_script(kvm_module, &dependence.kvm_parameter)).collect()
     }
 
     /// Why a guest of KVM must not be launched on `host`, if what the host reports shows that it depends on an erratum.
     pub(super) fn dependence(&self, host: LevelNumber, facts: &Facts, kvm_module: &str) -> Option<Symptom> {
-        self.0.iter().find_map(|erratum| {
+        self.all.iter().find_map(|erratum| {
             let Dependence { kvm_parameter, cpu_feature, .. } = erratum.skips.as_ref()?;
             let value = facts.kvm_parameters.get(kvm_parameter);
             let value = value.filter(|value| matches!(value.as_str(), "0" | "N"))?;
@@ -52,19 +62,24 @@ impl Errata {
     pub(super) fn of_default_firmware(&self) -> Option<&'static Erratum> {
         let concerns_firmware =
             |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.in_default_firmware);
-        self.0.iter().copied().find(concerns_firmware)
+        self.all.iter().copied().find(concerns_firmware)
     }
 
-    /// The erratum that is known to cause a stop, found by the messages about it. `is_in_default_firmware` says whether the
-    /// machine had its default firmware and got no further.
+    /// The erratum that is known to cause a stop of a guest of KVM, found by the messages about it. `is_in_default_firmware` says
+    /// whether the machine had its default firmware and got no further.
     pub(super) fn cause_of(
         &self,
         symptom: &Symptom,
         is_in_default_firmware: bool,
     ) -> Option<&'static Erratum> {
+        let shows =
+            |erratum: &Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_with_several_cpus);
+        if matches!(symptom, Symptom::ShutDown { said, .. } if said == RESET && self.several_cpus) {
+            return self.all.iter().copied().find(|erratum| shows(erratum));
+        }
         let Symptom::StoppedByQemu { diagnostics, erratum: None, .. } = symptom else { return None };
-        self.0.iter().copied().find(|erratum| {
-            erratum.shows.as_ref().is_some_and(|Signature { said, in_default_firmware }| {
+        self.all.iter().copied().find(|erratum| {
+            erratum.shows.as_ref().is_some_and(|Signature { said, in_default_firmware, .. }| {
                 let is_said = said.iter().any(|text| diagnostics.lines().any(|line| line.contains(text)));
                 is_said && (!in_default_firmware || is_in_default_firmware)
             })
@@ -77,6 +92,10 @@ pub(super) fn charge(symptom: Symptom, to: &Erratum) -> (Symptom, Blame) {
     let symptom = match symptom {
         Symptom::StoppedByQemu { level, said, diagnostics, .. } => {
             Symptom::StoppedByQemu { level, said, diagnostics, erratum: Some(to.id.clone()) }
+        }
+        Symptom::ShutDown { level, .. } => {
+            let why = format!("{symptom}; its kernel said nothing, and {}", to.wrong);
+            Symptom::Harness { level: Some(level), why, erratum: Some(to.id.clone()) }
         }
         other => other,
     };

@@ -177,8 +177,13 @@ impl Explainer<'_> {
             Abort::Halted { level } => {
                 let said = self.run_state(level).await;
                 // The disks of all levels, and the memory of L0, belong to the harness.
-                let of_this_machine = level.below().is_none() || said == "io-error";
+                let is_disk_error = said == "io-error";
+                let of_this_machine = level.below().is_none() || is_disk_error;
                 let diagnostics = self.diagnostics(level, Some(&said)).await;
+                let said = match self.watch.disk_error(level).filter(|_| is_disk_error) {
+                    Some(why) => format!("{said}: {why}"),
+                    None => said,
+                };
                 let symptom = Symptom::StoppedByQemu { level, said, diagnostics, erratum: None };
                 (symptom, harness_if(of_this_machine))
             }
@@ -202,19 +207,22 @@ impl Explainer<'_> {
 
     /// A symptom that is charged to the emulated metal if one of its errata is known to cause it.
     fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
-        let level = symptom.level().filter(|level| blame == Blame::Stack && self.is_guest_of_guest(*level));
-        let Some(level) = level else { return (symptom, blame) };
+        let kvms = |level: &LevelNumber| if blame == Blame::Stack { self.kvms_under(*level) } else { 0 };
+        let least = if matches!(symptom, Symptom::ShutDown { .. }) { 1 } else { 2 };
+        let Some(level) = symptom.level().filter(|level| kvms(level) >= least) else {
+            return (symptom, blame);
+        };
         match self.errata.cause_of(&symptom, self.is_in_default_firmware(level)) {
             Some(erratum) => charge(symptom, erratum),
             None => (symptom, blame),
         }
     }
 
-    /// Whether a level runs under two or more KVMs.
-    fn is_guest_of_guest(&self, level: LevelNumber) -> bool {
+    /// How many KVMs a level runs under.
+    fn kvms_under(&self, level: LevelNumber) -> usize {
         let plan = self.request.plan;
         let around = plan.levels.iter().filter(|around| around.level <= level);
-        around.filter(|around| plan.hypervisor_of(around.level) == Hypervisor::Kvm).count() >= 2
+        around.filter(|around| plan.hypervisor_of(around.level) == Hypervisor::Kvm).count()
     }
 
     /// Whether the awaited machine has its default firmware, and its kernel has printed nothing yet.

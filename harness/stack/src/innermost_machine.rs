@@ -22,8 +22,8 @@ pub(super) struct Fitted {
     pub(super) machine: Machine,
     /// Whether its type was chosen among those of the QEMU.
     pub(super) is_chosen: bool,
-    /// The firmware that it should have, if the QEMU does not come with it.
-    pub(super) missing_firmware: Option<&'static str>,
+    /// Why it does not have the firmware that is reliable on emulated metal, if so.
+    pub(super) why_default_firmware: Option<String>,
 }
 
 impl Fitted {
@@ -33,7 +33,7 @@ impl Fitted {
             Some(firmware) => machine.properties.insert(FIRMWARE.to_owned(), firmware.clone()),
             None => machine.properties.remove(FIRMWARE),
         };
-        Self { machine, is_chosen: false, missing_firmware: None }
+        Self { machine, is_chosen: false, why_default_firmware: None }
     }
 }
 
@@ -54,7 +54,11 @@ impl Stack<'_> {
             && plan.has_boot_shortcut(level_plan);
         let has_choice = reports_on_host && profile.innermost_machines.len() > 1;
         let mut fitted = StackPlan { nonce, ..plan.clone() };
-        let mut missing_firmware = None;
+        let boots_disk = level_plan.image.disk().is_some() && level_plan.uefi.is_none();
+        let mut why_default_firmware = fitted
+            .reliable_firmware(index)
+            .filter(|_| boots_disk)
+            .map(|reliable| format!("{reliable} boots no disk"));
         let id = MachineId { level, second: instance.is_second() };
         if (has_choice || fitted.wanted_firmware(index).is_some())
             && let Some(offer) = self.offer_of(id, host).await?
@@ -65,13 +69,13 @@ impl Stack<'_> {
                 fitted.innermost_machine = Some(chosen);
             }
             let has = |wanted: &str| offer.firmware.iter().any(|file| file == wanted);
-            missing_firmware = fitted.wanted_firmware(index).filter(|wanted| !has(wanted));
-            if missing_firmware.is_some() {
+            if let Some(missing) = fitted.wanted_firmware(index).filter(|wanted| !has(wanted)) {
                 fitted.default_firmware.insert(level);
+                why_default_firmware = Some(format!("{missing} is missing in the level around"));
             }
         }
         let machine = fitted.machine(index, instance);
-        Ok(Fitted { machine, is_chosen: fitted.innermost_machine.is_some(), missing_firmware })
+        Ok(Fitted { machine, is_chosen: fitted.innermost_machine.is_some(), why_default_firmware })
     }
 
     /// What the QEMU for a machine on `host` offers; none if it can't even list its machine types: then it will not start
@@ -100,10 +104,11 @@ impl Stack<'_> {
         let Some(requested) = self.machines.requested(id) else { return stop };
         let is_about_it = stop.blame == Blame::Stack && stop.level() == Some(id.level);
         let is_silent = is_about_it && requested.has_default_firmware() && self.watch.shows_nothing(id);
-        match (requested.missing_firmware.filter(|_| is_silent), self.errata().of_default_firmware()) {
-            (Some(wanted), Some(erratum)) => {
+        let because = requested.why_default_firmware.as_ref().filter(|_| is_silent);
+        match (because, self.errata().of_default_firmware()) {
+            (Some(because), Some(erratum)) => {
                 let why = "emulated metal does not run the machine's default firmware reliably";
-                let seen = format!("{}; {wanted} is missing in the level around, and {why}", stop.symptom);
+                let seen = format!("{}; {because}, and {why}", stop.symptom);
                 Stop::harness(stop.stage, seen).about(id.level).charged_to(&erratum.id)
             }
             _ => stop,

@@ -12,6 +12,7 @@ mod emulator_errata;
 mod evidence;
 mod explain;
 mod first_boot;
+mod guest_counters;
 pub mod host;
 mod hypervisor;
 mod innermost_machine;

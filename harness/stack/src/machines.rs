@@ -61,8 +61,8 @@ pub(super) const FIRMWARE: &str = "firmware";
 /// What was requested for a machine.
 pub(super) struct Requested {
     pub(super) machine: Machine,
-    /// The firmware that emulated metal should have there, if the QEMU does not come with it.
-    pub(super) missing_firmware: Option<&'static str>,
+    /// Why it does not have the firmware that is reliable on emulated metal, if so.
+    pub(super) why_default_firmware: Option<String>,
 }
 
 impl Requested {

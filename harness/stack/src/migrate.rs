@@ -66,9 +66,9 @@ impl Stack<'_> {
         let before = self.heartbeat_of_innermost().await?;
         let (index, on) = self.place_of_second(level)?;
         let nonce = self.request.plan.nonce.clone();
-        let Fitted { machine, missing_firmware, .. } =
+        let Fitted { machine, why_default_firmware, .. } =
             self.fitted_machine(index, Instance::Incoming, nonce, &on.host).await?;
-        self.machines.request(Requested { machine: machine.clone(), missing_firmware });
+        self.machines.request(Requested { machine: machine.clone(), why_default_firmware });
         let id = MachineId::from(&machine);
         let Started { monitor, .. } = self.start(&machine, &on).await?;
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;

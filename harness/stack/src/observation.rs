@@ -24,6 +24,9 @@ pub struct StageTime {
 pub struct LevelFacts {
     /// The kernel release that it reports.
     pub kernel: Option<String>,
+    /// `ID` and `VERSION_ID` of its os-release, as it reports them; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Version of the QEMU that ran it.
     pub qemu: Option<String>,
     /// The machine type that this QEMU gave it. For an innermost level whose QEMU made none, the requested type.

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use transcript::Transcript;
 
+use crate::guest::excerpt;
+
 /// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
 /// fill the harness's memory. QGA itself limits captured output to 16 MiB.
 const LONGEST_LINE: usize = 24 << 20;
@@ -220,7 +222,7 @@ impl Wire {
                 peer: self.peer.to_string(),
                 speaker: self.speaker,
                 command: command.into(),
-                description,
+                description: excerpt(&description),
             }),
             Ok(Ok(value)) => Ok(value),
         }
@@ -232,7 +234,8 @@ impl Wire {
     }
 
     fn unexpected(&self, command: &str, why: impl fmt::Display) -> CallError {
-        CallError::Unexpected { peer: self.peer.to_string(), command: command.into(), why: why.to_string() }
+        let why = excerpt(&why.to_string());
+        CallError::Unexpected { peer: self.peer.to_string(), command: command.into(), why }
     }
 }
 

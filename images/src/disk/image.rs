@@ -25,11 +25,34 @@ pub(crate) struct DiskRecord {
     pub(crate) changes: Vec<String>,
     pub(crate) hardware: DiskHardware,
     pub(crate) medium: MediumRecord,
+    /// The image that its UEFI firmware was copied from; absent without UEFI, and in older images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) firmware: Option<FirmwareSource>,
     /// What its os-release(5) says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) os_release: Option<Os>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) qemu: Option<QemuInside>,
+}
+
+/// The image that the UEFI firmware of a disk was copied from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FirmwareSource {
+    /// Its recipe.
+    pub recipe: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its packages and their versions: `ovmf 2025.02-8`.
+    pub version: String,
+}
+
+impl FirmwareSource {
+    /// An image of firmware.
+    pub fn of(image: &Image) -> Self {
+        let version = image.package_versions();
+        Self { recipe: image.name().to_owned(), digest: image.digest().clone(), version }
+    }
 }
 
 /// The QEMU that a prepared disk has.
@@ -57,6 +80,8 @@ pub struct DiskImage {
     pub medium_sha256: Digest,
     /// The firmware and its variables; none if the machine's own firmware boots the disk.
     pub uefi: Option<UefiFiles>,
+    /// The image that this firmware was copied from, if that is known.
+    pub firmware: Option<FirmwareSource>,
     /// The least hardware that the level needs.
     pub hardware: DiskHardware,
     /// How commands run in the level.
@@ -77,8 +102,16 @@ impl Image {
         if self.product() != Product::Disk {
             return None;
         }
-        let DiskRecord { command_channel, kernel_release, changes, hardware, medium, os_release, qemu } =
-            self.disk_record()?.clone();
+        let DiskRecord {
+            command_channel,
+            kernel_release,
+            changes,
+            hardware,
+            medium,
+            firmware,
+            os_release,
+            qemu,
+        } = self.disk_record()?.clone();
         let file = |name: &str| self.file(name);
         let uefi = match (file(CODE), file(VARS)) {
             (Some(code), Some(vars)) => Some(UefiFiles { code, vars }),
@@ -91,6 +124,7 @@ impl Image {
             medium_name: medium.name,
             medium_sha256: medium.image.sha256,
             uefi,
+            firmware,
             hardware,
             command_channel,
             kernel_release,
@@ -100,11 +134,12 @@ impl Image {
         })
     }
 
-    /// Makes sure that the medium below a disk is the one that it was prepared from.
+    /// Makes sure that the medium below a disk is the one that it was prepared from. Its contents are read only if its size or time has
+    /// changed. Other images have none.
     ///
     /// # Errors
     /// [`Error::Medium`] if it is not.
-    pub(crate) fn check_medium(&self) -> Result<(), Error> {
+    pub fn check_medium(&self) -> Result<(), Error> {
         self.disk_record().map_or(Ok(()), |record| record.medium.ensure_unchanged())
     }
 }

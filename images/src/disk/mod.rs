@@ -1,6 +1,7 @@
 //! Levels that boot from a vendor's disk: what a recipe says of one, how a medium is prepared to be a level, and the image that this
 //! makes. This crate starts no machine: its caller boots a [`Preparation`], and gives it the report of the system inside.
 
+mod catalog;
 mod fat;
 mod image;
 mod preparation;
@@ -9,8 +10,9 @@ mod seed;
 mod store;
 mod text;
 
+pub use catalog::{InnermostOnly, MediumUse};
 pub(crate) use image::DiskRecord;
-pub use image::{DiskImage, QemuInside};
+pub use image::{DiskImage, FirmwareSource, QemuInside};
 pub use preparation::{Begun, Preparation};
 pub use report::{PreparationReport, ReportEvent, ReportReader};
 pub(crate) use text::DiskText;

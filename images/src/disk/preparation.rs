@@ -1,6 +1,6 @@
 //! The preparation of a disk: a draft in the cache, which the caller boots once, and which then becomes an image.
 
-use super::image::{DiskRecord, OVERLAY, QemuInside};
+use super::image::{DiskRecord, FirmwareSource, OVERLAY, QemuInside};
 use super::text::DiskRecipe;
 use super::{PreparationReport, seed};
 use crate::build::Materials;
@@ -42,6 +42,7 @@ pub struct Preparation {
     tool: QemuImg,
     digest: Digest,
     materials: Materials,
+    firmware: Option<FirmwareSource>,
     has_packages: bool,
     // Removed before the lock is released.
     folder: TempDir,
@@ -55,7 +56,7 @@ pub(super) struct Draft {
     pub(super) tool: QemuImg,
     pub(super) digest: Digest,
     pub(super) materials: Materials,
-    pub(super) uefi: Option<UefiFiles>,
+    pub(super) uefi: Option<(UefiFiles, FirmwareSource)>,
     pub(super) folder: TempDir,
     pub(super) lock: File,
 }
@@ -69,7 +70,7 @@ impl Preparation {
         let (hardware, command_channel) = (disk.hardware().clone(), disk.command_channel());
         let path = |name: &str| folder.path().join(name);
         tool.create_overlay(&path(OVERLAY), medium.file(), medium.format())?;
-        if let Some(UefiFiles { code, vars }) = &uefi {
+        if let Some((UefiFiles { code, vars }, _)) = &uefi {
             for (from, to) in [(code, CODE), (vars, VARS)] {
                 fs::copy(from, path(to)).map_err(Error::io("copy", from))?;
             }
@@ -88,6 +89,7 @@ impl Preparation {
             tool,
             digest,
             materials,
+            firmware: uefi.map(|(_, source)| source),
             has_packages,
             folder,
             _lock: lock,
@@ -147,6 +149,13 @@ impl Preparation {
     /// version than its name says, [`Error::Medium`] if the overlay is damaged or the medium has changed, or [`Error::Io`].
     pub fn finish(self, report: PreparationReport) -> Result<Image, Error> {
         let failed = |reason: String| Error::Preparation { medium: self.medium.name(), reason };
+        let os = report.system.clone().zip(report.version.clone());
+        let os = os.map(|(id, version)| Os { id, version, variant: None });
+        // The cause of other errors: packages of one version can't be installed on another.
+        if let Some(Os { id, version, .. }) = os.as_ref().filter(|os| !is_system(self.medium.os(), os)) {
+            let (system, version) = (id.clone(), version.clone());
+            return Err(Error::OtherSystem { medium: self.medium.name(), system, version });
+        }
         match report.status {
             Some(0) => {}
             None => return Err(failed("the system reported no end".to_owned())),
@@ -155,24 +164,16 @@ impl Preparation {
             }
             Some(_) => return Err(failed(report.errors.join("; "))),
         }
-        let (Some(system), Some(version)) = (&report.system, &report.version) else {
+        if os.is_none() {
             return Err(failed("the system did not report its name and version".to_owned()));
-        };
+        }
         if report.kernel.is_none() {
             return Err(failed("the system did not report its kernel".to_owned()));
-        }
-        let os = Os { id: system.clone(), version: version.clone(), variant: None };
-        if !is_system(self.medium.os(), &os) {
-            return Err(Error::OtherSystem {
-                medium: self.medium.name(),
-                system: os.id,
-                version: os.version,
-            });
         }
         if disk_of(&self.recipe)?.installs_qemu() && report.qemu.is_none() {
             return Err(failed("its QEMU reported no version".to_owned()));
         }
-        self.publish(report, Some(os))
+        self.publish(report, os)
     }
 
     /// Makes the image of a disk that is not booted.
@@ -196,6 +197,7 @@ impl Preparation {
             changes: report.changes,
             hardware: disk.hardware().clone(),
             medium: self.medium.to_record(),
+            firmware: self.firmware.clone(),
             os_release,
             qemu: qemu.map(|(path, version)| QemuInside { path, version }),
         };

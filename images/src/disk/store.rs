@@ -8,7 +8,7 @@ use crate::media::QemuImg;
 use crate::progress::{Reporter, Step};
 use crate::store::{Found, verified};
 use crate::uefi::UefiFiles;
-use crate::{Catalog, Digest, DiskPackages, Error, Image, Product, Progress, Recipe, Store};
+use crate::{Catalog, DiskPackages, Error, FirmwareSource, Image, Product, Progress, Recipe, Store};
 use nestmatrix_model::Firmware;
 
 impl Store {
@@ -82,7 +82,7 @@ impl Store {
                 build.download()?
             }
         };
-        let uefi_digest = firmware.as_ref().map_or("", |(_, digest)| digest.as_str());
+        let uefi_digest = firmware.as_ref().map_or("", |(_, source)| source.digest.as_str());
         let inputs = build.image_digest(Product::Disk, &materials);
         let digest = Hasher::new().field(inputs.as_str()).field(uefi_digest).finish();
         if let Some(record) = build.intact(&digest) {
@@ -98,7 +98,7 @@ impl Store {
             tool: QemuImg::find(self, catalog, progress)?,
             digest,
             materials,
-            uefi: firmware.map(|(files, _)| files),
+            uefi: firmware,
             folder: cache.fresh_building(recipe)?,
             lock,
         };
@@ -109,14 +109,14 @@ impl Store {
         Ok(Begun::Ready(Box::new(preparation.finish_unbooted()?)))
     }
 
-    /// The firmware for a disk, and the digest of its image; none if the machine's own firmware boots it.
+    /// The firmware for a disk, and the image that it comes from; none if the machine's own firmware boots it.
     fn firmware(
         &self,
         recipe: &Recipe,
         firmware: Firmware,
         catalog: &Catalog,
         progress: &dyn Progress,
-    ) -> Result<Option<(UefiFiles, Digest)>, Error> {
+    ) -> Result<Option<(UefiFiles, FirmwareSource)>, Error> {
         if firmware == Firmware::Default {
             return Ok(None);
         }
@@ -124,7 +124,7 @@ impl Store {
         let of_isa = catalog.uefi(recipe.isa()).ok_or_else(missing)?;
         let image = self.ensure(of_isa, Product::Firmware, progress)?;
         let files = image.uefi(firmware).ok_or_else(missing)?;
-        Ok(Some((files, image.digest().clone())))
+        Ok(Some((files, FirmwareSource::of(&image))))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::digest::Hasher;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Packages, Table, optional_list, read_file};
-use crate::{Catalog, Digest, Medium, Os, Recipe};
+use crate::{Medium, Recipe};
 use nestmatrix_input::Keys;
 use nestmatrix_model::{CommandChannel, DiskBus, Firmware, Word, word_traits};
 use serde::{Deserialize, Serialize};
@@ -248,36 +248,5 @@ impl Recipe {
     pub fn disk(&self) -> Option<DiskRecipe<'_>> {
         let text = self.text.disk.as_ref()?;
         Some(DiskRecipe { text, medium: text.medium.as_ref()?, packages: &self.text.packages })
-    }
-
-    /// The recipe for this medium, if this is a template that serves its system. Packages come from the source of the same system, if
-    /// it is among `sources`.
-    pub(crate) fn filled_by(&self, medium: &Arc<Medium>, sources: &[Arc<crate::Source>]) -> Option<Self> {
-        let template = self.text.template.as_ref()?;
-        self.text.disk.as_ref()?;
-        if medium.isa() != self.isa() || !template.serves(medium.os()) {
-            return None;
-        }
-        let source = sources.iter().find(|source| source.os() == medium.os() && source.isa() == medium.isa());
-        let mut filled = self.clone();
-        let mut hasher = Hasher::new().field(self.digest().as_str()).field(medium.digest().as_str());
-        if let Some(disk) = &mut filled.text.disk {
-            disk.medium = Some(Arc::clone(medium));
-        }
-        if let (Packages::Rpm(packages), Some(source)) = (&mut filled.text.packages, source) {
-            packages.source = Some(Arc::clone(source));
-            hasher = hasher.field(source.digest().as_str());
-        }
-        filled.text.name = format!("{}-{VARIANT}-{}", medium.name(), medium.isa());
-        filled.text.os = Some(Os { variant: Some(VARIANT.to_owned()), ..medium.os().clone() });
-        let digest: Digest = hasher.finish();
-        Some(filled.with_digest(digest))
-    }
-}
-
-impl Catalog {
-    /// The recipe for the disk of a medium, if there is one.
-    pub fn of_medium(&self, medium: &Medium) -> Option<&Recipe> {
-        self.recipes().find(|recipe| recipe.disk().is_some_and(|disk| **disk.medium() == *medium))
     }
 }

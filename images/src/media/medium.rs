@@ -34,6 +34,17 @@ pub(crate) struct MediumText {
     pub(crate) image: ImageText,
 }
 
+/// What the size and the time of a medium's file show about it. Nothing is read.
+#[derive(Debug)]
+pub enum MediumState {
+    /// They are those that it had when it was added.
+    Unchanged,
+    /// It has another time, so its next use compares its contents.
+    Touched,
+    /// It can't be used.
+    Unusable(MediumError),
+}
+
 /// What is recorded of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -136,6 +147,19 @@ impl Medium {
     /// What an image's record has of it.
     pub(crate) fn to_record(&self) -> MediumRecord {
         MediumRecord { name: self.name(), image: self.image.clone() }
+    }
+
+    /// What the size and the time of the file show.
+    pub fn state(&self) -> MediumState {
+        match open(&self.image.file) {
+            Err(error) => MediumState::Unusable(error),
+            Ok((_, data)) if data.len() != self.image.size => {
+                let (found, expected) = (data.len(), self.image.size);
+                MediumState::Unusable(MediumProblem::OtherSize { found, expected }.of(&self.image.file))
+            }
+            Ok((_, data)) if modified(&data) != self.image.modified => MediumState::Touched,
+            Ok(_) => MediumState::Unchanged,
+        }
     }
 
     /// Makes sure that the file is the one that was added. Its contents are read only if its size or time has changed; if they are

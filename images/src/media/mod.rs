@@ -11,8 +11,8 @@ mod registry;
 mod vmdk;
 
 pub use format::DiskFormat;
-pub use medium::Medium;
 pub(crate) use medium::MediumRecord;
+pub use medium::{Medium, MediumState};
 pub use problem::{MediumError, MediumProblem};
 pub use qemu_img::QemuImg;
 pub use registry::{Media, NewMedium};

@@ -97,6 +97,16 @@ pub enum MediumProblem {
         /// The recorded one.
         expected: Digest,
     },
+    /// It has another size than when it was added.
+    #[error(
+        "it has changed since it was added: it has {found} bytes, not {expected}; if that is right, add it again"
+    )]
+    OtherSize {
+        /// Its size in bytes.
+        found: u64,
+        /// The recorded one.
+        expected: u64,
+    },
     /// It changed while it was read.
     #[error("it changed while it was read; wait until it is complete, and try again")]
     Changing,

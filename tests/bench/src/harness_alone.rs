@@ -111,6 +111,8 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         image: None,
         fidelity: level.choice.fidelity,
         fidelity_reason: level.choice.reason.clone(),
+        disk: None,
+        uefi: None,
         seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),

@@ -1,19 +1,17 @@
 //! GRUB for BIOS and for UEFI, without grub-install, which needs root and the disk's device.
 
+use crate::loaders::Loaders;
 use crate::partitions::{BIOS_BOOT, ESP, SECTOR, fill, write_at};
 use crate::{Error, tool};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// The menu. Both boot loaders read it from the root file system.
+/// The menu. All boot loaders read it from the root file system.
 const MENU: &str = "\
-serial --unit=0 --speed=115200
-terminal_input serial console
-terminal_output serial console
-set timeout=TIMEOUT
+TERMINALset timeout=TIMEOUT
 menuentry Debian {
     search --no-floppy --label root --set=root
-    linux /vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200
+    linux /vmlinuz root=LABEL=root ro CONSOLES
     initrd /initrd.img
 }
 ";
@@ -33,9 +31,10 @@ const KERNEL_SECTOR: usize = 0x5c;
 const BLOCK_LIST: usize = 0x1f4;
 
 /// Writes the menu into the tree of the root file system. It waits for a key for so many seconds; -1 is for ever.
-pub(crate) fn write_menu(tree: &Path, timeout: i32) -> Result<(), Error> {
+pub(crate) fn write_menu(tree: &Path, loaders: &Loaders, timeout: i32) -> Result<(), Error> {
     let path = tree.join("boot/grub/grub.cfg");
-    fs::write(&path, MENU.replace("TIMEOUT", &timeout.to_string())).map_err(Error::io("write", &path))
+    let menu = MENU.replace("TERMINAL", loaders.terminal).replace("CONSOLES", loaders.consoles);
+    fs::write(&path, menu.replace("TIMEOUT", &timeout.to_string())).map_err(Error::io("write", &path))
 }
 
 /// Installs what BIOS starts, as grub-bios-setup does it.
@@ -60,7 +59,7 @@ pub(crate) fn install_bios(tree: &Path, disk: &Path) -> Result<(), Error> {
 }
 
 /// Installs what UEFI starts: the signed shim, which starts the signed GRUB.
-pub(crate) fn install_uefi(tree: &Path, disk: &Path, work: &Path) -> Result<(), Error> {
+pub(crate) fn install_uefi(loaders: &Loaders, tree: &Path, disk: &Path, work: &Path) -> Result<(), Error> {
     let image = work.join("esp");
     let file = File::create(&image).map_err(Error::io("create", &image))?;
     file.set_len(ESP.size * SECTOR).map_err(Error::io("write", &image))?;
@@ -68,12 +67,9 @@ pub(crate) fn install_uefi(tree: &Path, disk: &Path, work: &Path) -> Result<(), 
     let settings = work.join("grub.cfg");
     fs::write(&settings, ON_ESP).map_err(Error::io("write", &settings))?;
     tool::run(tool::command("mmd").arg("-i").arg(&image).args(["::EFI", "::EFI/BOOT", "::EFI/debian"]))?;
-    for (from, to) in [
-        (tree.join("usr/lib/shim/shimx64.efi.signed"), "BOOT/BOOTX64.EFI"),
-        (tree.join("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"), "BOOT/grubx64.efi"),
-        // The folder is compiled into Debian's GRUB.
-        (settings, "debian/grub.cfg"),
-    ] {
+    let programs = loaders.uefi.map(|(from, name)| (tree.join(from), format!("BOOT/{name}")));
+    // The folder is compiled into Debian's GRUB.
+    for (from, to) in programs.into_iter().chain([(settings, "debian/grub.cfg".to_owned())]) {
         tool::run(tool::command("mcopy").arg("-i").arg(&image).arg(from).arg(format!("::EFI/{to}")))?;
     }
     fill(disk, ESP, &image)

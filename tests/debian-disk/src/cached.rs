@@ -1,15 +1,17 @@
-//! The disk without a flaw, which many tests need: it is made once a week. So what is prepared from it is reused, too.
+//! The system and the disk without a flaw, which many tests need: they are made once a week. So what is prepared from the disk is
+//! reused, too.
 
 use crate::{Disk, Error, System};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that decides what is on the disk.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("boot_loader.rs"),
     include_str!("disk.rs"),
+    include_str!("loaders.rs"),
     include_str!("partitions.rs"),
     include_str!("system.rs"),
     include_str!("tree.rs"),
@@ -18,13 +20,36 @@ const SOURCES: [&str; 5] = [
 /// Afterwards, the archive has other versions of packages.
 const LASTS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+impl System {
+    /// The system from a folder. It is installed if the folder has none, or only one of another week or another version of this
+    /// program. Only one process installs it. It takes 300 MB.
+    ///
+    /// # Errors
+    /// As [`System::install`].
+    pub fn cached(folder: &Path) -> Result<Self, Error> {
+        Folder::lock(folder)?.system()
+    }
+}
+
 impl Disk {
-    /// The disk from a folder. It is made if the folder has none, or only one of another week or another version of this program. Only
-    /// one process makes it. No test may write to it.
+    /// The disk from a folder, in the same way. No test may write to it.
     ///
     /// # Errors
     /// As [`System::install`] and [`Disk::make`].
     pub fn cached(folder: &Path) -> Result<Self, Error> {
+        Folder::lock(folder)?.disk()
+    }
+}
+
+/// A folder with what was made. No other process makes anything in it.
+struct Folder {
+    path: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+impl Folder {
+    fn lock(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(Error::io("create", &path))?;
@@ -32,25 +57,46 @@ impl Disk {
         let mut hasher = DefaultHasher::new();
         SOURCES.hash(&mut hasher);
         let name = format!("debian-{:016x}", hasher.finish());
-        let disk = folder.join(format!("{name}.qcow2"));
-        // Written last.
-        let about = folder.join(format!("{name}.kernel"));
-        if let Ok(release) = fs::read_to_string(&about)
-            && is_new(&disk)
-        {
-            return Ok(Self::of(disk, release));
+        Ok(Self { path: folder.to_owned(), name, _lock: lock })
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.path.join(format!("{}.{extension}", self.name))
+    }
+
+    fn system(&self) -> Result<System, Error> {
+        let archive = self.file("tar");
+        if is_new(&archive) {
+            return Ok(System::of(archive));
         }
-        for entry in fs::read_dir(folder).map_err(Error::io("read folder", folder))?.flatten() {
-            let other = entry.file_name().to_string_lossy().starts_with("debian-");
-            if other {
+        self.remove_old()?;
+        // It gets its name only when it is complete.
+        let work = tempfile::tempdir_in(&self.path).map_err(Error::io("create a folder in", &self.path))?;
+        let system = System::install(&work.path().join("system.tar"))?;
+        fs::rename(system.archive(), &archive).map_err(Error::io("write", &archive))?;
+        Ok(System::of(archive))
+    }
+
+    fn disk(&self) -> Result<Disk, Error> {
+        // The release is written last.
+        let (disk, release) = (self.file("qcow2"), self.file("kernel"));
+        if is_new(&disk)
+            && let Ok(release) = fs::read_to_string(&release)
+        {
+            return Ok(Disk::of(disk, release));
+        }
+        let made = Disk::make(&self.system()?, None, &disk)?;
+        fs::write(&release, made.kernel_release()).map_err(Error::io("write", &release))?;
+        Ok(made)
+    }
+
+    fn remove_old(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.path).map_err(Error::io("read folder", &self.path))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("debian-") {
                 fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
             }
         }
-        let work = tempfile::tempdir_in(folder).map_err(Error::io("create a folder in", folder))?;
-        let system = System::install(&work.path().join("system.tar"))?;
-        let made = Self::make(&system, None, &disk)?;
-        fs::write(&about, made.kernel_release()).map_err(Error::io("write", &about))?;
-        Ok(made)
+        Ok(())
     }
 }
 

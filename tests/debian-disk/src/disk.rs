@@ -1,16 +1,16 @@
 //! The disk, put together.
 
-use crate::tree::Tree;
+use crate::partitions::{Partition, SECTOR};
+use crate::tree::{BLOCK, Tree};
 use crate::{Error, Flaw, System, boot_loader, partitions, tool};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Size of the root file system in bytes: a sixth of it is used.
 const ROOT_SIZE: u64 = 2000 << 20;
 /// What a full root file system has left, in bytes: enough for what the system writes when it boots.
 const LEFT: u64 = 16 << 20;
-/// Size of a block of the root file system in bytes, which is mke2fs' default for this size.
-const BLOCK: u64 = 4096;
 /// A file that every host has and that is not a secret.
 const FOREIGN: &str = "/proc/version";
 
@@ -36,24 +36,28 @@ impl Disk {
         let work = work.path();
         let tree = Tree::unpack(system, flaw, work)?;
         let kernel_release = tree.kernel_release()?;
-        let root = work.join("root");
-        tree.write_file_system(&root, ROOT_SIZE)?;
-        if flaw == Some(Flaw::FullFileSystem) {
-            shrink(&root)?;
-        }
-        let size = fs::metadata(&root).map_err(Error::io("read", &root))?.len();
         let disk = work.join("disk");
-        let partition = partitions::root(size);
-        partitions::write_table(&disk, partition)?;
-        partitions::fill(&disk, partition, &root)?;
+        let root = partitions::root(ROOT_SIZE);
+        partitions::write_table(&disk, root)?;
+        tree.write_file_system(&disk, root)?;
+        if flaw == Some(Flaw::FullFileSystem) {
+            // A smaller one, so that it is not filled with gigabytes. What describes free blocks is smaller, too, so the files fit.
+            let root = partitions::root(ROOT_SIZE - free(&disk, root)? + LEFT);
+            partitions::write_table(&disk, root)?;
+            tree.write_file_system(&disk, root)?;
+            fill_up(&disk, root, work)?;
+        }
         if flaw != Some(Flaw::NoBootLoader) {
-            boot_loader::install_bios(tree.folder(), &disk)?;
-            boot_loader::install_uefi(tree.folder(), &disk, work)?;
+            let loaders = system.loaders();
+            if loaders.bios {
+                boot_loader::install_bios(tree.folder(), &disk)?;
+            }
+            boot_loader::install_uefi(loaders, tree.folder(), &disk, work)?;
         }
         if flaw == Some(Flaw::ForeignBackingFile) {
             let mut command = tool::command("qemu-img");
             command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", FOREIGN]);
-            tool::run(command.arg("-u").arg(path).arg((size + ROOT_SIZE).to_string()))?;
+            tool::run(command.arg("-u").arg(path).arg(ROOT_SIZE.to_string()))?;
         } else {
             let mut command = tool::command("qemu-img");
             tool::run(command.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&disk).arg(path))?;
@@ -72,12 +76,30 @@ impl Disk {
     }
 }
 
-/// Makes a file system so small that it is almost full.
-fn shrink(image: &Path) -> Result<(), Error> {
-    tool::run(tool::command("resize2fs").args(["-f", "-M"]).arg(image))?;
-    let smallest = fs::metadata(image).map_err(Error::io("read", image))?.len();
-    let size = (smallest + LEFT) / BLOCK * BLOCK;
-    let file = File::options().write(true).open(image).map_err(Error::io("open", image))?;
-    file.set_len(size).map_err(Error::io("write", image))?;
-    tool::run(tool::command("resize2fs").arg("-f").arg(image)).map(drop)
+/// The free space of the root file system in bytes.
+fn free(disk: &Path, root: Partition) -> Result<u64, Error> {
+    let statistics = tool::run(debugfs(disk, root).args(["-R", "show_super_stats -h"]))?;
+    let blocks = statistics.lines().find_map(|line| line.strip_prefix("Free blocks:"));
+    let blocks: Option<u64> = blocks.and_then(|blocks| blocks.trim().parse().ok());
+    blocks
+        .map(|blocks| blocks * BLOCK)
+        .ok_or_else(|| Error::Unexpected("debugfs counts no free blocks".to_owned()))
+}
+
+/// Writes a file that leaves only [`LEFT`] of the root file system.
+fn fill_up(disk: &Path, root: Partition, work: &Path) -> Result<(), Error> {
+    let free = free(disk, root)?.saturating_sub(LEFT);
+    let file = work.join("filler");
+    // Blocks of zeros would become holes.
+    let bytes = vec![0xff; usize::try_from(free).unwrap_or(usize::MAX)];
+    fs::write(&file, bytes).map_err(Error::io("write", &file))?;
+    tool::run(debugfs(disk, root).args(["-w", "-R"]).arg(format!("write {} filler", file.display())))
+        .map(drop)
+}
+
+/// debugfs on the root file system.
+fn debugfs(disk: &Path, root: Partition) -> Command {
+    let mut command = tool::command("debugfs");
+    command.arg(format!("{}?offset={}", disk.display(), root.start * SECTOR));
+    command
 }

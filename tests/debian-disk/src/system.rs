@@ -1,26 +1,22 @@
 //! The installed system, as an archive of files.
 
+use crate::loaders::{self, Loaders};
 use crate::{Error, tool};
+use nestmatrix_model::Isa;
 use std::path::{Path, PathBuf};
 
 /// Debian 13. Its kernel is signed for secure boot, also the one for clouds.
 const SUITE: &str = "trixie";
 const ORIGIN: &str = "Debian";
 
-/// Packages that the system has besides those that every Debian system has.
+/// Packages that the system has besides those that every Debian system has, and its kernel and boot loaders.
 const PACKAGES: &[&str] = &[
     "cloud-init",
     "dbus",
-    "grub-common",
-    "grub-efi-amd64-signed",
-    "grub-pc-bin",
-    "grub2-common",
     "initramfs-tools",
     "iproute2",
     "kmod",
-    "linux-image-cloud-amd64",
     "qemu-guest-agent",
-    "shim-signed",
     "systemd",
     "systemd-sysv",
     "udev",
@@ -30,39 +26,62 @@ const PACKAGES: &[&str] = &[
 const EXCLUDED: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
 
-/// Runs after the packages are installed, with the folder of the system as `$1`. grub-install would need the disk's device, so GRUB's
-/// image is made with `grub-mkimage`. What mmdebstrap copied from the host is replaced.
+/// Runs after the packages are installed, with the folder of the system as `$1`. What mmdebstrap copied from the host is replaced.
 const AFTERWARDS: &str = r#"set -e
-mkdir -p "$1/boot/grub/i386-pc"
-printf '%s\n' 'search --no-floppy --label root --set=root' 'set prefix=($root)/boot/grub' > "$1/early.cfg"
-chroot "$1" grub-mkimage --format=i386-pc --output=/boot/grub/i386-pc/core.img --prefix=/boot/grub --config=/early.cfg \
-    biosdisk configfile echo ext2 linux minicmd normal part_gpt search search_label serial terminal test
-rm -f "$1/early.cfg" "$1/etc/resolv.conf"
+rm -f "$1/etc/resolv.conf"
 echo debian > "$1/etc/hostname"
 : > "$1/etc/machine-id"
+"#;
+
+/// Runs before the packages are installed, with the folder of the system as `$1`, if their programs are emulated: compiling Python's
+/// modules would take most of the time. The system compiles those that it uses when it boots.
+const BEFORE_IF_EMULATED: &str = r#"set -e
+chroot "$1" dpkg-divert --quiet --local --rename --add /usr/bin/py3compile
+ln -s true "$1/usr/bin/py3compile"
+"#;
+
+/// Undoes [`BEFORE_IF_EMULATED`].
+const AFTERWARDS_IF_EMULATED: &str = r#"set -e
+rm "$1/usr/bin/py3compile"
+chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/bin/py3compile
 "#;
 
 /// An installed system, as a tar archive.
 #[derive(Debug)]
 pub struct System {
     archive: PathBuf,
+    loaders: &'static Loaders,
 }
 
 impl System {
-    /// Installs the system from the archive that the host's apt configuration names, or that `NESTMATRIX_ARCHIVE` names. Writes it as
-    /// a tar archive of about 300 MB. It takes about 35 s.
+    /// The system for amd64 that an archive from before holds.
+    pub(crate) fn of(archive: PathBuf) -> Self {
+        Self { archive, loaders: &loaders::AMD64 }
+    }
+
+    /// Installs the system for amd64 from the archive that the host's apt configuration names, or that `NESTMATRIX_ARCHIVE` names.
+    /// Writes it as a tar archive of about 300 MB. It takes about 35 s.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if mmdebstrap fails.
     pub fn install(archive: &Path) -> Result<Self, Error> {
-        if let Some(reason) = tool::unavailable() {
+        Self::install_for(Isa::Amd64, archive)
+    }
+
+    /// As [`System::install`], for amd64 or arm64. If this machine emulates its programs, it takes more than 10 minutes.
+    ///
+    /// # Errors
+    /// As [`System::install`]; [`Error::Unavailable`] also for other instruction sets, and if this machine can't run its programs.
+    pub fn install_for(isa: Isa, archive: &Path) -> Result<Self, Error> {
+        let loaders = loaders::of(isa).ok_or_else(|| Error::Unavailable(loaders::none(isa)))?;
+        if let Some(reason) = tool::unavailable_for(isa) {
             return Err(Error::Unavailable(reason));
         }
         let addresses = nestmatrix_images::archives(ORIGIN, &[SUITE.to_owned()])?;
         let mut said = String::new();
         for address in addresses {
-            match install(&address, archive) {
-                Ok(()) => return Ok(Self { archive: archive.to_owned() }),
+            match install(&address, loaders, archive) {
+                Ok(()) => return Ok(Self { archive: archive.to_owned(), loaders }),
                 Err(Error::Tool { output, .. }) => said = last_lines(&output),
                 Err(other) => return Err(other),
             }
@@ -74,15 +93,25 @@ impl System {
     pub fn archive(&self) -> &Path {
         &self.archive
     }
+
+    pub(crate) fn loaders(&self) -> &'static Loaders {
+        self.loaders
+    }
 }
 
-fn install(address: &str, archive: &Path) -> Result<(), Error> {
+fn install(address: &str, loaders: &Loaders, archive: &Path) -> Result<(), Error> {
     let mode = if tool::is_root() { "root" } else { "unshare" };
     let mut command = tool::command("mmdebstrap");
     command.arg(format!("--mode={mode}")).args(["--variant=minbase", "--format=tar"]);
     command.arg("--aptopt=Acquire::Languages \"none\"");
     command.args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")));
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--architectures={}", loaders.isa));
+    command.arg(format!("--include={}", [PACKAGES, loaders.packages].concat().join(",")));
+    if Isa::of_this_machine() != Some(loaders.isa) {
+        command.arg(format!("--essential-hook={BEFORE_IF_EMULATED}"));
+        command.arg(format!("--customize-hook={AFTERWARDS_IF_EMULATED}"));
+    }
+    command.args(loaders.afterwards.map(|script| format!("--customize-hook={script}")));
     command.arg(format!("--customize-hook={AFTERWARDS}"));
     command.arg(SUITE).arg(archive).arg(address);
     tool::run(&mut command).map(drop)

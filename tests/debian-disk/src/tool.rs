@@ -2,6 +2,7 @@
 
 use crate::Error;
 use nestmatrix_images::find_program;
+use nestmatrix_model::Isa;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,13 +12,13 @@ use std::process::{Command, Stdio};
 /// The programs, each with the Debian package that has it.
 const PROGRAMS: [(&str, &str); 10] = [
     ("apt-get", "apt"),
+    ("debugfs", "e2fsprogs"),
     ("fakeroot", "fakeroot"),
     ("mcopy", "mtools"),
     ("mke2fs", "e2fsprogs"),
     ("mkfs.vfat", "dosfstools"),
     ("mmdebstrap", "mmdebstrap"),
     ("qemu-img", "qemu-utils"),
-    ("resize2fs", "e2fsprogs"),
     ("sfdisk", "fdisk"),
     ("tar", "tar"),
 ];
@@ -25,13 +26,38 @@ const PROGRAMS: [(&str, &str); 10] = [
 /// Folders of programs that are not in the search path of every user.
 const FOR_ROOT: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Why no disk can be made on this machine; none if it can. Tests are ignored with this reason.
+/// Why no disk of an instruction set can be made on this machine; none if it can. Tests are ignored with this reason.
+pub fn unavailable_for(isa: Isa) -> Option<String> {
+    unavailable().or_else(|| cannot_run(isa))
+}
+
+/// Why this machine can't run programs of an instruction set, which installing a system does.
+fn cannot_run(isa: Isa) -> Option<String> {
+    if Isa::of_this_machine() == Some(isa) {
+        return None;
+    }
+    // mmdebstrap asks it, too.
+    let Some(arch_test) = find("arch-test") else {
+        return Some("arch-test not found (apt install arch-test qemu-user-static)".to_owned());
+    };
+    let runs =
+        Command::new(arch_test).arg(isa.info().debian).output().is_ok_and(|output| output.status.success());
+    (!runs).then(|| {
+        format!(
+            "it can't run programs for {isa} (apt install qemu-user-static; /proc/sys/fs/binfmt_misc must be mounted and have an \
+             entry for them)"
+        )
+    })
+}
+
+/// Why no disk can be made on this machine, if it runs the programs on it; none if it can. Tests are ignored with this reason.
 pub fn unavailable() -> Option<String> {
     let missing = PROGRAMS.iter().filter(|(program, _)| find(program).is_none());
     let (programs, mut packages): (Vec<&str>, Vec<&str>) = missing.copied().unzip();
     if programs.is_empty() {
         return if is_root() { None } else { no_range() };
     }
+    packages.sort_unstable();
     packages.dedup();
     Some(format!("{} not found (apt install {})", programs.join(", "), packages.join(" ")))
 }

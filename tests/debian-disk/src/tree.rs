@@ -1,5 +1,6 @@
 //! The files of the system in a folder, where they are changed before the root file system is made of them.
 
+use crate::partitions::{Partition, SECTOR};
 use crate::{Error, Flaw, System, boot_loader, tool};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ guest-file-flush
 
 /// Package sources that can't be reached, as those of a vendor can't be from a level without a network.
 const SOURCES: &str = "deb http://archive.example/debian trixie main\n";
+
+/// Size of a block of the root file system in bytes.
+pub(crate) const BLOCK: u64 = 4096;
 
 /// The files, in a folder.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ impl Tree {
             _ => {}
         }
         let timeout = if flaw == Some(Flaw::BootLoaderWaits) { -1 } else { 0 };
-        boot_loader::write_menu(&tree.folder, timeout)?;
+        boot_loader::write_menu(&tree.folder, system.loaders(), timeout)?;
         Ok(tree)
     }
 
@@ -89,12 +93,13 @@ impl Tree {
         release.ok_or_else(|| Error::Unexpected(format!("/vmlinuz leads to {}", target.display())))
     }
 
-    /// Makes the root file system of this size in bytes.
-    pub(crate) fn write_file_system(&self, image: &Path, size: u64) -> Result<(), Error> {
+    /// Makes the root file system in its partition of a disk.
+    pub(crate) fn write_file_system(&self, disk: &Path, partition: Partition) -> Result<(), Error> {
         let mut command = tool::command("fakeroot");
         command.arg("-i").arg(&self.owners).arg("--").arg(tool::command("mke2fs").get_program());
-        command.args(["-q", "-t", "ext4", "-L", "root", "-d"]).arg(&self.folder).arg(image);
-        command.arg(format!("{}k", size >> 10));
+        command.args(["-F", "-q", "-t", "ext4", "-b", &BLOCK.to_string(), "-L", "root"]);
+        command.args(["-E", &format!("offset={}", partition.start * SECTOR), "-d"]).arg(&self.folder);
+        command.arg(disk).arg((partition.size * SECTOR / BLOCK).to_string());
         tool::run(&mut command).map(drop)
     }
 }

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use nestmatrix_debian_disk::{AGENT_SETTINGS, Disk, Error, Flaw, System, unavailable};
+use nestmatrix_debian_disk::{AGENT_SETTINGS, Disk, Error, Flaw, System, unavailable, unavailable_for};
+use nestmatrix_model::Isa;
 use tempfile::TempDir;
 use trials::{ignore, trials};
 
@@ -57,7 +58,10 @@ impl Raw {
     }
 
     fn make(flaw: Option<Flaw>) -> Self {
-        let system = system();
+        Self::make_of(system(), flaw)
+    }
+
+    fn make_of(system: &System, flaw: Option<Flaw>) -> Self {
         // Each one has gigabytes for some seconds.
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,10 +135,42 @@ fn the_disk_is_a_whole_system_for_both_firmwares() {
     assert!(!disk.has("/usr/bin/qemu-system-x86_64"), "preparation installs QEMU");
 }
 
+/// It takes more than 10 minutes if this machine emulates its programs.
+fn a_disk_for_arm_boots_by_uefi() {
+    if let Some(reason) = unavailable_for(Isa::Arm64) {
+        ignore(&reason);
+    }
+    let folder = tempfile::tempdir_in(folder()).unwrap();
+    let system = match System::install_for(Isa::Arm64, &folder.path().join("system.tar")) {
+        Err(Error::Undelivered(why)) => ignore(&why),
+        other => other.unwrap(),
+    };
+    let disk = Raw::make_of(&system, None);
+    let esp = disk.esp();
+    for file in ["BOOTAA64.EFI", "grubaa64.efi", "debian/grub.cfg"] {
+        assert!(esp.contains(file), "{esp}");
+    }
+    assert!(disk.read(0, 440).iter().all(|byte| *byte == 0), "code for BIOS");
+    let menu = disk.root("cat /boot/grub/grub.cfg");
+    assert!(menu.contains("console=ttyAMA0") && !menu.contains("serial"), "{menu}");
+    assert!(!disk.has("/usr/bin/py3compile.distrib"), "the program that compiles modules has its place");
+    for path in ["/usr/bin/py3compile", "/vmlinuz", "/initrd.img"] {
+        assert!(disk.has(path), "{path}");
+    }
+}
+
+fn another_instruction_set_is_refused() {
+    let refused = System::install_for(Isa::S390x, &folder().join("no-system.tar")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "cannot make a disk on this machine: disks are made for amd64 and arm64, not for s390x"
+    );
+}
+
 /// Owners and modes are those of the system, and not those of the user who made the disk.
 fn files_have_their_owners_and_modes() {
     let disk = Raw::good();
-    for (path, owner, group, mode) in [("/usr/bin/su", 0, 0, "4755"), ("/etc/shadow", 0, 42, "0640")] {
+    for (path, owner, group, mode) in [("/usr/bin/su", 0, 0, "04755"), ("/etc/shadow", 0, 42, "0640")] {
         let found = disk.root(&format!("stat {path}"));
         let words: Vec<&str> = found.split_whitespace().collect();
         let value = |name: &str| words[words.iter().position(|word| *word == name).unwrap() + 1];
@@ -197,6 +233,8 @@ fn a_backing_file_may_be_the_hosts() {
 
 trials! {
     the_disk_is_a_whole_system_for_both_firmwares;
+    a_disk_for_arm_boots_by_uefi;
+    another_instruction_set_is_refused;
     files_have_their_owners_and_modes;
     nothing_of_the_host_is_on_the_disk;
     a_full_file_system_has_no_space_for_packages;

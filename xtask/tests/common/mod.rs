@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
+pub mod disks;
 pub mod images;
 pub mod path;
 mod process;
@@ -61,7 +62,7 @@ impl Place {
         self.path().join("config")
     }
 
-    fn runtime(&self) -> PathBuf {
+    pub fn runtime(&self) -> PathBuf {
         self.path().join("run")
     }
 

@@ -37,12 +37,15 @@ pub fn processes_that_name(path: &Path) -> Vec<String> {
 pub struct Running<'p> {
     place: &'p Place,
     child: Option<Child>,
+    /// The consoles that earlier harnesses have recorded.
+    earlier: Vec<PathBuf>,
 }
 
 impl<'p> Running<'p> {
     pub fn start(place: &'p Place, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { place, child: Some(command.spawn().unwrap()) }
+        let earlier = consoles_of(place);
+        Self { place, child: Some(command.spawn().unwrap()), earlier }
     }
 
     fn child(&mut self) -> &mut Child {
@@ -56,7 +59,8 @@ impl<'p> Running<'p> {
             let harness = format!("{} ", self.child().id());
             let mut others = processes_that_name(self.place.path());
             others.retain(|process| !process.starts_with(&harness));
-            if !others.is_empty() && has_a_console_line(&self.place.results()) {
+            let is_new = |console: &PathBuf| !self.earlier.contains(console);
+            if !others.is_empty() && consoles_of(self.place).iter().any(is_new) {
                 return others;
             }
             let ended = self.child().try_wait().unwrap();
@@ -72,10 +76,15 @@ impl<'p> Running<'p> {
     }
 
     /// Waits for its end after a request to end.
-    pub fn end(mut self) -> Output {
+    pub fn end(self) -> Output {
+        self.end_within(ORDERLY_END)
+    }
+
+    /// Waits for its end.
+    pub fn end_within(mut self, limit: Duration) -> Output {
         let began = Instant::now();
         while self.child().try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < ORDERLY_END, "the harness runs on after {ORDERLY_END:?}");
+            assert!(began.elapsed() < limit, "the harness runs on after {limit:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
         self.child.take().unwrap().wait_with_output().unwrap()
@@ -91,19 +100,22 @@ impl Drop for Running<'_> {
     }
 }
 
-fn has_a_console_line(folder: &Path) -> bool {
-    files_below(folder).iter().any(|file| {
+/// The records of consoles on which a level has printed something. A preparation keeps its own with its sockets.
+fn consoles_of(place: &Place) -> Vec<PathBuf> {
+    let mut files = [files_below(&place.results()), files_below(&place.runtime())].concat();
+    files.retain(|file| {
         let is_console = file.to_string_lossy().ends_with(".console.log");
         is_console && fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
-    })
+    });
+    files
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
+    // A harness may remove what is listed.
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             files.extend(files_below(&entry.path()));
         } else {
             files.push(entry.path());

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::checks::{Place, Proof, Subject, findings};
 use super::finding::{Finding, Status};
 use super::probe::Probe;
+use crate::media::Documented;
 use crate::run::MetalChoice;
 use crate::scenario::CellName;
 
@@ -29,6 +30,10 @@ pub struct Checkup {
     /// One entry a document; empty for a level.
     #[serde(rename = "families")]
     pub documents: Vec<DocumentCheckup>,
+    /// The result of the check of each medium; empty for a level.
+    pub media: Vec<Finding>,
+    /// The cells that boot documented systems; `None` for a level.
+    pub documented: Option<Documented>,
     /// The cells that the answer is about; `None` for a level.
     pub selected: Option<Selected>,
     /// The answer: every selected cell can run on the chosen metal.

@@ -10,12 +10,13 @@ use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
 
 use super::checks::{
-    EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, own_architecture,
+    EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, media_findings, own_architecture,
 };
 use super::checkup::{
     ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
 };
 use super::probe::Probe;
+use crate::media::{Documented, MediumRow};
 use crate::records::SkipReason;
 use crate::run::{
     EmulatorSource, Fate, MachineTrial, MetalChoice, NativeMetals, NoEmulator, NoGuest, PlanOptions, Planned,
@@ -72,10 +73,11 @@ impl Examination<'_> {
             seen.insert(architecture, of_it);
             natives.insert(architecture, native);
         }
-        let plan = |cells: Vec<Cell>, metal| {
+        let plan_with = |catalog: &Catalog, cells: Vec<Cell>, metal| {
             let options = PlanOptions { metal, denied: self.denied, ..PlanOptions::default() };
-            RunPlan::new(cells, self.matrix, self.catalog, &natives, &options)
+            RunPlan::new(cells, self.matrix, catalog, &natives, &options)
         };
+        let plan = |cells, metal| plan_with(self.catalog, cells, metal);
         let native = plan(cells.clone(), MetalChoice::Native);
         let emulated = plan(cells.clone(), MetalChoice::Emulated);
         let default = self.matrix.default_profile();
@@ -114,12 +116,16 @@ impl Examination<'_> {
             });
         }
         let why = self.why_not(&checked, &selected);
+        let documented =
+            Documented::of_plans(self.catalog, |catalog| plan_with(catalog, cells.clone(), self.metal));
         let host = seen.values().next().map(|seen| HostSummary::of(&seen.probe)).unwrap_or_default();
         Ok(Checkup {
             format: FORMAT,
             host,
             metal: self.metal,
             documents: documents(self.matrix, &native, &emulated),
+            media: media_findings(&MediumRow::all(self.catalog)),
+            documented: Some(documented),
             selected: Some(Selected {
                 profile: self.named.is_none().then(|| default.name.clone()),
                 cells: selected.cells.len(),
@@ -216,11 +222,29 @@ impl Examination<'_> {
             let makes_levels = recipe.emulator().is_none() && recipe.isa() == architecture.isa();
             makes_levels || recipe.emulator() == Some(emulator)
         };
-        let state = |recipe: &Recipe| {
-            let problems = self.source_problems.get(recipe.name())?.clone();
-            Some(SourceState { name: recipe.source()?.name(), problems, needed_on: needed_on(recipe) })
-        };
-        self.catalog.recipes().filter(is_for_it).filter_map(state).collect()
+        // A source may serve several recipes: that of its own images, and that of a disk.
+        let mut states: Vec<SourceState> = Vec::new();
+        for recipe in self.catalog.recipes().filter(is_for_it) {
+            let Some((source, problems)) = recipe.source().zip(self.source_problems.get(recipe.name()))
+            else {
+                continue;
+            };
+            let (name, needed_on) = (source.name(), needed_on(recipe));
+            match states.iter_mut().find(|state| state.name == name) {
+                Some(known) => {
+                    known.needed_on.extend(needed_on);
+                    let new = problems.iter().filter(|problem| !known.problems.contains(problem));
+                    let new: Vec<SourceProblem> = new.cloned().collect();
+                    known.problems.extend(new);
+                }
+                None => states.push(SourceState { name, problems: problems.clone(), needed_on }),
+            }
+        }
+        for state in &mut states {
+            state.needed_on.sort_unstable();
+            state.needed_on.dedup();
+        }
+        states
     }
 
     /// Why the selected cells cannot all run on the chosen metal; empty if they can.

@@ -40,6 +40,8 @@ pub enum Check {
     Apt,
     /// The user's sources of RPM packages, and the tools that read them.
     Sources,
+    /// The user's media.
+    Media,
     /// The emulator that plays the bare machine.
     Emulator,
     /// The images that the levels boot.
@@ -48,7 +50,7 @@ pub enum Check {
 
 impl Check {
     /// Every check, in the order of the findings.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InstructionSet,
         Self::Processor,
         Self::CpuFlags,
@@ -66,6 +68,7 @@ impl Check {
         Self::Disk,
         Self::Apt,
         Self::Sources,
+        Self::Media,
         Self::Emulator,
         Self::Images,
     ];
@@ -90,6 +93,7 @@ impl Check {
             Self::Disk => "disk",
             Self::Apt => "apt",
             Self::Sources => "sources",
+            Self::Media => "media",
             Self::Emulator => "emulator",
             Self::Images => "images",
         }

@@ -100,6 +100,8 @@ pub async fn check_level(
         metal: MetalChoice::Emulated,
         architectures: vec![checked],
         documents: Vec::new(),
+        media: Vec::new(),
+        documented: None,
         selected: None,
         usable: why.is_empty(),
         why,

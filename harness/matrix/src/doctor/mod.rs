@@ -11,7 +11,9 @@ mod level;
 mod probe;
 
 pub(crate) use checks::size;
-pub use checks::{EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, own_architecture};
+pub use checks::{
+    EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, media_findings, own_architecture,
+};
 pub use checkup::{
     ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
 };

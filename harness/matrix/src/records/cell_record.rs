@@ -11,7 +11,7 @@ use nestmatrix_stack::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{SkipReason, VerdictWord, in_one_line};
+use super::{DiskRecord, SkipReason, UefiRecord, VerdictWord, in_one_line};
 use crate::contained::RelativeFolder;
 use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier};
 
@@ -32,6 +32,12 @@ pub struct LevelRecord {
     /// Why it is used; absent for the required system itself.
     #[serde(alias = "stand_in_reason")]
     pub fidelity_reason: Option<String>,
+    /// The disk that it booted from; absent if QEMU loaded its kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskRecord>,
+    /// Its UEFI firmware, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi: Option<UefiRecord>,
     /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,

@@ -4,6 +4,7 @@
 mod build;
 mod cell_record;
 mod comparison;
+mod disk;
 mod folder;
 mod known;
 mod machine;
@@ -24,6 +25,7 @@ mod verdict_word;
 pub(crate) use build::build;
 pub use cell_record::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored};
 pub use comparison::{Change, Comparison};
+pub use disk::{DiskRecord, UefiRecord};
 pub use folder::RunFolder;
 pub(crate) use folder::now;
 pub use known::Known;

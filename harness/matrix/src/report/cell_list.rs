@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Version};
+use nestmatrix_stack::Metal;
 use serde::Serialize;
 
 use crate::scenario::{
@@ -85,8 +86,7 @@ impl<'m> Listing<'m> {
         let row = |cell: &&Cell| {
             let permitted = Permitted::of(cell, denied);
             let level = |level: &LevelSpec| {
-                let available = supply.fitting(cell, level);
-                let choice = matrix.image_from(supply, cell, level, &available, permitted);
+                let choice = matrix.image_from(supply, cell, level, Metal::Emulated, permitted);
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
@@ -116,6 +116,13 @@ impl<'m> Listing<'m> {
     /// The cells, one row for each, in the matrix's order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// Whether a listed cell boots this image at some level.
+    pub fn boots(&self, image: &str) -> bool {
+        let mut levels =
+            self.rows.iter().filter(|row| row.missing.is_empty()).flat_map(|row| row.levels.values());
+        levels.any(|level| level.image.as_deref() == Some(image))
     }
 
     /// The rebuilds that the listed cells use, each with what it is a rebuild of.

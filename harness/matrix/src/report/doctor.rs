@@ -32,6 +32,10 @@ pub fn checkup(checkup: &Checkup, style: &Style) -> String {
         out.push_str(&others.concat());
         out.push('\n');
     }
+    if !checkup.media.is_empty() {
+        out.push_str(&media(&checkup.media, style));
+        out.push('\n');
+    }
     if !checkup.documents.is_empty() {
         out.push_str(&documents(&checkup.documents, style));
         out.push('\n');
@@ -189,6 +193,20 @@ fn documents(documents: &[DocumentCheckup], style: &Style) -> String {
     out
 }
 
+/// The media, whatever their architecture.
+fn media(findings: &[Finding], style: &Style) -> String {
+    let mut out = style.paint(Role::Heading, "media");
+    out.push('\n');
+    let fine: Vec<String> = findings.iter().filter(|one| one.status == Status::Ok).map(brief).collect();
+    if !fine.is_empty() {
+        out.push_str(&field("ok", &[fine.join("; ")], style));
+    }
+    for finding in findings.iter().filter(|one| one.status != Status::Ok) {
+        out.push_str(&long("warning", finding, style));
+    }
+    out
+}
+
 /// The conclusion.
 fn summary(checkup: &Checkup) -> Vec<String> {
     let usable =
@@ -212,9 +230,12 @@ fn summary(checkup: &Checkup) -> Vec<String> {
         Some(profile) => format!("{} cells of the profile `{profile}`", selected.cells),
         None => format!("{} selected cells", selected.cells),
     };
-    vec![
+    let documented = checkup.documented.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut lines: Vec<String> = documented.lines().map(one_line).collect();
+    lines.extend([
         format!("native metal: {native}"),
         format!("emulated metal: {emulated}"),
         one_line(&format!("{} of the {cells} can run on {metal}; {usable}", selected.boot)),
-    ]
+    ]);
+    lines
 }

@@ -7,7 +7,10 @@ use nestmatrix_model::{Architecture, Fidelity, Word as _};
 use serde::Serialize;
 
 use super::cell_list::{Listing, Row};
+use super::media::PROSE;
 use super::style::{Role, Style};
+use super::text::{one_line, wrapped};
+use crate::media::MediumRow;
 use crate::scenario::{AvailableImage, CellName, Denied, Filter, Matrix, Supply};
 
 /// One image, for programs.
@@ -22,6 +25,9 @@ pub struct ImageRow {
     pub cells: Vec<CellName>,
     /// The cells that boot it, and a stand-in at another level.
     pub cells_with_stand_ins: Vec<CellName>,
+    /// The medium, if it is the disk of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<MediumRow>,
 }
 
 /// The images that are more than stand-ins.
@@ -33,23 +39,37 @@ pub struct ImageListing {
 }
 
 impl ImageListing {
-    /// The images of the supply, with the cells of `matrix` that match `filter` and boot them.
-    pub fn new(matrix: &Matrix, filter: &Filter, supply: &Supply, denied: Denied) -> Self {
+    /// The images of the supply, with the cells of `matrix` that match `filter` and boot them. `media` are those that the user added.
+    pub fn new(
+        matrix: &Matrix,
+        filter: &Filter,
+        supply: &Supply,
+        denied: Denied,
+        media: &[MediumRow],
+    ) -> Self {
         let listing = Listing::new(matrix, filter, supply, denied);
         let mut rows = Vec::new();
-        for image in available(supply) {
-            let of = |fidelity| row(&image.name, fidelity, listing.rows());
+        let names = available(supply).into_iter().map(|image| image.name.clone());
+        let mut names: Vec<String> = names.collect();
+        // Media that can't be used have no image in the supply.
+        names.extend(media.iter().filter(|row| row.unusable.is_some()).map(|row| row.image.clone()));
+        for image in names {
+            let of = |fidelity| row(&image, fidelity, listing.rows());
             let exact: Vec<ImageRow> =
                 [Fidelity::Product, Fidelity::Rebuild].into_iter().filter_map(of).collect();
             if exact.is_empty() && of(Fidelity::StandIn).is_none() {
                 rows.push(ImageRow {
-                    image: image.name.clone(),
+                    image,
                     fidelity: None,
                     cells: Vec::new(),
                     cells_with_stand_ins: Vec::new(),
+                    medium: None,
                 });
             }
             rows.extend(exact);
+        }
+        for row in &mut rows {
+            row.medium = media.iter().find(|medium| medium.image == row.image).cloned();
         }
         let mut counts = BTreeMap::new();
         for row in listing.rows() {
@@ -93,13 +113,14 @@ fn row(image: &str, fidelity: Fidelity, rows: &[Row]) -> Option<ImageRow> {
         fidelity: Some(fidelity),
         cells: names(&without),
         cells_with_stand_ins: names(&with),
+        medium: None,
     })
 }
 
 /// The images with the cells that run on them without a stand-in, and how many cells run on what.
 pub fn images(listing: &ImageListing, style: &Style) -> String {
     let mut out = String::new();
-    for ImageRow { image, fidelity, cells, cells_with_stand_ins } in &listing.rows {
+    for ImageRow { image, fidelity, cells, cells_with_stand_ins, medium } in &listing.rows {
         let name = style.paint(Role::Heading, &format!("{image}{}", fidelity.map_or("", Fidelity::mark)));
         let more = match cells_with_stand_ins.len() {
             0 => String::new(),
@@ -110,6 +131,12 @@ pub fn images(listing: &ImageListing, style: &Style) -> String {
             (Some(_), cells) => format!("{} without a stand-in{more}", number(cells)),
         };
         out.push_str(&format!("{name}: {count}\n"));
+        if let Some(medium) = medium {
+            out.push_str(&format!(
+                "  {}\n",
+                wrapped(&one_line(&medium.describe()), 2, 4, style.width.min(PROSE))
+            ));
+        }
         cells.iter().for_each(|cell| out.push_str(&format!("  {cell}\n")));
     }
     if listing.rows.is_empty() {

@@ -120,6 +120,13 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
         if let Some(instead_of) = instead_of {
             property(&of_level(instead_of), Some(level.required.clone()));
         }
+        if let Some(disk) = &level.disk {
+            property(&of_level("medium"), Some(disk.medium.clone()));
+            property(&of_level("medium-sha256"), Some(disk.medium_sha256.clone()));
+            property(&of_level("prepared-image"), level.image.as_ref().map(|image| image.digest.clone()));
+        }
+        property(&of_level("uefi"), level.uefi.as_ref().map(ToString::to_string));
+        property(&of_level("reported-system"), level.seen.system.clone());
         property(&of_level("kernel"), level.seen.kernel.clone());
         property(&of_level("qemu"), level.seen.qemu.clone());
         property(&of_level("cpu"), level.seen.cpu.clone());

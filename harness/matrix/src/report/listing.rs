@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use nestmatrix_model::LevelNumber;
 
 use super::cell_list::{LevelRow, Listing, Row};
+use super::media::PROSE;
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::wrapped;
 use crate::scenario::{Document, Scenario, StandIn, Tier};
 
-/// The widest that prose gets: longer lines are hard to read. Tables may be wider, because of the names of the cells.
-const PROSE: usize = 110;
 /// The indentation of the text below a scenario's name.
 const INDENT: usize = 4;
 

@@ -1,5 +1,6 @@
 //! An overview as Markdown (GitHub's and GitLab's, with tables), for a document or an issue.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::cell::{attempts, documented, observed, remark, tiers, verdict};
@@ -9,7 +10,7 @@ use super::mutation::{PENDING, counted as counted_mutants, is_trouble, wanted};
 use super::other_systems::{OtherSystem, other_systems};
 use super::text::one_line;
 use crate::records::{
-    CellMutation, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell, OverviewRun,
+    CellMutation, DiskRecord, LevelRecord, MutantOutcome, MutationTally, Overview, OverviewCell, OverviewRun,
 };
 use crate::scenario::{Coverage, Matrix};
 
@@ -160,7 +161,14 @@ fn legend(overview: &Overview) -> String {
     let line = |other: &OtherSystem<'_>| {
         format!("\n{} {}\n", escaped(other.fidelity.mark()), escaped(&other.to_string()))
     };
-    others.iter().map(line).collect()
+    let mut out: String = others.iter().map(line).collect();
+    let levels = overview.cells.iter().flat_map(|cell| &cell.record.levels);
+    let disks: BTreeSet<(&str, &DiskRecord)> =
+        levels.filter_map(|level| Some((level.os.as_str(), level.disk.as_ref()?))).collect();
+    for (os, disk) in disks {
+        let _ = writeln!(out, "\n{}: {}", escaped(os), escaped(&disk.to_string()));
+    }
+    out
 }
 
 /// The details of a cell that needs attention.
@@ -194,7 +202,8 @@ fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
 fn versions(level: &LevelRecord) -> String {
     let seen = &level.seen;
     let qemu = seen.qemu.as_ref().map(|qemu| format!("QEMU {qemu}"));
-    let facts = [Some(ran(level)), seen.kernel.clone(), qemu, seen.machine.clone(), seen.cpu.clone()];
+    let uefi = level.uefi.as_ref().map(ToString::to_string);
+    let facts = [Some(ran(level)), seen.kernel.clone(), qemu, seen.machine.clone(), uefi, seen.cpu.clone()];
     facts.into_iter().flatten().map(|fact| escaped(&fact)).collect::<Vec<_>>().join(", ")
 }
 

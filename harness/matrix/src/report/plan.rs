@@ -35,6 +35,7 @@ pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> Stri
     out.push_str(&lines("metal", &no_native(plan), style));
     let emulators: Vec<String> = plan.installed_emulators.iter().map(|emulator| one_line(emulator)).collect();
     out.push_str(&field("emulators", &emulators, style));
+    out.push_str(&field("media", &media(plan), style));
     if snapshots {
         out.push_str(&field("snapshots", &always_cold(plan), style));
     }
@@ -45,6 +46,15 @@ pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> Stri
         out.push_str(&verbatim("", &names(plan.denied()), style));
     }
     out + &lines("skipped", &skipped_in_short(plan), style)
+}
+
+/// The media that have to be prepared, and those that can't be used.
+fn media(plan: &RunPlan) -> Vec<String> {
+    let first =
+        plan.prepared_first.iter().map(|name| format!("{name} is prepared first, which takes minutes"));
+    let unusable =
+        plan.unusable_media.iter().map(|(name, why)| one_line(&format!("{name} is not used: {why}")));
+    first.chain(unusable).collect()
 }
 
 /// Why native metal is not used, a line an architecture.

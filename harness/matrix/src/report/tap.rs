@@ -96,9 +96,14 @@ fn diagnostics(overview: &Overview, cell: &OverviewCell) -> String {
     for level in &record.levels {
         let _ = writeln!(out, "    {}:", level.level.to_string().to_lowercase());
         let seen = &level.seen;
+        let (disk, uefi) =
+            (level.disk.as_ref().map(ToString::to_string), level.uefi.as_ref().map(ToString::to_string));
         let facts = [
             ("required", Some(&level.required)),
             ("system", Some(&ran(level))),
+            ("disk", disk.as_ref()),
+            ("uefi", uefi.as_ref()),
+            ("reported_system", seen.system.as_ref()),
             ("kernel", seen.kernel.as_ref()),
             ("qemu", seen.qemu.as_ref()),
             ("machine", seen.machine.as_ref()),

@@ -158,10 +158,9 @@ impl Writer<'_> {
 
     fn machine(&self, index: usize) -> Machine {
         let mut machine = self.plan.machine(index, Instance::First);
-        if !self.plan.reports(machine.level) && machine.has_monitor() {
-            if let Boot::Kernel(boot) = &mut machine.boot {
-                boot.parameters.push_str(" nest.console=shell");
-            }
+        let is_host = !self.plan.reports(machine.level) && machine.has_monitor();
+        if let (true, Boot::Kernel(boot)) = (is_host, &mut machine.boot) {
+            boot.parameters.push_str(" nest.console=shell");
         }
         machine
     }

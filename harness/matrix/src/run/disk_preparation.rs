@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nestmatrix_images::{
-    Begun, Catalog, Error, Image, Preparation, PreparationReport, Product, Progress, ProgressEvent, Recipe,
-    ReportEvent, ReportReader, Step as BuildStep, Store, UefiFiles,
+    Begun, Catalog, Error, Image, MediumError, Preparation, PreparationReport, Product, Progress,
+    ProgressEvent, Recipe, ReportEvent, ReportReader, Step as BuildStep, Store, UefiFiles,
 };
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
@@ -20,7 +20,7 @@ use nestmatrix_model::{
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, LevelPlan, Limits, MachineSettings,
-    Metal, StackPlan, StageListener, SystemDisk, UefiFirmware, first_boot,
+    Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
@@ -31,6 +31,12 @@ const INSTALLING_MIB: u32 = 1024;
 
 /// The factor of the time limits of a boot in which packages are installed.
 const PATIENCE: f64 = 3.0;
+
+/// A control sequence of a terminal, as the record of a console has it.
+const ESCAPE: &str = r"\u{1b}";
+
+/// How many lines of a console an error quotes.
+const LAST_LINES: usize = 3;
 
 /// Prepares disks.
 pub struct DiskPreparation<'a> {
@@ -57,9 +63,17 @@ pub struct DiskPreparation<'a> {
 pub enum NotPrepared {
     /// The store says why.
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(Error),
+    /// The file of the medium can't be used.
+    #[error("the medium {medium} can't be used: {problem}")]
+    Medium {
+        /// The medium.
+        medium: String,
+        /// What is wrong with its file.
+        problem: Box<MediumError>,
+    },
     /// It did not boot to the end of its preparation.
-    #[error("{medium} could not be prepared: {why}")]
+    #[error("the medium {medium} could not be prepared: {why}")]
     Boot {
         /// The medium.
         medium: String,
@@ -112,13 +126,15 @@ impl DiskPreparation<'_> {
         let (store, catalog, progress) =
             (Arc::clone(&self.store), self.catalog.clone(), Arc::clone(&self.progress));
         let of_store = recipe.clone();
-        let begun = in_background(move || store.begin_preparation(&of_store, &catalog, &*progress)).await?;
+        let refused = |error| refused(recipe, error);
+        let begun = in_background(move || store.begin_preparation(&of_store, &catalog, &*progress));
+        let begun = begun.await.map_err(refused)?;
         let preparation = match begun {
             Begun::Ready(image) => return Ok(*image),
             Begun::Preparation(preparation) => *preparation,
         };
         let report = self.boot(&preparation).await?;
-        in_background(move || preparation.finish(report)).await.map_err(NotPrepared::from)
+        in_background(move || preparation.finish(report)).await.map_err(refused)
     }
 
     /// Boots the disk until its system has reported and powered off.
@@ -165,19 +181,25 @@ impl DiskPreparation<'_> {
             Rc::clone(&reader) as Rc<dyn ConsoleListener>,
         )
         .await;
+        let report = reader.reader.borrow().clone().report();
         match booted {
-            Ok(()) => {}
-            Err(stop) if stop.is_interrupted() => return Err(NotPrepared::Interrupted(medium)),
-            // What the system itself reports is closer to the cause.
-            Err(_) if reader.is_complete() => {}
+            Ok(()) => Ok(report),
+            Err(stop) if stop.is_interrupted() => Err(NotPrepared::Interrupted(medium)),
+            // An error that the system itself reports is closer to the cause. A success alone is not enough: what was written may not
+            // be in the file yet.
+            Err(_) if report.status.is_some_and(|status| status != 0) => Ok(report),
             Err(stop) => {
                 let level = plan.levels[0].level;
                 let console = last_lines(&scratch.path().join(format!("{level}.console.log")));
-                return Err(failed(format!("{}: {}{console}", stop.stage, stop.symptom)));
+                let console = match &stop.symptom {
+                    // It says so itself.
+                    Symptom::Timeout { last_line: None, .. } => String::new(),
+                    _ if console.is_empty() => "; its console showed nothing".to_owned(),
+                    _ => format!("; the last lines of its console:{console}"),
+                };
+                Err(failed(format!("{}: {}{console}", stop.stage, stop.symptom)))
             }
         }
-        let report = reader.reader.borrow().clone().report();
-        Ok(report)
     }
 
     /// The QEMU that boots the disk.
@@ -196,13 +218,25 @@ impl DiskPreparation<'_> {
     }
 }
 
-/// The last lines of a console, for an error.
+/// What the store says, with the medium's name.
+fn refused(recipe: &Recipe, error: Error) -> NotPrepared {
+    match (error, recipe.disk()) {
+        (Error::Medium(problem), Some(disk)) => NotPrepared::Medium { medium: disk.medium().name(), problem },
+        (other, _) => NotPrepared::Store(other),
+    }
+}
+
+/// The last lines of a console with text, each on a line of an error. Lines that draw on a screen are only there if there
+/// are no others.
 fn last_lines(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last: Vec<String> = lines.iter().rev().take(3).rev().map(|line| format!("\n  {line}")).collect();
-    if last.is_empty() { "; its console showed nothing".to_owned() } else { last.concat() }
+    // The time comes first.
+    let has_text = |line: &&str| line.split_once("] ").is_some_and(|(_, text)| !text.trim().is_empty());
+    let lines: Vec<&str> = text.lines().filter(has_text).collect();
+    let (drawing, written): (Vec<&str>, Vec<&str>) = lines.iter().partition(|line| line.contains(ESCAPE));
+    let shown = if written.is_empty() { drawing } else { written };
+    shown.iter().rev().take(LAST_LINES).rev().map(|line| format!("\n  {line}")).collect()
 }
 
 /// The first architecture of this instruction set whose bare machine QEMU plays.

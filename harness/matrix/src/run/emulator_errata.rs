@@ -77,6 +77,9 @@ fn depends_by(cell: &Cell, profile: &ArchInfo, erratum: &Erratum) -> Option<Stri
         if let Some(text) = spec.settings.kernel_parameters.iter().find(hidden) {
             return Some(format!("{level} has {text}"));
         }
+        if spec.settings.cpu.disable.contains(cpu_feature) {
+            return Some(format!("{level} has {cpu_feature} switched off"));
+        }
         if let CpuMode::Custom { model } = &spec.settings.cpu.mode
             // If a requirement is missing, the stack stops before anything depends on it.
             && !spec.settings.cpu.require.contains(cpu_feature)
@@ -133,7 +136,7 @@ fn is_off(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use nestmatrix_images::Catalog;
-    use nestmatrix_model::{Architecture, Command, Step};
+    use nestmatrix_model::{Architecture, Command, Device, Hardware, Step};
     use rstest::rstest;
 
     use super::*;
@@ -238,6 +241,10 @@ mod tests {
         Some("L1 has clearcpuid=npt")
     )]
     #[case::step_that_fails(|cell: &mut Cell| step(cell, "l1-kvm", "modprobe $KVM_MODULE npt=0", true), None)]
+    #[case::switched_off(
+        |cell: &mut Cell| cell.levels[1].settings.cpu.disable = vec!["npt".to_owned()],
+        Some("L1 has npt switched off")
+    )]
     #[case::step_too_late(|cell: &mut Cell| step(cell, "l2-check", "modprobe $KVM_MODULE npt=0", false), None)]
     #[case::not_with_kvm(
         |cell: &mut Cell| {
@@ -262,6 +269,25 @@ mod tests {
         change(&mut cell);
         let reason = barred(&cell).map(|reason| reason.to_string());
         assert_eq!(reason.as_deref().and_then(|reason| reason.split_once("; ")).map(|(_, by)| by), expected);
+    }
+
+    #[rstest]
+    #[case::cpus(Architecture::Intel, |l0: &mut Hardware| l0.cpus = Some(2), Some("it has one CPU"))]
+    #[case::devices(Architecture::Intel, |l0: &mut Hardware| l0.devices = vec![Device::Nvme], Some("it has one CPU"))]
+    #[case::of_qemu(Architecture::Amd, |l0: &mut Hardware| l0.cpus = Some(4), None)]
+    #[case::viommu(Architecture::Power9, |l0: &mut Hardware| l0.devices = vec![Device::Viommu], Some("QEMU has none for IBM POWER9"))]
+    fn hardware_that_the_metal_can_not_have_is_a_reason(
+        #[case] architecture: Architecture,
+        #[case] change: fn(&mut Hardware),
+        #[case] expected: Option<&str>,
+    ) {
+        let mut cell = Cell { architecture, ..cell() };
+        change(&mut cell.levels[0].settings.hardware);
+        let reason = barred(&cell).map(|reason| reason.to_string());
+        match expected {
+            Some(expected) => assert!(reason.as_deref().unwrap_or_default().contains(expected), "{reason:?}"),
+            None => assert_eq!(reason, None),
+        }
     }
 
     #[test]

@@ -17,7 +17,9 @@ use super::panic::described;
 use super::ready_cell::{ReadyCell, ReadyLevel};
 use super::schedule::Dispatch;
 use crate::contained::RelativeFolder;
-use crate::records::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored, RunFolder, VerdictWord};
+use crate::records::{
+    Attempt, CellRecord, DiskRecord, ImageRecord, LevelRecord, Restored, RunFolder, VerdictWord,
+};
 use crate::scenario::KnownFlaky;
 
 /// An attempt that counts: the last attempt of one repetition of a cell.
@@ -107,7 +109,7 @@ impl ReadyCell {
 
 impl ReadyLevel {
     fn record(&self, observation: &Observation) -> LevelRecord {
-        let Self { planned, image } = self;
+        let Self { planned, image, uefi } = self;
         LevelRecord {
             level: planned.spec.level,
             required: planned.spec.system.to_string(),
@@ -115,6 +117,8 @@ impl ReadyLevel {
             image: image.as_ref().map(ImageRecord::from),
             fidelity: planned.choice.fidelity,
             fidelity_reason: planned.choice.reason.clone(),
+            disk: image.as_ref().and_then(DiskRecord::of),
+            uefi: uefi.clone(),
             seen: observation.levels.get(&planned.spec.level).cloned().unwrap_or_default(),
         }
     }

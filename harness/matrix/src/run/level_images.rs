@@ -1,8 +1,9 @@
 //! Chooses the image that each level of a cell boots, from the recipes of the catalog.
 
-use nestmatrix_images::{Catalog, DiskRecipe, Product, Recipe};
-use nestmatrix_model::architecture::{ArchInfo, BareMachine};
-use nestmatrix_model::{Architecture, BootKind, CommandChannel, Firmware, Isa, LevelNumber, Version};
+use nestmatrix_images::{Catalog, Product, Recipe};
+use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, BootKind, Firmware, Isa, LevelNumber, Version};
+use nestmatrix_stack::Metal;
 
 use super::NativeMetal;
 use super::emulator_errata::why_barred;
@@ -24,26 +25,25 @@ impl Planner<'_> {
         let isa = cell.architecture.isa();
         let innermost = cell.levels.last().map(|spec| spec.level);
         let permitted = Permitted::of(cell, self.options.denied);
+        let metal = if native.is_some() { Metal::Native } else { Metal::Emulated };
         let mut levels = Vec::new();
         // In the order of discovery. Levels without the same image share one reason.
         let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
             let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
-            let mut available = self.supply.fitting(cell, spec);
-            if native.is_none() && !metal_has_disks(cell) {
-                available.retain(|image| image.boots == BootKind::Kernel);
-            }
             let choice = match this_machine {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
                 Some(native) => native_choice(native, spec, cell.architecture, self.matrix, permitted)
                     .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
-                None => self.matrix.image_from(&self.supply, cell, spec, &available, permitted).map_err(
-                    |missing| SkipReason::NoImage {
-                        levels: vec![spec.level],
-                        isa: isa.to_string(),
-                        missing: Box::new(missing),
-                    },
-                ),
+                None => {
+                    self.matrix.image_from(&self.supply, cell, spec, metal, permitted).map_err(|missing| {
+                        SkipReason::NoImage {
+                            levels: vec![spec.level],
+                            isa: isa.to_string(),
+                            missing: Box::new(missing),
+                        }
+                    })
+                }
             };
             match choice {
                 Ok(choice) => {
@@ -68,7 +68,7 @@ impl Planner<'_> {
                         let others = self.matrix.other_images(
                             &spec.system,
                             cell.architecture,
-                            &available,
+                            &self.supply.fitting(cell, spec, metal),
                             permitted,
                             &choice,
                         );
@@ -141,26 +141,19 @@ fn native_choice(
     })
 }
 
-/// Whether the emulated metal of a cell has virtio disks. Only that of QEMU does.
-pub(super) fn metal_has_disks(cell: &Cell) -> bool {
-    cell.emulator_is_l0() || matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Qemu(_))
-}
-
 /// The images that stacks can boot: for each architecture those whose recipe makes levels and can be built here, by the names of
 /// the scenario model (`debian-13`).
 pub fn supply(catalog: &Catalog) -> Supply {
     let images = |architecture: Architecture, variant: Option<&str>| {
         let recipes = recipes_for(catalog, architecture.isa(), variant);
-        recipes
-            .filter(|recipe| catalog.unbuildable(recipe.name()).is_none())
-            .filter_map(available_image)
-            .collect()
+        let buildable = recipes.filter(|recipe| catalog.unbuildable(recipe.name()).is_none());
+        buildable.filter_map(|recipe| available_image(recipe, catalog)).collect()
     };
     let unbuildable = |architecture: Architecture, variant: Option<&str>| {
         let recipes = recipes_for(catalog, architecture.isa(), variant);
         let unbuildable = recipes.filter_map(|recipe| {
             let why = catalog.unbuildable(recipe.name())?.to_string();
-            Some(UnbuildableImage { image: available_image(recipe)?, why })
+            Some(UnbuildableImage { image: available_image(recipe, catalog)?, why })
         });
         unbuildable.collect()
     };
@@ -191,12 +184,6 @@ fn recipes_for<'c>(
     })
 }
 
-/// Whether a level that boots this disk surely can run guests: it has a QEMU, and a guest agent that starts that.
-fn can_host(disk: DiskRecipe<'_>) -> bool {
-    let has_qemu = disk.installs_qemu() || (!disk.needs_preparation() && disk.qemu().is_some());
-    has_qemu && disk.command_channel() == CommandChannel::Agent
-}
-
 /// Whether a level boots a product of this kind.
 fn is_level(product: Product) -> bool {
     match product {
@@ -205,19 +192,26 @@ fn is_level(product: Product) -> bool {
     }
 }
 
-fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
+fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage> {
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
     Some(match recipe.disk() {
-        None => AvailableImage { name, system, version, boots: BootKind::Kernel, hosts: true },
-        Some(disk) => AvailableImage {
-            name: format!("{name}-disk"),
-            system,
-            version,
-            boots: BootKind::Disk,
-            hosts: can_host(disk),
-        },
+        None => AvailableImage { name, system, version, boots: BootKind::Kernel, innermost_only: None },
+        Some(_) => {
+            let why = recipe.innermost_only(catalog.prepared(recipe.name()));
+            let innermost_only = why.map(|why| match why.remedy() {
+                Some(remedy) => format!("{why} (`{remedy}`)"),
+                None => why.to_string(),
+            });
+            AvailableImage {
+                name: format!("{name}-disk"),
+                system,
+                version,
+                boots: BootKind::Disk,
+                innermost_only,
+            }
+        }
     })
 }
 
@@ -225,6 +219,6 @@ fn available_image(recipe: &Recipe) -> Option<AvailableImage> {
 fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
     recipes_for(catalog, isa, variant).find(|recipe| {
         catalog.unbuildable(recipe.name()).is_none()
-            && available_image(recipe).is_some_and(|a| a.name == image)
+            && available_image(recipe, catalog).is_some_and(|available| available.name == image)
     })
 }

@@ -48,7 +48,7 @@ impl NativeMetal {
             system: self.os.clone(),
             version,
             boots: BootKind::Kernel,
-            hosts: true,
+            innermost_only: None,
         })
     }
 

@@ -63,3 +63,7 @@ impl Overlays {
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::write(to, fs::read(from)?)
 }
+
+#[cfg(test)]
+#[path = "overlays_tests.rs"]
+mod tests;

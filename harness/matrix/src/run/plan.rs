@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_images::{Catalog, Product};
+use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::Metal;
@@ -130,6 +130,10 @@ pub struct RunPlan {
     pub no_native: Vec<(Architecture, String)>,
     /// The emulators of this machine that play bare machines because their images can't be built here.
     pub installed_emulators: BTreeSet<String>,
+    /// The media that are prepared before anything boots, since a cell boots them.
+    pub prepared_first: BTreeSet<String>,
+    /// The media that no cell boots because they can't be used, and why.
+    pub unusable_media: BTreeMap<String, String>,
 }
 
 /// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that is printed before a run: about
@@ -161,8 +165,22 @@ impl RunPlan {
             of: matrix.cells().len(),
             full: full(matrix),
         });
-        let plan = Self { cells, profile, no_native, installed_emulators: BTreeSet::new() };
-        Self { installed_emulators: plan.installed_emulators_in(catalog), ..plan }
+        let plan = Self { cells, profile, no_native, ..Self::default() };
+        Self { installed_emulators: plan.installed_emulators_in(catalog), ..plan }.with_media(catalog)
+    }
+
+    /// Adds what is to be said about the user's media.
+    fn with_media(mut self, catalog: &Catalog) -> Self {
+        let booted = self.images();
+        for of in catalog.uses_of_media() {
+            let boots = |recipe: &Recipe| booted.contains(&(recipe.name().to_owned(), Product::Disk));
+            if let Some(why) = of.unusable() {
+                self.unusable_media.insert(of.medium.name(), why);
+            } else if of.is_to_prepare() && of.recipe.is_some_and(boots) {
+                self.prepared_first.insert(of.medium.name());
+            }
+        }
+        self
     }
 
     /// The cells that boot.

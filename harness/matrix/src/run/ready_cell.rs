@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nestmatrix_images::{Catalog, DiskImage, Image, InstalledEmulator, Product, UefiFiles};
+use nestmatrix_images::{
+    Catalog, DiskImage, FirmwareSource, Image, InstalledEmulator, Product, Recipe, UefiFiles,
+};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{FaultAction, Firmware, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
@@ -18,6 +20,7 @@ use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_p
 use super::provision::Images;
 use super::savable::{always_cold, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
+use crate::records::UefiRecord;
 use crate::scenario::Cell;
 
 /// A planned cell that boots, with the images that it boots.
@@ -48,6 +51,8 @@ pub(super) struct ReadyLevel {
     pub(super) planned: PlannedLevel,
     /// What it boots; none if it boots nothing, or if the image is missing.
     pub(super) image: Option<Image>,
+    /// Its UEFI firmware, if it has one.
+    pub(super) uefi: Option<UefiRecord>,
 }
 
 /// What runs the outermost level.
@@ -91,8 +96,13 @@ impl Readiness<'_> {
             (Some(_), None, Ok(stack), Ok(outermost)) => self.snapshots(cell, stack, outermost, derived),
             _ => Vec::new(),
         };
-        let image = |level: &PlannedLevel| self.images.get(level.boots.as_ref()?).ok().cloned();
-        let levels = levels.iter().map(|level| ReadyLevel { planned: level.clone(), image: image(level) });
+        let image = |key: &Option<_>| self.images.get(key.as_ref()?).ok().cloned();
+        let levels = levels.iter().map(|level| {
+            let (planned, image, firmware) = (level.clone(), image(&level.boots), image(&level.firmware));
+            let uefi =
+                image.as_ref().and_then(|image| LevelUefi::of(level, image, firmware.as_ref()).ok()?);
+            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image }
+        });
         Some(ReadyCell {
             cell: cell.clone(),
             must_run: planned.must_run,
@@ -117,7 +127,10 @@ impl Readiness<'_> {
         let booted = levels.iter().filter_map(|level| Some((level, level.boots.as_ref()?)));
         let plans = booted.map(|(level, key)| {
             let firmware = level.firmware.as_ref().map(|key| self.images.get(key)).transpose()?;
-            level_plan(level, self.images.get(key)?, firmware, scratch)
+            // What needed no preparation has not said where its QEMU is.
+            let recipe = self.setting.catalog.get(&key.0).and_then(Recipe::disk);
+            let qemu = recipe.and_then(|disk| disk.qemu()).map(str::to_owned);
+            level_plan(level, self.images.get(key)?, firmware, qemu, scratch)
         });
         Ok(StackPlan {
             metal,
@@ -219,37 +232,59 @@ pub(super) fn disk_name(level: LevelNumber) -> String {
     format!("{level}-disk")
 }
 
-/// The plan of a level that boots `image`, with this firmware if its scenario sets one.
+/// The UEFI firmware of a level.
+struct LevelUefi<'i> {
+    firmware: Firmware,
+    /// The image that has its files.
+    image: &'i Image,
+    files: UefiFiles,
+    /// The image that they were built in, if that is known.
+    source: Option<FirmwareSource>,
+}
+
+impl<'i> LevelUefi<'i> {
+    /// That of a level that boots `image`, if it has one. `set` is the image of what its scenario sets.
+    fn of(level: &PlannedLevel, image: &'i Image, set: Option<&'i Image>) -> Result<Option<Self>, String> {
+        let of_disk = image.disk_image().and_then(|disk| {
+            let firmware = disk.hardware.firmware;
+            Some(Self { firmware, image, files: disk.uefi?, source: disk.firmware })
+        });
+        // The variables of a disk may have the entry of its boot loader.
+        if let Some(own) = of_disk.filter(|own| level.spec.firmware.is_none_or(|set| set == own.firmware)) {
+            return Ok(Some(own));
+        }
+        let (Some(firmware), Some(image)) = (level.spec.firmware, set) else { return Ok(None) };
+        let files =
+            image.uefi(firmware).ok_or_else(|| format!("image {} has no {firmware}", image.name()))?;
+        Ok(Some(Self { firmware, image, files, source: Some(FirmwareSource::of(image)) }))
+    }
+
+    fn record(self) -> UefiRecord {
+        UefiRecord::new(self.firmware, self.source)
+    }
+}
+
+/// The plan of a level that boots `image`, with this firmware if its scenario sets one, and with this QEMU if its disk names none.
 fn level_plan(
     level: &PlannedLevel,
     image: &Image,
     firmware: Option<&Image>,
+    qemu: Option<String>,
     scratch: &Path,
 ) -> Result<LevelPlan, String> {
     let spec = &level.spec;
-    let (boots, of_disk) = match image.disk_image() {
-        Some(disk) => {
-            let uefi = disk.uefi.clone().map(|files| (disk.hardware.firmware, image, files));
-            (disk_image(image, disk, spec.level, scratch)?, uefi)
-        }
-        None => (kernel_image(image)?, None),
+    let boots = match image.disk_image() {
+        Some(disk) => disk_image(image, disk, qemu, spec.level, scratch)?,
+        None => kernel_image(image)?,
     };
-    let set = match (spec.firmware, firmware) {
-        (Some(set), Some(image)) => {
-            let files = image.uefi(set).ok_or_else(|| format!("image {} has no {set}", image.name()))?;
-            Some((set, image, files))
-        }
-        _ => None,
-    };
-    // The variables of a disk may have the entry of its boot loader.
-    let of_disk = of_disk.filter(|(firmware, ..)| spec.firmware.is_none_or(|set| set == *firmware));
-    let uefi = of_disk.or(set).map(|(firmware, image, UefiFiles { code, vars })| UefiFirmware {
-        name: format!("{} {} {firmware}", image.name(), image.digest()),
-        code,
-        base_variables: vars,
-        variables: scratch.join(format!("{}-variables", spec.level)),
-        secure_boot: firmware == Firmware::UefiSecureBoot,
-    });
+    let uefi =
+        LevelUefi::of(level, image, firmware)?.map(|LevelUefi { firmware, image, files, .. }| UefiFirmware {
+            name: format!("{} {} {firmware}", image.name(), image.digest()),
+            code: files.code,
+            base_variables: files.vars,
+            variables: scratch.join(format!("{}-variables", spec.level)),
+            secure_boot: firmware == Firmware::UefiSecureBoot,
+        });
     Ok(LevelPlan {
         level: spec.level,
         image: boots,
@@ -275,6 +310,7 @@ fn kernel_image(image: &Image) -> Result<BootImage, String> {
 fn disk_image(
     image: &Image,
     disk: DiskImage,
+    own_qemu: Option<String>,
     level: LevelNumber,
     scratch: &Path,
 ) -> Result<BootImage, String> {
@@ -288,7 +324,7 @@ fn disk_image(
             overlay: scratch.join(format!("{level}.qcow2")),
             bus: hardware.bus,
             command_channel,
-            qemu: qemu.map(|qemu| qemu.path),
+            qemu: qemu.map(|qemu| qemu.path).or(own_qemu),
             memory_mib: hardware.memory_mib,
             cpus: hardware.cpus,
             system: os_release.map(|os| (os.id, os.version)),

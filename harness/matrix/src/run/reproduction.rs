@@ -72,7 +72,7 @@ impl Run {
 impl ReadyLevel {
     /// What the top of the script says about this level.
     fn summary(&self, record: &CellRecord) -> LevelSummary {
-        let Self { planned, image } = self;
+        let Self { planned, image, .. } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
         let of_image = image.as_ref().and_then(|image| image.kernel_version());

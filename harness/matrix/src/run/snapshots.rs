@@ -71,7 +71,7 @@ impl Run {
         // It takes a while to compare its hashes.
         let found = tokio::task::spawn_blocking(move || cache.find(level, &inputs)).await;
         let why = match found {
-            Ok(Ok(Lookup::Found(snapshot))) => return (Some(snapshot), None),
+            Ok(Ok(Lookup::Found(snapshot))) => return (Some(*snapshot), None),
             Ok(Ok(Lookup::Nothing)) => "the snapshot is gone".to_owned(),
             Ok(Ok(Lookup::Damaged(why))) => format!("the snapshot is damaged: {why}"),
             Ok(Err(e)) => format!("failed to read the snapshot: {e}"),

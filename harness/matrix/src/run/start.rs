@@ -84,6 +84,10 @@ impl Run {
             let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
             made.map_err(|e| failed(disk, e))?;
         }
+        for image in ready.images().values() {
+            // A run may take hours, and an overlay over another file is no system.
+            image.check_medium().map_err(|e| stop(format!("the medium of {}: {e}", image.name())))?;
+        }
         self.overlays.make(&plan, from).await.map_err(stop)?;
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),

@@ -131,8 +131,7 @@ fn a_level_takes_the_next_best_image_if_the_best_cant_be_built() {
     let matrix = Matrix::load(folder.path()).unwrap();
     let one_image = supply(&catalog_without_tools(&["debian-12-amd64"]));
     let (cell, spec) = (&matrix.cells()[0], &matrix.cells()[0].levels[0]);
-    let image_from =
-        |supply: &Supply| matrix.image_from(supply, cell, spec, &supply.fitting(cell, spec), Permitted::ALL);
+    let image_from = |supply: &Supply| matrix.image_from(supply, cell, spec, Metal::Emulated, Permitted::ALL);
     let choice = image_from(&one_image).unwrap();
     assert_eq!(choice.image, "debian-12");
     assert!(

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{Architecture, BootKind, Fidelity, LevelNumber, Version, Word};
+use nestmatrix_stack::Metal;
 
 use super::cell::Cell;
 use super::level::LevelSpec;
@@ -27,14 +29,20 @@ pub struct AvailableImage {
     pub version: Version,
     /// What it boots.
     pub boots: BootKind,
-    /// Whether it has a QEMU, so that a level that boots it can run guests.
-    pub hosts: bool,
+    /// Why a level that boots it can't run guests, if so, as the rest of a sentence about it: "it has no QEMU".
+    pub innermost_only: Option<String>,
 }
 
-/// Why this level of a cell can't boot a disk with an installed system, whatever disks there are, if so.
-pub(crate) fn why_no_disk(cell: &Cell, spec: &LevelSpec) -> Option<&'static str> {
-    if !spec.settings.kernel_parameters.is_empty() {
+/// Why this level of a cell can't boot a disk with an installed system on this metal, whatever disks there are, if so.
+fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option<&'static str> {
+    if metal == Metal::Emulated && !metal_has_disks(cell) {
+        Some("the emulated machine gets no disks")
+    } else if !spec.settings.kernel_parameters.is_empty() {
         Some("its scenario sets kernel parameters, and those of a disk are on the disk")
+    } else if lets_guests_host(cell, spec)
+        && ArchInfo::of(cell.architecture).nesting_switch.kernel_parameter().is_some()
+    {
+        Some("a kernel parameter lets its guests host, and those of a disk are on the disk")
     } else if spec.disk {
         Some("its scenario gives it another disk for its configuration")
     } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
@@ -44,6 +52,24 @@ pub(crate) fn why_no_disk(cell: &Cell, spec: &LevelSpec) -> Option<&'static str>
     } else {
         None
     }
+}
+
+/// Whether the emulated metal of a cell has virtio disks. Only that of QEMU does.
+fn metal_has_disks(cell: &Cell) -> bool {
+    cell.emulator_is_l0() || matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Qemu(_))
+}
+
+/// Whether this level of a cell boots images of this kind, as far as its scenario and the metal say.
+fn boots_in(image: &AvailableImage, cell: &Cell, spec: &LevelSpec, metal: Metal) -> bool {
+    match image.boots {
+        BootKind::Kernel => spec.boots != Some(BootKind::Disk),
+        BootKind::Disk => spec.boots != Some(BootKind::Kernel) && why_no_disk(cell, spec, metal).is_none(),
+    }
+}
+
+/// Whether a level runs guests that run guests.
+fn lets_guests_host(cell: &Cell, spec: &LevelSpec) -> bool {
+    cell.innermost().below().is_some_and(|host_of_innermost| spec.level < host_of_innermost)
 }
 
 /// The image of a level that is an emulator's own hypervisor. Nothing is booted for it: the emulator itself is the level.
@@ -141,13 +167,11 @@ impl Supply {
         self.available.of(architecture, level)
     }
 
-    /// The images that this level of a cell can boot, as far as the scenario's other settings of the level say.
-    pub fn fitting(&self, cell: &Cell, spec: &LevelSpec) -> Vec<AvailableImage> {
-        let no_disk = spec.boots == Some(BootKind::Kernel) || why_no_disk(cell, spec).is_some();
+    /// The images that this level of a cell can boot on this metal, as far as the scenario's other settings of the level say.
+    pub fn fitting(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
-        let fits = |image: &&AvailableImage| match image.boots {
-            BootKind::Kernel => spec.boots != Some(BootKind::Disk),
-            BootKind::Disk => !no_disk && (image.hosts || !hosts),
+        let fits = |image: &&AvailableImage| {
+            boots_in(image, cell, spec, metal) && !(hosts && image.innermost_only.is_some())
         };
         self.of(cell.architecture, spec.level).iter().filter(fits).cloned().collect()
     }
@@ -201,37 +225,54 @@ impl Candidate<'_> {
 }
 
 impl Matrix {
-    /// The image for a level of a cell, of these in the supply.
+    /// The image for a level of a cell on this metal.
     ///
     /// # Errors
-    /// What is missing, if no permitted image can serve the level; or why the nearest permitted one can't be built on this machine.
+    /// What is missing, if no permitted image can serve the level; or why the nearest permitted one is of no use on this machine.
     pub fn image_from(
         &self,
         supply: &Supply,
         cell: &Cell,
         spec: &LevelSpec,
-        available: &[AvailableImage],
+        metal: Metal,
         permitted: Permitted<'_>,
     ) -> Result<ImageChoice, MissingImage> {
-        let LevelSpec { level, system: requirement, .. } = spec;
-        let (architecture, level) = (cell.architecture, *level);
-        let found = self.image_for(requirement, architecture, available, permitted);
-        found.map_err(|missing| {
-            if spec.boots == Some(BootKind::Disk) {
-                let why = why_no_disk(cell, spec).map(str::to_owned);
-                return MissingImage::NoDisk { requirement: requirement.clone(), why };
-            }
-            let unbuildable = supply.unbuildable.of(architecture, level);
-            let images: Vec<AvailableImage> = unbuildable.iter().map(|one| one.image.clone()).collect();
-            let nearest = self.image_for(requirement, architecture, &images, permitted).ok();
-            let one =
-                nearest.and_then(|nearest| unbuildable.iter().find(|one| one.image.name == nearest.image));
-            one.map_or(missing, |UnbuildableImage { image, why }| MissingImage::Unbuildable {
-                requirement: requirement.clone(),
-                image: image.name.clone(),
-                why: why.clone(),
-            })
-        })
+        let available = &supply.fitting(cell, spec, metal);
+        let found = self.image_for(&spec.system, cell.architecture, available, permitted);
+        found.map_err(|missing| self.why_missing(supply, cell, spec, metal, permitted).unwrap_or(missing))
+    }
+
+    /// Why the nearest image for a level of a cell is of no use there, if there is one.
+    fn why_missing(
+        &self,
+        supply: &Supply,
+        cell: &Cell,
+        spec: &LevelSpec,
+        metal: Metal,
+        permitted: Permitted<'_>,
+    ) -> Option<MissingImage> {
+        let requirement = spec.system.clone();
+        let needs_disk = spec.boots == Some(BootKind::Disk);
+        if let Some(why) = why_no_disk(cell, spec, metal).filter(|_| needs_disk) {
+            return Some(MissingImage::NoDisk { requirement, why: Some(why.to_owned()) });
+        }
+        let nearest = |images: &[AvailableImage]| {
+            Some(self.image_for(&requirement, cell.architecture, images, permitted).ok()?.image)
+        };
+        let mut for_guests = supply.of(cell.architecture, spec.level).to_vec();
+        for_guests.retain(|image| image.innermost_only.is_some() && boots_in(image, cell, spec, metal));
+        if let Some(image) = nearest(&for_guests).filter(|_| spec.level < cell.innermost()) {
+            let why = for_guests.into_iter().find(|one| one.name == image)?.innermost_only?;
+            return Some(MissingImage::InnermostOnly { requirement, image, why });
+        }
+        let mut unbuildable = supply.unbuildable.of(cell.architecture, spec.level).to_vec();
+        unbuildable.retain(|one| boots_in(&one.image, cell, spec, metal));
+        let images: Vec<AvailableImage> = unbuildable.iter().map(|one| one.image.clone()).collect();
+        if let Some(image) = nearest(&images) {
+            let why = unbuildable.into_iter().find(|one| one.image.name == image)?.why;
+            return Some(MissingImage::Unbuildable { requirement, image, why });
+        }
+        needs_disk.then_some(MissingImage::NoDisk { requirement, why: None })
     }
 
     /// The image for a level of a stack of this architecture: the nearest permitted one. Of several images of the system itself it is

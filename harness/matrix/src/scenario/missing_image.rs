@@ -59,6 +59,16 @@ pub enum MissingImage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
+    /// An image with which a level can't run guests, but this level has to.
+    #[error("no image of {} that can run guests: {image} can only be the innermost level: {why}", .requirement.wanted())]
+    InnermostOnly {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The image.
+        image: String,
+        /// Why it can't run guests.
+        why: String,
+    },
     /// An image that this machine can't build.
     #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
     Unbuildable {

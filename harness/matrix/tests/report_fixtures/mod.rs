@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nestmatrix::records::{
-    Attempt, CellRecord, FORMAT, LevelRecord, Machine, Outcome, PastRun, Purpose, RunRecord, SkipReason,
-    Tally, VerdictWord,
+    Attempt, CellRecord, DiskRecord, FORMAT, ImageRecord, LevelRecord, Machine, Outcome, PastRun, Purpose,
+    RunRecord, SkipReason, Tally, UefiRecord, VerdictWord,
 };
 use nestmatrix::run::{Fate, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::{
@@ -73,7 +73,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         system: "debian".into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
-        hosts: true,
+        innermost_only: None,
     };
     let available = [image("debian-12", "12"), image("debian-13", "13")];
     let planned = |cell: Cell| {
@@ -162,8 +162,36 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         image: None,
         fidelity: Fidelity::StandIn,
         fidelity_reason: Some(reason.into()),
+        disk: None,
+        uefi: None,
         seen: LevelFacts::default(),
     }
+}
+
+/// The record with an innermost level that booted a prepared disk by UEFI.
+pub fn from_disk(mut record: CellRecord) -> CellRecord {
+    let level = record.levels.last_mut().unwrap();
+    level.os = "rhel-10.0-disk".to_owned();
+    (level.fidelity, level.fidelity_reason) = (Fidelity::Product, None);
+    let (recipe, product, digest) = ("rhel-10.0-disk-amd64".into(), "disk".into(), "d".repeat(64));
+    level.image = Some(ImageRecord { recipe, product, digest });
+    level.disk = Some(DiskRecord {
+        medium: "rhel-10.0".into(),
+        medium_sha256: "5ha".repeat(21) + "5",
+        system: Some("rhel 10.0".into()),
+        kernel: Some("6.12.0-55.el10.x86_64".into()),
+        qemu: None,
+        changes: vec!["masked kdump.service".into(), "wrote /etc/x \u{1b}[2J<b>".into()],
+    });
+    level.uefi = Some(UefiRecord {
+        secure_boot: true,
+        recipe: Some("uefi-amd64".into()),
+        digest: Some("e".repeat(64)),
+        version: Some("ovmf 2025.02-8".into()),
+    });
+    level.seen.system = Some("rhel 10.0".into());
+    level.seen.kernel = Some("6.12.0-55.el10.x86_64".into());
+    record
 }
 
 /// The record with these systems at its levels, from L0 on.

@@ -20,15 +20,15 @@ use nestmatrix_stack::host::{
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
     MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
-    Stop, boot,
+    Stop, SystemDisk, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
 
 use crate::script::{self, Act, End, How, Reply, Script};
 
-/// The nonce that the innermost level must return.
-const NONCE: &str = "nonce-of-the-test";
+/// The nonce that the innermost level must return. An installed system reads it from the identifier of its machine.
+pub const NONCE: &str = "00112233445566778899aabbccddeeff";
 /// How long a boot may take before its test fails, whatever the limits are.
 const HANGS: Duration = Duration::from_secs(15);
 
@@ -46,6 +46,7 @@ pub struct Fake {
     inspector: Option<Rc<dyn Inspector>>,
     restores: Option<Snapshot>,
     settings: BTreeMap<u8, MachineSettings>,
+    disks: BTreeMap<u8, SystemDisk>,
     folder: tempfile::TempDir,
 }
 
@@ -65,6 +66,7 @@ impl Fake {
             inspector: None,
             restores: None,
             settings: BTreeMap::new(),
+            disks: BTreeMap::new(),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -87,6 +89,12 @@ impl Fake {
     /// The scenario sets this for the level's machine.
     pub fn with_settings(mut self, level: u8, settings: MachineSettings) -> Self {
         self.settings.insert(level, settings);
+        self
+    }
+
+    /// The level boots from this disk.
+    pub fn with_disk(mut self, level: u8, disk: SystemDisk) -> Self {
+        self.disks.insert(level, disk);
         self
     }
 
@@ -221,7 +229,7 @@ impl Fake {
         let sockets = folder.path().join("s");
         std::fs::create_dir(&records).unwrap();
         std::fs::create_dir(&sockets).unwrap();
-        let script = folder.path().join("script.json");
+        let script = folder.path().join(script::FILE);
         std::fs::write(&script, serde_json::to_vec(&self.script).unwrap()).unwrap();
         let memory = match (&self.restores, &self.saves) {
             (Some(snapshot), _) => Memory::Snapshot(snapshot.memory()),
@@ -236,9 +244,13 @@ impl Fake {
             metal: self.metal,
             profile: profile(),
             levels: (u8::from(self.metal == Metal::Native)..=self.innermost)
-                .map(|number| LevelPlan {
-                    settings: self.settings.get(&number).cloned().unwrap_or_default(),
-                    ..level_plan(number, script.clone())
+                .map(|number| {
+                    let mut plan = level_plan(number, script.clone());
+                    plan.settings = self.settings.get(&number).cloned().unwrap_or_default();
+                    if let Some(disk) = self.disks.get(&number) {
+                        plan.image.files = BootFiles::Disk(disk.clone());
+                    }
+                    plan
                 })
                 .collect(),
             nonce: NONCE.into(),

@@ -6,6 +6,7 @@ mod actions;
 mod console;
 mod debug_session;
 mod diagnostics;
+mod disks;
 mod fake;
 mod hardware;
 mod launching;

@@ -20,7 +20,7 @@ async fn saved(place: &Path) -> Snapshot {
     let booted = Fake::new().silent_for_at_most(SILENCE).saved_at(level(1), &cache).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
     match cache.find(level(1), &Inputs::new()).unwrap() {
-        Lookup::Found(snapshot) => snapshot,
+        Lookup::Found(snapshot) => *snapshot,
         other => panic!("{other:?}"),
     }
 }

@@ -52,14 +52,19 @@ pub struct Dependence {
     pub cpu_models: Vec<String>,
 }
 
-/// How a stop is recognized as an effect of an erratum: QEMU stops a guest of a guest.
+/// How a stop is recognized as an effect of an erratum. One of the two is set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Signature {
-    /// Messages. QEMU or the kernel around it must have printed one of them.
+    /// QEMU stops a guest of a guest. It, or the kernel around it, must have printed one of these messages.
+    #[serde(default)]
     pub said: Vec<String>,
-    /// Whether the guest must still have been in its machine's default firmware.
+    /// Whether that guest must still have been in its machine's default firmware.
+    #[serde(default)]
     pub in_default_firmware: bool,
+    /// A guest of KVM resets itself without a word of its kernel, and L0 has several CPUs.
+    #[serde(default)]
+    pub reset_with_several_cpus: bool,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +159,11 @@ pub fn markdown() -> String {
                 cpu_models.join(", ")
             );
         }
-        if let Some(Signature { said, .. }) = &erratum.shows {
+        if let Some(Signature { reset_with_several_cpus: true, .. }) = &erratum.shows {
+            text.push_str(
+                "- An `error` that names it: a guest of KVM resets itself, its kernel says nothing, and L0 has several CPUs.\n",
+            );
+        } else if let Some(Signature { said, .. }) = &erratum.shows {
             let _ = writeln!(
                 text,
                 "- An `error` that names it: QEMU stops a guest of a guest in its default firmware and says `{}`.",

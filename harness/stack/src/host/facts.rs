@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use nestmatrix_model::Version;
 use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
+use nestmatrix_vmm::guest::excerpt;
 use serde::{Deserialize, Serialize};
 
 /// KVM's counters by name, from its debugfs folder (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the trace events
 /// that are counted if KVM has no such counter.
 pub type Counters = BTreeMap<String, u64>;
+
+/// The most CPU flags that are kept; x86 has about 150.
+const MOST_FLAGS: usize = 1000;
 
 /// What a host reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -193,30 +197,32 @@ impl Facts {
         self.cpu_flags.iter().filter(|flag| !other.cpu_flags.contains(flag)).cloned().collect()
     }
 
-    /// Reads the script's output. Missing values stay empty: absence is a fact too.
+    /// Reads the script's output. Missing values stay empty: absence is a fact too. No value is longer than an [`excerpt`].
     pub fn parse(output: &str) -> Self {
         let mut facts = Self { counters: read_counters(output), ..Self::default() };
         for line in output.lines().take_while(|line| *line != "counters") {
             match line.split_once('=') {
-                Some(("kernel", value)) => facts.kernel = value.to_owned(),
-                Some(("os", value)) => facts.os = value.to_owned(),
-                Some(("os-version", value)) => facts.os_version = value.to_owned(),
+                Some(("kernel", value)) => facts.kernel = excerpt(value),
+                Some(("os", value)) => facts.os = excerpt(value),
+                Some(("os-version", value)) => facts.os_version = excerpt(value),
                 Some(("os-name", value)) => facts.os = system_id(&facts.os, value).to_owned(),
                 Some(("centos-release", value)) => facts.add_minor_version(value),
                 Some(("flags", value)) => {
                     let flags = value.trim_start_matches(':').split_ascii_whitespace();
-                    facts.cpu_flags = flags.map(str::to_owned).collect();
+                    facts.cpu_flags = flags.take(MOST_FLAGS).map(excerpt).collect();
                 }
                 Some(("cpus-online", value)) => facts.cpus = cpus_in(value),
                 Some(("uptime", value)) => facts.uptime = value.parse().ok(),
-                Some(("nested", value)) => facts.nested = Some(value.to_owned()),
+                Some(("nested", value)) => facts.nested = Some(excerpt(value)),
                 Some(("kvm-parameter", value)) => {
                     let parameter = value.split_once(':');
                     facts
                         .kvm_parameters
-                        .extend(parameter.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                        .extend(parameter.map(|(name, value)| (excerpt(name), excerpt(value))));
                 }
-                Some(("kvm-says", value)) if !value.is_empty() => facts.kvm_says = Some(without_time(value)),
+                Some(("kvm-says", value)) if !value.is_empty() => {
+                    facts.kvm_says = Some(without_time(&excerpt(value)))
+                }
                 None if line == "kvm-device" => facts.kvm_device = true,
                 None if line == "kvm-module" => facts.kvm_module = true,
                 _ => {}

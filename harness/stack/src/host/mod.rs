@@ -224,7 +224,7 @@ pub fn last_lines_of(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let Some(last) = lines.len().checked_sub(1) else { return String::new() };
     let message = (last.saturating_sub(HINT_LINES)..=last).rev().find(|index| is_of_qemu(lines[*index]));
-    nestmatrix_vmm::guest::printable(&lines[message.unwrap_or(last)..].join(" "))
+    nestmatrix_vmm::guest::excerpt(&lines[message.unwrap_or(last)..].join(" "))
 }
 
 /// Whether a line is a message under the name of a QEMU: `qemu-system-ppc64: ...`.

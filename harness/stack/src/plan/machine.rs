@@ -105,8 +105,14 @@ impl StackPlan {
         let of_innermost = place.innermost.filter(|_| emulated).map_or(&[][..], |it| it.shortcut_properties);
         let firmware = self.wanted_firmware(index);
         let firmware = firmware.filter(|_| !self.default_firmware.contains(&place.plan.level));
+        // The innermost level has a host's machine if it boots a disk. KVM gives it no nesting where a property asks for that.
+        let nesting = match self.profile.nesting {
+            Nesting::MachineProperty(name) if place.reports && place.metal.is_none() => Some(name),
+            Nesting::MachineProperty(_) | Nesting::CpuFeature(_) => None,
+        };
         let properties = machine.properties.iter().chain(of_innermost);
         let properties = properties.filter_map(|property| property.split_once('='));
+        let properties = properties.filter(|(name, _)| Some(*name) != nesting);
         let properties = properties.chain(firmware.map(|file| ("firmware", file)));
         let protects = self.uefi(place.plan).is_some_and(|uefi| uefi.protects_variables);
         let properties = properties.chain(protects.then_some(("smm", "on")));
@@ -151,8 +157,13 @@ impl StackPlan {
 
     fn hardware(&self, place: Place<'_>, instance: Instance) -> MachineHardware {
         let (profile, wanted) = (self.profile, &place.plan.settings.hardware);
-        let needs = place.plan.image.disk().map_or(1, |disk| disk.cpus);
-        let cpus = wanted.cpus.unwrap_or(profile.cpus.max(needs));
+        let disk = place.plan.image.disk();
+        // An installed innermost level runs for minutes, and emulated metal with several CPUs does not last (tcg-smp-reset).
+        let innermost = self.levels.last().filter(|plan| self.reports(plan.level));
+        let is_fragile =
+            self.metal == Metal::Emulated && innermost.is_some_and(|plan| plan.image.disk().is_some());
+        let usual = if is_fragile { 1 } else { profile.cpus };
+        let cpus = wanted.cpus.unwrap_or(usual.max(disk.map_or(1, |disk| disk.cpus)));
         let devices = wanted.devices.iter().filter_map(|device| GuestDevice::of(*device, profile));
         let label = machine_label(place.plan.level, instance);
         let network = wanted.network.map(|network| GuestDevice::of_network(network, profile, &label));

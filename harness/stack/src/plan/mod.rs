@@ -179,8 +179,13 @@ impl StackPlan {
     /// The firmware that the machine of the level at `index` should have instead of its default. Emulated metal is unreliable
     /// with the default from L2 on, and slow with that of an innermost level ([`InnermostMachine::firmware`]).
     pub fn wanted_firmware(&self, index: usize) -> Option<&'static str> {
+        self.reliable_firmware(index).filter(|_| self.has_boot_shortcut(&self.levels[index]))
+    }
+
+    /// The same if QEMU loaded the kernel of that level, whatever it boots.
+    pub(crate) fn reliable_firmware(&self, index: usize) -> Option<&'static str> {
         let plan = &self.levels[index];
-        if self.metal == Metal::Native || self.on_emulator(plan.level) || !self.has_boot_shortcut(plan) {
+        if self.metal == Metal::Native || self.on_emulator(plan.level) {
             None
         } else if self.reports(plan.level) {
             self.machine_of_innermost(plan).firmware
@@ -227,5 +232,7 @@ impl StackPlan {
     }
 }
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod tests;

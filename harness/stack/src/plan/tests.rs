@@ -5,17 +5,23 @@ use std::collections::BTreeSet;
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, Clock, CpuMode, Device, Hardware, LevelNumber, MemoryBacking, Network,
+    Accelerator, Architecture, Clock, CommandChannel, CpuMode, Device, DiskBus, Hardware, LevelNumber,
+    MemoryBacking, Network,
 };
 use nestmatrix_vmm::qemu::{Instance, Machine, Memory};
+use rstest::rstest;
 
 use super::*;
 
-fn plan(levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
+pub(super) fn plan(levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
     plan_of(Architecture::Amd, levels, metal)
 }
 
-fn plan_of(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal: Metal) -> StackPlan {
+pub(super) fn plan_of(
+    architecture: Architecture,
+    levels: std::ops::RangeInclusive<u8>,
+    metal: Metal,
+) -> StackPlan {
     let level = |n| LevelPlan {
         level: LevelNumber::new(n).unwrap(),
         image: BootImage {
@@ -48,7 +54,7 @@ fn plan_of(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, met
     }
 }
 
-fn names(machine: &Machine) -> Vec<String> {
+pub(super) fn names(machine: &Machine) -> Vec<String> {
     machine.ports.iter().map(|port| port.name.clone()).collect()
 }
 
@@ -128,6 +134,29 @@ fn where_a_machine_property_lets_a_level_host_it_is_required_unless_the_scenario
     plan.levels[1].settings.machine.insert("cap-nested-hv".into(), "off".into());
     let l1 = plan.machine(1, Instance::First);
     assert!(l1.require.is_empty() && l1.properties["cap-nested-hv"] == "off");
+}
+
+#[rstest]
+#[case(Architecture::Power9, "cap-nested-hv")]
+#[case(Architecture::Arm, "virtualization")]
+fn an_innermost_disk_has_a_machine_that_lets_nothing_host(#[case] of: Architecture, #[case] property: &str) {
+    let mut plan = plan_of(of, 0..=2, Metal::Emulated);
+    for level in &mut plan.levels {
+        level.image.files = BootFiles::Disk(SystemDisk {
+            base: "/disk".into(),
+            overlay: "/overlay".into(),
+            bus: DiskBus::Virtio,
+            command_channel: CommandChannel::Agent,
+            qemu: None,
+            memory_mib: 1024,
+            cpus: 1,
+            system: None,
+            first_boot: None,
+        });
+    }
+    let [l1, l2] = [1, 2].map(|index| plan.machine(index, Instance::First).properties);
+    assert_eq!(l1[property], "on");
+    assert!(!l2.contains_key(property), "{l2:?}");
 }
 
 #[test]

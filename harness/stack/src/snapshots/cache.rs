@@ -20,7 +20,7 @@ use super::{DEVICE, DISKS, GATE, LOCK, MEMORY, RECORDS, REMOVING, SAVING, SEAL, 
 #[derive(Debug)]
 pub enum Lookup {
     /// A snapshot that can be used.
-    Found(Snapshot),
+    Found(Box<Snapshot>),
     /// There is none.
     Nothing,
     /// A snapshot that can't be used, and why. It has been removed.
@@ -139,7 +139,7 @@ impl SnapshotCache {
         match self.check(&key, &folder, inputs) {
             Ok(description) => {
                 let _ = File::create(folder.join(USED));
-                Ok(Lookup::Found(Snapshot { folder, description, _lock: lock }))
+                Ok(Lookup::Found(Box::new(Snapshot { folder, description, _lock: lock })))
             }
             Err(why) => {
                 drop(lock);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nestmatrix_model::LevelNumber;
@@ -30,6 +30,10 @@ fn memory(folder: &Path, blocks: &[u64]) -> File {
 }
 
 fn save(cache: &SnapshotCache, emulator: &str, blocks: &[u64]) {
+    save_with_disks(cache, emulator, blocks, Vec::new());
+}
+
+fn save_with_disks(cache: &SnapshotCache, emulator: &str, blocks: &[u64], disks: Vec<PathBuf>) {
     let folder = tempfile::tempdir().unwrap();
     let draft = cache.draft(L1, inputs(emulator)).unwrap();
     fs::write(draft.device(), "devices").unwrap();
@@ -37,7 +41,7 @@ fn save(cache: &SnapshotCache, emulator: &str, blocks: &[u64]) {
     let memory = memory(folder.path(), blocks);
     let levels =
         vec![SnapshotLevel { level: LevelNumber::ALL[0], pid: None, qemu: "10.0".into(), firmware: None }];
-    let parts = Parts { records: folder.path().to_owned(), levels, ..Parts::default() };
+    let parts = Parts { records: folder.path().to_owned(), disks, levels, ..Parts::default() };
     cache.publish(draft.finish(&memory, parts).unwrap()).unwrap();
 }
 
@@ -47,7 +51,7 @@ fn states(place: &Path) -> SnapshotCache {
 
 fn found(cache: &SnapshotCache, emulator: &str) -> Snapshot {
     match cache.find(L1, &inputs(emulator)).unwrap() {
-        Lookup::Found(state) => state,
+        Lookup::Found(state) => *state,
         other => panic!("{other:?}"),
     }
 }
@@ -194,4 +198,82 @@ fn what_a_killed_harness_left_half_written_is_removed_and_nothing_else() {
     assert!(!killed.exists() && writing.device().parent().unwrap().exists());
     drop(writing);
     assert_eq!(folders(&second), 0);
+}
+
+/// What two levels have written: an overlay that is mostly a hole, and variables of a firmware.
+fn written(place: &Path) -> Vec<PathBuf> {
+    let [overlay, variables] = ["L1.qcow2", "L1-variables"].map(|name| place.join(name));
+    let file = File::create(&overlay).unwrap();
+    file.set_len(2 * CHUNK).unwrap();
+    file.write_all_at(b"an overlay", BLOCK + 5).unwrap();
+    fs::write(&variables, "BootOrder").unwrap();
+    vec![overlay, variables]
+}
+
+#[test]
+fn what_levels_have_written_is_saved_with_them() {
+    let place = tempfile::tempdir().unwrap();
+    let disks = written(place.path());
+    let states = states(place.path());
+    save_with_disks(&states, "A", &[0], disks.clone());
+    let expected: Vec<Vec<u8>> = disks.iter().map(|disk| fs::read(disk).unwrap()).collect();
+    // The next boot writes to the same files.
+    disks.iter().for_each(|disk| fs::write(disk, "of the next boot").unwrap());
+    let state = found(&states, "A");
+    let saved = ["L1.qcow2", "L1-variables"].map(|name| state.disk(name).unwrap());
+    let contents = saved.each_ref().map(|saved| fs::read(saved).unwrap());
+    assert!(contents.as_slice() == expected);
+    assert!(saved.iter().all(|saved| fs::metadata(saved).unwrap().permissions().readonly()));
+    assert!(fs::metadata(&saved[0]).unwrap().blocks() * 512 < CHUNK, "what is zero takes no room");
+    assert_eq!((state.disk("L2.qcow2"), state.disk("../memory")), (None, None));
+    drop(state);
+    assert!(states.clear().unwrap() > 0);
+    assert_eq!(folders(&states), 0);
+}
+
+#[rstest]
+#[case::data(|disks: &Path| flip(&disks.join("L1.qcow2"), BLOCK + 6), "disks/L1.qcow2 is not as it was written")]
+#[case::hole(|disks: &Path| flip(&disks.join("L1.qcow2"), CHUNK + 1), "disks/L1.qcow2 is not as it was written")]
+#[case::variables(|disks: &Path| flip(&disks.join("L1-variables"), 0), "disks/L1-variables is not as it was written")]
+#[case::shorter(|disks: &Path| resize(&disks.join("L1.qcow2"), CHUNK), "disks/L1.qcow2 is not as it was written")]
+#[case::longer(|disks: &Path| resize(&disks.join("L1.qcow2"), 3 * CHUNK), "disks/L1.qcow2 is not as it was written")]
+#[case::gone(|disks: &Path| fs::remove_file(disks.join("L1-variables")).unwrap(), "disks/L1-variables: No such file")]
+#[case::all_gone(|disks: &Path| fs::remove_dir_all(disks).unwrap(), "disks/L1-variables: No such file")]
+fn a_snapshot_with_a_damaged_disk_is_not_used_and_removed(#[case] damage: fn(&Path), #[case] expected: &str) {
+    let place = tempfile::tempdir().unwrap();
+    save_with_disks(&states(place.path()), "A", &[0], written(place.path()));
+    let key = SnapshotKey::of(L1, &inputs("A"));
+    let states = states(place.path());
+    damage(&states.root.join(key.as_str()).join(DISKS));
+    match states.find(L1, &inputs("A")).unwrap() {
+        Lookup::Damaged(why) => assert!(why.contains(expected), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!states.has(&key));
+    assert_eq!(folders(&states), 0);
+}
+
+fn resize(path: &Path, bytes: u64) {
+    let mut permissions = fs::metadata(path).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false, reason = "a file of this test alone")]
+    permissions.set_readonly(false);
+    fs::set_permissions(path, permissions).unwrap();
+    File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+/// The disk that a level wrote to is gone, as if another process had cleared up.
+#[test]
+fn a_disk_that_can_not_be_saved_leaves_no_snapshot() {
+    let place = tempfile::tempdir().unwrap();
+    let states = states(place.path());
+    let draft = states.draft(L1, inputs("A")).unwrap();
+    fs::write(draft.device(), "devices").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let parts = Parts {
+        records: folder.path().to_owned(),
+        disks: vec![place.path().join("gone.qcow2")],
+        ..Parts::default()
+    };
+    assert!(draft.finish(&memory(folder.path(), &[0]), parts).is_err());
+    assert_eq!(folders(&states), 0);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_vmm::guest::GuestFailure;
+use nestmatrix_vmm::guest::{GuestFailure, excerpt};
 use nestmatrix_vmm::wire::{Event, Notice};
 
 use super::Watch;
@@ -80,6 +80,10 @@ impl Watch {
             }
             "RESET" => {
                 state.resets += 1;
+                None
+            }
+            "BLOCK_IO_ERROR" => {
+                state.disk_error = event.data["reason"].as_str().map(excerpt);
                 None
             }
             // With -no-shutdown a machine also stops after a SHUTDOWN; otherwise QEMU gave up on it.

@@ -21,6 +21,8 @@ pub(super) struct LevelState {
     pub(super) migrated: Option<String>,
     /// How often it was reset.
     pub(super) resets: usize,
+    /// Why its QEMU could not read or write a disk.
+    pub(super) disk_error: Option<String>,
     /// The task that receives the messages of its monitor.
     pub(super) monitor: Option<AbortHandle>,
 }
@@ -37,6 +39,7 @@ impl LevelState {
             pausing: false,
             migrated: None,
             resets: 0,
+            disk_error: None,
             monitor: None,
         }
     }

@@ -218,6 +218,11 @@ impl Watch {
         self.levels.get(&level).is_some_and(|state| state.shut_down.is_some())
     }
 
+    /// Why the QEMU of `level` could not read or write a disk, if it reported that.
+    pub(super) fn disk_error(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.disk_error.as_deref()
+    }
+
     /// How often `level` was reset.
     pub(super) fn resets(&self, level: LevelNumber) -> usize {
         self.levels.get(&level).map_or(0, |state| state.resets)

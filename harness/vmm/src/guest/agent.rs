@@ -13,8 +13,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause between two polls.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Timeout of one attempt to synchronize with an agent on a serial line.
-const SERIAL_ATTEMPT: Duration = Duration::from_secs(5);
+/// Timeout of one attempt to synchronize with an agent that is greeted repeatedly.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// How a command in a level ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +54,14 @@ impl Agent {
         Ok(Self { wire })
     }
 
-    /// The same on a serial line. Part of what is sent there before the agent listens may be lost, so the synchronization is retried.
+    /// The same on a channel that may lose what is sent before the agent listens: a serial line, or the port of a machine whose
+    /// firmware (EDK II since 2023) opens it, too. The synchronization is retried.
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn greet_on_serial(wire: Wire) -> Result<Self, CallError> {
+    pub async fn greet_repeatedly(wire: Wire) -> Result<Self, CallError> {
         for id in 1.. {
-            if let Ok(synchronized) = tokio::time::timeout(SERIAL_ATTEMPT, wire.synchronize(id)).await {
+            if let Ok(synchronized) = tokio::time::timeout(ATTEMPT, wire.synchronize(id)).await {
                 synchronized?;
                 break;
             }

@@ -112,6 +112,17 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// The most characters of an excerpt.
+const LONGEST_EXCERPT: usize = 1000;
+
+/// The beginning of `text`, [`printable`]: what a guest said, for a message or a record. An agent's answer may have megabytes.
+pub fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_EXCERPT) {
+        None => printable(text),
+        Some((end, _)) => printable(&text[..end]) + " ...",
+    }
+}
+
 /// Whether it is one of Unicode's explicit direction marks, which can make a line look like another one (UAX #9, 2).
 fn reorders(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -120,6 +131,15 @@ fn reorders(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_printable() {
+        assert_eq!(excerpt("6.12.1\n"), "6.12.1");
+        assert_eq!(excerpt("\u{1b}[2J"), "\\u{1b}[2J");
+        let long = excerpt(&"\u{fc}".repeat(5_000_000));
+        assert_eq!(long.chars().count(), LONGEST_EXCERPT + 4);
+        assert!(long.ends_with("\u{fc} ..."));
+    }
 
     fn console() -> (tempfile::TempDir, Console) {
         let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,6 @@ mod shell;
 mod symptom;
 
 pub use agent::{Agent, ExecOutput, ExecState};
-pub use console::{Console, printable};
+pub use console::{Console, excerpt, printable};
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
 pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, symptom_in};

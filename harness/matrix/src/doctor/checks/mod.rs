@@ -2,12 +2,14 @@
 
 mod cpu;
 mod kvm;
+mod media;
 mod packages;
 mod resources;
 mod subject;
 mod tools;
 
 pub use cpu::own_architecture;
+pub use media::media_findings;
 pub(crate) use resources::size;
 pub use subject::{EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings};
 

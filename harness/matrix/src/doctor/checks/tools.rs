@@ -83,12 +83,16 @@ impl Subject<'_> {
         let both = [Metal::Native, Metal::Emulated];
         let names: Vec<&str> = inventory.missing.iter().map(String::as_str).collect();
         let what = format!("{missing} of {wanted} images are not in the cache ({})", in_short(&names));
+        let (disks, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.ends_with(" disk"));
         if inventory.offline {
-            let recipes: Vec<&str> = recipes(&names);
+            let build = format!("cargo xtask images build {}", recipes(&others).join(" "));
+            let fixes = [(others, build), (disks, "cargo xtask media prepare".to_owned())];
+            let fixes = fixes.into_iter().filter(|(of, _)| !of.is_empty()).map(|(_, command)| command);
             return Finding::missing(check, &both, format!("{what}, and --offline forbids downloads"))
-                .fixed_by([format!("cargo xtask images build {}", recipes.join(" "))]);
+                .fixed_by(fixes);
         }
-        Finding::ok(check, format!("{missing} of {wanted} images are downloaded and built before the run"))
+        let made = if disks.is_empty() { "downloaded and built" } else { "downloaded, built or prepared" };
+        Finding::ok(check, format!("{missing} of {wanted} images are {made} before the run"))
     }
 
     pub(super) fn emulator(&self, inventory: &Inventory) -> Finding {

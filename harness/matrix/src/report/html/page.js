@@ -131,6 +131,9 @@
       // The reason for another system is shown once.
       row("ran", (level, place) => [level.ran,
         level.why && level.why !== cell.levels[place - 1]?.why ? make("small", {}, ` ${level.why}`) : ""]),
+      row("reported system", (level) => level.system),
+      row("disk", (level) => level.disk),
+      row("UEFI", (level) => level.uefi),
       row("kernel", (level) => level.kernel),
       row("QEMU", (level) => level.qemu),
       row("machine", (level) => level.machine),
@@ -143,6 +146,15 @@
     ];
     const table = make("table", { class: "levels" }, make("thead", {}, make("tr", {}, make("th", {}), head)), make("tbody", {}, rows));
     return section("Levels", make("div", { class: "wide" }, table));
+  };
+
+  const disks = (cell) => {
+    const prepared = cell.levels.filter((level) => level.changes.length);
+    if (!prepared.length) return [];
+    return section("What preparation changed", prepared.map((level) => {
+      const lines = [`SHA-256 of the medium: ${level.sha256}`, ...level.changes];
+      return make("details", {}, make("summary", {}, `${level.level}: ${level.disk}`), make("pre", { tabindex: "0" }, lines.join("\n")));
+    }));
   };
 
   const timeline = (cell) => {
@@ -226,7 +238,7 @@
     const head = make("div", { class: `cell-head ${cell.severity}` }, bar, make("h2", { id: "cell-name" }, cell.cell),
       cell.title && make("p", { class: "about" }, cell.title));
     // If the stack stopped, the consoles come first.
-    const parts = cell.stage ? [consoles, levels, timeline, steps] : [levels, timeline, steps, consoles];
+    const parts = cell.stage ? [consoles, levels, timeline, steps, disks] : [levels, timeline, steps, consoles, disks];
     const body = make("div", { class: "cell-body", tabindex: "0" }, said(cell), parts.map((part) => part(cell)),
       again(cell), evidence(cell), claims(cell), origin(cell));
     dialog.replaceChildren(head, body);
