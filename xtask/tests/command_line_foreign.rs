@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,6 +134,73 @@ fn an_image_can_not_lead_out_of_the_folder_in_which_a_bundle_is_unpacked() {
     let run = foreign.bundle();
     assert_eq!(run.code, Some(2), "{run:#?}");
     assert!(run.stderr_words().contains("is not the name of an image"), "{}", run.stderr);
+}
+
+/// A level of a record that booted this image.
+fn level(image: &Value) -> Value {
+    json!({
+        "level": "l0", "required": "RHEL 9", "os": "rhel-9.4-disk", "image": image, "fidelity": "product", "fidelity_reason": null,
+        "kernel": null, "qemu": null, "machine": null, "cpu": null, "nested": null, "missing_features": [], "loops": null,
+        "last_lines": [],
+    })
+}
+
+#[test]
+fn a_vendors_disk_is_never_bundled_and_is_named_with_its_digest() {
+    let foreign = Foreign::new();
+    let image = json!({"recipe": "rhel-9.4-disk-amd64", "product": "disk", "digest": "d".repeat(64)});
+    let medium = json!({
+        "medium": "rhel-9.4", "medium_sha256": "5".repeat(64), "system": "rhel 9.4", "kernel": "5.14.0", "qemu": null,
+        "changes": ["masked kdump.service"],
+    });
+    foreign.change_record(|record| {
+        let mut level = level(&image);
+        level["disk"] = medium.clone();
+        record["levels"] = json!([level]);
+    });
+    // The cache does not even have the image.
+    let run = foreign.bundle();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let said = format!(
+        "left out: the disk of L0, rhel-9.4-disk-amd64-disk (medium rhel-9.4, SHA-256 {}, prepared with 1 change)",
+        "5".repeat(64)
+    );
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    assert!(
+        run.stdout.contains("reproduce.sh in it describes the stack; without the disk, it can't be run"),
+        "{run:#?}"
+    );
+    let bundled = foreign.bundled();
+    assert!(bundled.keys().all(|name| !name.starts_with("images/")), "{bundled:#?}");
+    assert!(bundled["record/cell.json"].contains(&"5".repeat(64)));
+}
+
+#[test]
+fn a_record_can_not_pass_a_disk_in_the_cache_off_as_another_image() {
+    let foreign = Foreign::new();
+    let digest = "d".repeat(64);
+    let folder = foreign.place.path().join("cache/images").join(&digest);
+    fs::create_dir_all(&folder).unwrap();
+    let medium = foreign.place.path().join("medium.img");
+    fs::write(&medium, "disk").unwrap();
+    let data = fs::metadata(&medium).unwrap();
+    let modified = data.mtime() * 1_000_000_000 + data.mtime_nsec();
+    let zeros = "0".repeat(64);
+    let record = format!(
+        "format = 3\nname = \"rhel-9.4-disk-amd64\"\nproduct = \"disk\"\narchitecture = \"amd64\"\nrecipe_sha256 = {zeros:?}\n\
+         resolved = 0\narchive = \"\"\nsuites = []\nfiles = []\npackages = []\n[disk]\ncommand-channel = \"agent\"\n\
+         [disk.hardware]\nfirmware = \"default\"\nmemory-mib = 1\ncpus = 1\nbus = \"virtio\"\n[disk.medium]\n\
+         name = \"rhel-9.4\"\nfile = {medium:?}\nformat = \"raw\"\nsha256 = {zeros:?}\nsize = 4\nmodified = {modified}\n\
+         virtual-size = 4\n"
+    );
+    fs::write(folder.join("image.toml"), record).unwrap();
+    let image = json!({"recipe": "debian-13-amd64", "product": "hypervisor", "digest": digest});
+    foreign.change_record(|record| record["levels"] = json!([level(&image)]));
+    let run = foreign.bundle();
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    let said = "the record takes rhel-9.4-disk-amd64 for another image, but it is a disk";
+    assert!(run.stderr_words().contains(said), "{}", run.stderr);
+    assert!(!foreign.place.path().join("bundle.tar.zst").exists());
 }
 
 #[rstest]

@@ -7,14 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nestmatrix::reproduce::{ImageName, LevelSummary, Reproduction, Stopped};
+use nestmatrix::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command as StepCommand, Fault, FaultAction, Fidelity, LevelNumber, OwnAction, Step,
-    StepAction,
+    Architecture, Clock, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity,
+    LevelNumber, OwnAction, Step, StepAction,
 };
 use nestmatrix_stack::{
     BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
+    SystemDisk, UefiFirmware,
 };
 use nestmatrix_vmm::qemu::{Ended, Memory};
 use rstest::rstest;
@@ -81,6 +82,8 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
         kernel: Some("6.12.1 (6.12.1-1)".into()),
         qemu: (number > 0).then(|| "10.0.2 (Debian 1:10.0.2+ds-2)".into()),
         image: Some(image("debian-13", if level(number) == innermost { "minimal" } else { "hypervisor" })),
+        disk: None,
+        uefi: None,
     };
     Reproduction {
         cell: "preview/cell",
@@ -238,6 +241,77 @@ fn a_bare_machine_that_is_not_qemus_is_refused_in_words() {
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(said.contains("can't run: bochs-bin plays the bare machine"), "{said}");
     assert!(script.contains("\n# IT CAN'T BE RUN: bochs-bin plays the bare machine"), "{script}");
+}
+
+/// L1 from a disk, with a QEMU in a place of its own, and L2 by UEFI.
+fn plan_with_disk_and_uefi(l1_from_disk: bool) -> StackPlan {
+    let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    if l1_from_disk {
+        plan.levels[1].image.files = BootFiles::Disk(SystemDisk {
+            base: "/cache/disk.qcow2".into(),
+            overlay: "/scratch/L1.qcow2".into(),
+            bus: DiskBus::Virtio,
+            command_channel: CommandChannel::Agent,
+            qemu: Some("/usr/libexec/qemu-kvm".into()),
+            memory_mib: 2048,
+            cpus: 1,
+            system: None,
+            first_boot: None,
+        });
+    }
+    plan.levels[2].uefi = Some(UefiFirmware {
+        name: "uefi".into(),
+        code: "/cache/code.fd".into(),
+        base_variables: "/cache/vars.fd".into(),
+        variables: "/scratch/L2-variables".into(),
+        secure_boot: false,
+    });
+    plan
+}
+
+#[test]
+fn a_level_from_a_disk_is_described_and_not_booted() {
+    let plan = plan_with_disk_and_uefi(true);
+    let mut of = cell(&plan);
+    of.levels[1].os = "rhel-10.0-disk".into();
+    of.levels[1].disk = Some("medium rhel-10.0 (SHA-256 0123456789ab...), prepared with 2 changes".into());
+    let script = of.script().unwrap();
+    assert_is_a_script(&script);
+    insta::assert_snapshot!(own_part(&script));
+    let place = tempfile::tempdir().unwrap();
+    let run = sh(&script, &[], place.path());
+    assert_eq!(run.status.code(), Some(2));
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(
+        said,
+        "can't run: L1 boots from a disk, and a script can only type at the shell of nestmatrix' own images\n"
+    );
+}
+
+#[test]
+fn a_level_that_uefi_starts_gets_its_firmware_and_a_copy_of_the_variables() {
+    let plan = plan_with_disk_and_uefi(false);
+    let mut of = cell(&plan);
+    of.levels[2].uefi = Some(FirmwareSummary {
+        about: "ovmf 2025.02-8, without secure boot".into(),
+        image: Some(image("uefi-amd64", "firmware")),
+    });
+    let script = of.script().unwrap();
+    assert_is_a_script(&script);
+    let digest = "0123456789abcdef".repeat(4);
+    for line in [
+        &format!("    firmware_image l2 uefi-amd64-firmware {digest} code.fd vars.fd\n"),
+        "#               started by ovmf 2025.02-8, without secure boot\n",
+        "-drive if=pflash,unit=0,format=raw,readonly=on,file=/run/nest/disk/l2-code",
+        "file=l2-variables",
+    ] {
+        assert!(script.contains(line), "{line}\n{script}");
+    }
+    let commands = "find_image() { image=$2; }; mkdir x; printf 1 >x/code.fd; printf 2 >x/vars.fd; chmod a-w x/*\n\
+                    firmware_image l2 uefi-amd64-firmware x code.fd vars.fd\n\
+                    printf 3 >>l2-variables; cat l2-code l2-variables x/vars.fd";
+    let (status, said) = with_functions(&of, &[], commands);
+    assert_eq!((status, said.trim()), (Some(0), "1232"));
 }
 
 #[test]

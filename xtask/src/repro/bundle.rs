@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nestmatrix::contained;
-use nestmatrix::records::{CellRecord, PastRun};
+use nestmatrix::records::{CellRecord, LevelRecord, PastRun};
 use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
-use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_images::{Product, Store, StoreOptions};
 use nestmatrix_vmm::guest::printable;
 
 use super::Repro;
 use crate::exit::Failure;
 use crate::terminal::print;
+
+/// The system whose packages anyone may pass on.
+const DEBIAN: &str = "debian";
 
 pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<ExitCode, Failure> {
     let refuse = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
@@ -33,7 +36,11 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let store =
         Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
     let mut images = BTreeMap::new();
-    for image in record.levels.iter().filter_map(|level| level.image.as_ref()).chain(&record.emulator) {
+    let disks: Vec<&LevelRecord> = record.levels.iter().filter(|level| is_from_disk(level)).collect();
+    let levels = record.levels.iter().filter(|level| !is_from_disk(level));
+    let of_levels = levels.filter_map(|level| level.image.clone());
+    let firmware = record.levels.iter().filter_map(|level| level.uefi.as_ref()?.image());
+    for image in &of_levels.chain(firmware).chain(record.emulator.clone()).collect::<Vec<_>>() {
         let name = ImageName::from(image);
         if name.folder().contains('/') || !name.folder().chars().all(|c| c.is_ascii_graphic()) {
             return refuse(format!("{:?} is not the name of an image", name.folder()));
@@ -53,6 +60,18 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
                 "image {image} ({digest}) is no longer in {cache}; {advice}"
             )));
         };
+        // Its own record decides, since that of the cell may come from another machine.
+        if found.product() == Product::Disk {
+            return refuse(format!("the record takes {} for another image, but it is a disk", found.name()));
+        }
+        if let Some(os) = found.os().filter(|os| os.id != DEBIAN) {
+            let of = format!("{} {}", os.id, os.version);
+            eprintln!(
+                "the image {} has packages of {}; check whether you may pass them on",
+                name.folder(),
+                printable(&of)
+            );
+        }
         images.insert(name.folder(), found.folder().to_owned());
     }
     let name = cell.as_str().replace('/', "-");
@@ -72,6 +91,11 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         BundleError::Exists(_) => Failure::bad_input(miette::miette!("{error}; replace it with --overwrite")),
         BundleError::Unwritable { .. } | BundleError::Unreadable { .. } => Failure::error(error),
     })?;
+    for LevelRecord { level, disk, image, .. } in &disks {
+        let image = image.as_ref().map_or_else(String::new, |image| ImageName::from(image).folder());
+        let medium = disk.as_ref().map_or_else(String::new, |disk| format!(" ({})", disk.in_full()));
+        eprintln!("left out: the disk of {level}, {}{}", printable(&image), printable(&medium));
+    }
     for (path, what) in &written.left_out {
         let name = path.display().to_string();
         eprintln!("left out: {} ({what})", printable(&name));
@@ -84,6 +108,16 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         written.files,
         mib(written.unpacked)
     ));
-    print(&format!("run it on any machine: tar --zstd -xf {to} && sh {name}/{SCRIPT}\n"));
+    if disks.is_empty() {
+        print(&format!("run it on any machine: tar --zstd -xf {to} && sh {name}/{SCRIPT}\n"));
+    } else {
+        print(&format!("{name}/{SCRIPT} in it describes the stack; without the disk, it can't be run\n"));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a level booted from a disk. Its image has the vendor's system, which the user may not be free to pass on.
+fn is_from_disk(level: &LevelRecord) -> bool {
+    let product = Product::Disk.to_string();
+    level.disk.is_some() || level.image.as_ref().is_some_and(|image| image.product == product)
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use nestmatrix_images::{FirmwareSource, Image};
+use nestmatrix_images::{FirmwareSource, Image, Product};
 use nestmatrix_model::Firmware;
 use serde::{Deserialize, Serialize};
+
+use super::ImageRecord;
 
 /// How many digits of a digest a text shows.
 const DIGITS: usize = 12;
@@ -68,17 +70,34 @@ impl UefiRecord {
     }
 }
 
-/// `medium rhel-9.4 (SHA-256 63fd3d733f34...), 48 changes`.
+impl UefiRecord {
+    /// Its image, if that is known.
+    pub fn image(&self) -> Option<ImageRecord> {
+        let (recipe, digest) = (self.recipe.clone()?, self.digest.clone()?);
+        Some(ImageRecord { recipe, product: Product::Firmware.to_string(), digest })
+    }
+}
+
+impl DiskRecord {
+    /// The same as its text, with all digits.
+    pub fn in_full(&self) -> String {
+        format!("medium {}, SHA-256 {}, {}", self.medium, self.medium_sha256, self.preparation())
+    }
+
+    fn preparation(&self) -> String {
+        match (self.changes.len(), &self.kernel) {
+            (0, None) => "as it is".to_owned(),
+            (1, _) => "prepared with 1 change".to_owned(),
+            (changes, _) => format!("prepared with {changes} changes"),
+        }
+    }
+}
+
+/// `medium rhel-9.4 (SHA-256 63fd3d733f34...), prepared with 48 changes`.
 impl fmt::Display for DiskRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { medium, medium_sha256, changes, .. } = self;
-        let digits: String = medium_sha256.chars().take(DIGITS).collect();
-        write!(f, "medium {medium} (SHA-256 {digits}...), ")?;
-        match (changes.len(), &self.kernel) {
-            (0, None) => f.write_str("as it is"),
-            (1, _) => f.write_str("prepared with 1 change"),
-            (changes, _) => write!(f, "prepared with {changes} changes"),
-        }
+        let digits: String = self.medium_sha256.chars().take(DIGITS).collect();
+        write!(f, "medium {} (SHA-256 {digits}...), {}", self.medium, self.preparation())
     }
 }
 

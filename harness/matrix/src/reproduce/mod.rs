@@ -13,7 +13,7 @@ mod words;
 
 pub use bundle::{Bundle, BundleError, Bundled};
 pub use outcome::Stopped;
-pub use script::{ImageName, LevelSummary, Reproduction};
+pub use script::{FirmwareSummary, ImageName, LevelSummary, Reproduction};
 
 /// The script's name in a cell's folder.
 pub const SCRIPT: &str = "reproduce.sh";

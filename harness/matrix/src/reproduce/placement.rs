@@ -1,7 +1,7 @@
 //! Where a script keeps the files that QEMU needs: on the machine that runs the script, or in a level.
 
 use nestmatrix_stack::host::WithVirtio;
-use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, ImageFile, Placement};
+use nestmatrix_vmm::qemu::{Backing, ChannelKind, ChannelName, DiskFormat, ImageFile, Placement};
 
 /// The machine that runs the script, in its working folder: channels are FIFOs, images are links.
 pub(super) struct InWorkingFolder;
@@ -25,6 +25,10 @@ impl Placement for InWorkingFolder {
 
     fn disk(&self, file: &ImageFile) -> String {
         file.serial.clone()
+    }
+
+    fn format(&self, file: &ImageFile) -> DiskFormat {
+        file.format
     }
 }
 

@@ -57,6 +57,19 @@ pub struct LevelSummary {
     pub qemu: Option<String>,
     /// Its image; none for an L0 that is this machine.
     pub image: Option<ImageName>,
+    /// What it booted from, if that is a disk: `medium rhel-9.4, SHA-256 63fd..., prepared with 48 changes`.
+    pub disk: Option<String>,
+    /// Its UEFI firmware, if it had one.
+    pub uefi: Option<FirmwareSummary>,
+}
+
+/// What a script needs to know about the UEFI firmware of a level.
+#[derive(Debug, Clone)]
+pub struct FirmwareSummary {
+    /// Which it is, for people: `ovmf 2025.02-8, with secure boot`.
+    pub about: String,
+    /// Its image, if that is known.
+    pub image: Option<ImageName>,
 }
 
 /// A cell, as far as a script needs to know it.
@@ -106,7 +119,12 @@ impl Reproduction<'_> {
         text.push_str(&self.settings(&plan, impossible.as_deref()));
         match impossible {
             None => text.push_str(&stages::functions(self, &plan)?),
-            Some(_) => text.push_str("images() {\n    :\n}\n\nstack() {\n    :\n}\n\n"),
+            Some(_) => {
+                if plan.metal == Metal::Native || plan.runs_on_qemu() {
+                    text.push_str(&stages::command_lines(&plan)?);
+                }
+                text.push_str("images() {\n    :\n}\n\nstack() {\n    :\n}\n\n");
+            }
         }
         text.push_str(&fatal_functions());
         text.push_str(RUNTIME);
@@ -134,8 +152,9 @@ impl Reproduction<'_> {
     /// Why a script can't boot it, if so. Bochs has no virtio and no FIFOs, so the harness reaches the levels inside over its
     /// network.
     fn impossible(&self, plan: &StackPlan) -> Option<String> {
-        if plan.levels.iter().any(|level| level.image.disk().is_some()) {
-            return Some("a level boots from a disk, and only its guest agent takes commands".to_owned());
+        if let Some(level) = plan.levels.iter().find(|level| level.image.disk().is_some()) {
+            let why = "a script can only type at the shell of nestmatrix' own images";
+            return Some(format!("{} boots from a disk, and {why}", level.level));
         }
         let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
@@ -150,9 +169,13 @@ impl Reproduction<'_> {
 
     /// The comments at the top.
     fn told(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
+        let what = match impossible {
+            None => "boots the same kernels inside each other by the QEMU command lines in stack() below.",
+            Some(_) => "what was booted, and by which command lines. It can't be run, see below.",
+        };
         let mut lines = vec![
             format!("The cell {} of a nested virtualization matrix, without nestmatrix:", self.cell),
-            "boots the same kernels inside each other by the QEMU command lines in stack() below.".to_owned(),
+            what.to_owned(),
             String::new(),
             format!("  scenario    {}", self.title),
             format!("  document    {}", self.document),
@@ -166,9 +189,11 @@ impl Reproduction<'_> {
             };
             let kernel = level.kernel.as_ref().map_or(String::new(), |kernel| format!(", kernel {kernel}"));
             lines.push(format!("  {:<12}{}{instead}{kernel}", level.level.to_string(), level.os));
-            if let Some(qemu) = &level.qemu {
-                lines.push(format!("  {:<12}run by QEMU {qemu}", ""));
-            }
+            let disk = level.disk.as_ref().map(|disk| format!("from {disk}"));
+            let uefi = level.uefi.as_ref().map(|uefi| format!("started by {}", uefi.about));
+            let qemu = level.qemu.as_ref().map(|qemu| format!("run by QEMU {qemu}"));
+            let more = [disk, uefi, qemu].into_iter().flatten();
+            lines.extend(more.map(|line| format!("  {:<12}{line}", "")));
         }
         lines.extend([
             format!("  expected    {}", self.expected),
@@ -178,6 +203,7 @@ impl Reproduction<'_> {
         let told = lines.len();
         if let Some(why) = impossible {
             lines.push(format!("IT CAN'T BE RUN: {why}. It says so and exits with 2."));
+            lines.push("nestmatrix boots the stack again, and pauses it: cargo xtask repro CELL".into());
         } else if outcome::of(self.stopped).is_none() || self.harness_at_fault {
             lines.push("NOTHING TO COMPARE WITH: no script can see the recorded outcome.".into());
             lines.push("The script boots the stack, prints the outcome, and exits with 2.".into());
@@ -189,7 +215,7 @@ impl Reproduction<'_> {
             lines.insert(told, String::new());
         }
         let text: String = lines.iter().map(|line| format!("# {}\n", comment(line))).collect();
-        text.replace("# \n", "#\n") + ABOUT
+        text.replace("# \n", "#\n") + if impossible.is_some() { "\n" } else { ABOUT }
     }
 
     fn recorded_text(&self) -> String {
@@ -234,6 +260,11 @@ impl Reproduction<'_> {
         }
         text.push('\n');
         text
+    }
+
+    /// The image of the UEFI firmware of a level.
+    pub(super) fn firmware(&self, level: LevelNumber) -> Option<&ImageName> {
+        self.levels.iter().find(|told| told.level == level)?.uefi.as_ref()?.image.as_ref()
     }
 
     /// The image of a level that is booted.

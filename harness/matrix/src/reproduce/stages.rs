@@ -1,5 +1,6 @@
 //! The stack in a script: its images, and its stages in the order of `stack::boot`.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use nestmatrix_model::{
@@ -52,6 +53,29 @@ pub(super) fn functions(of: &Reproduction<'_>, plan: &StackPlan) -> Option<Strin
     Some(writer.text)
 }
 
+/// The QEMU command lines of a stack that a script can't boot, as comments.
+pub(super) fn command_lines(plan: &StackPlan) -> Option<String> {
+    let mut text = "# The command lines of the QEMUs, without the ports of guest agents. Files have the names of their disks.\n".to_owned();
+    for index in 0..plan.levels.len() {
+        let machine = plan.machine(index, Instance::First);
+        let arguments = match index {
+            0 => machine.arguments(&InWorkingFolder),
+            _ => machine.arguments(&InLevel),
+        };
+        let where_it_runs =
+            machine.level.below().map_or_else(|| "this machine".to_owned(), |host| host.to_string());
+        let host = index.checked_sub(1).and_then(|host| plan.levels[host].image.disk());
+        let program = host.and_then(|disk| disk.qemu.as_deref()).unwrap_or(plan.profile.qemu);
+        let command = command_line(program, &arguments, "    ")?;
+        let _ = writeln!(text, "#\n# {}, on {where_it_runs}:", machine.level);
+        for line in command.lines() {
+            let _ = writeln!(text, "#   {}", comment(line));
+        }
+    }
+    text.push('\n');
+    Some(text)
+}
+
 struct Writer<'a> {
     of: &'a Reproduction<'a>,
     plan: &'a StackPlan,
@@ -74,7 +98,20 @@ impl Writer<'_> {
         self.line(&format!("emulator {} {} {} {isa}", word(&name), word(&digest), word(program)));
         for level in &self.plan.levels {
             let image = self.of.image(level.level)?;
-            let (level, variable) = (name_of(level.level), level.level.to_string());
+            let (uefi, number) = (level.uefi.as_ref(), level.level);
+            let (level, variable) = (name_of(number), number.to_string());
+            if let Some(uefi) = uefi {
+                let image = self.of.firmware(number)?;
+                let files = [&uefi.code, &uefi.base_variables]
+                    .map(|path| path.file_name().map(OsStr::to_string_lossy));
+                let [Some(code), Some(variables)] = files else { return None };
+                let (name, digest) = (word(&image.folder()), word(&image.digest));
+                self.line(&format!(
+                    "firmware_image {level} {name} {digest} {} {}",
+                    word(&code),
+                    word(&variables)
+                ));
+            }
             self.line(&format!(
                 "level_image {level} {} {} \"${{{variable}_KERNEL:-}}\" \"${{{variable}_INITRAMFS:-}}\"",
                 word(&image.folder()),

@@ -10,8 +10,8 @@ use nestmatrix_stack::Limits;
 
 use super::execute::Run;
 use super::ready_cell::{ReadyCell, ReadyLevel, disk_name};
-use crate::records::{CellRecord, ImageRecord, VerdictWord, now};
-use crate::reproduce::{ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
+use crate::records::{CellRecord, DiskRecord, ImageRecord, VerdictWord, now};
+use crate::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
 use crate::scenario::Tier;
 
 impl Run {
@@ -72,7 +72,7 @@ impl Run {
 impl ReadyLevel {
     /// What the top of the script says about this level.
     fn summary(&self, record: &CellRecord) -> LevelSummary {
-        let Self { planned, image, .. } = self;
+        let Self { planned, image, uefi } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
         let of_image = image.as_ref().and_then(|image| image.kernel_version());
@@ -85,6 +85,11 @@ impl ReadyLevel {
             kernel: kernel.or_else(|| seen?.kernel.clone()),
             qemu: seen.and_then(|seen| seen.qemu.clone()),
             image: image.as_ref().map(|image| ImageName::from(&ImageRecord::from(image))),
+            disk: image.as_ref().and_then(DiskRecord::of).map(|disk| disk.in_full()),
+            uefi: uefi.as_ref().map(|uefi| FirmwareSummary {
+                about: uefi.to_string(),
+                image: uefi.image().as_ref().map(ImageName::from),
+            }),
         }
     }
 }

@@ -46,6 +46,14 @@ level_image() {
     [ -z "$5" ] || say "$1 boots the initramfs $initramfs"
 }
 
+# firmware_image LEVEL NAME DIGEST CODE VARIABLES: links the level's UEFI firmware. Its variables are copied, since it writes to them.
+firmware_image() {
+    find_image "$2" "$3"
+    [ -n "$image" ] || cannot "the image $2 is missing; a bundle of this cell has it (cargo xtask repro CELL --bundle)"
+    link "$1-code" "$image/$4"
+    cat "$image/$5" > "$1-variables" || cannot "the firmware's variables can't be copied"
+}
+
 link() {
     [ -r "$2" ] && [ -f "$2" ] || cannot "there is no file $2 that can be read"
     ln -s "$2" "$1"
