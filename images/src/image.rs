@@ -141,6 +141,11 @@ impl Image {
         &self.digest
     }
 
+    /// SHA-256 of its record, which has that of every file; none if the record can't be read.
+    pub fn files_digest(&self) -> Option<Digest> {
+        Some(Digest::of_bytes(&fs::read(self.provenance()).ok()?))
+    }
+
     /// Its folder in the cache.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -15,7 +15,7 @@ use nestmatrix::records::{Attempt, CellRecord, LevelRecord, RunFolder, RunRecord
 use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_model::Stage;
 use nestmatrix_stack::{LevelFacts, StageTime};
-use report_fixtures::{attempt, outcome, record, stopped};
+use report_fixtures::{attempt, from_disk, outcome, record, stopped};
 
 /// What a guest could print to inject markup into the page, or to forge another line.
 const HOSTILE: &str = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> \
@@ -279,6 +279,31 @@ fn a_cell_opens_by_click_and_by_keyboard_and_tells_all() {
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
 }
 
+fn what_a_level_from_a_disk_booted_is_shown() {
+    let place = Place::new();
+    let mut pass = from_disk(cell(PASS, VerdictWord::Pass));
+    pass.folder = Some(format!("cells/{PASS}").parse().unwrap());
+    let page = page(&place, &[pass]);
+    let mut browser = Browser::start(1280, 900);
+    browser.open(&page);
+    browser.click(&format!("#matrix [title='{PASS}']"));
+    browser.evaluate("document.querySelectorAll('dialog details').forEach(details => details.open = true)");
+    let text = browser.evaluate("document.querySelector('dialog').innerText");
+    let text = text.as_str().unwrap();
+    for words in [
+        "rhel 10.0",
+        "medium rhel-10.0 (SHA-256 5ha5ha5ha5ha...), prepared with 2 changes",
+        "ovmf 2025.02-8, with secure boot",
+        &format!("SHA-256 of the medium: {}", "5ha".repeat(21) + "5"),
+        "masked kdump.service",
+        "wrote /etc/x \\u{1b}[2J<b>",
+        "what was booted (it can't be run):",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+}
+
 fn what_a_guest_writes_stays_text() {
     let place = Place::new();
     let mut hostile = cell(FAIL, VerdictWord::Fail);
@@ -393,6 +418,7 @@ trials! {
     what_failed_where_why_and_with_what_is_on_the_first_screen;
     the_filter_leaves_what_was_asked_for;
     a_cell_opens_by_click_and_by_keyboard_and_tells_all;
+    what_a_level_from_a_disk_booted_is_shown;
     what_a_guest_writes_stays_text;
     it_can_be_read_on_a_phone_and_in_both_lights;
     five_thousand_cells_are_painted_long_before_they_are_loaded_and_can_be_filtered;

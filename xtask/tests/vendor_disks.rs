@@ -50,7 +50,7 @@ fn the_disk_is_added(user: &MediaUser, disk: &Disk, sha256: &str) {
     let file = disk.path().to_str().unwrap();
     let added = user.place.finish(user.media(&["add", NAME, file, "--sha256", sha256]), SOON);
     assert_eq!(added.code, Some(0), "{added:#?}");
-    assert!(added.stdout.contains("image of it: recipe debian-13-disk-amd64"), "{added:#?}");
+    assert!(added.stdout.contains("recipe debian-13-disk-amd64\n"), "{added:#?}");
     let shown = user.place.finish(user.media(&["show", NAME]), SOON);
     assert!(shown.stdout.contains(sha256) && shown.stdout.contains("not prepared"), "{shown:#?}");
 }

@@ -308,6 +308,22 @@ fn a_limitation_that_came_back_speaks_for_the_document() {
 }
 
 #[test]
+fn a_system_from_a_disk_is_named_as_one() {
+    let text_of = |record| text(&errata(&[run(21, &[record])]), "manual");
+    let mut installed = refused(WORKS);
+    let level = &mut installed["levels"][1];
+    level["os"] = json!("rhel-10.0-disk");
+    level["fidelity"] = json!("product");
+    level["disk"] = json!({
+        "medium": "rhel-10.0", "medium_sha256": "d", "system": null, "kernel": null, "qemu": null, "changes": [],
+    });
+    let text = text_of(installed);
+    assert!(text.contains("RHEL 10.0, installed on a disk"), "{text}");
+    let about = "Systems \"installed on a disk\" are not small";
+    assert!(text.contains(about) && !text_of(refused(WORKS)).contains(about), "{text}");
+}
+
+#[test]
 fn what_an_emulator_may_explain_is_apart() {
     let errata = errata(&[run(21, &[panicked(WORKS), record(MIGRATED, "xpass")])]);
     let in_doubt: Vec<bool> = of(&errata, "manual").entries.iter().map(|entry| entry.in_doubt).collect();

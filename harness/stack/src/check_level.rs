@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use nestmatrix_model::{Accelerator, LevelNumber};
-use nestmatrix_vmm::qemu::{HardwareDifference, Instance, Machine, MissingFeature, Monitor};
+use nestmatrix_vmm::qemu::{Boot, HardwareDifference, Instance, Machine, MissingFeature, Monitor};
 
 use super::clock::ClockReading;
 use super::evidence::nests;
@@ -111,6 +111,7 @@ impl Stack<'_> {
         let facts = self.ask_facts(id, &*host, before).await?;
         self.check_kernel(id, &facts.kernel)?;
         self.check_system(id, &facts.os, &facts.os_version)?;
+        self.check_root_disk(id, facts.root_disk.as_deref())?;
         self.check_cpus(id, facts.cpus)?;
         self.check_disk(id, &*host).await?;
         self.ledger.measured(id).counters_before.insert(level, facts.counters.clone());
@@ -186,6 +187,20 @@ impl Stack<'_> {
             _ => format!("{system} {version}"),
         };
         Err(self.harness(format!("{level} runs {running}, its disk has {own} {of_version}")))
+    }
+
+    /// Stops the stack if a level from a disk has its root file system on another disk. If the level inside it boots from the same
+    /// medium, both disks have the same labels and identifiers.
+    fn check_root_disk(&self, id: MachineId, root: Option<&str>) -> Result<(), Stop> {
+        let boot = self.machines.requested(id).map(|requested| &requested.machine.boot);
+        match (boot, root) {
+            (Some(Boot::Disk(own)), Some(root)) if own.disk.serial != root => {
+                let (level, own) = (id.in_words(), &own.disk.serial);
+                Err(self
+                    .harness(format!("{level} has its root file system on the disk {root}, not on {own}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A level with a disk for its modprobe configuration must use it: otherwise a reboot shows nothing.

@@ -209,6 +209,9 @@ impl Explainer<'_> {
     fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
         let kvms = |level: &LevelNumber| if blame == Blame::Stack { self.kvms_under(*level) } else { 0 };
         let least = if matches!(symptom, Symptom::ShutDown { .. }) { 1 } else { 2 };
+        if least == 1 && !self.is_silent_reset(&symptom) {
+            return (symptom, blame);
+        }
         let Some(level) = symptom.level().filter(|level| kvms(level) >= least) else {
             return (symptom, blame);
         };
@@ -216,6 +219,13 @@ impl Explainer<'_> {
             Some(erratum) => charge(symptom, erratum),
             None => (symptom, blame),
         }
+    }
+
+    /// Whether a level shut down while a guest of a guest booted, and its kernel did not announce that.
+    fn is_silent_reset(&self, symptom: &Symptom) -> bool {
+        let boots = matches!(self.stage, Stage::Level(level, StageKind::Boot) if level.is_nested());
+        let last = symptom.level().and_then(|level| self.console(level)?.last_line());
+        boots && !last.is_some_and(|line| line.contains("reboot: "))
     }
 
     /// How many KVMs a level runs under.

@@ -1,5 +1,5 @@
 //! KVM's counters of a level, as the QEMU of its guest reports them: for a level whose kernel hides its own. With secure boot, Linux
-//! is in lockdown, in which nobody can read debugfs (kernel_lockdown(7)).
+//! is in lockdown, in which no process can read debugfs (kernel_lockdown(7)).
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Whether exits are not among what a level shows of its counters. In lockdown, only those are readable that nobody can reset.
+    /// Whether exits are not among what a level shows of its counters. In lockdown, only those are readable that can't be reset.
     pub(super) fn hides_exits(&self, counters: &Counters) -> bool {
         self.request.plan.profile.exit_counters.iter().all(|name| !counters.contains_key(*name))
     }
 
-    /// The counters of `level` when its guest has done its work; none if nobody tells them.
+    /// The counters of `level` when its guest has done its work; none if its QEMU does not answer.
     pub(super) async fn counters_from_guest(&self, level: LevelNumber, limit: Duration) -> Option<Counters> {
         let guest = level.next()?;
         let wire = self.watch.wire(guest, ChannelKind::Qmp)?.clone();

@@ -43,12 +43,14 @@ hypervisor=$(dmesg | sed -n -e 's/.*Hypervisor detected: //p' -e 's/.*smccc: \\(
 if [ -e /proc/device-tree/hypervisor/compatible ] && grep -q linux,kvm /proc/device-tree/hypervisor/compatible; then
   hypervisor=KVM
 fi
+# Without the kernel's first messages, nothing is known.
+[ -n \"$hypervisor\" ] || ! dmesg | grep -q 'Linux version' || hypervisor=none
 cpu=$(sed -n -e 's/^model name[[:space:]]*: //p' -e 's/^cpu[[:space:]]*: //p' -e 's/^CPU part[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
 . /etc/os-release
 echo nestmatrix-report-begin
 echo nonce=$nonce
 echo kernel=$(uname -r)
-echo hypervisor=${hypervisor:-none}
+echo hypervisor=$hypervisor
 echo \"cpu=$cpu\"
 echo cpus=$(cat /sys/devices/system/cpu/online)
 echo system=$ID

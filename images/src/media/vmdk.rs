@@ -47,6 +47,10 @@ pub(crate) fn check(start: &[u8]) -> Result<(), MediumProblem> {
         if let Some(parent) = value(one, "parentFileNameHint") {
             return Err(MediumProblem::BackingFile(parent.trim_matches('"').to_owned()));
         }
+        // QEMU takes whatever character is between the key and the value.
+        if one.contains("parentFileNameHint") {
+            return Err(MediumProblem::BackingFile("which it names in an unusual way".to_owned()));
+        }
         if value(one, "parentCID").is_some_and(|id| !id.eq_ignore_ascii_case("ffffffff")) {
             return Err(MediumProblem::BackingFile("which it names by an identifier".to_owned()));
         }

@@ -66,6 +66,8 @@ pub struct ErrataOfDocument {
     pub standings: Standings,
     /// Whether any stack that tested its statements ran on an emulator.
     pub emulated: bool,
+    /// Whether any level of these stacks booted from a disk with an installed system.
+    pub from_disks: bool,
     /// The systems that ran instead of documented ones in these stacks, the nearest ones first.
     pub other_systems: Vec<OtherSystemUsed>,
 }
@@ -153,6 +155,7 @@ fn of_document(
         earlier: entry::earlier(&id, &of_it, matrix),
         standings: Standings::new(&id, document.as_ref(), &of_it),
         emulated: of_it.iter().any(|seen| seen.is_emulated()),
+        from_disks: of_it.iter().any(|seen| seen.record.levels.iter().any(|level| level.disk.is_some())),
         other_systems: other_systems(&of_it),
         entries,
         document,

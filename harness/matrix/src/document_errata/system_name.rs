@@ -23,6 +23,9 @@ pub(super) fn system_name(os: &str, matrix: &Matrix) -> String {
 }
 
 fn named(image: &str, matrix: &Matrix) -> String {
+    if let Some(system) = image.strip_suffix("-disk") {
+        return format!("{}, installed on a disk", named(system, matrix));
+    }
     // The id of a system may have a `-`, and its version has none.
     let Some((id, version)) =
         image.rsplit_once('-').filter(|(_, version)| version.parse::<Version>().is_ok())

@@ -52,7 +52,11 @@ impl Run {
                     let limits = Limits::new(ready.metal, timeout_scale);
                     self.boot(ready, prepared, limits, snapshot.as_ref(), saves).await
                 }
-                Err(stop) => Observation::stopped(stop),
+                // The snapshot may be the reason, so the next attempt does without it.
+                Err(stop) => {
+                    let restored = snapshot.as_ref().map(|_| false);
+                    Observation { restored, ..Observation::stopped(stop) }
+                }
             };
             // The image of a boot medium is large. What can't be removed now is removed with the run's folder.
             let _ = fs::remove_dir_all(&ready.scratch);

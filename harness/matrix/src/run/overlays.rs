@@ -32,11 +32,17 @@ impl Overlays {
         Self { tool: Some(found.unwrap_or_else(|e| Err(e.to_string()))) }
     }
 
-    /// Makes the files that the levels of `plan` write to, over those of the snapshot that it is restored from.
+    /// Makes the files that the levels of `plan` write to, over those of the snapshot that it is restored from. `saves` says whether
+    /// another snapshot is saved: that one must not depend on the first one's files.
     ///
     /// # Errors
     /// A file can't be made, and why.
-    pub(super) async fn make(&self, plan: &StackPlan, from: Option<&Snapshot>) -> Result<(), String> {
+    pub(super) async fn make(
+        &self,
+        plan: &StackPlan,
+        from: Option<&Snapshot>,
+        saves: bool,
+    ) -> Result<(), String> {
         let saved = |file: &Path| from?.disk(&file.file_name()?.to_string_lossy());
         for level in &plan.levels {
             if let Some(uefi) = &level.uefi {
@@ -44,9 +50,18 @@ impl Overlays {
                 copy(&from, &uefi.variables)
                     .map_err(|e| format!("failed to copy {}: {e}", from.display()))?;
             }
-            if let Some(disk) = level.image.disk() {
-                let base = saved(&disk.overlay).unwrap_or_else(|| disk.base.clone());
-                self.overlay(disk.overlay.clone(), base).await?;
+            let Some(disk) = level.image.disk() else { continue };
+            match saved(&disk.overlay) {
+                Some(from) if saves => {
+                    let to = disk.overlay.clone();
+                    let copied = tokio::task::spawn_blocking(move || copy(&from, &to)).await;
+                    let copied = copied.map_err(|e| e.to_string())?;
+                    copied.map_err(|e| format!("failed to copy a disk of a snapshot: {e}"))?;
+                }
+                saved => {
+                    let base = saved.unwrap_or_else(|| disk.base.clone());
+                    self.overlay(disk.overlay.clone(), base).await?;
+                }
             }
         }
         Ok(())
@@ -61,7 +76,7 @@ impl Overlays {
 
 /// Copies the contents of a file, without its permissions: a file of the cache may be read-only.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::write(to, fs::read(from)?)
+    std::io::copy(&mut fs::File::open(from)?, &mut fs::File::create(to)?).map(drop)
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ async fn a_boot_begins_with_the_variables_of_the_firmware_and_may_change_its_own
     let boot = Boot::new();
     // Twice, as when a stack is booted again in the same folder.
     for _ in 0..2 {
-        NO_TOOL.make(&boot.plan, None).await.unwrap();
+        NO_TOOL.make(&boot.plan, None, false).await.unwrap();
         assert_eq!(fs::read_to_string(boot.variables()).unwrap(), "empty");
         fs::write(boot.variables(), "BootOrder").unwrap();
     }
@@ -130,7 +130,7 @@ async fn a_boot_begins_with_the_variables_of_the_firmware_and_may_change_its_own
 async fn a_stack_from_a_snapshot_goes_on_with_what_its_levels_had_written() {
     let boot = Boot::new();
     let snapshot = boot.snapshot();
-    NO_TOOL.make(&boot.plan, Some(&snapshot)).await.unwrap();
+    NO_TOOL.make(&boot.plan, Some(&snapshot), false).await.unwrap();
     assert_eq!(fs::read_to_string(boot.variables()).unwrap(), "BootOrder");
     fs::write(boot.variables(), "of this boot").unwrap();
     assert_eq!(fs::read_to_string(snapshot.disk("L1-variables").unwrap()).unwrap(), "BootOrder");
@@ -141,7 +141,7 @@ async fn a_file_that_is_gone_is_named() {
     let boot = Boot::new();
     let base = boot.folder.path().join("cache/vars.fd");
     fs::remove_file(&base).unwrap();
-    let why = NO_TOOL.make(&boot.plan, None).await.unwrap_err();
+    let why = NO_TOOL.make(&boot.plan, None, false).await.unwrap_err();
     assert!(why.starts_with(&format!("failed to copy {}: No such file", base.display())), "{why}");
 }
 
@@ -150,5 +150,5 @@ async fn without_qemu_img_a_level_from_a_disk_says_what_is_missing() {
     let boot = Boot::new().with_disk();
     let missing = "cannot start qemu-img, which reads disk images; install qemu-utils";
     let overlays = Overlays { tool: Some(Err(missing.to_owned())) };
-    assert_eq!(overlays.make(&boot.plan, None).await.unwrap_err(), missing);
+    assert_eq!(overlays.make(&boot.plan, None, false).await.unwrap_err(), missing);
 }

@@ -279,7 +279,7 @@ fn level_plan(
     };
     let uefi =
         LevelUefi::of(level, image, firmware)?.map(|LevelUefi { firmware, image, files, .. }| UefiFirmware {
-            name: format!("{} {} {firmware}", image.name(), image.digest()),
+            name: format!("{} {firmware}", name_with_digest(image)),
             code: files.code,
             base_variables: files.vars,
             variables: scratch.join(format!("{}-variables", spec.level)),
@@ -335,7 +335,12 @@ fn disk_image(
 
 /// An image's name. The same name means the same files.
 fn name_with_digest(image: &Image) -> String {
-    format!("{} {}", image.name(), image.digest())
+    let name = format!("{} {}", image.name(), image.digest());
+    // Each preparation of a disk makes other files of the same inputs.
+    match image.files_digest() {
+        Some(files) if image.product() == Product::Disk => format!("{name} {files}"),
+        _ => name,
+    }
 }
 
 /// Whether a level boots an image with a replaced part, which is not what its recipe says.

@@ -84,11 +84,15 @@ impl Run {
             let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
             made.map_err(|e| failed(disk, e))?;
         }
-        for image in ready.images().values() {
-            // A run may take hours, and an overlay over another file is no system.
-            image.check_medium().map_err(|e| stop(format!("the medium of {}: {e}", image.name())))?;
+        for image in ready.images().into_values() {
+            let image = image.clone();
+            // A run may take hours, and an overlay over another file is no system. If its time has changed, all of it is read.
+            let checked = tokio::task::spawn_blocking(move || {
+                image.check_medium().map_err(|e| format!("the medium of {}: {e}", image.name()))
+            });
+            checked.await.map_err(|e| stop(e.to_string()))?.map_err(stop)?;
         }
-        self.overlays.make(&plan, from).await.map_err(stop)?;
+        self.overlays.make(&plan, from, saves).await.map_err(stop)?;
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),
             program: outermost.program,

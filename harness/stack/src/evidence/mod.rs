@@ -91,6 +91,12 @@ impl Evidence {
     ) -> Result<Self, MissingProof> {
         let kvm_name = profile.kvm_as_seen_by_guest;
         let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
+        if report.nonce.is_empty() {
+            return Err(missing(format!("the nonce in {innermost}'s report")));
+        }
+        if innermost.reports() && report.hypervisor.is_empty() {
+            return Err(missing(format!("the hypervisor in {innermost}'s report")));
+        }
         if report.nonce != gathered.nonce {
             let (got, expected) = (report.nonce, gathered.nonce.clone());
             return Err(not_nested(innermost, Contradiction::Nonce { got, expected }));

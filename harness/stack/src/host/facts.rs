@@ -23,6 +23,9 @@ pub struct Facts {
     pub os: String,
     /// `VERSION_ID` of its os-release. That of CentOS Linux has no minor version, which comes from its own file.
     pub os_version: String,
+    /// Serial number of the disk with its root file system; absent if that is in memory or on a logical volume.
+    #[serde(default)]
+    pub root_disk: Option<String>,
     /// CPU flags of /proc/cpuinfo.
     pub cpu_flags: Vec<String>,
     /// /dev/kvm exists and may be opened for reading and writing.
@@ -65,6 +68,8 @@ pub fn script(kvm_module: &str) -> String {
          read -r u _ </proc/uptime; echo \"uptime=$u\"
          if [ -r /sys/devices/system/cpu/online ]; then read -r c </sys/devices/system/cpu/online; echo \"cpus-online=$c\"; fi
          if [ -r /etc/os-release ]; then . /etc/os-release; echo \"os=$ID\"; echo \"os-version=$VERSION_ID\"; fi
+         r=; while read -r _ _ m _ p _; do [ \"$p\" = / ] && r=/sys/dev/block/$m; done </proc/self/mountinfo
+         for f in $r/serial $r/../serial; do if [ -r $f ]; then s=; read -r s <$f; echo \"root-disk=$s\"; break; fi; done
          if [ \"$ID\" = centos ]; then
            echo \"os-name=$NAME\"
            if [ -r /etc/centos-release ]; then read -r r </etc/centos-release; echo \"centos-release=$r\"; fi
@@ -204,6 +209,7 @@ impl Facts {
             match line.split_once('=') {
                 Some(("kernel", value)) => facts.kernel = excerpt(value),
                 Some(("os", value)) => facts.os = excerpt(value),
+                Some(("root-disk", value)) => facts.root_disk = Some(value.to_owned()),
                 Some(("os-version", value)) => facts.os_version = excerpt(value),
                 Some(("os-name", value)) => facts.os = system_id(&facts.os, value).to_owned(),
                 Some(("centos-release", value)) => facts.add_minor_version(value),

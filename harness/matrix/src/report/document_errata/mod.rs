@@ -175,10 +175,19 @@ fn method(page: &mut Page, part: &ErrataOfDocument) {
     page.paragraph(
         0,
         "Each try boots a stack of real kernels: L0 is the host, L1 a VM on it, L2 a VM in L1, and L3 a VM in L2. Each level \
-         runs the next one with its own KVM and QEMU. The levels are small: one CPU, kernel, QEMU and a minimal userspace, \
-         without libvirt. So these results are about KVM and QEMU, not about the product as its installer sets it up. The \
-         statements are in our words, not in the document's.",
+         runs the next one with its own KVM and QEMU. The levels are small: one or two CPUs, kernel, QEMU and a minimal \
+         userspace, without libvirt. So these results are about KVM and QEMU, not about the product as its installer sets it \
+         up. The statements are in our words, not in the document's.",
     );
+    if part.from_disks {
+        page.gap();
+        page.paragraph(
+            0,
+            "Systems \"installed on a disk\" are not small: they booted from the vendor's own disk, with its boot loader and its \
+             userspace. Before that, they were started once, so that commands can be run in them. What this changed is in \
+             the records of the runs.",
+        );
+    }
     if part.emulated {
         page.gap();
         page.paragraph(

@@ -198,7 +198,9 @@
 
   const again = (cell) => section("Run it again",
     make("div", { class: "again" }, make("pre", {}, cell.again), copier(cell.again)),
-    cell.reproducer && [make("p", { class: "about" }, "without nestmatrix:"),
+    cell.reproducer && [make("p", { class: "about" },
+      // A script can't boot a level from a disk.
+      cell.levels.some((level) => level.disk) ? "what was booted (it can't be run):" : "without nestmatrix:"),
       make("div", { class: "again" }, make("pre", {}, cell.reproducer), copier(cell.reproducer))]);
 
   const origin = (cell) => section("Source", pairs([
