@@ -22,16 +22,26 @@ use crate::progress::BuildProgress;
 use crate::terminal::{print, style_of};
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: MediaCommand,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask media add rhel-10.0 rhel-10.0-x86_64-kvm.qcow2
+  cargo xtask sources add rhel-10.0 --dvd rhel-10.0-x86_64-dvd.iso   # QEMU, to host guests
+  cargo xtask media prepare rhel-10.0
+  cargo xtask list --images                                          # the cells that boot it
+
+docs/media.md describes which files are accepted, and what preparation changes.";
+
 #[derive(Debug, Subcommand)]
 enum MediaCommand {
     /// Add a disk image of a system; the file stays where it is and is never written to
     Add(Add),
-    /// List the added media
+    /// List the added media, whether they are prepared, and what restricts their use
     List(RecipesFolder),
     /// Show what is recorded of a medium, and what its preparation changed
     Show(Show),
@@ -39,11 +49,13 @@ enum MediaCommand {
     Check(Check),
     /// Prepare media now; otherwise the first run that needs one does
     Prepare(media_prepare::Arguments),
-    /// Remove a medium from the list; its file and its prepared image stay
+    /// Remove a medium from the list; its file stays, and its prepared disk until `images prune`
     Remove(Remove),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 if it was added, 2 if the file can't be a medium, 3 for any other error")]
 struct Add {
     /// The system and its version, such as rhel-9.4
     #[arg(value_name = "SYSTEM-VERSION")]
@@ -70,6 +82,8 @@ struct Show {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 if all are unchanged, 3 if one has changed or can't be read")]
 struct Check {
     /// Check only this medium
     #[arg(value_name = "SYSTEM-VERSION")]

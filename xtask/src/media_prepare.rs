@@ -21,6 +21,11 @@ use crate::terminal::print;
 use crate::{input, parent_death, runtime};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A disk is booted once, alone and without a network: on this machine's KVM, otherwise emulated, which
+takes minutes. What this changes is kept in the cache; the medium's file is never written to.
+
+Exit codes: 0 if all are prepared, 2 if a medium can't be used, 3 for any other error")]
 pub struct Arguments {
     /// Prepare only this medium
     #[arg(value_name = "SYSTEM-VERSION")]

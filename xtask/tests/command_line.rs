@@ -57,6 +57,9 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help_qmp", &["qmp", "--help"])]
 #[case("help_bisect", &["bisect", "--help"])]
 #[case("help_mutate", &["mutate", "--help"])]
+#[case("help_media", &["media", "--help"])]
+#[case("help_media_add", &["media", "add", "--help"])]
+#[case("help_media_prepare", &["media", "prepare", "--help"])]
 #[case("help_images", &["images", "--help"])]
 #[case("help_images_build", &["images", "build", "--help"])]
 fn help_reads_well(#[case] name: &str, #[case] arguments: &[&str]) {

@@ -16,7 +16,11 @@ const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shellcheck/shel
 fn scripts_in(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(common::checkout().join(folder)).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.is_file() && path.extension().is_none_or(|extension| extension == "sh"));
+    let is_script = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        path.extension().is_some_and(|extension| extension == "sh") || text.starts_with("#!")
+    };
+    paths.retain(|path| path.is_file() && is_script(path));
     paths.sort();
     assert!(!paths.is_empty(), "no scripts in {folder}");
     paths

@@ -198,7 +198,7 @@ async fn with_report(text: &str) -> Booted {
 )]
 #[case::without_nonce(
     report("", KERNEL, "KVM", "debian"),
-    "fail: L2 gave back nonce \"\", it was started with \"00112233445566778899aabbccddeeff\""
+    "error: missing evidence: the nonce in L2's report"
 )]
 #[case::without_hypervisor(
     report(NONCE, KERNEL, "none", "debian"),
