@@ -482,7 +482,29 @@ fn firmware_that_no_recipe_makes_is_an_error() {
     assert!(error.contains("usr/share/qemu/bios.bin has 4 bytes, which is no multiple of 512"), "{error}");
 }
 
+fn the_firmware_of_a_disk_is_recorded_with_the_image_that_it_comes_from() {
+    let user = User::with(&DISK.replace("\"default\"", "\"uefi\""));
+    user.toy.add_recipe(
+        "toy-uefi",
+        &UEFI.replace("bios.bin", "uefi.fd").replace("\"kernel\"", "\"kernel\", \"qemu\""),
+    );
+    let store = user.toy.store("cache", false);
+    let image = user.preparation(&store).finish(report(GOOD)).unwrap();
+    let disk = image.disk_image().unwrap();
+    assert_eq!(fs::read(disk.uefi.unwrap().code).unwrap(), [1; 1024]);
+    let firmware = disk.firmware.unwrap();
+    let of_recipe = user
+        .catalog()
+        .get("toy-uefi")
+        .map(|recipe| store.ensure(recipe, Product::Firmware, &Silent))
+        .unwrap();
+    let of_recipe = of_recipe.unwrap();
+    assert_eq!((firmware.recipe.as_str(), &firmware.digest), ("toy-uefi", of_recipe.digest()));
+    assert!(firmware.version.contains("qemu "), "{}", firmware.version);
+}
+
 trials! {
+    the_firmware_of_a_disk_is_recorded_with_the_image_that_it_comes_from;
     firmware_that_no_recipe_makes_is_an_error;
     a_draft_has_the_overlay_the_seed_and_the_packages;
     a_finished_preparation_is_an_image_and_not_repeated;

@@ -140,6 +140,8 @@ fn a_file_of_another_size_is_not_used_and_one_of_another_time_is() {
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
     assert_eq!(fate(&any, &user.catalog(), Denied::default()), "debian-12 debian-12 rhel-9.4-disk");
+    let planned = plan(&plan_of(&any, &user.catalog(), Denied::default()), 1, true, &Style::plain());
+    assert!(planned.contains("media       rhel-9.4 is prepared first, which takes minutes\n"), "{planned}");
     let row = &MediumRow::all(&user.catalog())[0];
     assert!(row.describe().contains("(`cargo xtask media check rhel-9.4` does it now)"), "{row:?}");
 }

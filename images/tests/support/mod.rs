@@ -144,6 +144,7 @@ impl Toy {
         let mut qemu = vec![
             ("bin/busybox".to_owned(), b"\0mount\0sh\0".to_vec()),
             ("usr/share/qemu/bios.bin".to_owned(), b"bios".to_vec()),
+            ("usr/share/qemu/uefi.fd".to_owned(), vec![1; 1024]),
             ("usr/bin/qemu".to_owned(), fs::read("/bin/sh").unwrap()),
         ];
         let libraries = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap().stdout;

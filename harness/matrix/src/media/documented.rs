@@ -141,7 +141,11 @@ impl fmt::Display for Documented {
             (_, thanks) => {
                 let of_media: BTreeSet<&CellName> = self.thanks_to_media.cells.iter().collect();
                 let both = self.thanks_to_sources.cells.iter().filter(|cell| of_media.contains(cell)).count();
-                let both = if both > 0 { format!(", {both} of them thanks to both") } else { String::new() };
+                let both = match both {
+                    0 => String::new(),
+                    1 => "; 1 of them needs both".to_owned(),
+                    more => format!("; {more} of them need both"),
+                };
                 writeln!(f, ": {}{both}", thanks.join(", "))?;
             }
         }
