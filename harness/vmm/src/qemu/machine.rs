@@ -371,14 +371,15 @@ impl Machine {
             option("chardev", backing.chardev(&channel.to_string()));
             option("device", format!("virtserialport,id={channel},chardev={channel},name={name}"));
         }
+        for disk in self.disks.iter().chain(&self.writable_disk) {
+            option("drive", drive(disk, placement));
+            option("device", format!("virtio-blk-pci,drive={0},serial={0}{on_bus}", disk.serial));
+        }
+        // Last: if a level inside boots from the same medium, both disks have the same labels, and udev prefers the disk that it sees last.
         if let Boot::Disk(boot) = &self.boot {
             for (name, value) in boot.devices(placement, &on_bus) {
                 option(name, value);
             }
-        }
-        for disk in self.disks.iter().chain(&self.writable_disk) {
-            option("drive", drive(disk, placement));
-            option("device", format!("virtio-blk-pci,drive={0},serial={0}{on_bus}", disk.serial));
         }
         for (name, value) in self.hardware.devices.iter().flat_map(|device| device.options(&on_bus)) {
             option(name, value);
