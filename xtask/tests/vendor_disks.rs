@@ -40,13 +40,14 @@ fn a_vendors_disk_is_prepared_once_and_hosts_a_guest_as_l1() {
     assert_eq!(cold.record["cold"], "there is no snapshot yet");
     let restored = run(&user, "vendor-disks-restored");
     l1_is_the_system_on_the_disk(&user, &disk, &restored);
-    // Emulated metal sometimes saves no snapshot of such a stack, or restores none. Then it boots cold again.
-    if restored.record["restored"].is_object() {
-        assert_eq!(restored.record["restored"]["level"], "l1", "{:#}", restored.record);
-        assert_eq!(restored.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
-    }
     assert_ne!(cold.record["evidence"]["nonce"], restored.record["evidence"]["nonce"]);
     assert_eq!(state_of(disk.path()), before, "the medium is never written to");
+    // Emulated metal sometimes saves no snapshot of such a stack, or does not restore it.
+    if !restored.record["restored"].is_object() {
+        trials::ignore("everything passed but the restore: the stack booted cold again");
+    }
+    assert_eq!(restored.record["restored"]["level"], "l1", "{:#}", restored.record);
+    assert_eq!(restored.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
 }
 
 fn the_disk_is_added(user: &MediaUser, disk: &Disk, sha256: &str) {

@@ -85,7 +85,7 @@ impl Stack<'_> {
     /// Whether another QEMU loads these devices. It gets the same memory, but changes nothing in it.
     async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
         let plan = self.request.plan;
-        // It must not take the locks of the disks, which the machine needs when it goes on.
+        // It must not take the locks of the disks: the machine needs them when it continues.
         let mut machine = plan.machine(0, Instance::Incoming).discarding_writes();
         if let Memory::Shared(memory) = &plan.memory {
             machine.memory = Memory::Snapshot(memory.clone());

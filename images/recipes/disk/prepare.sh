@@ -89,7 +89,7 @@ heartbeat() {
 finish() {
     status=$?
     kill "$beating" 2> /dev/null
-    # The log helps whoever looks at the disk. If the disk is full, there is none.
+    # A copy of the log stays on the disk, for a user who looks for a mistake. A full disk gets none.
     cp $log /var/log/nestmatrix-prepare.log 2> /dev/null
     sync
     say "nestmatrix-prepare-end $status"
@@ -302,7 +302,7 @@ StandardInput=tty-force
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/$serial
-# A process that a command leaves behind goes on.
+# A process that a command leaves behind continues.
 KillMode=process
 Restart=always
 RestartSec=1
@@ -358,7 +358,7 @@ END
     fi
 }
 
-# What only takes time in a level: a level is short, and has no network and nobody who logs in.
+# What only takes time in a level: a level runs for minutes, has no network, and no user logs in.
 mask_units() {
     step "masking units"
     present=

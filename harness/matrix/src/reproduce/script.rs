@@ -171,7 +171,7 @@ impl Reproduction<'_> {
     fn told(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
         let what = match impossible {
             None => "boots the same kernels inside each other by the QEMU command lines in stack() below.",
-            Some(_) => "what was booted, and by which command lines. It can't be run, see below.",
+            Some(_) => "what was booted, with all command lines. It can't be run; the reason is below.",
         };
         let mut lines = vec![
             format!("The cell {} of a nested virtualization matrix, without nestmatrix:", self.cell),

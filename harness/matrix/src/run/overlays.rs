@@ -14,7 +14,7 @@ use super::ready_cell::ReadyCell;
 
 /// Makes overlays.
 pub(super) struct Overlays {
-    /// The program that makes them, or why there is none; absent if no cell needs one.
+    /// The program that makes them, or why it is missing; absent if the run needs no overlay.
     tool: Option<Result<QemuImg, String>>,
 }
 

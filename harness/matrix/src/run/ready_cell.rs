@@ -315,7 +315,7 @@ fn disk_image(
     scratch: &Path,
 ) -> Result<BootImage, String> {
     let DiskImage { overlay, hardware, command_channel, kernel_release, os_release, qemu, .. } = disk;
-    // What nobody has booted is asked once, and not compared.
+    // A disk that needs no preparation was never booted here, so there is nothing to compare its kernel with.
     Ok(BootImage {
         name: name_with_digest(image),
         kernel_release: kernel_release.unwrap_or_default(),

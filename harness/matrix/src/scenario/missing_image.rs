@@ -50,7 +50,7 @@ pub enum MissingImage {
         /// The stand-in's image.
         stand_in: String,
     },
-    /// The scenario asks for a disk with an installed system, and there is none that fits.
+    /// The scenario requires a disk with an installed system, and no such disk is available.
     #[error("no disk with {}{}", .requirement.wanted(), because(.why))]
     NoDisk {
         /// The required system.

@@ -96,7 +96,7 @@ async fn a_snapshot_holds_what_a_level_has_written_to_its_disk() {
     assert_eq!(booted.observation.restored, Some(true));
 }
 
-/// The level is another system than the one that was saved, which nobody would notice otherwise.
+/// The level runs another system than the one that was saved. Nothing else would show that.
 #[tokio::test(flavor = "current_thread")]
 async fn a_restored_level_is_asked_again_which_system_it_is() {
     let place = tempfile::tempdir().unwrap();

@@ -172,7 +172,7 @@ fn a_kernel_may_be_started_by_uefi_and_then_has_no_shortcut() {
 }
 
 #[test]
-fn in_its_first_boot_a_disk_has_its_volumes_and_nobody_asks_its_agent() {
+fn in_its_first_boot_a_disk_has_its_volumes_and_no_agent() {
     let mut plan = from_disks(&[0]);
     plan.levels.truncate(1);
     disk_of(&mut plan, 0).first_boot = Some(vec!["/draft/seed.img".into(), "/draft/packages.img".into()]);

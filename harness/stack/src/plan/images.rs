@@ -112,7 +112,7 @@ impl StackPlan {
     /// Whether `plan` has a guest agent, if its machine can have one.
     pub(super) fn has_agent(&self, plan: &LevelPlan) -> bool {
         match plan.image.disk() {
-            // In its first boot nobody asks it, and it stops while the machine powers off.
+            // In its first boot it is asked nothing, and its end while the machine powers off is no failure.
             Some(disk) => disk.command_channel == CommandChannel::Agent && disk.first_boot.is_none(),
             None => !self.reports(plan.level),
         }

@@ -48,7 +48,7 @@ impl Writes {
 }
 
 impl ImageFile {
-    /// A raw file that nobody writes to.
+    /// A raw file that machines only read.
     pub fn read_only(serial: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self {
             serial: serial.into(),
