@@ -2,7 +2,6 @@
 //! can break out of its comments and quotes. Boots nothing.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,14 +9,14 @@ use std::process::{Command, Output};
 use nestmatrix::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity,
-    LevelNumber, OwnAction, Step, StepAction,
+    Architecture, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity, LevelNumber,
+    OwnAction, Step, StepAction,
 };
 use nestmatrix_stack::{
     BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
     SystemDisk, UefiFirmware,
 };
-use nestmatrix_vmm::qemu::{Ended, Memory};
+use nestmatrix_vmm::qemu::Ended;
 use rstest::rstest;
 
 fn level(number: u8) -> LevelNumber {
@@ -52,18 +51,8 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         uefi: None,
     };
     StackPlan {
-        metal,
-        profile: ArchInfo::of(architecture),
-        levels: levels.map(level).collect(),
         nonce: "17".into(),
-        stays: false,
-        innermost_machine: None,
-        default_firmware: BTreeSet::new(),
-        second: None,
-        memory: Memory::Private,
-        restored_from: false,
-        clock: Clock::Fastest,
-        innermost_on_l0: false,
+        ..StackPlan::cold(metal, ArchInfo::of(architecture), levels.map(level).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prepares a disk: boots it once, alone, and has its system make itself a level.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ use nestmatrix_images::{
 };
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
-    Accelerator, Architecture, Clock, CommandChannel, Firmware, Isa, LevelNumber, Stage, Word as _,
+    Accelerator, Architecture, CommandChannel, Firmware, Isa, LevelNumber, Stage, Word as _,
 };
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, LevelPlan, Limits, MachineSettings,
     Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
 };
-use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
+use nestmatrix_vmm::qemu::ExecWrapper;
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source};
 
@@ -286,20 +286,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         disk: None,
         uefi,
     };
-    StackPlan {
-        metal,
-        profile,
-        levels: vec![level],
-        nonce: String::new(),
-        stays: false,
-        innermost_machine: None,
-        default_firmware: BTreeSet::new(),
-        second: None,
-        memory: Memory::Private,
-        restored_from: false,
-        clock: Clock::Fastest,
-        innermost_on_l0: false,
-    }
+    StackPlan::cold(metal, profile, vec![level])
 }
 
 async fn in_background<T: Send + 'static>(

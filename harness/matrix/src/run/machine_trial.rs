@@ -3,7 +3,7 @@
 //! A `/dev/kvm` that exists, opens and answers proves nothing: on some machines KVM does all that and still runs no stock
 //! guest. The proof is a guest that boots to 64-bit userspace under KVM and reports it within a bounded time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Catalog, Product, Progress, Recipe, Store};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Accelerator, Architecture, Clock, Isa, LevelNumber, Stage};
+use nestmatrix_model::{Accelerator, Architecture, Isa, LevelNumber, Stage};
 use nestmatrix_stack::host::{Emulator, Facts, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, Evidence, LevelPlan, Limits, MachineSettings, Metal,
     StackPlan, StageListener, boot,
 };
-use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
+use nestmatrix_vmm::qemu::ExecWrapper;
 
 use super::NativeMetal;
 use super::nonce::nonce;
@@ -97,20 +97,7 @@ impl TrialGuest<'_> {
             disk: None,
             uefi: None,
         };
-        let plan = StackPlan {
-            metal: Metal::Native,
-            profile: any_kvm,
-            levels: vec![level],
-            nonce: self.nonce,
-            stays: false,
-            innermost_machine: None,
-            default_firmware: BTreeSet::new(),
-            second: None,
-            memory: Memory::Private,
-            restored_from: false,
-            clock: Clock::Fastest,
-            innermost_on_l0: false,
-        };
+        let plan = StackPlan { nonce: self.nonce, ..StackPlan::cold(Metal::Native, any_kvm, vec![level]) };
         let this_machine = ThisMachine {
             emulator: self.emulator,
             program: profile.qemu,

@@ -1,17 +1,15 @@
 //! What the files of a boot are made of: of the image in the cache, or of what the levels of a snapshot have written. The tests that
 //! boot check the overlays themselves.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, Clock, CommandChannel, DiskBus, LevelNumber};
+use nestmatrix_model::{Architecture, CommandChannel, DiskBus, LevelNumber};
 use nestmatrix_stack::{
     BootFiles, BootImage, Inputs, LevelPlan, Lookup, MachineSettings, Metal, Parts, SnapshotCache,
     SystemDisk, UefiFirmware,
 };
-use nestmatrix_vmm::qemu::Memory;
 use tempfile::TempDir;
 
 use super::*;
@@ -50,20 +48,7 @@ impl Boot {
             disk: None,
             uefi: Some(uefi),
         };
-        let plan = StackPlan {
-            metal: Metal::Native,
-            profile: ArchInfo::of(Architecture::Amd),
-            levels: vec![level],
-            nonce: String::new(),
-            stays: false,
-            innermost_machine: None,
-            default_firmware: BTreeSet::new(),
-            second: None,
-            memory: Memory::Private,
-            restored_from: false,
-            clock: Clock::Fastest,
-            innermost_on_l0: false,
-        };
+        let plan = StackPlan::cold(Metal::Native, ArchInfo::of(Architecture::Amd), vec![level]);
         Self { folder, plan }
     }
 

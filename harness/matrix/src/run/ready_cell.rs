@@ -2,7 +2,7 @@
 //!
 //! The schedule, each attempt and the script that reproduces the cell all take it from here, so they can't disagree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nestmatrix_images::{
@@ -14,7 +14,6 @@ use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{
     BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SystemDisk, UefiFirmware,
 };
-use nestmatrix_vmm::qemu::Memory;
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
@@ -132,21 +131,15 @@ impl Readiness<'_> {
             let qemu = recipe.and_then(|disk| disk.qemu()).map(str::to_owned);
             level_plan(level, self.images.get(key)?, firmware, qemu, scratch)
         });
+        let levels = plans.collect::<Result<_, String>>()?;
         Ok(StackPlan {
-            metal,
-            profile: ArchInfo::of(cell.architecture),
-            levels: plans.collect::<Result<_, String>>()?,
-            nonce: String::new(),
             // A debug session asks the innermost level, too.
             stays: self.setting.inspector.is_some()
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
-            innermost_machine: None,
-            default_firmware: BTreeSet::new(),
             second: cell.steps.iter().find_map(Step::second_machine),
-            memory: Memory::Private,
-            restored_from: false,
             clock: cell.clock,
             innermost_on_l0: cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0),
+            ..StackPlan::cold(metal, ArchInfo::of(cell.architecture), levels)
         })
     }
 

@@ -111,6 +111,24 @@ pub struct StackPlan {
 }
 
 impl StackPlan {
+    /// A stack of these levels that boots cold, still without a nonce, and of which nothing else is required.
+    pub fn cold(metal: Metal, profile: &'static ArchInfo, levels: Vec<LevelPlan>) -> Self {
+        Self {
+            metal,
+            profile,
+            levels,
+            nonce: String::new(),
+            stays: false,
+            innermost_machine: None,
+            default_firmware: BTreeSet::new(),
+            second: None,
+            memory: Memory::Private,
+            restored_from: false,
+            clock: Clock::Fastest,
+            innermost_on_l0: false,
+        }
+    }
+
     /// The innermost level.
     pub fn innermost(&self) -> LevelNumber {
         // Every plan has levels: scenarios have at least L0, and an L0 that is the emulator has guests.

@@ -1,14 +1,12 @@
 //! Tests of the machines that a plan asks for.
 
-use std::collections::BTreeSet;
-
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, Clock, CommandChannel, CpuMode, Device, DiskBus, Hardware, LevelNumber,
+    Accelerator, Architecture, CommandChannel, CpuMode, Device, DiskBus, Hardware, LevelNumber,
     MemoryBacking, Network,
 };
-use nestmatrix_vmm::qemu::{Instance, Machine, Memory};
+use nestmatrix_vmm::qemu::{Instance, Machine};
 use rstest::rstest;
 
 use super::*;
@@ -38,20 +36,7 @@ pub(super) fn plan_of(
         uefi: None,
     };
     let profile = ArchInfo::of(architecture);
-    StackPlan {
-        metal,
-        profile,
-        levels: levels.map(level).collect(),
-        nonce: "17".into(),
-        stays: false,
-        innermost_machine: None,
-        default_firmware: BTreeSet::new(),
-        second: None,
-        memory: Memory::Private,
-        restored_from: false,
-        clock: Clock::Fastest,
-        innermost_on_l0: false,
-    }
+    StackPlan { nonce: "17".into(), ..StackPlan::cold(metal, profile, levels.map(level).collect()) }
 }
 
 pub(super) fn names(machine: &Machine) -> Vec<String> {
