@@ -1,6 +1,7 @@
 //! QEMU: its command line from a typed machine, its process on this machine, its monitor.
 
 mod boot;
+mod channel;
 mod cpu;
 mod devices;
 mod hardware;
@@ -10,12 +11,11 @@ mod process;
 mod rejection;
 
 pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, Writes};
+pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
 pub use hardware::{HardwareDifference, HardwareReport, MachineHardware};
-pub use machine::{
-    Backing, ChannelKind, ChannelName, Cpu, Instance, Machine, Memory, Placement, Port, machine_label,
-};
+pub use machine::{Cpu, Instance, Machine, Memory, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
 pub use rejection::{names_one_of, ran_out_of_resources, rejects_command_line, rejects_kernel};
