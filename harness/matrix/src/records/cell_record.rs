@@ -266,3 +266,29 @@ impl CellRecord {
         self.described_attempt.unwrap_or(self.attempts.len()).checked_sub(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_record_that_is_read_and_written_again_is_the_same(start in 0.0..1e5, end in 0.0..1e5) {
+            let attempt = json!({
+                "start": start, "end": end, "verdict": "pass", "from": null, "symptom": null,
+                "cpu_seconds": end, "peak_memory_mib": 512,
+            });
+            let read: Attempt = serde_json::from_str(&attempt.to_string()).unwrap();
+            prop_assert_eq!((read.start, read.end, read.usage.cpu_seconds), (start, end, end));
+            let again = serde_json::from_str::<Value>(&serde_json::to_string(&read).unwrap()).unwrap();
+            for number in ["start", "end", "cpu_seconds"] {
+                prop_assert_eq!(&again[number], &attempt[number]);
+            }
+        }
+    }
+}
