@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use nestmatrix::media::MediumRow;
 use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{
-    Catalog, DiskImage, Error, Image, Media, Medium, MediumUse, NewMedium, Product, QemuImg, Recipe, Store,
+    Catalog, DiskImage, Image, Media, Medium, MediumUse, NewMedium, Product, QemuImg, Recipe, Store,
 };
 use nestmatrix_model::Isa;
 
@@ -19,6 +19,7 @@ use crate::input;
 use crate::kernels::escaped;
 use crate::media_prepare;
 use crate::progress::BuildProgress;
+use crate::sources::refused;
 use crate::terminal::{print, style_of};
 
 #[derive(Debug, Args)]
@@ -154,16 +155,6 @@ fn describe(medium: &Medium) {
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
-}
-
-/// A wrong medium is bad input; a missing tool is not.
-pub fn refused(error: Error) -> Failure {
-    match error {
-        Error::NewMedium { .. } | Error::Medium(_) | Error::Io { .. } => {
-            Failure::bad_input(miette::miette!("{}", escaped(&error.to_string())))
-        }
-        other => Failure::error(other),
-    }
 }
 
 fn list(catalog: &Catalog) -> Result<ExitCode, Failure> {

@@ -140,12 +140,14 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A wrong source is bad input; a missing tool is not.
-fn refused(error: Error) -> Failure {
+/// A wrong source or medium is bad input; a missing tool is not.
+pub fn refused(error: Error) -> Failure {
     match error {
-        Error::NewSource { .. } | Error::NotADvd { .. } | Error::Io { .. } => {
-            Failure::bad_input(miette::miette!("{}", escaped(&error.to_string())))
-        }
+        Error::NewSource { .. }
+        | Error::NotADvd { .. }
+        | Error::NewMedium { .. }
+        | Error::Medium(_)
+        | Error::Io { .. } => Failure::bad_input(miette::miette!("{}", escaped(&error.to_string()))),
         other => Failure::error(other),
     }
 }
