@@ -17,7 +17,7 @@ pub(super) struct Errata {
     several_cpus: bool,
 }
 
-/// What QEMU says of a machine that reset itself (QMP, `ShutdownCause`).
+/// QEMU's reason for the stop of a machine that reset itself (QMP, `ShutdownCause`).
 const RESET: &str = "guest-reset";
 
 impl Errata {

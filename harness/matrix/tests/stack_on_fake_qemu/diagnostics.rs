@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use nestmatrix::scenario::{Expectation, Limitation, StopStage, SymptomTexts};
-use nestmatrix_model::Stage;
-use nestmatrix_stack::Symptom;
+use nestmatrix_model::{Hardware, Stage};
+use nestmatrix_stack::{MachineSettings, Symptom};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -111,6 +111,31 @@ async fn a_stop_that_is_known_to_come_of_an_erratum_is_charged_to_the_emulated_m
     let booted = fake.command(1, "nestmatrix-qemu", 5, prints(SAID)).boot().await;
     let seen = booted.word_and_symptom();
     assert!(seen.starts_with(expected), "{seen}");
+}
+
+/// L2 boots until it resets itself, after its kernel has printed this line.
+fn reset(line: &str) -> Fake {
+    let event = json!({"guest": true, "reason": "guest-reset"});
+    let acts = [Act::Say(line.to_owned()), Act::Wait(20), Act::Event("SHUTDOWN".into(), event)];
+    Fake::new().boots(2, acts)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_reset_with_several_cpus_is_charged_to_the_emulated_metal_if_no_kernel_announced_it() {
+    let silent = reset("booting").boot().await;
+    let expected = "error: L2 shut down before its work was done (guest-reset); its kernel said nothing, and with several CPUs";
+    let seen = silent.word_and_symptom();
+    assert!(seen.starts_with(expected) && seen.ends_with("(emulator erratum tcg-smp-reset)"), "{seen}");
+
+    let announced = reset("[    9.000000] reboot: Restarting system").boot().await;
+    let native = reset("booting").on_native_metal().boot().await;
+    let hardware = Hardware { cpus: Some(1), ..Hardware::default() };
+    let settings = MachineSettings { hardware, ..MachineSettings::default() };
+    let one_cpu = reset("booting").with_settings(0, settings).boot().await;
+    for booted in [announced, native, one_cpu] {
+        let plain = "fail: L2 shut down before its work was done (guest-reset)";
+        assert_eq!(booted.word_and_symptom(), plain);
+    }
 }
 
 /// The answer of L1 if its KVM has this value of `npt`.

@@ -51,11 +51,12 @@ pub struct Facts {
 
 /// The number of CPUs in a list of the kernel such as `0-1,3` (Linux, Documentation/admin-guide/cputopology.rst).
 pub(crate) fn cpus_in(list: &str) -> Option<u32> {
-    let mut count = 0;
+    let mut count: u32 = 0;
     for range in list.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        count += last.checked_sub(first)? + 1;
+        // Nothing in it is trusted: it may come from a guest.
+        count = last.checked_sub(first)?.checked_add(1)?.checked_add(count)?;
     }
     Some(count)
 }
@@ -209,7 +210,7 @@ impl Facts {
             match line.split_once('=') {
                 Some(("kernel", value)) => facts.kernel = excerpt(value),
                 Some(("os", value)) => facts.os = excerpt(value),
-                Some(("root-disk", value)) => facts.root_disk = Some(value.to_owned()),
+                Some(("root-disk", value)) => facts.root_disk = Some(excerpt(value)),
                 Some(("os-version", value)) => facts.os_version = excerpt(value),
                 Some(("os-name", value)) => facts.os = system_id(&facts.os, value).to_owned(),
                 Some(("centos-release", value)) => facts.add_minor_version(value),
@@ -342,6 +343,8 @@ mod tests {
     #[case("0-3", Some(4))]
     #[case("0-1,3,8-9\n", Some(5))]
     #[case("3-1", None)]
+    #[case("0-4294967295", None)]
+    #[case("0-4294967294,0-4294967294", None)]
     #[case("", None)]
     fn the_cpus_of_a_list_are_counted(#[case] list: &str, #[case] count: Option<u32>) {
         assert_eq!(cpus_in(list), count);
