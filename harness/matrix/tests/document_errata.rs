@@ -90,6 +90,12 @@ text = "The one migrates, the other does not."
 [[contradiction]]
 claims = ["manual/promise", "manual/l3"]
 text = "All is supported, and L3 does not work."
+
+[[outside-contradiction]]
+claims = ["manual/promise", "autre/migration-works"]
+outside = "the handbook"
+source = "its section 4, 2026-01-02"
+text = "The handbook excludes both."
 "#;
 
 const PREVIEW: &str = r#"

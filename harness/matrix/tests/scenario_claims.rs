@@ -70,6 +70,12 @@ const CONTRADICTIONS: &str = r#"
 [[contradiction]]
 claims = ["limits/works", "primer/fails"]
 text = "The primer has not heard of what the limits support."
+
+[[outside-contradiction]]
+claims = ["limits/works"]
+outside = "the handbook"
+source = "its section 4, 2026-01-02"
+text = "The handbook excludes it."
 "#;
 
 const SCENARIO: &str = r#"
@@ -152,11 +158,12 @@ fn every_claim_of_the_documents_is_listed_once() {
     let listing = ClaimListing::new(&matrix, &real_supply(), Denied::default());
     let coverages: Vec<Coverage> = listing.rows().map(|row| row.coverage).collect();
     insta::assert_snapshot!(format!(
-        "{} documents\n{} claims\n{}\n{} contradictions",
+        "{} documents\n{} claims\n{}\n{} contradictions, {} with other documents",
         matrix.documents().len(),
         coverages.len(),
         Coverage::counted(&coverages, true).replace(", ", "\n"),
         matrix.contradictions().len(),
+        matrix.outside_contradictions().len(),
     ));
     let mut claims: Vec<_> = listing.rows().map(|row| &row.claim).collect();
     claims.sort();

@@ -170,6 +170,19 @@ fn contradictions_without_both_their_ends() {
 }
 
 #[test]
+fn contradictions_with_other_documents_without_claims_or_source() {
+    insta::assert_snapshot!(report(|root| {
+        let wrong = [
+            "claims = []\noutside = \"A manual\"\nsource = \"its page 3\"",
+            "claims = [\"limits/wroks\"]\noutside = \"A manual\"\nsource = \" \"",
+            "claims = [\"works\"]\noutside = \"A manual\"",
+        ];
+        let table = |keys| format!("[[outside-contradiction]]\n{keys}\ntext = \"They differ.\"\n");
+        write(root, "contradictions.toml", wrong.map(table).concat());
+    }));
+}
+
+#[test]
 fn cell_that_tries_no_claim() {
     insta::assert_snapshot!(report(|root| {
         let l1 = "l1 = [{ system = \"rhel 9.2 and later\", claims = [\"works\"] }, \"rhel 9.3\"]";

@@ -1,6 +1,6 @@
 //! Statements that contradict each other, and whether the runs settle which of them holds.
 
-use crate::scenario::{Claim, Document, Matrix};
+use crate::scenario::{Claim, Document, Matrix, OutsideContradiction};
 
 use super::observation::{Judged, Observation};
 
@@ -30,6 +30,15 @@ pub struct DisputedClaim {
     pub deviated: usize,
 }
 
+/// A document that the matrix does not have, and statements that can't be true if that document is right.
+#[derive(Debug, Clone)]
+pub struct OutsideDispute {
+    /// The statements of this document.
+    pub own: Vec<DisputedClaim>,
+    /// The other document, its source, and what they disagree about.
+    pub contradiction: OutsideContradiction,
+}
+
 /// What the runs show about two statements that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -46,8 +55,7 @@ pub(super) fn disputes(id: &str, observations: &[Observation], matrix: &Matrix) 
     let mut disputes = Vec::new();
     for pair in matrix.contradictions() {
         let [one, other] = &pair.claims;
-        let of_it = |claim: &str| claim.split_once('/').is_some_and(|(document, _)| document == id);
-        let (own, other) = match (of_it(one), of_it(other)) {
+        let (own, other) = match (is_of(one, id), is_of(other, id)) {
             (true, _) => (one, other),
             (false, true) => (other, one),
             (false, false) => continue,
@@ -61,6 +69,20 @@ pub(super) fn disputes(id: &str, observations: &[Observation], matrix: &Matrix) 
     }
     disputes.sort_by_key(|dispute| dispute.other.document.id != id);
     disputes
+}
+
+/// The contradictions of the document `id` with documents that the matrix does not have, in the order of their file.
+pub(super) fn outside(id: &str, observations: &[Observation], matrix: &Matrix) -> Vec<OutsideDispute> {
+    let dispute = |contradiction: &OutsideContradiction| {
+        let own = contradiction.claims.iter().filter(|claim| is_of(claim, id));
+        let own: Vec<DisputedClaim> = own.filter_map(|claim| side(claim, observations, matrix)).collect();
+        (!own.is_empty()).then(|| OutsideDispute { own, contradiction: contradiction.clone() })
+    };
+    matrix.outside_contradictions().iter().filter_map(dispute).collect()
+}
+
+fn is_of(claim: &str, document: &str) -> bool {
+    claim.split_once('/').is_some_and(|(of, _)| of == document)
 }
 
 fn side(name: &str, observations: &[Observation], matrix: &Matrix) -> Option<DisputedClaim> {
@@ -80,11 +102,7 @@ fn side(name: &str, observations: &[Observation], matrix: &Matrix) -> Option<Dis
 
 /// Whether an observation contradicts each statement of this document that it tested.
 fn charges(seen: &Observation, document: &str) -> bool {
-    let of_it = seen
-        .claims()
-        .iter()
-        .filter(|claim| claim.split_once('/').is_some_and(|(of, _)| of == document))
-        .count();
+    let of_it = seen.claims().iter().filter(|claim| is_of(claim, document)).count();
     let alone = of_it == 1 || seen.deviation() == Some(super::Deviation::LimitationGone);
     seen.deviation().is_some() && alone && !seen.emulator_may_explain()
 }

@@ -20,7 +20,7 @@ use crate::scenario::{CellName, Document, Matrix, in_full};
 
 use observation::has_result;
 
-pub use dispute::{Dispute, DisputedClaim, Settled};
+pub use dispute::{Dispute, DisputedClaim, OutsideDispute, Settled};
 pub use entry::{ClaimOfEntry, Earlier, Entry, EverSeen, SeenInRuns, Stack, Test};
 pub use observation::{Deviation, Judged, Observation};
 pub use standing::{Standing, Standings};
@@ -60,6 +60,8 @@ pub struct ErrataOfDocument {
     pub entries: Vec<Entry>,
     /// Statements that contradict another one.
     pub disputes: Vec<Dispute>,
+    /// Documents that the matrix does not have, and what they contradict here.
+    pub outside: Vec<OutsideDispute>,
     /// What scenarios know from earlier runs and these did not see.
     pub earlier: Vec<Earlier>,
     /// The standing of its statements.
@@ -152,6 +154,7 @@ fn of_document(
     }
     ErrataOfDocument {
         disputes: dispute::disputes(&id, observations, matrix),
+        outside: dispute::outside(&id, observations, matrix),
         earlier: entry::earlier(&id, &of_it, matrix),
         standings: Standings::new(&id, document.as_ref(), &of_it),
         emulated: of_it.iter().any(|seen| seen.is_emulated()),

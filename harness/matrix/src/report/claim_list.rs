@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::cell_list::{Listing, Row};
 use crate::scenario::{
     BothVerdicts, CellName, Claim, Contradiction, Coverage, Denied, Document, Expectation, Matrix, Mutated,
-    Shown, ShownBy, ShownRow, Supply, Tier, Tried, in_full,
+    OutsideContradiction, Shown, ShownBy, ShownRow, Supply, Tier, Tried, in_full,
 };
 
 /// One claim, for programs.
@@ -41,6 +41,8 @@ pub struct ClaimRow {
     pub shown: Vec<ShownRow>,
     /// The claims that it contradicts.
     pub contradictions: Vec<ContradictionRow>,
+    /// The documents outside the matrix that it contradicts.
+    pub outside_contradictions: Vec<OutsideContradiction>,
 }
 
 /// One claim that another contradicts, for programs.
@@ -80,6 +82,8 @@ impl<'m> ClaimListing<'m> {
             let booted = || tried.iter().filter(|tried| tried.boots).map(|tried| &tried.cell);
             let Claim { section, tier, text, untestable, may, version_of, .. } = claim.clone();
             let contradictions = contradictions.iter().filter_map(|pair| other_end(pair, &name)).collect();
+            let outside = matrix.outside_contradictions().iter().filter(|of| of.claims.contains(&name));
+            let outside_contradictions = outside.cloned().collect();
             ClaimRow {
                 claim: name,
                 section,
@@ -93,6 +97,7 @@ impl<'m> ClaimListing<'m> {
                 bootable_cells: booted().cloned().collect(),
                 shown: booted().flat_map(|cell| known.of_cell(cell)).cloned().collect(),
                 contradictions,
+                outside_contradictions,
             }
         };
         let rows = |document: &'m Document| {
@@ -144,10 +149,17 @@ impl fmt::Display for ClaimListing<'_> {
             let heading = if index == 0 { "Contradictions:\n" } else { "" };
             writeln!(f, "{heading}  {left:<width$}  {right}\n    {text}", width = self.widest_end())?;
         }
-        if !self.matrix.contradictions().is_empty() {
+        let pairs = self.matrix.contradictions().len();
+        let outside = self.matrix.outside_contradictions();
+        for (index, OutsideContradiction { claims, outside, source, text }) in outside.iter().enumerate() {
+            let heading = if index == 0 { "Contradictions with other documents:\n" } else { "" };
+            let gap = if index == 0 && pairs > 0 { "\n" } else { "" };
+            writeln!(f, "{gap}{heading}  {}\n    {outside} ({source}):\n    {text}", claims.join("\n  "))?;
+        }
+        let contradictions = pairs + outside.len();
+        if contradictions > 0 {
             writeln!(f)?;
         }
-        let contradictions = self.matrix.contradictions().len();
         let plural = if contradictions == 1 { "" } else { "s" };
         writeln!(f, "{}; {contradictions} contradiction{plural}", counts(self.rows()))
     }
@@ -188,6 +200,9 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
         }
         for ContradictionRow { claim, .. } in &row.contradictions {
             writeln!(f, "      contradicts {}", id(claim))?;
+        }
+        for OutsideContradiction { outside, .. } in &row.outside_contradictions {
+            writeln!(f, "      contradicts {outside}")?;
         }
     }
     Ok(())

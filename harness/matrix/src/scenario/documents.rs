@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nestmatrix_input::{FileProblem, Keys};
 use nestmatrix_model::UnknownWord;
 use serde::Serialize;
 
@@ -16,6 +17,30 @@ pub struct Contradiction {
     pub claims: [String; 2],
     /// What they disagree about.
     pub text: String,
+}
+
+/// A document that the matrix does not have, and the claims that it contradicts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutsideContradiction {
+    /// The claims, each as `DOCUMENT/CLAIM`.
+    pub claims: Vec<String>,
+    /// The other document: `Microsoft's documentation of WSL`.
+    pub outside: String,
+    /// Where it says that, and since when.
+    pub source: String,
+    /// What they disagree about.
+    pub text: String,
+}
+
+/// What `contradictions.toml` says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Contradictions {
+    pub(super) pairs: Vec<Contradiction>,
+    pub(super) outside: Vec<OutsideContradiction>,
+}
+
+impl Contradictions {
+    pub(super) const KEYS: Keys = &["contradiction", "outside-contradiction"];
 }
 
 /// The documents of the matrix.
@@ -65,12 +90,16 @@ impl Documents {
     }
 
     /// Reads `contradictions.toml`.
-    pub(super) fn contradictions(&self, root: &Table<'_>) -> Vec<Contradiction> {
-        let tables = root.tables("contradiction", &["claims", "text"]);
-        tables.iter().filter_map(|table| self.contradiction(table)).collect()
+    pub(super) fn contradictions(&self, root: &Table<'_>) -> Contradictions {
+        let pairs = root.tables("contradiction", &["claims", "text"]);
+        let outside = root.tables("outside-contradiction", &["claims", "outside", "source", "text"]);
+        Contradictions {
+            pairs: pairs.iter().filter_map(|table| self.pair(table)).collect(),
+            outside: outside.iter().filter_map(|table| self.outside(table)).collect(),
+        }
     }
 
-    fn contradiction(&self, table: &Table<'_>) -> Option<Contradiction> {
+    fn pair(&self, table: &Table<'_>) -> Option<Contradiction> {
         let text = table.prose("text");
         let ends: Vec<Text<'_>> = table.strings("claims")?;
         if ends.len() != 2 {
@@ -81,7 +110,23 @@ impl Documents {
                 rule: "two claims, each as `DOCUMENT/CLAIM`; of three that disagree make three pairs",
             });
         }
-        let end = |text: &Text<'_>| {
+        let ends = self.full_names(&ends);
+        Some(Contradiction { claims: ends?.try_into().ok()?, text: text? })
+    }
+
+    fn outside(&self, table: &Table<'_>) -> Option<OutsideContradiction> {
+        let (outside, source, text) = (table.prose("outside"), table.prose("source"), table.prose("text"));
+        let claims: Vec<Text<'_>> = table.strings("claims")?;
+        if claims.is_empty() {
+            table.report(FileProblem::Empty { key: "claims" });
+        }
+        let claims = self.full_names(&claims);
+        Some(OutsideContradiction { claims: claims?, outside: outside?, source: source?, text: text? })
+    }
+
+    /// References that must name the document of each claim; nothing if one is wrong, after all of them were checked.
+    fn full_names(&self, claims: &[Text<'_>]) -> Option<Vec<String>> {
+        let name = |text: &Text<'_>| {
             text.parse(|reference| match reference.contains('/') {
                 true => Ok(self.claim(reference, None).map(|_| reference.to_owned())?),
                 false => Err(ScenarioProblem::BadName {
@@ -91,9 +136,8 @@ impl Documents {
                 }),
             })
         };
-        let ends: Vec<Option<String>> = ends.iter().map(end).collect();
-        let ends: Option<Vec<String>> = ends.into_iter().collect();
-        Some(Contradiction { claims: ends?.try_into().ok()?, text: text? })
+        let names: Vec<Option<String>> = claims.iter().map(name).collect();
+        names.into_iter().collect()
     }
 }
 

@@ -9,7 +9,7 @@ use nestmatrix_model::UnknownWord;
 use super::cell::Cell;
 use super::decided::Ledger;
 use super::document::{Claim, Document};
-use super::documents::{Contradiction, Documents};
+use super::documents::{Contradiction, Contradictions, Documents, OutsideContradiction};
 use super::folder::{Folder, display, read_systems};
 use super::input::{InputError, InputErrors};
 use super::input::{InputFile, Table};
@@ -23,7 +23,7 @@ use super::system::{System, Systems};
 pub struct Matrix {
     systems: Systems,
     documents: Vec<Document>,
-    contradictions: Vec<Contradiction>,
+    contradictions: Contradictions,
     scenarios: Vec<Scenario>,
     cells: Vec<Cell>,
     profiles: Profiles,
@@ -52,7 +52,7 @@ impl Matrix {
             }
         }
         let contradictions = folder.contradictions.as_ref().and_then(|path| {
-            load(path, errors, &["contradiction"], |root| Some(documents.contradictions(root)))
+            load(path, errors, Contradictions::KEYS, |root| Some(documents.contradictions(root)))
         });
         let mut context = Context { systems, documents, names: BTreeMap::new() };
         let mut scenarios = Vec::new();
@@ -114,7 +114,12 @@ impl Matrix {
 
     /// The contradictions between the documents, in the order of their file.
     pub fn contradictions(&self) -> &[Contradiction] {
-        &self.contradictions
+        &self.contradictions.pairs
+    }
+
+    /// Contradictions of documents that the matrix does not have, in the order of their file.
+    pub fn outside_contradictions(&self) -> &[OutsideContradiction] {
+        &self.contradictions.outside
     }
 
     /// The scenarios, in the order of their files' paths.

@@ -1,6 +1,6 @@
 //! Statements that contradict each other, grouped by the statement of this document.
 
-use crate::document_errata::{Dispute, DisputedClaim, ErrataOfDocument, Settled};
+use crate::document_errata::{Dispute, DisputedClaim, ErrataOfDocument, OutsideDispute, Settled};
 use crate::report::text::grouped;
 
 use super::page::Page;
@@ -10,10 +10,11 @@ use super::words::{self, of_tries, tries};
 const TEXT: usize = 5;
 
 pub(super) fn disputes(page: &mut Page, section: usize, part: &ErrataOfDocument) {
-    if part.disputes.is_empty() {
+    if part.disputes.is_empty() && part.outside.is_empty() {
         page.paragraph(0, "No contradiction is recorded.");
     }
     let by_own = grouped(&part.disputes, |dispute| dispute.own.claim.id.clone());
+    let pairs = by_own.len();
     for (index, (_, disputes)) in by_own.into_iter().enumerate() {
         let Some(first) = disputes.first() else { continue };
         page.gap();
@@ -29,6 +30,29 @@ pub(super) fn disputes(page: &mut Page, section: usize, part: &ErrataOfDocument)
             page.paragraph(TEXT + 2, &format!("Difference: {}", dispute.text));
             page.paragraph(TEXT + 2, &format!("Result of these runs: {}", settled(dispute)));
         }
+    }
+    for (index, dispute) in part.outside.iter().enumerate() {
+        outside(page, &format!("{section}.{}", pairs + index + 1), dispute);
+    }
+}
+
+fn outside(page: &mut Page, label: &str, OutsideDispute { own, contradiction }: &OutsideDispute) {
+    for (index, of) in own.iter().enumerate() {
+        page.gap();
+        statement(page, if index == 0 { label } else { "" }, 0, of);
+    }
+    page.gap();
+    page.paragraph(TEXT, &format!("contradicts {} ({})", contradiction.outside, contradiction.source));
+    page.paragraph(TEXT + 2, &format!("Difference: {}", contradiction.text));
+    let results: Vec<String> = own.iter().map(|claim| format!("it {}", result(claim))).collect();
+    page.paragraph(TEXT + 2, &format!("Result of these runs: {}.", results.join("; ")));
+}
+
+/// `held in both tries`, `was not tested`.
+fn result(claim: &DisputedClaim) -> String {
+    match claim.held + claim.deviated {
+        0 => "was not tested".to_owned(),
+        all => format!("held {}", of_tries(claim.held, all)),
     }
 }
 
@@ -58,11 +82,7 @@ fn settled(dispute: &Dispute) -> String {
         }
         Settled::Open if results(own) + results(other) == 0 => "not settled; neither was tested.".to_owned(),
         Settled::Open => {
-            let count = |claim: &DisputedClaim| match results(claim) {
-                0 => "was not tested".to_owned(),
-                all => format!("held {}", of_tries(claim.held, all)),
-            };
-            format!("not settled; the first one {}, the second one {}.", count(own), count(other))
+            format!("not settled; the first one {}, the second one {}.", result(own), result(other))
         }
     }
 }

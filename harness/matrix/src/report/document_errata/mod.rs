@@ -108,7 +108,7 @@ fn summary(page: &mut Page, part: &ErrataOfDocument) {
     if count(true) > 0 {
         text.push_str(&format!(" {} may be due to a fault of the emulator.", findings(count(true))));
     }
-    match part.disputes.len() {
+    match part.disputes.len() + part.outside.len() {
         0 => text.push_str(" No contradiction is recorded."),
         number => {
             let within = part.disputes.iter().filter(|dispute| dispute.other.document.id == part.id).count();

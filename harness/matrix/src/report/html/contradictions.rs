@@ -13,7 +13,7 @@ use super::text::{prose, shown};
 /// The most cells that are shown for a claim. The rest is counted, as are skipped cells.
 const SHOWN: usize = 12;
 
-/// The claims that contradict one of `claims`, with what they disagree about. The cells of `claims` test `document`.
+/// The claims and the other documents that contradict one of `claims`, with what they disagree about. The cells of `claims` test `document`.
 pub(super) fn against(
     layout: &Layout<'_>,
     document: &str,
@@ -29,10 +29,15 @@ pub(super) fn against(
             }
         }
     }
+    for contradiction in layout.matrix.outside_contradictions() {
+        if contradiction.claims.iter().any(|claim| names.contains(claim)) {
+            against.push((contradiction.outside.clone(), contradiction.text.clone()));
+        }
+    }
     against
 }
 
-/// Every contradiction with a cell that tests one side of it.
+/// Every contradiction with a cell that tests a claim of it.
 pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
     let mut tried: BTreeMap<String, Vec<Placed<'_>>> = BTreeMap::new();
     for (place, cell) in layout.overview.cells.iter().enumerate() {
@@ -40,9 +45,11 @@ pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
             tried.entry(in_full(claim, &cell.record.document)).or_default().push((place, cell));
         }
     }
-    let touched = |claims: &[String; 2]| claims.iter().any(|claim| tried.contains_key(claim));
+    let touched = |claims: &[String]| claims.iter().any(|claim| tried.contains_key(claim));
     let pairs: Vec<_> = layout.matrix.contradictions().iter().filter(|pair| touched(&pair.claims)).collect();
-    if pairs.is_empty() {
+    let outside = layout.matrix.outside_contradictions().iter();
+    let outside: Vec<_> = outside.filter(|contradiction| touched(&contradiction.claims)).collect();
+    if pairs.is_empty() && outside.is_empty() {
         return html! {};
     }
     html! {
@@ -52,6 +59,18 @@ pub(super) fn contradictions(layout: &Layout<'_>) -> Markup {
                 article {
                     p { (prose(&pair.text)) }
                     div.sides { @for claim in &pair.claims { (side(layout, claim, tried.get(claim))) } }
+                }
+            }
+            @for contradiction in outside {
+                article {
+                    p { (prose(&contradiction.text)) }
+                    div.sides {
+                        @for claim in &contradiction.claims { (side(layout, claim, tried.get(claim))) }
+                        div.side {
+                            p { (prose(&contradiction.outside)) }
+                            p.tried { (prose(&contradiction.source)) }
+                        }
+                    }
                 }
             }
         }

@@ -96,7 +96,7 @@ fn scenario(layout: &Layout<'_>, part: &ScenarioPart<'_>) -> Markup {
             @if let Some(note) = part.scenario.and_then(|scenario| scenario.note.as_ref()) { p.note { (prose(note)) } }
             @if !against.is_empty() {
                 details.against {
-                    summary { "contradicted by " (against.len()) @if against.len() == 1 { " claim" } @else { " claims" } }
+                    summary { (against.len()) @if against.len() == 1 { " contradiction" } @else { " contradictions" } }
                     ul { @for (claim, text) in against { li { code { (shown(&claim)) } ": " (prose(&text)) } } }
                 }
             }
