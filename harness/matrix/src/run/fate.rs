@@ -123,9 +123,13 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     if cell.emulator_is_l0() && !cell.innermost().reports() {
         return Some(format!("needs a guest: {} alone boots nothing", l0.system));
     }
+    if cell.emulator_is_l0() && cell.innermost() == LevelNumber::ALL[1] {
+        let why =
+            format!("{} gives L1 the CPU of a bare machine, so L1 can't name its hypervisor", l0.system);
+        return Some(format!("needs a guest in L1: {why}"));
+    }
     if cell.emulator_is_l0() {
-        let nests = cell.innermost() > LevelNumber::ALL[1];
-        let lacking = missing_in_tcg.filter(|_| nests && !expects_no_extension(cell));
+        let lacking = missing_in_tcg.filter(|_| !expects_no_extension(cell));
         return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
@@ -148,7 +152,9 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         || l0.firmware.is_some()
     {
         "its machine and processor can't be chosen by QEMU's names".to_owned()
-    } else if let Some(spec) = cell.levels.iter().find(|spec| spec.boots == Some(BootKind::Disk)) {
+    } else if let Some(spec) =
+        cell.levels.iter().find(|spec| spec.boots.is_some_and(|kind| kind != BootKind::Kernel))
+    {
         return Some(format!(
             "{} needs a disk: the emulated machine is played by {}, which gets none",
             spec.level,

@@ -58,11 +58,15 @@ fn metals(plan: &RunPlan) -> Vec<Option<Metal>> {
 
 #[test]
 fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
-    let auto = plan(MetalChoice::Auto);
-    assert_eq!(metals(&auto), [Some(Metal::Emulated), Some(Metal::Native), Some(Metal::Emulated), None]);
+    let with_l2 = |cell: &mut Cell| {
+        let l2 = LevelSpec { level: LevelNumber::ALL[2], ..cell.levels[1].clone() };
+        cell.levels.push(l2);
+    };
+    let auto = plan_with(MetalChoice::Emulated, with_l2);
+    assert_eq!(metals(&auto)[0], Some(Metal::Emulated));
     let Fate::Boots { levels, .. } = &auto.cells[0].fate else { panic!("{auto:#?}") };
-    let boots: Vec<_> = levels.iter().map(|level| level.boots.clone()).collect();
-    assert_eq!(boots, [None, Some(("debian-13-amd64".into(), Product::Minimal))]);
+    let boots: Vec<_> = levels.iter().map(|level| Some(level.boots.as_ref()?.1)).collect();
+    assert_eq!(boots, [None, Some(Product::Hypervisor), Some(Product::Minimal)]);
     assert_eq!((levels[0].choice.image.as_str(), levels[0].choice.fidelity), ("emulator", Fidelity::Product));
 
     let native = plan(MetalChoice::Native);
@@ -159,6 +163,14 @@ fn a_machine_whose_kvm_does_not_nest_runs_no_guests_of_guests(
     let facts = Facts { nested: Some(nested.into()), ..Facts::default() };
     let innermost = LevelNumber::ALL[levels - 1];
     assert_eq!(NativeMetal::of(&facts, "kvm_amd").lacks_nesting(innermost), why);
+}
+
+#[test]
+fn an_l1_alone_on_the_emulator_could_not_name_its_hypervisor() {
+    let auto = plan(MetalChoice::Auto);
+    assert_eq!(metals(&auto), [None, Some(Metal::Native), None, None]);
+    let why = "needs a guest in L1: TCG gives L1 the CPU of a bare machine, so L1 can't name its hypervisor";
+    assert_eq!(texts(auto.skipped().next().unwrap().1), [why]);
 }
 
 #[test]
