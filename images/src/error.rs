@@ -293,6 +293,14 @@ pub enum Error {
         /// What is missing or unreadable, and what needs it.
         message: String,
     },
+    /// A unified kernel image can't be made.
+    #[error("cannot make a unified kernel image with {}: {why}", stub.display())]
+    UnifiedKernel {
+        /// The UEFI program that starts the kernel.
+        stub: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// An image in the cache has changed since it was built.
     #[error("image {} is damaged: {reason}", path.display())]
     Damaged {

@@ -46,6 +46,7 @@ mod tool;
 mod tree;
 mod uefi;
 mod undelivered;
+mod unified_kernel;
 
 pub use archive::archives;
 pub use cache::Cached;
@@ -78,3 +79,4 @@ pub use sources::{NewSource, Sources};
 pub use store::{Store, StoreOptions};
 pub use uefi::UefiFiles;
 pub use undelivered::Undelivered;
+pub use unified_kernel::UnifiedKernel;

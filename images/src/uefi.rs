@@ -15,6 +15,7 @@ pub(crate) const CODE: &str = "code.fd";
 pub(crate) const VARS: &str = "vars.fd";
 const SECURE_CODE: &str = "code-secure-boot.fd";
 const SECURE_VARS: &str = "vars-secure-boot.fd";
+const STUB: &str = "stub.efi";
 
 /// The files travel to inner levels as virtio disks, which have whole sectors.
 const SECTOR: u64 = 512;
@@ -26,6 +27,8 @@ pub(crate) struct UefiText {
     vars: String,
     /// Code and variables for secure boot, with Microsoft's keys.
     secure: Option<(String, String)>,
+    /// The program that starts the kernel of a unified kernel image.
+    stub: Option<String>,
 }
 
 /// Firmware and its variables.
@@ -38,7 +41,7 @@ pub struct UefiFiles {
 }
 
 impl UefiText {
-    pub(crate) const KEYS: Keys = &["code", "vars", "secure-boot-code", "secure-boot-vars"];
+    pub(crate) const KEYS: Keys = &["code", "vars", "secure-boot-code", "secure-boot-vars", "stub"];
 
     pub(crate) fn read(table: &Table<'_>) -> Option<Self> {
         let [code, vars] = ["code", "vars"].map(|key| table.prose(key));
@@ -50,7 +53,7 @@ impl UefiText {
             }
             false => None,
         };
-        Some(Self { code: code?, vars: vars?, secure })
+        Some(Self { code: code?, vars: vars?, secure, stub: table.optional_prose("stub") })
     }
 
     /// Writes the files into an image's folder.
@@ -59,10 +62,13 @@ impl UefiText {
     /// [`Error::Assemble`] if a file is missing from the packages or has no whole sectors, [`Error::Io`].
     pub(crate) fn write(&self, packages: &Tree, recipe: &Recipe, folder: &Path) -> Result<(), Error> {
         let secure = self.secure.iter().flat_map(|(code, vars)| [(code, SECURE_CODE), (vars, SECURE_VARS)]);
-        for (path, name) in [(&self.code, CODE), (&self.vars, VARS)].into_iter().chain(secure) {
+        let flashes = [(&self.code, CODE), (&self.vars, VARS)].into_iter().chain(secure);
+        for (path, name) in flashes.chain(self.stub.iter().map(|path| (path, STUB))) {
             let failed = |message: String| Error::Assemble { recipe: recipe.name().to_owned(), message };
             let (_, file) = packages.file(path).ok_or_else(|| failed(format!("no package holds {path}")))?;
-            check_size(path, file.data.len() as u64).map_err(failed)?;
+            if name != STUB {
+                check_size(path, file.data.len() as u64).map_err(failed)?;
+            }
             let to = folder.join(name);
             write_sparse(&to, &file.data).map_err(Error::io("write", &to))?;
         }
@@ -104,6 +110,11 @@ impl Image {
             Firmware::UefiSecureBoot => (SECURE_CODE, SECURE_VARS),
         };
         Some(UefiFiles { code: self.file(code)?, vars: self.file(vars)? })
+    }
+
+    /// The program that starts the kernel of a unified kernel image, if this is an image of firmware that has it.
+    pub fn uefi_stub(&self) -> Option<PathBuf> {
+        self.file(STUB).filter(|_| self.product() == Product::Firmware)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The innermost level's machine has a type that its QEMU offers (`tests/machines/`). Boots stacks of three levels.
+//! The innermost level's machine has a type that its QEMU offers, and may boot from a disk with a unified kernel image
+//! (`tests/machines/`). Boots stacks of two and three levels.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -29,7 +30,7 @@ fn was_asked(cell: &Cell) -> bool {
 }
 
 fn an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image() {
-    let _guard = boots(&of_cells(&scenarios("machines"), &["*"]));
+    let _guard = boots(&of_cells(&scenarios("machines"), &["as-it-is/*", "l1-without-microvm/*"]));
     let place = Place::new();
     let changed = cell(&place, "l1-without-microvm");
     assert_eq!(changed.text("verdict"), "pass", "{:#}", changed.record);
@@ -44,6 +45,21 @@ fn an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image() 
     assert!(!was_asked(&second), "the answer was remembered with the image");
 }
 
+fn a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot() {
+    let _guard = boots(&of_cells(&scenarios("machines"), &["unified-kernel/*"]));
+    let place = Place::new();
+    let nonces = [(); 2].map(|()| {
+        let booted = cell(&place, "unified-kernel");
+        assert_eq!(booted.text("verdict"), "pass", "{:#}", booted.record);
+        let level = &booted.record["levels"][0];
+        assert_eq!(level["uefi"]["recipe"], "uefi-amd64", "{level:#}");
+        let parameters = level["command_line"].as_str().unwrap().to_owned();
+        parameters.split(' ').find(|word| word.starts_with("nest.nonce=")).unwrap().to_owned()
+    });
+    assert_ne!(nonces[0], nonces[1], "each boot has its own disk");
+}
+
 trials! {
+    a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot;
     an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image;
 }

@@ -49,6 +49,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         settings: MachineSettings::default(),
         disk: None,
         uefi: None,
+        unified_kernel: None,
     };
     StackPlan {
         nonce: "17".into(),

@@ -1025,3 +1025,9 @@ fn what_is_no_claim_that_can_be_tried_is_neither_a_may_nor_a_version() {
     let no_level = claim("version-of = \"l9\"\n");
     insta::assert_snapshot!(report(|root| write(root, "documents/limits.toml", no_level)));
 }
+
+#[test]
+fn a_unified_kernel_without_uefi() {
+    let l2 = "[levels.l2]\nboots = \"unified-kernel\"\nfirmware = \"uefi-secure-boot\"";
+    insta::assert_snapshot!(scenario_and(l2));
+}

@@ -10,16 +10,20 @@ pub enum BootKind {
     Kernel,
     /// A disk with an installed system. Its own boot loader loads its kernel.
     Disk,
+    /// The same kernel and initramfs as for [`BootKind::Kernel`], as one program that UEFI starts from a disk (UAPI.5, Unified
+    /// Kernel Images).
+    UnifiedKernel,
 }
 
 impl Word for BootKind {
     const WHAT: &'static str = "kind of image";
-    const ALL: &'static [Self] = &[Self::Kernel, Self::Disk];
+    const ALL: &'static [Self] = &[Self::Kernel, Self::Disk, Self::UnifiedKernel];
 
     fn word(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
             Self::Disk => "disk",
+            Self::UnifiedKernel => "unified-kernel",
         }
     }
 }

@@ -88,7 +88,7 @@ impl Stack<'_> {
             self.ledger.level(id.level).cpus_online = kernel;
         }
         let Some(requested) = self.machines.requested(id) else { return Ok(()) };
-        let parameters = requested.machine.boot.kernel().map_or("", |boot| &boot.parameters);
+        let parameters = requested.machine.boot.parameters().unwrap_or_default();
         let limits = |word: &str| {
             ["maxcpus=", "nr_cpus=", "possible_cpus="].iter().any(|start| word.starts_with(start))
                 || word == "nosmp"

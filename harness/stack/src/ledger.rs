@@ -72,7 +72,7 @@ impl Ledger {
         let level = self.level(machine.level);
         level.cpus = Some(machine.hardware.cpus);
         level.memory_mib = Some(machine.memory_mib);
-        level.command_line = machine.boot.kernel().map(|boot| boot.parameters.clone());
+        level.command_line = machine.boot.parameters().map(str::to_owned);
         level.firmware = machine.properties.get(FIRMWARE).cloned();
     }
 

@@ -52,6 +52,7 @@ pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{
     BootFiles, BootImage, LevelPlan, MachineSettings, Metal, StackPlan, SystemDisk, UefiFirmware,
+    UnifiedKernelDisk,
 };
 pub use random::random_hex;
 pub use report::InnermostReport;

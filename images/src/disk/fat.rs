@@ -2,6 +2,7 @@
 
 use crate::{Digest, Error};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions, format_volume};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
@@ -37,6 +38,7 @@ pub(crate) type Label = [u8; 11];
 #[derive(Debug, Clone)]
 pub(crate) enum Contents {
     Text(String),
+    Bytes(Vec<u8>),
     /// A copy of this file.
     Copy(PathBuf),
 }
@@ -45,6 +47,7 @@ impl Contents {
     fn size(&self) -> Result<u64, Error> {
         match self {
             Self::Text(text) => Ok(text.len() as u64),
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
             Self::Copy(file) => fs::metadata(file).map(|data| data.len()).map_err(Error::io("read", file)),
         }
     }
@@ -112,7 +115,7 @@ impl Seek for Volume {
     }
 }
 
-/// Writes a volume with these files in its root folder, and as large as they need.
+/// Writes a volume with these files, and as large as they need. The name of a file in a folder has slashes.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read, or the volume cannot be written.
@@ -121,6 +124,7 @@ pub(crate) fn write(path: &Path, label: &Label, files: &[(String, Contents)]) ->
     for (_, contents) in files {
         bytes += contents.size()?.next_multiple_of(LARGEST_CLUSTER);
     }
+    bytes += folders(files).len() as u64 * LARGEST_CLUSTER;
     // One more for the label.
     let entries: u64 =
         1 + files.iter().map(|(name, _)| 1 + (name.len() as u64).div_ceil(ENTRY_CHARACTERS)).sum::<u64>();
@@ -132,10 +136,14 @@ pub(crate) fn write(path: &Path, label: &Label, files: &[(String, Contents)]) ->
         format_volume(&mut on_disk, layout(size, entries, label))?;
         on_disk.position = 0;
         let volume = FileSystem::new(&mut on_disk, FsOptions::new())?;
+        for folder in folders(files) {
+            volume.root_dir().create_dir(folder)?;
+        }
         for (name, contents) in files {
             let mut file = volume.root_dir().create_file(name)?;
             match contents {
                 Contents::Text(text) => file.write_all(text.as_bytes())?,
+                Contents::Bytes(bytes) => file.write_all(bytes)?,
                 Contents::Copy(from) => {
                     let mut from = io::BufReader::with_capacity(1 << 20, File::open(from)?);
                     io::copy(&mut from, &mut file)?;
@@ -147,6 +155,12 @@ pub(crate) fn write(path: &Path, label: &Label, files: &[(String, Contents)]) ->
         on_disk.file.write_all_at(&on_disk.start, 0)
     };
     written().map_err(Error::io("write", path))
+}
+
+/// The folders of these files, each after the one that it is in.
+fn folders(files: &[(String, Contents)]) -> BTreeSet<&str> {
+    let outer = |name: &'_ str| name.match_indices('/').map(|(end, _)| end).collect::<Vec<usize>>();
+    files.iter().flat_map(|(name, _)| outer(name).into_iter().map(move |end| &name[..end])).collect()
 }
 
 /// How a volume of this size is formatted. Its number follows from its label, so that the bytes do.

@@ -2,7 +2,7 @@
 //! makes. This crate starts no machine: its caller boots a [`Preparation`], and gives it the report of the system inside.
 
 mod catalog;
-mod fat;
+pub(crate) mod fat;
 mod image;
 mod preparation;
 mod report;

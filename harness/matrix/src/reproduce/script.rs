@@ -156,6 +156,12 @@ impl Reproduction<'_> {
             let why = "a script can only type at the shell of nestmatrix' own images";
             return Some(format!("{} boots from a disk, and {why}", level.level));
         }
+        if let Some(level) = plan.levels.iter().find(|level| level.unified_kernel.is_some()) {
+            return Some(format!(
+                "{} boots from a disk with a unified kernel, which a script can't make",
+                level.level
+            ));
+        }
         let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
             .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))

@@ -285,6 +285,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         },
         disk: None,
         uefi,
+        unified_kernel: None,
     };
     StackPlan::cold(metal, profile, vec![level])
 }

@@ -96,6 +96,7 @@ impl TrialGuest<'_> {
             settings: MachineSettings { accelerator: Accelerator::Kvm, ..MachineSettings::default() },
             disk: None,
             uefi: None,
+            unified_kernel: None,
         };
         let plan = StackPlan { nonce: self.nonce, ..StackPlan::cold(Metal::Native, any_kvm, vec![level]) };
         let this_machine = ThisMachine {

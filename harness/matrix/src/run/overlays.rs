@@ -1,5 +1,5 @@
-//! The files that levels from disks write to: an overlay over each prepared disk, and a copy of each firmware's variables. They are
-//! made for one boot, and removed with its folder.
+//! The files of one boot: an overlay over each prepared disk, a copy of each firmware's variables, and the disks with unified kernels.
+//! They are removed with its folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,9 @@ impl Overlays {
         from: Option<&Snapshot>,
         saves: bool,
     ) -> Result<(), String> {
+        for (unified, disk) in plan.unified_kernels() {
+            unified.write_disk(disk).map_err(|e| e.to_string())?;
+        }
         let saved = |file: &Path| from?.disk(&file.file_name()?.to_string_lossy());
         for level in &plan.levels {
             if let Some(uefi) = &level.uefi {

@@ -47,6 +47,7 @@ impl Boot {
             settings: MachineSettings::default(),
             disk: None,
             uefi: Some(uefi),
+            unified_kernel: None,
         };
         let plan = StackPlan::cold(Metal::Native, ArchInfo::of(Architecture::Amd), vec![level]);
         Self { folder, plan }

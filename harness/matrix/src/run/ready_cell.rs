@@ -9,10 +9,11 @@ use nestmatrix_images::{
     Catalog, DiskImage, FirmwareSource, Image, InstalledEmulator, Product, Recipe, UefiFiles,
 };
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{FaultAction, Firmware, LevelNumber, Step};
+use nestmatrix_model::{BootKind, FaultAction, Firmware, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{
     BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SystemDisk, UefiFirmware,
+    UnifiedKernelDisk,
 };
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
@@ -270,6 +271,12 @@ fn level_plan(
         Some(disk) => disk_image(image, disk, qemu, spec.level, scratch)?,
         None => kernel_image(image)?,
     };
+    let unified_kernel = match (spec.boots, firmware) {
+        (Some(BootKind::UnifiedKernel), Some(firmware)) => {
+            Some(unified_kernel(firmware, spec.level, scratch)?)
+        }
+        _ => None,
+    };
     let uefi =
         LevelUefi::of(level, image, firmware)?.map(|LevelUefi { firmware, image, files, .. }| UefiFirmware {
             name: format!("{} {firmware}", name_with_digest(image)),
@@ -284,6 +291,16 @@ fn level_plan(
         settings: spec.settings.clone(),
         disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
         uefi,
+        unified_kernel,
+    })
+}
+
+/// The disk with a level's unified kernel, which is written before each boot.
+fn unified_kernel(firmware: &Image, level: LevelNumber, scratch: &Path) -> Result<UnifiedKernelDisk, String> {
+    let missing = || format!("image {} has no program that starts a unified kernel", firmware.name());
+    Ok(UnifiedKernelDisk {
+        stub: firmware.uefi_stub().ok_or_else(missing)?,
+        path: scratch.join(format!("{level}-unified-kernel")),
     })
 }
 

@@ -62,8 +62,10 @@ fn metal_has_disks(cell: &Cell) -> bool {
 /// Whether this level of a cell boots images of this kind, as far as its scenario and the metal say.
 fn boots_in(image: &AvailableImage, cell: &Cell, spec: &LevelSpec, metal: Metal) -> bool {
     match image.boots {
-        BootKind::Kernel => spec.boots != Some(BootKind::Disk),
-        BootKind::Disk => spec.boots != Some(BootKind::Kernel) && why_no_disk(cell, spec, metal).is_none(),
+        BootKind::Kernel | BootKind::UnifiedKernel => spec.boots != Some(BootKind::Disk),
+        BootKind::Disk => {
+            matches!(spec.boots, None | Some(BootKind::Disk)) && why_no_disk(cell, spec, metal).is_none()
+        }
     }
 }
 

@@ -68,6 +68,9 @@ impl LevelSettings {
                 table.report(ScenarioProblem::NeedlessKey { key, wants: "boots = \"kernel\"" });
             }
         }
+        if boots == Some(BootKind::UnifiedKernel) && firmware != Some(Firmware::Uefi) {
+            table.report(ScenarioProblem::NeedlessKey { key: "boots", wants: "firmware = \"uefi\"" });
+        }
         Self { machine: read_machine(table, level), disk: read_disk(table, level), boots, firmware }
     }
 

@@ -412,6 +412,7 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
         settings: MachineSettings::default(),
         disk: None,
         uefi: None,
+        unified_kernel: None,
     }
 }
 

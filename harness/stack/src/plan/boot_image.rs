@@ -55,6 +55,15 @@ pub struct SystemDisk {
     pub first_boot: Option<Vec<PathBuf>>,
 }
 
+/// A disk with the kernel and the initramfs of a level as one UEFI program. It is written before each boot, since the nonce is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnifiedKernelDisk {
+    /// The UEFI program that starts the kernel.
+    pub stub: PathBuf,
+    /// The disk.
+    pub path: PathBuf,
+}
+
 /// The UEFI firmware of a level. Its files are on this machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UefiFirmware {

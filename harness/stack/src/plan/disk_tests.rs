@@ -172,6 +172,32 @@ fn a_kernel_may_be_started_by_uefi_and_then_has_no_shortcut() {
 }
 
 #[test]
+fn a_unified_kernel_is_on_a_disk_with_the_parameters_of_its_boot() {
+    let mut plan = with_uefi(from_disks(&[]), 2, false);
+    plan.levels[2].unified_kernel =
+        Some(UnifiedKernelDisk { stub: "/cache/stub.efi".into(), path: "/scratch/L2-unified-kernel".into() });
+    let l2 = machine(&plan, 2);
+    assert!(l2.boot.files().is_empty() && !l2.agent);
+    assert!(l2.boot.parameters().unwrap().contains("nest.nonce=00112233445566778899aabbccddeeff"));
+    let arguments = arguments(&plan, 2);
+    assert!(!arguments.contains("-kernel") && !arguments.contains("-uuid"), "{arguments}");
+    let disks = machine(&plan, 1).disks;
+    assert_eq!(serials(&disks), ["l2", "l2-code", "l2-variables"]);
+    assert_eq!(disks[0].path, Path::new("/scratch/L2-unified-kernel"));
+
+    let made = plan.unified_kernels();
+    let [(unified, path)] = made.as_slice() else { panic!("{made:?}") };
+    assert_eq!(
+        (*path, unified.parameters.as_str()),
+        (disks[0].path.as_path(), l2.boot.parameters().unwrap())
+    );
+    let BootFiles::Kernel { kernel, initramfs, .. } = &plan.levels[2].image.files else { panic!() };
+    assert_eq!((unified.kernel, unified.initramfs), (kernel.as_path(), initramfs.as_path()));
+    let from_images = StackPlan { levels: plan.levels[..2].to_vec(), ..plan.clone() };
+    assert!(from_images.unified_kernels().is_empty());
+}
+
+#[test]
 fn in_its_first_boot_a_disk_has_its_volumes_and_no_agent() {
     let mut plan = from_disks(&[0]);
     plan.levels.truncate(1);

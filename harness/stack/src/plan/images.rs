@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{CommandChannel, Isa, LevelNumber};
+use nestmatrix_model::{CommandChannel, DiskBus, Isa, LevelNumber};
 use nestmatrix_vmm::qemu::{
     Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Placement,
     Port, Uefi,
@@ -50,6 +50,15 @@ impl StackPlan {
 
     /// What `plan` boots. A kernel gets these parameters.
     pub(super) fn boot(&self, plan: &LevelPlan, parameters: String) -> Boot {
+        if let Some(unified) = &plan.unified_kernel {
+            let disk = ImageFile::read_only(disk_name(plan), &unified.path);
+            return Boot::Disk(DiskBoot {
+                disk,
+                bus: DiskBus::Virtio,
+                uuid: None,
+                parameters: Some(parameters),
+            });
+        }
         match &plan.image.files {
             BootFiles::Kernel { kernel, initramfs, disk } => {
                 let disk = disk.as_ref().filter(|_| !self.images_are_files());
@@ -67,7 +76,7 @@ impl StackPlan {
                 // It has no kernel command line that the harness chooses, so its nonce is the machine's identifier.
                 let uuid =
                     self.reports(plan.level).then(|| self.nonce.clone()).filter(|nonce| !nonce.is_empty());
-                Boot::Disk(DiskBoot { disk, bus: *bus, uuid })
+                Boot::Disk(DiskBoot { disk, bus: *bus, uuid, parameters: None })
             }
         }
     }
@@ -94,11 +103,11 @@ impl StackPlan {
     /// The disks that bring the files of `plan` to the levels outside it.
     pub(super) fn disks(&self, plan: &LevelPlan) -> Vec<ImageFile> {
         let mut disks = match (&plan.image.files, self.boot(plan, String::new())) {
+            (_, Boot::Disk(boot)) => vec![boot.disk],
             (BootFiles::Kernel { disk: Some(disk), .. }, _) if !self.images_are_files() => {
                 vec![ImageFile::read_only(disk_name(plan), &disk.path)]
             }
             (_, Boot::Kernel(KernelBoot { kernel, initramfs, .. })) => vec![kernel, initramfs],
-            (_, Boot::Disk(boot)) => vec![boot.disk],
         };
         disks.extend(self.uefi(plan).into_iter().flat_map(|uefi| [uefi.code, uefi.variables]));
         disks

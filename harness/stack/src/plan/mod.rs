@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use nestmatrix_images::UnifiedKernel;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
 use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
 use super::{Hypervisor, Inputs};
-pub use boot_image::{BootFiles, BootImage, SystemDisk, UefiFirmware};
+pub use boot_image::{BootFiles, BootImage, SystemDisk, UefiFirmware, UnifiedKernelDisk};
 use images::Anywhere;
 
 /// What L0 runs on.
@@ -70,6 +71,8 @@ pub struct LevelPlan {
     pub disk: Option<PathBuf>,
     /// Its UEFI firmware, if it has one.
     pub uefi: Option<UefiFirmware>,
+    /// The disk that UEFI starts its kernel from; none if QEMU loads the kernel, or if the kernel is on a disk of its own.
+    pub unified_kernel: Option<UnifiedKernelDisk>,
 }
 
 impl LevelPlan {
@@ -180,6 +183,18 @@ impl StackPlan {
             .iter()
             .position(|second| Some(second.level) == self.second && second.level > plan.level);
         own + inside + second.map_or(0, |second| self.memory_mib(second))
+    }
+
+    /// What the disks with unified kernels are made of, and the path of each.
+    pub fn unified_kernels(&self) -> Vec<(UnifiedKernel<'_>, &Path)> {
+        let levels = self.levels.iter().enumerate();
+        let made = levels.filter_map(|(index, plan)| {
+            let UnifiedKernelDisk { stub, path } = plan.unified_kernel.as_ref()?;
+            let BootFiles::Kernel { kernel, initramfs, .. } = &plan.image.files else { return None };
+            let parameters = self.machine(index, Instance::First).boot.parameters()?.to_owned();
+            Some((UnifiedKernel { stub, kernel, initramfs, parameters }, path.as_path()))
+        });
+        made.collect()
     }
 
     /// The machine of an innermost level that a QEMU of a host runs: of the type that the scenario sets; otherwise the chosen

@@ -34,6 +34,7 @@ pub(super) fn plan_of(
         settings: MachineSettings::default(),
         disk: None,
         uefi: None,
+        unified_kernel: None,
     };
     let profile = ArchInfo::of(architecture);
     StackPlan { nonce: "17".into(), ..StackPlan::cold(metal, profile, levels.map(level).collect()) }

@@ -111,6 +111,14 @@ impl Boot {
         }
     }
 
+    /// The kernel's parameters, if they are known.
+    pub fn parameters(&self) -> Option<&str> {
+        match self {
+            Self::Kernel(kernel) => Some(&kernel.parameters),
+            Self::Disk(disk) => disk.parameters.as_deref(),
+        }
+    }
+
     /// The files that QEMU reads as files, not as disks.
     pub fn files(&self) -> Vec<&ImageFile> {
         self.kernel().map_or(Vec::new(), |boot| vec![&boot.kernel, &boot.initramfs])
@@ -151,6 +159,8 @@ pub struct DiskBoot {
     pub bus: DiskBus,
     /// The machine's identifier (UUID), 32 hexadecimal digits, if it is set. Its system reads it from the firmware's tables.
     pub uuid: Option<String>,
+    /// The parameters of the kernel on it, if the harness chose them.
+    pub parameters: Option<String>,
 }
 
 impl DiskBoot {
@@ -245,7 +255,7 @@ mod tests {
     #[case(DiskBus::Nvme, "nvme,drive=root,serial=root,bootindex=1,bus=slots")]
     fn a_disk_is_connected_to_its_bus(#[case] bus: DiskBus, #[case] devices: &str) {
         let disk = ImageFile { format: DiskFormat::Qcow2, ..ImageFile::writable("root", "/a,b") };
-        let options = DiskBoot { disk, bus, uuid: None }.devices(&Here, ",bus=slots");
+        let options = DiskBoot { disk, bus, uuid: None, parameters: None }.devices(&Here, ",bus=slots");
         let drive = "id=root,if=none,format=qcow2,readonly=off,file=/a,,b".to_owned();
         assert_eq!(options[0], ("drive", drive));
         let of_devices: Vec<_> = options[1..].iter().map(|(_, value)| value.as_str()).collect();
@@ -256,7 +266,8 @@ mod tests {
     fn a_machine_is_identified_by_a_uuid() {
         let disk = ImageFile::writable("root", "/a");
         let uuid = Some("00112233445566778899aabbccddeeff".to_owned());
-        let options = Boot::Disk(DiskBoot { disk, bus: DiskBus::Virtio, uuid }).options(&Here);
+        let options =
+            Boot::Disk(DiskBoot { disk, bus: DiskBus::Virtio, uuid, parameters: None }).options(&Here);
         assert_eq!(options, [("uuid", "00112233-4455-6677-8899-aabbccddeeff".to_owned())]);
     }
 
