@@ -54,7 +54,7 @@ pub use debian_version::compare_versions;
 pub use digest::Digest;
 pub use disk::{
     Begun, DiskHardware, DiskImage, DiskPackages, DiskRecipe, FirmwareSource, InnermostOnly, MediumUse,
-    NetworkCard, Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
+    Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
 };
 pub use emulator::{Emulator, InstalledEmulator};
 pub use error::Error;

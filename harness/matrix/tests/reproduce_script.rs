@@ -10,7 +10,7 @@ use nestmatrix::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproducti
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Architecture, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity, LevelNumber,
-    OwnAction, Step, StepAction,
+    NetworkCard, OwnAction, Step, StepAction,
 };
 use nestmatrix_stack::{
     BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
@@ -241,6 +241,7 @@ fn plan_with_disk_and_uefi(l1_from_disk: bool) -> StackPlan {
             base: "/cache/disk.qcow2".into(),
             overlay: "/scratch/L1.qcow2".into(),
             bus: DiskBus::Virtio,
+            network_card: NetworkCard::Virtio,
             command_channel: CommandChannel::Agent,
             qemu: Some("/usr/libexec/qemu-kvm".into()),
             memory_mib: 2048,

@@ -82,6 +82,32 @@ impl Word for DiskBus {
 }
 word_traits!(DiskBus);
 
+/// A network card for which a system has a driver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NetworkCard {
+    /// virtio-net, the card of every level that names no other.
+    #[default]
+    Virtio,
+    /// Intel 82574.
+    E1000e,
+    /// Intel 82540EM.
+    E1000,
+}
+
+impl Word for NetworkCard {
+    const WHAT: &'static str = "network card";
+    const ALL: &'static [Self] = &[Self::Virtio, Self::E1000e, Self::E1000];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::E1000e => "e1000e",
+            Self::E1000 => "e1000",
+        }
+    }
+}
+word_traits!(NetworkCard);
+
 /// How commands run in a system that is on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommandChannel {

@@ -21,7 +21,7 @@ mod word;
 
 pub use architecture::Architecture;
 pub use clock::Clock;
-pub use disk::{BootKind, CommandChannel, DiskBus, Firmware};
+pub use disk::{BootKind, CommandChannel, DiskBus, Firmware, NetworkCard};
 pub use fault::{Fault, FaultAction};
 pub use fidelity::Fidelity;
 pub use hardware::{Device, Hardware, MemoryBacking, Network, Viommu};

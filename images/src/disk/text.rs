@@ -5,7 +5,7 @@ use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Packages, Table, optional_list, read_file};
 use crate::{Medium, Recipe};
 use nestmatrix_input::Keys;
-use nestmatrix_model::{CommandChannel, DiskBus, Firmware, Word, word_traits};
+use nestmatrix_model::{CommandChannel, DiskBus, Firmware, NetworkCard, Word as _};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,31 +16,6 @@ pub(crate) const VARIANT: &str = "disk";
 /// The most memory in MiB, and the most CPUs, that a recipe may ask for.
 const MOST_MEMORY_MIB: u32 = 1 << 20;
 const MOST_CPUS: u32 = 512;
-
-/// A network card for which a system has a driver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NetworkCard {
-    /// virtio-net.
-    Virtio,
-    /// Intel 82574.
-    E1000e,
-    /// Intel 82540EM.
-    E1000,
-}
-
-impl Word for NetworkCard {
-    const WHAT: &'static str = "network card";
-    const ALL: &'static [Self] = &[Self::Virtio, Self::E1000e, Self::E1000];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Virtio => "virtio",
-            Self::E1000e => "e1000e",
-            Self::E1000 => "e1000",
-        }
-    }
-}
-word_traits!(NetworkCard);
 
 /// The least hardware that a system on a disk needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

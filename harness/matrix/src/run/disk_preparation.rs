@@ -15,7 +15,7 @@ use nestmatrix_images::{
 };
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
-    Accelerator, Architecture, CommandChannel, Firmware, Isa, LevelNumber, Stage, Word as _,
+    Accelerator, Architecture, CommandChannel, Firmware, Isa, LevelNumber, NetworkCard, Stage, Word as _,
 };
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
@@ -271,6 +271,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
                 base: preparation.overlay(),
                 overlay: preparation.overlay(),
                 bus: hardware.bus,
+                network_card: NetworkCard::default(),
                 command_channel: CommandChannel::Agent,
                 qemu: None,
                 memory_mib: hardware.memory_mib.max(INSTALLING_MIB),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, CommandChannel, DiskBus, LevelNumber};
+use nestmatrix_model::{Architecture, CommandChannel, DiskBus, LevelNumber, NetworkCard};
 use nestmatrix_stack::{
     BootFiles, BootImage, Inputs, LevelPlan, Lookup, MachineSettings, Metal, Parts, SnapshotCache,
     SystemDisk, UefiFirmware,
@@ -59,6 +59,7 @@ impl Boot {
             base: self.folder.path().join("cache/disk.qcow2"),
             overlay: self.folder.path().join("scratch/L1.qcow2"),
             bus: DiskBus::Virtio,
+            network_card: NetworkCard::Virtio,
             command_channel: CommandChannel::Agent,
             qemu: None,
             memory_mib: 512,

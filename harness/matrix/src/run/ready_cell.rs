@@ -333,6 +333,7 @@ fn disk_image(
             base: overlay,
             overlay: scratch.join(format!("{level}.qcow2")),
             bus: hardware.bus,
+            network_card: hardware.network_card.unwrap_or_default(),
             command_channel,
             qemu: qemu.map(|qemu| qemu.path).or(own_qemu),
             memory_mib: hardware.memory_mib,

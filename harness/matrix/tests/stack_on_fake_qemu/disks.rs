@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nestmatrix::scenario::Expectation;
-use nestmatrix_model::{CommandChannel, DiskBus};
+use nestmatrix_model::{CommandChannel, DiskBus, NetworkCard};
 use nestmatrix_stack::{Inputs, Lookup, SnapshotCache, SystemDisk};
 use rstest::rstest;
 
@@ -19,6 +19,7 @@ fn debian() -> SystemDisk {
         base: "/images/debian.qcow2".into(),
         overlay: "/scratch/overlay.qcow2".into(),
         bus: DiskBus::Virtio,
+        network_card: NetworkCard::Virtio,
         command_channel: CommandChannel::Agent,
         qemu: Some("/usr/libexec/qemu-kvm".into()),
         memory_mib: 1024,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nestmatrix_images::Disk;
-use nestmatrix_model::{CommandChannel, DiskBus};
+use nestmatrix_model::{CommandChannel, DiskBus, NetworkCard};
 
 /// The image of a level. Its files are on this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,8 @@ pub struct SystemDisk {
     pub overlay: PathBuf,
     /// What the disk is connected to.
     pub bus: DiskBus,
+    /// The network card that it gets if the scenario gives it a network.
+    pub network_card: NetworkCard,
     /// How commands run in the system.
     pub command_channel: CommandChannel,
     /// The program of its QEMU, if it has one of its own name or place.

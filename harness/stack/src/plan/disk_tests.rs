@@ -1,6 +1,6 @@
 //! Tests of the machines of levels that boot from disks, and of those around them.
 
-use nestmatrix_model::{Architecture, CommandChannel, DiskBus};
+use nestmatrix_model::{Architecture, CommandChannel, DiskBus, Network, NetworkCard};
 use nestmatrix_vmm::qemu::{DiskFormat, ImageFile, Instance, Machine, Writes};
 
 use super::tests::{names, plan, plan_of};
@@ -12,6 +12,7 @@ fn disk(overlay: &str) -> SystemDisk {
         base: "/cache/disk.qcow2".into(),
         overlay: overlay.into(),
         bus: DiskBus::Virtio,
+        network_card: NetworkCard::Virtio,
         command_channel: CommandChannel::Agent,
         qemu: None,
         memory_mib: 2048,
@@ -256,6 +257,22 @@ fn steps_find_the_disk_of_the_next_level() {
     let l0 = plan.variables_of_steps(LevelNumber::ALL[0]);
     assert!(l0.ends_with(" L1_DISK=/run/nest/disk/l1"), "{l0}");
     assert!(!l0.contains("KERNEL="), "{l0}");
+}
+
+#[test]
+fn a_network_has_the_card_that_the_system_on_the_disk_has_a_driver_for() {
+    let mut plan = from_disks(&[1]);
+    plan.levels[1].settings.hardware.network = Some(Network::Restricted);
+    for (card, device) in [
+        (NetworkCard::Virtio, "virtio-net-pci"),
+        (NetworkCard::E1000e, "e1000e"),
+        (NetworkCard::E1000, "e1000"),
+    ] {
+        disk_of(&mut plan, 1).network_card = card;
+        let l1 = arguments(&plan, 1);
+        let device = format!("-device {device},id=nest-restricted-network,netdev=nest-network,romfile= ");
+        assert!(l1.contains(&device), "{device} in {l1}");
+    }
 }
 
 #[test]

@@ -166,7 +166,8 @@ impl StackPlan {
         let cpus = wanted.cpus.unwrap_or(usual.max(disk.map_or(1, |disk| disk.cpus)));
         let devices = wanted.devices.iter().filter_map(|device| GuestDevice::of(*device, profile));
         let label = machine_label(place.plan.level, instance);
-        let network = wanted.network.map(|network| GuestDevice::of_network(network, profile, &label));
+        let card = disk.map(|disk| disk.network_card).unwrap_or_default();
+        let network = wanted.network.map(|network| GuestDevice::of_network(network, card, profile, &label));
         MachineHardware {
             cpus,
             max_cpus: wanted.max_cpus.unwrap_or(cpus).max(cpus),

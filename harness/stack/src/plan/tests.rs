@@ -4,7 +4,7 @@ use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Accelerator, Architecture, CommandChannel, CpuMode, Device, DiskBus, Hardware, LevelNumber,
-    MemoryBacking, Network,
+    MemoryBacking, Network, NetworkCard,
 };
 use nestmatrix_vmm::qemu::{Instance, Machine};
 use rstest::rstest;
@@ -132,6 +132,7 @@ fn an_innermost_disk_has_a_machine_that_lets_nothing_host(#[case] of: Architectu
             base: "/disk".into(),
             overlay: "/overlay".into(),
             bus: DiskBus::Virtio,
+            network_card: NetworkCard::Virtio,
             command_channel: CommandChannel::Agent,
             qemu: None,
             memory_mib: 1024,

@@ -1,7 +1,7 @@
 //! Devices that a scenario gives to a level: their options on QEMU's command line, and how QEMU shows that they are there.
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Device, Network, Viommu};
+use nestmatrix_model::{Device, Network, NetworkCard, Viommu};
 use serde_json::Value;
 
 use crate::wire::CallError;
@@ -100,7 +100,7 @@ impl GuestDevice {
     }
 
     /// The network card of a level with a network. QEMU copies all packets into the folder of the machine with this label.
-    pub fn of_network(network: Network, profile: &ArchInfo, label: &str) -> Self {
+    pub fn of_network(network: Network, card: NetworkCard, profile: &ArchInfo, label: &str) -> Self {
         let is_ccw = profile.transport == "ccw";
         let folder = traffic_folder(label);
         // Which direction a packet has is QEMU's word, not that of an address in the packet. `rx` is what the network receives.
@@ -114,7 +114,12 @@ impl GuestDevice {
         match network {
             Network::Restricted => Self {
                 name: "restricted-network".to_owned(),
-                kind: Some(if is_ccw { "virtio-net-ccw" } else { "virtio-net-pci" }),
+                kind: Some(match card {
+                    NetworkCard::Virtio if is_ccw => "virtio-net-ccw",
+                    NetworkCard::Virtio => "virtio-net-pci",
+                    NetworkCard::E1000e => "e1000e",
+                    NetworkCard::E1000 => "e1000",
+                }),
                 options: card_on("nest-network", is_ccw),
                 backends: vec![owned(RESTRICTED), copy(SENT, "rx"), copy(RECEIVED, "tx")],
                 machine_properties: &[],
