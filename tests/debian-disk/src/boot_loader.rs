@@ -32,7 +32,9 @@ const BLOCK_LIST: usize = 0x1f4;
 
 /// Writes the menu into the tree of the root file system. It waits for a key for so many seconds; -1 is for ever.
 pub(crate) fn write_menu(tree: &Path, loaders: &Loaders, timeout: i32) -> Result<(), Error> {
-    let path = tree.join("boot/grub/grub.cfg");
+    let folder = tree.join("boot/grub");
+    fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
+    let path = folder.join("grub.cfg");
     let menu = MENU.replace("TERMINAL", loaders.terminal).replace("CONSOLES", loaders.consoles);
     fs::write(&path, menu.replace("TIMEOUT", &timeout.to_string())).map_err(Error::io("write", &path))
 }

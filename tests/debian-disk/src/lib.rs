@@ -13,9 +13,9 @@
 //! `mmdebstrap` installs the packages. As an ordinary user, it needs a range of user ids in `/etc/subuid` and `/etc/subgid`; its other
 //! way, fakechroot, can't run a system whose C library is newer than the host's. [`unavailable`] says what is missing.
 //!
-//! A disk for arm64 is made on another machine, too, if it runs arm64 programs with the user mode of QEMU.
-//!
 //! It takes about 40 s: 35 s for the system and 5 s for each disk that is made of it.
+//!
+//! A disk for arm64 is made on another machine, too, if it runs arm64 programs with the user mode of QEMU. That takes 12 minutes.
 //!
 //! ```no_run
 //! # use nestmatrix_debian_disk::{Disk, Flaw, System};

@@ -1,5 +1,6 @@
 //! What starts a system differs between instruction sets: kernel, boot loaders and console.
 
+use crate::Error;
 use nestmatrix_model::Isa;
 
 /// The kernel and the boot loaders of an instruction set.
@@ -21,7 +22,7 @@ pub(crate) struct Loaders {
     pub(crate) uefi: [(&'static str, &'static str); 2],
 }
 
-pub(crate) const AMD64: Loaders = Loaders {
+const AMD64: Loaders = Loaders {
     isa: Isa::Amd64,
     packages: &[
         "grub-common",
@@ -73,12 +74,9 @@ const ARM64: Loaders = Loaders {
     ],
 };
 
-/// Those of an instruction set, if disks are made for it.
-pub(crate) fn of(isa: Isa) -> Option<&'static Loaders> {
-    [&AMD64, &ARM64].into_iter().find(|loaders| loaders.isa == isa)
-}
-
-/// Why there are none.
-pub(crate) fn none(isa: Isa) -> String {
-    format!("disks are made for {} and {}, not for {isa}", AMD64.isa, ARM64.isa)
+/// Those of an instruction set; [`Error::Unavailable`] if no disks are made for it.
+pub(crate) fn of(isa: Isa) -> Result<&'static Loaders, Error> {
+    let none =
+        || Error::Unavailable(format!("disks are made for {} and {}, not for {isa}", AMD64.isa, ARM64.isa));
+    [&AMD64, &ARM64].into_iter().find(|loaders| loaders.isa == isa).ok_or_else(none)
 }

@@ -54,9 +54,9 @@ pub struct System {
 }
 
 impl System {
-    /// The system for amd64 that an archive from before holds.
-    pub(crate) fn of(archive: PathBuf) -> Self {
-        Self { archive, loaders: &loaders::AMD64 }
+    /// The system that an archive from before holds.
+    pub(crate) fn of(archive: PathBuf, loaders: &'static Loaders) -> Self {
+        Self { archive, loaders }
     }
 
     /// Installs the system for amd64 from the archive that the host's apt configuration names, or that `NESTMATRIX_ARCHIVE` names.
@@ -73,7 +73,7 @@ impl System {
     /// # Errors
     /// As [`System::install`]; [`Error::Unavailable`] also for other instruction sets, and if this machine can't run its programs.
     pub fn install_for(isa: Isa, archive: &Path) -> Result<Self, Error> {
-        let loaders = loaders::of(isa).ok_or_else(|| Error::Unavailable(loaders::none(isa)))?;
+        let loaders = loaders::of(isa)?;
         if let Some(reason) = tool::unavailable_for(isa) {
             return Err(Error::Unavailable(reason));
         }
