@@ -65,6 +65,12 @@ impl Errata {
         self.all.iter().copied().find(concerns_firmware)
     }
 
+    /// The erratum that is known to end the emulator itself, found by what it printed.
+    pub(super) fn cause_of_end(&self, output: &str) -> Option<&'static Erratum> {
+        let said = |shows: &Signature| shows.emulator_said.iter().any(|text| output.contains(text));
+        self.all.iter().copied().find(|erratum| erratum.shows.as_ref().is_some_and(said))
+    }
+
     /// The erratum that is known to cause a stop of a guest of KVM, found by the messages about it. `is_in_default_firmware` says
     /// whether the machine had its default firmware and got no further.
     pub(super) fn cause_of(
@@ -92,6 +98,10 @@ pub(super) fn charge(symptom: Symptom, to: &Erratum) -> (Symptom, Blame) {
     let symptom = match symptom {
         Symptom::StoppedByQemu { level, said, diagnostics, .. } => {
             Symptom::StoppedByQemu { level, said, diagnostics, erratum: Some(to.id.clone()) }
+        }
+        Symptom::QemuEnded { level, .. } => {
+            let why = format!("{symptom}; {}", to.wrong);
+            Symptom::Harness { level: Some(level), why, erratum: Some(to.id.clone()) }
         }
         Symptom::ShutDown { level, .. } => {
             let why = format!("{symptom}; its kernel said nothing, and {}", to.wrong);

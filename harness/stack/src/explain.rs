@@ -61,7 +61,12 @@ impl Explainer<'_> {
     /// What it means that the QEMU of `level` ended.
     fn of_end(&self, level: LevelNumber, end: QemuEnd) -> Stop {
         if level.below().is_none() {
+            let erratum = self.errata.cause_of_end(&end.output);
             let symptom = Symptom::QemuEnded { level, ended: end.ended, said: end.output };
+            let symptom = match erratum {
+                Some(erratum) => charge(symptom, erratum).0,
+                None => symptom,
+            };
             return Stop::stack(self.stage, symptom).not_its_fault();
         }
         if let Some((feature, model)) = self.feature_refused(level, &end.output) {

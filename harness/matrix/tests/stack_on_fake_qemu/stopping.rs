@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::fake::{Fake, exit, level, signal};
-use crate::script::{Act, How};
+use crate::script::{Act, End, How};
 
 #[rstest]
 #[case::panic(
@@ -117,6 +117,22 @@ async fn only_the_emulator_of_the_metal_is_no_part_of_the_stack(
     let booted = Fake::new().boots(of, [act]).boot().await;
     assert_eq!(booted.stopped(), expected);
     assert_eq!(booted.word(), if of == 0 { "error" } else { "fail" });
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_end_of_the_emulator_that_is_known_to_come_of_an_erratum_names_it() {
+    let said = "ERROR:accel/tcg/tcg-accel-ops.c:95:tcg_handle_interrupt: assertion failed: (bql_locked())\n";
+    let aborts = |of, said: &str| {
+        Fake::new().boots(of, [Act::EndQemu(End { stderr: said.to_owned(), ..signal(6) })]).boot()
+    };
+    let booted = aborts(0, said).await;
+    let seen = booted.word_and_symptom();
+    assert!(seen.starts_with("error: the emulator that plays L0's metal aborted (SIGABRT): "), "{seen}");
+    assert!(seen.ends_with("(emulator erratum tcg-cr8-write-abort)"), "{seen}");
+    for (of, said) in [(0, "another assertion failed\n"), (1, said)] {
+        let booted = aborts(of, said).await;
+        assert!(!booted.stopped().contains("erratum"), "{}", booted.stopped());
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -52,7 +52,7 @@ pub struct Dependence {
     pub cpu_models: Vec<String>,
 }
 
-/// How a stop is recognized as an effect of an erratum. One of the two is set.
+/// How a stop is recognized as an effect of an erratum. One of `said`, `reset_with_several_cpus` and `emulator_said` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Signature {
@@ -65,6 +65,9 @@ pub struct Signature {
     /// A guest of KVM resets itself without a word of its kernel, and L0 has several CPUs.
     #[serde(default)]
     pub reset_with_several_cpus: bool,
+    /// The emulator itself ends, and its output has one of these messages.
+    #[serde(default)]
+    pub emulator_said: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -162,6 +165,14 @@ pub fn markdown() -> String {
         if let Some(Signature { reset_with_several_cpus: true, .. }) = &erratum.shows {
             text.push_str(
                 "- An `error` that names it: a guest of KVM resets itself, its kernel says nothing, and L0 has several CPUs.\n",
+            );
+        } else if let Some(Signature { emulator_said, .. }) = &erratum.shows
+            && !emulator_said.is_empty()
+        {
+            let _ = writeln!(
+                text,
+                "- An `error` that names it: the emulator ends and says `{}`.",
+                emulator_said.join("` or `")
             );
         } else if let Some(Signature { said, .. }) = &erratum.shows {
             let _ = writeln!(
