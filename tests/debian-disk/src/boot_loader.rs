@@ -11,7 +11,7 @@ const MENU: &str = "\
 TERMINALset timeout=TIMEOUT
 menuentry Debian {
     search --no-floppy --label root --set=root
-    linux /vmlinuz root=LABEL=root ro CONSOLES
+    linux /vmlinuz root=LABEL=root ro PARAMETERS
     initrd /initrd.img
 }
 ";
@@ -35,7 +35,7 @@ pub(crate) fn write_menu(tree: &Path, loaders: &Loaders, timeout: i32) -> Result
     let folder = tree.join("boot/grub");
     fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
     let path = folder.join("grub.cfg");
-    let menu = MENU.replace("TERMINAL", loaders.terminal).replace("CONSOLES", loaders.consoles);
+    let menu = MENU.replace("TERMINAL", loaders.terminal).replace("PARAMETERS", loaders.parameters);
     fs::write(&path, menu.replace("TIMEOUT", &timeout.to_string())).map_err(Error::io("write", &path))
 }
 

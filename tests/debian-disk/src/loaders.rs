@@ -13,8 +13,8 @@ pub(crate) struct Loaders {
     pub(crate) afterwards: Option<&'static str>,
     /// What GRUB's menu is shown on. Without such commands, it is the firmware's console.
     pub(crate) terminal: &'static str,
-    /// The kernel's consoles.
-    pub(crate) consoles: &'static str,
+    /// The kernel's parameters: its consoles, and how much it prints there.
+    pub(crate) parameters: &'static str,
     /// Whether there is a BIOS that starts it, too.
     pub(crate) bios: bool,
     /// What UEFI starts: where the signed shim and the signed GRUB are in the system, and their names in `EFI/BOOT`. Shim looks for
@@ -47,7 +47,7 @@ serial --unit=0 --speed=115200
 terminal_input serial console
 terminal_output serial console
 ",
-    consoles: "console=tty0 console=ttyS0,115200",
+    parameters: "console=tty0 console=ttyS0,115200",
     bios: true,
     uefi: [
         ("usr/lib/shim/shimx64.efi.signed", "BOOTX64.EFI"),
@@ -66,7 +66,8 @@ const ARM64: Loaders = Loaders {
     ],
     afterwards: None,
     terminal: "",
-    consoles: "console=tty0 console=ttyAMA0,115200",
+    // On emulated Arm, each character that L2 prints takes 10 ms. RHEL's installer sets `quiet`, too.
+    parameters: "console=tty0 console=ttyAMA0,115200 quiet",
     bios: false,
     uefi: [
         ("usr/lib/shim/shimaa64.efi.signed", "BOOTAA64.EFI"),
