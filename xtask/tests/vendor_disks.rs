@@ -1,5 +1,6 @@
 //! The disk of a whole system as a medium (`tests/vendor-disks/`), from `media add` to a pass: a Debian disk that stands for a vendor's
-//! is prepared, and hosts a guest as L1. On the way, preparations and a run are killed and interrupted. Boots.
+//! is prepared, and hosts a guest as L1. On the way, preparations and a run are killed and interrupted. On request, one for Arm boots as
+//! L2. Boots.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use common::disks::{MediaUser, debian, delivered, state_of};
+use common::disks::{MediaUser, debian, debian_for, delivered, state_of};
 use common::{Cell, Run, Running, boots, of_recipes, processes_that_name, scenarios, trials};
 use nestmatrix_debian_disk::Disk;
+use nestmatrix_model::Isa;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -21,6 +23,9 @@ use serde_json::json;
 const SOON: Duration = Duration::from_secs(120);
 /// Longest wait for a preparation, or for a run over one stack.
 const ONE: Duration = Duration::from_secs(15 * 60);
+
+/// Longest wait for one of them on Arm, whose UEFI and KVM take longer on emulated metal.
+const ONE_ON_ARM: Duration = Duration::from_secs(30 * 60);
 
 const NAME: &str = "debian-13";
 
@@ -48,6 +53,36 @@ fn a_vendors_disk_is_prepared_once_and_hosts_a_guest_as_l1() {
     }
     assert_eq!(restored.record["restored"]["level"], "l1", "{:#}", restored.record);
     assert_eq!(restored.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
+}
+
+/// The disk is for another architecture than this machine's, so its preparation is emulated, too.
+fn a_vendors_disk_for_arm_is_prepared_and_boots_as_l2() {
+    let disk = debian_for(Isa::Arm64);
+    let _guard = boots(&of_recipes(&["debian-14-arm64", "qemu-arm-amd64", "uefi-arm64"]));
+    let before = state_of(disk.path());
+    let user = MediaUser::new();
+    let file = disk.path().to_str().unwrap();
+    let added = user.media(&["add", NAME, file, "--architecture", "arm64"]);
+    let added = user.place.finish(added, SOON);
+    assert!(added.stdout.contains("recipe debian-13-disk-arm64\n"), "{added:#?}");
+    let prepared = delivered(user.place.finish(prepare(&user), ONE_ON_ARM));
+    assert_eq!(prepared.code, Some(0), "{prepared:#?}");
+    is_described(&prepared.stdout, &disk, "qemu-system-arm");
+
+    let mut command = user.run_matrix(&scenarios("vendor-disks"));
+    command.arg("disk-at-l2-on-arm/*");
+    let run = user.place.finish(command, ONE_ON_ARM).keep("vendor-disks-arm");
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let cell = run.cell("disk-at-l2-on-arm");
+    assert_eq!(cell.text("verdict"), "pass", "{:#}", cell.record);
+    let l2 = &cell.record["levels"][2];
+    assert_eq!((&l2["image"]["product"], &l2["kernel"]), (&json!("disk"), &json!(disk.kernel_release())));
+    assert!(user.prepared()[0].ends_with(l2["image"]["digest"].as_str().unwrap()), "{l2:#}");
+    let said = fs::read_to_string(cell.file("L2.dmesg")).unwrap();
+    assert!(said.contains("Kernel command line: BOOT_IMAGE=/vmlinuz root=LABEL=root "), "{said}");
+    let evidence = &cell.record["evidence"];
+    assert_eq!(evidence["nonce"], evidence["report"]["nonce"], "{evidence:#}");
+    assert_eq!(state_of(disk.path()), before, "the medium is never written to");
 }
 
 fn the_disk_is_added(user: &MediaUser, disk: &Disk, sha256: &str) {
@@ -104,17 +139,17 @@ fn two_processes_prepare_it_once(user: &MediaUser, disk: &Disk) {
     for harness in [first, second] {
         let run = delivered(Run::new(harness.end_within(ONE), &user.place.results()));
         assert_eq!(run.code, Some(0), "{run:#?}");
-        is_described(&run.stdout, disk);
+        is_described(&run.stdout, disk, "qemu-system-x86");
     }
     user.place.assert_nothing_left();
     assert!(user.drafts().is_empty(), "{:?}", user.drafts());
     assert_eq!(user.prepared().len(), 1);
     let shown = user.place.finish(user.media(&["show", NAME]), SOON);
-    is_described(&shown.stdout, disk);
+    is_described(&shown.stdout, disk, "qemu-system-x86");
 }
 
 /// What is known of the system, and what preparation changed, is shown.
-fn is_described(text: &str, disk: &Disk) {
+fn is_described(text: &str, disk: &Disk, qemu: &str) {
     for line in [
         "  system  debian 13".to_owned(),
         format!("  kernel  {}", disk.kernel_release()),
@@ -123,8 +158,8 @@ fn is_described(text: &str, disk: &Disk) {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} in {text}");
     }
-    for begin in ["  qemu    QEMU emulator version ", "  changed installed qemu-system-x86 "] {
-        assert!(text.lines().any(|shown| shown.starts_with(begin)), "{begin:?} in {text}");
+    for begin in ["  qemu    QEMU emulator version ".to_owned(), format!("  changed installed {qemu} ")] {
+        assert!(text.lines().any(|shown| shown.starts_with(&begin)), "{begin:?} in {text}");
     }
 }
 
@@ -186,4 +221,6 @@ fn outputs(cell: &Cell, conversation: &str) -> Vec<String> {
 
 trials! {
     a_vendors_disk_is_prepared_once_and_hosts_a_guest_as_l1;
+    #[ignore = "installs and boots a system for Arm: half an hour"]
+    a_vendors_disk_for_arm_is_prepared_and_boots_as_l2;
 }

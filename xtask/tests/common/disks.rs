@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nestmatrix_debian_disk::{Disk, Error, Flaw, System, unavailable};
+use nestmatrix_debian_disk::{Disk, Error, Flaw, System, unavailable_for};
 use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_model::Isa;
 use sha2::{Digest as _, Sha256};
 
 use super::trials::ignore;
@@ -148,18 +149,23 @@ pub fn delivered(run: Run) -> Run {
     run
 }
 
-/// The disk without a flaw. No test may write to it.
+/// The disk for amd64 without a flaw. No test may write to it.
 pub fn debian() -> Disk {
-    made(Disk::cached)
+    debian_for(Isa::Amd64)
+}
+
+/// The same for amd64 or arm64.
+pub fn debian_for(isa: Isa) -> Disk {
+    made(isa, |folder| Disk::cached_for(isa, folder))
 }
 
 /// A disk with a flaw, in a file of the place.
 pub fn debian_with(flaw: Flaw, file: &Path) -> Disk {
-    made(|folder| Disk::make(&System::cached(folder)?, Some(flaw), file))
+    made(Isa::Amd64, |folder| Disk::make(&System::cached(folder)?, Some(flaw), file))
 }
 
-fn made(make: impl FnOnce(&Path) -> Result<Disk, Error>) -> Disk {
-    if let Some(reason) = unavailable() {
+fn made(isa: Isa, make: impl FnOnce(&Path) -> Result<Disk, Error>) -> Disk {
+    if let Some(reason) = unavailable_for(isa) {
         ignore(&reason);
     }
     match make(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-disk")) {
