@@ -103,6 +103,15 @@ pub struct Usage {
     pub peak_memory_mib: u64,
 }
 
+impl Usage {
+    /// How much of the time since an earlier reading, without waits for a CPU, it used a CPU.
+    pub(crate) fn share_since(&self, before: &Self) -> f64 {
+        let ran = self.emulator_seconds - before.emulator_seconds;
+        let waited = self.waited_seconds - before.waited_seconds;
+        (self.cpu_seconds - before.cpu_seconds) / (ran - waited).max(0.001)
+    }
+}
+
 impl Observation {
     /// Nothing was observed: the stack stopped before any level ran.
     pub fn stopped(stop: Stop) -> Self {
@@ -116,5 +125,23 @@ impl Observation {
             usage: Usage::default(),
             paused: Duration::ZERO,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_that_an_emulator_waits_for_a_cpu_is_no_time_in_which_it_is_idle() {
+        let at = |cpu_seconds, emulator_seconds, waited_seconds| Usage {
+            cpu_seconds,
+            emulator_seconds,
+            waited_seconds,
+            peak_memory_mib: 0,
+        };
+        let share = at(5.0, 20.0, 3.0).share_since(&at(4.0, 16.0, 1.0));
+        assert!((share - 0.5).abs() < 1e-9, "{share}");
+        assert!(Usage::default().share_since(&Usage::default()) < 1e-9, "nothing was measured");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, Instance, Memory, Monitor};
@@ -21,8 +21,14 @@ use crate::launcher::launch;
 
 /// How often the harness tries to stop a machine at a point from which it can be restored.
 const TRIES: usize = 20;
-/// How long it runs in between.
+/// How long it runs in between, at least.
 const PAUSE: Duration = Duration::from_millis(30);
+/// How long it may run altogether until it is idle.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+/// An idle machine uses less than this share of a CPU.
+const IDLE: f64 = 0.35;
+/// How long its use is measured for that.
+const SAMPLE: Duration = Duration::from_millis(500);
 
 /// Takes snapshots of stacks while they boot.
 pub trait SnapshotSaver {
@@ -59,6 +65,7 @@ impl Stack<'_> {
     async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        let busy_until = Instant::now() + SETTLES_WITHIN;
         for _ in 0..TRIES {
             self.watch.stop_for_snapshot(outermost);
             let write = async {
@@ -78,8 +85,27 @@ impl Stack<'_> {
             }
             self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
             tokio::time::sleep(PAUSE).await;
+            self.wait_until_idle(outermost, busy_until).await?;
         }
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
+    }
+
+    /// Waits until the stack has nothing to do. Services of an installed system still start when it answers already, and while its CPU
+    /// is busy, nearly every moment is one inside a guest.
+    async fn wait_until_idle(&mut self, outermost: LevelNumber, at_most_until: Instant) -> Result<(), Stop> {
+        while Instant::now() < at_most_until {
+            let before = self.machines.usage(Some(outermost)).await;
+            self.during(outermost, async {
+                tokio::time::sleep(SAMPLE).await;
+                Ok(())
+            })
+            .await?;
+            let after = self.machines.usage(Some(outermost)).await;
+            if after.share_since(&before) < IDLE {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether another QEMU loads these devices. It gets the same memory, but changes nothing in it.
