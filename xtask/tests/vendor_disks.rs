@@ -221,6 +221,6 @@ fn outputs(cell: &Cell, conversation: &str) -> Vec<String> {
 
 trials! {
     a_vendors_disk_is_prepared_once_and_hosts_a_guest_as_l1;
-    #[ignore = "installs and boots a system for Arm: half an hour"]
+    #[ignore = "installs and boots a system for Arm: 20 minutes"]
     a_vendors_disk_for_arm_is_prepared_and_boots_as_l2;
 }
