@@ -4,7 +4,7 @@ use crate::apt_packages::AptPackages;
 use crate::cache::{Cache, Entry, Reference, remove};
 use crate::digest::Hasher;
 use crate::image::{
-    self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, Qemu, TREE,
+    self, DISK, DISK_BYTES, INITRAMFS, Image, KERNEL, Kernel, METADATA, Metadata, PACKED_TREE, Qemu, TREE,
 };
 use crate::local_files;
 use crate::package_source::{self, Host, PackageSource, Place};
@@ -302,6 +302,9 @@ impl Build<'_> {
         if let (Product::Emulator, Some(part)) = (product, &text.emulator) {
             let tree = assemble::emulator(packages, part, self.recipe.isa()).map_err(failed)?;
             pack::folder(&tree, &folder.join(TREE))?;
+            if part.packed {
+                pack::packed_tree(&tree, &folder.join(PACKED_TREE))?;
+            }
             qemu = owner(&part.program).map(qemu_of);
         }
         if let (Product::Firmware, Some(part)) = (product, &text.uefi) {

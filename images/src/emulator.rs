@@ -2,7 +2,8 @@
 
 use crate::assemble::{DATA, LIBRARIES, LOADER, MODULES, PROGRAMS};
 use crate::image::TREE;
-use crate::{Image, Product};
+use crate::{Catalog, Image, Product, Recipe};
+use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +24,15 @@ impl InstalledEmulator {
     /// Its version without the distribution's: `9.2.3`.
     pub fn upstream(&self) -> &str {
         self.version.split(' ').next().unwrap_or_default()
+    }
+}
+
+impl Catalog {
+    /// The recipe of the emulator `program` that levels of this instruction set can run, too.
+    pub fn packed_emulator(&self, program: &str, isa: Isa) -> Option<&Recipe> {
+        let is_packed = |recipe: &&Recipe| recipe.text.emulator.as_ref().is_some_and(|part| part.packed);
+        let runs = |recipe: &&Recipe| recipe.isa() == isa && recipe.emulator() == Some(program);
+        self.recipes().filter(is_packed).find(runs)
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const TREE: &str = "tree";
 pub(crate) const DISK: &str = "disk";
+pub(crate) const PACKED_TREE: &str = "tree.cpio";
 
 /// A package of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +165,11 @@ impl Image {
     /// The initramfs of the kernel; none for an emulator.
     pub fn initramfs(&self) -> Option<PathBuf> {
         self.file(INITRAMFS)
+    }
+
+    /// The archive with an emulator's program and libraries, for a level that runs it; none if its recipe makes none.
+    pub fn packed_tree(&self) -> Option<PathBuf> {
+        self.file(PACKED_TREE)
     }
 
     /// The disk with both, for a guest of a level; none for an emulator.

@@ -11,6 +11,9 @@ use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// The size of a sector of a virtio disk.
+const SECTOR: u64 = 512;
+
 /// zstd's level: higher levels save little here and cost seconds.
 const ZSTD_LEVEL: i32 = 9;
 
@@ -24,6 +27,16 @@ pub(crate) fn initramfs(tree: &Tree, compression: Compression, path: &Path) -> R
         }
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Writes a tree as an archive that can be the disk of a level: it has whole sectors. What follows its end is ignored (cpio(5)).
+pub(crate) fn packed_tree(tree: &Tree, path: &Path) -> Result<(), Error> {
+    initramfs(tree, Compression::None, path)?;
+    let pad = || {
+        let file = fs::File::options().write(true).open(path)?;
+        file.set_len(file.metadata()?.len().next_multiple_of(SECTOR))
+    };
+    pad().map_err(Error::io("write", path))
 }
 
 /// Writes a kernel and, after it, its initramfs into a file that is a guest's disk.

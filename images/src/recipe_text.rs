@@ -107,6 +107,8 @@ pub(crate) struct EmulatorText {
     pub(crate) files: Vec<String>,
     /// Files that only some versions have.
     pub(crate) optional_files: Vec<String>,
+    /// Whether it is also packed into one file, for levels that run it.
+    pub(crate) packed: bool,
 }
 
 /// The compression of an initramfs. The kernel detects it.
@@ -323,14 +325,17 @@ impl InitramfsText {
 }
 
 impl EmulatorText {
-    const KEYS: Keys = &["program", "programs", "modules", "optional-modules", "files", "optional-files"];
+    const KEYS: Keys =
+        &["program", "programs", "modules", "optional-modules", "files", "optional-files", "packed"];
 
     fn read(table: &Table<'_>) -> Option<Self> {
         let program = table.prose("program");
         let [programs, modules, optional_modules, files, optional_files] =
             ["programs", "modules", "optional-modules", "files", "optional-files"]
                 .map(|key| optional_list(table, key));
-        Some(Self { program: program?, programs, modules, optional_modules, files, optional_files })
+        let packed = table.optional_boolean("packed").unwrap_or(false);
+        let program = program?;
+        Some(Self { program, programs, modules, optional_modules, files, optional_files, packed })
     }
 }
 

@@ -118,6 +118,7 @@ fn a_disk_is_either_prepared_or_says_how() {
         (format!("{DISK}{PREPARE}"), "must have either [disk.prepare] or `prepared = true`"),
         (DISK.replace("uefi", "bios"), "unknown firmware `bios`"),
         (DISK.replace("\"virtio\"", "\"ide\""), "unknown disk bus `ide`"),
+        (DISK.replace("bus =", "tpm = \"1.2\"\nbus ="), "unknown version of a TPM `1.2`"),
         (DISK.replace("bus =", "network-card = \"ne2000\"\nbus ="), "unknown network card `ne2000`"),
         (DISK.replace("\"agent\"", "\"ssh\""), "unknown command channel `ssh`"),
         (DISK.replace("cpus = 2", "cpus = 0"), "`cpus`"),

@@ -255,6 +255,33 @@ fn an_emulator_runs_by_its_own_loader_on_its_own_libraries() {
 }
 
 #[test]
+fn an_emulator_that_levels_run_too_is_packed_for_their_disks() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    assert_eq!(store.ensure(&toy.recipe(), Product::Emulator, &Silent).unwrap().packed_tree(), None);
+    let recipe = toy.path("recipes/toy.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("[emulator]\n", "[emulator]\npacked = true\n")).unwrap();
+    let packed = store.ensure(&toy.recipe(), Product::Emulator, &Silent).unwrap().packed_tree().unwrap();
+    let packed = fs::read(packed).unwrap();
+    assert!(packed.len().is_multiple_of(512), "a disk has whole sectors");
+    let mut names = Vec::new();
+    let mut rest = &packed[..];
+    loop {
+        let entry = cpio::newc::Reader::new(rest).unwrap();
+        if entry.entry().is_trailer() {
+            break;
+        }
+        names.push(entry.entry().name().to_owned());
+        rest = entry.finish().unwrap();
+    }
+    assert!(
+        ["ld.so", "libraries", "programs/qemu"].iter().all(|name| names.iter().any(|own| own == name)),
+        "{names:?}"
+    );
+}
+
+#[test]
 fn what_only_some_versions_of_an_emulator_have_is_taken_if_it_is_there() {
     let toy = Toy::new();
     let recipe = toy.path("recipes/toy.toml");

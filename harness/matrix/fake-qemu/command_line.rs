@@ -32,7 +32,9 @@ impl CommandLine {
         let text = arguments.join(" ");
         let level = level_in(&text).ok_or("no level after -name")?;
         let mut sockets = BTreeMap::new();
-        for chardev in values("-chardev") {
+        // A fake has no use for swtpm.
+        let of_tpm = |chardev: &&str| !chardev.starts_with("socket,id=nest-tpm,");
+        for chardev in values("-chardev").filter(of_tpm) {
             let (id, path) = socket(chardev).ok_or_else(|| format!("no socket: -chardev {chardev}"))?;
             let used = |value: &str| {
                 let mut words = value.split([',', '=', ':']);

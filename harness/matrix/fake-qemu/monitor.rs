@@ -11,6 +11,9 @@ use crate::stack::Stack;
 /// The path of the first CPU among QEMU's objects.
 const CPU: &str = "/machine/unattached/device[0]";
 
+/// The identifier of a TPM, and of the channel to swtpm.
+const TPM: &str = "nest-tpm";
+
 /// The machine of the innermost level has no slots for CPUs, as microvm.
 const WITHOUT_SLOTS: &str = "microvm";
 
@@ -45,8 +48,19 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
             json!({"model": {"name": arguments["model"]["name"], "props": {"svm": true, "npt": true}}})
         }
         "qom-get" => property(&line, arguments)?,
+        "query-tpm" => tpm(&line),
+        "query-chardev" => json!([{"label": TPM, "filename": "unix:", "frontend-open": true}]),
         _ => return Err(format!("The command {command} has not been found")),
     })
+}
+
+/// The TPM of a machine, which swtpm plays.
+fn tpm(line: &str) -> Value {
+    let options = json!({"type": "emulator", "data": {"chardev": TPM}});
+    device_type(line, TPM)
+        .map(|model| json!({"id": TPM, "model": model, "options": options}))
+        .into_iter()
+        .collect()
 }
 
 /// The numbers of the CPUs that a machine has, and how many it can have.
@@ -69,6 +83,11 @@ fn memory(line: &str) -> u64 {
 /// The type of the device with this identifier.
 fn device_type(line: &str, id: &str) -> Option<Value> {
     let (before, _) = line.split_once(&format!(",id={id}"))?;
+    // The back ends of a TPM have its identifier too, and come first.
+    let (before, _) = match before.ends_with("-chardev socket") {
+        true => line.rsplit_once(&format!(",id={id}"))?,
+        false => (before, ""),
+    };
     Some(json!(before.rsplit(['=', ' ', '\'']).next()?))
 }
 

@@ -50,6 +50,20 @@ fn fate(matrix: &Matrix, catalog: &Catalog, denied: Denied) -> String {
     }
 }
 
+#[test]
+fn a_disk_whose_recipe_needs_a_tpm_gets_an_swtpm() {
+    let user = User::new();
+    user.add_medium("rhel-9.4", Isa::Amd64);
+    let bus = "bus = \"virtio\"\n";
+    let with_tpm = user.catalog_with("enterprise-linux-9-disk-amd64", bus, &format!("{bus}tpm = \"2.0\"\n"));
+    for (catalog, number) in [(user.catalog(), 0), (with_tpm, 1)] {
+        let plan = plan_of(&matrix(THREE_LEVELS), &catalog, Denied::default());
+        let images = plan.images();
+        assert!(images.iter().any(|(recipe, _)| recipe == "rhel-9.4-disk-amd64"), "{images:?}");
+        assert_eq!(images.iter().filter(|(recipe, _)| recipe == "swtpm-amd64").count(), number);
+    }
+}
+
 const NO_STAND_INS: Denied = Denied { rebuilds: false, stand_ins: true };
 const OF_NO_SOURCE: &str = "no image of RHEL 9 that can run guests: rhel-9.4-disk can only be the innermost level: there is no \
                             source rhel-9.4 of QEMU's packages, and only preparation shows whether QEMU is on the disk (`cargo \

@@ -10,11 +10,11 @@ use nestmatrix::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproducti
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Architecture, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity, LevelNumber,
-    NetworkCard, OwnAction, Step, StepAction,
+    NetworkCard, OwnAction, Step, StepAction, TpmVersion,
 };
 use nestmatrix_stack::{
-    BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, Symptom,
-    SystemDisk, UefiFirmware,
+    BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, SwtpmArchive,
+    Symptom, SystemDisk, UefiFirmware,
 };
 use nestmatrix_vmm::qemu::Ended;
 use rstest::rstest;
@@ -50,6 +50,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         disk: None,
         uefi: None,
         unified_kernel: None,
+        swtpm: None,
     };
     StackPlan {
         nonce: "17".into(),
@@ -74,6 +75,7 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
         image: Some(image("debian-13", if level(number) == innermost { "minimal" } else { "hypervisor" })),
         disk: None,
         uefi: None,
+        swtpm: None,
     };
     Reproduction {
         cell: "preview/cell",
@@ -303,6 +305,39 @@ fn a_level_that_uefi_starts_gets_its_firmware_and_a_copy_of_the_variables() {
                     printf 3 >>l2-variables; cat l2-code l2-variables x/vars.fd";
     let (status, said) = with_functions(&of, &[], commands);
     assert_eq!((status, said.trim()), (Some(0), "1232"));
+}
+
+#[test]
+fn a_tpm_is_played_by_swtpm_on_this_machine_or_in_the_level_around() {
+    let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    for level in [0, 1] {
+        plan.levels[level].settings.hardware.tpm = Some(TpmVersion::V2);
+    }
+    let archive = "/cache/tree.cpio".into();
+    plan.levels[1].swtpm = Some(SwtpmArchive { name: "swtpm".into(), archive });
+    let mut of = cell(&plan);
+    of.levels[1].swtpm = Some(image("swtpm-amd64", "emulator"));
+    let script = of.script().unwrap();
+    assert_is_a_script(&script);
+    let digest = "0123456789abcdef".repeat(4);
+    for line in [
+        "    swtpm_here tpm-L0 '' '' x86_64 socket --tpm2 ",
+        &format!("    swtpm_image l1 swtpm-amd64-emulator {digest}\n"),
+        "path=tpm-L0/socket",
+        "path=/run/nest/tpm-L1/socket",
+        "cpio -idu </run/nest/disk/l1-swtpm",
+        "file=l1-swtpm",
+        "must_have_device l1 tpm\n",
+    ] {
+        assert!(script.contains(line), "{line}\n{script}");
+    }
+    // The swtpm of L0 has a private folder, and is there before QEMU.
+    let commands = "PATH=$PWD/bin:$PATH; mkdir bin\n\
+                    printf '#!/bin/sh\\necho \"$*\" >args; echo $$ >pid\\n' >bin/swtpm; chmod +x bin/swtpm\n\
+                    swtpm_here tpm-L0 '' '' x86_64 socket --tpm2 >/dev/null; exec 3</dev/null; start_swtpm\n\
+                    cat tpm-L0/args; stat -c %a tpm-L0";
+    let (status, said) = with_functions(&of, &[], commands);
+    assert_eq!((status, said.trim()), (Some(0), "socket --tpm2\n700"));
 }
 
 #[test]

@@ -627,7 +627,7 @@ fn machine_type_that_would_say_more_to_qemu() {
 fn hardware_that_no_level_can_have() {
     let l0 = "[levels.l0]\nmemory-backing = \"huge-pages\"\nnetwork = \"restricted\"\nmax-cpus = 4\n";
     let l1 = "[levels.l1]\ncpus = 4\nmax-cpus = 2\ndevices = [\"virtio-rng\", \"floppy\", \"virtio-rng\"]\n\
-              memory-backing = \"small-pages\"\nnetwork = \"open\"\n";
+              memory-backing = \"small-pages\"\nnetwork = \"open\"\ntpm = \"1.2\"\n";
     let l2 = "[levels.l2]\ncpus = 0\ndevices = []\n";
     insta::assert_snapshot!(scenario_and(&[l0, l1, l2].concat()));
 }

@@ -1,4 +1,4 @@
-//! The hardware of a level that a scenario can ask for: CPUs, devices, the backing of its memory, and its network.
+//! The hardware of a level that a scenario can ask for: CPUs, devices, the backing of its memory, its network, and its TPM.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +24,15 @@ pub struct Hardware {
     /// Its network, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// The version of its TPM, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmVersion>,
 }
 
 impl Hardware {
-    /// Whether only a machine with a PCI bus, and one that can plug CPUs, can have it.
+    /// Whether only a machine with a PCI bus, and one that can plug CPUs and has a TPM, can have it.
     pub fn needs_pci(&self) -> bool {
-        !self.devices.is_empty() || self.network.is_some() || self.max_cpus.is_some()
+        !self.devices.is_empty() || self.network.is_some() || self.tpm.is_some() || self.max_cpus.is_some()
     }
 }
 
@@ -105,6 +108,39 @@ impl Word for Network {
     }
 }
 word_traits!(Network);
+
+/// The version of a TPM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TpmVersion {
+    /// TPM 2.0.
+    V2,
+}
+
+impl Word for TpmVersion {
+    const WHAT: &'static str = "version of a TPM";
+    const ALL: &'static [Self] = &[Self::V2];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::V2 => "2.0",
+        }
+    }
+}
+word_traits!(TpmVersion);
+
+/// How QEMU gives a machine a TPM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TpmDevice {
+    /// By a device.
+    Device {
+        /// Its name.
+        name: &'static str,
+        /// Linux' driver for it, by its name in sysfs.
+        driver: &'static str,
+    },
+    /// It can't, for this reason.
+    Missing(&'static str),
+}
 
 /// How QEMU gives a machine an IOMMU for its guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub use clock::Clock;
 pub use disk::{BootKind, CommandChannel, DiskBus, Firmware, NetworkCard};
 pub use fault::{Fault, FaultAction};
 pub use fidelity::Fidelity;
-pub use hardware::{Device, Hardware, MemoryBacking, Network, Viommu};
+pub use hardware::{Device, Hardware, MemoryBacking, Network, TpmDevice, TpmVersion, Viommu};
 pub use isa::{Isa, IsaInfo, KernelImage, ReleaseAt};
 pub use level::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
 pub use stage::{Stage, StageKind};

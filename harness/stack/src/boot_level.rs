@@ -315,6 +315,7 @@ impl Stack<'_> {
         self.check_kernel(id, &report.kernel)?;
         self.check_system(id, &report.system, &report.version)?;
         self.check_cpus(id, report.cpus)?;
+        self.check_tpm(id, &*up.state.host).await?;
         self.ledger.measured(id).report = Some(report);
         Ok(())
     }

@@ -75,7 +75,7 @@ impl Stack<'_> {
     }
 
     /// The stop of a level whose hardware is not the requested one.
-    fn wrong_hardware(&self, level: LevelNumber, difference: HardwareDifference) -> Stop {
+    pub(super) fn wrong_hardware(&self, level: LevelNumber, difference: HardwareDifference) -> Stop {
         let stop = Stop::stack(self.stage, Symptom::WrongHardware { level, difference });
         // If L0's bare machine is not as required, that says nothing about the stack.
         if level.below().is_none() { stop.not_its_fault() } else { stop }
@@ -114,6 +114,7 @@ impl Stack<'_> {
         self.check_root_disk(id, facts.root_disk.as_deref())?;
         self.check_cpus(id, facts.cpus)?;
         self.check_disk(id, &*host).await?;
+        self.check_tpm(id, &*host).await?;
         self.ledger.measured(id).counters_before.insert(level, facts.counters.clone());
         if !id.second {
             self.clocks

@@ -5,7 +5,8 @@ use std::time::Duration;
 use nestmatrix_model::architecture::Nesting;
 use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::qemu::{
-    ChannelKind, MachineHardware, names_one_of, ran_out_of_resources, rejects_command_line,
+    ChannelKind, MachineHardware, SWTPM, blames_swtpm, names_one_of, ran_out_of_resources,
+    rejects_command_line,
 };
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use super::boot::BootRequest;
 use super::console_view::ConsoleView;
 use super::emulator_errata::{Errata, charge};
 use super::machines::{MachineId, Machines};
+use super::tpm::Look;
 use super::watch::{Abort, Watch};
 use super::{Blame, Evidence, Hypervisor, LevelPlan, Limits, Measurements, Metal, Stop, Symptom};
 use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
@@ -43,6 +45,9 @@ impl Explainer<'_> {
         if let Some((level, end)) = self.first_end(&abort).await {
             return self.of_end(level, end);
         }
+        if let Some(stop) = self.lost_swtpm(Look::AtProcess).await {
+            return stop;
+        }
         let (symptom, blame) = self.symptom_of(abort).await;
         let level = symptom.level().unwrap_or(self.request.plan.innermost());
         // A message of the level's kernel is the cause, whatever was noticed first.
@@ -60,6 +65,11 @@ impl Explainer<'_> {
 
     /// What it means that the QEMU of `level` ended.
     fn of_end(&self, level: LevelNumber, end: QemuEnd) -> Stop {
+        let hardware = self.machines.requested(level.into()).map(|requested| &requested.machine.hardware);
+        if hardware.is_some_and(|hardware| hardware.tpm_folder().is_some()) && blames_swtpm(&end.output) {
+            let why = format!("{SWTPM}, which plays the TPM of {level}, failed: QEMU {}", end.describe());
+            return Stop::harness(self.stage, why).about(level);
+        }
         if level.below().is_none() {
             let erratum = self.errata.cause_of_end(&end.output);
             let symptom = Symptom::QemuEnded { level, ended: end.ended, said: end.output };
@@ -82,7 +92,6 @@ impl Explainer<'_> {
             return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
         }
         let launching = self.is_launching(level);
-        let hardware = self.machines.requested(level.into()).map(|requested| &requested.machine.hardware);
         if launching && hardware.is_some_and(|hardware| hardware.explains_missing_memory(&said)) {
             return Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
         }
@@ -106,7 +115,7 @@ impl Explainer<'_> {
     }
 
     /// Whether a machine of `level` is being launched. A step launches the second one.
-    fn is_launching(&self, level: LevelNumber) -> bool {
+    pub(super) fn is_launching(&self, level: LevelNumber) -> bool {
         self.stage == Stage::Level(level, StageKind::Launch) || self.second
     }
 

@@ -37,6 +37,7 @@ mod stack;
 mod steps;
 mod stop;
 mod symptom;
+mod tpm;
 mod traffic;
 mod watch;
 
@@ -51,8 +52,8 @@ pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{
-    BootFiles, BootImage, LevelPlan, MachineSettings, Metal, StackPlan, SystemDisk, UefiFirmware,
-    UnifiedKernelDisk,
+    BootFiles, BootImage, LevelPlan, MachineSettings, Metal, StackPlan, SwtpmArchive, SystemDisk,
+    UefiFirmware, UnifiedKernelDisk,
 };
 pub use random::random_hex;
 pub use report::InnermostReport;

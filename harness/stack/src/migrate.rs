@@ -74,7 +74,7 @@ impl Stack<'_> {
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
         self.query_machine(&machine, &monitor).await?;
         let listening = async {
-            let socket = Rc::clone(&on.host).machine_host()?.socket_path(&format!("{id}.migration"));
+            let socket = Rc::clone(&on.host).machine_host()?.path_of(&format!("{id}.migration"));
             let uri = format!("unix:{socket}");
             monitor.wire().execute(incoming(uri.clone())).await?;
             Ok(uri)

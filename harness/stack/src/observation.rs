@@ -42,6 +42,9 @@ pub struct LevelFacts {
     /// How many CPUs its kernel uses by its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus_online: Option<u32>,
+    /// The major version of the TPM that its kernel sees, if it was asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<u32>,
     /// What it tried to reach in its network, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,

@@ -118,7 +118,7 @@ impl Stack<'_> {
         }
         let host = &self.request.this_machine;
         // Its output is not about this stack.
-        let log = self.request.records().file(&machine.label(), "qemu.log");
+        let logs = ["qemu.log", "swtpm.log"].map(|log| self.request.records().file(&machine.label(), log));
         let trial = async {
             let mut started = launch(&machine, host).await?;
             let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {
@@ -149,7 +149,9 @@ impl Stack<'_> {
         // A QEMU that ends meanwhile has not loaded it, whatever it reported last.
         let trial = async { Ok(trial.await.unwrap_or(false)) };
         let loaded = self.during(machine.level, trial).await;
-        let _ = fs::remove_file(log);
+        for log in logs {
+            let _ = fs::remove_file(log);
+        }
         loaded
     }
 

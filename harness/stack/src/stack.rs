@@ -106,6 +106,7 @@ impl<'a> Stack<'a> {
             self.ask_for_nonce(plan.innermost(), &*on.host).await?;
         }
         self.check_that_second_machine_runs().await?;
+        self.check_swtpms().await?;
         // No later wait would notice it.
         match self.watch.new_failure() {
             Some(abort) => Err(self.explain(abort, false).await),
@@ -213,7 +214,7 @@ impl<'a> Stack<'a> {
         self.explainer(false).end_that_explains_missing(&self.ledger.measurements).await
     }
 
-    fn explainer(&self, second: bool) -> Explainer<'_> {
+    pub(super) fn explainer(&self, second: bool) -> Explainer<'_> {
         Explainer {
             request: self.request,
             watch: &self.watch,

@@ -5,7 +5,7 @@ use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Packages, Table, optional_list, read_file};
 use crate::{Medium, Recipe};
 use nestmatrix_input::Keys;
-use nestmatrix_model::{CommandChannel, DiskBus, Firmware, NetworkCard, Word as _};
+use nestmatrix_model::{CommandChannel, DiskBus, Firmware, NetworkCard, TpmVersion, Word as _};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ pub struct DiskHardware {
     pub cpus: u32,
     /// What its disk is connected to.
     pub bus: DiskBus,
+    /// The version of the TPM that it needs, if it needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmVersion>,
     /// The network card that it has a driver for, if a scenario gives it a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_card: Option<NetworkCard>,
@@ -89,6 +92,7 @@ impl DiskText {
         "cpus",
         "bus",
         "network-card",
+        "tpm",
         "command-channel",
         "qemu",
         "prepared",
@@ -102,6 +106,7 @@ impl DiskText {
         let cpus = table.integer("cpus", 1, MOST_CPUS);
         let bus = table.string("bus").and_then(|text| text.parse(DiskBus::parse));
         let card = table.optional_string("network-card").map(|text| text.parse(NetworkCard::parse));
+        let tpm = table.optional_string("tpm").map(|text| text.parse(TpmVersion::parse));
         let channel = table.string("command-channel").and_then(|text| text.parse(CommandChannel::parse));
         let qemu = table.optional_prose("qemu");
         let prepared = table.optional_boolean("prepared").unwrap_or(false);
@@ -118,11 +123,16 @@ impl DiskText {
             Some(card) => Some(card?),
             None => None,
         };
+        let tpm = match tpm {
+            Some(tpm) => Some(tpm?),
+            None => None,
+        };
         let hardware = DiskHardware {
             firmware: firmware?,
             memory_mib: memory_mib?,
             cpus: cpus?,
             bus: bus?,
+            tpm,
             network_card,
         };
         Some(Self { hardware, command_channel: channel?, qemu, prepare, medium: None })

@@ -113,6 +113,7 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         fidelity_reason: level.choice.reason.clone(),
         disk: None,
         uefi: None,
+        swtpm: None,
         seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),

@@ -40,7 +40,8 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     let levels = record.levels.iter().filter(|level| !is_from_disk(level));
     let of_levels = levels.filter_map(|level| level.image.clone());
     let firmware = record.levels.iter().filter_map(|level| level.uefi.as_ref()?.image());
-    for image in &of_levels.chain(firmware).chain(record.emulator.clone()).collect::<Vec<_>>() {
+    let swtpm = record.levels.iter().filter_map(|level| level.swtpm.clone());
+    for image in &of_levels.chain(firmware).chain(swtpm).chain(record.emulator.clone()).collect::<Vec<_>>() {
         let name = ImageName::from(image);
         if name.folder().contains('/') || !name.folder().chars().all(|c| c.is_ascii_graphic()) {
             return refuse(format!("{:?} is not the name of an image", name.folder()));

@@ -38,6 +38,9 @@ pub struct LevelRecord {
     /// Its UEFI firmware, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uefi: Option<UefiRecord>,
+    /// The image of the swtpm that played its TPM, if it had one and that came from an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swtpm: Option<ImageRecord>,
     /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,

@@ -56,6 +56,11 @@ pub enum SkipReason {
         /// What Debian calls their instruction set.
         isa: String,
     },
+    /// The program that plays TPMs is not available.
+    NoSwtpm {
+        /// Why neither its image nor an installed one can be used.
+        why: String,
+    },
     /// No machine can run it, whatever images there are.
     NoMachine {
         /// Why not, as its scenario or its systems say.
@@ -82,6 +87,7 @@ impl SkipReason {
             | Self::EmulatedMetal { why }
             | Self::EmulatorErratum { why, .. }
             | Self::NoEmulator { why, .. }
+            | Self::NoSwtpm { why }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::NoMachine { why } => no_machine(why),
@@ -107,6 +113,7 @@ impl fmt::Display for SkipReason {
             | Self::NoMachine { .. }
             | Self::NoSuchPart { .. }
             | Self::NoFirmware { .. }
+            | Self::NoSwtpm { .. }
             | Self::Undelivered { .. } => Ok(()),
         }
     }

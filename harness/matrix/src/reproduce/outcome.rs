@@ -64,6 +64,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
             // A script does not ask for these.
             HardwareDifference::MaxCpus { .. }
             | HardwareDifference::CpusOfKernel { .. }
+            | HardwareDifference::TpmOfKernel { .. }
             | HardwareDifference::Memory { .. }
             | HardwareDifference::SmallPages
             | HardwareDifference::CpuProperty { .. } => None,

@@ -27,6 +27,10 @@ impl Placement for InWorkingFolder {
         file.serial.clone()
     }
 
+    fn path_of(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
     fn format(&self, file: &ImageFile) -> DiskFormat {
         file.format
     }
@@ -43,5 +47,9 @@ impl Placement for InLevel {
 
     fn disk(&self, file: &ImageFile) -> String {
         WithVirtio.disk(file)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        WithVirtio.path_of(name)
     }
 }

@@ -61,6 +61,8 @@ pub struct LevelSummary {
     pub disk: Option<String>,
     /// Its UEFI firmware, if it had one.
     pub uefi: Option<FirmwareSummary>,
+    /// The image of the swtpm that played its TPM, if it had one and that came from an image.
+    pub swtpm: Option<ImageName>,
 }
 
 /// What a script needs to know about the UEFI firmware of a level.
@@ -271,6 +273,11 @@ impl Reproduction<'_> {
     /// The image of the UEFI firmware of a level.
     pub(super) fn firmware(&self, level: LevelNumber) -> Option<&ImageName> {
         self.levels.iter().find(|told| told.level == level)?.uefi.as_ref()?.image.as_ref()
+    }
+
+    /// The image of the swtpm that plays the TPM of a level.
+    pub(super) fn swtpm(&self, level: LevelNumber) -> Option<&ImageName> {
+        self.levels.iter().find(|told| told.level == level)?.swtpm.as_ref()
     }
 
     /// The image of a level that is booted.

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use nestmatrix_model::{
     Command, Fault, FaultAction, Isa, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
 };
-use nestmatrix_stack::host::WithVirtio;
+use nestmatrix_stack::host::{WithVirtio, swtpm_script};
 use nestmatrix_stack::launcher::hercules;
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan, prepare_script};
-use nestmatrix_vmm::qemu::{Boot, Instance, Machine};
+use nestmatrix_vmm::qemu::{Boot, Instance, Machine, swtpm_arguments};
 use nestmatrix_vmm::shell::quote;
 
 use super::outcome::word as name_of;
@@ -96,7 +96,8 @@ impl Writer<'_> {
             emulator.as_ref().map_or_else(Default::default, |image| (image.folder(), image.digest.clone()));
         let isa = Isa::of_this_machine().map_or(std::env::consts::ARCH, |isa| isa.info().machines[0]);
         self.line(&format!("emulator {} {} {} {isa}", word(&name), word(&digest), word(program)));
-        for level in &self.plan.levels {
+        for (index, level) in self.plan.levels.iter().enumerate() {
+            self.swtpm(index, isa)?;
             let image = self.of.image(level.level)?;
             let (uefi, number) = (level.uefi.as_ref(), level.level);
             let (level, variable) = (name_of(number), number.to_string());
@@ -124,6 +125,24 @@ impl Writer<'_> {
             );
         }
         self.text.push_str("}\n\n");
+        Some(())
+    }
+
+    /// The swtpm that plays the TPM of a level, if it has one.
+    fn swtpm(&mut self, index: usize, isa: &str) -> Option<()> {
+        let machine = self.plan.machine(index, Instance::First);
+        let Some(folder) = machine.hardware.tpm_folder() else { return Some(()) };
+        let image = self.of.swtpm(machine.level);
+        let (name, digest) =
+            image.map_or_else(Default::default, |image| (image.folder(), image.digest.clone()));
+        let (name, digest) = (word(&name), word(&digest));
+        if index == 0 {
+            let arguments = swtpm_arguments().join(" ");
+            self.line(&format!("swtpm_here {} {name} {digest} {isa} {arguments}", word(folder)));
+        } else {
+            image?;
+            self.line(&format!("swtpm_image {} {name} {digest}", name_of(machine.level)));
+        }
         Some(())
     }
 
@@ -220,7 +239,11 @@ impl Writer<'_> {
                     true => prepare_script(&machine.label()),
                     false => String::new(),
                 };
-                let document = here_document(&format!("{traffic}{command} &"));
+                let swtpm: String = swtpm_script(machine, &InLevel)
+                    .lines()
+                    .map(|line| format!("{}\n", line.trim()))
+                    .collect();
+                let document = here_document(&format!("{traffic}{swtpm}{command} &"));
                 self.line(&format!("launch {host} {name} {}", document.trim_end_matches('\n')));
             }
         }

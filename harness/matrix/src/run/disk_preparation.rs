@@ -15,14 +15,15 @@ use nestmatrix_images::{
 };
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
-    Accelerator, Architecture, CommandChannel, Firmware, Isa, LevelNumber, NetworkCard, Stage, Word as _,
+    Accelerator, Architecture, CommandChannel, Firmware, Hardware, Isa, LevelNumber, NetworkCard, Stage,
+    Word as _,
 };
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, LevelPlan, Limits, MachineSettings,
     Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
 };
-use nestmatrix_vmm::qemu::ExecWrapper;
+use nestmatrix_vmm::qemu::{ExecWrapper, SWTPM};
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source};
 
@@ -146,11 +147,16 @@ impl DiskPreparation<'_> {
             .ok_or_else(|| failed(format!("no emulator boots disks of {} machines", recipe.isa())))?;
         let profile = ArchInfo::of(architecture);
         let emulator = self.emulator(profile.qemu).await.map_err(failed)?;
+        let swtpm = match preparation.hardware().tpm {
+            Some(_) => Some(self.emulator(SWTPM).await.map_err(failed)?),
+            None => None,
+        };
         let scratch = Scratch::create().map_err(|e| failed(format!("no folder for sockets: {e}")))?;
         let plan = plan(preparation, profile, self.native);
         let this_machine = ThisMachine {
             emulator,
             program: profile.qemu,
+            swtpm,
             wrapper: self.wrapper.clone(),
             sockets: scratch.path().to_owned(),
             records: scratch.path().to_owned(),
@@ -202,9 +208,9 @@ impl DiskPreparation<'_> {
         }
     }
 
-    /// The QEMU that boots the disk.
+    /// The QEMU that boots the disk, or the swtpm that plays its TPM.
     async fn emulator(&self, program: &str) -> Result<Emulator, String> {
-        if let (true, Some(installed)) = (self.native, &self.installed) {
+        if let (true, true, Some(installed)) = (self.native, program != SWTPM, &self.installed) {
             return Ok(installed.clone());
         }
         let recipe = match emulator_source(self.catalog, program).map_err(|e| e.to_string())? {
@@ -282,11 +288,13 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         },
         settings: MachineSettings {
             accelerator: if native { Accelerator::Kvm } else { Accelerator::Tcg },
+            hardware: Hardware { tpm: hardware.tpm, ..Hardware::default() },
             ..MachineSettings::default()
         },
         disk: None,
         uefi,
         unified_kernel: None,
+        swtpm: None,
     };
     StackPlan::cold(metal, profile, vec![level])
 }

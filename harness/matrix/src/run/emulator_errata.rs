@@ -136,7 +136,7 @@ fn is_off(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use nestmatrix_images::Catalog;
-    use nestmatrix_model::{Architecture, Command, Device, Hardware, Step};
+    use nestmatrix_model::{Architecture, Command, Device, Hardware, Step, TpmVersion};
     use rstest::rstest;
 
     use super::*;
@@ -276,6 +276,10 @@ mod tests {
     #[case::devices(Architecture::Intel, |l0: &mut Hardware| l0.devices = vec![Device::Nvme], Some("it has one CPU"))]
     #[case::of_qemu(Architecture::Amd, |l0: &mut Hardware| l0.cpus = Some(4), None)]
     #[case::viommu(Architecture::Power9, |l0: &mut Hardware| l0.devices = vec![Device::Viommu], Some("QEMU has none for IBM POWER9"))]
+    #[case::tpm(Architecture::Amd, |l0: &mut Hardware| l0.tpm = Some(TpmVersion::V2), None)]
+    #[case::tpm_of_powernv(Architecture::Power9, |l0: &mut Hardware| l0.tpm = Some(TpmVersion::V2), Some("needs a TPM in L0: QEMU has none for IBM POWER9, since tpm-spapr"))]
+    #[case::tpm_of_ibm_z(Architecture::IbmZ, |l0: &mut Hardware| l0.tpm = Some(TpmVersion::V2), Some("needs a TPM in L0: QEMU has none for IBM Z"))]
+    #[case::tpm_of_bochs(Architecture::Intel, |l0: &mut Hardware| l0.tpm = Some(TpmVersion::V2), Some("it has one CPU"))]
     fn hardware_that_the_metal_can_not_have_is_a_reason(
         #[case] architecture: Architecture,
         #[case] change: fn(&mut Hardware),

@@ -4,7 +4,7 @@ use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
     BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage, StageKind,
-    StepAction, SymptomKind, Viommu,
+    StepAction, SymptomKind, TpmDevice, Viommu,
 };
 use nestmatrix_stack::Metal;
 
@@ -178,6 +178,24 @@ fn has_network(cell: &Cell, level: LevelNumber) -> bool {
 
 /// The device that a cell asks for and that QEMU has for no machine of its architecture, if any.
 fn without_device(cell: &Cell) -> Option<String> {
+    without_viommu(cell).or_else(|| without_tpm(cell))
+}
+
+/// Why a cell with a TPM has none, if so. An emulator that is not QEMU has other reasons.
+fn without_tpm(cell: &Cell) -> Option<String> {
+    let profile = ArchInfo::of(cell.architecture);
+    let level = cell.levels.iter().find(|spec| spec.settings.hardware.tpm.is_some())?.level;
+    let missing =
+        |why: &str| format!("needs a TPM in {level}: QEMU has none for {}, since {why}", profile.name);
+    match (profile.tpm, profile.metal_without_tpm) {
+        (TpmDevice::Missing(why), _) => Some(missing(why)),
+        (TpmDevice::Device { .. }, Some(why)) if level.below().is_none() => Some(missing(why)),
+        (TpmDevice::Device { .. }, _) => None,
+    }
+}
+
+/// Why a cell with a vIOMMU has none, if so.
+fn without_viommu(cell: &Cell) -> Option<String> {
     let profile = ArchInfo::of(cell.architecture);
     let Viommu::Missing(why) = profile.viommu else { return None };
     let level = cell.levels.iter().find(|spec| spec.settings.hardware.devices.contains(&Device::Viommu))?;

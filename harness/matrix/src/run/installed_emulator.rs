@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nestmatrix_images::{Catalog, InstalledEmulator, is_program, programs};
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{Architecture, Isa, Word as _};
+use nestmatrix_vmm::qemu::SWTPM;
 
 use super::outermost::emulator_source;
 
@@ -30,7 +31,7 @@ struct Machine {
 /// Whether an installed `program` can be used instead of an image. Others than QEMU need files that only the image has in a known
 /// place.
 pub(crate) fn can_be_installed(program: &str) -> bool {
-    program.starts_with("qemu-system-")
+    program.starts_with("qemu-system-") || program == SWTPM
 }
 
 /// The installed programs that a user would start as `program`: those in `PATH`, and RHEL's QEMU if it has that instruction set.
@@ -46,7 +47,28 @@ pub fn installed_programs(program: &str) -> impl Iterator<Item = PathBuf> {
 /// it by the name of the program that it replaces, or why it can't.
 pub fn installed_emulators(catalog: &Catalog) -> BTreeMap<String, Result<InstalledEmulator, String>> {
     let missing = machines().into_iter().filter(|(program, _)| emulator_source(catalog, program).is_err());
-    missing.filter_map(|(program, machine)| Some((program.to_owned(), find(program, machine)?))).collect()
+    let found = missing.filter_map(|(program, machine)| Some((program.to_owned(), find(program, machine)?)));
+    let swtpm = emulator_source(catalog, SWTPM).err().and_then(|_| Some((SWTPM.to_owned(), find_swtpm()?)));
+    found.chain(swtpm).collect()
+}
+
+/// The installed swtpm, or why it can't be used. Nothing if none is installed.
+fn find_swtpm() -> Option<Result<InstalledEmulator, String>> {
+    let path = programs(SWTPM).next()?;
+    let unusable = |why: String| format!("{} {why}", path.display());
+    let printed = run(Command::new(&path).arg("--version"), "");
+    let printed = printed.map_err(|e| unusable(format!("can't be run: {e}")));
+    Some(printed.and_then(|printed| {
+        let version = swtpm_version(&String::from_utf8_lossy(&printed.stdout));
+        let version = version.ok_or_else(|| unusable("is no swtpm that prints its version".to_owned()))?;
+        Ok(InstalledEmulator { path: path.clone(), version })
+    }))
+}
+
+/// `0.7.1` of `TPM emulator version 0.7.1, Copyright (c) 2014-2021 IBM Corp.`
+fn swtpm_version(printed: &str) -> Option<String> {
+    let (version, _) = printed.strip_prefix("TPM emulator version ")?.split_once(',')?;
+    Some(version.to_owned())
 }
 
 /// Every QEMU that plays a bare machine or is itself L0, with the machine that it plays.

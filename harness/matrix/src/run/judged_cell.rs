@@ -109,7 +109,7 @@ impl ReadyCell {
 
 impl ReadyLevel {
     fn record(&self, observation: &Observation) -> LevelRecord {
-        let Self { planned, image, uefi } = self;
+        let Self { planned, image, uefi, swtpm } = self;
         LevelRecord {
             level: planned.spec.level,
             required: planned.spec.system.to_string(),
@@ -119,6 +119,7 @@ impl ReadyLevel {
             fidelity_reason: planned.choice.reason.clone(),
             disk: image.as_ref().and_then(DiskRecord::of),
             uefi: uefi.clone(),
+            swtpm: swtpm.as_ref().map(ImageRecord::from),
             seen: observation.levels.get(&planned.spec.level).cloned().unwrap_or_default(),
         }
     }

@@ -4,10 +4,12 @@ use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, BootKind, Firmware, Isa, LevelNumber, Version};
 use nestmatrix_stack::Metal;
+use nestmatrix_vmm::qemu::SWTPM;
 
 use super::NativeMetal;
 use super::emulator_errata::why_barred;
 use super::fate::{Planner, no_emulator};
+use super::outermost::emulator_source;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
@@ -77,12 +79,17 @@ impl Planner<'_> {
                             .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
                         (boots(&choice), others.collect())
                     };
-                    match self.firmware(spec, isa) {
-                        Ok(firmware) => {
-                            let spec = spec.clone();
-                            levels.push(PlannedLevel { spec, choice, boots: recipe, firmware, others });
+                    let is_outermost = levels.iter().all(|level: &PlannedLevel| level.boots.is_none());
+                    let of_disk = recipe.as_ref().and_then(|(name, _)| self.catalog.get(name)?.disk());
+                    let has_tpm = spec.settings.hardware.tpm.is_some()
+                        || of_disk.is_some_and(|disk| disk.hardware().tpm.is_some());
+                    let swtpm = if has_tpm { self.swtpm(isa, is_outermost) } else { Ok(None) };
+                    match (self.firmware(spec, isa), swtpm) {
+                        (Ok(firmware), Ok(swtpm)) => {
+                            let (spec, boots) = (spec.clone(), recipe);
+                            levels.push(PlannedLevel { spec, choice, boots, firmware, swtpm, others });
                         }
-                        Err(why) => reasons.push(why),
+                        (firmware, swtpm) => reasons.extend(firmware.err().into_iter().chain(swtpm.err())),
                     }
                 }
                 Err(reason) => {
@@ -108,6 +115,21 @@ impl Planner<'_> {
         match recipe {
             Some(recipe) => Ok(Some((recipe.name().to_owned(), Product::Firmware))),
             None => Err(SkipReason::NoFirmware { isa: isa.to_string() }),
+        }
+    }
+
+    /// The image of the swtpm that plays the TPM of a level: on this machine for the outermost one, in the level around for others.
+    fn swtpm(&self, isa: Isa, is_outermost: bool) -> Result<Option<(String, Product)>, SkipReason> {
+        let no_swtpm = |why: String| SkipReason::NoSwtpm { why };
+        if is_outermost {
+            let source = emulator_source(self.catalog, SWTPM).map_err(|e| no_swtpm(e.to_string()))?;
+            return Ok(source.recipe().map(|recipe| (recipe.to_owned(), Product::Emulator)));
+        }
+        let recipe = self.catalog.packed_emulator(SWTPM, isa);
+        let recipe = recipe.ok_or_else(|| no_swtpm(format!("no recipe for {SWTPM} in levels of {isa}")))?;
+        match self.catalog.unbuildable(recipe.name()) {
+            Some(why) => Err(no_swtpm(format!("no {SWTPM} for levels: the image {} {why}", recipe.name()))),
+            None => Ok(Some((recipe.name().to_owned(), Product::Emulator))),
         }
     }
 

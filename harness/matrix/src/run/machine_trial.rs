@@ -97,11 +97,13 @@ impl TrialGuest<'_> {
             disk: None,
             uefi: None,
             unified_kernel: None,
+            swtpm: None,
         };
         let plan = StackPlan { nonce: self.nonce, ..StackPlan::cold(Metal::Native, any_kvm, vec![level]) };
         let this_machine = ThisMachine {
             emulator: self.emulator,
             program: profile.qemu,
+            swtpm: None,
             wrapper: self.wrapper,
             sockets: self.scratch.to_owned(),
             records: self.scratch.to_owned(),

@@ -7,6 +7,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Isa, Word as _};
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::Emulator;
+use nestmatrix_vmm::qemu::SWTPM;
 
 use super::installed_emulator::can_be_installed;
 use super::{Fate, Planned, RunPlan};
@@ -80,7 +81,7 @@ pub enum NoEmulator {
         isa: String,
     },
     /// Its image can't be built, and none that is installed can be used instead.
-    #[error("no {program} for emulated metal: {}the image {recipe} {why}", clause(.installed))]
+    #[error("no {program}{}: {}the image {recipe} {why}", purpose(.program), clause(.installed))]
     Unbuildable {
         /// The emulator.
         program: String,
@@ -91,6 +92,11 @@ pub enum NoEmulator {
         /// Why no installed one can be used; none if this program can only come from an image.
         installed: Option<String>,
     },
+}
+
+/// What a program of this machine is for, if that is not plain from its name.
+fn purpose(program: &str) -> &'static str {
+    if program == SWTPM { " for a TPM" } else { " for emulated metal" }
 }
 
 fn clause(text: &Option<String>) -> String {
@@ -154,6 +160,7 @@ pub(crate) fn emulator_source<'c>(
 fn why_not_installed(program: &str, found: Option<Result<&InstalledEmulator, &str>>) -> Option<String> {
     match found {
         Some(Err(why)) => Some(why.to_owned()),
+        _ if program == SWTPM => Some("none is installed (package swtpm)".to_owned()),
         _ => can_be_installed(program).then(|| "none is installed".to_owned()),
     }
 }

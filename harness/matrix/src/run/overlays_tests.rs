@@ -48,6 +48,7 @@ impl Boot {
             disk: None,
             uefi: Some(uefi),
             unified_kernel: None,
+            swtpm: None,
         };
         let plan = StackPlan::cold(Metal::Native, ArchInfo::of(Architecture::Amd), vec![level]);
         Self { folder, plan }

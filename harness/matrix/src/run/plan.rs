@@ -57,6 +57,8 @@ pub struct PlannedLevel {
     pub boots: Option<(String, Product)>,
     /// The recipe and product of its firmware, if its scenario sets UEFI.
     pub firmware: Option<(String, Product)>,
+    /// The recipe and product of the swtpm that plays its TPM; none if it has no TPM, or if the installed swtpm plays it.
+    pub swtpm: Option<(String, Product)>,
     /// Other images that can serve it, the next best first.
     pub others: Vec<Alternative>,
 }
@@ -209,7 +211,11 @@ impl RunPlan {
             .iter()
             .filter_map(|planned| match &planned.fate {
                 Fate::Boots { levels, .. } => {
-                    Some(levels.iter().flat_map(|level| level.boots.iter().chain(&level.firmware).cloned()))
+                    let of_level = |level: &PlannedLevel| {
+                        let PlannedLevel { boots, firmware, swtpm, .. } = level.clone();
+                        [boots, firmware, swtpm].into_iter().flatten()
+                    };
+                    Some(levels.iter().flat_map(of_level))
                 }
                 Fate::Skipped(_) => None,
             })

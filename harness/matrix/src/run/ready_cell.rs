@@ -12,9 +12,10 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{BootKind, FaultAction, Firmware, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{
-    BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SystemDisk, UefiFirmware,
-    UnifiedKernelDisk,
+    BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SwtpmArchive, SystemDisk,
+    UefiFirmware, UnifiedKernelDisk,
 };
+use nestmatrix_vmm::qemu::SWTPM;
 
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
@@ -53,6 +54,8 @@ pub(super) struct ReadyLevel {
     pub(super) image: Option<Image>,
     /// Its UEFI firmware, if it has one.
     pub(super) uefi: Option<UefiRecord>,
+    /// The image of the swtpm that plays its TPM, if it has one and that comes from an image.
+    pub(super) swtpm: Option<Image>,
 }
 
 /// What runs the outermost level.
@@ -62,6 +65,8 @@ pub(super) struct Outermost {
     pub(super) emulator: Emulator,
     /// The installed emulator that plays the metal, if it is one.
     pub(super) installed: Option<InstalledEmulator>,
+    /// The swtpm that plays the TPM of the outermost level, if that has one.
+    pub(super) swtpm: Option<Emulator>,
 }
 
 /// A snapshot of a cell's stack: the levels up to `level` are up in it.
@@ -88,7 +93,7 @@ impl Readiness<'_> {
         let Fate::Boots { metal, levels } = &planned.fate else { return None };
         let (cell, metal) = (&planned.cell, *metal);
         let stack = self.stack(cell, metal, levels, &scratch);
-        let outermost = self.outermost(cell, metal);
+        let outermost = self.outermost(cell, metal, levels);
         let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
         let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
         let always_cold = always_cold(planned).or(other_l0);
@@ -96,12 +101,14 @@ impl Readiness<'_> {
             (Some(_), None, Ok(stack), Ok(outermost)) => self.snapshots(cell, stack, outermost, derived),
             _ => Vec::new(),
         };
-        let image = |key: &Option<_>| self.images.get(key.as_ref()?).ok().cloned();
+        let image_of = |key: &Option<_>| self.images.get(key.as_ref()?).ok().cloned();
         let levels = levels.iter().map(|level| {
-            let (planned, image, firmware) = (level.clone(), image(&level.boots), image(&level.firmware));
+            let (planned, image, firmware) =
+                (level.clone(), image_of(&level.boots), image_of(&level.firmware));
             let uefi =
                 image.as_ref().and_then(|image| LevelUefi::of(level, image, firmware.as_ref()).ok()?);
-            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image }
+            let swtpm = image_of(&level.swtpm);
+            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image, swtpm }
         });
         Some(ReadyCell {
             cell: cell.clone(),
@@ -130,7 +137,9 @@ impl Readiness<'_> {
             // What needed no preparation has not said where its QEMU is.
             let recipe = self.setting.catalog.get(&key.0).and_then(Recipe::disk);
             let qemu = recipe.and_then(|disk| disk.qemu()).map(str::to_owned);
-            level_plan(level, self.images.get(key)?, firmware, qemu, scratch)
+            let swtpm = level.swtpm.as_ref().map(|key| self.images.get(key)).transpose()?;
+            let plan = level_plan(level, self.images.get(key)?, firmware, qemu, scratch)?;
+            Ok(LevelPlan { swtpm: swtpm.and_then(swtpm_archive), ..plan })
         });
         let levels = plans.collect::<Result<_, String>>()?;
         Ok(StackPlan {
@@ -144,21 +153,32 @@ impl Readiness<'_> {
         })
     }
 
-    fn outermost(&self, cell: &Cell, metal: Metal) -> Result<Outermost, String> {
+    fn outermost(&self, cell: &Cell, metal: Metal, levels: &[PlannedLevel]) -> Result<Outermost, String> {
         let program = outermost_program(cell, metal);
+        let swtpm = self.swtpm(levels)?;
         if let (Metal::Native, Some(installed)) = (metal, &self.setting.native_qemu) {
-            return Ok(Outermost { program, emulator: installed.clone(), installed: None });
+            return Ok(Outermost { program, emulator: installed.clone(), installed: None, swtpm });
         }
         let recipe = match emulator_source(&self.setting.catalog, program).map_err(|e| e.to_string())? {
             EmulatorSource::Recipe(recipe) => recipe,
             EmulatorSource::Installed(installed) => {
                 let emulator = Emulator::Installed(installed.path.clone());
-                return Ok(Outermost { program, emulator, installed: Some(installed.clone()) });
+                return Ok(Outermost { program, emulator, installed: Some(installed.clone()), swtpm });
             }
         };
         let image = self.images.get(&(recipe.to_owned(), Product::Emulator))?.clone();
         let emulator = emulator_of(image).ok_or_else(|| format!("image {recipe} is not an emulator"))?;
-        Ok(Outermost { program, emulator, installed: None })
+        Ok(Outermost { program, emulator, installed: None, swtpm })
+    }
+
+    /// The swtpm of the outermost level that is booted, if that has a TPM.
+    fn swtpm(&self, levels: &[PlannedLevel]) -> Result<Option<Emulator>, String> {
+        let Some(outermost) = levels.iter().find(|level| level.boots.is_some()) else { return Ok(None) };
+        if let Some(key) = &outermost.swtpm {
+            return Ok(emulator_of(self.images.get(key)?.clone()));
+        }
+        let installed = self.setting.catalog.installed(SWTPM).and_then(Result::ok);
+        Ok(installed.map(|swtpm| Emulator::Installed(swtpm.path.clone())))
     }
 
     fn snapshots(
@@ -285,13 +305,17 @@ fn level_plan(
             variables: scratch.join(format!("{}-variables", spec.level)),
             secure_boot: firmware == Firmware::UefiSecureBoot,
         });
+    let mut settings = spec.settings.clone();
+    let of_disk = image.disk_image().and_then(|disk| disk.hardware.tpm);
+    settings.hardware.tpm = settings.hardware.tpm.or(of_disk);
     Ok(LevelPlan {
         level: spec.level,
         image: boots,
-        settings: spec.settings.clone(),
+        settings,
         disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
         uefi,
         unified_kernel,
+        swtpm: None,
     })
 }
 
@@ -302,6 +326,11 @@ fn unified_kernel(firmware: &Image, level: LevelNumber, scratch: &Path) -> Resul
         stub: firmware.uefi_stub().ok_or_else(missing)?,
         path: scratch.join(format!("{level}-unified-kernel")),
     })
+}
+
+/// swtpm as a level gets it.
+fn swtpm_archive(image: &Image) -> Option<SwtpmArchive> {
+    Some(SwtpmArchive { name: name_with_digest(image), archive: image.packed_tree()? })
 }
 
 fn kernel_image(image: &Image) -> Result<BootImage, String> {

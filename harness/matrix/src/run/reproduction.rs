@@ -72,7 +72,7 @@ impl Run {
 impl ReadyLevel {
     /// What the top of the script says about this level.
     fn summary(&self, record: &CellRecord) -> LevelSummary {
-        let Self { planned, image, uefi } = self;
+        let Self { planned, image, uefi, swtpm } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
         let of_image = image.as_ref().and_then(|image| image.kernel_version());
@@ -90,6 +90,7 @@ impl ReadyLevel {
                 about: uefi.to_string(),
                 image: uefi.image().as_ref().map(ImageName::from),
             }),
+            swtpm: swtpm.as_ref().map(|image| ImageName::from(&ImageRecord::from(image))),
         }
     }
 }

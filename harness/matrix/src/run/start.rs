@@ -96,6 +96,7 @@ impl Run {
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),
             program: outermost.program,
+            swtpm: outermost.swtpm.clone(),
             wrapper: self.setting.wrapper.clone(),
             sockets: scratch.clone(),
             records: records.to_owned(),

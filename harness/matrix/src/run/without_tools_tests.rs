@@ -6,7 +6,7 @@ use std::path::Path;
 use nestmatrix_images::{
     Catalog, HostTool, HostTools, InstalledEmulator, NewSource, Origin, Product, Sources,
 };
-use nestmatrix_model::{Architecture, Isa, LevelNumber};
+use nestmatrix_model::{Architecture, Isa, LevelNumber, TpmVersion};
 use nestmatrix_stack::Metal;
 
 use super::{
@@ -187,4 +187,39 @@ fn an_image_that_is_only_an_emulator_is_no_level() {
     let systems: Vec<&str> =
         supply.images(Architecture::Amd).iter().map(|image| image.system.as_str()).collect();
     assert!(systems.contains(&"rhel") && !systems.contains(&"fedora"), "{systems:?}");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_tpm_needs_swtpm_on_this_machine_or_in_a_level() {
+    let cell = |level: usize| {
+        let mut cell = matrix().cells()[0].clone();
+        cell.levels[level].settings.hardware.tpm = Some(TpmVersion::V2);
+        cell
+    };
+    let plan = |level, catalog: &Catalog| {
+        let natives = NativeMetals::new();
+        let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+        RunPlan::new([cell(level)], &matrix(), catalog, &natives, &options)
+    };
+    let images = ["qemu-x86-amd64", "debian-12-amd64", "debian-13-amd64"];
+    let without = catalog_without_tools(&images);
+    let no_apt = "the image swtpm-amd64 is made of Debian packages, and this machine has no apt-get";
+    for (level, why) in [
+        (0, format!("no swtpm for a TPM: none is installed (package swtpm); {no_apt}")),
+        (1, format!("no swtpm for levels: {no_apt}")),
+    ] {
+        let planned = plan(level, &without);
+        let (_, reasons) = planned.skipped().next().unwrap();
+        assert_eq!(texts(reasons), [why]);
+    }
+    let swtpm = InstalledEmulator { path: "/usr/bin/swtpm".into(), version: "0.7.1".into() };
+    let installed = without.with_installed(BTreeMap::from([("swtpm".to_owned(), Ok(swtpm))]));
+    assert_eq!(metals(&plan(0, &installed)), [Some(Metal::Emulated)]);
+    assert_eq!(metals(&plan(1, &installed)), [None], "an installed one is not in the level");
+    let with = catalog_without_tools(&[&images[..], &["swtpm-amd64"]].concat());
+    for level in [0, 1] {
+        let planned = plan(level, &with);
+        assert!(planned.images().contains(&("swtpm-amd64".to_owned(), Product::Emulator)));
+    }
 }

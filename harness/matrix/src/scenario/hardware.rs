@@ -1,9 +1,9 @@
-//! The hardware of a level as a scenario describes it: CPUs, devices, memory backing, network, and what is switched off or set in
-//! its processor.
+//! The hardware of a level as a scenario describes it: CPUs, devices, memory backing, network, TPM, and what is switched off or set
+//! in its processor.
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Device, Hardware, LevelNumber, MemoryBacking, Network, Word};
+use nestmatrix_model::{Device, Hardware, LevelNumber, MemoryBacking, Network, TpmVersion, Word};
 
 use super::input::Table;
 use super::level::qemu_name;
@@ -22,13 +22,14 @@ pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Hardware {
     let memory_backing =
         table.optional_string("memory-backing").and_then(|text| text.parse(MemoryBacking::parse));
     let network = table.optional_string("network").and_then(|text| text.parse(Network::parse));
+    let tpm = table.optional_string("tpm").and_then(|text| text.parse(TpmVersion::parse));
     if level.below().is_none() {
         // L0's memory is the emulator's, and a network of L0 would begin on this machine.
         for key in ["memory-backing", "network"].into_iter().filter(|key| table.has(key)) {
             table.report(ScenarioProblem::NeedlessKey { key, wants: "[levels.l1]" });
         }
     }
-    Hardware { cpus, max_cpus, devices: devices(table), memory_backing, network }
+    Hardware { cpus, max_cpus, devices: devices(table), memory_backing, network, tpm }
 }
 
 fn devices(table: &Table<'_>) -> Vec<Device> {

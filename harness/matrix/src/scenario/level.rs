@@ -54,6 +54,7 @@ impl LevelSettings {
         "machine",
         "devices",
         "network",
+        "tpm",
         "disk",
         "boots",
         "firmware",

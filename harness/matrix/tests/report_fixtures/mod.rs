@@ -85,6 +85,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
                     choice,
                     boots: None,
                     firmware: None,
+                    swtpm: None,
                     others: Vec::new(),
                 })
                 .map_err(|missing| SkipReason::NoImage {
@@ -164,6 +165,7 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         fidelity_reason: Some(reason.into()),
         disk: None,
         uefi: None,
+        swtpm: None,
         seen: LevelFacts::default(),
     }
 }

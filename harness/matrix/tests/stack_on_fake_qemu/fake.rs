@@ -20,7 +20,7 @@ use nestmatrix_stack::host::{
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
     MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
-    Stop, SystemDisk, boot,
+    Stop, SwtpmArchive, SystemDisk, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
@@ -47,6 +47,7 @@ pub struct Fake {
     restores: Option<Snapshot>,
     settings: BTreeMap<u8, MachineSettings>,
     disks: BTreeMap<u8, SystemDisk>,
+    swtpm: Option<PathBuf>,
     folder: tempfile::TempDir,
 }
 
@@ -67,6 +68,7 @@ impl Fake {
             restores: None,
             settings: BTreeMap::new(),
             disks: BTreeMap::new(),
+            swtpm: None,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -90,6 +92,11 @@ impl Fake {
     pub fn with_settings(mut self, level: u8, settings: MachineSettings) -> Self {
         self.settings.insert(level, settings);
         self
+    }
+
+    /// This program plays the TPM of L0.
+    pub fn with_swtpm(self, swtpm: PathBuf) -> Self {
+        Self { swtpm: Some(swtpm), ..self }
     }
 
     /// The level boots from this disk.
@@ -247,6 +254,11 @@ impl Fake {
                 .map(|number| {
                     let mut plan = level_plan(number, script.clone());
                     plan.settings = self.settings.get(&number).cloned().unwrap_or_default();
+                    plan.swtpm = plan
+                        .settings
+                        .hardware
+                        .tpm
+                        .map(|_| SwtpmArchive { name: "swtpm".into(), archive: "/images/swtpm".into() });
                     if let Some(disk) = self.disks.get(&number) {
                         plan.image.files = BootFiles::Disk(disk.clone());
                     }
@@ -266,6 +278,7 @@ impl Fake {
         let this_machine = ThisMachine {
             emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),
             program: profile().qemu,
+            swtpm: self.swtpm.clone().map(Emulator::Installed),
             wrapper: ExecWrapper::new(Vec::<OsString>::new()),
             sockets,
             records: records.clone(),
@@ -413,6 +426,7 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
         disk: None,
         uefi: None,
         unified_kernel: None,
+        swtpm: None,
     }
 }
 

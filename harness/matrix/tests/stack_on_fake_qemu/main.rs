@@ -15,4 +15,5 @@ mod script;
 mod snapshots;
 mod stopping;
 mod time;
+mod tpm;
 mod working;

@@ -50,11 +50,33 @@ impl User {
 
     /// The project's recipes, with those of these media and sources, on a machine that has all tools.
     pub fn catalog(&self) -> Catalog {
-        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+        self.catalog_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes"))
+    }
+
+    /// The same with the recipes of a folder.
+    fn catalog_of(&self, recipes: &Path) -> Catalog {
         let sources = Sources::open(Some(self.path("sources"))).unwrap();
         let media = Media::open(Some(self.path("media"))).unwrap();
-        let catalog = Catalog::load(&recipes).unwrap().with_sources(&sources).with_media(&media);
+        let catalog = Catalog::load(recipes).unwrap().with_sources(&sources).with_media(&media);
         let unbuildable = catalog.unbuildable_with(&HostTools::from_iter(HostTool::ALL));
         catalog.with_unbuildable(unbuildable)
+    }
+
+    /// The same, with the recipe of this name changed.
+    pub fn catalog_with(&self, recipe: &str, from: &str, to: &str) -> Catalog {
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
+        let (folder, name) = (self.path("recipes"), format!("{recipe}.toml"));
+        fs::create_dir_all(&folder).unwrap();
+        for entry in fs::read_dir(&recipes).unwrap().map(|entry| entry.unwrap()) {
+            let to = folder.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => std::os::unix::fs::symlink(entry.path(), to).unwrap(),
+                false => drop(fs::copy(entry.path(), to).unwrap()),
+            }
+        }
+        let text = fs::read_to_string(folder.join(&name)).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(folder.join(&name), text.replace(from, to)).unwrap();
+        self.catalog_of(&folder)
     }
 }

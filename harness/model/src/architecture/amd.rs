@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
     Processors, TraceEvent,
 };
-use crate::{Isa, Viommu};
+use crate::{Isa, TpmDevice, Viommu};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
@@ -95,6 +95,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     nesting: Nesting::CpuFeature("svm"),
     cpus: 2,
     viommu: Viommu::Device("amd-iommu"),
+    tpm: TpmDevice::Device { name: "tpm-crb", driver: "tpm_crb" },
+    metal_without_tpm: None,
     watchdog: "i6300esb",
     // cryptomgr.notests: self-tests of ciphers take seconds on emulated metal and do not use KVM.
     // no_timer_check: if the emulator gets too little CPU time, the check misses timer interrupts and panics. KVM guests skip it

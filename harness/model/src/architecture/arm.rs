@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Processors,
     TraceEvent,
 };
-use crate::{Isa, Viommu};
+use crate::{Isa, TpmDevice, Viommu};
 
 const VIRT_WITH_EL2: MachineType = MachineType {
     name: "virt",
@@ -51,6 +51,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     nesting: Nesting::MachineProperty("virtualization"),
     cpus: 1,
     viommu: Viommu::Property("smmuv3"),
+    tpm: TpmDevice::Device { name: "tpm-tis-device", driver: "tpm_tis" },
+    metal_without_tpm: None,
     watchdog: "i6300esb",
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",

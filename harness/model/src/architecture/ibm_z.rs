@@ -5,7 +5,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
     NestingSwitch, Procedure, Processors,
 };
-use crate::{Isa, Viommu};
+use crate::{Isa, TpmDevice, Viommu};
 
 const S390_CCW: MachineType =
     MachineType { name: "s390-ccw-virtio", properties: &[], devices: &[], bus: None };
@@ -45,6 +45,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     nesting: Nesting::CpuFeature("sief2"),
     cpus: 1,
     viommu: Viommu::Missing("its channel devices have none"),
+    tpm: TpmDevice::Missing("its TPM devices are for x86, Arm and POWER"),
+    metal_without_tpm: None,
     watchdog: "diag288",
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",

@@ -4,7 +4,7 @@ use super::{
     BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure, Processors,
     TraceEvent, UnsuitableProcessor,
 };
-use crate::{Hardware, Isa, Viommu};
+use crate::{Hardware, Isa, TpmDevice, Viommu};
 
 /// Everything that differs between architectures.
 #[derive(Debug)]
@@ -67,6 +67,10 @@ pub struct ArchInfo {
     pub cpus: u32,
     /// The IOMMU that QEMU can give a level.
     pub viommu: Viommu,
+    /// The TPM that QEMU can give a level.
+    pub tpm: TpmDevice,
+    /// Why the emulated bare machine can't have that TPM, if so, although QEMU plays it.
+    pub metal_without_tpm: Option<&'static str>,
     /// The watchdog that QEMU can give a level.
     pub watchdog: &'static str,
     /// How devices are attached: the end of the names of QEMU's virtio devices.

@@ -4,7 +4,7 @@ use super::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
     Processors, TraceEvent, UnsuitableProcessor,
 };
-use crate::{Isa, Viommu};
+use crate::{Isa, TpmDevice, Viommu};
 
 /// A guest of KVM-HV. An emulated POWER9 has none of the mitigations of speculation that QEMU requests from KVM. With VOF no
 /// firmware runs in the guest; SLOF would run for a minute. Kernels with small pages can't back the large pages of a hash page
@@ -69,6 +69,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     nesting: Nesting::MachineProperty("cap-nested-hv"),
     cpus: 2,
     viommu: Viommu::Missing("every pseries machine has one, which is part of the hypervisor's calls"),
+    tpm: TpmDevice::Device { name: "tpm-spapr", driver: "tpm_ibmvtpm" },
+    metal_without_tpm: Some("tpm-spapr, QEMU's TPM for POWER, is for pseries machines"),
     watchdog: "i6300esb",
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",

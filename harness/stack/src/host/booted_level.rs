@@ -10,7 +10,7 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{Agent, ExecOutput, ExecState};
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelName, Ended, ImageFile, Machine, Part, Placement, cpu_time_in_stat,
+    Backing, ChannelName, Ended, ImageFile, Machine, Part, Placement, TPM_READY, cpu_time_in_stat,
 };
 use nestmatrix_vmm::shell::quote;
 use nestmatrix_vmm::wire::CallError;
@@ -20,7 +20,7 @@ use crate::traffic::prepare_script;
 
 use super::{
     ClosingReport, CommandLine, Diagnostics, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, Relay,
-    RunningProcess, facts, last_lines_of,
+    RunningProcess, facts, last_lines_of, swtpm,
 };
 
 /// Where a level keeps the harness's files; a file system in memory.
@@ -72,7 +72,8 @@ impl BootedLevel {
         let words: Vec<String> = words.map(|word| quote(&word.to_string_lossy())).collect();
         let traffic =
             if machine.hardware.has_traffic() { prepare_script(&machine.label()) } else { String::new() };
-        let become_program = format!("{traffic}{COPY_OUTPUT}exec {}\n", words.join(" "));
+        let swtpm = swtpm::script(machine, self);
+        let become_program = format!("{swtpm}{traffic}{COPY_OUTPUT}exec {}\n", words.join(" "));
         if self.relay.is_some() {
             return format!("mkdir -p {FOLDER}\n{become_program}");
         }
@@ -103,6 +104,10 @@ impl Placement for BootedLevel {
     fn disk(&self, file: &ImageFile) -> String {
         self.placement().disk(file)
     }
+
+    fn path_of(&self, name: &str) -> String {
+        self.placement().path_of(name)
+    }
 }
 
 /// Where a level without virtio keeps the files of its QEMU.
@@ -119,6 +124,10 @@ impl Placement for WithoutVirtio {
 
     fn disk(&self, file: &ImageFile) -> String {
         self.file(file)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        format!("{FOLDER}/{name}")
     }
 }
 
@@ -176,6 +185,10 @@ impl Placement for WithVirtio {
 
     fn disk(&self, file: &ImageFile) -> String {
         format!("{FOLDER}/disk/{}", file.serial)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        format!("{FOLDER}/{name}")
     }
 }
 
@@ -240,10 +253,6 @@ impl MachineHost for BootedLevel {
 
     fn adopt(&self, pid: i64) -> Option<Box<dyn RunningProcess>> {
         Some(self.process(pid))
-    }
-
-    fn socket_path(&self, name: &str) -> String {
-        format!("{FOLDER}/{name}")
     }
 }
 
@@ -325,6 +334,14 @@ impl RunningProcess for ProcessInLevel {
         Some(self.pid)
     }
 
+    fn swtpm_state<'a>(&'a self, folder: &'a str) -> Pending<'a, Option<char>> {
+        Box::pin(async move {
+            let script = format!("read -r pid <{FOLDER}/{folder}/{TPM_READY} && cat /proc/$pid/stat");
+            let stat = self.agent.run(&script).await?;
+            Ok(swtpm::state_in(&String::from_utf8_lossy(&stat.stdout)))
+        })
+    }
+
     fn kill(&self) -> Pending<'_, ()> {
         Box::pin(async move {
             self.agent.run(&format!("kill -9 {}", self.pid)).await?;
@@ -347,6 +364,9 @@ fn qemu_end(output: &ExecOutput) -> QemuEnd {
 fn not_started(end: &QemuEnd) -> Option<String> {
     match end.ended {
         Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
+        Ended::Exited(swtpm::NOT_STARTED) if end.output.contains(swtpm::NO_SWTPM) => {
+            Some(last_lines_of(&end.output))
+        }
         Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_lines_of(&end.output))),
         Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_lines_of(&end.output))),
         Ended::Exited(_) | Ended::Signalled(_) => None,
@@ -366,6 +386,7 @@ mod tests {
         true
     )]
     #[case::of_qemu(97, "qemu-system-x86_64: something else", false)]
+    #[case::without_swtpm(98, "nestmatrix could not start swtpm: libtpms.so.0: cannot open", true)]
     #[case::not_executable(126, "sh: exec: qemu-system-x86_64: Permission denied", true)]
     #[case::missing(127, "sh: exec: qemu-system-x86_64: not found", true)]
     #[case::an_ordinary_end(1, "qemu-system-x86_64: -accel kvm: failed to initialize kvm", false)]

@@ -13,6 +13,7 @@ mod process_group;
 mod relay;
 mod run_delay;
 mod scratch;
+mod swtpm;
 mod this_machine;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ pub use relay::Relay;
 pub(crate) use relay::as_channel;
 pub use run_delay::RunDelay;
 pub use scratch::Scratch;
+pub use swtpm::script as swtpm_script;
 pub(crate) use this_machine::LocalProcess;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
@@ -137,9 +139,6 @@ pub trait MachineHost: Host + Placement {
         None
     }
 
-    /// A path on this host for a socket of this name between two of its processes.
-    fn socket_path(&self, name: &str) -> String;
-
     /// This host, if it is this machine: for launchers that need more of it than a level has.
     fn this_machine(&self) -> Option<&ThisMachine> {
         None
@@ -200,6 +199,15 @@ pub trait RunningProcess {
     /// Its process identifier in the level in which it runs, if it runs in one.
     fn pid_in_level(&self) -> Option<i64> {
         None
+    }
+    /// How the swtpm of its machine ended, if that runs on this machine and has ended.
+    fn swtpm_end(&self) -> Option<QemuEnd> {
+        None
+    }
+    /// The state of the process of its machine's swtpm (proc_pid_stat(5), field 3), which works in the folder of this name; none if
+    /// there is no such process.
+    fn swtpm_state<'a>(&'a self, _folder: &'a str) -> Pending<'a, Option<char>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
     /// How long ago it was started, if it runs on this machine.
     fn lived(&self) -> Option<Duration> {

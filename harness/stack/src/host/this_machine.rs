@@ -17,7 +17,7 @@ use tokio::net::UnixListener;
 use super::process_group::run_in_group;
 use super::{
     CommandLine, Diagnostics, Facts, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, RunDelay,
-    RunningProcess, facts,
+    RunningProcess, facts, swtpm,
 };
 
 /// Where the emulator on this machine comes from.
@@ -38,6 +38,14 @@ impl Emulator {
         }
     }
 
+    /// The executable for `program`, and the arguments before the program's own.
+    pub(super) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
+        match self {
+            Self::Installed(path) => (path.clone(), Vec::new()),
+            Self::Image(image) => image.command(program),
+        }
+    }
+
     /// The environment that QEMU needs.
     fn environment(&self) -> Vec<(OsString, OsString)> {
         match self {
@@ -54,6 +62,8 @@ pub struct ThisMachine {
     pub emulator: Emulator,
     /// Its program.
     pub program: &'static str,
+    /// The swtpm that plays the TPM of the outermost level, if that has one.
+    pub swtpm: Option<Emulator>,
     /// Ends QEMU together with the harness.
     pub wrapper: ExecWrapper,
     /// Folder of the sockets: private, short (a socket's path has at most 107 bytes).
@@ -75,6 +85,10 @@ impl Placement for ThisMachine {
         file.path.display().to_string()
     }
 
+    fn path_of(&self, name: &str) -> String {
+        self.sockets.join(name).display().to_string()
+    }
+
     fn format(&self, file: &ImageFile) -> DiskFormat {
         file.format
     }
@@ -87,10 +101,7 @@ impl ThisMachine {
 
     /// The executable for `program` of the emulator, and the arguments before the program's own.
     pub(crate) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
-        match &self.emulator {
-            Emulator::Installed(qemu) => (qemu.clone(), Vec::new()),
-            Emulator::Image(image) => image.command(program),
-        }
+        self.emulator.command(program)
     }
 
     /// A file that comes with the emulator; an installed emulator finds its files itself.
@@ -111,8 +122,8 @@ impl ThisMachine {
         Ok(NearEnds::Listening(sockets))
     }
 
-    fn start_process(&self, machine: &Machine, command: &CommandLine) -> std::io::Result<LocalProcess> {
-        let process = Process::start(&Start {
+    fn start_process(&self, machine: &Machine, command: &CommandLine) -> std::io::Result<Process> {
+        Process::start(&Start {
             wrapper: &self.wrapper,
             program: &command.program,
             arguments: &command.arguments,
@@ -120,8 +131,7 @@ impl ThisMachine {
             folder: None,
             output: &self.records.join(format!("{}.qemu.log", machine.label())),
             stdio: None,
-        })?;
-        Ok(LocalProcess::new(process))
+        })
     }
 }
 
@@ -167,12 +177,12 @@ impl MachineHost for ThisMachine {
         machine: &'a Machine,
         command: CommandLine,
     ) -> Pending<'a, Box<dyn RunningProcess>> {
-        let started = self.start_process(machine, &command).map_err(failed("starting QEMU"));
-        Box::pin(std::future::ready(started.map(|process| Box::new(process) as Box<dyn RunningProcess>)))
-    }
-
-    fn socket_path(&self, name: &str) -> String {
-        self.sockets.join(name).display().to_string()
+        Box::pin(async move {
+            let swtpm = swtpm::start(self, machine).await?;
+            let process = self.start_process(machine, &command).map_err(failed("starting QEMU"))?;
+            let swtpm = swtpm.map(RefCell::new);
+            Ok(Box::new(LocalProcess { process: RefCell::new(process), swtpm }) as Box<dyn RunningProcess>)
+        })
     }
 
     fn this_machine(&self) -> Option<&ThisMachine> {
@@ -217,11 +227,15 @@ async fn output_of(command: &mut tokio::process::Command, what: &str) -> Result<
 }
 
 /// A process of this machine that runs a machine.
-pub(crate) struct LocalProcess(RefCell<Process>);
+pub(crate) struct LocalProcess {
+    process: RefCell<Process>,
+    /// The swtpm of the machine, which ends with it.
+    swtpm: Option<RefCell<Process>>,
+}
 
 impl LocalProcess {
     pub(crate) fn new(process: Process) -> Self {
-        Self(RefCell::new(process))
+        Self { process: RefCell::new(process), swtpm: None }
     }
 
     fn answer<T>(&self, what: &str, answer: std::io::Result<T>) -> Result<T, HostError> {
@@ -231,12 +245,12 @@ impl LocalProcess {
 
 impl RunningProcess for LocalProcess {
     fn cpu_time(&self) -> Pending<'_, Duration> {
-        let time = self.answer("reading QEMU's CPU time", self.0.borrow().cpu_time());
+        let time = self.answer("reading QEMU's CPU time", self.process.borrow().cpu_time());
         Box::pin(std::future::ready(time))
     }
 
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
-        let mut process = self.0.borrow_mut();
+        let mut process = self.process.borrow_mut();
         let ended = self.answer("waiting for QEMU", process.ended());
         let end = ended.map(|ended| ended.map(|ended| QemuEnd::new(ended, process.output().as_bytes())));
         Box::pin(std::future::ready(end))
@@ -244,7 +258,7 @@ impl RunningProcess for LocalProcess {
 
     fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics> {
         let script = {
-            let process = self.0.borrow();
+            let process = self.process.borrow();
             Diagnostics::script(
                 process.id().into(),
                 &quote(&process.output_file().to_string_lossy()),
@@ -258,19 +272,31 @@ impl RunningProcess for LocalProcess {
     }
 
     fn kill(&self) -> Pending<'_, ()> {
-        self.0.borrow_mut().kill();
+        self.process.borrow_mut().kill();
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn swtpm_end(&self) -> Option<QemuEnd> {
+        let mut swtpm = self.swtpm.as_ref()?.borrow_mut();
+        let ended = swtpm.ended().ok().flatten()?;
+        Some(QemuEnd::new(ended, swtpm.output().as_bytes()))
+    }
+
+    fn swtpm_state<'a>(&'a self, _: &'a str) -> Pending<'a, Option<char>> {
+        let id = self.swtpm.as_ref().map(|swtpm| swtpm.borrow().id());
+        let stat = id.and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok());
+        Box::pin(std::future::ready(Ok(stat.and_then(|stat| swtpm::state_in(&stat)))))
+    }
+
     fn lived(&self) -> Option<Duration> {
-        Some(self.0.borrow().started().elapsed())
+        Some(self.process.borrow().started().elapsed())
     }
 
     fn run_delay(&self) -> Option<RunDelay> {
-        Some(RunDelay::of(self.0.borrow().id()))
+        Some(RunDelay::of(self.process.borrow().id()))
     }
 
     fn peak_memory_mib(&self) -> Option<u64> {
-        self.0.borrow().peak_memory_mib().ok()
+        self.process.borrow().peak_memory_mib().ok()
     }
 }

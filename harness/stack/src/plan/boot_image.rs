@@ -81,6 +81,15 @@ pub struct UefiFirmware {
     pub secure_boot: bool,
 }
 
+/// swtpm and its libraries, packed for a level. It is on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwtpmArchive {
+    /// Its name: the same name means the same files.
+    pub name: String,
+    /// The archive (cpio(5)).
+    pub archive: PathBuf,
+}
+
 impl BootImage {
     /// The disk with the installed system, if it is one.
     pub fn disk(&self) -> Option<&SystemDisk> {

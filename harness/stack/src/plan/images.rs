@@ -93,6 +93,12 @@ impl StackPlan {
         })
     }
 
+    /// The archive with the swtpm that plays the TPM of `plan` in the level around it.
+    pub(super) fn swtpm(&self, plan: &LevelPlan) -> Option<ImageFile> {
+        let swtpm = plan.swtpm.as_ref()?;
+        Some(ImageFile::read_only(format!("{}-swtpm", disk_name(plan)), &swtpm.archive))
+    }
+
     /// The volumes of the first boot of `plan`.
     pub(super) fn volumes(&self, plan: &LevelPlan) -> Vec<ImageFile> {
         let volumes = plan.image.disk().and_then(|disk| disk.first_boot.as_deref()).unwrap_or_default();
@@ -110,6 +116,7 @@ impl StackPlan {
             (_, Boot::Kernel(KernelBoot { kernel, initramfs, .. })) => vec![kernel, initramfs],
         };
         disks.extend(self.uefi(plan).into_iter().flat_map(|uefi| [uefi.code, uefi.variables]));
+        disks.extend(self.swtpm(plan));
         disks
     }
 
@@ -153,6 +160,10 @@ impl Placement for Anywhere {
 
     fn disk(&self, file: &ImageFile) -> String {
         file.serial.clone()
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        name.to_owned()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nestmatrix_model::architecture::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
 };
-use nestmatrix_model::{Clock, CpuMode, MemoryBacking};
+use nestmatrix_model::{Clock, CpuMode, MemoryBacking, TpmVersion};
 use nestmatrix_vmm::qemu::{
     Cpu, GuestDevice, ImageFile, Instance, Machine, MachineHardware, Memory, Port, machine_label,
 };
@@ -74,6 +74,7 @@ impl StackPlan {
                 .chain(self.volumes(plan))
                 .collect(),
             writable_disk: plan.disk.as_ref().map(|path| ImageFile::writable(OWN_DISK, path)),
+            swtpm: self.swtpm(plan).filter(|_| index > 0),
         }
     }
 
@@ -168,11 +169,12 @@ impl StackPlan {
         let label = machine_label(place.plan.level, instance);
         let card = disk.map(|disk| disk.network_card).unwrap_or_default();
         let network = wanted.network.map(|network| GuestDevice::of_network(network, card, profile, &label));
+        let tpm = wanted.tpm.and_then(|TpmVersion::V2| GuestDevice::of_tpm(profile, &label));
         MachineHardware {
             cpus,
             max_cpus: wanted.max_cpus.unwrap_or(cpus).max(cpus),
             huge_pages: wanted.memory_backing == Some(MemoryBacking::HugePages),
-            devices: devices.chain(network).collect(),
+            devices: devices.chain(network).chain(tpm).collect(),
         }
     }
 

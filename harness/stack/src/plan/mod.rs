@@ -15,7 +15,7 @@ use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
 use super::{Hypervisor, Inputs};
-pub use boot_image::{BootFiles, BootImage, SystemDisk, UefiFirmware, UnifiedKernelDisk};
+pub use boot_image::{BootFiles, BootImage, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk};
 use images::Anywhere;
 
 /// What L0 runs on.
@@ -73,6 +73,8 @@ pub struct LevelPlan {
     pub uefi: Option<UefiFirmware>,
     /// The disk that UEFI starts its kernel from; none if QEMU loads the kernel, or if the kernel is on a disk of its own.
     pub unified_kernel: Option<UnifiedKernelDisk>,
+    /// The swtpm that plays its TPM in the level around it, if it has one and is not the outermost level.
+    pub swtpm: Option<SwtpmArchive>,
 }
 
 impl LevelPlan {
@@ -255,6 +257,8 @@ impl StackPlan {
             inputs
                 .extend(plan.uefi.iter().map(|uefi| (format!("{} firmware", plan.level), uefi.name.clone())));
         }
+        let swtpms = self.levels.iter().filter_map(|plan| Some((plan, plan.swtpm.as_ref()?)));
+        inputs.extend(swtpms.map(|(plan, swtpm)| (format!("{} swtpm", plan.level), swtpm.name.clone())));
         // The levels of a snapshot know the size of each of their disks.
         let disks = self.levels.iter().skip(index + 1).filter(|plan| plan.image.disk().is_some());
         inputs.extend(disks.map(|plan| (format!("{} disk", plan.level), plan.image.name.clone())));

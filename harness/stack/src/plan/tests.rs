@@ -35,6 +35,7 @@ pub(super) fn plan_of(
         disk: None,
         uefi: None,
         unified_kernel: None,
+        swtpm: None,
     };
     let profile = ArchInfo::of(architecture);
     StackPlan { nonce: "17".into(), ..StackPlan::cold(metal, profile, levels.map(level).collect()) }

@@ -240,6 +240,10 @@ mod tests {
             file.path.display().to_string()
         }
 
+        fn path_of(&self, name: &str) -> String {
+            name.to_owned()
+        }
+
         fn format(&self, file: &ImageFile) -> DiskFormat {
             file.format
         }

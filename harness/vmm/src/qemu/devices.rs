@@ -1,13 +1,14 @@
 //! Devices that a scenario gives to a level: their options on QEMU's command line, and how QEMU shows that they are there.
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Device, Network, NetworkCard, Viommu};
+use nestmatrix_model::{Device, Network, NetworkCard, TpmDevice, Viommu};
 use serde_json::Value;
 
 use crate::wire::CallError;
 
-use super::Monitor;
 use super::hardware::optional;
+use super::tpm::{ID as TPM, TPM_SOCKET, has_tpm, tpm_folder};
+use super::{Monitor, Placement};
 
 /// A device of a machine, in addition to those of the harness.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct GuestDevice {
     pub(super) machine_properties: &'static [(&'static str, &'static str)],
     /// Whether it is on the bus of all other devices.
     on_bus: bool,
+    /// If it is a TPM, the name of the folder of the swtpm that plays it.
+    tpm_folder: Option<String>,
 }
 
 /// The size of an empty drive.
@@ -73,6 +76,7 @@ impl GuestDevice {
             backends: Vec::new(),
             machine_properties: &[],
             on_bus: !is_ccw,
+            tpm_folder: None,
         };
         Some(match device {
             Device::Viommu => match profile.viommu {
@@ -124,13 +128,37 @@ impl GuestDevice {
                 backends: vec![owned(RESTRICTED), copy(SENT, "rx"), copy(RECEIVED, "tx")],
                 machine_properties: &[],
                 on_bus: !is_ccw,
+                tpm_folder: None,
             },
         }
     }
 
+    /// The TPM of a machine of this architecture; none if QEMU has no TPM for it.
+    pub fn of_tpm(profile: &ArchInfo, label: &str) -> Option<Self> {
+        let TpmDevice::Device { name: kind, .. } = profile.tpm else { return None };
+        Some(Self {
+            name: "tpm".to_owned(),
+            kind: Some(kind),
+            options: format!(",tpmdev={TPM}"),
+            backends: vec![("tpmdev", format!("emulator,id={TPM},chardev={TPM}"))],
+            machine_properties: &[],
+            on_bus: false,
+            tpm_folder: Some(tpm_folder(label)),
+        })
+    }
+
+    /// The name of the folder of the swtpm that plays it, if it is a TPM.
+    pub fn tpm_folder(&self) -> Option<&str> {
+        self.tpm_folder.as_deref()
+    }
+
     /// QEMU's options for it. `on_bus` is the end of an option that puts a device on the bus of all other devices.
-    pub(super) fn options(&self, on_bus: &str) -> Vec<(&'static str, String)> {
+    pub(super) fn options(&self, placement: &dyn Placement, on_bus: &str) -> Vec<(&'static str, String)> {
         let mut options: Vec<(&str, String)> = Vec::new();
+        options.extend(self.tpm_folder.iter().map(|folder| {
+            let socket = format!("{}/{TPM_SOCKET}", placement.path_of(folder)).replace(',', ",,");
+            ("chardev", format!("socket,id={TPM},path={socket}"))
+        }));
         options.extend(self.backends.iter().cloned());
         if let Some(kind) = self.kind {
             let bus = if self.on_bus { on_bus } else { "" };
@@ -154,7 +182,9 @@ impl GuestDevice {
 
     /// The words of the command line that QEMU may name if it refuses the device.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        self.kind.into_iter().chain(self.machine_properties.iter().map(|(name, _)| *name))
+        let tpm = self.tpm_folder.as_ref().map(|_| ["-tpmdev", "tpmdev", TPM]);
+        let properties = self.machine_properties.iter().map(|(name, _)| *name);
+        self.kind.into_iter().chain(properties).chain(tpm.into_iter().flatten())
     }
 
     /// Whether the machine has it: the object exists, has its type, and is in use.
@@ -170,6 +200,7 @@ impl GuestDevice {
         let path = format!("/machine/peripheral/{}", self.id());
         let is = optional(monitor.property(&path, "type").await)?;
         let realized = optional(monitor.property(&path, "realized").await)?;
-        Ok(is.as_str() == Some(kind) && realized == Value::Bool(true))
+        let is_there = is.as_str() == Some(kind) && realized == Value::Bool(true);
+        Ok(is_there && (self.tpm_folder.is_none() || has_tpm(monitor, kind).await?))
     }
 }

@@ -38,6 +38,11 @@ impl MachineHardware {
         self.devices.iter().any(GuestDevice::copies_packets)
     }
 
+    /// The name of the folder of the swtpm that plays its TPM, if it has one.
+    pub fn tpm_folder(&self) -> Option<&str> {
+        self.devices.iter().find_map(GuestDevice::tpm_folder)
+    }
+
     /// The value of `-smp`.
     pub(super) fn smp(&self) -> String {
         match self.max_cpus > self.cpus {
@@ -156,6 +161,13 @@ pub enum HardwareDifference {
         /// The actual value; absent if QEMU does not know the property.
         actual: Option<String>,
     },
+    /// The level's kernel sees no TPM, or one of another version.
+    TpmOfKernel {
+        /// The major version that was requested.
+        requested: u32,
+        /// The major version that the kernel reports; absent if it sees no TPM.
+        kernel: Option<u32>,
+    },
     /// A device is missing.
     Device {
         /// Its name in scenarios.
@@ -187,6 +199,10 @@ impl fmt::Display for HardwareDifference {
             Self::CpuProperty { property, requested, actual: None } => {
                 write!(f, "CPU property {property} can't be read, it was set to {requested}")
             }
+            Self::TpmOfKernel { requested, kernel: Some(kernel) } => {
+                write!(f, "its kernel sees a TPM of version {kernel} instead of {requested}")
+            }
+            Self::TpmOfKernel { kernel: None, .. } => f.write_str("its kernel sees no TPM"),
             Self::Device { device } => write!(f, "device {device} is missing"),
         }
     }

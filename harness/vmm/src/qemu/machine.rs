@@ -34,6 +34,8 @@ pub trait Placement {
     fn file(&self, file: &ImageFile) -> String;
     /// Path of the file or device of a disk.
     fn disk(&self, file: &ImageFile) -> String;
+    /// Path of a file or folder of this name that only processes of the host use, such as a socket between two of them.
+    fn path_of(&self, name: &str) -> String;
     /// The format of what is at that path. Inside a level it is a block device.
     fn format(&self, _file: &ImageFile) -> DiskFormat {
         DiskFormat::Raw
@@ -158,6 +160,8 @@ pub struct Machine {
     pub disks: Vec<ImageFile>,
     /// Its writable disk.
     pub writable_disk: Option<ImageFile>,
+    /// The archive with swtpm, if it has a TPM and runs in a level.
+    pub swtpm: Option<ImageFile>,
 }
 
 /// The name of a machine of a level in records: `L1`, `L1-second`.
@@ -284,7 +288,9 @@ impl Machine {
                 option(name, value);
             }
         }
-        for (name, value) in self.hardware.devices.iter().flat_map(|device| device.options(&on_bus)) {
+        for (name, value) in
+            self.hardware.devices.iter().flat_map(|device| device.options(placement, &on_bus))
+        {
             option(name, value);
         }
         if self.incoming {
@@ -299,7 +305,10 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KernelBoot;
+    use nestmatrix_model::Architecture;
+    use nestmatrix_model::architecture::ArchInfo;
+
+    use super::super::{GuestDevice, KernelBoot};
     use super::*;
 
     fn level(number: u8) -> LevelNumber {
@@ -344,6 +353,7 @@ mod tests {
             ports: vec![Port { channel, name: channel.port_name() }],
             disks: vec![file("l2-kernel")],
             writable_disk: None,
+            swtpm: None,
         }
     }
 
@@ -357,6 +367,9 @@ mod tests {
         }
         fn disk(&self, _: &ImageFile) -> String {
             "/dev/a,b".into()
+        }
+        fn path_of(&self, name: &str) -> String {
+            format!("/run/{name}")
         }
     }
 
@@ -400,6 +413,21 @@ mod tests {
         let at = |what: &str| args.find(what).unwrap_or_else(|| panic!("no {what} in {args}"));
         assert!(at("-device pcie-pci-bridge,id=slots ") < at("-device virtio-serial-pci,bus=slots "));
         assert!(args.contains("serial=l2-kernel,bus=slots"), "{args}");
+    }
+
+    #[test]
+    fn a_tpm_is_played_by_the_swtpm_of_this_machine_alone() {
+        let tpm = |label| GuestDevice::of_tpm(ArchInfo::of(Architecture::Amd), label).unwrap();
+        let mut machine = machine();
+        assert!(!arguments(&machine).contains("tpm"));
+        machine.bus = Some("slots".into());
+        machine.hardware.devices = vec![tpm("L1")];
+        let args = arguments(&machine);
+        let options = "-chardev socket,id=nest-tpm,path=/run/tpm-L1/socket -tpmdev emulator,id=nest-tpm,chardev=nest-tpm \
+                       -device tpm-crb,id=nest-tpm,tpmdev=nest-tpm ";
+        assert!(args.contains(options), "{args}");
+        machine.hardware.devices = vec![tpm("L1-second")];
+        assert!(arguments(&machine).contains("path=/run/tpm-L1-second/socket"));
     }
 
     #[test]

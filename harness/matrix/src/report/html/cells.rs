@@ -135,10 +135,11 @@ fn level(level: &LevelRecord) -> Value {
     })
 }
 
-/// Its CPUs and its memory.
+/// Its CPUs, its memory and its TPM.
 fn hardware(level: &LevelRecord) -> Option<String> {
     let (cpus, memory) = (level.seen.cpus?, level.seen.memory_mib?);
-    Some(format!("{cpus} {}, {memory} MiB", if cpus == 1 { "CPU" } else { "CPUs" }))
+    let tpm = level.seen.tpm.map_or(String::new(), |version| format!(", TPM {version}"));
+    Some(format!("{cpus} {}, {memory} MiB{tpm}", if cpus == 1 { "CPU" } else { "CPUs" }))
 }
 
 /// What it tried to reach in its network.

@@ -54,6 +54,25 @@ firmware_image() {
     cat "$image/$5" > "$1-variables" || cannot "the firmware's variables can't be copied"
 }
 
+# swtpm_image LEVEL NAME DIGEST: links the archive with the swtpm that plays the level's TPM in the level around it.
+swtpm_image() {
+    find_image "$2" "$3"
+    [ -n "$image" ] || cannot "the image $2 is missing; a bundle of this cell has it (cargo xtask repro CELL --bundle)"
+    link "$1-swtpm" "$image/tree.cpio"
+}
+
+# swtpm_here FOLDER NAME DIGEST ISA ARGUMENTS...: the swtpm that plays the TPM of the outermost level: that of the image with its own
+# libraries, or an installed one.
+swtpm_here() {
+    tpm=$1 swtpm_tree='' image=
+    [ -z "$3" ] || [ "$(uname -m)" != "$4" ] || find_image "$2" "$3"
+    [ -z "$image" ] || swtpm_tree=$image/tree
+    [ -n "$swtpm_tree" ] || command -v swtpm > /dev/null 2>&1 ||
+        cannot "there is no swtpm in PATH (Debian and Fedora: package swtpm), and no image of it"
+    shift 4
+    swtpm_arguments=$*
+}
+
 link() {
     [ -r "$2" ] && [ -f "$2" ] || cannot "there is no file $2 that can be read"
     ln -s "$2" "$1"

@@ -34,6 +34,28 @@ eight_bytes() {
     done
 }
 
+# Becomes the swtpm of the outermost level. It ends when QEMU closes its connection.
+run_swtpm() {
+    cd "$tpm" || exit
+    # None of the arguments has a blank.
+    # shellcheck disable=SC2086
+    set -- $swtpm_arguments
+    [ -n "$swtpm_tree" ] || exec swtpm "$@"
+    exec "$swtpm_tree/ld.so" --library-path "$swtpm_tree/libraries" --argv0 swtpm "$swtpm_tree/programs/swtpm" "$@"
+}
+
+# Starts that swtpm, if there is one, and waits until it takes connections. If it does not, QEMU says so.
+start_swtpm() {
+    [ -n "${tpm:-}" ] || return 0
+    mkdir -m 700 "$tpm"
+    (run_swtpm) < /dev/null > "$logs/$first.swtpm.log" 2>&1 3<&- &
+    swtpm_pid=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ ! -e "$tpm/pid" ] || break
+        sleep 1
+    done
+}
+
 # Starts the emulator, and ends it as soon as no process holds `life` open: also if this script was killed.
 keep() {
     trap '' HUP INT TERM
@@ -46,6 +68,8 @@ keep() {
         cat < "$channel.out" > "$logs/$channel.log" 2> /dev/null 3<&- &
         readers="$readers $!"
     done
+    swtpm_pid=
+    start_swtpm
     (run_emulator "$@") < /dev/null > "$logs/$first.qemu.log" 2>&1 3<&- &
     emulator_pid=$!
     echo "$emulator_pid" > emulator.pid
@@ -58,7 +82,7 @@ keep() {
     echo $? > emulator.ended
     wait "$watcher"
     # shellcheck disable=SC2086
-    kill -9 $readers 2> /dev/null
+    kill -9 $readers $swtpm_pid 2> /dev/null
     cd /
     rm -rf "$work"
 }
