@@ -62,6 +62,10 @@ pub enum Command {
     Sources(crate::sources::Arguments),
     /// Add, list and check disk images of whole systems, such as RHEL's image for KVM guests
     Media(crate::media::Arguments),
+    /// Turn libvirt's domain XML into a scenario, and list what it does not express
+    ImportDomain(crate::import_domain::Arguments),
+    /// Write a level of a cell as libvirt's domain XML
+    ExportDomain(crate::export_domain::Arguments),
     /// List and remove snapshots of stacks
     #[command(alias = "states")]
     Snapshots(Snapshots),
@@ -344,7 +348,7 @@ pub enum ImagesCommand {
     Prune,
 }
 
-fn level(text: &str) -> Result<LevelNumber, String> {
+pub fn level(text: &str) -> Result<LevelNumber, String> {
     let known = || LevelNumber::ALL.map(|level| level.to_string()).join(", ");
     let found = LevelNumber::ALL.into_iter().find(|level| level.to_string().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("the levels are {}", known()))

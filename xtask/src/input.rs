@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::run::installed_emulators;
-use nestmatrix::scenario::{Filter, Matrix};
+use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions};
 
 use crate::exit::Failure;
@@ -29,6 +29,21 @@ pub fn selection(selection: &Selection, profile: Option<&str>) -> Result<(Matrix
         None => filter,
     };
     Ok((matrix, filter))
+}
+
+/// Most cells that an error message lists.
+const LISTED: usize = 10;
+
+/// The only cell that matches; none if no cell matches. `who` needs it: `a debug session needs`.
+pub fn one_cell<'m>(matrix: &'m Matrix, filter: &Filter, who: &str) -> Result<Option<&'m Cell>, Failure> {
+    let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
+    if let [] | [_] = cells[..] {
+        return Ok(cells.first().copied());
+    }
+    let names: Vec<&str> = cells.iter().take(LISTED).map(|cell| cell.name.as_str()).collect();
+    let more = if cells.len() > LISTED { "\n..." } else { "" };
+    let why = format!("{who} one cell, but {} match:\n{}{more}", cells.len(), names.join("\n"));
+    Err(Failure::bad_input(miette::miette!("{why}")))
 }
 
 /// Prints that no cell matches, and returns the exit code.

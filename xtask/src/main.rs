@@ -8,8 +8,10 @@ mod ci_matrix;
 mod cli;
 mod diff;
 mod doctor;
+mod export_domain;
 mod history;
 mod images;
+mod import_domain;
 mod kernels;
 mod list;
 mod media;
@@ -61,6 +63,8 @@ fn main() -> ExitCode {
         cli::Command::Snapshots(arguments) => snapshots::run(arguments.command),
         cli::Command::Media(arguments) => media::run(&arguments),
         cli::Command::Sources(arguments) => sources::run(&arguments),
+        cli::Command::ImportDomain(arguments) => import_domain::run(&arguments),
+        cli::Command::ExportDomain(arguments) => export_domain::run(&arguments),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),

@@ -106,6 +106,7 @@ fn crates_know_only_those_below_them() {
 const ROOMS: &[&str] = &[
     "contained",
     "scenario",
+    "domain_xml",
     "reproduce",
     "records",
     "mutation",

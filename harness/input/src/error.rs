@@ -31,6 +31,7 @@ enum Place {
         span: SourceSpan,
         line: usize,
         column: usize,
+        has_snippet: bool,
     },
     InArgument {
         text: Arc<str>,
@@ -48,7 +49,8 @@ impl<P: Problem> InputError<P> {
     pub fn at(file: &str, text: &Arc<str>, span: Range<usize>, problem: impl Into<P>) -> Self {
         let (line, column) = position(text, span.start);
         let source = NamedSource::new(file, Arc::clone(text));
-        let place = Place::InFile { source, span: span.into(), line, column };
+        let has_snippet = has_short_lines(text, &span);
+        let place = Place::InFile { source, span: span.into(), line, column, has_snippet };
         Self::new(place, problem)
     }
 
@@ -89,6 +91,17 @@ impl<P: Problem> InputError<P> {
     }
 }
 
+/// The longest line in bytes that is shown. Nobody reads a longer one, and miette can't format a column beyond 65535.
+const LONGEST_LINE: usize = 10_000;
+
+/// Whether the lines that miette shows of a place are short: its own, and those before and after it.
+fn has_short_lines(text: &str, span: &Range<usize>) -> bool {
+    let (before, rest) = text.split_at_checked(span.start).unwrap_or((text, ""));
+    let (place, after) = rest.split_at_checked(span.len()).unwrap_or((rest, ""));
+    let around = before.rsplit('\n').take(2).map(str::len).chain(after.split('\n').take(2).map(str::len));
+    around.chain(place.split('\n').map(str::len)).all(|length| length <= LONGEST_LINE)
+}
+
 /// Line and column, both from 1, of a byte offset.
 pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
@@ -120,14 +133,16 @@ impl<P: Problem> Diagnostic for InputError<P> {
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
         match &self.parts.place {
-            Place::InFile { source, .. } => Some(source),
+            Place::InFile { source, has_snippet: true, .. } => Some(source),
             Place::InArgument { text, .. } => Some(text),
-            Place::None | Place::File(_) => None,
+            Place::None | Place::File(_) | Place::InFile { .. } => None,
         }
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let (Place::InFile { span, .. } | Place::InArgument { span, .. }) = &self.parts.place else {
+        let (Place::InFile { span, has_snippet: true, .. } | Place::InArgument { span, .. }) =
+            &self.parts.place
+        else {
             return None;
         };
         let label = LabeledSpan::new_with_span(Some(self.parts.problem.label().to_owned()), *span);

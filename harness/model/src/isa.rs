@@ -27,14 +27,29 @@ pub struct IsaInfo {
     /// The multiarch tuple: the folder under `usr/lib` in which the dynamic loader looks first
     /// (`dpkg-architecture -qDEB_HOST_MULTIARCH`).
     pub multiarch: &'static str,
-    /// The kernel's names for it (`uname -m`), the usual one first.
+    /// The kernel's names for it (`uname -m`), the usual one first. libvirt has the same ones.
     pub machines: &'static [&'static str],
+    /// QEMU's type of all of its CPUs, without `-cpu`.
+    pub qemu_cpu: &'static str,
+    /// What QEMU's machines have by default, and libvirt switches off unless it is asked for.
+    pub libvirt_features: LibvirtFeatures,
+    /// Whether devices of QEMU's machines are on a PCI bus.
+    pub has_pci: bool,
     /// Rust's name for it (`std::env::consts::ARCH`).
     pub rust: &'static str,
     /// `e_machine` of its ELF files: the two bytes as they are in the file.
     pub elf_machine: [u8; 2],
     /// The format of its kernels; none if they are ELF files only.
     pub kernel_image: Option<KernelImage>,
+}
+
+/// Elements of libvirt's `<features>` without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LibvirtFeatures {
+    /// Of a machine with its default firmware.
+    pub of_default_firmware: &'static [&'static str],
+    /// Of a machine with UEFI.
+    pub of_uefi: &'static [&'static str],
 }
 
 /// The format of a kernel that is no ELF file.
@@ -75,6 +90,12 @@ impl Isa {
                 debian: "amd64",
                 multiarch: "x86_64-linux-gnu",
                 machines: &["x86_64"],
+                qemu_cpu: "x86_64",
+                libvirt_features: LibvirtFeatures {
+                    of_default_firmware: &["acpi", "apic"],
+                    of_uefi: &["acpi", "apic"],
+                },
+                has_pci: true,
                 rust: "x86_64",
                 elf_machine: [62, 0],
                 // Linux, Documentation/arch/x86/boot.rst.
@@ -88,6 +109,10 @@ impl Isa {
                 debian: "arm64",
                 multiarch: "aarch64-linux-gnu",
                 machines: &["aarch64"],
+                qemu_cpu: "arm",
+                // ACPI requires UEFI there (libvirt: qemuDomainDefValidateFeatures).
+                libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &["acpi"] },
+                has_pci: true,
                 rust: "aarch64",
                 elf_machine: [183, 0],
                 // Linux, Documentation/arch/arm64/booting.rst.
@@ -101,6 +126,9 @@ impl Isa {
                 debian: "ppc64el",
                 multiarch: "powerpc64le-linux-gnu",
                 machines: &["ppc64le", "ppc64"],
+                qemu_cpu: "powerpc64",
+                libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &[] },
+                has_pci: true,
                 rust: "powerpc64",
                 elf_machine: [21, 0],
                 kernel_image: None,
@@ -109,6 +137,9 @@ impl Isa {
                 debian: "s390x",
                 multiarch: "s390x-linux-gnu",
                 machines: &["s390x"],
+                qemu_cpu: "s390x",
+                libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &[] },
+                has_pci: false,
                 rust: "s390x",
                 elf_machine: [0, 22],
                 // Linux, arch/s390/include/uapi/asm/setup.h and arch/s390/boot/head.S.

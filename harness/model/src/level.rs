@@ -127,6 +127,9 @@ pub struct CpuRequirement {
     /// Properties of the CPU and their values, with QEMU's names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<String, String>,
+    /// How libvirt checks the CPU, if the scenario says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CpuCheck>,
 }
 
 impl Default for CpuRequirement {
@@ -136,9 +139,65 @@ impl Default for CpuRequirement {
             require: Vec::new(),
             disable: Vec::new(),
             set: BTreeMap::new(),
+            check: None,
         }
     }
 }
+
+/// How libvirt checks the CPU of a machine that it starts: its attribute `check` of `<cpu>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CpuCheck {
+    /// Not at all.
+    None,
+    /// Before QEMU is started, libvirt compares the CPU with that of the host.
+    Partial,
+    /// The CPU that QEMU made must be exactly the requested one.
+    Full,
+}
+
+impl CpuCheck {
+    /// The value of the attribute.
+    pub fn as_libvirt(self) -> &'static str {
+        self.word()
+    }
+}
+
+impl Word for CpuCheck {
+    const WHAT: &'static str = "check of a CPU";
+    const ALL: &'static [Self] = &[Self::None, Self::Partial, Self::Full];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Partial => "partial",
+            Self::Full => "full",
+        }
+    }
+}
+word_traits!(CpuCheck);
+
+/// What starts the machine of a level, on the level around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Launch {
+    /// QEMU's command line; for a bare machine, that of its emulator.
+    #[default]
+    Qemu,
+    /// libvirt, which gets the machine as domain XML.
+    Libvirt,
+}
+
+impl Word for Launch {
+    const WHAT: &'static str = "launcher";
+    const ALL: &'static [Self] = &[Self::Qemu, Self::Libvirt];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Libvirt => "libvirt",
+        }
+    }
+}
+word_traits!(Launch);
 
 /// The accelerator of a level's QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

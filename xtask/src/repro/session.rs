@@ -18,9 +18,6 @@ use crate::progress::{CellProgress, print_above};
 use crate::run_matrix;
 use crate::terminal::style_of;
 
-/// Most cells that an error message lists.
-const LISTED: usize = 10;
-
 pub fn start(arguments: Repro) -> Result<ExitCode, Failure> {
     let selection = Selection {
         filter: vec![arguments.cell],
@@ -29,18 +26,8 @@ pub fn start(arguments: Repro) -> Result<ExitCode, Failure> {
         deny_stand_ins: false,
     };
     let (matrix, filter) = input::scenarios(&selection)?;
-    let cells: Vec<&Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).collect();
-    let cell = match cells[..] {
-        [] => return Ok(input::no_cell()),
-        [cell] => cell,
-        [..] => {
-            let names: Vec<&str> = cells.iter().take(LISTED).map(|cell| cell.name.as_str()).collect();
-            let more = if cells.len() > LISTED { "\n..." } else { "" };
-            let count = cells.len();
-            let why =
-                format!("a debug session needs one cell, but {count} match:\n{}{more}", names.join("\n"));
-            return Err(Failure::bad_input(miette::miette!("{why}")));
-        }
+    let Some(cell) = input::one_cell(&matrix, &filter, "a debug session needs")? else {
+        return Ok(input::no_cell());
     };
     let until = arguments.until.map(|stage| stage_of(cell, &stage)).transpose()?;
     let pause_at = match (until, arguments.on_failure) {

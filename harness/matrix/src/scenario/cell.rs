@@ -117,7 +117,7 @@ fn is_small_or_digit(byte: u8) -> bool {
 }
 
 /// `text` as an id in kebab-case.
-pub(super) fn kebab_case(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
+pub(crate) fn kebab_case(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let rule = "at most 64 small letters and digits, in words joined by single `-`";
     let word = |word: &str| !word.is_empty() && word.bytes().all(is_small_or_digit);
     let fits = text.len() <= 64 && text.split('-').all(word);

@@ -164,11 +164,11 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
     };
     let disable = hardware::disabled(&table, &require);
     let set = hardware::set(&table);
-    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require, disable, set }
+    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require, disable, set, check: None }
 }
 
 /// A name for QEMU's command line, between commas. It must contain nothing that QEMU would read as another option.
-pub(super) fn qemu_name(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
+pub(crate) fn qemu_name(what: &'static str, text: &str) -> Result<String, ScenarioProblem> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !text.is_empty() && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
         Ok(text.to_owned())

@@ -38,6 +38,7 @@ mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use cell::kebab_case;
 pub use cell::{Cell, CellName};
 pub use coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
 pub use decided::{BothVerdicts, Ledger, Mutated};
@@ -52,6 +53,7 @@ pub use input::{InputError, InputErrors};
 pub use known::{KnownStale, KnownWrong, Since};
 pub use known_flaky::{KnownFlaky, MetalWord};
 pub use level::LevelSpec;
+pub(crate) use level::qemu_name;
 pub use matrix::Matrix;
 pub use missing_image::MissingImage;
 pub use mutation::{MutationChange, ScenarioMutation};

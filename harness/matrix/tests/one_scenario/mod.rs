@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 #[path = "../matrix_folder/mod.rs"]
-mod matrix_folder;
+pub mod matrix_folder;
 
 const DOCUMENT: &str = "id = \"d\"\ntitle = \"t\"\nproduct = \"p\"\nsection = \"1\"\nlanguage = \"en\"\n[[claim]]\n\
                         id = \"c\"\nsection = \"1\"\ntier = \"supported\"\ntext = \"t\"\n";

@@ -68,6 +68,10 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     processor: "an AMD processor",
     runner_label: "amd",
     processors: Processors::Vendors(&["AuthenticAMD", "HygonGenuine"]),
+    cpu_models: &["EPYC", "Opteron", "Dhyana", "athlon", "phenom"],
+    // QEMU's own default (hw/i386/pc.c).
+    model_without_cpu: Some("qemu64"),
+    usual_system: "debian 13",
     unsuitable_processor: None,
     virtualization_flag: Some("svm"),
     documented_flags: &["svm", "npt"],

@@ -20,6 +20,10 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     processor: "a 64-bit Arm processor",
     runner_label: "arm",
     processors: Processors::All,
+    cpu_models: &[],
+    model_without_cpu: None,
+    // The first with Linux 6.16 and QEMU 10.1.
+    usual_system: "debian 14",
     unsuitable_processor: None,
     virtualization_flag: None,
     documented_flags: &[],

@@ -22,6 +22,12 @@ pub struct ArchInfo {
 
     /// The processors that belong to it.
     pub processors: Processors,
+    /// How the names of QEMU's CPU models of these processors begin, if other processors have the same instruction set.
+    pub cpu_models: &'static [&'static str],
+    /// The CPU model of a machine for which libvirt gets none, if it is not that of the host.
+    pub model_without_cpu: Option<&'static str>,
+    /// The system of the levels of a stack for which the user named none, as on an axis. It can nest.
+    pub usual_system: &'static str,
     /// Related processors that the documents rule out.
     pub unsuitable_processor: Option<UnsuitableProcessor>,
     /// The CPU flag in /proc/cpuinfo that every L0 on a bare machine must have.

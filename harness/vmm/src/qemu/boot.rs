@@ -125,7 +125,7 @@ impl Boot {
     }
 
     /// QEMU's options for it, without those of devices.
-    pub(super) fn options(&self, placement: &dyn Placement) -> Vec<CommandOption> {
+    pub(crate) fn options(&self, placement: &dyn Placement) -> Vec<CommandOption> {
         match self {
             Self::Kernel(KernelBoot { kernel, initramfs, parameters }) => vec![
                 ("kernel", placement.file(kernel)),
@@ -165,7 +165,7 @@ pub struct DiskBoot {
 
 impl DiskBoot {
     /// The options for the disk and its controller.
-    pub(super) fn devices(&self, placement: &dyn Placement, on_bus: &str) -> Vec<CommandOption> {
+    pub(crate) fn devices(&self, placement: &dyn Placement, on_bus: &str) -> Vec<CommandOption> {
         let on = format!("drive={0},serial={0},bootindex=1", self.disk.serial);
         let devices = match self.bus {
             DiskBus::Virtio => vec![format!("virtio-blk-pci,{on}{on_bus}")],
@@ -193,7 +193,7 @@ pub struct Uefi {
 
 impl Uefi {
     /// QEMU's options for it.
-    pub(super) fn options(&self, placement: &dyn Placement) -> Vec<CommandOption> {
+    pub(crate) fn options(&self, placement: &dyn Placement) -> Vec<CommandOption> {
         let flash = |(unit, flash): (usize, &ImageFile)| {
             let (file, format) = (placement.disk(flash).replace(',', ",,"), placement.format(flash));
             let (format, writes) = (format.as_qemu(), flash.writes.as_qemu());

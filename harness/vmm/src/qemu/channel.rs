@@ -78,16 +78,19 @@ pub enum Backing {
     Listen(u16),
     /// Two FIFOs, `NAME.in` and `NAME.out`, which a shell script can use.
     Fifos(String),
+    /// A pseudo-terminal that QEMU makes, for a person.
+    Terminal,
 }
 
 impl Backing {
     /// The value of `-chardev` for it.
-    pub(super) fn chardev(&self, id: &str) -> String {
+    pub(crate) fn chardev(&self, id: &str) -> String {
         // In QEMU's option syntax a comma within a value is doubled.
         match self {
             Self::Socket(path) => format!("socket,id={id},path={}", path.replace(',', ",,")),
             Self::Port(path) => format!("serial,id={id},path={}", path.replace(',', ",,")),
             Self::Fifos(name) => format!("pipe,id={id},path={}", name.replace(',', ",,")),
+            Self::Terminal => format!("pty,id={id}"),
             Self::Listen(port) => format!("socket,id={id},host=127.0.0.1,port={port},server=on,wait=off"),
         }
     }

@@ -43,6 +43,9 @@ pub const SENT: &str = "sent";
 /// The name of the direction from a network to its level.
 pub const RECEIVED: &str = "received";
 
+/// How the value of the option begins that copies packets.
+const PACKET_COPY: &str = "filter-dump,";
+
 /// How many bytes of each packet are kept: all headers, without most of the data.
 const KEPT_BYTES: usize = 128;
 
@@ -110,7 +113,7 @@ impl GuestDevice {
         // Which direction a packet has is QEMU's word, not that of an address in the packet. `rx` is what the network receives.
         let copy = |name: &str, queue: &str| {
             let dump = format!(
-                "filter-dump,id=nest-{name},netdev=nest-network,queue={queue},maxlen={KEPT_BYTES},\
+                "{PACKET_COPY}id=nest-{name},netdev=nest-network,queue={queue},maxlen={KEPT_BYTES},\
                  file={folder}/{name}/packets"
             );
             ("object", dump)
@@ -152,8 +155,13 @@ impl GuestDevice {
         self.tpm_folder.as_deref()
     }
 
+    /// QEMU's name for its kind, if it is a TPM.
+    pub(crate) fn tpm_model(&self) -> Option<&'static str> {
+        self.kind.filter(|_| self.tpm_folder.is_some())
+    }
+
     /// QEMU's options for it. `on_bus` is the end of an option that puts a device on the bus of all other devices.
-    pub(super) fn options(&self, placement: &dyn Placement, on_bus: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn options(&self, placement: &dyn Placement, on_bus: &str) -> Vec<(&'static str, String)> {
         let mut options: Vec<(&str, String)> = Vec::new();
         options.extend(self.tpm_folder.iter().map(|folder| {
             let socket = format!("{}/{TPM_SOCKET}", placement.path_of(folder)).replace(',', ",,");
@@ -173,7 +181,11 @@ impl GuestDevice {
     }
 
     pub(super) fn copies_packets(&self) -> bool {
-        self.backends.iter().any(|(_, value)| value.starts_with("filter-dump,"))
+        self.backends.iter().any(|(_, value)| value.starts_with(PACKET_COPY))
+    }
+
+    pub(super) fn copy_no_packets(&mut self) {
+        self.backends.retain(|(_, value)| !value.starts_with(PACKET_COPY));
     }
 
     fn id(&self) -> String {

@@ -43,6 +43,13 @@ impl MachineHardware {
         self.devices.iter().find_map(GuestDevice::tpm_folder)
     }
 
+    /// The same, with no packets copied: for a host without that folder.
+    #[must_use]
+    pub fn without_traffic(mut self) -> Self {
+        self.devices.iter_mut().for_each(GuestDevice::copy_no_packets);
+        self
+    }
+
     /// The value of `-smp`.
     pub(super) fn smp(&self) -> String {
         match self.max_cpus > self.cpus {
@@ -79,7 +86,7 @@ impl MachineHardware {
     }
 
     /// Properties of the machine that its devices need.
-    pub(super) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         self.devices.iter().flat_map(|device| device.machine_properties.iter().copied())
     }
 }

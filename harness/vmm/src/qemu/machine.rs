@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use nestmatrix_model::architecture::BareMachine;
-use nestmatrix_model::{Accelerator, CpuMode, CpuRequirement, LevelNumber};
+use nestmatrix_model::{Accelerator, CpuCheck, CpuMode, CpuRequirement, Isa, Launch, LevelNumber};
 
 use super::MachineHardware;
 use super::boot::{Boot, DiskFormat, ImageFile, Uefi, Writes, drive};
@@ -40,6 +40,10 @@ pub trait Placement {
     fn format(&self, _file: &ImageFile) -> DiskFormat {
         DiskFormat::Raw
     }
+    /// Whether what is at those paths of disks are block devices and not files.
+    fn has_block_devices(&self) -> bool {
+        false
+    }
 }
 
 /// The CPU as it is requested from QEMU.
@@ -57,13 +61,18 @@ pub struct Cpu {
     pub disable: Vec<String>,
     /// Other properties, which must have these values.
     pub set: BTreeMap<String, String>,
+    /// How libvirt checks it, if that is set.
+    pub check: Option<CpuCheck>,
 }
+
+/// The model of a CPU that is passed through.
+const PASSED_THROUGH: &str = "host";
 
 impl Cpu {
     /// The CPU that a scenario requires, with `also` required too.
     pub fn required(requirement: &CpuRequirement, also: Option<&str>) -> Self {
         let model = match &requirement.mode {
-            CpuMode::HostPassthrough => "host".to_owned(),
+            CpuMode::HostPassthrough => PASSED_THROUGH.to_owned(),
             CpuMode::Custom { model } => model.clone(),
         };
         let mut require = requirement.require.clone();
@@ -77,7 +86,13 @@ impl Cpu {
             without: Vec::new(),
             disable: requirement.disable.clone(),
             set: requirement.set.clone(),
+            check: requirement.check,
         }
+    }
+
+    /// Whether it is the CPU of the host, unchanged.
+    pub fn is_passed_through(&self) -> bool {
+        self.model == PASSED_THROUGH
     }
 
     fn argument(&self, explicit: bool) -> String {
@@ -124,6 +139,10 @@ pub struct Machine {
     pub level: LevelNumber,
     /// Which of that level's machines.
     pub instance: Instance,
+    /// The instruction set of its processor.
+    pub isa: Isa,
+    /// What starts it.
+    pub launch: Launch,
     /// Its bare machine, if it is one.
     pub metal: Option<BareMachine>,
     /// Machine type.
@@ -171,7 +190,7 @@ pub fn machine_label(level: LevelNumber, instance: Instance) -> String {
 }
 
 /// The name of the port that every stock guest agent opens.
-const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+pub(crate) const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 impl Machine {
     /// Whether it has a monitor. Bare machines of other emulators have none.
@@ -242,7 +261,7 @@ impl Machine {
             machine.push_str(&format!(",{name}={value}"));
         }
         option("machine", machine);
-        option("cpu", self.cpu.argument(self.cpu.model != "host"));
+        option("cpu", self.cpu.argument(!self.cpu.is_passed_through()));
         option("smp", self.hardware.smp());
         option("m", format!("{size}M"));
         option("display", "none".into());
@@ -324,6 +343,8 @@ mod tests {
         Machine {
             level: level(1),
             instance: Instance::First,
+            isa: Isa::Amd64,
+            launch: Launch::Qemu,
             metal: None,
             machine: "q35".into(),
             properties: BTreeMap::new(),
@@ -338,6 +359,7 @@ mod tests {
                 without: Vec::new(),
                 disable: Vec::new(),
                 set: BTreeMap::new(),
+                check: None,
             },
             hardware: MachineHardware::with_cpus(1),
             memory_mib: 1024,

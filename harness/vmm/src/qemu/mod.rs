@@ -16,6 +16,7 @@ pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
 pub use hardware::{HardwareDifference, HardwareReport, MachineHardware};
+pub(crate) use machine::AGENT_PORT;
 pub use machine::{Cpu, Instance, Machine, Memory, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
