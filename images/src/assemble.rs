@@ -77,6 +77,15 @@ pub(crate) fn initramfs(
     for path in &text.optional_files {
         packages.copy_to(path, &mut tree);
     }
+    for folder in &text.folders {
+        copy_folder(packages, folder, &mut tree)?;
+    }
+    for (path, target) in &text.links {
+        tree.insert(path, Node::Link(target.clone()));
+    }
+    for (path, text) in &text.texts {
+        tree.write(path, text.as_bytes(), false);
+    }
     let mut left_out = Vec::new();
     if !text.kernel_modules.is_empty() {
         let wanted = (text.kernel_modules.as_slice(), text.optional_kernel_modules.as_slice());
@@ -84,6 +93,19 @@ pub(crate) fn initramfs(
     }
     tree.link_merged_folders();
     Ok((tree, left_out))
+}
+
+/// Adds all files of a folder.
+fn copy_folder(packages: &Tree, folder: &str, tree: &mut Tree) -> Result<(), String> {
+    let below = format!("{folder}/");
+    let files: Vec<&str> = packages.under(&below).map(|(path, _)| path).collect();
+    if files.is_empty() {
+        return Err(format!("no package holds a file in {folder}"));
+    }
+    for path in files {
+        packages.copy_to(path, tree);
+    }
+    Ok(())
 }
 
 /// Adds busybox under the names of its applets. Its program holds a list of zero-terminated names, which shows missing ones.

@@ -188,7 +188,7 @@ impl Catalog {
     /// The recipes whose images a machine with these tools can't build or use, by name.
     pub fn unbuildable_with(&self, tools: &HostTools) -> BTreeMap<String, Unbuildable> {
         let unbuildable = |recipe: &Recipe| Some((recipe.name().to_owned(), recipe.unbuildable(tools)?));
-        self.recipes().filter_map(unbuildable).collect()
+        self.recipes_and_extended().filter_map(unbuildable).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! verifies the packages with the host's `apt-get`, assembles the products, and keeps them in a content-addressed cache. An
 //! [`Image`] is one product with its provenance. See `docs/images.md`.
 
+mod addition;
 mod apt;
 mod apt_packages;
 mod archive;

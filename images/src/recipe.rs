@@ -1,5 +1,6 @@
 //! Recipes, and the catalog of a folder's recipes.
 
+use crate::addition;
 use crate::apt_packages::AptPackages;
 use crate::digest::Hasher;
 use crate::host_tools::Unbuildable;
@@ -71,6 +72,8 @@ pub struct Recipe {
     pub(crate) path: PathBuf,
     /// Its inputs, if it is derived from another recipe.
     pub(crate) derivation: Option<Arc<Derivation>>,
+    /// The addition that it was made with, if it was.
+    addition: Option<String>,
     digest: Digest,
 }
 
@@ -89,7 +92,7 @@ impl Recipe {
         let folder = path.parent().unwrap_or(path);
         let text = file.interpret(RecipeText::KEYS, |root| RecipeText::read(root, folder))?;
         let digest = digest(&source, &text);
-        Ok(Self { text, path: path.to_owned(), derivation: None, digest })
+        Ok(Self { text, path: path.to_owned(), derivation: None, addition: None, digest })
     }
 
     /// The packages that it is made of.
@@ -119,6 +122,16 @@ impl Recipe {
 
     pub(crate) fn with_digest(self, digest: Digest) -> Self {
         Self { digest, ..self }
+    }
+
+    /// This recipe with what an addition makes of its text.
+    pub(crate) fn extended(&self, text: RecipeText, addition: &str, digest: Digest) -> Self {
+        Self { text, addition: Some(addition.to_owned()), digest, ..self.clone() }
+    }
+
+    /// The addition that it was made with, if it was: `libvirt`.
+    pub fn addition(&self) -> Option<&str> {
+        self.addition.as_deref()
     }
 
     /// This recipe with another name and other inputs. It makes no emulator.
@@ -180,6 +193,8 @@ impl Recipe {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     pub(crate) recipes: BTreeMap<String, Recipe>,
+    /// The same with an addition, where one fits.
+    pub(crate) extended: BTreeMap<String, Recipe>,
     templates: Vec<Recipe>,
     pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) media: Vec<Arc<Medium>>,
@@ -213,11 +228,16 @@ impl Catalog {
                 Err(found) => errors.extend(found),
             }
         }
+        let additions = addition::load(dir).unwrap_or_else(|found| {
+            errors.extend(found);
+            Vec::new()
+        });
         if errors.is_empty() {
+            let extended = addition::extended(&additions, recipes.values());
             let (sources, media) = (Vec::new(), Vec::new());
             let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
             let prepared = BTreeMap::new();
-            Ok(Self { recipes, templates, sources, media, prepared, unbuildable, installed })
+            Ok(Self { recipes, extended, templates, sources, media, prepared, unbuildable, installed })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }
@@ -287,6 +307,11 @@ impl Catalog {
         self.recipes.insert(recipe.name().to_owned(), recipe);
     }
 
+    /// All recipes, and those that additions make of them.
+    pub fn recipes_and_extended(&self) -> impl Iterator<Item = &Recipe> {
+        self.recipes.values().chain(self.extended.values())
+    }
+
     /// All recipes, by name.
     pub fn recipes(&self) -> impl Iterator<Item = &Recipe> {
         self.recipes.values()
@@ -294,7 +319,7 @@ impl Catalog {
 
     /// The recipe of this name.
     pub fn get(&self, name: &str) -> Option<&Recipe> {
-        self.recipes.get(name)
+        self.recipes.get(name).or_else(|| self.extended.get(name))
     }
 }
 

@@ -41,6 +41,9 @@ pub enum RecipeProblem {
     /// A template of other packages than RPM packages.
     #[error("the recipe has [template] without [rpm] and [disk]")]
     NeedlessTemplate,
+    /// A link of an addition without a target.
+    #[error("{0:?} is no link")]
+    BadLink(String),
     /// A recipe without a product.
     #[error("the recipe makes no image")]
     NoProduct,
@@ -57,6 +60,7 @@ impl Problem for RecipeProblem {
         match self {
             Self::File(problem) => problem.help(EXAMPLES),
             Self::Unreadable { .. } => "name a text file, relative to the folder of the recipe".into(),
+            Self::BadLink(_) => "write `PATH=TARGET`".into(),
             Self::NoKernel => format!("add `[kernel]`; see {EXAMPLES}"),
             Self::NoPackages => format!("add `[packages]`, or `[rpm]` and `[template]`; see {EXAMPLES}"),
             Self::TwoKindsOfPackages => "remove one of them".into(),
@@ -81,6 +85,7 @@ impl Problem for RecipeProblem {
             | Self::Preparation
             | Self::NoTemplate
             | Self::NeedlessTemplate
+            | Self::BadLink(_)
             | Self::NoProduct => "here",
         }
     }

@@ -89,6 +89,12 @@ pub(crate) struct InitramfsText {
     pub(crate) files: Vec<String>,
     /// Files that only some versions have.
     pub(crate) optional_files: Vec<String>,
+    /// Folders whose files are all taken.
+    pub(crate) folders: Vec<String>,
+    /// Links that are in no package, by their paths.
+    pub(crate) links: BTreeMap<String, String>,
+    /// Files that are in no package, by their paths.
+    pub(crate) texts: BTreeMap<String, String>,
     pub(crate) kernel_modules: Vec<String>,
     /// Modules that only some kernels have.
     pub(crate) optional_kernel_modules: Vec<String>,
@@ -318,6 +324,9 @@ impl InitramfsText {
             programs,
             files,
             optional_files,
+            folders: Vec::new(),
+            links: BTreeMap::new(),
+            texts: BTreeMap::new(),
             kernel_modules,
             optional_kernel_modules,
         })

@@ -157,3 +157,86 @@ fn a_folder_that_is_not_there_is_an_error() {
         "nowhere: cannot be read: No such file or directory (os error 2)"
     );
 }
+
+const ADDITION: &str = r#"name = "more"
+systems = ["debian"]
+install = ["q"]
+programs = ["usr/bin/q"]
+modules = ["usr/lib/{multiarch}/q.so"]
+links = ["var/run=/run"]
+"#;
+
+const LEVEL: &str = r#"name = "level"
+architecture = "amd64"
+
+[os]
+id = "debian"
+version = "12"
+
+[packages]
+origin = "Debian"
+keyring = "k.gpg"
+suites = ["s"]
+components = ["main"]
+install = ["p"]
+
+[kernel]
+image = "boot/vmlinuz-{release}"
+
+[hypervisor]
+init = "init"
+applets = "applets"
+compression = "none"
+"#;
+
+/// A folder with a recipe for a level, and an addition.
+fn with_addition(level: &str, addition: &str) -> Result<Catalog, RecipeErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("additions")).unwrap();
+    for (name, text) in [
+        ("level.toml", level),
+        ("init", "#!/bin/sh\n"),
+        ("applets", "sh\n"),
+        ("additions/more.toml", addition),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    Catalog::load(folder.path())
+}
+
+#[test]
+fn an_addition_makes_one_more_recipe_and_leaves_its_base_as_it_was() {
+    let without = with_addition(&LEVEL.replace("debian", "other"), ADDITION).unwrap();
+    assert!(without.with_addition("level", "more").is_none(), "it is for another system");
+    let catalog = with_addition(LEVEL, ADDITION).unwrap();
+    let (base, more) = (catalog.get("level").unwrap(), catalog.with_addition("level", "more").unwrap());
+    assert_eq!((more.name(), more.addition(), base.addition()), ("level+more", Some("more"), None));
+    assert_eq!(more.products(), [Product::Hypervisor]);
+    assert_eq!(catalog.get("level+more").unwrap().digest(), more.digest());
+    assert_eq!(catalog.recipes().count(), 1);
+    let changed = with_addition(LEVEL, &ADDITION.replace("[\"q\"]", "[\"r\"]")).unwrap();
+    assert_eq!(changed.get("level").unwrap().digest(), base.digest());
+    assert_ne!(changed.get("level+more").unwrap().digest(), more.digest());
+}
+
+#[test]
+fn an_error_in_an_addition_says_where() {
+    for (there, instead, wrong) in [
+        ("install", "instal", "more.toml:3:1: unknown key `instal`"),
+        ("=/run", "", "more.toml:6:10: \"var/run\" is no link"),
+        ("\"more\"", "\"other\"", "more.toml:1:8: addition `other` is in a file named `more.toml`"),
+        ("links = [\"var/run=/run\"]", "files = [\"no\"]", "more.toml:6:10: cannot read "),
+    ] {
+        let errors = with_addition(LEVEL, &ADDITION.replace(there, instead)).unwrap_err();
+        let errors: Vec<String> = errors.errors().iter().map(ToString::to_string).collect();
+        assert!(errors.iter().any(|error| error.contains(wrong)), "{errors:?}");
+    }
+}
+
+#[test]
+fn every_level_of_debian_may_have_libvirt() {
+    let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap();
+    for recipe in catalog.recipes().filter(|recipe| recipe.products().contains(&Product::Hypervisor)) {
+        assert!(catalog.with_addition(recipe.name(), "libvirt").is_some(), "{}", recipe.name());
+    }
+}

@@ -35,12 +35,14 @@ fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
         Entry::right("MiB", Role::Heading),
         heading("made of"),
     ]));
-    for recipe in catalog.recipes() {
+    for recipe in catalog.recipes_and_extended() {
         for product in recipe.products() {
             let of_product =
                 |c: &&Cached| c.image.name() == recipe.name() && c.image.product() == product && c.referenced;
             let (status, size, made_of) = match cached.iter().find(of_product) {
                 None if product == Product::Disk => ("not prepared", String::new(), String::new()),
+                // Those with an addition are many, and few cells need one.
+                None if recipe.addition().is_some() => continue,
                 None => ("not built", String::new(), String::new()),
                 Some(Cached { image, .. }) => ("cached", mib(image.size()).to_string(), made_of(image)),
             };
@@ -86,7 +88,7 @@ fn mib(bytes: u64) -> u64 {
 
 fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Recipe, Failure> {
     catalog.get(name).ok_or_else(|| {
-        let known: Vec<&str> = catalog.recipes().map(Recipe::name).collect();
+        let known: Vec<&str> = catalog.recipes_and_extended().map(Recipe::name).collect();
         Failure::bad_input(miette::miette!(
             "there is no recipe {name:?}; the recipes are:\n  {}",
             known.join("\n  ")
@@ -173,7 +175,7 @@ fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failur
 }
 
 fn prune(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
-    let keep: Vec<&Recipe> = catalog.recipes().collect();
+    let keep: Vec<&Recipe> = catalog.recipes_and_extended().collect();
     let freed = store.prune(&keep).map_err(|e: Error| Failure::error(e))?;
     print(&format!("freed {} MiB\n", mib(freed)));
     Ok(ExitCode::SUCCESS)

@@ -27,6 +27,7 @@ fn main() {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
+        has_libvirt: false,
         innermost_only: None,
     };
     let supply = Supply::new(|_| vec![image.clone()]);

@@ -37,12 +37,16 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
         "guest-file-read" => {
             let pid = number("handle")?;
             let ticks = stack.cpu_ticks(level, pid);
-            let stat =
-                format!("{pid} (qemu-system-x86) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0 0\n");
+            let stat = stat(pid, ticks);
             json!({"count": stat.len(), "buf-b64": BASE64.encode(stat), "eof": true})
         }
         _ => return Err(format!("The command {command} has not been found")),
     })
+}
+
+/// `/proc/PID/stat` of a QEMU that has used this CPU time.
+pub fn stat(pid: i64, ticks: u128) -> String {
+    format!("{pid} (qemu-system-x86) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0 0\n")
 }
 
 fn status(end: &End) -> Value {

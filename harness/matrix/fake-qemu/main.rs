@@ -7,6 +7,7 @@
 mod agent;
 mod command_line;
 mod ending;
+mod libvirt;
 mod monitor;
 mod script;
 mod stack;

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::command_line::{CommandLine, level_in, value_of};
 use crate::ending::end_this_process;
+use crate::libvirt::LIBVIRT_PID;
 use crate::script::{Act, End, How, KERNEL, Script};
-use crate::{Failure, agent};
+use crate::{Failure, agent, libvirt};
 
 /// The first process identifier of a command in a level.
 const FIRST_PID: i64 = 100;
@@ -46,7 +47,7 @@ pub struct Level {
     /// How often it was reset.
     resets: u32,
     /// The processes that its agent knows.
-    processes: BTreeMap<i64, Process>,
+    pub processes: BTreeMap<i64, Process>,
     pids: i64,
 }
 
@@ -98,7 +99,7 @@ impl Stack {
         })
     }
 
-    fn levels(&self) -> MutexGuard<'_, BTreeMap<u8, Level>> {
+    pub fn levels(&self) -> MutexGuard<'_, BTreeMap<u8, Level>> {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -307,10 +308,16 @@ impl Stack {
     pub fn execute(self: &Arc<Self>, level: u8, script: &str) -> i64 {
         let rule =
             self.script.commands.iter().find(|rule| rule.level == level && script.contains(&rule.contains));
+        let domain = if rule.is_none() { libvirt::created_by(script) } else { None };
+        // The script itself ends as soon as libvirt has started the machine.
+        let created = domain.as_deref().and_then(level_in);
+        let line = domain.unwrap_or_else(|| script.to_owned());
         let qemu = if rule.is_none() && script.contains("exec ") { level_in(script) } else { None };
         let killed = script.strip_prefix("kill -9 ").and_then(|pid| pid.trim().parse::<i64>().ok());
         let end = match (rule, qemu) {
             (Some(_), _) | (None, Some(_)) => None,
+            (None, None) if created.is_some() => Some(libvirt::exits(0, format!("{LIBVIRT_PID}\n"))),
+            (None, None) if script.contains(libvirt::PROCESS) => Some(self.asked_about_domain(level, script)),
             (None, None) => {
                 let resets = self.levels().get(&level).map_or(0, |level| level.resets);
                 let line = self.command_line(level);
@@ -322,14 +329,17 @@ impl Stack {
             level.pids += 1;
             let pid = FIRST_PID + level.pids;
             level.processes.insert(pid, Process { end, qemu });
+            if created.is_some() {
+                level.processes.insert(LIBVIRT_PID, Process { end: None, qemu: created });
+            }
             pid
         });
-        if let Some(inner) = qemu {
+        if let Some(inner) = qemu.or(created) {
             self.ports(inner, true);
             let in_second = self.levels().range(..inner).any(|(_, outer)| outer.second_launched);
             let second = in_second || script.contains(&format!("-name L{inner}-second"));
             self.change(inner, |level| {
-                (level.launched, level.line) = (true, script.to_owned());
+                (level.launched, level.line) = (true, line);
                 level.second_launched |= second;
             });
         }

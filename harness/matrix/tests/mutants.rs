@@ -263,7 +263,7 @@ fn a_rejected_command_line_must_be_an_error_of_just_that_kind() {
     let cell = cell(STOPS);
     let mutant = mutant(&cell, "l1-bogus-property");
     let (level, said) = (cell.levels[1].level, "Property not found".to_owned());
-    let symptom = Symptom::CommandLineRejected { level, said, asked_for: true };
+    let symptom = Symptom::CommandLineRejected { level, said, asked_for: true, by_libvirt: false };
     let rejected = CellRecord { symptom_data: Some(symptom), ..record(&mutant.cell, VerdictWord::Error) };
     assert_eq!(judge(&Original::as_expected(&cell), &mutant, &rejected), MutantOutcome::Killed);
 }

@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use nestmatrix::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproduction, Stopped};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity, LevelNumber,
-    NetworkCard, OwnAction, Step, StepAction, TpmVersion,
+    Architecture, Command as StepCommand, CommandChannel, DiskBus, Fault, FaultAction, Fidelity, Launch,
+    LevelNumber, NetworkCard, OwnAction, Step, StepAction, TpmVersion,
 };
 use nestmatrix_stack::{
     BootFiles, BootImage, ExitStatus, LevelPlan, Limits, MachineSettings, Metal, StackPlan, SwtpmArchive,
@@ -113,6 +113,24 @@ fn assert_is_a_script(script: &str) {
     let place = tempfile::tempdir().unwrap();
     let checked = sh(script, &["-n"], place.path());
     assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn a_level_that_libvirt_launches_is_created_from_domain_xml() {
+    let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
+    for number in [1, 2] {
+        plan.levels[number].settings.launch = Some(Launch::Libvirt);
+    }
+    let script = cell(&plan).script().unwrap();
+    assert_is_a_script(&script);
+    let own = own_part(&script);
+    for level in ["L1", "L2"] {
+        assert!(own.contains(&format!("virsh create --paused /run/nest/{level}.xml")), "{own}");
+        assert!(!own.contains(&format!("-name {level}")), "{own}");
+    }
+    assert!(
+        own.contains("nest.nonce=@nonce@") && own.contains("sed -i \"s/@nonce@/$nonce/\" /run/nest/L2.xml")
+    );
 }
 
 #[test]

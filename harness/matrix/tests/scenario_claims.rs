@@ -120,6 +120,7 @@ fn supply() -> Supply {
         system: "rhel".into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
+        has_libvirt: true,
         innermost_only: None,
     };
     Supply::new(|architecture| match architecture {
@@ -327,7 +328,14 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
     let matrix = Matrix::load(folder.path()).unwrap();
     let supply = Supply::new(|_| {
         let (name, system, version) = ("debian-12".into(), "debian".into(), "12".parse().unwrap());
-        vec![AvailableImage { name, system, version, boots: BootKind::Kernel, innermost_only: None }]
+        vec![AvailableImage {
+            name,
+            system,
+            version,
+            boots: BootKind::Kernel,
+            has_libvirt: true,
+            innermost_only: None,
+        }]
     });
     let coverage = |supply: &Supply| {
         let listing = ClaimListing::new(&matrix, supply, Denied::default());
@@ -340,6 +348,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             system: "alma".into(),
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
+            has_libvirt: true,
             innermost_only: None,
         };
         ["9.2", "9.4", "9.6"].map(image).into()

@@ -1031,3 +1031,37 @@ fn a_unified_kernel_without_uefi() {
     let l2 = "[levels.l2]\nboots = \"unified-kernel\"\nfirmware = \"uefi-secure-boot\"";
     insta::assert_snapshot!(scenario_and(l2));
 }
+
+#[rstest]
+#[case::l0("[levels.l0]\nlaunch = \"libvirt\"", "key `launch` has no meaning here")]
+#[case::unknown("[levels.l1]\nlaunch = \"virsh\"", "unknown launcher `virsh`")]
+#[case::check_by_qemu(
+    "[levels.l1]\ncpu = { mode = \"host-passthrough\", check = \"none\" }",
+    "key `check` has no meaning here"
+)]
+#[case::fallback(
+    "[levels.l1]\nlaunch = \"libvirt\"\naccelerator = \"kvm:tcg\"",
+    "key `accelerator` has no meaning here"
+)]
+#[case::second_machine(
+    "[levels.l1]\nlaunch = \"libvirt\"\n[[step]]\nname = \"move\"\nafter = \"l2-check\"\non = \"l1\"\ndo = \"migrate\"",
+    "L1 is launched by libvirt, and there is a second machine of it or around it"
+)]
+fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected: &str) {
+    let report = scenario_and(more);
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(expected), "{report}");
+}
+
+#[test]
+fn an_emulator_as_l0_has_no_libvirt() {
+    let system = "[[system]]\nid = \"qemu-tcg\"\nname = \"QEMU's TCG\"\nhypervisor = \"tcg\"\n";
+    let report = report(|root| {
+        let systems = fs::read_to_string(root.join("systems.toml")).unwrap();
+        write(root, "systems.toml", format!("{systems}\n{system}"));
+        let l0 = SCENARIO.lines().find(|line| line.starts_with("l0 = ")).unwrap();
+        let scenario = SCENARIO.replace(l0, "l0 = [\"qemu-tcg\"]");
+        write(root, "product/preview.toml", format!("{scenario}\n[levels.l1]\nlaunch = \"libvirt\""));
+    });
+    assert!(report.contains("L1 can't be launched by libvirt: L0 is qemu-tcg"), "{report}");
+}

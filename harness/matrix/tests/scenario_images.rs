@@ -72,6 +72,7 @@ fn images(names: &[&str]) -> Vec<AvailableImage> {
             system: system.into(),
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
+            has_libvirt: true,
             innermost_only: None,
         }
     };
@@ -316,4 +317,51 @@ fn a_level_that_lets_its_guests_host_boots_no_disk_if_the_kernels_command_line_s
     };
     assert_eq!(names(0), expected);
     assert_eq!(names(1), ["debian-12", "debian-12-disk"], "its guest is the innermost level");
+}
+
+/// A matrix whose L1 is launched like this.
+fn launched(launch: &str, l0: &str) -> Matrix {
+    let axes =
+        format!("architecture = [\"amd\"]\nl0 = [\"{l0}\"]\nl1 = [\"debian 12\"]\n[levels.l1]\n{launch}");
+    Matrix::load(one_scenario::folder(Some(SYSTEMS), &axes).path()).unwrap()
+}
+
+/// The image for L0, or why there is none, of images of which only Debian's is there with libvirt.
+fn l0_image(matrix: &Matrix, names: &[&str], stand_ins: StandIns<'_>) -> Result<String, String> {
+    let mut images = images(names);
+    images.iter_mut().for_each(|image| image.has_libvirt = image.system == "debian");
+    let (supply, cell) = (Supply::new(|_| images.clone()), &matrix.cells()[0]);
+    let permitted = Permitted { rebuilds: true, stand_ins };
+    let chosen = matrix.image_from(&supply, cell, &cell.levels[0], Metal::Emulated, permitted);
+    chosen.map(|choice| choice.image).map_err(|missing| missing.to_string())
+}
+
+#[test]
+fn a_level_whose_libvirt_launches_another_boots_an_image_with_libvirt() {
+    let by_libvirt = launched("launch = \"libvirt\"", "rhel 9");
+    let image = |names: &[&str]| l0_image(&by_libvirt, names, StandIns::Allowed);
+    assert_eq!(image(&["rhel-9.4", "debian-12"]), Ok("debian-12".into()));
+    assert_eq!(
+        image(&["rhel-9.4"]),
+        Err("no image of RHEL 9 with libvirt: there is none of rhel-9.4".into())
+    );
+    let of_none = "no image of RHEL 9: only the stand-in oracle-9.5, for which there is no recipe";
+    assert_eq!(image(&[]), Err(of_none.into()));
+    let denied = l0_image(&by_libvirt, &["debian-12"], StandIns::DeniedByUser);
+    assert_eq!(
+        denied,
+        Err("no image of RHEL 9: only the stand-in debian-12, which --deny-stand-ins forbids".into())
+    );
+    let by_qemu = launched("", "rhel 9");
+    assert_eq!(l0_image(&by_qemu, &["rhel-9.4", "debian-12"], StandIns::Allowed), Ok("rhel-9.4".into()));
+}
+
+#[test]
+fn only_another_launcher_changes_what_a_cell_asks_for() {
+    let fingerprint = |launch: &str| {
+        let matrix = launched(launch, "debian 12");
+        nestmatrix::scenario::Fingerprint::of(&matrix.cells()[0]).to_string()
+    };
+    assert_eq!(fingerprint(""), fingerprint("launch = \"qemu\""));
+    assert_ne!(fingerprint(""), fingerprint("launch = \"libvirt\""));
 }

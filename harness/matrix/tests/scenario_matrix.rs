@@ -29,6 +29,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
         system: system.into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
+        has_libvirt: true,
         innermost_only: None,
     }
 }

@@ -85,6 +85,7 @@ fn available() -> Vec<AvailableImage> {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
+        has_libvirt: false,
         innermost_only: None,
     }]
 }

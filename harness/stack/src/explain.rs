@@ -1,5 +1,7 @@
 //! From the end of a wait to its cause: why a stack stopped, where, and who is at fault.
 
+mod libvirt;
+
 use std::time::Duration;
 
 use nestmatrix_model::architecture::Nesting;
@@ -105,7 +107,8 @@ impl Explainer<'_> {
         if launching && rejects_command_line(&said) {
             let plan = self.request.level(level);
             let asked_for = plan.is_some_and(|plan| asks_for_what_is_named(plan, hardware, &said));
-            let stop = Stop::stack(self.stage, Symptom::CommandLineRejected { level, said, asked_for });
+            let symptom = Symptom::CommandLineRejected { level, said, asked_for, by_libvirt: false };
+            let stop = Stop::stack(self.stage, symptom);
             return if asked_for { stop } else { stop.not_its_fault() };
         }
         let stop = Stop::stack(self.stage, Symptom::QemuEnded { level, ended, said });
@@ -213,6 +216,9 @@ impl Explainer<'_> {
             } => {
                 let blame = harness_if(!is_under_test(&command, &description));
                 (Symptom::QmpRefused { level, command, said: description }, blame)
+            }
+            Abort::Host { level, error: HostError::RefusedByLibvirt(said) } => {
+                self.of_refusal_by_libvirt(level, said)
             }
             Abort::Host { level, error } => harness(level, error.to_string()),
             Abort::Interrupted => (Symptom::Interrupted, Blame::Harness),

@@ -130,8 +130,8 @@ fn choose(
 ) -> Result<&'static InnermostMachine, String> {
     match &settings.machine_type {
         Some(machine_type) => Ok(profile.innermost_machine_like(machine_type)),
-        None => profile.innermost_machine_of(&offer.machine_types, &settings.hardware).ok_or_else(|| {
-            let fitting = profile.innermost_machines_with(&settings.hardware);
+        None => profile.innermost_machine_of(&offer.machine_types, settings.needs_pci()).ok_or_else(|| {
+            let fitting = profile.innermost_machines_with(settings.needs_pci());
             let wanted: Vec<&str> = fitting.map(|innermost| innermost.machine.name).collect();
             format!(
                 "the QEMU of {host} has none of the machine types {}; it has {}",

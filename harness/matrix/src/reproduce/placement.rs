@@ -52,4 +52,8 @@ impl Placement for InLevel {
     fn path_of(&self, name: &str) -> String {
         WithVirtio.path_of(name)
     }
+
+    fn has_block_devices(&self) -> bool {
+        WithVirtio.has_block_devices()
+    }
 }

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use nestmatrix_model::{
-    Command, Fault, FaultAction, Isa, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
+    Command, Fault, FaultAction, Isa, Launch, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
 };
 use nestmatrix_stack::host::{WithVirtio, swtpm_script};
-use nestmatrix_stack::launcher::hercules;
+use nestmatrix_stack::launcher::{hercules, libvirt};
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan, prepare_script};
 use nestmatrix_vmm::qemu::{Boot, Instance, Machine, swtpm_arguments};
 use nestmatrix_vmm::shell::quote;
@@ -15,7 +15,7 @@ use nestmatrix_vmm::shell::quote;
 use super::outcome::word as name_of;
 use super::placement::{InLevel, InWorkingFolder};
 use super::script::Reproduction;
-use super::words::{argument, command_line, comment, here_document, word};
+use super::words::{NONCE, argument, command_line, comment, here_document, word};
 
 /// What the harness does in these steps and to these stacks, but a script does not.
 pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
@@ -234,7 +234,12 @@ impl Writer<'_> {
             }
             Some(outer) => {
                 let host = name_of(self.plan.levels[outer].level);
-                let command = command_line(self.plan.profile.qemu, &machine.arguments(&InLevel), "    ")?;
+                let command = match machine.launch {
+                    Launch::Qemu => {
+                        command_line(self.plan.profile.qemu, &machine.arguments(&InLevel), "    ")?
+                    }
+                    Launch::Libvirt => self.create_domain(machine),
+                };
                 let traffic = match machine.hardware.has_traffic() {
                     true => prepare_script(&machine.label()),
                     false => String::new(),
@@ -248,6 +253,21 @@ impl Writer<'_> {
             }
         }
         Some(())
+    }
+
+    /// A command that lasts as long as the QEMU that libvirt starts.
+    fn create_domain(&self, machine: &Machine) -> String {
+        const PLACE_OF_NONCE: &str = "@nonce@";
+        let label = machine.label();
+        let xml = format!("/run/nest/{label}.xml");
+        let written = libvirt::write_script(machine, &InLevel, self.plan.profile.qemu, &xml);
+        let written = written.replace(NONCE, PLACE_OF_NONCE);
+        let fill = format!("sed -i \"s/{PLACE_OF_NONCE}/$nonce/\" {xml}\n");
+        let create = libvirt::create_script(machine, &xml);
+        let wait = format!(
+            "pid=$(cat /run/libvirt/qemu/{label}.pid) && while kill -0 $pid 2>/dev/null; do sleep 1; done\n"
+        );
+        format!("(\n{written}{fill}{create}{wait})")
     }
 
     /// Hercules has hardly any command line. It reads a configuration, and a list of the files to load.

@@ -87,7 +87,9 @@ fn on_native_metal(why: String) -> SkipReason {
 pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
     let outermost = LevelNumber::ALL[0];
     let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
-    if !cell.innermost().reports() {
+    if cell.needs_libvirt(outermost) {
+        Some("libvirt of L0 launches L1")
+    } else if !cell.innermost().reports() {
         Some("L0 is alone")
     } else if cell.steps.iter().any(|step| step.on == outermost && !step_only_reads(step)) {
         Some("it has steps in L0 that may change it")

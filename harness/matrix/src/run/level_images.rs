@@ -52,6 +52,7 @@ impl Planner<'_> {
                     let reports = Some(spec.level) == innermost && spec.level.reports();
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
+                    let addition = cell.needs_libvirt(spec.level).then_some(LIBVIRT);
                     let boots = |choice: &ImageChoice| {
                         let of_kernel = if reports { Product::Minimal } else { Product::Hypervisor };
                         if self.options.suppose_images {
@@ -60,6 +61,10 @@ impl Planner<'_> {
                             return Some((choice.image.clone(), product));
                         }
                         let recipe = recipe_of(self.catalog, &choice.image, isa, variant)?;
+                        let recipe = match addition {
+                            Some(addition) => self.catalog.with_addition(recipe.name(), addition)?,
+                            None => recipe,
+                        };
                         let product = if recipe.disk().is_some() { Product::Disk } else { of_kernel };
                         Some((recipe.name().to_owned(), product))
                     };
@@ -144,6 +149,9 @@ impl Planner<'_> {
     }
 }
 
+/// The addition to an image of a level whose libvirt launches the one inside.
+const LIBVIRT: &str = "libvirt";
+
 /// This machine's own system as L0, if it is the one that the scenario requires or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -218,8 +226,18 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
+    let with_libvirt = catalog.with_addition(recipe.name(), LIBVIRT);
+    // Offline, the image itself may be in the cache and the one with libvirt not.
+    let has_libvirt = with_libvirt.is_some_and(|with| catalog.unbuildable(with.name()).is_none());
     Some(match recipe.disk() {
-        None => AvailableImage { name, system, version, boots: BootKind::Kernel, innermost_only: None },
+        None => AvailableImage {
+            name,
+            system,
+            version,
+            boots: BootKind::Kernel,
+            has_libvirt,
+            innermost_only: None,
+        },
         Some(_) => {
             let why = recipe.innermost_only(catalog.prepared(recipe.name()));
             let innermost_only = why.map(|why| match why.remedy() {
@@ -231,6 +249,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
                 system,
                 version,
                 boots: BootKind::Disk,
+                has_libvirt,
                 innermost_only,
             }
         }

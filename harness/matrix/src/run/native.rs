@@ -48,6 +48,7 @@ impl NativeMetal {
             system: self.os.clone(),
             version,
             boots: BootKind::Kernel,
+            has_libvirt: false,
             innermost_only: None,
         })
     }

@@ -144,7 +144,9 @@ impl Readiness<'_> {
         let levels = plans.collect::<Result<_, String>>()?;
         Ok(StackPlan {
             // A debug session asks the innermost level, too.
+            // libvirt ends the QEMU of a level that powers off, and KVM's counters with it.
             stays: self.setting.inspector.is_some()
+                || cell.is_launched_by_libvirt(cell.innermost())
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             second: cell.steps.iter().find_map(Step::second_machine),
             clock: cell.clock,

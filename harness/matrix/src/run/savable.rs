@@ -30,10 +30,11 @@ pub(super) fn always_cold(planned: &Planned) -> Option<String> {
 }
 
 /// Whether a snapshot can be taken once `level` is up: it hosts another level, and the scenario has done nothing to the stack
-/// until then.
+/// until then. A snapshot contains no machine that libvirt launched.
 pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
     let up = Stage::Level(level, StageKind::Kvm);
     level < cell.innermost()
         && cell.steps.iter().all(|step| step.after >= up && !matches!(step.after, Stage::Step(_)))
+        && !cell.levels.iter().any(|spec| spec.level <= level && cell.is_launched_by_libvirt(spec.level))
         && cell.faults.iter().all(|fault| fault.at > up)
 }

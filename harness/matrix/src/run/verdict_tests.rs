@@ -262,7 +262,8 @@ fn a_rejected_command_line_is_documented_only_by_its_words(
     #[case] expected: VerdictWord,
 ) {
     let said = "Property 'pseries-7.2-machine.max-cpu-compat' not found".to_owned();
-    let rejected = Symptom::CommandLineRejected { level: LevelNumber::ALL[1], said, asked_for };
+    let rejected =
+        Symptom::CommandLineRejected { level: LevelNumber::ALL[1], said, asked_for, by_libvirt: false };
     let stop = Stop::stack(stage("l1-launch"), rejected);
     let stop = if asked_for { stop } else { stop.not_its_fault() };
     let expectation = stops(StopStage::From(stage("l1-launch")), symptom);

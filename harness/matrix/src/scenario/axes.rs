@@ -1,7 +1,7 @@
 //! The axes of a scenario: the values of the architecture and of each level, and the claims that a cell tests because of its
 //! values.
 
-use nestmatrix_model::{Architecture, LevelNumber, Word};
+use nestmatrix_model::{Architecture, Launch, LevelNumber, Step, Word};
 
 use super::input::{Table, Text, TextOrTable};
 use super::level::LevelSettings;
@@ -16,6 +16,23 @@ pub(super) struct Axes {
 }
 
 impl Axes {
+    /// What a scenario with these steps asks of libvirt that it can't do: there is none in an emulator, and a second machine of a
+    /// level is launched by QEMU's command line.
+    pub(super) fn against_libvirt(&self, steps: &[Step]) -> Vec<ScenarioProblem> {
+        let second = steps.iter().find_map(Step::second_machine);
+        let by_libvirt = self.levels.iter().filter(|axis| axis.settings.launch() == Launch::Libvirt);
+        let mut problems = Vec::new();
+        for LevelAxis { level, .. } in by_libvirt {
+            if second.is_some_and(|second| *level >= second) {
+                problems.push(ScenarioProblem::SecondMachineByLibvirt { level: *level });
+            }
+            if let (Some(emulator), true) = (self.emulator(), *level == LevelNumber::ALL[1]) {
+                problems.push(ScenarioProblem::LibvirtInEmulator { system: emulator.system.clone() });
+            }
+        }
+        problems
+    }
+
     /// An L0 that is an emulator, if there is one: nothing can be run in it.
     pub(super) fn emulator(&self) -> Option<&SystemRequirement> {
         let systems = self.levels.iter().flat_map(|axis| &axis.systems).map(|value| &value.value);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use nestmatrix_model::{Architecture, Clock, Fault, LevelNumber, Stage, Step};
+use nestmatrix_model::{Architecture, Clock, Fault, Launch, LevelNumber, Stage, Step};
 use serde::{Deserialize, Serialize};
 
 use super::document::Tier;
@@ -198,6 +198,16 @@ impl Cell {
     /// Whether its L0 is an emulator's own hypervisor: then that emulator runs L1, and no kernel runs in L0.
     pub fn emulator_is_l0(&self) -> bool {
         self.levels.first().is_some_and(|spec| spec.system.is_emulator())
+    }
+
+    /// Whether libvirt starts the machine of a level.
+    pub fn is_launched_by_libvirt(&self, level: LevelNumber) -> bool {
+        self.levels.iter().any(|spec| spec.level == level && spec.settings.launch() == Launch::Libvirt)
+    }
+
+    /// Whether libvirt has to be in a level, since it starts the next one.
+    pub fn needs_libvirt(&self, level: LevelNumber) -> bool {
+        level.next().is_some_and(|next| self.is_launched_by_libvirt(next))
     }
 
     /// Its innermost level.

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{Architecture, BootKind, Fidelity, LevelNumber, Version, Word};
 use nestmatrix_stack::Metal;
 
+use super::boot_kind::{boots_in, why_no_disk};
 use super::cell::Cell;
 use super::level::LevelSpec;
 use super::matrix::Matrix;
@@ -29,49 +29,10 @@ pub struct AvailableImage {
     pub version: Version,
     /// What it boots.
     pub boots: BootKind,
+    /// Whether there is one of it with libvirt.
+    pub has_libvirt: bool,
     /// Why a level that boots it can't run guests, if so, as the rest of a sentence about it: "it has no QEMU".
     pub innermost_only: Option<String>,
-}
-
-/// Why this level of a cell can't boot a disk with an installed system on this metal, whatever disks there are, if so.
-fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option<&'static str> {
-    if metal == Metal::Emulated && !metal_has_disks(cell) {
-        Some("the emulated machine gets no disks")
-    } else if !spec.settings.kernel_parameters.is_empty() {
-        Some("its scenario sets kernel parameters, and those of a disk are on the disk")
-    } else if lets_guests_host(cell, spec)
-        && ArchInfo::of(cell.architecture).nesting_switch.kernel_parameter().is_some()
-    {
-        Some("a kernel parameter lets its guests host, and those of a disk are on the disk")
-    } else if spec.disk {
-        Some("its scenario gives it another disk for its configuration")
-    } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
-        Some("its scenario runs two machines of a level, and both would write to the disk")
-    } else if !cell.innermost().reports() {
-        Some("it is a level alone, which returns its nonce from its kernel command line")
-    } else {
-        None
-    }
-}
-
-/// Whether the emulated metal of a cell has virtio disks. Only that of QEMU does.
-fn metal_has_disks(cell: &Cell) -> bool {
-    cell.emulator_is_l0() || matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Qemu(_))
-}
-
-/// Whether this level of a cell boots images of this kind, as far as its scenario and the metal say.
-fn boots_in(image: &AvailableImage, cell: &Cell, spec: &LevelSpec, metal: Metal) -> bool {
-    match image.boots {
-        BootKind::Kernel | BootKind::UnifiedKernel => spec.boots != Some(BootKind::Disk),
-        BootKind::Disk => {
-            matches!(spec.boots, None | Some(BootKind::Disk)) && why_no_disk(cell, spec, metal).is_none()
-        }
-    }
-}
-
-/// Whether a level runs guests that run guests.
-fn lets_guests_host(cell: &Cell, spec: &LevelSpec) -> bool {
-    cell.innermost().below().is_some_and(|host_of_innermost| spec.level < host_of_innermost)
 }
 
 /// The image of a level that is an emulator's own hypervisor. Nothing is booted for it: the emulator itself is the level.
@@ -171,6 +132,13 @@ impl Supply {
 
     /// The images that this level of a cell can boot on this metal, as far as the scenario's other settings of the level say.
     pub fn fitting(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
+        let mut fitting = self.fitting_without_libvirt(cell, spec, metal);
+        fitting.retain(|image| image.has_libvirt || !cell.needs_libvirt(spec.level));
+        fitting
+    }
+
+    /// The same, whether the level launches the one inside it by libvirt or not.
+    fn fitting_without_libvirt(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
         let fits = |image: &&AvailableImage| {
             boots_in(image, cell, spec, metal) && !(hosts && image.innermost_only.is_some())
@@ -241,7 +209,18 @@ impl Matrix {
     ) -> Result<ImageChoice, MissingImage> {
         let available = &supply.fitting(cell, spec, metal);
         let found = self.image_for(&spec.system, cell.architecture, available, permitted);
-        found.map_err(|missing| self.why_missing(supply, cell, spec, metal, permitted).unwrap_or(missing))
+        found.map_err(|missing| {
+            // The images that it would have if libvirt did not matter.
+            let any = supply.fitting_without_libvirt(cell, spec, metal);
+            let missing = match self.image_for(&spec.system, cell.architecture, &any, permitted) {
+                Ok(ImageChoice { image, .. }) => {
+                    return MissingImage::NoLibvirt { requirement: spec.system.clone(), image };
+                }
+                Err(of_any) if cell.needs_libvirt(spec.level) => of_any,
+                Err(_) => missing,
+            };
+            self.why_missing(supply, cell, spec, metal, permitted).unwrap_or(missing)
+        })
     }
 
     /// Why the nearest image for a level of a cell is of no use there, if there is one.

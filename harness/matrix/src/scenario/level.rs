@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Accelerator, BootKind, CpuMode, CpuRequirement, Firmware, LevelNumber, Word};
+use nestmatrix_model::{
+    Accelerator, BootKind, CpuCheck, CpuMode, CpuRequirement, Firmware, Launch, LevelNumber, Word,
+};
 use nestmatrix_stack::MachineSettings;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,7 @@ impl LevelSettings {
         "max-cpus",
         "kernel-parameters",
         "accelerator",
+        "launch",
         "memory-mib",
         "memory-backing",
         "machine-type",
@@ -75,24 +78,39 @@ impl LevelSettings {
         Self { machine: read_machine(table, level), disk: read_disk(table, level), boots, firmware }
     }
 
+    /// What starts the level.
+    pub(super) fn launch(&self) -> Launch {
+        self.machine.launch()
+    }
+
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
         let Self { machine, disk, boots, firmware } = self.clone();
         LevelSpec { level, system, settings: machine, disk, boots, firmware }
     }
 }
 
+/// How a level is launched by libvirt.
+const BY_LIBVIRT: &str = "launch = \"libvirt\"";
+
 fn read_machine(table: &Table<'_>, level: LevelNumber) -> MachineSettings {
     let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
+    let launch = read_launch(table, level);
+    let accelerator = table.optional_string("accelerator").and_then(|text| {
+        let accelerator = text.parse(Accelerator::parse);
+        // Domain XML has no word for it.
+        if launch.is_some() && accelerator == Some(Accelerator::KvmOrTcg) {
+            text.report(ScenarioProblem::NeedlessKey { key: "accelerator", wants: "launch = \"qemu\"" });
+        }
+        accelerator
+    });
     MachineSettings {
         cpu: table
-            .optional_table("cpu", &["mode", "model", "require", "disable", "set"])
-            .map(read_cpu)
+            .optional_table("cpu", &["mode", "model", "require", "disable", "set", "check"])
+            .map(|cpu| read_cpu(cpu, launch))
             .unwrap_or_default(),
         kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
-        accelerator: table
-            .optional_string("accelerator")
-            .and_then(|text| text.parse(Accelerator::parse))
-            .unwrap_or_default(),
+        accelerator: accelerator.unwrap_or_default(),
+        launch,
         memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
         machine_type: table
             .optional_string("machine-type")
@@ -100,6 +118,15 @@ fn read_machine(table: &Table<'_>, level: LevelNumber) -> MachineSettings {
         machine: read_properties(table),
         hardware: hardware::read(table, level),
     }
+}
+
+/// What starts the level, if that is not QEMU's command line. No libvirt is outside L0.
+fn read_launch(table: &Table<'_>, level: LevelNumber) -> Option<Launch> {
+    let launch = table.optional_string("launch")?;
+    if level.below().is_none() {
+        launch.report(ScenarioProblem::NeedlessKey { key: "launch", wants: "[levels.l1]" });
+    }
+    launch.parse(Launch::parse).filter(|launch| *launch != Launch::default())
 }
 
 fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {
@@ -145,7 +172,7 @@ impl Word for ModeWord {
     }
 }
 
-fn read_cpu(table: Table<'_>) -> CpuRequirement {
+fn read_cpu(table: Table<'_>, launch: Option<Launch>) -> CpuRequirement {
     let features = table.optional_strings("require").unwrap_or_default();
     let require: Vec<String> =
         features.iter().filter_map(|text| text.parse(|text| qemu_name("a CPU feature", text))).collect();
@@ -164,7 +191,13 @@ fn read_cpu(table: Table<'_>) -> CpuRequirement {
     };
     let disable = hardware::disabled(&table, &require);
     let set = hardware::set(&table);
-    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require, disable, set, check: None }
+    let check = table.optional_string("check").and_then(|text| {
+        if launch != Some(Launch::Libvirt) {
+            text.report(ScenarioProblem::NeedlessKey { key: "check", wants: BY_LIBVIRT });
+        }
+        text.parse(CpuCheck::parse)
+    });
+    CpuRequirement { mode: mode.unwrap_or(CpuMode::HostPassthrough), require, disable, set, check }
 }
 
 /// A name for QEMU's command line, between commas. It must contain nothing that QEMU would read as another option.

@@ -69,6 +69,14 @@ pub enum MissingImage {
         /// Why it can't run guests.
         why: String,
     },
+    /// An image without libvirt, but libvirt of this level launches the one inside it.
+    #[error("no image of {} with libvirt: there is none of {image}", .requirement.wanted())]
+    NoLibvirt {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The image.
+        image: String,
+    },
     /// An image that this machine can't build.
     #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
     Unbuildable {

@@ -4,6 +4,7 @@
 //! the scenarios into cells and says which image each level of a cell needs. It does nothing but read those files.
 
 mod axes;
+mod boot_kind;
 mod cell;
 mod coverage;
 mod decided;

@@ -200,6 +200,18 @@ pub enum ScenarioProblem {
         /// Its word.
         action: &'static str,
     },
+    /// A level with two machines that libvirt launches.
+    #[error("{level} is launched by libvirt, and there is a second machine of it or around it")]
+    SecondMachineByLibvirt {
+        /// The level.
+        level: LevelNumber,
+    },
+    /// A level that libvirt launches in an emulator.
+    #[error("L1 can't be launched by libvirt: L0 is {system}, and no command runs there")]
+    LibvirtInEmulator {
+        /// The system of L0.
+        system: String,
+    },
     /// A fault in a second machine that does not exist, or not yet.
     #[error("{level} has no second machine when {at} begins")]
     NoSecondMachine {

@@ -91,6 +91,9 @@ impl Problem for ScenarioProblem {
                 let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
                 format!("use {}", stages.join(" or "))
             }
+            Self::SecondMachineByLibvirt { .. } | Self::LibvirtInEmulator { .. } => {
+                "remove `launch`, or write `launch = \"qemu\"`".into()
+            }
             Self::SecondSecondMachine => "write one scenario for each".into(),
             Self::NoSuchStep { .. } => "steps are numbered from 1, in the order of the file".into(),
             Self::NegatedCommand => {

@@ -131,6 +131,7 @@ impl Scenario {
             let (step, system) = (step.name.clone(), emulator.system.clone());
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
+        axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));
         let mut scenario = Self {
             name: name?,
             title: title?,

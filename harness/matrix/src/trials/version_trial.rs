@@ -179,7 +179,7 @@ mod tests {
         let level = stage.and_then(Stage::level).unwrap_or(LevelNumber::ALL[1]);
         let said = symptom.to_owned();
         let data = if rejects_command_line(symptom) {
-            Symptom::CommandLineRejected { level, said, asked_for: false }
+            Symptom::CommandLineRejected { level, said, asked_for: false, by_libvirt: false }
         } else {
             Symptom::QemuEnded { level, ended: Ended::Exited(1), said }
         };

@@ -73,6 +73,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         system: "debian".into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
+        has_libvirt: true,
         innermost_only: None,
     };
     let available = [image("debian-12", "12"), image("debian-13", "13")];

@@ -10,6 +10,7 @@ mod disks;
 mod fake;
 mod hardware;
 mod launching;
+mod libvirt;
 #[path = "../../fake-qemu/script.rs"]
 mod script;
 mod snapshots;

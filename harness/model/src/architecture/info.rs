@@ -4,7 +4,7 @@ use super::{
     BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure, Processors,
     TraceEvent, UnsuitableProcessor,
 };
-use crate::{Hardware, Isa, TpmDevice, Viommu};
+use crate::{Isa, TpmDevice, Viommu};
 
 /// Everything that differs between architectures.
 #[derive(Debug)]
@@ -108,9 +108,8 @@ impl ArchInfo {
     /// The machines that the innermost level can have with this hardware, the best one first.
     pub fn innermost_machines_with(
         &self,
-        hardware: &Hardware,
+        needs_pci: bool,
     ) -> impl Iterator<Item = &'static InnermostMachine> {
-        let needs_pci = hardware.needs_pci();
         self.innermost_machines.iter().filter(move |innermost| innermost.has_pci || !needs_pci)
     }
 
@@ -118,11 +117,11 @@ impl ArchInfo {
     pub fn innermost_machine_of(
         &self,
         machine_types: &[String],
-        hardware: &Hardware,
+        needs_pci: bool,
     ) -> Option<&'static InnermostMachine> {
         let has =
             |innermost: &&InnermostMachine| machine_types.iter().any(|name| name == innermost.machine.name);
-        self.innermost_machines_with(hardware).find(has)
+        self.innermost_machines_with(needs_pci).find(has)
     }
 
     /// The innermost level's machine that is most like a machine of this type. For an unknown type it is the last one, which is

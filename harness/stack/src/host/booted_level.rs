@@ -70,14 +70,18 @@ impl BootedLevel {
         let CommandLine { program, arguments } = command;
         let words = iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
         let words: Vec<String> = words.map(|word| quote(&word.to_string_lossy())).collect();
-        let traffic =
-            if machine.hardware.has_traffic() { prepare_script(&machine.label()) } else { String::new() };
         let swtpm = swtpm::script(machine, self);
-        let become_program = format!("{swtpm}{traffic}{COPY_OUTPUT}exec {}\n", words.join(" "));
-        if self.relay.is_some() {
-            return format!("mkdir -p {FOLDER}\n{become_program}");
-        }
-        WithVirtio.bring_files(machine) + &become_program
+        format!("{}{swtpm}{COPY_OUTPUT}exec {}\n", self.files_script(machine), words.join(" "))
+    }
+
+    /// The script that prepares the machine's files.
+    fn files_script(&self, machine: &Machine) -> String {
+        let files = match self.relay {
+            Some(_) => format!("mkdir -p {FOLDER}\n"),
+            None => WithVirtio.bring_files(machine),
+        };
+        let has_traffic = machine.hardware.has_traffic();
+        files + &if has_traffic { prepare_script(&machine.label()) } else { String::new() }
     }
 
     fn process(&self, pid: i64) -> Box<dyn RunningProcess> {
@@ -107,6 +111,10 @@ impl Placement for BootedLevel {
 
     fn path_of(&self, name: &str) -> String {
         self.placement().path_of(name)
+    }
+
+    fn has_block_devices(&self) -> bool {
+        self.placement().has_block_devices()
     }
 }
 
@@ -190,6 +198,10 @@ impl Placement for WithVirtio {
     fn path_of(&self, name: &str) -> String {
         format!("{FOLDER}/{name}")
     }
+
+    fn has_block_devices(&self) -> bool {
+        true
+    }
 }
 
 impl Host for BootedLevel {
@@ -249,6 +261,10 @@ impl MachineHost for BootedLevel {
             let pid = self.agent.start(&self.start_script(machine, &command)).await?;
             Ok(self.process(pid))
         })
+    }
+
+    fn bring_files(&self, machine: &Machine) -> Result<String, HostError> {
+        Ok(self.files_script(machine))
     }
 
     fn adopt(&self, pid: i64) -> Option<Box<dyn RunningProcess>> {
@@ -369,7 +385,7 @@ fn not_started(end: &QemuEnd) -> Option<String> {
         }
         Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_lines_of(&end.output))),
         Ended::Exited(127) => Some(format!("QEMU is missing: {}", last_lines_of(&end.output))),
-        Ended::Exited(_) | Ended::Signalled(_) => None,
+        Ended::Exited(_) | Ended::Signalled(_) | Ended::Unseen => None,
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     /// The script that prints them for the process `pid`, whose output is in the file `log`; see [`Diagnostics::parse`].
-    pub(super) fn script(pid: i64, log: &str, with_kernel: bool) -> String {
+    pub(crate) fn script(pid: i64, log: &str, with_kernel: bool) -> String {
         let kernel =
             if with_kernel { format!("dmesg 2>/dev/null | tail -n {READ_LINES}") } else { String::new() };
         format!(
@@ -45,7 +45,7 @@ impl Diagnostics {
     }
 
     /// Reads the output of [`Diagnostics::script`].
-    pub(super) fn parse(printed: &str) -> Self {
+    pub(crate) fn parse(printed: &str) -> Self {
         let (stat, rest) = printed.split_once(&format!("{QEMU}\n")).unwrap_or((printed, ""));
         let (qemu, kernel) = rest.split_once(&format!("{KERNEL}\n")).unwrap_or((rest, ""));
         let began = start_in_stat(stat).unwrap_or(0.0);

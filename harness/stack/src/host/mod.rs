@@ -67,6 +67,9 @@ pub enum HostError {
     /// A QEMU ended before it had opened its channels.
     #[error("QEMU {} before it opened its channels", .0.describe())]
     EndedAtStart(QemuEnd),
+    /// libvirt refused the description of a machine, so there is no QEMU.
+    #[error("libvirt refused the machine: {0}")]
+    RefusedByLibvirt(String),
     /// A command of the harness failed on a host.
     #[error("{what} on {host}: {why}")]
     Command {
@@ -132,6 +135,13 @@ pub trait MachineHost: Host + Placement {
         machine: &'a Machine,
         command: CommandLine,
     ) -> Pending<'a, Box<dyn RunningProcess>>;
+
+    /// The script that makes the files of `machine` available, for a launcher that does not start a process by
+    /// [`MachineHost::start`].
+    ///
+    /// # Errors
+    /// This host has no such script: what it launches is a process of its own.
+    fn bring_files(&self, machine: &Machine) -> Result<String, HostError>;
 
     /// The process with this identifier, which has run here since before a snapshot was taken; none if no snapshot contains the
     /// processes of this host.

@@ -172,6 +172,14 @@ impl MachineHost for ThisMachine {
         self.listen(channels).map_err(failed("listening for QEMU"))
     }
 
+    fn bring_files(&self, machine: &Machine) -> Result<String, HostError> {
+        Err(HostError::Command {
+            what: format!("preparing {}", machine.label()),
+            host: self.name().to_owned(),
+            why: "no libvirt of this machine is used".to_owned(),
+        })
+    }
+
     fn start<'a>(
         &'a self,
         machine: &'a Machine,

@@ -9,11 +9,13 @@
 
 mod bochs;
 pub mod hercules;
+pub mod libvirt;
 mod qemu;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use nestmatrix_model::Launch;
 use nestmatrix_model::architecture::BareMachine;
 use nestmatrix_vmm::qemu::{ChannelName, Machine};
 use tokio::net::UnixStream;
@@ -48,7 +50,11 @@ fn launcher_of(machine: &Machine) -> &'static dyn Launcher {
     match machine.metal {
         Some(BareMachine::Bochs(_)) => &bochs::Bochs,
         Some(BareMachine::Hercules(_)) => &hercules::Hercules,
-        Some(BareMachine::Qemu(_)) | None => &qemu::Qemu,
+        Some(BareMachine::Qemu(_)) => &qemu::Qemu,
+        None => match machine.launch {
+            Launch::Qemu => &qemu::Qemu,
+            Launch::Libvirt => &libvirt::Libvirt,
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nestmatrix_model::architecture::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
 };
-use nestmatrix_model::{Clock, CpuMode, Launch, MemoryBacking, TpmVersion};
+use nestmatrix_model::{Clock, CpuMode, MemoryBacking, TpmVersion};
 use nestmatrix_vmm::qemu::{
     Cpu, GuestDevice, ImageFile, Instance, Machine, MachineHardware, Memory, Port, machine_label,
 };
@@ -52,7 +52,7 @@ impl StackPlan {
             level: plan.level,
             instance,
             isa: self.profile.isa,
-            launch: Launch::Qemu,
+            launch: plan.settings.launch(),
             metal,
             machine: plan.settings.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
             properties: self.properties(index, place, &machine),

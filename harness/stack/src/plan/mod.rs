@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nestmatrix_images::UnifiedKernel;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
-use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, LevelNumber};
+use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, Launch, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub struct MachineSettings {
     pub kernel_parameters: Vec<String>,
     /// The accelerator of the QEMU that runs it.
     pub accelerator: Accelerator,
+    /// What starts it, if that is not QEMU's command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<Launch>,
     /// Memory in MiB, if it is set.
     pub memory_mib: Option<u32>,
     /// Its type, by QEMU's name, if it is set.
@@ -56,6 +59,18 @@ pub struct MachineSettings {
     /// Its CPUs, devices, memory backing and network.
     #[serde(flatten)]
     pub hardware: Hardware,
+}
+
+impl MachineSettings {
+    /// What starts it.
+    pub fn launch(&self) -> Launch {
+        self.launch.unwrap_or_default()
+    }
+
+    /// Whether its machine needs a PCI bus. libvirt puts its controllers there.
+    pub fn needs_pci(&self) -> bool {
+        self.hardware.needs_pci() || self.launch() == Launch::Libvirt
+    }
 }
 
 /// The plan of one level.
@@ -206,7 +221,7 @@ impl StackPlan {
             Some(machine_type) => self.profile.innermost_machine_like(machine_type),
             None => self
                 .innermost_machine
-                .or_else(|| self.profile.innermost_machines_with(&plan.settings.hardware).next())
+                .or_else(|| self.profile.innermost_machines_with(plan.settings.needs_pci()).next())
                 .unwrap_or(&self.profile.innermost_machines[0]),
         }
     }

@@ -3,8 +3,8 @@
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, CommandChannel, CpuMode, Device, DiskBus, Hardware, LevelNumber,
-    MemoryBacking, Network, NetworkCard,
+    Accelerator, Architecture, CommandChannel, CpuMode, Device, DiskBus, Launch, LevelNumber, MemoryBacking,
+    Network, NetworkCard,
 };
 use nestmatrix_vmm::qemu::{Instance, Machine};
 use rstest::rstest;
@@ -182,10 +182,7 @@ fn the_innermost_machine_is_microvm_unless_another_was_chosen_or_the_scenario_se
         l2.boot.kernel().unwrap().parameters
     );
 
-    let q35 = plan
-        .profile
-        .innermost_machine_of(&["pc".to_owned(), "q35".to_owned()], &Hardware::default())
-        .unwrap();
+    let q35 = plan.profile.innermost_machine_of(&["pc".to_owned(), "q35".to_owned()], false).unwrap();
     plan.innermost_machine = Some(q35);
     let with_firmware = plan.machine(2, Instance::First);
     assert_eq!(with_firmware.properties["firmware"], "qboot.rom");
@@ -305,4 +302,14 @@ fn hardware_that_a_scenario_sets_is_part_of_a_snapshots_key() {
     };
     assert_ne!(of(None), of(Some(3)));
     assert_eq!(of(None), of(Some(2)), "two are the default");
+}
+
+#[test]
+fn a_level_that_libvirt_launches_has_a_machine_with_pci() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    assert_eq!(plan.machine(2, Instance::First).machine, "microvm");
+    plan.levels[2].settings.launch = Some(Launch::Libvirt);
+    let machine = plan.machine(2, Instance::First);
+    assert_eq!((machine.machine.as_str(), machine.launch), ("q35", Launch::Libvirt));
+    assert_eq!(plan.machine(1, Instance::First).launch, Launch::Qemu);
 }

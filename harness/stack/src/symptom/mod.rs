@@ -12,6 +12,8 @@ use nestmatrix_vmm::guest::GuestFailure;
 use nestmatrix_vmm::qemu::{Ended, HardwareDifference};
 use serde::{Deserialize, Serialize};
 
+use text::with_diagnostics;
+
 use crate::host::Diagnostics;
 
 /// Why a stack stopped.
@@ -45,7 +47,7 @@ pub enum Symptom {
         /// The difference.
         difference: HardwareDifference,
     },
-    /// The QEMU of `level` refused its command line.
+    /// The QEMU of `level` refused its command line, or libvirt refused the machine.
     CommandLineRejected {
         /// The level.
         level: LevelNumber,
@@ -53,6 +55,9 @@ pub enum Symptom {
         said: String,
         /// Whether the scenario itself asks for what was refused.
         asked_for: bool,
+        /// Whether libvirt refused the machine, so that there was no QEMU.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_libvirt: bool,
     },
     /// The QEMU of `level` ended; of L0, the emulator that plays its metal.
     QemuEnded {
@@ -384,15 +389,5 @@ impl Symptom {
             | Self::Unknown => return None,
         };
         Some(said).filter(|said| !said.is_empty()).map(|said| Cow::Borrowed(said.as_str()))
-    }
-}
-
-/// QEMU's report about a guest, and the other messages, one per line.
-fn with_diagnostics<'a>(said: Option<&'a String>, diagnostics: &'a Diagnostics) -> Option<Cow<'a, str>> {
-    let lines: Vec<&str> = said.map(String::as_str).into_iter().chain(diagnostics.lines()).collect();
-    match lines[..] {
-        [] => None,
-        [line] => Some(Cow::Borrowed(line)),
-        _ => Some(Cow::Owned(lines.join("\n"))),
     }
 }

@@ -1,5 +1,6 @@
 //! A symptom in the words of the harness.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use nestmatrix_model::LevelNumber;
@@ -14,6 +15,19 @@ impl fmt::Display for ExitStatus {
             Self::Failure => f.write_str("fail"),
             Self::Exactly(status) => write!(f, "exit with {status}"),
         }
+    }
+}
+
+/// QEMU's report about a guest, and the other messages, one per line.
+pub(super) fn with_diagnostics<'a>(
+    said: Option<&'a String>,
+    diagnostics: &'a Diagnostics,
+) -> Option<Cow<'a, str>> {
+    let lines: Vec<&str> = said.map(String::as_str).into_iter().chain(diagnostics.lines()).collect();
+    match lines[..] {
+        [] => None,
+        [line] => Some(Cow::Borrowed(line)),
+        _ => Some(Cow::Owned(lines.join("\n"))),
     }
 }
 
@@ -48,6 +62,9 @@ impl fmt::Display for Symptom {
                 write!(f, "missing machine property: {property} ({machine_type})")
             }
             Self::WrongHardware { level, difference } => write!(f, "wrong hardware of {level}: {difference}"),
+            Self::CommandLineRejected { level, said, by_libvirt: true, .. } => {
+                write!(f, "libvirt refused {level}'s machine: {said}")
+            }
             Self::CommandLineRejected { level, said, .. } => {
                 write!(f, "{level}'s QEMU rejected its command line: {}", last_lines_of(said))
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{GuestFailure, excerpt};
+use nestmatrix_vmm::libvirt::channel_of_alias;
 use nestmatrix_vmm::wire::{Event, Notice};
 
 use super::Watch;
@@ -89,7 +90,8 @@ impl Watch {
             // With -no-shutdown a machine also stops after a SHUTDOWN; otherwise QEMU gave up on it.
             "STOP" if state.shut_down.is_none() && !state.moving => Some(Abort::Halted { level }),
             "VSERPORT_CHANGE" if event.data["open"] == false => {
-                self.wires.port_closed(event.data["id"].as_str().unwrap_or_default());
+                let id = event.data["id"].as_str().unwrap_or_default();
+                self.wires.port_closed(&channel_of_alias(id).unwrap_or_else(|| id.to_owned()));
                 None
             }
             _ => None,

@@ -270,7 +270,8 @@ pub(super) async fn query(monitor: &Monitor, machine: &Machine) -> Result<Hardwa
     let memory = optional(monitor.call("query-memory-size-summary", Value::Null).await)?;
     report.memory_mib = memory["base-memory"].as_u64().map(|bytes| bytes >> 20);
     if machine.hardware.huge_pages {
-        let huge = optional(monitor.property("/objects/memory", "hugetlb").await)?;
+        let backend = optional(monitor.property("/machine", "memory-backend").await)?;
+        let huge = optional(monitor.property(&path_of_backend(&backend), "hugetlb").await)?;
         report.huge_pages = Some(huge == Value::Bool(true));
     }
     if let Some(cpu) = cpus[0]["qom-path"].as_str() {
@@ -292,6 +293,15 @@ pub(super) async fn query(monitor: &Monitor, machine: &Machine) -> Result<Hardwa
     }
     report.compare(machine);
     Ok(report)
+}
+
+/// The path of the memory's backend, which libvirt names itself. Older versions of QEMU report its identifier, newer ones its path.
+fn path_of_backend(backend: &Value) -> String {
+    match backend.as_str() {
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(id) if !id.is_empty() => format!("/objects/{id}"),
+        _ => "/objects/memory".to_owned(),
+    }
 }
 
 /// The number of CPUs that the machine can have.
@@ -353,6 +363,18 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case::path(Value::from("/objects/pc.ram"), "/objects/pc.ram")]
+    #[case::identifier(Value::from("pc.ram"), "/objects/pc.ram")]
+    #[case::of_no_backend(Value::from(""), "/objects/memory")]
+    #[case::unknown(Value::Null, "/objects/memory")]
+    fn the_backend_of_memory_is_found_by_its_path_or_identifier(
+        #[case] backend: Value,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(path_of_backend(&backend), expected);
+    }
 
     #[rstest]
     #[case("0x1fff", "8191", true)]

@@ -44,6 +44,8 @@ pub enum Ended {
     Exited(i64),
     /// This signal ended it.
     Signalled(i64),
+    /// It ended, and what started it does not report how.
+    Unseen,
 }
 
 impl From<ExitStatus> for Ended {
@@ -79,6 +81,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited with status {code}"),
+            Self::Unseen => f.write_str("ended"),
             Self::Signalled(signal) => {
                 let name = i32::try_from(*signal).ok().and_then(|signal| Signal::try_from(signal).ok());
                 match name {
