@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fs;
 use std::time::Duration;
 
 use common::{Cell, Place, boots, of_cells, scenarios, trials};
@@ -53,6 +54,12 @@ fn a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot() {
         assert_eq!(booted.text("verdict"), "pass", "{:#}", booted.record);
         let level = &booted.record["levels"][0];
         assert_eq!(level["uefi"]["recipe"], "uefi-amd64", "{level:#}");
+        let script = fs::read_to_string(booted.file("reproduce.sh")).unwrap();
+        assert!(script.contains("L0 boots from a disk with a unified kernel"), "{script}");
+        assert!(
+            script.contains("virtio-blk") && !script.contains("   -kernel "),
+            "QEMU loads no kernel: {script}"
+        );
         let parameters = level["command_line"].as_str().unwrap().to_owned();
         parameters.split(' ').find(|word| word.starts_with("nest.nonce=")).unwrap().to_owned()
     });

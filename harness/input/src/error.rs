@@ -91,7 +91,7 @@ impl<P: Problem> InputError<P> {
     }
 }
 
-/// The longest line in bytes that is shown. Nobody reads a longer one, and miette can't format a column beyond 65535.
+/// The longest line in bytes that is shown. No reader needs a longer one, and miette can't format a column beyond 65535.
 const LONGEST_LINE: usize = 10_000;
 
 /// Whether the lines that miette shows of a place are short: its own, and those before and after it.

@@ -1047,6 +1047,10 @@ fn a_unified_kernel_without_uefi() {
     "[levels.l1]\nlaunch = \"libvirt\"\n[[step]]\nname = \"move\"\nafter = \"l2-check\"\non = \"l1\"\ndo = \"migrate\"",
     "L1 is launched by libvirt, and there is a second machine of it or around it"
 )]
+#[case::tpm(
+    "[levels.l1]\nlaunch = \"libvirt\"\ntpm = \"2.0\"",
+    "L1 has a TPM, which a level that libvirt launches can't have"
+)]
 fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected: &str) {
     let report = scenario_and(more);
     assert!(report.contains("1 error in the files"), "{report}");

@@ -279,7 +279,7 @@ impl Explainer<'_> {
     }
 
     /// Its console.
-    fn console(&self, level: LevelNumber) -> Option<&ConsoleView> {
+    pub(super) fn console(&self, level: LevelNumber) -> Option<&ConsoleView> {
         self.watch.console(self.machine(level))
     }
 

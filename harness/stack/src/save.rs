@@ -66,7 +66,12 @@ impl Stack<'_> {
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
         let busy_until = Instant::now() + SETTLES_WITHIN;
-        for _ in 0..TRIES {
+        for number in 0..TRIES {
+            if number > 0 {
+                self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
+                tokio::time::sleep(PAUSE).await;
+                self.wait_until_idle(outermost, busy_until).await?;
+            }
             self.watch.stop_for_snapshot(outermost);
             let write = async {
                 wire.execute(qmp::stop {}).await?;
@@ -83,9 +88,6 @@ impl Stack<'_> {
             if self.loads(&draft.device()).await? {
                 return Ok(Ok(()));
             }
-            self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
-            tokio::time::sleep(PAUSE).await;
-            self.wait_until_idle(outermost, busy_until).await?;
         }
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
     }

@@ -1,7 +1,7 @@
 //! Whether the levels with a TPM have it: whether their kernels see it, and whether the swtpm that plays it is still there.
 
 use nestmatrix_model::{LevelNumber, TpmDevice};
-use nestmatrix_vmm::qemu::{ChannelKind, HardwareDifference, SWTPM, has_lost_swtpm};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, HardwareDifference, SWTPM, has_lost_swtpm};
 use serde_json::Value;
 
 use super::Stop;
@@ -88,6 +88,12 @@ impl Explainer<'_> {
         None
     }
 
+    /// Whether the console of a level shows that its kernel failed. Nothing inside it answers then.
+    fn a_kernel_failed(&self) -> bool {
+        let levels = &self.request.plan.levels;
+        levels.iter().any(|plan| self.console(plan.level).is_some_and(|console| console.failure().is_some()))
+    }
+
     /// Whether the process of an swtpm does not run: the guest then waits for its TPM.
     async fn why_stopped(&self, running: &RunningMachine, folder: &str) -> Option<String> {
         let asked = tokio::time::timeout(self.limits.moment(), running.qemu.swtpm_state(folder));
@@ -107,14 +113,16 @@ impl Explainer<'_> {
         if let Some(end) = running.qemu.swtpm_end() {
             return Some(format!("{whose}, {}", end.describe()));
         }
-        let wire = self.watch.wire(level, ChannelKind::Qmp)?;
+        let own = ChannelName { level, kind: ChannelKind::Qmp, second: running.id.second };
+        // After a migration, the second machine has the channel of the first one.
+        let wire = self.watch.wire_on(own).or_else(|| self.watch.wire(level, ChannelKind::Qmp))?;
         let asked = wire.call("query-chardev", Value::Null);
         match tokio::time::timeout(self.limits.moment(), asked).await {
             Ok(reply) => {
                 has_lost_swtpm(&reply.ok()?).then(|| format!("{whose}, has ended{}", where_it_ran(level)))
             }
-            // No guest runs yet, so QEMU waits for nothing else.
-            Err(_) if self.is_launching(level) => Some(format!(
+            // No guest runs yet, so QEMU waits for nothing else, unless a level around it does not run any more.
+            Err(_) if self.is_launching(level) && !self.a_kernel_failed() => Some(format!(
                 "{whose}, does not answer{}: QEMU waits for it at its start",
                 where_it_ran(level)
             )),

@@ -43,9 +43,7 @@ impl Overlays {
         from: Option<&Snapshot>,
         saves: bool,
     ) -> Result<(), String> {
-        for (unified, disk) in plan.unified_kernels() {
-            unified.write_disk(disk).map_err(|e| e.to_string())?;
-        }
+        write_unified_kernels(plan).await?;
         let saved = |file: &Path| from?.disk(&file.file_name()?.to_string_lossy());
         for level in &plan.levels {
             if let Some(uefi) = &level.uefi {
@@ -75,6 +73,18 @@ impl Overlays {
         let make = move || tool.create_overlay(&new, &base, DiskFormat::Qcow2).map_err(|e| e.to_string());
         tokio::task::spawn_blocking(make).await.map_err(|e| e.to_string())?
     }
+}
+
+/// Writes the disks with unified kernels.
+async fn write_unified_kernels(plan: &StackPlan) -> Result<(), String> {
+    if plan.unified_kernels().is_empty() {
+        return Ok(());
+    }
+    let plan = plan.clone();
+    let write =
+        move || plan.unified_kernels().iter().try_for_each(|(unified, disk)| unified.write_disk(disk));
+    let written = tokio::task::spawn_blocking(write).await;
+    written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 /// Copies the contents of a file, without its permissions: a file of the cache may be read-only.

@@ -9,7 +9,7 @@ use nestmatrix_images::{
     Catalog, DiskImage, FirmwareSource, Image, InstalledEmulator, Product, Recipe, UefiFiles,
 };
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{BootKind, FaultAction, Firmware, LevelNumber, Step};
+use nestmatrix_model::{BootKind, FaultAction, Firmware, Launch, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{
     BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SwtpmArchive, SystemDisk,
@@ -310,6 +310,9 @@ fn level_plan(
     let mut settings = spec.settings.clone();
     let of_disk = image.disk_image().and_then(|disk| disk.hardware.tpm);
     settings.hardware.tpm = settings.hardware.tpm.or(of_disk);
+    if settings.hardware.tpm.is_some() && settings.launch() == Launch::Libvirt {
+        return Err(format!("{} has a TPM, which a level that libvirt launches can't have", spec.level));
+    }
     Ok(LevelPlan {
         level: spec.level,
         image: boots,

@@ -16,13 +16,16 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    /// What a scenario with these steps asks of libvirt that it can't do: there is none in an emulator, and a second machine of a
-    /// level is launched by QEMU's command line.
+    /// What a scenario with these steps asks of libvirt that it can't do: there is none in an emulator, a second machine of a
+    /// level is launched by QEMU's command line, and only the harness itself starts swtpm.
     pub(super) fn against_libvirt(&self, steps: &[Step]) -> Vec<ScenarioProblem> {
         let second = steps.iter().find_map(Step::second_machine);
         let by_libvirt = self.levels.iter().filter(|axis| axis.settings.launch() == Launch::Libvirt);
         let mut problems = Vec::new();
-        for LevelAxis { level, .. } in by_libvirt {
+        for LevelAxis { level, settings, .. } in by_libvirt {
+            if settings.has_tpm() {
+                problems.push(ScenarioProblem::TpmByLibvirt { level: *level });
+            }
             if second.is_some_and(|second| *level >= second) {
                 problems.push(ScenarioProblem::SecondMachineByLibvirt { level: *level });
             }

@@ -83,6 +83,10 @@ impl LevelSettings {
         self.machine.launch()
     }
 
+    pub(super) fn has_tpm(&self) -> bool {
+        self.machine.hardware.tpm.is_some()
+    }
+
     pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
         let Self { machine, disk, boots, firmware } = self.clone();
         LevelSpec { level, system, settings: machine, disk, boots, firmware }

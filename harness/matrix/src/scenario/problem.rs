@@ -206,6 +206,12 @@ pub enum ScenarioProblem {
         /// The level.
         level: LevelNumber,
     },
+    /// A level with a TPM that libvirt launches.
+    #[error("{level} has a TPM, which a level that libvirt launches can't have")]
+    TpmByLibvirt {
+        /// The level.
+        level: LevelNumber,
+    },
     /// A level that libvirt launches in an emulator.
     #[error("L1 can't be launched by libvirt: L0 is {system}, and no command runs there")]
     LibvirtInEmulator {

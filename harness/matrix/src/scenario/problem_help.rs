@@ -91,7 +91,7 @@ impl Problem for ScenarioProblem {
                 let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
                 format!("use {}", stages.join(" or "))
             }
-            Self::SecondMachineByLibvirt { .. } | Self::LibvirtInEmulator { .. } => {
+            Self::SecondMachineByLibvirt { .. } | Self::LibvirtInEmulator { .. } | Self::TpmByLibvirt { .. } => {
                 "remove `launch`, or write `launch = \"qemu\"`".into()
             }
             Self::SecondSecondMachine => "write one scenario for each".into(),

@@ -129,6 +129,8 @@ async fn an_end_of_the_emulator_that_is_known_to_come_of_an_erratum_names_it() {
     let seen = booted.word_and_symptom();
     assert!(seen.starts_with("error: the emulator that plays L0's metal aborted (SIGABRT): "), "{seen}");
     assert!(seen.ends_with("(emulator erratum tcg-cr8-write-abort)"), "{seen}");
+    let before_9 = said.replace("bql_locked", "qemu_mutex_iothread_locked");
+    assert!(aborts(0, &before_9).await.stopped().ends_with("(emulator erratum tcg-cr8-write-abort)"));
     for (of, said) in [(0, "another assertion failed\n"), (1, said)] {
         let booted = aborts(of, said).await;
         assert!(!booted.stopped().contains("erratum"), "{}", booted.stopped());

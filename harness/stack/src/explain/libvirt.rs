@@ -5,7 +5,7 @@ use nestmatrix_model::LevelNumber;
 use super::{Explainer, asks_for_what_is_named, harness_if};
 use crate::{Blame, LevelPlan, Symptom};
 
-/// What libvirt says of a CPU that is not the requested one (src/qemu/qemu_process.c).
+/// What libvirt says if a CPU is not the requested one (src/qemu/qemu_process.c).
 const FAILED_CHECK: &str = "guest CPU doesn't match specification";
 
 /// What libvirt says before the names of features that a CPU should have, if it refuses the CPU (src/cpu/cpu_x86.c,

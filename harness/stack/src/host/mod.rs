@@ -140,7 +140,7 @@ pub trait MachineHost: Host + Placement {
     /// [`MachineHost::start`].
     ///
     /// # Errors
-    /// This host has no such script: what it launches is a process of its own.
+    /// This host has no such script: what it launches is its own process.
     fn bring_files(&self, machine: &Machine) -> Result<String, HostError>;
 
     /// The process with this identifier, which has run here since before a snapshot was taken; none if no snapshot contains the

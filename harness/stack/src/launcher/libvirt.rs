@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::libvirt::domain_xml;
-use nestmatrix_vmm::qemu::{Ended, Machine, Placement, cpu_time_in_stat};
+use nestmatrix_vmm::qemu::{Ended, Machine, Placement, cpu_time_in_stat, ran_out_of_resources};
 use nestmatrix_vmm::shell::quote;
 use tokio::net::UnixStream;
 
@@ -40,6 +40,10 @@ const NO_CONNECTION: &str = "failed to connect to the hypervisor";
 /// What libvirt says if a QEMU that it started ended at once (src/qemu/qemu_monitor.c, src/qemu/qemu_process.c).
 const ENDED_AT_ONCE: [&str; 3] =
     ["process exited while connecting to monitor", "unexpectedly closed the monitor", "process exited prior"];
+
+/// What `virsh` says if libvirt fails itself (src/rpc/virnetsocket.c, src/util/virtime.c, src/conf/virdomainjob.c).
+const OWN_FAILURES: [&str; 3] =
+    ["End of file while reading data", "Timed out", "cannot acquire state change lock"];
 
 /// Lets the libvirt of the host start the machine.
 pub(super) struct Libvirt;
@@ -117,10 +121,18 @@ fn pid_of_created(output: &ExecOutput, host: &str) -> Result<i64, HostError> {
             let said = if of_qemu.is_empty() { errors.trim().to_owned() } else { of_qemu.join("\n") };
             Err(HostError::EndedAtStart(QemuEnd::new(Ended::Unseen, said.as_bytes())))
         }
+        Some(NOT_CREATED) if is_no_refusal(&errors) => {
+            Err(failed("starting a machine by libvirt", last_error_of(&errors)))
+        }
         Some(NOT_CREATED) => Err(HostError::RefusedByLibvirt(last_error_of(&errors))),
         Some(NO_DAEMON) => Err(failed("starting libvirtd", last_lines_of(&errors))),
         _ => Err(failed("starting a machine by libvirt", last_lines_of(&format!("{printed}\n{errors}")))),
     }
+}
+
+/// Whether libvirt failed for a reason that is not the machine: a missing resource, a time limit, or its own end.
+fn is_no_refusal(errors: &str) -> bool {
+    ran_out_of_resources(errors) || OWN_FAILURES.iter().any(|text| errors.contains(text))
 }
 
 /// What `virsh` says that went wrong: its last message, which says why. The one before says only what failed.
@@ -260,6 +272,18 @@ mod tests {
         "",
         "error: Failed to create domain from /run/nest/L1.xml\nerror: internal error: qemu unexpectedly closed the monitor: 2026-11-29T04:18:32.337379Z qemu-system-x86_64: no\n\nqemu-system-x86_64: no\n",
         "QEMU ended: qemu-system-x86_64: no before it opened its channels"
+    )]
+    #[case::no_memory(
+        98,
+        "",
+        "error: Failed to create domain from /run/nest/L1.xml\nerror: Cannot allocate memory\n",
+        "starting a machine by libvirt on L0: Cannot allocate memory"
+    )]
+    #[case::daemon_ended(
+        98,
+        "",
+        "error: Failed to create domain from /run/nest/L1.xml\nerror: End of file while reading data: Input/output error\n",
+        "starting a machine by libvirt on L0: End of file while reading data: Input/output error"
     )]
     #[case::not_brought(
         97,

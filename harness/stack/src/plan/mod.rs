@@ -88,7 +88,7 @@ pub struct LevelPlan {
     pub uefi: Option<UefiFirmware>,
     /// The disk that UEFI starts its kernel from; none if QEMU loads the kernel, or if the kernel is on a disk of its own.
     pub unified_kernel: Option<UnifiedKernelDisk>,
-    /// The swtpm that plays its TPM in the level around it, if it has one and is not the outermost level.
+    /// The image of the swtpm that plays its TPM; none if it has none, or if the outermost level has that of an installed one.
     pub swtpm: Option<SwtpmArchive>,
 }
 

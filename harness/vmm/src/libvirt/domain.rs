@@ -211,7 +211,7 @@ impl Domain<'_> {
             .child(Element::new("serial").text(&disk.serial))
     }
 
-    /// The next slot of the machine's first bus. libvirt would put each device behind a bridge of its own, which our command line
+    /// The next slot of the machine's first bus. libvirt would put each device on its own bridge, which our command line
     /// does not have, and levels search the first bus only.
     fn address(&mut self) -> Option<Element> {
         let is_pci = self.machine.bus.is_none() && self.machine.isa.info().has_pci;
@@ -307,7 +307,7 @@ const TOPOLOGY: [&str; 5] = ["sockets", "dies", "clusters", "cores", "threads"];
 
 /// The numbers of sockets, dies, clusters, cores and threads, if the machine's properties set some of them. libvirt always writes its
 /// own arrangement on QEMU's command line, and QEMU refuses two that contradict each other. What is not set, QEMU makes one, but for
-/// the cores, or else the sockets, which get what is left (QEMU, hw/core/machine-smp.c).
+/// the cores (or the sockets, if the cores are set), which get what is left (QEMU, hw/core/machine-smp.c).
 fn topology(machine: &Machine) -> Option<[u32; 5]> {
     let set = TOPOLOGY.map(|part| machine.properties.get(&format!("{SMP}{part}")));
     if set.iter().all(Option::is_none) {

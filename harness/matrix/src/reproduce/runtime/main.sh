@@ -81,7 +81,7 @@ main() {
     done
     nonce=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     started=$(date +%s)
-    up='' hosts='' decided='' heard='' id=0 piece_number=0 last_sign=$started last_size=0 busy_since=$started used_then=0
+    tpm='' up='' hosts='' decided='' heard='' id=0 piece_number=0 last_sign=$started last_size=0 busy_since=$started used_then=0
     say "consoles and QMP go to $logs"
     stack
     works
