@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use nestmatrix::domain_xml::{DomainXml, Import, ImportOptions, ScenarioText};
 use nestmatrix::report;
-use nestmatrix::scenario::Matrix;
+use nestmatrix::scenario::{Matrix, ScenarioProblem};
 use nestmatrix_images::NewFile;
 use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_vmm::shell::quote;
 
 use crate::exit::Failure;
 use crate::input;
@@ -85,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     check(&files.root, &text)?;
     files.write(&text, arguments.force)?;
     print(&report::domain_import(&import, &style_of(&stdout())));
-    let (root, name) = (files.root.display(), &text.name);
+    let (root, name) = (shown_root(&files.root), &text.name);
     print(&format!("\n{}\n{}\n", files.scenario.display(), files.document.display()));
     print(&format!("  $ cargo xtask run-matrix --scenarios {root} '{name}/*'\n"));
     Ok(ExitCode::SUCCESS)
@@ -127,11 +128,19 @@ impl Files {
             return Err(exists(file));
         }
         let has_scenarios = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
-        if existing.is_some() || !has_scenarios {
+        if !has_scenarios {
             return Ok(());
         }
-        let matrix = Matrix::load(&input::short(&self.root)).map_err(Failure::bad_input)?;
-        match matrix.scenarios().iter().any(|scenario| scenario.name == text.name) {
+        let has_another = match existing {
+            None => {
+                let matrix = Matrix::load(&input::short(&self.root)).map_err(Failure::bad_input)?;
+                matrix.scenarios().iter().any(|scenario| scenario.name == text.name)
+            }
+            Some(_) => self.has_another_when_replaced(text).map_err(|e| {
+                Failure::error(format!("failed to check the scenarios of {}: {e}", self.root.display()))
+            })?,
+        };
+        match has_another {
             true => Err(refused(format!(
                 "{} has another scenario {}; name a file with --output",
                 self.root.display(),
@@ -141,12 +150,59 @@ impl Files {
         }
     }
 
+    /// Whether the folder has the name twice when its files are replaced. Those may be broken, so a copy without them is read.
+    fn has_another_when_replaced(&self, text: &ScenarioText) -> io::Result<bool> {
+        let copy = tempfile::tempdir()?;
+        let replaced = [plain(&self.scenario), plain(&self.document)];
+        copy_toml_files(&self.root, copy.path(), &replaced)?;
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if entry.path().is_dir() {
+                copy_toml_files(&entry.path(), &copy.path().join(entry.file_name()), &replaced)?;
+            }
+        }
+        for (file, text) in [(replaced[0], &text.scenario), (replaced[1], &text.document)] {
+            let in_root = file.strip_prefix(plain(&self.root)).unwrap_or(file);
+            write_new(&copy.path().join(in_root), text, false)?;
+        }
+        // What else is wrong in other files, a run says.
+        let errors = Matrix::load(copy.path()).err();
+        let is_of_name = |problem: &ScenarioProblem| match problem {
+            ScenarioProblem::Duplicate { what: "scenario", name, .. } => *name == text.name,
+            _ => false,
+        };
+        Ok(errors.is_some_and(|errors| errors.errors().iter().any(|error| is_of_name(error.problem()))))
+    }
+
     fn write(&self, text: &ScenarioText, force: bool) -> Result<(), Failure> {
         for (file, text) in [(&self.document, &text.document), (&self.scenario, &text.scenario)] {
             write_file(file, text, force)?;
         }
         Ok(())
     }
+}
+
+/// A folder as a word of a shell command.
+fn shown_root(root: &Path) -> String {
+    quote(&root.display().to_string())
+}
+
+/// A path without the `.` that it may begin with, so that it can be compared.
+fn plain(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
+}
+
+/// Copies the TOML files in a folder, without these. A folder that has none is not made.
+fn copy_toml_files(from: &Path, to: &Path, except: &[&Path]) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let file = entry?.path();
+        let is_toml = file.extension().is_some_and(|extension| extension == "toml") && file.is_file();
+        if let Some(name) = file.file_name().filter(|_| is_toml && !except.contains(&plain(&file))) {
+            fs::create_dir_all(to)?;
+            fs::copy(&file, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file, and its folder if that is missing. Another file of the name is only replaced if the user says so.

@@ -13,6 +13,9 @@ use crate::scenario::kebab_case;
 /// The longest name of a scenario that is made of a domain's.
 const LONGEST_NAME: usize = 40;
 
+/// The longest name that a scenario can have, which the user may choose.
+const MOST_OF_A_NAME: usize = 64;
+
 /// The longest line of a list.
 const LINE: usize = 110;
 
@@ -36,17 +39,20 @@ pub struct ScenarioText {
 impl ScenarioText {
     /// The texts of an import. The scenario gets this name, or one that is made of the domain's.
     pub fn new(import: &Import, name: Option<&str>) -> Self {
-        let name = name.map_or_else(|| name_of(&import.name), name_of);
+        let name = match name {
+            Some(name) => name_of(name, MOST_OF_A_NAME),
+            None => name_of(&import.name, LONGEST_NAME),
+        };
         Self { scenario: scenario(import, &name), document: document(import, &name), name }
     }
 }
 
 /// A name for files and cells that is like `text`.
-fn name_of(text: &str) -> String {
+fn name_of(text: &str, longest: usize) -> String {
     let lower = text.to_ascii_lowercase();
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let joined = words.collect::<Vec<_>>().join("-");
-    let short = joined.get(..LONGEST_NAME).unwrap_or(&joined).trim_end_matches('-');
+    let short = joined.get(..longest).unwrap_or(&joined).trim_end_matches('-');
     match kebab_case("a name", short) {
         Ok(name) => name,
         Err(_) => "imported-domain".to_owned(),
