@@ -12,7 +12,7 @@ use nestmatrix::domain_xml::{
 };
 use nestmatrix::report::{Style, domain_import};
 use nestmatrix::scenario::{Cell, Matrix};
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::{Architecture, CpuMode, LevelNumber};
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -105,6 +105,23 @@ fn an_error_names_the_line_and_the_column_of_what_is_wrong() {
     let error =
         import_as("<domain>\n  <é>\n  </x>\n</domain>", level(1), &ImportOptions::default()).unwrap_err();
     assert_eq!(error.position().map(|(line, _)| line), Some(3), "{error}");
+}
+
+#[test]
+fn control_characters_of_a_refused_file_do_not_reach_the_terminal() {
+    for xml in [
+        "<domain>\r\n<!-- \u{9b}31m\u{202e} --><os><type arch='v\u{9b}ax\u{202e}'/></os></domain>",
+        "<domain>\r\n\u{1b}[2J\u{7f}<a></b>\rc</domain>",
+    ] {
+        let error = import_as(xml, level(1), &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.position().map(|(line, _)| line), Some(2), "{error}");
+        // This one shows the lines around the place, without colors.
+        let mut report = String::new();
+        miette::NarratableReportHandler::new().render_report(&mut report, &error).unwrap();
+        assert!(report.contains("L1.xml:2:") && report.contains('?'), "{report}");
+        write!(report, "{:?}", miette::Report::new(error)).unwrap();
+        assert!(!report.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{report:?}");
+    }
 }
 
 #[test]
@@ -203,6 +220,93 @@ fn policies_of_features_are_kept_or_found() {
     let passed = checked(import(&domain(&format!("<cpu mode='host-passthrough'>{features}</cpu>"))));
     assert_eq!(passed.settings.cpu.require, ["svm"]);
     assert_eq!(passed.settings.cpu.set["npt"], "on", "only what is set is on QEMU's command line");
+}
+
+#[test]
+fn a_comment_does_not_change_a_value() {
+    let import =
+        checked(import(&domain("<vcpu><!-- a -->4</vcpu><cpu><model>EPYC<!-- b -->-Rome</model></cpu>")));
+    assert_eq!(import.settings.hardware.cpus, Some(4));
+    assert_eq!(import.settings.cpu.mode, CpuMode::Custom { model: "EPYC-Rome".into() });
+}
+
+#[test]
+fn features_have_the_names_and_places_that_libvirt_gives_them() {
+    let feature = |name: &str| format!("<feature policy='require' name='{name}'/>");
+    let names = ["cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "vmx-invvpid-single-context-noglobals"];
+    let features = names.map(feature).concat();
+    let import = checked(import(&domain(&format!("<cpu><model>Haswell</model>{features}</cpu>"))));
+    assert_eq!(import.settings.cpu.require, ["vmx-invept-single-context-noglobals"]);
+    let said = found(&import, Weight::LeftOut);
+    assert_eq!(said.iter().filter(|said| said.ends_with("libvirt does not pass it to QEMU")).count(), 5);
+}
+
+#[rstest]
+#[case::of_the_host(
+    "<devices><interface type='hostdev'/></devices>",
+    "no scenario key for devices of the host"
+)]
+#[case::of_its_data_path(
+    "<devices><interface type='vdpa'/></devices>",
+    "no scenario key for devices of the host"
+)]
+#[case::hyper_v("<features><hyperv mode='host-model'/></features>", "no scenario key for this mode")]
+fn what_depends_on_the_host_is_found(#[case] children: &str, #[case] reason: &str) {
+    let import = checked(import(&domain(children)));
+    let said = found(&import, Weight::ChangesMeaning);
+    assert!(said.iter().any(|said| said.contains(reason)), "{said:?}");
+    assert_eq!(import.settings.hardware.devices, []);
+}
+
+/// The domain with these arguments for QEMU.
+fn with_arguments(children: &str, words: &[&str]) -> String {
+    let words: String = words.iter().map(|word| format!("<qemu:arg value='{word}'/>")).collect();
+    domain(&format!("{children}<qemu:commandline>{words}</qemu:commandline>"))
+}
+
+#[test]
+fn the_feature_for_hosting_is_a_feature_however_it_is_written() {
+    let on = checked(import(&with_arguments("", &["-cpu", "EPYC,svm=on"])));
+    assert_eq!(on.settings.cpu.require, ["svm"]);
+    assert!(!found(&on, Weight::Approximated).iter().any(|said| said.contains("no svm")));
+    let off = checked(import(&with_arguments("", &["-cpu", "host,svm=off"])));
+    assert_eq!(off.settings.cpu.disable, ["svm"]);
+    let said = found(&off, Weight::ChangesMeaning).join("\n");
+    assert!(said.contains("no svm: the stack stops at its launch with missing-cpu-feature"), "{said}");
+}
+
+#[rstest]
+#[case::whole("", "sockets=2,cores=4", Some(8), None, 2, None)]
+#[case::most("", "maxcpus=8", Some(8), None, 0, None)]
+#[case::more_later("<vcpu>4</vcpu>", "maxcpus=8", Some(4), Some(8), 0, None)]
+#[case::divides("<vcpu>8</vcpu>", "sockets=2", Some(8), None, 1, None)]
+#[case::contradicts("<vcpu>4</vcpu>", "sockets=2,cores=4", Some(4), None, 0, Some("product of the topology"))]
+#[case::too_few("", "8,maxcpus=4", Some(8), None, 0, Some("maxcpus is less"))]
+#[case::too_many("", "sockets=200,cores=200", None, None, 0, Some("product of the topology"))]
+fn the_cpus_of_an_argument_agree(
+    #[case] children: &str,
+    #[case] smp: &str,
+    #[case] cpus: Option<u32>,
+    #[case] max_cpus: Option<u32>,
+    #[case] parts: usize,
+    #[case] reason: Option<&str>,
+) {
+    let import = checked(import(&with_arguments(children, &["-cpu", "host", "-smp", smp])));
+    let settings = &import.settings;
+    assert_eq!((settings.hardware.cpus, settings.hardware.max_cpus), (cpus, max_cpus));
+    assert_eq!(settings.machine.len(), parts);
+    let said = found(&import, Weight::ChangesMeaning).join("\n");
+    assert!(reason.map_or(said.is_empty(), |reason| said.contains(reason)), "{said}");
+}
+
+#[test]
+fn a_distributions_machine_type_in_an_argument_is_replaced_too() {
+    let import = checked(import(&with_arguments("", &["-machine", "pc-q35-rhel9.4.0,smm=on"])));
+    assert_eq!(import.settings.machine_type.as_deref(), Some("q35"));
+    assert_eq!(import.settings.machine["smm"], "on");
+    assert!(
+        found(&import, Weight::Approximated).iter().any(|said| said.contains("a distribution's own version"))
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::arguments;
 use super::file::DomainXml;
 use super::finding::Weight;
 use super::problem::{DomainError, DomainProblem};
-use super::survey::Element;
+use super::survey::{Element, shown};
 
 /// The architecture of the domain. `chosen` is the user's word.
 pub(super) fn of_domain(
@@ -21,7 +21,7 @@ pub(super) fn of_domain(
         // A 32-bit machine of the same processors. Only the kernel in it differs.
         Some((_, "i686")) => Some(Isa::Amd64),
         Some((os_type, name)) => Some(Isa::of_machine(name).ok_or_else(|| {
-            let given = name.chars().take(60).collect();
+            let given = shown(name);
             file.error(os_type.start(), DomainProblem::NoArchitecture { given, known: known() })
         })?),
         None => None,
@@ -79,8 +79,8 @@ fn has_named_cpu_of(domain: Element<'_, '_>, profile: &ArchInfo) -> bool {
     };
     let is_vendor =
         |vendor: &str| !vendor.is_empty() && profile.name.to_lowercase().starts_with(&vendor.to_lowercase());
-    cpu.child("model").is_some_and(|model| is_model_of(profile, model.text()))
-        || cpu.child("vendor").is_some_and(|vendor| is_vendor(vendor.text()))
+    cpu.child("model").is_some_and(|model| is_model_of(profile, &model.text()))
+        || cpu.child("vendor").is_some_and(|vendor| is_vendor(&vendor.text()))
         || cpu.children("feature").into_iter().any(nests)
 }
 

@@ -5,6 +5,7 @@ use nestmatrix_model::{CpuMode, Device, Network, Viommu};
 use super::cpu::keep;
 use super::finding::Weight;
 use super::level::{LevelDraft, NOT_A_WORD};
+use super::machine;
 use super::survey::{Element, shown};
 use crate::scenario::qemu_name;
 
@@ -140,8 +141,8 @@ fn read_machine(argument: Element<'_, '_>, text: &str, level: &mut LevelDraft) -
         let (name, value) = word.split_once('=').unwrap_or(("", word));
         let taken = match (name, number) {
             ("" | "type", 0) | ("type", _) => {
-                let named = qemu_name("a machine type", value).map_err(|_| NOT_A_WORD);
-                named.map(|name| level.machine_type = Some(name))
+                machine::read_machine_type(argument, value, level);
+                Ok(())
             }
             ("accel", _) => {
                 if value != "kvm" {
@@ -176,8 +177,7 @@ fn read_smp(argument: Element<'_, '_>, text: &str, level: &mut LevelDraft) -> bo
             _ => argument.refuse("not expressed: a level has from 1 to 255 CPUs"),
         }
     }
-    // A scenario wants both, in order.
-    level.max_cpus = level.max_cpus.filter(|most| level.cpus.is_some_and(|cpus| cpus < *most));
+    keep(argument, level.settle_cpus());
     true
 }
 
@@ -251,7 +251,7 @@ fn read_global(argument: Element<'_, '_>, text: &str, level: &mut LevelDraft) ->
     driver.ends_with("-cpu")
 }
 
-/// A user-mode network from which nothing gets out. Cards on other networks have a network of their own.
+/// A user-mode network from which nothing gets out. A card on another network becomes one to which nothing is connected.
 fn read_network(text: &str, level: &LevelDraft, restricted: &mut Option<String>) -> bool {
     let is_restricted = text.starts_with("user,") && text.split(',').any(|word| word == "restrict=on");
     let id = text.split(',').find_map(|word| word.strip_prefix("id="));

@@ -11,6 +11,13 @@ use crate::scenario::qemu_name;
 /// Names of topology's parts, as in libvirt and in QEMU's `-smp`.
 const TOPOLOGY: [&str; 5] = ["sockets", "dies", "clusters", "cores", "threads"];
 
+/// Features that libvirt knows and QEMU does not (libvirt, src/qemu/qemu_capabilities.c, `virQEMUCapsCPUFilterFeatures`).
+const NOT_PASSED: [&str; 5] = ["cmt", "mbm_total", "mbm_local", "osxsave", "ospke"];
+
+/// Features with another name in QEMU: libvirt's, and QEMU's.
+const RENAMED: [(&str, &str); 1] =
+    [("vmx-invvpid-single-context-noglobals", "vmx-invept-single-context-noglobals")];
+
 /// Reads `<cpu>`. It comes after `<vcpu>`, since a topology must agree with that.
 pub(super) fn read(domain: Element<'_, '_>, level: &mut LevelDraft) {
     let Some(cpu) = domain.child("cpu") else {
@@ -48,7 +55,7 @@ pub(super) fn read(domain: Element<'_, '_>, level: &mut LevelDraft) {
 
 fn read_model(cpu: Element<'_, '_>, level: &mut LevelDraft) {
     let model = cpu.child("model");
-    let name = model.map_or("", Element::text);
+    let name = model.map(Element::text).unwrap_or_default();
     let mode = cpu.attribute("mode");
     match mode {
         Some("host-passthrough") => {}
@@ -61,7 +68,7 @@ fn read_model(cpu: Element<'_, '_>, level: &mut LevelDraft) {
         Some("maximum") => {
             cpu.note(Weight::Approximated, "maximum: under KVM this is the CPU of the level around");
         }
-        Some("custom") | None if !name.is_empty() => match qemu_name("a CPU model", name) {
+        Some("custom") | None if !name.is_empty() => match qemu_name("a CPU model", &name) {
             Ok(model) => level.cpu_mode = CpuMode::Custom { model },
             Err(_) => cpu.note(Weight::ChangesMeaning, NOT_A_WORD),
         },
@@ -111,6 +118,10 @@ fn read_feature(feature: Element<'_, '_>, level: &mut LevelDraft) {
         feature.refuse("it has no name");
         return;
     };
+    if NOT_PASSED.contains(&name) {
+        return feature.report(Weight::LeftOut, "libvirt does not pass it to QEMU");
+    }
+    let name = RENAMED.iter().find(|(libvirt, _)| *libvirt == name).map_or(name, |(_, qemu)| *qemu);
     let set = |level: &mut LevelDraft, on| keep(feature, level.set_feature(name, on));
     match feature.attribute("policy") {
         None | Some("require") => set(level, true),

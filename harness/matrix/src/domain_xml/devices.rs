@@ -72,7 +72,7 @@ fn read_iommu(iommu: Element<'_, '_>, level: &mut LevelDraft) {
 
 fn read_watchdog(watchdog: Element<'_, '_>, level: &mut LevelDraft) {
     let model = watchdog.attribute("model");
-    // q35 has one of its own, which libvirt shows.
+    // q35 has this one built in, and libvirt shows it.
     if model == Some("itco") {
         return watchdog.report(Weight::LeftOut, "every q35 machine has it");
     }
@@ -102,6 +102,9 @@ fn read_tpm(tpm: Element<'_, '_>, level: &mut LevelDraft) {
 }
 
 fn read_interface(interface: Element<'_, '_>, level: &mut LevelDraft, has_network: bool) {
+    if matches!(interface.attribute("type"), Some("hostdev" | "vdpa")) {
+        return interface.report(Weight::ChangesMeaning, "no scenario key for devices of the host");
+    }
     let model = interface.child("model").and_then(|model| model.attribute("type"));
     let is_virtio = model.is_some_and(|model| model.starts_with("virtio"));
     let is_first = level.network.is_none() && !level.devices.contains(&Device::VirtioNet);

@@ -78,7 +78,7 @@ impl DomainXml {
     /// A problem at a place in the file, in bytes.
     pub(super) fn error(&self, at: usize, problem: DomainProblem) -> DomainError {
         let after = self.text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-        DomainError::at(&self.name, &self.text, at..at + after, problem)
+        DomainError::at(&self.name, &visible(&self.text).into(), at..at + after, problem)
     }
 
     /// The offset in bytes of a position in characters.
@@ -89,6 +89,27 @@ impl DomainXml {
         let column = rest.char_indices().nth(number(col)).map_or(rest.len(), |(at, _)| at);
         line + column
     }
+}
+
+/// The text as a terminal may show it: what would steer the terminal or reorder a line becomes as many `?` as it has bytes, so
+/// offsets stay what they are.
+fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let is_line_end = c == '\n' || (c == '\r' && chars.peek() == Some(&'\n'));
+        if !is_line_end && c != '\t' && (c.is_control() || reorders(c)) {
+            out.extend(std::iter::repeat_n('?', c.len_utf8()));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether it is one of Unicode's direction marks, which can make a line look like another one (UAX #9, 2).
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What the parser says, without the position that it appends: the error has its own.

@@ -1,7 +1,7 @@
 //! The import: a domain becomes the settings of a level, and a list of what they do not express.
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, Firmware, LevelNumber};
+use nestmatrix_model::{Architecture, CpuMode, Firmware, LevelNumber};
 use nestmatrix_stack::MachineSettings;
 use nestmatrix_vmm::guest::excerpt;
 
@@ -61,10 +61,14 @@ impl Import {
         if level < innermost(level) && draft.cannot_host() {
             // Found at the domain, since the feature may be missing without an element.
             let nesting = draft.nesting_feature().unwrap_or_default();
-            domain.note(
-                Weight::Approximated,
-                format!("its CPU has no {nesting}: the level starts, and can't run guests with KVM"),
-            );
+            let (weight, outcome) = match draft.cpu_mode {
+                // The harness requires the feature of each level that hosts with a CPU that is passed through.
+                CpuMode::HostPassthrough => {
+                    (Weight::ChangesMeaning, "the stack stops at its launch with missing-cpu-feature")
+                }
+                _ => (Weight::Approximated, "the level starts, and can't run guests with KVM"),
+            };
+            domain.note(weight, format!("its CPU has no {nesting}: {outcome}"));
         }
         // It proves that it is a guest by the hypervisor that its kernel reports (docs/evidence.md).
         if level == innermost(level) && draft.show_kvm() {
@@ -74,7 +78,7 @@ impl Import {
         }
         let (settings, firmware) = (draft.settings(), draft.firmware);
         Ok(Self {
-            name: excerpt(name),
+            name: excerpt(&name),
             file: excerpt(file.name()),
             level,
             architecture,

@@ -8,6 +8,7 @@ use nestmatrix_model::{
 };
 use nestmatrix_stack::MachineSettings;
 
+use super::memory::MOST_CPUS;
 use crate::scenario::qemu_name;
 
 /// The most features or properties of a CPU or a machine. QEMU has about three hundred CPU features.
@@ -75,8 +76,11 @@ impl LevelDraft {
         Ok(())
     }
 
-    /// Sets a property of the CPU.
+    /// Sets a property of the CPU. The feature that lets it host is a feature, however it is written.
     pub(super) fn set_cpu_property(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        if let (true, "on" | "off") = (self.nesting_feature() == Some(name), value) {
+            return self.set_feature(name, value == "on");
+        }
         let name = name_of(&self.cpu_properties, &self.feature_name(name))?;
         let value = qemu_name("a value", value).map_err(|_| NOT_A_WORD)?;
         self.features.remove(&name);
@@ -90,6 +94,43 @@ impl LevelDraft {
         let value = qemu_name("a value", value).map_err(|_| NOT_A_WORD)?;
         self.machine_properties.insert(name, value);
         Ok(())
+    }
+
+    /// The parts of the topology that were set.
+    fn topology(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts = self.machine_properties.iter();
+        parts.filter_map(|(name, value)| Some((name.strip_prefix("smp.")?, value.as_str())))
+    }
+
+    /// Makes the numbers of CPUs agree with each other and with the topology, as QEMU does (hw/core/machine-smp.c). What contradicts
+    /// another number is forgotten.
+    pub(super) fn settle_cpus(&mut self) -> Result<(), &'static str> {
+        let product = self.topology().try_fold(1_u32, |product, (_, value)| {
+            product.checked_mul(value.parse().ok().filter(|number| *number > 0)?)
+        });
+        if self.cpus.is_none() {
+            let has_parts = self.topology().next().is_some();
+            self.cpus = self.max_cpus.or(product.filter(|product| has_parts && *product <= MOST_CPUS));
+        }
+        let most = self.max_cpus.or(self.cpus);
+        // QEMU finds a part that is missing by division.
+        let is_whole =
+            ["sockets", "cores", "threads"].iter().all(|part| self.topology().any(|(name, _)| name == *part));
+        let agrees = match (product, most) {
+            (Some(product), Some(most)) if is_whole => product == most,
+            (Some(product), Some(most)) => most % product == 0,
+            // Without any number, there is nothing to contradict.
+            (product, None) => product == Some(1),
+            (None, Some(_)) => false,
+        };
+        let is_in_order = self.max_cpus.is_none_or(|most| self.cpus.is_some_and(|cpus| cpus <= most));
+        // A scenario wants both, and a difference.
+        self.max_cpus = self.max_cpus.filter(|most| self.cpus.is_some_and(|cpus| cpus < *most));
+        if !agrees {
+            self.machine_properties.retain(|name, _| !name.starts_with("smp."));
+            return Err("not expressed: the product of the topology is not the number of CPUs");
+        }
+        if is_in_order { Ok(()) } else { Err("not expressed: maxcpus is less than the number of CPUs") }
     }
 
     /// Names with `_` are old names for those with `-` on x86 (QEMU, target/i386/cpu.c, `feat2prop`). QEMU reports only the new ones.

@@ -59,9 +59,10 @@ pub(super) fn read_os(domain: Element<'_, '_>, level: &mut LevelDraft) {
     read_firmware(os, level);
 }
 
-fn read_machine_type(os_type: Element<'_, '_>, machine: &str, level: &mut LevelDraft) {
+/// Takes a machine type, from `<type>` or from `-machine`.
+pub(super) fn read_machine_type(element: Element<'_, '_>, machine: &str, level: &mut LevelDraft) {
     let Ok(name) = qemu_name("a machine type", machine) else {
-        return os_type.refuse(NOT_A_WORD);
+        return element.refuse(NOT_A_WORD);
     };
     let Some((start, plain)) = VERSIONED.iter().find(|(start, _)| name.starts_with(start)) else {
         level.machine_type = Some(name);
@@ -76,7 +77,7 @@ fn read_machine_type(os_type: Element<'_, '_>, machine: &str, level: &mut LevelD
         Some(_) => "QEMU of the usual systems does not have this version",
         None => "it is a distribution's own version",
     };
-    os_type.note(Weight::Approximated, format!("{why}; the level has its QEMU's newest {plain}"));
+    element.note(Weight::Approximated, format!("{why}; the level has its QEMU's newest {plain}"));
     level.machine_type = Some((*plain).to_owned());
 }
 
@@ -93,7 +94,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
 fn read_firmware(os: Element<'_, '_>, level: &mut LevelDraft) {
     let chosen = os.attribute("firmware");
     let loader = os.child("loader");
-    let (path, is_flash, is_secure) = loader.map_or(("", false, false), |loader| {
+    let (path, is_flash, is_secure) = loader.map_or((String::new(), false, false), |loader| {
         (loader.text(), loader.has("type", "pflash"), loader.has("secure", "yes"))
     });
     let wants_secure_boot = os.child("firmware").is_some_and(|firmware| {

@@ -7,7 +7,7 @@ use super::level::LevelDraft;
 use super::survey::Element;
 
 /// The most CPUs and the least and most MiB that a scenario takes.
-const MOST_CPUS: u32 = 255;
+pub(super) const MOST_CPUS: u32 = 255;
 const MEMORY_MIB: RangeInclusive<u64> = 16..=1 << 20;
 
 /// The pages that a level's memory can be in.
@@ -16,7 +16,7 @@ const HUGE_PAGE_KIB: u64 = 2048;
 pub(super) fn read_cpus(domain: Element<'_, '_>, level: &mut LevelDraft) {
     let Some(vcpu) = domain.child("vcpu") else { return };
     let number = |text: &str| text.parse::<u32>().ok().filter(|count| (1..=MOST_CPUS).contains(count));
-    let most = number(vcpu.text());
+    let most = number(&vcpu.text());
     let current = vcpu.attribute("current");
     match (most, current.map(number)) {
         (Some(most), None) => level.cpus = Some(most),
@@ -73,7 +73,7 @@ pub(super) fn read_backing(domain: Element<'_, '_>, level: &mut LevelDraft) {
 
 /// A size in MiB, rounded up.
 fn size_in_mib(element: Element<'_, '_>) -> Option<u64> {
-    scaled(element.text(), element.attribute("unit").unwrap_or("KiB")).map(|bytes| bytes.div_ceil(1 << 20))
+    scaled(&element.text(), element.attribute("unit").unwrap_or("KiB")).map(|bytes| bytes.div_ceil(1 << 20))
 }
 
 /// A size in bytes, with libvirt's units (libvirt, docs/formatdomain: memory allocation).

@@ -158,10 +158,11 @@ impl<'s, 'x> Element<'s, 'x> {
         self.attribute(of_name) == Some(value)
     }
 
-    /// Its text without white space around it, which is taken.
-    pub(super) fn text(self) -> &'x str {
+    /// Its text without white space around it, which is taken. A comment in it splits it into several nodes.
+    pub(super) fn text(self) -> String {
         self.survey.taken.borrow_mut().entry(number(self.node)).or_default().text = true;
-        self.node.text().unwrap_or_default().trim()
+        let parts = self.node.children().filter(Node::is_text).filter_map(|part| part.text());
+        parts.collect::<String>().trim().to_owned()
     }
 
     /// Makes it a finding as a whole.

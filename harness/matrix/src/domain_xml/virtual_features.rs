@@ -69,8 +69,13 @@ pub(super) fn read(domain: Element<'_, '_>, level: &mut LevelDraft) {
         }
     }
     if let Some(hyper_v) = features.child("hyperv") {
-        if hyper_v.has("mode", "passthrough") {
-            keep(hyper_v, level.set_cpu_property("hv-passthrough", "on"));
+        match hyper_v.attribute("mode") {
+            None | Some("custom") => {}
+            Some("passthrough") => keep(hyper_v, level.set_cpu_property("hv-passthrough", "on")),
+            Some(_) => hyper_v.note(
+                Weight::ChangesMeaning,
+                "no scenario key for this mode: the level has only the enlightenments that are named",
+            ),
         }
         for (name, feature) in hyper_v.all_children() {
             read_hyper_v(&name, feature, known(HYPER_V, &name), level);
@@ -165,7 +170,7 @@ fn read_controllers(features: Element<'_, '_>, level: &mut LevelDraft) {
             keep(hpt, level.set_machine_property("resize-hpt", resizing));
         }
         if let Some(size) = hpt.child("maxpagesize") {
-            let bytes = memory::scaled(size.text(), size.attribute("unit").unwrap_or("KiB"));
+            let bytes = memory::scaled(&size.text(), size.attribute("unit").unwrap_or("KiB"));
             match bytes {
                 Some(bytes) => {
                     keep(size, level.set_machine_property("cap-hpt-max-page-size", &bytes.to_string()));
