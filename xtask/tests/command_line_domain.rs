@@ -106,6 +106,27 @@ fn a_name_that_another_scenario_has_is_refused() {
     assert_eq!(refused.code, Some(2), "{refused:#?}");
     assert!(refused.stderr.contains("matrix has another scenario bug-1"), "{}", refused.stderr);
     assert!(!place.path().join("matrix/documents/bug-1.toml").exists());
+
+    // Also if a file is replaced.
+    fs::write(place.path().join("matrix/bugs/bug-1.toml"), "edited").unwrap();
+    let forced = xtask(
+        &place,
+        &["import-domain", "proxmox-like.xml", "--output", "matrix/bugs/bug-1.toml", "--force"],
+    );
+    assert_eq!(forced.code, Some(2), "{forced:#?}");
+    assert!(forced.stderr.contains("matrix has another scenario bug-1"), "{}", forced.stderr);
+    assert_eq!(fs::read_to_string(place.path().join("matrix/bugs/bug-1.toml")).unwrap(), "edited");
+}
+
+#[test]
+fn a_name_that_the_user_gives_is_kept_and_its_folder_quoted() {
+    let place = place();
+    let name = "a-name-with-more-than-forty-characters-that-the-user-chose";
+    let output = format!("my matrix/bugs/{name}.toml");
+    let run = xtask(&place, &["import-domain", "proxmox-like.xml", "--output", &output]);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let said = format!("--scenarios 'my matrix' '{name}/*'");
+    assert!(run.stdout.contains(&said), "{}", run.stdout);
 }
 
 #[rstest]
