@@ -19,7 +19,7 @@ use crate::input;
 use crate::kernels::escaped;
 use crate::media_prepare;
 use crate::progress::BuildProgress;
-use crate::sources::refused;
+use crate::sources::{checked, refused};
 use crate::terminal::{print, style_of};
 
 #[derive(Debug, Args)]
@@ -252,16 +252,10 @@ fn check(arguments: &Check) -> Result<ExitCode, Failure> {
         progress.finish();
         match checked {
             Ok(()) => print(&format!("{} ({}): ok\n", medium.name(), medium.isa())),
-            Err(error) => failures.push((medium, error)),
+            Err(error) => failures.push((format!("{} ({})", medium.name(), medium.isa()), error)),
         }
     }
-    let mut failures = failures.into_iter();
-    let Some((medium, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
-    for (medium, error) in failures {
-        eprintln!("{} ({}): {}", medium.name(), medium.isa(), escaped(&error.to_string()));
-    }
-    eprintln!("{} ({}) cannot be used", medium.name(), medium.isa());
-    Err(Failure::error(escaped(&error.to_string())))
+    checked(failures)
 }
 
 fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {

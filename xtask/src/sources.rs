@@ -202,15 +202,20 @@ fn check(arguments: &Check) -> Result<ExitCode, Failure> {
                 check.bytes.div_ceil(1 << 20)
             )),
             Ok(None) => {}
-            Err(error) => failures.push((source, error)),
+            Err(error) => failures.push((format!("{} ({})", source.name(), source.isa()), error)),
         }
     }
+    checked(failures)
+}
+
+/// The end of a check of several sources or media, by name. All failures but the first are printed, and that is the command's.
+pub fn checked(failures: Vec<(String, Error)>) -> Result<ExitCode, Failure> {
     let mut failures = failures.into_iter();
-    let Some((source, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
-    for (source, error) in failures {
-        eprintln!("{} ({}): {}", source.name(), source.isa(), escaped(&error.to_string()));
+    let Some((first, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
+    for (name, error) in failures {
+        eprintln!("{name}: {}", escaped(&error.to_string()));
     }
-    eprintln!("{} ({}) cannot be used", source.name(), source.isa());
+    eprintln!("{first} cannot be used");
     Err(Failure::error(escaped(&error.to_string())))
 }
 
