@@ -326,7 +326,7 @@ fn launched(launch: &str, l0: &str) -> Matrix {
     Matrix::load(one_scenario::folder(Some(SYSTEMS), &axes).path()).unwrap()
 }
 
-/// The image for L0, or why there is none, of images of which only Debian's is there with libvirt.
+/// The image for L0, or why it is missing. Only Debian's image is available with libvirt.
 fn l0_image(matrix: &Matrix, names: &[&str], stand_ins: StandIns<'_>) -> Result<String, String> {
     let mut images = images(names);
     images.iter_mut().for_each(|image| image.has_libvirt = image.system == "debian");
@@ -341,10 +341,7 @@ fn a_level_whose_libvirt_launches_another_boots_an_image_with_libvirt() {
     let by_libvirt = launched("launch = \"libvirt\"", "rhel 9");
     let image = |names: &[&str]| l0_image(&by_libvirt, names, StandIns::Allowed);
     assert_eq!(image(&["rhel-9.4", "debian-12"]), Ok("debian-12".into()));
-    assert_eq!(
-        image(&["rhel-9.4"]),
-        Err("no image of RHEL 9 with libvirt: there is none of rhel-9.4".into())
-    );
+    assert_eq!(image(&["rhel-9.4"]), Err("no image of RHEL 9 with libvirt: rhel-9.4 has no libvirt".into()));
     let of_none = "no image of RHEL 9: only the stand-in oracle-9.5, for which there is no recipe";
     assert_eq!(image(&[]), Err(of_none.into()));
     let denied = l0_image(&by_libvirt, &["debian-12"], StandIns::DeniedByUser);

@@ -8,9 +8,9 @@ use nestmatrix_model::{Architecture, CommandChannel, Isa, Word as _};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The label by which cloud-init finds a seed.
+/// cloud-init finds a seed by this label.
 const SEED: &Label = b"CIDATA     ";
-/// The label by which the script finds the packages.
+/// The script finds the packages by this label.
 const PACKAGES: &Label = b"NESTPKGS   ";
 
 /// Writes the seed of a disk that is prepared.

@@ -80,8 +80,8 @@ pub enum DiskPackages {
     Archive,
     /// From the source that the user added for the same system.
     Source,
-    /// From a source of the same system, and there is none. So nothing is installed, and the disk can only be the innermost level,
-    /// unless it already has QEMU.
+    /// From a source of the same system, which the user has not added. So nothing is installed, and the disk can only be the innermost
+    /// level, unless it already has QEMU.
     NoSource,
 }
 

@@ -69,7 +69,7 @@ impl QemuImg {
             Some(Self { program, arguments, environment: emulator.environment(), wrapper: wrapper.clone() })
         };
         for recipe in recipes.iter().filter(|recipe| store.has_images_of(recipe)) {
-            // A damaged one that cannot be built again now is none.
+            // A damaged image that cannot be built again is skipped.
             if let Some(found) = store.ensure(recipe, Product::Emulator, progress).ok().and_then(of_image) {
                 return Ok(found);
             }

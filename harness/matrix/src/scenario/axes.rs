@@ -16,8 +16,8 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    /// What a scenario with these steps asks of libvirt that it can't do: there is none in an emulator, a second machine of a
-    /// level is launched by QEMU's command line, and only the harness itself starts swtpm.
+    /// What a scenario with these steps asks of libvirt that it can't do: an emulator has no libvirt, a second machine of a level is
+    /// launched by QEMU's command line, and only the harness itself starts swtpm.
     pub(super) fn against_libvirt(&self, steps: &[Step]) -> Vec<ScenarioProblem> {
         let second = steps.iter().find_map(Step::second_machine);
         let by_libvirt = self.levels.iter().filter(|axis| axis.settings.launch() == Launch::Libvirt);

@@ -70,7 +70,7 @@ pub enum MissingImage {
         why: String,
     },
     /// An image without libvirt, but libvirt of this level launches the one inside it.
-    #[error("no image of {} with libvirt: there is none of {image}", .requirement.wanted())]
+    #[error("no image of {} with libvirt: {image} has no libvirt", .requirement.wanted())]
     NoLibvirt {
         /// The required system.
         requirement: SystemRequirement,
