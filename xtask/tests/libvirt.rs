@@ -63,6 +63,7 @@ fn machines(architecture: Architecture, accelerator: Accelerator) -> [Machine; 2
         disk: None,
         uefi: None,
         unified_kernel: None,
+        guest_volume: None,
         swtpm: None,
     };
     let levels = (0..=2).map(level).collect();

@@ -50,6 +50,7 @@ fn plan(architecture: Architecture, levels: std::ops::RangeInclusive<u8>, metal:
         disk: None,
         uefi: None,
         unified_kernel: None,
+        guest_volume: None,
         swtpm: None,
     };
     StackPlan {
@@ -268,6 +269,7 @@ fn plan_with_disk_and_uefi(l1_from_disk: bool) -> StackPlan {
             cpus: 1,
             system: None,
             first_boot: None,
+            windows: None,
         });
     }
     plan.levels[2].uefi = Some(UefiFirmware {

@@ -184,16 +184,32 @@ pub enum Launch {
     Qemu,
     /// libvirt, which gets the machine as domain XML.
     Libvirt,
+    /// Hyper-V of a Windows level.
+    HyperV,
+    /// WSL 2 of a Windows level, as a distribution.
+    Wsl2,
+}
+
+impl Launch {
+    /// Whether a Windows level starts the machine, so that no QEMU runs it.
+    pub fn is_by_windows(self) -> bool {
+        match self {
+            Self::Qemu | Self::Libvirt => false,
+            Self::HyperV | Self::Wsl2 => true,
+        }
+    }
 }
 
 impl Word for Launch {
     const WHAT: &'static str = "launcher";
-    const ALL: &'static [Self] = &[Self::Qemu, Self::Libvirt];
+    const ALL: &'static [Self] = &[Self::Qemu, Self::Libvirt, Self::HyperV, Self::Wsl2];
 
     fn word(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
             Self::Libvirt => "libvirt",
+            Self::HyperV => "hyper-v",
+            Self::Wsl2 => "wsl2",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Firmware, LevelNumber};
+use nestmatrix_model::{Firmware, Launch, LevelNumber};
 use nestmatrix_stack::{BootFiles, BootImage, LevelPlan, Metal, StackPlan, UefiFirmware};
 use nestmatrix_vmm::libvirt::domain_xml;
 use nestmatrix_vmm::qemu::{
@@ -46,13 +46,21 @@ pub enum ExportProblem {
         /// The level.
         level: LevelNumber,
     },
+    /// Windows starts a level, which then has no domain XML.
+    #[error("the Windows around {level} starts it by `launch = \"{launch}\"`, so it has no domain XML")]
+    StartedByWindows {
+        /// The level.
+        level: LevelNumber,
+        /// How.
+        launch: Launch,
+    },
 }
 
 impl Export<'_> {
     /// The domain XML. `emulator` is the path of QEMU on the machine that it is for.
     ///
     /// # Errors
-    /// The cell has no such level, or no image for it.
+    /// The cell has no such level, or no image for it, or Windows starts it.
     pub fn xml(&self, emulator: &str) -> Result<String, ExportProblem> {
         Ok(domain_xml(&self.machine()?, &OnAnyMachine { level: self.level }, emulator))
     }
@@ -60,7 +68,7 @@ impl Export<'_> {
     /// The machine, as on native metal: what makes emulated metal faster is left out.
     ///
     /// # Errors
-    /// The cell has no such level, or no image for it.
+    /// The cell has no such level, or no image for it, or Windows starts it.
     pub fn machine(&self) -> Result<Machine, ExportProblem> {
         let Self { cell, level, .. } = *self;
         if level.below().is_none() {
@@ -71,6 +79,10 @@ impl Export<'_> {
         let Some(index) = inner.iter().position(|spec| spec.level == level) else {
             return Err(ExportProblem::NoLevel { cell: cell.name.to_string(), level });
         };
+        let launch = inner[index].settings.launch();
+        if launch.is_by_windows() {
+            return Err(ExportProblem::StartedByWindows { level, launch });
+        }
         let plans = inner.iter().map(|spec| self.plan(spec)).collect::<Result<_, _>>()?;
         let profile = ArchInfo::of(cell.architecture);
         let metal = if cell.emulator_is_l0() { Metal::Emulated } else { Metal::Native };
@@ -107,6 +119,7 @@ impl Export<'_> {
             uefi,
             // libvirt loads the kernel, and starts swtpm.
             unified_kernel: None,
+            guest_volume: None,
             swtpm: None,
         })
     }

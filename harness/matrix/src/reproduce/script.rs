@@ -164,6 +164,9 @@ impl Reproduction<'_> {
                 level.level
             ));
         }
+        if let Some(level) = plan.levels.iter().find(|level| level.settings.launch().is_by_windows()) {
+            return Some(format!("{} is started by Windows, to which a script can't speak", level.level));
+        }
         let drivable = plan.metal == Metal::Native || plan.runs_on_qemu() || self.has_only_a_console(plan);
         (!drivable)
             .then(|| format!("{} plays the bare machine, and this script can't speak to it", self.program))

@@ -239,6 +239,10 @@ impl Writer<'_> {
                         command_line(self.plan.profile.qemu, &machine.arguments(&InLevel), "    ")?
                     }
                     Launch::Libvirt => self.create_domain(machine),
+                    launch @ (Launch::HyperV | Launch::Wsl2) => {
+                        self.line(&format!("# The Windows of {host} starts {name} by {launch}."));
+                        return Some(());
+                    }
                 };
                 let traffic = match machine.hardware.has_traffic() {
                     true => prepare_script(&machine.label()),

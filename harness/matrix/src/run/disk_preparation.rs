@@ -284,6 +284,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
                 cpus: hardware.cpus,
                 system: None,
                 first_boot: Some(volumes),
+                windows: None,
             }),
         },
         settings: MachineSettings {
@@ -294,6 +295,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         disk: None,
         uefi,
         unified_kernel: None,
+        guest_volume: None,
         swtpm: None,
     };
     StackPlan::cold(metal, profile, vec![level])

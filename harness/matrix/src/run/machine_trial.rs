@@ -97,6 +97,7 @@ impl TrialGuest<'_> {
             disk: None,
             uefi: None,
             unified_kernel: None,
+            guest_volume: None,
             swtpm: None,
         };
         let plan = StackPlan { nonce: self.nonce, ..StackPlan::cold(Metal::Native, any_kvm, vec![level]) };

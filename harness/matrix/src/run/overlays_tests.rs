@@ -48,6 +48,7 @@ impl Boot {
             disk: None,
             uefi: Some(uefi),
             unified_kernel: None,
+            guest_volume: None,
             swtpm: None,
         };
         let plan = StackPlan::cold(Metal::Native, ArchInfo::of(Architecture::Amd), vec![level]);
@@ -67,6 +68,7 @@ impl Boot {
             cpus: 1,
             system: None,
             first_boot: None,
+            windows: None,
         });
         self
     }

@@ -320,6 +320,7 @@ fn level_plan(
         disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
         uefi,
         unified_kernel,
+        guest_volume: None,
         swtpm: None,
     })
 }
@@ -374,6 +375,7 @@ fn disk_image(
             cpus: hardware.cpus,
             system: os_release.map(|os| (os.id, os.version)),
             first_boot: None,
+            windows: None,
         }),
     })
 }

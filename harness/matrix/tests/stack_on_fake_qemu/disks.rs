@@ -26,6 +26,7 @@ fn debian() -> SystemDisk {
         cpus: 1,
         system: Some(("debian".into(), "13".into())),
         first_boot: None,
+        windows: None,
     }
 }
 

@@ -426,6 +426,7 @@ fn level_plan(number: u8, script: PathBuf) -> LevelPlan {
         disk: None,
         uefi: None,
         unified_kernel: None,
+        guest_volume: None,
         swtpm: None,
     }
 }

@@ -11,6 +11,7 @@ mod bochs;
 pub mod hercules;
 pub mod libvirt;
 mod qemu;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -54,6 +55,7 @@ fn launcher_of(machine: &Machine) -> &'static dyn Launcher {
         None => match machine.launch {
             Launch::Qemu => &qemu::Qemu,
             Launch::Libvirt => &libvirt::Libvirt,
+            Launch::HyperV | Launch::Wsl2 => &windows::Windows,
         },
     }
 }

@@ -1,8 +1,8 @@
 //! The image of a level: a kernel and an initramfs, or a disk with an installed system.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nestmatrix_images::Disk;
+use nestmatrix_images::{Disk, UnifiedKernel};
 use nestmatrix_model::{CommandChannel, DiskBus, NetworkCard};
 
 /// The image of a level. Its files are on this machine.
@@ -30,6 +30,13 @@ pub enum BootFiles {
     },
     /// A disk with an installed system.
     Disk(SystemDisk),
+    /// A root file system that a Windows level imports into WSL 2, which brings the kernel.
+    WslRoot {
+        /// The archive (tar.gz).
+        archive: PathBuf,
+        /// The kernel that WSL boots instead of its own, if the user wants another one.
+        kernel: Option<PathBuf>,
+    },
 }
 
 /// A disk with an installed system, and what that needs.
@@ -55,6 +62,19 @@ pub struct SystemDisk {
     pub system: Option<(String, String)>,
     /// The volumes that its first boot needs, in which it is prepared; none if it is prepared.
     pub first_boot: Option<Vec<PathBuf>>,
+    /// What is known of the Windows on it, if it is one.
+    pub windows: Option<WindowsSystem>,
+}
+
+/// A Windows on a disk, and how it becomes a level.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowsSystem {
+    /// What KVM tells it about itself: features of its CPU by QEMU's names, with a value if they have one (`hv-spinlocks=0x1fff`).
+    pub enlightenments: Vec<String>,
+    /// Further ones if it hosts guests.
+    pub nesting_enlightenments: Vec<String>,
+    /// Further ones if it hosts guests on a processor of Intel.
+    pub nesting_enlightenments_intel: Vec<String>,
 }
 
 /// A disk with the kernel and the initramfs of a level as one UEFI program. It is written before each boot, since the nonce is in it.
@@ -90,11 +110,30 @@ pub struct SwtpmArchive {
     pub archive: PathBuf,
 }
 
+/// What the volume holds that brings a guest into the Windows level around it.
+#[derive(Debug, Clone)]
+pub enum GuestFiles<'p> {
+    /// For Hyper-V: a fixed VHD with the guest's kernel and initramfs as one UEFI program.
+    UnifiedKernel {
+        /// What is on the disk.
+        unified: UnifiedKernel<'p>,
+        /// The disk.
+        vhd: &'p Path,
+    },
+    /// For WSL 2: a root file system.
+    WslRoot {
+        /// The archive (tar.gz).
+        archive: &'p Path,
+        /// The kernel that WSL boots instead of its own.
+        kernel: Option<&'p Path>,
+    },
+}
+
 impl BootImage {
     /// The disk with the installed system, if it is one.
     pub fn disk(&self) -> Option<&SystemDisk> {
         match &self.files {
-            BootFiles::Kernel { .. } => None,
+            BootFiles::Kernel { .. } | BootFiles::WslRoot { .. } => None,
             BootFiles::Disk(disk) => Some(disk),
         }
     }

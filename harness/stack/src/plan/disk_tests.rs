@@ -19,6 +19,7 @@ fn disk(overlay: &str) -> SystemDisk {
         cpus: 1,
         system: None,
         first_boot: None,
+        windows: None,
     }
 }
 
@@ -35,7 +36,7 @@ fn from_disks(levels: &[usize]) -> StackPlan {
 fn disk_of(plan: &mut StackPlan, level: usize) -> &mut SystemDisk {
     match &mut plan.levels[level].image.files {
         BootFiles::Disk(disk) => disk,
-        BootFiles::Kernel { .. } => panic!("L{level} boots a kernel"),
+        BootFiles::Kernel { .. } | BootFiles::WslRoot { .. } => panic!("L{level} boots no disk"),
     }
 }
 

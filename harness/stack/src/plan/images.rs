@@ -9,7 +9,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{CommandChannel, DiskBus, Isa, LevelNumber};
 use nestmatrix_vmm::qemu::{
     Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Placement,
-    Port, Uefi,
+    Port, Uefi, VolumeBoot,
 };
 use nestmatrix_vmm::shell::quote;
 
@@ -44,13 +44,19 @@ impl StackPlan {
                 write!(variables, " {name}_KERNEL={kernel} {name}_INITRAMFS={initramfs}")
             }
             Boot::Disk(boot) => write!(variables, " {name}_DISK={}", placement.disk(&boot.disk)),
+            Boot::Volume(boot) => write!(variables, " {name}_VOLUME={}", placement.disk(&boot.volume)),
         };
         variables
     }
 
     /// What `plan` boots. A kernel gets these parameters.
     pub(super) fn boot(&self, plan: &LevelPlan, parameters: String) -> Boot {
-        if let Some(unified) = &plan.unified_kernel {
+        let by_windows = self.launch_of(plan).is_by_windows();
+        if let (Some(volume), true) = (&plan.guest_volume, by_windows) {
+            let volume = ImageFile::read_only(disk_name(plan), volume);
+            return Boot::Volume(VolumeBoot { volume, parameters });
+        }
+        if let Some(unified) = plan.unified_kernel.as_ref().filter(|_| plan.guest_volume.is_none()) {
             let disk = ImageFile::read_only(disk_name(plan), &unified.path);
             return Boot::Disk(DiskBoot {
                 disk,
@@ -77,6 +83,10 @@ impl StackPlan {
                 let uuid =
                     self.reports(plan.level).then(|| self.nonce.clone()).filter(|nonce| !nonce.is_empty());
                 Boot::Disk(DiskBoot { disk, bus: *bus, uuid, parameters: None })
+            }
+            BootFiles::WslRoot { archive, .. } => {
+                let volume = ImageFile::read_only(disk_name(plan), archive);
+                Boot::Volume(VolumeBoot { volume, parameters })
             }
         }
     }
@@ -110,6 +120,7 @@ impl StackPlan {
     pub(super) fn disks(&self, plan: &LevelPlan) -> Vec<ImageFile> {
         let mut disks = match (&plan.image.files, self.boot(plan, String::new())) {
             (_, Boot::Disk(boot)) => vec![boot.disk],
+            (_, Boot::Volume(boot)) => vec![boot.volume],
             (BootFiles::Kernel { disk: Some(disk), .. }, _) if !self.images_are_files() => {
                 vec![ImageFile::read_only(disk_name(plan), &disk.path)]
             }

@@ -52,7 +52,7 @@ impl StackPlan {
             level: plan.level,
             instance,
             isa: self.profile.isa,
-            launch: plan.settings.launch(),
+            launch: self.launch_of(plan),
             metal,
             machine: plan.settings.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
             properties: self.properties(index, place, &machine),

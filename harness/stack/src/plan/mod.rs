@@ -15,7 +15,10 @@ use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
 use super::{Hypervisor, Inputs};
-pub use boot_image::{BootFiles, BootImage, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk};
+pub use boot_image::{
+    BootFiles, BootImage, GuestFiles, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk,
+    WindowsSystem,
+};
 use images::Anywhere;
 
 /// What L0 runs on.
@@ -86,8 +89,12 @@ pub struct LevelPlan {
     pub disk: Option<PathBuf>,
     /// Its UEFI firmware, if it has one.
     pub uefi: Option<UefiFirmware>,
-    /// The disk that UEFI starts its kernel from; none if QEMU loads the kernel, or if the kernel is on a disk of its own.
+    /// The disk that UEFI starts its kernel from, for Hyper-V a fixed VHD; none if QEMU loads the kernel, or if the kernel is on a
+    /// disk of its own.
     pub unified_kernel: Option<UnifiedKernelDisk>,
+    /// The volume that brings it into the Windows level that starts it; none if a QEMU runs it. It is written before each boot, since
+    /// the nonce is in it.
+    pub guest_volume: Option<PathBuf>,
     /// The image of the swtpm that plays its TPM; none if it has none, or if the outermost level has that of an installed one.
     pub swtpm: Option<SwtpmArchive>,
 }
@@ -165,6 +172,16 @@ impl StackPlan {
         if self.on_emulator(level) { Hypervisor::Tcg } else { Hypervisor::Kvm }
     }
 
+    /// What starts the machine of a level.
+    pub fn launch_of(&self, plan: &LevelPlan) -> Launch {
+        let launch = plan.settings.launch();
+        // As damage, a QEMU of L0 starts it instead of the Windows around it, if it has a kernel for that.
+        let on_l0 = self.innermost_on_l0 && self.reports(plan.level);
+        let is_moved =
+            on_l0 && launch.is_by_windows() && matches!(plan.image.files, BootFiles::Kernel { .. });
+        if is_moved { Launch::Qemu } else { launch }
+    }
+
     /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
     fn on_emulator(&self, level: LevelNumber) -> bool {
         self.metal == Metal::Emulated && self.levels.first().is_some_and(|plan| plan.level == level)
@@ -202,14 +219,36 @@ impl StackPlan {
         own + inside + second.map_or(0, |second| self.memory_mib(second))
     }
 
-    /// What the disks with unified kernels are made of, and the path of each.
+    /// What the disks with unified kernels are made of, and the path of each. Those for Hyper-V are not among them.
     pub fn unified_kernels(&self) -> Vec<(UnifiedKernel<'_>, &Path)> {
+        let levels = (0..self.levels.len()).filter(|index| self.levels[*index].guest_volume.is_none());
+        levels.filter_map(|index| self.unified_kernel(index)).collect()
+    }
+
+    /// What the disk with the unified kernel of the level at `index` is made of, and its path, if it has such a disk.
+    fn unified_kernel(&self, index: usize) -> Option<(UnifiedKernel<'_>, &Path)> {
+        let plan = &self.levels[index];
+        let UnifiedKernelDisk { stub, path } = plan.unified_kernel.as_ref()?;
+        let BootFiles::Kernel { kernel, initramfs, .. } = &plan.image.files else { return None };
+        let parameters = self.machine(index, Instance::First).boot.parameters()?.to_owned();
+        Some((UnifiedKernel { stub, kernel, initramfs, parameters }, path.as_path()))
+    }
+
+    /// The volumes that bring guests into Windows levels, and what each of them holds.
+    pub fn guest_volumes(&self) -> Vec<(&Path, GuestFiles<'_>)> {
         let levels = self.levels.iter().enumerate();
         let made = levels.filter_map(|(index, plan)| {
-            let UnifiedKernelDisk { stub, path } = plan.unified_kernel.as_ref()?;
-            let BootFiles::Kernel { kernel, initramfs, .. } = &plan.image.files else { return None };
-            let parameters = self.machine(index, Instance::First).boot.parameters()?.to_owned();
-            Some((UnifiedKernel { stub, kernel, initramfs, parameters }, path.as_path()))
+            let volume = plan.guest_volume.as_deref()?;
+            let files = match &plan.image.files {
+                BootFiles::WslRoot { archive, kernel } => {
+                    GuestFiles::WslRoot { archive, kernel: kernel.as_deref() }
+                }
+                BootFiles::Kernel { .. } | BootFiles::Disk(_) => {
+                    let (unified, vhd) = self.unified_kernel(index)?;
+                    GuestFiles::UnifiedKernel { unified, vhd }
+                }
+            };
+            Some((volume, files))
         });
         made.collect()
     }

@@ -35,6 +35,7 @@ pub(super) fn plan_of(
         disk: None,
         uefi: None,
         unified_kernel: None,
+        guest_volume: None,
         swtpm: None,
     };
     let profile = ArchInfo::of(architecture);
@@ -140,6 +141,7 @@ fn an_innermost_disk_has_a_machine_that_lets_nothing_host(#[case] of: Architectu
             cpus: 1,
             system: None,
             first_boot: None,
+            windows: None,
         });
     }
     let [l1, l2] = [1, 2].map(|index| plan.machine(index, Instance::First).properties);

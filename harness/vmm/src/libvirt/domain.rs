@@ -97,7 +97,8 @@ impl Domain<'_> {
                 Element::new("initrd").text(self.placement.file(initramfs)),
                 Element::new("cmdline").text(parameters),
             ]),
-            Boot::Disk(_) => os,
+            // Domain XML is written for machines that QEMU runs.
+            Boot::Disk(_) | Boot::Volume(_) => os,
         }
     }
 

@@ -100,6 +100,8 @@ pub enum Boot {
     Kernel(KernelBoot),
     /// What the firmware finds on a disk.
     Disk(DiskBoot),
+    /// What a Windows level starts from a volume. No QEMU runs it.
+    Volume(VolumeBoot),
 }
 
 impl Boot {
@@ -107,7 +109,7 @@ impl Boot {
     pub fn kernel(&self) -> Option<&KernelBoot> {
         match self {
             Self::Kernel(kernel) => Some(kernel),
-            Self::Disk(_) => None,
+            Self::Disk(_) | Self::Volume(_) => None,
         }
     }
 
@@ -116,6 +118,7 @@ impl Boot {
         match self {
             Self::Kernel(kernel) => Some(&kernel.parameters),
             Self::Disk(disk) => disk.parameters.as_deref(),
+            Self::Volume(volume) => Some(&volume.parameters),
         }
     }
 
@@ -135,6 +138,7 @@ impl Boot {
             Self::Disk(DiskBoot { uuid, .. }) => {
                 uuid.iter().map(|digits| ("uuid", with_dashes(digits))).collect()
             }
+            Self::Volume(_) => Vec::new(),
         }
     }
 }
@@ -178,6 +182,15 @@ impl DiskBoot {
         let devices = devices.into_iter().map(|device| ("device", device));
         std::iter::once(("drive", drive(&self.disk, placement))).chain(devices).collect()
     }
+}
+
+/// The volume from which a Windows level starts its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeBoot {
+    /// The volume, which is a disk of the machine of that level.
+    pub volume: ImageFile,
+    /// Kernel command line of the guest.
+    pub parameters: String,
 }
 
 /// The UEFI firmware of a machine, as two flash memories.

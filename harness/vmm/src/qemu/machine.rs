@@ -193,9 +193,9 @@ pub fn machine_label(level: LevelNumber, instance: Instance) -> String {
 pub(crate) const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 impl Machine {
-    /// Whether it has a monitor. Bare machines of other emulators have none.
+    /// Whether it has a monitor. Bare machines of other emulators have none, and neither has the guest of a Windows level.
     pub fn has_monitor(&self) -> bool {
-        matches!(self.metal, None | Some(BareMachine::Qemu(_)))
+        matches!(self.metal, None | Some(BareMachine::Qemu(_))) && !self.launch.is_by_windows()
     }
 
     /// Every channel that this machine's QEMU opens, its own first.

@@ -11,7 +11,7 @@ mod process;
 mod rejection;
 mod tpm;
 
-pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, Writes};
+pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, VolumeBoot, Writes};
 pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
