@@ -48,6 +48,7 @@ mod tree;
 mod uefi;
 mod undelivered;
 mod unified_kernel;
+mod windows;
 
 pub use archive::archives;
 pub use cache::Cached;
@@ -81,3 +82,4 @@ pub use store::{Store, StoreOptions};
 pub use uefi::UefiFiles;
 pub use undelivered::Undelivered;
 pub use unified_kernel::UnifiedKernel;
+pub use windows::{PrepareStep, RoleCommand, RoleValueError, RoleValues, WindowsRole};

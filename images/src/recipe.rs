@@ -8,6 +8,7 @@ use crate::package_source::PackageSource;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
+use crate::windows::{self, WindowsRole};
 use crate::{Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
@@ -196,6 +197,7 @@ pub struct Catalog {
     /// The same with an addition, where one fits.
     pub(crate) extended: BTreeMap<String, Recipe>,
     templates: Vec<Recipe>,
+    pub(crate) windows_roles: BTreeMap<String, WindowsRole>,
     pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) media: Vec<Arc<Medium>>,
     /// The disks that are prepared, by recipe.
@@ -232,12 +234,26 @@ impl Catalog {
             errors.extend(found);
             Vec::new()
         });
+        let windows_roles = windows::load(dir).unwrap_or_else(|found| {
+            errors.extend(found);
+            BTreeMap::new()
+        });
         if errors.is_empty() {
             let extended = addition::extended(&additions, recipes.values());
             let (sources, media) = (Vec::new(), Vec::new());
             let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
             let prepared = BTreeMap::new();
-            Ok(Self { recipes, extended, templates, sources, media, prepared, unbuildable, installed })
+            Ok(Self {
+                recipes,
+                extended,
+                templates,
+                windows_roles,
+                sources,
+                media,
+                prepared,
+                unbuildable,
+                installed,
+            })
         } else {
             Err(RecipeErrors::new(folder, errors))
         }

@@ -44,6 +44,22 @@ pub enum RecipeProblem {
     /// A link of an addition without a target.
     #[error("{0:?} is no link")]
     BadLink(String),
+    /// A script for Windows that is too long for a command line.
+    #[error(
+        "the script has {length} characters with the functions before it, more than the limit of {limit}"
+    )]
+    LongScript {
+        /// Its length.
+        length: usize,
+        /// The largest length.
+        limit: usize,
+    },
+    /// A placeholder about a guest, in a command that has none.
+    #[error("{0} has no value here")]
+    NoGuest(String),
+    /// A Windows role of no use.
+    #[error("the role has neither [start] nor [report]")]
+    IdleRole,
     /// A recipe without a product.
     #[error("the recipe makes no image")]
     NoProduct,
@@ -69,6 +85,12 @@ impl Problem for RecipeProblem {
             Self::NeedlessTemplate => {
                 "remove `[template]`: sources are for RPM packages, and media for disks".into()
             }
+            Self::LongScript { .. } => "make it shorter: a command line of Windows has a limit".into(),
+            Self::NoGuest(_) => "only [start], [console], [state] and [stop] are about a guest".into(),
+            Self::IdleRole => {
+                "add `[report]` for an innermost level, or `[start]`, `[console]`, `[state]` and `[stop]`"
+                    .into()
+            }
             Self::NoProduct => {
                 format!("add `[hypervisor]`, `[minimal]`, `[emulator]`, `[uefi]` or `[disk]`; see {EXAMPLES}")
             }
@@ -86,6 +108,9 @@ impl Problem for RecipeProblem {
             | Self::NoTemplate
             | Self::NeedlessTemplate
             | Self::BadLink(_)
+            | Self::LongScript { .. }
+            | Self::NoGuest(_)
+            | Self::IdleRole
             | Self::NoProduct => "here",
         }
     }

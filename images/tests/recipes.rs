@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use miette::NarratableReportHandler;
-use nestmatrix_images::{Catalog, Product, RecipeErrors};
+use nestmatrix_images::{Catalog, Product, RecipeErrors, RoleCommand, RoleValues, WindowsRole};
+use nestmatrix_model::Word as _;
 
 const GOOD: &str = r#"name = "sample"
 architecture = "amd64"
@@ -239,4 +240,132 @@ fn every_level_of_debian_may_have_libvirt() {
     for recipe in catalog.recipes().filter(|recipe| recipe.products().contains(&Product::Hypervisor)) {
         assert!(catalog.with_addition(recipe.name(), "libvirt").is_some(), "{}", recipe.name());
     }
+}
+
+const ROLE: &str = r#"name = "toy"
+title = "Toy"
+functions = "common.ps1"
+
+[[prepare]]
+run = "prepare"
+why = "the reason"
+success = [0, 3010]
+restart = true
+
+[facts]
+run = "Get-Facts"
+why = "the reason"
+
+[start]
+run = '''
+Start-Toy '@GUEST@' @CPUS@ @MEMORY_MIB@
+Copy-Item @VOLUME@
+'''
+why = "the reason"
+
+[console]
+run = "console @GUEST@"
+why = "the reason"
+
+[state]
+run = "state @GUEST@"
+why = "the reason"
+
+[stop]
+run = "stop @GUEST@"
+why = "the reason"
+"#;
+
+/// A folder with a role for Windows.
+fn with_role(role: &str) -> Result<Catalog, RecipeErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("windows")).unwrap();
+    fs::write(folder.path().join("windows/toy.toml"), role).unwrap();
+    fs::write(folder.path().join("windows/common.ps1"), "function Get-Facts {}").unwrap();
+    Catalog::load(folder.path())
+}
+
+#[test]
+fn a_windows_role_has_its_commands_with_the_values_of_a_guest() {
+    let catalog = with_role(ROLE).unwrap();
+    let role = catalog.windows_role("toy").unwrap();
+    let values = RoleValues::new("L2", 2, 512, "nest.nonce=42", "NESTGUEST").unwrap();
+    assert_eq!((role.title(), catalog.windows_role("other")), ("Toy", None));
+    assert_eq!(
+        role.script(RoleCommand::Start, &values).unwrap(),
+        "function Get-Facts {}\nStart-Toy 'L2' 2 512\nCopy-Item NESTGUEST"
+    );
+    assert_eq!(role.script(RoleCommand::Report, &values), None);
+    let [step] = role.prepare() else { panic!("{role:?}") };
+    assert_eq!((step.script(), step.success(), step.restart()), ("prepare", &[0, 3010][..], true));
+    assert_eq!(role.ready_limit().as_secs(), 120);
+    let slow = ROLE.to_owned() + "[ready]\nrun = \"ready\"\nwhy = \"the reason\"\nseconds = 7\n";
+    let slow = with_role(&slow).unwrap();
+    assert_eq!(slow.windows_role("toy").unwrap().ready_limit().as_secs(), 7);
+    assert_ne!(slow.windows_role("toy").unwrap().digest(), role.digest());
+}
+
+#[test]
+fn an_error_in_a_windows_role_says_where() {
+    for (there, instead, wrong) in [
+        ("\"toy\"", "\"other\"", "toy.toml:1:8: role `other` is in a file named `toy.toml`"),
+        ("'@GUEST@' @CPUS@", "'@GEUST@' @CPUS@", "toy.toml:17:12: unknown placeholder `@GEUST@`"),
+        ("\"prepare\"", "\"prepare @GUEST@\"", "toy.toml:6:16: @GUEST@ has no value here"),
+        ("3010", "-1", "toy.toml:8:15: `success` is out of range: -1"),
+        ("3010", "\"3010\"", "toy.toml:8:15: `success` holds a string"),
+        ("common.ps1", "no.ps1", "toy.toml:3:13: cannot read "),
+        ("[console]", "[consol]", "toy.toml:22:2: unknown key `consol`"),
+        (
+            "[state]\nrun = \"state @GUEST@\"\nwhy = \"the reason\"\n",
+            "",
+            "toy.toml:1:1: table `[state]` is missing",
+        ),
+        ("\nrun = \"stop @GUEST@\"", "", "toy.toml:30:1: key `run` is missing"),
+    ] {
+        let text = ROLE.replace(there, instead);
+        assert_ne!(text, ROLE, "{there}");
+        let errors = with_role(&text).unwrap_err();
+        let errors: Vec<String> = errors.errors().iter().map(ToString::to_string).collect();
+        assert!(errors.iter().any(|error| error.contains(wrong)), "{wrong}: {errors:?}");
+    }
+    let long = ROLE.replace("Get-Facts\"", &format!("{}\"", "x".repeat(11_500)));
+    assert!(with_role(&long).unwrap_err().errors()[0].to_string().contains("more than the limit of 11500"));
+}
+
+#[test]
+fn all_mistakes_of_a_windows_role_are_reported_together() {
+    let wrong = ROLE
+        .replace("title = \"Toy\"", "titel = 1")
+        .replace("why = \"the reason\"\nsuccess", "success")
+        .replace("@MEMORY_MIB@", "@MEMORY@")
+        .replace("[state]", "[staet]");
+    let errors = with_role(&wrong).unwrap_err();
+    let folder = Path::new(errors.errors()[0].file().unwrap()).ancestors().nth(2).unwrap();
+    let mut report = String::new();
+    NarratableReportHandler::new().render_report(&mut report, &errors).unwrap();
+    insta::assert_snapshot!(report.replace(&folder.display().to_string(), "recipes"));
+}
+
+#[test]
+fn the_roles_here_have_what_a_level_needs() {
+    let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap();
+    let names: Vec<&str> = catalog.windows_roles().map(WindowsRole::name).collect();
+    assert_eq!(names, ["guest", "hyper-v", "wsl2"]);
+    let values = RoleValues::new("L2", 2, 512, "nest.nonce=0123 console=ttyS0,115200", "NESTGUEST").unwrap();
+    for role in catalog.windows_roles() {
+        let is_innermost = role.name() == "guest";
+        assert_eq!(role.script(RoleCommand::Report, &values).is_some(), is_innermost, "{}", role.name());
+        assert_eq!(role.prepare().is_empty(), is_innermost, "{}", role.name());
+        for command in [RoleCommand::Ready, RoleCommand::Start, RoleCommand::Stop] {
+            assert_eq!(role.has(command), !is_innermost, "{}: {command}", role.name());
+        }
+        for command in RoleCommand::ALL {
+            if let Some(script) = role.script(*command, &values) {
+                // A command line of Windows, in base 64 of UTF-16.
+                assert!(script.encode_utf16().count() * 8 / 3 < 32_000, "{}: {command}", role.name());
+                assert!(!script.contains('\t') && script.is_ascii(), "{}: {command}", role.name());
+            }
+        }
+    }
+    assert_eq!(catalog.windows_role("wsl2").unwrap().files(), ["wsl.msi"]);
 }

@@ -206,13 +206,34 @@ impl<'t, P: Problem> Table<'t, P> {
 
     /// The whole number under `key`, from `min` to `max`.
     pub fn optional_integer(&self, key: &'static str, min: u32, max: u32) -> Option<u32> {
-        let (integer, span) = self.pick(key, "a whole number", DeValue::as_integer)?;
+        let (value, span) = self.pick(key, "a whole number", |value| value.is_integer().then_some(value))?;
+        self.in_range(key, value, span, (min, max))
+    }
+
+    /// The number, if it is within the limits. Otherwise, that is reported.
+    fn in_range(
+        &self,
+        key: &'static str,
+        value: &DeValue<'_>,
+        span: Range<usize>,
+        (min, max): (u32, u32),
+    ) -> Option<u32> {
+        let integer = value.as_integer()?;
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
         let fits = number.filter(|number| (min..=max).contains(number));
         if fits.is_none() {
             self.file.report(span, FileProblem::OutOfRange { key, given: integer.to_string(), min, max });
         }
         fits
+    }
+
+    /// The whole numbers in the list under `key`, each from `min` to `max`.
+    pub fn optional_integers(&self, key: &'static str, min: u32, max: u32) -> Option<Vec<u32>> {
+        let pick = |value: &'t DeValue<'t>| value.is_integer().then_some(value);
+        let entries = self.entries(key, "a list of whole numbers", pick)?;
+        let numbers =
+            entries.into_iter().filter_map(|(value, span)| self.in_range(key, value, span, (min, max)));
+        Some(numbers.collect())
     }
 
     /// The whole number under `key`, which is required, from `min` to `max`.
@@ -278,6 +299,16 @@ impl<P: Problem> Text<'_, P> {
     /// Reports a problem with this text.
     pub fn report(&self, problem: impl Into<P>) {
         self.file.report(self.span.clone(), problem);
+    }
+
+    /// Reports a problem with the first place where this part of the text is written.
+    pub fn report_part(&self, part: &str, problem: impl Into<P>) {
+        let written = self.file.text().get(self.span.clone()).and_then(|text| text.find(part));
+        let span = written.map_or(self.span.clone(), |at| {
+            let start = self.span.start + at;
+            start..start + part.len()
+        });
+        self.file.report(span, problem);
     }
 
     /// Whether the file is named after this text. If it is not, that is reported. `what` is what the file holds, and `key` the key of
