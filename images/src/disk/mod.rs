@@ -4,6 +4,7 @@
 mod catalog;
 pub(crate) mod fat;
 mod image;
+pub(crate) mod partitioned;
 mod preparation;
 mod report;
 mod seed;

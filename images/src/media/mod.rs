@@ -11,6 +11,8 @@ mod registry;
 mod vmdk;
 
 pub use format::DiskFormat;
+#[cfg(test)]
+pub(crate) use format::inspect;
 pub(crate) use medium::MediumRecord;
 pub use medium::{Medium, MediumState};
 pub use problem::{MediumError, MediumProblem};

@@ -2,14 +2,14 @@
 //!
 //! A hypervisor that loads no kernel itself, such as Hyper-V with a virtual machine of generation 2, boots such a disk.
 
-mod disk;
 mod program;
+mod vhd;
 
-use crate::Error;
-use crate::disk::fat::{self, Contents};
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use crate::disk::fat::Contents;
+use crate::disk::partitioned::{self, Purpose};
+use crate::{Digest, Error};
+use std::fs;
+use std::path::Path;
 
 /// What a unified kernel image is made of.
 #[derive(Debug, Clone)]
@@ -30,19 +30,27 @@ impl UnifiedKernel<'_> {
     /// # Errors
     /// [`Error::Io`], or [`Error::UnifiedKernel`] if the stub is no UEFI program that can take the kernel.
     pub fn write_disk(&self, path: &Path) -> Result<(), Error> {
-        let volume = Volume::beside(path);
+        self.write(path).map(drop)
+    }
+
+    /// Writes the same disk as a fixed VHD: the bytes of the raw disk, and a footer. Its virtual size is whole MiB.
+    ///
+    /// # Errors
+    /// Those of [`UnifiedKernel::write_disk`].
+    pub fn write_vhd(&self, path: &Path) -> Result<(), Error> {
+        let digest = self.write(path)?;
+        vhd::append_footer(path, partitioned::identifier(&digest, "vhd")).map_err(Error::io("write", path))
+    }
+
+    /// Writes the raw disk, and returns the digest of the program on it.
+    fn write(&self, path: &Path) -> Result<Digest, Error> {
         let refused = |why| Error::UnifiedKernel { stub: self.stub.to_owned(), why };
         let program = self.program()?;
         let name = program::default_path(&program).map_err(refused)?.to_owned();
-        fat::write(&volume.0, b"NESTBOOT   ", &[(name, Contents::Bytes(program))])?;
-        let written = || -> io::Result<()> {
-            let mut from = File::open(&volume.0)?;
-            let mut to = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-            let start = disk::write_table(&mut to, from.metadata()?.len())?;
-            to.seek(SeekFrom::Start(start))?;
-            io::copy(&mut from, &mut to).map(drop)
-        };
-        written().map_err(Error::io("write", path))
+        let digest = Digest::of_bytes(&program);
+        let files = [(name, Contents::Bytes(program))];
+        partitioned::write(path, Purpose::Boot, b"NESTBOOT   ", &digest, &files)?;
+        Ok(digest)
     }
 
     /// The program: the stub, with the kernel and all that it needs as sections.
@@ -56,24 +64,6 @@ impl UnifiedKernel<'_> {
         ];
         program::with_sections(&read(self.stub)?, &sections)
             .map_err(|why| Error::UnifiedKernel { stub: self.stub.to_owned(), why })
-    }
-}
-
-/// A file system that is removed once it is on the disk.
-struct Volume(PathBuf);
-
-impl Volume {
-    fn beside(disk: &Path) -> Self {
-        let mut name = disk.as_os_str().to_owned();
-        name.push(".volume");
-        Self(name.into())
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        // If it is still there, it is removed with the folder of the boot.
-        let _ = fs::remove_file(&self.0);
     }
 }
 

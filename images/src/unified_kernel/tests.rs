@@ -2,6 +2,10 @@ use goblin::pe::PE;
 use proptest::prelude::*;
 
 use super::*;
+use crate::DiskFormat;
+use crate::media::inspect;
+use std::fs::File;
+use std::io;
 
 /// A UEFI program with one section and room for entries of others, by Microsoft's "PE Format".
 fn stub(room: usize) -> Vec<u8> {
@@ -73,21 +77,28 @@ proptest! {
     }
 }
 
+/// A folder with the parts of a unified kernel, whose initramfs has this length.
+fn parts(initramfs: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("stub", stub(3)), ("kernel", vec![1; 3 << 20]), ("initramfs", vec![2; initramfs])]
+    {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+/// Makes a unified kernel of these parts and this command line.
+fn with<T>(folder: &Path, parameters: &str, make: impl FnOnce(&UnifiedKernel<'_>) -> T) -> T {
+    let [stub, kernel, initramfs] = ["stub", "kernel", "initramfs"].map(|name| folder.join(name));
+    let parameters = parameters.to_owned();
+    make(&UnifiedKernel { stub: &stub, kernel: &kernel, initramfs: &initramfs, parameters })
+}
+
 #[test]
 fn a_disk_has_one_efi_system_partition_with_the_boot_loader() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = parts(9 << 20);
     let path = |name: &str| folder.path().join(name);
-    for (name, bytes) in [("stub", stub(3)), ("kernel", vec![1; 3 << 20]), ("initramfs", vec![2; 9 << 20])] {
-        fs::write(path(name), bytes).unwrap();
-    }
-    let (stub, kernel, initramfs) = (path("stub"), path("kernel"), path("initramfs"));
-    let unified = UnifiedKernel {
-        stub: &stub,
-        kernel: &kernel,
-        initramfs: &initramfs,
-        parameters: "nest.nonce=42".into(),
-    };
-    unified.write_disk(&path("disk")).unwrap();
+    with(folder.path(), "nest.nonce=42", |unified| unified.write_disk(&path("disk"))).unwrap();
     let mut names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -109,4 +120,41 @@ fn a_disk_has_one_efi_system_partition_with_the_boot_loader() {
     let seen = sections(&program);
     assert_eq!(seen[1].3, b"nest.nonce=42");
     assert_eq!((&seen[2].3, &seen[3].3), (&vec![2; 9 << 20], &vec![1; 3 << 20]));
+}
+
+#[test]
+fn a_vhd_is_the_disk_and_a_footer() {
+    let folder = parts(9 << 20);
+    let made = |name: &str, parameters: &str| {
+        let path = folder.path().join(name);
+        with(folder.path(), parameters, |unified| unified.write_vhd(&path)).unwrap();
+        fs::read(path).unwrap()
+    };
+    let vhd = made("vhd", "nest.nonce=42");
+    assert_eq!(made("again", "nest.nonce=42"), vhd, "the same parts give the same bytes");
+    let footer = |vhd: &[u8]| vhd[vhd.len() - vhd::FOOTER..].to_vec();
+    assert_ne!(footer(&made("other", "nest.nonce=43")), footer(&vhd), "another boot has another disk");
+
+    let raw = folder.path().join("raw");
+    with(folder.path(), "nest.nonce=42", |unified| unified.write_disk(&raw)).unwrap();
+    assert!(vhd[..vhd.len() - vhd::FOOTER] == fs::read(raw).unwrap());
+    let file = File::open(folder.path().join("vhd")).unwrap();
+    assert_eq!(inspect(&file, vhd.len() as u64).unwrap(), DiskFormat::Vpc);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn a_vhd_has_whole_mebibytes_and_the_second_table_at_their_end(initramfs in 1_usize..20_000_000) {
+        let folder = parts(initramfs);
+        let path = folder.path().join("vhd");
+        with(folder.path(), "quiet", |unified| unified.write_vhd(&path)).unwrap();
+        let vhd = fs::read(path).unwrap();
+        let disk = &vhd[..vhd.len() - vhd::FOOTER];
+        prop_assert_eq!(disk.len() % (1 << 20), 0);
+        prop_assert_eq!(&disk[disk.len() - 512..][..8], b"EFI PART");
+        // Where the first table says that the second one is.
+        let last = u64::from_le_bytes(disk[512 + 32..512 + 40].try_into().unwrap());
+        prop_assert_eq!((last + 1) * 512, disk.len() as u64);
+    }
 }
