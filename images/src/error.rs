@@ -301,6 +301,14 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A file is too large for a FAT volume.
+    #[error("{name} has {size} bytes, but a file on a FAT volume has at most {} (4 GiB - 1)", u32::MAX)]
+    TooLargeForFat {
+        /// Its name on the volume.
+        name: String,
+        /// Its size.
+        size: u64,
+    },
     /// An image in the cache has changed since it was built.
     #[error("image {} is damaged: {reason}", path.display())]
     Damaged {

@@ -39,6 +39,17 @@ pub(crate) fn packed_tree(tree: &Tree, path: &Path) -> Result<(), Error> {
     pad().map_err(Error::io("write", path))
 }
 
+/// Writes a tree as a compressed tar archive.
+pub(crate) fn tar_gz(tree: &Tree, path: &Path) -> Result<(), Error> {
+    let write = || -> io::Result<()> {
+        let file = io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+        // Its header has no name and no time.
+        let packer = flate2::GzBuilder::new().write(file, flate2::Compression::default());
+        tar(tree, packer)?.finish()?.flush()
+    };
+    write().map_err(Error::io("write", path))
+}
+
 /// Writes a kernel and, after it, its initramfs into a file that is a guest's disk.
 pub(crate) fn disk(kernel: &Path, initramfs: &Path, path: &Path) -> Result<(), Error> {
     let write = || -> io::Result<()> {
@@ -86,6 +97,31 @@ fn cpio<W: Write>(tree: &Tree, mut out: W) -> io::Result<W> {
         writer.finish()?;
     }
     trailer(out)
+}
+
+/// Writes the same entries as a tar archive, with owner and time as above.
+fn tar<W: Write>(tree: &Tree, out: W) -> io::Result<W> {
+    let mut archive = tar::Builder::new(out);
+    for (path, node) in with_folders(tree) {
+        let mut header = tar::Header::new_gnu();
+        let (kind, mode, data) = match node {
+            Node::Folder => (tar::EntryType::Directory, 0o755, &[][..]),
+            Node::File(File { executable: true, data, .. }) => (tar::EntryType::Regular, 0o755, &data[..]),
+            Node::File(File { data, .. }) => (tar::EntryType::Regular, 0o644, &data[..]),
+            Node::Link(_) => (tar::EntryType::Symlink, 0o777, &[][..]),
+        };
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(data.len() as u64);
+        match node {
+            Node::Link(target) => archive.append_link(&mut header, path, target)?,
+            _ => archive.append_data(&mut header, path, data)?,
+        }
+    }
+    archive.into_inner()
 }
 
 /// All entries of the tree, and the folders above them.

@@ -31,6 +31,9 @@ const SECTOR_ENTRIES: u64 = 16;
 /// Room for the boot sector, the tables and rounding, beyond a fraction of the size.
 const OVERHEAD: u64 = 1 << 20;
 
+/// The size of a file is a number of 32 bits.
+const LARGEST_FILE: u64 = u32::MAX as u64;
+
 /// A volume's name, of at most 11 characters.
 pub(crate) type Label = [u8; 11];
 
@@ -118,11 +121,15 @@ impl Seek for Volume {
 /// Writes a volume with these files, and as large as they need. The name of a file in a folder has slashes.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read, or the volume cannot be written.
+/// [`Error::Io`] if a file cannot be read, or the volume cannot be written; [`Error::TooLargeForFat`] if a file is too large.
 pub(crate) fn write(path: &Path, label: &Label, files: &[(String, Contents)]) -> Result<(), Error> {
     let mut bytes = 0;
-    for (_, contents) in files {
-        bytes += contents.size()?.next_multiple_of(LARGEST_CLUSTER);
+    for (name, contents) in files {
+        let size = contents.size()?;
+        if size > LARGEST_FILE {
+            return Err(Error::TooLargeForFat { name: name.clone(), size });
+        }
+        bytes += size.next_multiple_of(LARGEST_CLUSTER);
     }
     bytes += folders(files).len() as u64 * LARGEST_CLUSTER;
     // One more for the label.
