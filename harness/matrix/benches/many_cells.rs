@@ -28,6 +28,7 @@ fn main() {
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: false,
+        roles: Vec::new(),
         innermost_only: None,
     };
     let supply = Supply::new(|_| vec![image.clone()]);

@@ -94,9 +94,41 @@ fn is_special(cell: &Cell, number: LevelNumber) -> bool {
     let spec = cell.levels.iter().find(|spec| spec.level == number).unwrap();
     // An import never gives a level secure boot, since it boots a kernel.
     spec.firmware == Some(Firmware::UefiSecureBoot)
+        || cell.windows().is_some()
         || spec.settings.accelerator != Accelerator::Kvm
         // The emulator runs L1.
         || (cell.emulator_is_l0() && number == level(1))
+}
+
+#[rstest]
+#[case::of_a_host(
+    "windows-server 2022 with hyper-v",
+    "rhel 9",
+    1,
+    "L1 has Windows, which boots from a disk, and only levels made of packages are exported"
+)]
+#[case::of_a_guest(
+    "rhel 9",
+    "windows-server 2022",
+    1,
+    "L2 has Windows, which boots from a disk, and only levels made of packages are exported"
+)]
+#[case::inside(
+    "windows-server 2022 with hyper-v",
+    "rhel 9",
+    2,
+    "the Windows around L2 starts it by `launch = \"hyper-v\"`, so it has no domain XML"
+)]
+fn what_has_windows_or_runs_in_it_is_not_exported(
+    #[case] l1: &str,
+    #[case] l2: &str,
+    #[case] number: u8,
+    #[case] why: &str,
+) {
+    let axes = format!("architecture = [\"amd\"]\nl0 = [\"rhel 9\"]\nl1 = [{l1:?}]\nl2 = [{l2:?}]\n");
+    let matrix = Matrix::load(one_scenario::folder(None, &axes).path()).unwrap();
+    let error = export(&matrix.cells()[0], level(number)).machine().unwrap_err();
+    assert_eq!(error.to_string(), why);
 }
 
 #[test]

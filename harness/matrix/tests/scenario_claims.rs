@@ -121,6 +121,7 @@ fn supply() -> Supply {
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        roles: Vec::new(),
         innermost_only: None,
     };
     Supply::new(|architecture| match architecture {
@@ -334,6 +335,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             version,
             boots: BootKind::Kernel,
             has_libvirt: true,
+            roles: Vec::new(),
             innermost_only: None,
         }]
     });
@@ -349,6 +351,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
             has_libvirt: true,
+            roles: Vec::new(),
             innermost_only: None,
         };
         ["9.2", "9.4", "9.6"].map(image).into()

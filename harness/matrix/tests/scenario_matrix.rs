@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nestmatrix::report::{Listing, Style, listing};
 use nestmatrix::scenario::{
     AvailableImage, CellName, Denied, Filter, Later, Matrix, MissingImage, Permitted, Role, RunProfile,
-    StandIns, Supply, SystemRequirement,
+    StandIns, Supply, System, SystemRequirement,
 };
 use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
 use rstest::rstest;
@@ -30,6 +30,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        roles: Vec::new(),
         innermost_only: None,
     }
 }
@@ -51,6 +52,8 @@ fn rhel(version: &str, and_later: bool) -> SystemRequirement {
         and_later: and_later.then_some(Later::MajorVersion),
         role: None,
         hypervisor: None,
+        family: None,
+        untried: false,
     }
 }
 
@@ -332,12 +335,13 @@ fn later_has_no_end_for_windows(
     let matrix = matrix();
     let system = matrix.systems().iter().find(|system| system.id == "windows-server").unwrap().clone();
     let and_later = and_later.then_some(system.later);
-    let requirement =
-        SystemRequirement { system: system.id, name: system.name, and_later, ..rhel(wanted, false) };
+    let System { id, name, family, .. } = system;
+    let requirement = SystemRequirement { system: id, name, and_later, family, ..rhel(wanted, false) };
     assert_eq!(requirement.satisfied_by("windows-server", &version), satisfied);
     assert!(!requirement.satisfied_by("windows", &version));
     let missing =
         matrix.image_for(&requirement, Architecture::Amd, &[], Permitted::ALL).unwrap_err().to_string();
     let or_later = if and_later.is_some() { " or later" } else { "" };
-    assert_eq!(missing, format!("no image of Windows Server {wanted}{or_later}, and no stand-in"));
+    let command = format!("cargo xtask media add windows-server-{wanted} FILE.iso --drivers virtio-win.iso");
+    assert_eq!(missing, format!("no medium of Windows Server {wanted}{or_later} (`{command}` adds one)"));
 }

@@ -9,7 +9,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa, Version, Word as _};
 use nestmatrix_stack::Metal;
 
-use crate::records::no_machine;
+use crate::records::{in_one_line, no_machine};
 use crate::run::{
     Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, outermost_program,
     touches_l0, why_barred,
@@ -175,7 +175,12 @@ impl Jobs {
                     of_kind.entry(*kind).or_default().insert(cell.name.as_str());
                 }
                 None => {
-                    jobs.nowhere.push((cell.name.to_string(), everywhere_unmet(cell, catalog)));
+                    let missing = able.first().map(|kind| &plans[*kind].cells[index].fate);
+                    let why = match missing {
+                        Some(Fate::Skipped(missing)) => in_one_line(missing),
+                        Some(Fate::Boots { .. }) | None => everywhere_unmet(cell, catalog),
+                    };
+                    jobs.nowhere.push((cell.name.to_string(), why));
                     // The results must include it as a skip with its reason.
                     if let Some(kind) = order.iter().find(|kind| kinds[**kind].bare.is_none()) {
                         of_kind.entry(*kind).or_default().insert(cell.name.as_str());

@@ -34,6 +34,8 @@ pub struct Checkup {
     pub media: Vec<Finding>,
     /// The cells that boot documented systems; `None` for a level.
     pub documented: Option<Documented>,
+    /// The systems of cells that the authors of nestmatrix have not yet run, in one line; `None` if there are none.
+    pub not_yet_run: Option<String>,
     /// The cells that the answer is about; `None` for a level.
     pub selected: Option<Selected>,
     /// The answer: every selected cell can run on the chosen metal.

@@ -22,7 +22,7 @@ use crate::run::{
     EmulatorSource, Fate, MachineTrial, MetalChoice, NativeMetals, NoEmulator, NoGuest, PlanOptions, Planned,
     RunPlan, emulator_source, host_isa,
 };
-use crate::scenario::{Cell, Denied, Filter, Matrix};
+use crate::scenario::{Cell, Denied, Filter, Matrix, not_yet_run};
 
 /// The inputs of a checkup of this machine.
 pub struct Examination<'a> {
@@ -126,6 +126,7 @@ impl Examination<'_> {
             documents: documents(self.matrix, &native, &emulated),
             media: media_findings(&MediumRow::all(self.catalog)),
             documented: Some(documented),
+            not_yet_run: not_yet_run(cells.iter().flat_map(Cell::untried)),
             selected: Some(Selected {
                 profile: self.named.is_none().then(|| default.name.clone()),
                 cells: selected.cells.len(),
@@ -278,6 +279,11 @@ impl Examination<'_> {
     }
 }
 
+/// Whether none of these reasons is that this machine can't be L0.
+fn is_about_cell(reasons: &[SkipReason]) -> bool {
+    !reasons.iter().any(|reason| matches!(reason, SkipReason::NativeMetal { .. }))
+}
+
 /// Which cells of each document can run. Both plans are of the same cells.
 fn documents(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<DocumentCheckup> {
     let mut documents = Vec::new();
@@ -297,9 +303,14 @@ fn documents(matrix: &Matrix, native: &RunPlan, emulated: &RunPlan) -> Vec<Docum
             of_document.native += usize::from(boots(native));
             of_document.emulated += usize::from(boots(emulated));
             let Fate::Skipped(reasons) = &emulated.fate else { continue };
-            if boots(native) {
-                continue;
-            }
+            let reasons = match &native.fate {
+                Fate::Boots { .. } => continue,
+                // What is missing there makes the difference, since emulated metal never runs such a cell.
+                Fate::Skipped(missing) if native.cell.windows().is_some() && is_about_cell(missing) => {
+                    missing
+                }
+                Fate::Skipped(_) => reasons,
+            };
             of_document.neither += 1;
             let reasons: BTreeSet<String> = reasons.iter().map(SkipReason::without_levels).collect();
             for reason in reasons {

@@ -101,6 +101,7 @@ pub async fn check_level(
         architectures: vec![checked],
         documents: Vec::new(),
         media: Vec::new(),
+        not_yet_run: None,
         documented: None,
         selected: None,
         usable: why.is_empty(),

@@ -46,6 +46,12 @@ pub enum ExportProblem {
         /// The level.
         level: LevelNumber,
     },
+    /// The level, or one inside it, has Windows. It boots from a disk, which decides its machine and its memory.
+    #[error("{level} has Windows, which boots from a disk, and only levels made of packages are exported")]
+    Windows {
+        /// The level with Windows.
+        level: LevelNumber,
+    },
     /// Windows starts a level, which then has no domain XML.
     #[error("the Windows around {level} starts it by `launch = \"{launch}\"`, so it has no domain XML")]
     StartedByWindows {
@@ -80,6 +86,9 @@ impl Export<'_> {
             return Err(ExportProblem::NoLevel { cell: cell.name.to_string(), level });
         };
         let launch = inner[index].settings.launch();
+        if let Some(windows) = inner[index..].iter().find(|spec| spec.system.is_windows()) {
+            return Err(ExportProblem::Windows { level: windows.level });
+        }
         if launch.is_by_windows() {
             return Err(ExportProblem::StartedByWindows { level, launch });
         }

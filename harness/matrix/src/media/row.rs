@@ -6,6 +6,8 @@ use nestmatrix_images::{Catalog, MediumState, MediumUse};
 use nestmatrix_model::Isa;
 use serde::Serialize;
 
+use crate::scenario::{NOT_YET_RUN, is_tried};
+
 /// One medium, for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,6 +32,9 @@ pub struct MediumRow {
     pub innermost_only: Option<String>,
     /// The command that changes this, if there is one.
     pub remedy: Option<String>,
+    /// Whether the authors of nestmatrix have not yet run its system.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_yet_run: bool,
 }
 
 impl MediumRow {
@@ -51,6 +56,7 @@ impl MediumRow {
             preparation: of.preparation(),
             innermost_only: of.innermost_only.as_ref().map(ToString::to_string),
             remedy: of.innermost_only.as_ref().and_then(|why| why.remedy()),
+            not_yet_run: !is_tried(&of.medium.os().id),
         }
     }
 
@@ -75,7 +81,8 @@ impl MediumRow {
             let remedy = self.remedy.as_ref().map_or(String::new(), |remedy| format!(" (`{remedy}`)"));
             format!("can only be the innermost level: {why}{remedy}")
         });
-        touched.into_iter().chain(innermost_only).collect()
+        let not_yet_run = self.not_yet_run.then(|| NOT_YET_RUN.to_owned());
+        touched.into_iter().chain(innermost_only).chain(not_yet_run).collect()
     }
 
     /// What is known about its disk, as the rest of a line that names it.

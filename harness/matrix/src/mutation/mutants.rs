@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{LevelSetting, Mutation};
 use crate::records::{Original, Rule};
-use crate::scenario::{Cell, CellName, LevelSpec, ScenarioProblem, only_reads};
+use crate::scenario::{Cell, CellName, Family, LevelSpec, ScenarioProblem, only_reads};
 
 /// A cell with damage that its verdict must show.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +78,12 @@ pub fn mutants_of(cell: &Cell, original: &Original) -> Result<Mutants, ScenarioP
 
 /// Whether the harness chooses the command line of a level's kernel. That of a disk is on the disk.
 fn has_command_line(spec: &LevelSpec) -> bool {
-    spec.boots != Some(BootKind::Disk)
+    spec.boots != Some(BootKind::Disk) && !spec.system.is_windows()
+}
+
+/// Whether a QEMU runs the level. Windows starts its guests itself.
+fn has_qemu(spec: &LevelSpec) -> bool {
+    !spec.settings.launch().is_by_windows()
 }
 
 /// A mutation and the verdict that its mutant must get.
@@ -233,7 +238,10 @@ impl MutantMaker<'_> {
     }
 
     fn on_tcg(&self, spec: &LevelSpec) -> Option<Ruled> {
+        // An emulated Windows would only take longer than any time limit.
         let applies = !self.on_metal(spec.level)
+            && has_qemu(spec)
+            && !spec.system.is_windows()
             && spec.settings.accelerator == Accelerator::Kvm
             && self.gets_through(Stage::Level(spec.level, StageKind::Launch));
         applies.then_some((Mutation::OnTcg { level: spec.level }, Rule::NotGreen))
@@ -243,7 +251,8 @@ impl MutantMaker<'_> {
     /// the document is about exactly that.
     fn bogus_property(&self, spec: &LevelSpec) -> Option<Ruled> {
         let metal_takes_it = !self.on_metal(spec.level) || self.metal_is_qemu();
-        let applies = metal_takes_it && self.comes_to(Stage::Level(spec.level, StageKind::Launch));
+        let applies =
+            metal_takes_it && has_qemu(spec) && self.comes_to(Stage::Level(spec.level, StageKind::Launch));
         let rule = match self.cell.expectation.limitation() {
             // What ends the metal is never the fault of what runs on it.
             _ if self.on_metal(spec.level) => Rule::FailOrError,
@@ -277,6 +286,8 @@ impl MutantMaker<'_> {
         let is_innermost = spec.level == self.cell.innermost() && spec.level.reports();
         let applies = is_innermost
             && spec.level.is_nested()
+            // Only Windows has the kernel of a Linux in WSL.
+            && spec.system.family != Some(Family::Wsl)
             && !self.cell.emulator_is_l0()
             && self.gets_through(Stage::Level(spec.level, StageKind::Check));
         applies.then_some((Mutation::InnermostOnL0, Rule::FailOrMissingEvidence))
@@ -285,7 +296,7 @@ impl MutantMaker<'_> {
     /// The QEMU of each level, killed at each stage from the level's boot on.
     fn kills(&self) -> Vec<Ruled> {
         let stages = self.cell.stages();
-        let levels = self.cell.levels.iter().filter(|spec| !spec.system.is_emulator());
+        let levels = self.cell.levels.iter().filter(|spec| !spec.system.is_emulator() && has_qemu(spec));
         let kills = levels.flat_map(|spec| {
             let level = spec.level;
             let begins = Stage::Level(level, StageKind::Boot);

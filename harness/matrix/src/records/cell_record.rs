@@ -159,6 +159,9 @@ pub struct CellRecord {
     /// known to be gone. For a flaky cell: whether it describes each of its attempts. Absent in runs of earlier versions.
     #[serde(default)]
     pub as_described: bool,
+    /// Whether it has a system that the authors of nestmatrix had not yet run. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_yet_run: bool,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
     /// The level that the symptom is about.
@@ -231,6 +234,7 @@ impl CellRecord {
             verdict,
             known_flaky: None,
             as_described: false,
+            not_yet_run: cell.untried().next().is_some(),
             stage: None,
             level: None,
             symptom: None,

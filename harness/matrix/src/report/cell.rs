@@ -1,7 +1,7 @@
 //! One cell: its verdict, its duration, its name, and a remark.
 
 use crate::records::{CellRecord, Known, VerdictWord};
-use crate::scenario::Tier;
+use crate::scenario::{NOT_YET_RUN, Tier};
 
 use super::style::{Role, Style};
 use super::text::{cut, grouped, one_line, width};
@@ -60,6 +60,8 @@ pub(super) fn remark(record: &CellRecord) -> String {
             .push(known.unwrap_or_else(|| format!("works, but the document says: {}", documented(record)))),
     }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
+    let was_run = record.verdict != VerdictWord::Skip;
+    parts.extend((record.not_yet_run && was_run).then(|| NOT_YET_RUN.to_owned()));
     parts.join("; ")
 }
 

@@ -46,6 +46,9 @@ pub struct Row {
     pub deny_stand_ins: Option<String>,
     /// The expected result.
     pub expectation: Expectation,
+    /// The systems of its levels that the authors of nestmatrix have not yet run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_yet_run: Vec<String>,
     /// The missing requirements, each once; if there are any, the cell is skipped.
     pub missing: Vec<String>,
 }
@@ -90,8 +93,12 @@ impl<'m> Listing<'m> {
                 (level.level, LevelRow::new(&level.system, choice.map_err(|missing| missing.to_string())))
             };
             let levels: BTreeMap<_, _> = cell.levels.iter().map(level).collect();
-            let mut missing: Vec<String> =
-                levels.values().filter_map(|level| level.missing.clone()).chain(supply.bar(cell)).collect();
+            let mut missing: Vec<String> = levels
+                .values()
+                .filter_map(|level| level.missing.clone())
+                .filter(|_| cell.no_machine.is_none() || cell.windows().is_none())
+                .chain(supply.bar(cell))
+                .collect();
             missing.sort();
             missing.dedup();
             Row {
@@ -106,6 +113,7 @@ impl<'m> Listing<'m> {
                 levels,
                 deny_stand_ins: cell.deny_stand_ins.clone(),
                 expectation: cell.expectation.clone(),
+                not_yet_run: cell.untried().map(str::to_owned).collect(),
                 missing,
             }
         };

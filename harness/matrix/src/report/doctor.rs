@@ -232,6 +232,7 @@ fn summary(checkup: &Checkup) -> Vec<String> {
     };
     let documented = checkup.documented.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut lines: Vec<String> = documented.lines().map(one_line).collect();
+    lines.extend(checkup.not_yet_run.as_deref().map(one_line));
     lines.extend([
         format!("native metal: {native}"),
         format!("emulated metal: {emulated}"),

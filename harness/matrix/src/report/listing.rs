@@ -10,7 +10,7 @@ use super::media::PROSE;
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
 use super::text::wrapped;
-use crate::scenario::{Document, Scenario, StandIn, Tier};
+use crate::scenario::{Document, Scenario, StandIn, Tier, not_yet_run};
 
 /// The indentation of the text below a scenario's name.
 const INDENT: usize = 4;
@@ -73,6 +73,8 @@ fn scenario(scenario: &Scenario, rows: &[&Row], style: &Style) -> String {
     prose.extend(known.map(|known| ("", known)));
     prose.push(("claims: ", claims(rows).join(", ")));
     prose.extend(scenario.note.iter().map(|note| ("note: ", note.clone())));
+    let untried = rows.iter().flat_map(|row| row.not_yet_run.iter().map(String::as_str));
+    prose.extend(not_yet_run(untried).map(|untried| ("", untried)));
     prose.extend(scenario.deny_stand_ins.iter().map(|reason| ("takes no stand-ins: ", reason.clone())));
     for (label, text) in prose {
         out.push_str(&paragraph(INDENT, label, &text, style));

@@ -11,7 +11,7 @@ use super::skipped::skipped_in_short;
 use super::style::{Role, Style};
 use super::text::{duration, field, lines, one_line, verbatim};
 use crate::run::{Fate, PlannedLevel, PlannedProfile, RunPlan};
-use crate::scenario::Cell;
+use crate::scenario::{Cell, not_yet_run};
 
 /// The number of cells that are named if they must run and cannot; the rest is counted.
 const NAMED: usize = 5;
@@ -41,6 +41,7 @@ pub fn plan(plan: &RunPlan, jobs: usize, snapshots: bool, style: &Style) -> Stri
     }
     out.push_str(&field("rebuilds", &other_systems(plan, Fidelity::Rebuild), style));
     out.push_str(&field("stand-ins", &other_systems(plan, Fidelity::StandIn), style));
+    out.push_str(&field("untried", &untried(plan), style));
     if plan.denied().next().is_some() {
         out.push_str(&field("errors", &["these cells must run, but cannot".to_owned()], style));
         out.push_str(&verbatim("", &names(plan.denied()), style));
@@ -121,6 +122,21 @@ fn other_systems(plan: &RunPlan, fidelity: Fidelity) -> Vec<String> {
     };
     let lines: BTreeSet<String> = others.map(line).collect();
     lines.into_iter().collect()
+}
+
+/// How many cells boot a system that the authors have not yet run, and which systems.
+fn untried(plan: &RunPlan) -> Vec<String> {
+    let cells: Vec<&Cell> =
+        plan.boots().map(|planned| &planned.cell).filter(|cell| cell.untried().next().is_some()).collect();
+    let systems = not_yet_run(cells.iter().flat_map(|cell| cell.untried()));
+    let number = match cells.len() {
+        1 => "1 cell".to_owned(),
+        more => format!("{more} cells"),
+    };
+    systems
+        .map(|systems| format!("{number} {systems}; docs/windows.md says what to send back"))
+        .into_iter()
+        .collect()
 }
 
 /// The names of the first cells, and how many more there are.

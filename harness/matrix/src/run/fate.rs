@@ -12,7 +12,7 @@ use super::emulator_errata::barred;
 use super::outermost::{NoEmulator, emulator_source, outermost_program};
 use super::{Fate, MetalChoice, NativeMetal, PlanOptions};
 use crate::records::SkipReason;
-use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads};
+use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads, why_no_stack};
 
 /// Decides what happens to each cell, all with the same images and options.
 pub(super) struct Planner<'a> {
@@ -25,8 +25,10 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// What happens to a cell, if this machine offers this native metal, or none for this reason.
     pub(super) fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
-        if let Some(why) = cell.no_machine.clone() {
-            let missing = self.levels(cell, None).err().unwrap_or_default();
+        if let Some(why) = cell.no_machine.clone().or_else(|| why_no_stack(cell.architecture, &cell.levels)) {
+            let mut missing = self.levels(cell, None).err().unwrap_or_default();
+            // Advice that would not help.
+            missing.retain(|reason| !reason.is_no_medium());
             return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
         }
         let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
@@ -48,6 +50,8 @@ impl Planner<'_> {
             (MetalChoice::Native, Err(why)) => return Fate::Skipped(vec![on_native_metal(why.clone())]),
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
             (MetalChoice::Auto, Ok(native)) => match on_native(native) {
+                // Emulated metal can't run it either, and what is missing here is what the user can add.
+                Err(missing) if cell.windows().is_some() => (Metal::Native, Err(missing)),
                 // If this machine's system can't be the cell's L0, emulated metal may still run the cell.
                 Err(_) => (Metal::Emulated, on_emulated()),
                 levels => (Metal::Native, levels),
@@ -115,6 +119,10 @@ pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
 /// What a cell requires of emulated metal that the emulator of its architecture can't do, if anything.
 pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     let ArchInfo { metal, qemu, missing_in_tcg, metal_processors, .. } = ArchInfo::of(cell.architecture);
+    if cell.windows().is_some() {
+        let why = "on emulated metal, Windows would take hours to start, which was never tried";
+        return Some(format!("needs native metal: {why}"));
+    }
     if let Some(why) = without_device(cell) {
         return Some(why);
     }

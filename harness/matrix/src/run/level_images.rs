@@ -2,7 +2,7 @@
 
 use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, BootKind, Firmware, Isa, LevelNumber, Version};
+use nestmatrix_model::{Architecture, BootKind, Firmware, Isa, Launch, LevelNumber, Version, Word as _};
 use nestmatrix_stack::Metal;
 use nestmatrix_vmm::qemu::SWTPM;
 
@@ -13,7 +13,7 @@ use super::outermost::emulator_source;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
-    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Supply, System,
+    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Role, Supply, System,
     UnbuildableImage,
 };
 
@@ -52,7 +52,8 @@ impl Planner<'_> {
                     let reports = Some(spec.level) == innermost && spec.level.reports();
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
-                    let addition = cell.needs_libvirt(spec.level).then_some(LIBVIRT);
+                    let libvirt = cell.needs_libvirt(spec.level).then_some(LIBVIRT);
+                    let addition = spec.system.role.map(Role::word).or(libvirt);
                     let boots = |choice: &ImageChoice| {
                         let of_kernel = if reports { Product::Minimal } else { Product::Hypervisor };
                         if self.options.suppose_images {
@@ -112,7 +113,9 @@ impl Planner<'_> {
 
     /// The image of the firmware that the scenario sets for a level, if it sets UEFI.
     fn firmware(&self, spec: &LevelSpec, isa: Isa) -> Result<Option<(String, Product)>, SkipReason> {
-        if spec.firmware.is_none_or(|firmware| firmware == Firmware::Default) {
+        // Hyper-V has its own firmware. The image has the program that starts a unified kernel.
+        let is_by_hyper_v = spec.settings.launch() == Launch::HyperV;
+        if !is_by_hyper_v && spec.firmware.is_none_or(|firmware| firmware == Firmware::Default) {
             return Ok(None);
         }
         let recipe =
@@ -141,7 +144,7 @@ impl Planner<'_> {
     /// Supposes an image of the exact system that a level requires. A system that can't be a level still has none.
     fn supposed(&self, spec: &LevelSpec, isa: Isa) -> Result<ImageChoice, SkipReason> {
         let is_level = |system: &System| system.id != spec.system.system || system.no_machine.is_none();
-        if spec.system.role.is_none() && self.matrix.systems().iter().all(is_level) {
+        if self.matrix.systems().iter().all(is_level) {
             return Ok(ImageChoice::product(spec.system.slug()));
         }
         let missing = Box::new(MissingImage::NoImage { requirement: spec.system.clone() });
@@ -226,9 +229,13 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
-    let with_libvirt = catalog.with_addition(recipe.name(), LIBVIRT);
     // Offline, the image itself may be in the cache and the one with libvirt not.
-    let has_libvirt = with_libvirt.is_some_and(|with| catalog.unbuildable(with.name()).is_none());
+    let has = |addition: &str| {
+        let with = catalog.with_addition(recipe.name(), addition);
+        with.is_some_and(|with| catalog.unbuildable(with.name()).is_none())
+    };
+    let has_libvirt = has(LIBVIRT);
+    let roles: Vec<Role> = Role::ALL.iter().copied().filter(|role| has(role.word())).collect();
     Some(match recipe.disk() {
         None => AvailableImage {
             name,
@@ -236,6 +243,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
             version,
             boots: BootKind::Kernel,
             has_libvirt,
+            roles,
             innermost_only: None,
         },
         Some(_) => {
@@ -250,6 +258,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
                 version,
                 boots: BootKind::Disk,
                 has_libvirt,
+                roles,
                 innermost_only,
             }
         }

@@ -7,10 +7,13 @@ use nestmatrix_stack::Metal;
 use super::cell::Cell;
 use super::images::AvailableImage;
 use super::level::LevelSpec;
+use super::role::Role;
 
 /// Why this level of a cell can't boot a disk with an installed system on this metal, whatever disks there are, if so.
 pub(super) fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option<&'static str> {
-    if metal == Metal::Emulated && !metal_has_disks(cell) {
+    if Role::of_launch(spec.settings.launch()).is_some() {
+        Some("nestmatrix gives Windows no disk for its guests")
+    } else if metal == Metal::Emulated && !metal_has_disks(cell) {
         Some("the emulated machine gets no disks")
     } else if !spec.settings.kernel_parameters.is_empty() {
         Some("its scenario sets kernel parameters, and those of a disk are on the disk")

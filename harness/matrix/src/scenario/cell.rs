@@ -1,7 +1,7 @@
 //! A cell, the unit that runs and gets a verdict, and its name. The name is also a relative path: a run keeps each cell's
 //! evidence in the folder of that name, so a name must never lead out of the run's folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -83,6 +83,16 @@ impl TryFrom<String> for CellName {
         text.parse()
     }
 }
+
+/// That the authors of nestmatrix have not yet run these systems, if there are any: `not yet run by its authors: Windows`.
+pub(crate) fn not_yet_run<'s>(untried: impl IntoIterator<Item = &'s str>) -> Option<String> {
+    let names: BTreeSet<&str> = untried.into_iter().collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty()).then(|| format!("{NOT_YET_RUN}: {}", names.join(", ")))
+}
+
+/// What is said of a system, and of a cell with such a system, until a record proves otherwise.
+pub(crate) const NOT_YET_RUN: &str = "not yet run by its authors";
 
 /// `text` as one part of a path. The limit leaves room for a system's id with the longest possible version, and is well below
 /// the limit of file systems.
@@ -208,6 +218,16 @@ impl Cell {
     /// Whether libvirt has to be in a level, since it starts the next one.
     pub fn needs_libvirt(&self, level: LevelNumber) -> bool {
         level.next().is_some_and(|next| self.is_launched_by_libvirt(next))
+    }
+
+    /// The outermost level with Windows, if there is one.
+    pub fn windows(&self) -> Option<LevelNumber> {
+        self.levels.iter().find(|spec| spec.system.is_windows()).map(|spec| spec.level)
+    }
+
+    /// The systems of its levels that the authors of nestmatrix have not yet run, by their names.
+    pub fn untried(&self) -> impl Iterator<Item = &str> {
+        self.levels.iter().filter(|spec| spec.system.untried).map(|spec| spec.system.name.as_str())
     }
 
     /// Its innermost level.

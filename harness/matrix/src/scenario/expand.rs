@@ -10,6 +10,7 @@ use super::cell::{Cell, CellName};
 use super::level::LevelSpec;
 use super::mutation::ScenarioMutation;
 use super::scenario_file::Scenario;
+use super::windows::why_no_stack;
 
 pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[Fault]) -> Vec<Cell> {
     let stacks = stacks(&axes.levels);
@@ -27,7 +28,8 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         // The most specific reason comes first; the reason of a system holds for all scenarios.
         no_machine: [&architecture.no_machine, &scenario.no_machine, &stack.no_machine]
             .into_iter()
-            .find_map(Clone::clone),
+            .find_map(Clone::clone)
+            .or_else(|| why_no_stack(architecture.value, &stack.levels)),
         clock: scenario.clock,
         emulator_errata: scenario.emulator_errata.clone(),
         expectation: scenario.expectation.clone(),
@@ -60,7 +62,8 @@ fn stacks(axes: &[LevelAxis]) -> Vec<Stack> {
             let outer = outer.clone();
             axis.systems.iter().map(move |system| {
                 let mut stack = outer.clone();
-                stack.levels.push(axis.settings.with_system(axis.level, system.value.clone()));
+                let role = stack.levels.last().and_then(|host| host.system.windows_role());
+                stack.levels.push(axis.settings.with_system(axis.level, system.value.clone(), role));
                 stack.claims.extend(system.claims.iter().cloned());
                 stack.no_machine = stack.no_machine.or_else(|| system.no_machine.clone());
                 stack

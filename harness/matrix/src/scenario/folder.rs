@@ -95,13 +95,15 @@ pub(super) fn display(path: &Path) -> String {
     path.display().to_string()
 }
 
+pub(super) fn shipped_systems() -> InputFile {
+    InputFile::new("the shipped systems.toml".to_owned(), SHIPPED_SYSTEMS.to_owned())
+}
+
 /// The systems of a folder: its own `systems.toml`, and the shipped one only if there is none.
 pub(super) fn read_systems(root: &Path) -> Result<InputFile, InputError> {
     let path = Folder::systems(root);
     match fs::symlink_metadata(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Ok(InputFile::new("the shipped systems.toml".to_owned(), SHIPPED_SYSTEMS.to_owned()))
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(shipped_systems()),
         _ => InputFile::read(&path),
     }
 }

@@ -15,6 +15,7 @@ use super::level::LevelSpec;
 use super::matrix::Matrix;
 use super::missing_image::MissingImage;
 use super::permitted::{Permitted, StandIns};
+use super::role::Role;
 use super::stand_in::StandIn;
 use super::system::SystemRequirement;
 
@@ -31,6 +32,8 @@ pub struct AvailableImage {
     pub boots: BootKind,
     /// Whether there is one of it with libvirt.
     pub has_libvirt: bool,
+    /// The roles of Windows that there is one of it with.
+    pub roles: Vec<Role>,
     /// Why a level that boots it can't run guests, if so, as the rest of a sentence about it: "it has no QEMU".
     pub innermost_only: Option<String>,
 }
@@ -141,7 +144,9 @@ impl Supply {
     fn fitting_without_libvirt(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
         let fits = |image: &&AvailableImage| {
-            boots_in(image, cell, spec, metal) && !(hosts && image.innermost_only.is_some())
+            // What makes a host of Windows is its role, which is a part of the requirement.
+            let can_host = image.innermost_only.is_none() || spec.system.is_windows();
+            boots_in(image, cell, spec, metal) && (can_host || !hosts)
         };
         self.of(cell.architecture, spec.level).iter().filter(fits).cloned().collect()
     }
@@ -323,7 +328,7 @@ impl Matrix {
     /// Whether an image is one of the required system, or of a rebuild of it. Versions count in both cases, since a rebuild has those
     /// of its original.
     fn fidelity(&self, requirement: &SystemRequirement, image: &AvailableImage) -> Option<Fidelity> {
-        if requirement.satisfied_by(&image.system, &image.version) {
+        if requirement.satisfied_with(&image.system, &image.version, &image.roles) {
             return Some(Fidelity::Product);
         }
         let original = self.systems().iter().find(|system| system.id == image.system)?.rebuild_of.as_ref()?;
@@ -349,6 +354,7 @@ impl Matrix {
         let stand_in = stand_in.or_else(unavailable);
         let requirement = requirement.clone();
         match (stand_in, permitted.stand_ins) {
+            (None, _) if requirement.is_windows() => MissingImage::NoMedium { requirement },
             (None, _) => MissingImage::NoImage { requirement },
             (Some(stand_in), StandIns::DeniedByScenario(reason)) => {
                 MissingImage::StandInUnfit { requirement, stand_in, reason: reason.to_owned() }

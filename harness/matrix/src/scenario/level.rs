@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::hardware;
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
+use super::role::Role;
 use super::system::SystemRequirement;
 
 /// One level of a cell's stack.
@@ -38,6 +39,8 @@ pub struct LevelSpec {
 #[derive(Debug, Clone, Default)]
 pub(super) struct LevelSettings {
     machine: MachineSettings,
+    /// What starts the level, if the scenario says so.
+    launch: Option<Launch>,
     disk: bool,
     boots: Option<BootKind>,
     firmware: Option<Firmware>,
@@ -75,7 +78,9 @@ impl LevelSettings {
         if boots == Some(BootKind::UnifiedKernel) && firmware != Some(Firmware::Uefi) {
             table.report(ScenarioProblem::NeedlessKey { key: "boots", wants: "firmware = \"uefi\"" });
         }
-        Self { machine: read_machine(table, level), disk: read_disk(table, level), boots, firmware }
+        let launch = read_launch(table, level);
+        let machine = read_machine(table, level, launch.filter(|launch| *launch != Launch::default()));
+        Self { machine, launch, disk: read_disk(table, level), boots, firmware }
     }
 
     /// What starts the level.
@@ -83,12 +88,26 @@ impl LevelSettings {
         self.machine.launch()
     }
 
+    /// What starts the level, if the scenario says so.
+    pub(super) fn launch_as_given(&self) -> Option<Launch> {
+        self.launch
+    }
+
     pub(super) fn has_tpm(&self) -> bool {
         self.machine.hardware.tpm.is_some()
     }
 
-    pub(super) fn with_system(&self, level: LevelNumber, system: SystemRequirement) -> LevelSpec {
-        let Self { machine, disk, boots, firmware } = self.clone();
+    /// A level with this system in a level with this role, which starts it if it is one of Windows.
+    pub(super) fn with_system(
+        &self,
+        level: LevelNumber,
+        system: SystemRequirement,
+        around: Option<Role>,
+    ) -> LevelSpec {
+        let Self { mut machine, launch: _, disk, boots, firmware } = self.clone();
+        machine.launch = around.map(Role::launch).or(machine.launch);
+        // Hyper-V starts a virtual disk, and the only one that nestmatrix makes has a unified kernel.
+        let boots = if around == Some(Role::HyperV) { Some(BootKind::UnifiedKernel) } else { boots };
         LevelSpec { level, system, settings: machine, disk, boots, firmware }
     }
 }
@@ -96,9 +115,8 @@ impl LevelSettings {
 /// How a level is launched by libvirt.
 const BY_LIBVIRT: &str = "launch = \"libvirt\"";
 
-fn read_machine(table: &Table<'_>, level: LevelNumber) -> MachineSettings {
+fn read_machine(table: &Table<'_>, level: LevelNumber, launch: Option<Launch>) -> MachineSettings {
     let parameters = table.optional_strings("kernel-parameters").unwrap_or_default();
-    let launch = read_launch(table, level);
     let accelerator = table.optional_string("accelerator").and_then(|text| {
         let accelerator = text.parse(Accelerator::parse);
         // Domain XML has no word for it.
@@ -124,13 +142,13 @@ fn read_machine(table: &Table<'_>, level: LevelNumber) -> MachineSettings {
     }
 }
 
-/// What starts the level, if that is not QEMU's command line. No libvirt is outside L0.
+/// What starts the level, if the scenario says so. The emulator starts L0.
 fn read_launch(table: &Table<'_>, level: LevelNumber) -> Option<Launch> {
     let launch = table.optional_string("launch")?;
     if level.below().is_none() {
         launch.report(ScenarioProblem::NeedlessKey { key: "launch", wants: "[levels.l1]" });
     }
-    launch.parse(Launch::parse).filter(|launch| *launch != Launch::default())
+    launch.parse(Launch::parse)
 }
 
 fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {

@@ -14,6 +14,12 @@ pub enum MissingImage {
         /// The required system.
         requirement: SystemRequirement,
     },
+    /// No medium of a Windows. Nothing else has one.
+    #[error("no medium of {} (`cargo xtask media add {} FILE.iso --drivers virtio-win.iso` adds one)", .requirement.wanted_versions(), medium(.requirement))]
+    NoMedium {
+        /// The required system.
+        requirement: SystemRequirement,
+    },
     /// A rebuild, but the user denies rebuilds.
     #[error("no image of {}: only the rebuild {rebuild}, which --deny-rebuilds forbids{}", .requirement.wanted(), and_denied(.stand_in))]
     RebuildDenied {
@@ -87,6 +93,12 @@ pub enum MissingImage {
         /// Why not, as the rest of a sentence about it.
         why: String,
     },
+}
+
+/// The name of a medium of the system: `windows-server-2022`.
+fn medium(requirement: &SystemRequirement) -> String {
+    let version = requirement.version.map_or(String::new(), |version| format!("-{version}"));
+    format!("{}{version}", requirement.system)
 }
 
 fn because(why: &Option<String>) -> String {

@@ -218,6 +218,52 @@ pub enum ScenarioProblem {
         /// The system of L0.
         system: String,
     },
+    /// A launcher that can't start a level in one of the systems around it.
+    #[error("{level} can't be launched by {launch}: {host} can be {system}")]
+    LaunchUnfit {
+        /// The level.
+        level: LevelNumber,
+        /// The launcher.
+        launch: &'static str,
+        /// The level around it.
+        host: LevelNumber,
+        /// The system there.
+        system: String,
+    },
+    /// A level with Windows that libvirt launches.
+    #[error("{level} has Windows, which libvirt does not launch here")]
+    WindowsByLibvirt {
+        /// The level.
+        level: LevelNumber,
+    },
+    /// A setting of QEMU's machines for a level that Windows starts.
+    #[error("{role} starts {level}, and takes no `{key}`")]
+    KeyInWindows {
+        /// The key.
+        key: &'static str,
+        /// The level.
+        level: LevelNumber,
+        /// The role of the level around it, by its usual name.
+        role: &'static str,
+    },
+    /// A step in Windows or in a guest of Windows.
+    #[error("the step `{step}` can't run in {level}, because {windows} can be Windows")]
+    StepInWindows {
+        /// The step's name.
+        step: String,
+        /// The level of the step.
+        level: LevelNumber,
+        /// The outermost level with Windows.
+        windows: LevelNumber,
+    },
+    /// A fault in the QEMU of a level that Windows starts.
+    #[error("the fault `{action}` can't happen in {level}, because {level} can be a guest of Windows")]
+    FaultInWindows {
+        /// The fault.
+        action: &'static str,
+        /// The level.
+        level: LevelNumber,
+    },
     /// A fault in a second machine that does not exist, or not yet.
     #[error("{level} has no second machine when {at} begins")]
     NoSecondMachine {

@@ -94,6 +94,20 @@ impl Problem for ScenarioProblem {
             Self::SecondMachineByLibvirt { .. } | Self::LibvirtInEmulator { .. } | Self::TpmByLibvirt { .. } => {
                 "remove `launch`, or write `launch = \"qemu\"`".into()
             }
+            Self::LaunchUnfit { .. } => {
+                "remove `launch`: what starts the guests of Windows follows from `with hyper-v` or `with wsl2`, and of other systems it is QEMU"
+                    .into()
+            }
+            Self::WindowsByLibvirt { .. } => "remove `launch`, or write `launch = \"qemu\"`".into(),
+            Self::KeyInWindows { .. } => {
+                "remove it: a level that Windows starts takes `cpus`, `memory-mib` and `kernel-parameters`".into()
+            }
+            Self::StepInWindows { .. } => {
+                "remove the step, or run it in a level around Windows: Windows has no POSIX shell, and nestmatrix only watches the console of \
+                 its guests"
+                    .into()
+            }
+            Self::FaultInWindows { .. } => "remove the fault, or damage a level around it".into(),
             Self::SecondSecondMachine => "write one scenario for each".into(),
             Self::NoSuchStep { .. } => "steps are numbered from 1, in the order of the file".into(),
             Self::NegatedCommand => {

@@ -1,6 +1,6 @@
 //! What a level runs its guests with, if a document requires something other than the system's usual hypervisor.
 
-use nestmatrix_model::{Word, word_traits};
+use nestmatrix_model::{Launch, Word, word_traits};
 
 /// The hypervisor that a system must be set up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,9 +20,17 @@ impl Role {
         }
     }
 
-    /// Why no machine can run a level with this role, whatever images there are.
-    pub fn no_machine(self) -> String {
-        format!("nestmatrix starts guests by QEMU alone, and {} is another hypervisor", self.name())
+    /// What starts the guests of a level with this role.
+    pub fn launch(self) -> Launch {
+        match self {
+            Self::HyperV => Launch::HyperV,
+            Self::Wsl2 => Launch::Wsl2,
+        }
+    }
+
+    /// The role of the level whose guests this launcher starts, if it is one of Windows.
+    pub fn of_launch(launch: Launch) -> Option<Self> {
+        Self::ALL.iter().copied().find(|role| role.launch() == launch)
     }
 }
 

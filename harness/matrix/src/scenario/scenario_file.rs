@@ -100,9 +100,11 @@ impl Scenario {
         let axes = root.table("axes", Axes::KEYS);
         // Missing axes have already been reported. Without them, no key of a level is reported as wrong.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
-        let settings = read_settings(root, innermost);
-        let steps = root.tables("step", step::KEYS);
-        let of_steps = (1..=steps.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
+        let tables = level_tables(root, innermost);
+        let settings = tables.iter().map(|(level, table)| (*level, read_settings(table.as_ref(), *level)));
+        let step_tables = root.tables("step", step::KEYS);
+        let of_steps =
+            (1..=step_tables.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
         let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
         let expectation = match root.optional_table("expect", Expectation::KEYS) {
             Some(table) => Expectation::read(&table, &stages),
@@ -110,7 +112,7 @@ impl Scenario {
         };
         let flaky = root.tables("known-flaky", KnownFlaky::KEYS);
         let mut second_machines = 0;
-        let read_step = |table: &Table<'_>| {
+        let mut read_step = |table: &Table<'_>| {
             let step = step::read(table, innermost)?;
             second_machines += usize::from(step.second_machine().is_some());
             if second_machines > 1 {
@@ -119,12 +121,14 @@ impl Scenario {
             Some(step)
         };
         let any_may_come = matches!(expectation, Some(Expectation::MayStop(_)));
-        let mutations = ScenarioMutation::read_all(root, steps.len(), innermost, any_may_come);
-        let steps: Vec<Step> = steps.iter().filter_map(read_step).collect();
-        let faults = root.tables("fault", &["at", "do", "level", "second"]);
-        let faults: Vec<Fault> =
-            faults.iter().filter_map(|table| fault::read(table, innermost, &steps)).collect();
-        let axes = Axes::read(&axes?, settings, context.systems.as_ref(), &read_claims)?;
+        let mutations = ScenarioMutation::read_all(root, step_tables.len(), innermost, any_may_come);
+        let with_places = step_tables.iter().filter_map(|table| Some((read_step(table)?, table)));
+        let (steps, step_tables): (Vec<Step>, Vec<_>) = with_places.unzip();
+        let fault_tables = root.tables("fault", &["at", "do", "level", "second"]);
+        let with_places =
+            fault_tables.iter().filter_map(|table| Some((fault::read(table, innermost, &steps)?, table)));
+        let (faults, fault_tables): (Vec<Fault>, Vec<_>) = with_places.unzip();
+        let axes = Axes::read(&axes?, settings.collect(), context.systems.as_ref(), &read_claims)?;
         if let Some(emulator) = axes.emulator()
             && let Some(step) = steps.iter().find(|step| step.on.below().is_none())
         {
@@ -132,6 +136,9 @@ impl Scenario {
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
         axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));
+        axes.check_windows(tables.iter().map(|(_, table)| table.as_ref()));
+        axes.check_steps_in_windows(steps.iter().zip(step_tables));
+        axes.check_faults_in_windows(faults.iter().zip(fault_tables));
         let mut scenario = Self {
             name: name?,
             title: title?,
@@ -246,12 +253,13 @@ fn read_claims(claims: &[Text<'_>], own: Option<&Document>, documents: &Document
     read
 }
 
-/// The `[levels]` of a scenario, outermost first.
-fn read_settings(root: &Table<'_>, innermost: LevelNumber) -> Vec<(LevelNumber, LevelSettings)> {
+/// The tables in `[levels]` of a scenario, outermost level first.
+fn level_tables<'t>(root: &Table<'t>, innermost: LevelNumber) -> Vec<(LevelNumber, Option<Table<'t>>)> {
     let levels = root.optional_table("levels", LevelNumber::keys(innermost));
-    let settings = |level: LevelNumber| {
-        let table = levels.as_ref()?.optional_table(level.word(), LevelSettings::KEYS)?;
-        Some(LevelSettings::read(&table, level))
-    };
-    LevelNumber::up_to(innermost).map(|level| (level, settings(level).unwrap_or_default())).collect()
+    let table = |level: LevelNumber| levels.as_ref()?.optional_table(level.word(), LevelSettings::KEYS);
+    LevelNumber::up_to(innermost).map(|level| (level, table(level))).collect()
+}
+
+fn read_settings(table: Option<&Table<'_>>, level: LevelNumber) -> LevelSettings {
+    table.map(|table| LevelSettings::read(table, level)).unwrap_or_default()
 }

@@ -7,6 +7,8 @@ use nestmatrix_model::{UnknownWord, Version, Word, word_traits};
 use serde::{Deserialize, Serialize};
 
 use super::cell::kebab_case;
+use super::family::Family;
+use super::folder::shipped_systems;
 use super::input::Table;
 use super::problem::ScenarioProblem;
 use super::role::Role;
@@ -89,6 +91,10 @@ pub struct System {
     pub later: Later,
     /// The emulator whose hypervisor it is, if any; then it has no versions.
     pub hypervisor: Option<Hypervisor>,
+    /// What it is, if it is not an ordinary Linux.
+    pub family: Option<Family>,
+    /// Whether the authors of nestmatrix have run a level with it.
+    pub tried: bool,
     /// Why no machine can run it as a level, whatever images there are, if so.
     pub no_machine: Option<String>,
     /// The id of the system that it is a rebuild of, with the same versions, if any.
@@ -105,7 +111,7 @@ pub(super) struct Systems {
 impl Systems {
     pub(super) const KEYS: &'static [&'static str] = &["system", "stand-in"];
     const KEYS_OF_SYSTEM: &'static [&'static str] =
-        &["id", "name", "versions", "later", "hypervisor", "no-machine", "rebuild-of"];
+        &["id", "name", "versions", "later", "hypervisor", "family", "tried", "no-machine", "rebuild-of"];
 
     pub(super) fn read(root: &Table<'_>) -> Option<Self> {
         let mut read = Self::default();
@@ -125,6 +131,8 @@ impl Systems {
             let hypervisor = hypervisor.and_then(|text| text.parse(Hypervisor::parse));
             let versions = read_versions(&table);
             let later = read_later(&table, versions);
+            let family = table.optional_string("family").and_then(|text| text.parse(Family::parse));
+            let tried = table.optional_boolean("tried").unwrap_or(true);
             let no_machine = table.optional_prose("no-machine");
             let original = table.optional_string("rebuild-of");
             let rebuild_of = original.as_ref().map(|original| original.as_str().to_owned());
@@ -139,6 +147,8 @@ impl Systems {
                         versions,
                         later,
                         hypervisor,
+                        family,
+                        tried,
                         no_machine,
                         rebuild_of,
                     });
@@ -174,9 +184,7 @@ impl Systems {
 
     /// Why no machine can run a level of this kind, whatever images there are, if so.
     pub(super) fn no_machine(&self, requirement: &SystemRequirement) -> Option<String> {
-        let system = self.systems.iter().find(|system| system.id == requirement.system);
-        let of_system = system.and_then(|system| system.no_machine.clone());
-        requirement.role.map(Role::no_machine).or(of_system)
+        self.systems.iter().find(|system| system.id == requirement.system)?.no_machine.clone()
     }
 
     fn ids(&self) -> Vec<String> {
@@ -198,7 +206,7 @@ impl Systems {
             [id, version, "and", "later"] => (id, Some(version), true),
             _ => return Err(bad()),
         };
-        let System { id, name, versions, later, hypervisor, .. } = self.system(id)?.clone();
+        let System { id, name, versions, later, hypervisor, family, tried, .. } = self.system(id)?.clone();
         let version = match (versions, version) {
             (Versions::Numbered, Some(version)) => Some(version.parse()?),
             (Versions::Numbered, None) => return Err(bad()),
@@ -209,8 +217,15 @@ impl Systems {
             return Err(ScenarioProblem::EmulatorWithRole { system: id });
         }
         let and_later = and_later.then_some(later);
-        Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor })
+        let untried = !tried;
+        Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor, family, untried })
     }
+}
+
+/// Whether the authors of nestmatrix have run the shipped system of this id. Other systems count as tried.
+pub(crate) fn is_tried(id: &str) -> bool {
+    let shipped = shipped_systems().interpret(Systems::KEYS, Systems::read);
+    shipped.ok().and_then(|shipped| Some(shipped.system(id).ok()?.tried)).unwrap_or(true)
 }
 
 /// An emulator's own hypervisor is that of the available emulator, whatever its version.
@@ -250,6 +265,12 @@ pub struct SystemRequirement {
     pub role: Option<Role>,
     /// The emulator whose own hypervisor this is, if any; then it is L0.
     pub hypervisor: Option<Hypervisor>,
+    /// What the system is, if it is not an ordinary Linux.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// Whether no author of nestmatrix has run a level with the system.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untried: bool,
 }
 
 impl SystemRequirement {
@@ -280,10 +301,26 @@ impl SystemRequirement {
         self.hypervisor.is_some()
     }
 
+    /// Whether it is a Windows.
+    pub fn is_windows(&self) -> bool {
+        self.family == Some(Family::Windows)
+    }
+
+    /// The hypervisor that its guests run on, if it is a Windows with one.
+    pub fn windows_role(&self) -> Option<Role> {
+        self.role.filter(|_| self.is_windows())
+    }
+
     /// Whether this version of this system, without a role, meets the requirement. A version without a minor number is not
     /// known to meet a requirement with one.
     pub fn satisfied_by(&self, system: &str, version: &Version) -> bool {
-        self.role.is_none() && self.system == system && self.takes(version)
+        self.satisfied_with(system, version, &[])
+    }
+
+    /// The same for a system that can have one of these roles.
+    pub(super) fn satisfied_with(&self, system: &str, version: &Version, roles: &[Role]) -> bool {
+        let has_role = self.role.is_none_or(|role| roles.contains(&role));
+        has_role && self.system == system && self.takes(version)
     }
 
     /// Whether this version of the system meets the requirement.
@@ -303,18 +340,22 @@ impl SystemRequirement {
         self.role.map_or(String::new(), |role| format!(" with {}", role.name()))
     }
 
-    /// The requirement in words: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later".
+    /// The requirement in words: "RHEL 9.2 or a later RHEL 9", "Windows 10 or later with Hyper-V".
     pub(super) fn wanted(&self) -> String {
+        format!("{}{}", self.wanted_versions(), self.with_role())
+    }
+
+    /// The same without the role.
+    pub(super) fn wanted_versions(&self) -> String {
         let Self { name, .. } = self;
-        let versions = match (self.version, self.and_later) {
+        match (self.version, self.and_later) {
             (None, _) => name.clone(),
             (Some(version), None) => format!("{name} {version}"),
             (Some(version), Some(Later::Always)) => format!("{name} {version} or later"),
             (Some(version), Some(Later::MajorVersion)) => {
                 format!("{name} {version} or a later {name} {}", version.major)
             }
-        };
-        format!("{versions}{}", self.with_role())
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use nestmatrix_model::{Fidelity, LevelNumber};
 
 use crate::records::SkipReason;
 use crate::run::{Fate, RunPlan};
+use crate::scenario::Family;
 
 /// Another kernel or QEMU for a level.
 #[derive(Debug, Clone)]
@@ -54,8 +55,13 @@ impl RunPlan {
     fn skip_without(&mut self, level: LevelNumber, part: Part) {
         for planned in &mut self.cells {
             let Fate::Boots { levels, .. } = &planned.fate else { continue };
-            let has = levels.iter().any(|planned| planned.spec.level == level && planned.boots.is_some());
-            let why = if !has {
+            let found = levels.iter().find(|planned| planned.spec.level == level && planned.boots.is_some());
+            let family = found.and_then(|planned| planned.spec.system.family);
+            let why = if family == Some(Family::Windows) {
+                format!("{level} has Windows, which has no {} to replace", name(part))
+            } else if family == Some(Family::Wsl) {
+                format!("{level} runs in WSL, which has its own kernel")
+            } else if found.is_none() {
                 format!("it boots no {level} that could have another {}", name(part))
             } else if part == Part::Qemu && planned.cell.innermost() == level {
                 format!("{level} runs no guest: there is no QEMU in it")

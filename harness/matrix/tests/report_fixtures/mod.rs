@@ -74,6 +74,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        roles: Vec::new(),
         innermost_only: None,
     };
     let available = [image("debian-12", "12"), image("debian-13", "13")];
@@ -124,6 +125,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         verdict,
         known_flaky: None,
         as_described: false,
+        not_yet_run: false,
         stage: None,
         level: None,
         symptom: None,

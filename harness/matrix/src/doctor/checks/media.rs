@@ -2,6 +2,7 @@
 
 use crate::doctor::finding::{Check, Finding};
 use crate::media::MediumRow;
+use crate::scenario::NOT_YET_RUN;
 
 /// A finding for each medium.
 pub fn media_findings(media: &[MediumRow]) -> Vec<Finding> {
@@ -22,7 +23,8 @@ fn finding(row: &MediumRow) -> Finding {
             None => finding.advise("docs/media.md says which systems have a recipe, and how to add one"),
         };
     }
-    let state = format!("{named}: {}", row.state());
+    let not_yet_run = if row.not_yet_run { format!("; {NOT_YET_RUN}") } else { String::new() };
+    let state = format!("{named}: {}{not_yet_run}", row.state());
     if let Some(why) = innermost_only {
         return Finding::warning(check, format!("{state}; it can only be the innermost level: {why}"))
             .fixed_by(remedy.clone());
@@ -54,6 +56,7 @@ mod tests {
             preparation: "not prepared",
             innermost_only: None,
             remedy: None,
+            not_yet_run: false,
         }
     }
 
