@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use qapi::qga;
 
+use super::powershell;
 use crate::wire::{CallError, Wire};
 
 /// First pause between two polls of a command that runs in a level: QGA has no event for its end.
@@ -79,9 +80,13 @@ impl Agent {
     /// # Errors
     /// Any [`CallError`].
     pub async fn start(&self, script: &str) -> Result<i64, CallError> {
+        self.start_program("/bin/sh", vec!["-c".into(), script.into()]).await
+    }
+
+    async fn start_program(&self, path: &str, arguments: Vec<String>) -> Result<i64, CallError> {
         let command = qga::guest_exec {
-            path: "/bin/sh".into(),
-            arg: Some(vec!["-c".into(), script.into()]),
+            path: path.into(),
+            arg: Some(arguments),
             env: None,
             input_data: None,
             capture_output: Some(qga::GuestExecCaptureOutput::flag(true)),
@@ -125,6 +130,20 @@ impl Agent {
     /// Any [`CallError`]; dropping the future leaves the command running inside the level.
     pub async fn run(&self, script: &str) -> Result<ExecOutput, CallError> {
         let pid = self.start(script).await?;
+        self.end_of(pid).await
+    }
+
+    /// Runs a script of Windows PowerShell to its end.
+    ///
+    /// # Errors
+    /// Any [`CallError`]; dropping the future leaves the command running inside the level.
+    pub async fn run_powershell(&self, script: &str) -> Result<ExecOutput, CallError> {
+        let pid = self.start_program(powershell::PROGRAM, powershell::arguments(script)).await?;
+        self.end_of(pid).await
+    }
+
+    /// Polls a command until it has ended.
+    async fn end_of(&self, pid: i64) -> Result<ExecOutput, CallError> {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::time::sleep(pause).await;

@@ -2,10 +2,12 @@
 
 mod agent;
 mod console;
+mod powershell;
 mod shell;
 mod symptom;
 
 pub use agent::{Agent, ExecOutput, ExecState};
 pub use console::{Console, excerpt, printable};
+pub use powershell::powershell_error;
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
 pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, symptom_in};
