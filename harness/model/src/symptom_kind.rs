@@ -25,6 +25,8 @@ pub enum SymptomKind {
     WithoutKvm,
     /// A level that must host has no usable KVM.
     NoKvm,
+    /// A Windows level that must start guests has no Hyper-V that can.
+    NoHypervisor,
     /// A level's kernel reported a fatal failure.
     GuestFailed,
     /// QEMU reported that its guest panicked.
@@ -69,6 +71,7 @@ impl Word for SymptomKind {
         Self::QmpRefused,
         Self::WithoutKvm,
         Self::NoKvm,
+        Self::NoHypervisor,
         Self::GuestFailed,
         Self::GuestPanicked,
         Self::ShutDown,
@@ -97,6 +100,7 @@ impl Word for SymptomKind {
             Self::QmpRefused => "qmp-refused",
             Self::WithoutKvm => "without-kvm",
             Self::NoKvm => "no-kvm",
+            Self::NoHypervisor => "no-hypervisor",
             Self::GuestFailed => "guest-failed",
             Self::GuestPanicked => "guest-panicked",
             Self::ShutDown => "shut-down",

@@ -96,6 +96,10 @@ pub async fn boot(request: BootRequest<'_>) -> Observation {
         // Nothing that happens from now on changes the verdict.
         let _ = stack.pause(inspector, stack.stage, stop.as_ref()).await;
     }
+    if stop.is_none() {
+        // Otherwise it goes with the outermost machine, whose disks are made anew for each boot.
+        stack.machines.clean_up(request.limits.of(request.plan.innermost()).silence).await;
+    }
     if let Err(why) = stack.machines.end(request.outermost(), request.limits.diagnostics()).await {
         stop.get_or_insert(Stop::harness(stack.stage, why));
     }

@@ -4,6 +4,7 @@
 //! role says where they differ.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use nestmatrix_model::{LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::guest::Agent;
@@ -12,16 +13,16 @@ use nestmatrix_vmm::wire::{Notice, Wire};
 use qapi::qmp::{self, RebootAction};
 use tokio::sync::mpsc;
 
-use super::Stop;
 use super::channels::ConsoleShell;
 use super::innermost_machine::Fitted;
 use super::level::{Hosting, Launched, Level, Reported, StartedOn, Up};
 use super::machines::{MachineId, Requested};
-use super::report::{REPORT_SCRIPT, ReportReader};
+use super::report::ReportReader;
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::{Watch, WatchEvent};
-use crate::host::{BootedLevel, ConsoleLevel, Host, Relay, last_lines_of};
+use super::{Hypervisor, Stop};
+use crate::host::{BootedLevel, ConsoleLevel, Host, Relay, WindowsLevel, last_lines_of};
 use crate::launcher::launch;
 
 /// Number of a monitor's notices that may wait in the queue; a sender that exceeds this blocks.
@@ -127,6 +128,9 @@ impl Stack<'_> {
                 (Some(self.restore_machine(&machine, snapshot, saved, on).await?), None)
             }
             Role::First | Role::Second => {
+                if machine.launch.is_by_windows() {
+                    self.count_again(id).await?;
+                }
                 let Started { monitor, relay } = self.start(&machine, on).await?;
                 let monitor = monitor.map(|(monitor, notices)| {
                     self.watch.listen_to(id, notices);
@@ -143,7 +147,8 @@ impl Stack<'_> {
             None => {
                 let facts = self.ledger.level(level);
                 facts.machine = Some(machine.machine.clone());
-                facts.cpu = Some(machine.cpu.model.clone());
+                // What Windows starts has the CPU that Hyper-V gives it.
+                facts.cpu = machine.metal.map(|_| machine.cpu.model.clone());
             }
         }
         Ok(Level { id, monitor, state: Launched { machine, relay } })
@@ -249,11 +254,15 @@ impl Stack<'_> {
         let qemu = own.unwrap_or(self.request.plan.profile.qemu);
         if machine.agent {
             let wire = self.wire(id, ChannelKind::Agent)?;
-            let agent = if relay.is_some() || machine.uefi.is_some() {
+            let windows = disk.and_then(|disk| disk.windows.as_ref());
+            let agent = if relay.is_some() || machine.uefi.is_some() || windows.is_some() {
                 self.during(id, async { Ok(Agent::greet_repeatedly(wire).await?) }).await?
             } else {
                 self.greet(id, wire).await?
             };
+            if let Some(windows) = windows {
+                return Ok(Rc::new(WindowsLevel::new(id.level, agent, Arc::clone(&windows.role))));
+            }
             return Ok(Rc::new(BootedLevel::new(id.level, agent, qemu, relay.clone())));
         }
         self.until(id, |watch| watch.shell_is_ready(id)).await?;
@@ -285,6 +294,11 @@ impl Stack<'_> {
         self.check_kernel(id, &report.kernel)?;
         self.check_cpus(id, report.cpus)?;
         self.ledger.measured(id).report = Some(report);
+        if self.request.plan.hypervisor_of(id.level) == Hypervisor::HyperV {
+            // It ends by itself, and takes no commands: Windows only passes on what it says.
+            self.machines.may_end(id);
+            return Ok(None);
+        }
         if !self.request.plan.stays {
             return Ok(None);
         }
@@ -304,7 +318,7 @@ impl Stack<'_> {
         let id = up.id;
         self.levels.add(up.clone());
         self.begin(role, id.level, StageKind::Check).await?;
-        let printed = self.during(id, up.state.host.run(REPORT_SCRIPT)).await?;
+        let printed = self.during(id, up.state.host.report()).await?;
         let mut reader = ReportReader::default();
         String::from_utf8_lossy(&printed.stdout).lines().for_each(|line| reader.line(line));
         let Some(report) = reader.complete().cloned() else {

@@ -68,10 +68,22 @@ impl Stack<'_> {
                 Some(NestedSetting { level: below, module: plan.profile.kvm_module.to_owned(), value })
             });
             let MissingFeature { feature, model } = missing;
-            let stop = Stop::stack(self.stage, Symptom::MissingCpuFeature { level, feature, model, nested });
-            // If L0's bare machine is not as required, that says nothing about the stack.
-            if level.below().is_none() { stop.not_its_fault() } else { stop }
+            let symptom = Symptom::MissingCpuFeature { level, feature: feature.clone(), model, nested };
+            let stop = Stop::stack(self.stage, symptom);
+            // If L0's bare machine is not as required, that says nothing about the stack, and neither does an enlightenment that only
+            // a recipe asks for.
+            if level.below().is_none() || self.is_enlightenment_of_recipe(level, &feature) {
+                stop.not_its_fault()
+            } else {
+                stop
+            }
         })
+    }
+
+    /// Whether a feature of a level's CPU is one that lets Windows know about KVM, and that the scenario does not ask for.
+    fn is_enlightenment_of_recipe(&self, level: LevelNumber, feature: &str) -> bool {
+        let plan = self.request.level(level);
+        plan.is_some_and(|plan| plan.enlightenments_of_recipe().any(|name| name == feature))
     }
 
     /// The stop of a level whose hardware is not the requested one.
@@ -106,6 +118,9 @@ impl Stack<'_> {
     /// Runs the script `before` in a level that has just come up, queries the level, and stops the stack if it can't be a
     /// hypervisor.
     pub(super) async fn inspect(&mut self, up: &Level<Up>, before: String) -> Result<Level<Hosting>, Stop> {
+        if let Some(windows) = Rc::clone(&up.state.host).windows() {
+            return self.inspect_windows(up, windows).await;
+        }
         let (id, level, plan) = (up.id, up.id.level, self.request.plan);
         let host = Rc::clone(&up.state.host);
         let facts = self.ask_facts(id, &*host, before).await?;

@@ -1,6 +1,7 @@
 //! From the end of a wait to its cause: why a stack stopped, where, and who is at fault.
 
 mod libvirt;
+mod windows;
 
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ impl Explainer<'_> {
 
     /// What it means that the QEMU of `level` ended.
     fn of_end(&self, level: LevelNumber, end: QemuEnd) -> Stop {
+        if let Some(stop) = self.of_end_in_windows(level, &end) {
+            return stop;
+        }
         let hardware = self.machines.requested(level.into()).map(|requested| &requested.machine.hardware);
         if hardware.is_some_and(|hardware| hardware.tpm_folder().is_some()) && blames_swtpm(&end.output) {
             let why = format!("{SWTPM}, which plays the TPM of {level}, failed: QEMU {}", end.describe());
@@ -88,6 +92,9 @@ impl Explainer<'_> {
         if self.request.plan.hypervisor_of(level) == Hypervisor::Tcg {
             let why = format!("the emulator that is L0's hypervisor {}", end.describe());
             return Stop::harness(self.stage, why).about(level);
+        }
+        if let Some(stop) = self.of_refused_enlightenment(level, &end.output) {
+            return stop;
         }
         let QemuEnd { ended, output: said, not_started } = end;
         if let (Some(why), Some(level)) = (not_started, level.below()) {

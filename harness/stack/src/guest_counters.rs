@@ -1,6 +1,7 @@
 //! KVM's counters of a level, as the QEMU of its guest reports them: for a level whose kernel hides its own. With secure boot, Linux
 //! is in lockdown, in which no process can read debugfs (kernel_lockdown(7)).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
@@ -23,6 +24,23 @@ impl Stack<'_> {
         let asked = async { Ok::<Counters, HostError>(monitor.kvm_counters().await?) };
         let of_guest = self.during(id, asked).await?;
         self.ledger.measurements.counters_before.entry(around).or_default().extend(of_guest);
+        Ok(())
+    }
+
+    /// Notes the counters of all levels around a machine that Windows is about to start. Windows is a nested guest itself as soon as
+    /// its Hyper-V runs, so what was counted before shows nothing about that machine.
+    pub(super) async fn count_again(&mut self, id: MachineId) -> Result<(), Stop> {
+        let limit = self.limits.of(id.level).total;
+        for (level, host) in self.levels.hosts() {
+            if Rc::clone(&host).windows().is_some() {
+                continue;
+            }
+            let mut counters = self.ask_facts(level, &*host, String::new()).await?.counters;
+            if self.hides_exits(&counters) {
+                counters.extend(self.counters_from_guest(level, limit).await.unwrap_or_default());
+            }
+            self.ledger.measured(id).counters_before.insert(level, counters);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod boot_level;
 mod cancellation;
 mod channels;
 mod check_level;
+mod check_windows;
 mod clock;
 mod closing_report;
 mod console_view;

@@ -84,6 +84,14 @@ impl Limits {
     }
 }
 
+impl Limit {
+    /// The same for a Windows level and what it starts. They show no progress while they work: Windows has a screen and no console,
+    /// and a role does not print how much of a CPU its guest uses.
+    pub(super) fn of_windows(self) -> Self {
+        Self { silence: self.total, total: self.total * 3 }
+    }
+}
+
 /// The present limits of a stack's waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitLimits {

@@ -86,6 +86,8 @@ pub(super) struct Machines {
     running: Vec<RunningMachine>,
     /// Levels whose QEMU a fault of the scenario killed.
     killed: BTreeSet<LevelNumber>,
+    /// Machines that have done their work, and whose end is the end of that.
+    done: BTreeSet<MachineId>,
 }
 
 impl Machines {
@@ -145,6 +147,11 @@ impl Machines {
         running.qemu.kill().await.map_err(|e| e.to_string())
     }
 
+    /// Notes that a machine has done its work. From now on, its end explains nothing.
+    pub(super) fn may_end(&mut self, id: MachineId) {
+        self.done.insert(id);
+    }
+
     /// Whether a fault of the scenario killed a QEMU of this level.
     pub(super) fn was_killed(&self, level: LevelNumber) -> bool {
         self.killed.contains(&level)
@@ -152,7 +159,7 @@ impl Machines {
 
     /// The outermost QEMU that has ended by now. Each is polled with this limit.
     pub(super) async fn outermost_end(&self, limit: Duration) -> Option<(LevelNumber, QemuEnd)> {
-        for running in &self.running {
+        for running in self.running.iter().filter(|running| !self.done.contains(&running.id)) {
             match timeout(limit, running.qemu.ended()).await {
                 Ok(Ok(Some(end))) => return Some((running.id.level, end)),
                 Ok(Ok(None)) => {}
@@ -183,6 +190,17 @@ impl Machines {
             emulator_seconds: qemu.lived().unwrap_or_default().as_secs_f64(),
             waited_seconds: waited.as_secs_f64(),
             peak_memory_mib: qemu.peak_memory_mib().unwrap_or_default(),
+        }
+    }
+
+    /// Lets the levels that have started machines remove what they made for them, innermost machines first.
+    pub(super) async fn clean_up(&self, limit: Duration) {
+        for running in self.running.iter().rev() {
+            match timeout(limit, running.qemu.clean_up()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => tracing::warn!("{} is not cleaned up: {e}", running.id),
+                Err(_) => tracing::warn!("{} is not cleaned up in time", running.id),
+            }
         }
     }
 

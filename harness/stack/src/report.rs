@@ -34,7 +34,7 @@ pub struct InnermostReport {
 
 /// The script with which an installed system reports. Its nonce is the identifier of its machine, as its firmware passes it on: the
 /// SMBIOS tables on x86 and Arm, the device tree on POWER. Where its hypervisor is named differs in the same way.
-pub(super) const REPORT_SCRIPT: &str = "\
+pub(crate) const REPORT_SCRIPT: &str = "\
 nonce=
 for f in /sys/class/dmi/id/product_uuid /proc/device-tree/vm,uuid; do
   [ -r $f ] && nonce=$(tr -d '\\000\\n-' <$f)

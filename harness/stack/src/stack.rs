@@ -19,7 +19,7 @@ use super::limits::WaitLimits;
 use super::machines::{MachineId, Machines};
 use super::second_machine::SecondMachine;
 use super::watch::{Abort, Watch};
-use super::{InnermostReport, Limit, Measurements, Metal, Stop};
+use super::{Hypervisor, InnermostReport, Limit, Measurements, Metal, Stop};
 use crate::host::{Host, HostError};
 
 /// A stack that boots.
@@ -48,6 +48,7 @@ impl<'a> Stack<'a> {
         let measurements = Measurements {
             nonce: plan.nonce.clone(),
             emulator_is_l0: plan.emulator_is_l0(),
+            innermost_in_hyper_v: plan.innermost_in_hyper_v(),
             ..Measurements::default()
         };
         Self {
@@ -159,6 +160,13 @@ impl<'a> Stack<'a> {
         }
     }
 
+    /// The present limit of a wait for `level`.
+    pub(super) fn limit_of(&self, level: LevelNumber) -> Limit {
+        let limit = self.limits.of(level);
+        let in_windows = self.request.plan.hypervisor_of(level) == Hypervisor::HyperV;
+        if in_windows || self.is_windows(level) { limit.of_windows() } else { limit }
+    }
+
     /// Waits for `work`, which is about a machine; a problem meanwhile becomes a stop.
     pub(super) async fn during<T>(
         &mut self,
@@ -166,7 +174,7 @@ impl<'a> Stack<'a> {
         work: impl Future<Output = Result<T, HostError>>,
     ) -> Result<T, Stop> {
         let about = about.into();
-        self.during_within(self.limits.of(about.level), about, work).await
+        self.during_within(self.limit_of(about.level), about, work).await
     }
 
     /// The same within `limit`.
@@ -189,7 +197,7 @@ impl<'a> Stack<'a> {
         done: impl Fn(&Watch) -> Option<T>,
     ) -> Result<T, Stop> {
         let about = about.into();
-        let limit = self.limits.of(about.level);
+        let limit = self.limit_of(about.level);
         let Some(qemu) = self.machines.qemu(about) else {
             return Err(self.harness(format!("{} does not run", about.level)));
         };

@@ -137,6 +137,7 @@ impl Stack<'_> {
     async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
         // The innermost level's clock is derived from that of the level that runs it.
         let asked = if self.levels.host(level).is_some() { Some(level) } else { level.below() };
+        let asked = asked.filter(|level| !self.is_windows(*level));
         let Some((asked, host)) = asked.and_then(|level| Some((level, self.levels.host(level)?))) else {
             return Ok(None);
         };

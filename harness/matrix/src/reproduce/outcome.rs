@@ -70,6 +70,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
             | HardwareDifference::CpuProperty { .. } => None,
         },
         Symptom::NoKvm { second: true, .. }
+        | Symptom::NoHypervisor { .. }
         | Symptom::QmpRefused { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }

@@ -11,7 +11,7 @@ use nestmatrix_vmm::qemu::{CpuReport, KvmReport, MachineReport, MissingFeature};
 use serde::Serialize;
 
 use super::{Contradiction, Hypervisor, InnermostReport, Symptom};
-use crate::host::Counters;
+use crate::host::{Counters, HyperVReport};
 
 /// What was measured of a stack while it ran.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -34,6 +34,12 @@ pub struct Measurements {
     pub l0_counters_unreadable: bool,
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
+    /// The innermost level must be a guest of Hyper-V, in the Windows level around it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub innermost_in_hyper_v: bool,
+    /// What each Windows level that starts guests reports about its Hyper-V.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hyper_v: BTreeMap<LevelNumber, HyperVReport>,
     /// The same for the second machine of a level, if there was one, and for the innermost level in it.
     pub second_machine: Option<Box<Measurements>>,
 }
@@ -60,7 +66,8 @@ pub struct Growth {
     pub after: u64,
 }
 
-/// Proof that a stack worked: each level ran its guest under KVM, and the innermost one's userspace really ran.
+/// Proof that a stack worked: each level ran its guest under KVM, or Windows under its Hyper-V, and the innermost one's userspace
+/// really ran.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evidence {
     nonce: String,
@@ -74,9 +81,25 @@ pub struct Evidence {
     exits: BTreeMap<LevelNumber, Growth>,
     l0_counters_unreadable: bool,
     emulator_is_l0: bool,
+    /// What each Windows level reports about the Hyper-V that ran its guest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    hyper_v: BTreeMap<LevelNumber, HyperVReport>,
     /// The same for the second machine of a level, and for the innermost level in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     second_machine: Option<Box<Evidence>>,
+}
+
+impl Measurements {
+    /// The hypervisor that must run a level of a stack up to `innermost`.
+    fn hypervisor_of(&self, level: LevelNumber, innermost: LevelNumber) -> Hypervisor {
+        if self.emulator_is_l0 && level == LevelNumber::ALL[1] {
+            Hypervisor::Tcg
+        } else if self.innermost_in_hyper_v && level == innermost {
+            Hypervisor::HyperV
+        } else {
+            Hypervisor::Kvm
+        }
+    }
 }
 
 impl Evidence {
@@ -89,7 +112,7 @@ impl Evidence {
         innermost: LevelNumber,
         profile: &ArchInfo,
     ) -> Result<Self, MissingProof> {
-        let kvm_name = profile.kvm_as_seen_by_guest;
+        let name = gathered.hypervisor_of(innermost, innermost).as_seen_by_guest(profile);
         let report = gathered.report.clone().ok_or_else(|| missing(format!("{innermost}'s report")))?;
         if report.nonce.is_empty() {
             return Err(missing(format!("the nonce in {innermost}'s report")));
@@ -101,8 +124,8 @@ impl Evidence {
             let (got, expected) = (report.nonce, gathered.nonce.clone());
             return Err(not_nested(innermost, Contradiction::Nonce { got, expected }));
         }
-        if innermost.reports() && report.hypervisor != kvm_name {
-            let (got, expected) = (report.hypervisor, kvm_name.to_owned());
+        if innermost.reports() && report.hypervisor != name {
+            let (got, expected) = (report.hypervisor, name.to_owned());
             return Err(not_nested(innermost, Contradiction::Hypervisor { got, expected }));
         }
         if gathered.nonce.is_empty() {
@@ -118,38 +141,20 @@ impl Evidence {
             exits: BTreeMap::new(),
             l0_counters_unreadable: gathered.l0_counters_unreadable,
             emulator_is_l0: gathered.emulator_is_l0,
+            hyper_v: BTreeMap::new(),
             second_machine: None,
         };
         for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
-            if level.below().is_some() {
-                let kvm = gathered
-                    .kvm
-                    .get(&level)
-                    .ok_or_else(|| missing(format!("query-kvm of {level}'s QEMU")))?;
-                if !Hypervisor::of_guest(level, gathered.emulator_is_l0).is_shown_by(kvm) {
-                    return Err(contradicts(Symptom::WithoutKvm { level }));
+            if let Some(below) = level.below() {
+                match gathered.hypervisor_of(level, innermost) {
+                    Hypervisor::HyperV => evidence.weigh_hyper_v(gathered, below)?,
+                    hypervisor @ (Hypervisor::Kvm | Hypervisor::Tcg) => {
+                        evidence.weigh_qemu(gathered, level, hypervisor)?;
+                    }
                 }
-                let cpu =
-                    gathered.cpus.get(&level).ok_or_else(|| missing(format!("the CPU that {level} got")))?;
-                cpu.check().map_err(|MissingFeature { feature, model }| {
-                    contradicts(Symptom::MissingCpuFeature { level, feature, model, nested: None })
-                })?;
-                evidence.kvm.insert(level, *kvm);
-                evidence.cpus.insert(level, cpu.clone());
-                let machine = gathered.machines.get(&level);
-                let machine = machine.ok_or_else(|| missing(format!("the machine that {level} got")))?;
-                machine.check().map_err(|property| {
-                    let machine_type = machine.machine_type.clone();
-                    contradicts(Symptom::MissingMachineProperty { level, property, machine_type })
-                })?;
-                machine
-                    .hardware
-                    .check()
-                    .map_err(|difference| contradicts(Symptom::WrongHardware { level, difference }))?;
-                evidence.machines.insert(level, machine.clone());
             }
             let guest = level.next().filter(|guest| *guest <= innermost);
-            let of_guest = guest.map(|guest| Hypervisor::of_guest(guest, gathered.emulator_is_l0));
+            let of_guest = guest.map(|guest| gathered.hypervisor_of(guest, innermost));
             let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
             if readable && of_guest.is_some_and(Hypervisor::has_counters) {
                 let counter = counted(gathered, level, profile.exit_counters);
@@ -168,6 +173,50 @@ impl Evidence {
             evidence.second_machine = Some(Box::new(weighed));
         }
         Ok(evidence)
+    }
+
+    /// Weighs what the QEMU of `level` reports about it.
+    fn weigh_qemu(
+        &mut self,
+        gathered: &Measurements,
+        level: LevelNumber,
+        hypervisor: Hypervisor,
+    ) -> Result<(), MissingProof> {
+        let kvm = gathered.kvm.get(&level).ok_or_else(|| missing(format!("query-kvm of {level}'s QEMU")))?;
+        if !hypervisor.is_shown_by(kvm) {
+            return Err(contradicts(Symptom::WithoutKvm { level }));
+        }
+        let cpu = gathered.cpus.get(&level).ok_or_else(|| missing(format!("the CPU that {level} got")))?;
+        cpu.check().map_err(|MissingFeature { feature, model }| {
+            contradicts(Symptom::MissingCpuFeature { level, feature, model, nested: None })
+        })?;
+        let machine = gathered.machines.get(&level);
+        let machine = machine.ok_or_else(|| missing(format!("the machine that {level} got")))?;
+        machine.check().map_err(|property| {
+            let machine_type = machine.machine_type.clone();
+            contradicts(Symptom::MissingMachineProperty { level, property, machine_type })
+        })?;
+        machine
+            .hardware
+            .check()
+            .map_err(|difference| contradicts(Symptom::WrongHardware { level, difference }))?;
+        self.kvm.insert(level, *kvm);
+        self.cpus.insert(level, cpu.clone());
+        self.machines.insert(level, machine.clone());
+        Ok(())
+    }
+
+    /// Weighs what the Windows level `windows` reports about the Hyper-V that ran its guest.
+    fn weigh_hyper_v(&mut self, gathered: &Measurements, windows: LevelNumber) -> Result<(), MissingProof> {
+        let report = gathered.hyper_v.get(&windows);
+        let report = report.ok_or_else(|| missing(format!("what {windows} reports about its Hyper-V")))?;
+        if !report.root_partition {
+            let why = Some("Windows says that it runs on no Hyper-V of its own".to_owned());
+            let role = "Hyper-V".to_owned();
+            return Err(contradicts(Symptom::NoHypervisor { level: windows, role, why }));
+        }
+        self.hyper_v.insert(windows, *report);
+        Ok(())
     }
 }
 

@@ -37,6 +37,8 @@ fn gathered() -> Measurements {
         counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
         l0_counters_unreadable: false,
         emulator_is_l0: false,
+        innermost_in_hyper_v: false,
+        hyper_v: BTreeMap::new(),
         second_machine: None,
     }
 }

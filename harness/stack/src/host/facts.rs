@@ -7,6 +7,8 @@ use nestmatrix_model::architecture::{ArchInfo, TraceEvent};
 use nestmatrix_vmm::guest::excerpt;
 use serde::{Deserialize, Serialize};
 
+use super::HyperVReport;
+
 /// KVM's counters by name, from its debugfs folder (Linux, Documentation/virt/kvm, `kvm_stats_debugfs`), and the trace events
 /// that are counted if KVM has no such counter.
 pub type Counters = BTreeMap<String, u64>;
@@ -41,6 +43,9 @@ pub struct Facts {
     pub kvm_parameters: BTreeMap<String, String>,
     /// KVM's counters; empty if they can't be read.
     pub counters: Counters,
+    /// What it reports about its Hyper-V, if it is a Windows that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hyper_v: Option<HyperVReport>,
     /// Its uptime by its own clock, in seconds (Linux, `/proc/uptime`).
     #[serde(default)]
     pub uptime: Option<f64>,

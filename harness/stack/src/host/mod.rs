@@ -1,7 +1,7 @@
 //! A host: anything that can run a command, report about itself, and have machines launched on it.
 //!
 //! There are two kinds, with one interface: this machine, and a booted level (with an agent, or only with a shell on its
-//! console). A stack boots by launching each level on the host that the level below it has become. Code above this module does
+//! console). A Windows level takes no scripts of a POSIX shell, but says the same about itself. A stack boots by launching each level on the host that the level below it has become. Code above this module does
 //! not know how deep a host is. What a machine's description becomes on a host is decided by its launcher.
 
 mod booted_level;
@@ -15,6 +15,7 @@ mod run_delay;
 mod scratch;
 mod swtpm;
 mod this_machine;
+mod windows_level;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -41,11 +42,14 @@ pub use swtpm::script as swtpm_script;
 pub(crate) use this_machine::LocalProcess;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
+pub use windows_level::{HyperVReport, WindowsLevel};
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine, Placement};
 use nestmatrix_vmm::wire::CallError;
+
+use crate::report::REPORT_SCRIPT;
 
 /// A host's pending answer.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
@@ -95,6 +99,16 @@ pub trait Host {
     /// # Errors
     /// It runs none.
     fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError>;
+
+    /// This host, if it is a Windows level: for what only that can do.
+    fn windows(self: Rc<Self>) -> Option<Rc<WindowsLevel>> {
+        None
+    }
+
+    /// Lets it report as an innermost level.
+    fn report(&self) -> Pending<'_, ExecOutput> {
+        self.run(REPORT_SCRIPT)
+    }
 
     /// Reads KVM's counters, the kernel's messages and its clock.
     fn closing_report(&self) -> Pending<'_, ClosingReport> {
@@ -204,6 +218,10 @@ pub trait RunningProcess {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
     /// Kills it.
     fn kill(&self) -> Pending<'_, ()>;
+    /// Ends it and removes what was made for it in the level around it, if that does not go with the level itself.
+    fn clean_up(&self) -> Pending<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Its output so far, and `with_kernel` what the kernel under it has logged since its start.
     fn diagnostics(&self, with_kernel: bool) -> Pending<'_, Diagnostics>;
     /// Its process identifier in the level in which it runs, if it runs in one.

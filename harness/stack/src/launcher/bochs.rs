@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{Launcher, Started, here};
 use crate::host::{
-    HostError, IMAGES, LocalProcess, MachineHost, Pending, QemuEnd, Relay, ThisMachine, as_channel, opened,
+    Host, HostError, IMAGES, LocalProcess, Pending, QemuEnd, Relay, ThisMachine, as_channel, opened,
 };
 
 /// The port of L0 that is forwarded.
@@ -29,8 +29,8 @@ const MOST_MEMORY_MIB: u32 = 2048;
 pub(super) struct Bochs;
 
 impl Launcher for Bochs {
-    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
-        Box::pin(async move { start(here(&**host, "Bochs")?, machine).await })
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn Host>) -> Pending<'a, Started> {
+        Box::pin(async move { start(&here(host, "Bochs")?, machine).await })
     }
 }
 

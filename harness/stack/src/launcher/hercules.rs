@@ -12,7 +12,7 @@ use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
 use tokio::net::UnixStream;
 
 use super::{Launcher, Started, here};
-use crate::host::{HostError, LocalProcess, MachineHost, Pending, ThisMachine};
+use crate::host::{Host, HostError, LocalProcess, Pending, ThisMachine};
 
 /// Where the initramfs is loaded, after the kernel.
 pub const INITRAMFS_AT: u64 = 0x400_0000;
@@ -21,8 +21,8 @@ pub const INITRAMFS_AT: u64 = 0x400_0000;
 pub(super) struct Hercules;
 
 impl Launcher for Hercules {
-    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
-        Box::pin(std::future::ready(here(&**host, "Hercules").and_then(|host| start(host, machine))))
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn Host>) -> Pending<'a, Started> {
+        Box::pin(std::future::ready(here(host, "Hercules").and_then(|host| start(&host, machine))))
     }
 }
 

@@ -19,7 +19,9 @@ use nestmatrix_vmm::shell::quote;
 use tokio::net::UnixStream;
 
 use super::{Launcher, Started};
-use crate::host::{Diagnostics, HostError, MachineHost, Pending, QemuEnd, RunningProcess, last_lines_of};
+use crate::host::{
+    Diagnostics, Host, HostError, MachineHost, Pending, QemuEnd, RunningProcess, last_lines_of,
+};
 
 /// The folder of the programs in images, where libvirt, which wants whole paths, finds QEMU.
 const PROGRAMS: &str = "/usr/bin";
@@ -49,8 +51,8 @@ const OWN_FAILURES: [&str; 3] =
 pub(super) struct Libvirt;
 
 impl Launcher for Libvirt {
-    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
-        Box::pin(start(machine, Rc::clone(host)))
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn Host>) -> Pending<'a, Started> {
+        Box::pin(async move { start(machine, Rc::clone(host).machine_host()?).await })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::host::{Host, HostError, MachineHost, Pending, Relay, RunningProcess, 
 /// Turns a machine into a running one.
 trait Launcher {
     /// Starts `machine` on `host`. If it has a monitor, it stays paused.
-    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started>;
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn Host>) -> Pending<'a, Started>;
 
     /// A machine that was launched on `host` before a snapshot was taken, by the identifier of its process in that level. None if
     /// no snapshot has such a machine.
@@ -65,7 +65,7 @@ fn launcher_of(machine: &Machine) -> &'static dyn Launcher {
 /// # Errors
 /// The host runs no machines, or this one does not start.
 pub(crate) async fn launch(machine: &Machine, host: &Rc<dyn Host>) -> Result<Started, HostError> {
-    launcher_of(machine).launch(machine, &Rc::clone(host).machine_host()?).await
+    launcher_of(machine).launch(machine, host).await
 }
 
 /// A machine of a snapshot, which has run on `host` since before the snapshot was taken; none if `host` runs no such machine.
@@ -74,8 +74,9 @@ pub(crate) fn adopt(machine: &Machine, pid: i64, host: &Rc<dyn Host>) -> Option<
 }
 
 /// The host of an emulator that is started on this machine only, since it needs its folders, its network or its terminals.
-fn here<'h>(host: &'h dyn MachineHost, emulator: &str) -> Result<&'h ThisMachine, HostError> {
-    host.this_machine().ok_or_else(|| HostError::Command {
+fn here(host: &Rc<dyn Host>, emulator: &str) -> Result<ThisMachine, HostError> {
+    let machine_host = Rc::clone(host).machine_host()?;
+    machine_host.this_machine().cloned().ok_or_else(|| HostError::Command {
         what: format!("starting {emulator}"),
         host: host.name().to_owned(),
         why: format!("{emulator} is started on this machine only"),

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use nestmatrix_vmm::qemu::Machine;
 
 use super::{Launcher, Started};
-use crate::host::{HostError, MachineHost, Pending, RunningProcess};
+use crate::host::{Host, HostError, MachineHost, Pending, RunningProcess};
 
 /// Runs the QEMU of the host with the machine's arguments, `-S` among them.
 pub(super) struct Qemu;
 
 impl Launcher for Qemu {
-    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn MachineHost>) -> Pending<'a, Started> {
-        Box::pin(start(machine, &**host))
+    fn launch<'a>(&'a self, machine: &'a Machine, host: &'a Rc<dyn Host>) -> Pending<'a, Started> {
+        Box::pin(async move { start(machine, &*Rc::clone(host).machine_host()?).await })
     }
 
     fn adopt(&self, pid: i64, host: &Rc<dyn MachineHost>) -> Option<Box<dyn RunningProcess>> {

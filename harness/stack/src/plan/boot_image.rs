@@ -1,8 +1,9 @@
 //! The image of a level: a kernel and an initramfs, or a disk with an installed system.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nestmatrix_images::{Disk, UnifiedKernel};
+use nestmatrix_images::{Disk, UnifiedKernel, WindowsRole};
 use nestmatrix_model::{CommandChannel, DiskBus, NetworkCard};
 
 /// The image of a level. Its files are on this machine.
@@ -69,12 +70,22 @@ pub struct SystemDisk {
 /// A Windows on a disk, and how it becomes a level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowsSystem {
+    /// What it was prepared for, and the commands for that.
+    pub role: Arc<WindowsRole>,
     /// What KVM tells it about itself: features of its CPU by QEMU's names, with a value if they have one (`hv-spinlocks=0x1fff`).
     pub enlightenments: Vec<String>,
     /// Further ones if it hosts guests.
     pub nesting_enlightenments: Vec<String>,
     /// Further ones if it hosts guests on a processor of Intel.
     pub nesting_enlightenments_intel: Vec<String>,
+}
+
+impl WindowsSystem {
+    /// Everything that its recipe may want of its CPU.
+    pub(super) fn all_enlightenments(&self) -> impl Iterator<Item = &str> {
+        let nesting = self.nesting_enlightenments.iter().chain(&self.nesting_enlightenments_intel);
+        self.enlightenments.iter().chain(nesting).map(String::as_str)
+    }
 }
 
 /// A disk with the kernel and the initramfs of a level as one UEFI program. It is written before each boot, since the nonce is in it.
@@ -130,6 +141,11 @@ pub enum GuestFiles<'p> {
 }
 
 impl BootImage {
+    /// What is known of the Windows on its disk, if it is one.
+    pub fn windows(&self) -> Option<&WindowsSystem> {
+        self.disk()?.windows.as_ref()
+    }
+
     /// The disk with the installed system, if it is one.
     pub fn disk(&self) -> Option<&SystemDisk> {
         match &self.files {

@@ -146,8 +146,11 @@ impl StackPlan {
     }
 
     /// The ports that pass the channels of `plan` through a machine further out. Inside it they have the same names, whether it
-    /// is the first or the second machine of its level.
+    /// is the first or the second machine of its level. What Windows starts has none: Windows is asked for what its console says.
     pub(super) fn ports(&self, plan: &LevelPlan, second: bool) -> Vec<Port> {
+        if self.launch_of(plan).is_by_windows() {
+            return Vec::new();
+        }
         let has_agent = self.has_agent(plan);
         let kinds = ChannelKind::ALL.into_iter().filter(|kind| has_agent || *kind != ChannelKind::Agent);
         let first = |kind| ChannelName { level: plan.level, kind, second: false };

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use nestmatrix_model::architecture::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
 };
-use nestmatrix_model::{Clock, CpuMode, MemoryBacking, TpmVersion};
+use nestmatrix_model::{Architecture, Clock, CpuMode, MemoryBacking, TpmVersion, Word as _};
 use nestmatrix_vmm::qemu::{
     Cpu, GuestDevice, ImageFile, Instance, Machine, MachineHardware, Memory, Port, machine_label,
 };
 
 use super::images::OWN_DISK;
-use super::{LevelPlan, Metal, StackPlan};
+use super::{BootFiles, LevelPlan, Metal, StackPlan, WindowsSystem};
 use crate::Hypervisor;
 
 /// Whether an emulated x86 machine has the time stamp counter of its host's processor.
 const SAME_INSTRUCTION_SET: bool = cfg!(target_arch = "x86_64");
 
-/// The machine type of a bare machine that QEMU does not play, but for its name.
+/// The machine type of a machine that QEMU does not play, but for its name.
 const NOT_OF_QEMU: MachineType = MachineType { name: "", properties: &[], devices: &[], bus: None };
 
 /// The role of a level in its stack, as far as its machine depends on it.
@@ -41,6 +41,7 @@ impl StackPlan {
         let place = self.place(index);
         let Place { plan, inside, hypervisor, metal, .. } = place;
         let machine = self.machine_type(place);
+        let launch = self.launch_of(plan);
         let on_qemu_metal = hypervisor == Hypervisor::Tcg && self.runs_on_qemu();
         // Only one QEMU can open a port: L0's keeps those of an innermost level that it starts itself.
         let passes_innermost = !self.innermost_on_l0 || plan.level.below().is_none();
@@ -52,7 +53,7 @@ impl StackPlan {
             level: plan.level,
             instance,
             isa: self.profile.isa,
-            launch: self.launch_of(plan),
+            launch,
             metal,
             machine: plan.settings.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
             properties: self.properties(index, place, &machine),
@@ -99,6 +100,9 @@ impl StackPlan {
         match place.metal {
             Some(BareMachine::Qemu(machine)) => machine,
             Some(other) => MachineType { name: other.program(self.profile.qemu), ..NOT_OF_QEMU },
+            None if place.hypervisor == Hypervisor::HyperV => {
+                MachineType { name: self.launch_of(place.plan).word(), ..NOT_OF_QEMU }
+            }
             None => place.innermost.map_or(self.profile.host, |innermost| innermost.machine),
         }
     }
@@ -145,6 +149,9 @@ impl StackPlan {
             Nesting::CpuFeature(_) | Nesting::MachineProperty(_) => None,
         };
         let mut cpu = Cpu::required(wanted, feature);
+        if let Some(windows) = place.plan.image.windows() {
+            self.enlighten(&mut cpu, place, windows);
+        }
         if let Some(processor) = place.metal.and_then(|metal| metal.processor()) {
             processor.clone_into(&mut cpu.model);
         } else if on_emulator && passes_through {
@@ -156,6 +163,26 @@ impl StackPlan {
             cpu.without.retain(|feature| !wanted.require.contains(feature));
         }
         cpu
+    }
+
+    /// Lets Windows know that it runs under KVM, and gives it what its Hyper-V needs to be quick if it hosts. What the scenario sets
+    /// counts.
+    fn enlighten(&self, cpu: &mut Cpu, place: Place<'_>, windows: &WindowsSystem) {
+        let nesting = windows.nesting_enlightenments.iter().filter(|_| !place.reports);
+        let is_intel = self.profile.word == ArchInfo::of(Architecture::Intel).word;
+        let intel = windows.nesting_enlightenments_intel.iter().filter(|_| !place.reports && is_intel);
+        for wanted in windows.enlightenments.iter().chain(nesting).chain(intel) {
+            let (name, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(n, v)| (n, Some(v)));
+            if cpu.disable.iter().any(|off| off == name) || cpu.set.contains_key(name) {
+                continue;
+            }
+            if let Some(value) = value {
+                cpu.set.insert(name.to_owned(), value.to_owned());
+            } else if !cpu.with.iter().any(|on| on == name) {
+                cpu.with.push(name.to_owned());
+                cpu.require.extend((!cpu.require.iter().any(|on| on == name)).then(|| name.to_owned()));
+            }
+        }
     }
 
     fn hardware(&self, place: Place<'_>, instance: Instance) -> MachineHardware {
@@ -181,6 +208,11 @@ impl StackPlan {
     }
 
     fn kernel_parameters(&self, place: Place<'_>) -> Vec<String> {
+        if matches!(place.plan.image.files, BootFiles::WslRoot { .. }) {
+            // WSL has parameters of its own, and no serial line.
+            let nonce = std::iter::once(format!("nest.nonce={}", self.nonce));
+            return nonce.chain(place.plan.settings.kernel_parameters.iter().cloned()).collect();
+        }
         let ArchInfo { kernel_parameters, nesting_switch, kvm_module, .. } = *self.profile;
         let Place { plan, inside, metal, innermost, .. } = place;
         let mut parameters = vec![match metal {
@@ -193,7 +225,8 @@ impl StackPlan {
         if place.reports {
             let own = innermost.map_or("", |innermost| innermost.kernel_parameters);
             parameters.extend((!own.is_empty()).then(|| own.to_owned()));
-            parameters.extend(self.stays.then(|| "nest.stay".to_owned()));
+            let stays = self.stays && place.hypervisor != Hypervisor::HyperV;
+            parameters.extend(stays.then(|| "nest.stay".to_owned()));
         } else {
             parameters.push(format!("nest.kvm={kvm_module}"));
         }
@@ -223,6 +256,7 @@ impl StackPlan {
             }
             (false, Hypervisor::Tcg) => vec![shorter.host],
             (false, Hypervisor::Kvm) => vec![shorter.host, shorter.guest_host],
+            (false, Hypervisor::HyperV) => Vec::new(),
         }
     }
 

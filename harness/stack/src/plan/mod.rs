@@ -21,6 +21,9 @@ pub use boot_image::{
 };
 use images::Anywhere;
 
+/// The least memory of what Windows starts, in MiB: UEFI or WSL's own system come before the kernel.
+const LEAST_UNDER_WINDOWS_MIB: u32 = 1024;
+
 /// What L0 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,6 +103,14 @@ pub struct LevelPlan {
 }
 
 impl LevelPlan {
+    /// The names of the features of its CPU that only the recipe of its Windows asks for, and not the scenario.
+    pub(crate) fn enlightenments_of_recipe(&self) -> impl Iterator<Item = &str> {
+        let all = self.image.windows().into_iter().flat_map(WindowsSystem::all_enlightenments);
+        let names = all.map(|wanted| wanted.split_once('=').map_or(wanted, |(name, _)| name));
+        let cpu = &self.settings.cpu;
+        names.filter(|name| !cpu.set.contains_key(*name) && !cpu.require.iter().any(|asked| asked == name))
+    }
+
     /// The files of this machine that one boot of the level writes to, other than its own empty disk.
     pub fn written_files(&self) -> impl Iterator<Item = &Path> {
         let overlay = self.image.disk().map(|disk| disk.overlay.as_path());
@@ -169,7 +180,14 @@ impl StackPlan {
 
     /// The hypervisor that must run this level.
     pub fn hypervisor_of(&self, level: LevelNumber) -> Hypervisor {
-        if self.on_emulator(level) { Hypervisor::Tcg } else { Hypervisor::Kvm }
+        let plan = self.levels.iter().find(|plan| plan.level == level);
+        if self.on_emulator(level) {
+            Hypervisor::Tcg
+        } else if plan.is_some_and(|plan| self.launch_of(plan).is_by_windows()) {
+            Hypervisor::HyperV
+        } else {
+            Hypervisor::Kvm
+        }
     }
 
     /// What starts the machine of a level.
@@ -180,6 +198,11 @@ impl StackPlan {
         let is_moved =
             on_l0 && launch.is_by_windows() && matches!(plan.image.files, BootFiles::Kernel { .. });
         if is_moved { Launch::Qemu } else { launch }
+    }
+
+    /// Whether the innermost level must be a guest of a Windows level's Hyper-V, wherever it is started.
+    pub(crate) fn innermost_in_hyper_v(&self) -> bool {
+        self.levels.last().is_some_and(|plan| plan.settings.launch().is_by_windows())
     }
 
     /// Whether this level is run by the emulator: L0 on emulated metal, or L1 if the emulator itself is the hypervisor of L0.
@@ -212,6 +235,7 @@ impl StackPlan {
             (false, false) => innermost_memory_mib + overhead_memory_mib,
         };
         let own = plan.image.disk().map_or(own, |disk| own.max(disk.memory_mib));
+        let own = if self.launch_of(plan).is_by_windows() { own.max(LEAST_UNDER_WINDOWS_MIB) } else { own };
         let second = self
             .levels
             .iter()
@@ -327,3 +351,5 @@ impl StackPlan {
 mod disk_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod windows_tests;

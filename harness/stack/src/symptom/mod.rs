@@ -109,6 +109,15 @@ pub enum Symptom {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         second: bool,
     },
+    /// `level` is a Windows that must start guests, and has no Hyper-V that can.
+    NoHypervisor {
+        /// The level.
+        level: LevelNumber,
+        /// What its role is called.
+        role: String,
+        /// Why its role's own test failed last, or what Windows says against it. It may be the role's own text.
+        why: Option<String>,
+    },
     /// The kernel of `level` reported that it does not continue.
     GuestFailed {
         /// The level.
@@ -280,7 +289,7 @@ pub enum Contradiction {
     Hypervisor {
         /// What it names.
         got: String,
-        /// The name that its guests know KVM by.
+        /// The name that its guests know the right one by.
         expected: String,
     },
 }
@@ -298,6 +307,7 @@ impl Symptom {
             Self::QmpRefused { .. } => SymptomKind::QmpRefused,
             Self::WithoutKvm { .. } => SymptomKind::WithoutKvm,
             Self::NoKvm { .. } => SymptomKind::NoKvm,
+            Self::NoHypervisor { .. } => SymptomKind::NoHypervisor,
             Self::GuestFailed { .. } => SymptomKind::GuestFailed,
             Self::GuestPanicked { .. } => SymptomKind::GuestPanicked,
             Self::ShutDown { .. } => SymptomKind::ShutDown,
@@ -336,6 +346,7 @@ impl Symptom {
             | Self::QmpRefused { level, .. }
             | Self::WithoutKvm { level }
             | Self::NoKvm { level, .. }
+            | Self::NoHypervisor { level, .. }
             | Self::GuestFailed { level, .. }
             | Self::GuestPanicked { level, .. }
             | Self::ShutDown { level, .. }
@@ -380,6 +391,7 @@ impl Symptom {
                 Contradiction::Nonce { got, .. } | Contradiction::Hypervisor { got, .. } => got,
             },
             Self::WithoutKvm { .. }
+            | Self::NoHypervisor { .. }
             | Self::StandsStill { .. }
             | Self::NotStarted { .. }
             | Self::EmulatorErratum { .. }

@@ -101,6 +101,13 @@ impl fmt::Display for Symptom {
                     None => f.write_str(")"),
                 }
             }
+            Self::NoHypervisor { level, role, why } => {
+                write!(f, "{level} can't start guests of {role}")?;
+                match why {
+                    Some(why) => write!(f, ": {why}"),
+                    None => f.write_str(": its role's own test ([ready]) never ended"),
+                }
+            }
             Self::GuestFailed { failure, said, .. } => f.write_str(&failure.describe(said)),
             Self::GuestPanicked { level, diagnostics } => {
                 f.write_str("the guest panicked (GUEST_PANICKED)")?;

@@ -100,7 +100,7 @@ impl Cpu {
         for feature in self.require.iter().filter(|_| explicit) {
             argument.push_str(&format!(",{feature}=on"));
         }
-        for feature in &self.with {
+        for feature in self.with.iter().filter(|with| !explicit || !self.require.contains(with)) {
             argument.push_str(&format!(",{feature}=on"));
         }
         for feature in self.without.iter().chain(&self.disable) {

@@ -1,0 +1,37 @@
+//! Ends that have to do with Windows: of what it starts, and of a QEMU that can't tell it about KVM.
+
+use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::qemu::names_one_of;
+
+use super::Explainer;
+use crate::host::QemuEnd;
+use crate::{Blame, Hypervisor, Stop, Symptom};
+
+impl Explainer<'_> {
+    /// What the end of `level` means if Windows has started it: no QEMU ran it. A failure of its kernel is the cause, if it shows one.
+    pub(super) fn of_end_in_windows(&self, level: LevelNumber, end: &QemuEnd) -> Option<Stop> {
+        if self.request.plan.hypervisor_of(level) != Hypervisor::HyperV {
+            return None;
+        }
+        let failure = self.console(level).and_then(|console| console.failure());
+        let symptom = match failure {
+            Some((failure, said)) => Symptom::GuestFailed { level, failure, said },
+            None => Symptom::ShutDown { level, said: end.output.clone() },
+        };
+        Some(Stop { stage: self.stage, symptom, blame: Blame::Stack })
+    }
+
+    /// The stop of a level whose QEMU refuses what only the recipe of its Windows asks for: features of its CPU that this kernel or this
+    /// QEMU does not have. The processor may nest without them.
+    pub(super) fn of_refused_enlightenment(&self, level: LevelNumber, said: &str) -> Option<Stop> {
+        let plan = self.request.level(level).filter(|_| self.is_launching(level))?;
+        let is_named = names_one_of(said, plan.enlightenments_of_recipe());
+        let symptom = || Symptom::CommandLineRejected {
+            level,
+            said: said.to_owned(),
+            asked_for: false,
+            by_libvirt: false,
+        };
+        is_named.then(|| Stop::stack(self.stage, symptom()).not_its_fault())
+    }
+}
