@@ -101,6 +101,7 @@ impl Planned {
     /// About how long it takes to boot it from its beginning, in seconds.
     pub(super) fn typical_seconds(&self, metal: Metal) -> f64 {
         let seconds = match metal {
+            Metal::Native if self.cell.windows().is_some() => WINDOWS_SECONDS,
             Metal::Native => NATIVE_SECONDS,
             Metal::Emulated => ArchInfo::of(self.cell.architecture).typical_seconds,
         };
@@ -141,6 +142,9 @@ pub struct RunPlan {
 /// Typical time of one cold stack of three levels on native metal, in seconds, for the estimate that is printed before a run: about
 /// one boot a level.
 const NATIVE_SECONDS: u64 = 6;
+
+/// The same for a stack with Windows. It is an estimate: no such stack has been measured.
+const WINDOWS_SECONDS: u64 = 300;
 
 impl RunPlan {
     /// Plans these cells. `natives` says for each of their architectures what native metal this machine offers, or why

@@ -5,18 +5,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nestmatrix_images::{
-    Catalog, DiskImage, FirmwareSource, Image, InstalledEmulator, Product, Recipe, UefiFiles,
-};
+use nestmatrix_images::{Catalog, Image, InstalledEmulator, Kernel, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{BootKind, FaultAction, Firmware, Launch, LevelNumber, Step};
+use nestmatrix_model::{FaultAction, Launch, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
-use nestmatrix_stack::{
-    BootFiles, BootImage, Inputs, LevelPlan, Metal, SnapshotKey, StackPlan, SwtpmArchive, SystemDisk,
-    UefiFirmware, UnifiedKernelDisk,
-};
+use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::SWTPM;
 
+use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
 use super::savable::{always_cold, savable};
@@ -56,6 +52,14 @@ pub(super) struct ReadyLevel {
     pub(super) uefi: Option<UefiRecord>,
     /// The image of the swtpm that plays its TPM, if it has one and that comes from an image.
     pub(super) swtpm: Option<Image>,
+}
+
+impl ReadyLevel {
+    /// The kernel of its image, unless it boots another one: WSL has its own.
+    pub(super) fn kernel(&self) -> Option<&Kernel> {
+        let is_booted = self.planned.spec.settings.launch() != Launch::Wsl2;
+        self.image.as_ref().filter(|_| is_booted)?.kernel_version()
+    }
 }
 
 /// What runs the outermost level.
@@ -240,153 +244,6 @@ impl Outermost {
         let Some(image) = self.image() else { return self.program.to_owned() };
         let version = image.qemu_version().map_or("", |qemu| &qemu.version);
         format!("{} {version} ({})", self.program, &image.digest().as_str()[..12])
-    }
-}
-
-/// The file name of a level's own disk.
-pub(super) fn disk_name(level: LevelNumber) -> String {
-    format!("{level}-disk")
-}
-
-/// The UEFI firmware of a level.
-struct LevelUefi<'i> {
-    firmware: Firmware,
-    /// The image that has its files.
-    image: &'i Image,
-    files: UefiFiles,
-    /// The image that they were built in, if that is known.
-    source: Option<FirmwareSource>,
-}
-
-impl<'i> LevelUefi<'i> {
-    /// That of a level that boots `image`, if it has one. `set` is the image of what its scenario sets.
-    fn of(level: &PlannedLevel, image: &'i Image, set: Option<&'i Image>) -> Result<Option<Self>, String> {
-        let of_disk = image.disk_image().and_then(|disk| {
-            let firmware = disk.hardware.firmware;
-            Some(Self { firmware, image, files: disk.uefi?, source: disk.firmware })
-        });
-        // The variables of a disk may have the entry of its boot loader.
-        if let Some(own) = of_disk.filter(|own| level.spec.firmware.is_none_or(|set| set == own.firmware)) {
-            return Ok(Some(own));
-        }
-        let (Some(firmware), Some(image)) = (level.spec.firmware, set) else { return Ok(None) };
-        let files =
-            image.uefi(firmware).ok_or_else(|| format!("image {} has no {firmware}", image.name()))?;
-        Ok(Some(Self { firmware, image, files, source: Some(FirmwareSource::of(image)) }))
-    }
-
-    fn record(self) -> UefiRecord {
-        UefiRecord::new(self.firmware, self.source)
-    }
-}
-
-/// The plan of a level that boots `image`, with this firmware if its scenario sets one, and with this QEMU if its disk names none.
-fn level_plan(
-    level: &PlannedLevel,
-    image: &Image,
-    firmware: Option<&Image>,
-    qemu: Option<String>,
-    scratch: &Path,
-) -> Result<LevelPlan, String> {
-    let spec = &level.spec;
-    let boots = match image.disk_image() {
-        Some(disk) => disk_image(image, disk, qemu, spec.level, scratch)?,
-        None => kernel_image(image)?,
-    };
-    let unified_kernel = match (spec.boots, firmware) {
-        (Some(BootKind::UnifiedKernel), Some(firmware)) => {
-            Some(unified_kernel(firmware, spec.level, scratch)?)
-        }
-        _ => None,
-    };
-    let uefi =
-        LevelUefi::of(level, image, firmware)?.map(|LevelUefi { firmware, image, files, .. }| UefiFirmware {
-            name: format!("{} {firmware}", name_with_digest(image)),
-            code: files.code,
-            base_variables: files.vars,
-            variables: scratch.join(format!("{}-variables", spec.level)),
-            secure_boot: firmware == Firmware::UefiSecureBoot,
-        });
-    let mut settings = spec.settings.clone();
-    let of_disk = image.disk_image().and_then(|disk| disk.hardware.tpm);
-    settings.hardware.tpm = settings.hardware.tpm.or(of_disk);
-    if settings.hardware.tpm.is_some() && settings.launch() == Launch::Libvirt {
-        return Err(format!("{} has a TPM, which a level that libvirt launches can't have", spec.level));
-    }
-    Ok(LevelPlan {
-        level: spec.level,
-        image: boots,
-        settings,
-        disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
-        uefi,
-        unified_kernel,
-        guest_volume: None,
-        swtpm: None,
-    })
-}
-
-/// The disk with a level's unified kernel, which is written before each boot.
-fn unified_kernel(firmware: &Image, level: LevelNumber, scratch: &Path) -> Result<UnifiedKernelDisk, String> {
-    let missing = || format!("image {} has no program that starts a unified kernel", firmware.name());
-    Ok(UnifiedKernelDisk {
-        stub: firmware.uefi_stub().ok_or_else(missing)?,
-        path: scratch.join(format!("{level}-unified-kernel")),
-    })
-}
-
-/// swtpm as a level gets it.
-fn swtpm_archive(image: &Image) -> Option<SwtpmArchive> {
-    Some(SwtpmArchive { name: name_with_digest(image), archive: image.packed_tree()? })
-}
-
-fn kernel_image(image: &Image) -> Result<BootImage, String> {
-    let (Some(kernel), Some(release), Some(initramfs), Some(disk)) =
-        (image.kernel(), image.kernel_version(), image.initramfs(), image.disk())
-    else {
-        return Err(format!("image {} has no kernel, initramfs or disk", image.name()));
-    };
-    Ok(BootImage {
-        name: name_with_digest(image),
-        kernel_release: release.release.clone(),
-        files: BootFiles::Kernel { kernel, initramfs, disk: Some(disk) },
-    })
-}
-
-fn disk_image(
-    image: &Image,
-    disk: DiskImage,
-    own_qemu: Option<String>,
-    level: LevelNumber,
-    scratch: &Path,
-) -> Result<BootImage, String> {
-    let DiskImage { overlay, hardware, command_channel, kernel_release, os_release, qemu, .. } = disk;
-    // A disk that needs no preparation was never booted here, so there is nothing to compare its kernel with.
-    Ok(BootImage {
-        name: name_with_digest(image),
-        kernel_release: kernel_release.unwrap_or_default(),
-        files: BootFiles::Disk(SystemDisk {
-            base: overlay,
-            overlay: scratch.join(format!("{level}.qcow2")),
-            bus: hardware.bus,
-            network_card: hardware.network_card.unwrap_or_default(),
-            command_channel,
-            qemu: qemu.map(|qemu| qemu.path).or(own_qemu),
-            memory_mib: hardware.memory_mib,
-            cpus: hardware.cpus,
-            system: os_release.map(|os| (os.id, os.version)),
-            first_boot: None,
-            windows: None,
-        }),
-    })
-}
-
-/// An image's name. The same name means the same files.
-fn name_with_digest(image: &Image) -> String {
-    let name = format!("{} {}", image.name(), image.digest());
-    // Each preparation of a disk makes other files of the same inputs.
-    match image.files_digest() {
-        Some(files) if image.product() == Product::Disk => format!("{name} {files}"),
-        _ => name,
     }
 }
 

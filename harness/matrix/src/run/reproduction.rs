@@ -9,7 +9,8 @@ use nestmatrix_images::replace_file;
 use nestmatrix_stack::Limits;
 
 use super::execute::Run;
-use super::ready_cell::{ReadyCell, ReadyLevel, disk_name};
+use super::level_plan::disk_name;
+use super::ready_cell::{ReadyCell, ReadyLevel};
 use crate::records::{CellRecord, DiskRecord, ImageRecord, VerdictWord, now};
 use crate::reproduce::{FirmwareSummary, ImageName, LevelSummary, Reproduction, SCRIPT, Stopped};
 use crate::scenario::Tier;
@@ -75,8 +76,7 @@ impl ReadyLevel {
         let Self { planned, image, uefi, swtpm } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
-        let of_image = image.as_ref().and_then(|image| image.kernel_version());
-        let kernel = of_image.map(|kernel| format!("{} ({})", kernel.release, kernel.version));
+        let kernel = self.kernel().map(|kernel| format!("{} ({})", kernel.release, kernel.version));
         LevelSummary {
             level,
             required: planned.spec.system.to_string(),

@@ -17,6 +17,7 @@ use nestmatrix_vmm::qemu::Memory;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::execute::Run;
+use super::guest_volumes;
 use super::nonce::nonce;
 use super::ready_cell::ReadyCell;
 use super::snapshots::CellSnapshots;
@@ -93,6 +94,7 @@ impl Run {
             checked.await.map_err(|e| stop(e.to_string()))?.map_err(stop)?;
         }
         self.overlays.make(&plan, from, saves).await.map_err(stop)?;
+        guest_volumes::write(&plan, ready).await.map_err(stop)?;
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),
             program: outermost.program,

@@ -32,8 +32,7 @@ impl ReadyCell {
     fn versions(&self, observation: &Observation) -> (Vec<Option<String>>, Vec<Option<String>>) {
         let seen = |level: &ReadyLevel| observation.levels.get(&level.planned.spec.level);
         let kernel = |level: &ReadyLevel| {
-            let of_image = level.image.as_ref().and_then(|image| image.kernel_version());
-            let release = of_image.map(|kernel| kernel.release.as_str());
+            let release = level.kernel().map(|kernel| kernel.release.as_str());
             release.or_else(|| seen(level)?.kernel.as_deref()).map(str::to_owned)
         };
         // A level that did not come up has reported nothing, but its host's image shows which QEMU was to run it.

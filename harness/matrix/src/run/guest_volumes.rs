@@ -1,0 +1,60 @@
+//! Writes the volumes that bring guests into Windows levels, before each boot: the nonce is on that of a guest of Hyper-V.
+
+use std::path::{Path, PathBuf};
+
+use nestmatrix_images::{Error, GuestVolume, WslRoot};
+use nestmatrix_stack::{BootFiles, GuestFiles, StackPlan};
+
+use super::ready_cell::ReadyCell;
+
+/// The names on a volume by which the commands of a role find a guest.
+const VHD: &str = "guest.vhd";
+const ROOT: &str = "rootfs.tar.gz";
+const KERNEL: &str = "kernel";
+
+/// Writes the volumes of a stack and what is on them. The levels of the plan are those of the cell.
+///
+/// # Errors
+/// A file can't be written, and why.
+pub(super) async fn write(plan: &StackPlan, cell: &ReadyCell) -> Result<(), String> {
+    if plan.levels.iter().all(|level| level.guest_volume.is_none()) {
+        return Ok(());
+    }
+    let (plan, roots) = (plan.clone(), roots(plan, cell));
+    let written = tokio::task::spawn_blocking(move || write_all(&plan, &roots)).await;
+    written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// The initramfs that each root file system for WSL2 is made of, and the archive that is made.
+fn roots(plan: &StackPlan, cell: &ReadyCell) -> Vec<(PathBuf, PathBuf)> {
+    let root = |level: &nestmatrix_stack::LevelPlan| {
+        let BootFiles::WslRoot { archive, .. } = &level.image.files else { return None };
+        let ready = cell.levels.iter().find(|ready| ready.planned.spec.level == level.level)?;
+        Some((ready.image.as_ref()?.initramfs()?, archive.clone()))
+    };
+    plan.levels.iter().filter_map(root).collect()
+}
+
+fn write_all(plan: &StackPlan, roots: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
+    for (initramfs, archive) in roots {
+        WslRoot { initramfs }.write(archive)?;
+    }
+    for (volume, files) in plan.guest_volumes() {
+        write_volume(volume, files)?;
+    }
+    Ok(())
+}
+
+fn write_volume(volume: &Path, files: GuestFiles<'_>) -> Result<(), Error> {
+    let disk = match files {
+        GuestFiles::UnifiedKernel { unified, vhd } => {
+            unified.write_vhd(vhd)?;
+            GuestVolume::new().file(VHD, vhd)
+        }
+        GuestFiles::WslRoot { archive, kernel } => {
+            let with_root = GuestVolume::new().file(ROOT, archive);
+            kernel.into_iter().fold(with_root, |disk, kernel| disk.file(KERNEL, kernel))
+        }
+    };
+    disk.write(volume)
+}
