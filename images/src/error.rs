@@ -309,6 +309,18 @@ pub enum Error {
         /// Its size.
         size: u64,
     },
+    /// A file that a Windows role needs from the user.
+    #[error(
+        "the role {role} of {medium} needs the file {file}; add the medium again with `--file {file}=PATH` (docs/windows.md)"
+    )]
+    MissingUserFile {
+        /// The medium.
+        medium: String,
+        /// The role.
+        role: String,
+        /// The file's name.
+        file: String,
+    },
     /// An image in the cache has changed since it was built.
     #[error("image {} is damaged: {reason}", path.display())]
     Damaged {

@@ -58,8 +58,8 @@ pub use cache::Cached;
 pub use debian_version::compare_versions;
 pub use digest::Digest;
 pub use disk::{
-    Begun, DiskHardware, DiskImage, DiskPackages, DiskRecipe, FirmwareSource, InnermostOnly, MediumUse,
-    Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
+    Begun, DiskGuest, DiskHardware, DiskImage, DiskPackages, DiskRecipe, Enlightenments, FirmwareSource,
+    InnermostOnly, MediumUse, Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
 };
 pub use emulator::{Emulator, InstalledEmulator};
 pub use error::Error;

@@ -196,7 +196,7 @@ pub struct Catalog {
     pub(crate) recipes: BTreeMap<String, Recipe>,
     /// The same with an addition, where one fits.
     pub(crate) extended: BTreeMap<String, Recipe>,
-    templates: Vec<Recipe>,
+    pub(crate) templates: Vec<Recipe>,
     pub(crate) windows_roles: BTreeMap<String, WindowsRole>,
     pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) media: Vec<Arc<Medium>>,
@@ -285,7 +285,10 @@ impl Catalog {
             filled.collect::<Vec<_>>()
         });
         let filled: Vec<Recipe> = of_sources.chain(of_media).collect();
-        filled.into_iter().for_each(|recipe| self.add(recipe));
+        for recipe in filled {
+            let recipe = self.add_roles(recipe);
+            self.add(recipe);
+        }
     }
 
     /// Marks these recipes as ones whose images can't be built on this machine, and are not in its cache.
@@ -350,6 +353,9 @@ fn digest(source: &str, text: &RecipeText) -> Digest {
     }
     if let Some(prepare) = text.disk.as_ref().and_then(|disk| disk.prepare.as_ref()) {
         hasher = prepare.hash(hasher);
+    }
+    if let Some(install) = text.disk.as_ref().and_then(|disk| disk.install.as_ref()) {
+        hasher = install.hash(hasher);
     }
     hasher.finish()
 }

@@ -33,8 +33,17 @@ pub enum RecipeProblem {
     #[error("the recipe has both [packages] and [rpm]")]
     TwoKindsOfPackages,
     /// A disk of which it is not said whether it is prepared.
-    #[error("the recipe must have either [disk.prepare] or `prepared = true`")]
+    #[error("the recipe must have either [disk.prepare], [disk.install] or `prepared = true`")]
     Preparation,
+    /// A disk that is installed, and is not Windows', or the other way round.
+    #[error("[disk.install] and `guest = \"windows\"` need each other")]
+    WindowsInstallation,
+    /// A name of no CPU property for Hyper-V's interface.
+    #[error("{0:?} is no enlightenment")]
+    BadEnlightenment(String),
+    /// A text that would be more than a text in an answer file.
+    #[error("{0:?} cannot be in an answer file")]
+    BadAnswer(String),
     /// RPM packages or a disk without the systems that have them.
     #[error("the recipe has [rpm] or [disk] without [template]")]
     NoTemplate,
@@ -81,6 +90,9 @@ impl Problem for RecipeProblem {
             Self::NoPackages => format!("add `[packages]`, or `[rpm]` and `[template]`; see {EXAMPLES}"),
             Self::TwoKindsOfPackages => "remove one of them".into(),
             Self::Preparation => "say how the disk is prepared, or that it is already prepared".into(),
+            Self::WindowsInstallation => "only Windows is installed; add or remove one of them".into(),
+            Self::BadEnlightenment(_) => "name a CPU property of QEMU, such as `hv-relaxed`".into(),
+            Self::BadAnswer(_) => "use letters, digits and dashes".into(),
             Self::NoTemplate => format!("add `[template]`; see {EXAMPLES}/enterprise-linux-9-amd64.toml"),
             Self::NeedlessTemplate => {
                 "remove `[template]`: sources are for RPM packages, and media for disks".into()
@@ -105,6 +117,9 @@ impl Problem for RecipeProblem {
             | Self::NoPackages
             | Self::TwoKindsOfPackages
             | Self::Preparation
+            | Self::WindowsInstallation
+            | Self::BadEnlightenment(_)
+            | Self::BadAnswer(_)
             | Self::NoTemplate
             | Self::NeedlessTemplate
             | Self::BadLink(_)

@@ -127,6 +127,7 @@ fn add_debian_13(media: &mut Media, file: &Path, tool: &QemuImg) {
         file: file.to_owned(),
         sha256: None,
         isa: Some(Isa::Amd64),
+        ..NewMedium::default()
     };
     media.add(&new, tool, &Silent).unwrap();
 }

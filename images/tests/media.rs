@@ -48,6 +48,7 @@ impl User {
             file: file.to_owned(),
             sha256: sha256.map(str::to_owned),
             isa: Some(Isa::Amd64),
+            ..NewMedium::default()
         };
         self.media().add(&new, &self.tool, &Silent)
     }
@@ -152,14 +153,21 @@ fn wrong_requests_are_refused_before_the_file_is_read() {
     let user = User::new();
     let add = |name: &str, sha256: Option<&str>| {
         let (file, sha256) = (user.path("absent"), sha256.map(str::to_owned));
-        let new = NewMedium { name: name.to_owned(), file, sha256, isa: Some(Isa::Amd64) };
+        let new =
+            NewMedium { name: name.to_owned(), file, sha256, isa: Some(Isa::Amd64), ..NewMedium::default() };
         user.media().add(&new, &user.tool, &Silent).unwrap_err().to_string()
     };
     assert!(add("rhel", None).contains("named by a system and its version"));
     assert!(add("../x-9", None).contains("named by a system and its version"));
     assert!(add("rhel-9.4", Some("12")).contains("--sha256 takes 64 hexadecimal digits"));
     assert!(add("rhel-9.4", None).contains("the file does not exist"));
-    let new = NewMedium { name: "rhel-9.4".to_owned(), file: user.raw(), sha256: None, isa: None };
+    let new = NewMedium {
+        name: "rhel-9.4".to_owned(),
+        file: user.raw(),
+        sha256: None,
+        isa: None,
+        ..NewMedium::default()
+    };
     let error = Media::none().add(&new, &user.tool, &Silent).unwrap_err().to_string();
     assert!(error.contains("set NESTMATRIX_CONFIG"), "{error}");
 }

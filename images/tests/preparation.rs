@@ -57,8 +57,13 @@ impl User {
 
     fn add(&self) {
         let Some(tool) = QemuImg::installed(&[]) else { ignore("this machine has no qemu-img") };
-        let new =
-            NewMedium { name: "toy-1.2".to_owned(), file: self.medium.clone(), sha256: None, isa: None };
+        let new = NewMedium {
+            name: "toy-1.2".to_owned(),
+            file: self.medium.clone(),
+            sha256: None,
+            isa: None,
+            ..NewMedium::default()
+        };
         self.media().add(&new, &tool, &Silent).unwrap();
     }
 
@@ -297,7 +302,13 @@ fn moved_medium(user: &User) {
     let moved = user.toy.path("moved.img");
     fs::rename(&user.medium, &moved).unwrap();
     let tool = QemuImg::installed(&[]).unwrap();
-    let new = NewMedium { name: "toy-1.2".to_owned(), file: moved, sha256: None, isa: None };
+    let new = NewMedium {
+        name: "toy-1.2".to_owned(),
+        file: moved,
+        sha256: None,
+        isa: None,
+        ..NewMedium::default()
+    };
     user.media().add(&new, &tool, &Silent).unwrap();
 }
 

@@ -115,8 +115,11 @@ fn a_disk_is_either_prepared_or_says_how() {
         errors.errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     for (text, wrong) in [
-        (DISK.replace("prepared = true", ""), "must have either [disk.prepare] or `prepared = true`"),
-        (format!("{DISK}{PREPARE}"), "must have either [disk.prepare] or `prepared = true`"),
+        (
+            DISK.replace("prepared = true", ""),
+            "must have either [disk.prepare], [disk.install] or `prepared = true`",
+        ),
+        (format!("{DISK}{PREPARE}"), "must have either [disk.prepare], [disk.install] or `prepared = true`"),
         (DISK.replace("uefi", "bios"), "unknown firmware `bios`"),
         (DISK.replace("\"virtio\"", "\"ide\""), "unknown disk bus `ide`"),
         (DISK.replace("bus =", "tpm = \"1.2\"\nbus ="), "unknown version of a TPM `1.2`"),

@@ -74,7 +74,8 @@ pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog
         let disk = |recipe: &Recipe| {
             Some((recipe.name().to_owned(), store.recorded(recipe, Product::Disk)?.disk_image()?))
         };
-        prepared.extend(catalog.recipes().filter(|recipe| recipe.disk().is_some()).filter_map(disk));
+        prepared
+            .extend(catalog.recipes_and_extended().filter(|recipe| recipe.disk().is_some()).filter_map(disk));
     }
     let catalog = catalog.with_prepared(prepared);
     if unbuildable.is_empty() {

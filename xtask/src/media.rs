@@ -34,9 +34,12 @@ Examples:
   cargo xtask media add rhel-10.0 rhel-10.0-x86_64-kvm.qcow2
   cargo xtask sources add rhel-10.0 --dvd rhel-10.0-x86_64-dvd.iso   # QEMU, to host guests
   cargo xtask media prepare rhel-10.0
+  cargo xtask media add windows-server-2022 windows.iso --drivers virtio-win.iso
+  cargo xtask media prepare windows-server-2022 --role hyper-v
   cargo xtask list --images                                          # the cells that boot it
 
-docs/media.md describes which files are accepted, and what preparation changes.";
+docs/media.md describes which files are accepted, and what preparation changes; docs/windows.md
+is about Windows.";
 
 #[derive(Debug, Subcommand)]
 enum MediaCommand {
@@ -61,8 +64,14 @@ struct Add {
     /// The system and its version, such as rhel-9.4
     #[arg(value_name = "SYSTEM-VERSION")]
     name: String,
-    /// The disk image: qcow2, raw, vhdx, vmdk or vpc (.vhd)
+    /// The disk image: qcow2, raw, vhdx, vmdk or vpc (.vhd); for Windows also its installation image
     file: PathBuf,
+    /// Name the CD image with Windows' drivers and guest agent, virtio-win.iso
+    #[arg(long, value_name = "FILE")]
+    drivers: Option<PathBuf>,
+    /// Name a file that a Windows role needs, such as wsl.msi=wsl.2.4.x64.msi; repeatable
+    #[arg(long = "file", value_name = "NAME=PATH", value_parser = named_file)]
+    files: Vec<(String, PathBuf)>,
     /// Refuse the file if its SHA-256 is another one
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -113,10 +122,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn add(arguments: &Add) -> Result<ExitCode, Failure> {
-    let Add { name, file, sha256, architecture, source } = arguments;
-    let new =
-        NewMedium { name: name.clone(), file: file.clone(), sha256: sha256.clone(), isa: *architecture };
+    let Add { name, file, drivers, files, sha256, architecture, source } = arguments;
     let (catalog, store) = (input::recipes(&source.folder)?, input::store(source)?);
+    let isa = architecture.or_else(Isa::of_this_machine);
+    let new = NewMedium {
+        name: name.clone(),
+        file: file.clone(),
+        sha256: sha256.clone(),
+        isa: *architecture,
+        installs: isa.is_some_and(|isa| catalog.installs(name, isa)),
+        drivers: drivers.clone(),
+        files: files.clone(),
+    };
     let progress = BuildProgress::new();
     let mut media = input::media()?;
     let added = QemuImg::find(&store, &catalog, &progress).and_then(|tool| media.add(&new, &tool, &progress));
@@ -141,6 +158,8 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     let mut next: Vec<String> = row.remedy.iter().cloned().collect();
     if row.preparation == "not prepared" {
         next.push(format!("cargo xtask media prepare {}", row.medium));
+        let roles = catalog.roles_of(&row.medium, row.architecture);
+        next.extend(roles.map(|role| format!("cargo xtask media prepare {} --role {role}", row.medium)));
     }
     next.push("cargo xtask list --images".to_owned());
     next.iter().for_each(|command| print(&format!("  $ {command}\n")));
@@ -151,6 +170,15 @@ fn describe(medium: &Medium) {
     print(&format!("  format  {}\n", medium.format()));
     print(&format!("  size    {} MiB, a disk of {} MiB\n", mib(medium.size()), mib(medium.virtual_size())));
     print(&format!("  sha256  {}\n", medium.sha256()));
+    for (what, file, sha256) in medium.files_beside() {
+        print(&format!("  {what:<7} {}\n          sha256 {sha256}\n", file.display()));
+    }
+}
+
+/// The value of `--file`.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("write NAME=PATH")?;
+    Ok((name.to_owned(), path.into()))
 }
 
 fn mib(bytes: u64) -> u64 {
@@ -196,25 +224,36 @@ fn show(arguments: &Show) -> Result<ExitCode, Failure> {
         print(&format!("{} ({}): {}\n", medium.name(), medium.isa(), medium.file().display()));
         describe(medium);
         print(&format!("  record  {}\n", medium.record().display()));
-        show_image(medium, &catalog, &store);
+        show_image(medium, None, &catalog, &store);
+        for role in catalog.roles_of(&medium.name(), medium.isa()) {
+            show_image(medium, Some(role), &catalog, &store);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what is known of the image of a medium. Its files are not read.
-pub fn show_image(medium: &Medium, catalog: &Catalog, store: &Store) {
+/// Prints what is known of the image of a medium, in a role or the one that hosts nothing. Its files are not read.
+pub fn show_image(medium: &Medium, role: Option<&str>, catalog: &Catalog, store: &Store) {
     let uses = catalog.uses_of_media();
     let is_it = |of: &&MediumUse<'_>| of.medium.name() == medium.name() && of.medium.isa() == medium.isa();
     let Some(of) = uses.iter().find(is_it) else { return };
-    print(&format!("  recipe  {}\n", of.recipe.map_or("none", Recipe::name)));
-    print(&format!("  image   {}\n", of.image()));
-    let image = of.recipe.and_then(|recipe| store.recorded(recipe, Product::Disk));
+    let recipe = match (of.recipe, role) {
+        (Some(recipe), Some(role)) => catalog.with_addition(recipe.name(), role),
+        (recipe, _) => recipe,
+    };
+    let name = role.map_or_else(|| of.image(), |role| format!("{}+{role}", of.image()));
+    print(&format!("  recipe  {}\n", recipe.map_or("none", Recipe::name)));
+    print(&format!("  image   {name}\n"));
+    let image = recipe.and_then(|recipe| store.recorded(recipe, Product::Disk));
+    let is_to_prepare = recipe.and_then(Recipe::disk).is_some_and(|disk| disk.needs_preparation());
     match &image {
-        Some(image) if !of.is_to_prepare() => {
+        Some(image) => {
             let (size, folder) = (mib(image.size()), image.folder().display());
-            print(&format!("{}: {size} MiB in {folder}\n", of.preparation()));
+            let state = if is_to_prepare { "prepared" } else { of.preparation() };
+            print(&format!("{state}: {size} MiB in {folder}\n"));
         }
-        _ => print(&format!("{}\n", of.preparation())),
+        None if is_to_prepare => print("not prepared\n"),
+        None => print(&format!("{}\n", of.preparation())),
     }
     if let Some(DiskImage { kernel_release, os_release, qemu, firmware, changes, .. }) =
         image.as_ref().and_then(Image::disk_image)

@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Prepare only this medium
     #[arg(value_name = "SYSTEM-VERSION")]
     name: Option<String>,
+    /// Prepare a Windows in this role, such as hyper-v or wsl2 [default: one that hosts no guests]
+    #[arg(long, value_name = "NAME", requires = "name")]
+    role: Option<String>,
     #[command(flatten)]
     source: ImageSource,
     #[command(flatten)]
@@ -56,6 +59,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 let (name, isa) = (medium.name(), medium.isa());
                 failures.push(Failure::error(format!("no recipe makes an image of {name} for {isa}")));
                 continue;
+            };
+            let recipe = match &arguments.role {
+                Some(role) => in_role(&catalog, medium, recipe, role)?,
+                None => recipe,
             };
             let began = Instant::now();
             let progress = Arc::new(BuildProgress::new());
@@ -89,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let seconds = began.elapsed().as_secs_f64();
             print(&format!("{} ({}), after {seconds:.0} s\n", medium.name(), medium.isa()));
             // What its report says was not known before.
-            show_image(medium, &input::recipes(&arguments.source.folder)?, &store);
+            show_image(medium, arguments.role.as_deref(), &input::recipes(&arguments.source.folder)?, &store);
         }
         // One medium that can't be prepared stops no other.
         let last = failures.pop();
@@ -98,6 +105,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         last.map_or(Ok(ExitCode::SUCCESS), Err)
     })
+}
+
+/// The recipe for the disk of a medium in a role.
+fn in_role<'c>(
+    catalog: &'c Catalog,
+    medium: &Medium,
+    base: &Recipe,
+    role: &str,
+) -> Result<&'c Recipe, Failure> {
+    if let Some(recipe) = catalog.with_addition(base.name(), role).filter(|recipe| recipe.disk().is_some()) {
+        return Ok(recipe);
+    }
+    let name = medium.name();
+    let known: Vec<&str> = catalog.roles_of(&name, medium.isa()).collect();
+    let known = if known.is_empty() {
+        "it has none".to_owned()
+    } else {
+        format!("its roles are {}", known.join(", "))
+    };
+    Err(Failure::bad_input(miette::miette!("{name} has no role {role}; {known}")))
 }
 
 /// An architecture of a recipe's instruction set that this machine's processor belongs to, or may belong to.

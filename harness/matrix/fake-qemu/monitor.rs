@@ -48,6 +48,8 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
             json!({"model": {"name": arguments["model"]["name"], "props": {"svm": true, "npt": true}}})
         }
         "qom-get" => property(&line, arguments)?,
+        "query-blockstats" => json!([]),
+        "send-key" => json!({}),
         "query-tpm" => tpm(&line),
         "query-chardev" => json!([{"label": TPM, "filename": "unix:", "frontend-open": true}]),
         _ => return Err(format!("The command {command} has not been found")),

@@ -49,6 +49,31 @@ user-data = "user-data"
 meta-data = "meta-data"
 "#;
 
+/// A Windows that is installed on an empty disk.
+const INSTALL: &str = r#"
+name = "toy-disk-amd64"
+architecture = "amd64"
+
+[template]
+systems = ["toy"]
+major = 1
+
+[disk]
+guest = "windows"
+firmware = "default"
+memory-mib = 512
+cpus = 1
+bus = "sata"
+command-channel = "agent"
+
+[disk.install]
+answers = "answers.xml"
+script = "prepare.ps1"
+image-index = 1
+language = "en-US"
+disk-gib = 1
+"#;
+
 /// The factor of the time limits with which a system that is silent reaches its limit in 1.5 s.
 const SHORT: f64 = 0.025;
 
@@ -58,6 +83,7 @@ struct Disk {
     script: Script,
     timeout_scale: f64,
     interrupted_after: Option<Duration>,
+    native: bool,
 }
 
 /// Keeps what the system says it is doing.
@@ -78,7 +104,7 @@ impl Disk {
         let Some(tool) = QemuImg::installed(&[]) else { ignore("this machine has no qemu-img") };
         let script = Script { boots: [(1, acts.into())].into(), ..Script::default() };
         let folder = tempfile::tempdir().unwrap();
-        let disk = Self { folder, script, timeout_scale: 1.0, interrupted_after: None };
+        let disk = Self { folder, script, timeout_scale: 1.0, interrupted_after: None, native: true };
         fs::create_dir(disk.path("recipes")).unwrap();
         for (file, text) in [
             ("toy-disk-amd64.toml", RECIPE),
@@ -92,8 +118,42 @@ impl Disk {
         let file = File::create(&medium).unwrap();
         file.set_len(4 << 20).unwrap();
         file.write_all_at(&[0x55, 0xaa], 510).unwrap();
-        let new = NewMedium { name: "toy-1.2".to_owned(), file: medium, sha256: None, isa: Some(Isa::Amd64) };
+        let new = NewMedium {
+            name: "toy-1.2".to_owned(),
+            file: medium,
+            sha256: None,
+            isa: Some(Isa::Amd64),
+            ..NewMedium::default()
+        };
         disk.media().add(&new, &tool, &Silent).unwrap();
+        disk
+    }
+
+    /// The same for a Windows that is installed from a CD.
+    fn whose_installation(acts: impl Into<Vec<Act>>) -> Self {
+        let disk = Self::whose_system(acts);
+        fs::create_dir(disk.path("recipes/windows")).unwrap();
+        let role = "name = \"guest\"\ntitle = \"Windows\"\n[facts]\nrun = \"x\"\nwhy = \"x\"\n[report]\nrun = \"x\"\nwhy = \"x\"\n";
+        for (file, text) in [
+            ("toy-disk-amd64.toml", INSTALL),
+            ("answers.xml", "<unattend/>\n"),
+            ("prepare.ps1", "exit 0\n"),
+            ("windows/guest.toml", role),
+        ] {
+            fs::write(disk.path("recipes").join(file), text).unwrap();
+        }
+        let cds = ["windows.iso", "drivers.iso"].map(|name| disk.path(name));
+        cds.iter().for_each(|path| write_cd(path));
+        let [file, drivers] = cds;
+        let new = NewMedium {
+            name: "toy-1.2".to_owned(),
+            file,
+            isa: Some(Isa::Amd64),
+            installs: true,
+            drivers: Some(drivers),
+            ..NewMedium::default()
+        };
+        disk.media().add(&new, &QemuImg::installed(&[]).unwrap(), &Silent).unwrap();
         disk
     }
 
@@ -133,7 +193,7 @@ impl Disk {
             store: Arc::new(store.unwrap()),
             progress: Arc::clone(&heard) as _,
             installed: Some(Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into())),
-            native: true,
+            native: self.native,
             wrapper: ExecWrapper::new(Vec::<OsString>::new()),
             timeout_scale: self.timeout_scale,
             cancellation,
@@ -158,6 +218,28 @@ impl Disk {
         assert_eq!(self.drafts(), 0);
         assert_eq!(fs::read_dir(self.path("cache/images")).unwrap().count(), 0);
         why
+    }
+}
+
+/// A CD image that UEFI can start.
+fn write_cd(path: &std::path::Path) {
+    const SECTOR: u64 = 2048;
+    let file = File::create(path).unwrap();
+    file.set_len(100 * SECTOR).unwrap();
+    let checksum = 0_u16.wrapping_sub(1 + 0xef00_u16.wrapping_add(0xaa55)).to_le_bytes();
+    for (sector, offset, bytes) in [
+        (16, 0, &b"\x01CD001\x01"[..]),
+        (16, 80, &[100]),
+        (17, 0, b"\x00CD001\x01EL TORITO SPECIFICATION"),
+        (17, 0x47, &[20]),
+        (18, 0, b"\xffCD001\x01"),
+        (20, 0, &[1, 0xef]),
+        (20, 0x1c, &checksum),
+        (20, 0x1e, &[0x55, 0xaa]),
+        (20, 32, &[0x88]),
+        (20, 40, &[30]),
+    ] {
+        file.write_all_at(bytes, sector * SECTOR + offset).unwrap();
     }
 }
 
@@ -224,6 +306,50 @@ fn without_times(why: &str) -> String {
 
 fn ends(status: i64, stderr: &str) -> Act {
     Act::EndQemu(End { status: Some(status), signal: None, stdout: String::new(), stderr: stderr.to_owned() })
+}
+
+/// What the machine has read from its CD.
+fn read_from_cd(bytes: u64) -> How {
+    How::Return(
+        json!([{"device": "stick0", "stats": {"rd_bytes": 1}}, {"device": "cd0", "stats": {"rd_bytes": bytes}}]),
+    )
+}
+
+/// The boot loader of a CD waits for a key for some seconds. Here, it has missed the first one.
+fn keys_are_pressed_until_the_cd_is_booted() {
+    let reset = || Act::Event("RESET".into(), json!({"guest": true, "reason": "guest-reset"}));
+    // Setup starts the machine again, several times.
+    let installed = [vec![reset(), reset()], reports(&GOOD)].concat();
+    let mut disk = Disk::whose_installation(vec![]);
+    let reply = |command: &str, skip, how| {
+        let (channel, command) = ("l1.qmp".to_owned(), command.to_owned());
+        Reply { channel, command, contains: String::new(), skip, how }
+    };
+    disk.script.replies.extend([
+        reply("send-key", 1, How::After(installed)),
+        // From the third question on.
+        reply("query-blockstats", 2, read_from_cd(17 << 20)),
+        reply("query-blockstats", 0, read_from_cd(1 << 20)),
+    ]);
+    let image = disk.prepare().0.unwrap().disk_image().unwrap();
+    assert_eq!(
+        (image.role.as_deref(), image.changes),
+        (Some("guest"), vec!["masked kdump.service".to_owned()])
+    );
+}
+
+fn a_windows_is_prepared_on_native_metal_alone() {
+    let disk = Disk::whose_installation(reports(&GOOD));
+    let disk = Disk { native: false, ..disk };
+    let why = disk.prepare().0.unwrap_err().to_string();
+    assert!(
+        why.starts_with(
+            "the medium toy-1.2 is prepared on native metal alone, and this machine's KVM runs no guests"
+        ),
+        "{why}"
+    );
+    // Nothing was begun.
+    assert!(!disk.path("cache/building").exists() || disk.drafts() == 0);
 }
 
 /// The file system of this machine is full: QEMU stops the machine.
@@ -300,6 +426,8 @@ trials! {
         emulator_ends_after_the_report([reports(&GOOD)[..8].to_vec(), vec![ends(1, "killed\n")]].concat(), "L1's QEMU exited with status 1: killed; the last lines of its console: kernel=6.1.0-toy qemu= nestmatrix-prepare-end 0"),
     };
     a_full_disk_of_this_machine_is_the_reason;
+    keys_are_pressed_until_the_cd_is_booted;
+    a_windows_is_prepared_on_native_metal_alone;
     a_preparation_that_is_interrupted_keeps_nothing;
     a_medium_that_changes_meanwhile_is_the_reason;
     a_flood_of_output_ends_with_the_limit {

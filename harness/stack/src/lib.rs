@@ -53,8 +53,8 @@ pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{
-    BootFiles, BootImage, GuestFiles, LevelPlan, MachineSettings, Metal, StackPlan, SwtpmArchive, SystemDisk,
-    UefiFirmware, UnifiedKernelDisk, WindowsSystem,
+    BootFiles, BootImage, FirstBoot, GuestFiles, LevelPlan, MachineSettings, Metal, StackPlan, SwtpmArchive,
+    SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
 };
 pub use random::random_hex;
 pub use report::InnermostReport;

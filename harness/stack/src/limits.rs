@@ -68,6 +68,11 @@ impl Limits {
         }
     }
 
+    /// The same limits, with this factor for how long a stage may be busy or silent.
+    pub fn patient(self, factor: f64) -> Self {
+        Self { base: self.base * factor, per_depth: self.per_depth * factor, ..self }
+    }
+
     /// This many seconds, scaled like all limits.
     pub fn scaled(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * self.scale)

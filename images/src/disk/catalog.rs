@@ -2,10 +2,11 @@
 
 use super::text::VARIANT;
 use super::{DiskImage, DiskPackages};
+use crate::config;
 use crate::digest::Hasher;
 use crate::recipe_text::Packages;
-use crate::{Catalog, Digest, Medium, MediumState, Os, Recipe};
-use nestmatrix_model::CommandChannel;
+use crate::{Catalog, Digest, DiskGuest, Medium, MediumState, Os, Recipe, RoleCommand, WindowsRole};
+use nestmatrix_model::{CommandChannel, Isa};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub enum InnermostOnly {
     NoQemu,
     /// Its commands run on its console, and only an agent starts guests.
     Console,
+    /// Its Windows is in no role that hosts guests.
+    NoRole,
 }
 
 impl InnermostOnly {
@@ -31,7 +34,7 @@ impl InnermostOnly {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::NoSource { source, .. } => Some(format!("cargo xtask sources add {source} --dvd FILE")),
-            Self::NoQemu | Self::Console => None,
+            Self::NoQemu | Self::Console | Self::NoRole => None,
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for InnermostOnly {
                 "there is no source {source} of QEMU's packages, and only preparation shows whether QEMU is on the disk"
             ),
             Self::NoQemu => f.write_str("it has no QEMU"),
+            Self::NoRole => f.write_str("its Windows is in no role that hosts guests"),
             Self::Console => f.write_str("its commands run on its console, and only an agent starts guests"),
         }
     }
@@ -128,6 +132,10 @@ impl Recipe {
     /// Why a level that boots its disk can't run guests, if so. `prepared` is that disk, if it is prepared.
     pub fn innermost_only(&self, prepared: Option<&DiskImage>) -> Option<InnermostOnly> {
         let disk = self.disk()?;
+        if disk.guest() == Some(DiskGuest::Windows) {
+            let hosts = disk.role().is_some_and(|role| role.has(RoleCommand::Start));
+            return (!hosts).then_some(InnermostOnly::NoRole);
+        }
         if disk.command_channel() == CommandChannel::Console {
             return Some(InnermostOnly::Console);
         }
@@ -146,7 +154,58 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// This recipe for a Windows in a role.
+    fn in_role(&self, role: &WindowsRole) -> Option<Self> {
+        let mut text = self.text.clone();
+        text.disk.as_mut()?.role = Some(Arc::new(role.clone()));
+        let digest = Hasher::new().field(self.digest().as_str()).field(role.digest().as_str()).finish();
+        if role.name() == GUEST {
+            let mut own = self.clone();
+            own.text = text;
+            return Some(own.with_digest(digest));
+        }
+        text.name = format!("{}+{}", self.name(), role.name());
+        Some(self.extended(text, role.name(), digest))
+    }
+}
+
+/// The role of a Windows that hosts nothing.
+const GUEST: &str = "guest";
+
 impl Catalog {
+    /// The recipe in the role that hosts nothing, if it is of Windows. The other roles make recipes of their own.
+    pub(crate) fn add_roles(&mut self, recipe: Recipe) -> Recipe {
+        if recipe.disk().is_none_or(|disk| disk.guest() != Some(DiskGuest::Windows)) {
+            return recipe;
+        }
+        let others = self.windows_roles().filter(|role| role.name() != GUEST);
+        let others: Vec<Recipe> = others.filter_map(|role| recipe.in_role(role)).collect();
+        self.extended.extend(others.into_iter().map(|other| (other.name().to_owned(), other)));
+        let guest = self.windows_role(GUEST).and_then(|role| recipe.in_role(role));
+        guest.unwrap_or(recipe)
+    }
+
+    /// Whether a recipe installs the system of this name for this instruction set, such as `windows-server-2022`.
+    pub fn installs(&self, name: &str, isa: Isa) -> bool {
+        let Some((system, version)) = config::split(name) else { return false };
+        let os = Os { id: system.to_owned(), version: version.to_owned(), variant: None };
+        let installs = |recipe: &Recipe| {
+            let template = recipe.text.template.as_ref();
+            let installs = recipe.text.disk.as_ref().is_some_and(|disk| disk.install.is_some());
+            installs && recipe.isa() == isa && template.is_some_and(|template| template.serves(&os))
+        };
+        self.templates.iter().any(installs)
+    }
+
+    /// The roles that the disk of a medium of this name can have, other than hosting nothing.
+    pub fn roles_of(&self, medium: &str, isa: Isa) -> impl Iterator<Item = &str> {
+        let is_of_it = move |recipe: &&Recipe| {
+            recipe.isa() == isa && recipe.disk().is_some_and(|disk| disk.medium().name() == medium)
+        };
+        self.extended.values().filter(is_of_it).filter_map(Recipe::addition)
+    }
+
     /// The recipe for the disk of a medium, if there is one.
     pub fn of_medium(&self, medium: &Medium) -> Option<&Recipe> {
         self.recipes().find(|recipe| recipe.disk().is_some_and(|disk| **disk.medium() == *medium))
@@ -176,6 +235,8 @@ impl Catalog {
             let recipe = self.of_medium(medium);
             let prepared = recipe.and_then(|recipe| self.prepared(recipe.name()));
             let innermost_only = recipe.and_then(|recipe| recipe.innermost_only(prepared));
+            // A Windows has its roles, each with its own disk.
+            let innermost_only = innermost_only.filter(|why| *why != InnermostOnly::NoRole);
             uses.push(MediumUse { medium, state: medium.state(), recipe, prepared, innermost_only });
         }
         uses
@@ -187,6 +248,7 @@ impl Catalog {
         let mut without = self.clone();
         without.media.clear();
         without.recipes.retain(|_, recipe| recipe.disk().is_none());
+        without.extended.retain(|_, recipe| recipe.disk().is_none());
         without
     }
 

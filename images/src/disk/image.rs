@@ -33,6 +33,9 @@ pub(crate) struct DiskRecord {
     pub(crate) os_release: Option<Os>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) qemu: Option<QemuInside>,
+    /// The role of the Windows on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<String>,
 }
 
 /// The image that the UEFI firmware of a disk was copied from.
@@ -68,7 +71,7 @@ pub struct QemuInside {
 /// A prepared disk, from which levels boot. Each boot writes to an overlay of its own over [`DiskImage::overlay`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskImage {
-    /// What preparation changed on the medium: a qcow2 image whose backing file is the medium.
+    /// What preparation changed on the medium: a qcow2 image whose backing file is the medium, or the disk that was installed from it.
     pub overlay: PathBuf,
     /// The medium's file.
     pub medium: PathBuf,
@@ -94,6 +97,8 @@ pub struct DiskImage {
     pub qemu: Option<QemuInside>,
     /// What preparation changed, a line for each.
     pub changes: Vec<String>,
+    /// The role of the Windows on it, if it is one: `guest`, `hyper-v`.
+    pub role: Option<String>,
 }
 
 impl Image {
@@ -111,6 +116,7 @@ impl Image {
             firmware,
             os_release,
             qemu,
+            role,
         } = self.disk_record()?.clone();
         let file = |name: &str| self.file(name);
         let uefi = match (file(CODE), file(VARS)) {
@@ -131,6 +137,7 @@ impl Image {
             os_release,
             qemu,
             changes,
+            role,
         })
     }
 

@@ -17,4 +17,4 @@ pub use image::{DiskImage, FirmwareSource, QemuInside};
 pub use preparation::{Begun, Preparation};
 pub use report::{PreparationReport, ReportEvent, ReportReader};
 pub(crate) use text::DiskText;
-pub use text::{DiskHardware, DiskPackages, DiskRecipe};
+pub use text::{DiskGuest, DiskHardware, DiskPackages, DiskRecipe, Enlightenments};

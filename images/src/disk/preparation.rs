@@ -2,7 +2,7 @@
 
 use super::image::{DiskRecord, FirmwareSource, OVERLAY, QemuInside};
 use super::text::DiskRecipe;
-use super::{PreparationReport, seed};
+use super::{DiskGuest, PreparationReport, seed};
 use crate::build::Materials;
 use crate::cache::{Entry, Reference, entries, remove};
 use crate::config::is_part;
@@ -11,6 +11,7 @@ use crate::media::QemuImg;
 use crate::progress::{Reporter, Silent};
 use crate::recipe::FORMAT;
 use crate::uefi::{CODE, UefiFiles, VARS};
+use crate::windows::{self, WindowsRole};
 use crate::{Digest, DiskFormat, DiskHardware, Error, Image, Medium, Os, Product, Recipe, Store};
 use nestmatrix_model::CommandChannel;
 use std::fs::{self, File};
@@ -69,13 +70,21 @@ impl Preparation {
         let medium = Arc::clone(disk.medium());
         let (hardware, command_channel) = (disk.hardware().clone(), disk.command_channel());
         let path = |name: &str| folder.path().join(name);
-        tool.create_overlay(&path(OVERLAY), medium.file(), medium.format())?;
+        match disk.install().filter(|_| medium.format() == DiskFormat::Iso) {
+            Some(install) => tool.create_disk(&path(OVERLAY), install.disk_gib)?,
+            None => tool.create_overlay(&path(OVERLAY), medium.file(), medium.format())?,
+        }
         if let Some((UefiFiles { code, vars }, _)) = &uefi {
             for (from, to) in [(code, CODE), (vars, VARS)] {
                 fs::copy(from, path(to)).map_err(Error::io("copy", from))?;
             }
         }
-        seed::write_seed(&path(SEED), &disk)?;
+        match (disk.install(), disk.role()) {
+            (Some(install), Some(role)) => {
+                windows::write_seed(&path(SEED), install, role, &files_of(role, &medium)?)?;
+            }
+            _ => seed::write_seed(&path(SEED), &disk)?,
+        }
         let has_packages = !materials.files.is_empty();
         if has_packages {
             seed::write_packages(&path(PACKAGES), &materials.files)?;
@@ -121,12 +130,28 @@ impl Preparation {
         self.folder.path()
     }
 
-    /// The disk to boot: a qcow2 image over the medium. All that the system writes goes there.
+    /// What is on the disk, if that is not asked through a POSIX shell.
+    pub fn guest(&self) -> Option<DiskGuest> {
+        self.recipe.disk().and_then(|disk| disk.guest())
+    }
+
+    /// The CD images that the machine needs, the one that it boots first: the installation image, and the drivers.
+    pub fn cds(&self) -> Vec<PathBuf> {
+        let install = (self.medium.format() == DiskFormat::Iso).then(|| self.medium.file());
+        install.into_iter().chain(self.medium.drivers()).map(Path::to_owned).collect()
+    }
+
+    /// Whether the machine boots from the first of the CDs as long as its disk is empty.
+    pub fn boots_cd(&self) -> bool {
+        self.medium.format() == DiskFormat::Iso
+    }
+
+    /// The disk to boot: a qcow2 image over the medium, or an empty one. All that the system writes goes there.
     pub fn overlay(&self) -> PathBuf {
         self.folder.path().join(OVERLAY)
     }
 
-    /// The seed for cloud-init, a disk image (raw, read-only).
+    /// The seed for cloud-init or Windows Setup, a disk image (raw, read-only).
     pub fn seed(&self) -> PathBuf {
         self.folder.path().join(SEED)
     }
@@ -200,6 +225,7 @@ impl Preparation {
             firmware: self.firmware.clone(),
             os_release,
             qemu: qemu.map(|(path, version)| QemuInside { path, version }),
+            role: disk.role().map(|role| role.name().to_owned()),
         };
         let metadata = Metadata {
             format: FORMAT,
@@ -243,6 +269,19 @@ fn disk_of(recipe: &Recipe) -> Result<DiskRecipe<'_>, Error> {
     recipe
         .disk()
         .ok_or_else(|| Error::NoSuchProduct { recipe: recipe.name().to_owned(), product: Product::Disk })
+}
+
+/// The user's files that a role needs, by their names.
+fn files_of(role: &WindowsRole, medium: &Medium) -> Result<Vec<(String, PathBuf)>, Error> {
+    let file = |name: &String| match medium.user_files().find(|(given, _)| given == name) {
+        Some((_, path)) => Ok((name.clone(), path.to_owned())),
+        None => Err(Error::MissingUserFile {
+            medium: medium.name(),
+            role: role.name().to_owned(),
+            file: name.clone(),
+        }),
+    };
+    role.files().iter().map(file).collect()
 }
 
 /// Whether a system is the one that a medium's name says, in its version or a more exact one.

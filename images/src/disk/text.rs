@@ -3,9 +3,10 @@
 use crate::digest::Hasher;
 use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Packages, Table, optional_list, read_file};
+use crate::windows::{InstallText, WindowsRole};
 use crate::{Medium, Recipe};
 use nestmatrix_input::Keys;
-use nestmatrix_model::{CommandChannel, DiskBus, Firmware, NetworkCard, TpmVersion, Word as _};
+use nestmatrix_model::{CommandChannel, DiskBus, Firmware, NetworkCard, TpmVersion, Word, word_traits};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,74 @@ pub(crate) const VARIANT: &str = "disk";
 /// The most memory in MiB, and the most CPUs, that a recipe may ask for.
 const MOST_MEMORY_MIB: u32 = 1 << 20;
 const MOST_CPUS: u32 = 512;
+
+/// A system on a disk that is not asked through a POSIX shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DiskGuest {
+    /// Windows, which is asked through PowerShell.
+    Windows,
+}
+
+impl Word for DiskGuest {
+    const WHAT: &'static str = "guest of a disk";
+    const ALL: &'static [Self] = &[Self::Windows];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Windows => "windows",
+        }
+    }
+}
+word_traits!(DiskGuest);
+
+/// The features with which KVM offers Hyper-V's interface to a level, by the names of QEMU's CPU properties.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Enlightenments {
+    /// Those that it always has.
+    pub always: Vec<String>,
+    /// Those that it also has if it hosts guests.
+    pub nesting: Vec<String>,
+    /// Those of them for Intel's processors alone.
+    pub nesting_intel: Vec<String>,
+}
+
+impl Enlightenments {
+    /// Those of a level that hosts guests or not, on a processor of Intel or another one.
+    pub fn of(&self, hosts: bool, is_intel: bool) -> Vec<String> {
+        let nesting = self.nesting.iter().filter(|_| hosts);
+        let intel = self.nesting_intel.iter().filter(|_| hosts && is_intel);
+        self.always.iter().chain(nesting).chain(intel).cloned().collect()
+    }
+
+    fn read(table: &Table<'_>) -> Self {
+        let list = |key| {
+            let names = table.optional_strings(key).unwrap_or_default();
+            let names = names.iter().filter_map(|name| {
+                name.parse(|text| {
+                    let rest = text.strip_prefix("hv-").unwrap_or_default();
+                    let is_name =
+                        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+                    if is_name {
+                        Ok(text.to_owned())
+                    } else {
+                        Err(RecipeProblem::BadEnlightenment(text.to_owned()))
+                    }
+                })
+            });
+            names.collect()
+        };
+        Self {
+            always: list("enlightenments"),
+            nesting: list("nesting-enlightenments"),
+            nesting_intel: list("nesting-enlightenments-intel"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// The least hardware that a system on a disk needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +104,9 @@ pub struct DiskHardware {
     /// The network card that it has a driver for, if a scenario gives it a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_card: Option<NetworkCard>,
+    /// The features of KVM for its system, if that knows Hyper-V's interface.
+    #[serde(default, skip_serializing_if = "Enlightenments::is_empty")]
+    pub enlightenments: Enlightenments,
 }
 
 /// A recipe's `[disk]`.
@@ -44,8 +116,14 @@ pub(crate) struct DiskText {
     pub(crate) command_channel: CommandChannel,
     /// The path of QEMU on it.
     pub(crate) qemu: Option<String>,
-    /// Nothing if it needs no preparation.
+    /// What is on it, if that is not asked through a POSIX shell.
+    pub(crate) guest: Option<DiskGuest>,
+    /// Nothing if it needs no preparation, or an installation.
     pub(crate) prepare: Option<PrepareText>,
+    /// How Windows is installed on it.
+    pub(crate) install: Option<InstallText>,
+    /// The role of a Windows on it. None in a template.
+    pub(crate) role: Option<Arc<WindowsRole>>,
     /// None in a template.
     pub(crate) medium: Option<Arc<Medium>>,
 }
@@ -95,8 +173,13 @@ impl DiskText {
         "tpm",
         "command-channel",
         "qemu",
+        "guest",
+        "enlightenments",
+        "nesting-enlightenments",
+        "nesting-enlightenments-intel",
         "prepared",
         "prepare",
+        "install",
     ];
 
     /// Reads the table. The files that it names are relative to `folder`.
@@ -110,10 +193,25 @@ impl DiskText {
         let channel = table.string("command-channel").and_then(|text| text.parse(CommandChannel::parse));
         let qemu = table.optional_prose("qemu");
         let prepared = table.optional_boolean("prepared").unwrap_or(false);
+        let guest = table.optional_string("guest").map(|text| text.parse(DiskGuest::parse));
+        let enlightenments = Enlightenments::read(table);
         let prepare = table.optional_table("prepare", PrepareText::KEYS);
-        if prepared == prepare.is_some() && !(prepare.is_none() && table.has("prepare")) {
+        let install = table.optional_table("install", InstallText::KEYS);
+        let ways = [prepared, table.has("prepare"), table.has("install")];
+        if ways.into_iter().filter(|way| *way).count() != 1 {
             table.report(RecipeProblem::Preparation);
             return None;
+        }
+        let install = match install {
+            Some(install) => Some(InstallText::read(&install, folder)?),
+            None => None,
+        };
+        let guest = match guest {
+            Some(guest) => Some(guest?),
+            None => None,
+        };
+        if install.is_some() != (guest == Some(DiskGuest::Windows)) {
+            table.report(RecipeProblem::WindowsInstallation);
         }
         let prepare = match prepare {
             Some(prepare) => Some(PrepareText::read(&prepare, channel, folder)?),
@@ -134,8 +232,10 @@ impl DiskText {
             bus: bus?,
             tpm,
             network_card,
+            enlightenments,
         };
-        Some(Self { hardware, command_channel: channel?, qemu, prepare, medium: None })
+        let command_channel = channel?;
+        Some(Self { hardware, command_channel, qemu, guest, prepare, install, role: None, medium: None })
     }
 }
 
@@ -201,9 +301,24 @@ impl<'r> DiskRecipe<'r> {
         self.text.qemu.as_deref()
     }
 
+    /// What is on it, if that is not asked through a POSIX shell.
+    pub fn guest(&self) -> Option<DiskGuest> {
+        self.text.guest
+    }
+
+    /// The role of the Windows on it.
+    pub fn role(&self) -> Option<&'r Arc<WindowsRole>> {
+        self.text.role.as_ref()
+    }
+
     /// Whether it has to be booted once before it can be a level.
     pub fn needs_preparation(&self) -> bool {
-        self.text.prepare.is_some()
+        self.text.prepare.is_some() || self.text.install.is_some()
+    }
+
+    /// Whether its preparation takes too long without KVM.
+    pub fn needs_kvm(&self) -> bool {
+        self.text.install.as_ref().is_some_and(|install| !install.emulated)
     }
 
     /// Where the packages come from that its preparation installs.
@@ -225,6 +340,10 @@ impl<'r> DiskRecipe<'r> {
 
     pub(crate) fn prepare(&self) -> Option<&'r PrepareText> {
         self.text.prepare.as_ref()
+    }
+
+    pub(crate) fn install(&self) -> Option<&'r InstallText> {
+        self.text.install.as_ref()
     }
 }
 

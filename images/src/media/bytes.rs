@@ -14,6 +14,11 @@ pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     at(bytes, offset).map(u64::from_be_bytes)
 }
 
+/// The little-endian number of 16 bits at `offset`, if the bytes reach that far.
+pub(crate) fn u16_le_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    at(bytes, offset).map(u16::from_le_bytes)
+}
+
 /// The little-endian number at `offset`, if the bytes reach that far.
 pub(crate) fn u32_le_at(bytes: &[u8], offset: usize) -> Option<u32> {
     at(bytes, offset).map(u32::from_le_bytes)

@@ -1,7 +1,7 @@
 //! Which format a disk image has, by its signature, and whether it is a disk that stands alone. Nothing here starts another program,
 //! since one that opens an image may follow what the image names.
 
-use super::{MediumProblem, bytes, partitions, qcow2, vmdk};
+use super::{MediumProblem, bytes, iso, partitions, qcow2, vmdk};
 use nestmatrix_model::{Word, word_traits};
 use std::fs::File;
 use std::io;
@@ -18,13 +18,15 @@ pub enum DiskFormat {
     Vhdx,
     /// VMware's.
     Vmdk,
+    /// An installation image: no disk, but what installs one.
+    Iso,
     /// Virtual PC's, with the ending `.vhd`.
     Vpc,
 }
 
 impl Word for DiskFormat {
     const WHAT: &'static str = "disk format";
-    const ALL: &'static [Self] = &[Self::Qcow2, Self::Raw, Self::Vhdx, Self::Vmdk, Self::Vpc];
+    const ALL: &'static [Self] = &[Self::Qcow2, Self::Raw, Self::Vhdx, Self::Vmdk, Self::Vpc, Self::Iso];
 
     fn word(self) -> &'static str {
         match self {
@@ -33,10 +35,15 @@ impl Word for DiskFormat {
             Self::Vhdx => "vhdx",
             Self::Vmdk => "vmdk",
             Self::Vpc => "vpc",
+            Self::Iso => "iso",
         }
     }
 }
 word_traits!(DiskFormat);
+
+/// The error's words for an installation image, where no recipe installs it.
+pub(crate) const INSTALLATION_IMAGE: &str =
+    "an installation image (ISO 9660), which `cargo xtask sources add --dvd` may take";
 
 const QCOW: &[u8] = b"QFI\xfb";
 const VHDX: &[u8] = b"vhdxfile";
@@ -63,7 +70,7 @@ const OTHERS: &[(usize, &[u8], &str)] = &[
     (0, b"PK\x03\x04", "a zip archive; unpack it"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
     (257, b"ustar", "a tar archive (an .ova is one); unpack it"),
-    (0x8001, b"CD001", "an installation image (ISO 9660), which `cargo xtask sources add --dvd` may take"),
+    (0x8001, b"CD001", INSTALLATION_IMAGE),
 ];
 
 /// Finds out the format of an image of `length` bytes, and checks what its metadata name.
@@ -75,6 +82,10 @@ pub(crate) fn inspect(file: &File, length: u64) -> Result<DiskFormat, MediumProb
         return Err(MediumProblem::Empty);
     }
     let start = read(file, 0, qcow2::HEADER_BYTES).map_err(MediumProblem::Unreadable)?;
+    if iso::is_iso(&start) {
+        iso::check(file, length)?;
+        return Ok(DiskFormat::Iso);
+    }
     let end = read(file, length.saturating_sub(FOOTER as u64), FOOTER).map_err(MediumProblem::Unreadable)?;
     check(&start, &end, length)
 }
@@ -129,7 +140,7 @@ fn vpc(start: &[u8], end: &[u8]) -> Result<(), MediumProblem> {
 }
 
 /// At most `most` bytes from `offset`.
-fn read(file: &File, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(file: &File, offset: u64, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; most];
     let mut filled = 0;
     while filled < most {

@@ -1,6 +1,7 @@
 //! A medium: the record of a disk image that the user added.
 
 use super::format::inspect;
+use super::user_file::UserFile;
 use super::{DiskFormat, MediumError, MediumProblem};
 use crate::config::file_stem;
 use crate::digest::Hasher;
@@ -8,6 +9,7 @@ use crate::progress::{Reporter, Silent, Step};
 use crate::{Digest, Error, Os, replace_file};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -20,6 +22,8 @@ pub struct Medium {
     os: Os,
     isa: Isa,
     image: ImageText,
+    drivers: Option<UserFile>,
+    files: BTreeMap<String, UserFile>,
     /// The file of this record.
     record: PathBuf,
 }
@@ -32,6 +36,12 @@ pub(crate) struct MediumText {
     pub(crate) version: String,
     pub(crate) architecture: Isa,
     pub(crate) image: ImageText,
+    /// The image with its system's drivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drivers: Option<UserFile>,
+    /// Other files that its preparation needs, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) files: BTreeMap<String, UserFile>,
 }
 
 /// What the size and the time of a medium's file show about it. Nothing is read.
@@ -102,6 +112,23 @@ impl Medium {
         self.image.virtual_size
     }
 
+    /// The image with its system's drivers, if the user gave one.
+    pub fn drivers(&self) -> Option<&Path> {
+        self.drivers.as_ref().map(|drivers| drivers.file.as_path())
+    }
+
+    /// Other files that the user gave for its preparation, by their names.
+    pub fn user_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.files.iter().map(|(name, file)| (name.as_str(), file.file.as_path()))
+    }
+
+    /// Its files beside the image itself: what each is, its path, and its SHA-256.
+    pub fn files_beside(&self) -> impl Iterator<Item = (&str, &Path, &Digest)> {
+        let drivers = self.drivers.iter().map(|drivers| ("drivers", drivers));
+        let others = self.files.iter().map(|(name, file)| (name.as_str(), file));
+        drivers.chain(others).map(|(name, file)| (name, file.file.as_path(), &file.sha256))
+    }
+
     /// The file of its record.
     pub fn record(&self) -> &Path {
         &self.record
@@ -115,12 +142,13 @@ impl Medium {
         let text = fs::read_to_string(record).map_err(Error::io("read", record))?;
         let wrong = |message: String| Error::Source { path: record.to_owned(), message };
         let text: MediumText = toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
-        let MediumText { system, version, architecture, image } = text;
-        if !image.file.is_absolute() {
+        let MediumText { system, version, architecture, image, drivers, files } = text;
+        let others = drivers.iter().chain(files.values()).map(|other| &other.file);
+        if others.chain([&image.file]).any(|file| !file.is_absolute()) {
             return Err(wrong("the path of its file is not absolute".to_owned()));
         }
         let os = Os { id: system, version, variant: None };
-        let medium = Self { os, isa: architecture, image, record: record.to_owned() };
+        let medium = Self { os, isa: architecture, image, drivers, files, record: record.to_owned() };
         if record.file_stem().is_none_or(|stem| stem != medium.file_stem().as_str()) {
             let (name, stem) = (medium.name(), medium.file_stem());
             return Err(wrong(format!("it is about {name}, so its file must be {stem}.toml")));
@@ -130,18 +158,31 @@ impl Medium {
 
     fn text(&self) -> MediumText {
         let Os { id, version, .. } = self.os.clone();
-        MediumText { system: id, version, architecture: self.isa, image: self.image.clone() }
+        MediumText {
+            system: id,
+            version,
+            architecture: self.isa,
+            image: self.image.clone(),
+            drivers: self.drivers.clone(),
+            files: self.files.clone(),
+        }
     }
 
     /// SHA-256 of what its images depend on: the file's contents, and its path, since overlays name that.
     pub(crate) fn digest(&self) -> Digest {
         let ImageText { file, format, sha256, .. } = &self.image;
-        Hasher::new()
+        let mut hasher = Hasher::new()
             .field(self.name())
             .field(file.as_os_str().as_encoded_bytes())
             .field(format.to_string())
-            .field(sha256.as_str())
-            .finish()
+            .field(sha256.as_str());
+        if let Some(drivers) = &self.drivers {
+            hasher = hasher.field("drivers").field(drivers.sha256.as_str());
+        }
+        for (name, file) in &self.files {
+            hasher = hasher.field(name).field(file.sha256.as_str());
+        }
+        hasher.finish()
     }
 
     /// What an image's record has of it.
@@ -168,6 +209,11 @@ impl Medium {
     /// # Errors
     /// [`Error::Medium`] if it has changed or cannot be read, [`Error::Io`] if the record cannot be written.
     pub fn ensure_unchanged(&self, reporter: &dyn crate::Progress) -> Result<(), Error> {
+        for other in self.drivers.iter().chain(self.files.values()) {
+            if !other.looks_unchanged()? {
+                other.check(Reporter { recipe: &self.name(), to: reporter })?;
+            }
+        }
         if self.image.looks_unchanged()? {
             return Ok(());
         }
@@ -190,6 +236,10 @@ impl Medium {
     /// # Errors
     /// [`Error::Medium`] if it differs or cannot be read.
     pub fn verify(&self, progress: &dyn crate::Progress) -> Result<(), Error> {
+        let name = self.name();
+        for other in self.drivers.iter().chain(self.files.values()) {
+            other.check(Reporter { recipe: &name, to: progress })?;
+        }
         self.check(progress).map(drop)
     }
 }
@@ -251,7 +301,7 @@ impl Inspected {
         let (file, data) = open(path)?;
         let format = inspect(&file, data.len()).map_err(|problem| problem.of(path))?;
         let sha256 =
-            digest(&file, data.len(), reporter).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
+            digest_of(&file, data.len(), reporter).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
         let after = file.metadata().map_err(|e| MediumProblem::Unreadable(e).of(path))?;
         if (after.len(), modified(&after)) != (data.len(), modified(&data)) {
             return Err(MediumProblem::Changing.of(path));
@@ -261,7 +311,7 @@ impl Inspected {
 }
 
 /// Opens the file of a medium.
-fn open(path: &Path) -> Result<(File, Metadata), MediumError> {
+pub(super) fn open(path: &Path) -> Result<(File, Metadata), MediumError> {
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => MediumProblem::Missing.of(path),
         _ => MediumProblem::Unreadable(e).of(path),
@@ -276,12 +326,12 @@ fn open(path: &Path) -> Result<(File, Metadata), MediumError> {
 }
 
 /// When a file was modified, in nanoseconds since 1970.
-fn modified(data: &Metadata) -> i64 {
+pub(super) fn modified(data: &Metadata) -> i64 {
     data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
 }
 
 /// The digest of a file of `length` bytes, with progress.
-fn digest(mut file: &File, length: u64, reporter: Reporter<'_>) -> io::Result<Digest> {
+pub(super) fn digest_of(mut file: &File, length: u64, reporter: Reporter<'_>) -> io::Result<Digest> {
     /// How many bytes are read between two reports.
     const PIECE: u64 = 16 << 20;
     let mut hasher = Hasher::new();

@@ -2,12 +2,14 @@
 
 mod bytes;
 mod format;
+mod iso;
 mod medium;
 mod partitions;
 mod problem;
 mod qcow2;
 mod qemu_img;
 mod registry;
+mod user_file;
 mod vmdk;
 
 pub use format::DiskFormat;

@@ -42,6 +42,12 @@ pub enum MediumProblem {
     /// It is something else than a disk image that can be read.
     #[error("it is {0}; a medium is a disk image in the format qcow2, raw, vhdx, vmdk or vpc")]
     Format(&'static str),
+    /// UEFI can't start it.
+    #[error("UEFI cannot start it: {0}; name the vendor's installation image")]
+    Unbootable(&'static str),
+    /// It is no CD image.
+    #[error("it is not a CD image (ISO 9660)")]
+    NotACd,
     /// It has no known format, and no partition table.
     #[error(
         "it is not a disk image: it has neither the signature of a known format nor a partition table (MBR or GPT)"

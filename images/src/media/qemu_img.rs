@@ -120,6 +120,9 @@ impl QemuImg {
 
     /// The virtual size of an image in bytes. The image has been inspected.
     pub(crate) fn virtual_size(&self, path: &Path, format: DiskFormat) -> Result<u64, Error> {
+        if format == DiskFormat::Iso {
+            return std::fs::metadata(path).map(|data| data.len()).map_err(Error::io("read", path));
+        }
         let file = file_name(path);
         let words = ["info", "--output=json", "-f", &format.to_string()].map(OsString::from);
         let words: Vec<&OsStr> = words.iter().chain([&file]).map(OsString::as_os_str).collect();
@@ -144,7 +147,7 @@ impl QemuImg {
 
     /// Checks all metadata of an image, where its format has a check.
     pub(crate) fn check(&self, path: &Path, format: DiskFormat, reporter: Reporter<'_>) -> Result<(), Error> {
-        if format == DiskFormat::Raw {
+        if matches!(format, DiskFormat::Raw | DiskFormat::Iso) {
             return Ok(());
         }
         let file = file_name(path);
@@ -159,6 +162,18 @@ impl QemuImg {
             }
             _ => Err(refused(format, ended).of(path).into()),
         }
+    }
+
+    /// Makes a new qcow2 image of an empty disk.
+    ///
+    /// # Errors
+    /// [`Error::NoTool`], [`Error::PackageTool`] if it fails.
+    pub(crate) fn create_disk(&self, new: &Path, gib: u32) -> Result<(), Error> {
+        let words = ["create", "-q", "-f", "qcow2"].map(OsString::from);
+        let (file, size) = (file_name(new), OsString::from(format!("{gib}G")));
+        let words: Vec<&OsStr> = words.iter().chain([&file, &size]).map(OsString::as_os_str).collect();
+        let ended = self.run(&words, INFO_LIMIT, new, || {})?;
+        if ended.status.success() { Ok(()) } else { Err(ended.error(PROGRAM, "create a disk")) }
     }
 
     /// Makes a new qcow2 image over another one.

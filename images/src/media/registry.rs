@@ -1,18 +1,21 @@
 //! The media that the user added. A record is `SYSTEM-VERSION-ARCHITECTURE.toml` in a folder of the user's configuration.
 
+use super::format::INSTALLATION_IMAGE;
 use super::medium::{ImageText, Inspected, MediumText, write};
-use super::{Medium, MediumProblem, QemuImg};
+use super::user_file::UserFile;
+use super::{DiskFormat, Medium, MediumProblem, QemuImg, iso};
 use crate::cache::remove;
 use crate::config::{self, NO_FOLDER, file_stem, split};
 use crate::progress::Reporter;
 use crate::{Digest, Error, Progress};
 use nestmatrix_model::Isa;
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A medium to add.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewMedium {
     /// The system and its version: `rhel-9.4`.
     pub name: String,
@@ -22,6 +25,12 @@ pub struct NewMedium {
     pub sha256: Option<String>,
     /// The instruction set of its programs. Default: this machine's.
     pub isa: Option<Isa>,
+    /// Whether a recipe installs such a system, so that an installation image is accepted, and drivers are needed.
+    pub installs: bool,
+    /// The CD image with the system's drivers.
+    pub drivers: Option<PathBuf>,
+    /// Other files that preparation may need, by their names.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// All media of this user.
@@ -71,7 +80,7 @@ impl Media {
         tool: &QemuImg,
         progress: &dyn Progress,
     ) -> Result<Arc<Medium>, Error> {
-        let NewMedium { name, file, sha256, isa } = new;
+        let NewMedium { name, file, sha256, isa, installs, drivers, files } = new;
         let refused = |reason: &str| Error::NewMedium { name: name.clone(), reason: reason.to_owned() };
         if self.folder.as_os_str().is_empty() {
             return Err(refused(NO_FOLDER));
@@ -86,23 +95,45 @@ impl Media {
             }
             None => None,
         };
-        let missing = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => MediumProblem::Missing.of(file),
-            _ => MediumProblem::Unreadable(e).of(file),
-        };
-        let path = file.canonicalize().map_err(missing)?;
-        if path.to_str().is_none_or(|path| path.contains(char::is_control)) {
-            return Err(MediumProblem::Path.of(&path).into());
+        if !installs && (drivers.is_some() || !files.is_empty()) {
+            return Err(refused("no recipe installs such a system, so it takes no --drivers and no --file"));
         }
+        if *installs && drivers.is_none() {
+            return Err(refused(
+                "its preparation needs drivers; name the CD image with them: --drivers virtio-win.iso",
+            ));
+        }
+        let path = absolute(file)?;
         let reporter = Reporter { recipe: name, to: progress };
         let Inspected { format, sha256, size, modified } = Inspected::read(&path, reporter)?;
         if let Some(expected) = expected.filter(|expected| *expected != sha256) {
             return Err(MediumProblem::OtherDigest { found: sha256, expected }.of(&path).into());
         }
+        if format == DiskFormat::Iso {
+            if !installs {
+                return Err(MediumProblem::Format(INSTALLATION_IMAGE).of(&path).into());
+            }
+            let opened = File::open(&path).map_err(|e| MediumProblem::Unreadable(e).of(&path))?;
+            iso::check_uefi(&opened, size).map_err(|problem| problem.of(&path))?;
+        }
+        let drivers = match drivers {
+            Some(file) => Some(UserFile::read_cd(&absolute(file)?, reporter)?),
+            None => None,
+        };
+        let mut beside = BTreeMap::new();
+        for (name, file) in files {
+            if !is_file_name(name) {
+                return Err(refused(
+                    "the name in --file NAME=PATH has letters, digits, dots and dashes alone",
+                ));
+            }
+            beside.insert(name.clone(), UserFile::read(&absolute(file)?, reporter)?);
+        }
         let virtual_size = tool.virtual_size(&path, format)?;
         tool.check(&path, format, reporter)?;
         let image = ImageText { file: path, format, sha256, size, modified, virtual_size };
-        let text = MediumText { system: system.to_owned(), version: version.to_owned(), architecture, image };
+        let (system, version) = (system.to_owned(), version.to_owned());
+        let text = MediumText { system, version, architecture, image, drivers, files: beside };
         fs::create_dir_all(&self.folder).map_err(Error::io("create folder", &self.folder))?;
         // Not with_extension, since a version has a dot.
         let record = self.folder.join(format!("{}.toml", file_stem(name, architecture)));
@@ -132,6 +163,25 @@ impl Media {
         }
         Ok(meant.len())
     }
+}
+
+/// The absolute path of a file that is to be recorded.
+fn absolute(file: &Path) -> Result<PathBuf, Error> {
+    let missing = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => MediumProblem::Missing.of(file),
+        _ => MediumProblem::Unreadable(e).of(file),
+    };
+    let path = file.canonicalize().map_err(missing)?;
+    if path.to_str().is_none_or(|path| path.contains(char::is_control)) {
+        return Err(MediumProblem::Path.of(&path).into());
+    }
+    Ok(path)
+}
+
+/// Whether a name can be that of a file on any file system.
+fn is_file_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() < 100 && name.chars().all(is_part)
 }
 
 /// The digest with these digits.

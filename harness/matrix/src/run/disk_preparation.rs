@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nestmatrix_images::{
-    Begun, Catalog, Error, Image, MediumError, Preparation, PreparationReport, Product, Progress,
+    Begun, Catalog, DiskGuest, Error, Image, MediumError, Preparation, PreparationReport, Product, Progress,
     ProgressEvent, Recipe, ReportEvent, ReportReader, Step as BuildStep, Store, UefiFiles,
 };
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
-    Accelerator, Architecture, CommandChannel, Firmware, Hardware, Isa, LevelNumber, NetworkCard, Stage,
-    Word as _,
+    Accelerator, Architecture, CommandChannel, CpuRequirement, Firmware, Hardware, Isa, LevelNumber,
+    NetworkCard, Stage, Word as _,
 };
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
-    BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, LevelPlan, Limits, MachineSettings,
-    Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
+    BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, FirstBoot, LevelPlan, Limits,
+    MachineSettings, Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, SWTPM};
 
@@ -32,6 +32,10 @@ const INSTALLING_MIB: u32 = 1024;
 
 /// The factor of the time limits of a boot in which packages are installed.
 const PATIENCE: f64 = 3.0;
+
+/// The same factor for an installation of Windows, which may wait for a slow disk for minutes. On native metal, nothing may stand still
+/// for 20 minutes, and all takes two hours at most.
+const INSTALLING_PATIENCE: f64 = 60.0;
 
 /// A control sequence of a terminal, as the record of a console has it.
 const ESCAPE: &str = r"\u{1b}";
@@ -81,6 +85,12 @@ pub enum NotPrepared {
         /// Where and why it stopped, and the last lines of its console.
         why: String,
     },
+    /// It would take too long without KVM.
+    #[error(
+        "the medium {0} is prepared on native metal alone, and this machine's KVM runs no guests: Windows would take hours on \
+         emulated metal; `emulated = true` in [disk.install] of its recipe tries it all the same"
+    )]
+    NeedsKvm(String),
     /// The user ended it.
     #[error("the preparation of {0} was ended")]
     Interrupted(String),
@@ -124,6 +134,10 @@ impl DiskPreparation<'_> {
     /// # Errors
     /// Why it is not available.
     pub async fn prepare(&self, recipe: &Recipe) -> Result<Image, NotPrepared> {
+        let needs_kvm = recipe.disk().filter(|disk| disk.needs_kvm() && !self.native);
+        if let (Some(disk), None) = (needs_kvm, self.store.recorded(recipe, Product::Disk)) {
+            return Err(NotPrepared::NeedsKvm(disk.medium().name()));
+        }
         let (store, catalog, progress) =
             (Arc::clone(&self.store), self.catalog.clone(), Arc::clone(&self.progress));
         let of_store = recipe.clone();
@@ -167,7 +181,11 @@ impl DiskPreparation<'_> {
             progress: Arc::clone(&self.progress),
         });
         // Installing packages takes longer than a boot.
-        let limits = Limits::new(plan.metal, self.timeout_scale).times(PATIENCE);
+        let limits = Limits::new(plan.metal, self.timeout_scale);
+        let limits = match preparation.guest() {
+            Some(DiskGuest::Windows) => limits.patient(INSTALLING_PATIENCE),
+            None => limits.times(PATIENCE),
+        };
         let booted = first_boot(
             BootRequest {
                 plan: &plan,
@@ -260,7 +278,14 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         true => (Metal::Native, LevelNumber::ALL[1]),
         false => (Metal::Emulated, LevelNumber::ALL[0]),
     };
-    let volumes = [preparation.seed()].into_iter().chain(preparation.packages()).collect();
+    let is_windows = preparation.guest() == Some(DiskGuest::Windows);
+    let seed = [preparation.seed()];
+    let first_boot = FirstBoot {
+        volumes: seed.iter().filter(|_| !is_windows).cloned().chain(preparation.packages()).collect(),
+        cds: preparation.cds(),
+        boots_cd: preparation.boots_cd(),
+        sticks: seed.iter().filter(|_| is_windows).cloned().collect(),
+    };
     let uefi = preparation.uefi().map(|UefiFiles { code, vars }| UefiFirmware {
         name: String::new(),
         code,
@@ -283,13 +308,18 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
                 memory_mib: hardware.memory_mib.max(INSTALLING_MIB),
                 cpus: hardware.cpus,
                 system: None,
-                first_boot: Some(volumes),
+                first_boot: Some(first_boot),
                 windows: None,
             }),
         },
         settings: MachineSettings {
             accelerator: if native { Accelerator::Kvm } else { Accelerator::Tcg },
             hardware: Hardware { tpm: hardware.tpm, ..Hardware::default() },
+            // Emulated metal has no such features.
+            cpu: CpuRequirement {
+                require: if native { hardware.enlightenments.of(false, false) } else { Vec::new() },
+                ..CpuRequirement::default()
+            },
             ..MachineSettings::default()
         },
         disk: None,

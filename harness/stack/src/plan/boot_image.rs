@@ -61,10 +61,23 @@ pub struct SystemDisk {
     pub cpus: u32,
     /// `ID` and `VERSION_ID` of its os-release, which the level must report; none if they are not known.
     pub system: Option<(String, String)>,
-    /// The volumes that its first boot needs, in which it is prepared; none if it is prepared.
-    pub first_boot: Option<Vec<PathBuf>>,
+    /// What its first boot needs, in which it is prepared; none if it is prepared.
+    pub first_boot: Option<FirstBoot>,
     /// What is known of the Windows on it, if it is one.
     pub windows: Option<WindowsSystem>,
+}
+
+/// What a machine has in the first boot of a disk, in which the system on it is prepared, or installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FirstBoot {
+    /// Volumes beside the disk.
+    pub volumes: Vec<PathBuf>,
+    /// CDs.
+    pub cds: Vec<PathBuf>,
+    /// Whether the first CD is booted, as long as the disk has no boot loader.
+    pub boots_cd: bool,
+    /// Volumes on sticks.
+    pub sticks: Vec<PathBuf>,
 }
 
 /// A Windows on a disk, and how it becomes a level.

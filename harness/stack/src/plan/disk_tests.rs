@@ -203,7 +203,10 @@ fn a_unified_kernel_is_on_a_disk_with_the_parameters_of_its_boot() {
 fn in_its_first_boot_a_disk_has_its_volumes_and_no_agent() {
     let mut plan = from_disks(&[0]);
     plan.levels.truncate(1);
-    disk_of(&mut plan, 0).first_boot = Some(vec!["/draft/seed.img".into(), "/draft/packages.img".into()]);
+    disk_of(&mut plan, 0).first_boot = Some(FirstBoot {
+        volumes: vec!["/draft/seed.img".into(), "/draft/packages.img".into()],
+        ..FirstBoot::default()
+    });
     let l0 = machine(&plan, 0);
     assert_eq!(serials(&l0.disks), ["volume0", "volume1"]);
     assert!(l0.disks.iter().all(|disk| (disk.format, disk.writes) == (DiskFormat::Raw, Writes::Refused)));

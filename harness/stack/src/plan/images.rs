@@ -9,7 +9,7 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{CommandChannel, DiskBus, Isa, LevelNumber};
 use nestmatrix_vmm::qemu::{
     Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Placement,
-    Port, Uefi, VolumeBoot,
+    Port, Removable, RemovableKind, Uefi, VolumeBoot,
 };
 use nestmatrix_vmm::shell::quote;
 
@@ -111,9 +111,26 @@ impl StackPlan {
 
     /// The volumes of the first boot of `plan`.
     pub(super) fn volumes(&self, plan: &LevelPlan) -> Vec<ImageFile> {
-        let volumes = plan.image.disk().and_then(|disk| disk.first_boot.as_deref()).unwrap_or_default();
+        let first_boot = plan.image.disk().and_then(|disk| disk.first_boot.as_ref());
+        let volumes = first_boot.map_or(&[][..], |boot| &boot.volumes);
         let volume = |(number, path)| ImageFile::read_only(format!("volume{number}"), path);
         volumes.iter().enumerate().map(volume).collect()
+    }
+
+    /// The media that can be removed of the first boot of `plan`.
+    pub(super) fn removable(&self, plan: &LevelPlan) -> Vec<Removable> {
+        let Some(boot) = plan.image.disk().and_then(|disk| disk.first_boot.as_ref()) else {
+            return Vec::new();
+        };
+        let cds = boot.cds.iter().enumerate().map(|(number, path)| Removable {
+            file: ImageFile::read_only(cd_name(number), path),
+            kind: if number == 0 && boot.boots_cd { RemovableKind::BootCd } else { RemovableKind::Cd },
+        });
+        let sticks = boot.sticks.iter().enumerate().map(|(number, path)| Removable {
+            file: ImageFile::read_only(format!("stick{number}"), path),
+            kind: RemovableKind::Stick,
+        });
+        cds.chain(sticks).collect()
     }
 
     /// The disks that bring the files of `plan` to the levels outside it.
@@ -158,6 +175,11 @@ impl StackPlan {
             |kind| Port { channel: ChannelName { second, ..first(kind) }, name: first(kind).port_name() };
         kinds.map(port).collect()
     }
+}
+
+/// The name of a CD of a first boot.
+pub(crate) fn cd_name(number: usize) -> String {
+    format!("cd{number}")
 }
 
 /// No particular host, for what is the same on all.

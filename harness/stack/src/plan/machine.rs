@@ -77,6 +77,7 @@ impl StackPlan {
                 .chain(self.volumes(plan))
                 .collect(),
             writable_disk: plan.disk.as_ref().map(|path| ImageFile::writable(OWN_DISK, path)),
+            removable: self.removable(plan),
             swtpm: self.swtpm(plan).filter(|_| index > 0),
         }
     }

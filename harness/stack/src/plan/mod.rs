@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Hypervisor, Inputs};
 pub use boot_image::{
-    BootFiles, BootImage, GuestFiles, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk,
+    BootFiles, BootImage, FirstBoot, GuestFiles, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk,
     WindowsSystem,
 };
 use images::Anywhere;
+pub(crate) use images::cd_name;
 
 /// The least memory of what Windows starts, in MiB: UEFI or WSL's own system come before the kernel.
 const LEAST_UNDER_WINDOWS_MIB: u32 = 1024;

@@ -59,6 +59,7 @@ fn machine() -> Machine {
         ports: vec![port(ChannelKind::Qmp), port(ChannelKind::Console)],
         disks: vec![file("l2")],
         writable_disk: None,
+        removable: Vec::new(),
         swtpm: None,
     }
 }

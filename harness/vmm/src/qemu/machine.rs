@@ -13,6 +13,7 @@ use nestmatrix_model::{Accelerator, CpuCheck, CpuMode, CpuRequirement, Isa, Laun
 use super::MachineHardware;
 use super::boot::{Boot, DiskFormat, ImageFile, Uefi, Writes, drive};
 use super::channel::{Backing, ChannelKind, ChannelName, Port};
+use super::removable::{self, Removable};
 
 /// The memory of a machine, as this machine sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -179,6 +180,8 @@ pub struct Machine {
     pub disks: Vec<ImageFile>,
     /// Its writable disk.
     pub writable_disk: Option<ImageFile>,
+    /// Its media that can be removed.
+    pub removable: Vec<Removable>,
     /// The archive with swtpm, if it has a TPM and runs in a level.
     pub swtpm: Option<ImageFile>,
 }
@@ -307,6 +310,9 @@ impl Machine {
                 option(name, value);
             }
         }
+        for (name, value) in removable::options(&self.removable, placement, &on_bus) {
+            option(name, value);
+        }
         for (name, value) in
             self.hardware.devices.iter().flat_map(|device| device.options(placement, &on_bus))
         {
@@ -375,6 +381,7 @@ mod tests {
             ports: vec![Port { channel, name: channel.port_name() }],
             disks: vec![file("l2-kernel")],
             writable_disk: None,
+            removable: Vec::new(),
             swtpm: None,
         }
     }

@@ -9,6 +9,7 @@ mod machine;
 mod monitor;
 mod process;
 mod rejection;
+mod removable;
 mod tpm;
 
 pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, VolumeBoot, Writes};
@@ -21,4 +22,5 @@ pub use machine::{Cpu, Instance, Machine, Memory, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
 pub use rejection::{names_one_of, ran_out_of_resources, rejects_command_line, rejects_kernel};
+pub use removable::{Removable, RemovableKind};
 pub use tpm::{SWTPM, TPM_READY, TPM_SOCKET, blames_swtpm, has_lost_swtpm, swtpm_arguments, tpm_folder};

@@ -166,6 +166,25 @@ impl Monitor {
         self.wire.execute(qmp::cont {}).await.map(|_| ())
     }
 
+    /// Presses and releases a key of the machine's keyboard, by QEMU's name of it (QMP `send-key`).
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn press(&self, key: &str) -> Result<(), CallError> {
+        let keys = json!({ "keys": [{ "type": "qcode", "data": key }] });
+        self.call("send-key", keys).await.map(|_| ())
+    }
+
+    /// How many bytes the machine has read from the drive of this name; none if it has no such drive.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn bytes_read(&self, drive: &str) -> Result<Option<u64>, CallError> {
+        let stats = self.call("query-blockstats", json!({})).await?;
+        let of_drive = stats.as_array().into_iter().flatten().find(|of| of["device"] == drive);
+        Ok(of_drive.and_then(|of| of["stats"]["rd_bytes"].as_u64()))
+    }
+
     /// Ends QEMU.
     ///
     /// # Errors

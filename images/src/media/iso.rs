@@ -1,0 +1,212 @@
+//! Installation images: whether one is complete, and whether UEFI can start it (ECMA-119, ECMA-167, El Torito 1.0, UEFI 2.10 13.3.2).
+
+use super::bytes::{u16_le_at, u32_le_at};
+use super::{MediumProblem, format};
+use std::fs::File;
+
+const SECTOR: u64 = 2048;
+/// Where the volume descriptors begin.
+const DESCRIPTORS: u64 = 16;
+/// The most descriptors that are looked at.
+const MOST_DESCRIPTORS: u64 = 32;
+const IDENTIFIER: &[u8] = b"CD001";
+const BOOT_RECORD: u8 = 0;
+const PRIMARY: u8 = 1;
+const END: u8 = 255;
+const EL_TORITO: &[u8] = b"EL TORITO SPECIFICATION";
+
+/// Where UDF's anchor is, its tag, and that of a partition.
+const ANCHOR: u64 = 256;
+const ANCHOR_TAG: u16 = 2;
+const PARTITION_TAG: u16 = 5;
+
+/// The number of UEFI among the platforms of boot entries.
+const UEFI: u8 = 0xef;
+const BOOTABLE: u8 = 0x88;
+const ENTRY: usize = 32;
+
+/// Whether a file begins like a CD.
+pub(super) fn is_iso(start: &[u8]) -> bool {
+    start.get(DESCRIPTORS as usize * SECTOR as usize + 1..).is_some_and(|rest| rest.starts_with(IDENTIFIER))
+}
+
+/// Checks that all of an image is there, as its volume descriptors say.
+pub(crate) fn check(file: &File, length: u64) -> Result<(), MediumProblem> {
+    let mut end = 0;
+    for (kind, descriptor) in descriptors(file)? {
+        if kind == PRIMARY {
+            end = end.max(u64::from(u32_le_at(&descriptor, 80).unwrap_or_default()));
+        }
+    }
+    end = end.max(udf_end(file)?);
+    if end.saturating_mul(SECTOR) > length {
+        let reason = format!("its volume has {} bytes, the file {length}", end * SECTOR);
+        return Err(MediumProblem::Truncated(reason));
+    }
+    Ok(())
+}
+
+/// Checks that UEFI finds a boot loader on an image.
+pub(crate) fn check_uefi(file: &File, length: u64) -> Result<(), MediumProblem> {
+    let mut catalog = None;
+    for (kind, descriptor) in descriptors(file)? {
+        if kind == BOOT_RECORD && descriptor[7..].starts_with(EL_TORITO) {
+            catalog = u32_le_at(&descriptor, 0x47);
+        }
+    }
+    let Some(catalog) = catalog else {
+        return Err(MediumProblem::Unbootable("it has no boot catalog (El Torito)"));
+    };
+    let catalog = sectors(file, u64::from(catalog), 1)?;
+    let sum = catalog.chunks_exact(2).take(ENTRY / 2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    if catalog.len() < ENTRY || catalog[0] != 1 || sum.fold(0_u16, u16::wrapping_add) != 0 {
+        return Err(MediumProblem::Unbootable("its boot catalog is damaged"));
+    }
+    // The first entry is of the platform in the validation entry. Each section has its own.
+    let mut platform = catalog[1];
+    let mut starts = Vec::new();
+    for entry in catalog.chunks_exact(ENTRY).skip(1) {
+        match entry[0] {
+            BOOTABLE if platform == UEFI => starts.extend(u32_le_at(entry, 8)),
+            0x90 | 0x91 => platform = entry[1],
+            _ => {}
+        }
+    }
+    match starts.first() {
+        None => Err(MediumProblem::Unbootable("its boot catalog has no entry for UEFI")),
+        Some(start) if u64::from(*start) * SECTOR >= length => {
+            Err(MediumProblem::Truncated("its boot loader for UEFI is beyond its end".to_owned()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The volume descriptors, and the kind of each.
+fn descriptors(file: &File) -> Result<Vec<(u8, Vec<u8>)>, MediumProblem> {
+    let mut found = Vec::new();
+    for number in 0..MOST_DESCRIPTORS {
+        let sector = sectors(file, DESCRIPTORS + number, 1)?;
+        if sector.len() < SECTOR as usize || !sector[1..].starts_with(IDENTIFIER) || sector[0] == END {
+            break;
+        }
+        found.push((sector[0], sector));
+    }
+    Ok(found)
+}
+
+/// The end of UDF's partition, in sectors; 0 if there is none. Windows' images have all but a note in it.
+fn udf_end(file: &File) -> Result<u64, MediumProblem> {
+    let anchor = sectors(file, ANCHOR, 1)?;
+    if u16_le_at(&anchor, 0) != Some(ANCHOR_TAG) {
+        return Ok(0);
+    }
+    let (Some(bytes), Some(at)) = (u32_le_at(&anchor, 16), u32_le_at(&anchor, 20)) else { return Ok(0) };
+    let count = (u64::from(bytes) / SECTOR).min(MOST_DESCRIPTORS);
+    let area = sectors(file, u64::from(at), count)?;
+    let partitions =
+        area.chunks(SECTOR as usize).filter(|sector| u16_le_at(sector, 0) == Some(PARTITION_TAG));
+    let end = |sector: &[u8]| Some(u64::from(u32_le_at(sector, 188)?) + u64::from(u32_le_at(sector, 192)?));
+    Ok(partitions.filter_map(end).max().unwrap_or(0))
+}
+
+/// These sectors, as far as the file has them.
+fn sectors(file: &File, from: u64, count: u64) -> Result<Vec<u8>, MediumProblem> {
+    format::read(file, from * SECTOR, (count * SECTOR) as usize).map_err(MediumProblem::Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    /// An image with a boot entry for this platform, a volume of this many sectors, and perhaps UDF.
+    fn image(platform: u8, volume: u32, udf: Option<u32>) -> Vec<u8> {
+        let mut bytes = vec![0; 300 * SECTOR as usize];
+        let mut put = |at: u64, offset: usize, value: &[u8]| {
+            let at = at as usize * SECTOR as usize + offset;
+            bytes[at..at + value.len()].copy_from_slice(value);
+        };
+        put(16, 0, b"\x01CD001\x01");
+        put(16, 80, &volume.to_le_bytes());
+        put(17, 0, b"\x00CD001\x01EL TORITO SPECIFICATION");
+        put(17, 0x47, &20_u32.to_le_bytes());
+        put(18, 0, b"\xffCD001\x01");
+        put(20, 0, &[1, 0]);
+        put(20, 0x1e, &[0x55, 0xaa]);
+        // The sum of the entry is 0: 1 + 0xaa55 + this.
+        put(20, 0x1c, &(0_u16.wrapping_sub(0xaa56)).to_le_bytes());
+        put(20, 32, &[BOOTABLE]);
+        put(20, 40, &30_u32.to_le_bytes());
+        put(20, 64, &[0x91, platform, 1, 0]);
+        put(20, 96, &[BOOTABLE]);
+        put(20, 104, &40_u32.to_le_bytes());
+        if let Some(length) = udf {
+            put(ANCHOR, 0, &ANCHOR_TAG.to_le_bytes());
+            put(ANCHOR, 16, &(4 * SECTOR as u32).to_le_bytes());
+            put(ANCHOR, 20, &260_u32.to_le_bytes());
+            put(262, 0, &PARTITION_TAG.to_le_bytes());
+            put(262, 188, &100_u32.to_le_bytes());
+            put(262, 192, &length.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn checked(bytes: &[u8]) -> Result<(), String> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        assert!(is_iso(bytes));
+        let length = bytes.len() as u64;
+        check(&file, length).and_then(|()| check_uefi(&file, length)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn an_image_is_complete_and_has_a_boot_entry_for_uefi() {
+        assert_eq!(checked(&image(UEFI, 300, None)), Ok(()));
+        assert_eq!(checked(&image(UEFI, 20, Some(200))), Ok(()));
+        for (bytes, wrong) in [
+            (image(UEFI, 301, None), "its volume has 616448 bytes, the file 614400"),
+            (image(UEFI, 20, Some(201)), "its volume has 616448 bytes, the file 614400"),
+            (image(1, 300, None), "has no entry for UEFI"),
+            (
+                {
+                    let mut b = image(UEFI, 300, None);
+                    b[20 * 2048 + 4] = 7;
+                    b
+                },
+                "its boot catalog is damaged",
+            ),
+            (
+                {
+                    let mut b = image(UEFI, 300, None);
+                    b[17 * 2048 + 7] = b'X';
+                    b
+                },
+                "it has no boot catalog",
+            ),
+            (
+                {
+                    let mut b = image(UEFI, 300, None);
+                    b[20 * 2048 + 106] = 9;
+                    b
+                },
+                "beyond its end",
+            ),
+        ] {
+            let found = checked(&bytes).unwrap_err();
+            assert!(found.contains(wrong), "{wrong}: {found}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_image_is_refused_or_read(at in 0_usize..300 * 2048, byte: u8, length in 0_usize..300 * 2048) {
+            let mut bytes = image(UEFI, 20, Some(10));
+            bytes[at] = byte;
+            bytes.truncate(length);
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&bytes).unwrap();
+            let _ = check(&file, length as u64);
+            let _ = check_uefi(&file, length as u64);
+        }
+    }
+}
