@@ -28,3 +28,7 @@ pub mod trials;
 #[cfg(test)]
 #[path = "../tests/one_scenario/mod.rs"]
 mod one_scenario;
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../tests/user_media/mod.rs"]
+mod user_media;

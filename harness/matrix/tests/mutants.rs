@@ -127,6 +127,29 @@ fn nesting_is_not_switched_off_where_nothing_misses_it_or_the_scenario_sets_it()
     assert!(!names(&expected(&by_step)).contains(&off));
 }
 
+/// A cell with these systems as L1 and L2, of the shipped ones.
+fn with_windows(l1: &str, l2: &str) -> Cell {
+    let axes = format!("architecture = [\"intel\"]\nl0 = [\"rhel 9\"]\nl1 = [{l1:?}]\nl2 = [{l2:?}]\n");
+    Matrix::load(one_scenario::folder(None, &axes).path()).unwrap().cells()[0].clone()
+}
+
+#[rstest]
+#[case::hyper_v("windows 11 with hyper-v", "rhel 9", &["l1-bogus-property", "old-nonce", "innermost-on-l0"])]
+#[case::wsl2("windows 11 with wsl2", "wsl 2", &["l1-bogus-property", "old-nonce"])]
+#[case::innermost("rhel 9", "windows 11", &["l1-on-tcg", "l1-bogus-property", "l1-without-kvm-module", "l2-bogus-property", "innermost-on-l0"])]
+fn windows_and_its_guests_are_damaged_where_a_qemu_or_a_command_line_is(
+    #[case] l1: &str,
+    #[case] l2: &str,
+    #[case] expected_names: &[&str],
+) {
+    let names = names(&expected(&with_windows(l1, l2)));
+    let of_guests = names.iter().filter(|name| !name.starts_with("l0-") && !name.contains("qemu-killed"));
+    assert_eq!(of_guests.collect::<Vec<_>>(), expected_names);
+    let has_kills = |level: &str| names.iter().any(|name| name.contains("killed") && name.contains(level));
+    assert!(has_kills("l1"), "{names:?}");
+    assert_eq!(has_kills("l2-qemu"), l2.starts_with("windows"), "{names:?}");
+}
+
 #[test]
 fn every_mutant_of_the_real_cells_is_another_cell_with_a_name_of_its_own() {
     let mut seen = BTreeSet::new();

@@ -79,11 +79,6 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether a medium of a Windows is missing.
-    pub(crate) fn is_no_medium(&self) -> bool {
-        matches!(self, Self::NoImage { missing, .. } if matches!(**missing, MissingImage::NoMedium { .. }))
-    }
-
     /// The reason without its levels, which differ from cell to cell.
     pub fn without_levels(&self) -> String {
         match self {

@@ -126,6 +126,16 @@ impl<'m> Listing<'m> {
         &self.rows
     }
 
+    /// The cells that have all images and are skipped nevertheless, since emulated metal can't run them.
+    pub(super) fn native_only(&self) -> impl Iterator<Item = &Row> {
+        let cells = self.cells.iter().zip(&self.rows);
+        let only = cells.filter(|(cell, row)| {
+            let has_images = row.levels.values().all(|level| level.missing.is_none());
+            cell.no_machine.is_none() && has_images && !row.missing.is_empty()
+        });
+        only.map(|(_, row)| row)
+    }
+
     /// Whether a listed cell boots this image at some level.
     pub fn boots(&self, image: &str) -> bool {
         let mut levels =

@@ -25,6 +25,9 @@ pub struct ImageRow {
     pub cells: Vec<CellName>,
     /// The cells that boot it, and a stand-in at another level.
     pub cells_with_stand_ins: Vec<CellName>,
+    /// If no cell boots it here: the cells that may boot it on native metal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub native_cells: Vec<CellName>,
     /// The medium, if it is the disk of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<MediumRow>,
@@ -58,12 +61,15 @@ impl ImageListing {
             let exact: Vec<ImageRow> =
                 [Fidelity::Product, Fidelity::Rebuild].into_iter().filter_map(of).collect();
             if exact.is_empty() && of(Fidelity::StandIn).is_none() {
+                let native = listing.native_only().filter(|row| has(row, &image));
+                let native_cells = native.map(|row| row.cell.clone()).collect();
                 rows.push(ImageRow {
-                    image,
                     fidelity: None,
                     cells: Vec::new(),
                     cells_with_stand_ins: Vec::new(),
+                    native_cells,
                     medium: None,
+                    image,
                 });
             }
             rows.extend(exact);
@@ -98,6 +104,11 @@ fn least_near(row: &Row) -> Option<Fidelity> {
     if row.missing.is_empty() { row.levels.values().filter_map(|level| level.fidelity).max() } else { None }
 }
 
+/// Whether an image serves a level of a cell.
+fn has(row: &Row, image: &str) -> bool {
+    row.levels.values().any(|level| level.image.as_deref() == Some(image))
+}
+
 /// The cells that boot an image of this fidelity, if any do.
 fn row(image: &str, fidelity: Fidelity, rows: &[Row]) -> Option<ImageRow> {
     let boots = |row: &&Row| {
@@ -113,6 +124,7 @@ fn row(image: &str, fidelity: Fidelity, rows: &[Row]) -> Option<ImageRow> {
         fidelity: Some(fidelity),
         cells: names(&without),
         cells_with_stand_ins: names(&with),
+        native_cells: Vec::new(),
         medium: None,
     })
 }
@@ -120,14 +132,20 @@ fn row(image: &str, fidelity: Fidelity, rows: &[Row]) -> Option<ImageRow> {
 /// The images with the cells that run on them without a stand-in, and how many cells run on what.
 pub fn images(listing: &ImageListing, style: &Style) -> String {
     let mut out = String::new();
-    for ImageRow { image, fidelity, cells, cells_with_stand_ins, medium } in &listing.rows {
+    for ImageRow { image, fidelity, cells, cells_with_stand_ins, native_cells, medium } in &listing.rows {
         let name = style.paint(Role::Heading, &format!("{image}{}", fidelity.map_or("", Fidelity::mark)));
         let more = match cells_with_stand_ins.len() {
             0 => String::new(),
             more => format!(", and {more} with a stand-in (*) at another level"),
         };
         let count = match (fidelity, cells.len()) {
-            (None, _) => "no cell boots it".to_owned(),
+            (None, _) if native_cells.is_empty() => "no cell boots it".to_owned(),
+            (None, _) => {
+                format!(
+                    "no cell boots it on emulated metal, {} may on native metal",
+                    number(native_cells.len())
+                )
+            }
             (Some(_), cells) => format!("{} without a stand-in{more}", number(cells)),
         };
         out.push_str(&format!("{name}: {count}\n"));

@@ -26,9 +26,9 @@ impl Planner<'_> {
     /// What happens to a cell, if this machine offers this native metal, or none for this reason.
     pub(super) fn fate(&self, cell: &Cell, native: &Result<&NativeMetal, String>) -> Fate {
         if let Some(why) = cell.no_machine.clone().or_else(|| why_no_stack(cell.architecture, &cell.levels)) {
-            let mut missing = self.levels(cell, None).err().unwrap_or_default();
-            // Advice that would not help.
-            missing.retain(|reason| !reason.is_no_medium());
+            let missing = self.levels(cell, None).err().unwrap_or_default();
+            // A medium would not help.
+            let missing = if cell.windows().is_some() { Vec::new() } else { missing };
             return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
         }
         let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");

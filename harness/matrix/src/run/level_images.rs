@@ -184,9 +184,13 @@ pub fn supply(catalog: &Catalog) -> Supply {
     };
     let unbuildable = |architecture: Architecture, variant: Option<&str>| {
         let recipes = recipes_for(catalog, architecture.isa(), variant);
-        let unbuildable = recipes.filter_map(|recipe| {
-            let why = catalog.unbuildable(recipe.name())?.to_string();
-            Some(UnbuildableImage { image: available_image(recipe, catalog)?, why })
+        let unbuildable = recipes.flat_map(|recipe| {
+            let as_it_is = catalog.unbuildable(recipe.name()).map(|why| (Vec::new(), why.to_string()));
+            let in_roles = roles(recipe, catalog).filter_map(|(role, why)| Some((vec![role], why?)));
+            as_it_is.into_iter().chain(in_roles).filter_map(|(roles, why)| {
+                let image = AvailableImage { roles, ..available_image(recipe, catalog)? };
+                Some(UnbuildableImage { image, why })
+            })
         });
         unbuildable.collect()
     };
@@ -229,13 +233,11 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
+    let with_libvirt = catalog.with_addition(recipe.name(), LIBVIRT);
     // Offline, the image itself may be in the cache and the one with libvirt not.
-    let has = |addition: &str| {
-        let with = catalog.with_addition(recipe.name(), addition);
-        with.is_some_and(|with| catalog.unbuildable(with.name()).is_none())
-    };
-    let has_libvirt = has(LIBVIRT);
-    let roles: Vec<Role> = Role::ALL.iter().copied().filter(|role| has(role.word())).collect();
+    let has_libvirt = with_libvirt.is_some_and(|with| catalog.unbuildable(with.name()).is_none());
+    let can_be_prepared = |(role, why): (Role, Option<String>)| why.is_none().then_some(role);
+    let roles = roles(recipe, catalog).filter_map(can_be_prepared).collect();
     Some(match recipe.disk() {
         None => AvailableImage {
             name,
@@ -246,8 +248,10 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
             roles,
             innermost_only: None,
         },
-        Some(_) => {
+        Some(disk) => {
             let why = recipe.innermost_only(catalog.prepared(recipe.name()));
+            // What a Windows can host is a matter of its role.
+            let why = why.filter(|_| disk.role().is_none());
             let innermost_only = why.map(|why| match why.remedy() {
                 Some(remedy) => format!("{why} (`{remedy}`)"),
                 None => why.to_string(),
@@ -262,6 +266,26 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
                 innermost_only,
             }
         }
+    })
+}
+
+/// The roles that the Windows of a recipe can have, each with what keeps it from being prepared for that role, if anything does.
+fn roles<'c>(
+    recipe: &'c Recipe,
+    catalog: &'c Catalog,
+) -> impl Iterator<Item = (Role, Option<String>)> + use<'c> {
+    Role::ALL.iter().filter_map(|role| {
+        let with = catalog.with_addition(recipe.name(), role.word())?;
+        let disk = with.disk()?;
+        let has = |name: &String| disk.medium().user_files().any(|(given, _)| given == name);
+        let file = disk.role()?.files().iter().find(|name| !has(name));
+        let no_file = file.map(|file| {
+            let (role, medium) = (role.name(), disk.medium().name());
+            format!(
+                "has no file {file}, which {role} needs (`cargo xtask media add {medium} ... --file {file}=PATH` adds it)"
+            )
+        });
+        Some((*role, catalog.unbuildable(with.name()).map(ToString::to_string).or(no_file)))
     })
 }
 

@@ -1,11 +1,14 @@
 //! The plan of one level that boots an image: its files, its firmware, and the files of each boot.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use nestmatrix_images::{DiskImage, FirmwareSource, Image, Product, UefiFiles};
+use nestmatrix_images::{
+    DiskImage, DiskRecipe, Enlightenments, FirmwareSource, Image, Product, UefiFiles, WindowsRole,
+};
 use nestmatrix_model::{BootKind, Firmware, Launch, LevelNumber};
 use nestmatrix_stack::{
-    BootFiles, BootImage, LevelPlan, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk,
+    BootFiles, BootImage, LevelPlan, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
 };
 
 use super::PlannedLevel;
@@ -47,18 +50,18 @@ impl<'i> LevelUefi<'i> {
     }
 }
 
-/// The plan of a level that boots `image`, with this firmware if its scenario sets one, and with this QEMU if its disk names none.
+/// The plan of a level that boots `image`, with this firmware if its scenario sets one. `recipe` is that of its disk, if it boots one.
 pub(super) fn level_plan(
     level: &PlannedLevel,
     image: &Image,
     firmware: Option<&Image>,
-    qemu: Option<String>,
+    recipe: Option<DiskRecipe<'_>>,
     scratch: &Path,
 ) -> Result<LevelPlan, String> {
     let spec = &level.spec;
     let launch = spec.settings.launch();
     let boots = match image.disk_image() {
-        Some(disk) => disk_image(image, disk, qemu, spec.level, scratch)?,
+        Some(disk) => disk_image(image, disk, recipe, spec.level, scratch)?,
         None if launch == Launch::Wsl2 => wsl_root(image, spec.level, scratch),
         None => kernel_image(image)?,
     };
@@ -133,7 +136,7 @@ fn kernel_image(image: &Image) -> Result<BootImage, String> {
 fn disk_image(
     image: &Image,
     disk: DiskImage,
-    own_qemu: Option<String>,
+    recipe: Option<DiskRecipe<'_>>,
     level: LevelNumber,
     scratch: &Path,
 ) -> Result<BootImage, String> {
@@ -148,14 +151,27 @@ fn disk_image(
             bus: hardware.bus,
             network_card: hardware.network_card.unwrap_or_default(),
             command_channel,
-            qemu: qemu.map(|qemu| qemu.path).or(own_qemu),
+            // What needed no preparation has not said where its QEMU is.
+            qemu: qemu.map(|qemu| qemu.path).or(recipe.and_then(|recipe| recipe.qemu()).map(str::to_owned)),
             memory_mib: hardware.memory_mib,
             cpus: hardware.cpus,
             system: os_release.map(|os| (os.id, os.version)),
             first_boot: None,
-            windows: None,
+            windows: recipe
+                .and_then(|recipe| recipe.role())
+                .map(|role| windows(role, hardware.enlightenments)),
         }),
     })
+}
+
+fn windows(role: &Arc<WindowsRole>, enlightenments: Enlightenments) -> WindowsSystem {
+    let Enlightenments { always, nesting, nesting_intel } = enlightenments;
+    WindowsSystem {
+        role: Arc::clone(role),
+        enlightenments: always,
+        nesting_enlightenments: nesting,
+        nesting_enlightenments_intel: nesting_intel,
+    }
 }
 
 /// An image's name. The same name means the same files.

@@ -37,6 +37,8 @@ mod undelivered;
 mod verdict;
 mod versions;
 #[cfg(test)]
+mod windows_tests;
+#[cfg(test)]
 mod without_tools_tests;
 
 pub use disk_preparation::{DiskPreparation, NotPrepared};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_images::{Catalog, Product, Recipe};
+use nestmatrix_images::{Catalog, DiskRecipe, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, Isa};
 use nestmatrix_stack::Metal;
@@ -179,10 +179,19 @@ impl RunPlan {
     fn with_media(mut self, catalog: &Catalog) -> Self {
         let booted = self.images();
         for of in catalog.uses_of_media() {
-            let boots = |recipe: &Recipe| booted.contains(&(recipe.name().to_owned(), Product::Disk));
+            // A Windows has a disk for each of its roles.
+            let is_of_it = |recipe: &&Recipe| {
+                let is_of_medium = |disk: DiskRecipe<'_>| **disk.medium() == **of.medium;
+                recipe.disk().is_some_and(is_of_medium)
+            };
+            let is_new = |recipe: &Recipe| {
+                let needs_it = recipe.disk().is_some_and(|disk| disk.needs_preparation());
+                needs_it && catalog.prepared(recipe.name()).is_none()
+            };
+            let mut booted = booted.iter().filter(|(_, product)| *product == Product::Disk);
             if let Some(why) = of.unusable() {
                 self.unusable_media.insert(of.medium.name(), why);
-            } else if of.is_to_prepare() && of.recipe.is_some_and(boots) {
+            } else if booted.any(|(name, _)| catalog.get(name).filter(is_of_it).is_some_and(is_new)) {
                 self.prepared_first.insert(of.medium.name());
             }
         }

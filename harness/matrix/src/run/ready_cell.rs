@@ -138,11 +138,9 @@ impl Readiness<'_> {
         let booted = levels.iter().filter_map(|level| Some((level, level.boots.as_ref()?)));
         let plans = booted.map(|(level, key)| {
             let firmware = level.firmware.as_ref().map(|key| self.images.get(key)).transpose()?;
-            // What needed no preparation has not said where its QEMU is.
             let recipe = self.setting.catalog.get(&key.0).and_then(Recipe::disk);
-            let qemu = recipe.and_then(|disk| disk.qemu()).map(str::to_owned);
             let swtpm = level.swtpm.as_ref().map(|key| self.images.get(key)).transpose()?;
-            let plan = level_plan(level, self.images.get(key)?, firmware, qemu, scratch)?;
+            let plan = level_plan(level, self.images.get(key)?, firmware, recipe, scratch)?;
             Ok(LevelPlan { swtpm: swtpm.and_then(swtpm_archive), ..plan })
         });
         let levels = plans.collect::<Result<_, String>>()?;

@@ -13,7 +13,8 @@ use super::role::Role;
 pub(super) fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option<&'static str> {
     if Role::of_launch(spec.settings.launch()).is_some() {
         Some("nestmatrix gives Windows no disk for its guests")
-    } else if metal == Metal::Emulated && !metal_has_disks(cell) {
+    } else if metal == Metal::Emulated && !metal_has_disks(cell) && !spec.system.is_windows() {
+        // No cell with Windows runs on emulated metal, whatever that has.
         Some("the emulated machine gets no disks")
     } else if !spec.settings.kernel_parameters.is_empty() {
         Some("its scenario sets kernel parameters, and those of a disk are on the disk")

@@ -144,9 +144,7 @@ impl Supply {
     fn fitting_without_libvirt(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
         let fits = |image: &&AvailableImage| {
-            // What makes a host of Windows is its role, which is a part of the requirement.
-            let can_host = image.innermost_only.is_none() || spec.system.is_windows();
-            boots_in(image, cell, spec, metal) && (can_host || !hosts)
+            boots_in(image, cell, spec, metal) && !(hosts && image.innermost_only.is_some())
         };
         self.of(cell.architecture, spec.level).iter().filter(fits).cloned().collect()
     }
@@ -239,7 +237,8 @@ impl Matrix {
     ) -> Option<MissingImage> {
         let requirement = spec.system.clone();
         let needs_disk = spec.boots == Some(BootKind::Disk);
-        if let Some(why) = why_no_disk(cell, spec, metal).filter(|_| needs_disk) {
+        let is_windows = spec.system.is_windows();
+        if let Some(why) = why_no_disk(cell, spec, metal).filter(|_| needs_disk || is_windows) {
             return Some(MissingImage::NoDisk { requirement, why: Some(why.to_owned()) });
         }
         let nearest = |images: &[AvailableImage]| {
@@ -258,7 +257,7 @@ impl Matrix {
             let why = unbuildable.into_iter().find(|one| one.image.name == image)?.why;
             return Some(MissingImage::Unbuildable { requirement, image, why });
         }
-        needs_disk.then_some(MissingImage::NoDisk { requirement, why: None })
+        (needs_disk && !is_windows).then_some(MissingImage::NoDisk { requirement, why: None })
     }
 
     /// The image for a level of a stack of this architecture: the nearest permitted one. Of several images of the system itself it is

@@ -52,13 +52,16 @@ impl RunPlan {
     }
 
     /// Skips the cells that have no such level, or boot nothing there.
-    fn skip_without(&mut self, level: LevelNumber, part: Part) {
+    pub(crate) fn skip_without(&mut self, level: LevelNumber, part: Part) {
         for planned in &mut self.cells {
             let Fate::Boots { levels, .. } = &planned.fate else { continue };
             let found = levels.iter().find(|planned| planned.spec.level == level && planned.boots.is_some());
             let family = found.and_then(|planned| planned.spec.system.family);
             let why = if family == Some(Family::Windows) {
-                format!("{level} has Windows, which has no {} to replace", name(part))
+                match part {
+                    Part::Kernel => format!("{level} has Windows, whose kernel can't be replaced"),
+                    Part::Qemu => format!("{level} has Windows: there is no QEMU in it"),
+                }
             } else if family == Some(Family::Wsl) {
                 format!("{level} runs in WSL, which has its own kernel")
             } else if found.is_none() {
