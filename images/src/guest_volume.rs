@@ -6,7 +6,7 @@ use crate::disk::partitioned::{self, Purpose};
 use crate::{Digest, Error};
 use std::path::{Path, PathBuf};
 
-/// A raw disk with one FAT volume of files. Windows mounts volumes of a fixed disk only if it is partitioned.
+/// A raw disk with one FAT volume of files. It is partitioned: Windows does not mount every volume that is a whole fixed disk.
 #[derive(Debug, Clone, Default)]
 pub struct GuestVolume {
     files: Vec<(String, PathBuf)>,

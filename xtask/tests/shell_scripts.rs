@@ -28,8 +28,14 @@ fn scripts_in(folder: &str) -> Vec<PathBuf> {
 
 /// Every script that users or systems start, and every script that others source.
 fn scripts() -> Vec<PathBuf> {
-    let folders =
-        [".ci", "images/recipes/disk", "images/recipes/init", "tests/native/init", "docs/yardstick"];
+    let folders = [
+        ".ci",
+        "images/recipes/disk",
+        "images/recipes/init",
+        "images/src/wsl_root",
+        "tests/native/init",
+        "docs/yardstick",
+    ];
     folders.into_iter().flat_map(scripts_in).collect()
 }
 
