@@ -60,6 +60,7 @@ fn a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot() {
             script.contains("virtio-blk") && !script.contains("   -kernel "),
             "QEMU loads no kernel: {script}"
         );
+        assert!(script.contains("format=vpc"), "the disk is a VHD: {script}");
         let parameters = level["command_line"].as_str().unwrap().to_owned();
         parameters.split(' ').find(|word| word.starts_with("nest.nonce=")).unwrap().to_owned()
     });

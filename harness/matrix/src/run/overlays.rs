@@ -81,8 +81,7 @@ async fn write_unified_kernels(plan: &StackPlan) -> Result<(), String> {
         return Ok(());
     }
     let plan = plan.clone();
-    let write =
-        move || plan.unified_kernels().iter().try_for_each(|(unified, disk)| unified.write_disk(disk));
+    let write = move || plan.unified_kernels().iter().try_for_each(|(unified, disk)| unified.write_vhd(disk));
     let written = tokio::task::spawn_blocking(write).await;
     written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

@@ -106,7 +106,7 @@ impl WindowsSystem {
 pub struct UnifiedKernelDisk {
     /// The UEFI program that starts the kernel.
     pub stub: PathBuf,
-    /// The disk.
+    /// The disk, a VHD.
     pub path: PathBuf,
 }
 

@@ -185,7 +185,10 @@ fn a_unified_kernel_is_on_a_disk_with_the_parameters_of_its_boot() {
     assert!(!arguments.contains("-kernel") && !arguments.contains("-uuid"), "{arguments}");
     let disks = machine(&plan, 1).disks;
     assert_eq!(serials(&disks), ["l2", "l2-code", "l2-variables"]);
-    assert_eq!(disks[0].path, Path::new("/scratch/L2-unified-kernel"));
+    assert_eq!(
+        (disks[0].path.as_path(), disks[0].format),
+        (Path::new("/scratch/L2-unified-kernel"), DiskFormat::Vpc)
+    );
 
     let made = plan.unified_kernels();
     let [(unified, path)] = made.as_slice() else { panic!("{made:?}") };

@@ -57,7 +57,8 @@ impl StackPlan {
             return Boot::Volume(VolumeBoot { volume, parameters });
         }
         if let Some(unified) = plan.unified_kernel.as_ref().filter(|_| plan.guest_volume.is_none()) {
-            let disk = ImageFile::read_only(disk_name(plan), &unified.path);
+            let disk =
+                ImageFile { format: DiskFormat::Vpc, ..ImageFile::read_only(disk_name(plan), &unified.path) };
             return Boot::Disk(DiskBoot {
                 disk,
                 bus: DiskBus::Virtio,

@@ -72,6 +72,8 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's own format.
     Qcow2,
+    /// Virtual PC's and Hyper-V's (VHD).
+    Vpc,
 }
 
 impl DiskFormat {
@@ -80,6 +82,7 @@ impl DiskFormat {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vpc => "vpc",
         }
     }
 }
