@@ -309,6 +309,22 @@ fn a_distributions_machine_type_in_an_argument_is_replaced_too() {
     );
 }
 
+#[rstest]
+#[case::version("pc-q35-9.2+pve0", "pc-q35-9.2")]
+#[case::newer_than_the_usual_systems("pc-i440fx-11.0+pve1", "pc")]
+#[case::without_a_version("q35+pve1", "q35")]
+fn a_vendors_change_of_a_machine_type_is_left_out_and_said(#[case] machine: &str, #[case] expected: &str) {
+    let as_element = domain(&format!("<os><type machine='{machine}'>hvm</type></os>"));
+    let as_argument = with_arguments("", &["-machine", &format!("type={machine},smm=on")]);
+    for xml in [as_element, as_argument] {
+        let import = checked(import(&xml));
+        assert_eq!(import.settings.machine_type.as_deref(), Some(expected));
+        let (own, by) = machine.split_once('+').unwrap();
+        let said = found(&import, Weight::Approximated).join("\n");
+        assert!(said.contains(&format!("+{by} is a vendor's own change of {own}")), "{said}");
+    }
+}
+
 #[test]
 fn a_level_that_hosts_without_the_feature_for_it_is_a_finding() {
     let xml = domain("<cpu><model>EPYC</model></cpu>");

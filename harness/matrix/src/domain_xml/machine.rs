@@ -61,9 +61,17 @@ pub(super) fn read_os(domain: Element<'_, '_>, level: &mut LevelDraft) {
 
 /// Takes a machine type, from `<type>` or from `-machine`.
 pub(super) fn read_machine_type(element: Element<'_, '_>, machine: &str, level: &mut LevelDraft) {
+    // Proxmox names its own changes of a machine so: `pc-q35-9.2+pve0`. No other QEMU knows that.
+    let (machine, changes) = machine.split_once('+').map_or((machine, None), |(own, by)| (own, Some(by)));
     let Ok(name) = qemu_name("a machine type", machine) else {
         return element.refuse(NOT_A_WORD);
     };
+    if let Some(changes) = changes {
+        element.note(
+            Weight::Approximated,
+            format!("+{} is a vendor's own change of {name}, which the level does not have", shown(changes)),
+        );
+    }
     let Some((start, plain)) = VERSIONED.iter().find(|(start, _)| name.starts_with(start)) else {
         level.machine_type = Some(name);
         return;
