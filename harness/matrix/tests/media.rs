@@ -64,6 +64,28 @@ fn a_disk_whose_recipe_needs_a_tpm_gets_an_swtpm() {
     }
 }
 
+/// A disk of POWER that needs a TPM.
+const POWER_DISK: &str = "name = \"debian-12-disk-ppc64el\"\narchitecture = \"ppc64el\"\n[template]\nsystems = [\"debian\"]\n\
+                          [disk]\nfirmware = \"default\"\nmemory-mib = 512\ncpus = 1\nbus = \"virtio\"\ntpm = \"2.0\"\n\
+                          command-channel = \"agent\"\nqemu = \"/usr/bin/qemu-system-ppc64\"\nprepared = true\n";
+
+#[test]
+fn a_disk_that_needs_a_tpm_is_skipped_where_qemu_has_none() {
+    let user = User::new();
+    user.add_medium("debian-12", Isa::Ppc64el);
+    let catalog = user.catalog_and("debian-12-disk-ppc64el", POWER_DISK);
+    let fate_of = |level: &str, levels: &str| {
+        let axes = format!("architecture = [\"power9\"]\n{levels}[levels.{level}]\nboots = \"disk\"\n");
+        let folder = one_scenario::folder(Some(SYSTEMS), &axes);
+        fate(&Matrix::load(folder.path()).unwrap(), &catalog, Denied::default())
+    };
+    let levels = "l0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\n";
+    let skipped = fate_of("l0", levels);
+    assert!(skipped.starts_with("needs a TPM in L0: QEMU has none for IBM POWER9, since "), "{skipped}");
+    let in_l1 = fate_of("l1", levels);
+    assert!(!in_l1.contains("needs a TPM"), "a guest can have one: {in_l1}");
+}
+
 const NO_STAND_INS: Denied = Denied { rebuilds: false, stand_ins: true };
 const OF_NO_SOURCE: &str = "no image of RHEL 9 that can run guests: rhel-9.4-disk can only be the innermost level: there is no \
                             source rhel-9.4 of QEMU's packages, and only preparation shows whether QEMU is on the disk (`cargo \

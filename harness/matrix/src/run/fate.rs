@@ -3,8 +3,8 @@
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
 use nestmatrix_model::{
-    BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage, StageKind,
-    StepAction, SymptomKind, TpmDevice, Viommu,
+    Architecture, BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage,
+    StageKind, StepAction, SymptomKind, TpmDevice, Viommu,
 };
 use nestmatrix_stack::Metal;
 
@@ -191,17 +191,22 @@ fn without_device(cell: &Cell) -> Option<String> {
     without_viommu(cell).or_else(|| without_tpm(cell))
 }
 
-/// Why a cell with a TPM has none, if so. An emulator that is not QEMU has other reasons.
+/// Why a cell whose scenario asks for a TPM has none, if so. An emulator that is not QEMU has other reasons.
 fn without_tpm(cell: &Cell) -> Option<String> {
-    let profile = ArchInfo::of(cell.architecture);
     let level = cell.levels.iter().find(|spec| spec.settings.hardware.tpm.is_some())?.level;
-    let missing =
-        |why: &str| format!("needs a TPM in {level}: QEMU has none for {}, since {why}", profile.name);
-    match (profile.tpm, profile.metal_without_tpm) {
-        (TpmDevice::Missing(why), _) => Some(missing(why)),
-        (TpmDevice::Device { .. }, Some(why)) if level.below().is_none() => Some(missing(why)),
-        (TpmDevice::Device { .. }, _) => None,
-    }
+    no_tpm(cell.architecture, level, Metal::Emulated)
+}
+
+/// Why a level that needs a TPM has none, if so.
+pub(super) fn no_tpm(architecture: Architecture, level: LevelNumber, metal: Metal) -> Option<String> {
+    let profile = ArchInfo::of(architecture);
+    let is_metal = level.below().is_none() && metal == Metal::Emulated;
+    let why = match (profile.tpm, profile.metal_without_tpm) {
+        (TpmDevice::Missing(why), _) => why,
+        (TpmDevice::Device { .. }, Some(why)) if is_metal => why,
+        (TpmDevice::Device { .. }, _) => return None,
+    };
+    Some(format!("needs a TPM in {level}: QEMU has none for {}, since {why}", profile.name))
 }
 
 /// Why a cell with a vIOMMU has none, if so.

@@ -8,7 +8,7 @@ use nestmatrix_vmm::qemu::SWTPM;
 
 use super::NativeMetal;
 use super::emulator_errata::why_barred;
-use super::fate::{Planner, no_emulator};
+use super::fate::{Planner, no_emulator, no_tpm};
 use super::outermost::emulator_source;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
@@ -87,9 +87,17 @@ impl Planner<'_> {
                     };
                     let is_outermost = levels.iter().all(|level: &PlannedLevel| level.boots.is_none());
                     let of_disk = recipe.as_ref().and_then(|(name, _)| self.catalog.get(name)?.disk());
-                    let has_tpm = spec.settings.hardware.tpm.is_some()
-                        || of_disk.is_some_and(|disk| disk.hardware().tpm.is_some());
-                    let swtpm = if has_tpm { self.swtpm(isa, is_outermost) } else { Ok(None) };
+                    let of_scenario = spec.settings.hardware.tpm.is_some();
+                    let has_tpm = of_scenario || of_disk.is_some_and(|disk| disk.hardware().tpm.is_some());
+                    // What a scenario asks of emulated metal is checked without images.
+                    let no_tpm = no_tpm(cell.architecture, spec.level, metal)
+                        .filter(|_| has_tpm && !(of_scenario && metal == Metal::Emulated));
+                    let swtpm = match no_tpm {
+                        Some(why) if metal == Metal::Native => Err(SkipReason::NativeMetal { why }),
+                        Some(why) => Err(SkipReason::EmulatedMetal { why }),
+                        None if has_tpm => self.swtpm(isa, is_outermost),
+                        None => Ok(None),
+                    };
                     match (self.firmware(spec, isa), swtpm) {
                         (Ok(firmware), Ok(swtpm)) => {
                             let (spec, boots) = (spec.clone(), recipe);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use nestmatrix_model::{
     Architecture, Command, CpuMode, Fidelity, LevelNumber, OwnAction, Step, StepAction, SymptomKind,
+    TpmVersion,
 };
 use nestmatrix_stack::host::Facts;
 use rstest::rstest;
@@ -184,6 +185,25 @@ fn an_l0_that_is_alone_is_never_this_machine_nor_the_emulator() {
         texts(native.skipped().nth(1).unwrap().1),
         ["L0 is alone, and on native metal this machine is L0"]
     );
+}
+
+#[test]
+fn a_tpm_that_qemu_does_not_have_is_a_reason_on_native_metal_too() {
+    let matrix = matrix();
+    let is_native = |cell: &&Cell| cell.architecture == Architecture::IbmZ && !cell.emulator_is_l0();
+    let mut cell = matrix.cells().iter().find(is_native).unwrap().clone();
+    let fate = |cell: &Cell| {
+        let native = NativeMetal::named("debian".into(), "12".into());
+        let natives = NativeMetals::from([(Architecture::IbmZ, Ok(native))]);
+        let options = PlanOptions { metal: MetalChoice::Native, ..PlanOptions::default() };
+        RunPlan::new([cell.clone()], &matrix, &catalog(), &natives, &options).cells.remove(0).fate
+    };
+    assert!(matches!(fate(&cell), Fate::Boots { metal: Metal::Native, .. }));
+    cell.levels[1].settings.hardware.tpm = Some(TpmVersion::V2);
+    let Fate::Skipped(reasons) = fate(&cell) else { panic!("it must be skipped") };
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    let why = "needs a TPM in L1: QEMU has none for IBM Z, since its TPM devices are for x86, Arm and POWER";
+    assert_eq!(reasons, [why]);
 }
 
 /// A plan of one cell, RHEL 9.4 on RHEL 9.4, whose L0 is a machine that reports this system.

@@ -80,8 +80,24 @@ impl User {
 
     /// The same, with the recipe of this name changed.
     pub fn catalog_with(&self, recipe: &str, from: &str, to: &str) -> Catalog {
+        let file = self.recipes().join(format!("{recipe}.toml"));
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replace(from, to)).unwrap();
+        self.catalog_of(&self.path("recipes"))
+    }
+
+    /// The same, with one more recipe.
+    #[allow(dead_code, reason = "not every program adds one")]
+    pub fn catalog_and(&self, recipe: &str, text: &str) -> Catalog {
+        fs::write(self.recipes().join(format!("{recipe}.toml")), text).unwrap();
+        self.catalog_of(&self.path("recipes"))
+    }
+
+    /// A copy of the project's recipes.
+    fn recipes(&self) -> PathBuf {
         let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/recipes");
-        let (folder, name) = (self.path("recipes"), format!("{recipe}.toml"));
+        let folder = self.path("recipes");
         fs::create_dir_all(&folder).unwrap();
         for entry in fs::read_dir(&recipes).unwrap().map(|entry| entry.unwrap()) {
             let to = folder.join(entry.file_name());
@@ -90,9 +106,6 @@ impl User {
                 false => drop(fs::copy(entry.path(), to).unwrap()),
             }
         }
-        let text = fs::read_to_string(folder.join(&name)).unwrap();
-        assert!(text.contains(from), "{text}");
-        fs::write(folder.join(&name), text.replace(from, to)).unwrap();
-        self.catalog_of(&folder)
+        folder
     }
 }
