@@ -67,7 +67,19 @@ fn a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot() {
     assert_ne!(nonces[0], nonces[1], "each boot has its own disk");
 }
 
+fn a_unified_kernel_knows_hyper_v_and_needs_none_of_the_old_timers() {
+    let _guard = boots(&of_cells(&scenarios("machines"), &["hyper-v/*"]));
+    let seen = cell(&Place::new(), "hyper-v");
+    assert_eq!(seen.text("verdict"), "xfail", "{:#}", seen.record);
+    let console = fs::read_to_string(seen.file("L1.console.log")).unwrap();
+    assert!(
+        console.contains("hypervisor=Microsoft Hyper-V") && console.contains("reboot: Power down"),
+        "{console}"
+    );
+}
+
 trials! {
     a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot;
+    a_unified_kernel_knows_hyper_v_and_needs_none_of_the_old_timers;
     an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image;
 }
