@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::command_line::value_of;
 use crate::script::{End, KERNEL};
 use crate::stack::{Process, Stack};
+use crate::windows;
 
 /// The usual answer to a command.
 pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -> Result<Value, String> {
@@ -18,7 +19,8 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
         "guest-sync-delimited" => arguments["id"].clone(),
         "guest-ping" | "guest-file-close" => json!({}),
         "guest-exec" => {
-            let script = arguments["arg"][1].as_str().unwrap_or_default();
+            let of_windows = windows::script_in(arguments);
+            let script = of_windows.as_deref().or(arguments["arg"][1].as_str()).unwrap_or_default();
             json!({"pid": stack.execute(level, script)})
         }
         "guest-exec-status" => match stack.look(level, number("pid")?) {

@@ -11,6 +11,7 @@ mod libvirt;
 mod monitor;
 mod script;
 mod stack;
+mod windows;
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;

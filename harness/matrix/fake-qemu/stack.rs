@@ -13,12 +13,12 @@ use crate::command_line::{CommandLine, level_in, value_of};
 use crate::ending::end_this_process;
 use crate::libvirt::LIBVIRT_PID;
 use crate::script::{Act, End, How, KERNEL, Script};
-use crate::{Failure, agent, libvirt};
+use crate::{Failure, agent, libvirt, windows};
 
 /// The first process identifier of a command in a level.
 const FIRST_PID: i64 = 100;
 /// How long a level that has reported still runs, in milliseconds.
-const BEFORE_POWER_OFF: u64 = 300;
+pub const BEFORE_POWER_OFF: u64 = 300;
 /// How long a level that was reset has no agent, in milliseconds.
 const BEFORE_AGENT: u64 = 50;
 
@@ -35,13 +35,17 @@ pub struct Level {
     /// Its agent answers.
     pub agent_answers: bool,
     /// Its QEMU's command line, or the script with it.
-    line: String,
+    pub line: String,
     /// It was let run.
-    resumed: bool,
+    pub resumed: bool,
     /// It has powered off.
-    off: bool,
+    pub off: bool,
     /// Its QEMU has ended.
-    gone: bool,
+    pub gone: bool,
+    /// It is a Windows.
+    pub is_windows: bool,
+    /// What it has said on its console, if no channel takes that.
+    pub said: String,
     /// It was migrated: its channels, and those of the levels inside it, are now those of its second machine.
     moved: bool,
     /// How often it was reset.
@@ -63,7 +67,8 @@ pub struct Process {
 /// The stack.
 #[derive(Debug)]
 pub struct Stack {
-    script: Script,
+    /// How it deviates.
+    pub script: Script,
     outermost: u8,
     began: Instant,
     writers: BTreeMap<String, Mutex<UnixStream>>,
@@ -103,7 +108,7 @@ impl Stack {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, level: u8, change: impl FnOnce(&mut Level) -> T) -> T {
+    pub fn change<T>(&self, level: u8, change: impl FnOnce(&mut Level) -> T) -> T {
         let changed = change(self.levels().entry(level).or_default());
         self.changed.notify_all();
         changed
@@ -239,14 +244,18 @@ impl Stack {
     /// Performs the acts of a level, as long as its QEMU runs.
     pub fn perform(&self, level: u8, acts: &[Act]) {
         let console = self.channel(level, "console");
-        let say = |line: &str| self.send_bytes(&console, format!("{line}\r\n").as_bytes());
+        let is_channel = self.writers.contains_key(&console);
+        let say = |line: &str| match is_channel {
+            true => _ = self.send_bytes(&console, format!("{line}\r\n").as_bytes()),
+            false => self.change(level, |level| level.said.push_str(&format!("{line}\r\n"))),
+        };
         for act in acts {
             if self.levels().get(&level).is_some_and(|level| level.gone) {
                 return;
             }
             match act {
                 Act::Wait(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
-                Act::Say(line) => _ = say(line),
+                Act::Say(line) => say(line),
                 Act::Flood(kind, text) => {
                     let channel = self.channel(level, kind);
                     let text = text.repeat(FLOOD / text.len().max(1));
@@ -258,8 +267,10 @@ impl Stack {
                     let nonce = value_of(&line, "nest.nonce=");
                     let report =
                         ["nestmatrix-report-begin", &format!("nonce={nonce}"), &format!("kernel={KERNEL}")];
-                    let end = ["hypervisor=KVM", "cpu=Fake", "uptime=1.00", "nestmatrix-report-end"];
-                    report.into_iter().chain(end).for_each(|line| _ = say(line));
+                    let hypervisor =
+                        if is_channel { "hypervisor=KVM" } else { "hypervisor=Microsoft Hyper-V" };
+                    let end = [hypervisor, "cpu=Fake", "uptime=1.00", "nestmatrix-report-end"];
+                    report.into_iter().chain(end).for_each(say);
                 }
                 Act::PowerOff => {
                     self.change(level, |level| (level.off, level.agent_answers) = (true, false));
@@ -317,6 +328,7 @@ impl Stack {
         let end = match (rule, qemu) {
             (Some(_), _) | (None, Some(_)) => None,
             (None, None) if created.is_some() => Some(libvirt::exits(0, format!("{LIBVIRT_PID}\n"))),
+            (None, None) if script.contains(windows::COMMAND) => Some(self.run_in_windows(level, script)),
             (None, None) if script.contains(libvirt::PROCESS) => Some(self.asked_about_domain(level, script)),
             (None, None) => {
                 let resets = self.levels().get(&level).map_or(0, |level| level.resets);
@@ -360,16 +372,6 @@ impl Stack {
             });
         }
         pid
-    }
-
-    /// KVM's counters in a level: they grow as guests run, and guests of guests.
-    fn counters(&self, level: u8) -> String {
-        let levels = self.levels();
-        let ran = |level: u8| levels.get(&level).is_some_and(|level| level.resumed);
-        // Each level further in adds some, so that they also grow after a restore.
-        let exits = [level + 1, level + 2].into_iter().filter(|inside| ran(*inside)).count() * 9000;
-        let nested = if ran(level + 2) { 800 } else { 0 };
-        format!("exits:{exits}\nnested_run:{nested}\n")
     }
 
     /// What the agent of a level knows about a process; it forgets one that has ended.

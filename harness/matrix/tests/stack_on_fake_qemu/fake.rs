@@ -32,6 +32,9 @@ pub const NONCE: &str = "00112233445566778899aabbccddeeff";
 /// How long a boot may take before its test fails, whatever the limits are.
 const HANGS: Duration = Duration::from_secs(15);
 
+/// A change of a plan.
+type Change = Box<dyn FnOnce(&mut StackPlan)>;
+
 /// A stack to boot. It works, except for its deviations.
 pub struct Fake {
     script: Script,
@@ -48,6 +51,7 @@ pub struct Fake {
     settings: BTreeMap<u8, MachineSettings>,
     disks: BTreeMap<u8, SystemDisk>,
     swtpm: Option<PathBuf>,
+    changes: Vec<Change>,
     folder: tempfile::TempDir,
 }
 
@@ -69,6 +73,7 @@ impl Fake {
             settings: BTreeMap::new(),
             disks: BTreeMap::new(),
             swtpm: None,
+            changes: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -102,6 +107,12 @@ impl Fake {
     /// The level boots from this disk.
     pub fn with_disk(mut self, level: u8, disk: SystemDisk) -> Self {
         self.disks.insert(level, disk);
+        self
+    }
+
+    /// Its plan is changed in this way.
+    pub fn with_plan(mut self, change: impl FnOnce(&mut StackPlan) + 'static) -> Self {
+        self.changes.push(Box::new(change));
         self
     }
 
@@ -247,7 +258,7 @@ impl Fake {
             }
             (None, None) => Memory::Private,
         };
-        let plan = StackPlan {
+        let mut plan = StackPlan {
             metal: self.metal,
             profile: profile(),
             levels: (u8::from(self.metal == Metal::Native)..=self.innermost)
@@ -275,6 +286,7 @@ impl Fake {
             clock: Clock::Fastest,
             innermost_on_l0: false,
         };
+        self.changes.into_iter().for_each(|change| change(&mut plan));
         let this_machine = ThisMachine {
             emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),
             program: profile().qemu,

@@ -17,4 +17,5 @@ mod snapshots;
 mod stopping;
 mod time;
 mod tpm;
+mod windows;
 mod working;

@@ -226,3 +226,90 @@ fn hardware_that_is_not_the_requested_one_contradicts() {
     let symptom = Symptom::WrongHardware { level: level(2), difference };
     assert_eq!(doubt, MissingProof::Contradicts(Box::new(symptom)));
 }
+
+/// What is measured if a Windows as L1 starts L2.
+fn in_hyper_v() -> Measurements {
+    let mut gathered = gathered();
+    gathered.innermost_in_hyper_v = true;
+    gathered.report.as_mut().unwrap().hypervisor = "Microsoft Hyper-V".into();
+    gathered.hyper_v = [(level(1), HyperVReport { root_partition: true, nested: false })].into();
+    gathered.kvm.remove(&level(2));
+    gathered.cpus.remove(&level(2));
+    gathered.machines.remove(&level(2));
+    gathered.counters_before =
+        [(level(0), Counters::from([("exits".into(), 7), ("nested_run".into(), 5)]))].into();
+    gathered.counters_after.insert(level(1), Counters::new());
+    gathered
+}
+
+#[test]
+fn a_guest_of_hyper_v_needs_the_word_of_windows_in_place_of_that_of_a_qemu() {
+    let evidence = weigh(&in_hyper_v()).unwrap();
+    assert_eq!(evidence.nested_runs[&level(0)], Growth { counter: "nested_run", before: 5, after: 800 });
+    assert!(evidence.hyper_v[&level(1)].root_partition && !evidence.exits.contains_key(&level(1)));
+    let record = serde_json::to_value(&evidence).unwrap();
+    assert_eq!(record["report"]["hypervisor"], "Microsoft Hyper-V");
+    assert!(record["kvm"].get("l1").is_some() && record["kvm"].get("l2").is_none(), "{record}");
+}
+
+#[rstest]
+#[case::of_kvm(
+    |g: &mut Measurements| g.report.as_mut().unwrap().hypervisor = "KVM".into(),
+    "L2 says that its hypervisor is \"KVM\", not Microsoft Hyper-V"
+)]
+#[case::without_word(
+    |g: &mut Measurements| g.report.as_mut().unwrap().hypervisor = String::new(),
+    "missing evidence: the hypervisor in L2's report"
+)]
+#[case::old_nonce(
+    |g: &mut Measurements| g.report.as_mut().unwrap().nonce = "16".into(),
+    "L2 gave back nonce \"16\", it was started with \"17\""
+)]
+#[case::windows_says_nothing(
+    |g: &mut Measurements| g.hyper_v.clear(),
+    "missing evidence: what L1 reports about its Hyper-V"
+)]
+#[case::another_level_says_it(
+    |g: &mut Measurements| { let report = g.hyper_v.remove(&level(1)).unwrap(); g.hyper_v.insert(level(0), report); },
+    "missing evidence: what L1 reports about its Hyper-V"
+)]
+#[case::windows_runs_on_no_hyper_v(
+    |g: &mut Measurements| g.hyper_v.get_mut(&level(1)).unwrap().root_partition = false,
+    "L1 can't start guests of Hyper-V: Windows says that it runs on no Hyper-V of its own"
+)]
+#[case::windows_is_emulated(
+    |g: &mut Measurements| g.kvm.get_mut(&level(1)).unwrap().enabled = false,
+    "L1's QEMU does not run it with KVM (query-kvm: enabled is false)"
+)]
+#[case::windows_has_no_feature(
+    |g: &mut Measurements| g.cpus.get_mut(&level(1)).unwrap().required = [("hv-evmcs".to_owned(), false)].into(),
+    "missing CPU feature: hv-evmcs (model host)"
+)]
+#[case::nothing_ran_since(
+    |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().insert("nested_run".into(), 5); },
+    "missing evidence: counter nested_run of L0's KVM did not grow (it was 5, it is 5)"
+)]
+#[case::no_exits_since(
+    |g: &mut Measurements| { g.counters_after.get_mut(&level(0)).unwrap().insert("exits".into(), 7); },
+    "missing evidence: counter exits of L0's KVM did not grow (it was 7, it is 7)"
+)]
+#[case::no_counters(
+    |g: &mut Measurements| { g.counters_before.remove(&level(0)); },
+    "missing evidence: counter exits of L0's KVM before the guests ran"
+)]
+fn hyper_v_is_no_way_round_the_evidence(#[case] spoil: impl Fn(&mut Measurements), #[case] expected: &str) {
+    let mut gathered = in_hyper_v();
+    spoil(&mut gathered);
+    assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
+}
+
+/// What a guest of Windows shows is none of what another guest must show, and the other way round.
+#[test]
+fn neither_hypervisor_stands_for_the_other() {
+    let as_kvm = Measurements { innermost_in_hyper_v: false, ..in_hyper_v() };
+    let expected = "L2 says that its hypervisor is \"Microsoft Hyper-V\", not KVM";
+    assert_eq!(weigh(&as_kvm).unwrap_err().to_string(), expected);
+    let as_hyper_v = Measurements { innermost_in_hyper_v: true, ..gathered() };
+    let expected = "L2 says that its hypervisor is \"KVM\", not Microsoft Hyper-V";
+    assert_eq!(weigh(&as_hyper_v).unwrap_err().to_string(), expected);
+}

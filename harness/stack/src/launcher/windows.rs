@@ -24,7 +24,7 @@ use crate::host::{Diagnostics, Host, HostError, Pending, QemuEnd, RunningProcess
 /// The label of the volume that brings a guest's files.
 const VOLUME: &str = "NESTGUEST";
 /// The pause between two looks at a guest's console. Each look starts a PowerShell in the level.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 /// How much of a guest's console is passed on, in bytes. All of it is read at each look.
 const MOST_OUTPUT: usize = 1 << 20;
 

@@ -299,7 +299,8 @@ impl StackPlan {
     /// The same if QEMU loaded the kernel of that level, whatever it boots.
     pub(crate) fn reliable_firmware(&self, index: usize) -> Option<&'static str> {
         let plan = &self.levels[index];
-        if self.metal == Metal::Native || self.on_emulator(plan.level) {
+        let by_qemu_in_a_level = self.hypervisor_of(plan.level) == Hypervisor::Kvm;
+        if self.metal == Metal::Native || !by_qemu_in_a_level {
             None
         } else if self.reports(plan.level) {
             self.machine_of_innermost(plan).firmware
