@@ -452,7 +452,7 @@ async fn an_agent_that_falls_silent_is_no_sign_of_life() {
 #[tokio::test(flavor = "current_thread")]
 async fn an_enlightenment_that_kvm_does_not_know_says_nothing_of_the_matrix() {
     let says =
-        "qemu-system-x86_64: Hyper-V enlightened MSR bitmap (hv-emsr-bitmap) is not supported by kernel";
+        "qemu-system-x86_64: Hyper-V enlightened MSR-Bitmap (hv-emsr-bitmap) is not supported by kernel";
     let booted = hyper_v().qemu_ends(1, exit(1, says)).boot().await;
     assert_eq!(booted.stopped(), format!("l1-launch: L1's QEMU rejected its command line: {says}"));
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));

@@ -3,6 +3,7 @@
 //! The messages of a guest, a kernel or a QEMU are kept apart from the harness's description. Only the messages are compared
 //! with a document, so that the harness's own words confirm no document.
 
+mod details;
 mod text;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use nestmatrix_vmm::guest::GuestFailure;
 use nestmatrix_vmm::qemu::{Ended, HardwareDifference};
 use serde::{Deserialize, Serialize};
 
+pub use details::{Contradiction, ExitStatus, NestedSetting};
 use text::with_diagnostics;
 
 use crate::host::Diagnostics;
@@ -238,60 +240,6 @@ pub enum Symptom {
     /// Written by another version of nestmatrix.
     #[serde(other)]
     Unknown,
-}
-
-/// How the `nested` parameter of a level's KVM is set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NestedSetting {
-    /// The level whose KVM it is.
-    pub level: LevelNumber,
-    /// KVM's module.
-    pub module: String,
-    /// The parameter's value.
-    pub value: String,
-}
-
-/// The exit status that a step is expected to end with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExitStatus {
-    /// 0.
-    Success,
-    /// Any other status than 0.
-    Failure,
-    /// This one.
-    Exactly(i64),
-}
-
-impl ExitStatus {
-    /// Whether `status` is as expected.
-    pub fn is_met_by(self, status: i64) -> bool {
-        match self {
-            Self::Success => status == 0,
-            Self::Failure => status != 0,
-            Self::Exactly(wanted) => status == wanted,
-        }
-    }
-}
-
-/// In which way a report contradicts that its level was nested.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "in", rename_all = "kebab-case")]
-pub enum Contradiction {
-    /// It returned a different nonce from the one that it was started with.
-    Nonce {
-        /// The nonce that it returned.
-        got: String,
-        /// The nonce that it was started with.
-        expected: String,
-    },
-    /// It names another hypervisor.
-    Hypervisor {
-        /// What it names.
-        got: String,
-        /// The name that its guests know the right one by.
-        expected: String,
-    },
 }
 
 impl Symptom {
