@@ -1,5 +1,7 @@
 //! The last questions to every host, when a stack has ended or stopped: KVM's counters, kernel messages, and clocks.
 
+use std::rc::Rc;
+
 use crate::host::ClosingReport;
 
 use super::Metal;
@@ -12,7 +14,9 @@ impl Stack<'_> {
         let records = self.request.records();
         for (level, host) in self.levels.hosts() {
             let limits = self.limits.run;
-            let longest = if stopped { limits.diagnostics() } else { limits.of(level).total };
+            // Each command of a Windows starts a PowerShell.
+            let patience = if Rc::clone(&host).windows().is_some() { 3 } else { 1 };
+            let longest = if stopped { limits.diagnostics() * patience } else { limits.of(level).total };
             let mut cancellation = self.watch.cancellation();
             let read = tokio::select! {
                 read = tokio::time::timeout(longest, host.closing_report()) => read,
