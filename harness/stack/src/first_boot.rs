@@ -17,6 +17,9 @@ use super::plan::cd_name;
 use super::stack::Stack;
 use super::watch::Watch;
 
+/// The picture of its display, in the folder of its records, if it did not come to its end.
+pub const PICTURE: &str = "screen.png";
+
 /// The boot loader of an installation image waits for a key for some seconds, and otherwise starts nothing. This key does nothing in the
 /// menus of the firmware.
 const ANY_KEY: &str = "spc";
@@ -46,13 +49,22 @@ impl Stack<'_> {
         let launched = self.start_level(0, Role::First, &on).await?;
         let level = launched.id.level;
         let disk = self.request.plan.levels[0].image.disk();
-        let boots_cd = disk.and_then(|disk| disk.first_boot.as_ref()).is_some_and(|boot| boot.boots_cd);
+        let first_boot = disk.and_then(|disk| disk.first_boot.as_ref());
+        let boots_cd = first_boot.is_some_and(|boot| boot.boots_cd);
         if let Some(monitor) = launched.monitor.clone().filter(|_| boots_cd) {
             let longest = self.request.limits.scaled(LONGEST_PRESSING);
             self.during(launched.id, press_keys(monitor, longest)).await?;
         }
         let off = |watch: &Watch| (listener.is_complete() && watch.has_shut_down(level)).then_some(());
-        self.until(level, off).await
+        let ended = self.until(level, off).await;
+        let has_display = first_boot.is_some_and(|boot| boot.display);
+        if let (Err(_), true, Some(monitor)) = (&ended, has_display, &launched.monitor) {
+            let file = self.request.records.join(PICTURE).display().to_string();
+            let picture = monitor.picture(&file);
+            // Without it, the reason of the stop is still there.
+            let _ = tokio::time::timeout(self.request.limits.diagnostics(), picture).await;
+        }
+        ended
     }
 }
 

@@ -46,7 +46,7 @@ pub use boot::{BootRequest, StageListener, boot};
 pub use cancellation::Cancellation;
 pub use console_view::ConsoleListener;
 pub use evidence::{Evidence, Measurements, MissingProof};
-pub use first_boot::first_boot;
+pub use first_boot::{PICTURE, first_boot};
 pub use hypervisor::Hypervisor;
 pub use limits::{Limit, Limits};
 pub use measure::{LoopTime, Loops};

@@ -21,7 +21,7 @@ use nestmatrix_model::{
 use nestmatrix_stack::host::{Emulator, Scratch, ThisMachine};
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, ConsoleListener, FirstBoot, LevelPlan, Limits,
-    MachineSettings, Metal, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
+    MachineSettings, Metal, PICTURE, StackPlan, StageListener, Symptom, SystemDisk, UefiFirmware, first_boot,
 };
 use nestmatrix_vmm::qemu::{ExecWrapper, SWTPM};
 
@@ -221,8 +221,19 @@ impl DiskPreparation<'_> {
                     _ if console.is_empty() => "; its console showed nothing".to_owned(),
                     _ => format!("; the last lines of its console:{console}"),
                 };
-                Err(failed(format!("{}: {}{console}", stop.stage, stop.symptom)))
+                let picture = self.keep_picture(recipe, &scratch.path().join(PICTURE));
+                Err(failed(format!("{}: {}{picture}{console}", stop.stage, stop.symptom)))
             }
+        }
+    }
+
+    /// Keeps the picture of a display in the cache, where the next one replaces it. Returns the words that say so.
+    fn keep_picture(&self, recipe: &Recipe, from: &Path) -> String {
+        let folder = self.store.cache().join("screens");
+        let to = folder.join(format!("{}.png", recipe.name()));
+        match fs::create_dir_all(&folder).and_then(|()| fs::copy(from, &to)) {
+            Ok(_) => format!("; its screen is in {}", to.display()),
+            Err(_) => String::new(),
         }
     }
 
@@ -284,6 +295,7 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         volumes: seed.iter().filter(|_| !is_windows).cloned().chain(preparation.packages()).collect(),
         cds: preparation.cds(),
         boots_cd: preparation.boots_cd(),
+        display: is_windows,
         sticks: seed.iter().filter(|_| is_windows).cloned().collect(),
     };
     let uefi = preparation.uefi().map(|UefiFiles { code, vars }| UefiFirmware {

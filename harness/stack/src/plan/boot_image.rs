@@ -78,6 +78,8 @@ pub struct FirstBoot {
     pub boots_cd: bool,
     /// Volumes on sticks.
     pub sticks: Vec<PathBuf>,
+    /// Whether its system needs a display. If it does not come to its end, a picture shows where it stands.
+    pub display: bool,
 }
 
 /// A Windows on a disk, and how it becomes a level.

@@ -78,6 +78,11 @@ impl StackPlan {
                 .collect(),
             writable_disk: plan.disk.as_ref().map(|path| ImageFile::writable(OWN_DISK, path)),
             removable: self.removable(plan),
+            display: plan
+                .image
+                .disk()
+                .and_then(|disk| disk.first_boot.as_ref())
+                .is_some_and(|boot| boot.display),
             swtpm: self.swtpm(plan).filter(|_| index > 0),
         }
     }

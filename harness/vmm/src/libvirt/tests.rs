@@ -60,6 +60,7 @@ fn machine() -> Machine {
         disks: vec![file("l2")],
         writable_disk: None,
         removable: Vec::new(),
+        display: false,
         swtpm: None,
     }
 }

@@ -182,6 +182,8 @@ pub struct Machine {
     pub writable_disk: Option<ImageFile>,
     /// Its media that can be removed.
     pub removable: Vec<Removable>,
+    /// Whether it has a display, which only a picture of it shows.
+    pub display: bool,
     /// The archive with swtpm, if it has a TPM and runs in a level.
     pub swtpm: Option<ImageFile>,
 }
@@ -310,6 +312,10 @@ impl Machine {
                 option(name, value);
             }
         }
+        if self.display {
+            // UEFI needs no program of the card, and not every QEMU comes with it.
+            option("device", format!("VGA,romfile={on_bus}"));
+        }
         for (name, value) in removable::options(&self.removable, placement, &on_bus) {
             option(name, value);
         }
@@ -382,6 +388,7 @@ mod tests {
             disks: vec![file("l2-kernel")],
             writable_disk: None,
             removable: Vec::new(),
+            display: false,
             swtpm: None,
         }
     }

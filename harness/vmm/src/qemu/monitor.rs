@@ -175,6 +175,20 @@ impl Monitor {
         self.call("send-key", keys).await.map(|_| ())
     }
 
+    /// Writes a picture of the machine's display to a file of QEMU's host (QMP `screendump`): PNG, or PPM before QEMU 7.1.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn picture(&self, file: &str) -> Result<(), CallError> {
+        let wanted = json!({ "filename": file, "format": "png" });
+        match self.call("screendump", wanted).await {
+            Err(CallError::Refused { .. }) => {
+                self.call("screendump", json!({ "filename": file })).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// How many bytes the machine has read from the drive of this name; none if it has no such drive.
     ///
     /// # Errors
