@@ -126,6 +126,14 @@ fn a_disk_is_either_prepared_or_says_how() {
         (DISK.replace("bus =", "network-card = \"ne2000\"\nbus ="), "unknown network card `ne2000`"),
         (DISK.replace("\"agent\"", "\"ssh\""), "unknown command channel `ssh`"),
         (DISK.replace("cpus = 2", "cpus = 0"), "`cpus`"),
+        (
+            DISK.replace("bus =", "enlightenments = [\"hv-\", \"kvm\", \"hv-x,y\"]\nbus ="),
+            "\"hv-x,y\" is no enlightenment",
+        ),
+        (
+            DISK.replace("bus =", "guest = \"windows\"\nbus ="),
+            "[disk.install] and `guest = \"windows\"` need each other",
+        ),
         (DISK.replace("[template]\nsystems = [\"toy\"]\nmajor = 1\n", ""), "[disk] without [template]"),
         (unprepared.replace("user-data = \"script\"", ""), "key `user-data` is missing"),
         (unprepared.replace("user-data = \"script\"", "user-data = \"absent\""), "cannot read"),

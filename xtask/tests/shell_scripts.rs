@@ -34,6 +34,7 @@ fn scripts() -> Vec<PathBuf> {
         "images/recipes/init",
         "images/src/wsl_root",
         "tests/native/init",
+        "tests/windows",
         "docs/yardstick",
     ];
     folders.into_iter().flat_map(scripts_in).collect()

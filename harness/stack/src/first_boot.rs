@@ -25,7 +25,7 @@ pub const PICTURE: &str = "screen.png";
 const ANY_KEY: &str = "spc";
 const BETWEEN_KEYS: Duration = Duration::from_secs(1);
 /// Once the machine has read this much from its CD, the boot loader has got its key. Firmware and boot loader read less.
-const BOOTED_BYTES: u64 = 16 << 20;
+const BOOTED_BYTES: u64 = 8 << 20;
 /// In seconds. Later, a key could reach the installation itself.
 const LONGEST_PRESSING: f64 = 120.0;
 
@@ -53,7 +53,8 @@ impl Stack<'_> {
         let boots_cd = first_boot.is_some_and(|boot| boot.boots_cd);
         if let Some(monitor) = launched.monitor.clone().filter(|_| boots_cd) {
             let longest = self.request.limits.scaled(LONGEST_PRESSING);
-            self.during(launched.id, press_keys(monitor, longest)).await?;
+            let pressing = press_keys(monitor, longest, Rc::clone(&listener));
+            self.during(launched.id, pressing).await?;
         }
         let off = |watch: &Watch| (listener.is_complete() && watch.has_shut_down(level)).then_some(());
         let ended = self.until(level, off).await;
@@ -69,9 +70,16 @@ impl Stack<'_> {
 }
 
 /// Presses keys until the machine boots from its CD.
-async fn press_keys(monitor: Monitor, longest: Duration) -> Result<(), HostError> {
+async fn press_keys(
+    monitor: Monitor,
+    longest: Duration,
+    listener: Rc<dyn ConsoleListener>,
+) -> Result<(), HostError> {
     let end = Instant::now() + longest;
-    while Instant::now() < end && monitor.bytes_read(&cd_name(0)).await?.unwrap_or_default() < BOOTED_BYTES {
+    while Instant::now() < end
+        && !listener.is_complete()
+        && monitor.bytes_read(&cd_name(0)).await?.unwrap_or_default() < BOOTED_BYTES
+    {
         monitor.press(ANY_KEY).await?;
         sleep(BETWEEN_KEYS).await;
     }

@@ -37,7 +37,7 @@ impl Word for DiskGuest {
 }
 word_traits!(DiskGuest);
 
-/// The features with which KVM offers Hyper-V's interface to a level, by the names of QEMU's CPU properties.
+/// The features with which KVM offers Hyper-V's interface to a level: QEMU's CPU properties, some with a value (`hv-spinlocks=0x1fff`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Enlightenments {
@@ -60,19 +60,7 @@ impl Enlightenments {
     fn read(table: &Table<'_>) -> Self {
         let list = |key| {
             let names = table.optional_strings(key).unwrap_or_default();
-            let names = names.iter().filter_map(|name| {
-                name.parse(|text| {
-                    let rest = text.strip_prefix("hv-").unwrap_or_default();
-                    let is_name =
-                        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-                    if is_name {
-                        Ok(text.to_owned())
-                    } else {
-                        Err(RecipeProblem::BadEnlightenment(text.to_owned()))
-                    }
-                })
-            });
-            names.collect()
+            names.iter().filter_map(|name| name.parse(enlightenment)).collect()
         };
         Self {
             always: list("enlightenments"),
@@ -83,6 +71,19 @@ impl Enlightenments {
 
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// `hv-NAME`, or `hv-NAME=VALUE`.
+fn enlightenment(text: &str) -> Result<String, RecipeProblem> {
+    let (name, value) = text.split_once('=').unwrap_or((text, "on"));
+    let rest = name.strip_prefix("hv-").unwrap_or_default();
+    let is_name = !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let is_value = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_name && is_value {
+        Ok(text.to_owned())
+    } else {
+        Err(RecipeProblem::BadEnlightenment(text.to_owned()))
     }
 }
 

@@ -36,10 +36,15 @@ impl MediaUser {
 
     /// The recipe of Debian's disks is changed.
     pub fn with_recipe(change: impl FnOnce(&str) -> String) -> Self {
+        Self::with_recipe_of(RECIPE, change)
+    }
+
+    /// The recipe in this file is changed.
+    pub fn with_recipe_of(file: &str, change: impl FnOnce(&str) -> String) -> Self {
         let mut user = Self::new();
         let recipes = user.path("recipes");
         copy_folder(&user.recipes, &recipes);
-        let recipe = recipes.join(RECIPE);
+        let recipe = recipes.join(file);
         fs::write(&recipe, change(&fs::read_to_string(&recipe).unwrap())).unwrap();
         user.recipes = recipes;
         user

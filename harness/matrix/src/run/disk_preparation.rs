@@ -329,7 +329,11 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
             hardware: Hardware { tpm: hardware.tpm, ..Hardware::default() },
             // Emulated metal has no such features.
             cpu: CpuRequirement {
-                require: if native { hardware.enlightenments.of(false, false) } else { Vec::new() },
+                require: if native {
+                    without_values(hardware.enlightenments.of(false, false))
+                } else {
+                    Vec::new()
+                },
                 ..CpuRequirement::default()
             },
             ..MachineSettings::default()
@@ -341,6 +345,12 @@ fn plan(preparation: &Preparation, profile: &'static ArchInfo, native: bool) -> 
         swtpm: None,
     };
     StackPlan::cold(metal, profile, vec![level])
+}
+
+/// The features that are on or off. An installation does without the others.
+fn without_values(mut features: Vec<String>) -> Vec<String> {
+    features.retain(|feature| !feature.contains('='));
+    features
 }
 
 async fn in_background<T: Send + 'static>(
