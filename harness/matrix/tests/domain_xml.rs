@@ -79,9 +79,9 @@ fn a_reporters_domain_becomes_a_scenario(#[case] name: &str) {
 #[rstest]
 #[case::cut_off(
     "<domain><name>a</name>",
-    "not XML that is read here: the root node was opened but never closed"
+    "can't be read as XML: the root node was opened but never closed"
 )]
-#[case::a_prompt("$ virsh dumpxml a\n<domain/>", "not XML that is read here")]
+#[case::a_prompt("$ virsh dumpxml a\n<domain/>", "can't be read as XML")]
 #[case::entities("<!DOCTYPE a [<!ENTITY b \"c\">]>\n<domain/>", "a document type is not read")]
 #[case::a_network("<network/>", "the root element is <network>, not <domain>")]
 #[case::only_a_part("<cpu mode='host-passthrough'/>", "the root element is <cpu>, not <domain>")]
@@ -89,7 +89,7 @@ fn a_reporters_domain_becomes_a_scenario(#[case] name: &str) {
     "<domain><os><type arch='riscv64'>hvm</type></os></domain>",
     "there are no cells for the architecture `riscv64`"
 )]
-#[case::escape("<dom\u{1b}ain/>", "not XML that is read here")]
+#[case::escape("<dom\u{1b}ain/>", "can't be read as XML")]
 fn what_is_no_domain_is_refused_with_its_place(#[case] xml: &str, #[case] said: &str) {
     let error = import_as(xml, level(1), &ImportOptions::default()).unwrap_err();
     let text = error.to_string();

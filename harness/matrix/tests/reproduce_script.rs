@@ -128,6 +128,9 @@ fn a_level_that_libvirt_launches_is_created_from_domain_xml() {
     for level in ["L1", "L2"] {
         assert!(own.contains(&format!("virsh create --paused /run/nest/{level}.xml")), "{own}");
         assert!(!own.contains(&format!("-name {level}")), "{own}");
+        // What a fault of the scenario kills is QEMU, and what it has said is shown.
+        assert!(own.contains(&format!("echo $pid > /run/nest/{}.pid", level.to_lowercase())), "{own}");
+        assert!(own.contains(&format!("/var/log/libvirt/qemu/{level}.log 2>/dev/null\n)")), "{own}");
     }
     assert!(
         own.contains("nest.nonce=@nonce@") && own.contains("sed -i \"s/@nonce@/$nonce/\" /run/nest/L2.xml")

@@ -15,7 +15,7 @@ pub enum DomainProblem {
     #[error(transparent)]
     File(#[from] FileProblem),
     /// The file is not well-formed XML, or has too many elements.
-    #[error("not XML that is read here: {0}")]
+    #[error("can't be read as XML: {0}")]
     NotXml(String),
     /// A document type could define entities and name other files.
     #[error("a document type is not read")]

@@ -79,7 +79,7 @@ pub fn write_script(machine: &Machine, placement: &dyn Placement, qemu: &str, xm
 /// QEMU's process identifier.
 pub fn create_script(machine: &Machine, xml: &str) -> String {
     let name = machine.label();
-    create(&said(&name), &name, &quote(xml))
+    create(&said_script(&name), &name, &quote(xml))
 }
 
 fn create(said: &str, name: &str, xml: &str) -> String {
@@ -93,7 +93,7 @@ cat /run/libvirt/qemu/{name}.pid
 
 /// The command that prints what the QEMU of a domain has said. libvirt writes that into its log, with a time stamp, between lines of
 /// its own: QEMU's command line, and what has happened to the domain.
-fn said(name: &str) -> String {
+pub fn said_script(name: &str) -> String {
     let own = r"-e '/ \\$/d' -e '/^-msg timestamp=on$/d' -e '/^[0-9-]* [0-9:.]*+0000: /d'";
     format!(
         "sed {own} -e 's/^[0-9-]*T[0-9:.]*Z //' {} 2>/dev/null",
@@ -175,7 +175,7 @@ impl Domain {
              dmesg 2>/dev/null | grep -q 'Killed process {pid} ' && echo killed || echo ended
              {}
              exit {HAS_ENDED}",
-            said(name)
+            said_script(name)
         )
     }
 }
@@ -210,7 +210,7 @@ impl RunningProcess for Domain {
             let log = self.host.path_of(&format!("{}.said", self.name));
             let script = format!(
                 "{} >{}\n{}",
-                said(&self.name),
+                said_script(&self.name),
                 quote(&log),
                 Diagnostics::script(self.pid, &log, with_kernel)
             );
@@ -311,7 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         std::fs::write(&log, "2026-11-29T04:18:31.789041Z qemu-system-x86_64: no\n").unwrap();
-        let said = said("L1").replace("/var/log/libvirt/qemu/L1.log", log.to_str().unwrap());
+        let said = said_script("L1").replace("/var/log/libvirt/qemu/L1.log", log.to_str().unwrap());
         let script = format!("virsh() {{ [ \"$1\" = uri ]; }}\n{}", create(&said, "L1", "/xml"));
         let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
         assert_eq!(output.status.code().map(i64::from), Some(NOT_CREATED), "{script}");
@@ -333,7 +333,7 @@ KVM internal error. Suberror: 1
 2026-11-29 04:18:31.797+0000: shutting down, reason=crashed
 ";
         std::fs::write(log.path(), text).unwrap();
-        let script = said("L1").replace("/var/log/libvirt/qemu/L1.log", log.path().to_str().unwrap());
+        let script = said_script("L1").replace("/var/log/libvirt/qemu/L1.log", log.path().to_str().unwrap());
         let printed = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
         assert_eq!(
             String::from_utf8_lossy(&printed.stdout),
