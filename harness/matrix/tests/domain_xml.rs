@@ -77,10 +77,7 @@ fn a_reporters_domain_becomes_a_scenario(#[case] name: &str) {
 }
 
 #[rstest]
-#[case::cut_off(
-    "<domain><name>a</name>",
-    "can't be read as XML: the root node was opened but never closed"
-)]
+#[case::cut_off("<domain><name>a</name>", "can't be read as XML: the root node was opened but never closed")]
 #[case::a_prompt("$ virsh dumpxml a\n<domain/>", "can't be read as XML")]
 #[case::entities("<!DOCTYPE a [<!ENTITY b \"c\">]>\n<domain/>", "a document type is not read")]
 #[case::a_network("<network/>", "the root element is <network>, not <domain>")]

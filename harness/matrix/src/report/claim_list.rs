@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::cell_list::{Listing, Row};
 use crate::scenario::{
-    BothVerdicts, CellName, Claim, Contradiction, Coverage, Denied, Document, Expectation, Matrix, Mutated,
-    OutsideContradiction, Shown, ShownBy, ShownRow, Supply, Tier, Tried, in_full,
+    BothVerdicts, BugReport, CellName, Claim, Contradiction, Coverage, Denied, Document, Expectation, Matrix,
+    Mutated, OutsideContradiction, Shown, ShownBy, ShownRow, Supply, Tier, Tried, in_full,
 };
 
 /// One claim, for programs.
@@ -33,6 +33,8 @@ pub struct ClaimRow {
     pub version_of: Option<LevelNumber>,
     /// Why no cell can test it.
     pub untestable: Option<String>,
+    /// The public bug report that says it, if it is not a vendor's statement.
+    pub report: Option<BugReport>,
     /// The cells that test it, in the matrix's order.
     pub cells: Vec<CellName>,
     /// Those of them that can be booted here.
@@ -80,7 +82,7 @@ impl<'m> ClaimListing<'m> {
             let tried = tried.remove(&name).unwrap_or_default();
             let coverage = known.coverage(claim, &tried);
             let booted = || tried.iter().filter(|tried| tried.boots).map(|tried| &tried.cell);
-            let Claim { section, tier, text, untestable, may, version_of, .. } = claim.clone();
+            let Claim { section, tier, text, untestable, may, version_of, report, .. } = claim.clone();
             let contradictions = contradictions.iter().filter_map(|pair| other_end(pair, &name)).collect();
             let outside = matrix.outside_contradictions().iter().filter(|of| of.claims.contains(&name));
             let outside_contradictions = outside.cloned().collect();
@@ -93,6 +95,7 @@ impl<'m> ClaimListing<'m> {
                 may,
                 version_of,
                 untestable,
+                report,
                 cells: tried.iter().map(|tried| tried.cell.clone()).collect(),
                 bootable_cells: booted().cloned().collect(),
                 shown: booted().flat_map(|cell| known.of_cell(cell)).cloned().collect(),
@@ -195,6 +198,13 @@ fn write_claims(f: &mut fmt::Formatter<'_>, document: &str, rows: &[ClaimRow]) -
         }
         let (id_of_it, state) = (id(&row.claim), row.coverage.text());
         writeln!(f, "    {id_of_it:<claims$}  {:<tiers$}  {state:<states$}  {}", row.tier, what_tries(row))?;
+        if let Some(BugReport { addresses, date, seen_with, state }) = &row.report {
+            let when = date.as_ref().map(|date| format!("{date}, ")).unwrap_or_default();
+            writeln!(f, "      reported: {when}seen with {seen_with}; {state}")?;
+            for address in addresses {
+                writeln!(f, "      {address}")?;
+            }
+        }
         for line in what_was_shown(row) {
             writeln!(f, "      {line}")?;
         }

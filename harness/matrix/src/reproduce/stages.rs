@@ -268,10 +268,11 @@ impl Writer<'_> {
         let written = written.replace(NONCE, PLACE_OF_NONCE);
         let fill = format!("sed -i \"s/{PLACE_OF_NONCE}/$nonce/\" {xml}\n");
         let create = libvirt::create_script(machine, &xml);
-        // The pid file of the level, which tells a fault whom to kill, has the shell's number until then.
+        // The pid file of the level, by which a fault finds QEMU, has the shell's number until then.
         let wait = format!(
-            "pid=$(cat /run/libvirt/qemu/{label}.pid) && echo $pid > /run/nest/{}.pid && while kill -0 $pid 2>/dev/null; do sleep 1; done\n{}\n",
+            "pid=$(cat /run/libvirt/qemu/{label}.pid) && echo $pid > /run/nest/{}.pid\nwhile {}; do sleep 1; done\n{}\n",
             name_of(machine.level),
+            libvirt::runs_script("$pid"),
             libvirt::said_script(&label)
         );
         format!("(\n{written}{fill}{create}{wait})")

@@ -79,11 +79,52 @@ pub struct Claim {
     pub may: bool,
     /// The level whose version it is about, if any: which versions of a system work there.
     pub version_of: Option<LevelNumber>,
+    /// The public bug report that says it, if it is not a vendor's statement.
+    pub report: Option<BugReport>,
+}
+
+/// A public bug report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BugReport {
+    /// Where it is, if that is known: one address for each place.
+    pub addresses: Vec<String>,
+    /// When it was reported, as exactly as it says.
+    pub date: Option<String>,
+    /// The software that the reporter had.
+    pub seen_with: String,
+    /// What became of it, as the report says.
+    pub state: String,
 }
 
 impl Claim {
     const KEYS: &'static [&'static str] =
-        &["id", "section", "tier", "text", "untestable", "may", "version-of"];
+        &["id", "section", "tier", "text", "untestable", "may", "version-of", "report"];
+}
+
+impl BugReport {
+    const KEYS: &'static [&'static str] = &["addresses", "date", "seen-with", "state"];
+
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let addresses = table.optional_strings("addresses").unwrap_or_default();
+        let addresses = addresses.iter().filter_map(|text| text.parse(web_address)).collect();
+        let date = table.optional_prose("date");
+        let (seen_with, state) = (table.prose("seen-with"), table.prose("state"));
+        Some(Self { addresses, date, seen_with: seen_with?, state: state? })
+    }
+}
+
+/// An address that a reader can open, and that does no harm in a report.
+fn web_address(text: &str) -> Result<String, ScenarioProblem> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'`' | b'\\');
+    match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(is_plain) => Ok(text.to_owned()),
+        _ => Err(ScenarioProblem::BadName {
+            what: "an address",
+            given: text.to_owned(),
+            rule: "an address that begins with https://",
+        }),
+    }
 }
 
 impl Document {
@@ -123,6 +164,8 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
         let untestable = table.optional_prose("untestable");
         let may = table.optional_boolean("may").unwrap_or(false);
         let version_of = table.optional_string("version-of").and_then(|text| text.parse(LevelNumber::parse));
+        let report = table.optional_table("report", BugReport::KEYS);
+        let report = report.and_then(|report| BugReport::read(&report));
         for key in ["may", "version-of"].into_iter().filter(|key| untestable.is_some() && table.has(key)) {
             table.report(ScenarioProblem::BothKeys { keys: ["untestable", key] });
         }
@@ -138,7 +181,7 @@ fn read_claims(root: &Table<'_>) -> Vec<Claim> {
                 name.report(ScenarioProblem::Duplicate { what: "claim", name: id, first: first.clone() });
             }
             None => {
-                let claim = Claim { id, section, tier, text, untestable, may, version_of };
+                let claim = Claim { id, section, tier, text, untestable, may, version_of, report };
                 claims.push((claim, name.location()));
             }
         }

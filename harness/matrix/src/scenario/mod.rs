@@ -45,7 +45,7 @@ pub use cell::{Cell, CellName};
 pub(crate) use cell::{NOT_YET_RUN, kebab_case, not_yet_run};
 pub use coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};
 pub use decided::{BothVerdicts, Ledger, Mutated};
-pub use document::{Claim, Document, Tier};
+pub use document::{BugReport, Claim, Document, Tier};
 pub(crate) use documents::in_full;
 pub use documents::{Contradiction, OutsideContradiction};
 pub use expectation::{Expectation, Limitation, StopStage};

@@ -101,6 +101,12 @@ pub fn said_script(name: &str) -> String {
     )
 }
 
+/// The command that succeeds if the process `pid` runs. A QEMU of libvirt that has ended can stay a zombie for long, since its parent is
+/// the init of the level.
+pub fn runs_script(pid: &str) -> String {
+    format!("grep -q '^State:[[:blank:]]*[^ZX[:blank:]]' /proc/{pid}/status 2>/dev/null")
+}
+
 /// The process identifier in the output of [`create_script`].
 fn pid_of_created(output: &ExecOutput, host: &str) -> Result<i64, HostError> {
     let [printed, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
@@ -171,10 +177,11 @@ impl Domain {
     fn end_script(&self) -> String {
         let Self { pid, name, .. } = self;
         format!(
-            "grep -q '^State:[[:blank:]]*[^ZX]' /proc/{pid}/status 2>/dev/null && exit
+            "{} && exit
              dmesg 2>/dev/null | grep -q 'Killed process {pid} ' && echo killed || echo ended
              {}
              exit {HAS_ENDED}",
+            runs_script(&pid.to_string()),
             said_script(name)
         )
     }
@@ -339,6 +346,25 @@ KVM internal error. Suberror: 1
             String::from_utf8_lossy(&printed.stdout),
             "qemu-system-x86_64: warning: a feature is not available\nKVM internal error. Suberror: 1\n"
         );
+    }
+
+    #[test]
+    fn a_zombie_does_not_run() {
+        let runs = |pid: u32| {
+            let script = runs_script(&pid.to_string());
+            std::process::Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success()
+        };
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(runs(child.id()));
+        drop(child.stdin.take());
+        let stat = format!("/proc/{}/stat", child.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!runs(child.id()));
+        child.wait().unwrap();
+        assert!(!runs(child.id()));
     }
 
     #[test]
