@@ -454,3 +454,18 @@ fn the_ledger_is_written_as_it_is_read() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/decided.toml");
     assert_eq!(real().decided().to_toml(), std::fs::read_to_string(shipped).unwrap());
 }
+
+#[test]
+fn a_bug_report_is_listed_with_its_address_and_what_became_of_it() {
+    let report = "[claim.report]\naddresses = [\"https://bugs.invalid/1\"]\ndate = \"2024-09\"\nseen-with = \"QEMU 8.2\"\nstate = \"open\"\n";
+    let document = DOCUMENT.replacen("text = \"It works.\"\n", &format!("text = \"It works.\"\n{report}"), 1);
+    let matrix = matrix_with(&document, "");
+    let listing = ClaimListing::new(&matrix, &supply(), Denied::default());
+    let text = listing.to_string();
+    let expected = "      reported: 2024-09, seen with QEMU 8.2; open\n      https://bugs.invalid/1\n";
+    assert!(text.contains(expected), "{text}");
+    assert_eq!(text.matches("reported: ").count(), 1, "{text}");
+    let with_report: Vec<&str> =
+        listing.rows().filter(|row| row.report.is_some()).map(|row| row.claim.as_str()).collect();
+    assert_eq!(with_report, ["limits/works"]);
+}
