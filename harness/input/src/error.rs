@@ -1,11 +1,13 @@
 //! Errors with their places: a problem, its file, and a span that miette shows as a snippet.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
+use crate::harmless::{Harmless, same_places};
 use crate::problem::Problem;
 
 /// One mistake in a file or an argument, and its place.
@@ -48,7 +50,11 @@ impl<P: Problem> InputError<P> {
     /// A problem at a place in a file; `span` is in bytes and on character boundaries.
     pub fn at(file: &str, text: &Arc<str>, span: Range<usize>, problem: impl Into<P>) -> Self {
         let (line, column) = position(text, span.start);
-        let source = NamedSource::new(file, Arc::clone(text));
+        let shown = match same_places(text) {
+            Cow::Borrowed(_) => Arc::clone(text),
+            Cow::Owned(shown) => shown.into(),
+        };
+        let source = NamedSource::new(file, shown);
         let has_snippet = has_short_lines(text, &span);
         let place = Place::InFile { source, span: span.into(), line, column, has_snippet };
         Self::new(place, problem)
@@ -56,7 +62,7 @@ impl<P: Problem> InputError<P> {
 
     /// A problem at a place in an argument of a command; `span` is in bytes and on character boundaries.
     pub fn in_argument(text: &str, span: Range<usize>, problem: impl Into<P>) -> Self {
-        Self::new(Place::InArgument { text: text.into(), span: span.into() }, problem)
+        Self::new(Place::InArgument { text: same_places(text).into(), span: span.into() }, problem)
     }
 
     /// A problem that names the whole argument it is about.
@@ -113,6 +119,7 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 impl<P: Problem> fmt::Display for InputError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { place, problem } = &*self.parts;
+        let problem = Harmless(problem);
         match place {
             Place::InFile { source, line, column, .. } => {
                 write!(f, "{}:{line}:{column}: {problem}", source.name())
@@ -128,7 +135,7 @@ impl<P: Problem> std::error::Error for InputError<P> {}
 
 impl<P: Problem> Diagnostic for InputError<P> {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.parts.problem.help()))
+        Some(Box::new(Harmless(self.parts.problem.help()).to_string()))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

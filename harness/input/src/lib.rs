@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod harmless;
 mod nearest;
 mod problem;
 mod table;

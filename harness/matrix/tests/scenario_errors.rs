@@ -158,7 +158,9 @@ fn claim_that_no_boot_can_decide() {
 #[test]
 fn bug_report_without_state_and_with_addresses_that_are_none() {
     let addresses = r#"["bugs.invalid/1", "https://bugs.invalid/2", "https://bugs.invalid/\u001b[31m3"]"#;
-    let claim = format!("{DOCUMENT}\n[claim.report]\naddresses = {addresses}\nseen-with = \"QEMU 8.2\"\nstatus = \"open\"");
+    let claim = format!(
+        "{DOCUMENT}\n[claim.report]\naddresses = {addresses}\nseen-with = \"QEMU 8.2\"\nstatus = \"open\""
+    );
     insta::assert_snapshot!(report(|root| write(root, "documents/limits.toml", claim)));
 }
 
