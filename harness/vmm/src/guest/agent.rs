@@ -39,6 +39,58 @@ pub enum ExecState {
     Ended(ExecOutput),
 }
 
+/// A file that an agent has opened. Dropping it lets the agent close it later; it must be dropped within a
+/// [`tokio::task::LocalSet`].
+#[derive(Debug)]
+pub struct OpenFile {
+    wire: Wire,
+    handle: i64,
+    is_closed: bool,
+}
+
+impl OpenFile {
+    /// Reads up to `count` bytes at the current position; nothing at the end of the file, which may grow later.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn read(&self, count: i64) -> Result<Vec<u8>, CallError> {
+        let read = qga::guest_file_read { handle: self.handle, count: Some(count) };
+        Ok(self.wire.execute(read).await?.buf_b64)
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn write(&self, bytes: Vec<u8>) -> Result<(), CallError> {
+        let write = qga::guest_file_write { handle: self.handle, buf_b64: bytes, count: None };
+        self.wire.execute(write).await.map(|_| ())
+    }
+
+    /// Writes what the agent has buffered, and closes the file.
+    ///
+    /// # Errors
+    /// Any [`CallError`]; the file is closed nevertheless if it is about the last bytes.
+    pub async fn close(mut self) -> Result<(), CallError> {
+        let flushed = self.wire.execute(qga::guest_file_flush { handle: self.handle }).await;
+        self.is_closed = true;
+        self.wire.execute(qga::guest_file_close { handle: self.handle }).await?;
+        flushed.map(|_| ())
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            let (wire, handle) = (self.wire.clone(), self.handle);
+            tokio::task::spawn_local(async move {
+                // An agent that is gone has closed it.
+                let _ = wire.execute(qga::guest_file_close { handle }).await;
+            });
+        }
+    }
+}
+
 /// A guest agent that has answered.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -122,6 +174,16 @@ impl Agent {
         let read = self.wire.execute(qga::guest_file_read { handle, count: Some(4096) }).await;
         self.wire.execute(qga::guest_file_close { handle }).await?;
         Ok(read?.buf_b64)
+    }
+
+    /// Opens a file; `mode` is that of fopen(3).
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn open(&self, path: &str, mode: &str) -> Result<OpenFile, CallError> {
+        let open = qga::guest_file_open { path: path.into(), mode: Some(mode.into()) };
+        let handle = self.wire.execute(open).await?;
+        Ok(OpenFile { wire: self.wire.clone(), handle, is_closed: false })
     }
 
     /// Runs `/bin/sh -c script` to its end.

@@ -6,7 +6,7 @@ mod powershell;
 mod shell;
 mod symptom;
 
-pub use agent::{Agent, ExecOutput, ExecState};
+pub use agent::{Agent, ExecOutput, ExecState, OpenFile};
 pub use console::{Console, excerpt, printable};
 pub use powershell::powershell_error;
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
