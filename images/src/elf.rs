@@ -1,9 +1,17 @@
 //! Finds the shared libraries that programs need as the dynamic loader does (ld.so(8)), without running it.
 
 use crate::tree::Tree;
-use goblin::elf::Elf;
+use goblin::container::Ctx;
+use goblin::elf::program_header::PT_INTERP;
+use goblin::elf::{Elf, ProgramHeader};
 use nestmatrix_model::Isa;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 /// What a set of programs needs to start.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,6 +65,55 @@ pub(crate) fn closure(tree: &Tree, roots: &[&str], isa: Isa) -> Result<Closure, 
     }
     Ok(found)
 }
+
+/// The beginning of a program: what it is for, and what loads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramFile {
+    /// Its instruction set, if it is a known one.
+    pub isa: Option<Isa>,
+    /// The dynamic loader that it names; none if it is linked statically.
+    pub interpreter: Option<PathBuf>,
+}
+
+impl ProgramFile {
+    /// Reads it; none if the file is not an ELF file.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        // Only this: a program with debug information may have hundreds of MB.
+        let part = |from: u64, length: u64| {
+            let end = from.checked_add(length).filter(|end| *end <= size && length <= LONGEST_PART);
+            end.ok_or_else(|| io::Error::other("it is damaged: it is shorter than its headers say"))?;
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+            file.read_exact_at(&mut bytes, from).map(|()| bytes)
+        };
+        let header = part(0, size.min(64))?;
+        if !header.starts_with(b"\x7fELF") {
+            return Ok(None);
+        }
+        let damaged = |e: goblin::error::Error| io::Error::other(format!("it is damaged: {e}"));
+        let elf = Elf::parse_header(&header).map_err(damaged)?;
+        let table = part(elf.e_phoff, u64::from(elf.e_phentsize) * u64::from(elf.e_phnum))?;
+        let context = Ctx::new(elf.container().map_err(damaged)?, elf.endianness().map_err(damaged)?);
+        let headers = ProgramHeader::parse(&table, 0, elf.e_phnum.into(), context).map_err(damaged)?;
+        let interpreter = match headers.iter().find(|header| header.p_type == PT_INTERP) {
+            Some(header) => {
+                let bytes = part(header.p_offset, header.p_filesz)?;
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                Some(PathBuf::from(OsStr::from_bytes(&bytes[..end])))
+            }
+            None => None,
+        };
+        let machine = header.get(18..20).and_then(|bytes| bytes.try_into().ok());
+        Ok(Some(Self { isa: machine.and_then(Isa::of_elf_machine), interpreter }))
+    }
+}
+
+/// Longest part of a program that is read, in bytes.
+const LONGEST_PART: u64 = 1 << 20;
 
 /// Whether a file is a program of this instruction set that runs without libraries.
 pub(crate) fn is_static(data: &[u8], isa: Isa) -> bool {
@@ -147,6 +204,26 @@ mod tests {
         let error = closure(&tree, &["usr/bin/program"], Isa::Amd64).unwrap_err();
         assert_eq!(error, "no package holds library libz.so, which usr/lib/liba.so needs");
         assert_eq!(closure(&tree, &["x"], Isa::Amd64).unwrap_err(), "no package holds x");
+    }
+
+    #[test]
+    fn a_program_names_its_loader_and_a_script_is_no_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let read = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            ProgramFile::read(&file).map_err(|e| e.to_string())
+        };
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let program = read(&own).unwrap().unwrap();
+        assert_eq!(program.isa, Isa::of_this_machine());
+        assert!(program.interpreter.is_some_and(|path| path.is_absolute() && path.exists()));
+        let library = read(&elf(ARM64, &["libc.so"], "")).unwrap().unwrap();
+        assert_eq!(library, ProgramFile { isa: Some(Isa::Arm64), interpreter: None });
+        assert_eq!(read(b"#!/bin/sh\n"), Ok(None));
+        assert_eq!(read(b""), Ok(None));
+        assert!(read(&own[..40]).unwrap_err().starts_with("it is damaged"));
+        assert!(read(&own[..70]).unwrap_err().starts_with("it is damaged"));
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub use disk::{
     Begun, DiskGuest, DiskHardware, DiskImage, DiskPackages, DiskRecipe, Enlightenments, FirmwareSource,
     InnermostOnly, MediumUse, Preparation, PreparationReport, QemuInside, ReportEvent, ReportReader,
 };
+pub use elf::ProgramFile;
 pub use emulator::{Emulator, InstalledEmulator};
 pub use error::Error;
 pub use guest_volume::GuestVolume;

@@ -14,6 +14,7 @@ pub mod debug_server;
 pub mod doctor;
 pub mod document_errata;
 pub mod domain_xml;
+pub mod exec;
 pub mod history;
 pub mod media;
 pub mod mutation;

@@ -10,10 +10,11 @@ use nestmatrix_vmm::qemu::ChannelKind;
 use nestmatrix_vmm::wire::Wire;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Stop;
+use super::exec::{Exec, ExecLevel, Stream, without_agent};
 use super::level::Guest;
 use super::stack::Stack;
 use super::watch::Abort;
@@ -71,8 +72,9 @@ pub struct Request {
     pub level: LevelNumber,
     /// The request.
     pub ask: Ask,
-    /// The receiver of the answer. If it is no longer waited for, the other end is dropped.
-    pub answer: oneshot::Sender<Answer>,
+    /// The receiver of the answers, of which the last one is [final](Answer::is_final). If it is no longer waited for, the other end is
+    /// dropped.
+    pub answers: mpsc::Sender<Answer>,
 }
 
 /// A kind of request.
@@ -91,13 +93,24 @@ pub enum Ask {
         /// Its arguments, an object or null.
         arguments: Value,
     },
+    /// Run a command of the user in it, with files of this machine, and answer while it runs.
+    Exec(Exec),
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Answer {
-    /// A script has ended.
+    /// A command of the user has its files and starts.
+    Started,
+    /// It has printed something.
+    Printed {
+        /// Where.
+        stream: Stream,
+        /// What, in base64.
+        base64: String,
+    },
+    /// A script or a command has ended.
     Ended {
         /// Exit status; none if a signal ended it.
         status: Option<i64>,
@@ -120,6 +133,13 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Whether it is the last answer to a request.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Started | Self::Printed { .. })
+    }
+}
+
 impl From<ExecOutput> for Answer {
     fn from(ExecOutput { status, signal, stdout, stderr }: ExecOutput) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -133,15 +153,47 @@ struct LevelHandle {
     level: LevelNumber,
     /// How commands are run in it, if it takes any.
     guest: Option<Guest>,
+    /// How commands of the user are run in it, if it has an agent.
+    exec: Option<ExecLevel>,
     monitor: Option<Wire>,
     /// How long its monitor may take to answer.
     reply: Duration,
 }
 
+/// How long the cause of a failure may take to be seen. A conversation with a level often ends first.
+const CAUSE: Duration = Duration::from_secs(1);
+
 impl LevelHandle {
-    async fn answer(&self, ask: Ask) -> Answer {
+    /// Answers a request, unless the level, or one around it, fails meanwhile.
+    async fn answer_unless(
+        &self,
+        ask: Ask,
+        answers: &mpsc::Sender<Answer>,
+        failures: watch::Receiver<Vec<Failed>>,
+    ) -> Answer {
+        let is_exec = matches!(ask, Ask::Exec(_));
+        let mut failure = std::pin::pin!(failure_of(self.level, failures));
+        let answer = tokio::select! {
+            why = &mut failure => return Answer::Refused { why },
+            answer = self.answer(ask, answers) => answer,
+        };
+        match answer {
+            Answer::Refused { why } if is_exec => {
+                let why = tokio::time::timeout(CAUSE, failure).await.unwrap_or(why);
+                Answer::Refused { why }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Answers a request. Only a command of the user has several answers; the last one is returned.
+    async fn answer(&self, ask: Ask, answers: &mpsc::Sender<Answer>) -> Answer {
         let done = match ask {
             Ask::Run { script } => self.run(&script).await,
+            Ask::Exec(exec) => match &self.exec {
+                Some(level) => level.run(&exec, answers).await,
+                None => Err(without_agent(self.level)),
+            },
             Ask::Qmp { command, arguments } => match &self.monitor {
                 Some(monitor) => {
                     let called = tokio::time::timeout(self.reply, monitor.call(&command, arguments)).await;
@@ -165,6 +217,22 @@ impl LevelHandle {
             }
             None => Err(format!("{} takes no commands now", self.level)),
         }
+    }
+}
+
+/// The failure of a level while the stack is paused.
+struct Failed {
+    level: LevelNumber,
+    why: String,
+}
+
+/// Waits until `level`, or one around it, fails; returns why.
+async fn failure_of(level: LevelNumber, mut failures: watch::Receiver<Vec<Failed>>) -> String {
+    let is_around = |failed: &&Failed| failed.level <= level;
+    match failures.wait_for(|failures| failures.iter().any(|failed| failed.level <= level)).await {
+        Ok(failures) => failures.iter().find(is_around).map_or_else(String::new, |failed| failed.why.clone()),
+        // The pause has ended, and its requests with it.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -192,29 +260,38 @@ impl Stack<'_> {
         let levels = handles.iter().map(|handle| self.paused_level(handle)).collect();
         inspector.begins(PausedStack { stage, stop: stop.cloned(), levels });
         let mut known = stop.map(|stop| stop.symptom.to_string());
-        let mut answers = JoinSet::new();
+        // A level that fails answers no more, and neither do those inside it.
+        let failures = watch::Sender::new(Vec::<Failed>::new());
+        let mut answering = JoinSet::new();
         let ended = loop {
             tokio::select! {
                 request = inspector.next() => {
-                    let Some(Request { level, ask, mut answer }) = request else { break Ok(()) };
-                    let Some(handle) = handles.iter().find(|handle| handle.level == level).cloned() else {
-                        let _ = answer.send(Answer::Refused { why: format!("the stack has no {level}") });
-                        continue;
-                    };
-                    answers.spawn_local(async move {
+                    let Some(Request { level, ask, answers }) = request else { break Ok(()) };
+                    let handle = handles.iter().find(|handle| handle.level == level).cloned();
+                    let failure = failures.subscribe();
+                    answering.spawn_local(async move {
+                        let answer = async {
+                            match handle {
+                                Some(handle) => handle.answer_unless(ask, &answers, failure).await,
+                                None => Answer::Refused { why: format!("the stack has no {level}") },
+                            }
+                        };
                         tokio::select! {
-                            said = handle.answer(ask) => { let _ = answer.send(said); }
-                            () = answer.closed() => {}
+                            last = answer => { let _ = answers.send(last).await; }
+                            () = answers.closed() => {}
                         }
                     });
                 }
-                Some(_) = answers.join_next() => {}
+                Some(_) = answering.join_next() => {}
                 abort = self.watch.next_abort() => {
                     let interrupted = matches!(abort, Abort::Interrupted);
-                    let seen = self.explain(abort, false).await;
-                    let seen = seen.symptom.to_string();
+                    let stop = self.explain(abort, false).await;
+                    let seen = stop.symptom.to_string();
                     if !interrupted && known.as_ref() != Some(&seen) {
                         inspector.notify(&seen);
+                    }
+                    if let (false, Some(level)) = (interrupted, stop.level()) {
+                        failures.send_modify(|failures| failures.push(Failed { level, why: seen.clone() }));
                     }
                     if interrupted || self.machines.outermost_has_ended().await {
                         // Whatever happened meanwhile, the user has not let it continue.
@@ -224,7 +301,12 @@ impl Stack<'_> {
                 }
             }
         };
-        answers.shutdown().await;
+        if ended.is_err() && !self.request.cancellation.is_requested() {
+            // They are answered with what was seen.
+            let answered = async { while answering.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(CAUSE, answered).await;
+        }
+        answering.shutdown().await;
         self.ledger.paused += began.elapsed();
         ended
     }
@@ -240,8 +322,10 @@ impl Stack<'_> {
     fn handle(&self, level: LevelNumber) -> LevelHandle {
         // A level that has not come up may still have a shell on its console.
         let shell = || self.channels.shell(level.into()).filter(|shell| shell.is_ready());
+        let host = self.levels.host(level);
         LevelHandle {
             level,
+            exec: host.and_then(|host| host.agent().cloned()).map(ExecLevel::new),
             guest: self.levels.guest(level).or_else(|| shell().cloned().map(Guest::Console)),
             monitor: self.watch.wire(level, ChannelKind::Qmp).cloned(),
             reply: self.limits.run.of(level).total,

@@ -1,11 +1,15 @@
 //! The client of a debug session: finds paused stacks, and sends requests to their levels.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use nestmatrix_model::LevelNumber;
-use nestmatrix_stack::{Answer, Ask};
+use nestmatrix_stack::{Answer, Ask, Exec, Stream};
 
 use super::{ClientRequest, Greeting, SOCKET};
 use nestmatrix_stack::host::Scratch;
@@ -25,6 +29,20 @@ pub enum DebugClientError {
     /// The harness sent an unknown message.
     #[error("the harness of the debug session sent an unknown message; it may be of another version: {0}")]
     Strange(#[from] serde_json::Error),
+    /// The output of a command can't be passed on.
+    #[error("failed to print: {0}")]
+    Print(io::Error),
+}
+
+/// How a command of the user ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecEnd {
+    /// It exited with this status, or was ended by the signal of this number less 128.
+    Exited(i64),
+    /// It ran longer than it may, and is ended by the harness of the session.
+    TimedOut,
+    /// It has no end that counts, and why.
+    Failed(String),
 }
 
 /// A connection to a debug server.
@@ -46,6 +64,14 @@ impl DebugClient {
         Ok(sockets.iter().filter_map(|socket| Self::begin(UnixStream::connect(socket).ok()?).ok()).collect())
     }
 
+    /// Connects to the debug server on this socket.
+    ///
+    /// # Errors
+    /// There is none, or it does not answer.
+    pub fn connect(socket: &Path) -> Result<Self, DebugClientError> {
+        Self::begin(UnixStream::connect(socket)?)
+    }
+
     pub(super) fn begin(stream: UnixStream) -> Result<Self, DebugClientError> {
         stream.set_read_timeout(Some(GREETING))?;
         let mut from = BufReader::new(stream);
@@ -59,10 +85,75 @@ impl DebugClient {
     /// # Errors
     /// The harness has ended, or is of another version.
     pub fn ask(&mut self, level: LevelNumber, ask: Ask) -> Result<Answer, DebugClientError> {
-        let request = serde_json::to_string(&ClientRequest { level, ask })? + "\n";
-        self.from.get_ref().write_all(request.as_bytes()).map_err(|_| DebugClientError::Ended)?;
+        self.send(level, ask)?;
         Ok(serde_json::from_str(&line(&mut self.from)?)?)
     }
+
+    /// Runs a command of the user in a level, and hands its output to `print` as it comes. The timeout begins when its files have been
+    /// copied. Dropping this client ends a command that still runs.
+    ///
+    /// # Errors
+    /// The harness has ended, or is of another version; `print` failed.
+    pub fn exec(
+        &mut self,
+        level: LevelNumber,
+        exec: Exec,
+        timeout: Option<Duration>,
+        mut print: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> Result<ExecEnd, DebugClientError> {
+        self.send(level, Ask::Exec(exec))?;
+        let mut deadline: Option<Instant> = None;
+        loop {
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    // It prints all the time.
+                    return self.give_up();
+                }
+                self.from.get_ref().set_read_timeout(Some(left))?;
+            }
+            let line = match line(&mut self.from) {
+                Err(DebugClientError::Unreachable(e)) if is_late(&e) => {
+                    return self.give_up();
+                }
+                line => line?,
+            };
+            match serde_json::from_str(&line)? {
+                Answer::Started => deadline = timeout.map(|timeout| Instant::now() + timeout),
+                Answer::Printed { stream, base64 } => {
+                    let bytes = BASE64.decode(base64).map_err(io::Error::other)?;
+                    print(stream, &bytes).map_err(DebugClientError::Print)?;
+                }
+                Answer::Ended { status: Some(status), .. } => return Ok(ExecEnd::Exited(status)),
+                Answer::Ended { signal, .. } => {
+                    return Ok(ExecEnd::Failed(format!(
+                        "the agent's shell was ended by signal {}",
+                        signal.unwrap_or_default()
+                    )));
+                }
+                Answer::Refused { why } => return Ok(ExecEnd::Failed(why)),
+                other @ Answer::Returned { .. } => {
+                    return Ok(ExecEnd::Failed(format!("unexpected answer: {other:?}")));
+                }
+            }
+        }
+    }
+
+    /// Closes the connection, so that the harness ends the command.
+    fn give_up(&self) -> Result<ExecEnd, DebugClientError> {
+        self.from.get_ref().shutdown(Shutdown::Both)?;
+        Ok(ExecEnd::TimedOut)
+    }
+
+    fn send(&self, level: LevelNumber, ask: Ask) -> Result<(), DebugClientError> {
+        let request = serde_json::to_string(&ClientRequest { level, ask })? + "\n";
+        self.from.get_ref().write_all(request.as_bytes()).map_err(|_| DebugClientError::Ended)
+    }
+}
+
+/// Whether a read ended because of its timeout.
+fn is_late(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn line(from: &mut BufReader<UnixStream>) -> Result<String, DebugClientError> {

@@ -1,7 +1,7 @@
 //! The debug session of a paused stack, over a Unix socket of the user. The server is the harness that paused the stack; a client
 //! sends requests to its levels.
 //!
-//! The protocol is JSON lines: first the server's [`Greeting`], then a request and its answer, repeatedly. A client that closes the
+//! The protocol is JSON lines: first the server's [`Greeting`], then a request and its answers, repeatedly. A client that closes the
 //! connection cancels its request.
 
 mod client;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::CellName;
 
-pub use client::{DebugClient, DebugClientError};
+pub use client::{DebugClient, DebugClientError, ExecEnd};
 pub use serve::{DebugServer, PauseAt, SessionEvent};
 
 /// Name of the socket in the harness's folder.

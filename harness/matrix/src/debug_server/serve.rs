@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use nestmatrix_model::Stage;
 use nestmatrix_stack::{Answer, Cancellation, Inspector, PausedStack, Request};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::{ClientRequest, Greeting, SOCKET};
 use crate::scenario::CellName;
@@ -46,7 +47,7 @@ pub struct DebugServer {
     requested: Mutex<mpsc::UnboundedReceiver<Request>>,
     end: Notify,
     listener: Box<dyn Fn(&SessionEvent<'_>)>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl DebugServer {
@@ -70,7 +71,7 @@ impl DebugServer {
             requested: Mutex::new(requested),
             end: Notify::new(),
             listener: Box::new(listener),
-            _scratch: scratch,
+            scratch,
         });
         let weak = Rc::downgrade(&server);
         tokio::task::spawn_local(async move {
@@ -102,6 +103,11 @@ impl DebugServer {
         cancellation
     }
 
+    /// Its socket, to which [`super::DebugClient::connect`] connects.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join(SOCKET)
+    }
+
     /// Whether the stack was paused at any time.
     pub fn was_paused(&self) -> bool {
         self.was_paused.get()
@@ -125,36 +131,56 @@ impl DebugServer {
         let greeting = serde_json::to_string(&*self.greeting.borrow())?;
         to.write_all((greeting + "\n").as_bytes()).await?;
         while let Some(line) = lines.next_line().await? {
-            let answer = match serde_json::from_str::<ClientRequest>(&line) {
-                Ok(request) => {
-                    tokio::select! {
-                        answer = self.ask(request) => answer,
-                        // A client waits for the answer before it sends anything else, so this is the end of the connection.
-                        _ = lines.next_line() => return Ok(()),
-                    }
-                }
-                Err(e) => Answer::Refused { why: format!("unknown request: {e}") },
+            let mut answers = match serde_json::from_str::<ClientRequest>(&line) {
+                Ok(request) => self.ask(request),
+                Err(e) => refused(format!("unknown request: {e}")),
             };
-            to.write_all((serde_json::to_string(&answer)? + "\n").as_bytes()).await?;
+            loop {
+                let answer = tokio::select! {
+                    answer = answers.recv() => answer,
+                    // A client waits for the last answer before it sends anything else, so this is the end of the connection.
+                    _ = lines.next_line() => return Ok(()),
+                };
+                let answer = answer.unwrap_or_else(gone);
+                to.write_all((serde_json::to_string(&answer)? + "\n").as_bytes()).await?;
+                if answer.is_final() {
+                    break;
+                }
+            }
         }
         Ok(())
     }
 
-    async fn ask(&self, ClientRequest { level, ask }: ClientRequest) -> Answer {
+    /// Passes a request on; returns its answers.
+    fn ask(&self, ClientRequest { level, ask }: ClientRequest) -> mpsc::Receiver<Answer> {
         let stage = match &*self.greeting.borrow() {
             Greeting { paused: None, stage, .. } => Some(*stage),
             Greeting { paused: Some(_), .. } => None,
         };
         if let Some(stage) = stage {
-            return Answer::Refused { why: format!("the stack is not paused yet: it is in {stage}") };
+            return refused(format!("the stack is not paused yet: it is in {stage}"));
         }
-        let (answer, answered) = oneshot::channel();
-        let gone = || Answer::Refused { why: "the debug session has ended".to_owned() };
-        if self.requests.send(Request { level, ask, answer }).is_err() {
-            return gone();
+        let (answers, answered) = mpsc::channel(UNREAD);
+        match self.requests.send(Request { level, ask, answers }) {
+            Ok(()) => answered,
+            Err(_) => refused("the debug session has ended".to_owned()),
         }
-        answered.await.unwrap_or_else(|_| gone())
     }
+}
+
+/// Most answers to a request that wait for the client. Then the level waits.
+const UNREAD: usize = 4;
+
+/// The only answer to a request that is not passed on.
+fn refused(why: String) -> mpsc::Receiver<Answer> {
+    let (answers, answered) = mpsc::channel(1);
+    // There is room for one.
+    let _ = answers.try_send(Answer::Refused { why });
+    answered
+}
+
+fn gone() -> Answer {
+    Answer::Refused { why: "the debug session has ended".to_owned() }
 }
 
 impl Inspector for DebugServer {

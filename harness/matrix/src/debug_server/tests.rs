@@ -1,12 +1,13 @@
 //! Server and client of a debug session, with a simulated stack.
 
 use std::os::unix::net::UnixStream as Blocking;
+use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_stack::Ask;
+use nestmatrix_stack::{Ask, Exec, Stream};
 use serde_json::json;
 
-use super::super::{DebugClient, DebugClientError};
+use super::super::{DebugClient, DebugClientError, ExecEnd};
 use super::*;
 
 fn cell() -> CellName {
@@ -23,7 +24,7 @@ async fn with_client<T: Send + 'static>(
     client: impl FnOnce(DebugClient) -> T + Send + 'static,
     play: impl AsyncFnOnce(&DebugServer),
 ) -> T {
-    let socket = server._scratch.path().join(SOCKET);
+    let socket = server.socket();
     let running = tokio::task::spawn_blocking(move || {
         client(DebugClient::begin(Blocking::connect(socket).unwrap()).unwrap())
     });
@@ -52,7 +53,8 @@ async fn a_request_reaches_the_stack_and_the_answer_the_client() {
         let (greeting, answer) = with_client(&server, client, async |server| {
             let request = server.next().await.unwrap();
             assert_eq!((request.level, &request.ask), (level(1), &ask));
-            request.answer.send(Answer::Returned { value: json!({"status": "running"}) }).unwrap();
+            let value = json!({"status": "running"});
+            request.answers.send(Answer::Returned { value }).await.unwrap();
         })
         .await;
         assert_eq!(greeting.paused, Some(paused("l2-check")));
@@ -88,12 +90,68 @@ async fn closing_the_connection_cancels_the_request() {
             hung_up.recv().unwrap();
         };
         with_client(&server, client, async |server| {
-            let mut request = server.next().await.unwrap();
-            assert!(!request.answer.is_closed());
+            let request = server.next().await.unwrap();
+            assert!(!request.answers.is_closed());
             hang_up.send(()).unwrap();
-            request.answer.closed().await;
+            request.answers.closed().await;
         })
         .await;
+    })
+    .await;
+}
+
+fn exec(script: &str) -> Exec {
+    Exec { files: Vec::new(), script: script.to_owned() }
+}
+
+#[tokio::test]
+async fn the_output_of_a_command_reaches_the_client_before_its_end() {
+    within_local_set(async {
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.begins(paused("l0-kvm"));
+        let client = |mut connection: DebugClient| {
+            let mut printed = Vec::new();
+            let end = connection.exec(level(0), exec("x"), None, |stream, bytes| {
+                printed.push((stream, bytes.to_vec()));
+                Ok(())
+            });
+            (end.unwrap(), printed)
+        };
+        let (end, printed) = with_client(&server, client, async |server| {
+            let request = server.next().await.unwrap();
+            assert_eq!(request.ask, Ask::Exec(exec("x")));
+            let printed = |stream, base64: &str| Answer::Printed { stream, base64: base64.to_owned() };
+            let ended =
+                Answer::Ended { status: Some(3), signal: None, stdout: String::new(), stderr: String::new() };
+            // Not UTF-8.
+            let answers = [Answer::Started, printed(Stream::Stdout, "/w=="), printed(Stream::Stderr, "ZQ==")];
+            for answer in answers.into_iter().chain([ended]) {
+                request.answers.send(answer).await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!(end, ExecEnd::Exited(3));
+        assert_eq!(printed, [(Stream::Stdout, vec![0xff]), (Stream::Stderr, b"e".to_vec())]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_has_a_timeout_and_its_client_closes_the_connection_then() {
+    within_local_set(async {
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        server.begins(paused("l0-kvm"));
+        let client = |mut connection: DebugClient| {
+            let timeout = Some(Duration::from_millis(100));
+            connection.exec(level(0), exec("sleep 1000"), timeout, |_, _| Ok(())).unwrap()
+        };
+        let end = with_client(&server, client, async |server| {
+            let request = server.next().await.unwrap();
+            request.answers.send(Answer::Started).await.unwrap();
+            request.answers.closed().await;
+        })
+        .await;
+        assert_eq!(end, ExecEnd::TimedOut);
     })
     .await;
 }

@@ -15,7 +15,7 @@ use nestmatrix_vmm::qemu::SWTPM;
 use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
-use super::savable::{always_cold, savable};
+use super::savable::{always_cold, is_paused_before, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
 use crate::records::UefiRecord;
 use crate::scenario::Cell;
@@ -194,7 +194,10 @@ impl Readiness<'_> {
     ) -> Vec<SnapshotLink> {
         // No other run restores a stack that was put together for one trial; a snapshot of it would only take room.
         let own = stack.levels.iter().enumerate().take_while(|(_, plan)| !derived(plan.level));
-        let savable = own.filter(|(_, plan)| savable(cell, plan.level));
+        let savable = own.filter(|(_, plan)| {
+            let inspector = self.setting.inspector.as_deref();
+            savable(cell, plan.level) && !is_paused_before(cell, plan.level, inspector)
+        });
         let link = |(index, plan): (usize, &LevelPlan)| {
             let mut inputs = stack.inputs(index);
             inputs.insert("nestmatrix".to_owned(), self.build.to_owned());

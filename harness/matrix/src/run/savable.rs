@@ -2,7 +2,7 @@
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{BootKind, LevelNumber, Stage, StageKind};
-use nestmatrix_stack::Metal;
+use nestmatrix_stack::{Inspector, Metal};
 
 use super::{Fate, Planned};
 use crate::scenario::Cell;
@@ -37,4 +37,11 @@ pub(super) fn savable(cell: &Cell, level: LevelNumber) -> bool {
         && cell.steps.iter().all(|step| step.after >= up && !matches!(step.after, Stage::Step(_)))
         && !cell.levels.iter().any(|spec| spec.level <= level && cell.is_launched_by_libvirt(spec.level))
         && cell.faults.iter().all(|fault| fault.at > up)
+}
+
+/// Whether a debug session pauses the stack before `level` is up: a snapshot with that level would skip the pause.
+pub(super) fn is_paused_before(cell: &Cell, level: LevelNumber, inspector: Option<&dyn Inspector>) -> bool {
+    let up = Stage::Level(level, StageKind::Kvm);
+    let mut earlier = cell.stages().into_iter().filter(|stage| *stage < up);
+    inspector.is_some_and(|inspector| earlier.any(|stage| inspector.pauses_after(stage)))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nestmatrix_model::Stage;
 use nestmatrix_stack::{Answer, Ask, Inspector, PausedStack, Request};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::fake::{Fake, level, prints};
 use crate::script::Act;
@@ -20,7 +20,7 @@ struct Session {
     after: Option<Stage>,
     at_end: bool,
     asks: RefCell<VecDeque<(u8, Ask)>>,
-    pending: Mutex<VecDeque<oneshot::Receiver<Answer>>>,
+    pending: Mutex<VecDeque<mpsc::Receiver<Answer>>>,
     answers: RefCell<Vec<Answer>>,
     paused: RefCell<Vec<PausedStack>>,
     heard: RefCell<Vec<String>>,
@@ -50,13 +50,16 @@ impl Inspector for Session {
             let mut pending = self.pending.lock().await;
             let asked = self.asks.borrow_mut().pop_front();
             if let Some((number, ask)) = asked {
-                let (answer, receiver) = oneshot::channel();
+                let (answers, receiver) = mpsc::channel(1);
                 pending.push_back(receiver);
-                return Some(Request { level: level(number), ask, answer });
+                return Some(Request { level: level(number), ask, answers });
             }
             while let Some(receiver) = pending.front_mut() {
-                let answer = receiver.await.unwrap();
-                pending.pop_front();
+                // Dropping this future must lose no answer.
+                let answer = receiver.recv().await.unwrap();
+                if answer.is_final() {
+                    pending.pop_front();
+                }
                 self.answers.borrow_mut().push(answer);
             }
             if self.stays { std::future::pending().await } else { None }

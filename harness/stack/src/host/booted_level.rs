@@ -213,6 +213,10 @@ impl Host for BootedLevel {
         Box::pin(async move { Ok(self.agent.run(script).await?) })
     }
 
+    fn agent(&self) -> Option<&Agent> {
+        Some(&self.agent)
+    }
+
     fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
         Ok(self)
     }

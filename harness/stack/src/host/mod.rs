@@ -45,7 +45,7 @@ pub use this_machine::{Emulator, ThisMachine};
 pub use windows_level::{HyperVReport, WindowsLevel};
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_vmm::guest::ExecOutput;
+use nestmatrix_vmm::guest::{Agent, ExecOutput};
 use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine, Placement};
 use nestmatrix_vmm::wire::CallError;
 
@@ -93,6 +93,11 @@ pub trait Host {
 
     /// Runs `/bin/sh -c script` to its end.
     fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput>;
+
+    /// The guest agent by which it runs commands, if it does.
+    fn agent(&self) -> Option<&Agent> {
+        None
+    }
 
     /// This host as one on which machines are launched.
     ///
