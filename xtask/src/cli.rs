@@ -46,6 +46,8 @@ pub enum Command {
     Trace(crate::trace::Arguments),
     /// Boot one cell in a debug session, or bundle it for a bug report
     Repro(crate::repro::Repro),
+    /// Run a command in a level of a stack, such as a test that needs /dev/kvm
+    Exec(crate::exec::Arguments),
     /// Run commands in a level of a paused stack
     Shell(Shell),
     /// Send commands to the QMP monitor of a level's QEMU in a paused stack

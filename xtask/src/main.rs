@@ -8,6 +8,7 @@ mod ci_matrix;
 mod cli;
 mod diff;
 mod doctor;
+mod exec;
 mod export_domain;
 mod history;
 mod images;
@@ -43,12 +44,17 @@ fn main() -> ExitCode {
     }
     let cli = cli::Cli::try_parse().unwrap_or_else(|e| {
         // A wrong command line is wrong for every commit, so `git bisect run` must stop.
-        if !e.use_stderr() || !kernels::is_kernel_run(&arguments) {
-            e.exit();
-        }
+        let code = if !e.use_stderr() {
+            None
+        } else if kernels::is_kernel_run(&arguments) {
+            Some(kernels::STOP_GIT_BISECT)
+        } else {
+            exec::is_exec(&arguments).then_some(exec::FAILED)
+        };
+        let Some(code) = code else { e.exit() };
         // Fails only if standard error is closed.
         let _ = e.print();
-        std::process::exit(kernels::STOP_GIT_BISECT.into())
+        std::process::exit(code.into())
     });
     terminal::start_log();
     let done = match cli.command {
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         cli::Command::ExportDomain(arguments) => export_domain::run(&arguments),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
+        cli::Command::Exec(arguments) => exec::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),
         cli::Command::Shell(arguments) => attach::shell(&arguments),
         cli::Command::Qmp(arguments) => attach::qmp(&arguments),

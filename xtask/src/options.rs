@@ -8,7 +8,7 @@ use nestmatrix::scenario::Denied;
 use crate::settings;
 
 /// Documents and scenarios.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ScenariosFolder {
     /// Read documents and scenarios from this folder
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]

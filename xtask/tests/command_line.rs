@@ -52,6 +52,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[case("help_history", &["history", "--help"])]
 #[case("help_report", &["report", "--help"])]
 #[case("help_doctor", &["doctor", "--help"])]
+#[case("help_exec", &["exec", "--help"])]
 #[case("help_repro", &["repro", "--help"])]
 #[case("help_shell", &["shell", "--help"])]
 #[case("help_qmp", &["qmp", "--help"])]

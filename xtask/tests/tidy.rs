@@ -116,6 +116,7 @@ const ROOMS: &[&str] = &[
     "trials",
     "ci",
     "doctor",
+    "exec",
     "document_errata",
     "trace",
     "debug_server",
