@@ -66,12 +66,8 @@ fn a_vhd_is_the_raw_disk_for_qemu_img_and_a_medium() {
     assert!(fs::read(&converted).unwrap() == fs::read(&raw).unwrap());
 
     let mut media = Media::open(Some(folder.path().join("media"))).unwrap();
-    let new = NewMedium {
-        name: "rhel-9.4".to_owned(),
-        file: vhd,
-        isa: Some(Isa::Amd64),
-        ..NewMedium::default()
-    };
+    let new =
+        NewMedium { name: "rhel-9.4".to_owned(), file: vhd, isa: Some(Isa::Amd64), ..NewMedium::default() };
     let medium = media.add(&new, &tool, &Silent).unwrap();
     assert_eq!((medium.format(), medium.virtual_size()), (DiskFormat::Vpc, size));
 }
