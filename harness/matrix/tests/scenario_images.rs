@@ -80,9 +80,9 @@ fn images(names: &[&str]) -> Vec<AvailableImage> {
     names.iter().map(image).collect()
 }
 
-fn choose(l0: &str, available: &[&str], permitted: Permitted<'_>) -> Result<ImageChoice, MissingImage> {
+fn choose(l0: &str, available: &[&str], permitted: Permitted<'_>) -> Result<ImageChoice, Box<MissingImage>> {
     let matrix = matrix(l0);
-    matrix.image_for(requirement(&matrix), Architecture::Amd, &images(available), permitted)
+    matrix.image_for(requirement(&matrix), Architecture::Amd, &images(available), permitted).map_err(Box::new)
 }
 
 const NO_REBUILDS: Permitted<'_> = Permitted { rebuilds: false, ..Permitted::ALL };
@@ -158,7 +158,7 @@ fn what_is_denied_is_not_booted_and_is_named(
     let missing = choose("rhel 9.4", &["almalinux-9.4"], PRODUCTS).unwrap_err();
     let json = serde_json::to_value(&missing).unwrap();
     assert_eq!(json["missing"], "rebuild-denied");
-    assert_eq!(serde_json::from_value::<MissingImage>(json).unwrap(), missing);
+    assert_eq!(serde_json::from_value::<MissingImage>(json).unwrap(), *missing);
     assert_eq!(
         missing.to_string(),
         "no image of RHEL 9.4: only the rebuild almalinux-9.4, which --deny-rebuilds forbids"

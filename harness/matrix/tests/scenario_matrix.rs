@@ -251,7 +251,7 @@ fn a_stand_in_is_never_silent() {
 fn a_stand_in_serves_the_architectures_that_it_names_and_no_others() {
     let matrix = matrix();
     let choice = |architecture, version| {
-        matrix.image_for(&rhel(version, true), architecture, &debian(), Permitted::ALL)
+        matrix.image_for(&rhel(version, true), architecture, &debian(), Permitted::ALL).map_err(Box::new)
     };
     assert_eq!(choice(Architecture::IbmZ, "9.2").unwrap().image, "debian-12");
     assert_eq!(choice(Architecture::Power9, "8.2").unwrap().image, "debian-11", "it names none");

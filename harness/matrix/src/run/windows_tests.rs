@@ -1,10 +1,11 @@
 //! What happens to the cells of the project that name Windows, with and without media of it, on each metal. Boots nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 
 use nestmatrix_images::{Part, Product};
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::{Architecture, Isa, LevelNumber};
 use nestmatrix_stack::Metal;
 use rstest::rstest;
 
@@ -33,10 +34,25 @@ fn cells(matrix: &Matrix) -> Vec<Cell> {
     matrix.cells().iter().filter(|cell| cell.windows().is_some()).cloned().collect()
 }
 
+/// Adds a medium of Windows, with these files besides its drivers.
+fn add_windows(user: &User, name: &str, files: &[&str]) {
+    let file = user.add_medium(name, Isa::Amd64);
+    let record = file.parent().unwrap().join("media").join(format!("{name}-{}.toml", Isa::Amd64));
+    let mut text = fs::read_to_string(&record).unwrap();
+    let keys = ["file", "sha256", "size", "modified"];
+    let of_file = |line: &&str| keys.iter().any(|key| line.starts_with(&format!("{key} =")));
+    let known: Vec<String> = text.lines().filter(of_file).map(str::to_owned).collect();
+    let tables = files.iter().map(|file| format!("files.{file:?}"));
+    for table in std::iter::once("drivers".to_owned()).chain(tables) {
+        text += &format!("[{table}]\n{}\n", known.join("\n"));
+    }
+    fs::write(record, text).unwrap();
+}
+
 /// A user who added every Windows, with these files.
 fn with_media(files: &[&str]) -> User {
     let user = User::new();
-    VERSIONS.iter().for_each(|name| user.add_windows(name, files));
+    VERSIONS.iter().for_each(|name| add_windows(&user, name, files));
     user
 }
 

@@ -39,22 +39,6 @@ impl User {
         file
     }
 
-    /// Adds a medium of Windows, with these files besides its drivers.
-    pub fn add_windows(&self, name: &str, files: &[&str]) {
-        self.add_medium(name, Isa::Amd64);
-        let record = self.path("media").join(format!("{name}-{}.toml", Isa::Amd64));
-        let mut text = fs::read_to_string(&record).unwrap();
-        let tables = files.iter().map(|file| format!("[files.{file:?}]\n"));
-        for table in std::iter::once("[drivers]\n".to_owned()).chain(tables) {
-            let image = text.split_once("[image]\n").unwrap().1.lines();
-            let keys = ["file", "sha256", "size", "modified"];
-            let of_file = image.filter(|line| keys.iter().any(|key| line.starts_with(&format!("{key} ="))));
-            let of_file: Vec<&str> = of_file.take(keys.len()).collect();
-            text = format!("{text}{table}{}\n", of_file.join("\n"));
-        }
-        fs::write(record, text).unwrap();
-    }
-
     /// Adds a source of packages for x86-64.
     pub fn add_source(&self, name: &str) {
         let key = self.path("key");
