@@ -85,7 +85,7 @@ struct Console {
     trouble: Option<String>,
 }
 
-/// Reads the console on and on.
+/// Reads the console again and again.
 async fn read_on(guest: Rc<Guest>) {
     loop {
         guest.read_console().await;
@@ -203,6 +203,8 @@ impl RunningProcess for WindowsGuest {
     }
 
     fn clean_up(&self) -> Pending<'_, ()> {
+        // A file that is read can't be removed there.
+        self.reader.abort();
         self.kill()
     }
 }
