@@ -172,7 +172,7 @@ pub enum Error {
     },
     /// A disk holds another system than its name says.
     #[error(
-        "the medium {medium} holds {system} {version}, as its /etc/os-release says; \
+        "the medium {medium} holds {system} {version}, as that system itself says; \
          add it as {system}-{version} with `cargo xtask media add`"
     )]
     OtherSystem {

@@ -526,7 +526,7 @@ trials! {
         no_reason("nestmatrix-prepare-begin\nnestmatrix-prepare-end 7\n", "ended with status 7"),
         no_system("nestmatrix-prepare-begin\nnestmatrix-prepare-end 0\n", "did not report its name and version"),
         other_system(&GOOD.replace("system=toy", "system=debian"), "the medium toy-1.2 holds debian 1.2"),
-        other_version(&GOOD.replace("version=1.2", "version=1.20"), "the medium toy-1.2 holds toy 1.20, as its /etc/os-release says"),
+        other_version(&GOOD.replace("version=1.2", "version=1.20"), "the medium toy-1.2 holds toy 1.20, as that system itself says"),
         no_kernel(&GOOD.replace("kernel=", "x="), "did not report its kernel"),
         no_qemu(&GOOD.replace("qemu=QEMU", "x="), "its QEMU reported no version"),
     };

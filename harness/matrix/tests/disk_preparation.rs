@@ -407,8 +407,8 @@ trials! {
         full(&["error=No space left on device", "error=cannot install packages", "nestmatrix-prepare-end 1"], "the medium toy-1.2 could not be prepared: No space left on device; cannot install packages"),
         no_reason(&["nestmatrix-prepare-end 1"], "the medium toy-1.2 could not be prepared: the script ended with status 1 and no reason"),
         no_agent(&["error=the guest agent is missing: there is no program qemu-ga", "nestmatrix-prepare-end 1"], "the medium toy-1.2 could not be prepared: the guest agent is missing: there is no program qemu-ga"),
-        other_version(&["version=1.3", "kernel=6.1.0", "nestmatrix-prepare-end 0"], "the medium toy-1.2 holds toy 1.3, as its /etc/os-release says; add it as toy-1.3 with `cargo xtask media add`"),
-        other_system(&["system=rhel", "version=9.4", "error=dpkg: dependency problems", "nestmatrix-prepare-end 1"], "the medium toy-1.2 holds rhel 9.4, as its /etc/os-release says; add it as rhel-9.4 with `cargo xtask media add`"),
+        other_version(&["version=1.3", "kernel=6.1.0", "nestmatrix-prepare-end 0"], "the medium toy-1.2 holds toy 1.3, as that system itself says; add it as toy-1.3 with `cargo xtask media add`"),
+        other_system(&["system=rhel", "version=9.4", "error=dpkg: dependency problems", "nestmatrix-prepare-end 1"], "the medium toy-1.2 holds rhel 9.4, as that system itself says; add it as rhel-9.4 with `cargo xtask media add`"),
         no_kernel(&["nestmatrix-prepare-end 0"], "the medium toy-1.2 could not be prepared: the system did not report its kernel"),
         no_name(&["system=", "kernel=6.1.0", "nestmatrix-prepare-end 0"], "the medium toy-1.2 could not be prepared: the system did not report its name and version"),
     };
