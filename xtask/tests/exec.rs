@@ -125,7 +125,7 @@ fn commands_run_in_the_levels_of_a_kept_stack() {
     fs::write(place.path().join("large"), vec![1; 8 << 20]).unwrap();
     let (_, stderr) = answer(&place, &["--copy", "large", "true"], 125);
     assert!(stderr.contains("failed to copy") && stderr.contains("No space left on device"), "{stderr}");
-    answer(&place, &["sh", "-c", "yes | head -c 100000 >>/tmp/full"], 1);
+    answer(&place, &["sh", "-c", "cat /dev/zero >>/tmp/full 2>/dev/null"], 1);
     let (_, stderr) = answer(&place, &["head", "-c", "100000", "/dev/zero"], 125);
     assert!(stderr.contains("output of the command is lost"), "{stderr}");
     answer(&place, &["rm", "/tmp/full"], 0);
