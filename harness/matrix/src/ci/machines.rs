@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn what_no_machine_can_run_is_skipped_with_that_reason() {
         let (matrix, catalog) = project();
-        let mut cell = matrix.cells().iter().find(|cell| cell.no_machine.is_none()).unwrap().clone();
+        let has_images = |cell: &&Cell| cell.name.as_str().starts_with("rhel-9-preview/amd/");
+        let mut cell = matrix.cells().iter().find(has_images).unwrap().clone();
         cell.no_machine = Some("the reason".to_owned());
         let plan = RunPlan::new([cell], &matrix, &catalog, &NativeMetals::new(), &PlanOptions::default());
         let (_, reasons) = plan.skipped().next().unwrap();

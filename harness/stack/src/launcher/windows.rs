@@ -22,7 +22,7 @@ use super::{Launcher, Started};
 use crate::host::{Diagnostics, Host, HostError, Pending, QemuEnd, RunningProcess, WindowsLevel};
 
 /// The label of the volume that brings a guest's files.
-const VOLUME: &str = "NESTGUEST";
+const VOLUME: &str = nestmatrix_images::GuestVolume::LABEL;
 /// The pause between two looks at a guest's console. Each look starts a PowerShell in the level.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How much of a guest's console is passed on, in bytes. All of it is read at each look.
