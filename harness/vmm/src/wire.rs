@@ -4,6 +4,7 @@
 //! events that the schema does not know must not break the conversation: the stacks mix QEMU 5.2 to 11.1. And the end of a
 //! conversation sometimes shows elsewhere: a port of a level below closes, the socket does not.
 
+mod exchange;
 mod transcript;
 
 use std::cell::Cell;
@@ -12,21 +13,13 @@ use std::fmt;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use exchange::{Change, Exchange, Request};
 pub use transcript::Transcript;
 
 use crate::guest::excerpt;
-
-/// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
-/// fill the harness's memory. QGA itself limits captured output to 16 MiB.
-const LONGEST_LINE: usize = 24 << 20;
-
-/// Marks the start of a fresh reply in `guest-sync-delimited` (QEMU, docs/interop/qemu-ga-ref).
-const SYNC_DELIMITER: u8 = 0xff;
 
 /// Why a command got no usable reply.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,13 +65,6 @@ pub enum Speaker {
     Agent,
 }
 
-struct Request {
-    message: Value,
-    /// The number that its reply must echo after a delimiter, if it is a synchronization.
-    echo: Option<u32>,
-    reply: oneshot::Sender<Result<Value, String>>,
-}
-
 /// An asynchronous event of QEMU (QMP specification, "Asynchronous events").
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -109,8 +95,7 @@ pub struct Wire {
     /// When the last line came from the peer.
     last_received: Rc<Cell<Option<tokio::time::Instant>>>,
     requests: mpsc::UnboundedSender<Request>,
-    moves: mpsc::UnboundedSender<UnixStream>,
-    close: mpsc::UnboundedSender<String>,
+    changes: mpsc::UnboundedSender<Change>,
     closed: watch::Receiver<Option<String>>,
 }
 
@@ -131,8 +116,7 @@ impl Wire {
     ) -> Self {
         let last_received = Rc::new(Cell::new(None));
         let (requests, requested) = mpsc::unbounded_channel();
-        let (moves, moving) = mpsc::unbounded_channel();
-        let (close, closing) = mpsc::unbounded_channel();
+        let (changes, changing) = mpsc::unbounded_channel();
         let (closed_tx, closed) = watch::channel(None);
         let (reader, writer) = stream.into_split();
         let mut exchange = Exchange {
@@ -143,20 +127,39 @@ impl Wire {
             last_received: Rc::clone(&last_received),
         };
         tokio::task::spawn_local(async move {
-            let why = exchange.serve(reader, requested, moving, closing).await;
+            let why = exchange.serve(reader, requested, changing).await;
             exchange.pending.clear();
             // Pending calls fail with the reason, so it is published before the listener takes the notice.
             let _ = closed_tx.send(Some(why.clone()));
             let _ = exchange.notices.send(Notice::Closed(why)).await;
         });
-        Self { peer: Rc::from(peer.into()), speaker, last_received, requests, moves, close, closed }
+        Self { peer: Rc::from(peer.into()), speaker, last_received, requests, changes, closed }
     }
 
     /// Continues the conversation on another stream to the same peer, which has been migrated. Commands without a reply on the old
     /// stream may be lost.
     pub fn move_to(&self, stream: UnixStream) {
         // A conversation that is over stays so.
-        let _ = self.moves.send(stream);
+        let _ = self.changes.send(Change::Move(stream));
+    }
+
+    /// From now on until [`Wire::resume`], the peer may end: nothing that it says is passed on, and no end of the stream ends the
+    /// conversation. Commands wait.
+    pub fn suspend(&self) {
+        let _ = self.changes.send(Change::Suspend(None));
+    }
+
+    /// The same, after a last command by which the peer ends. Its reply is not waited for.
+    pub fn suspend_after(&self, command: &str) {
+        let (reply, _) = oneshot::channel();
+        let last = Request { message: json!({"execute": command}), echo: None, reply };
+        let _ = self.changes.send(Change::Suspend(Some(last)));
+    }
+
+    /// Continues a suspended conversation with the peer that has taken the other one's place, on the same stream or on this one. A new
+    /// peer's messages go to `notices`, if it has its own.
+    pub fn resume(&self, stream: Option<UnixStream>, notices: Option<mpsc::Sender<Notice>>) {
+        let _ = self.changes.send(Change::Resume { stream, notices });
     }
 
     /// The peer's name.
@@ -171,7 +174,7 @@ impl Wire {
 
     /// Ends the conversation for a reason that showed elsewhere. Every pending call fails with it.
     pub fn declare_closed(&self, why: impl Into<String>) {
-        let _ = self.close.send(why.into());
+        let _ = self.changes.send(Change::Close(why.into()));
     }
 
     /// Runs a typed command.
@@ -239,145 +242,12 @@ impl Wire {
     }
 }
 
-/// A command whose reply is still to come.
-struct Pending {
-    /// The number that its reply must echo after a delimiter, if it is a synchronization. Everything before that is stale.
-    echo: Option<u32>,
-    reply: oneshot::Sender<Result<Value, String>>,
-}
-
-/// The far side of a [`Wire`]: owns the socket, keeps replies in the order of their commands.
-struct Exchange {
-    writer: OwnedWriteHalf,
-    transcript: Transcript,
-    pending: VecDeque<Pending>,
-    notices: mpsc::Sender<Notice>,
-    last_received: Rc<Cell<Option<tokio::time::Instant>>>,
-}
-
-impl Exchange {
-    /// Serves the conversation until it ends. Returns the reason.
-    async fn serve(
-        &mut self,
-        reader: OwnedReadHalf,
-        mut requested: mpsc::UnboundedReceiver<Request>,
-        mut moving: mpsc::UnboundedReceiver<UnixStream>,
-        mut closing: mpsc::UnboundedReceiver<String>,
-    ) -> String {
-        let mut reader = BufReader::new(reader);
-        let mut line = Vec::new();
-        loop {
-            tokio::select! {
-                // Commands after a move must not go to the old stream.
-                biased;
-                Some(stream) = moving.recv() => {
-                    let (other_reader, other_writer) = stream.into_split();
-                    reader = BufReader::new(other_reader);
-                    self.writer = other_writer;
-                    line.clear();
-                    for pending in self.pending.drain(..) {
-                        let _ = pending.reply.send(Err("its peer was migrated before it replied".into()));
-                    }
-                }
-                Some(why) = closing.recv() => return why,
-                request = requested.recv() => match request {
-                    None => return "the harness has closed it".into(),
-                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
-                },
-                read = read_line(&mut reader, &mut line) => match read {
-                    Err(e) => return e.to_string(),
-                    Ok(false) => return "end of file".into(),
-                    Ok(true) => {
-                        self.last_received.set(Some(tokio::time::Instant::now()));
-                        // A peer that sends faster than the listener reads must wait, so that it can't fill the harness's memory.
-                        let notice = self.receive(&line);
-                        line.clear();
-                        if let Some(notice) = notice {
-                            let _ = self.notices.send(notice).await;
-                        }
-                    }
-                },
-            }
-        }
-    }
-
-    async fn send(&mut self, request: Request) -> std::io::Result<()> {
-        self.transcript.note(">", &request.message);
-        let mut bytes = Vec::new();
-        if request.echo.is_some() {
-            bytes.push(SYNC_DELIMITER);
-            // Callers of earlier synchronizations have given up by now.
-            self.pending.retain(|pending| !pending.reply.is_closed());
-        }
-        bytes.extend_from_slice(request.message.to_string().as_bytes());
-        bytes.push(b'\n');
-        self.pending.push_back(Pending { echo: request.echo, reply: request.reply });
-        self.writer.write_all(&bytes).await
-    }
-
-    /// Handles a line. Returns what is not a reply.
-    fn receive(&mut self, line: &[u8]) -> Option<Notice> {
-        let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
-        let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
-        let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
-            self.transcript.note("<?", &Value::String(String::from_utf8_lossy(line).into_owned()));
-            return None;
-        };
-        self.transcript.note("<", &message);
-        let object = message.as_object_mut()?;
-        if let Some(value) = object.remove("return") {
-            self.reply(Ok(value), delimiter.is_some());
-        } else if let Some(error) = object.remove("error") {
-            let description = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
-            self.reply(Err(description), delimiter.is_some());
-        } else if let Some(greeting) = object.remove("QMP") {
-            return Some(Notice::Greeting(greeting));
-        } else if let Some(Value::String(name)) = object.remove("event") {
-            let data = object.remove("data").unwrap_or(Value::Null);
-            return Some(Notice::Event(Event { name, data }));
-        }
-        None
-    }
-
-    fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
-        // An agent replies to the delimiter itself with an error, since it is not JSON. That and everything else before the expected
-        // echo is dropped.
-        let echoes =
-            |id: u32| delimited && reply.as_ref().is_ok_and(|value| value.as_u64() == Some(id.into()));
-        if self.pending.front().and_then(|pending| pending.echo).is_some_and(|id| !echoes(id)) {
-            return;
-        }
-        if let Some(pending) = self.pending.pop_front() {
-            let _ = pending.reply.send(reply);
-        }
-    }
-}
-
-/// Appends one line, without its end, to `line`. Returns `false` at the end of the stream. It can be cancelled and called again.
-async fn read_line(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
-    loop {
-        let available = reader.fill_buf().await?;
-        if available.is_empty() {
-            return Ok(false);
-        }
-        let end = available.iter().position(|b| *b == b'\n');
-        let take = end.map_or(available.len(), |at| at);
-        if line.len() + take > LONGEST_LINE {
-            let why = format!("it sent a line of more than {} MiB", LONGEST_LINE >> 20);
-            return Err(std::io::Error::other(why));
-        }
-        line.extend_from_slice(&available[..take]);
-        reader.consume(take + usize::from(end.is_some()));
-        if end.is_some() {
-            return Ok(true);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+    use super::exchange::SYNC_DELIMITER;
     use super::*;
-    use tokio::io::AsyncReadExt as _;
 
     async fn with_peer<T, F: Future<Output = T>>(
         peer: impl AsyncFnOnce(UnixStream) + 'static,
@@ -458,6 +328,50 @@ mod tests {
             assert!(noticed.try_recv().is_err(), "the old stream's end is no end of the conversation");
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_suspended_conversation_outlives_its_peer_and_continues_with_the_next_one() {
+        let ends = async |mut far: UnixStream| {
+            let mut sent = [0; 256];
+            let count = far.read(&mut sent).await.unwrap();
+            assert_eq!(&sent[..count], b"{\"execute\":\"quit\"}\n");
+            far.write_all(b"{\"event\": \"SHUTDOWN\"}\n{\"half\": ").await.unwrap();
+        };
+        let (near, far) = UnixStream::pair().unwrap();
+        let (send, mut noticed) = mpsc::channel(8);
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let wire = Wire::start(Speaker::Qemu, "the peer", near, Transcript::none(), send);
+                wire.suspend_after("quit");
+                ends(far).await;
+                wire.declare_closed("its port was closed");
+                let asking = wire.clone();
+                let asked =
+                    tokio::task::spawn_local(async move { asking.call("query-status", Value::Null).await });
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(noticed.try_recv().is_err(), "what the old peer says is dropped, and so is its end");
+                let (near, mut far) = UnixStream::pair().unwrap();
+                let (send, mut noticed_anew) = mpsc::channel(8);
+                wire.resume(Some(near), Some(send));
+                far.write_all(b"{\"event\": \"RESUME\"}\n").await.unwrap();
+                let mut sent = [0; 256];
+                let count = far.read(&mut sent).await.unwrap();
+                assert!(
+                    String::from_utf8_lossy(&sent[..count]).contains("query-status"),
+                    "commands have waited"
+                );
+                far.write_all(b"{\"return\": 7}\n").await.unwrap();
+                assert_eq!(asked.await.unwrap().unwrap(), json!(7));
+                assert!(
+                    matches!(noticed_anew.recv().await, Some(Notice::Event(event)) if event.name == "RESUME")
+                );
+                wire.declare_closed("now it counts");
+                assert_eq!(noticed_anew.recv().await, Some(Notice::Closed("now it counts".into())));
+            })
+            .await;
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -10,4 +10,4 @@ pub use agent::{Agent, ExecOutput, ExecState, OpenFile};
 pub use console::{Console, excerpt, printable};
 pub use powershell::powershell_error;
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
-pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, symptom_in};
+pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, kernel_message, symptom_in};

@@ -126,6 +126,11 @@ impl SharedAnswers {
         self.0.1.notify_waiters();
     }
 
+    /// Forgets them all: the shell that gave them is gone.
+    pub fn clear(&self) {
+        *self.0.0.borrow_mut() = Answers::default();
+    }
+
     /// What `known` reads in them now.
     pub fn now<T>(&self, known: impl FnOnce(&Answers) -> T) -> T {
         known(&self.0.0.borrow())

@@ -106,7 +106,7 @@ pub fn symptom_in(line: &str) -> Option<GuestSymptom> {
 
 /// The part of a line that a kernel prints: what follows the last time stamp such as `[   12.345678] ` or
 /// `[   12.345678][    T1] `, or the whole line if there is none.
-fn kernel_message(line: &str) -> &str {
+pub fn kernel_message(line: &str) -> &str {
     let mut message = line.trim();
     while let Some((before, after)) = message.split_once('[') {
         let Some((stamp, rest)) = after.split_once(']') else { break };

@@ -1,0 +1,207 @@
+//! The far side of a [`Wire`](super::Wire): it owns the stream, keeps replies in the order of their commands, and carries on when
+//! the peer is replaced.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Event, Notice, Transcript};
+
+/// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
+/// fill the harness's memory. QGA itself limits captured output to 16 MiB.
+const LONGEST_LINE: usize = 24 << 20;
+
+/// Marks the start of a fresh reply in `guest-sync-delimited` (QEMU, docs/interop/qemu-ga-ref).
+pub(super) const SYNC_DELIMITER: u8 = 0xff;
+
+/// A command to a peer.
+pub(super) struct Request {
+    pub(super) message: Value,
+    /// The number that its reply must echo after a delimiter, if it is a synchronization.
+    pub(super) echo: Option<u32>,
+    pub(super) reply: oneshot::Sender<Result<Value, String>>,
+}
+
+/// What happens to a conversation from this side. One queue keeps the order of these.
+pub(super) enum Change {
+    /// It continues on another stream.
+    Move(UnixStream),
+    /// Its peer is about to end, perhaps by this last command, and another one will take its place.
+    Suspend(Option<Request>),
+    /// Another peer has taken the place of the one that ended: on the same stream, or on this one.
+    Resume { stream: Option<UnixStream>, notices: Option<mpsc::Sender<Notice>> },
+    /// It is over.
+    Close(String),
+}
+
+/// A command whose reply is still to come.
+pub(super) struct Pending {
+    /// The number that its reply must echo after a delimiter, if it is a synchronization. Everything before that is stale.
+    echo: Option<u32>,
+    reply: oneshot::Sender<Result<Value, String>>,
+}
+
+/// The far side of a [`Wire`]: owns the socket, keeps replies in the order of their commands.
+pub(super) struct Exchange {
+    pub(super) writer: OwnedWriteHalf,
+    pub(super) transcript: Transcript,
+    pub(super) pending: VecDeque<Pending>,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) last_received: Rc<Cell<Option<tokio::time::Instant>>>,
+}
+
+impl Exchange {
+    /// Serves the conversation until it ends. Returns the reason.
+    pub(super) async fn serve(
+        &mut self,
+        reader: OwnedReadHalf,
+        mut requested: mpsc::UnboundedReceiver<Request>,
+        mut changing: mpsc::UnboundedReceiver<Change>,
+    ) -> String {
+        let mut reader = BufReader::new(reader);
+        let mut line = Vec::new();
+        let mut suspended = false;
+        // Whether a suspended conversation still reads its stream, and so drops what its old peer says.
+        let mut is_open = true;
+        // The greeting of the next peer, if that came before the conversation was resumed.
+        let mut greeting = None;
+        loop {
+            tokio::select! {
+                // Commands after a change must not go to the old stream or the old peer.
+                biased;
+                change = changing.recv() => {
+                    let mut last = None;
+                    let stream = match change {
+                        None => return "the harness has closed it".into(),
+                        Some(Change::Close(_)) if suspended => continue,
+                        Some(Change::Close(why)) => return why,
+                        Some(Change::Suspend(command)) => {
+                            (suspended, last) = (true, command);
+                            None
+                        }
+                        Some(Change::Move(stream)) => Some(stream),
+                        Some(Change::Resume { stream, notices }) => {
+                            (suspended, is_open) = (false, true);
+                            self.notices = notices.unwrap_or_else(|| self.notices.clone());
+                            stream
+                        }
+                    };
+                    if let Some(stream) = stream {
+                        let (other_reader, other_writer) = stream.into_split();
+                        reader = BufReader::new(other_reader);
+                        self.writer = other_writer;
+                    }
+                    line.clear();
+                    for pending in self.pending.drain(..) {
+                        let _ = pending.reply.send(Err("its peer was replaced before it replied".into()));
+                    }
+                    if let Some(last) = last {
+                        // If the peer does not get it, it does not end, and that is noticed.
+                        let _ = self.send(last).await;
+                    }
+                    if let Some(greeting) = greeting.take_if(|_| !suspended) {
+                        let _ = self.notices.send(greeting).await;
+                    }
+                }
+                request = requested.recv(), if !suspended => match request {
+                    None => return "the harness has closed it".into(),
+                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
+                },
+                read = read_line(&mut reader, &mut line), if is_open => match read {
+                    Err(_) | Ok(false) if suspended => is_open = false,
+                    Err(e) => return e.to_string(),
+                    Ok(false) => return "end of file".into(),
+                    Ok(true) => {
+                        self.last_received.set(Some(tokio::time::Instant::now()));
+                        // A peer that sends faster than the listener reads must wait, so that it can't fill the harness's memory.
+                        let notice = self.receive(&line);
+                        line.clear();
+                        match notice {
+                            Some(notice) if !suspended => _ = self.notices.send(notice).await,
+                            Some(notice @ Notice::Greeting(_)) => greeting = Some(notice),
+                            Some(_) | None => {}
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> std::io::Result<()> {
+        self.transcript.note(">", &request.message);
+        let mut bytes = Vec::new();
+        if request.echo.is_some() {
+            bytes.push(SYNC_DELIMITER);
+            // Callers of earlier synchronizations have given up by now.
+            self.pending.retain(|pending| !pending.reply.is_closed());
+        }
+        bytes.extend_from_slice(request.message.to_string().as_bytes());
+        bytes.push(b'\n');
+        self.pending.push_back(Pending { echo: request.echo, reply: request.reply });
+        self.writer.write_all(&bytes).await
+    }
+
+    /// Handles a line. Returns what is not a reply.
+    fn receive(&mut self, line: &[u8]) -> Option<Notice> {
+        let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
+        let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
+        let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
+            self.transcript.note("<?", &Value::String(String::from_utf8_lossy(line).into_owned()));
+            return None;
+        };
+        self.transcript.note("<", &message);
+        let object = message.as_object_mut()?;
+        if let Some(value) = object.remove("return") {
+            self.reply(Ok(value), delimiter.is_some());
+        } else if let Some(error) = object.remove("error") {
+            let description = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            self.reply(Err(description), delimiter.is_some());
+        } else if let Some(greeting) = object.remove("QMP") {
+            return Some(Notice::Greeting(greeting));
+        } else if let Some(Value::String(name)) = object.remove("event") {
+            let data = object.remove("data").unwrap_or(Value::Null);
+            return Some(Notice::Event(Event { name, data }));
+        }
+        None
+    }
+
+    fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
+        // An agent replies to the delimiter itself with an error, since it is not JSON. That and everything else before the expected
+        // echo is dropped.
+        let echoes =
+            |id: u32| delimited && reply.as_ref().is_ok_and(|value| value.as_u64() == Some(id.into()));
+        if self.pending.front().and_then(|pending| pending.echo).is_some_and(|id| !echoes(id)) {
+            return;
+        }
+        if let Some(pending) = self.pending.pop_front() {
+            let _ = pending.reply.send(reply);
+        }
+    }
+}
+
+/// Appends one line, without its end, to `line`. Returns `false` at the end of the stream. It can be cancelled and called again.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    loop {
+        let available = reader.fill_buf().await?;
+        if available.is_empty() {
+            return Ok(false);
+        }
+        let end = available.iter().position(|b| *b == b'\n');
+        let take = end.map_or(available.len(), |at| at);
+        if line.len() + take > LONGEST_LINE {
+            let why = format!("it sent a line of more than {} MiB", LONGEST_LINE >> 20);
+            return Err(std::io::Error::other(why));
+        }
+        line.extend_from_slice(&available[..take]);
+        reader.consume(take + usize::from(end.is_some()));
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
