@@ -6,6 +6,7 @@
 
 mod agent;
 mod command_line;
+mod console;
 mod ending;
 mod libvirt;
 mod monitor;
@@ -78,6 +79,11 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        if channel.ends_with(".console") {
+            console::answer(stack, level, &String::from_utf8_lossy(&line));
+            line.clear();
+            continue;
+        }
         let start = line.iter().take_while(|byte| **byte == DELIMITER).count();
         let request: Value = serde_json::from_slice(&line[start..]).unwrap_or_default();
         line.clear();
@@ -87,6 +93,7 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
             "qmp" => monitor::answer(stack, level, command, arguments),
             _ => {
                 stack.wait_until(level, |level| level.agent_answers);
+                stack.wait_while_paused(level);
                 agent::answer(stack, level, command, arguments)
             }
         };

@@ -31,6 +31,7 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
     let line = stack.command_line(level);
     Ok(match command {
         "qmp_capabilities" | "cont" | "stop" | "quit" | "set-action" => json!({}),
+        "device_add" if arguments["driver"] == "cpu" => json!({}),
         "system_reset" | "migrate" | "migrate-incoming" | "migrate-set-capabilities" => json!({}),
         "query-migrate" => {
             let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
@@ -129,15 +130,21 @@ fn property(line: &str, arguments: &Value) -> Result<Value, String> {
 
 /// What a command does that has been answered on this channel.
 pub fn after(stack: &Arc<Stack>, level: u8, channel: &str, command: &str, arguments: &Value) {
-    let file = arguments["uri"].as_str().and_then(|uri| uri.strip_prefix("file:"));
+    let uri = arguments["uri"].as_str().unwrap_or_default();
+    let file = uri.strip_prefix("file:");
+    let is_command = uri.starts_with("exec:");
     match (command, file) {
+        ("stop", _) => stack.pause(level),
+        ("device_add", _) => stack.add_cpu(level),
+        ("migrate", _) if is_command => stack.keep(level),
+        ("migrate-incoming", _) if is_command => stack.bring_back(level),
         ("migrate", Some(file)) => stack.save(level, file),
         ("migrate-incoming", Some(file)) => stack.load(level, file),
         ("cont", _) => stack.resume(level),
         ("system_reset", _) => stack.reset(level),
         ("migrate", None) => stack.migrate(level),
         // The level has moved to another QEMU, and lives on.
-        ("quit", _) if channel != stack.channel(level, "qmp") => {}
+        ("quit", _) if channel != stack.channel(level, "qmp") => stack.end_first(level),
         ("quit", _) => stack.end(
             level,
             &End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() },

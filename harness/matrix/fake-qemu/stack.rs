@@ -13,7 +13,7 @@ use crate::command_line::{CommandLine, level_in, value_of};
 use crate::ending::end_this_process;
 use crate::libvirt::LIBVIRT_PID;
 use crate::script::{Act, End, How, KERNEL, Script};
-use crate::{Failure, agent, libvirt, windows};
+use crate::{Failure, agent, libvirt, monitor, windows};
 
 /// The first process identifier of a command in a level.
 const FIRST_PID: i64 = 100;
@@ -26,7 +26,7 @@ const BEFORE_AGENT: u64 = 50;
 const FLOOD: usize = 16 << 10;
 
 /// A level, and the QEMU that runs it. In a snapshot it is written as it is.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Level {
     /// Its QEMU runs, or has run.
     pub launched: bool,
@@ -38,6 +38,8 @@ pub struct Level {
     pub line: String,
     /// It was let run.
     pub resumed: bool,
+    /// Its QEMU has stopped it.
+    paused: bool,
     /// It has powered off.
     pub off: bool,
     /// Its QEMU has ended.
@@ -50,6 +52,8 @@ pub struct Level {
     moved: bool,
     /// How often it was reset.
     resets: u32,
+    /// How many CPUs it got while it ran.
+    added_cpus: u32,
     /// The processes that its agent knows.
     pub processes: BTreeMap<i64, Process>,
     pids: i64,
@@ -73,6 +77,8 @@ pub struct Stack {
     began: Instant,
     writers: BTreeMap<String, Mutex<UnixStream>>,
     levels: Mutex<BTreeMap<u8, Level>>,
+    /// The levels of a stack that a QEMU has written to a file, as a command does.
+    kept: Mutex<BTreeMap<u8, Level>>,
     changed: Condvar,
     /// How often each reply of the script has matched.
     matches: Mutex<Vec<usize>>,
@@ -100,6 +106,7 @@ impl Stack {
             began: Instant::now(),
             writers,
             levels: Mutex::new([(line.level, outermost)].into()),
+            kept: Mutex::default(),
             changed: Condvar::new(),
         })
     }
@@ -121,6 +128,60 @@ impl Stack {
             level.gone || !wanted(level)
         };
         let _levels = self.changed.wait_while(self.levels(), waiting);
+    }
+
+    /// Waits until neither `level` nor a level around it is paused.
+    pub fn wait_while_paused(&self, level: u8) {
+        let paused = |levels: &mut BTreeMap<u8, Level>| levels.range(..=level).any(|(_, outer)| outer.paused);
+        let _levels = self.changed.wait_while(self.levels(), paused);
+    }
+
+    /// Whether an innermost level takes commands once it has reported.
+    pub fn stays(&self, level: u8) -> bool {
+        self.command_line(level).contains("nest.stay")
+    }
+
+    /// The time since the start.
+    pub fn milliseconds(&self) -> u128 {
+        self.began.elapsed().as_millis()
+    }
+
+    /// How often a level was reset.
+    pub fn resets(&self, level: u8) -> u32 {
+        self.levels().get(&level).map_or(0, |level| level.resets)
+    }
+
+    /// A level prints a line on its console.
+    pub fn say(&self, level: u8, line: &str) {
+        self.send_bytes(&self.channel(level, "console"), format!("{line}\r\n").as_bytes());
+    }
+
+    /// Stops a level.
+    pub fn pause(&self, level: u8) {
+        self.change(level, |level| level.paused = true);
+        self.event(level, "STOP", &Value::Null);
+    }
+
+    /// A level gets another CPU.
+    pub fn add_cpu(&self, level: u8) {
+        self.change(level, |level| level.added_cpus += 1);
+    }
+
+    /// Keeps a level and those inside it as they are.
+    pub fn keep(&self, level: u8) {
+        let kept = self.levels().range(level..).map(|(number, level)| (*number, level.clone())).collect();
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
+    /// A new QEMU of a level, and the levels inside it, are as they were kept.
+    pub fn bring_back(&self, level: u8) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_kept = kept.contains_key(&level);
+        for (number, kept) in kept {
+            let line = if number == level { self.command_line(level) } else { kept.line.clone() };
+            self.change(number, |level| *level = Level { line, ..kept });
+        }
+        self.migrated(level, is_kept);
     }
 
     /// The command line of a level's QEMU, or the script with it.
@@ -198,10 +259,21 @@ impl Stack {
         self.change(level, |level| {
             level.agent_answers = false;
             level.resets += 1;
+            level.processes.clear();
         });
+        let inside: Vec<u8> = self.levels().range(level + 1..).map(|(inside, _)| *inside).collect();
+        for inside in &inside {
+            self.change(*inside, |level| {
+                (level.gone, level.resumed, level.agent_answers) = (true, false, false)
+            });
+        }
+        if !inside.is_empty() {
+            self.ports(level + 1, false);
+        }
         self.event(level, "RESET", &json!({"guest": false, "reason": "host-qmp-system-reset"}));
         let stack = Arc::clone(self);
-        std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), Act::AgentAnswers]));
+        let up = if self.innermost() == level { Act::Report } else { Act::AgentAnswers };
+        std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), up]));
     }
 
     /// The state that a level's QEMU reports.
@@ -209,6 +281,7 @@ impl Stack {
         let levels = self.levels();
         let status = match levels.get(&level) {
             Some(level) if level.off => "shutdown",
+            Some(level) if level.paused => "paused",
             Some(level) if level.resumed => "running",
             _ => "prelaunch",
         };
@@ -218,13 +291,17 @@ impl Stack {
     /// Lets a level run. The first time, it boots.
     pub fn resume(self: &Arc<Self>, level: u8) {
         self.event(level, "RESUME", &Value::Null);
-        let before = self.change(level, |level| std::mem::replace(&mut level.resumed, true));
+        let before = self.change(level, |level| {
+            level.paused = false;
+            std::mem::replace(&mut level.resumed, true)
+        });
         if before {
             return;
         }
         let usual = || {
             let up = Act::Say(format!("nestmatrix: level up, kernel {KERNEL}"));
             match self.innermost() == level {
+                true if self.stays(level) => vec![Act::Report],
                 true => vec![Act::Report, Act::Wait(BEFORE_POWER_OFF), Act::PowerOff],
                 false => vec![up, Act::AgentAnswers],
             }
@@ -270,7 +347,8 @@ impl Stack {
                     let hypervisor =
                         if is_channel { "hypervisor=KVM" } else { "hypervisor=Microsoft Hyper-V" };
                     let end = [hypervisor, "cpu=Fake", "uptime=1.00", "nestmatrix-report-end"];
-                    report.into_iter().chain(end).for_each(say);
+                    let ready = self.stays(level).then_some("nestmatrix-shell-ready");
+                    report.into_iter().chain(end).chain(ready).for_each(|line| _ = say(line));
                 }
                 Act::PowerOff => {
                     self.change(level, |level| (level.off, level.agent_answers) = (true, false));
@@ -307,6 +385,17 @@ impl Stack {
         }
     }
 
+    /// Ends the first QEMU of a level that has moved to another one.
+    pub fn end_first(&self, level: u8) {
+        let end = End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() };
+        self.change(level - 1, |below| {
+            let first = below.processes.values_mut().find(|process| process.qemu == Some(level));
+            if let Some(first) = first {
+                first.end = Some(end);
+            }
+        });
+    }
+
     /// The QEMU of the level below `level` reports that the ports of `level` and of all inside it are open, or closed.
     fn ports(&self, level: u8, open: bool) {
         let ports = self.writers.keys().filter(|channel| channel.as_str() >= format!("l{level}").as_str());
@@ -333,7 +422,14 @@ impl Stack {
             (None, None) => {
                 let resets = self.levels().get(&level).map_or(0, |level| level.resets);
                 let line = self.command_line(level);
-                let stdout = agent::printed(script, &line, &self.counters(level), resets);
+                let uptime = format!("uptime={:.3}\n", self.milliseconds() as f64 / 1000.0);
+                let cpus = format!("0-{}\n", self.levels().get(&level).map_or(0, |level| level.added_cpus));
+                let stdout = match script {
+                    vitals if vitals.contains("echo uptime=$u; dmesg") => uptime,
+                    switched_on if switched_on.contains("cpu[0-9]*/online") => cpus,
+                    _ => String::new(),
+                };
+                let stdout = stdout + &agent::printed(script, &line, &self.counters(level), resets);
                 Some(End { status: Some(0), signal: None, stdout, stderr: String::new() })
             }
         };
@@ -350,10 +446,14 @@ impl Stack {
             self.ports(inner, true);
             let in_second = self.levels().range(..inner).any(|(_, outer)| outer.second_launched);
             let second = in_second || script.contains(&format!("-name L{inner}-second"));
-            self.change(inner, |level| {
+            let is_next = self.change(inner, |level| {
                 (level.launched, level.line) = (true, line);
                 level.second_launched |= second;
+                std::mem::take(&mut level.gone)
             });
+            if is_next {
+                self.send(&self.channel(inner, "qmp"), monitor::greeting());
+            }
         }
         if let Some(pid) = killed {
             let qemu = self.levels().get(&level).and_then(|level| level.processes.get(&pid)?.qemu);

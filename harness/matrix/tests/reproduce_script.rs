@@ -184,6 +184,7 @@ fn on_native_metal_it_begins_with_l1_on_this_machines_kvm() {
 #[test]
 fn steps_and_faults_are_done_where_the_harness_does_them() {
     let step = |name: &str, after: &str, action| Step {
+        repeat: 1,
         timeout: None,
         reads: false,
         name: name.into(),
@@ -200,6 +201,8 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         step("time it", "l0-kvm", StepAction::Own { action: OwnAction::Measure }),
         step("no svm", "l1-kvm", run("grep svm /proc/cpuinfo", Some(1), None)),
         step("move it", "l2-check", StepAction::Own { action: OwnAction::Migrate }),
+        step("all of it", "l2-check", StepAction::Chain { chain: vec![OwnAction::Pause, OwnAction::Reset] }),
+        Step { repeat: 3, ..step("thrice", "l2-check", run("true", None, None)) },
     ];
     let fault = |at: &str, of, second| Fault {
         at: at.parse().unwrap(),
@@ -223,6 +226,9 @@ fn steps_and_faults_are_done_where_the_harness_does_them() {
         "stage l2-boot 90 540\n    kill_qemu l1 l0\n    qmp l2 cont\n",
         "stage l2-check 90 540\n    not_here 'kills the QEMU of a second machine'\n",
         "stage step-4 30 180\n    not_here 'migrates the level'\n",
+        "stage step-5 30 180\n    not_here 'changes the level in several ways'\n",
+        "stage step-6 30 180\n    round=0\n    while [ $round -lt 3 ]; do\n    step l0 no '' <<",
+        "    round=$((round + 1))\n    done\n",
     ];
     let places: Vec<usize> =
         order.iter().map(|part| own.find(part).unwrap_or_else(|| panic!("no {part:?} in {own}"))).collect();
@@ -370,6 +376,7 @@ fn hostile_text_stays_text() {
     let mut plan = plan(Architecture::Amd, 0..=2, Metal::Emulated);
     plan.levels[2].settings.kernel_parameters = vec!["a'$(touch${IFS}broken-out)`touch`\\\"".into()];
     let steps = [Step {
+        repeat: 1,
         timeout: None,
         reads: false,
         name: hostile.into(),

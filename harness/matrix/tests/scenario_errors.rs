@@ -1054,7 +1054,7 @@ fn a_unified_kernel_without_uefi() {
 )]
 #[case::second_machine(
     "[levels.l1]\nlaunch = \"libvirt\"\n[[step]]\nname = \"move\"\nafter = \"l2-check\"\non = \"l1\"\ndo = \"migrate\"",
-    "L1 is launched by libvirt, and there is a second machine of it or around it"
+    "L1 is launched by libvirt, and a step starts a second machine of it or around it, or replaces it"
 )]
 #[case::tpm(
     "[levels.l1]\nlaunch = \"libvirt\"\ntpm = \"2.0\"",
@@ -1063,6 +1063,41 @@ fn a_unified_kernel_without_uefi() {
 fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected: &str) {
     let report = scenario_and(more);
     assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(expected), "{report}");
+}
+
+#[rstest]
+#[case::no_event("chain = [\"pause\", \"measure\"]", "`measure` can't be part of a chain")]
+#[case::nothing("chain = []", "`chain` is empty")]
+#[case::unknown("chain = [\"pause\", \"sleep\"]", "unknown action `sleep`")]
+#[case::with_a_command("chain = [\"pause\"]\nrun = \"true\"", "key `run` has no meaning here")]
+#[case::with_an_action("chain = [\"pause\"]\ndo = \"pause\"", "key `chain` has no meaning here")]
+#[case::reads("chain = [\"pause\"]\nreads = true", "key `reads` has no meaning here")]
+#[case::never("do = \"pause\"\nrepeat = 0", "`repeat` is out of range: 0")]
+#[case::there_and_back(
+    "chain = [\"migrate\", \"migrate\"]",
+    "a scenario can start a second machine only once"
+)]
+#[case::again_and_again("do = \"migrate\"\nrepeat = 2", "a scenario can start a second machine only once")]
+fn what_is_no_series_of_events_is_an_error(#[case] action: &str, #[case] expected: &str) {
+    let step = format!("[[step]]\nname = \"live\"\nafter = \"l2-check\"\non = \"l1\"\n{action}");
+    let report = scenario_and(&step);
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(expected), "{report}");
+}
+
+#[rstest]
+#[case::saved_l0("l2-check", "l0", "save-restore", "`save-restore` can't be done to L0")]
+#[case::l2_too_early("l1-kvm", "l2", "pause", "L2 does not take commands yet after l1-kvm")]
+#[case::partly_up("l2-launch", "l1", "reset", "`reset` can't be done after l2-launch")]
+fn an_event_must_suit_its_level_and_its_time(
+    #[case] after: &str,
+    #[case] on: &str,
+    #[case] action: &str,
+    #[case] expected: &str,
+) {
+    let step = format!("[[step]]\nname = \"live\"\nafter = \"{after}\"\non = \"{on}\"\ndo = \"{action}\"");
+    let report = scenario_and(&step);
     assert!(report.contains(expected), "{report}");
 }
 

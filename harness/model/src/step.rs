@@ -26,9 +26,21 @@ pub struct Step {
     /// Whether its author says that it only reads. Then it may run in an L0 that is this machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reads: bool,
+    /// How many times it is taken.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeat: u32,
     /// Its timeout, if it is not that of the level's other stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<StepTimeout>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_once(repeat: &u32) -> bool {
+    *repeat == 1
 }
 
 /// The timeout of a step, in seconds.
@@ -52,6 +64,11 @@ pub enum StepAction {
         /// Its action.
         #[serde(rename = "do")]
         action: OwnAction,
+    },
+    /// The harness does several things, one after another.
+    Chain {
+        /// Its actions.
+        chain: Vec<OwnAction>,
     },
 }
 
@@ -80,11 +97,28 @@ pub enum OwnAction {
     BootAnother,
     /// Migrates the level, with everything in it, to a second QEMU on the same host.
     Migrate,
+    /// Stops the level for a while, and lets it continue.
+    Pause,
+    /// Saves the level, with everything in it, to a file on its host, ends its QEMU, and restores it in a new one.
+    SaveRestore,
+    /// Resets the level's machine. The levels inside are launched again.
+    Reset,
+    /// Adds a CPU to the level.
+    HotplugCpu,
 }
 
 impl Word for OwnAction {
     const WHAT: &'static str = "action";
-    const ALL: &'static [Self] = &[Self::Measure, Self::Reboot, Self::BootAnother, Self::Migrate];
+    const ALL: &'static [Self] = &[
+        Self::Measure,
+        Self::Reboot,
+        Self::BootAnother,
+        Self::Migrate,
+        Self::Pause,
+        Self::SaveRestore,
+        Self::Reset,
+        Self::HotplugCpu,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -92,17 +126,41 @@ impl Word for OwnAction {
             Self::Reboot => "reboot",
             Self::BootAnother => "boot-another",
             Self::Migrate => "migrate",
+            Self::Pause => "pause",
+            Self::SaveRestore => "save-restore",
+            Self::Reset => "reset",
+            Self::HotplugCpu => "hotplug-cpu",
         }
     }
 }
 word_traits!(OwnAction);
 
+impl OwnAction {
+    /// Whether it is an event in the life of a level: the level and everything in it must live on.
+    pub fn is_lifecycle(self) -> bool {
+        match self {
+            Self::Migrate | Self::Pause | Self::SaveRestore | Self::Reset | Self::HotplugCpu => true,
+            Self::Measure | Self::Reboot | Self::BootAnother => false,
+        }
+    }
+}
+
 impl StepAction {
-    /// Its word in records: `run`, or that of the harness's action.
+    /// Its word in records: `run`, `chain`, or that of the harness's action.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
             Self::Own { action } => action.word(),
+            Self::Chain { .. } => "chain",
+        }
+    }
+
+    /// The actions of the harness in it, in order.
+    pub fn actions(&self) -> &[OwnAction] {
+        match self {
+            Self::Run(_) => &[],
+            Self::Own { action } => std::slice::from_ref(action),
+            Self::Chain { chain } => chain,
         }
     }
 }
@@ -110,25 +168,45 @@ impl StepAction {
 impl Step {
     /// The level that gets a second machine from it, if any.
     pub fn second_machine(&self) -> Option<LevelNumber> {
-        let second = [OwnAction::BootAnother, OwnAction::Migrate].map(|action| StepAction::Own { action });
-        second.contains(&self.action).then_some(self.on)
+        let is_second = |action: &OwnAction| matches!(action, OwnAction::BootAnother | OwnAction::Migrate);
+        self.action.actions().iter().any(is_second).then_some(self.on)
+    }
+
+    /// How many second machines it starts.
+    pub fn second_machines(&self) -> usize {
+        let is_second = |action: &&OwnAction| matches!(action, OwnAction::BootAnother | OwnAction::Migrate);
+        let once = self.action.actions().iter().filter(is_second).count();
+        once.saturating_mul(usize::try_from(self.repeat).unwrap_or(usize::MAX))
+    }
+
+    /// The level whose memory its host must hold a second time, because the step saves it to a file, if any.
+    pub fn saved_level(&self) -> Option<LevelNumber> {
+        self.action.actions().contains(&OwnAction::SaveRestore).then_some(self.on)
+    }
+
+    /// Whether it is an event in the life of a level, or several.
+    pub fn is_lifecycle(&self) -> bool {
+        self.action.actions().iter().any(|action| action.is_lifecycle())
     }
 
     /// Whether it starts a second machine of `level`. A machine that is booted beside another one has its own level inside.
     pub fn starts_second(&self, level: LevelNumber) -> bool {
-        match self.action {
-            StepAction::Own { action: OwnAction::BootAnother } => {
-                level == self.on || Some(level) == self.on.next()
-            }
-            StepAction::Own { action: OwnAction::Migrate } => level == self.on,
-            StepAction::Own { action: OwnAction::Measure | OwnAction::Reboot } | StepAction::Run(_) => false,
-        }
+        self.action.actions().iter().any(|action| match action {
+            OwnAction::BootAnother => level == self.on || Some(level) == self.on.next(),
+            OwnAction::Migrate => level == self.on,
+            OwnAction::Measure
+            | OwnAction::Reboot
+            | OwnAction::Pause
+            | OwnAction::SaveRestore
+            | OwnAction::Reset
+            | OwnAction::HotplugCpu => false,
+        })
     }
 
     /// Whether the innermost level must keep running after its evidence. A second machine also needs that, since both innermost
     /// levels must run at the same time.
     pub fn needs_innermost(&self, innermost: LevelNumber) -> bool {
-        let beside = self.action == StepAction::Own { action: OwnAction::BootAnother };
+        let beside = self.action.actions().contains(&OwnAction::BootAnother);
         innermost.reports() && (beside || self.after >= Stage::Level(innermost, StageKind::Check))
     }
 }

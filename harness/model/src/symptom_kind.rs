@@ -39,8 +39,12 @@ pub enum SymptomKind {
     StepOutput,
     /// A migration failed.
     MigrationFailed,
-    /// A level does not continue after its migration.
+    /// A level does not continue after its migration, or after another event in its life.
     StandsStill,
+    /// A level's kernel complained after an event in the life of a level.
+    KernelComplained,
+    /// A level's clock did not run as it should during such an event.
+    WrongClock,
     /// The evidence contradicts that the stack was nested.
     NotNested,
     /// A level showed no progress, or did not finish in time.
@@ -79,6 +83,8 @@ impl Word for SymptomKind {
         Self::StepOutput,
         Self::MigrationFailed,
         Self::StandsStill,
+        Self::KernelComplained,
+        Self::WrongClock,
         Self::NotNested,
         Self::Timeout,
         Self::NotStarted,
@@ -108,6 +114,8 @@ impl Word for SymptomKind {
             Self::StepOutput => "step-output",
             Self::MigrationFailed => "migration-failed",
             Self::StandsStill => "stands-still",
+            Self::KernelComplained => "kernel-complained",
+            Self::WrongClock => "wrong-clock",
             Self::NotNested => "not-nested",
             Self::Timeout => "timeout",
             Self::NotStarted => "not-started",

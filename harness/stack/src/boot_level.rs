@@ -37,6 +37,8 @@ pub(super) enum Role<'s> {
     Restored(&'s Snapshot, &'s SnapshotLevel),
     /// The second machine of a level, or the innermost level in it.
     Second,
+    /// A level that ran before the level around it was reset, on the same channels and with another nonce.
+    Again,
 }
 
 /// The connections to a started machine.
@@ -58,7 +60,7 @@ impl Stack<'_> {
                 Ok(())
             }
             // All of it is one stage: the restore, or the step that boots it.
-            Role::Restored(..) | Role::Second => Ok(()),
+            Role::Restored(..) | Role::Second | Role::Again => Ok(()),
         }
     }
 
@@ -110,7 +112,9 @@ impl Stack<'_> {
         }
         let machine = self.machine_to_launch(index, role, &on.host).await?;
         let id = MachineId::from(&machine);
-        if id.second {
+        if matches!(role, Role::Again) {
+            self.watch.begin_again(level);
+        } else if id.second {
             self.watch.add_second(level);
         } else {
             let disk = plan.levels[index].image.disk();
@@ -127,6 +131,7 @@ impl Stack<'_> {
             Role::Restored(snapshot, saved) => {
                 (Some(self.restore_machine(&machine, snapshot, saved, on).await?), None)
             }
+            Role::Again => (Some(self.start_again(&machine, on).await?), None),
             Role::First | Role::Second => {
                 if machine.launch.is_by_windows() {
                     self.count_again(id).await?;
@@ -164,6 +169,10 @@ impl Stack<'_> {
         let plan = self.request.plan;
         let Fitted { machine, is_chosen, why_default_firmware } = match role {
             Role::First => self.fitted_machine(index, Instance::First, plan.nonce.clone(), host).await?,
+            Role::Again => {
+                let nonce = self.ledger.measurements.nonce.clone();
+                self.fitted_machine(index, Instance::First, nonce, host).await?
+            }
             Role::Second => {
                 let second = self.ledger.measurements.second_machine.as_ref();
                 let nonce = second.map(|second| second.nonce.clone()).unwrap_or_default();
@@ -183,6 +192,16 @@ impl Stack<'_> {
 
     /// Launches a machine and opens its channels.
     pub(super) async fn start(&mut self, machine: &Machine, on: &StartedOn) -> Result<Started, Stop> {
+        let relay = self.start_process(machine, on).await?;
+        Ok(Started { monitor: self.open_channels(machine).await?, relay })
+    }
+
+    /// Launches a machine, without its channels.
+    pub(super) async fn start_process(
+        &mut self,
+        machine: &Machine,
+        on: &StartedOn,
+    ) -> Result<Option<Relay>, Stop> {
         let id = MachineId::from(machine);
         // Inside a second machine, channels have the same names as in the first one; outside, they are the second ones.
         let instance = if on.second { Instance::First } else { machine.instance };
@@ -193,7 +212,7 @@ impl Stack<'_> {
             self.watch.discount_waits_of(waits);
         }
         self.machines.add(id, started.process);
-        Ok(Started { monitor: self.open_channels(machine).await?, relay: started.relay })
+        Ok(started.relay)
     }
 
     async fn open_channels(
@@ -348,7 +367,7 @@ impl Stack<'_> {
     ) -> Result<Level<Hosting>, Stop> {
         let resync = match role {
             Role::Restored(..) => self.resync_script()?,
-            Role::First | Role::Second => String::new(),
+            Role::First | Role::Second | Role::Again => String::new(),
         };
         if !up.id.second {
             self.levels.add(up.clone());

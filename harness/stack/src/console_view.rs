@@ -85,6 +85,12 @@ impl ConsoleView {
         self.0.changed.notify_one();
     }
 
+    /// The level boots again: what it has shown so far was its earlier life.
+    pub(super) fn begin_again(&self) {
+        self.0.answers.clear();
+        *self.0.shown.borrow_mut() = Shown::default();
+    }
+
     /// The output of the shell on it.
     pub(super) fn answers(&self) -> &SharedAnswers {
         &self.0.answers

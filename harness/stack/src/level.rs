@@ -115,6 +115,13 @@ impl Levels {
         self.innermost = Some(level);
     }
 
+    /// Forgets the levels inside `level`, which ended when it was reset.
+    pub(super) fn forget_inside(&mut self, level: LevelNumber) {
+        self.up.retain(|up| up.id.level <= level);
+        self.hosting.retain(|inside, _| *inside <= level);
+        self.innermost = self.innermost.take().filter(|innermost| innermost.id.level <= level);
+    }
+
     /// A level that takes commands as a host does.
     pub(super) fn up(&self, level: LevelNumber) -> Option<&Level<Up>> {
         self.up.iter().find(|up| up.id.level == level)

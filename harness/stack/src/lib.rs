@@ -21,6 +21,7 @@ mod innermost_machine;
 pub mod launcher;
 mod ledger;
 mod level;
+mod lifecycle;
 mod limits;
 mod machines;
 mod measure;

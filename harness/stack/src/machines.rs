@@ -101,9 +101,18 @@ impl Machines {
         self.requested.get(&id).or_else(|| self.requested.get(&id.level.into()))
     }
 
+    /// Notes that a CPU was added to a machine.
+    pub(super) fn add_cpu(&mut self, id: MachineId) {
+        if let Some(requested) = self.requested.get_mut(&id) {
+            requested.machine.hardware.cpus += 1;
+        }
+    }
+
     /// Notes that a machine runs.
     pub(super) fn add(&mut self, id: MachineId, qemu: Box<dyn RunningProcess>) {
-        self.running.push(RunningMachine { id, qemu });
+        // A machine that replaces another one comes where that was: outer levels are polled first.
+        let place = self.running.partition_point(|running| running.id.level <= id.level);
+        self.running.insert(place, RunningMachine { id, qemu });
     }
 
     /// The machines that run.
@@ -127,9 +136,24 @@ impl Machines {
         self.running.iter().any(|running| running.id.level == level)
     }
 
-    /// Forgets the first machine of a level, which has been migrated to the second one.
-    pub(super) fn forget_first(&mut self, level: LevelNumber) {
-        self.running.retain(|running| running.id != level.into());
+    /// The machine that contains the levels inside `level`: after a migration, the second one.
+    pub(super) fn current(&self, level: LevelNumber) -> Option<MachineId> {
+        self.get(level.into()).map(|running| running.id)
+    }
+
+    /// A machine that is about to end, or has ended. From now on it is not one of those that run.
+    pub(super) fn take(&mut self, id: MachineId) -> Option<Box<dyn RunningProcess>> {
+        let place = self.running.iter().position(|running| running.id == id)?;
+        Some(self.running.remove(place).qemu)
+    }
+
+    /// Forgets the machines of the levels inside `level`, which ended when it was reset.
+    pub(super) fn forget_inside(&mut self, level: LevelNumber) {
+        for inside in LevelNumber::ALL.into_iter().filter(|inside| *inside > level) {
+            if let Some(id) = self.current(inside) {
+                self.take(id);
+            }
+        }
     }
 
     /// Kills the QEMU that a fault of the scenario names. This is noted first, so that the QEMU's end is expected.

@@ -1,7 +1,9 @@
-//! The reboot of the outermost level, as a step of a scenario.
+//! The reset of a level that hosts, and the reboot of the outermost one, as steps of a scenario.
 
 use nestmatrix_model::LevelNumber;
+use nestmatrix_vmm::guest::Agent;
 use nestmatrix_vmm::qemu::ChannelKind;
+use nestmatrix_vmm::wire::Wire;
 use qapi::qmp::{self, RebootAction};
 
 use super::Stop;
@@ -10,7 +12,7 @@ use super::steps::text_of;
 use super::watch::Watch;
 
 impl Stack<'_> {
-    /// Reboots the outermost level, in which nothing runs yet, and checks its KVM again; returns a description of that.
+    /// Resets a level in which nothing runs that is still needed, and checks its KVM again; returns a description of that.
     pub(super) async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let before = self.boot_id(level).await?;
         self.reset(level).await?;
@@ -27,30 +29,43 @@ impl Stack<'_> {
 
     async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let qemu = self.wire(level, ChannelKind::Qmp)?;
-        // Every machine is started with -no-reboot: otherwise a guest that gives up would start again unnoticed.
-        let on_reboot = async |action: RebootAction| {
-            let reboot = Some(action);
-            qemu.execute(qmp::set_action { reboot, panic: None, shutdown: None, watchdog: None }).await?;
-            Ok(())
-        };
-        self.during(level, on_reboot(RebootAction::reset)).await?;
-        // A reset from outside: when the guest asked for it, the emulator was seen to hang in its firmware.
-        let resets = self.watch.resets(level);
+        self.let_reset(level, &qemu, true).await?;
         self.run(level, "sync").await?;
-        let reset = async { Ok(qemu.execute(qmp::system_reset {}).await?) };
-        // If an emulator does not boot L0 again, that says nothing about the matrix.
-        self.during(level, reset).await.map_err(blame_emulator_for_l0)?;
-        let is_reset = |watch: &Watch| (watch.resets(level) > resets).then_some(());
-        self.until(level, is_reset).await.map_err(blame_emulator_for_l0)?;
-        let wire = self.wire(level, ChannelKind::Agent)?;
-        self.greet(level, wire).await.map_err(blame_emulator_for_l0)?;
+        self.system_reset(level, &qemu).await.map_err(blame_emulator_for_l0)?;
+        let agent = self.wire(level, ChannelKind::Agent)?;
+        let requested = self.machines.current(level).and_then(|id| self.machines.requested(id));
+        let greeting = if requested.is_some_and(|requested| requested.machine.uefi.is_some()) {
+            self.during(level, async { Ok(Agent::greet_repeatedly(agent).await?) }).await
+        } else {
+            self.greet(level, agent).await
+        };
+        greeting.map_err(blame_emulator_for_l0)?;
         // Not before it is up again: SeaBIOS answers a reset with one of its own.
-        self.during(level, on_reboot(RebootAction::shutdown)).await
+        self.let_reset(level, &qemu, false).await
+    }
+
+    /// Sets whether a machine starts again when it is reset. Every machine is started with -no-reboot: otherwise a guest that gives
+    /// up would start again unnoticed.
+    pub(super) async fn let_reset(&mut self, level: LevelNumber, qemu: &Wire, may: bool) -> Result<(), Stop> {
+        let reboot = Some(if may { RebootAction::reset } else { RebootAction::shutdown });
+        let action = qmp::set_action { reboot, panic: None, shutdown: None, watchdog: None };
+        self.during(level, async {
+            qemu.execute(action).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Resets a machine from outside: when the guest asked for it, the emulator was seen to hang in its firmware.
+    pub(super) async fn system_reset(&mut self, level: LevelNumber, qemu: &Wire) -> Result<(), Stop> {
+        let resets = self.watch.resets(level);
+        self.during(level, async { Ok(qemu.execute(qmp::system_reset {}).await?) }).await?;
+        self.until(level, |watch: &Watch| (watch.resets(level) > resets).then_some(())).await
     }
 
     /// The number that a kernel gives itself when it starts.
-    async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let id = text_of(&self.run(level, "cat /proc/sys/kernel/random/boot_id").await?);
+    pub(super) async fn boot_id(&mut self, level: LevelNumber) -> Result<String, Stop> {
+        let id = text_of(&self.run(level, "read -r id </proc/sys/kernel/random/boot_id; echo $id").await?);
         if id.is_empty() {
             return Err(self.harness(format!("{level} reports no boot id")));
         }

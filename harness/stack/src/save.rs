@@ -72,7 +72,7 @@ impl Stack<'_> {
                 tokio::time::sleep(PAUSE).await;
                 self.wait_until_idle(outermost, busy_until).await?;
             }
-            self.watch.stop_for_snapshot(outermost);
+            self.watch.expect_stop(outermost);
             let write = async {
                 wire.execute(qmp::stop {}).await?;
                 wire.execute(capabilities()).await?;

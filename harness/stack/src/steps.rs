@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction, StepTimeout};
+use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction, StepTimeout, Word as _};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
 use serde::{Deserialize, Serialize};
 
 use super::channels::ConsoleShell;
 use super::level::Guest;
+use super::lifecycle::Before;
 use super::machines::MachineId;
 use super::stack::Stack;
 use super::symptom::ExitStatus;
@@ -36,6 +37,23 @@ pub struct StepRecord {
     pub status: Option<i64>,
     /// The output of the command, standard output first, or what the harness observed.
     pub output: String,
+}
+
+impl StepRecord {
+    /// Adds what was seen of one action.
+    fn add_line(&mut self, seen: &str) {
+        if !self.output.is_empty() {
+            self.output.push('\n');
+        }
+        self.output.push_str(seen);
+    }
+
+    /// Notes in which round of several the output was seen.
+    fn note_round(&mut self, round: u32, of: u32) {
+        if of > 1 {
+            self.output = format!("round {round} of {of}: {}", self.output);
+        }
+    }
 }
 
 impl Stack<'_> {
@@ -67,26 +85,70 @@ impl Stack<'_> {
             status: None,
             output: String::new(),
         };
-        let done = match action {
-            StepAction::Run(command) => self.run_command(&mut record, command).await,
-            StepAction::Own { action } => {
-                let did = match action {
-                    OwnAction::Measure => self.measure(*on).await,
-                    OwnAction::Reboot => self.reboot(*on).await,
-                    // A boot takes steps, so the future is recursive and needs a box.
-                    OwnAction::BootAnother => Box::pin(self.boot_another(*on)).await,
-                    OwnAction::Migrate => self.migrate(*on).await,
-                };
-                did.map(|output| record.output = output)
+        let mut done = Ok(());
+        for round in 1..=step.repeat {
+            done = match action {
+                StepAction::Run(command) => self.run_command(&mut record, command).await,
+                StepAction::Own { .. } | StepAction::Chain { .. } => {
+                    self.act(&mut record, action.actions()).await
+                }
+            };
+            if let Err(stop) = &done
+                && record.output.is_empty()
+            {
+                record.output = stop.symptom.to_string();
             }
-        };
-        if let Err(stop) = &done
-            && record.output.is_empty()
-        {
-            record.output = stop.symptom.to_string();
+            if done.is_err() || round == step.repeat {
+                record.note_round(round, step.repeat);
+                break;
+            }
         }
         self.ledger.add_step(record);
         done
+    }
+
+    /// Performs actions of the harness, one after another. What was seen of them goes to `record`.
+    async fn act(&mut self, record: &mut StepRecord, actions: &[OwnAction]) -> Result<(), Stop> {
+        record.output.clear();
+        let mut before = None;
+        for action in actions {
+            let seen = self.act_once(record.on, *action, &mut before).await;
+            let said = match &seen {
+                Ok(seen) => seen.clone(),
+                Err(stop) => stop.symptom.to_string(),
+            };
+            record.add_line(&if actions.len() > 1 { format!("{}: {said}", action.word()) } else { said });
+            seen?;
+        }
+        Ok(())
+    }
+
+    /// Performs one action on a level. `before` is what was known before it, and becomes what is known now.
+    async fn act_once(
+        &mut self,
+        on: LevelNumber,
+        action: OwnAction,
+        before: &mut Option<Before>,
+    ) -> Result<String, Stop> {
+        match action {
+            OwnAction::Measure => self.measure(on).await,
+            OwnAction::Reboot => self.reboot(on).await,
+            // A boot takes steps, so the future is recursive and needs a box.
+            OwnAction::BootAnother => Box::pin(self.boot_another(on)).await,
+            OwnAction::Migrate
+            | OwnAction::Pause
+            | OwnAction::SaveRestore
+            | OwnAction::Reset
+            | OwnAction::HotplugCpu => {
+                let mut known = match before.take() {
+                    Some(known) => known,
+                    None => self.before_lifecycle(action).await?,
+                };
+                let seen = self.live_through(on, action, &mut known).await?;
+                *before = Some(known);
+                Ok(seen)
+            }
+        }
     }
 
     /// Runs a command of the scenario and judges its result, which goes to `record`.

@@ -113,6 +113,7 @@ pub async fn check_level(
 /// stops the stack there, because the levels inside are not needed.
 fn with_probe(cell: &Cell, level: LevelNumber) -> Cell {
     let step = |name: &str, run: String| Step {
+        repeat: 1,
         timeout: None,
         name: name.to_owned(),
         after: Stage::Level(level, StageKind::Boot),

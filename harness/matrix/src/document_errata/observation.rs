@@ -87,6 +87,8 @@ impl Observation {
                     | SymptomKind::ShutDown
                     | SymptomKind::MigrationFailed
                     | SymptomKind::StandsStill
+                    | SymptomKind::KernelComplained
+                    | SymptomKind::WrongClock
                     | SymptomKind::NotNested
                     | SymptomKind::Timeout
                     | SymptomKind::Unknown

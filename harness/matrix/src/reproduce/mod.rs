@@ -5,6 +5,7 @@
 //! There are no guest agents: instead of asking one, the script types at a shell on the level's console.
 
 mod bundle;
+mod left_out;
 mod outcome;
 mod placement;
 mod script;

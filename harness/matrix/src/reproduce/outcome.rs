@@ -74,6 +74,8 @@ fn kind(symptom: &Symptom) -> Option<String> {
         | Symptom::QmpRefused { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }
+        | Symptom::KernelComplained { .. }
+        | Symptom::WrongClock { .. }
         | Symptom::NotStarted { .. }
         | Symptom::EmulatorErratum { .. }
         | Symptom::MissingEvidence { .. }

@@ -9,8 +9,8 @@ use nestmatrix_vmm::qemu::Memory;
 use nestmatrix_vmm::shell::quote;
 
 use super::outcome::{self, Stopped};
-use super::stages;
 use super::words::{NONCE, comment, word};
+use super::{left_out, stages};
 
 /// The functions that all scripts share.
 const RUNTIME: &str = concat!(
@@ -219,7 +219,7 @@ impl Reproduction<'_> {
             lines.push("NOTHING TO COMPARE WITH: no script can see the recorded outcome.".into());
             lines.push("The script boots the stack, prints the outcome, and exits with 2.".into());
         }
-        for why in stages::left_out(self.steps, self.faults) {
+        for why in left_out::left_out(self.steps, self.faults) {
             lines.push(format!("NOT DONE HERE: {why}. If the stack comes so far, the script exits with 2."));
         }
         if lines.len() > told {

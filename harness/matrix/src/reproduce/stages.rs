@@ -3,46 +3,18 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use nestmatrix_model::{
-    Command, Fault, FaultAction, Isa, Launch, LevelNumber, OwnAction, Stage, StageKind, Step, StepAction,
-};
+use nestmatrix_model::{Command, Isa, Launch, LevelNumber, OwnAction, Stage, StageKind, StepAction};
 use nestmatrix_stack::host::{WithVirtio, swtpm_script};
 use nestmatrix_stack::launcher::{hercules, libvirt};
 use nestmatrix_stack::{Hypervisor, Metal, StackPlan, prepare_script};
 use nestmatrix_vmm::qemu::{Boot, Instance, Machine, swtpm_arguments};
 use nestmatrix_vmm::shell::quote;
 
+use super::left_out::{not_done, not_inflicted};
 use super::outcome::word as name_of;
 use super::placement::{InLevel, InWorkingFolder};
 use super::script::Reproduction;
 use super::words::{NONCE, argument, command_line, comment, here_document, word};
-
-/// What the harness does in these steps and to these stacks, but a script does not.
-pub(super) fn left_out(steps: &[Step], faults: &[Fault]) -> Vec<String> {
-    let steps = steps.iter().enumerate().filter_map(|(index, step)| {
-        let why = not_done(&step.action)?;
-        Some(format!("step-{} ({}): {why}", index + 1, step.name))
-    });
-    let faults = faults.iter().filter_map(|fault| Some((fault.at, not_inflicted(fault)?)));
-    steps.chain(faults.map(|(at, what)| format!("{at}: nestmatrix {what}"))).collect()
-}
-
-fn not_inflicted(fault: &Fault) -> Option<&'static str> {
-    match fault.action {
-        FaultAction::KillQemu if fault.second => Some("kills the QEMU of a second machine"),
-        FaultAction::KillQemu => None,
-        FaultAction::CloseQmp => Some("closes its own connection to a QEMU"),
-        FaultAction::StartOnL0 => Some("starts the innermost level in L0"),
-    }
-}
-
-fn not_done(action: &StepAction) -> Option<&'static str> {
-    match action {
-        StepAction::Own { action: OwnAction::BootAnother } => Some("nestmatrix boots a second machine"),
-        StepAction::Own { action: OwnAction::Migrate } => Some("nestmatrix migrates the level"),
-        StepAction::Own { action: OwnAction::Measure | OwnAction::Reboot } | StepAction::Run(_) => None,
-    }
-}
 
 /// The functions `images`, `stack` and `bring_files`.
 pub(super) fn functions(of: &Reproduction<'_>, plan: &StackPlan) -> Option<String> {
@@ -150,7 +122,7 @@ impl Writer<'_> {
         let unwritable = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
         let commands = self.of.steps.iter().filter_map(|step| match &step.action {
             StepAction::Run(command) => Some(command),
-            StepAction::Own { .. } => None,
+            StepAction::Own { .. } | StepAction::Chain { .. } => None,
         });
         let mut texts = commands.flat_map(|command| command.output.iter().chain([&command.run]));
         if texts.any(|text| text.contains(unwritable)) {
@@ -348,6 +320,10 @@ impl Writer<'_> {
             let _ = writeln!(self.text, "    # {}", comment(&step.name));
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)), step.on);
             let on = name_of(step.on);
+            if step.repeat > 1 {
+                self.line("round=0");
+                self.line(&format!("while [ $round -lt {} ]; do", step.repeat));
+            }
             match &step.action {
                 StepAction::Run(command) => self.step(step.on, command),
                 StepAction::Own { action: OwnAction::Measure } => {
@@ -356,10 +332,14 @@ impl Writer<'_> {
                 StepAction::Own { action: OwnAction::Reboot } => {
                     self.line(&format!("reboot {on} {}", self.plan.profile.kvm_module));
                 }
-                action @ StepAction::Own { .. } => {
+                action @ (StepAction::Own { .. } | StepAction::Chain { .. }) => {
                     let why = not_done(action).unwrap_or_default();
                     self.line(&format!("not_here {}", word(why.trim_start_matches("nestmatrix "))));
                 }
+            }
+            if step.repeat > 1 {
+                self.line("round=$((round + 1))");
+                self.line("done");
             }
         }
     }

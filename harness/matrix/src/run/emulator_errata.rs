@@ -170,6 +170,7 @@ mod tests {
             on: LevelNumber::ALL[1],
             action: StepAction::Run(command),
             reads: false,
+            repeat: 1,
             timeout: None,
         });
     }

@@ -153,8 +153,10 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     }
     let why = if let (Some(why), true) = (metal.no_guests(), cell.innermost().reports()) {
         format!("no guest runs there: {why}")
-    } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot }) {
-        "it can't be reset from outside".to_owned()
+    } else if cell.steps.iter().any(|step| step.action == StepAction::Own { action: OwnAction::Reboot })
+        || cell.steps.iter().any(|step| step.on.below().is_none() && step.is_lifecycle())
+    {
+        "it can't be reset or paused from outside".to_owned()
     } else if l0.disk
         || l0.settings.machine_type.is_some()
         || !l0.settings.machine.is_empty()

@@ -80,7 +80,7 @@ fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
 #[case::step(
     |cell: &mut Cell| {
         let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-        cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, reads: false, timeout: None }];
+        cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, reads: false, repeat: 1, timeout: None }];
     },
     "it has steps in L0 that may change it"
 )]
@@ -105,7 +105,7 @@ fn what_is_done_to_l0_is_never_done_to_this_machine(#[case] change: fn(&mut Cell
 fn look(reads: bool, run: &str) -> Step {
     let action = StepAction::Run(Command { run: run.into(), fails: false, status: None, output: None });
     let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-    Step { name: "look".into(), after, on, action, reads, timeout: None }
+    Step { name: "look".into(), after, on, action, reads, repeat: 1, timeout: None }
 }
 
 #[rstest]

@@ -1,7 +1,7 @@
 //! Which levels of a cell's stack can be saved in a snapshot, and why a cell always boots from its beginning.
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{BootKind, LevelNumber, Stage, StageKind};
+use nestmatrix_model::{BootKind, LevelNumber, Stage, StageKind, Step};
 use nestmatrix_stack::{Inspector, Metal};
 
 use super::{Fate, Planned};
@@ -22,6 +22,8 @@ pub(super) fn always_cold(planned: &Planned) -> Option<String> {
         Some("the nonce of each boot is on a disk of a level".to_owned())
     } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
         Some("a level has two machines".to_owned())
+    } else if cell.steps.iter().any(Step::is_lifecycle) {
+        Some("its steps pause, replace or reset levels".to_owned())
     } else if !cell.levels.iter().any(|level| savable(cell, level.level)) {
         Some("its scenario tests the boot that a snapshot would skip".to_owned())
     } else {

@@ -19,7 +19,8 @@ impl Axes {
     /// What a scenario with these steps asks of libvirt that it can't do: an emulator has no libvirt, a second machine of a level is
     /// launched by QEMU's command line, and only the harness itself starts swtpm.
     pub(super) fn against_libvirt(&self, steps: &[Step]) -> Vec<ScenarioProblem> {
-        let second = steps.iter().find_map(Step::second_machine);
+        let second = steps.iter().filter(|step| step.second_machine().is_some() || step.is_lifecycle());
+        let second = second.map(|step| step.on).min();
         let by_libvirt = self.levels.iter().filter(|axis| axis.settings.launch() == Launch::Libvirt);
         let mut problems = Vec::new();
         for LevelAxis { level, settings, .. } in by_libvirt {

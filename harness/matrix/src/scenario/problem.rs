@@ -200,8 +200,10 @@ pub enum ScenarioProblem {
         /// Its word.
         action: &'static str,
     },
-    /// A level with two machines that libvirt launches.
-    #[error("{level} is launched by libvirt, and there is a second machine of it or around it")]
+    /// A level with two machines, or one that a step replaces, that libvirt launches.
+    #[error(
+        "{level} is launched by libvirt, and a step starts a second machine of it or around it, or replaces it"
+    )]
     SecondMachineByLibvirt {
         /// The level.
         level: LevelNumber,
@@ -301,8 +303,14 @@ pub enum ScenarioProblem {
         /// The stages at which it is possible.
         stages: Vec<Stage>,
     },
+    /// An action that can't be part of a chain.
+    #[error("`{action}` can't be part of a chain")]
+    NotInChain {
+        /// The action.
+        action: &'static str,
+    },
     /// A step that would start one more second machine.
-    #[error("only one step of a scenario can start a second machine")]
+    #[error("a scenario can start a second machine only once")]
     SecondSecondMachine,
     /// A mutation of a step that the scenario does not have.
     #[error("there is no step {step}: the scenario has {steps}")]

@@ -114,7 +114,7 @@ impl Scenario {
         let mut second_machines = 0;
         let mut read_step = |table: &Table<'_>| {
             let step = step::read(table, innermost)?;
-            second_machines += usize::from(step.second_machine().is_some());
+            second_machines += step.second_machines();
             if second_machines > 1 {
                 table.report(ScenarioProblem::SecondSecondMachine);
             }

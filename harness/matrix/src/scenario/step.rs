@@ -11,6 +11,8 @@ use super::problem::ScenarioProblem;
 use super::reads::only_reads;
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
+/// More rounds of a step are a mistake.
+const MOST_ROUNDS: u32 = 1000;
 /// A day. A longer time limit is a mistake.
 const LONGEST_TIMEOUT: u32 = 24 * 60 * 60;
 
@@ -28,6 +30,8 @@ pub(super) const KEYS: &[&str] = &[
     "after",
     "on",
     "do",
+    "chain",
+    "repeat",
     "run",
     "fails",
     "status",
@@ -41,10 +45,14 @@ pub(super) const KEYS: &[&str] = &[
 pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     let name = table.prose("name");
     let after = table.string("after").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
-    let action = match table.optional_string("do") {
-        Some(word) => read_action(table, &word),
-        None => read_run(table),
+    let action = match (table.optional_string("do"), table.optional_strings("chain")) {
+        (Some(word), _) => read_action(table, &word),
+        (None, Some(words)) => read_chain(table, &words),
+        // It is not as it should be, which has been reported.
+        (None, None) if table.has("chain") => None,
+        (None, None) => read_run(table),
     };
+    let repeat = table.optional_integer("repeat", 1, MOST_ROUNDS).unwrap_or(1);
     let reads = read_reads(table, action.as_ref());
     let timeout = read_timeout(table);
     let on = table.string("on")?;
@@ -52,7 +60,7 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     let (name, after, action) = (name?, after?, action?);
     is_up(&on, level, after, innermost)?;
     suits(&on, level, after, innermost, &action)?;
-    Some(Step { name, after, on: level, action, reads, timeout })
+    Some(Step { name, after, on: level, action, reads, repeat, timeout })
 }
 
 /// Whether a step certainly changes nothing: its author says so, and every command in it is known to only read.
@@ -67,7 +75,7 @@ fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
         Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
             table.report(ScenarioProblem::NotOnlyReads);
         }
-        Some(StepAction::Own { .. }) if reads => {
+        Some(StepAction::Own { .. } | StepAction::Chain { .. }) if reads => {
             table.report(ScenarioProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
         }
         _ => {}
@@ -99,10 +107,27 @@ pub(super) fn script(text: &str) -> Result<String, ScenarioProblem> {
 }
 
 fn read_action(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
-    for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
+    for key in ["run", "chain", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
         word.report(ScenarioProblem::NeedlessKey { key, wants: "run = \"...\" instead of do" });
     }
     Some(StepAction::Own { action: word.parse(OwnAction::parse)? })
+}
+
+/// Reads a chain: several events in the life of a level, one after another.
+fn read_chain(table: &Table<'_>, words: &[Text<'_>]) -> Option<StepAction> {
+    for key in ["run", "fails", "status", "output"].into_iter().filter(|key| table.has(key)) {
+        table.report(ScenarioProblem::NeedlessKey { key, wants: "run = \"...\" instead of chain" });
+    }
+    let read = |word: &Text<'_>| {
+        let action = word.parse(OwnAction::parse)?;
+        if !action.is_lifecycle() {
+            word.report(ScenarioProblem::NotInChain { action: action.word() });
+            return None;
+        }
+        Some(action)
+    };
+    let chain: Vec<Option<OwnAction>> = words.iter().map(read).collect();
+    Some(StepAction::Chain { chain: chain.into_iter().collect::<Option<_>>()? })
 }
 
 /// Whether `level` accepts commands after the stage `after`. The innermost level has no agent, but it has a shell on its
@@ -130,22 +155,29 @@ fn suits(
     let alone = Stage::Level(level, StageKind::Kvm);
     // Between these stages the levels inside are only partly up, and could not show that they live.
     let is_guest = level.below().is_some();
-    let &StepAction::Own { action } = action else { return Some(()) };
-    let (right_level, stages) = match action {
-        OwnAction::Measure => return Some(()),
-        OwnAction::Reboot => (!is_guest, vec![alone]),
-        OwnAction::BootAnother => (is_guest && level.next() == Some(innermost), vec![alone]),
-        OwnAction::Migrate if level == innermost => (is_guest, vec![done]),
-        OwnAction::Migrate => (is_guest, vec![alone, done]),
-    };
-    let action = action.word();
-    if !right_level {
-        on.report(ScenarioProblem::StepOnWrongLevel { level, action });
-        return None;
-    }
-    if !stages.contains(&after) {
-        on.report(ScenarioProblem::StepAtWrongStage { action, after, stages });
-        return None;
+    for action in action.actions() {
+        let (right_level, stages) = match action {
+            OwnAction::Measure => continue,
+            OwnAction::Reboot => (!is_guest, vec![alone]),
+            OwnAction::BootAnother => (is_guest && level.next() == Some(innermost), vec![alone]),
+            OwnAction::Pause | OwnAction::Reset if level == innermost && is_guest => (true, vec![done]),
+            OwnAction::Pause | OwnAction::Reset if is_guest || innermost.reports() => {
+                (true, vec![alone, done])
+            }
+            OwnAction::Pause | OwnAction::Reset => (true, vec![alone]),
+            OwnAction::HotplugCpu => (is_guest && level != innermost, vec![alone, done]),
+            OwnAction::Migrate | OwnAction::SaveRestore if level == innermost => (is_guest, vec![done]),
+            OwnAction::Migrate | OwnAction::SaveRestore => (is_guest, vec![alone, done]),
+        };
+        let action = action.word();
+        if !right_level {
+            on.report(ScenarioProblem::StepOnWrongLevel { level, action });
+            return None;
+        }
+        if !stages.contains(&after) {
+            on.report(ScenarioProblem::StepAtWrongStage { action, after, stages });
+            return None;
+        }
     }
     Some(())
 }

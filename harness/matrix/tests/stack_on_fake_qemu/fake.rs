@@ -195,6 +195,7 @@ impl Fake {
     pub fn step(mut self, after: &str, on: u8, run: &str) -> Self {
         self.steps.push(Step {
             timeout: None,
+            repeat: 1,
             reads: false,
             name: "step".into(),
             after: stage(after),
@@ -226,12 +227,21 @@ impl Fake {
     pub fn does(mut self, after: &str, on: u8, action: OwnAction) -> Self {
         self.steps.push(Step {
             timeout: None,
+            repeat: 1,
             reads: false,
             name: "step".into(),
             after: stage(after),
             on: level(on),
             action: StepAction::Own { action },
         });
+        self
+    }
+
+    /// After a stage, the harness performs these actions on a level, this many times.
+    pub fn lives_through(mut self, after: &str, on: u8, chain: &[OwnAction], repeat: u32) -> Self {
+        let action = StepAction::Chain { chain: chain.to_vec() };
+        let (after, on) = (stage(after), level(on));
+        self.steps.push(Step { name: "step".into(), after, on, action, reads: false, repeat, timeout: None });
         self
     }
 
@@ -277,8 +287,9 @@ impl Fake {
                 })
                 .collect(),
             nonce: NONCE.into(),
-            stays: false,
+            stays: self.steps.iter().any(|step| step.needs_innermost(level(self.innermost))),
             second: self.steps.iter().find_map(Step::second_machine),
+            saved: self.steps.iter().filter_map(Step::saved_level).collect(),
             memory,
             restored_from: self.restores.is_some(),
             innermost_machine: None,

@@ -11,6 +11,7 @@ mod fake;
 mod hardware;
 mod launching;
 mod libvirt;
+mod lifecycles;
 #[path = "../../fake-qemu/script.rs"]
 mod script;
 mod snapshots;

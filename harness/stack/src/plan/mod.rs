@@ -139,6 +139,8 @@ pub struct StackPlan {
     pub default_firmware: BTreeSet<LevelNumber>,
     /// The level that will get a second machine, if any.
     pub second: Option<LevelNumber>,
+    /// The levels that are saved to a file of the level around, which needs as much memory for that again.
+    pub saved: BTreeSet<LevelNumber>,
     /// The memory of the outermost level's machine, if QEMU emulates that.
     pub memory: Memory,
     /// Whether it is restored from a snapshot.
@@ -161,6 +163,7 @@ impl StackPlan {
             innermost_machine: None,
             default_firmware: BTreeSet::new(),
             second: None,
+            saved: BTreeSet::new(),
             memory: Memory::Private,
             restored_from: false,
             clock: Clock::Fastest,
@@ -237,11 +240,12 @@ impl StackPlan {
         };
         let own = plan.image.disk().map_or(own, |disk| own.max(disk.memory_mib));
         let own = if self.launch_of(plan).is_by_windows() { own.max(LEAST_UNDER_WINDOWS_MIB) } else { own };
-        let second = self
-            .levels
-            .iter()
-            .position(|second| Some(second.level) == self.second && second.level > plan.level);
-        own + inside + second.map_or(0, |second| self.memory_mib(second))
+        // Only one of these exists at a time.
+        let twice = self.levels.iter().enumerate().filter(|(_, inner)| {
+            inner.level > plan.level
+                && (Some(inner.level) == self.second || self.saved.contains(&inner.level))
+        });
+        own + inside + twice.map(|(index, _)| self.memory_mib(index)).max().unwrap_or_default()
     }
 
     /// What the disks with unified kernels are made of, and the path of each. Those for Hyper-V are not among them.

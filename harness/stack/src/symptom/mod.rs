@@ -177,8 +177,22 @@ pub enum Symptom {
         /// QEMU's reason.
         said: String,
     },
-    /// `level` does not continue after a migration, or a second machine of it stopped.
+    /// `level` does not continue after an event in its life, such as a migration, or a second machine of it stopped.
     StandsStill {
+        /// The level.
+        level: LevelNumber,
+        /// What was seen.
+        seen: String,
+    },
+    /// The kernel of `level` complained after an event in the life of a level.
+    KernelComplained {
+        /// The level.
+        level: LevelNumber,
+        /// The kernel's own words.
+        said: String,
+    },
+    /// The clock of `level` did not run as it should during such an event.
+    WrongClock {
         /// The level.
         level: LevelNumber,
         /// What was seen.
@@ -263,6 +277,8 @@ impl Symptom {
             Self::StepOutput { .. } => SymptomKind::StepOutput,
             Self::MigrationFailed { .. } => SymptomKind::MigrationFailed,
             Self::StandsStill { .. } => SymptomKind::StandsStill,
+            Self::KernelComplained { .. } => SymptomKind::KernelComplained,
+            Self::WrongClock { .. } => SymptomKind::WrongClock,
             Self::NotNested { .. } => SymptomKind::NotNested,
             Self::Timeout { .. } => SymptomKind::Timeout,
             Self::NotStarted { .. } => SymptomKind::NotStarted,
@@ -302,6 +318,8 @@ impl Symptom {
             | Self::StepOutput { level, .. }
             | Self::MigrationFailed { level, .. }
             | Self::StandsStill { level, .. }
+            | Self::KernelComplained { level, .. }
+            | Self::WrongClock { level, .. }
             | Self::NotNested { level, .. }
             | Self::Timeout { level, .. }
             | Self::NotStarted { level, .. }
@@ -333,7 +351,8 @@ impl Symptom {
             | Self::ShutDown { said, .. }
             | Self::StepStatus { said, .. }
             | Self::StepOutput { said, .. }
-            | Self::MigrationFailed { said, .. } => said,
+            | Self::MigrationFailed { said, .. }
+            | Self::KernelComplained { said, .. } => said,
             Self::NoKvm { said, .. } | Self::Timeout { said, .. } => said.as_ref()?,
             Self::NotNested { contradiction, .. } => match contradiction {
                 Contradiction::Nonce { got, .. } | Contradiction::Hypervisor { got, .. } => got,
@@ -341,6 +360,7 @@ impl Symptom {
             Self::WithoutKvm { .. }
             | Self::NoHypervisor { .. }
             | Self::StandsStill { .. }
+            | Self::WrongClock { .. }
             | Self::NotStarted { .. }
             | Self::EmulatorErratum { .. }
             | Self::MissingEvidence { .. }

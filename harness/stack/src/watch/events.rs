@@ -74,7 +74,7 @@ impl Watch {
                 }
                 None
             }
-            // A machine that was paused for a snapshot runs again.
+            // A machine that was stopped on purpose runs again.
             "RESUME" if state.pausing => {
                 (state.moving, state.pausing) = (false, false);
                 None

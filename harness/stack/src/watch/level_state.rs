@@ -15,7 +15,7 @@ pub(super) struct LevelState {
     pub(super) may_shut_down: bool,
     /// It is being migrated, or saved: its QEMU stops it on purpose.
     pub(super) moving: bool,
-    /// It is paused for a snapshot, until it runs again.
+    /// It is paused on purpose, until it runs again.
     pub(super) pausing: bool,
     /// The status with which its QEMU ended a migration, to another QEMU, to a file, or from a file.
     pub(super) migrated: Option<String>,
@@ -42,6 +42,13 @@ impl LevelState {
             disk_error: None,
             monitor: None,
         }
+    }
+
+    /// It boots again, and its console stays.
+    pub(super) fn begin_again(&mut self) {
+        self.console.begin_again();
+        (self.shut_down, self.migrated, self.disk_error) = (None, None, None);
+        (self.moving, self.pausing) = (false, false);
     }
 
     /// The consoles of its machines.

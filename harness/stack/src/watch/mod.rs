@@ -148,11 +148,33 @@ impl Watch {
         }
     }
 
-    /// From now on until it runs again, `level` is paused so that a snapshot can be taken.
-    pub(super) fn stop_for_snapshot(&mut self, level: LevelNumber) {
+    /// From now on until it runs again, `level` is stopped on purpose.
+    pub(super) fn expect_stop(&mut self, level: LevelNumber) {
         if let Some(state) = self.levels.get_mut(&level) {
             (state.moving, state.pausing) = (true, true);
             state.migrated = None;
+        }
+    }
+
+    /// From now on, events of the QEMU that runs `level` are ignored: it is about to end.
+    pub(super) fn ignore_monitor(&mut self, level: LevelNumber) {
+        if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
+            monitor.abort();
+        }
+    }
+
+    /// `level` boots again, on the same console.
+    pub(super) fn begin_again(&mut self, level: LevelNumber) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.begin_again();
+        }
+    }
+
+    /// The peers of the conversations with `level`, with its second machine or its first one, and with the levels inside are about to
+    /// end, or to be replaced. Nothing of that ends a conversation until it is resumed.
+    pub(super) fn suspend_from(&self, level: LevelNumber, second: bool) {
+        for wire in self.wires.from(level, second) {
+            wire.suspend();
         }
     }
 
@@ -164,9 +186,7 @@ impl Watch {
     /// `level` has been migrated: its first QEMU no longer matters, and the level and those inside it use the channels of the
     /// second machine. Returns the event that would have ended a wait until now, if it was about another level.
     pub(super) fn end_move(&mut self, level: LevelNumber) -> Option<Abort> {
-        if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
-            monitor.abort();
-        }
+        self.ignore_monitor(level);
         // Its earlier messages count as messages of the move.
         let mut abort = None;
         while let Ok((of, event)) = self.events.try_recv() {

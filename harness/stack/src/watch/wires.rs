@@ -26,6 +26,12 @@ impl Wires {
         of_kind.min_by_key(|(channel, _)| channel.second).map(|(_, wire)| wire)
     }
 
+    /// The conversations with a machine of a level, and with the levels inside it.
+    pub(super) fn from(&self, level: LevelNumber, second: bool) -> impl Iterator<Item = &Wire> {
+        let inside = move |channel: &ChannelName| channel.level >= level && channel.second == second;
+        self.named.iter().filter(move |(channel, _)| inside(channel)).map(|(_, wire)| wire)
+    }
+
     /// The conversation on exactly this channel.
     pub(super) fn on(&self, channel: ChannelName) -> Option<&Wire> {
         self.named.iter().find(|(of, _)| *of == channel).map(|(_, wire)| wire)
