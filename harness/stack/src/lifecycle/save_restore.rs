@@ -136,6 +136,8 @@ impl Stack<'_> {
         let monitor = self.start_again(&machine, on).await?;
         self.query_machine(&machine, &monitor).await?;
         let wire = monitor.wire();
+        // The QEMU that has ended may have reported the end of its writing.
+        self.watch.expect_stop(level);
         let events = MigrationCapabilityStatus { capability: MigrationCapability::events, state: true };
         let loading = async {
             wire.execute(qmp::migrate_set_capabilities { capabilities: vec![events] }).await?;

@@ -1,0 +1,138 @@
+//! Events in the life of a level: it is paused, saved, moved to another QEMU, reset, or gets another CPU.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BEFORE_AGENT, Level, Stack};
+use crate::script::{Act, End};
+
+/// How long a QEMU reads a level that another one has written.
+const WHILE_LOADING: Duration = Duration::from_millis(100);
+
+impl Stack {
+    /// Waits until neither `level` nor a level around it is paused.
+    pub fn wait_while_paused(&self, level: u8) {
+        let paused = |levels: &mut BTreeMap<u8, Level>| levels.range(..=level).any(|(_, outer)| outer.paused);
+        let _levels = self.changed.wait_while(self.levels(), paused);
+    }
+
+    /// Whether an innermost level takes commands once it has reported.
+    pub fn stays(&self, level: u8) -> bool {
+        self.command_line(level).contains("nest.stay")
+    }
+
+    /// The time since the start.
+    pub fn milliseconds(&self) -> u128 {
+        self.began.elapsed().as_millis()
+    }
+
+    /// How often a level was reset.
+    pub fn resets(&self, level: u8) -> u32 {
+        self.levels().get(&level).map_or(0, |level| level.resets)
+    }
+
+    /// A level prints a line on its console.
+    pub fn say(&self, level: u8, line: &str) {
+        self.send_bytes(&self.channel(level, "console"), format!("{line}\r\n").as_bytes());
+    }
+
+    /// Stops a level.
+    pub fn pause(&self, level: u8) {
+        self.change(level, |level| level.paused = true);
+        self.event(level, "STOP", &Value::Null);
+    }
+
+    /// A level gets another CPU.
+    pub fn add_cpu(&self, level: u8) {
+        self.change(level, |level| level.added_cpus += 1);
+    }
+
+    /// Keeps a level and those inside it as they are.
+    pub fn keep(&self, level: u8) {
+        let kept = self.levels().range(level..).map(|(number, level)| (*number, level.clone())).collect();
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        self.migrated(level, true);
+    }
+
+    /// A new QEMU of a level, and the levels inside it, are as they were kept.
+    pub fn bring_back(self: &Arc<Self>, level: u8) {
+        let stack = Arc::clone(self);
+        std::thread::spawn(move || {
+            std::thread::sleep(WHILE_LOADING);
+            stack.load_kept(level);
+        });
+    }
+
+    fn load_kept(&self, level: u8) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_kept = kept.contains_key(&level);
+        for (number, kept) in kept {
+            let line = if number == level { self.command_line(level) } else { kept.line.clone() };
+            self.change(number, |level| *level = Level { line, ..kept });
+        }
+        self.migrated(level, is_kept);
+    }
+
+    /// Writes all levels to a file, as QEMU writes the devices of a machine.
+    pub fn save(&self, level: u8, file: &str) {
+        let devices = serde_json::to_vec(&*self.levels()).unwrap_or_default();
+        self.migrated(level, std::fs::write(file, devices).is_ok());
+    }
+
+    /// Reads all levels from such a file.
+    pub fn load(&self, level: u8, file: &str) {
+        let devices = std::fs::read(file).ok().and_then(|devices| serde_json::from_slice(&devices).ok());
+        let is_read = devices.is_some();
+        if let Some(levels) = devices {
+            *self.levels() = levels;
+            self.changed.notify_all();
+        }
+        self.migrated(level, is_read);
+    }
+
+    fn migrated(&self, level: u8, is_done: bool) {
+        self.event(level, "MIGRATION", &json!({"status": if is_done { "completed" } else { "failed" }}));
+    }
+
+    /// Moves a level to its second machine.
+    pub fn migrate(&self, level: u8) {
+        self.event(level, "STOP", &Value::Null);
+        self.change(level, |level| level.moved = true);
+    }
+
+    /// Resets a level, which boots again at once.
+    pub fn reset(self: &Arc<Self>, level: u8) {
+        self.change(level, |level| {
+            level.agent_answers = false;
+            level.resets += 1;
+            level.processes.clear();
+        });
+        let inside: Vec<u8> = self.levels().range(level + 1..).map(|(inside, _)| *inside).collect();
+        for inside in &inside {
+            self.change(*inside, |level| {
+                (level.gone, level.resumed, level.agent_answers) = (true, false, false)
+            });
+        }
+        if !inside.is_empty() {
+            self.ports(level + 1, false);
+        }
+        self.event(level, "RESET", &json!({"guest": false, "reason": "host-qmp-system-reset"}));
+        let stack = Arc::clone(self);
+        let up = if self.innermost() == level { Act::Report } else { Act::AgentAnswers };
+        std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), up]));
+    }
+
+    /// Ends the first QEMU of a level that has moved to another one.
+    pub fn end_first(&self, level: u8) {
+        let end = End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() };
+        self.change(level - 1, |below| {
+            let first = below.processes.values_mut().find(|process| process.qemu == Some(level));
+            if let Some(first) = first {
+                first.end = Some(end);
+            }
+        });
+    }
+}
