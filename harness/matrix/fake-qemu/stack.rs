@@ -247,7 +247,7 @@ impl Stack {
                         if is_channel { "hypervisor=KVM" } else { "hypervisor=Microsoft Hyper-V" };
                     let end = [hypervisor, "cpu=Fake", "uptime=1.00", "nestmatrix-report-end"];
                     let ready = self.stays(level).then_some("nestmatrix-shell-ready");
-                    report.into_iter().chain(end).chain(ready).for_each(|line| _ = say(line));
+                    report.into_iter().chain(end).chain(ready).for_each(say);
                 }
                 Act::PowerOff => {
                     self.change(level, |level| (level.off, level.agent_answers) = (true, false));
