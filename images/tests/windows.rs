@@ -15,7 +15,8 @@ use std::process::Command;
 
 use nestmatrix_images::{
     Begun, Catalog, DiskFormat, DiskGuest, Error, InnermostOnly, Media, NewMedium, Preparation,
-    PreparationReport, QemuImg, Recipe, ReportReader, Silent, Store, StoreOptions,
+    PreparationReport, QemuImg, Recipe, ReportReader, RoleCommand, RoleValues, Silent, Store, StoreOptions,
+    WslRoot,
 };
 use nestmatrix_model::Isa;
 use support::Toy;
@@ -383,7 +384,59 @@ fn the_answer_file_is_xml_with_the_values_of_the_recipe() {
     assert_eq!(found, COMPONENTS);
 }
 
+/// The texts of all elements of this name.
+fn texts<'t>(xml: &'t str, name: &str) -> Vec<&'t str> {
+    let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
+    xml.split(&begin).skip(1).map(|rest| rest.split_once(&end).unwrap().0.trim()).collect()
+}
+
+/// Rules of Windows: an isolated name of an account that is also the computer's is taken for the computer (LookupAccountName), and a
+/// password has three kinds of characters and no name of its account (MS-SAMR 3.1.1.7.2).
+fn the_accounts_have_names_and_passwords_that_windows_accepts() {
+    let answers = fs::read_to_string(checkout().join("autounattend.xml")).unwrap();
+    let computer = texts(&answers, "ComputerName");
+    let accounts = texts(texts(&answers, "LocalAccounts")[0], "Name");
+    let [computer] = computer[..] else { panic!("{computer:?}") };
+    assert!(computer.len() <= 15, "{computer} is too long for NetBIOS");
+    let mut names = texts(&answers, "DisplayName");
+    names.extend(&accounts);
+    assert!(names.iter().all(|name| !name.eq_ignore_ascii_case(computer)), "{names:?}");
+    names.push("Administrator");
+    assert_eq!(texts(texts(&answers, "AutoLogon")[0], "Username"), accounts);
+    let mut passwords: Vec<&str> =
+        ["AdministratorPassword", "Password"].into_iter().flat_map(|name| texts(&answers, name)).collect();
+    passwords.iter_mut().for_each(|password| *password = texts(password, "Value")[0]);
+    assert_eq!(passwords.len(), 3);
+    for password in passwords {
+        assert!(
+            names.iter().all(|name| !password.to_lowercase().contains(&name.to_lowercase())),
+            "{password}: {names:?}"
+        );
+        let kinds: [fn(char) -> bool; 4] = [
+            |c| c.is_ascii_uppercase(),
+            |c| c.is_ascii_lowercase(),
+            |c| c.is_ascii_digit(),
+            |c| c.is_ascii_punctuation(),
+        ];
+        assert!(kinds.iter().filter(|kind| password.contains(**kind)).count() >= 3, "{password}");
+        let page = fs::read_to_string(checkout().join("../../../docs/windows.md")).unwrap();
+        assert!(page.contains(&format!("password `{password}`")), "docs/windows.md names another password");
+    }
+}
+
+fn wsl_starts_the_reporter_that_is_in_its_root() {
+    let user = User::new();
+    let catalog = user.catalog();
+    let values = RoleValues::new("L2", 1, 512, "", "NESTGUEST").unwrap();
+    let script = catalog.windows_role("wsl2").unwrap().script(RoleCommand::Start, &values).unwrap();
+    assert!(script.contains(&format!(" --exec {} ", WslRoot::REPORTER)), "{script}");
+    // Without the computer, the name of an account could stand for something else.
+    assert!(script.contains(r#"-UserId "$env:COMPUTERNAME\nest""#), "{script}");
+}
+
 trials! {
+    the_accounts_have_names_and_passwords_that_windows_accepts;
+    wsl_starts_the_reporter_that_is_in_its_root;
     an_installation_image_is_accepted_where_a_recipe_installs_it;
     a_windows_has_a_recipe_for_each_role;
     an_installation_gets_an_empty_disk_and_its_cds;

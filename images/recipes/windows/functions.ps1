@@ -99,7 +99,7 @@ function Get-NestDrive([string] $Label, [int] $Seconds = 60) {
 function Start-NestTask([string] $Name, [string] $Program, [string] $Arguments, [switch] $AsUser) {
     $action = New-ScheduledTaskAction -Execute $Program -Argument $Arguments
     $principal = if ($AsUser) {
-        New-ScheduledTaskPrincipal -UserId 'nest' -LogonType Interactive -RunLevel Highest
+        New-ScheduledTaskPrincipal -UserId "$env:COMPUTERNAME\nest" -LogonType Interactive -RunLevel Highest
     } else {
         New-ScheduledTaskPrincipal -UserId 'SYSTEM' -LogonType ServiceAccount -RunLevel Highest
     }

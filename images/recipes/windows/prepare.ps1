@@ -143,6 +143,10 @@ function Set-Behavior {
     Set-ItemProperty $logon AutoAdminLogon '1'
     Remove-ItemProperty $logon AutoLogonCount -ErrorAction SilentlyContinue
     Write-Report 'change=the user nest is logged on at each boot'
+    # A level's disk is older than 42 days some day, and the logon would then ask for another password.
+    net.exe accounts /maxpwage:unlimited | Add-Content $log
+    if ($LASTEXITCODE -ne 0) { throw "net accounts ended with $LASTEXITCODE" }
+    Write-Report 'change=passwords do not expire'
     powercfg.exe /hibernate off
     powercfg.exe /change standby-timeout-ac 0
     powercfg.exe /change monitor-timeout-ac 0
