@@ -424,6 +424,30 @@ fn the_accounts_have_names_and_passwords_that_windows_accepts() {
     }
 }
 
+/// The members of SYSTEM_HYPERVISOR_DETAIL_INFORMATION, and the CPUID leaf (from 0x40000000) that each holds.
+const HYPERVISOR_DETAILS: [(&str, u32); 7] = [
+    ("HvVendorAndMaxFunction", 0),
+    ("HypervisorInterface", 1),
+    ("HypervisorVersion", 2),
+    ("HvFeatures", 3),
+    ("HwFeatures", 6),
+    ("EnlightenmentInfo", 4),
+    ("ImplementationLimits", 5),
+];
+
+fn the_leaves_of_the_hypervisor_are_read_in_the_order_of_the_kernel() {
+    let functions = fs::read_to_string(checkout().join("functions.ps1")).unwrap();
+    let order = functions.lines().find_map(|line| line.trim().strip_prefix("$order = ")).unwrap();
+    let order: Vec<u32> = order.split(", ").map(|leaf| leaf.parse().unwrap()).collect();
+    assert_eq!(order, HYPERVISOR_DETAILS.map(|(_, leaf)| leaf));
+    // Every read names its leaf and register, so no offset is written by hand.
+    let reads: Vec<&str> = functions.lines().filter(|line| line.contains("ToUInt32($leaves")).collect();
+    assert_eq!(reads.len(), 2, "{reads:?}");
+    for (read, expected) in reads.iter().zip(["(& $at 3 1)) -band 1)", "(& $at 4 0)) -band 0x1000)"]) {
+        assert!(read.ends_with(expected), "{read}");
+    }
+}
+
 fn wsl_starts_the_reporter_that_is_in_its_root() {
     let user = User::new();
     let catalog = user.catalog();
@@ -436,6 +460,7 @@ fn wsl_starts_the_reporter_that_is_in_its_root() {
 
 trials! {
     the_accounts_have_names_and_passwords_that_windows_accepts;
+    the_leaves_of_the_hypervisor_are_read_in_the_order_of_the_kernel;
     wsl_starts_the_reporter_that_is_in_its_root;
     an_installation_image_is_accepted_where_a_recipe_installs_it;
     a_windows_has_a_recipe_for_each_role;

@@ -23,7 +23,7 @@ function Get-NestSystem {
 }
 
 # What Windows knows about its hypervisor. The kernel keeps CPUID leaves 0x40000000 to 0x40000006 of a hypervisor with Hyper-V's interface
-# (class 159, SystemHypervisorDetailInformation, four numbers a leaf). KVM's own leaf at 0x40000100 is not among them.
+# (class 159, SystemHypervisorDetailInformation): EAX, EBX, ECX and EDX of each. KVM's own leaf at 0x40000100 is not among them.
 function Get-NestHypervisor {
     $computer = Get-CimInstance Win32_ComputerSystem
     $found = [pscustomobject] @{
@@ -35,17 +35,20 @@ function Get-NestHypervisor {
 [DllImport("ntdll.dll")]
 public static extern int NtQuerySystemInformation(int kind, byte[] buffer, int size, out int length);
 '@
-    $leaves = New-Object byte[] 112
+    # The order of the leaves in it: the features of the hardware come before the recommendations.
+    $order = 0, 1, 2, 3, 6, 4, 5
+    $leaves = New-Object byte[] (16 * $order.Count)
     $length = 0
     if ([Nest.Kernel]::NtQuerySystemInformation(159, $leaves, $leaves.Length, [ref] $length) -eq 0) {
-        $text = { param($at, $count) [Text.Encoding]::ASCII.GetString($leaves, $at, $count).Trim([char] 0) }
-        $vendor = & $text 4 12
-        $interface = & $text 16 4
+        $at = { param($leaf, $register) 16 * [Array]::IndexOf($order, $leaf) + 4 * $register }
+        $text = { param($from, $count) [Text.Encoding]::ASCII.GetString($leaves, $from, $count).Trim([char] 0) }
+        $vendor = & $text (& $at 0 1) 12
+        $interface = & $text (& $at 1 0) 4
         if ($interface) { $found.Interface = $interface; $found.Vendor = $vendor }
         # Only the partition with the privilege CreatePartitions (leaf 3, EBX, bit 0) runs on a Hyper-V of its own.
-        $found.IsRoot = [bool] ([BitConverter]::ToUInt32($leaves, 52) -band 1)
-        # Leaf 4, EAX, bit 12: this Hyper-V runs in a virtual machine itself, and knows it.
-        $found.IsNested = [bool] ([BitConverter]::ToUInt32($leaves, 64) -band 0x1000)
+        $found.IsRoot = [bool] ([BitConverter]::ToUInt32($leaves, (& $at 3 1)) -band 1)
+        # Leaf 4, EAX, bit 12: this Hyper-V runs in a virtual machine of another hypervisor with that interface, and knows it.
+        $found.IsNested = [bool] ([BitConverter]::ToUInt32($leaves, (& $at 4 0)) -band 0x1000)
     }
     $found.Name = if (-not $found.Present) {
         'none'
