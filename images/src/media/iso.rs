@@ -24,6 +24,12 @@ const PARTITION_TAG: u16 = 5;
 const UEFI: u8 = 0xef;
 const BOOTABLE: u8 = 0x88;
 const ENTRY: usize = 32;
+/// The headers of sections, the last one's being another, and what continues an entry.
+const HEADER: u8 = 0x90;
+const LAST_HEADER: u8 = 0x91;
+const EXTENSION: u8 = 0x44;
+/// The last bytes of the validation entry.
+const KEY: &[u8] = &[0x55, 0xaa];
 
 /// Whether a file begins like a CD.
 pub(super) fn is_iso(start: &[u8]) -> bool {
@@ -59,26 +65,42 @@ pub(crate) fn check_uefi(file: &File, length: u64) -> Result<(), MediumProblem> 
     };
     let catalog = sectors(file, u64::from(catalog), 1)?;
     let sum = catalog.chunks_exact(2).take(ENTRY / 2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    if catalog.len() < ENTRY || catalog[0] != 1 || sum.fold(0_u16, u16::wrapping_add) != 0 {
+    let is_valid = |entry: &[u8]| entry[0] == 1 && entry.ends_with(KEY);
+    if !catalog.get(..ENTRY).is_some_and(is_valid) || sum.fold(0_u16, u16::wrapping_add) != 0 {
         return Err(MediumProblem::Unbootable("its boot catalog is damaged"));
     }
-    // The first entry is of the platform in the validation entry. Each section has its own.
-    let mut platform = catalog[1];
+    let starts = uefi_starts(&catalog);
+    if starts.is_empty() {
+        return Err(MediumProblem::Unbootable("its boot catalog has no entry for UEFI"));
+    }
+    if starts.iter().any(|start| u64::from(*start) * SECTOR >= length) {
+        return Err(MediumProblem::Truncated("its boot loader for UEFI is beyond its end".to_owned()));
+    }
+    Ok(())
+}
+
+/// The sectors where the boot loaders for UEFI begin, by a boot catalog.
+fn uefi_starts(catalog: &[u8]) -> Vec<u32> {
+    // The first entry is of the platform in the validation entry. Each section has its own, and a number of entries.
+    let (mut platform, mut left, mut is_last) = (catalog[1], 1, false);
     let mut starts = Vec::new();
     for entry in catalog.chunks_exact(ENTRY).skip(1) {
         match entry[0] {
-            BOOTABLE if platform == UEFI => starts.extend(u32_le_at(entry, 8)),
-            0x90 | 0x91 => platform = entry[1],
-            _ => {}
+            EXTENSION => {}
+            kind if left > 0 => {
+                left -= 1;
+                if kind == BOOTABLE && platform == UEFI {
+                    starts.extend(u32_le_at(entry, 8));
+                }
+            }
+            kind @ (HEADER | LAST_HEADER) if !is_last => {
+                (platform, is_last) = (entry[1], kind == LAST_HEADER);
+                left = u16_le_at(entry, 2).unwrap_or_default();
+            }
+            _ => break,
         }
     }
-    match starts.first() {
-        None => Err(MediumProblem::Unbootable("its boot catalog has no entry for UEFI")),
-        Some(start) if u64::from(*start) * SECTOR >= length => {
-            Err(MediumProblem::Truncated("its boot loader for UEFI is beyond its end".to_owned()))
-        }
-        Some(_) => Ok(()),
-    }
+    starts
 }
 
 /// The volume descriptors, and the kind of each.
@@ -151,6 +173,13 @@ mod tests {
         bytes
     }
 
+    /// A good image, with these bytes of a sector changed.
+    fn changed(sector: usize, bytes: &[(usize, u8)]) -> Vec<u8> {
+        let mut image = image(UEFI, 300, None);
+        bytes.iter().for_each(|(at, byte)| image[sector * SECTOR as usize + at] = *byte);
+        image
+    }
+
     fn checked(bytes: &[u8]) -> Result<(), String> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
@@ -163,33 +192,34 @@ mod tests {
     fn an_image_is_complete_and_has_a_boot_entry_for_uefi() {
         assert_eq!(checked(&image(UEFI, 300, None)), Ok(()));
         assert_eq!(checked(&image(UEFI, 20, Some(200))), Ok(()));
+        // The first section is BIOS's, and its entry is continued.
+        let sections = [
+            (64, HEADER),
+            (65, 0),
+            (128, EXTENSION),
+            (160, LAST_HEADER),
+            (161, UEFI),
+            (162, 1),
+            (192, BOOTABLE),
+        ];
+        assert_eq!(checked(&changed(20, &sections)), Ok(()));
         for (bytes, wrong) in [
             (image(UEFI, 301, None), "its volume has 616448 bytes, the file 614400"),
             (image(UEFI, 20, Some(201)), "its volume has 616448 bytes, the file 614400"),
             (image(1, 300, None), "has no entry for UEFI"),
+            (changed(20, &[(4, 7)]), "its boot catalog is damaged"),
+            // The sum is still 0.
+            (changed(20, &[(0x1e, 0x54), (0x1c, 0xab)]), "its boot catalog is damaged"),
+            (changed(17, &[(7, b'X')]), "it has no boot catalog"),
+            (changed(20, &[(106, 9)]), "beyond its end"),
+            // The second of two loaders.
+            (changed(20, &[(66, 2), (128, BOOTABLE), (138, 9)]), "beyond its end"),
+            // The section has no entries, so what follows it is none.
+            (changed(20, &[(66, 0)]), "has no entry for UEFI"),
+            // No section follows the last one.
             (
-                {
-                    let mut b = image(UEFI, 300, None);
-                    b[20 * 2048 + 4] = 7;
-                    b
-                },
-                "its boot catalog is damaged",
-            ),
-            (
-                {
-                    let mut b = image(UEFI, 300, None);
-                    b[17 * 2048 + 7] = b'X';
-                    b
-                },
-                "it has no boot catalog",
-            ),
-            (
-                {
-                    let mut b = image(UEFI, 300, None);
-                    b[20 * 2048 + 106] = 9;
-                    b
-                },
-                "beyond its end",
+                changed(20, &[(65, 1), (128, LAST_HEADER), (129, UEFI), (130, 1), (160, BOOTABLE)]),
+                "has no entry for UEFI",
             ),
         ] {
             let found = checked(&bytes).unwrap_err();
