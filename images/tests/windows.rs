@@ -12,9 +12,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use nestmatrix_images::{
-    Begun, Catalog, DiskFormat, DiskGuest, Error, InnermostOnly, Media, NewMedium, Preparation,
+    Begun, Catalog, DiskFormat, DiskGuest, Error, InnermostOnly, Media, MediumState, NewMedium, Preparation,
     PreparationReport, QemuImg, Recipe, ReportReader, RoleCommand, RoleValues, Silent, Store, StoreOptions,
     WslRoot,
 };
@@ -202,6 +204,31 @@ fn an_installation_image_is_accepted_where_a_recipe_installs_it() {
     iso(&user.toy.path("drivers.iso"), 2);
     let changed = medium.ensure_unchanged(&Silent).unwrap_err().to_string();
     assert!(changed.contains("drivers.iso: it has changed since it was added"), "{changed}");
+}
+
+fn the_state_of_a_medium_follows_from_the_files_beside_it_too() {
+    let user = User::new();
+    let (drivers, installer) = (user.toy.path("drivers.iso"), user.toy.path("wsl.2.4.x64.msi"));
+    let files = vec![("wsl.msi".to_owned(), installer.clone())];
+    user.add(&NewMedium { files, ..user.new_medium("windows.iso") }).unwrap();
+    let medium = || Arc::clone(user.media().iter().next().unwrap());
+    assert!(matches!(medium().state(), MediumState::Unchanged));
+    for file in [&drivers, &installer] {
+        let later = SystemTime::now() + Duration::from_secs(5);
+        File::options().write(true).open(file).unwrap().set_modified(later).unwrap();
+        assert!(matches!(medium().state(), MediumState::Touched), "{}", file.display());
+        medium().ensure_unchanged(&Silent).unwrap();
+        assert!(matches!(medium().state(), MediumState::Unchanged), "the time is recorded");
+    }
+    let unusable = || user.catalog().uses_of_media()[0].unusable().unwrap_or_default();
+    assert_eq!(unusable(), "");
+    fs::write(&installer, "another installer").unwrap();
+    assert!(unusable().contains("wsl.2.4.x64.msi: it has changed since it was added"), "{}", unusable());
+    fs::remove_file(&installer).unwrap();
+    assert!(unusable().contains("wsl.2.4.x64.msi: the file does not exist"), "{}", unusable());
+    // What can be read does not hide what can't.
+    iso(&user.toy.path("windows.iso"), 2);
+    assert!(unusable().contains("wsl.2.4.x64.msi: the file does not exist"), "{}", unusable());
 }
 
 fn a_windows_has_a_recipe_for_each_role() {
@@ -463,6 +490,7 @@ trials! {
     the_leaves_of_the_hypervisor_are_read_in_the_order_of_the_kernel;
     wsl_starts_the_reporter_that_is_in_its_root;
     an_installation_image_is_accepted_where_a_recipe_installs_it;
+    the_state_of_a_medium_follows_from_the_files_beside_it_too;
     a_windows_has_a_recipe_for_each_role;
     an_installation_gets_an_empty_disk_and_its_cds;
     a_report_of_another_windows_is_refused;

@@ -29,7 +29,7 @@ pub struct Medium {
 }
 
 /// The contents of a record.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct MediumText {
     pub(crate) system: String,
@@ -44,15 +44,37 @@ pub(crate) struct MediumText {
     pub(crate) files: BTreeMap<String, UserFile>,
 }
 
-/// What the size and the time of a medium's file show about it. Nothing is read.
+/// What the sizes and the times of a medium's files show about it. Nothing is read.
 #[derive(Debug)]
 pub enum MediumState {
-    /// They are those that it had when it was added.
+    /// They are those that the files had when it was added.
     Unchanged,
-    /// It has another time, so its next use compares its contents.
+    /// A file has another time, so the next use compares its contents.
     Touched,
     /// It can't be used.
     Unusable(MediumError),
+}
+
+impl MediumState {
+    /// That of a file with this size and time in its record.
+    pub(super) fn of(path: &Path, expected: u64, time: i64) -> Self {
+        match open(path) {
+            Err(error) => Self::Unusable(error),
+            Ok((_, data)) if data.len() != expected => {
+                Self::Unusable(MediumProblem::OtherSize { found: data.len(), expected }.of(path))
+            }
+            Ok((_, data)) if modified(&data) != time => Self::Touched,
+            Ok(_) => Self::Unchanged,
+        }
+    }
+
+    /// That of two files: the first one's, unless the second one's is worse.
+    fn worse(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Unusable(_), _) | (_, Self::Unchanged) | (Self::Touched, Self::Touched) => self,
+            _ => other,
+        }
+    }
 }
 
 /// What is recorded of the file.
@@ -190,57 +212,44 @@ impl Medium {
         MediumRecord { name: self.name(), image: self.image.clone() }
     }
 
-    /// What the size and the time of the file show.
+    /// What the sizes and the times of its files show.
     pub fn state(&self) -> MediumState {
-        match open(&self.image.file) {
-            Err(error) => MediumState::Unusable(error),
-            Ok((_, data)) if data.len() != self.image.size => {
-                let (found, expected) = (data.len(), self.image.size);
-                MediumState::Unusable(MediumProblem::OtherSize { found, expected }.of(&self.image.file))
-            }
-            Ok((_, data)) if modified(&data) != self.image.modified => MediumState::Touched,
-            Ok(_) => MediumState::Unchanged,
-        }
+        let beside = self.drivers.iter().chain(self.files.values());
+        beside.map(UserFile::state).fold(self.image.state(), MediumState::worse)
     }
 
-    /// Makes sure that the file is the one that was added. Its contents are read only if its size or time has changed; if they are
-    /// the same, the new time is recorded.
+    /// Makes sure that the files are those that were added. Contents are read only if a size or time has changed; if they are the same,
+    /// the new time is recorded.
     ///
     /// # Errors
-    /// [`Error::Medium`] if it has changed or cannot be read, [`Error::Io`] if the record cannot be written.
-    pub fn ensure_unchanged(&self, reporter: &dyn crate::Progress) -> Result<(), Error> {
-        for other in self.drivers.iter().chain(self.files.values()) {
-            if !other.looks_unchanged()? {
-                other.check(Reporter { recipe: &self.name(), to: reporter })?;
-            }
+    /// [`Error::Medium`] if one has changed or cannot be read, [`Error::Io`] if the record cannot be written.
+    pub fn ensure_unchanged(&self, progress: &dyn crate::Progress) -> Result<(), Error> {
+        let name = self.name();
+        let reporter = Reporter { recipe: &name, to: progress };
+        let recorded = self.text();
+        let mut text = recorded.clone();
+        for other in text.drivers.iter_mut().chain(text.files.values_mut()) {
+            other.ensure_unchanged(reporter)?;
         }
-        if self.image.looks_unchanged()? {
-            return Ok(());
-        }
-        let found = self.check(reporter)?;
-        if found != self.image.modified && self.record.exists() {
-            let mut text = self.text();
-            text.image.modified = found;
+        text.image.ensure_unchanged(reporter)?;
+        if text != recorded && self.record.exists() {
             write(&self.record, &text)?;
         }
         Ok(())
     }
 
-    fn check(&self, progress: &dyn crate::Progress) -> Result<i64, Error> {
-        let name = self.name();
-        Ok(self.image.check(Reporter { recipe: &name, to: progress })?)
-    }
-
-    /// Compares the digest of the whole file with the record.
+    /// Compares the digests of the whole files with the record.
     ///
     /// # Errors
-    /// [`Error::Medium`] if it differs or cannot be read.
+    /// [`Error::Medium`] if one differs or cannot be read.
     pub fn verify(&self, progress: &dyn crate::Progress) -> Result<(), Error> {
         let name = self.name();
+        let reporter = Reporter { recipe: &name, to: progress };
         for other in self.drivers.iter().chain(self.files.values()) {
-            other.check(Reporter { recipe: &name, to: progress })?;
+            other.check(reporter)?;
         }
-        self.check(progress).map(drop)
+        self.image.check(reporter)?;
+        Ok(())
     }
 }
 
@@ -256,18 +265,23 @@ pub(crate) struct MediumRecord {
 impl MediumRecord {
     /// Makes sure that the file is the one that the image was made from.
     pub(crate) fn ensure_unchanged(&self) -> Result<(), Error> {
-        if !self.image.looks_unchanged()? {
-            self.image.check(Reporter { recipe: &self.name, to: &Silent })?;
-        }
-        Ok(())
+        Ok(self.image.clone().ensure_unchanged(Reporter { recipe: &self.name, to: &Silent })?)
     }
 }
 
 impl ImageText {
-    /// Whether the file has the recorded size and time.
-    fn looks_unchanged(&self) -> Result<bool, MediumError> {
-        let (_, data) = open(&self.file)?;
-        Ok(data.len() == self.size && modified(&data) == self.modified)
+    /// What the size and the time of the file show.
+    fn state(&self) -> MediumState {
+        MediumState::of(&self.file, self.size, self.modified)
+    }
+
+    /// Makes sure that the file is the recorded one. It is read only if its size or time has changed; if its contents are the same, this
+    /// takes the new time.
+    fn ensure_unchanged(&mut self, reporter: Reporter<'_>) -> Result<(), MediumError> {
+        if !matches!(self.state(), MediumState::Unchanged) {
+            self.modified = self.check(reporter)?;
+        }
+        Ok(())
     }
 
     /// Compares the digest of the whole file with the record, and inspects its metadata. Returns when it was modified.
@@ -289,6 +303,8 @@ pub(crate) fn write(record: &Path, text: &MediumText) -> Result<(), Error> {
 
 /// What a file is, as it was read.
 pub(crate) struct Inspected {
+    /// Opened once, so that another file at its path is not taken for it.
+    pub(crate) file: File,
     pub(crate) format: DiskFormat,
     pub(crate) sha256: Digest,
     pub(crate) size: u64,
@@ -300,13 +316,8 @@ impl Inspected {
     pub(crate) fn read(path: &Path, reporter: Reporter<'_>) -> Result<Self, MediumError> {
         let (file, data) = open(path)?;
         let format = inspect(&file, data.len()).map_err(|problem| problem.of(path))?;
-        let sha256 =
-            digest_of(&file, data.len(), reporter).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
-        let after = file.metadata().map_err(|e| MediumProblem::Unreadable(e).of(path))?;
-        if (after.len(), modified(&after)) != (data.len(), modified(&data)) {
-            return Err(MediumProblem::Changing.of(path));
-        }
-        Ok(Self { format, sha256, size: data.len(), modified: modified(&data) })
+        let sha256 = digest_of_unchanging(&file, &data, reporter).map_err(|problem| problem.of(path))?;
+        Ok(Self { format, sha256, size: data.len(), modified: modified(&data), file })
     }
 }
 
@@ -330,8 +341,22 @@ pub(super) fn modified(data: &Metadata) -> i64 {
     data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
 }
 
+/// The digest of an open file, with progress. Its size and time must be the same before and after.
+pub(super) fn digest_of_unchanging(
+    file: &File,
+    before: &Metadata,
+    reporter: Reporter<'_>,
+) -> Result<Digest, MediumProblem> {
+    let sha256 = digest_of(file, before.len(), reporter).map_err(MediumProblem::Unreadable)?;
+    let after = file.metadata().map_err(MediumProblem::Unreadable)?;
+    if (after.len(), modified(&after)) != (before.len(), modified(before)) {
+        return Err(MediumProblem::Changing);
+    }
+    Ok(sha256)
+}
+
 /// The digest of a file of `length` bytes, with progress.
-pub(super) fn digest_of(mut file: &File, length: u64, reporter: Reporter<'_>) -> io::Result<Digest> {
+fn digest_of(mut file: &File, length: u64, reporter: Reporter<'_>) -> io::Result<Digest> {
     /// How many bytes are read between two reports.
     const PIECE: u64 = 16 << 20;
     let mut hasher = Hasher::new();

@@ -10,7 +10,7 @@ use crate::progress::Reporter;
 use crate::{Digest, Error, Progress};
 use nestmatrix_model::Isa;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ impl Media {
         }
         let path = absolute(file)?;
         let reporter = Reporter { recipe: name, to: progress };
-        let Inspected { format, sha256, size, modified } = Inspected::read(&path, reporter)?;
+        let Inspected { file: opened, format, sha256, size, modified } = Inspected::read(&path, reporter)?;
         if let Some(expected) = expected.filter(|expected| *expected != sha256) {
             return Err(MediumProblem::OtherDigest { found: sha256, expected }.of(&path).into());
         }
@@ -113,7 +113,6 @@ impl Media {
             if !installs {
                 return Err(MediumProblem::Format(INSTALLATION_IMAGE).of(&path).into());
             }
-            let opened = File::open(&path).map_err(|e| MediumProblem::Unreadable(e).of(&path))?;
             iso::check_uefi(&opened, size).map_err(|problem| problem.of(&path))?;
         }
         let drivers = match drivers {

@@ -1,10 +1,11 @@
 //! A file that the user gave beside a medium, such as the image with a system's drivers. It stays where it is.
 
-use super::medium::{digest_of, modified, open};
-use super::{MediumError, MediumProblem, format, iso};
+use super::medium::{digest_of_unchanging, modified, open};
+use super::{MediumError, MediumProblem, MediumState, format, iso};
 use crate::Digest;
 use crate::progress::Reporter;
 use serde::{Deserialize, Serialize};
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 
 /// What is recorded of it.
@@ -23,34 +24,45 @@ pub(crate) struct UserFile {
 impl UserFile {
     /// Reads a file that is to be recorded.
     pub(crate) fn read(path: &Path, reporter: Reporter<'_>) -> Result<Self, MediumError> {
-        let (file, data) = open(path)?;
-        let sha256 =
-            digest_of(&file, data.len(), reporter).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
-        Ok(Self { file: path.to_owned(), sha256, size: data.len(), modified: modified(&data) })
+        Self::of(&open(path)?, path, reporter)
     }
 
     /// The same of a CD image.
     pub(crate) fn read_cd(path: &Path, reporter: Reporter<'_>) -> Result<Self, MediumError> {
-        let (file, data) = open(path)?;
-        let start = format::read(&file, 0, 64 << 10).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
+        let opened = open(path)?;
+        let (file, data) = &opened;
+        let start = format::read(file, 0, 64 << 10).map_err(|e| MediumProblem::Unreadable(e).of(path))?;
         if !iso::is_iso(&start) {
             return Err(MediumProblem::NotACd.of(path));
         }
-        iso::check(&file, data.len()).map_err(|problem| problem.of(path))?;
-        Self::read(path, reporter)
+        iso::check(file, data.len()).map_err(|problem| problem.of(path))?;
+        Self::of(&opened, path, reporter)
     }
 
-    /// Whether its size and time are those that it had when it was recorded.
-    pub(crate) fn looks_unchanged(&self) -> Result<bool, MediumError> {
-        let (_, data) = open(&self.file)?;
-        Ok(data.len() == self.size && modified(&data) == self.modified)
+    fn of((file, data): &(File, Metadata), path: &Path, reporter: Reporter<'_>) -> Result<Self, MediumError> {
+        let sha256 = digest_of_unchanging(file, data, reporter).map_err(|problem| problem.of(path))?;
+        Ok(Self { file: path.to_owned(), sha256, size: data.len(), modified: modified(data) })
     }
 
-    /// Compares its contents with what was recorded.
-    pub(crate) fn check(&self, reporter: Reporter<'_>) -> Result<(), MediumError> {
+    /// What its size and time show.
+    pub(crate) fn state(&self) -> MediumState {
+        MediumState::of(&self.file, self.size, self.modified)
+    }
+
+    /// Makes sure that its contents are those that were recorded. They are read only if its size or time has changed; if they are the
+    /// same, it takes the new time.
+    pub(crate) fn ensure_unchanged(&mut self, reporter: Reporter<'_>) -> Result<(), MediumError> {
+        if !matches!(self.state(), MediumState::Unchanged) {
+            self.modified = self.check(reporter)?;
+        }
+        Ok(())
+    }
+
+    /// Compares its contents with what was recorded. Returns when it was modified.
+    pub(crate) fn check(&self, reporter: Reporter<'_>) -> Result<i64, MediumError> {
         let read = Self::read(&self.file, reporter)?;
         if read.sha256 == self.sha256 {
-            return Ok(());
+            return Ok(read.modified);
         }
         let (found, expected) = (read.sha256, self.sha256.clone());
         Err(MediumProblem::Changed { found, expected }.of(&self.file))
