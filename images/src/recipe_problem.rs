@@ -44,6 +44,9 @@ pub enum RecipeProblem {
     /// A text that would be more than a text in an answer file.
     #[error("{0:?} cannot be in an answer file")]
     BadAnswer(String),
+    /// A placeholder in an answer file that no value replaces.
+    #[error("the answer file has the unknown placeholder {0}")]
+    UnknownInAnswers(String),
     /// RPM packages or a disk without the systems that have them.
     #[error("the recipe has [rpm] or [disk] without [template]")]
     NoTemplate,
@@ -93,6 +96,9 @@ impl Problem for RecipeProblem {
             Self::WindowsInstallation => "only Windows is installed; add or remove one of them".into(),
             Self::BadEnlightenment(_) => "name a CPU property of QEMU, such as `hv-relaxed`".into(),
             Self::BadAnswer(_) => "use letters, digits and dashes".into(),
+            Self::UnknownInAnswers(_) => {
+                "write `@IMAGE_INDEX@`, `@LANGUAGE@` or `@PRODUCT_KEY@`, or remove it".into()
+            }
             Self::NoTemplate => format!("add `[template]`; see {EXAMPLES}/enterprise-linux-9-amd64.toml"),
             Self::NeedlessTemplate => {
                 "remove `[template]`: sources are for RPM packages, and media for disks".into()
@@ -120,6 +126,7 @@ impl Problem for RecipeProblem {
             | Self::WindowsInstallation
             | Self::BadEnlightenment(_)
             | Self::BadAnswer(_)
+            | Self::UnknownInAnswers(_)
             | Self::NoTemplate
             | Self::NeedlessTemplate
             | Self::BadLink(_)

@@ -411,6 +411,16 @@ fn the_answer_file_is_xml_with_the_values_of_the_recipe() {
     assert_eq!(found, COMPONENTS);
 }
 
+fn an_answer_file_with_an_unknown_placeholder_is_refused() {
+    let user = User::new();
+    let file = user.toy.path("recipes/windows/autounattend.xml");
+    let answers = fs::read_to_string(&file).unwrap();
+    fs::write(&file, answers.replace("<Value>@IMAGE_INDEX@", "<Value>@IMAGE@")).unwrap();
+    let errors = Catalog::load(&user.toy.path("recipes")).unwrap_err();
+    let found = format!("{errors:?}");
+    assert!(found.contains("UnknownInAnswers(\"@IMAGE@\")"), "{found}");
+}
+
 /// The texts of all elements of this name.
 fn texts<'t>(xml: &'t str, name: &str) -> Vec<&'t str> {
     let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
@@ -486,6 +496,7 @@ fn wsl_starts_the_reporter_that_is_in_its_root() {
 }
 
 trials! {
+    an_answer_file_with_an_unknown_placeholder_is_refused;
     the_accounts_have_names_and_passwords_that_windows_accepts;
     the_leaves_of_the_hypervisor_are_read_in_the_order_of_the_kernel;
     wsl_starts_the_reporter_that_is_in_its_root;

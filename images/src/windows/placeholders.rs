@@ -95,7 +95,7 @@ impl RoleValues {
 }
 
 /// What looks like placeholders in a script, known or not: capital letters, digits and underscores between two `@`.
-fn written(script: &str) -> impl Iterator<Item = &str> {
+pub(super) fn written(script: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     script.match_indices('@').filter_map(move |(at, _)| {
         let name = &script[at + 1..];
