@@ -120,14 +120,17 @@ impl Wire {
         let (closed_tx, closed) = watch::channel(None);
         let (reader, writer) = stream.into_split();
         let mut exchange = Exchange {
+            speaker,
             writer,
             transcript,
+            waiting: VecDeque::new(),
             pending: VecDeque::new(),
             notices,
             last_received: Rc::clone(&last_received),
         };
         tokio::task::spawn_local(async move {
             let why = exchange.serve(reader, requested, changing).await;
+            exchange.waiting.clear();
             exchange.pending.clear();
             // Pending calls fail with the reason, so it is published before the listener takes the notice.
             let _ = closed_tx.send(Some(why.clone()));
@@ -253,6 +256,14 @@ mod tests {
         peer: impl AsyncFnOnce(UnixStream) + 'static,
         test: impl FnOnce(Wire, mpsc::Receiver<Notice>) -> F,
     ) -> T {
+        with_speaker(Speaker::Qemu, peer, test).await
+    }
+
+    async fn with_speaker<T, F: Future<Output = T>>(
+        speaker: Speaker,
+        peer: impl AsyncFnOnce(UnixStream) + 'static,
+        test: impl FnOnce(Wire, mpsc::Receiver<Notice>) -> F,
+    ) -> T {
         let (near, far) = UnixStream::pair().unwrap();
         let (notices, noticed) = mpsc::channel(16);
         let local = tokio::task::LocalSet::new();
@@ -260,7 +271,7 @@ mod tests {
         local
             .run_until(async move {
                 let transcript = Transcript::none();
-                test(Wire::start(Speaker::Qemu, "the peer", near, transcript, notices), noticed).await
+                test(Wire::start(speaker, "the peer", near, transcript, notices), noticed).await
             })
             .await
     }
@@ -280,6 +291,50 @@ mod tests {
             assert!(kvm.enabled && kvm.present);
             let event = Event { name: "FROM_THE_FUTURE".into(), data: json!({"x": 1}) };
             assert_eq!(noticed.recv().await, Some(Notice::Event(event)));
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_agent_gets_a_command_only_after_its_reply_to_the_one_before() {
+        // An agent that has two commands at once loses the first.
+        let one_at_a_time = async |mut far: UnixStream| loop {
+            let mut sent = vec![0; 256];
+            let first = far.read(&mut sent).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let more = far.try_read(&mut sent[first..]).unwrap_or_default();
+            let last = sent[..first + more].split(|byte| *byte == b'\n').rev().nth(1).unwrap();
+            let request: Value = serde_json::from_slice(last).unwrap();
+            far.write_all(format!("{{\"return\": {}}}\n", request["execute"]).as_bytes()).await.unwrap();
+        };
+        let test = |wire: Wire, _noticed| async move {
+            let call = async |name: &str| wire.call(name, Value::Null).await.unwrap();
+            let given_up = tokio::time::timeout(Duration::from_millis(10), call("given-up")).await;
+            assert!(given_up.is_err(), "{given_up:?}");
+            let (first, second, third) = tokio::join!(call("first"), call("second"), call("third"));
+            assert_eq!([first, second, third], ["first", "second", "third"]);
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, with_speaker(Speaker::Agent, one_at_a_time, test)).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_whose_caller_has_given_up_before_its_turn_is_not_sent() {
+        let echo = async |far: UnixStream| {
+            let (from, mut to) = far.into_split();
+            let mut lines = BufReader::new(from).lines();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                assert!(!line.contains("given-up"), "{line}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                to.write_all(b"{\"return\": {}}\n").await.unwrap();
+            }
+        };
+        with_speaker(Speaker::Agent, echo, |wire, _noticed| async move {
+            let given_up =
+                tokio::time::timeout(Duration::from_millis(20), wire.call("given-up", Value::Null));
+            let (first, given_up) = tokio::join!(wire.call("first", Value::Null), given_up);
+            assert!(first.is_ok() && given_up.is_err());
+            wire.call("last", Value::Null).await.unwrap();
         })
         .await;
     }
@@ -402,7 +457,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         with_peer(late, |wire, _noticed| async move {
-            let given_up = std::time::Duration::from_millis(50);
+            let given_up = Duration::from_millis(50);
             let first = tokio::time::timeout(given_up, wire.synchronize(1)).await;
             assert!(first.is_err(), "{first:?}");
             wire.synchronize(2).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, Notice, Transcript};
+use super::{Event, Notice, Speaker, Transcript};
 
 /// Longest line that is accepted from a peer, in bytes. A guest is not trusted: without a limit, a line that never ends would
 /// fill the harness's memory. QGA itself limits captured output to 16 MiB.
@@ -23,7 +23,7 @@ pub(super) const SYNC_DELIMITER: u8 = 0xff;
 /// A command to a peer.
 pub(super) struct Request {
     pub(super) message: Value,
-    /// The number that its reply must echo after a delimiter, if it is a synchronization.
+    /// The number that its reply must echo after a delimiter, if it is a synchronization. Everything before that is stale.
     pub(super) echo: Option<u32>,
     pub(super) reply: oneshot::Sender<Result<Value, String>>,
 }
@@ -40,18 +40,15 @@ pub(super) enum Change {
     Close(String),
 }
 
-/// A command whose reply is still to come.
-pub(super) struct Pending {
-    /// The number that its reply must echo after a delimiter, if it is a synchronization. Everything before that is stale.
-    echo: Option<u32>,
-    reply: oneshot::Sender<Result<Value, String>>,
-}
-
 /// The far side of a [`Wire`]: owns the socket, keeps replies in the order of their commands.
 pub(super) struct Exchange {
+    pub(super) speaker: Speaker,
     pub(super) writer: OwnedWriteHalf,
     pub(super) transcript: Transcript,
-    pub(super) pending: VecDeque<Pending>,
+    /// What is not sent yet.
+    pub(super) waiting: VecDeque<Request>,
+    /// What has no reply yet.
+    pub(super) pending: VecDeque<Request>,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) last_received: Rc<Cell<Option<tokio::time::Instant>>>,
 }
@@ -72,6 +69,9 @@ impl Exchange {
         // The greeting of the next peer, if that came before the conversation was resumed.
         let mut greeting = None;
         loop {
+            if !suspended && let Err(e) = self.send_waiting().await {
+                return e.to_string();
+            }
             tokio::select! {
                 // Commands after a change must not go to the old stream or the old peer.
                 biased;
@@ -111,7 +111,8 @@ impl Exchange {
                 }
                 request = requested.recv(), if !suspended => match request {
                     None => return "the harness has closed it".into(),
-                    Some(request) => if let Err(e) = self.send(request).await { return e.to_string() },
+                    Some(request) if request.echo.is_some() => self.waiting.push_front(request),
+                    Some(request) => self.waiting.push_back(request),
                 },
                 read = read_line(&mut reader, &mut line), if is_open => match read {
                     Err(_) | Ok(false) if suspended => is_open = false,
@@ -133,6 +134,22 @@ impl Exchange {
         }
     }
 
+    /// Sends what may be sent now. An agent gets a command only after its reply to the one before, even if the caller of that has given
+    /// up: agents' replies have no identifiers, and with several commands at once they were seen to get out of step.
+    async fn send_waiting(&mut self) -> std::io::Result<()> {
+        while let Some(request) = self.waiting.pop_front() {
+            if self.speaker == Speaker::Agent && request.echo.is_none() && !self.pending.is_empty() {
+                self.waiting.push_front(request);
+                break;
+            }
+            // A caller that has given up wants it no more.
+            if !request.reply.is_closed() {
+                self.send(request).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, request: Request) -> std::io::Result<()> {
         self.transcript.note(">", &request.message);
         let mut bytes = Vec::new();
@@ -143,7 +160,7 @@ impl Exchange {
         }
         bytes.extend_from_slice(request.message.to_string().as_bytes());
         bytes.push(b'\n');
-        self.pending.push_back(Pending { echo: request.echo, reply: request.reply });
+        self.pending.push_back(request);
         self.writer.write_all(&bytes).await
     }
 
