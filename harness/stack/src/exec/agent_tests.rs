@@ -248,6 +248,81 @@ async fn a_file_is_copied_once_and_is_there_as_it_was() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_destination_has_what_was_copied_to_it_last() {
+    let test = async {
+        let level = TestLevel::new().await;
+        let place = level.folder.path().join("place").display().to_string();
+        for contents in [b"A", b"B", b"A"] {
+            let file = level.file(contents, Then::CopyTo(place.clone()));
+            assert_eq!(level.run(&[file], &format!("cat {place}")).await, done(0, contents, b""));
+        }
+        // Folders: a file that the later one does not have is gone, and what was copied into it comes back.
+        let folder = level.folder.path().join("a folder").display().to_string();
+        let inner = level.file(b"inner", Then::CopyTo(format!("{folder}/inner")));
+        for name in ["a", "b", "a"] {
+            let (source, archive) = (tempfile::tempdir().unwrap(), level.folder.path().join("archive"));
+            fs::write(source.path().join(name), name).unwrap();
+            let tar =
+                Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(source.path()).arg(".").status();
+            assert!(tar.unwrap().success());
+            let archive = CopiedFile::new(&archive, "archive", Then::UnpackTo(folder.clone())).unwrap();
+            level.file(b"inner", Then::Stay);
+            let listed = level.run(&[archive, inner.clone()], &format!("ls {}", quote(&folder))).await;
+            assert_eq!(listed, done(0, format!("{name}\ninner\n").as_bytes(), b""));
+        }
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_folder_of_the_level_keeps_its_own_files() {
+    let test = async {
+        let level = TestLevel::new().await;
+        let folder = level.folder.path().join("its own");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("kept"), "").unwrap();
+        for contents in ["1", "2"] {
+            fs::write(level.folder.path().join("copied"), contents).unwrap();
+            let archive = level.folder.path().join("archive");
+            let mut tar = Command::new("tar");
+            tar.arg("-cf").arg(&archive).arg("-C").arg(level.folder.path()).arg("copied");
+            assert!(tar.status().unwrap().success());
+            let to = Then::UnpackTo(folder.display().to_string());
+            let archive = CopiedFile::new(&archive, "archive", to).unwrap();
+            assert_eq!(level.run(&[archive], "true").await, done(0, b"", b""));
+            assert_eq!(fs::read_to_string(folder.join("copied")).unwrap(), contents);
+            assert!(folder.join("kept").exists());
+        }
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_copy_that_is_given_up_does_not_disturb_the_next() {
+    let test = async {
+        let level = TestLevel::new().await;
+        let file = level.file(&b"0123456789abcde\n".repeat(400_000), Then::Stay);
+        let script = format!("wc -c <{}", quote(&file.path_in_level()));
+        // At every point of it.
+        for milliseconds in (0..400).step_by(20) {
+            let run = level.run(std::slice::from_ref(&file), "true");
+            let _ = tokio::time::timeout(Duration::from_millis(milliseconds), run).await;
+            *level.level.present.lock().await = copy::Present::default();
+        }
+        assert_eq!(level.run(std::slice::from_ref(&file), &script).await, done(0, b"6400000\n", b""));
+        let parts = || {
+            let files =
+                fs::read_dir(file.folder_in_level().replace(FOLDER, level.folder.path().to_str().unwrap()));
+            files.unwrap().filter(|file| file.as_ref().unwrap().file_name() != "a file").count()
+        };
+        while parts() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), LocalSet::new().run_until(test)).await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_file_that_can_not_be_copied_is_named() {
     let test = async {
         let level = TestLevel::new().await;

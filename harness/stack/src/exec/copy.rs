@@ -1,6 +1,6 @@
-//! Copies files of this machine into a level, each only once: a level keeps them by the digests of their contents.
+//! Copies files of this machine into a level, each only once, until its contents change.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{ExecError, FOLDER};
+use crate::random::random_hex;
 
 /// How much is written at once, in bytes.
 const PIECE: usize = 256 << 10;
@@ -68,60 +69,122 @@ impl CopiedFile {
         format!("{}/{}", self.folder_in_level(), self.name)
     }
 
-    /// The script that does with it what is to be done.
-    fn script(&self) -> String {
-        let path = quote(&self.path_in_level());
+    /// The path in the level that depends on its contents.
+    fn destination(&self) -> PathBuf {
         match &self.then {
-            Then::Stay => format!("chmod 755 {path}\n"),
+            Then::Stay => self.path_in_level().into(),
+            Then::Unpack => self.folder_in_level().into(),
+            Then::CopyTo(to) | Then::UnpackTo(to) => to.into(),
+        }
+    }
+
+    /// The script that puts what was copied to `part` in its place.
+    fn script(&self, part: &str) -> String {
+        match &self.then {
+            Then::Stay => format!("chmod 755 {part} && mv -f {part} {}", quote(&self.path_in_level())),
             Then::CopyTo(to) => {
                 let to = quote(to);
-                format!("chmod 755 {path} && mkdir -p \"$(dirname {to})\" && cp {path} {to} && rm {path}\n")
+                format!(
+                    "if [ -d {to} ]; then echo {to}: it is a folder >&2; exit 1; fi
+chmod 755 {part} && mkdir -p \"$(dirname {to})\" && cp -f {part} {to} && rm {part}"
+                )
             }
-            Then::Unpack => format!("tar -xf {path} -C {} && rm {path}\n", self.folder_in_level()),
+            Then::Unpack => format!("tar -xf {part} -C {} && rm {part}", self.folder_in_level()),
             Then::UnpackTo(to) => {
                 let to = quote(to);
-                format!("mkdir -p {to} && tar -xf {path} -C {to} && rm {path}\n")
+                let key = hex::encode(Sha256::digest(to.as_bytes()));
+                // A folder that exec made is removed first, so that no file of earlier contents stays. One of the level must stay.
+                let made = format!("{FOLDER}/made-{}", &key[..16]);
+                format!(
+                    "if [ -e {made} ]; then rm -rf {to}; else rmdir {to} 2>/dev/null; fi
+[ -e {to} ] || : >{made}
+mkdir -p {to} && tar -xf {part} -C {to} && rm {part}"
+                )
             }
         }
+    }
+}
+
+/// The files that a level has: the digests of their contents, by their destinations.
+#[derive(Debug, Default)]
+pub(super) struct Present(BTreeMap<PathBuf, String>);
+
+impl Present {
+    fn has(&self, file: &CopiedFile) -> bool {
+        self.0.get(&file.destination()) == Some(&file.digest)
+    }
+
+    /// Forgets what is at the destination of `file`, in it, or around it.
+    fn forget(&mut self, file: &CopiedFile) {
+        let destination = file.destination();
+        self.0.retain(|other, _| !other.starts_with(&destination) && !destination.starts_with(other));
+    }
+
+    fn add(&mut self, file: &CopiedFile) {
+        self.0.insert(file.destination(), file.digest.clone());
     }
 }
 
 /// Copies the files that the level does not have yet.
 pub(super) async fn bring(
     agent: &Agent,
-    present: &mut BTreeSet<String>,
+    present: &mut Present,
     files: &[CopiedFile],
 ) -> Result<(), ExecError> {
-    let missing = || files.iter().filter(|file| !present.contains(&file.folder_in_level()));
-    let folders: Vec<String> = missing().map(CopiedFile::folder_in_level).collect();
-    let Some(first) = missing().next() else { return Ok(()) };
+    let missing: Vec<&CopiedFile> = files.iter().filter(|file| !present.has(file)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let folders: Vec<String> = missing.iter().map(|file| file.folder_in_level()).collect();
     run(agent, first, &format!("umask 022; mkdir -p {}", folders.join(" "))).await?;
-    for file in missing() {
-        let mut copied = copy(agent, file).await;
-        if copied.is_ok() && file.then != Then::Stay {
-            copied = run(agent, file, &file.script()).await;
+    for file in files {
+        // A file that was copied just now may have changed this one.
+        if present.has(file) {
+            continue;
         }
+        let failed = |e: io::Error| ExecError::Copy { from: file.from.clone(), why: e.to_string() };
+        let part = format!("{}/{}.part", file.folder_in_level(), random_hex::<4>().map_err(failed)?);
+        let mut part = Part { agent, path: part, is_left: true };
+        // Until it is complete, nothing is known of its destination.
+        present.forget(file);
+        let copied = copy(agent, file, &part.path).await;
+        part.is_left = false;
         if copied.is_err() {
             // It may have filled the level's memory.
-            let _ = agent.run(&format!("rm -rf {}", file.folder_in_level())).await;
+            let _ = agent.run(&part.removal()).await;
         }
         copied?;
+        present.add(file);
     }
-    let stay: Vec<String> =
-        missing().filter(|file| file.then == Then::Stay).map(CopiedFile::script).collect();
-    if !stay.is_empty() {
-        run(agent, first, &stay.concat()).await?;
-    }
-    present.extend(folders);
     Ok(())
 }
 
-async fn copy(agent: &Agent, file: &CopiedFile) -> Result<(), ExecError> {
+/// A file in a level that is being copied. If the copying is given up, it is removed.
+struct Part<'a> {
+    agent: &'a Agent,
+    path: String,
+    is_left: bool,
+}
+
+impl Part<'_> {
+    fn removal(&self) -> String {
+        format!("rm -f {0} {0}.gz", self.path)
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if self.is_left {
+            let (agent, removal) = (self.agent.clone(), self.removal());
+            tokio::task::spawn_local(async move { agent.run(&removal).await });
+        }
+    }
+}
+
+/// Copies a file to `part`, and from there to its place.
+async fn copy(agent: &Agent, file: &CopiedFile, part: &str) -> Result<(), ExecError> {
     let failed = |why: String| ExecError::Copy { from: file.from.clone(), why };
-    let path = file.path_in_level();
     let mut from = File::open(&file.from).map_err(|e| failed(e.to_string()))?;
     let is_compressed = is_worth_compressing(&mut from).map_err(|e| failed(e.to_string()))?;
-    let to = if is_compressed { format!("{path}.gz") } else { path.clone() };
+    let to = if is_compressed { format!("{part}.gz") } else { part.to_owned() };
     let to = agent.open(&to, "w").await.map_err(|e| failed(e.to_string()))?;
     let mut hasher = Sha256::new();
     let mut written = Ok(());
@@ -145,10 +208,8 @@ async fn copy(agent: &Agent, file: &CopiedFile) -> Result<(), ExecError> {
     if hex::encode(hasher.finalize()) != file.digest {
         return Err(failed("it was changed meanwhile".to_owned()));
     }
-    if is_compressed {
-        run(agent, file, &format!("gzip -d {}.gz", quote(&path))).await?;
-    }
-    Ok(())
+    let unpack = if is_compressed { format!("gzip -d {part}.gz || exit\n") } else { String::new() };
+    run(agent, file, &format!("umask 022\n{unpack}{}", file.script(part))).await
 }
 
 /// Whether the file is much smaller when it is compressed, like a program with debug information: the channel to a level is slower than

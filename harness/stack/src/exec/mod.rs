@@ -7,7 +7,6 @@
 mod copy;
 mod output;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,8 +34,8 @@ const CANNOT_START: &str = "nestmatrix can't start the command";
 
 /// First and longest pause between two polls of a command that prints nothing.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(200)];
-/// How long the output of an ended command may stay silent before its end. It ends at once, unless another process of the command,
-/// which has left its session, keeps it open.
+/// How long the output of an ended command may stay silent before its end. It ends at once, unless a process that has left the session
+/// of the command keeps it open.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A command to run in a level.
@@ -77,8 +76,8 @@ enum ExecError {
 #[derive(Debug, Clone)]
 pub(super) struct ExecLevel {
     agent: Agent,
-    /// The digests of the files that it has. Locked while files are copied, so that no file is copied twice.
-    present: Rc<Mutex<BTreeSet<String>>>,
+    /// The files that it has. Locked while files are copied, so that no file is copied twice.
+    present: Rc<Mutex<copy::Present>>,
 }
 
 impl ExecLevel {
@@ -95,10 +94,11 @@ impl ExecLevel {
     async fn carry_out(&self, exec: &Exec, answers: &mpsc::Sender<Answer>) -> Result<ExecOutput, ExecError> {
         copy::bring(&self.agent, &mut *self.present.lock().await, &exec.files).await?;
         let id = random_hex::<8>().map_err(|e| ExecError::Start(e.to_string()))?;
-        let running = Running { agent: self.agent.clone(), folder: format!("{FOLDER}/run-{id}") };
-        let pid = self.agent.start(&script(&running.folder, &exec.script)).await?;
+        let folder = format!("{FOLDER}/run-{id}");
+        let mut running = Running { agent: self.agent.clone(), folder: folder.clone(), has_ended: false };
+        let pid = self.agent.start(&script(&folder, &exec.script)).await?;
         answers.send(Answer::Started).await.map_err(|_| ExecError::Unwanted)?;
-        let reader = |name, stream| OutputReader::new(&self.agent, &running.folder, name, stream);
+        let reader = |name, stream| OutputReader::new(&self.agent, &folder, name, stream);
         let mut readers = [reader("out", Stream::Stdout), reader("err", Stream::Stderr)];
         let mut ended = None;
         let mut complete = false;
@@ -115,6 +115,7 @@ impl ExecLevel {
                 None => match self.agent.poll(pid).await? {
                     ExecState::Running => {}
                     ExecState::Ended(output) => {
+                        running.has_ended = true;
                         check_start(&output)?;
                         (ended, pause, silent) = (Some(output), PAUSES[0], Duration::ZERO);
                         continue;
@@ -152,15 +153,20 @@ fn check_start(output: &ExecOutput) -> Result<(), ExecError> {
     }
 }
 
-/// A command that runs. Dropping it ends the command and removes its files in the level.
+/// A command that runs, or is about to. Dropping it ends the command and removes its files in the level.
 struct Running {
     agent: Agent,
     folder: String,
+    has_ended: bool,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let (agent, script) = (self.agent.clone(), end_script(&self.folder));
+        let agent = self.agent.clone();
+        let script = match self.has_ended {
+            true => format!("rm -rf {}", self.folder),
+            false => end_script(&self.folder),
+        };
         // If the stack ends too, so does this task.
         tokio::task::spawn_local(async move {
             if let Err(e) = agent.run(&script).await {
@@ -170,16 +176,47 @@ impl Drop for Running {
     }
 }
 
-/// The script that runs the user's in a session of its own.
+/// A function of the scripts: sends `$signal` to each process of the session `$pid`. Fails if there is none.
+///
+/// The session is field 6 of /proc/PID/stat (proc(5)); the name in field 2 may contain spaces and parentheses.
+const SIGNAL_SESSION: &str = "signal_session() {
+  found=1
+  for stat in /proc/[0-9]*/stat; do
+    { read -r line <$stat; } 2>/dev/null || continue
+    set -- ${line##*) }
+    if [ \"$4\" = \"$pid\" ] && [ $1 != Z ]; then
+      process=${stat#/proc/}
+      kill -$signal ${process%/stat} 2>/dev/null
+      found=0
+    fi
+  done
+  return $found
+}
+# A process may start another meanwhile.
+kill_session() {
+  signal=KILL
+  tries=0
+  while signal_session && [ $tries -lt 20 ]; do sleep 0.05; tries=$((tries + 1)); done
+}
+";
+
+/// The script that runs the user's in its own session.
 ///
 /// Each stream goes to files of up to 4 MiB. A file exists only once the one before it is complete. The harness empties a file when it
 /// has read it, and at most two are not empty: a command that prints faster than its output is read must wait.
 fn script(folder: &str, script: &str) -> String {
     let script = quote(script);
     format!(
-        "cannot() {{ echo \"{CANNOT_START}\" >&2; exit {NOT_STARTED}; }}
+        "{SIGNAL_SESSION}
+cannot() {{ echo \"{CANNOT_START}\" >&2; exit {NOT_STARTED}; }}
 umask 022
 mkdir -p {folder} && cd {folder} && mkfifo out err || cannot
+if ! mkdir started; then
+  [ -d started ] || cannot
+  # The script that ends the command came first.
+  rm -rf {folder}
+  exit {NOT_STARTED}
+fi
 copy() {{
   n=0
   while dd of=$1.$n bs=16k count=256 2>/dev/null || {{ : >$1.lost; cat >/dev/null; }}; [ -s $1.$n ]; do
@@ -192,22 +229,33 @@ copy out <out >/dev/null 2>&1 &
 copy err <err >/dev/null 2>&1 &
 cd /
 setsid /bin/sh -c {script} </dev/null >{folder}/out 2>{folder}/err &
-echo $! >{folder}/pid
-wait $!
+pid=$!
+echo $pid >{folder}/pid
+wait $pid
 status=$?
-kill -KILL -$! 2>/dev/null
+kill_session
 exit $status\n"
     )
 }
 
 /// The script that ends a command, or what it left, and removes its files.
+///
+/// The command may not have started yet. Whichever script makes the folder `started` first decides whether it does.
 fn end_script(folder: &str) -> String {
     format!(
-        "read -r pid <{folder}/pid && if kill -TERM -$pid; then
+        "{SIGNAL_SESSION}
+mkdir -p {folder}
+mkdir {folder}/started 2>/dev/null && exit
+tries=0
+until {{ read -r pid <{folder}/pid; }} 2>/dev/null || [ $tries -eq 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+if [ -n \"$pid\" ]; then
+  signal=TERM
+  signal_session
   tries=0
-  while kill -0 -$pid && [ $tries -lt 5 ]; do sleep 0.1; tries=$((tries + 1)); done
-  kill -KILL -$pid
-fi 2>/dev/null
+  signal=0
+  while signal_session && [ $tries -lt 5 ]; do sleep 0.1; tries=$((tries + 1)); done
+  kill_session
+fi
 rm -rf {folder}"
     )
 }

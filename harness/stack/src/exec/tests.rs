@@ -83,8 +83,11 @@ fn a_command_that_prints_a_lot_waits_until_its_output_is_read() {
 fn ending_a_command_ends_all_of_its_session() {
     let (temporary, folder) = folder();
     let number = temporary.path().join("number");
-    let command =
-        format!("trap '' TERM; sleep 1000 & echo $! >{0}.part; mv {0}.part {0}; wait", number.display());
+    // timeout(1) makes its own process group.
+    let command = format!(
+        "trap '' TERM; timeout 1000 sleep 1000 & echo $! >{0}.part; mv {0}.part {0}; wait",
+        number.display()
+    );
     let mut running = sh(&script(&folder, &command));
     let child = until(|| fs::read_to_string(&number).ok());
     sh(&end_script(&folder)).wait().unwrap();
@@ -92,6 +95,26 @@ fn ending_a_command_ends_all_of_its_session() {
     let stat = || fs::read_to_string(format!("/proc/{}/stat", child.trim()));
     until(|| stat().map_or(true, |stat| stat.contains(") Z")).then_some(()));
     assert!(!Path::new(&folder).exists());
+}
+
+#[test]
+fn a_command_whose_end_comes_first_does_not_start() {
+    let (temporary, folder) = folder();
+    sh(&end_script(&folder)).wait().unwrap();
+    let proof = temporary.path().join("proof");
+    let status = sh(&script(&folder, &format!("touch {}", proof.display()))).wait().unwrap();
+    assert_eq!(status.code(), NOT_STARTED.try_into().ok());
+    assert!(!proof.exists() && !Path::new(&folder).exists());
+}
+
+#[test]
+fn what_a_command_leaves_in_its_session_ends_with_it() {
+    let (temporary, folder) = folder();
+    let number = temporary.path().join("number");
+    let command = format!("timeout 1000 sleep 1000 & echo $! >{}", number.display());
+    assert_eq!(sh(&script(&folder, &command)).wait().unwrap().code(), Some(0));
+    let stat = format!("/proc/{}/stat", fs::read_to_string(number).unwrap().trim());
+    until(|| fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z")).then_some(()));
 }
 
 #[test]
