@@ -71,7 +71,7 @@ if kill -0 $(cat pid) 2>/dev/null; then echo running; else echo ended $(tail -n 
     .concat()
 }
 
-/// Tells no one how images are built: they are there.
+/// Prints no progress: all images exist already.
 struct Quiet;
 
 impl Progress for Quiet {

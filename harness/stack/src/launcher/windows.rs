@@ -178,7 +178,7 @@ impl RunningProcess for WindowsGuest {
         Box::pin(std::future::ready(Err(error)))
     }
 
-    /// Its end is told one question later than it is seen, so that the last words on its console are read first.
+    /// The poll that sees the end reads the console once more; the next poll returns the end. So no output before it is lost.
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
         Box::pin(async move {
             if let Some(reason) = self.guest.end.get() {
@@ -186,7 +186,7 @@ impl RunningProcess for WindowsGuest {
             }
             if let Some(reason) = self.guest.state().await? {
                 self.guest.read_console().await;
-                // Another question may have set it meanwhile, to the same.
+                // Another poll may have set it meanwhile, to the same.
                 let _ = self.guest.end.set(reason);
             }
             Ok(None)
