@@ -11,16 +11,18 @@ use std::time::Duration;
 use nestmatrix::debug_server::{DebugClient, DebugClientError, ExecEnd};
 use nestmatrix::exec::{UserCommand, stack_for};
 use nestmatrix::run::RunPlan;
-use nestmatrix::scenario::Cell;
+use nestmatrix::scenario::{Cell, Fingerprint};
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_stack::host::Scratch;
 use nestmatrix_stack::{Exec, Stream};
 use nestmatrix_vmm::guest::printable;
 
 use crate::cli::Selection;
 use crate::exit::Failure;
-use crate::input;
+use crate::signals::Signals;
+use crate::{input, runtime};
 
 pub use arguments::Arguments;
 
@@ -50,7 +52,8 @@ struct Target {
 
 fn start(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let target = target(arguments)?;
-    let scratch = tempfile::tempdir().map_err(Failure::error)?;
+    // Archives for the level. If this process is killed, the next one removes them.
+    let scratch = Scratch::create().map_err(Failure::error)?;
     let work = if arguments.keep {
         boot::Work::Keep
     } else if arguments.runner {
@@ -58,9 +61,10 @@ fn start(arguments: &Arguments) -> Result<ExitCode, Failure> {
     } else {
         let exec = prepare(&arguments.command()?, &target, scratch.path())?;
         if !arguments.fresh
-            && let Some(session) = session_of(&target).map_err(Failure::error)?
+            && let Some(session) = session_of(&target)?
         {
-            return in_session(session, target.level, exec, arguments.timeout());
+            let (level, timeout) = (target.level, arguments.timeout());
+            return until_signal(move || in_session(session, level, exec, timeout));
         }
         boot::Work::InLevel(exec)
     };
@@ -98,14 +102,37 @@ fn prepare(command: &UserCommand, target: &Target, scratch: &Path) -> Result<Exe
     command.prepare(isa, scratch).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
-/// A debug session with the stack of this cell, if there is one in which the level runs commands.
-fn session_of(target: &Target) -> std::io::Result<Option<DebugClient>> {
-    let suits = |session: &DebugClient| {
-        let levels = session.greeting.paused.iter().flat_map(|paused| &paused.levels);
-        session.greeting.cell == target.cell.name
-            && levels.into_iter().any(|level| level.level == target.level && level.shell)
-    };
-    Ok(DebugClient::all()?.into_iter().find(suits))
+/// A debug session with the stack of this cell in which the level runs commands: that of the `exec --runner` that has started this process,
+/// or one that is kept. A session of `repro` is not used: its stack has steps and faults, and belongs to the user who inspects it.
+fn session_of(target: &Target) -> Result<Option<DebugClient>, Failure> {
+    let runs_commands =
+        |session: &DebugClient| session.greeting.runs_commands(&target.cell.name, target.level);
+    if let Some(socket) = std::env::var_os(host_command::SOCKET) {
+        let session = DebugClient::connect(Path::new(&socket))
+            .map_err(|e| Failure::error(format!("the stack of `exec --runner` has ended: {e}")))?;
+        // A test may call `exec` for another cell.
+        if runs_commands(&session) {
+            return Ok(Some(session));
+        }
+    }
+    let asked = Fingerprint::of(&target.cell);
+    let suits =
+        |session: &DebugClient| session.greeting.kept.as_ref() == Some(&asked) && runs_commands(session);
+    Ok(DebugClient::all().map_err(Failure::error)?.into_iter().find(suits))
+}
+
+/// Does blocking work, but not after a signal: the end of this process then closes its connection, which ends the command.
+fn until_signal(
+    work: impl FnOnce() -> Result<ExitCode, Failure> + Send + 'static,
+) -> Result<ExitCode, Failure> {
+    runtime::block_on(async {
+        let signals = Signals::listen().map_err(Failure::error)?;
+        let mut cancellation = signals.cancellation.clone();
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => done.map_err(Failure::error)?,
+            () = cancellation.requested() => Ok(ExitCode::from(signals.exit_code().unwrap_or(FAILED))),
+        }
+    })
 }
 
 /// Runs a command in a session, and prints its output as it comes. Returns its exit code.

@@ -61,8 +61,11 @@ pub struct PausedLevel {
     pub console: Option<PathBuf>,
     /// Whether the QEMU that runs it has a monitor.
     pub monitor: bool,
-    /// Whether commands can be run in it.
+    /// Whether scripts can be run in it.
     pub shell: bool,
+    /// Whether it has an agent, which runs commands of the user.
+    #[serde(default)]
+    pub exec: bool,
 }
 
 /// A request to a level of a paused stack.
@@ -343,6 +346,7 @@ impl Stack<'_> {
             console: console.is_file().then_some(console),
             monitor: handle.monitor.is_some(),
             shell: handle.guest.is_some(),
+            exec: handle.exec.is_some(),
         }
     }
 }

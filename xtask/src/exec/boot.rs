@@ -9,6 +9,7 @@ use indicatif::MultiProgress;
 use nestmatrix::debug_server::{DebugClient, DebugServer, PauseAt, SessionEvent};
 use nestmatrix::records::{CellRecord, Purpose};
 use nestmatrix::run::{Setting, execute};
+use nestmatrix::scenario::Fingerprint;
 use nestmatrix_stack::host::Scratch;
 use nestmatrix_stack::{Cancellation, Exec};
 use tokio::sync::Notify;
@@ -44,6 +45,9 @@ pub fn boot(arguments: &Arguments, target: Target, work: Work) -> Result<ExitCod
         let builds = Arc::new(BuildProgress::new());
         let up = Rc::new(Notify::new());
         let server = open_server(&target, builds.bars(), Rc::clone(&up))?;
+        if let Work::Keep = work {
+            server.keep_for_commands(Fingerprint::of(&target.cell));
+        }
         let snapshots = match arguments.cold {
             true => None,
             false => Some(Arc::new(snapshots::open(&store, settings::SNAPSHOT_LIMIT_GIB)?)),
@@ -133,7 +137,7 @@ async fn do_work(
             });
             client.await.map_err(Failure::error)?
         }
-        Work::OnThisMachine(command) => command.run().await,
+        Work::OnThisMachine(command) => command.run(&server.socket(), signals.cancellation.clone()).await,
         Work::Keep => {
             let advice = format!("cargo xtask exec --level {level} --cell '{cell}' -- COMMAND");
             eprintln!("{level} of {cell} is up until Ctrl-C; in another terminal:\n  {advice}");

@@ -11,7 +11,7 @@ use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_stack::{Ask, PausedStack};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::CellName;
+use crate::scenario::{CellName, Fingerprint};
 
 pub use client::{DebugClient, DebugClientError, ExecEnd};
 pub use serve::{DebugServer, PauseAt, SessionEvent};
@@ -29,6 +29,17 @@ pub struct Greeting {
     /// The paused stack; `None` while it is running.
     #[serde(rename = "held")]
     pub paused: Option<PausedStack>,
+    /// The fingerprint of the cell, if the stack is kept for commands of the user: it has no steps and faults, and no user inspects it.
+    #[serde(default)]
+    pub kept: Option<Fingerprint>,
+}
+
+impl Greeting {
+    /// Whether the stack is that of `cell`, and its level `level` runs commands of the user.
+    pub fn runs_commands(&self, cell: &CellName, level: LevelNumber) -> bool {
+        let mut levels = self.paused.iter().flat_map(|paused| &paused.levels);
+        self.cell == *cell && levels.any(|paused| paused.level == level && paused.exec)
+    }
 }
 
 /// A request of a client.

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::{ClientRequest, Greeting, SOCKET};
-use crate::scenario::CellName;
+use crate::scenario::{CellName, Fingerprint};
 use nestmatrix_stack::host::Scratch;
 
 /// Where a stack is paused.
@@ -65,7 +65,7 @@ impl DebugServer {
         let (requests, requested) = mpsc::unbounded_channel();
         let server = Rc::new(Self {
             at,
-            greeting: RefCell::new(Greeting { cell, stage: Stage::Provision, paused: None }),
+            greeting: RefCell::new(Greeting { cell, stage: Stage::Provision, paused: None, kept: None }),
             was_paused: Cell::new(false),
             requests,
             requested: Mutex::new(requested),
@@ -116,6 +116,11 @@ impl DebugServer {
     /// Sets the current stage of the stack.
     pub fn set_stage(&self, stage: Stage) {
         self.greeting.borrow_mut().stage = stage;
+    }
+
+    /// Shows that the stack is kept for commands of the user, and the fingerprint of its cell.
+    pub fn keep_for_commands(&self, cell: Fingerprint) {
+        self.greeting.borrow_mut().kept = Some(cell);
     }
 
     fn is_paused_at_end(&self) -> bool {

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream as Blocking;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_stack::{Ask, Exec, Stream};
+use nestmatrix_stack::{Ask, Exec, PausedLevel, Stream};
 use serde_json::json;
 
 use super::super::{DebugClient, DebugClientError, ExecEnd};
@@ -59,6 +59,37 @@ async fn a_request_reaches_the_stack_and_the_answer_the_client() {
         .await;
         assert_eq!(greeting.paused, Some(paused("l2-check")));
         assert_eq!(answer, Answer::Returned { value: json!({"status": "running"}) });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_a_kept_stack_whose_level_has_an_agent_is_for_commands() {
+    within_local_set(async {
+        let server = DebugServer::open(cell(), PauseAt::End, |_| {}).unwrap();
+        let greeting = async || {
+            let client = |connection: DebugClient| connection.greeting;
+            with_client(&server, client, async |_| {}).await
+        };
+        assert!(!greeting().await.runs_commands(&cell(), level(1)), "it is not paused yet");
+        let of_level = |number, exec| PausedLevel {
+            level: level(number),
+            kernel: None,
+            qemu: None,
+            console: None,
+            monitor: false,
+            shell: true,
+            exec,
+        };
+        let levels = vec![of_level(1, true), of_level(2, false)];
+        server.begins(PausedStack { levels, ..paused("l1-kvm") });
+        let inspected = greeting().await;
+        assert!(inspected.runs_commands(&cell(), level(1)) && !inspected.runs_commands(&cell(), level(2)));
+        assert!(!inspected.runs_commands(&"scenario/amd/one/two/four".parse().unwrap(), level(1)));
+        assert_eq!(inspected.kept, None);
+        let fingerprint: Fingerprint = serde_json::from_value(json!("0123")).unwrap();
+        server.keep_for_commands(fingerprint.clone());
+        assert_eq!(greeting().await.kept, Some(fingerprint));
     })
     .await;
 }

@@ -20,7 +20,7 @@ pub fn paused_stack(paused: &PausedStack, style: &Style) -> String {
 }
 
 fn reach(level: &PausedLevel) -> String {
-    let PausedLevel { level, kernel, qemu, console, monitor, shell } = level;
+    let PausedLevel { level, kernel, qemu, console, monitor, shell, exec: _ } = level;
     let version =
         |what: &str, version: &Option<String>| version.as_ref().map(|v| format!("{what} {}", one_line(v)));
     let known = [version("kernel", kernel), version("in QEMU", qemu)];
