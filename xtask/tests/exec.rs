@@ -22,6 +22,10 @@ const CELL: &str = "stale-limitation/*";
 fn exec(place: &Place, arguments: &[&str]) -> Command {
     let mut command = place.xtask();
     command.args(["exec", "--cell", CELL, "--scenarios"]).arg(scenarios("sabotage")).args(arguments);
+    // What it leaves there is seen at the end.
+    let temporary = place.path().join("temporary");
+    fs::create_dir_all(&temporary).unwrap();
+    command.env("TMPDIR", temporary);
     command
 }
 
@@ -94,6 +98,7 @@ fn commands_run_in_the_levels_of_a_kept_stack() {
     keep.current_dir("/");
     let mut keeper = Running::start(&place, keep);
     wait_for(&place, "true");
+    let kept = place.scratch();
 
     for (level, probe) in [("L0", program.to_str().unwrap()), ("L1", "./probe")] {
         let arguments = ["--level", level, "--env", "PROBE=it is", "--", probe, "a b", "--exact"];
@@ -136,6 +141,28 @@ fn commands_run_in_the_levels_of_a_kept_stack() {
     killed.send(Signal::SIGKILL);
     killed.end();
     wait_for(&place, &format!("! {SLEEPS}"));
+    // One that gets a signal removes its files.
+    let mut interrupted = Running::start(&place, exec(&place, &SLEEP));
+    wait_for(&place, SLEEPS);
+    interrupted.send(Signal::SIGTERM);
+    assert_eq!(interrupted.end().status.code(), Some(143));
+    assert_eq!(place.scratch(), kept);
+    wait_for(&place, &format!("! {SLEEPS}"));
+
+    // Several at once in L1, of which one is given up.
+    let at_once = |number: usize| {
+        let script =
+            format!("echo {number}; head -c 30000 /dev/zero; sleep {}; exit {number}", number / 5 * 30);
+        let timeout = if number == 5 { "1" } else { "50" };
+        let arguments = ["--level", "L1", "--timeout", timeout, "--", "sh", "-c", &script];
+        Running::start(&place, exec(&place, &arguments))
+    };
+    let running: Vec<Running> = (1..=5).map(at_once).collect();
+    for (number, running) in (1..).zip(running) {
+        let output = running.end_within(ANSWER);
+        assert_eq!(output.status.code(), Some(if number == 5 { 124 } else { number }), "{output:?}");
+    }
+    answer(&place, &["--level", "L1", "--", "true"], 0);
 
     // L1 fails in the middle of a command, and L0 goes on.
     let hangs = Running::start(&place, exec(&place, &["--level", "L1", "--", "sleep", "1000"]));
@@ -150,6 +177,7 @@ fn commands_run_in_the_levels_of_a_kept_stack() {
     keeper.send(Signal::SIGINT);
     assert_eq!(keeper.end().status.code(), Some(0));
     place.assert_nothing_left();
+    assert_eq!(fs::read_dir(place.path().join("temporary")).unwrap().count(), 0);
 }
 
 fn a_command_has_a_stack_of_its_own_and_nothing_of_it_is_left() {
@@ -184,6 +212,19 @@ fn a_command_has_a_stack_of_its_own_and_nothing_of_it_is_left() {
         assert_eq!(running.end().status.code(), code);
         place.wait_for_no_process();
     }
+    // A command on this machine ends with what it has started.
+    let runs = place.path().join("runs");
+    let inner = format!("touch {}; sleep 1000; exit", runs.display());
+    let script = format!("sh -c '{inner}' & wait");
+    let mut running = Running::start(&place, exec(&place, &["--runner", "--", "sh", "-c", &script]));
+    let began = Instant::now();
+    while !runs.exists() {
+        assert!(began.elapsed() < UP, "the command does not run within {UP:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.send(Signal::SIGTERM);
+    assert_eq!(running.end().status.code(), Some(143));
+    place.assert_nothing_left();
 }
 
 /// The tests of another project, by cargo and its target runner.
