@@ -217,6 +217,25 @@ async fn a_process_that_keeps_the_output_open_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn commands_at_once_do_not_disturb_each_other_if_one_is_given_up() {
+    let test = async {
+        let level = TestLevel::new().await;
+        let run = async |number: i64| {
+            let done = level.run(&[], &format!("head -c 100000 /dev/zero; exit {number}")).await;
+            (done.status, done.stdout.len())
+        };
+        for milliseconds in [0, 1, 5, 20, 100] {
+            let given_up =
+                tokio::time::timeout(Duration::from_millis(milliseconds), level.run(&[], "sleep 5"));
+            let (first, second, given_up) = tokio::join!(run(1), run(2), given_up);
+            assert!(given_up.is_err(), "{given_up:?}");
+            assert_eq!((first, second), ((Ok(1), 100_000), (Ok(2), 100_000)));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), LocalSet::new().run_until(test)).await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_file_is_copied_once_and_is_there_as_it_was() {
     let test = async {
         let level = TestLevel::new().await;
@@ -267,8 +286,15 @@ async fn a_destination_has_what_was_copied_to_it_last() {
             assert!(tar.unwrap().success());
             let archive = CopiedFile::new(&archive, "archive", Then::UnpackTo(folder.clone())).unwrap();
             level.file(b"inner", Then::Stay);
-            let listed = level.run(&[archive, inner.clone()], &format!("ls {}", quote(&folder))).await;
-            assert_eq!(listed, done(0, format!("{name}\ninner\n").as_bytes(), b""));
+            let files = [archive, inner.clone()];
+            let list = format!("ls {}", quote(&folder));
+            let listed = done(0, format!("{name}\ninner\n").as_bytes(), b"");
+            assert_eq!(level.run(&files, &list).await, listed);
+            *level.written.borrow_mut() = 0;
+            assert_eq!(level.run(&files, &list).await, listed);
+            assert_eq!(*level.written.borrow(), 0, "it has both already");
+            let listed = done(0, format!("{name}\n").as_bytes(), b"");
+            assert_eq!(level.run(&files[..1], &list).await, listed, "without the other copy");
         }
     };
     LocalSet::new().run_until(test).await;

@@ -110,14 +110,21 @@ mkdir -p {to} && tar -xf {part} -C {to} && rm {part}"
 pub(super) struct Present(BTreeMap<PathBuf, String>);
 
 impl Present {
-    fn has(&self, file: &CopiedFile) -> bool {
-        self.0.get(&file.destination()) == Some(&file.digest)
+    /// Whether the level has `file`, and nothing else was copied into its folder since, except `later` files.
+    fn has(&self, file: &CopiedFile, later: &[CopiedFile]) -> bool {
+        let destination = file.destination();
+        let is_later = |(path, digest): (&PathBuf, &String)| {
+            *path == destination
+                || !path.starts_with(&destination)
+                || later.iter().any(|later| later.destination() == *path && later.digest == *digest)
+        };
+        self.0.get(&destination) == Some(&file.digest) && self.0.iter().all(is_later)
     }
 
-    /// Forgets what is at the destination of `file`, in it, or around it.
+    /// Forgets what is at the destination of `file` or in it.
     fn forget(&mut self, file: &CopiedFile) {
         let destination = file.destination();
-        self.0.retain(|other, _| !other.starts_with(&destination) && !destination.starts_with(other));
+        self.0.retain(|other, _| !other.starts_with(&destination));
     }
 
     fn add(&mut self, file: &CopiedFile) {
@@ -131,13 +138,16 @@ pub(super) async fn bring(
     present: &mut Present,
     files: &[CopiedFile],
 ) -> Result<(), ExecError> {
-    let missing: Vec<&CopiedFile> = files.iter().filter(|file| !present.has(file)).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
-    let folders: Vec<String> = missing.iter().map(|file| file.folder_in_level()).collect();
+    let with_later = || files.iter().enumerate().map(|(index, file)| (file, &files[index + 1..]));
+    let Some(first) = with_later().find(|(file, later)| !present.has(file, later)).map(|(file, _)| file)
+    else {
+        return Ok(());
+    };
+    let folders: Vec<String> = files.iter().map(CopiedFile::folder_in_level).collect();
     run(agent, first, &format!("umask 022; mkdir -p {}", folders.join(" "))).await?;
-    for file in files {
-        // A file that was copied just now may have changed this one.
-        if present.has(file) {
+    for (file, later) in with_later() {
+        // The file before may have replaced this one.
+        if present.has(file, later) {
             continue;
         }
         let failed = |e: io::Error| ExecError::Copy { from: file.from.clone(), why: e.to_string() };
