@@ -337,6 +337,14 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
+    /// A folder can't be used as a test suite, or the record of one is wrong.
+    #[error("cannot use {} as a test suite: {reason}", path.display())]
+    Suite {
+        /// The folder or the record.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Another process uses the cache, so nothing may be removed from it.
     #[error("another process uses the cache {}; try again when it has ended", .0.display())]
     InUse(PathBuf),

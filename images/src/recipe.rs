@@ -10,6 +10,7 @@ use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
 use crate::windows::{self, WindowsRole};
 use crate::{Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources};
+use crate::{BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources, Suites};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,7 @@ pub struct Catalog {
     pub(crate) windows_roles: BTreeMap<String, WindowsRole>,
     pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) media: Vec<Arc<Medium>>,
+    suites: Vec<Arc<BuiltSuite>>,
     /// The disks that are prepared, by recipe.
     pub(crate) prepared: BTreeMap<String, DiskImage>,
     /// Why some of them can't be built on this machine.
@@ -240,7 +242,7 @@ impl Catalog {
         });
         if errors.is_empty() {
             let extended = addition::extended(&additions, recipes.values());
-            let (sources, media) = (Vec::new(), Vec::new());
+            let (sources, media, suites) = (Vec::new(), Vec::new(), Vec::new());
             let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
             let prepared = BTreeMap::new();
             Ok(Self {
@@ -250,6 +252,9 @@ impl Catalog {
                 windows_roles,
                 sources,
                 media,
+                sources,
+                media,
+                suites,
                 prepared,
                 unbuildable,
                 installed,
@@ -273,6 +278,17 @@ impl Catalog {
         self.media.extend(media.iter().cloned());
         self.fill();
         self
+    }
+
+    /// Adds the test suites that the user built.
+    #[must_use]
+    pub fn with_suites(self, suites: &Suites) -> Self {
+        Self { suites: suites.iter().cloned().collect(), ..self }
+    }
+
+    /// The test suites that the user built.
+    pub fn suites(&self) -> &[Arc<BuiltSuite>] {
+        &self.suites
     }
 
     pub(crate) fn fill(&mut self) {

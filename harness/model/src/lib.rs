@@ -1,5 +1,5 @@
 //! nestmatrix's vocabulary: levels, architectures and instruction sets with everything that differs between them, stages, steps,
-//! faults, kinds of symptoms, the fidelity of images, and the errata of emulators.
+//! test suites, faults, kinds of symptoms, the fidelity of images, and the errata of emulators.
 //!
 //! It is the lowest crate: all others use it, and it uses none of them.
 
@@ -15,6 +15,7 @@ mod isa;
 mod level;
 mod stage;
 mod step;
+mod suite;
 mod symptom_kind;
 mod version;
 mod word;
@@ -29,6 +30,7 @@ pub use isa::{Isa, IsaInfo, KernelImage, LibvirtFeatures, ReleaseAt};
 pub use level::{Accelerator, CpuCheck, CpuMode, CpuRequirement, Launch, LevelNumber};
 pub use stage::{Stage, StageKind};
 pub use step::{Command, OwnAction, Step, StepAction, StepTimeout};
+pub use suite::{CaseOutcome, KnownFailure, Suite, SuiteKind, matches_pattern};
 pub use symptom_kind::SymptomKind;
 pub use version::{BadVersion, Version};
 pub use word::{UnknownWord, Word};

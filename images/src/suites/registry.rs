@@ -1,0 +1,161 @@
+//! The suites that the user added. A record is `SUITE.toml` in a folder of the user's configuration.
+
+use super::unit_tests::{self, UnitTest};
+use crate::cache::remove;
+use crate::config::{self, NO_FOLDER};
+use crate::digest::Hasher;
+use crate::{Digest, Error, replace_file};
+use nestmatrix_model::SuiteKind;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A suite that the user built, and its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BuiltSuite {
+    suite: SuiteKind,
+    folder: PathBuf,
+    sha256: Digest,
+}
+
+impl BuiltSuite {
+    /// Which suite it is.
+    pub fn kind(&self) -> SuiteKind {
+        self.suite
+    }
+
+    /// The folder in which it was built.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The digest that its list of tests and their files had when it was added.
+    pub fn sha256(&self) -> &Digest {
+        &self.sha256
+    }
+
+    /// All its tests, whether they are built or not.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if its list of tests can't be read.
+    pub fn tests(&self) -> Result<Vec<UnitTest>, Error> {
+        let list = unit_tests::list(&self.folder);
+        let text = fs::read_to_string(&list).map_err(Error::io("read", &list))?;
+        Ok(unit_tests::parse(&text, &self.folder))
+    }
+
+    /// The digest of its list of tests and of the files that are built now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file can't be read.
+    pub fn digest_now(&self) -> Result<Digest, Error> {
+        self.digest_of(&self.tests()?)
+    }
+
+    /// The digest of its list of tests and of the files of these tests, as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file can't be read.
+    pub fn digest_of(&self, tests: &[UnitTest]) -> Result<Digest, Error> {
+        let list = unit_tests::list(&self.folder);
+        let mut files: Vec<&Path> =
+            tests.iter().map(|test| test.file.as_path()).filter(|file| file.is_file()).collect();
+        files.sort();
+        files.dedup();
+        let mut hasher = Hasher::new().field(Digest::of_file(&list)?.as_str());
+        for file in files {
+            let name = file.file_name().unwrap_or_default();
+            hasher = hasher.field(name.as_encoded_bytes()).field(Digest::of_file(file)?.as_str());
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// All suites of this user.
+#[derive(Debug, Clone)]
+pub struct Suites {
+    folder: PathBuf,
+    all: Vec<Arc<BuiltSuite>>,
+}
+
+impl Suites {
+    /// Reads all records of a folder. Default: `payloads` in `NESTMATRIX_CONFIG`, `XDG_CONFIG_HOME/nestmatrix` or
+    /// `HOME/.config/nestmatrix`, whichever is set first. A folder that does not exist has none. No test is read.
+    ///
+    /// # Errors
+    /// [`Error::Suite`] if a record is wrong, [`Error::Io`] if it can't be read.
+    pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
+        let Some(folder) = folder.or_else(|| config::folder("payloads")) else {
+            return Ok(Self { folder: PathBuf::new(), all: Vec::new() });
+        };
+        let read = |path: &PathBuf| {
+            let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+            let suite = toml::from_str(&text);
+            let wrong =
+                |e: toml::de::Error| Error::Suite { path: path.clone(), reason: e.message().to_owned() };
+            Ok(Arc::new(suite.map_err(wrong)?))
+        };
+        let all = config::files(&folder)?.iter().map(read).collect::<Result<_, Error>>()?;
+        Ok(Self { folder, all })
+    }
+
+    /// Every suite, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<BuiltSuite>> {
+        self.all.iter()
+    }
+
+    /// Adds a suite, or replaces the one of the same kind. Its files are read, and stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Suite`] if the folder has no built tests of the suite, or [`Error::Io`].
+    pub fn add(&mut self, kind: SuiteKind, folder: &Path) -> Result<Arc<BuiltSuite>, Error> {
+        let refused = |reason: String| Error::Suite { path: folder.to_owned(), reason };
+        if self.folder.as_os_str().is_empty() {
+            return Err(refused(NO_FOLDER.to_owned()));
+        }
+        let folder = folder.canonicalize().map_err(Error::io("open", folder))?;
+        if folder.to_str().is_none_or(|path| path.contains(char::is_control)) {
+            return Err(refused("its path is not UTF-8, or has control characters".to_owned()));
+        }
+        let list = unit_tests::list(&folder);
+        if !list.is_file() {
+            let name = unit_tests::LIST;
+            return Err(refused(format!("there is no {name}; name the folder in which {kind} was built")));
+        }
+        let mut suite = BuiltSuite { suite: kind, folder, sha256: Digest::of_bytes(b"") };
+        let tests = suite.tests()?;
+        if !tests.iter().any(|test| test.file.is_file()) {
+            return Err(refused(format!("none of its {} tests is built; build {kind} first", tests.len())));
+        }
+        suite.sha256 = suite.digest_of(&tests)?;
+        fs::create_dir_all(&self.folder).map_err(Error::io("create folder", &self.folder))?;
+        let record = self.record(kind);
+        let text = toml::to_string(&suite).map_err(io::Error::other);
+        text.and_then(|text| replace_file(&record, &text)).map_err(Error::io("write", &record))?;
+        let suite = Arc::new(suite);
+        self.all.retain(|other| other.suite != kind);
+        self.all.push(Arc::clone(&suite));
+        self.all.sort_by_key(|suite| suite.suite.to_string());
+        Ok(suite)
+    }
+
+    /// Removes the record of a suite. Returns whether there was one. Its files stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the record can't be removed.
+    pub fn remove(&mut self, kind: SuiteKind) -> Result<bool, Error> {
+        let before = self.all.len();
+        self.all.retain(|suite| suite.suite != kind);
+        if self.all.len() == before {
+            return Ok(false);
+        }
+        remove(&self.record(kind)).map(|()| true)
+    }
+
+    fn record(&self, kind: SuiteKind) -> PathBuf {
+        self.folder.join(format!("{kind}.toml"))
+    }
+}
