@@ -9,7 +9,6 @@ use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
 use crate::windows::{self, WindowsRole};
-use crate::{Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources};
 use crate::{BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources, Suites};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
@@ -250,8 +249,6 @@ impl Catalog {
                 extended,
                 templates,
                 windows_roles,
-                sources,
-                media,
                 sources,
                 media,
                 suites,

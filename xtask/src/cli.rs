@@ -64,6 +64,10 @@ pub enum Command {
     Sources(crate::sources::Arguments),
     /// Add, list and check disk images of whole systems, such as RHEL's image for KVM guests
     Media(crate::media::Arguments),
+    /// Add, list and check test suites that run in levels
+    Payloads(crate::payloads::Arguments),
+    /// Compare what the emulated metal gets wrong with its list of errata
+    MetalErrata(crate::metal_errata::Arguments),
     /// Turn libvirt's domain XML into a scenario, and list what it does not express
     ImportDomain(crate::import_domain::Arguments),
     /// Write a level of a cell as libvirt's domain XML

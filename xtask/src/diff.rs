@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use nestmatrix::records::{Change, Comparison, Known};
+use nestmatrix::records::{CaseChange, CaseChanges, Change, Comparison, Known};
 use nestmatrix::report;
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
             print(if text.is_empty() { "nothing changed\n" } else { &text });
         }
         Format::Json => {
-            let Comparison { regressions, improvements, flaky, new, gone } = &comparison;
+            let Comparison { regressions, improvements, flaky, new, gone, cases } = &comparison;
             let kinds = [
                 ("regression", regressions),
                 ("flaky", flaky),
@@ -35,9 +35,19 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
             for (kind, changes) in kinds {
                 changes.iter().for_each(|change| print(&line(kind, change)));
             }
+            cases.iter().for_each(|of_cell| print(&lines_of_cases(of_cell)));
         }
     }
     Ok(if comparison.is_worse() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// A line for each test case that changed.
+fn lines_of_cases(CaseChanges { cell, cases }: &CaseChanges) -> String {
+    let line = |case: &CaseChange| {
+        let change = if case.is_worse() { "case-regression" } else { "case" };
+        json!({ "change": change, "cell": cell, "case": case.name, "before": case.before, "now": case.now })
+    };
+    cases.iter().map(|case| format!("{}\n", line(case))).collect()
 }
 
 fn line(kind: &str, change: &Change) -> String {

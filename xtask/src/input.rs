@@ -8,7 +8,7 @@ use nestmatrix::contained;
 use nestmatrix::records::PastRun;
 use nestmatrix::run::installed_emulators;
 use nestmatrix::scenario::{Cell, Filter, Matrix};
-use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions};
+use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions, Suites};
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -61,7 +61,7 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
 /// marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
     let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?.with_sources(sources);
-    let catalog = catalog.with_media(&media()?);
+    let catalog = catalog.with_media(&media()?).with_suites(&suites()?);
     let mut unbuildable = catalog.unbuildable_with(&HostTools::of_this_machine());
     if unbuildable.is_empty() && catalog.media().next().is_none() {
         return Ok(catalog);
@@ -94,6 +94,11 @@ pub fn sources() -> Result<Sources, Failure> {
 /// The disk images that the user added.
 pub fn media() -> Result<Media, Failure> {
     Media::open(None).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
+}
+
+/// The test suites that the user built.
+pub fn suites() -> Result<Suites, Failure> {
+    Suites::open(None).map_err(|e| Failure::bad_input(miette::miette!("{e}")))
 }
 
 /// The image store.

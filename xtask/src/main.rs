@@ -18,8 +18,10 @@ mod list;
 mod media;
 mod media_prepare;
 mod merge;
+mod metal_errata;
 mod mutate;
 mod output;
+mod payloads;
 mod report;
 mod repro;
 mod resume;
@@ -68,6 +70,8 @@ fn main() -> ExitCode {
         cli::Command::Images(arguments) => images::run(&arguments),
         cli::Command::Snapshots(arguments) => snapshots::run(arguments.command),
         cli::Command::Media(arguments) => media::run(&arguments),
+        cli::Command::MetalErrata(arguments) => metal_errata::run(&arguments),
+        cli::Command::Payloads(arguments) => payloads::run(&arguments),
         cli::Command::Sources(arguments) => sources::run(&arguments),
         cli::Command::ImportDomain(arguments) => import_domain::run(&arguments),
         cli::Command::ExportDomain(arguments) => export_domain::run(&arguments),

@@ -224,6 +224,7 @@ fn booted(cpu: &str) -> Observation {
         limits: Limits::new(Metal::Emulated, 2.0),
         faults: &[],
         steps: &[],
+        suites: &[],
         records: &records,
         started: Instant::now(),
         listener: &Quiet,

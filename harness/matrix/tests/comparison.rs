@@ -3,8 +3,12 @@
 
 mod report_fixtures;
 
+use std::collections::BTreeMap;
+
 use nestmatrix::records::{CellRecord, Change, Comparison, VerdictWord};
 use nestmatrix::report::{Style, comparison};
+use nestmatrix_model::{CaseOutcome, LevelNumber, SuiteKind};
+use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
 use report_fixtures::{came_back, known_stale, known_wrong, limited, record, stopped};
 use rstest::rstest;
 
@@ -35,7 +39,7 @@ fn wrong(verdict: VerdictWord) -> CellRecord {
 fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
     let before: Vec<CellRecord> = before.into_iter().collect();
     let now: Vec<CellRecord> = now.into_iter().collect();
-    let Comparison { regressions, improvements, flaky, new, gone } = Comparison::new(&before, &now);
+    let Comparison { regressions, improvements, flaky, new, gone, cases: _ } = Comparison::new(&before, &now);
     assert!(flaky.is_empty(), "only a history shows that");
     match [regressions.len(), improvements.len(), new.len(), gone.len()] {
         [0, 0, 0, 0] => "same",
@@ -175,4 +179,43 @@ fn a_change_is_shown_with_what_its_scenario_knows() {
 fn what_was_bad_already_is_no_reason_to_fail() {
     let same = Comparison::new(&[cell(VerdictWord::Fail)], &[cell(VerdictWord::Fail)]);
     assert_eq!([0, 1, 3, 4].map(|code| same.exit_code(code)), [0, 0, 3, 4]);
+}
+
+/// A cell with these cases.
+fn with_cases(verdict: VerdictWord, cases: &[(&str, CaseOutcome)]) -> CellRecord {
+    let case = |(name, outcome): &(&str, CaseOutcome)| Case {
+        name: (*name).into(),
+        outcome: *outcome,
+        said: None,
+        known: None,
+    };
+    let suite = SuiteRecord {
+        suite: SuiteKind::KvmUnitTests,
+        sha256: String::new(),
+        counts: BTreeMap::new(),
+        cases: cases.iter().map(case).collect(),
+    };
+    let step = StepRecord {
+        name: "suite".into(),
+        on: LevelNumber::ALL[1],
+        action: "suite".into(),
+        run: None,
+        status: None,
+        output: String::new(),
+        suite: Some(suite),
+    };
+    CellRecord { steps: vec![step], ..cell(verdict) }
+}
+
+#[test]
+fn cases_that_changed_are_named_and_a_new_failure_is_worse() {
+    use CaseOutcome::{Fail, KnownFail, Pass};
+    let before = with_cases(VerdictWord::Fail, &[("a", Pass), ("b", Fail), ("c", Pass), ("d", KnownFail)]);
+    let now = with_cases(VerdictWord::Fail, &[("a", Fail), ("b", Pass), ("e", Pass), ("d", KnownFail)]);
+    let found = Comparison::new(std::slice::from_ref(&before), &[now]);
+    assert!(found.is_worse());
+    let text = comparison(&found, &Style::plain());
+    let cell = &before.cell;
+    assert_eq!(text, format!("test cases\n  {cell}\n    pass -> fail  a\n    fail -> pass  b\n\n"));
+    assert!(!Comparison::new(std::slice::from_ref(&before), std::slice::from_ref(&before)).is_worse());
 }

@@ -359,6 +359,27 @@ fn stop_at_a_step_that_the_scenario_lacks() {
     insta::assert_snapshot!(scenario_and(&format!("{expect}\n{step}")));
 }
 
+#[test]
+fn steps_that_run_tests_of_a_suite() {
+    let of_suite = "suite = \"kvm-unit-tests\"\n";
+    let step = |on: &str, keys: &str| {
+        format!("[[step]]\nname = \"tests\"\nafter = \"l1-boot\"\non = \"{on}\"\n{keys}\n")
+    };
+    let steps = [
+        step("l0", "suite = \"kvm-tests\"\ntests = [\"svm\"]"),
+        step("l0", of_suite),
+        step("l0", &format!("{of_suite}tests = []")),
+        step("l0", &format!("{of_suite}tests = [\"s v\"]\nrun = \"true\"\nmemory-mib = 1")),
+        step("l0", "run = \"true\"\ntests = [\"svm\"]"),
+        step(
+            "l0",
+            &format!("{of_suite}tests = [\"svm\"]\nknown-failure = [{{ case = \"x\", erratum = \"none\" }}]"),
+        ),
+        step("l1", &format!("{of_suite}tests = [\"svm\"]")),
+    ];
+    insta::assert_snapshot!(scenario_and(&steps.concat()));
+}
+
 /// One `[[step]]` with these keys of its command.
 fn step(command: &str) -> String {
     scenario_and(&format!("[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\n{command}"))

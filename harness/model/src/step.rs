@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::level::LevelNumber;
 use crate::stage::{Stage, StageKind};
+use crate::suite::Suite;
 use crate::word::Word;
 use crate::word_traits;
 
@@ -70,6 +71,8 @@ pub enum StepAction {
         /// Its actions.
         chain: Vec<OwnAction>,
     },
+    /// Runs tests of a suite.
+    Suite(Suite),
 }
 
 /// A command of a scenario, with its expected result.
@@ -146,11 +149,12 @@ impl OwnAction {
 }
 
 impl StepAction {
-    /// Its word in records: `run`, `chain`, or that of the harness's action.
+    /// Its word in records: `run`, `suite`, `chain`, or that of the harness's action.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
             Self::Own { action } => action.word(),
+            Self::Suite(_) => "suite",
             Self::Chain { .. } => "chain",
         }
     }
@@ -158,7 +162,7 @@ impl StepAction {
     /// The actions of the harness in it, in order.
     pub fn actions(&self) -> &[OwnAction] {
         match self {
-            Self::Run(_) => &[],
+            Self::Run(_) | Self::Suite(_) => &[],
             Self::Own { action } => std::slice::from_ref(action),
             Self::Chain { chain } => chain,
         }
@@ -201,6 +205,14 @@ impl Step {
             | OwnAction::Reset
             | OwnAction::HotplugCpu => false,
         })
+    }
+
+    /// The test suite that it runs, if it runs one.
+    pub fn suite(&self) -> Option<&Suite> {
+        match &self.action {
+            StepAction::Suite(suite) => Some(suite),
+            StepAction::Run(_) | StepAction::Own { .. } | StepAction::Chain { .. } => None,
+        }
     }
 
     /// Whether the innermost level must keep running after its evidence. A second machine also needs that, since both innermost

@@ -37,6 +37,8 @@ pub enum SymptomKind {
     StepStatus,
     /// A step printed an unexpected text.
     StepOutput,
+    /// A test of a suite failed.
+    TestFailed,
     /// A migration failed.
     MigrationFailed,
     /// A level does not continue after its migration, or after another event in its life.
@@ -81,6 +83,7 @@ impl Word for SymptomKind {
         Self::ShutDown,
         Self::StepStatus,
         Self::StepOutput,
+        Self::TestFailed,
         Self::MigrationFailed,
         Self::StandsStill,
         Self::KernelComplained,
@@ -112,6 +115,7 @@ impl Word for SymptomKind {
             Self::ShutDown => "shut-down",
             Self::StepStatus => "step-status",
             Self::StepOutput => "step-output",
+            Self::TestFailed => "test-failed",
             Self::MigrationFailed => "migration-failed",
             Self::StandsStill => "stands-still",
             Self::KernelComplained => "kernel-complained",

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use nestmatrix_images::Image;
+use nestmatrix_images::{BuiltSuite, Image};
 use nestmatrix_model::{Fault, LevelNumber, Stage, Step};
 
 use super::channels::Records;
@@ -35,6 +36,8 @@ pub struct BootRequest<'a> {
     pub faults: &'a [Fault],
     /// The steps in it.
     pub steps: &'a [Step],
+    /// The test suites that the user built.
+    pub suites: &'a [Arc<BuiltSuite>],
     /// Folder for the records of its consoles and conversations.
     pub records: &'a Path,
     /// When its cell began: times count from then.

@@ -1,9 +1,9 @@
 //! Errors of the emulated metal: a level may depend on one in ways that no scenario shows, and a stop may have a known erratum
 //! as its cause.
 
-use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::emulator_errata::{Dependence, Erratum, Signature, all, of};
+use nestmatrix_model::{LevelNumber, SuiteKind};
 
 use nestmatrix_vmm::qemu::Instance;
 
@@ -56,6 +56,22 @@ impl Errata {
             );
             Some(Symptom::EmulatorErratum { level: host, erratum: erratum.id.clone(), why })
         })
+    }
+
+    /// Whether the emulator has the erratum of this id.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.all.iter().any(|erratum| erratum.id == id)
+    }
+
+    /// The cases of a suite that fail because of an erratum, under KVM as well: pattern and reference.
+    pub(super) fn failing_cases(&self, suite: SuiteKind) -> Vec<(String, String)> {
+        let of_erratum = |erratum: &&'static Erratum| {
+            let fails = erratum.fails.iter().filter(|fails| fails.suite == suite && !fails.without_kvm);
+            let reference = format!("emulator erratum {}", erratum.id);
+            let pair = move |case: &String| (case.clone(), reference.clone());
+            fails.flat_map(|fails| &fails.cases).map(pair).collect::<Vec<_>>()
+        };
+        self.all.iter().flat_map(of_erratum).collect()
     }
 
     /// The erratum that concerns the default firmware of a machine.

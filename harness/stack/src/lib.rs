@@ -39,6 +39,7 @@ mod snapshots;
 mod stack;
 mod steps;
 mod stop;
+mod suite;
 mod symptom;
 mod tpm;
 mod traffic;
@@ -67,5 +68,6 @@ pub use snapshots::{
 };
 pub use steps::StepRecord;
 pub use stop::{Blame, Stop};
+pub use suite::{Case, SuiteRecord, TIMED_OUT, machine_arguments, read_cases, select_tests};
 pub use symptom::{Contradiction, ExitStatus, NestedSetting, Symptom};
 pub use traffic::{Contact, Traffic, prepare_script};

@@ -1,4 +1,4 @@
-//! The steps of a scenario: commands that run in levels between the stages of the boot.
+//! The steps of a scenario: commands and tests that run in levels between the stages of the boot.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::level::Guest;
 use super::lifecycle::Before;
 use super::machines::MachineId;
 use super::stack::Stack;
+use super::suite::SuiteRecord;
 use super::symptom::ExitStatus;
 use super::{Limit, Stop, Symptom, measure};
 use crate::host::HostError;
@@ -19,7 +20,7 @@ use crate::host::HostError;
 const KEPT_OUTPUT: usize = 4000;
 
 /// How much slower a clock is assumed to be before anything is known about it.
-const UNKNOWN_SLOWDOWN: f64 = 10.0;
+pub(super) const UNKNOWN_SLOWDOWN: f64 = 10.0;
 
 /// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct StepRecord {
     pub status: Option<i64>,
     /// The output of the command, standard output first, or what the harness observed.
     pub output: String,
+    /// The results of the tests of a suite, if it ran some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<SuiteRecord>,
 }
 
 impl StepRecord {
@@ -84,11 +88,13 @@ impl Stack<'_> {
             run: None,
             status: None,
             output: String::new(),
+            suite: None,
         };
         let mut done = Ok(());
         for round in 1..=step.repeat {
             done = match action {
                 StepAction::Run(command) => self.run_command(&mut record, command).await,
+                StepAction::Suite(suite) => self.run_suite(&mut record, step, suite).await,
                 StepAction::Own { .. } | StepAction::Chain { .. } => {
                     self.act(&mut record, action.actions()).await
                 }
@@ -196,7 +202,7 @@ impl Stack<'_> {
     }
 
     /// Asks a level with an agent for its clock.
-    async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
+    pub(super) async fn slowdown_now(&mut self, level: LevelNumber) -> Result<Option<f64>, Stop> {
         // The innermost level's clock is derived from that of the level that runs it.
         let asked = if self.levels.host(level).is_some() { Some(level) } else { level.below() };
         let asked = asked.filter(|level| !self.is_windows(*level));
@@ -311,6 +317,7 @@ mod tests {
             run: Some("modprobe -r kvm_amd".into()),
             status,
             output: output.into(),
+            suite: None,
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 pub mod disks;
+pub mod flat_test;
 pub mod images;
 pub mod path;
 mod process;

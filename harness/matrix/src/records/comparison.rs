@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::scenario::CellName;
 
+use super::case_changes::{CaseChange, CaseChanges};
 use super::{CellRecord, Known, VerdictWord};
 
 /// A cell whose verdict differs between two sets of results.
@@ -37,6 +38,8 @@ pub struct Comparison {
     pub new: Vec<Change>,
     /// Cells that no longer have a verdict, and those that are skipped.
     pub gone: Vec<Change>,
+    /// Cells in which the outcomes of test cases changed, whatever became of their verdicts.
+    pub cases: Vec<CaseChanges>,
 }
 
 /// What a verdict says about the matrix.
@@ -76,11 +79,12 @@ impl Standing {
 }
 
 impl Comparison {
-    /// Whether something got worse: a regression, or a new cell that is not as expected. A flaky cell that is not as expected
+    /// Whether something got worse: a regression, a test case that fails now and did not before, or a new cell that is not as expected. A flaky cell that is not as expected
     /// now counts as well: an earlier failure does not excuse it.
     pub fn is_worse(&self) -> bool {
         let mut others = self.new.iter().chain(&self.flaky);
-        !self.regressions.is_empty() || others.any(|change| change.is_bad)
+        let mut cases = self.cases.iter().flat_map(|of_cell| &of_cell.cases);
+        !self.regressions.is_empty() || others.any(|change| change.is_bad) || cases.any(CaseChange::is_worse)
     }
 
     /// The exit code of a run that is compared with an earlier one; `code` is its own. A cell that was bad before does not fail
@@ -123,6 +127,9 @@ impl Comparison {
         for cell in cells {
             let (was, is) = (before.get(cell), now.get(cell));
             let (before, now) = (Standing::before(was), Standing::of(is));
+            if let (Some(was), Some(is)) = (was, is) {
+                comparison.cases.extend(CaseChanges::of(was, is));
+            }
             let turned = before != now && !stops_as_before(was, is);
             let change = |is_bad| Change {
                 cell: cell.clone(),

@@ -2,6 +2,7 @@
 //! reports, histories and traces need only this one.
 
 mod build;
+mod case_changes;
 mod cell_record;
 mod comparison;
 mod disk;
@@ -23,6 +24,7 @@ mod undelivered;
 mod verdict_word;
 
 pub(crate) use build::build;
+pub use case_changes::{CaseChange, CaseChanges};
 pub use cell_record::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored};
 pub use comparison::{Change, Comparison};
 pub use disk::{DiskRecord, UefiRecord};

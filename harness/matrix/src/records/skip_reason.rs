@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{LevelNumber, SuiteKind};
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::MissingImage;
@@ -61,6 +61,13 @@ pub enum SkipReason {
         /// Why neither its image nor an installed one can be used.
         why: String,
     },
+    /// A step runs tests of a suite that the user did not build, or that is not for the architecture.
+    NoSuite {
+        /// The suite.
+        suite: SuiteKind,
+        /// Why it can't run.
+        why: String,
+    },
     /// No machine can run it, whatever images there are.
     NoMachine {
         /// Why not, as its scenario or its systems say.
@@ -88,6 +95,7 @@ impl SkipReason {
             | Self::EmulatorErratum { why, .. }
             | Self::NoEmulator { why, .. }
             | Self::NoSwtpm { why }
+            | Self::NoSuite { why, .. }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::NoMachine { why } => no_machine(why),
@@ -114,6 +122,7 @@ impl fmt::Display for SkipReason {
             | Self::NoSuchPart { .. }
             | Self::NoFirmware { .. }
             | Self::NoSwtpm { .. }
+            | Self::NoSuite { .. }
             | Self::Undelivered { .. } => Ok(()),
         }
     }

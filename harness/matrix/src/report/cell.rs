@@ -1,5 +1,7 @@
 //! One cell: its verdict, its duration, its name, and a remark.
 
+use nestmatrix_stack::StepRecord;
+
 use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::{NOT_YET_RUN, Tier};
 
@@ -59,10 +61,22 @@ pub(super) fn remark(record: &CellRecord) -> String {
         (VerdictWord::Xpass, _) => parts
             .push(known.unwrap_or_else(|| format!("works, but the document says: {}", documented(record)))),
     }
+    if record.verdict != VerdictWord::Skip {
+        parts.extend(suites(record));
+    }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
     let was_run = record.verdict != VerdictWord::Skip;
     parts.extend((record.not_yet_run && was_run).then(|| NOT_YET_RUN.to_owned()));
     parts.join("; ")
+}
+
+/// The results of test suites, by step: `run svm: 24 pass, 3 known-fail`.
+pub(super) fn suites(record: &CellRecord) -> Vec<String> {
+    let of_step = |step: &StepRecord| {
+        let suite = step.suite.as_ref()?;
+        Some(format!("{} on {}: {}", one_line(&step.name), step.on, suite.summary()))
+    };
+    record.steps.iter().filter_map(of_step).collect()
 }
 
 /// Where the stack stopped and the symptom, on one line.

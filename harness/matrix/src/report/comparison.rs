@@ -1,13 +1,15 @@
 //! What changed between two sets of results.
 
-use crate::records::{Change, Comparison, VerdictWord};
+use nestmatrix_model::{CaseOutcome, Word as _};
+
+use crate::records::{CaseChange, CaseChanges, Change, Comparison, VerdictWord};
 
 use super::style::{Role, Style};
 use super::text::{cut, one_line};
 
 /// What changed, under a heading for each kind of change; empty if nothing changed.
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
-    let Comparison { regressions, improvements, flaky, new, gone } = comparison;
+    let Comparison { regressions, improvements, flaky, new, gone, cases } = comparison;
     let kinds = [
         ("regressions", regressions),
         ("flaky: known as flaky, or both verdicts were seen with the same software", flaky),
@@ -22,6 +24,31 @@ pub fn comparison(comparison: &Comparison, style: &Style) -> String {
             out.push_str(&line(change, style));
         }
         out.push('\n');
+    }
+    if !cases.is_empty() {
+        out.push_str(&format!("{}\n", style.paint(Role::Heading, "test cases")));
+        cases.iter().for_each(|of_cell| out.push_str(&changed_cases(of_cell, style)));
+        out.push('\n');
+    }
+    out
+}
+
+/// The most test cases of a cell that are listed.
+const LISTED_CASES: usize = 20;
+
+/// A cell, and a line for each of its test cases that changed: those that got worse first.
+fn changed_cases(of_cell: &CaseChanges, style: &Style) -> String {
+    let mut cases: Vec<&CaseChange> = of_cell.cases.iter().collect();
+    cases.sort_by_key(|case| !case.is_worse());
+    let word = |outcome: Option<CaseOutcome>| outcome.map_or("none", CaseOutcome::word);
+    let width = style.width.saturating_sub(4).max(1);
+    let mut out = format!("  {}\n", of_cell.cell);
+    for case in cases.iter().take(LISTED_CASES) {
+        let line = format!("{} -> {}  {}", word(case.before), word(case.now), one_line(&case.name));
+        out.push_str(&format!("    {}\n", cut(&line, width)));
+    }
+    if cases.len() > LISTED_CASES {
+        out.push_str(&format!("    and {} more\n", cases.len() - LISTED_CASES));
     }
     out
 }

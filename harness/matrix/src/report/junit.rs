@@ -10,10 +10,11 @@ use nestmatrix_model::Fidelity;
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::cell::{attempts, claims, documented, observed, remark, tiers};
+use super::test_cases;
 use crate::contained::{self, RelativeFolder};
 use crate::records::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
-/// A run with these cells as JUnit XML: a suite a scenario, a test case a cell. The files of the cells in the run's `folder` are
+/// A run with these cells as JUnit XML: a suite a scenario, a test case a cell. After them comes a suite for each step that ran tests of a suite. The files of the cells in the run's `folder` are
 /// attachments.
 ///
 /// # Errors
@@ -28,8 +29,9 @@ fn suites<'a>(
     cells: impl IntoIterator<Item = (&'a CellRecord, &'a Path)>,
 ) -> Result<String, SerializeError> {
     let mut report = Report::new(format!("nestmatrix {}", run.run));
-    let mut suites: Vec<TestSuite> = Vec::new();
+    let (mut suites, mut of_steps): (Vec<TestSuite>, Vec<TestSuite>) = Default::default();
     for (cell, folder) in cells {
+        of_steps.extend(test_cases::suites(cell));
         let place = suites.iter().position(|suite| suite.name.as_str() == cell.scenario);
         let place = place.unwrap_or_else(|| {
             suites.push(suite(run, cell));
@@ -42,6 +44,7 @@ fn suites<'a>(
     }
     report.set_time(sum(suites.iter().filter_map(|suite| suite.time)));
     report.add_test_suites(suites);
+    report.add_test_suites(of_steps);
     // The library lets two characters through that XML cannot represent.
     Ok(report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], ""))
 }

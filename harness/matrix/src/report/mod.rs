@@ -33,6 +33,7 @@ mod skipped;
 mod style;
 mod table;
 mod tap;
+mod test_cases;
 mod text;
 mod trouble;
 

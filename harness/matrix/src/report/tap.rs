@@ -11,9 +11,10 @@ use super::html::shown;
 use super::layout::counted;
 use super::matrix::ran;
 use super::other_systems::other_systems;
+use super::test_cases::subtest;
 use super::text::one_line;
 
-/// The cells as TAP: a test point a cell, with its details in YAML. A plan with more tests than test points is TAP's way to say
+/// The cells as TAP: a test point a cell, with its details in YAML. Cases of test suites are subtests. A plan with more tests than test points is TAP's way to say
 /// that something is missing.
 pub fn tap(overview: &Overview) -> String {
     let missing = overview.without_verdict.len();
@@ -27,6 +28,7 @@ pub fn tap(overview: &Overview) -> String {
     for (index, cell) in overview.cells.iter().enumerate() {
         let (ok, directive) = result(cell);
         let ok = if ok { "ok" } else { "not ok" };
+        out.push_str(&subtest(&cell.record));
         let _ = writeln!(out, "{ok} {} - {}{directive}", index + 1, escaped(cell.record.cell.as_str()));
         out.push_str(&diagnostics(overview, cell));
     }
@@ -64,7 +66,7 @@ fn todo(record: &CellRecord) -> String {
 }
 
 /// Escapes what TAP would read as the beginning of a directive.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('#', "\\#")
 }
 

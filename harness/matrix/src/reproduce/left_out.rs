@@ -24,6 +24,9 @@ pub(super) fn not_inflicted(fault: &Fault) -> Option<&'static str> {
 
 /// What the harness does in a step, if a script does not.
 pub(super) fn not_done(action: &StepAction) -> Option<&'static str> {
+    if let StepAction::Suite(_) = action {
+        return Some("nestmatrix runs tests of a suite in the level");
+    }
     let StepAction::Own { action } = action else {
         return (!action.actions().is_empty()).then_some("nestmatrix changes the level in several ways");
     };

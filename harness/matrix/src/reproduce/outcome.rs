@@ -72,6 +72,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
         Symptom::NoKvm { second: true, .. }
         | Symptom::NoHypervisor { .. }
         | Symptom::QmpRefused { .. }
+        | Symptom::TestFailed { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }
         | Symptom::KernelComplained { .. }

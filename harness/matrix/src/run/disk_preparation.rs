@@ -193,6 +193,7 @@ impl DiskPreparation<'_> {
                 limits,
                 faults: &[],
                 steps: &[],
+                suites: &[],
                 records: scratch.path(),
                 started: Instant::now(),
                 listener: &Unheard,

@@ -116,6 +116,7 @@ impl Planner<'_> {
                 }
             }
         }
+        reasons.extend(self.without_suite(cell));
         if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
     }
 

@@ -117,6 +117,7 @@ impl TrialGuest<'_> {
             limits,
             faults: &[],
             steps: &[],
+            suites: &[],
             records: self.scratch,
             started: Instant::now(),
             listener: &Unheard,

@@ -32,6 +32,7 @@ mod schedule;
 mod setting;
 mod snapshots;
 mod start;
+mod suites;
 mod tasks;
 mod undelivered;
 mod verdict;

@@ -129,6 +129,7 @@ impl Run {
             limits,
             faults: &cell.faults,
             steps: &cell.steps,
+            suites: self.setting.catalog.suites(),
             records: &records,
             started: Instant::now(),
             listener: &listener,

@@ -35,6 +35,7 @@ mod role;
 mod scenario_file;
 mod stand_in;
 mod step;
+mod suite;
 mod symptom_texts;
 mod system;
 #[cfg(test)]

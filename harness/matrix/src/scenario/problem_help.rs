@@ -85,7 +85,7 @@ impl Problem for ScenarioProblem {
                 "only the innermost level can, when its launch begins, and only if it is L2 or L3: L1 starts in L0 anyway".into()
             }
             Self::StepOnWrongLevel { .. } => {
-                "only L0 can be rebooted, only a guest can be migrated or saved, only one that hosts can get another CPU, and only the host of the innermost level can boot another guest".into()
+                "only L0 can be rebooted, only a guest can be migrated or saved, only one that hosts can get another CPU or run the tests of a suite, and only the host of the innermost level can boot another guest".into()
             }
             Self::StepAtWrongStage { stages, .. } => {
                 let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();

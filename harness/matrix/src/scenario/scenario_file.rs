@@ -211,7 +211,7 @@ impl Scenario {
 }
 
 /// The id of an emulator's erratum.
-fn known_erratum(id: &str) -> Result<String, UnknownWord> {
+pub(super) fn known_erratum(id: &str) -> Result<String, UnknownWord> {
     let known = || emulator_errata::all().iter().map(|erratum| erratum.id.clone());
     known().find(|known| known == id).ok_or_else(|| UnknownWord {
         what: "emulator erratum",

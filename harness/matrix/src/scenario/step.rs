@@ -9,6 +9,7 @@ use super::expectation::{level_in_stack, stage_in_stack};
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
 use super::reads::only_reads;
+use super::suite;
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
 /// More rounds of a step are a mistake.
@@ -39,18 +40,33 @@ pub(super) const KEYS: &[&str] = &[
     "reads",
     "timeout-seconds",
     "timeout-guest-seconds",
+    "suite",
+    "tests",
+    "append",
+    "memory-mib",
+    "known-failure",
 ];
 
 /// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
 pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     let name = table.prose("name");
     let after = table.string("after").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
-    let action = match (table.optional_string("do"), table.optional_strings("chain")) {
-        (Some(word), _) => read_action(table, &word),
-        (None, Some(words)) => read_chain(table, &words),
+    if !table.has("suite") {
+        for key in suite::KEYS.into_iter().filter(|key| table.has(key)) {
+            table.report(ScenarioProblem::NeedlessKey { key, wants: "suite = \"...\"" });
+        }
+    }
+    let action = match (
+        table.optional_string("suite"),
+        table.optional_string("do"),
+        table.optional_strings("chain"),
+    ) {
+        (Some(word), ..) => suite::read(table, &word),
+        (None, Some(word), _) => read_action(table, &word),
+        (None, None, Some(words)) => read_chain(table, &words),
         // It is not as it should be, which has been reported.
-        (None, None) if table.has("chain") => None,
-        (None, None) => read_run(table),
+        (None, None, None) if table.has("chain") => None,
+        (None, None, None) => read_run(table),
     };
     let repeat = table.optional_integer("repeat", 1, MOST_ROUNDS).unwrap_or(1);
     let reads = read_reads(table, action.as_ref());
@@ -75,7 +91,7 @@ fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
         Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
             table.report(ScenarioProblem::NotOnlyReads);
         }
-        Some(StepAction::Own { .. } | StepAction::Chain { .. }) if reads => {
+        Some(StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_)) if reads => {
             table.report(ScenarioProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
         }
         _ => {}
@@ -155,6 +171,18 @@ fn suits(
     let alone = Stage::Level(level, StageKind::Kvm);
     // Between these stages the levels inside are only partly up, and could not show that they live.
     let is_guest = level.below().is_some();
+    if let StepAction::Suite(_) = action {
+        // It needs the level's agent, its QEMU and its KVM, which have been proved by then.
+        let hosts = level < innermost || !innermost.reports();
+        if !hosts {
+            on.report(ScenarioProblem::StepOnWrongLevel { level, action: action.word() });
+            return None;
+        }
+        if after < alone {
+            on.report(ScenarioProblem::StepTooEarly { level, after, up: alone });
+            return None;
+        }
+    }
     for action in action.actions() {
         let (right_level, stages) = match action {
             OwnAction::Measure => continue,

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nestmatrix::run::Verdict;
 use nestmatrix::scenario::{Expectation, Limitation, StopStage};
-use nestmatrix_images::Disk;
+use nestmatrix_images::{BuiltSuite, Disk};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
     Architecture, Clock, Command, Fault, FaultAction, LevelNumber, OwnAction, Stage, Step, StepAction,
-    StepTimeout,
+    StepTimeout, Suite,
 };
 use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
@@ -40,6 +41,7 @@ pub struct Fake {
     script: Script,
     limits: Limits,
     steps: Vec<Step>,
+    suites: Vec<Arc<BuiltSuite>>,
     faults: Vec<Fault>,
     hangs: Duration,
     metal: Metal,
@@ -62,6 +64,7 @@ impl Fake {
             script: Script::default(),
             limits: Limits::fixed(Duration::from_secs(10)),
             steps: Vec::new(),
+            suites: Vec::new(),
             faults: Vec::new(),
             hangs: HANGS,
             metal: Metal::Emulated,
@@ -245,6 +248,21 @@ impl Fake {
         self
     }
 
+    /// After a stage, a level runs tests of a suite.
+    pub fn runs_suite(mut self, after: &str, on: u8, suite: Suite, built: Arc<BuiltSuite>) -> Self {
+        self.suites.push(built);
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            repeat: 1,
+            name: "suite".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Suite(suite),
+        });
+        self
+    }
+
     /// The stack has levels up to this one.
     pub fn up_to(self, innermost: u8) -> Self {
         Self { innermost, ..self }
@@ -316,6 +334,7 @@ impl Fake {
             limits: self.limits,
             faults: &self.faults,
             steps: &self.steps,
+            suites: &self.suites,
             records: &records,
             started: Instant::now(),
             listener: &NoListener,

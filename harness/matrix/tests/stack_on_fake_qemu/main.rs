@@ -16,6 +16,7 @@ mod lifecycles;
 mod script;
 mod snapshots;
 mod stopping;
+mod suites;
 mod time;
 mod tpm;
 mod windows;

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::{Architecture, Version};
+use crate::{Architecture, SuiteKind, Version};
 
 /// A mistake of an emulator.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,6 +38,22 @@ pub struct Erratum {
     pub skips: Option<Dependence>,
     /// How a stop is recognized as its effect.
     pub shows: Option<Signature>,
+    /// The test cases that fail because of it.
+    #[serde(default)]
+    pub fails: Vec<FailingCases>,
+}
+
+/// Cases of a test suite that an erratum lets fail.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FailingCases {
+    /// The suite.
+    pub suite: SuiteKind,
+    /// The names of the cases; `*` matches any text.
+    pub cases: Vec<String>,
+    /// Whether they fail only if the suite runs on the emulator itself, without KVM.
+    #[serde(default)]
+    pub without_kvm: bool,
 }
 
 /// What makes a level that hosts depend on an erratum. Any of these is enough.
@@ -180,6 +196,10 @@ pub fn markdown() -> String {
                 "- An `error` that names it: QEMU stops a guest of a guest in its default firmware and says `{}`.",
                 said.join("` or `")
             );
+        }
+        for FailingCases { suite, cases, without_kvm } in &erratum.fails {
+            let where_ = if *without_kvm { ", without KVM" } else { "" };
+            let _ = writeln!(text, "- Fails in {suite}{where_}: `{}`.", cases.join("`, `"));
         }
         if let Some(handled) = &erratum.handled {
             let _ = writeln!(text, "- Handled: {handled}.");

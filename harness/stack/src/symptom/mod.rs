@@ -168,6 +168,19 @@ pub enum Symptom {
         /// What it printed.
         said: String,
     },
+    /// Tests of a suite failed.
+    TestFailed {
+        /// The level whose QEMU ran them.
+        level: LevelNumber,
+        /// The name of the step.
+        step: String,
+        /// How many cases failed or came to no result, and were not known to.
+        failed: usize,
+        /// How many cases there are.
+        of: usize,
+        /// The first of them, one in a line, with what was seen.
+        said: String,
+    },
     /// The migration of `level` failed.
     MigrationFailed {
         /// The level.
@@ -275,6 +288,7 @@ impl Symptom {
             Self::ShutDown { .. } => SymptomKind::ShutDown,
             Self::StepStatus { .. } => SymptomKind::StepStatus,
             Self::StepOutput { .. } => SymptomKind::StepOutput,
+            Self::TestFailed { .. } => SymptomKind::TestFailed,
             Self::MigrationFailed { .. } => SymptomKind::MigrationFailed,
             Self::StandsStill { .. } => SymptomKind::StandsStill,
             Self::KernelComplained { .. } => SymptomKind::KernelComplained,
@@ -316,6 +330,7 @@ impl Symptom {
             | Self::ShutDown { level, .. }
             | Self::StepStatus { level, .. }
             | Self::StepOutput { level, .. }
+            | Self::TestFailed { level, .. }
             | Self::MigrationFailed { level, .. }
             | Self::StandsStill { level, .. }
             | Self::KernelComplained { level, .. }
@@ -351,6 +366,7 @@ impl Symptom {
             | Self::ShutDown { said, .. }
             | Self::StepStatus { said, .. }
             | Self::StepOutput { said, .. }
+            | Self::TestFailed { said, .. }
             | Self::MigrationFailed { said, .. }
             | Self::KernelComplained { said, .. } => said,
             Self::NoKvm { said, .. } | Self::Timeout { said, .. } => said.as_ref()?,

@@ -123,6 +123,9 @@ impl fmt::Display for Symptom {
             Self::StepOutput { level, step, wanted, said } => {
                 write!(f, "{step} on {level}: {wanted:?} is not in its output; it printed {said:?}")
             }
+            Self::TestFailed { level, step, failed, of, said } => {
+                write!(f, "{step} on {level}: {failed} of {of} cases failed: {}", said.replace('\n', "; "))
+            }
             Self::MigrationFailed { level, status, said } => {
                 write!(f, "the migration of {level} is {status}: {said}")
             }

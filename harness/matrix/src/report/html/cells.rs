@@ -10,7 +10,7 @@ use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
 use crate::reproduce::SCRIPT;
 use crate::scenario::Coverage;
-use nestmatrix_stack::Contact;
+use nestmatrix_stack::{Case, Contact};
 
 use super::contradictions::against;
 use super::head::{class, machine};
@@ -62,6 +62,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         json!({
             "name": text::shown(&step.name), "on": step.on.to_string(), "do": text::shown(&step.action),
             "run": step.run.as_deref().map(text::shown), "status": step.status, "output": text::shown(&step.output),
+            "cases": step.suite.iter().flat_map(|suite| suite.cases.iter().map(case)).collect::<Vec<_>>(),
         })
     });
     let others = cell.others.iter().map(|other| {
@@ -96,6 +97,12 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "machine": run.map(|run| machine(&run.machine)),
         "others": others.collect::<Vec<_>>(),
     })
+}
+
+/// A test case: name, outcome, what was seen, and where its failure is described.
+fn case(case: &Case) -> Value {
+    let shown = |text: &Option<String>| text.as_deref().map(text::shown);
+    json!([text::shown(&case.name), case.outcome, shown(&case.said), shown(&case.known)])
 }
 
 /// What its scenario knows about it, whatever the verdict is.

@@ -184,10 +184,23 @@
     }));
   };
 
+  // Cases that did not pass, or passed though they are known to fail, are shown at once; the others on request.
+  const cases = (step) => {
+    if (!step.cases.length) return [];
+    const list = (some) => make("ul", { class: "cases" }, some.map(([name, outcome, said, known]) =>
+      make("li", {}, make("b", {}, outcome), ` ${name}`, said && `: ${said}`, known && ` (known to fail: ${known})`)));
+    const isPlain = ([, outcome, , known]) => outcome === "pass" && !known;
+    const plain = step.cases.filter(isPlain);
+    const others = step.cases.filter((one) => !isPlain(one));
+    return [others.length > 0 && list(others),
+      plain.length > 0 && make("details", {}, make("summary", {}, `${plain.length} cases that passed`), list(plain))];
+  };
+
   const steps = (cell) => cell.steps.length ? section("Steps of the scenario", cell.steps.map((step, place) => {
     const status = step.run === null ? "" : step.status === null ? ", ended by a signal" : `, status ${step.status}`;
     return [make("p", { class: "step" }, make("b", {}, `step-${place + 1} `), `${step.name} on ${step.on}${status}`),
-      make("pre", { tabindex: "0" }, (step.run === null ? step.do : `$ ${step.run}`) + (step.output ? `\n${step.output}` : ""))];
+      make("pre", { tabindex: "0" }, (step.run === null ? step.do : `$ ${step.run}`) + (step.output ? `\n${step.output}` : "")),
+      cases(step)];
   })) : [];
 
   const claims = (cell) => section("Claims", make("ul", { class: "claims" }, cell.claims.map((claim) =>

@@ -1,0 +1,117 @@
+//! Tests of a suite that a step runs in a level: what their results do to the stack.
+
+use std::fs;
+use std::sync::Arc;
+
+use nestmatrix_images::Suites;
+use nestmatrix_model::{CaseOutcome, KnownFailure, Suite, SuiteKind, SymptomKind};
+use nestmatrix_stack::Case;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::fake::{Booted, Fake, prints};
+use crate::script::{Act, End};
+
+/// Text that only the script that runs a test has.
+const RUNS_TEST: &str = "isa-debug-exit";
+
+/// A user's suite with two tests, and a part of it for a step.
+struct User {
+    folder: TempDir,
+    suite: Suite,
+}
+
+impl User {
+    fn new(tests: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let built = folder.path().join("suite/x86");
+        fs::create_dir_all(&built).unwrap();
+        fs::write(
+            built.join("unittests.cfg"),
+            "[one]\nfile = one.flat\n[two]\nfile = two.flat\n[no]\nfile = no.flat\n",
+        )
+        .unwrap();
+        fs::write(built.join("one.flat"), "1").unwrap();
+        fs::write(built.join("two.flat"), "2").unwrap();
+        let tests = tests.iter().map(|test| (*test).to_owned()).collect();
+        let kind = SuiteKind::KvmUnitTests;
+        Self {
+            folder,
+            suite: Suite { kind, tests, append: None, memory_mib: None, known_failures: Vec::new() },
+        }
+    }
+
+    fn knows(mut self, case: &str) -> Self {
+        let known = KnownFailure { case: case.into(), reference: "a report".into(), erratum: None };
+        self.suite.known_failures.push(known);
+        self
+    }
+
+    /// Boots a stack whose L1 runs the tests. Each ends like `end`.
+    async fn boot(self, end: End) -> Booted {
+        self.boot_with(|fake| fake.command(1, RUNS_TEST, 5, end)).await
+    }
+
+    async fn boot_with(self, change: impl FnOnce(Fake) -> Fake) -> Booted {
+        let mut suites = Suites::open(Some(self.folder.path().join("config"))).unwrap();
+        let built = suites.add(SuiteKind::KvmUnitTests, &self.folder.path().join("suite")).unwrap();
+        change(Fake::new().runs_suite("l1-kvm", 1, self.suite, Arc::clone(&built))).boot().await
+    }
+}
+
+fn cases(booted: &Booted) -> Vec<(&str, CaseOutcome)> {
+    let suite = booted.observation.steps[0].suite.as_ref().unwrap();
+    suite.cases.iter().map(|case: &Case| (case.name.as_str(), case.outcome)).collect()
+}
+
+fn end(code: i64, stdout: &str) -> End {
+    End { status: Some(code), ..prints(stdout) }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn tests_that_pass_let_the_stack_go_on() {
+    let booted = User::new(&["*"]).boot(end(1, "PASS: a\n")).await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    let expected = [("no", CaseOutcome::Skip), ("one: a", CaseOutcome::Pass), ("two: a", CaseOutcome::Pass)];
+    assert_eq!(cases(&booted), expected);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_case_that_fails_stops_the_stack_with_its_name() {
+    let booted = User::new(&["one"]).boot(end(3, "PASS: a\nFAIL: b\n")).await;
+    assert_eq!(booted.stopped(), "step-1: suite on L1: 1 of 2 cases failed: one: b");
+    assert_eq!(booted.word(), "fail");
+    let stop = booted.observation.stop.as_ref().unwrap();
+    assert_eq!(
+        (stop.symptom.kind(), stop.symptom.said().as_deref()),
+        (SymptomKind::TestFailed, Some("one: b"))
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_failure_that_is_known_does_not_stop_the_stack() {
+    let booted = User::new(&["one"]).knows("one: b").boot(end(3, "PASS: a\nFAIL: b\n")).await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert_eq!(booted.observation.steps[0].output, "1 pass, 1 known-fail");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_step_whose_tests_did_not_run_shows_nothing() {
+    for (tests, why) in [
+        (["no"], "L1: suite: no test ran: it is not built"),
+        (["other"], "L1: suite: kvm-unit-tests has no test and no group \"other\""),
+    ] {
+        let booted = User::new(&tests).boot(end(1, "")).await;
+        assert_eq!(booted.word_and_symptom(), format!("error: {why}"));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_test_during_which_its_level_dies_has_no_result() {
+    let acts =
+        [Act::AgentAnswers, Act::Wait(150), Act::Event("GUEST_PANICKED".into(), json!({"action": "pause"}))];
+    let booted =
+        User::new(&["one"]).boot_with(|fake| fake.command_never_ends(1, RUNS_TEST).boots(1, acts)).await;
+    assert_eq!(booted.observation.stop.as_ref().unwrap().symptom.kind(), SymptomKind::GuestPanicked);
+    assert_eq!(cases(&booted), [("one", CaseOutcome::Error)]);
+}

@@ -1,0 +1,194 @@
+//! The cases of a test suite, as they are recorded.
+
+use std::collections::BTreeMap;
+
+use nestmatrix_model::{CaseOutcome, KnownFailure, Suite, SuiteKind, matches_pattern};
+use nestmatrix_vmm::guest::printable;
+use serde::{Deserialize, Serialize};
+
+use crate::emulator_errata::Errata;
+
+/// Longest name of a case that is kept, in characters.
+const KEPT_NAME: usize = 160;
+/// Longest text about a case that is kept, in characters.
+const KEPT_SAID: usize = 300;
+/// The most cases of a step that are kept. Those that did not pass come first.
+const KEPT_CASES: usize = 1000;
+
+/// A test case, and its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Its name: that of the test, and of the case in it if it has several.
+    pub name: String,
+    /// The result.
+    pub outcome: CaseOutcome,
+    /// What was seen, if it did not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// Where a failure of it is described. If it passes nevertheless, that is unexpected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
+}
+
+impl Case {
+    /// A case, of which only as much is kept as a reader needs.
+    pub(super) fn new(name: &str, outcome: CaseOutcome, said: Option<&str>) -> Self {
+        // A tab is printable, and would break up a table.
+        let in_line = |c: char| if c.is_control() { ' ' } else { c };
+        let cut =
+            |text: &str, most| printable(text.trim()).chars().map(in_line).take(most).collect::<String>();
+        Self {
+            name: cut(name, KEPT_NAME),
+            outcome,
+            said: said.map(|said| cut(said, KEPT_SAID)).filter(|said| !said.is_empty()),
+            known: None,
+        }
+    }
+
+    /// Whether it passes although a failure of it is described.
+    pub fn is_unexpected_pass(&self) -> bool {
+        self.outcome == CaseOutcome::Pass && self.known.is_some()
+    }
+}
+
+/// The results of a step that ran tests of a suite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuiteRecord {
+    /// The suite.
+    pub suite: SuiteKind,
+    /// The SHA-256 of its list of tests and of the files that ran.
+    pub sha256: String,
+    /// How many cases have each outcome, also of those that are not kept.
+    pub counts: BTreeMap<CaseOutcome, usize>,
+    /// The cases: those that did not pass first, otherwise in the order in which they ran.
+    pub cases: Vec<Case>,
+}
+
+impl SuiteRecord {
+    pub(super) fn new(suite: SuiteKind, sha256: &str) -> Self {
+        Self { suite, sha256: sha256.to_owned(), counts: BTreeMap::new(), cases: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, cases: Vec<Case>, known: &KnownFailures) {
+        for mut case in cases {
+            known.apply(&mut case);
+            *self.counts.entry(case.outcome).or_default() += 1;
+            self.cases.push(case);
+        }
+    }
+
+    /// Puts the cases in their order, and drops those that are too many.
+    pub(super) fn close(&mut self) {
+        self.cases.sort_by_key(|case| match case.outcome {
+            CaseOutcome::Error | CaseOutcome::Fail => 0,
+            CaseOutcome::Pass if case.known.is_some() => 1,
+            CaseOutcome::KnownFail => 2,
+            CaseOutcome::Skip => 3,
+            CaseOutcome::Pass => 4,
+        });
+        self.cases.truncate(KEPT_CASES);
+    }
+
+    /// How many cases failed or came to no result, and were not known to.
+    pub fn unexpected(&self) -> usize {
+        self.counts.iter().filter(|(outcome, _)| outcome.is_unexpected()).map(|(_, count)| count).sum()
+    }
+
+    /// The counts in one line: `24 pass, 3 known-fail`.
+    pub fn summary(&self) -> String {
+        let counts = self.counts.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+        let passed = self.cases.iter().filter(|case| case.is_unexpected_pass()).count();
+        let passed = (passed > 0).then(|| format!("{passed} of them known to fail, but passed"));
+        counts.chain(passed).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The failures that are known where a suite runs.
+pub(super) struct KnownFailures {
+    /// Pattern and reference of those that the scenario describes.
+    described: Vec<(String, String)>,
+    /// The same of what the emulated metal gets wrong.
+    of_metal: Vec<(String, String)>,
+}
+
+impl KnownFailures {
+    pub(super) fn new(suite: &Suite, errata: &Errata) -> Self {
+        let counts = |known: &&KnownFailure| known.erratum.as_ref().is_none_or(|id| errata.has(id));
+        let described = suite.known_failures.iter().filter(counts);
+        let described = described.map(|known| (known.case.clone(), known.reference.clone())).collect();
+        Self { described, of_metal: errata.failing_cases(suite.kind) }
+    }
+
+    fn apply(&self, case: &mut Case) {
+        let find = |list: &[(String, String)]| {
+            let found = list.iter().find(|(pattern, _)| matches_pattern(pattern, &case.name));
+            found.map(|(_, reference)| reference.clone())
+        };
+        let known = match case.outcome {
+            CaseOutcome::Fail | CaseOutcome::Error => find(&self.described).or_else(|| find(&self.of_metal)),
+            CaseOutcome::Pass => find(&self.described),
+            CaseOutcome::Skip | CaseOutcome::KnownFail => None,
+        };
+        if known.is_some() && case.outcome.is_unexpected() {
+            case.outcome = CaseOutcome::KnownFail;
+        }
+        case.known = case.known.take().or(known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn known() -> KnownFailures {
+        let pair = |case: &str, reference: &str| (case.to_owned(), reference.to_owned());
+        KnownFailures {
+            described: vec![pair("t: a*", "a report")],
+            of_metal: vec![pair("t: b", "erratum x")],
+        }
+    }
+
+    #[rstest]
+    #[case("t: a1", CaseOutcome::Fail, CaseOutcome::KnownFail, Some("a report"))]
+    #[case("t: a1", CaseOutcome::Pass, CaseOutcome::Pass, Some("a report"))]
+    #[case("t: a1", CaseOutcome::Skip, CaseOutcome::Skip, None)]
+    #[case("t: b", CaseOutcome::Error, CaseOutcome::KnownFail, Some("erratum x"))]
+    #[case("t: b", CaseOutcome::Pass, CaseOutcome::Pass, None)]
+    #[case("t: c", CaseOutcome::Fail, CaseOutcome::Fail, None)]
+    fn a_failure_that_is_described_is_known(
+        #[case] name: &str,
+        #[case] outcome: CaseOutcome,
+        #[case] expected: CaseOutcome,
+        #[case] reference: Option<&str>,
+    ) {
+        let mut case = Case::new(name, outcome, None);
+        known().apply(&mut case);
+        assert_eq!((case.outcome, case.known.as_deref()), (expected, reference));
+    }
+
+    #[test]
+    fn cases_that_did_not_pass_are_kept_and_all_are_counted() {
+        let mut record = SuiteRecord::new(SuiteKind::KvmUnitTests, "0");
+        let many = (0..2 * KEPT_CASES).map(|n| Case::new(&format!("t: {n}"), CaseOutcome::Pass, None));
+        record.add(many.collect(), &known());
+        let others = [("t: c", CaseOutcome::Fail), ("t: a", CaseOutcome::Pass), ("t: s", CaseOutcome::Skip)];
+        record.add(others.map(|(name, outcome)| Case::new(name, outcome, None)).to_vec(), &known());
+        record.close();
+        assert_eq!(record.cases.len(), KEPT_CASES);
+        assert_eq!(
+            record.cases[..3].iter().map(|case| &*case.name).collect::<Vec<_>>(),
+            ["t: c", "t: a", "t: s"]
+        );
+        assert_eq!(record.unexpected(), 1);
+        assert_eq!(record.summary(), "2001 pass, 1 fail, 1 skip, 1 of them known to fail, but passed");
+    }
+
+    #[test]
+    fn a_name_is_bounded_and_has_no_control_characters() {
+        let case = Case::new(&format!("\u{1b}[31m{}", "x".repeat(1000)), CaseOutcome::Fail, Some("\n"));
+        assert!(case.name.chars().count() == KEPT_NAME && !case.name.contains(char::is_control));
+        assert_eq!(case.said, None);
+    }
+}

@@ -1,0 +1,119 @@
+//! The script that boots a test in a level, and how QEMU is started for it.
+
+use std::time::Duration;
+
+use nestmatrix_images::UnitTest;
+use nestmatrix_vmm::shell::quote;
+
+use super::files::FOLDER;
+use super::whole_seconds;
+
+/// The exit status of a test that did not end in time. No QEMU that a test ends has it: theirs are odd.
+pub const TIMED_OUT: i64 = 124;
+/// The exit status of a test whose machine KVM stopped.
+pub const STOPPED_BY_KVM: i64 = 122;
+/// The exit status of a test whose level has not what it needs.
+pub(super) const NOT_HERE: i64 = 120;
+
+/// The most output that is kept of a test, in bytes. What exceeds it is read, so that the test goes on, and dropped.
+const KEPT_OUTPUT: usize = 1 << 20;
+
+/// A test to run, and how.
+pub(super) struct Run<'a> {
+    pub(super) qemu: &'a str,
+    /// The path of its program in the level.
+    pub(super) file: &'a str,
+    pub(super) test: &'a UnitTest,
+    pub(super) append: Option<&'a str>,
+    pub(super) memory_mib: Option<u32>,
+    pub(super) timeout: Duration,
+}
+
+/// The arguments of QEMU for a test whose program is `file`, with this accelerator. The device `isa-debug-exit` lets a test end QEMU
+/// with its own status; `pc-testdev` and `pci-testdev` are devices that tests use.
+pub fn machine_arguments(
+    test: &UnitTest,
+    file: &str,
+    accelerator: &str,
+    append: Option<&str>,
+    memory_mib: Option<u32>,
+) -> Vec<String> {
+    let fixed = [
+        "-nodefaults",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-device",
+        "pc-testdev",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=0x4",
+        "-device",
+        "pci-testdev",
+        "-accel",
+        accelerator,
+    ];
+    let mut words: Vec<String> = fixed.map(str::to_owned).to_vec();
+    words.extend(["-smp".to_owned(), test.cpus.to_string()]);
+    words.extend(test.qemu.iter().cloned());
+    // Of several, QEMU takes the last one.
+    words.extend(memory_mib.into_iter().flat_map(|mib| ["-m".to_owned(), mib.to_string()]));
+    words.extend(["-kernel".to_owned(), file.to_owned()]);
+    let arguments = [test.arguments.as_str(), append.unwrap_or_default()].join(" ");
+    if !arguments.trim().is_empty() {
+        words.extend(["-append".to_owned(), arguments.trim().to_owned()]);
+    }
+    words
+}
+
+/// The script that runs a test to its end. It prints the test's output, and what QEMU said as standard error, and exits with QEMU's
+/// status or with one of those above.
+///
+/// A machine that KVM can't run stays stopped, and its QEMU does not end. So both that and the time are polled.
+pub(super) fn script(run: &Run<'_>) -> String {
+    let arguments = machine_arguments(run.test, run.file, "kvm", run.append, run.memory_mib);
+    let arguments: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
+    let needs = run.test.needs.iter().map(|needs| {
+        let (path, value) = (quote(&needs.path), quote(&needs.value));
+        let missing = quote(&format!("it needs {}={}", needs.path, needs.value));
+        format!("v=; read -r v <{path}; [ \"$v\" = {value} ] || {{ echo {missing}; exit {NOT_HERE}; }}\n")
+    });
+    let needs: String = needs.collect();
+    let (qemu, arguments, seconds) = (quote(run.qemu), arguments.join(" "), whole_seconds(run.timeout));
+    format!(
+        "cd {FOLDER} || exit
+rm -f out err pipe stopped
+{needs}mkfifo pipe || exit
+{{ head -c {KEPT_OUTPUT} >out; cat >/dev/null; }} <pipe >/dev/null 2>&1 &
+reader=$!
+{qemu} {arguments} </dev/null >pipe 2>err &
+qemu=$!
+{{
+  read -r began _ </proc/uptime; began=${{began%%.*}}
+  while [ ! -e stopped ]; do
+    sleep 1
+    read -r now _ </proc/uptime
+    if grep -q 'KVM internal error\\|error: kvm run failed\\|KVM: entry failed' err; then echo {STOPPED_BY_KVM} >stopped
+    elif [ $((${{now%%.*}} - began)) -ge {seconds} ]; then echo {TIMED_OUT} >stopped
+    fi
+  done
+  kill -9 $qemu
+}} >/dev/null 2>&1 &
+watch=$!
+wait $qemu
+status=$?
+kill $watch 2>/dev/null
+wait $reader
+[ ! -e stopped ] || read -r status <stopped
+cat out
+head -c 4000 err >&2
+rm -f out err pipe stopped
+exit $status
+"
+    )
+}
+
+#[cfg(test)]
+#[path = "script_tests.rs"]
+mod tests;
