@@ -115,6 +115,8 @@ impl Stack<'_> {
             append: suite.append.as_deref(),
             memory_mib: suite.memory_mib,
             timeout: limits.scaled(seconds),
+            // As every level from L2 on has it (docs/architecture.md): a test in L1 is such a level.
+            small_firmware: level.below().is_some() && self.errata().of_default_firmware().is_some(),
         });
         let total = limits.scaled(seconds * slowdown) + of_level.total;
         let limit = Limit { silence: total, total };

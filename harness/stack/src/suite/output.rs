@@ -113,7 +113,10 @@ fn end(ended: &ExecOutput, lines: &[&str]) -> End {
         Some(TIMED_OUT) => {
             End::Broken(format!("it did not end in time; its last line is {:?}", last_line(lines)))
         }
-        Some(STOPPED_BY_KVM) => End::Broken(format!("KVM can't run it: {}", qemu())),
+        Some(STOPPED_BY_KVM) => {
+            let of_kvm = stderr.lines().find(|line| line.contains("KVM") || line.contains("kvm run"));
+            End::Broken(format!("KVM can't run it: {}", of_kvm.map_or_else(qemu, str::to_owned)))
+        }
         // QEMU itself also ends with 1.
         Some(_) if lines.is_empty() && !stderr.trim().is_empty() => {
             End::Broken(format!("QEMU did not run it: {}", qemu()))

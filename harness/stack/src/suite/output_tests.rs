@@ -50,7 +50,7 @@ fn cases(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
 ])]
 fn output_and_status_become_cases(#[case] status: i64, #[case] output: &str, #[case] expected: &[&str]) {
     let stderr = match status {
-        122 => "KVM internal error. Suberror: 1\nextra data\n",
+        122 => "qemu: warning: x\nKVM internal error. Suberror: 1\nextra data\n",
         127 => "sh: qemu: not found\n",
         1 if output.is_empty() => "qemu: no such device\n",
         _ => "qemu: warning: x\n",

@@ -15,6 +15,9 @@ pub const STOPPED_BY_KVM: i64 = 122;
 /// The exit status of a test whose level has not what it needs.
 pub(super) const NOT_HERE: i64 = 120;
 
+/// The firmware of machines whose own one the emulated metal can't run.
+const SMALL_FIRMWARE: &str = "qboot.rom";
+
 /// The most output that is kept of a test, in bytes. What exceeds it is read, so that the test goes on, and dropped.
 const KEPT_OUTPUT: usize = 1 << 20;
 
@@ -27,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) append: Option<&'a str>,
     pub(super) memory_mib: Option<u32>,
     pub(super) timeout: Duration,
+    /// Whether the machine gets the small firmware instead of its own, if this QEMU has it.
+    pub(super) small_firmware: bool,
 }
 
 /// The arguments of QEMU for a test whose program is `file`, with this accelerator. The device `isa-debug-exit` lets a test end QEMU
@@ -80,14 +85,23 @@ pub(super) fn script(run: &Run<'_>) -> String {
         format!("v=; read -r v <{path}; [ \"$v\" = {value} ] || {{ echo {missing}; exit {NOT_HERE}; }}\n")
     });
     let needs: String = needs.collect();
+    let firmware = if run.small_firmware {
+        // QEMU prints the folders in which it looks for firmware.
+        format!(
+            "bios=\nfor folder in $({} -L help); do [ ! -e $folder/{SMALL_FIRMWARE} ] || bios='-bios {SMALL_FIRMWARE}'; done\n",
+            quote(run.qemu)
+        )
+    } else {
+        "bios=\n".to_owned()
+    };
     let (qemu, arguments, seconds) = (quote(run.qemu), arguments.join(" "), whole_seconds(run.timeout));
     format!(
         "cd {FOLDER} || exit
 rm -f out err pipe stopped
-{needs}mkfifo pipe || exit
+{needs}{firmware}mkfifo pipe || exit
 {{ head -c {KEPT_OUTPUT} >out; cat >/dev/null; }} <pipe >/dev/null 2>&1 &
 reader=$!
-{qemu} {arguments} </dev/null >pipe 2>err &
+{qemu} $bios {arguments} </dev/null >pipe 2>err &
 qemu=$!
 {{
   read -r began _ </proc/uptime; began=${{began%%.*}}
@@ -101,7 +115,7 @@ qemu=$!
   kill -9 $qemu
 }} >/dev/null 2>&1 &
 watch=$!
-wait $qemu
+wait $qemu 2>/dev/null
 status=$?
 kill $watch 2>/dev/null
 wait $reader

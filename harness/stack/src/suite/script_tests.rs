@@ -25,6 +25,10 @@ fn test() -> UnitTest {
 
 /// Runs the script with a QEMU that runs `body`.
 fn ran(body: &str, test: &UnitTest, timeout: u64) -> Output {
+    ran_with(body, test, timeout, false)
+}
+
+fn ran_with(body: &str, test: &UnitTest, timeout: u64, small_firmware: bool) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let qemu = folder.path().join("qemu");
     fs::write(&qemu, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -36,6 +40,7 @@ fn ran(body: &str, test: &UnitTest, timeout: u64) -> Output {
         append: Some("-b"),
         memory_mib: Some(256),
         timeout: Duration::from_secs(timeout),
+        small_firmware,
     });
     let here = folder.path().join("suite");
     fs::create_dir(&here).unwrap();
@@ -65,6 +70,25 @@ fn a_test_that_does_not_end_is_ended(#[case] body: &str, #[case] timeout: u64, #
         ran(&body.replace("; sleep", "; exec sleep"), &test(), timeout).status.code().map(i64::from),
         Some(status)
     );
+}
+
+#[rstest]
+#[case(true, true, "-bios qboot.rom -nodefaults\n")]
+#[case(true, false, "-nodefaults -no-reboot -display\n")]
+#[case(false, true, "-nodefaults -no-reboot -display\n")]
+fn the_small_firmware_is_used_if_it_is_wanted_and_there(
+    #[case] wanted: bool,
+    #[case] there: bool,
+    #[case] expected: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    if there {
+        fs::write(folder.path().join(SMALL_FIRMWARE), "").unwrap();
+    }
+    let here = folder.path().display();
+    let body = format!("if [ \"$1 $2\" = '-L help' ]; then echo {here}; else echo $1 $2 $3; fi");
+    let output = ran_with(&body, &test(), 60, wanted);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }
 
 #[test]
