@@ -54,13 +54,14 @@ public static extern int NtQuerySystemInformation(int kind, byte[] buffer, int s
         'none'
     } elseif ($found.IsRoot) {
         'Microsoft Hyper-V'
-    } elseif ($found.Interface -eq 'Hv#1' -and $computer.Manufacturer -eq 'QEMU') {
-        # An inference: of all accelerators of QEMU, KVM alone has Hyper-V's interface.
+    } elseif ($found.Interface -eq 'Hv#1' -and $computer.Manufacturer -in 'QEMU', 'Red Hat') {
+        # An inference: of all accelerators of QEMU, KVM alone has Hyper-V's interface. RHEL's QEMU calls its machines those of Red Hat.
         'KVM'
     } elseif ($found.Interface -eq 'Hv#1' -and $computer.Manufacturer -eq 'Microsoft Corporation') {
         'Microsoft Hyper-V'
     } else {
-        'unknown'
+        # It does not say: missing evidence, and no contradiction.
+        ''
     }
     $found
 }
