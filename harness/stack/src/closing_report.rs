@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::host::ClosingReport;
 
 use super::Metal;
+use super::check_windows::PATIENCE;
 use super::stack::Stack;
 
 impl Stack<'_> {
@@ -14,8 +15,7 @@ impl Stack<'_> {
         let records = self.request.records();
         for (level, host) in self.levels.hosts() {
             let limits = self.limits.run;
-            // Each command of a Windows starts a PowerShell.
-            let patience = if Rc::clone(&host).windows().is_some() { 3 } else { 1 };
+            let patience = if Rc::clone(&host).windows().is_some() { PATIENCE } else { 1 };
             let longest = if stopped { limits.diagnostics() * patience } else { limits.of(level).total };
             let mut cancellation = self.watch.cancellation();
             let read = tokio::select! {

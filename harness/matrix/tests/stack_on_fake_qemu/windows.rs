@@ -189,11 +189,19 @@ async fn an_innermost_windows_reports_by_its_role(#[case] innermost: u8) {
     assert_eq!(asked.first().map(|script| script.trim()), Some("report"));
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_windows_that_never_gets_ready_can_start_no_guests() {
+/// A Windows whose service is missing, and which says this about itself.
+fn never_ready(facts: End) -> Fake {
     let why = powershell_error("Cannot find any service with service name 'vmms'.");
-    let booted = hyper_v().command(1, "fake-windows ready", 5, why).boot().await;
-    let why = "PowerShell exited with status 1: Cannot find any service with service name 'vmms'.";
+    hyper_v().command(1, "fake-windows ready", 5, why).command(1, "fake-windows facts", 5, facts)
+}
+
+const NOT_READY: &str = "[ready] of the role hyper-v on L1: PowerShell exited with status 1: \
+                         Cannot find any service with service name 'vmms'.";
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_windows_that_is_not_ready_and_says_that_no_hyper_v_runs_can_start_no_guests() {
+    let booted = never_ready(facts("root-partition=False\r\n")).boot().await;
+    let why = format!("Windows says that it runs on no Hyper-V of its own (root-partition); {NOT_READY}");
     assert_eq!(booted.stopped(), format!("l1-kvm: L1 can't start guests of the hypervisor: {why}"));
     assert_eq!(kind(&booted), SymptomKind::NoHypervisor);
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-kvm")), ("fail".into(), "xfail".into()));
@@ -201,10 +209,29 @@ async fn a_windows_that_never_gets_ready_can_start_no_guests() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_test_for_readiness_that_never_ends_is_one_that_never_succeeds() {
+async fn a_windows_whose_hyper_v_runs_and_that_is_not_ready_says_nothing_of_the_stack() {
+    let booted = never_ready(facts("root-partition=True\r\n")).boot().await;
+    assert_eq!(booted.stopped(), format!("l1-kvm: its Hyper-V runs, but L1 is not ready: {NOT_READY}"));
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-kvm")), ("error".into(), "error".into()));
+}
+
+#[rstest]
+#[case::it_does_not_say(facts(""))]
+#[case::it_can_t_say(powershell_error("no"))]
+#[tokio::test(flavor = "current_thread")]
+async fn a_windows_that_is_not_ready_and_says_nothing_of_its_hyper_v_is_too_slow(#[case] facts: End) {
+    let booted = never_ready(facts).boot().await;
+    assert!(booted.timed_out(), "{}", booted.stopped());
+    let last_line = format!("nestmatrix: {NOT_READY}");
+    assert!(booted.stopped().ends_with(&format!(", last line {last_line:?}")), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-kvm")), ("fail".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_test_for_readiness_that_never_ends_runs_into_the_limit() {
     let booted = hyper_v().command_never_ends(1, "fake-windows ready").boot().await;
-    assert!(booted.stopped().starts_with("l1-kvm: L1 can't start guests of "), "{}", booted.stopped());
-    assert_eq!(booted.word(), "fail");
+    assert!(booted.timed_out() && booted.stopped().starts_with("l1-kvm: "), "{}", booted.stopped());
+    assert_eq!(booted.word_if_it_stops_from("l1-kvm"), "error");
 }
 
 fn facts(root_partition: &str) -> End {
@@ -445,11 +472,9 @@ async fn an_agent_that_falls_silent_is_no_sign_of_life() {
     let fake =
         hyper_v().silent_for_at_most(LIMIT).late_reply(0, "\"pid\"", "l1.agent", "guest-exec", How::Never);
     let booted = fake.boot().await;
-    assert_eq!(
-        booted.stopped(),
-        "l1-kvm: L1 can't start guests of the hypervisor: its role's own test ([ready]) never ended"
-    );
-    assert_eq!(booted.word(), "fail");
+    assert!(booted.timed_out(), "{}", booted.stopped());
+    assert!(booted.stopped().starts_with("l1-kvm: "), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-kvm")), ("fail".into(), "error".into()));
 }
 
 #[tokio::test(flavor = "current_thread")]
