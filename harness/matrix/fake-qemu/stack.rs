@@ -46,6 +46,8 @@ pub struct Level {
     pub off: bool,
     /// Its QEMU has ended.
     pub gone: bool,
+    /// A Windows was asked whether it runs.
+    pub looked_at: bool,
     /// It is a Windows.
     pub is_windows: bool,
     /// What it has said on its console, if no channel takes that.

@@ -49,10 +49,16 @@ impl Stack {
             ("report", _) => self.report_of_windows(level),
             ("start", Some(guest)) => self.start_in_windows(guest, script),
             ("console", Some(guest)) => self.change(guest, |guest| guest.said.clone()),
-            ("state", Some(guest)) => self.change(guest, |guest| match guest {
-                guest if guest.gone => "ended it does not exist\r\n".to_owned(),
-                guest if guest.off => "ended Off: Operating normally\r\n".to_owned(),
-                _ => "running\r\n".to_owned(),
+            ("state", Some(guest)) => self.change(guest, |guest| {
+                let looked_at = std::mem::replace(&mut guest.looked_at, true);
+                let word = match guest {
+                    // Right after its start, a task may not have begun.
+                    _ if !looked_at => "failed its task has ended with 0x41303",
+                    guest if guest.gone => "failed it does not exist",
+                    guest if guest.off => "ended Off: Operating normally",
+                    _ => "running",
+                };
+                format!("{word}\r\n")
             }),
             ("stop", Some(guest)) => self.change(guest, |guest| {
                 guest.gone = true;

@@ -350,6 +350,26 @@ async fn a_guest_that_ends_before_its_report_shut_down() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_task_that_fails_says_nothing_of_the_stack() {
+    let failed = prints("failed wsl.exe --import has exited with 1\r\n");
+    let fake = hyper_v().limited_to(LIMIT).boots(2, [Act::Say("booting".into()), Act::Wait(60_000)]);
+    let booted = fake.command(1, "fake-windows state", 5, failed).boot().await;
+    let why = "[state] of the role hyper-v on L1: wsl.exe --import has exited with 1";
+    assert_eq!(booted.stopped(), format!("l2-boot: {why}"));
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));
+    assert_eq!(ran(&booted, "state"), 2, "one look is not enough");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_single_look_at_a_task_that_has_not_begun_is_no_end() {
+    let acts = [Act::Wait(1000), Act::Say("booting".into()), Act::Wait(1200), Act::Report, Act::Wait(300)];
+    let fake = hyper_v().limited_to(LIMIT).boots(2, acts);
+    let booted = fake.boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert!(ran(&booted, "state") > 0, "the first look says that it has failed");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn the_last_words_of_a_guest_are_the_cause_of_its_end() {
     let acts = [Act::Wait(700), Act::Say("Kernel panic - not syncing: no init".into()), Act::PowerOff];
     let booted = hyper_v().limited_to(LIMIT).boots(2, acts).boot().await;

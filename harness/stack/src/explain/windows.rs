@@ -9,14 +9,18 @@ use crate::{Blame, Hypervisor, Stop, Symptom};
 
 impl Explainer<'_> {
     /// What the end of `level` means if Windows has started it: no QEMU ran it. A failure of its kernel is the cause, if it shows one.
+    /// If its role says that something else failed, such as a task, the stack is not at fault, unless a fault of the scenario did that.
     pub(super) fn of_end_in_windows(&self, level: LevelNumber, end: &QemuEnd) -> Option<Stop> {
         if self.request.plan.hypervisor_of(level) != Hypervisor::HyperV {
             return None;
         }
         let failure = self.console(level).and_then(|console| console.failure());
-        let symptom = match failure {
-            Some((failure, said)) => Symptom::GuestFailed { level, failure, said },
-            None => Symptom::ShutDown { level, said: end.output.clone() },
+        let symptom = match (failure, &end.not_started) {
+            (Some((failure, said)), _) => Symptom::GuestFailed { level, failure, said },
+            (None, Some(why)) if !self.machines.was_killed(level) => {
+                return Some(Stop::harness(self.stage, why.clone()).about(level));
+            }
+            (None, _) => Symptom::ShutDown { level, said: end.output.clone() },
         };
         Some(Stop { stage: self.stage, symptom, blame: Blame::Stack })
     }

@@ -4,7 +4,7 @@
 //! prints all that its console has said so far, again and again, and what is new is passed on, so that its report, its record and the
 //! watch over it are the same as those of any other level. The role also says whether it still runs, and stops it.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -59,7 +59,8 @@ async fn start(machine: &Machine, host: Rc<dyn Host>) -> Result<Started, HostErr
     };
     let (near, console) =
         pair().map_err(|source| HostError::System { what: "making a console".into(), source })?;
-    let guest = Rc::new(Guest { windows, values, console: Mutex::new(console), end: OnceCell::new() });
+    let (seen, end) = (Cell::new(false), OnceCell::new());
+    let guest = Rc::new(Guest { windows, values, console: Mutex::new(console), seen, end });
     let reader = tokio::task::spawn_local(read_on(Rc::clone(&guest))).abort_handle();
     let streams = BTreeMap::from([(machine.channel(ChannelKind::Console), near)]);
     Ok(Started { process: Box::new(WindowsGuest { guest, reader }), streams, relay: None })
@@ -70,8 +71,19 @@ struct Guest {
     windows: Rc<WindowsLevel>,
     values: RoleValues,
     console: Mutex<Console>,
-    /// Why it ended, once that is known.
-    end: OnceCell<String>,
+    /// That it does not run, by the last look.
+    seen: Cell<bool>,
+    /// Why it does not run, once that is known.
+    end: OnceCell<Gone>,
+}
+
+/// Why a guest does not run, by its role.
+#[derive(Debug)]
+enum Gone {
+    /// It ended by itself, and why.
+    Ended(String),
+    /// What should have started or kept it failed, and how.
+    Failed(String),
 }
 
 /// What the guest's console has said, on its way to the harness.
@@ -117,17 +129,34 @@ impl Guest {
         console.is_closed |= passed_on.is_err();
     }
 
-    /// Whether it runs; otherwise why it ended.
-    async fn state(&self) -> Result<Option<String>, HostError> {
+    /// Whether it runs; otherwise why it does not.
+    async fn state(&self) -> Result<Option<Gone>, HostError> {
         let printed = self.ask(RoleCommand::State).await?;
         let printed = String::from_utf8_lossy(&printed);
-        let word = printed.trim_start_matches('\u{feff}').trim();
-        match word.strip_prefix("ended") {
-            _ if word == "running" => Ok(None),
-            Some(reason) if reason.is_empty() || reason.starts_with(' ') => Ok(Some(excerpt(reason.trim()))),
+        let said = printed.trim_start_matches('\u{feff}').trim();
+        let (word, reason) = said.split_once(' ').unwrap_or((said, ""));
+        let reason = excerpt(reason.trim());
+        match word {
+            "running" if reason.is_empty() => Ok(None),
+            "ended" => Ok(Some(Gone::Ended(reason))),
+            "failed" => Ok(Some(Gone::Failed(reason))),
             _ => {
-                let why = format!("it printed {:?}, and neither `running` nor `ended REASON`", excerpt(word));
+                let why = format!(
+                    "it printed {:?}, and neither `running` nor `ended REASON` nor `failed REASON`",
+                    excerpt(said)
+                );
                 Err(self.windows.failed(RoleCommand::State, why))
+            }
+        }
+    }
+
+    /// The end of this guest for those who know only QEMUs.
+    fn end_as(&self, gone: &Gone) -> QemuEnd {
+        match gone {
+            Gone::Ended(reason) => QemuEnd::new(Ended::Unseen, reason.as_bytes()),
+            Gone::Failed(why) => {
+                let not_started = self.windows.failed(RoleCommand::State, why.clone()).to_string();
+                QemuEnd { not_started: Some(not_started), ..QemuEnd::new(Ended::Unseen, why.as_bytes()) }
             }
         }
     }
@@ -178,17 +207,23 @@ impl RunningProcess for WindowsGuest {
         Box::pin(std::future::ready(Err(error)))
     }
 
-    /// The poll that sees the end reads the console once more; the next poll returns the end. So no output before it is lost.
+    /// It has ended if two polls in a row agree, since a task may not have begun at the first one. The first of them reads the console once
+    /// more, so that no output is lost.
     fn ended(&self) -> Pending<'_, Option<QemuEnd>> {
         Box::pin(async move {
-            if let Some(reason) = self.guest.end.get() {
-                return Ok(Some(QemuEnd::new(Ended::Unseen, reason.as_bytes())));
+            let guest = &self.guest;
+            if let Some(gone) = guest.end.get() {
+                return Ok(Some(guest.end_as(gone)));
             }
-            if let Some(reason) = self.guest.state().await? {
-                self.guest.read_console().await;
-                // Another poll may have set it meanwhile, to the same.
-                let _ = self.guest.end.set(reason);
+            let Some(gone) = guest.state().await? else {
+                guest.seen.set(false);
+                return Ok(None);
+            };
+            if guest.seen.get() {
+                return Ok(Some(guest.end_as(guest.end.get_or_init(|| gone))));
             }
+            guest.read_console().await;
+            guest.seen.set(true);
             Ok(None)
         })
     }
