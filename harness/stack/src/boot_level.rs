@@ -206,7 +206,18 @@ impl Stack<'_> {
         // Inside a second machine, channels have the same names as in the first one; outside, they are the second ones.
         let instance = if on.second { Instance::First } else { machine.instance };
         let as_started = Machine { instance, ..machine.clone() };
-        let started = self.during(id, launch(&as_started, &on.host)).await?;
+        let launching = launch(&as_started, &on.host);
+        let started = match (machine.launch.is_by_windows(), id.level.below()) {
+            // The Windows around it does the work, and only the agent of that shows that it goes on.
+            (true, Some(windows)) => {
+                let about = MachineId { level: windows, second: on.second };
+                self.during(about, launching).await.map_err(|stop| match stop.is_timeout() {
+                    true => stop.not_its_fault(),
+                    false => stop,
+                })?
+            }
+            _ => self.during(id, launching).await?,
+        };
         self.channels.add(started.streams);
         if let Some(waits) = started.process.run_delay() {
             self.watch.discount_waits_of(waits);

@@ -93,9 +93,6 @@ impl Explainer<'_> {
             let why = format!("the emulator that is L0's hypervisor {}", end.describe());
             return Stop::harness(self.stage, why).about(level);
         }
-        if let Some(stop) = self.of_refused_enlightenment(level, &end.output) {
-            return stop;
-        }
         let QemuEnd { ended, output: said, not_started } = end;
         if let (Some(why), Some(level)) = (not_started, level.below()) {
             return Stop::stack(self.stage, Symptom::NotStarted { level, why }).not_its_fault();
@@ -110,6 +107,9 @@ impl Explainer<'_> {
                 last_lines_of(&said)
             );
             return Stop::stack(self.stage, Symptom::NotStarted { level: below, why }).not_its_fault();
+        }
+        if let Some(stop) = self.of_refused_enlightenment(level, &said) {
+            return stop;
         }
         if launching && rejects_command_line(&said) {
             let plan = self.request.level(level);

@@ -275,6 +275,19 @@ async fn a_start_that_fails_is_an_error_with_the_words_of_powershell() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_start_that_takes_long_is_no_silence_and_one_that_never_ends_is_an_error() {
+    // Longer than the silence of what Windows starts, and shorter than a whole stage.
+    let fake =
+        hyper_v().limited_to(LIMIT).command(1, "fake-windows start", 2500, powershell_error("disk full"));
+    let booted = fake.boot().await;
+    assert!(booted.stopped().ends_with("disk full") && booted.word() == "error", "{}", booted.stopped());
+
+    let booted = hyper_v().limited_to(LIMIT).command_never_ends(1, "fake-windows start").boot().await;
+    assert!(booted.timed_out() && booted.stopped().starts_with("l2-launch: busy, "), "{}", booted.stopped());
+    assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn an_agent_that_forbids_commands_is_quoted() {
     let why = "Command guest-exec has been disabled";
     let booted = hyper_v().reply("l1.agent", "guest-exec", How::Refuse(why.into())).boot().await;
@@ -504,6 +517,18 @@ async fn an_enlightenment_that_kvm_does_not_know_says_nothing_of_the_matrix() {
     let booted = hyper_v().qemu_ends(1, exit(1, says)).boot().await;
     assert_eq!(booted.stopped(), format!("l1-launch: L1's QEMU rejected its command line: {says}"));
     assert_eq!((booted.word(), booted.word_if_it_stops_from("l1-launch")), ("error".into(), "error".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_message_that_only_names_an_enlightenment_is_no_refusal_of_it() {
+    let says = "qemu-system-x86_64: failed to set MSR 0x40000000 (hv-emsr-bitmap): KVM_RUN failed";
+    let booted = hyper_v().qemu_ends(1, exit(1, says)).boot().await;
+    assert_eq!(
+        (kind(&booted), booted.word()),
+        (SymptomKind::QemuEnded, "fail".into()),
+        "{}",
+        booted.stopped()
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,7 +1,7 @@
 //! Ends that have to do with Windows: of what it starts, and of a QEMU that can't tell it about KVM.
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_vmm::qemu::names_one_of;
+use nestmatrix_vmm::qemu::{names_one_of, rejects_command_line};
 
 use super::Explainer;
 use crate::host::QemuEnd;
@@ -26,10 +26,11 @@ impl Explainer<'_> {
     }
 
     /// The stop of a level whose QEMU refuses what only the recipe of its Windows asks for: features of its CPU that this kernel or this
-    /// QEMU does not have. The processor may nest without them.
+    /// QEMU does not have. The processor may nest without them. Other messages may name them too.
     pub(super) fn of_refused_enlightenment(&self, level: LevelNumber, said: &str) -> Option<Stop> {
         let plan = self.request.level(level).filter(|_| self.is_launching(level))?;
-        let is_named = names_one_of(said, plan.enlightenments_of_recipe());
+        let is_refusal = said.contains("is not supported by kernel") || rejects_command_line(said);
+        let is_named = is_refusal && names_one_of(said, plan.enlightenments_of_recipe());
         let symptom = || Symptom::CommandLineRejected {
             level,
             said: said.to_owned(),
