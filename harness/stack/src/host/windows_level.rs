@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nestmatrix_images::{RoleCommand, RoleValues, WindowsRole};
 use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_vmm::guest::{Agent, ExecOutput, excerpt, powershell_error};
+use nestmatrix_vmm::guest::{Agent, ExecOutput, excerpt, powershell_error, printable};
 use serde::{Deserialize, Serialize};
 
 use super::{ClosingReport, Facts, Host, HostError, MachineHost, Pending, cpus_in};
@@ -111,17 +111,23 @@ impl Host for WindowsLevel {
     /// What it says about itself, and what its role has to say about a failure.
     fn closing_report(&self) -> Pending<'_, ClosingReport> {
         Box::pin(async move {
-            let facts = self.facts().await?;
+            // Neither command must hide what the other one says.
+            let (facts, trouble) = match self.facts().await {
+                Ok(facts) => (facts, None),
+                // Without its agent, there is nothing more to ask.
+                Err(HostError::Agent(error)) => return Err(error.into()),
+                Err(error) => (String::new(), Some(error)),
+            };
             let mut messages = facts.clone();
+            messages.extend(trouble.map(|error| format!("{error}\n")));
             if self.role.has(RoleCommand::Diagnostics) {
-                // What it says about a failure must not hide what else is known.
                 match self.ask(RoleCommand::Diagnostics, &RoleValues::default()).await {
                     Ok(printed) => messages.push_str(&String::from_utf8_lossy(&printed)),
                     Err(error) => messages.push_str(&format!("{error}\n")),
                 }
             }
             let uptime = read_facts(&facts).uptime;
-            Ok(ClosingReport { messages: messages.replace('\r', ""), uptime, ..ClosingReport::default() })
+            Ok(ClosingReport { messages: kept(&messages), uptime, ..ClosingReport::default() })
         })
     }
 
@@ -135,6 +141,19 @@ impl WindowsLevel {
         let output = self.end_of(RoleCommand::Report, &RoleValues::default()).await?;
         let stderr = powershell_error(&output.stderr).into_bytes();
         Ok(ExecOutput { stderr, ..output })
+    }
+}
+
+/// How much of what a Windows says about itself at the end is kept, in bytes.
+const KEPT_MESSAGES: usize = 1 << 20;
+
+/// The beginning of what a Windows says about itself, printable line by line.
+fn kept(messages: &str) -> String {
+    let kept = messages.lines().map(printable).collect::<Vec<_>>().join("\n");
+    let longest = kept.char_indices().map(|(at, _)| at).take_while(|at| *at <= KEPT_MESSAGES).last();
+    match longest.filter(|_| kept.len() > KEPT_MESSAGES) {
+        Some(end) => kept[..end].to_owned(),
+        None => kept,
     }
 }
 
@@ -195,6 +214,16 @@ mod tests {
             None,
             "it does not say that its own one runs"
         );
+    }
+
+    #[test]
+    fn what_windows_says_at_the_end_is_kept_printable_and_only_so_much() {
+        assert_eq!(
+            kept("root-partition=True\r\nan \u{1b}[2Jevent\r\n"),
+            "root-partition=True\nan \\u{1b}[2Jevent"
+        );
+        let long = kept(&format!("{}\u{e9}x", "x".repeat(KEPT_MESSAGES - 1)));
+        assert_eq!(long.len(), KEPT_MESSAGES - 1);
     }
 
     #[rstest]

@@ -55,7 +55,7 @@ async fn start(machine: &Machine, host: Rc<dyn Host>) -> Result<Started, HostErr
     windows.ask(RoleCommand::Start, &values).await?;
     let pair = || -> io::Result<_> {
         let (near, far) = UnixStream::pair()?;
-        Ok((near, Console { far, passed_on: 0, is_closed: false, trouble: None }))
+        Ok((near, Console::new(far)))
     };
     let (near, console) =
         pair().map_err(|source| HostError::System { what: "making a console".into(), source })?;
@@ -95,6 +95,10 @@ struct Console {
     is_closed: bool,
     /// The last reason why it could not be read.
     trouble: Option<String>,
+    /// Whether what was passed on last ends a line.
+    is_at_line_start: bool,
+    /// A line of the harness that waits for the end of the guest's.
+    held: Option<String>,
 }
 
 /// Reads the console again and again.
@@ -163,24 +167,51 @@ impl Guest {
 }
 
 impl Console {
+    fn new(far: UnixStream) -> Self {
+        Self { far, passed_on: 0, is_closed: false, trouble: None, is_at_line_start: true, held: None }
+    }
+
     async fn pass_on(&mut self, said: &[u8]) -> io::Result<()> {
         let new = said.get(self.passed_on..said.len().min(MOST_OUTPUT)).unwrap_or_default();
-        self.far.write_all(new).await?;
         self.passed_on += new.len();
+        let end_of_line = new.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        match (self.held.take(), end_of_line) {
+            (Some(note), Some(end)) => {
+                self.far.write_all(&new[..end]).await?;
+                self.far.write_all(note.as_bytes()).await?;
+                self.far.write_all(&new[end..]).await?;
+            }
+            (held, _) => {
+                self.held = held;
+                self.far.write_all(new).await?;
+            }
+        }
+        if let Some(last) = new.last() {
+            self.is_at_line_start = *last == b'\n';
+        }
         if said.len() > MOST_OUTPUT {
             self.is_closed = true;
+            // Nothing more of the guest's line follows.
+            if !std::mem::replace(&mut self.is_at_line_start, true) {
+                self.far.write_all(b"\n").await?;
+            }
             self.note(&format!("no more than {} KiB of this console are read", MOST_OUTPUT >> 10)).await?;
         }
         Ok(())
     }
 
-    /// Adds a line of the harness, once for each reason.
+    /// Adds a line of the harness, once for each reason, when the guest has ended its own line.
     async fn note(&mut self, why: &str) -> io::Result<()> {
         if self.trouble.as_deref() == Some(why) {
             return Ok(());
         }
         self.trouble = Some(why.to_owned());
-        self.far.write_all(format!("\nnestmatrix: {why}\n").as_bytes()).await
+        let note = format!("nestmatrix: {why}\n");
+        if !self.is_at_line_start {
+            self.held = Some(note);
+            return Ok(());
+        }
+        self.far.write_all(note.as_bytes()).await
     }
 }
 
@@ -241,5 +272,32 @@ impl RunningProcess for WindowsGuest {
         // A file that is read can't be removed there.
         self.reader.abort();
         self.kill()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_note_of_the_harness_waits_for_the_end_of_the_guests_line() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let mut console = Console::new(far);
+        console.note("early").await.unwrap();
+        console.pass_on(b"nonce=00").await.unwrap();
+        console.note("in the middle").await.unwrap();
+        console.pass_on(b"nonce=0011").await.unwrap();
+        console.pass_on(b"nonce=001122\nkernel=6").await.unwrap();
+        console.pass_on(b"nonce=001122\nkernel=6\n").await.unwrap();
+        console.note("at the end").await.unwrap();
+        drop(console);
+        let mut said = String::new();
+        near.read_to_string(&mut said).await.unwrap();
+        assert_eq!(
+            said,
+            "nestmatrix: early\nnonce=001122\nnestmatrix: in the middle\nkernel=6\nnestmatrix: at the end\n"
+        );
     }
 }
