@@ -55,7 +55,13 @@ impl Emulation {
 }
 
 /// A kind of cells with about the same needs.
-pub(super) type Kind = (Architecture, Emulation);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    pub(super) architecture: Architecture,
+    pub(super) emulation: Emulation,
+    /// A level boots an installed system, such as Windows, which needs several times the memory of one that boots an image.
+    pub(super) has_system_disk: bool,
+}
 
 /// What cells of a kind used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,12 +86,12 @@ impl Demand {
         measured.memory_mib = measured.memory_mib.max(usage.peak_memory_mib);
     }
 
-    /// Cores, and memory in MiB, that a cell of this kind takes; `memory_mib` of the latter until that is measured.
+    /// Cores, and memory in MiB, that a cell of this kind takes; `memory_mib` of the latter until that is measured. Installed systems need
+    /// very different amounts, so with one of them it is the least.
     pub(super) fn of(&self, kind: Kind, memory_mib: u64) -> (f64, u64) {
-        match self.0.get(&kind) {
-            Some(measured) => (measured.cores.max(kind.1.least_cores()), measured.memory_mib),
-            None => (1.0, memory_mib),
-        }
+        let Some(measured) = self.0.get(&kind) else { return (1.0, memory_mib) };
+        let least_memory = if kind.has_system_disk { memory_mib } else { 0 };
+        (measured.cores.max(kind.emulation.least_cores()), measured.memory_mib.max(least_memory))
     }
 }
 
@@ -102,8 +108,12 @@ mod tests {
 
     use super::*;
 
-    const KVM: Kind = (Architecture::Amd, Emulation::Kvm);
-    const TCG: Kind = (Architecture::Amd, Emulation::Tcg);
+    const KVM: Kind = of_images(Emulation::Kvm);
+    const TCG: Kind = of_images(Emulation::Tcg);
+
+    const fn of_images(emulation: Emulation) -> Kind {
+        Kind { architecture: Architecture::Amd, emulation, has_system_disk: false }
+    }
 
     fn used(cpu_seconds: f64, emulator_seconds: f64, waited_seconds: f64) -> Usage {
         Usage { cpu_seconds, emulator_seconds, waited_seconds, peak_memory_mib: 500 }
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn an_emulator_takes_no_less_than_it_is_known_to_use() {
         let little = used(1.0, 100.0, 0.0);
-        let least = |emulation| demand((Architecture::Amd, emulation), &[little]).0;
+        let least = |emulation| demand(of_images(emulation), &[little]).0;
         assert_eq!(least(Emulation::Bochs), 1.0);
         assert!(least(Emulation::Tcg) > 0.76, "three on two cores would wait for each other");
         assert!(least(Emulation::Kvm) < 0.5);
@@ -147,5 +157,16 @@ mod tests {
     fn cells_of_a_kind_count_by_their_mean_and_the_most_memory() {
         let large = Usage { peak_memory_mib: 1200, ..used(15.0, 10.0, 0.0) };
         assert_eq!(demand(TCG, &[used(10.0, 10.0, 0.0), large]), (1.25, 1200));
+    }
+
+    #[test]
+    fn a_cell_with_an_installed_system_is_no_measure_for_others_and_takes_its_planned_memory() {
+        let windows = Kind { has_system_disk: true, ..KVM };
+        let mut all = Demand::default();
+        all.learn(KVM, used(1.0, 10.0, 0.0));
+        assert_eq!(all.of(windows, 8192), (1.0, 8192));
+        all.learn(windows, Usage { peak_memory_mib: 5000, ..used(20.0, 10.0, 0.0) });
+        assert_eq!((all.of(windows, 8192), all.of(windows, 2048)), ((2.0, 8192), (2.0, 5000)));
+        assert_eq!(all.of(KVM, 900).1, 500);
     }
 }

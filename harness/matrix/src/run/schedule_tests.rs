@@ -12,9 +12,13 @@ fn key(name: &str) -> SnapshotKey {
     SnapshotKey::of(LevelNumber::ALL[0], &Inputs::from([("name".into(), name.into())]))
 }
 
+fn kind(architecture: Architecture, emulation: Emulation) -> Kind {
+    Kind { architecture, emulation, has_system_disk: false }
+}
+
 fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
     let chain = chain.iter().map(|name| key(name)).collect();
-    Task { index, kind: (Architecture::Amd, Emulation::Kvm), chain, seconds, memory_mib: 1000 }
+    Task { index, kind: kind(Architecture::Amd, Emulation::Kvm), chain, seconds, memory_mib: 1000 }
 }
 
 fn schedule(tasks: Vec<Task>, jobs: usize) -> Schedule {
@@ -132,7 +136,7 @@ fn what_is_too_large_runs_alone() {
 /// program takes `others` cores. What it counts as waiting goes to the schedule as `waited` says.
 fn most_side_by_side(emulation: Emulation, others: f64, waited: fn(f64) -> f64) -> usize {
     let tasks =
-        (0..40).map(|index| Task { kind: (Architecture::Intel, emulation), ..task(index, &[], 30.0) });
+        (0..40).map(|index| Task { kind: kind(Architecture::Intel, emulation), ..task(index, &[], 30.0) });
     let budget = Budget::Machine { cores: 2.0, memory_mib: 1 << 20 };
     let mut schedule = Schedule::new(tasks.collect(), budget, |_| false);
     let (mut running, mut most): (Vec<Dispatch>, usize) = Default::default();

@@ -3,7 +3,7 @@
 use nestmatrix_stack::StackPlan;
 
 use super::Setting;
-use super::demand::Emulation;
+use super::demand::{Emulation, Kind};
 use super::ready_cell::ReadyCell;
 use super::schedule::{Budget, Schedule, Task};
 use crate::records::Machine;
@@ -19,11 +19,16 @@ pub(super) fn schedule_of<'a>(
     setting: &Setting,
     machine: &Machine,
 ) -> Schedule {
+    let has_system_disk = |stack: &StackPlan| stack.levels.iter().any(|level| level.image.disk().is_some());
     let task = |(index, ready): (usize, &ReadyCell)| {
         let memory = |stack: &StackPlan| u64::from(stack.memory_mib(0));
         Task {
             index,
-            kind: (ready.cell.architecture, Emulation::of(&ready.cell, ready.metal)),
+            kind: Kind {
+                architecture: ready.cell.architecture,
+                emulation: Emulation::of(&ready.cell, ready.metal),
+                has_system_disk: ready.stack.as_ref().is_ok_and(has_system_disk),
+            },
             chain: ready.snapshots.iter().map(|link| link.key.clone()).collect(),
             seconds: ready.seconds,
             memory_mib: ready.stack.as_ref().map_or(0, memory) + EMULATOR_MEMORY_MIB,

@@ -41,30 +41,53 @@ impl Transcript {
     }
 }
 
-/// Longest contents of a file in a transcript, in characters of base64.
+/// Longest contents of a file or of a command's output in a transcript, in characters of base64, and longest argument of a command.
 const LONGEST_CONTENTS: usize = 16 << 10;
 
-/// The message with a note instead of the contents of a large file that an agent reads or writes; none if it has no such contents.
+/// What a guest agent calls them (QEMU, qga/qapi-schema.json): a file, the output of a command, and its arguments.
+const CONTENTS: [&str; 4] = ["buf-b64", "out-data", "err-data", "arg"];
+
+/// The message with shortened contents; none if it has no long ones. Of a file, only the size is kept, and otherwise the beginning.
 fn without_contents(message: &Value) -> Option<Value> {
-    for place in ["arguments", "return"] {
-        let Some(contents) = message[place]["buf-b64"].as_str().filter(|text| text.len() > LONGEST_CONTENTS)
-        else {
-            continue;
-        };
-        let note = format!("({} characters of base64)", contents.len());
-        // A copy of the other members, which are few and short.
-        let others = message[place].as_object()?.iter().filter(|(name, _)| *name != "buf-b64");
-        let mut object: serde_json::Map<String, Value> =
-            others.map(|(name, value)| (name.clone(), value.clone())).collect();
-        object.insert("buf-b64".to_owned(), note.into());
-        let mut shortened = json!({});
-        if let Some(command) = message.get("execute") {
-            shortened["execute"] = command.clone();
-        }
-        shortened[place] = object.into();
-        return Some(shortened);
+    let place = ["arguments", "return"].into_iter().find(|place| message[*place].is_object())?;
+    let object = message[place].as_object()?;
+    if !CONTENTS.iter().any(|name| object.get(*name).is_some_and(is_long)) {
+        return None;
     }
-    None
+    let short = |(name, value): (&String, &Value)| match CONTENTS.contains(&name.as_str()) {
+        true => (name.clone(), shortened(name, value)),
+        false => (name.clone(), value.clone()),
+    };
+    let object: serde_json::Map<String, Value> = object.iter().map(short).collect();
+    let mut message_without = json!({});
+    if let Some(command) = message.get("execute") {
+        message_without["execute"] = command.clone();
+    }
+    message_without[place] = object.into();
+    Some(message_without)
+}
+
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() > LONGEST_CONTENTS,
+        Value::Array(values) => values.iter().any(is_long),
+        _ => false,
+    }
+}
+
+fn shortened(name: &str, value: &Value) -> Value {
+    match value {
+        Value::String(text) if is_long(value) => {
+            let kind = if name == "arg" { "characters" } else { "characters of base64" };
+            let note = format!("({} {kind})", text.len());
+            match name {
+                "buf-b64" => note.into(),
+                _ => format!("{}... {note}", text.chars().take(LONGEST_CONTENTS).collect::<String>()).into(),
+            }
+        }
+        Value::Array(values) => values.iter().map(|value| shortened(name, value)).collect(),
+        other => other.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -80,5 +103,19 @@ mod tests {
         assert_eq!(without_contents(&write), Some(expected));
         assert_eq!(without_contents(&json!({"return": {"count": 4, "buf-b64": "AAAA"}})), None);
         assert_eq!(without_contents(&json!({"return": 7})), None);
+    }
+
+    #[test]
+    fn of_the_long_output_and_arguments_of_a_command_the_beginning_is_recorded() {
+        let [long, kept] = [2 * LONGEST_CONTENTS, LONGEST_CONTENTS].map(|length| "A".repeat(length));
+        let ended = json!({"return": {"exited": true, "exitcode": 0, "out-data": long, "err-data": "AAAA"}});
+        let shortened = format!("{kept}... (32768 characters of base64)");
+        let expected =
+            json!({"return": {"exited": true, "exitcode": 0, "out-data": shortened, "err-data": "AAAA"}});
+        assert_eq!(without_contents(&ended), Some(expected));
+
+        let exec = |argument: &str| json!({"execute": "guest-exec", "arguments": {"path": "sh", "arg": ["-c", argument]}});
+        assert_eq!(without_contents(&exec(&long)), Some(exec(&format!("{kept}... (32768 characters)"))));
+        assert_eq!(without_contents(&exec("true")), None);
     }
 }
