@@ -101,7 +101,9 @@ pub async fn boot(request: BootRequest<'_>) -> Observation {
     }
     if stop.is_none() {
         // Otherwise it goes with the outermost machine, whose disks are made anew for each boot.
-        stack.machines.clean_up(request.limits.of(request.plan.innermost()).silence).await;
+        for (id, why) in stack.machines.clean_up(|level| stack.limit_of(level).silence).await {
+            stack.note_left(id.level, &why);
+        }
     }
     if let Err(why) = stack.machines.end(request.outermost(), request.limits.diagnostics()).await {
         stop.get_or_insert(Stop::harness(stack.stage, why));

@@ -1,6 +1,9 @@
 //! The last questions to every host, when a stack has ended or stopped: KVM's counters, kernel messages, and clocks.
 
+use std::io::Write as _;
 use std::rc::Rc;
+
+use nestmatrix_model::LevelNumber;
 
 use crate::host::ClosingReport;
 
@@ -9,6 +12,18 @@ use super::check_windows::PATIENCE;
 use super::stack::Stack;
 
 impl Stack<'_> {
+    /// Notes that a level was not removed from the level around it, in what that has said at the end.
+    pub(super) fn note_left(&self, level: LevelNumber, why: &str) {
+        tracing::warn!("{level} is not cleaned up: {why}");
+        let Some(around) = level.below() else { return };
+        let file = self.request.records().file(&around.to_string(), "dmesg");
+        let note = format!("nestmatrix: {level} is not cleaned up: {why}\n");
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        if let Err(e) = opened.and_then(|mut file| file.write_all(note.as_bytes())) {
+            tracing::warn!("the records of {around} can't be written: {e}");
+        }
+    }
+
     /// Reads the counters and kernel messages of every host that answers. For a stack that has not `stopped` they are evidence,
     /// so this waits even for a slow machine.
     pub(super) async fn read_closing_reports(&mut self, stopped: bool) {

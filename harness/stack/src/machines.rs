@@ -217,15 +217,18 @@ impl Machines {
         }
     }
 
-    /// Lets the levels that have started machines remove what they made for them, innermost machines first.
-    pub(super) async fn clean_up(&self, limit: Duration) {
+    /// Lets the levels that have started machines remove what they made for them, innermost machines first, each within this limit. Returns
+    /// the machines that were not removed, and why: that changes no verdict, since it goes with the outermost machine.
+    pub(super) async fn clean_up(&self, limit: impl Fn(LevelNumber) -> Duration) -> Vec<(MachineId, String)> {
+        let mut left = Vec::new();
         for running in self.running.iter().rev() {
-            match timeout(limit, running.qemu.clean_up()).await {
+            match timeout(limit(running.id.level), running.qemu.clean_up()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(e)) => tracing::warn!("{} is not cleaned up: {e}", running.id),
-                Err(_) => tracing::warn!("{} is not cleaned up in time", running.id),
+                Ok(Err(e)) => left.push((running.id, e.to_string())),
+                Err(_) => left.push((running.id, "its role or its level did not do it in time".to_owned())),
             }
         }
+        left
     }
 
     /// Ends every QEMU on this machine: those of the level `outermost`; all others run inside them.

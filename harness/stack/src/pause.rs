@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nestmatrix_model::{LevelNumber, Stage};
@@ -14,10 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Stop;
-use super::exec::{Exec, ExecLevel, Stream, without_agent};
+use super::exec::{Exec, ExecLevel, Stream, without_agent, without_shell};
 use super::level::Guest;
 use super::stack::Stack;
 use super::watch::Abort;
+use crate::host::Host;
 
 /// Decides where a stack pauses, and passes on requests in the meantime.
 pub trait Inspector {
@@ -156,8 +158,8 @@ struct LevelHandle {
     level: LevelNumber,
     /// How commands are run in it, if it takes any.
     guest: Option<Guest>,
-    /// How commands of the user are run in it, if it has an agent.
-    exec: Option<ExecLevel>,
+    /// How commands of the user are run in it, or why none are.
+    exec: Result<ExecLevel, String>,
     monitor: Option<Wire>,
     /// How long its monitor may take to answer.
     reply: Duration,
@@ -194,8 +196,8 @@ impl LevelHandle {
         let done = match ask {
             Ask::Run { script } => self.run(&script).await,
             Ask::Exec(exec) => match &self.exec {
-                Some(level) => level.run(&exec, answers).await,
-                None => Err(without_agent(self.level)),
+                Ok(level) => level.run(&exec, answers).await,
+                Err(why) => Err(why.clone()),
             },
             Ask::Qmp { command, arguments } => match &self.monitor {
                 Some(monitor) => {
@@ -220,6 +222,15 @@ impl LevelHandle {
             }
             None => Err(format!("{} takes no commands now", self.level)),
         }
+    }
+}
+
+/// How commands of the user are run in a level, which is this host if it takes any.
+fn exec_level(level: LevelNumber, host: Option<Rc<dyn Host>>) -> Result<ExecLevel, String> {
+    match host.as_ref().and_then(|host| host.agent().cloned()) {
+        Some(agent) => Ok(ExecLevel::new(agent)),
+        None if host.is_some_and(|host| host.windows().is_some()) => Err(without_shell(level)),
+        None => Err(without_agent(level)),
     }
 }
 
@@ -328,7 +339,7 @@ impl Stack<'_> {
         let host = self.levels.host(level);
         LevelHandle {
             level,
-            exec: host.and_then(|host| host.agent().cloned()).map(ExecLevel::new),
+            exec: exec_level(level, host),
             guest: self.levels.guest(level).or_else(|| shell().cloned().map(Guest::Console)),
             monitor: self.watch.wire(level, ChannelKind::Qmp).cloned(),
             reply: self.limits.run.of(level).total,

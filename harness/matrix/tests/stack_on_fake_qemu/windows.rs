@@ -479,6 +479,27 @@ async fn a_fault_stops_the_guest_by_its_role() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_guest_that_is_not_removed_at_the_end_is_noted() {
+    let booted =
+        hyper_v().command(1, "fake-windows stop", 5, powershell_error("cannot remove it")).boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    let log = fs::read_to_string(booted.records.join("L1.dmesg")).unwrap();
+    let why = "[stop] of the role hyper-v on L1: PowerShell exited with status 1: cannot remove it";
+    assert!(log.ends_with(&format!("\nnestmatrix: L2 is not cleaned up: {why}\n")), "{log}");
+}
+
+#[rstest]
+#[case::facts("facts", "an event of the log")]
+#[case::diagnostics("diagnostics", "root-partition=True")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_question_at_the_end_that_fails_hides_no_answer(#[case] failing: &str, #[case] answered: &str) {
+    let fake = hyper_v().command(1, &format!("fake-windows {failing}"), 5, powershell_error("Access denied"));
+    let booted = fake.boot().await;
+    let log = fs::read_to_string(booted.records.join("L1.dmesg")).unwrap();
+    assert!(log.contains(answered) && log.contains(": Access denied\n"), "{log}");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_guest_without_a_monitor_has_none_to_close() {
     let booted = hyper_v().fault("l2-boot", FaultAction::CloseQmp, 2).boot().await;
     assert_eq!(booted.word_and_symptom(), "error: L2: it has no QMP, or not yet");

@@ -265,6 +265,13 @@ pub(super) fn without_agent(level: LevelNumber) -> String {
     format!("{level} has no guest agent, which runs the command: choose a level that hosts another one")
 }
 
+/// Why a Windows level runs none.
+pub(super) fn without_shell(level: LevelNumber) -> String {
+    format!(
+        "{level} is Windows, which has no POSIX shell for the command: only the commands of its role run there"
+    )
+}
+
 #[cfg(test)]
 mod agent_tests;
 #[cfg(test)]
