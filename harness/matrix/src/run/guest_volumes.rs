@@ -10,7 +10,6 @@ use super::ready_cell::ReadyCell;
 /// The names on a volume by which the commands of a role find a guest.
 const VHD: &str = "guest.vhd";
 const ROOT: &str = "rootfs.tar.gz";
-const KERNEL: &str = "kernel";
 
 /// Writes the volumes of a stack and what is on them. The levels of the plan are those of the cell.
 ///
@@ -22,25 +21,28 @@ pub(super) async fn write(plan: &StackPlan, cell: &ReadyCell) -> Result<(), Stri
     }
     let (plan, roots) = (plan.clone(), roots(plan, cell));
     let written = tokio::task::spawn_blocking(move || write_all(&plan, &roots)).await;
-    written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    written.map_err(|e| e.to_string())?
 }
 
 /// The initramfs that each root file system for WSL2 is made of, and the archive that is made.
 fn roots(plan: &StackPlan, cell: &ReadyCell) -> Vec<(PathBuf, PathBuf)> {
     let root = |level: &nestmatrix_stack::LevelPlan| {
-        let BootFiles::WslRoot { archive, .. } = &level.image.files else { return None };
+        let BootFiles::WslRoot { archive } = &level.image.files else { return None };
         let ready = cell.levels.iter().find(|ready| ready.planned.spec.level == level.level)?;
         Some((ready.image.as_ref()?.initramfs()?, archive.clone()))
     };
     plan.levels.iter().filter_map(root).collect()
 }
 
-fn write_all(plan: &StackPlan, roots: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
+fn write_all(plan: &StackPlan, roots: &[(PathBuf, PathBuf)]) -> Result<(), String> {
+    let volumes = plan.guest_volumes();
+    let volumes =
+        volumes.map_err(|level| format!("nothing is planned for the volume that brings {level}"))?;
     for (initramfs, archive) in roots {
-        WslRoot { initramfs }.write(archive)?;
+        WslRoot { initramfs }.write(archive).map_err(|e| e.to_string())?;
     }
-    for (volume, files) in plan.guest_volumes() {
-        write_volume(volume, files)?;
+    for (volume, files) in volumes {
+        write_volume(volume, files).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -51,10 +53,11 @@ fn write_volume(volume: &Path, files: GuestFiles<'_>) -> Result<(), Error> {
             unified.write_vhd(vhd)?;
             GuestVolume::new().file(VHD, vhd)
         }
-        GuestFiles::WslRoot { archive, kernel } => {
-            let with_root = GuestVolume::new().file(ROOT, archive);
-            kernel.into_iter().fold(with_root, |disk, kernel| disk.file(KERNEL, kernel))
-        }
+        GuestFiles::WslRoot { archive } => GuestVolume::new().file(ROOT, archive),
     };
     disk.write(volume)
 }
+
+#[cfg(test)]
+#[path = "guest_volumes_tests.rs"]
+mod tests;

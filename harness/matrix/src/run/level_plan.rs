@@ -116,7 +116,7 @@ fn wsl_root(image: &Image, level: LevelNumber, scratch: &Path) -> BootImage {
     BootImage {
         name: name_with_digest(image),
         kernel_release: String::new(),
-        files: BootFiles::WslRoot { archive: scratch.join(format!("{level}-rootfs.tar.gz")), kernel: None },
+        files: BootFiles::WslRoot { archive: scratch.join(format!("{level}-rootfs.tar.gz")) },
     }
 }
 

@@ -71,7 +71,7 @@ fn started_by(plan: &mut StackPlan, launch: Launch) {
     l2.guest_volume = Some("/scratch/l2.volume".into());
     if launch == Launch::Wsl2 {
         l2.image.kernel_release.clear();
-        l2.image.files = BootFiles::WslRoot { archive: "/images/rootfs.tar.gz".into(), kernel: None };
+        l2.image.files = BootFiles::WslRoot { archive: "/images/rootfs.tar.gz".into() };
     }
 }
 

@@ -35,8 +35,6 @@ pub enum BootFiles {
     WslRoot {
         /// The archive (tar.gz).
         archive: PathBuf,
-        /// The kernel that WSL boots instead of its own, if the user wants another one.
-        kernel: Option<PathBuf>,
     },
 }
 
@@ -150,8 +148,6 @@ pub enum GuestFiles<'p> {
     WslRoot {
         /// The archive (tar.gz).
         archive: &'p Path,
-        /// The kernel that WSL boots instead of its own.
-        kernel: Option<&'p Path>,
     },
 }
 

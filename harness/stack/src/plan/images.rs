@@ -85,7 +85,7 @@ impl StackPlan {
                     self.reports(plan.level).then(|| self.nonce.clone()).filter(|nonce| !nonce.is_empty());
                 Boot::Disk(DiskBoot { disk, bus: *bus, uuid, parameters: None })
             }
-            BootFiles::WslRoot { archive, .. } => {
+            BootFiles::WslRoot { archive } => {
                 let volume = ImageFile::read_only(disk_name(plan), archive);
                 Boot::Volume(VolumeBoot { volume, parameters })
             }

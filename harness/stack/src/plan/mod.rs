@@ -264,20 +264,20 @@ impl StackPlan {
     }
 
     /// The volumes that bring guests into Windows levels, and what each of them holds.
-    pub fn guest_volumes(&self) -> Vec<(&Path, GuestFiles<'_>)> {
+    ///
+    /// # Errors
+    /// The level that has a volume and nothing to put on it.
+    pub fn guest_volumes(&self) -> Result<Vec<(&Path, GuestFiles<'_>)>, LevelNumber> {
         let levels = self.levels.iter().enumerate();
         let made = levels.filter_map(|(index, plan)| {
             let volume = plan.guest_volume.as_deref()?;
             let files = match &plan.image.files {
-                BootFiles::WslRoot { archive, kernel } => {
-                    GuestFiles::WslRoot { archive, kernel: kernel.as_deref() }
-                }
-                BootFiles::Kernel { .. } | BootFiles::Disk(_) => {
-                    let (unified, vhd) = self.unified_kernel(index)?;
-                    GuestFiles::UnifiedKernel { unified, vhd }
-                }
+                BootFiles::WslRoot { archive } => Some(GuestFiles::WslRoot { archive }),
+                BootFiles::Kernel { .. } | BootFiles::Disk(_) => self
+                    .unified_kernel(index)
+                    .map(|(unified, vhd)| GuestFiles::UnifiedKernel { unified, vhd }),
             };
-            Some((volume, files))
+            Some(files.map(|files| (volume, files)).ok_or(plan.level))
         });
         made.collect()
     }

@@ -44,7 +44,7 @@ fn plan_with(architecture: Architecture, role: &str, launch: Launch) -> StackPla
     l2.guest_volume = Some("/scratch/l2.volume".into());
     match launch {
         Launch::Wsl2 => {
-            l2.image.files = BootFiles::WslRoot { archive: "/cache/rootfs.tar.gz".into(), kernel: None };
+            l2.image.files = BootFiles::WslRoot { archive: "/cache/rootfs.tar.gz".into() };
         }
         _ => {
             l2.unified_kernel =
@@ -103,14 +103,20 @@ fn what_windows_starts_has_no_monitor_and_the_nonce_on_its_command_line(
 fn a_volume_holds_what_its_launcher_needs() {
     let plan = hyper_v();
     assert!(plan.unified_kernels().is_empty(), "it is a VHD, not a raw disk");
-    let [(volume, GuestFiles::UnifiedKernel { unified, vhd })] = &plan.guest_volumes()[..] else { panic!() };
+    let [(volume, GuestFiles::UnifiedKernel { unified, vhd })] = &plan.guest_volumes().unwrap()[..] else {
+        panic!()
+    };
     assert_eq!((*volume, *vhd), (Path::new("/scratch/l2.volume"), Path::new("/scratch/l2.vhd")));
     assert_eq!((unified.stub, unified.kernel), (Path::new("/stub"), Path::new("/k2")));
     assert!(unified.parameters.contains("nest.nonce=17"), "{}", unified.parameters);
 
     let plan = plan_with(Architecture::Amd, "wsl2", Launch::Wsl2);
-    let [(_, GuestFiles::WslRoot { archive, kernel: None })] = &plan.guest_volumes()[..] else { panic!() };
+    let [(_, GuestFiles::WslRoot { archive })] = &plan.guest_volumes().unwrap()[..] else { panic!() };
     assert_eq!(*archive, Path::new("/cache/rootfs.tar.gz"));
+
+    let mut plan = hyper_v();
+    plan.levels[1].unified_kernel = None;
+    assert_eq!(plan.guest_volumes().unwrap_err(), plan.levels[1].level);
 }
 
 #[rstest]
