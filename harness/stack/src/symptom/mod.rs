@@ -117,7 +117,7 @@ pub enum Symptom {
         level: LevelNumber,
         /// What its role is called.
         role: String,
-        /// Why its role's own test failed last, or what Windows says against it. It may be the role's own text.
+        /// What Windows says against it, and why its role's own test failed last. It may be the role's own text.
         why: Option<String>,
     },
     /// The kernel of `level` reported that it does not continue.
