@@ -357,7 +357,7 @@ impl Stack<'_> {
             console: console.is_file().then_some(console),
             monitor: handle.monitor.is_some(),
             shell: handle.guest.is_some(),
-            exec: handle.exec.is_some(),
+            exec: handle.exec.is_ok(),
         }
     }
 }

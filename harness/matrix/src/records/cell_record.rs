@@ -159,8 +159,8 @@ pub struct CellRecord {
     /// known to be gone. For a flaky cell: whether it describes each of its attempts. Absent in runs of earlier versions.
     #[serde(default)]
     pub as_described: bool,
-    /// Whether it has a system that the authors of nestmatrix had not yet run. Absent if not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Whether it has a system that the authors of nestmatrix had not yet run. Absent in runs of earlier versions.
+    #[serde(default)]
     pub not_yet_run: bool,
     /// Where the stack stopped, if it did.
     pub stage: Option<Stage>,
