@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     for test in &tests {
         let of_test =
             on_metal.run(test).map_err(|e| Failure::error(format!("failed to run {program}: {e}")))?;
-        print(&format!("  {}: {}\n", test.name, counts(&of_test)));
+        print(&format!("  {}: {}\n", escaped(&test.name), counts(&of_test)));
         cases.extend(of_test);
     }
     let differences = compare(&cases, &tests, (SUITE, program, ARCHITECTURE, version.as_deref()));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nestmatrix_images::{Emulator, UnitTest};
 use nestmatrix_model::emulator_errata::{Erratum, of};
-use nestmatrix_model::{Architecture, CaseOutcome, SuiteKind, matches_pattern};
+use nestmatrix_model::{Architecture, CaseOutcome, SuiteKind};
 use nestmatrix_stack::{Case, TIMED_OUT, machine_arguments, read_cases};
 use nestmatrix_vmm::guest::ExecOutput;
 
@@ -123,7 +123,7 @@ pub fn compare(
             fails.flat_map(|fails| &fails.cases).map(move |case| (erratum, case))
         })
         .collect();
-    let is_listed = |case: &Case| listed.iter().any(|(_, pattern)| matches_pattern(pattern, &case.name));
+    let is_listed = |case: &Case| listed.iter().any(|(_, pattern)| case.is_meant_by(pattern));
     let failed = cases.iter().filter(|case| case.outcome.is_unexpected() && !is_listed(case));
     let mut found: Vec<Difference> = failed.cloned().map(Difference::Unlisted).collect();
     for (erratum, pattern) in &listed {
@@ -131,7 +131,7 @@ pub fn compare(
         if !tests.iter().any(|test| test.name == of_test) {
             continue;
         }
-        let matching: Vec<&Case> = cases.iter().filter(|case| matches_pattern(pattern, &case.name)).collect();
+        let matching: Vec<&Case> = cases.iter().filter(|case| case.is_meant_by(pattern)).collect();
         let erratum = erratum.id.clone();
         let failed = matching.iter().any(|case| case.outcome.is_unexpected());
         let passed = matching.iter().any(|case| case.outcome == CaseOutcome::Pass);
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn case(name: &str, outcome: CaseOutcome) -> Case {
-        Case { name: name.into(), outcome, said: None, known: None }
+        Case { name: name.into(), outcome, said: None, known: None, did_not_start: false }
     }
 
     fn test(name: &str) -> UnitTest {

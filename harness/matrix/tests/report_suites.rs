@@ -17,7 +17,13 @@ const CELL: &str = "rhel-preview/amd/rhel-10/rhel-10/rhel-10";
 const HOSTILE: &str = "x # TODO </script><b> ok 1\u{202e}";
 
 fn case(name: &str, outcome: CaseOutcome, said: Option<&str>, known: Option<&str>) -> Case {
-    Case { name: name.into(), outcome, said: said.map(Into::into), known: known.map(Into::into) }
+    Case {
+        name: name.into(),
+        outcome,
+        said: said.map(Into::into),
+        known: known.map(Into::into),
+        did_not_start: false,
+    }
 }
 
 fn cell() -> CellRecord {

@@ -92,6 +92,9 @@ impl Stack<'_> {
         };
         let mut done = Ok(());
         for round in 1..=step.repeat {
+            // What a round before showed is not what this one shows.
+            (record.status, record.suite) = (None, None);
+            record.output.clear();
             done = match action {
                 StepAction::Run(command) => self.run_command(&mut record, command).await,
                 StepAction::Suite(suite) => self.run_suite(&mut record, step, suite).await,

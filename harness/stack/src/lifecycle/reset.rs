@@ -6,10 +6,10 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::ChannelKind;
 
 use super::{Done, machine_of};
-use crate::Stop;
 use crate::level::{Level, Reported};
 use crate::random::random_hex;
 use crate::stack::Stack;
+use crate::{Contradiction, Stop, Symptom};
 
 /// The script that counts the processes of QEMU in a level.
 const QEMUS: &str = "n=0
@@ -52,6 +52,7 @@ impl Stack<'_> {
             self.renew_nonce()?;
             self.relaunch_inside(index, host).await?;
             let innermost = self.request.plan.innermost();
+            self.check_nonce(innermost)?;
             seen.push_str(&format!("; {innermost} was launched again and has returned a fresh nonce"));
         }
         Ok(Done { seen, stood_still: Duration::ZERO, booted_again: Some(level) })
@@ -79,6 +80,17 @@ impl Stack<'_> {
         }
         let seen = format!("{level} has reported again, its boot id was {before} and is {after}");
         Ok(Done { seen, stood_still: Duration::ZERO, booted_again: Some(level) })
+    }
+
+    /// The innermost level must have reported the nonce that it was started with now.
+    fn check_nonce(&self, innermost: LevelNumber) -> Result<(), Stop> {
+        let measurements = &self.ledger.measurements;
+        let got = measurements.report.as_ref().map(|report| report.nonce.clone()).unwrap_or_default();
+        if got == measurements.nonce {
+            return Ok(());
+        }
+        let contradiction = Contradiction::Nonce { got, expected: measurements.nonce.clone() };
+        Err(Stop::stack(self.stage, Symptom::NotNested { level: innermost, contradiction }))
     }
 
     /// The innermost level gets another nonce, so that an old report proves nothing.

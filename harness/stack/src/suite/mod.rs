@@ -159,6 +159,12 @@ impl Stack<'_> {
             };
             return if ran { Ok(()) } else { Err(self.not_started(step, why())) };
         }
+        if unexpected.iter().all(|case| case.did_not_start) {
+            let said = unexpected.iter().find_map(|case| case.said.clone()).unwrap_or_default();
+            return Err(
+                self.not_started(step, format!("{} of the tests did not start: {said}", unexpected.len()))
+            );
+        }
         let words = |case: &&Case| match &case.said {
             Some(said) => format!("{} ({said})", case.name),
             None => case.name.clone(),

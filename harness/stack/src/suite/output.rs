@@ -36,6 +36,8 @@ enum End {
     Code(i64),
     /// It did not run.
     NotRun(String),
+    /// QEMU did not start it.
+    NotStarted(String),
     /// Otherwise, so that cases may be missing.
     Broken(String),
 }
@@ -50,10 +52,14 @@ pub fn read(test: &str, ended: &ExecOutput) -> Vec<Case> {
     let own = |outcome, said: &str| vec![Case::new(test, outcome, Some(said))];
     let of_test = match end(ended, &lines) {
         End::NotRun(why) => own(CaseOutcome::Skip, &why),
+        End::NotStarted(why) => {
+            vec![Case { did_not_start: true, ..Case::new(test, CaseOutcome::Error, Some(&why)) }]
+        }
         End::Broken(why) => own(CaseOutcome::Error, &why),
         End::Code(0) if any => {
             unseen_failures(&lines, failures).map_or_else(Vec::new, |why| own(CaseOutcome::Error, &why))
         }
+        End::Code(0) if lines.is_empty() => own(CaseOutcome::Error, "it printed nothing"),
         End::Code(0) => own(CaseOutcome::Pass, ""),
         End::Code(SKIPPED) if any => Vec::new(),
         End::Code(SKIPPED) => own(CaseOutcome::Skip, lines.last().unwrap_or(&"it skips itself")),
@@ -119,7 +125,10 @@ fn end(ended: &ExecOutput, lines: &[&str]) -> End {
         }
         // QEMU itself also ends with 1.
         Some(_) if lines.is_empty() && !stderr.trim().is_empty() => {
-            End::Broken(format!("QEMU did not run it: {}", qemu()))
+            End::NotStarted(format!("QEMU did not run it: {}", qemu()))
+        }
+        Some(1) if let Some(failure) = stderr.lines().find(|line| is_failure(line)) => {
+            End::Broken(format!("QEMU failed: {failure}"))
         }
         Some(0) => End::Broken(format!(
             "its machine was reset or powered off; its last line is {:?}",
@@ -134,6 +143,11 @@ fn end(ended: &ExecOutput, lines: &[&str]) -> End {
             code => End::Broken(format!("it aborted with code {code}: {}", last_line(lines))),
         },
     }
+}
+
+/// Whether a line of QEMU is more than a warning.
+fn is_failure(line: &str) -> bool {
+    !line.trim().is_empty() && !line.contains("warning: ")
 }
 
 /// The line that says why a test ended, or its last one.
