@@ -248,9 +248,9 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether a level shut down while a guest of a guest booted, and its kernel did not announce that.
+    /// Whether a level shut down while a guest booted, and its kernel did not announce that.
     fn is_silent_reset(&self, symptom: &Symptom) -> bool {
-        let boots = matches!(self.stage, Stage::Level(level, StageKind::Boot) if level.is_nested());
+        let boots = matches!(self.stage, Stage::Level(level, StageKind::Boot) if level.below().is_some());
         let last = symptom.level().and_then(|level| self.console(level)?.last_line());
         boots && !last.is_some_and(|line| line.contains("reboot: "))
     }

@@ -115,9 +115,14 @@ async fn a_stop_that_is_known_to_come_of_an_erratum_is_charged_to_the_emulated_m
 
 /// L2 boots until it resets itself, after its kernel has printed this line.
 fn reset(line: &str) -> Fake {
+    reset_of(2, line)
+}
+
+/// The same of any level.
+fn reset_of(level: u8, line: &str) -> Fake {
     let event = json!({"guest": true, "reason": "guest-reset"});
     let acts = [Act::Say(line.to_owned()), Act::Wait(20), Act::Event("SHUTDOWN".into(), event)];
-    Fake::new().boots(2, acts)
+    Fake::new().boots(level, acts)
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -126,6 +131,10 @@ async fn a_reset_with_several_cpus_is_charged_to_the_emulated_metal_if_no_kernel
     let expected = "error: L2 shut down before its work was done (guest-reset); its kernel said nothing, and with several CPUs";
     let seen = silent.word_and_symptom();
     assert!(seen.starts_with(expected) && seen.ends_with("(emulator erratum tcg-smp-reset)"), "{seen}");
+
+    let of_l1 = reset_of(1, "booting").boot().await.word_and_symptom();
+    let expected = "error: L1 shut down before its work was done (guest-reset); its kernel said nothing";
+    assert!(of_l1.starts_with(expected) && of_l1.ends_with("(emulator erratum tcg-smp-reset)"), "{of_l1}");
 
     let announced = reset("[    9.000000] reboot: Restarting system").boot().await;
     let native = reset("booting").on_native_metal().boot().await;
