@@ -95,6 +95,17 @@ fn blank(name: &str) -> UnitTest {
     }
 }
 
+/// Sets the arguments of QEMU. Older lists have the test's own arguments among them, and QEMU takes only one `-append`.
+fn set_qemu(test: &mut UnitTest, mut words: Vec<String>) {
+    if let Some(at) = words.iter().position(|word| word == "-append")
+        && at + 1 < words.len()
+    {
+        test.arguments = words.remove(at + 1);
+        words.remove(at);
+    }
+    test.qemu = words;
+}
+
 fn set(test: &mut UnitTest, key: &str, value: &str, folder: &Path) {
     let unusable = match key {
         "file" if is_file_name(value) => {
@@ -110,7 +121,7 @@ fn set(test: &mut UnitTest, key: &str, value: &str, folder: &Path) {
             _ => Some(format!("{value:?} is no number of CPUs")),
         },
         "test_args" => words(value).map(|words| test.arguments = words.join(" ")).err(),
-        "qemu_params" | "extra_params" => words(value).map(|words| test.qemu = words).err(),
+        "qemu_params" | "extra_params" => words(value).map(|words| set_qemu(test, words)).err(),
         "groups" => {
             test.groups = value.split_whitespace().map(str::to_owned).collect();
             None
@@ -204,6 +215,13 @@ mod tests {
         let test = only("[one]\nqemu_params = \"\"\"-cpu max \\\n-m 1g\"\"\"\nsmp = 3\n");
         assert_eq!(test.qemu, ["-cpu", "max", "-m", "1g"]);
         assert_eq!(test.cpus, 3);
+    }
+
+    #[test]
+    fn a_tests_own_arguments_are_found_among_those_of_qemu() {
+        let test = only("[one]\nextra_params = -cpu max -append 'cpuid -a' -m 1g\n");
+        assert_eq!(test.arguments, "cpuid -a");
+        assert_eq!(test.qemu, ["-cpu", "max", "-m", "1g"]);
     }
 
     #[test]

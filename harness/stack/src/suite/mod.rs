@@ -102,12 +102,8 @@ impl Stack<'_> {
             Some(StepTimeout::Real(seconds) | StepTimeout::Guest(seconds)) => f64::from(seconds),
             None => f64::from(test.timeout) * self.slowness(level),
         };
-        let slowdown = match step.timeout {
-            Some(StepTimeout::Guest(_)) => {
-                self.slowdown_now(level).await?.unwrap_or(UNKNOWN_SLOWDOWN).max(1.0)
-            }
-            _ => 1.0,
-        };
+        // The script counts by the level's clock, and must come to its end before this limit does.
+        let slowdown = self.slowdown_now(level).await?.unwrap_or(UNKNOWN_SLOWDOWN).max(1.0);
         let script = script::script(&script::Run {
             qemu: &qemu.to_string_lossy(),
             file: &file,

@@ -7,7 +7,7 @@ fn ended(status: Option<i64>, stdout: &str, stderr: &str) -> ExecOutput {
 }
 
 /// The cases, one in a line.
-fn cases(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
+fn cases_of(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
     let text = |case: &Case| match &case.said {
         Some(said) => format!("{} {}: {said}", case.outcome, case.name),
         None => format!("{} {}", case.outcome, case.name),
@@ -46,8 +46,13 @@ fn cases(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
     "pass t: a", "fail t: it ended with code 1: SUMMARY: 9 tests, 2 unexpected failures, 1 skipped"
 ])]
 #[case::lost_though_it_says_success(1, "PASS: a\nSUMMARY: 9 tests, 2 unexpected failures\n", &[
-    "pass t: a", "error t: its summary counts 2 failures, and none was seen"
+    "pass t: a", "error t: its summary counts 2 failures, and its lines show 0"
 ])]
+#[case::lost_in_part(3, "FAIL: a\nSUMMARY: 9 tests, 2 unexpected failures\n", &[
+    "fail t: a", "error t: its summary counts 2 failures, and its lines show 1"
+])]
+#[case::twice_under_one_name(3, "FAIL: a\nFAIL: a\nSUMMARY: 2 tests, 2 unexpected failures\n", &["fail t: a"])]
+#[case::too_much(118, "PASS: a\n", &["pass t: a", "error t: it printed more than is read, so cases are missing"])]
 fn output_and_status_become_cases(#[case] status: i64, #[case] output: &str, #[case] expected: &[&str]) {
     let stderr = match status {
         122 => "qemu: warning: x\nKVM internal error. Suberror: 1\nextra data\n",
@@ -55,7 +60,19 @@ fn output_and_status_become_cases(#[case] status: i64, #[case] output: &str, #[c
         1 if output.is_empty() => "qemu: no such device\n",
         _ => "qemu: warning: x\n",
     };
-    assert_eq!(cases(status, output, stderr), expected);
+    assert_eq!(cases_of(status, output, stderr), expected);
+}
+
+#[test]
+fn success_without_a_word_shows_nothing() {
+    assert_eq!(cases_of(1, "\n", ""), ["error t: it printed nothing"]);
+}
+
+#[rstest]
+#[case::a_warning("qemu: warning: x\n", &["pass t: a"])]
+#[case::a_failure("qemu: warning: x\nqemu: no room\n", &["pass t: a", "error t: QEMU failed: qemu: no room"])]
+fn a_failure_of_qemu_is_no_success_of_the_test(#[case] stderr: &str, #[case] expected: &[&str]) {
+    assert_eq!(cases_of(1, "PASS: a\n", stderr), expected);
 }
 
 #[test]

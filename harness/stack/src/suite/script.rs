@@ -12,6 +12,8 @@ use super::whole_seconds;
 pub const TIMED_OUT: i64 = 124;
 /// The exit status of a test whose machine KVM stopped.
 pub const STOPPED_BY_KVM: i64 = 122;
+/// The exit status of a test that printed more than is kept.
+pub(super) const TOO_MUCH: i64 = 118;
 /// The exit status of a test whose level has not what it needs.
 pub(super) const NOT_HERE: i64 = 120;
 
@@ -119,6 +121,7 @@ wait $qemu 2>/dev/null
 status=$?
 kill $watch 2>/dev/null
 wait $reader
+[ $(wc -c <out) -lt {KEPT_OUTPUT} ] || status={TOO_MUCH}
 [ ! -e stopped ] || read -r status <stopped
 cat out
 head -c 4000 err >&2
