@@ -315,7 +315,7 @@ impl Stack {
                 let uptime = format!("uptime={:.3}\n", self.milliseconds() as f64 / 1000.0);
                 let cpus = format!("0-{}\n", self.levels().get(&level).map_or(0, |level| level.added_cpus));
                 let stdout = match script {
-                    vitals if vitals.contains("echo uptime=$u; dmesg") => uptime,
+                    vitals if vitals.contains("echo uptime=$u;") => uptime,
                     switched_on if switched_on.contains("cpu[0-9]*/online") => cpus,
                     _ => String::new(),
                 };

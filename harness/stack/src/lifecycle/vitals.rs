@@ -16,6 +16,9 @@ const COMPLAINTS: &[&str] = &["WARNING: ", "BUG: ", "Oops: ", "blocked for more 
 /// The same about CPU time that a CPU or a task did not get.
 const STALLS: &[&str] = &["rcu: INFO: ", "INFO: rcu_", "soft lockup", "hard LOCKUP", "blocked for more than"];
 
+/// What the script prints if a kernel's messages can't be read.
+const UNREADABLE: &str = "nestmatrix: no dmesg";
+
 /// How far a clock may be off: a share of the time that has passed, and at least this.
 const SHARE: f64 = 0.1;
 const LEAST: Duration = Duration::from_secs(2);
@@ -28,22 +31,25 @@ pub(super) struct Vitals {
 struct LevelVitals {
     at: Instant,
     /// Its uptime, in seconds by its own clock.
-    uptime: Option<f64>,
+    uptime: f64,
     /// The complaints of its kernel, and how often it printed each.
     complaints: BTreeMap<String, usize>,
 }
 
 impl LevelVitals {
-    fn read(text: &str) -> Self {
-        let mut vitals = Self { at: Instant::now(), uptime: None, complaints: BTreeMap::new() };
+    /// None if the clock or the kernel's messages are not there: then nothing is known about the level.
+    fn read(text: &str) -> Option<Self> {
+        let (mut uptime, mut complaints) = (None, BTreeMap::<String, usize>::new());
         for line in text.lines() {
-            if let Some(uptime) = line.strip_prefix("uptime=") {
-                vitals.uptime = uptime.trim().parse().ok();
+            if line == UNREADABLE {
+                return None;
+            } else if let Some(read) = line.strip_prefix("uptime=") {
+                uptime = read.trim().parse().ok();
             } else if COMPLAINTS.iter().chain(STALLS).any(|words| line.contains(words)) {
-                *vitals.complaints.entry(kernel_message(line).to_owned()).or_default() += 1;
+                *complaints.entry(kernel_message(line).to_owned()).or_default() += 1;
             }
         }
-        vitals
+        Some(Self { at: Instant::now(), uptime: uptime?, complaints })
     }
 
     /// The complaints that were not there before, or less often. A kernel that has booted again may repeat what it said at its first boot.
@@ -59,7 +65,11 @@ impl LevelVitals {
 /// The script that prints what [`LevelVitals::read`] reads.
 fn script() -> String {
     let words: Vec<String> = COMPLAINTS.iter().chain(STALLS).map(|words| format!("-e '{words}'")).collect();
-    format!("read -r u _ </proc/uptime; echo uptime=$u; dmesg | grep {}", words.join(" "))
+    // What another line left on the console must not stand before the clock.
+    format!(
+        "read -r u _ </proc/uptime; echo; echo uptime=$u; {{ dmesg || printf '\\n{UNREADABLE}\\n'; }} | grep -e '{UNREADABLE}' {}",
+        words.join(" ")
+    )
 }
 
 fn is_stall(complaint: &str) -> bool {
@@ -74,7 +84,13 @@ impl Stack<'_> {
         for level in asked {
             if self.levels.guest(level).is_some() {
                 let said = self.run(level, &script()).await?;
-                levels.insert(level, LevelVitals::read(&String::from_utf8_lossy(&said.stdout)));
+                let said = String::from_utf8_lossy(&said.stdout);
+                let vitals = LevelVitals::read(&said).ok_or_else(|| {
+                    let why =
+                        format!("{level} does not report its clock and its kernel's messages: {said:?}");
+                    self.harness(why).about(level)
+                })?;
+                levels.insert(level, vitals);
             }
         }
         Ok(Vitals { levels })
@@ -101,9 +117,8 @@ impl Stack<'_> {
                     return Err(Stop::stack(self.stage, symptom));
                 }
             }
-            if done.booted_again.is_none_or(|outermost| *of < outermost)
-                && let (Some(then), Some(uptime)) = (earlier.uptime, now.uptime)
-            {
+            if done.booted_again.is_none_or(|outermost| *of < outermost) {
+                let (then, uptime) = (earlier.uptime, now.uptime);
                 let stood_still = if *of >= level { done.stood_still } else { Duration::ZERO };
                 let passed = now.at.saturating_duration_since(earlier.at);
                 let wrong = match self.request.plan.clock {
@@ -157,14 +172,30 @@ mod tests {
     #[test]
     fn only_a_new_complaint_counts_whenever_it_was_printed() {
         let old = "uptime=7.50\n[    1.000000] WARNING: CPU: 0 PID: 1 at a.c:1\nwarning: harmless";
-        let before = LevelVitals::read(old);
-        assert_eq!(before.uptime, Some(7.5));
-        let same = LevelVitals::read("[    9.000000] WARNING: CPU: 0 PID: 1 at a.c:1");
+        let read = |text: &str| LevelVitals::read(&format!("uptime=7.50\n{text}")).unwrap();
+        let before = LevelVitals::read(old).unwrap();
+        assert!((before.uptime - 7.5).abs() < 0.01);
+        let same = read("[    9.000000] WARNING: CPU: 0 PID: 1 at a.c:1");
         assert_eq!(same.new_complaints(&before).count(), 0, "a kernel that boots again says the same");
-        let twice = LevelVitals::read(&format!("{old}\n[    8.000000] WARNING: CPU: 0 PID: 1 at a.c:1"));
+        let twice = read(&format!("{old}\n[    8.000000] WARNING: CPU: 0 PID: 1 at a.c:1"));
         let new: Vec<&str> = twice.new_complaints(&before).collect();
         assert_eq!(new, ["WARNING: CPU: 0 PID: 1 at a.c:1"]);
-        let stall = LevelVitals::read("[    8.000000] rcu: INFO: rcu_preempt self-detected stall on CPU");
+        let stall = read("[    8.000000] rcu: INFO: rcu_preempt self-detected stall on CPU");
         assert!(stall.new_complaints(&before).all(is_stall));
+    }
+
+    #[test]
+    fn a_level_that_does_not_say_everything_is_no_level_without_complaints() {
+        let run = |dmesg: &str| {
+            let script = format!("dmesg() {{ {dmesg}; }}\n{}", script());
+            let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let silent = LevelVitals::read(&run("echo harmless")).unwrap();
+        assert!(silent.uptime > 0.0 && silent.complaints.is_empty());
+        let loud = LevelVitals::read(&run("echo '[    1.000000] BUG: a'")).unwrap();
+        assert_eq!(loud.complaints.len(), 1);
+        assert!(LevelVitals::read(&run("echo harmless; false")).is_none());
+        assert!(LevelVitals::read("[    1.000000] BUG: a").is_none());
     }
 }
