@@ -67,7 +67,7 @@ impl DebugClient {
     /// Connects to the debug server on this socket.
     ///
     /// # Errors
-    /// There is none, or it does not answer.
+    /// No server runs, or it does not answer.
     pub fn connect(socket: &Path) -> Result<Self, DebugClientError> {
         Self::begin(UnixStream::connect(socket)?)
     }

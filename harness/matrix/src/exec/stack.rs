@@ -48,7 +48,7 @@ fn list(levels: &[LevelNumber]) -> String {
 /// of its scenario are left out.
 ///
 /// # Errors
-/// There is none, and why.
+/// Why there is no such stack.
 pub fn stack_for(
     level: LevelNumber,
     named: Option<&Cell>,

@@ -240,7 +240,7 @@ impl Writer<'_> {
         let written = written.replace(NONCE, PLACE_OF_NONCE);
         let fill = format!("sed -i \"s/{PLACE_OF_NONCE}/$nonce/\" {xml}\n");
         let create = libvirt::create_script(machine, &xml);
-        // The pid file of the level, by which a fault finds QEMU, has the shell's number until then.
+        // A fault finds QEMU through the level's pid file, which holds the shell's number until then.
         let wait = format!(
             "pid=$(cat /run/libvirt/qemu/{label}.pid) && echo $pid > /run/nest/{}.pid\nwhile {}; do sleep 1; done\n{}\n",
             name_of(machine.level),

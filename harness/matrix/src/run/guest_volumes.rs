@@ -7,7 +7,7 @@ use nestmatrix_stack::{BootFiles, GuestFiles, StackPlan};
 
 use super::ready_cell::ReadyCell;
 
-/// The names on a volume by which the commands of a role find a guest.
+/// The file names on a volume. The commands of a role use them.
 const VHD: &str = "guest.vhd";
 const ROOT: &str = "rootfs.tar.gz";
 

@@ -303,7 +303,7 @@ fn hyper_v_is_no_way_round_the_evidence(#[case] spoil: impl Fn(&mut Measurements
     assert_eq!(weigh(&gathered).unwrap_err().to_string(), expected);
 }
 
-/// What a guest of Windows shows is none of what another guest must show, and the other way round.
+/// A guest of Windows can't pass as another guest, and another guest can't pass as one of Windows.
 #[test]
 fn neither_hypervisor_stands_for_the_other() {
     let as_kvm = Measurements { innermost_in_hyper_v: false, ..in_hyper_v() };

@@ -176,7 +176,7 @@ impl Drop for Running {
     }
 }
 
-/// A function of the scripts: sends `$signal` to each process of the session `$pid`. Fails if there is none.
+/// A function of the scripts: sends `$signal` to each process of the session `$pid`. Fails if the session has no process.
 ///
 /// The session is field 6 of /proc/PID/stat (proc(5)); the name in field 2 may contain spaces and parentheses.
 const SIGNAL_SESSION: &str = "signal_session() {

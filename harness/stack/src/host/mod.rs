@@ -94,7 +94,7 @@ pub trait Host {
     /// Runs `/bin/sh -c script` to its end.
     fn run<'a>(&'a self, script: &'a str) -> Pending<'a, ExecOutput>;
 
-    /// The guest agent by which it runs commands, if it does.
+    /// The guest agent that runs its commands, if it has one.
     fn agent(&self) -> Option<&Agent> {
         None
     }

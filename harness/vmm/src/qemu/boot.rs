@@ -239,31 +239,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::qemu::{Backing, ChannelName};
-
-    struct Here;
-
-    impl Placement for Here {
-        fn channel(&self, _: ChannelName) -> Option<Backing> {
-            None
-        }
-
-        fn file(&self, file: &ImageFile) -> String {
-            file.path.display().to_string()
-        }
-
-        fn disk(&self, file: &ImageFile) -> String {
-            file.path.display().to_string()
-        }
-
-        fn path_of(&self, name: &str) -> String {
-            name.to_owned()
-        }
-
-        fn format(&self, file: &ImageFile) -> DiskFormat {
-            file.format
-        }
-    }
+    use crate::qemu::here::Here;
 
     #[rstest]
     #[case(DiskBus::Virtio, "virtio-blk-pci,drive=root,serial=root,bootindex=1,bus=slots")]

@@ -5,6 +5,8 @@ mod channel;
 mod cpu;
 mod devices;
 mod hardware;
+#[cfg(test)]
+mod here;
 mod machine;
 mod monitor;
 mod process;

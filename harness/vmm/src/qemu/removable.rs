@@ -61,32 +61,8 @@ pub(super) fn options(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Backing, ChannelName};
     use super::*;
-
-    struct Here;
-
-    impl Placement for Here {
-        fn channel(&self, _: ChannelName) -> Option<Backing> {
-            None
-        }
-
-        fn file(&self, file: &ImageFile) -> String {
-            file.path.display().to_string()
-        }
-
-        fn disk(&self, file: &ImageFile) -> String {
-            self.file(file)
-        }
-
-        fn path_of(&self, name: &str) -> String {
-            name.to_owned()
-        }
-
-        fn has_block_devices(&self) -> bool {
-            false
-        }
-    }
+    use crate::qemu::here::Here;
 
     #[test]
     fn each_medium_is_on_the_controller_of_its_kind() {
