@@ -61,6 +61,11 @@ impl Cache {
         Ok(Self { root })
     }
 
+    /// A folder that is laid out as a cache and only read, such as that of the images that came with the program.
+    pub(crate) fn read_only(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

@@ -18,7 +18,9 @@ pub struct StoreOptions {
     /// The cache folder. Default: `NESTMATRIX_CACHE`, `XDG_CACHE_HOME/nestmatrix` or `HOME/.cache/nestmatrix`, whichever is set
     /// first.
     pub cache: Option<PathBuf>,
-    /// Use the cache only, never the network.
+    /// A folder of images that came with the program, laid out as the cache and never written. They are used where they are.
+    pub shipped: Option<PathBuf>,
+    /// Use the cache and the images that came with the program only, never the network.
     pub offline: bool,
     /// Address of the archive. Default: `NESTMATRIX_ARCHIVE`, or an archive from the host's apt configuration.
     pub archive: Option<String>,
@@ -32,6 +34,7 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct Store {
     cache: Cache,
+    shipped: Option<Cache>,
     options: StoreOptions,
     in_use: File,
 }
@@ -65,9 +68,10 @@ impl Store {
             options.keyring = variable("NESTMATRIX_KEYRING").map(PathBuf::from);
         }
         let cache = Cache::open(root)?;
+        let shipped = options.shipped.clone().map(Cache::read_only);
         let in_use = cache.in_use()?;
         in_use.lock_shared().map_err(Error::io("lock", cache.root()))?;
-        Ok(Self { cache, options, in_use })
+        Ok(Self { cache, shipped, options, in_use })
     }
 
     /// The same store, open once more.
@@ -84,6 +88,11 @@ impl Store {
     /// Whether the network may not be used.
     pub fn is_offline(&self) -> bool {
         self.options.offline
+    }
+
+    /// Where images are: first the cache, which has what was built since.
+    fn places(&self) -> impl Iterator<Item = &Cache> {
+        std::iter::once(&self.cache).chain(&self.shipped)
     }
 
     pub(crate) fn parts(&self) -> (&Cache, &StoreOptions) {
@@ -179,17 +188,22 @@ impl Store {
         self.refresh(recipe, progress)
     }
 
-    /// All images in the cache whose record can be read.
+    /// All images, also those that came with the program, whose record can be read.
     ///
     /// # Errors
-    /// [`Error::Io`] if the cache cannot be read.
+    /// [`Error::Io`] if a folder cannot be read.
     pub fn list(&self) -> Result<Vec<Cached>, Error> {
-        let referenced = self.referenced(|_| true)?;
-        let mut images = Vec::new();
-        for folder in entries(&self.cache.images())? {
-            let digest = Digest::from_hex(&folder.file_name().unwrap_or_default().to_string_lossy());
-            if let Ok(image) = Image::open(&folder, &digest, None) {
-                images.push(Cached { referenced: referenced.contains(image.digest()), image });
+        let mut images: Vec<Cached> = Vec::new();
+        for place in self.places() {
+            let referenced = referenced(place, |_| true)?;
+            for folder in entries(&place.images())? {
+                let digest = Digest::from_hex(&folder.file_name().unwrap_or_default().to_string_lossy());
+                let known = images.iter().any(|other| *other.image.digest() == digest);
+                if let Ok(image) = Image::open(&folder, &digest, None)
+                    && !known
+                {
+                    images.push(Cached { referenced: referenced.contains(image.digest()), image });
+                }
             }
         }
         let key = |cached: &Cached| {
@@ -199,18 +213,29 @@ impl Store {
         Ok(images)
     }
 
-    /// Whether the cache has every image of a recipe, as far as their records show: [`Store::ensure`] verifies the files.
+    /// Whether every image of a recipe is there, as far as their records show: [`Store::ensure`] verifies the files.
     pub fn has_images_of(&self, recipe: &Recipe) -> bool {
         recipe.products().into_iter().all(|product| self.recorded(recipe, product).is_some())
     }
 
-    /// An image of a recipe in the cache, as far as its record shows: [`Store::ensure`] verifies its files.
+    /// An image of a recipe, as far as its record shows: [`Store::ensure`] verifies its files.
     pub fn recorded(&self, recipe: &Recipe, product: Product) -> Option<Image> {
-        let entry = self.cache.reference(recipe)?.products.remove(&product)?;
-        Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record)).ok()
+        self.places().find_map(|place| {
+            let entry = place.reference(recipe)?.products.remove(&product)?;
+            Image::open(&place.image(&entry.image), &entry.image, Some(&entry.record)).ok()
+        })
     }
 
-    /// The verified image with this digest, if the cache has it.
+    /// What a folder for [`StoreOptions::shipped`] needs for the recipe's images: files and folders of the cache, relative to it. Build
+    /// the images first.
+    pub fn to_ship(&self, recipe: &Recipe) -> Vec<PathBuf> {
+        let Some(reference) = self.cache.reference(recipe) else { return Vec::new() };
+        let images = reference.products.into_values().map(|entry| self.cache.image(&entry.image));
+        let paths = std::iter::once(self.cache.reference_path(recipe)).chain(images);
+        paths.filter_map(|path| Some(path.strip_prefix(self.cache()).ok()?.to_owned())).collect()
+    }
+
+    /// The verified image with this digest, if it is there.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it has changed.
@@ -220,10 +245,8 @@ impl Store {
             return Ok(None);
         }
         let digest = Digest::from_hex(digest);
-        let folder = self.cache.image(&digest);
-        if !folder.exists() {
-            return Ok(None);
-        }
+        let mut folders = self.places().map(|place| place.image(&digest));
+        let Some(folder) = folders.find(|folder| folder.exists()) else { return Ok(None) };
         let image = Image::open(&folder, &digest, None).and_then(|image| image.verify().map(|()| image));
         let image = image.map_err(|reason| Error::Damaged { path: folder, reason })?;
         image.check_medium()?;
@@ -248,7 +271,7 @@ impl Store {
     fn remove_all_except(&self, keep: &[&Recipe]) -> Result<u64, Error> {
         let kept_references: Vec<PathBuf> =
             keep.iter().map(|recipe| self.cache.reference_path(recipe)).collect();
-        let images = self.referenced(|path| kept_references.iter().any(|kept| kept == path))?;
+        let images = referenced(&self.cache, |path| kept_references.iter().any(|kept| kept == path))?;
         let packages: BTreeSet<PathBuf> = images
             .iter()
             .filter_map(|digest| Image::open(&self.cache.image(digest), digest, None).ok())
@@ -291,7 +314,7 @@ impl Store {
         let Some(reference) = self.cache.reference(recipe) else { return Ok(()) };
         let own = self.cache.reference_path(recipe);
         remove(&own)?;
-        let others = self.referenced(|path| path != own)?;
+        let others = referenced(&self.cache, |path| path != own)?;
         for entry in reference.products.into_values().filter(|entry| !others.contains(&entry.image)) {
             let folder = self.cache.image(&entry.image);
             if folder.exists() {
@@ -325,28 +348,23 @@ impl Store {
         Ok(())
     }
 
-    /// The images that these reference files name.
-    fn referenced(&self, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
-        let references = entries(&self.cache.refs())?.into_iter().filter(|path| wanted(path));
-        Ok(references
-            .filter_map(|path| read_reference(&path))
-            .flat_map(|reference| reference.products.into_values().map(|entry| entry.image))
-            .collect())
-    }
-
     pub(crate) fn look_up(&self, recipe: &Recipe, product: Product) -> Result<Found, Error> {
         if !recipe.products().contains(&product) {
             return Err(Error::NoSuchProduct { recipe: recipe.name().to_owned(), product });
         }
-        let Some(entry) = self.cache.reference(recipe).and_then(|mut found| found.products.remove(&product))
-        else {
-            return Ok(Found::Nothing);
-        };
-        let image = Image::open(&self.cache.image(&entry.image), &entry.image, Some(&entry.record));
-        Ok(match image.and_then(|image| image.verify().map(|()| image)) {
-            Ok(image) => Found::Intact(Box::new(image)),
-            Err(reason) => Found::Damaged(reason),
-        })
+        let mut found = Found::Nothing;
+        for place in self.places() {
+            let Some(entry) = place.reference(recipe).and_then(|mut built| built.products.remove(&product))
+            else {
+                continue;
+            };
+            let image = Image::open(&place.image(&entry.image), &entry.image, Some(&entry.record));
+            match image.and_then(|image| image.verify().map(|()| image)) {
+                Ok(image) => return Ok(Found::Intact(Box::new(image))),
+                Err(reason) => found = Found::Damaged(reason),
+            }
+        }
+        Ok(found)
     }
 
     /// Locks the recipe until the file is dropped or this process ends.
@@ -385,6 +403,15 @@ impl Store {
             }),
         }
     }
+}
+
+/// The images that these reference files of a cache name.
+fn referenced(cache: &Cache, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
+    let references = entries(&cache.refs())?.into_iter().filter(|path| wanted(path));
+    Ok(references
+        .filter_map(|path| read_reference(&path))
+        .flat_map(|reference| reference.products.into_values().map(|entry| entry.image))
+        .collect())
 }
 
 pub(crate) fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {

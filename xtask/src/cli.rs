@@ -79,6 +79,8 @@ pub enum Command {
     CiMatrix(CiMatrix),
     /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
+    /// Pack this program and its data into an archive that runs on machines without Rust
+    Dist(crate::dist::Arguments),
     /// Measure nestmatrix against a script that boots the same stack
     // The bench has its own help.
     #[command(disable_help_flag = true)]

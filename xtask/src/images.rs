@@ -86,7 +86,8 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Recipe, Failure> {
+/// The recipe with this name.
+pub fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Recipe, Failure> {
     catalog.get(name).ok_or_else(|| {
         let known: Vec<&str> = catalog.recipes_and_extended().map(Recipe::name).collect();
         Failure::bad_input(miette::miette!(

@@ -12,7 +12,7 @@ use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Sto
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
-use crate::parent_death;
+use crate::{parent_death, settings};
 
 /// The matrix and the filter of its cells.
 pub fn scenarios(selection: &Selection) -> Result<(Matrix, Filter), Failure> {
@@ -68,7 +68,7 @@ pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog
     }
     let mut prepared = BTreeMap::new();
     // A command that needs the cache reports what is wrong with it.
-    if let Ok(store) = Store::open(StoreOptions::default()) {
+    if let Ok(store) = Store::open(store_options()) {
         let is_cached = |name: &str| catalog.get(name).is_some_and(|recipe| store.has_images_of(recipe));
         unbuildable.retain(|name, why| !why.is_about_build() || !is_cached(name));
         let disk = |recipe: &Recipe| {
@@ -104,12 +104,19 @@ pub fn suites() -> Result<Suites, Failure> {
 /// The image store.
 pub fn store(source: &ImageSource) -> Result<Store, Failure> {
     let wrapper = parent_death::wrapper().map_err(Failure::error)?;
-    let options = StoreOptions {
-        offline: source.offline,
-        wrapper: wrapper.words().to_vec(),
-        ..StoreOptions::default()
-    };
+    let options =
+        StoreOptions { offline: source.offline, wrapper: wrapper.words().to_vec(), ..store_options() };
     Store::open(options).map_err(Failure::error)
+}
+
+/// The image store, for a command that builds no images.
+pub fn offline_store() -> Result<Store, Failure> {
+    Store::open(StoreOptions { offline: true, ..store_options() }).map_err(Failure::error)
+}
+
+/// The options of every store.
+fn store_options() -> StoreOptions {
+    StoreOptions { shipped: settings::shipped_images(), ..StoreOptions::default() }
 }
 
 /// The folder of a run, given by its path or by its name in `results`.

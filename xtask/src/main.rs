@@ -7,6 +7,7 @@ mod bisect;
 mod ci_matrix;
 mod cli;
 mod diff;
+mod dist;
 mod doctor;
 mod exec;
 mod export_domain;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         cli::Command::Qmp(arguments) => attach::qmp(&arguments),
         cli::Command::Mutate(arguments) => mutate::run(&arguments),
         cli::Command::Bisect(arguments) => bisect::run(&arguments),
+        cli::Command::Dist(arguments) => dist::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

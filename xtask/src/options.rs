@@ -11,7 +11,7 @@ use crate::settings;
 #[derive(Debug, Clone, Args)]
 pub struct ScenariosFolder {
     /// Read documents and scenarios from this folder
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"), hide_default_value = true)]
+    #[arg(long, value_name = "DIR", default_value_os_t = settings::data().join("scenarios"), hide_default_value = true)]
     pub scenarios: PathBuf,
 }
 
@@ -42,7 +42,7 @@ impl Selection {
 #[derive(Debug, Args)]
 pub struct RecipesFolder {
     /// Read image recipes from this folder
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/recipes"), hide_default_value = true)]
+    #[arg(long, value_name = "DIR", default_value_os_t = settings::data().join("images/recipes"), hide_default_value = true)]
     pub recipes: PathBuf,
 }
 
@@ -60,7 +60,7 @@ pub struct ImageSource {
 /// Where runs are.
 #[derive(Debug, Default, Args)]
 pub struct Results {
-    /// Use this folder of runs [default: results in the checkout]
+    /// Use this folder of runs [default: results in the checkout, or `nestmatrix/results` in the XDG state folder]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 }

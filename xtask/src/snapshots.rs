@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nestmatrix::report::{Entry, Line, Role, Table};
-use nestmatrix_images::{Store, StoreOptions};
+use nestmatrix_images::Store;
 use nestmatrix_stack::SnapshotCache;
 
 use crate::cli::SnapshotsCommand;
 use crate::exit::Failure;
+use crate::input;
 use crate::terminal::{print, style_of};
 
 /// The variables that name the folder of snapshots; the second is the former name.
@@ -31,8 +32,7 @@ pub fn folder(store: &Store) -> PathBuf {
 }
 
 pub fn run(command: SnapshotsCommand) -> Result<ExitCode, Failure> {
-    let store =
-        Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
+    let store = input::offline_store()?;
     // Nothing is saved here, so the limit does not matter.
     let snapshots = open(&store, 0)?;
     match command {

@@ -3,6 +3,7 @@
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use nestmatrix_images::{Image, QemuOffer};
@@ -92,6 +93,8 @@ impl Stack<'_> {
         let offer = read(&printed);
         if let (Some(offer), Some(image)) = (&offer, image)
             && let Err(e) = image.remember_qemu_offer(offer)
+            // An image that came with the program may be in a folder that nobody writes to. Its QEMU is asked each time.
+            && !matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
         {
             tracing::warn!("the machine types of {}'s QEMU can't be remembered: {e}", host.name());
         }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use nestmatrix::contained;
 use nestmatrix::records::{CellRecord, LevelRecord, PastRun};
 use nestmatrix::reproduce::{Bundle, BundleError, ImageName, SCRIPT};
-use nestmatrix_images::{Product, Store, StoreOptions};
+use nestmatrix_images::Product;
 use nestmatrix_vmm::guest::printable;
 
 use super::Repro;
 use crate::exit::Failure;
+use crate::input;
 use crate::terminal::print;
 
 /// The system whose packages anyone may pass on.
@@ -33,8 +34,7 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         }
         Err(e) => return refuse(format!("failed to read {}: {e}", folder.join(SCRIPT).display())),
     }
-    let store =
-        Store::open(StoreOptions { offline: true, ..StoreOptions::default() }).map_err(Failure::error)?;
+    let store = input::offline_store()?;
     let mut images = BTreeMap::new();
     let disks: Vec<&LevelRecord> = record.levels.iter().filter(|level| is_from_disk(level)).collect();
     let levels = record.levels.iter().filter(|level| !is_from_disk(level));
