@@ -1,7 +1,7 @@
 //! All errors of building images, with advice on how to fix them.
 
 use crate::{MediumError, Product, Undelivered};
-use nestmatrix_model::{Firmware, Isa};
+use nestmatrix_model::{Firmware, Isa, PROGRAM};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,8 @@ pub enum Error {
     /// The archive lists packages that it cannot deliver.
     #[error(
         "{0}; try again later, or choose another archive: with NESTMATRIX_ARCHIVE for Debian, with \
-         `cargo xtask sources add` for RPM packages"
+         `{program} sources add` for RPM packages",
+        program = PROGRAM
     )]
     Undelivered(Box<Undelivered>),
     /// The host's apt configuration names no archive for the recipe.
@@ -119,7 +120,8 @@ pub enum Error {
     NoBusybox(Isa),
     /// A source of RPM packages cannot be read.
     #[error(
-        "source {name} cannot be read; if `cargo xtask sources list` shows an old place, add it again. Tried:\n{tried}"
+        "source {name} cannot be read; if `{program} sources list` shows an old place, add it again. Tried:\n{tried}",
+        program = PROGRAM
     )]
     SourceFailed {
         /// Its name.
@@ -155,7 +157,7 @@ pub enum Error {
     #[error("{0}")]
     Medium(Box<MediumError>),
     /// A disk has not been prepared to be a level.
-    #[error("{recipe} is not prepared; prepare it with `cargo xtask media prepare {medium}`")]
+    #[error("{recipe} is not prepared; prepare it with `{program} media prepare {medium}`", program = PROGRAM)]
     NotPrepared {
         /// Name of the recipe.
         recipe: String,
@@ -173,7 +175,8 @@ pub enum Error {
     /// A disk holds another system than its name says.
     #[error(
         "the medium {medium} holds {system} {version}, as that system itself says; \
-         add it as {system}-{version} with `cargo xtask media add`"
+         add it as {system}-{version} with `{program} media add`",
+        program = PROGRAM
     )]
     OtherSystem {
         /// Name of the medium.
@@ -209,10 +212,11 @@ pub enum Error {
     },
     /// Packages do not have a valid signature of the source's key.
     #[error(
-        "{} not signed by a key in {}, or damaged: {}; the key is set with `cargo xtask sources add --key FILE`",
+        "{} not signed by a key in {}, or damaged: {}; the key is set with `{program} sources add --key FILE`",
         if let [_] = .packages.as_slice() { "a package is" } else { "packages are" },
         key.display(),
-        some(.packages)
+        some(.packages),
+        program = PROGRAM
     )]
     Signature {
         /// The file of the keys.
@@ -277,7 +281,7 @@ pub enum Error {
     /// Packages of an image are missing from the cache, so nothing can be derived from it.
     #[error(
         "packages of {recipe} are missing from the cache ({}); download current ones with \
-         `cargo xtask images build --refresh {recipe}`", .files.join(", ")
+         `{program} images build --refresh {recipe}`", .files.join(", "), program = PROGRAM
     )]
     PackagesGone {
         /// The recipe.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nestmatrix::debug_server::DebugClient;
 use nestmatrix::scenario::Filter;
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{LevelNumber, PROGRAM};
 use nestmatrix_stack::{Answer, Ask};
 use nestmatrix_vmm::guest::printable;
 use serde_json::{Value, json};
@@ -123,9 +123,9 @@ fn attach(cell: Option<&str>) -> Result<DebugClient, Failure> {
     let bad_input = |why: String| Err(Failure::bad_input(miette::miette!("{why}")));
     match sessions.len() {
         1 => Ok(sessions.remove(0)),
-        0 => bad_input(
-            "no matching stack is paused; start a debug session with `cargo xtask repro CELL`".to_owned(),
-        ),
+        0 => bad_input(format!(
+            "no matching stack is paused; start a debug session with `{PROGRAM} repro CELL`"
+        )),
         several => {
             let names: Vec<&str> = sessions.iter().map(|session| session.greeting.cell.as_str()).collect();
             bad_input(format!("{several} stacks are paused; choose one with --cell:\n{}", names.join("\n")))

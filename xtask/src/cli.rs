@@ -1,13 +1,14 @@
 //! The command line: commands with their own options, and their help.
 
 mod after_help;
+mod as_called;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestmatrix::ci::{RunnerKind, architecture_labels};
 use nestmatrix::records::Shard;
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{LevelNumber, PROGRAM};
 
 use crate::bench::Bench;
 use crate::bisect::Bisect;
@@ -24,7 +25,7 @@ pub use xtask::options::{
 
 /// Turn nested-virtualization support matrices into regression tests that boot
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = AFTER_HELP)]
+#[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -14,7 +14,7 @@ use nestmatrix::run::RunPlan;
 use nestmatrix::scenario::{Cell, Fingerprint};
 use nestmatrix_images::Catalog;
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_model::{LevelNumber, PROGRAM, Stage};
 use nestmatrix_stack::host::Scratch;
 use nestmatrix_stack::{Exec, Stream};
 use nestmatrix_vmm::guest::printable;
@@ -84,7 +84,7 @@ fn target(arguments: &Arguments) -> Result<Target, Failure> {
     let named = match &arguments.cell {
         Some(cell) => {
             let found = input::one_cell(&matrix, &filter, "a command needs")?;
-            let none = || bad_input(format!("no cell matches {cell}; `cargo xtask list` lists all cells"));
+            let none = || bad_input(format!("no cell matches {cell}; `{PROGRAM} list` lists all cells"));
             Some(found.ok_or_else(none)?)
         }
         None => None,

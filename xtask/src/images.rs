@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{Cached, Catalog, Error, Image, Product, Recipe, Store};
+use nestmatrix_model::PROGRAM;
 
 use crate::cli::{Images, ImagesCommand};
 use crate::exit::{ERROR, Failure};
@@ -60,7 +61,7 @@ fn list(catalog: &Catalog, store: &Store) -> Result<ExitCode, Failure> {
     if !unused.is_empty() {
         let size: u64 = unused.iter().map(|cached| cached.image.size()).sum();
         print(&format!(
-            "\n{} older images ({} MiB) are no longer used; remove them with `cargo xtask images prune`\n",
+            "\n{} older images ({} MiB) are no longer used; remove them with `{PROGRAM} images prune`\n",
             unused.len(),
             mib(size)
         ));
@@ -150,13 +151,10 @@ fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failur
         match recipe.disk() {
             Some(disk) => {
                 let medium = disk.medium().name();
-                print(&format!("not prepared yet; prepare it with `cargo xtask media prepare {medium}`\n"));
+                print(&format!("not prepared yet; prepare it with `{PROGRAM} media prepare {medium}`\n"));
             }
             None => {
-                print(&format!(
-                    "not built yet; build it with `cargo xtask images build {}`\n",
-                    recipe.name()
-                ));
+                print(&format!("not built yet; build it with `{PROGRAM} images build {}`\n", recipe.name()));
             }
         }
     }

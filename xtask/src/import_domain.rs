@@ -10,7 +10,7 @@ use nestmatrix::domain_xml::{DomainXml, Import, ImportOptions, ScenarioText};
 use nestmatrix::report;
 use nestmatrix::scenario::{Matrix, ScenarioProblem};
 use nestmatrix_images::NewFile;
-use nestmatrix_model::{Architecture, LevelNumber};
+use nestmatrix_model::{Architecture, LevelNumber, PROGRAM};
 use nestmatrix_vmm::shell::quote;
 
 use crate::exit::Failure;
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     print(&report::domain_import(&import, &style_of(&stdout())));
     let (root, name) = (shown_root(&files.root), &text.name);
     print(&format!("\n{}\n{}\n", files.scenario.display(), files.document.display()));
-    print(&format!("  $ cargo xtask run-matrix --scenarios {root} '{name}/*'\n"));
+    print(&format!("  $ {PROGRAM} run-matrix --scenarios {root} '{name}/*'\n"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use nestmatrix::records::PastRun;
 use nestmatrix::run::installed_emulators;
 use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions, Suites};
+use nestmatrix_model::PROGRAM;
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -48,7 +49,7 @@ pub fn one_cell<'m>(matrix: &'m Matrix, filter: &Filter, who: &str) -> Result<Op
 
 /// Prints that no cell matches, and returns the exit code.
 pub fn no_cell() -> ExitCode {
-    eprintln!("no cell matches; `cargo xtask list` lists all cells");
+    eprintln!("no cell matches; `{PROGRAM} list` lists all cells");
     ExitCode::from(4)
 }
 

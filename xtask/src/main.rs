@@ -34,7 +34,6 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use parent_death::ExecWithParentDeathSignal;
 // The modules of the commands name these `crate::exit` and so on.
 use xtask::{exit, input, parent_death, progress, settings, signals, terminal};
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
     if let Some(command) = ExecWithParentDeathSignal::parse(&arguments) {
         return command.exec();
     }
-    let cli = cli::Cli::try_parse().unwrap_or_else(|e| {
+    let cli = cli::Cli::try_parse_as_called().unwrap_or_else(|e| {
         // A wrong command line is wrong for every commit, so `git bisect run` must stop.
         let code = if !e.use_stderr() {
             None

@@ -11,7 +11,7 @@ use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{
     Catalog, DiskImage, Image, Media, Medium, MediumUse, NewMedium, Product, QemuImg, Recipe, Store,
 };
-use nestmatrix_model::Isa;
+use nestmatrix_model::{Isa, PROGRAM};
 
 use crate::cli::{ImageSource, RecipesFolder};
 use crate::exit::Failure;
@@ -157,11 +157,11 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     }
     let mut next: Vec<String> = row.remedy.iter().cloned().collect();
     if row.preparation == "not prepared" {
-        next.push(format!("cargo xtask media prepare {}", row.medium));
+        next.push(format!("{PROGRAM} media prepare {}", row.medium));
         let roles = catalog.roles_of(&row.medium, row.architecture);
-        next.extend(roles.map(|role| format!("cargo xtask media prepare {} --role {role}", row.medium)));
+        next.extend(roles.map(|role| format!("{PROGRAM} media prepare {} --role {role}", row.medium)));
     }
-    next.push("cargo xtask list --images".to_owned());
+    next.push(format!("{PROGRAM} list --images"));
     next.iter().for_each(|command| print(&format!("  $ {command}\n")));
     Ok(ExitCode::SUCCESS)
 }
@@ -188,7 +188,7 @@ fn mib(bytes: u64) -> u64 {
 fn list(catalog: &Catalog) -> Result<ExitCode, Failure> {
     let media = input::media()?;
     if media.iter().next().is_none() {
-        print("no media; add one with `cargo xtask media add`\n");
+        print(&format!("no media; add one with `{PROGRAM} media add`\n"));
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::default();

@@ -8,7 +8,7 @@ use clap::Args;
 use nestmatrix::run::{DiskPreparation, MachineTrial, NotPrepared};
 use nestmatrix_images::{Catalog, Medium, Recipe, Store};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, Word as _};
+use nestmatrix_model::{Architecture, PROGRAM, Word as _};
 
 use crate::cli::{ImageSource, Timeouts};
 use crate::exit::Failure;
@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(name) => named(&media, name)?,
     };
     if chosen.is_empty() {
-        print("no media; add one with `cargo xtask media add`\n");
+        print(&format!("no media; add one with `{PROGRAM} media add`\n"));
         return Ok(ExitCode::SUCCESS);
     }
     let catalog = input::recipes(&arguments.source.folder)?;

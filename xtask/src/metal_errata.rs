@@ -7,7 +7,7 @@ use clap::Args;
 use nestmatrix::metal_errata::{Difference, OnMetal, compare};
 use nestmatrix_images::{Emulator, Product, UnitTest};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, CaseOutcome, Isa, SuiteKind};
+use nestmatrix_model::{Architecture, CaseOutcome, Isa, PROGRAM, SuiteKind};
 use nestmatrix_stack::{Case, select_tests};
 
 use crate::cli::ImageSource;
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let suites = input::suites()?;
     let suite = suites.iter().find(|suite| suite.kind() == SUITE);
     let suite = suite.ok_or_else(|| {
-        bad(format!("{SUITE} was not added; add a folder in which it was built: `cargo xtask payloads add {SUITE} FOLDER`"))
+        bad(format!("{SUITE} was not added; add a folder in which it was built: `{PROGRAM} payloads add {SUITE} FOLDER`"))
     })?;
     let all = suite.tests().map_err(|e| bad(e.to_string()))?;
     let tests = select_tests(&all, &arguments.tests)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use nestmatrix_images::{BuiltSuite, Error, Suites};
-use nestmatrix_model::{SuiteKind, Word as _};
+use nestmatrix_model::{PROGRAM, SuiteKind, Word as _};
 
 use crate::exit::Failure;
 use crate::input;
@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 fn list(suites: &Suites) -> Result<ExitCode, Failure> {
     if suites.iter().next().is_none() {
-        print("no payloads; add one with `cargo xtask payloads add`\n");
+        print(&format!("no payloads; add one with `{PROGRAM} payloads add`\n"));
     }
     for suite in suites.iter() {
         match line(suite) {
@@ -145,5 +145,5 @@ fn refused(error: Error) -> Failure {
 }
 
 fn unknown(kind: SuiteKind) -> Failure {
-    Failure::bad_input(miette::miette!("{kind} was not added; `cargo xtask payloads list` lists what was"))
+    Failure::bad_input(miette::miette!("{kind} was not added; `{PROGRAM} payloads list` lists what was"))
 }

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use nestmatrix::contained;
 use nestmatrix::records::{CutOff, ResumeError, Resumed, RunRecord};
 use nestmatrix::scenario::CellName;
+use nestmatrix_model::PROGRAM;
 
 use crate::cli::{Cli, Command, RunMatrix};
 use crate::exit::Failure;
@@ -68,7 +69,7 @@ fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
 
 /// Parses recorded arguments.
 pub fn command(arguments: &[String]) -> Result<Command, Failure> {
-    let words = std::iter::once("cargo xtask").chain(arguments.iter().map(String::as_str));
+    let words = std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(words).map_err(|e| {
         let e = e.render();
         Failure::bad_input(miette::miette!(

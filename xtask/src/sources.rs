@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use nestmatrix::report::{Entry, Line, Role, Table};
 use nestmatrix_images::{Catalog, Error, NewSource, Origin, Source, Sources};
-use nestmatrix_model::Isa;
+use nestmatrix_model::{Isa, PROGRAM};
 
 use crate::cli::{ImageSource, RecipesFolder};
 use crate::exit::Failure;
@@ -131,7 +131,7 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     let catalog = input::recipes_with(&arguments.recipes, &sources)?;
     match catalog.of_source(&source) {
         Some(recipe) => print(&format!(
-            "images of it: recipe {}; check the source with `cargo xtask sources check {}`\n",
+            "images of it: recipe {}; check the source with `{PROGRAM} sources check {}`\n",
             recipe.name(),
             source.name()
         )),
@@ -155,7 +155,7 @@ pub fn refused(error: Error) -> Failure {
 fn list(catalog: &Catalog) -> Result<ExitCode, Failure> {
     let sources = input::sources()?;
     if sources.iter().next().is_none() {
-        print("no sources; add one with `cargo xtask sources add`\n");
+        print(&format!("no sources; add one with `{PROGRAM} sources add`\n"));
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::default();

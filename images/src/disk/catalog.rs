@@ -6,7 +6,7 @@ use crate::config;
 use crate::digest::Hasher;
 use crate::recipe_text::Packages;
 use crate::{Catalog, Digest, DiskGuest, Medium, MediumState, Os, Recipe, RoleCommand, WindowsRole};
-use nestmatrix_model::{CommandChannel, Isa};
+use nestmatrix_model::{CommandChannel, Isa, PROGRAM};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl InnermostOnly {
     /// The command that changes this, if there is one.
     pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::NoSource { source, .. } => Some(format!("cargo xtask sources add {source} --dvd FILE")),
+            Self::NoSource { source, .. } => Some(format!("{PROGRAM} sources add {source} --dvd FILE")),
             Self::NoQemu | Self::Console | Self::NoRole => None,
         }
     }

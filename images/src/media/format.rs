@@ -43,7 +43,7 @@ word_traits!(DiskFormat);
 
 /// The error's words for an installation image, where no recipe installs it.
 pub(crate) const INSTALLATION_IMAGE: &str =
-    "an installation image (ISO 9660), which `cargo xtask sources add --dvd` may take";
+    "an installation image (ISO 9660), which `sources add --dvd` may take";
 
 const QCOW: &[u8] = b"QFI\xfb";
 const VHDX: &[u8] = b"vhdxfile";

@@ -10,6 +10,7 @@ use nestmatrix::debug_server::{DebugClient, DebugServer, PauseAt, SessionEvent};
 use nestmatrix::records::{CellRecord, Purpose};
 use nestmatrix::run::{Setting, execute};
 use nestmatrix::scenario::Fingerprint;
+use nestmatrix_model::PROGRAM;
 use nestmatrix_stack::host::Scratch;
 use nestmatrix_stack::{Cancellation, Exec};
 use tokio::sync::Notify;
@@ -139,7 +140,7 @@ async fn do_work(
         }
         Work::OnThisMachine(command) => command.run(&server.socket(), signals.cancellation.clone()).await,
         Work::Keep => {
-            let advice = format!("cargo xtask exec --level {level} --cell '{cell}' -- COMMAND");
+            let advice = format!("{PROGRAM} exec --level {level} --cell '{cell}' -- COMMAND");
             eprintln!("{level} of {cell} is up until Ctrl-C; in another terminal:\n  {advice}");
             signals.cancellation.clone().requested().await;
             Ok(ExitCode::SUCCESS)
@@ -157,6 +158,6 @@ fn not_booted(target: &Target, record: Option<CellRecord>, was_up: bool) -> Fail
         let stage = record.stage.map_or_else(String::new, |stage| format!("{stage}: "));
         format!(": {stage}{}", record.symptom.unwrap_or_default())
     });
-    let advice = format!("`cargo xtask repro '{}' --on-failure` boots it for a closer look", cell.name);
+    let advice = format!("`{PROGRAM} repro '{}' --on-failure` boots it for a closer look", cell.name);
     Failure::error(format!("{level} of {} did not come up{why}; {advice}", cell.name))
 }

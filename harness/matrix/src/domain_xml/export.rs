@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Firmware, Launch, LevelNumber};
+use nestmatrix_model::{Firmware, Launch, LevelNumber, PROGRAM};
 use nestmatrix_stack::{BootFiles, BootImage, LevelPlan, Metal, StackPlan, UefiFirmware};
 use nestmatrix_vmm::libvirt::domain_xml;
 use nestmatrix_vmm::qemu::{
@@ -39,7 +39,7 @@ pub enum ExportProblem {
     #[error("L0 is a bare machine; export L1 or a level inside it")]
     BareMachine,
     /// No image can boot a level.
-    #[error("{level} of {cell} boots no image: `cargo xtask list` says what is missing")]
+    #[error("{level} of {cell} boots no image: `{program} list` says what is missing", program = PROGRAM)]
     NoImage {
         /// The cell's name.
         cell: String,

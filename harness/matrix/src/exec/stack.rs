@@ -1,7 +1,7 @@
 //! The stack in which a command of the user runs.
 
 use nestmatrix_images::Catalog;
-use nestmatrix_model::{Architecture, LevelNumber, Stage, StageKind, Word as _};
+use nestmatrix_model::{Architecture, LevelNumber, PROGRAM, Stage, StageKind, Word as _};
 
 use crate::records::in_one_line;
 use crate::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan};
@@ -29,7 +29,7 @@ pub enum NoStack {
         why: String,
     },
     /// No cell of an architecture boots here.
-    #[error("no cell of {} with a level {level} can boot here; `cargo xtask doctor` shows what is missing", architecture.word())]
+    #[error("no cell of {} with a level {level} can boot here; `{program} doctor` shows what is missing", architecture.word(), program = PROGRAM)]
     OfArchitecture {
         /// The architecture.
         architecture: Architecture,

@@ -1,5 +1,6 @@
 //! Why the history is not available. No verdict is lost: the runs' folders have them all.
 
+use nestmatrix_model::PROGRAM;
 use std::io;
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// Its content is damaged.
-    #[error("{} is damaged: {why}; `cargo xtask history --rebuild` rebuilds it from the runs", .path.display())]
+    #[error("{} is damaged: {why}; `{program} history --rebuild` rebuilds it from the runs", .path.display(), program = PROGRAM)]
     Damaged {
         /// The file.
         path: PathBuf,

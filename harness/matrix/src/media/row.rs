@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nestmatrix_images::{Catalog, MediumState, MediumUse};
-use nestmatrix_model::Isa;
+use nestmatrix_model::{Isa, PROGRAM};
 use serde::Serialize;
 
 use crate::scenario::{NOT_YET_RUN, is_tried};
@@ -72,7 +72,7 @@ impl MediumRow {
         }
         let touched = self.touched.then(|| {
             format!(
-                "its file has another time than when it was added, so its next use compares its SHA-256 (`cargo xtask media check \
+                "its file has another time than when it was added, so its next use compares its SHA-256 (`{PROGRAM} media check \
                  {}` does it now)",
                 self.medium
             )

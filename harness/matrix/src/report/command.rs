@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nestmatrix_model::PROGRAM;
 use nestmatrix_stack::Metal;
 use nestmatrix_vmm::shell::quote;
 
@@ -31,7 +32,7 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
     if let Some(("bisect", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return format!("{}  # this cell was a trial of the search", search(arguments, file));
     }
-    let mut command = format!("cargo xtask run-matrix '{cell}'");
+    let mut command = format!("{PROGRAM} run-matrix '{cell}'");
     if metal == Some(Metal::Native) {
         command.push_str(" --metal native");
     }
@@ -53,7 +54,7 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
 
 /// The command of a search, with absolute paths.
 fn search(arguments: &[String], file: impl Fn(&str) -> String) -> String {
-    let mut command = "cargo xtask bisect".to_owned();
+    let mut command = format!("{PROGRAM} bisect");
     let mut is_file = false;
     for argument in arguments {
         let joined = argument.split_once('=').filter(|(option, _)| FILES_OF_SEARCH.contains(option));

@@ -4,6 +4,7 @@ use crate::doctor::{
     ArchitectureCheckup, Check, Checkup, DocumentCheckup, Finding, MetalCheckup, Status, size,
 };
 use crate::run::MetalChoice;
+use nestmatrix_model::PROGRAM;
 
 use super::style::{Role, Style};
 use super::table::{Entry, Line, Table};
@@ -184,7 +185,7 @@ fn documents(documents: &[DocumentCheckup], style: &Style) -> String {
         })
         .collect();
     if more > 0 {
-        lines.push(format!("{more} more reasons; `cargo xtask list --skipped` shows all"));
+        lines.push(format!("{more} more reasons; `{PROGRAM} list --skipped` shows all"));
     }
     if !lines.is_empty() {
         out.push('\n');

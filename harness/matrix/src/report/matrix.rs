@@ -1,6 +1,7 @@
 //! The matrix after a run: its cells as the documents lay them out, each with its verdict.
 
 use crate::records::{CellRecord, Known, LevelRecord, Outcome, Tally, VerdictWord};
+use nestmatrix_model::PROGRAM;
 
 use super::cell::{documented, remark, tiers, verdict};
 use super::other_systems::{OtherSystem, other_systems};
@@ -37,7 +38,7 @@ pub fn matrix(outcome: &Outcome, style: &Style) -> String {
     }
     if skipped > SKIPPED {
         let text = format!(
-            "{skipped} skipped cells are not shown; `cargo xtask list --skipped` shows them with their causes"
+            "{skipped} skipped cells are not shown; `{PROGRAM} list --skipped` shows them with their causes"
         );
         out.push_str(&format!("{}\n\n", wrapped(&text, 0, 0, style.width)));
     }

@@ -1,5 +1,6 @@
 //! A paused stack, as the user of a debug session sees it.
 
+use nestmatrix_model::PROGRAM;
 use nestmatrix_stack::{PausedLevel, PausedStack};
 
 use super::style::{Role, Style};
@@ -32,8 +33,8 @@ fn reach(level: &PausedLevel) -> String {
     };
     let mut text = format!("  {level}  {known}\n");
     let ways = [
-        shell.then(|| format!("cargo xtask shell {level}")),
-        monitor.then(|| format!("cargo xtask qmp {level}")),
+        shell.then(|| format!("{PROGRAM} shell {level}")),
+        monitor.then(|| format!("{PROGRAM} qmp {level}")),
         console.as_ref().map(|console| format!("tail -f {}", console.display())),
     ];
     for way in ways.into_iter().flatten() {

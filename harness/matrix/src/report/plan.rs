@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use nestmatrix_model::Fidelity;
+use nestmatrix_model::{Fidelity, PROGRAM};
 use nestmatrix_stack::Metal;
 
 use super::other_systems::is_used_for;
@@ -63,7 +63,7 @@ fn no_native(plan: &RunPlan) -> Vec<String> {
     if plan.no_native.is_empty() {
         return Vec::new();
     }
-    let heading = "native metal is not used; `cargo xtask doctor` shows the details".to_owned();
+    let heading = format!("native metal is not used; `{PROGRAM} doctor` shows the details");
     let why = plan.no_native.iter().map(|(architecture, why)| format!("  {architecture}: {}", one_line(why)));
     std::iter::once(heading).chain(why).collect()
 }
@@ -74,7 +74,7 @@ pub fn profile(plan: &RunPlan) -> Option<String> {
     let all = match full {
         _ if plan.cells.len() == *of => String::new(),
         Some(full) => format!("; `--profile {full}` runs all"),
-        None => "; `cargo xtask run-matrix '*'` runs all".to_owned(),
+        None => format!("; `{PROGRAM} run-matrix '*'` runs all"),
     };
     let chosen = one_line(&format!("{name}: {title}"));
     Some(format!("{chosen}; {} of {of} cells{all}", plan.cells.len()))

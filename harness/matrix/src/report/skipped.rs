@@ -5,6 +5,7 @@ use super::text::{grouped, one_line, wrapped};
 use crate::records::SkipReason;
 use crate::run::RunPlan;
 use crate::scenario::Cell;
+use nestmatrix_model::PROGRAM;
 
 /// The number of causes that the plan of a run shows; the rest is counted.
 const CAUSES: usize = 5;
@@ -37,7 +38,7 @@ pub(super) fn skipped_in_short(plan: &RunPlan) -> Vec<String> {
         return Vec::new();
     }
     let what = if causes.len() == 1 { "1 cause".to_owned() } else { format!("{} causes", causes.len()) };
-    let mut lines = vec![format!("{}, {what}; `cargo xtask list --skipped` shows all", counted(all))];
+    let mut lines = vec![format!("{}, {what}; `{PROGRAM} list --skipped` shows all", counted(all))];
     lines.extend(
         causes.iter().take(CAUSES).map(|(cause, cells)| format!("  {}: {cause}", counted(number(cells)))),
     );

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nestmatrix_model::{Fault, Fidelity, LevelNumber, Step};
+use nestmatrix_model::{Fault, Fidelity, LevelNumber, PROGRAM, Step};
 use nestmatrix_stack::{BootFiles, Limits, Metal, StackPlan};
 use nestmatrix_vmm::guest::fatal_messages;
 use nestmatrix_vmm::qemu::Memory;
@@ -214,7 +214,7 @@ impl Reproduction<'_> {
         let told = lines.len();
         if let Some(why) = impossible {
             lines.push(format!("IT CAN'T BE RUN: {why}. It says so and exits with 2."));
-            lines.push("nestmatrix boots the stack again, and pauses it: cargo xtask repro CELL".into());
+            lines.push(format!("nestmatrix boots the stack again, and pauses it: {PROGRAM} repro CELL"));
         } else if outcome::of(self.stopped).is_none() || self.harness_at_fault {
             lines.push("NOTHING TO COMPARE WITH: no script can see the recorded outcome.".into());
             lines.push("The script boots the stack, prints the outcome, and exits with 2.".into());

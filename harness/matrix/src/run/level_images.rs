@@ -2,7 +2,9 @@
 
 use nestmatrix_images::{Catalog, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
-use nestmatrix_model::{Architecture, BootKind, Firmware, Isa, Launch, LevelNumber, Version, Word as _};
+use nestmatrix_model::{
+    Architecture, BootKind, Firmware, Isa, Launch, LevelNumber, PROGRAM, Version, Word as _,
+};
 use nestmatrix_stack::Metal;
 use nestmatrix_vmm::qemu::SWTPM;
 
@@ -291,7 +293,7 @@ fn roles<'c>(
         let no_file = file.map(|file| {
             let (role, medium) = (role.name(), disk.medium().name());
             format!(
-                "has no file {file}, which {role} needs (`cargo xtask media add {medium} ... --file {file}=PATH` adds it)"
+                "has no file {file}, which {role} needs (`{PROGRAM} media add {medium} ... --file {file}=PATH` adds it)"
             )
         });
         Some((*role, catalog.unbuildable(with.name()).map(ToString::to_string).or(no_file)))

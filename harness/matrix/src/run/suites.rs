@@ -1,6 +1,6 @@
 //! Whether the test suites that a cell's steps run are there.
 
-use nestmatrix_model::{Isa, Step};
+use nestmatrix_model::{Isa, PROGRAM, Step};
 
 use super::fate::Planner;
 use crate::records::SkipReason;
@@ -16,7 +16,9 @@ impl Planner<'_> {
             let why = if isa != Isa::Amd64 {
                 format!("{suite} has tests for {}, not for {isa}", Isa::Amd64)
             } else if !self.options.suppose_images && !added() {
-                format!("no {suite} (add a folder in which it was built: `cargo xtask payloads add {suite} FOLDER`)")
+                format!(
+                    "no {suite} (add a folder in which it was built: `{PROGRAM} payloads add {suite} FOLDER`)"
+                )
             } else {
                 return None;
             };

@@ -1,5 +1,6 @@
 //! Why a level has no image.
 
+use nestmatrix_model::PROGRAM;
 use serde::{Deserialize, Serialize};
 
 use super::system::SystemRequirement;
@@ -15,7 +16,7 @@ pub enum MissingImage {
         requirement: SystemRequirement,
     },
     /// No medium of a Windows. Nothing else has one.
-    #[error("no medium of {} (`cargo xtask media add {} FILE.iso --drivers virtio-win.iso` adds one)", .requirement.wanted_versions(), medium(.requirement))]
+    #[error("no medium of {} (`{program} media add {} FILE.iso --drivers virtio-win.iso` adds one)", .requirement.wanted_versions(), medium(.requirement), program = PROGRAM)]
     NoMedium {
         /// The required system.
         requirement: SystemRequirement,
@@ -104,7 +105,7 @@ fn medium(requirement: &SystemRequirement) -> String {
 fn because(why: &Option<String>) -> String {
     match why {
         Some(why) => format!(": {why}"),
-        None => " (`cargo xtask media add` adds disks)".to_owned(),
+        None => format!(" (`{PROGRAM} media add` adds disks)"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Advice for each problem in the user's input.
 
 use nestmatrix_input::{Problem, list};
+use nestmatrix_model::PROGRAM;
 
 use super::problem::ScenarioProblem;
 
@@ -129,8 +130,8 @@ impl Problem for ScenarioProblem {
                 "cell names are SCENARIO/ARCHITECTURE/L0/L1/L2, and a glob must match the whole name".into()
             }
             Self::NoSuchCell { .. } => {
-                "a glob must match the whole name, SCENARIO/ARCHITECTURE/L0/L1/L2; `cargo xtask list` shows all names"
-                    .into()
+                let form = "SCENARIO/ARCHITECTURE/L0/L1/L2";
+                format!("a glob must match the whole name, {form}; `{PROGRAM} list` shows all names")
             }
             Self::NoDefault => "write `default = true` in one profile".into(),
             Self::SecondDefault => "remove `default = true` from all but one".into(),

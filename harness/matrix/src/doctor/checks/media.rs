@@ -3,6 +3,7 @@
 use crate::doctor::finding::{Check, Finding};
 use crate::media::MediumRow;
 use crate::scenario::NOT_YET_RUN;
+use nestmatrix_model::PROGRAM;
 
 /// A finding for each medium.
 pub fn media_findings(media: &[MediumRow]) -> Vec<Finding> {
@@ -17,8 +18,8 @@ fn finding(row: &MediumRow) -> Finding {
         let finding = Finding::warning(check, format!("{named} is not used: {why}"));
         return match recipe {
             Some(_) => finding.fixed_by([
-                format!("cargo xtask media add {medium} FILE"),
-                format!("cargo xtask media remove {medium}"),
+                format!("{PROGRAM} media add {medium} FILE"),
+                format!("{PROGRAM} media remove {medium}"),
             ]),
             None => finding.advise("docs/media.md says which systems have a recipe, and how to add one"),
         };
@@ -32,7 +33,7 @@ fn finding(row: &MediumRow) -> Finding {
     if *touched {
         return Finding::warning(check, format!("{state}; its file has another time than when it was added"))
             .advise("its next use compares its SHA-256")
-            .fixed_by([format!("cargo xtask media check {medium}")]);
+            .fixed_by([format!("{PROGRAM} media check {medium}")]);
     }
     Finding::ok(check, state)
 }

@@ -1,6 +1,7 @@
 //! Checks of the tools that images are built with: apt, and what the user's sources of RPM packages need.
 
 use nestmatrix_images::{HostTool, SourceProblem};
+use nestmatrix_model::PROGRAM;
 
 use super::subject::{Inventory, SourceState, Subject};
 use crate::doctor::finding::{Check, Finding};
@@ -76,7 +77,7 @@ impl Subject<'_> {
             );
         }
         if problems.iter().any(|problem| matches!(problem, SourceProblem::Gone(_))) {
-            advice.push("bring it back, or add the source again with `cargo xtask sources add`".to_owned());
+            advice.push(format!("bring it back, or add the source again with `{PROGRAM} sources add`"));
         }
         let packages = |of: fn(HostTool) -> &'static str| {
             let mut packages: Vec<&str> = tools.iter().flat_map(|tool| of(*tool).split(' ')).collect();

@@ -1,5 +1,6 @@
 //! Checks of memory and disk space.
 
+use nestmatrix_model::PROGRAM;
 use nestmatrix_stack::Metal;
 
 use super::subject::{Inventory, Place, Subject};
@@ -55,7 +56,7 @@ impl Subject<'_> {
             (0, _) | (_, 0) => RECORDS_MIB,
             (wanted, missing) => RECORDS_MIB.max(IMAGES_MIB * missing as u64 / wanted as u64),
         };
-        let prune = "cargo xtask images prune".to_owned();
+        let prune = format!("{PROGRAM} images prune");
         if *cache < images {
             let what = format!("{} of disk space free; images take {}", size(*cache), size(images));
             return Finding::missing(check, &both, what).fixed_by([prune]);
@@ -71,7 +72,7 @@ impl Subject<'_> {
                 format!("delete snapshots, or limit them: `run-matrix --saved-limit {limit}` or `--cold`");
             return Finding::warning(check, what)
                 .advise(advice)
-                .fixed_by(["cargo xtask snapshots clear".to_owned()]);
+                .fixed_by([format!("{PROGRAM} snapshots clear")]);
         }
         Finding::ok(check, format!("{} of disk space free", size(*cache.min(snapshots))))
     }

@@ -1,6 +1,7 @@
 //! Checks of software: the installed QEMU, the operating system, the emulator of the bare machine, and the images.
 
 use nestmatrix_images::InstalledEmulator;
+use nestmatrix_model::PROGRAM;
 use nestmatrix_stack::Metal;
 
 use super::packages::{APT_ADVICE, Distribution};
@@ -85,8 +86,8 @@ impl Subject<'_> {
         let what = format!("{missing} of {wanted} images are not in the cache ({})", in_short(&names));
         let (disks, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.ends_with(" disk"));
         if inventory.offline {
-            let build = format!("cargo xtask images build {}", recipes(&others).join(" "));
-            let fixes = [(others, build), (disks, "cargo xtask media prepare".to_owned())];
+            let build = format!("{PROGRAM} images build {}", recipes(&others).join(" "));
+            let fixes = [(others, build), (disks, format!("{PROGRAM} media prepare"))];
             let fixes = fixes.into_iter().filter(|(of, _)| !of.is_empty()).map(|(_, command)| command);
             return Finding::missing(check, &both, format!("{what}, and --offline forbids downloads"))
                 .fixed_by(fixes);
@@ -108,7 +109,7 @@ impl Subject<'_> {
             Ok(EmulatorSupply::Image { recipe, cached: false }) if inventory.offline => {
                 let what = format!("{recipe} is not in the cache, and --offline forbids downloads");
                 Finding::missing(check, &[Metal::Emulated], what)
-                    .fixed_by([format!("cargo xtask images build {recipe}")])
+                    .fixed_by([format!("{PROGRAM} images build {recipe}")])
             }
             Ok(EmulatorSupply::Image { recipe, cached: false }) => {
                 Finding::ok(check, format!("{recipe} is downloaded and built before the run"))

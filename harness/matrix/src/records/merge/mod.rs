@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use gather::GatheredRuns;
 pub use merged_run::MergedRun;
+use nestmatrix_model::PROGRAM;
 use place::Reserved;
 pub(super) use several::{counted, machine_of_all};
 
@@ -52,7 +53,7 @@ pub enum MergeError {
     #[error("{} has no {CELLS}, so the cells that it has no verdict of are unknown", .0.display())]
     NoCells(PathBuf),
     /// One is a mutation run, whose mutants a merged run would leave out.
-    #[error("{} is a mutation run: `cargo xtask report` shows several of them together", .0.display())]
+    #[error("{} is a mutation run: `{program} report` shows several of them together", .0.display(), program = PROGRAM)]
     Mutation(PathBuf),
     /// A path in a record leads out of the merged run's folder.
     #[error("{}: {what:?} is not a folder inside a run's", .folder.display())]
