@@ -439,3 +439,39 @@ fn the_cache_has_the_images_of_a_recipe_once_all_are_built() {
     flip_last_byte(&image.provenance());
     assert!(!store.has_images_of(&toy.recipe()));
 }
+
+/// Copies a file, or a folder with what is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let status = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn images_that_came_with_the_program_are_used_where_they_are() {
+    let toy = Toy::new();
+    let store = toy.store("cache", false);
+    store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    for path in store.to_ship(&toy.recipe()) {
+        copy(&store.cache().join(&path), &toy.path("shipped").join(&path));
+    }
+    let calls = toy.calls("");
+    let store = toy.store_with("other", Some("shipped"), true);
+    assert!(store.has_images_of(&toy.recipe()));
+    let image = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert!(image.folder().starts_with(toy.path("shipped")), "{}", image.folder().display());
+    assert_eq!(store.find(image.digest().as_str()).unwrap().unwrap().folder(), image.folder());
+    let listed = store.list().unwrap();
+    assert!(listed.len() == 2 && listed.iter().all(|cached| cached.referenced), "{listed:?}");
+    assert_eq!((toy.calls(""), is_empty(&toy.path("other/images"))), (calls, true));
+    assert_eq!(store.prune(&[]).unwrap(), 0);
+
+    // A damaged one is built again, in the cache.
+    flip_last_byte(&image.kernel().unwrap().to_owned());
+    let refused = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap_err().to_string();
+    assert!(refused.contains("(damaged: "), "{refused}");
+    drop(store);
+    let store = toy.store_with("other", Some("shipped"), false);
+    let again = store.ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    assert!(again.folder().starts_with(toy.path("other")), "{}", again.folder().display());
+}

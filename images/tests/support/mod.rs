@@ -175,8 +175,14 @@ impl Toy {
 
     /// Opens the cache of this name.
     pub fn store(&self, cache: &str, offline: bool) -> Store {
+        self.store_with(cache, None, offline)
+    }
+
+    /// Opens the cache of this name, with images that came with the program.
+    pub fn store_with(&self, cache: &str, shipped: Option<&str>, offline: bool) -> Store {
         Store::open(StoreOptions {
             cache: Some(self.path(cache)),
+            shipped: shipped.map(|folder| self.path(folder)),
             offline,
             archive: Some("http://toy.example/".into()),
             keyring: Some(self.path("keyring")),
