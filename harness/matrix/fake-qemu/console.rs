@@ -8,6 +8,7 @@ use crate::stack::Stack;
 pub fn answer(stack: &Arc<Stack>, level: u8, typed: &str) {
     let Some((id, command)) = typed.trim_end().split_once(' ').filter(|_| stack.stays(level)) else { return };
     stack.wait_while_paused(level);
+    stack.obey(level, command);
     let printed = printed(stack, level, command);
     stack.say(level, &format!("nestmatrix-answer-begin {id}"));
     printed.lines().for_each(|line| stack.say(level, line));

@@ -14,6 +14,9 @@ const CPU: &str = "/machine/unattached/device[0]";
 /// The identifier of a TPM, and of the channel to swtpm.
 const TPM: &str = "nest-tpm";
 
+/// The path of a device that is plugged in.
+const PLUGGED: &str = "/machine/peripheral/nest-plugged";
+
 /// The machine of the innermost level has no slots for CPUs, as microvm.
 const WITHOUT_SLOTS: &str = "microvm";
 
@@ -31,7 +34,11 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
     let line = stack.command_line(level);
     Ok(match command {
         "qmp_capabilities" | "cont" | "stop" | "quit" | "set-action" => json!({}),
-        "device_add" if arguments["driver"] == "cpu" => json!({}),
+        "device_add" | "device_del" | "object-add" => json!({}),
+        "blockdev-add" | "blockdev-del" | "netdev_add" | "netdev_del" => json!({}),
+        "qom-get" if arguments["path"] == PLUGGED => {
+            json!(stack.plugged(level).ok_or_else(|| format!("Path '{PLUGGED}' not found"))?)
+        }
         "system_reset" | "migrate" | "migrate-incoming" | "migrate-set-capabilities" => json!({}),
         "query-migrate" => {
             let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
@@ -135,7 +142,12 @@ pub fn after(stack: &Arc<Stack>, level: u8, channel: &str, command: &str, argume
     let is_command = uri.starts_with("exec:");
     match (command, file) {
         ("stop", _) => stack.pause(level),
-        ("device_add", _) => stack.add_cpu(level),
+        ("device_add", _) => match arguments["driver"].as_str() {
+            Some("cpu") => stack.add_cpu(level),
+            Some("pc-dimm") => stack.add_module(level),
+            kind => stack.plug(level, kind),
+        },
+        ("device_del", _) => stack.plug(level, None),
         ("migrate", _) if is_command => stack.keep(level),
         ("migrate-incoming", _) if is_command => stack.bring_back(level),
         ("migrate", Some(file)) => stack.save(level, file),

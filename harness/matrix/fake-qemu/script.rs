@@ -23,6 +23,10 @@ pub struct Script {
     pub commands: Vec<Command>,
     /// Requests that are answered differently. The first that matches counts.
     pub replies: Vec<Reply>,
+    /// What levels do instead when they should power off or panic, by number.
+    pub goes_down: BTreeMap<u8, Vec<Act>>,
+    /// What levels do after a reset before they are up again, by number.
+    pub after_reset: BTreeMap<u8, Vec<Act>>,
     /// Levels whose QEMU uses a whole CPU.
     pub busy: Vec<u8>,
 }

@@ -58,6 +58,10 @@ pub struct Level {
     resets: u32,
     /// How many CPUs it got while it ran.
     added_cpus: u32,
+    /// How many memory modules it got while it ran.
+    added_modules: u32,
+    /// The kind of the device that is plugged in.
+    plugged: Option<String>,
     /// The processes that its agent knows.
     pub processes: BTreeMap<i64, Process>,
     pids: i64,
@@ -314,7 +318,11 @@ impl Stack {
                 let line = self.command_line(level);
                 let uptime = format!("uptime={:.3}\n", self.milliseconds() as f64 / 1000.0);
                 let cpus = format!("0-{}\n", self.levels().get(&level).map_or(0, |level| level.added_cpus));
+                self.obey(level, script);
                 let stdout = match script {
+                    hardware if self.said_of_hardware(level, hardware).is_some() => {
+                        self.said_of_hardware(level, hardware).unwrap_or_default()
+                    }
                     vitals if vitals.contains("echo uptime=$u;") => uptime,
                     switched_on if switched_on.contains("cpu[0-9]*/online") => cpus,
                     _ => String::new(),
@@ -339,7 +347,15 @@ impl Stack {
             let is_next = self.change(inner, |level| {
                 (level.launched, level.line) = (true, line);
                 level.second_launched |= second;
-                std::mem::take(&mut level.gone)
+                let is_next = std::mem::take(&mut level.gone);
+                if is_next {
+                    // What it was before comes back if it is restored.
+                    (level.resumed, level.off, level.paused) = (false, false, false);
+                    (level.added_cpus, level.added_modules, level.plugged) = (0, 0, None);
+                    level.resets += 1;
+                    level.processes.clear();
+                }
+                is_next
             });
             if is_next {
                 self.send(&self.channel(inner, "qmp"), monitor::greeting());

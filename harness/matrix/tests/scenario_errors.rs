@@ -598,6 +598,32 @@ fn step_that_the_harness_takes_in_the_wrong_place() {
 }
 
 #[test]
+fn events_in_the_life_of_the_wrong_level() {
+    let step = |action: &str, after: &str, on: &str| {
+        format!("[[step]]\nname = \"{action}\"\nafter = \"{after}\"\non = \"{on}\"\ndo = \"{action}\"\n")
+    };
+    let steps = [
+        step("power-off", "l0-kvm", "l0"),
+        step("crash", "l2-check", "l0"),
+        step("power-off", "l2-launch", "l1"),
+        step("hotplug-memory", "l2-check", "l2"),
+        step("hotplug-disk", "l2-check", "l0"),
+        step("hotplug-network", "l2-boot", "l1"),
+        step("power-off", "l2-check", "l2"),
+        step("hotplug-disk", "l1-kvm", "l1"),
+    ];
+    insta::assert_snapshot!(scenario_and(&steps.concat()));
+}
+
+#[test]
+fn memory_that_no_level_can_get() {
+    let l0 = "[levels.l0]\nmemory-mib = 4096\nmax-memory-mib = 8192\n";
+    let l1 = "[levels.l1]\nmax-memory-mib = 2048\nlaunch = \"libvirt\"\n";
+    let l2 = "[levels.l2]\nmemory-mib = 512\nmax-memory-mib = 256\n";
+    insta::assert_snapshot!(scenario_and(&[l0, l1, l2].concat()));
+}
+
+#[test]
 fn step_that_only_reads_and_does_not() {
     let step = |more: &str| {
         format!("[[step]]\nname = \"look\"\nafter = \"l0-kvm\"\non = \"l0\"\nreads = true\n{more}\n")

@@ -15,6 +15,9 @@ pub struct Hardware {
     /// How many CPUs it can have, with those that are plugged in while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cpus: Option<u32>,
+    /// How much memory it can have, in MiB, with what is plugged in while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory_mib: Option<u32>,
     /// Devices in addition to those that every level has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
@@ -30,9 +33,13 @@ pub struct Hardware {
 }
 
 impl Hardware {
-    /// Whether only a machine with a PCI bus, and one that can plug CPUs and has a TPM, can have it.
+    /// Whether only a machine with a PCI bus, and one that can plug CPUs and memory and has a TPM, can have it.
     pub fn needs_pci(&self) -> bool {
-        !self.devices.is_empty() || self.network.is_some() || self.tpm.is_some() || self.max_cpus.is_some()
+        !self.devices.is_empty()
+            || self.network.is_some()
+            || self.tpm.is_some()
+            || self.max_cpus.is_some()
+            || self.max_memory_mib.is_some()
     }
 }
 

@@ -106,8 +106,18 @@ pub enum OwnAction {
     SaveRestore,
     /// Resets the level's machine. The levels inside are launched again.
     Reset,
+    /// Powers the level off in an orderly way, ends its QEMU, and starts it again in a new one, with the levels inside.
+    PowerOff,
+    /// Makes the level's kernel panic, and resets its machine. The levels inside are launched again.
+    Crash,
     /// Adds a CPU to the level.
     HotplugCpu,
+    /// Adds memory to the level.
+    HotplugMemory,
+    /// Adds a disk to the level, uses it, and removes it.
+    HotplugDisk,
+    /// Adds a network card to the level, and removes it.
+    HotplugNetwork,
 }
 
 impl Word for OwnAction {
@@ -120,7 +130,12 @@ impl Word for OwnAction {
         Self::Pause,
         Self::SaveRestore,
         Self::Reset,
+        Self::PowerOff,
+        Self::Crash,
         Self::HotplugCpu,
+        Self::HotplugMemory,
+        Self::HotplugDisk,
+        Self::HotplugNetwork,
     ];
 
     fn word(self) -> &'static str {
@@ -132,7 +147,12 @@ impl Word for OwnAction {
             Self::Pause => "pause",
             Self::SaveRestore => "save-restore",
             Self::Reset => "reset",
+            Self::PowerOff => "power-off",
+            Self::Crash => "crash",
             Self::HotplugCpu => "hotplug-cpu",
+            Self::HotplugMemory => "hotplug-memory",
+            Self::HotplugDisk => "hotplug-disk",
+            Self::HotplugNetwork => "hotplug-network",
         }
     }
 }
@@ -142,9 +162,40 @@ impl OwnAction {
     /// Whether it is an event in the life of a level: the level and everything in it must live on.
     pub fn is_lifecycle(self) -> bool {
         match self {
-            Self::Migrate | Self::Pause | Self::SaveRestore | Self::Reset | Self::HotplugCpu => true,
+            Self::Migrate
+            | Self::Pause
+            | Self::SaveRestore
+            | Self::Reset
+            | Self::PowerOff
+            | Self::Crash
+            | Self::HotplugCpu
+            | Self::HotplugMemory
+            | Self::HotplugDisk
+            | Self::HotplugNetwork => true,
             Self::Measure | Self::Reboot | Self::BootAnother => false,
         }
+    }
+
+    /// Whether the level boots again, and the levels inside with it.
+    pub fn boots_again(self) -> bool {
+        match self {
+            Self::Reset | Self::PowerOff | Self::Crash => true,
+            Self::Measure
+            | Self::Reboot
+            | Self::BootAnother
+            | Self::Migrate
+            | Self::Pause
+            | Self::SaveRestore
+            | Self::HotplugCpu
+            | Self::HotplugMemory
+            | Self::HotplugDisk
+            | Self::HotplugNetwork => false,
+        }
+    }
+
+    /// Whether a device is plugged in that its machine must have a slot for.
+    pub fn plugs_device(self) -> bool {
+        matches!(self, Self::HotplugDisk | Self::HotplugNetwork)
     }
 }
 
@@ -188,6 +239,11 @@ impl Step {
         self.action.actions().contains(&OwnAction::SaveRestore).then_some(self.on)
     }
 
+    /// The level whose machine must have a slot for a device that is plugged in, if any.
+    pub fn plugged_level(&self) -> Option<LevelNumber> {
+        self.action.actions().iter().any(|action| action.plugs_device()).then_some(self.on)
+    }
+
     /// Whether it is an event in the life of a level, or several.
     pub fn is_lifecycle(&self) -> bool {
         self.action.actions().iter().any(|action| action.is_lifecycle())
@@ -203,7 +259,12 @@ impl Step {
             | OwnAction::Pause
             | OwnAction::SaveRestore
             | OwnAction::Reset
-            | OwnAction::HotplugCpu => false,
+            | OwnAction::PowerOff
+            | OwnAction::Crash
+            | OwnAction::HotplugCpu
+            | OwnAction::HotplugMemory
+            | OwnAction::HotplugDisk
+            | OwnAction::HotplugNetwork => false,
         })
     }
 

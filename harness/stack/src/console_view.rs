@@ -5,14 +5,17 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use nestmatrix_vmm::guest::{GuestFailure, GuestSymptom, SharedAnswers, symptom_in};
+use nestmatrix_vmm::guest::{GuestFailure, GuestSymptom, SharedAnswers, kernel_message, symptom_in};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::lifecycle::is_complaint;
 use super::report::ReportReader;
 
 /// Lines of a console that are kept.
 const KEPT_LINES: usize = 20;
+/// Complaints of a kernel that are kept.
+const KEPT_COMPLAINTS: usize = 100;
 
 /// Reads the lines of a console, besides the harness itself.
 pub trait ConsoleListener: std::fmt::Debug {
@@ -45,6 +48,8 @@ struct Shown {
     /// Whether the failure was reported already.
     is_reported: bool,
     stall: Option<String>,
+    /// What its kernel has complained about.
+    complaints: Vec<String>,
     last_line_at: Option<Instant>,
 }
 
@@ -74,6 +79,9 @@ impl ConsoleView {
             }
             Some(GuestSymptom::Stall(said)) => shown.stall = Some(said),
             Some(GuestSymptom::Fatal(..)) | None => {}
+        }
+        if is_complaint(&line) && shown.complaints.len() < KEPT_COMPLAINTS {
+            shown.complaints.push(kernel_message(&line).to_owned());
         }
         if !line.trim().is_empty() {
             shown.lines.push_back(line);
@@ -128,6 +136,11 @@ impl ConsoleView {
     /// The last message of the level's kernel about CPU time that it did not get.
     pub(super) fn stall(&self) -> Option<String> {
         self.0.shown.borrow().stall.clone()
+    }
+
+    /// What the level's kernel has complained about.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        self.0.shown.borrow().complaints.clone()
     }
 
     /// The last line that is not empty.

@@ -108,6 +108,13 @@ impl Machines {
         }
     }
 
+    /// Notes that a memory module was added to a machine.
+    pub(super) fn add_memory_module(&mut self, id: MachineId) {
+        if let Some(requested) = self.requested.get_mut(&id) {
+            requested.machine.hardware.memory_modules += 1;
+        }
+    }
+
     /// Notes that a machine runs.
     pub(super) fn add(&mut self, id: MachineId, qemu: Box<dyn RunningProcess>) {
         // A machine that replaces another one comes where that was: outer levels are polled first.

@@ -1,20 +1,27 @@
 //! The reset of a level that hosts, and the reboot of the outermost one, as steps of a scenario.
 
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{Isa, LevelNumber};
 use nestmatrix_vmm::guest::Agent;
 use nestmatrix_vmm::qemu::ChannelKind;
 use nestmatrix_vmm::wire::Wire;
 use qapi::qmp::{self, RebootAction};
+use serde_json::Value;
 
-use super::Stop;
 use super::stack::Stack;
 use super::steps::text_of;
 use super::watch::Watch;
+use super::{Stop, Symptom};
 
 impl Stack<'_> {
     /// Resets a level in which nothing runs that is still needed, and checks its KVM again; returns a description of that.
     pub(super) async fn reboot(&mut self, level: LevelNumber) -> Result<String, Stop> {
         let before = self.boot_id(level).await?;
+        self.run(level, "sync").await?;
+        self.boot_again(level, &before).await
+    }
+
+    /// Resets a level whose kernel has, or had, this boot id. It must boot again. Checks its KVM; returns a description of that.
+    pub(super) async fn boot_again(&mut self, level: LevelNumber, before: &str) -> Result<String, Stop> {
         self.reset(level).await?;
         let after = self.boot_id(level).await?;
         if after == before {
@@ -30,7 +37,7 @@ impl Stack<'_> {
     async fn reset(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let qemu = self.wire(level, ChannelKind::Qmp)?;
         self.let_reset(level, &qemu, true).await?;
-        self.run(level, "sync").await?;
+        let own_resets = self.watch.own_resets(level);
         self.system_reset(level, &qemu).await.map_err(blame_emulator_for_l0)?;
         let agent = self.wire(level, ChannelKind::Agent)?;
         let requested = self.machines.current(level).and_then(|id| self.machines.requested(id));
@@ -41,7 +48,20 @@ impl Stack<'_> {
         };
         greeting.map_err(blame_emulator_for_l0)?;
         // Not before it is up again: SeaBIOS answers a reset with one of its own.
-        self.let_reset(level, &qemu, false).await
+        self.let_reset(level, &qemu, false).await?;
+        self.check_own_resets(level, own_resets).map_err(blame_emulator_for_l0)
+    }
+
+    /// Checks that a level that was reset, and had reset itself `before` times, has not reset itself again. Nothing else would show
+    /// that: meanwhile it may start again.
+    pub(super) fn check_own_resets(&self, level: LevelNumber, before: usize) -> Result<(), Stop> {
+        let own = self.watch.own_resets(level).saturating_sub(before);
+        let of_firmware = usize::from(self.request.plan.profile.isa == Isa::Amd64);
+        if own <= of_firmware {
+            return Ok(());
+        }
+        let seen = format!("{level} was reset, and has then reset itself {own} times");
+        Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }))
     }
 
     /// Sets whether a machine starts again when it is reset. Every machine is started with -no-reboot: otherwise a guest that gives
@@ -60,7 +80,14 @@ impl Stack<'_> {
     pub(super) async fn system_reset(&mut self, level: LevelNumber, qemu: &Wire) -> Result<(), Stop> {
         let resets = self.watch.resets(level);
         self.during(level, async { Ok(qemu.execute(qmp::system_reset {}).await?) }).await?;
-        self.until(level, |watch: &Watch| (watch.resets(level) > resets).then_some(())).await
+        self.until(level, |watch: &Watch| (watch.resets(level) > resets).then_some(())).await?;
+        // After a panic, QEMU may have stopped it.
+        self.watch.expect_nothing(level);
+        let status = self.during(level, async { Ok(qemu.call("query-status", Value::Null).await?) }).await?;
+        if status["running"] == false {
+            self.during(level, async { Ok(qemu.execute(qmp::cont {}).await?) }).await?;
+        }
+        Ok(())
     }
 
     /// The number that a kernel gives itself when it starts.

@@ -141,19 +141,25 @@ impl Stack<'_> {
     ) -> Result<String, Stop> {
         match action {
             OwnAction::Measure => self.measure(on).await,
-            OwnAction::Reboot => self.reboot(on).await,
+            OwnAction::Reboot => Box::pin(self.reboot(on)).await,
             // A boot takes steps, so the future is recursive and needs a box.
             OwnAction::BootAnother => Box::pin(self.boot_another(on)).await,
             OwnAction::Migrate
             | OwnAction::Pause
             | OwnAction::SaveRestore
             | OwnAction::Reset
-            | OwnAction::HotplugCpu => {
+            | OwnAction::PowerOff
+            | OwnAction::Crash
+            | OwnAction::HotplugCpu
+            | OwnAction::HotplugMemory
+            | OwnAction::HotplugDisk
+            | OwnAction::HotplugNetwork => {
                 let mut known = match before.take() {
                     Some(known) => known,
                     None => self.before_lifecycle(action).await?,
                 };
-                let seen = self.live_through(on, action, &mut known).await?;
+                // Its waits are deep inside each other, and the compiler limits the depth of a future without a box.
+                let seen = Box::pin(self.live_through(on, action, &mut known)).await?;
                 *before = Some(known);
                 Ok(seen)
             }

@@ -1,4 +1,5 @@
-//! Events in the life of a level: it is paused, saved, moved to another QEMU, reset, or gets another CPU.
+//! Events in the life of a level: it is paused, saved, moved to another QEMU, reset, powered off, it panics, or it gets other
+//! hardware.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -48,6 +49,60 @@ impl Stack {
     /// A level gets another CPU.
     pub fn add_cpu(&self, level: u8) {
         self.change(level, |level| level.added_cpus += 1);
+    }
+
+    /// A level gets a memory module.
+    pub fn add_module(&self, level: u8) {
+        self.change(level, |level| level.added_modules += 1);
+    }
+
+    /// A device of this kind is plugged into a level, or none.
+    pub fn plug(&self, level: u8, kind: Option<&str>) {
+        self.change(level, |level| level.plugged = kind.map(str::to_owned));
+    }
+
+    /// The kind of the device that is plugged into a level.
+    pub fn plugged(&self, level: u8) -> Option<String> {
+        self.levels().get(&level)?.plugged.clone()
+    }
+
+    /// What a script prints that is about the hardware of a level, if it is.
+    pub fn said_of_hardware(&self, level: u8, script: &str) -> Option<String> {
+        let modules = self.levels().get(&level).map_or(0, |level| level.added_modules);
+        let plugged = self.plugged(level);
+        let if_plugged = |kind: &str, name: &str| match plugged.as_deref() == Some(kind) {
+            true => format!("{name}\n"),
+            false => String::new(),
+        };
+        match script {
+            memory if memory.contains("MemTotal:") => Some(format!("{}\n", (1 << 20) + modules * 256_000)),
+            found if found.contains("/sys/block/vd*/serial") => Some(if_plugged("virtio-blk-pci", "vdb")),
+            found if found.contains("/sys/class/net/*/address") => {
+                Some(if_plugged("virtio-net-pci", "eth0 1"))
+            }
+            hashes if hashes.contains("md5sum") => Some("0123abcd  -\n0123abcd  -\n".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Does what a script asks of a level's kernel: to power off, or to panic.
+    pub fn obey(self: &Arc<Self>, level: u8, script: &str) {
+        let usual = if script.contains("poweroff $force") {
+            Act::PowerOff
+        } else if script.contains("sysrq-trigger") {
+            Act::Say("[   12.000000] Kernel panic - not syncing: sysrq triggered crash".to_owned())
+        } else {
+            return;
+        };
+        if usual == Act::PowerOff {
+            self.end_inside(level);
+        }
+        let stack = Arc::clone(self);
+        let acts = self.script.goes_down.get(&level).cloned().unwrap_or_else(|| vec![usual]);
+        std::thread::spawn(move || {
+            stack.perform(level, &[Act::Wait(BEFORE_AGENT)]);
+            stack.perform(level, &acts);
+        });
     }
 
     /// Keeps a level and those inside it as they are.
@@ -103,13 +158,8 @@ impl Stack {
         self.change(level, |level| level.moved = true);
     }
 
-    /// Resets a level, which boots again at once.
-    pub fn reset(self: &Arc<Self>, level: u8) {
-        self.change(level, |level| {
-            level.agent_answers = false;
-            level.resets += 1;
-            level.processes.clear();
-        });
+    /// Ends the QEMUs of the levels inside a level.
+    fn end_inside(&self, level: u8) {
         let inside: Vec<u8> = self.levels().range(level + 1..).map(|(inside, _)| *inside).collect();
         for inside in &inside {
             self.change(*inside, |level| {
@@ -119,10 +169,24 @@ impl Stack {
         if !inside.is_empty() {
             self.ports(level + 1, false);
         }
+    }
+
+    /// Resets a level, which boots again at once.
+    pub fn reset(self: &Arc<Self>, level: u8) {
+        self.change(level, |level| {
+            level.agent_answers = false;
+            level.resets += 1;
+            level.processes.clear();
+        });
+        self.end_inside(level);
         self.event(level, "RESET", &json!({"guest": false, "reason": "host-qmp-system-reset"}));
         let stack = Arc::clone(self);
         let up = if self.innermost() == level { Act::Report } else { Act::AgentAnswers };
-        std::thread::spawn(move || stack.perform(level, &[Act::Wait(BEFORE_AGENT), up]));
+        let before = self.script.after_reset.get(&level).cloned().unwrap_or_default();
+        std::thread::spawn(move || {
+            stack.perform(level, &before);
+            stack.perform(level, &[Act::Wait(BEFORE_AGENT), up]);
+        });
     }
 
     /// Ends the first QEMU of a level that has moved to another one.

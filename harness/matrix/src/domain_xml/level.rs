@@ -193,6 +193,7 @@ impl LevelDraft {
             hardware: Hardware {
                 cpus: self.cpus,
                 max_cpus: self.max_cpus,
+                max_memory_mib: None,
                 devices: self.devices.iter().copied().collect(),
                 memory_backing: self.has_huge_pages.then_some(MemoryBacking::HugePages),
                 network: self.network,

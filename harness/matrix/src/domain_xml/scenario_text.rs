@@ -193,6 +193,7 @@ fn level_tables(out: &mut String, import: &Import) {
         ("cpus", number(hardware.cpus)),
         ("max-cpus", number(hardware.max_cpus)),
         ("memory-mib", number(settings.memory_mib)),
+        ("max-memory-mib", number(hardware.max_memory_mib)),
     ];
     for (key, value) in numbers {
         value.into_iter().for_each(|value| line(out, key, &value));

@@ -36,6 +36,11 @@ pub(super) fn not_done(action: &StepAction) -> Option<&'static str> {
         OwnAction::Pause => Some("nestmatrix pauses the level"),
         OwnAction::SaveRestore => Some("nestmatrix saves the level and restores it"),
         OwnAction::Reset => Some("nestmatrix resets the level"),
+        OwnAction::PowerOff => Some("nestmatrix powers the level off and starts it again"),
+        OwnAction::Crash => Some("nestmatrix makes the level's kernel panic and resets the level"),
+        OwnAction::HotplugMemory => Some("nestmatrix adds memory to the level"),
+        OwnAction::HotplugDisk => Some("nestmatrix adds a disk to the level and removes it"),
+        OwnAction::HotplugNetwork => Some("nestmatrix adds a network card to the level and removes it"),
         OwnAction::HotplugCpu => Some("nestmatrix adds a CPU to the level"),
         OwnAction::Measure | OwnAction::Reboot => None,
     }

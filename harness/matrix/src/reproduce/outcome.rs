@@ -64,6 +64,9 @@ fn kind(symptom: &Symptom) -> Option<String> {
             // A script does not ask for these.
             HardwareDifference::MaxCpus { .. }
             | HardwareDifference::CpusOfKernel { .. }
+            | HardwareDifference::MemoryOfKernel { .. }
+            | HardwareDifference::DeviceOfKernel { .. }
+            | HardwareDifference::DiskContent { .. }
             | HardwareDifference::TpmOfKernel { .. }
             | HardwareDifference::Memory { .. }
             | HardwareDifference::SmallPages

@@ -189,8 +189,8 @@ fn has_network(cell: &Cell, level: LevelNumber) -> bool {
 }
 
 /// The device that a cell asks for and that QEMU has for no machine of its architecture, if any.
-fn without_device(cell: &Cell) -> Option<String> {
-    without_viommu(cell).or_else(|| without_tpm(cell))
+pub(super) fn without_device(cell: &Cell) -> Option<String> {
+    without_viommu(cell).or_else(|| without_tpm(cell)).or_else(|| without_plugging(cell))
 }
 
 /// Why a cell whose scenario asks for a TPM has none, if so. An emulator that is not QEMU has other reasons.
@@ -209,6 +209,21 @@ pub(super) fn no_tpm(architecture: Architecture, level: LevelNumber, metal: Meta
         (TpmDevice::Device { .. }, _) => return None,
     };
     Some(format!("needs a TPM in {level}: QEMU has none for {}, since {why}", profile.name))
+}
+
+/// What a cell plugs into a level that runs, and that QEMU can't plug into a machine of its architecture, if anything.
+fn without_plugging(cell: &Cell) -> Option<String> {
+    let profile = ArchInfo::of(cell.architecture);
+    cell.steps.iter().find_map(|step| {
+        let missing = step.action.actions().iter().find_map(|action| match action {
+            OwnAction::HotplugMemory => Some(("memory", profile.no_memory_plugging?)),
+            OwnAction::HotplugDisk => Some(("a disk", profile.no_device_plugging?)),
+            OwnAction::HotplugNetwork => Some(("a network card", profile.no_device_plugging?)),
+            _ => None,
+        });
+        let (what, why) = missing?;
+        Some(format!("plugs {what} into {}, which {} can't: {why}", step.on, profile.name))
+    })
 }
 
 /// Why a cell with a vIOMMU has none, if so.

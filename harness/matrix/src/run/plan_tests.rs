@@ -12,7 +12,7 @@ use rstest::rstest;
 use super::*;
 use crate::one_scenario;
 use crate::run::NativeMetal;
-use crate::run::fate::beyond_metal;
+use crate::run::fate::{beyond_metal, without_device};
 use crate::scenario::{Expectation, Limitation, StopStage, SymptomTexts};
 
 /// Cells of an emulator as L0 and of an ordinary one, on an architecture whose emulated metal runs guests and on one whose
@@ -145,6 +145,32 @@ fn what_an_emulator_lacks_skips_no_cell_that_expects_to_stop_for_it(
     cell.levels.push(inner);
     cell.expectation = expectation;
     assert_eq!(beyond_metal(&cell).as_deref(), why);
+}
+
+#[rstest]
+#[case::memory(Architecture::Power9, OwnAction::HotplugMemory, None)]
+#[case::disk(
+    Architecture::Power9,
+    OwnAction::HotplugDisk,
+    Some(
+        "plugs a disk into L1, which IBM POWER9 can't: a new device of a pseries machine must be taken by drmgr, which the images \
+         do not have"
+    )
+)]
+#[case::disk_on_amd(Architecture::Amd, OwnAction::HotplugDisk, None)]
+fn what_an_architecture_can_not_plug_skips_a_cell(
+    #[case] architecture: Architecture,
+    #[case] action: OwnAction,
+    #[case] why: Option<&str>,
+) {
+    let matrix = matrix();
+    let mut cell = matrix.cells().first().unwrap().clone();
+    cell.architecture = architecture;
+    let action = StepAction::Chain { chain: vec![OwnAction::Pause, action] };
+    let (after, on) = ("l1-kvm".parse().unwrap(), LevelNumber::ALL[1]);
+    cell.steps =
+        vec![Step { name: "plug".into(), after, on, action, reads: false, repeat: 1, timeout: None }];
+    assert_eq!(without_device(&cell).as_deref(), why);
 }
 
 #[rstest]

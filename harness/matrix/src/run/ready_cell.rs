@@ -152,6 +152,7 @@ impl Readiness<'_> {
                 || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
             second: cell.steps.iter().find_map(Step::second_machine),
             saved: cell.steps.iter().filter_map(Step::saved_level).collect(),
+            plugged: cell.steps.iter().filter_map(Step::plugged_level).collect(),
             clock: cell.clock,
             innermost_on_l0: cell.faults.iter().any(|fault| fault.action == FaultAction::StartOnL0),
             ..StackPlan::cold(metal, ArchInfo::of(cell.architecture), levels)

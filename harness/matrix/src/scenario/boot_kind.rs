@@ -1,7 +1,7 @@
 //! Which levels of a cell can boot a disk, and which images.
 
 use nestmatrix_model::architecture::{ArchInfo, BareMachine};
-use nestmatrix_model::{BootKind, LevelNumber, OwnAction, Step};
+use nestmatrix_model::{BootKind, LevelNumber, Step};
 use nestmatrix_stack::Metal;
 
 use super::cell::Cell;
@@ -26,8 +26,8 @@ pub(super) fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option
         Some("its scenario gives it another disk for its configuration")
     } else if cell.steps.iter().any(|step| step.second_machine().is_some()) {
         Some("its scenario runs two machines of a level, and both would write to the disk")
-    } else if spec.level == cell.innermost() && cell.steps.iter().any(|step| resets(step, spec.level)) {
-        Some("its scenario resets it, and an installed innermost level reports only once")
+    } else if spec.level == cell.innermost() && cell.steps.iter().any(|step| boots_again(step, spec.level)) {
+        Some("its scenario has it boot again, and an installed innermost level reports only once")
     } else if !cell.innermost().reports() {
         Some("it is a level alone, which returns its nonce from its kernel command line")
     } else {
@@ -35,8 +35,8 @@ pub(super) fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option
     }
 }
 
-fn resets(step: &Step, level: LevelNumber) -> bool {
-    step.on == level && step.action.actions().contains(&OwnAction::Reset)
+fn boots_again(step: &Step, level: LevelNumber) -> bool {
+    step.on == level && step.action.actions().iter().any(|action| action.boots_again())
 }
 
 /// Whether the emulated metal of a cell has virtio disks. Only that of QEMU does.

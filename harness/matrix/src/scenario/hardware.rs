@@ -11,13 +11,21 @@ use super::problem::ScenarioProblem;
 
 /// The most CPUs of a level. Some machine types have fewer; then QEMU says so.
 const MOST_CPUS: u32 = 255;
+/// The least and the most memory of a level, in MiB.
+pub(super) const LEAST_MEMORY_MIB: u32 = 16;
+pub(super) const MOST_MEMORY_MIB: u32 = 1 << 20;
 
-pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Hardware {
+pub(super) fn read(table: &Table<'_>, level: LevelNumber, memory_mib: Option<u32>) -> Hardware {
     let cpus = table.optional_integer("cpus", 1, MOST_CPUS);
     // A minimum of 1 if `cpus` is missing or wrong: then there is nothing to compare with.
     let max_cpus = table.optional_integer("max-cpus", cpus.unwrap_or(1), MOST_CPUS);
     if max_cpus.is_some() && !table.has("cpus") {
         table.report(ScenarioProblem::NeedlessKey { key: "max-cpus", wants: "cpus = NUMBER" });
+    }
+    let least = memory_mib.unwrap_or(LEAST_MEMORY_MIB);
+    let max_memory_mib = table.optional_integer("max-memory-mib", least, MOST_MEMORY_MIB);
+    if max_memory_mib.is_some() && !table.has("memory-mib") {
+        table.report(ScenarioProblem::NeedlessKey { key: "max-memory-mib", wants: "memory-mib = NUMBER" });
     }
     let memory_backing =
         table.optional_string("memory-backing").and_then(|text| text.parse(MemoryBacking::parse));
@@ -25,11 +33,11 @@ pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Hardware {
     let tpm = table.optional_string("tpm").and_then(|text| text.parse(TpmVersion::parse));
     if level.below().is_none() {
         // L0's memory is the emulator's, and a network of L0 would begin on this machine.
-        for key in ["memory-backing", "network"].into_iter().filter(|key| table.has(key)) {
+        for key in ["memory-backing", "network", "max-memory-mib"].into_iter().filter(|key| table.has(key)) {
             table.report(ScenarioProblem::NeedlessKey { key, wants: "[levels.l1]" });
         }
     }
-    Hardware { cpus, max_cpus, devices: devices(table), memory_backing, network, tpm }
+    Hardware { cpus, max_cpus, max_memory_mib, devices: devices(table), memory_backing, network, tpm }
 }
 
 fn devices(table: &Table<'_>) -> Vec<Device> {

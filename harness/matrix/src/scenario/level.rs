@@ -55,6 +55,7 @@ impl LevelSettings {
         "accelerator",
         "launch",
         "memory-mib",
+        "max-memory-mib",
         "memory-backing",
         "machine-type",
         "machine",
@@ -125,6 +126,12 @@ fn read_machine(table: &Table<'_>, level: LevelNumber, launch: Option<Launch>) -
         }
         accelerator
     });
+    // It needs memory nodes, which nestmatrix does not describe to libvirt.
+    if launch.is_some() && table.has("max-memory-mib") {
+        table.report(ScenarioProblem::NeedlessKey { key: "max-memory-mib", wants: "launch = \"qemu\"" });
+    }
+    let (least, most) = (hardware::LEAST_MEMORY_MIB, hardware::MOST_MEMORY_MIB);
+    let memory_mib = table.optional_integer("memory-mib", least, most);
     MachineSettings {
         cpu: table
             .optional_table("cpu", &["mode", "model", "require", "disable", "set", "check"])
@@ -133,12 +140,12 @@ fn read_machine(table: &Table<'_>, level: LevelNumber, launch: Option<Launch>) -
         kernel_parameters: parameters.iter().filter_map(|text| text.parse(kernel_parameter)).collect(),
         accelerator: accelerator.unwrap_or_default(),
         launch,
-        memory_mib: table.optional_integer("memory-mib", 16, 1 << 20),
+        memory_mib,
         machine_type: table
             .optional_string("machine-type")
             .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
         machine: read_properties(table),
-        hardware: hardware::read(table, level),
+        hardware: hardware::read(table, level, memory_mib),
     }
 }
 

@@ -86,7 +86,7 @@ impl Problem for ScenarioProblem {
                 "only the innermost level can, when its launch begins, and only if it is L2 or L3: L1 starts in L0 anyway".into()
             }
             Self::StepOnWrongLevel { .. } => {
-                "only L0 can be rebooted, only a guest can be migrated or saved, only one that hosts can get another CPU or run the tests of a suite, and only the host of the innermost level can boot another guest".into()
+                "only L0 can be rebooted, only a guest can be migrated, saved, powered off or made to panic, only a guest that hosts can get another CPU, memory or a device, only a level that hosts can run the tests of a suite, and only the host of the innermost level can boot another guest".into()
             }
             Self::StepAtWrongStage { stages, .. } => {
                 let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
@@ -112,7 +112,7 @@ impl Problem for ScenarioProblem {
             Self::SecondSecondMachine => {
                 "write one scenario for each: the channels of a second machine can be used once. `save-restore` can be repeated".into()
             }
-            Self::NotInChain { .. } => "use `pause`, `save-restore`, `reset`, `hotplug-cpu` and `migrate`, or another step".into(),
+            Self::NotInChain { .. } => "use events in a level's life, such as `pause` and `reset`, or another step".into(),
             Self::NoSuchStep { .. } => "steps are numbered from 1, in the order of the file".into(),
             Self::NegatedCommand => {
                 "remove the `!` and add `fails = true`, or `status = 1` to accept only that status (grep exits with 2 if it can't \

@@ -193,9 +193,18 @@ fn suits(
                 (true, vec![alone, done])
             }
             OwnAction::Pause | OwnAction::Reset => (true, vec![alone]),
-            OwnAction::HotplugCpu => (is_guest && level != innermost, vec![alone, done]),
-            OwnAction::Migrate | OwnAction::SaveRestore if level == innermost => (is_guest, vec![done]),
-            OwnAction::Migrate | OwnAction::SaveRestore => (is_guest, vec![alone, done]),
+            OwnAction::HotplugCpu
+            | OwnAction::HotplugMemory
+            | OwnAction::HotplugDisk
+            | OwnAction::HotplugNetwork => (is_guest && level != innermost, vec![alone, done]),
+            OwnAction::Migrate | OwnAction::SaveRestore | OwnAction::PowerOff | OwnAction::Crash
+                if level == innermost =>
+            {
+                (is_guest, vec![done])
+            }
+            OwnAction::Migrate | OwnAction::SaveRestore | OwnAction::PowerOff | OwnAction::Crash => {
+                (is_guest, vec![alone, done])
+            }
         };
         let action = action.word();
         if !right_level {

@@ -156,6 +156,18 @@ impl Fake {
         self
     }
 
+    /// The level does this when it should power off or panic.
+    pub fn goes_down(mut self, level: u8, acts: impl Into<Vec<Act>>) -> Self {
+        self.script.goes_down.insert(level, acts.into());
+        self
+    }
+
+    /// The level does this after a reset before it is up again.
+    pub fn after_reset(mut self, level: u8, acts: impl Into<Vec<Act>>) -> Self {
+        self.script.after_reset.insert(level, acts.into());
+        self
+    }
+
     /// The level's QEMU uses a whole CPU.
     pub fn busy(mut self, level: u8) -> Self {
         self.script.busy.push(level);
@@ -308,6 +320,7 @@ impl Fake {
             stays: self.steps.iter().any(|step| step.needs_innermost(level(self.innermost))),
             second: self.steps.iter().find_map(Step::second_machine),
             saved: self.steps.iter().filter_map(Step::saved_level).collect(),
+            plugged: self.steps.iter().filter_map(Step::plugged_level).collect(),
             memory,
             restored_from: self.restores.is_some(),
             innermost_machine: None,

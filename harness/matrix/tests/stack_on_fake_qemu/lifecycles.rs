@@ -5,13 +5,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use nestmatrix_model::Hardware;
-use nestmatrix_model::OwnAction::{self, HotplugCpu, Migrate, Pause, Reset, SaveRestore};
+use nestmatrix_model::OwnAction::{
+    self, Crash, HotplugCpu, HotplugDisk, HotplugMemory, HotplugNetwork, Migrate, Pause, PowerOff, Reset,
+    SaveRestore,
+};
 use nestmatrix_stack::MachineSettings;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::fake::{Booted, Fake, NONCE, exit, level, prints};
-use crate::script::How;
+use crate::script::{Act, End, How};
 
 /// Longer than any stage of the fake is silent.
 const SILENCE: Duration = Duration::from_millis(2500);
@@ -51,6 +54,45 @@ fn output(booted: &Booted) -> &str {
     Reset,
     "L2 has reported again, its boot id was boot-0 and is boot-1; L2 answers, its counter is "
 )]
+#[case::powered_off_before_l2(
+    "l1-kvm",
+    1,
+    PowerOff,
+    "L1 has powered off, its QEMU has ended, and another one has booted it"
+)]
+#[case::powered_off_with_l2(
+    "l2-check",
+    1,
+    PowerOff,
+    "another one has booted it; L2 has returned a fresh nonce; L2 answers, its counter is "
+)]
+#[case::powered_off_l2("l2-check", 2, PowerOff, "L2 has returned a fresh nonce; L2 answers, its counter is ")]
+#[case::crashed_before_l2(
+    "l1-kvm",
+    1,
+    Crash,
+    "L1 has crashed: kernel panic: sysrq triggered crash; L1 is up again; nested=1"
+)]
+#[case::crashed_with_l2(
+    "l2-check",
+    1,
+    Crash,
+    "L1 is up again; nested=1; L2 was launched again and has returned a fresh nonce; L2 answers"
+)]
+#[case::crashed_l2(
+    "l2-check",
+    2,
+    Crash,
+    "L2 has crashed: kernel panic: sysrq triggered crash; L2 has reported again, its boot id was boot-0 and is boot-1"
+)]
+#[case::disk("l1-kvm", 1, HotplugDisk, "its kernel used a new disk, whose file had what was written")]
+#[case::disk_with_l2("l2-check", 1, HotplugDisk, "saw that it was removed; L2 answers, its counter was ")]
+#[case::card_with_l2(
+    "l2-check",
+    1,
+    HotplugNetwork,
+    "its kernel switched on a new network card, eth0, and saw"
+)]
 #[case::reset_of_all("l2-check", 0, Reset, "L0 is up again; nested=1; L2 was launched again")]
 #[tokio::test(flavor = "current_thread")]
 async fn everything_in_a_level_lives_on(
@@ -60,10 +102,15 @@ async fn everything_in_a_level_lives_on(
     #[case] expected: &str,
 ) {
     let booted = fake().does(after, on, action).boot().await;
-    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert_eq!(booted.word_and_symptom(), "pass: ", "{}", booted.stopped());
     assert!(output(&booted).contains(expected), "{}", output(&booted));
     let nonce = &booted.observation.measurements.nonce;
-    let launched_again = action == Reset && on < 2 && after == "l2-check";
+    let launched_again = after == "l2-check"
+        && match action {
+            Reset | Crash => on < 2,
+            PowerOff => true,
+            _ => false,
+        };
     assert_eq!(nonce != NONCE, launched_again, "only a new command line has a new nonce");
     let report = booted.observation.measurements.report.as_ref().unwrap();
     assert_eq!(&report.nonce, nonce);
@@ -129,6 +176,230 @@ async fn a_cpu_that_was_added_is_not_in_a_second_machine() {
     let expected =
         "step-1: the migration could not be begun: L1 got another CPU, which a second machine does not have";
     assert_eq!((booted.stopped(), booted.word()), (expected.into(), "error".into()));
+}
+
+/// A level with room for one memory module.
+fn with_memory_slot() -> MachineSettings {
+    let hardware = Hardware { max_memory_mib: Some(1280), ..Hardware::default() };
+    MachineSettings { memory_mib: Some(1024), hardware, ..MachineSettings::default() }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_that_gets_memory_must_use_it_and_keeps_it_when_it_is_restored() {
+    let fake = || fake().with_settings(1, with_memory_slot());
+    let booted = fake().lives_through("l1-kvm", 1, &[HotplugMemory, SaveRestore], 1).boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    let begin = "hotplug-memory: its kernel uses 250 MiB more than the 1024 MiB before\nsave-restore: saved";
+    assert!(output(&booted).starts_with(begin), "{}", output(&booted));
+    let agent = std::fs::read_to_string(booted.records.join("L0.agent.jsonl")).unwrap();
+    let launches: Vec<bool> = agent
+        .lines()
+        .filter(|line| line.contains("maxmem=1280M"))
+        .map(|line| line.contains("pc-dimm,id=nest-module-0,memdev=nest-module-0-memory"))
+        .collect();
+    assert_eq!(launches, [false, true], "the QEMU that takes over has the memory from its start");
+
+    let idle = fake().command(1, "MemTotal:", 5, prints("1048576\n"));
+    let booted = idle.does("l1-kvm", 1, HotplugMemory).boot().await;
+    let expected = "step-1: wrong hardware of L1: its kernel uses 0 MiB of the 256 MiB of memory that were \
+                    plugged in";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "fail".into()));
+
+    let full = fake().lives_through("l1-kvm", 1, &[HotplugMemory], 2).boot().await;
+    let expected = "step-1: L1 has no room for 256 MiB more memory: set `max-memory-mib`";
+    assert_eq!((full.stopped(), full.word()), (expected.into(), "error".into()));
+
+    let moved = fake().lives_through("l1-kvm", 1, &[HotplugMemory, Migrate], 1).boot().await;
+    let expected =
+        "step-1: the migration could not be begun: L1 got memory, which a second machine does not have";
+    assert_eq!((moved.stopped(), moved.word()), (expected.into(), "error".into()));
+}
+
+#[rstest]
+#[case::no_disk(
+    HotplugDisk,
+    "/sys/block/vd*/serial",
+    prints(""),
+    "its kernel does not see the disk that was plugged in"
+)]
+#[case::disk_stays(
+    HotplugDisk,
+    "/sys/block/vd*/serial",
+    prints("vdb\n"),
+    "its kernel still has the disk that was removed"
+)]
+#[case::other_data_read(
+    HotplugDisk,
+    "/run/nest-pattern",
+    prints("0123  -\n4567  -\n"),
+    "a disk that was plugged in is not what was written: L1 wrote to it and read it, and printed \"0123  -\\n4567  -\""
+)]
+#[case::not_written(
+    HotplugDisk,
+    "/run/nest-pattern",
+    prints("4567  -\n4567  -\n"),
+    "a disk that was plugged in is not what was written: L1 wrote data with the hash 4567, and its file has \
+     \"0123abcd  -\\n0123abcd  -\""
+)]
+#[case::no_card(
+    HotplugNetwork,
+    "/sys/class/net/*/address",
+    prints(""),
+    "its kernel does not see the network card that was plugged in"
+)]
+#[case::card_without_link(
+    HotplugNetwork,
+    "/sys/class/net/*/address",
+    prints("eth0 0\n"),
+    "its kernel does not see the network card that was plugged in"
+)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_device_that_the_kernel_does_not_use_is_a_symptom(
+    #[case] action: OwnAction,
+    #[case] script: &str,
+    #[case] said: End,
+    #[case] expected: &str,
+) {
+    let booted = fake().command(1, script, 5, said).does("l1-kvm", 1, action).boot().await;
+    let expected = format!("step-1: wrong hardware of L1: {expected}");
+    assert_eq!((booted.stopped(), booted.word()), (expected, "fail".into()));
+    if action == HotplugDisk {
+        let last = last_script_in_l0(&booted, "L1.plugged");
+        assert_eq!(last, "rm -f /run/nest/L1.plugged", "its file is removed");
+    }
+}
+
+/// The last script that the harness ran in L0 and that is about a file.
+fn last_script_in_l0(booted: &Booted, file: &str) -> String {
+    let agent = std::fs::read_to_string(booted.records.join("L0.agent.jsonl")).unwrap();
+    let scripts = agent.lines().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        Some(line["message"]["arguments"]["arg"][1].as_str()?.to_owned())
+    });
+    scripts.filter(|script| script.contains(file)).last().unwrap()
+}
+
+#[rstest]
+#[case::its_new_qemu_does_not_load_it("migrate-incoming", How::Refuse("it is not possible".into()))]
+#[case::its_first_qemu_does_not_end("quit", How::Never)]
+#[tokio::test(flavor = "current_thread")]
+async fn the_file_of_a_level_that_could_not_be_restored_is_removed(#[case] command: &str, #[case] how: How) {
+    let booted = fake().does("l1-kvm", 1, SaveRestore).reply("l1.qmp", command, how).boot().await;
+    assert!(booted.stopped().starts_with("step-1: "), "{}", booted.stopped());
+    assert!(last_script_in_l0(&booted, "L1.saved").starts_with("rm -f "));
+}
+
+fn event(name: &str, data: &Value) -> Act {
+    Act::Event(name.to_owned(), data.clone())
+}
+
+/// A level resets itself, and its QEMU does not let it start again.
+fn resets_itself() -> Vec<Act> {
+    vec![event("SHUTDOWN", &json!({"guest": true, "reason": "guest-reset"})), event("STOP", &Value::Null)]
+}
+
+fn says(line: &str) -> Act {
+    Act::Say(format!("[   12.000000] {line}"))
+}
+
+const WARNING: &str = "WARNING: CPU: 0 PID: 7 at arch/x86/kvm/x86.c:1";
+const LOCKUP: &str = "watchdog: BUG: soft lockup - CPU#0 stuck for 22s!";
+
+#[rstest]
+#[case::it_does_nothing(vec![], "fail", "step-1: no progress for ")]
+#[case::it_resets_itself(
+    resets_itself(),
+    "fail",
+    "step-1: L1 shut down before its work was done (guest-reset)"
+)]
+#[case::its_kernel_complains(
+    vec![says(WARNING), Act::PowerOff],
+    "fail",
+    "step-1: L1's kernel complains: \"WARNING: CPU: 0 PID: 7 at arch/x86/kvm/x86.c:1\""
+)]
+#[case::its_kernel_panics(
+    vec![says("Kernel panic - not syncing: Fatal exception")],
+    "fail",
+    "step-1: kernel panic: Fatal exception"
+)]
+#[case::emulated_metal_is_slow(vec![says(LOCKUP), Act::PowerOff], "pass", "")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_must_power_off_without_complaints(
+    #[case] acts: Vec<Act>,
+    #[case] word: &str,
+    #[case] expected: &str,
+) {
+    let booted = fake().goes_down(1, acts).does("l2-check", 1, PowerOff).boot().await;
+    assert!(booted.stopped().starts_with(expected), "{}", booted.stopped());
+    assert_eq!(booted.word(), word, "{}", booted.stopped());
+    if word == "pass" {
+        assert!(
+            output(&booted).contains("L1's kernel says \"watchdog: BUG: soft lockup"),
+            "{}",
+            output(&booted)
+        );
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_whose_guests_do_not_end_does_not_power_off() {
+    let end = prints("1 of its QEMUs do not end after SIGTERM\n");
+    let fake = fake().command(1, "poweroff $force", 5, End { status: Some(1), ..end });
+    let booted = fake.does("l2-check", 1, PowerOff).boot().await;
+    let expected = "step-1: L1 does not power off: 1 of its QEMUs do not end after SIGTERM";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "fail".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_qemu_that_is_left_after_a_power_off_is_noticed() {
+    let fake = fake().command(0, "/comm;", 5, prints("1\n"));
+    let booted = fake.does("l1-kvm", 1, PowerOff).boot().await;
+    let expected = "step-1: L1 was powered off, and \"1\" QEMUs run in L0";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "error".into()));
+}
+
+#[rstest]
+#[case::it_is_not_seen(vec![], "fail", "step-1: no progress for ")]
+#[case::it_resets_itself_instead(
+    resets_itself(),
+    "fail",
+    "step-1: L1 shut down before its work was done (guest-reset)"
+)]
+#[case::only_its_qemu_says_so(
+    vec![event("GUEST_PANICKED", &json!({"action": "pause"})), event("STOP", &Value::Null)],
+    "pass",
+    "L1 has crashed: GUEST_PANICKED; L1 is up again"
+)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_crash_must_be_seen(#[case] acts: Vec<Act>, #[case] word: &str, #[case] expected: &str) {
+    let booted = fake().goes_down(1, acts).does("l2-check", 1, Crash).boot().await;
+    let seen = if word == "pass" { output(&booted).to_owned() } else { booted.stopped() };
+    assert!(seen.starts_with(expected), "{seen}");
+    assert_eq!(booted.word(), word, "{}", booted.stopped());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_panic_after_the_one_that_was_asked_for_counts() {
+    let again = [says("Kernel panic - not syncing: No init found")];
+    let booted = fake().after_reset(1, again).does("l2-check", 1, Crash).boot().await;
+    let expected = "step-1: kernel panic: No init found";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "fail".into()));
+}
+
+#[rstest]
+#[case::of_the_firmware(1, 1, "")]
+#[case::of_more(1, 2, "step-1: L1 was reset, and has then reset itself 2 times")]
+#[case::of_the_innermost(2, 3, "step-1: L2 was reset, and has then reset itself 3 times")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_that_resets_itself_while_it_boots_again_is_noticed(
+    #[case] on: u8,
+    #[case] times: usize,
+    #[case] expected: &str,
+) {
+    let own = event("RESET", &json!({"guest": true, "reason": "guest-reset"}));
+    let booted = fake().after_reset(on, vec![own; times]).does("l2-check", on, Reset).boot().await;
+    assert_eq!(booted.stopped(), expected);
+    assert_eq!(booted.word(), if expected.is_empty() { "pass" } else { "fail" });
 }
 
 #[tokio::test(flavor = "current_thread")]

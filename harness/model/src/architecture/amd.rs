@@ -101,6 +101,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     viommu: Viommu::Device("amd-iommu"),
     tpm: TpmDevice::Device { name: "tpm-crb", driver: "tpm_crb" },
     metal_without_tpm: None,
+    no_memory_plugging: None,
+    no_device_plugging: None,
     watchdog: "i6300esb",
     // cryptomgr.notests: self-tests of ciphers take seconds on emulated metal and do not use KVM.
     // no_timer_check: if the emulator gets too little CPU time, the check misses timer interrupts and panics. KVM guests skip it

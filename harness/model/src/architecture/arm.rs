@@ -57,6 +57,10 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     viommu: Viommu::Property("smmuv3"),
     tpm: TpmDevice::Device { name: "tpm-tis-device", driver: "tpm_tis" },
     metal_without_tpm: None,
+    no_memory_plugging: Some(
+        "QEMU's virt machine announces memory through ACPI, and its levels boot with a device tree",
+    ),
+    no_device_plugging: None,
     watchdog: "i6300esb",
     kernel_parameters: "console=ttyAMA0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",

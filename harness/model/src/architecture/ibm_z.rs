@@ -50,6 +50,8 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     viommu: Viommu::Missing("its channel devices have none"),
     tpm: TpmDevice::Missing("its TPM devices are for x86, Arm and POWER"),
     metal_without_tpm: None,
+    no_memory_plugging: Some("a machine of IBM Z has no slots for memory"),
+    no_device_plugging: None,
     watchdog: "diag288",
     kernel_parameters: "console=ttysclp0 quiet panic=-1 cryptomgr.notests",
     transport: "ccw",

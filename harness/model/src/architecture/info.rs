@@ -77,6 +77,10 @@ pub struct ArchInfo {
     pub tpm: TpmDevice,
     /// Why the emulated bare machine can't have that TPM, if so, although QEMU plays it.
     pub metal_without_tpm: Option<&'static str>,
+    /// Why no memory can be plugged into a level that runs, if so.
+    pub no_memory_plugging: Option<&'static str>,
+    /// Why no device can be plugged into a level that runs, if so.
+    pub no_device_plugging: Option<&'static str>,
     /// The watchdog that QEMU can give a level.
     pub watchdog: &'static str,
     /// How devices are attached: the end of the names of QEMU's virtio devices.

@@ -74,6 +74,10 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     viommu: Viommu::Missing("every pseries machine has one, which is part of the hypervisor's calls"),
     tpm: TpmDevice::Device { name: "tpm-spapr", driver: "tpm_ibmvtpm" },
     metal_without_tpm: Some("tpm-spapr, QEMU's TPM for POWER, is for pseries machines"),
+    no_memory_plugging: None,
+    no_device_plugging: Some(
+        "a new device of a pseries machine must be taken by drmgr, which the images do not have",
+    ),
     watchdog: "i6300esb",
     kernel_parameters: "console=hvc0 quiet panic=-1 cryptomgr.notests",
     transport: "pci",

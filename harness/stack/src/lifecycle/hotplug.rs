@@ -1,10 +1,11 @@
-//! Adds a CPU to a level that runs. Its kernel must use it.
+//! Adds a CPU, or memory, to a level that runs. Its kernel must use it.
 
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_vmm::qemu::{ChannelKind, HardwareDifference};
-use serde_json::Value;
+use nestmatrix_vmm::qemu::{ChannelKind, HardwareDifference, MEMORY_MODULE_MIB, memory_module};
+use nestmatrix_vmm::wire::{CallError, Wire};
+use serde_json::{Value, json};
 
 use super::{Done, POLL, machine_of};
 use crate::host::cpus_in;
@@ -19,7 +20,62 @@ const SWITCH_ON: &str = "for f in /sys/devices/system/cpu/cpu[0-9]*/online; do
 done
 read -r c </sys/devices/system/cpu/online; echo \"$c\"";
 
+/// The script that switches on all memory that the kernel does not use yet, and prints how much it uses.
+const SWITCH_ON_MEMORY: &str = "for f in /sys/devices/system/memory/memory[0-9]*/state; do
+  s=; read -r s <$f && [ \"$s\" = offline ] && { echo online >$f; } 2>&1
+done 2>/dev/null
+while read -r k v _; do [ \"$k\" = MemTotal: ] && echo \"$v\"; done </proc/meminfo";
+
+/// The share of a memory module that a kernel must use. It keeps a part for itself, to manage the module.
+const USED: f64 = 0.9;
+
 impl Stack<'_> {
+    /// Adds a memory module to the machine of `level`, and waits until its kernel uses it.
+    pub(super) async fn hotplug_memory(&mut self, level: LevelNumber) -> Result<Done, Stop> {
+        if let Some(why) = self.request.plan.profile.no_memory_plugging {
+            return Err(self.harness(format!("{level} can't get memory: {why}")));
+        }
+        let id = machine_of(self, level)?;
+        let qemu = self.wire(level, ChannelKind::Qmp)?;
+        let hardware = self.machines.requested(id).map(|requested| requested.machine.hardware.clone());
+        let hardware = hardware.ok_or_else(|| self.harness(format!("{level} was not launched")))?;
+        if hardware.memory_modules >= hardware.memory_slots {
+            let why =
+                format!("{level} has no room for {MEMORY_MODULE_MIB} MiB more memory: set `max-memory-mib`");
+            return Err(self.harness(why));
+        }
+        let before = self.memory_kib(level).await?;
+        let module = memory_module(hardware.memory_modules);
+        let memory = format!("{module}-memory");
+        self.during(level, async { Ok(add_memory(&qemu, &memory).await?) }).await?;
+        let device = json!({"driver": "pc-dimm", "id": module, "memdev": memory});
+        self.during(level, async { Ok(qemu.call("device_add", device).await?) }).await?;
+        self.machines.add_memory_module(id);
+        let plugged = u64::from(MEMORY_MODULE_MIB);
+        let patience = self.limits.of(level).silence;
+        let clock = self.watch.stopwatch();
+        loop {
+            let now = self.memory_kib(level).await?;
+            let more = now.saturating_sub(before) >> 10;
+            #[expect(clippy::cast_precision_loss, reason = "it is far below 2^52")]
+            if more as f64 >= plugged as f64 * USED {
+                let seen = format!("its kernel uses {more} MiB more than the {} MiB before", before >> 10);
+                return Ok(Done { seen, stood_still: Duration::ZERO, booted_again: None });
+            }
+            if clock.elapsed(&self.watch) >= patience {
+                return Err(self.wrong_hardware(level, HardwareDifference::MemoryOfKernel { plugged, more }));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Has the kernel of `level` use all memory; returns how much that is, in KiB.
+    async fn memory_kib(&mut self, level: LevelNumber) -> Result<u64, Stop> {
+        let said = text_of(&self.run(level, SWITCH_ON_MEMORY).await?);
+        let kib = said.lines().last().and_then(|line| line.trim().parse().ok());
+        kib.ok_or_else(|| self.harness(format!("{level} does not say how much memory it has: {said:?}")))
+    }
+
     /// Adds a CPU to the machine of `level`, and waits until its kernel uses it.
     pub(super) async fn hotplug_cpu(&mut self, level: LevelNumber) -> Result<Done, Stop> {
         let id = machine_of(self, level)?;
@@ -60,5 +116,20 @@ impl Stack<'_> {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+/// Gives a QEMU the memory of a module.
+async fn add_memory(qemu: &Wire, id: &str) -> Result<Value, CallError> {
+    let bytes = u64::from(MEMORY_MODULE_MIB) << 20;
+    let added =
+        qemu.call("object-add", json!({"qom-type": "memory-backend-ram", "id": id, "size": bytes})).await;
+    match added {
+        // Until QEMU 5.2, the properties are an object of their own.
+        Err(CallError::Refused { .. }) => {
+            let nested = json!({"qom-type": "memory-backend-ram", "id": id, "props": {"size": bytes}});
+            qemu.call("object-add", nested).await
+        }
+        other => other,
     }
 }

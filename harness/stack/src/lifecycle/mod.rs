@@ -1,9 +1,13 @@
-//! Events in the life of a level, as steps of a scenario: it is paused, saved and restored, reset, migrated, or gets another CPU.
+//! Events in the life of a level, as steps of a scenario: it is paused, saved and restored, reset, powered off, migrated, its kernel
+//! panics, or it gets other hardware.
 //! After each one, the same is checked without being asked: every level lives, no kernel has complained, and clocks run as they
 //! should.
 
+mod crash;
 mod hotplug;
 mod pause;
+mod plug_device;
+mod power_off;
 mod reset;
 mod save_restore;
 mod successor;
@@ -20,7 +24,9 @@ use super::machines::MachineId;
 use super::stack::Stack;
 use super::{Stop, Symptom};
 use crate::host::{HostError, RunningProcess};
+use reset::Begin;
 use vitals::Vitals;
+pub(crate) use vitals::is_complaint;
 
 /// Interval at which a process that is about to end is polled.
 const POLL: Duration = Duration::from_millis(100);
@@ -64,8 +70,13 @@ impl Stack<'_> {
             OwnAction::Pause => self.pause_for_a_while(level).await?,
             OwnAction::SaveRestore => self.save_and_restore(level).await?,
             // A boot takes steps, so the future is recursive and needs a box.
-            OwnAction::Reset => Box::pin(self.reset_and_boot(level)).await?,
+            OwnAction::Reset => Box::pin(self.reset_and_boot(level, Begin::AtOnce)).await?,
+            OwnAction::Crash => Box::pin(self.reset_and_boot(level, Begin::ByCrash)).await?,
+            OwnAction::PowerOff => Box::pin(self.power_off_and_boot(level)).await?,
             OwnAction::HotplugCpu => self.hotplug_cpu(level).await?,
+            OwnAction::HotplugMemory => self.hotplug_memory(level).await?,
+            OwnAction::HotplugDisk => self.hotplug_disk(level).await?,
+            OwnAction::HotplugNetwork => self.hotplug_network(level).await?,
             OwnAction::Migrate => stays(self.migrate(level).await?),
             OwnAction::Measure | OwnAction::Reboot | OwnAction::BootAnother => {
                 return Err(self.harness(format!("`{}` is no event in a level's life", action.word())));

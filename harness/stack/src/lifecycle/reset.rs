@@ -1,4 +1,4 @@
-//! Resets a level, with or without levels inside. What ran in it is gone, and is launched again.
+//! Resets a level, perhaps after a panic of its kernel, with or without levels inside. What ran in it is gone, and is launched again.
 
 use std::time::Duration;
 
@@ -11,38 +11,40 @@ use crate::random::random_hex;
 use crate::stack::Stack;
 use crate::{Contradiction, Stop, Symptom};
 
+/// How it comes that a level is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It is reset while it runs.
+    AtOnce,
+    /// Its kernel panics before.
+    ByCrash,
+}
+
 /// The script that counts the processes of QEMU in a level.
-const QEMUS: &str = "n=0
+pub(super) const QEMUS: &str = "n=0
 for p in /proc/[0-9]*/comm; do c=; read -r c <$p && case $c in qemu-system* | qemu-kvm) n=$((n + 1)) ;; esac; done 2>/dev/null
 echo $n";
 
 impl Stack<'_> {
     /// Resets `level`. It must boot again and host again, and the levels inside, if they ran, are launched again and must give the
     /// same evidence as at first, for a fresh nonce.
-    pub(super) async fn reset_and_boot(&mut self, level: LevelNumber) -> Result<Done, Stop> {
+    pub(super) async fn reset_and_boot(&mut self, level: LevelNumber, begin: Begin) -> Result<Done, Stop> {
         if let Some(innermost) = self.levels.innermost().cloned().filter(|it| it.id.level == level) {
-            return self.reset_innermost(innermost).await;
+            return self.reset_innermost(innermost, begin).await;
         }
         let index =
             self.request.index_of(level).ok_or_else(|| self.harness(format!("{level} has no machine")))?;
-        let with_nonce =
-            self.request.plan.levels[index + 1..].iter().find(|plan| plan.unified_kernel.is_some());
-        if let Some(inside) = with_nonce {
-            let why = format!("{} has its nonce on a disk, and can't be given another one", inside.level);
-            return Err(self.harness(why));
-        }
-        let ran = level.next().is_some_and(|inside| self.machines.runs(inside));
-        let id = machine_of(self, level)?;
-        if ran {
-            let inside = LevelNumber::ALL.into_iter().filter(|inside| *inside > level);
-            inside.for_each(|inside| self.watch.ignore_monitor(inside));
-            if let Some(next) = level.next() {
-                self.watch.suspend_from(next, id.second);
+        self.check_that_nonce_can_change(index + 1)?;
+        let ran = self.leave_inside(level)?;
+        let mut seen = match begin {
+            Begin::AtOnce => self.reboot(level).await?,
+            Begin::ByCrash => {
+                let before = self.boot_id(level).await?;
+                let crash = self.crash(level).await?;
+                self.watch.begin_again(level);
+                format!("{crash}; {}", self.boot_again(level, &before).await?)
             }
-            self.machines.forget_inside(level);
-            self.levels.forget_inside(level);
-        }
-        let mut seen = self.reboot(level).await?;
+        };
         if let Some(host) = self.levels.hosting(level).map(Level::to_start_on).filter(|_| ran) {
             let left = self.run(level, QEMUS).await?;
             let left = String::from_utf8_lossy(&left.stdout).trim().to_owned();
@@ -58,13 +60,42 @@ impl Stack<'_> {
         Ok(Done { seen, stood_still: Duration::ZERO, booted_again: Some(level) })
     }
 
+    /// Checks that the level at `first` and those inside can be given another nonce.
+    pub(super) fn check_that_nonce_can_change(&self, first: usize) -> Result<(), Stop> {
+        let with_nonce = self.request.plan.levels[first..].iter().find(|plan| plan.unified_kernel.is_some());
+        match with_nonce {
+            None => Ok(()),
+            Some(inside) => Err(self.harness(format!(
+                "{} has its nonce on a disk, and can't be given another one",
+                inside.level
+            ))),
+        }
+    }
+
+    /// The levels inside `level` are about to end with it. From now on, nothing of that counts. Returns whether there are any.
+    pub(super) fn leave_inside(&mut self, level: LevelNumber) -> Result<bool, Stop> {
+        let id = machine_of(self, level)?;
+        let Some(next) = level.next().filter(|inside| self.machines.runs(*inside)) else { return Ok(false) };
+        let inside = LevelNumber::ALL.into_iter().filter(|inside| *inside > level);
+        inside.for_each(|inside| self.watch.ignore_monitor(inside));
+        self.watch.suspend_from(next, id.second);
+        self.machines.forget_inside(level);
+        self.levels.forget_inside(level);
+        Ok(true)
+    }
+
     /// Resets the innermost level, whose command line stays the same. That it reports again, from a kernel with another boot id,
     /// shows that it has booted.
-    async fn reset_innermost(&mut self, innermost: Level<Reported>) -> Result<Done, Stop> {
+    async fn reset_innermost(&mut self, innermost: Level<Reported>, begin: Begin) -> Result<Done, Stop> {
         let (level, id) = (innermost.id.level, innermost.id);
         let before = self.boot_id(level).await?;
+        let crash = match begin {
+            Begin::AtOnce => String::new(),
+            Begin::ByCrash => format!("{}; ", self.crash(level).await?),
+        };
         let qemu = self.wire(level, ChannelKind::Qmp)?;
         self.let_reset(level, &qemu, true).await?;
+        let own_resets = self.watch.own_resets(level);
         self.watch.begin_again(level);
         self.ledger.measurements.report = None;
         self.system_reset(level, &qemu).await?;
@@ -72,18 +103,19 @@ impl Stack<'_> {
         let reported = self.wait_for_report(launched, super::Role::Again).await?;
         reported.into_iter().for_each(|innermost| self.levels.add_innermost(innermost));
         self.let_reset(level, &qemu, false).await?;
+        self.check_own_resets(level, own_resets)?;
         let after = self.boot_id(level).await?;
         if after == before {
             return Err(
                 self.harness(format!("{} was reset and has boot id {after} as before", id.in_words()))
             );
         }
-        let seen = format!("{level} has reported again, its boot id was {before} and is {after}");
+        let seen = format!("{crash}{level} has reported again, its boot id was {before} and is {after}");
         Ok(Done { seen, stood_still: Duration::ZERO, booted_again: Some(level) })
     }
 
     /// The innermost level must have reported the nonce that it was started with now.
-    fn check_nonce(&self, innermost: LevelNumber) -> Result<(), Stop> {
+    pub(super) fn check_nonce(&self, innermost: LevelNumber) -> Result<(), Stop> {
         let measurements = &self.ledger.measurements;
         let got = measurements.report.as_ref().map(|report| report.nonce.clone()).unwrap_or_default();
         if got == measurements.nonce {
@@ -94,7 +126,7 @@ impl Stack<'_> {
     }
 
     /// The innermost level gets another nonce, so that an old report proves nothing.
-    fn renew_nonce(&mut self) -> Result<(), Stop> {
+    pub(super) fn renew_nonce(&mut self) -> Result<(), Stop> {
         let nonce = random_hex::<16>().map_err(|e| self.harness(format!("failed to get a nonce: {e}")))?;
         let measurements = &mut self.ledger.measurements;
         (measurements.nonce, measurements.report) = (nonce, None);

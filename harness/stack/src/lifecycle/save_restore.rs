@@ -2,7 +2,7 @@
 //! the new one takes over its channels.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Monitor};
@@ -68,12 +68,15 @@ impl Stack<'_> {
         let folder = Rc::clone(&on.host).machine_host().map_err(|e| self.harness(e.to_string()))?;
         let saved = Saved { file: folder.path_of(&format!("{id}.saved")) };
         let stopping = Instant::now();
-        let bytes = self.save_to(level, &saved, &*on.host).await?;
-        let saving = stopping.elapsed();
-        self.end_for_restore(level).await?;
-        let monitor = self.restore_from(machine, &saved, &on).await?;
-        self.during(level, async { Ok(monitor.resume().await?) }).await?;
+        let continues = self.save_and_continue(machine, &saved, &on).await;
         let stood_still = stopping.elapsed();
+        let (bytes, saving) = match continues {
+            Ok(continues) => continues,
+            Err(stop) => {
+                self.remove_after_stop(level, &*on.host, &saved.remove_script()).await;
+                return Err(stop);
+            }
+        };
         self.run_on_host_of(level, &*on.host, &saved.remove_script()).await?;
         let seen = format!(
             "saved {} MiB in {:.1} s, restored by another QEMU after {:.1} s",
@@ -82,6 +85,31 @@ impl Stack<'_> {
             stood_still.as_secs_f64()
         );
         Ok(Done { seen, stood_still, booted_again: None })
+    }
+
+    /// Saves the level of `machine`, and lets it continue in a new QEMU. Returns the size of the file, and how long saving took.
+    async fn save_and_continue(
+        &mut self,
+        machine: Machine,
+        saved: &Saved,
+        on: &StartedOn,
+    ) -> Result<(u64, Duration), Stop> {
+        let (level, stopping) = (machine.level, Instant::now());
+        let bytes = self.save_to(level, saved, &*on.host).await?;
+        let saving = stopping.elapsed();
+        self.end_for_restore(level).await?;
+        let monitor = self.restore_from(machine, saved, on).await?;
+        self.during(level, async { Ok(monitor.resume().await?) }).await?;
+        Ok((bytes, saving))
+    }
+
+    /// Removes files from the host of a level in whose life an event has failed. If the host does not answer soon, they are left: with
+    /// the host, they end anyway, and only what stopped the stack counts.
+    pub(super) async fn remove_after_stop(&mut self, level: LevelNumber, host: &dyn Host, script: &str) {
+        let moment = self.limits.run.moment();
+        let limit = Limit { silence: moment, total: moment };
+        let about = level.below().unwrap_or(level);
+        let _ = self.during_within(limit, about.into(), host.run(script)).await;
     }
 
     /// Stops `level` and writes it to a file; returns the size of that.
@@ -98,7 +126,6 @@ impl Stack<'_> {
         if let (Some(size), true) = (size, came["status"] == "completed") {
             return Ok(size);
         }
-        self.run_on_host_of(level, host, &saved.remove_script()).await?;
         let status = came["status"].as_str().unwrap_or("in no known state").to_owned();
         // What the host can't write is not the fault of the level.
         if !completed {
@@ -111,8 +138,8 @@ impl Stack<'_> {
         Err(Stop::stack(self.stage, Symptom::MigrationFailed { level, status, said }))
     }
 
-    /// Ends the QEMU of a level that was saved, and waits until it is gone: it holds the channels.
-    async fn end_for_restore(&mut self, level: LevelNumber) -> Result<(), Stop> {
+    /// Ends the QEMU of a level that was saved or has powered off, and waits until it is gone: it holds the channels.
+    pub(super) async fn end_for_restore(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let id = machine_of(self, level)?;
         let qemu = self.wire(level, ChannelKind::Qmp)?;
         self.watch.ignore_monitor(level);
@@ -154,7 +181,7 @@ impl Stack<'_> {
     }
 
     /// The host of a level's machine.
-    fn host_of(&self, level: LevelNumber) -> Result<StartedOn, Stop> {
+    pub(super) fn host_of(&self, level: LevelNumber) -> Result<StartedOn, Stop> {
         if self.request.outermost() == Some(level) {
             return Ok(StartedOn { host: Rc::clone(&self.request.this_machine), second: false });
         }
@@ -163,7 +190,7 @@ impl Stack<'_> {
     }
 
     /// Runs a script on the host of `level`; returns whether it succeeded, and what it printed.
-    async fn run_on_host_of(
+    pub(super) async fn run_on_host_of(
         &mut self,
         level: LevelNumber,
         host: &dyn Host,

@@ -45,7 +45,7 @@ impl LevelVitals {
                 return None;
             } else if let Some(read) = line.strip_prefix("uptime=") {
                 uptime = read.trim().parse().ok();
-            } else if COMPLAINTS.iter().chain(STALLS).any(|words| line.contains(words)) {
+            } else if is_complaint(line) {
                 *complaints.entry(kernel_message(line).to_owned()).or_default() += 1;
             }
         }
@@ -76,6 +76,11 @@ fn is_stall(complaint: &str) -> bool {
     STALLS.iter().any(|words| complaint.contains(words))
 }
 
+/// Whether a line is a kernel's complaint.
+pub(crate) fn is_complaint(line: &str) -> bool {
+    COMPLAINTS.iter().chain(STALLS).any(|words| line.contains(words))
+}
+
 impl Stack<'_> {
     /// Asks every level that the harness has booted and that takes commands.
     pub(super) async fn vitals(&mut self) -> Result<Vitals, Stop> {
@@ -104,19 +109,10 @@ impl Stack<'_> {
         level: LevelNumber,
         done: &Done,
     ) -> Result<Option<String>, Stop> {
-        // A busy emulator makes any kernel complain about time.
-        let stalls_count = self.request.plan.metal == Metal::Native || self.request.plan.clock == Clock::Real;
         let mut noted = Vec::new();
         for (of, now) in &after.levels {
             let Some(earlier) = before.levels.get(of) else { continue };
-            for said in now.new_complaints(earlier) {
-                if is_stall(said) && !stalls_count {
-                    noted.push(format!("{of}'s kernel says {said:?}"));
-                } else {
-                    let symptom = Symptom::KernelComplained { level: *of, said: said.to_owned() };
-                    return Err(Stop::stack(self.stage, symptom));
-                }
-            }
+            noted.extend(self.judge_complaints(*of, now.new_complaints(earlier))?);
             if done.booted_again.is_none_or(|outermost| *of < outermost) {
                 let (then, uptime) = (earlier.uptime, now.uptime);
                 let stood_still = if *of >= level { done.stood_still } else { Duration::ZERO };
@@ -136,6 +132,28 @@ impl Stack<'_> {
             }
         }
         Ok((!noted.is_empty()).then(|| noted.join("; ")))
+    }
+}
+
+impl Stack<'_> {
+    /// Judges what the kernel of `of` complains about. Returns what is worth a note but decides nothing.
+    pub(super) fn judge_complaints<'a>(
+        &self,
+        of: LevelNumber,
+        complaints: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<String>, Stop> {
+        // A busy emulator makes any kernel complain about time.
+        let stalls_count = self.request.plan.metal == Metal::Native || self.request.plan.clock == Clock::Real;
+        let mut noted = Vec::new();
+        for said in complaints {
+            if is_stall(said) && !stalls_count {
+                noted.push(format!("{of}'s kernel says {said:?}"));
+            } else {
+                let symptom = Symptom::KernelComplained { level: of, said: said.to_owned() };
+                return Err(Stop::stack(self.stage, symptom));
+            }
+        }
+        Ok(noted)
     }
 }
 

@@ -7,11 +7,12 @@ use nestmatrix_model::architecture::{
 };
 use nestmatrix_model::{Architecture, Clock, CpuMode, MemoryBacking, TpmVersion, Word as _};
 use nestmatrix_vmm::qemu::{
-    Cpu, GuestDevice, ImageFile, Instance, Machine, MachineHardware, Memory, Port, machine_label,
+    Cpu, GuestDevice, ImageFile, Instance, MEMORY_MODULE_MIB, Machine, MachineHardware, Memory, Port,
+    machine_label,
 };
 
 use super::images::OWN_DISK;
-use super::{BootFiles, LevelPlan, Metal, StackPlan, WindowsSystem};
+use super::{BootFiles, LevelPlan, MachineSettings, Metal, StackPlan, WindowsSystem};
 use crate::Hypervisor;
 
 /// Whether an emulated x86 machine has the time stamp counter of its host's processor.
@@ -33,6 +34,12 @@ struct Place<'p> {
     reports: bool,
     /// Its machine, if a QEMU of a host runs it, it reports, and QEMU loads its kernel.
     innermost: Option<&'static InnermostMachine>,
+}
+
+/// How many memory modules a machine with these settings can get.
+fn memory_slots(settings: &MachineSettings) -> u32 {
+    let room = settings.hardware.max_memory_mib.zip(settings.memory_mib);
+    room.map_or(0, |(most, first)| most.saturating_sub(first) / MEMORY_MODULE_MIB)
 }
 
 impl StackPlan {
@@ -209,8 +216,18 @@ impl StackPlan {
             cpus,
             max_cpus: wanted.max_cpus.unwrap_or(cpus).max(cpus),
             huge_pages: wanted.memory_backing == Some(MemoryBacking::HugePages),
+            memory_slots: memory_slots(&place.plan.settings),
+            memory_modules: 0,
+            plug_port: self.plugged.contains(&place.plan.level) && self.plugs_into_port(place),
             devices: devices.chain(network).chain(tpm).collect(),
         }
+    }
+
+    /// Whether devices can be plugged only into a port of the machine, and not into its first bus.
+    fn plugs_into_port(&self, place: Place<'_>) -> bool {
+        let machine = place.plan.settings.machine_type.as_deref();
+        let machine = machine.unwrap_or_else(|| self.machine_type(place).name);
+        ["q35", "pc-q35-", "virt"].iter().any(|begin| machine.starts_with(begin))
     }
 
     fn kernel_parameters(&self, place: Place<'_>) -> Vec<String> {

@@ -141,6 +141,8 @@ pub struct StackPlan {
     pub second: Option<LevelNumber>,
     /// The levels that are saved to a file of the level around, which needs as much memory for that again.
     pub saved: BTreeSet<LevelNumber>,
+    /// The levels into which a device is plugged while they run.
+    pub plugged: BTreeSet<LevelNumber>,
     /// The memory of the outermost level's machine, if QEMU emulates that.
     pub memory: Memory,
     /// Whether it is restored from a snapshot.
@@ -164,6 +166,7 @@ impl StackPlan {
             default_firmware: BTreeSet::new(),
             second: None,
             saved: BTreeSet::new(),
+            plugged: BTreeSet::new(),
             memory: Memory::Private,
             restored_from: false,
             clock: Clock::Fastest,
@@ -231,7 +234,7 @@ impl StackPlan {
             return set;
         }
         let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = *self.profile;
-        let inside = if index + 1 < self.levels.len() { self.memory_mib(index + 1) } else { 0 };
+        let inside = if index + 1 < self.levels.len() { self.most_memory_mib(index + 1) } else { 0 };
         let own = match (self.reports(plan.level), index + 1 < self.levels.len()) {
             (true, _) => innermost_memory_mib,
             (false, true) => overhead_memory_mib,
@@ -245,7 +248,13 @@ impl StackPlan {
             inner.level > plan.level
                 && (Some(inner.level) == self.second || self.saved.contains(&inner.level))
         });
-        own + inside + twice.map(|(index, _)| self.memory_mib(index)).max().unwrap_or_default()
+        own + inside + twice.map(|(index, _)| self.most_memory_mib(index)).max().unwrap_or_default()
+    }
+
+    /// The same with everything that can be plugged in.
+    fn most_memory_mib(&self, index: usize) -> u32 {
+        let most = self.levels[index].settings.hardware.max_memory_mib;
+        self.memory_mib(index).max(most.unwrap_or_default())
     }
 
     /// What the disks with unified kernels are made of, and the path of each. Those for Hyper-V are not among them.

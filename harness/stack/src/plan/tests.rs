@@ -270,6 +270,25 @@ fn an_innermost_level_with_devices_has_a_machine_with_pci() {
 }
 
 #[test]
+fn a_level_that_things_are_plugged_into_has_room_for_them_and_so_has_the_level_around() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    let before = plan.memory_mib(0);
+    plan.levels[1].settings.memory_mib = Some(plan.memory_mib(1));
+    plan.levels[1].settings.hardware.max_memory_mib = Some(plan.memory_mib(1) + 600);
+    plan.plugged = [plan.levels[1].level].into();
+    let machine = plan.machine(1, Instance::First);
+    assert_eq!((machine.hardware.memory_slots, machine.hardware.plug_port), (2, true));
+    assert_eq!(plan.memory_mib(0), before + 600);
+    let arguments = machine.arguments(&Anywhere).join(" ");
+    assert!(arguments.contains("-m 1024M,slots=2,maxmem=1536M "), "{arguments}");
+    assert!(arguments.contains("-device pcie-root-port,id=nest-port,chassis=1,slot=1 "), "{arguments}");
+
+    plan.levels[1].settings.machine_type = Some("pc".to_owned());
+    assert!(!plan.machine(1, Instance::First).hardware.plug_port, "its first bus takes devices");
+    assert!(!plan.machine(0, Instance::First).hardware.plug_port, "nothing is plugged into it");
+}
+
+#[test]
 fn huge_pages_replace_the_memory_of_the_process() {
     let mut plan = plan(0..=2, Metal::Emulated);
     plan.levels[1].settings.hardware.memory_backing = Some(MemoryBacking::HugePages);

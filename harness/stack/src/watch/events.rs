@@ -8,6 +8,7 @@ use nestmatrix_vmm::libvirt::channel_of_alias;
 use nestmatrix_vmm::wire::{Event, Notice};
 
 use super::Watch;
+use super::level_state::Expected;
 use crate::host::HostError;
 
 /// An event of a level, other than a line of its console.
@@ -63,10 +64,13 @@ impl Watch {
             "SHUTDOWN" => {
                 let reason = event.data["reason"].as_str().unwrap_or("no reason given").to_owned();
                 state.shut_down = Some(reason.clone());
-                let is_meant = state.may_shut_down && state.has_reported();
+                let is_meant = state.expected.is_some() || (state.may_shut_down && state.has_reported());
                 (!is_meant).then_some(Abort::ShutDown { level, reason })
             }
-            "GUEST_PANICKED" => Some(Abort::Panicked { level }),
+            "GUEST_PANICKED" => {
+                state.panicked = true;
+                (state.expected != Some(Expected::Crash)).then_some(Abort::Panicked { level })
+            }
             "MIGRATION" => {
                 let status = event.data["status"].as_str().unwrap_or_default();
                 if matches!(status, "completed" | "failed" | "cancelled") {
@@ -81,6 +85,7 @@ impl Watch {
             }
             "RESET" => {
                 state.resets += 1;
+                state.own_resets += usize::from(event.data["guest"] == true);
                 None
             }
             "BLOCK_IO_ERROR" => {
@@ -88,6 +93,8 @@ impl Watch {
                 None
             }
             // With -no-shutdown a machine also stops after a SHUTDOWN; otherwise QEMU gave up on it.
+            // A machine whose guest has panicked stops, too.
+            "STOP" if state.expected == Some(Expected::Crash) => None,
             "STOP" if state.shut_down.is_none() && !state.moving => Some(Abort::Halted { level }),
             "VSERPORT_CHANGE" if event.data["open"] == false => {
                 let id = event.data["id"].as_str().unwrap_or_default();

@@ -4,6 +4,15 @@ use tokio::task::AbortHandle;
 
 use crate::console_view::ConsoleView;
 
+/// What is about to happen to a level on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Its system powers off.
+    PowerOff,
+    /// Its kernel panics.
+    Crash,
+}
+
 #[derive(Debug)]
 pub(super) struct LevelState {
     pub(super) console: ConsoleView,
@@ -19,8 +28,14 @@ pub(super) struct LevelState {
     pub(super) pausing: bool,
     /// The status with which its QEMU ended a migration, to another QEMU, to a file, or from a file.
     pub(super) migrated: Option<String>,
+    /// What is about to happen to it on purpose.
+    pub(super) expected: Option<Expected>,
+    /// Its QEMU has reported that its kernel panicked.
+    pub(super) panicked: bool,
     /// How often it was reset.
     pub(super) resets: usize,
+    /// How often it has reset itself.
+    pub(super) own_resets: usize,
     /// Why its QEMU could not read or write a disk.
     pub(super) disk_error: Option<String>,
     /// The task that receives the messages of its monitor.
@@ -38,7 +53,10 @@ impl LevelState {
             moving: false,
             pausing: false,
             migrated: None,
+            expected: None,
+            panicked: false,
             resets: 0,
+            own_resets: 0,
             disk_error: None,
             monitor: None,
         }
@@ -48,7 +66,7 @@ impl LevelState {
     pub(super) fn begin_again(&mut self) {
         self.console.begin_again();
         (self.shut_down, self.migrated, self.disk_error) = (None, None, None);
-        (self.moving, self.pausing) = (false, false);
+        (self.moving, self.pausing, self.panicked) = (false, false, false);
     }
 
     /// The consoles of its machines.

@@ -29,7 +29,7 @@ use super::Cancellation;
 use super::console_view::ConsoleView;
 use super::machines::MachineId;
 use crate::host::RunDelay;
-use level_state::LevelState;
+use level_state::{Expected, LevelState};
 use wires::Wires;
 
 /// Number of events that may wait in the queue. A sender that exceeds this blocks, so that no guest fills the harness's memory.
@@ -156,6 +156,27 @@ impl Watch {
         }
     }
 
+    /// From now on, the system of `level` may power off.
+    pub(super) fn expect_power_off(&mut self, level: LevelNumber) {
+        self.expect(level, Some(Expected::PowerOff));
+    }
+
+    /// From now on, the kernel of `level` may panic.
+    pub(super) fn expect_crash(&mut self, level: LevelNumber) {
+        self.expect(level, Some(Expected::Crash));
+    }
+
+    /// From now on, `level` must run.
+    pub(super) fn expect_nothing(&mut self, level: LevelNumber) {
+        self.expect(level, None);
+    }
+
+    fn expect(&mut self, level: LevelNumber, expected: Option<Expected>) {
+        if let Some(state) = self.levels.get_mut(&level) {
+            state.expected = expected;
+        }
+    }
+
     /// From now on, events of the QEMU that runs `level` are ignored: it is about to end.
     pub(super) fn ignore_monitor(&mut self, level: LevelNumber) {
         if let Some(monitor) = self.levels.get_mut(&level).and_then(|state| state.monitor.take()) {
@@ -238,6 +259,18 @@ impl Watch {
         self.levels.get(&level).is_some_and(|state| state.shut_down.is_some())
     }
 
+    /// Why `level` has shut down, if it has.
+    pub(super) fn shut_down(&self, level: LevelNumber) -> Option<&str> {
+        self.levels.get(&level)?.shut_down.as_deref()
+    }
+
+    /// What shows that the kernel of `level` has panicked, if it has: the kernel's own words, or else QEMU's event.
+    pub(super) fn crash(&self, level: LevelNumber) -> Option<String> {
+        let state = self.levels.get(&level)?;
+        let of_kernel = state.console.failure().map(|(failure, said)| failure.describe(&said));
+        of_kernel.or_else(|| state.panicked.then(|| "GUEST_PANICKED".to_owned()))
+    }
+
     /// Why the QEMU of `level` could not read or write a disk, if it reported that.
     pub(super) fn disk_error(&self, level: LevelNumber) -> Option<&str> {
         self.levels.get(&level)?.disk_error.as_deref()
@@ -248,9 +281,15 @@ impl Watch {
         self.levels.get(&level).map_or(0, |state| state.resets)
     }
 
+    /// How often `level` has reset itself.
+    pub(super) fn own_resets(&self, level: LevelNumber) -> usize {
+        self.levels.get(&level).map_or(0, |state| state.own_resets)
+    }
+
     /// A level whose kernel has just reported that it does not continue.
     pub(super) fn new_failure(&self) -> Option<Abort> {
-        self.levels.iter().find_map(|(level, state)| {
+        let all = self.levels.iter().filter(|(_, state)| state.expected != Some(Expected::Crash));
+        all.into_iter().find_map(|(level, state)| {
             let (failure, said) = state.consoles().find_map(ConsoleView::new_failure)?;
             Some(Abort::Failed { level: *level, failure, said })
         })

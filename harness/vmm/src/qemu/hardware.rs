@@ -14,6 +14,17 @@ use crate::wire::CallError;
 use super::devices::GuestDevice;
 use super::{Machine, Monitor};
 
+/// The size of a memory module, in MiB. Every machine that takes modules takes those of this size.
+pub const MEMORY_MODULE_MIB: u32 = 256;
+
+/// The port for a device that is plugged in.
+pub const PLUG_PORT: &str = "nest-port";
+
+/// The identifier of a memory module. Its memory has the same one with `-memory` at the end.
+pub fn memory_module(number: u32) -> String {
+    format!("nest-module-{number}")
+}
+
 /// The CPUs, the devices and the backing of memory of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineHardware {
@@ -23,6 +34,12 @@ pub struct MachineHardware {
     pub max_cpus: u32,
     /// Whether its memory is in huge pages of its host.
     pub huge_pages: bool,
+    /// How many memory modules it can have besides the memory that it starts with.
+    pub memory_slots: u32,
+    /// How many of them it has.
+    pub memory_modules: u32,
+    /// Whether it has a PCI Express port for a device that is plugged in while it runs.
+    pub plug_port: bool,
     /// Devices in addition to those of the harness.
     pub devices: Vec<GuestDevice>,
 }
@@ -30,7 +47,15 @@ pub struct MachineHardware {
 impl MachineHardware {
     /// A machine with so many CPUs and nothing else.
     pub fn with_cpus(cpus: u32) -> Self {
-        Self { cpus, max_cpus: cpus, huge_pages: false, devices: Vec::new() }
+        Self {
+            cpus,
+            max_cpus: cpus,
+            huge_pages: false,
+            memory_slots: 0,
+            memory_modules: 0,
+            plug_port: false,
+            devices: Vec::new(),
+        }
     }
 
     /// Whether its packets are copied into [`traffic_folder`](super::traffic_folder).
@@ -56,6 +81,28 @@ impl MachineHardware {
             true => format!("{},maxcpus={}", self.cpus, self.max_cpus),
             false => self.cpus.to_string(),
         }
+    }
+
+    /// The value of `-m`.
+    pub(super) fn memory(&self, size_mib: u32) -> String {
+        match self.memory_slots {
+            0 => format!("{size_mib}M"),
+            slots => {
+                let most = size_mib.saturating_add(slots.saturating_mul(MEMORY_MODULE_MIB));
+                format!("{size_mib}M,slots={slots},maxmem={most}M")
+            }
+        }
+    }
+
+    /// The options for what was plugged in, and for what is plugged into.
+    pub(super) fn plugging(&self) -> Vec<(&'static str, String)> {
+        let port = format!("pcie-root-port,id={PLUG_PORT},chassis=1,slot=1");
+        let modules = (0..self.memory_modules).flat_map(|number| {
+            let id = memory_module(number);
+            let backend = format!("memory-backend-ram,id={id}-memory,size={MEMORY_MODULE_MIB}M");
+            [("object", backend), ("device", format!("pc-dimm,id={id},memdev={id}-memory"))]
+        });
+        self.plug_port.then_some(("device", port)).into_iter().chain(modules).collect()
     }
 
     /// The backend of a machine's memory if it is in huge pages, to be used as `memory`. All pages are taken at the start: a
@@ -145,6 +192,25 @@ pub enum HardwareDifference {
         /// How many the kernel uses.
         kernel: u32,
     },
+    /// The level's kernel does not use the memory that was plugged in.
+    MemoryOfKernel {
+        /// How much was plugged in, in MiB.
+        plugged: u64,
+        /// How much more the kernel uses, in MiB.
+        more: u64,
+    },
+    /// The level's kernel does not see, or still sees, a device that was plugged in, or removed.
+    DeviceOfKernel {
+        /// The device.
+        device: String,
+        /// Whether it was plugged in. Otherwise it was removed.
+        plugged: bool,
+    },
+    /// A disk does not have what the level wrote to it.
+    DiskContent {
+        /// What was seen.
+        seen: String,
+    },
     /// The machine has another amount of memory.
     Memory {
         /// The requested MiB.
@@ -197,6 +263,18 @@ impl fmt::Display for HardwareDifference {
             }
             Self::Memory { requested, actual } => {
                 write!(f, "{actual} MiB of memory instead of {requested} MiB")
+            }
+            Self::MemoryOfKernel { plugged, more } => {
+                write!(f, "its kernel uses {more} MiB of the {plugged} MiB of memory that were plugged in")
+            }
+            Self::DeviceOfKernel { device, plugged: true } => {
+                write!(f, "its kernel does not see the {device} that was plugged in")
+            }
+            Self::DeviceOfKernel { device, plugged: false } => {
+                write!(f, "its kernel still has the {device} that was removed")
+            }
+            Self::DiskContent { seen } => {
+                write!(f, "a disk that was plugged in is not what was written: {seen}")
             }
             Self::SmallPages => f.write_str("its memory is not in huge pages"),
             Self::FeatureOn { feature } => write!(f, "CPU feature {feature} is on, it was switched off"),
@@ -396,5 +474,21 @@ mod tests {
         assert_eq!(MachineHardware::with_cpus(2).smp(), "2");
         let more = MachineHardware { max_cpus: 4, ..MachineHardware::with_cpus(2) };
         assert_eq!(more.smp(), "2,maxcpus=4");
+    }
+
+    #[test]
+    fn a_machine_that_takes_modules_says_so_on_its_command_line_and_has_those_that_it_got() {
+        let plain = MachineHardware::with_cpus(1);
+        assert_eq!((plain.memory(1024), plain.plugging()), ("1024M".to_owned(), Vec::new()));
+        let got = MachineHardware { memory_slots: 2, memory_modules: 1, plug_port: true, ..plain };
+        assert_eq!(got.memory(1024), "1024M,slots=2,maxmem=1536M");
+        let options: Vec<String> =
+            got.plugging().into_iter().map(|(option, value)| format!("-{option} {value}")).collect();
+        let expected = [
+            "-device pcie-root-port,id=nest-port,chassis=1,slot=1",
+            "-object memory-backend-ram,id=nest-module-0-memory,size=256M",
+            "-device pc-dimm,id=nest-module-0,memdev=nest-module-0-memory",
+        ];
+        assert_eq!(options, expected);
     }
 }

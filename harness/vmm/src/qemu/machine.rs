@@ -268,7 +268,7 @@ impl Machine {
         option("machine", machine);
         option("cpu", self.cpu.argument(!self.cpu.is_passed_through()));
         option("smp", self.hardware.smp());
-        option("m", format!("{size}M"));
+        option("m", self.hardware.memory(size));
         option("display", "none".into());
         for (name, value) in self.boot.options(placement) {
             option(name, value);
@@ -322,6 +322,10 @@ impl Machine {
         for (name, value) in
             self.hardware.devices.iter().flat_map(|device| device.options(placement, &on_bus))
         {
+            option(name, value);
+        }
+        // Last: the devices of a machine without it have the same places.
+        for (name, value) in self.hardware.plugging() {
             option(name, value);
         }
         if self.incoming {

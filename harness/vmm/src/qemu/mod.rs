@@ -18,7 +18,9 @@ pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, Vo
 pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
-pub use hardware::{HardwareDifference, HardwareReport, MachineHardware};
+pub use hardware::{
+    HardwareDifference, HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module,
+};
 pub(crate) use machine::AGENT_PORT;
 pub use machine::{Cpu, Instance, Machine, Memory, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
