@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn case(name: &str, outcome: CaseOutcome) -> Case {
-        Case { name: name.into(), outcome, said: None, known: None, did_not_start: false }
+        Case { name: name.into(), outcome, said: None, known: None, erratum: None, did_not_start: false }
     }
 
     fn test(name: &str) -> UnitTest {

@@ -188,6 +188,7 @@ fn with_cases(verdict: VerdictWord, cases: &[(&str, CaseOutcome)]) -> CellRecord
         outcome: *outcome,
         said: None,
         known: None,
+        erratum: None,
         did_not_start: false,
     };
     let suite = SuiteRecord {

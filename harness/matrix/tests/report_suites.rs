@@ -22,6 +22,7 @@ fn case(name: &str, outcome: CaseOutcome, said: Option<&str>, known: Option<&str
         outcome,
         said: said.map(Into::into),
         known: known.map(Into::into),
+        erratum: None,
         did_not_start: false,
     }
 }

@@ -17,6 +17,20 @@ pub(super) struct Errata {
     several_cpus: bool,
 }
 
+/// How the machine of a test ended before its test did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EndOfMachine<'a> {
+    /// It reset itself, and its test did not say why.
+    Reset,
+    /// KVM could not run it.
+    StoppedByKvm {
+        /// What QEMU said.
+        said: Vec<&'a str>,
+        /// Whether it had its default firmware, and got no further.
+        in_default_firmware: bool,
+    },
+}
+
 /// QEMU's reason for the stop of a machine that reset itself (QMP, `ShutdownCause`).
 const RESET: &str = "guest-reset";
 
@@ -94,15 +108,43 @@ impl Errata {
         symptom: &Symptom,
         is_in_default_firmware: bool,
     ) -> Option<&'static Erratum> {
-        let shows =
-            |erratum: &Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_with_several_cpus);
-        if matches!(symptom, Symptom::ShutDown { said, .. } if said == RESET && self.several_cpus) {
-            return self.all.iter().copied().find(|erratum| shows(erratum));
+        match symptom {
+            Symptom::ShutDown { said, .. } if said == RESET => self.cause_of_reset(),
+            Symptom::StoppedByQemu { diagnostics, erratum: None, .. } => {
+                let said: Vec<&str> = diagnostics.lines().collect();
+                self.cause_of_stop(&said, is_in_default_firmware)
+            }
+            _ => None,
         }
-        let Symptom::StoppedByQemu { diagnostics, erratum: None, .. } = symptom else { return None };
+    }
+
+    /// The same of a test that ran as a guest of KVM, under this many of them. KVM stops a guest of a guest only.
+    pub(super) fn cause_of_end_of_test(
+        &self,
+        end: &EndOfMachine<'_>,
+        kvms: usize,
+    ) -> Option<&'static Erratum> {
+        match end {
+            EndOfMachine::Reset if kvms >= 1 => self.cause_of_reset(),
+            EndOfMachine::StoppedByKvm { said, in_default_firmware } if kvms >= 2 => {
+                self.cause_of_stop(said, *in_default_firmware)
+            }
+            _ => None,
+        }
+    }
+
+    /// The erratum that is known to reset a guest of KVM.
+    fn cause_of_reset(&self) -> Option<&'static Erratum> {
+        let shows =
+            |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_with_several_cpus);
+        self.all.iter().copied().filter(|_| self.several_cpus).find(shows)
+    }
+
+    /// The erratum that is known to let KVM stop a guest of a guest, found by the messages about it.
+    fn cause_of_stop(&self, lines: &[&str], is_in_default_firmware: bool) -> Option<&'static Erratum> {
         self.all.iter().copied().find(|erratum| {
             erratum.shows.as_ref().is_some_and(|Signature { said, in_default_firmware, .. }| {
-                let is_said = said.iter().any(|text| diagnostics.lines().any(|line| line.contains(text)));
+                let is_said = said.iter().any(|text| lines.iter().any(|line| line.contains(text)));
                 is_said && (!in_default_firmware || is_in_default_firmware)
             })
         })

@@ -6,7 +6,7 @@ mod windows;
 use std::time::Duration;
 
 use nestmatrix_model::architecture::Nesting;
-use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
+use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
 use nestmatrix_vmm::qemu::{
     ChannelKind, MachineHardware, SWTPM, blames_swtpm, names_one_of, ran_out_of_resources,
     rejects_command_line,
@@ -234,7 +234,9 @@ impl Explainer<'_> {
 
     /// A symptom that is charged to the emulated metal if one of its errata is known to cause it.
     fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
-        let kvms = |level: &LevelNumber| if blame == Blame::Stack { self.kvms_under(*level) } else { 0 };
+        let kvms = |level: &LevelNumber| {
+            if blame == Blame::Stack { self.request.plan.kvms_under(*level) } else { 0 }
+        };
         let least = if matches!(symptom, Symptom::ShutDown { .. }) { 1 } else { 2 };
         if least == 1 && !self.is_silent_reset(&symptom) {
             return (symptom, blame);
@@ -248,18 +250,18 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether a level shut down while a guest booted, and its kernel did not announce that.
+    /// Whether a level shut down while a guest or a test booted, and its kernel did not announce that.
     fn is_silent_reset(&self, symptom: &Symptom) -> bool {
-        let boots = matches!(self.stage, Stage::Level(level, StageKind::Boot) if level.below().is_some());
+        let boots = match self.stage {
+            Stage::Level(level, StageKind::Boot) => level.below().is_some(),
+            Stage::Step(number) => {
+                let step = usize::from(number).checked_sub(1).and_then(|index| self.request.steps.get(index));
+                step.is_some_and(|step| matches!(step.action, StepAction::Suite(_)))
+            }
+            _ => false,
+        };
         let last = symptom.level().and_then(|level| self.console(level)?.last_line());
         boots && !last.is_some_and(|line| line.contains("reboot: "))
-    }
-
-    /// How many KVMs a level runs under.
-    fn kvms_under(&self, level: LevelNumber) -> usize {
-        let plan = self.request.plan;
-        let around = plan.levels.iter().filter(|around| around.level <= level);
-        around.filter(|around| plan.hypervisor_of(around.level) == Hypervisor::Kvm).count()
     }
 
     /// Whether the awaited machine has its default firmware, and its kernel has printed nothing yet.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use nestmatrix_images::Suites;
 use nestmatrix_model::{CaseOutcome, KnownFailure, Suite, SuiteKind, SymptomKind};
 use nestmatrix_stack::Case;
+use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::fake::{Booted, Fake, prints};
+use crate::fake::{Booted, Fake, exit, prints};
 use crate::script::{Act, End};
 
 /// Text that only the script that runs a test has.
@@ -114,4 +115,61 @@ async fn a_test_during_which_its_level_dies_has_no_result() {
         User::new(&["one"]).boot_with(|fake| fake.command_never_ends(1, RUNS_TEST).boots(1, acts)).await;
     assert_eq!(booted.observation.stop.as_ref().unwrap().symptom.kind(), SymptomKind::GuestPanicked);
     assert_eq!(cases(&booted), [("one", CaseOutcome::Error)]);
+}
+
+/// What a test prints whose machine KVM can't run.
+const STOPPED: &str = "KVM internal error. Suberror: 1\n";
+
+#[rstest]
+#[case::reset(end(0, "PASS: a\n"), "tcg-smp-reset")]
+#[case::stopped_in_the_firmware(exit(116, STOPPED), "tcg-no-nrips")]
+#[tokio::test(flavor = "current_thread")]
+async fn an_end_of_a_test_that_the_emulated_metal_is_known_for_is_charged_to_it(
+    #[case] ends: End,
+    #[case] erratum: &str,
+) {
+    let booted = User::new(&["one"]).boot(ends.clone()).await;
+    let seen = booted.word_and_symptom();
+    let id = format!(" (emulator erratum {erratum})");
+    assert!(seen.starts_with("error: suite: one (") && seen.ends_with(&id), "{seen}");
+    assert_eq!(seen.matches(&id).count(), 1, "{seen}");
+    assert_eq!(booted.observation.stop.as_ref().unwrap().symptom.charged_to(), Some(erratum));
+    let suite = booted.observation.steps[0].suite.as_ref().unwrap();
+    assert_eq!(suite.cases[0].erratum.as_deref(), Some(erratum));
+
+    let native = User::new(&["one"]).boot_with(|fake| fake.on_native_metal().command(1, RUNS_TEST, 5, ends));
+    assert_eq!(native.await.word(), "fail");
+}
+
+#[rstest]
+#[case::failed_too(end(0, "FAIL: a\n"))]
+#[case::explained(end(0, "PASS: a\nUnhandled exception 6 #UD at ip 1\n"))]
+#[case::stopped_later(exit(122, STOPPED))]
+#[case::stopped_with_other_words(exit(116, "error: kvm run failed Bad address\n"))]
+#[case::too_late(end(124, "PASS: a\n"))]
+#[tokio::test(flavor = "current_thread")]
+async fn every_other_end_of_a_test_is_a_failure(#[case] ends: End) {
+    let booted = User::new(&["one"]).boot(ends).await;
+    assert_eq!(booted.word(), "fail");
+    assert_eq!(booted.observation.stop.as_ref().unwrap().symptom.kind(), SymptomKind::TestFailed);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_end_that_the_step_describes_is_known_and_not_charged() {
+    let booted = User::new(&["one"]).knows("one: *last line is \"PASS: a\"").boot(end(0, "PASS: a\n")).await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert_eq!(booted.observation.steps[0].suite.as_ref().unwrap().cases[0].erratum, None);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_silent_reset_of_a_level_during_its_tests_is_charged_to_the_emulated_metal() {
+    let reset = json!({"guest": true, "reason": "guest-reset"});
+    let acts = [Act::AgentAnswers, Act::Wait(150), Act::Event("SHUTDOWN".into(), reset)];
+    let tests = |fake: Fake| fake.command_never_ends(1, RUNS_TEST).boots(1, acts.clone());
+    let booted = User::new(&["one"]).boot_with(tests).await;
+    let stop = booted.observation.stop.as_ref().unwrap();
+    assert_eq!((booted.word(), stop.symptom.charged_to()), ("error".into(), Some("tcg-smp-reset")));
+
+    let native = User::new(&["one"]).boot_with(|fake| tests(fake).on_native_metal()).await;
+    assert_eq!(native.word(), "fail");
 }

@@ -197,6 +197,12 @@ impl StackPlan {
         }
     }
 
+    /// How many KVMs a level runs under.
+    pub fn kvms_under(&self, level: LevelNumber) -> usize {
+        let around = self.levels.iter().filter(|around| around.level <= level);
+        around.filter(|around| self.hypervisor_of(around.level) == Hypervisor::Kvm).count()
+    }
+
     /// What starts the machine of a level.
     pub fn launch_of(&self, plan: &LevelPlan) -> Launch {
         let launch = plan.settings.launch();

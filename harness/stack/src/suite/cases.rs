@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nestmatrix_model::emulator_errata::Erratum;
 use nestmatrix_model::{CaseOutcome, KnownFailure, Suite, SuiteKind, matches_pattern};
 use nestmatrix_vmm::guest::printable;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Case {
     /// Where a failure of it is described. If it passes nevertheless, that is unexpected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<String>,
+    /// The erratum of the emulated metal that is known to end tests in this way, if the test came to no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erratum: Option<String>,
     /// Whether it is a test that QEMU did not start. That says nothing about the level.
     #[serde(skip)]
     pub did_not_start: bool,
@@ -45,8 +49,17 @@ impl Case {
             outcome,
             said: said.map(|said| cut(said, KEPT_SAID)).filter(|said| !said.is_empty()),
             known: None,
+            erratum: None,
             did_not_start: false,
         }
+    }
+
+    /// Charges the end of a test to the emulated metal.
+    fn charge_to(&mut self, erratum: &Erratum) {
+        let said = self.said.take().unwrap_or_default();
+        let charged = format!("{said}; {erratum}");
+        *self =
+            Self { erratum: Some(erratum.id.clone()), ..Self::new(&self.name, self.outcome, Some(&charged)) };
     }
 
     /// Whether a pattern of known failures is about it. For a test that did not come to its end, a pattern must also say what was seen:
@@ -83,9 +96,14 @@ impl SuiteRecord {
         Self { suite, sha256: sha256.to_owned(), counts: BTreeMap::new(), cases: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, cases: Vec<Case>, known: &KnownFailures) {
+    /// Adds the cases of a test. `cause` is the erratum of the emulated metal that is known to end a test as this one ended.
+    pub(super) fn add(&mut self, cases: Vec<Case>, known: &KnownFailures, cause: Option<&Erratum>) {
         for mut case in cases {
             known.apply(&mut case);
+            if let Some(erratum) = cause.filter(|_| case.outcome == CaseOutcome::Error && !case.did_not_start)
+            {
+                case.charge_to(erratum);
+            }
             *self.counts.entry(case.outcome).or_default() += 1;
             self.cases.push(case);
         }
@@ -198,9 +216,9 @@ mod tests {
     fn cases_that_did_not_pass_are_kept_and_all_are_counted() {
         let mut record = SuiteRecord::new(SuiteKind::KvmUnitTests, "0");
         let many = (0..2 * KEPT_CASES).map(|n| Case::new(&format!("t: {n}"), CaseOutcome::Pass, None));
-        record.add(many.collect(), &known());
+        record.add(many.collect(), &known(), None);
         let others = [("t: c", CaseOutcome::Fail), ("t: a", CaseOutcome::Pass), ("t: s", CaseOutcome::Skip)];
-        record.add(others.map(|(name, outcome)| Case::new(name, outcome, None)).to_vec(), &known());
+        record.add(others.map(|(name, outcome)| Case::new(name, outcome, None)).to_vec(), &known(), None);
         record.close();
         assert_eq!(record.cases.len(), KEPT_CASES);
         assert_eq!(

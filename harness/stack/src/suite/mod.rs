@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_images::{BuiltSuite, UnitTest};
+use nestmatrix_model::emulator_errata::Erratum;
 use nestmatrix_model::{CaseOutcome, LevelNumber, Step, StepTimeout, Suite, matches_pattern};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
 
@@ -47,6 +48,7 @@ impl Stack<'_> {
         let of_suite = record.suite.insert(SuiteRecord::new(suite.kind, digest.as_str()));
         let known = KnownFailures::new(suite, &self.errata());
         for test in &tests {
+            let mut cause = None;
             let cases = match &test.unusable {
                 Some(why) => vec![Case::new(&test.name, CaseOutcome::Skip, Some(why))],
                 None if !test.file.is_file() => {
@@ -55,18 +57,23 @@ impl Stack<'_> {
                 None => match self.run_test(step, suite, test, &host).await {
                     Ok(ended) => {
                         self.keep_output(test, &ended);
+                        cause = self.cause_in_metal(step, &ended);
                         read_cases(&test.name, &ended)
                     }
                     Err(stop) => {
                         let why = format!("the stack stopped: {}", stop.symptom);
-                        of_suite.add(vec![Case::new(&test.name, CaseOutcome::Error, Some(&why))], &known);
+                        of_suite.add(
+                            vec![Case::new(&test.name, CaseOutcome::Error, Some(&why))],
+                            &known,
+                            None,
+                        );
                         of_suite.close();
                         record.output = of_suite.summary();
                         return Err(stop);
                     }
                 },
             };
-            of_suite.add(cases, &known);
+            of_suite.add(cases, &known, cause);
         }
         of_suite.close();
         record.output = of_suite.summary();
@@ -119,6 +126,14 @@ impl Stack<'_> {
         self.during_within(limit, level.into(), async { host.run(&script).await }).await
     }
 
+    /// The erratum of the emulated metal that is known to end a test of a level in this way.
+    fn cause_in_metal(&self, step: &Step, ended: &ExecOutput) -> Option<&'static Erratum> {
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        let end = output::end_of_machine(ended, &stderr)?;
+        // A test is a guest of its level.
+        self.errata().cause_of_end_of_test(&end, self.request.plan.kvms_under(step.on) + 1)
+    }
+
     /// Writes what a test and its QEMU printed to the cell's folder.
     fn keep_output(&self, test: &UnitTest, ended: &ExecOutput) {
         // A name of the user's file becomes a part of a path.
@@ -161,16 +176,24 @@ impl Stack<'_> {
                 self.not_started(step, format!("{} of the tests did not start: {said}", unexpected.len()))
             );
         }
-        let words = |case: &&Case| match &case.said {
-            Some(said) => format!("{} ({said})", case.name),
-            None => case.name.clone(),
-        };
+        // What the emulated metal ended shows nothing, so the other cases of these tests are missing.
+        if let Some(erratum) = unexpected.iter().find_map(|case| case.erratum.as_deref())
+            && unexpected.iter().all(|case| case.did_not_start || case.erratum.is_some())
+        {
+            // The symptom itself names the erratum.
+            let id = format!(" (emulator erratum {erratum})");
+            let ended = unexpected.iter().filter(|case| case.erratum.is_some()).take(NAMED);
+            let said = ended.map(|case| in_words(case).replace(&id, ""));
+            let why = format!("{}: {}", step.name, said.collect::<Vec<_>>().join("\n"));
+            let symptom = Symptom::Harness { level: Some(step.on), why, erratum: Some(erratum.to_owned()) };
+            return Err(Stop::stack(self.stage, symptom).not_its_fault());
+        }
         let symptom = Symptom::TestFailed {
             level: step.on,
             step: step.name.clone(),
             failed: record.unexpected(),
             of: record.counts.values().sum(),
-            said: unexpected.iter().take(NAMED).map(words).collect::<Vec<_>>().join("\n"),
+            said: unexpected.iter().take(NAMED).map(in_words).collect::<Vec<_>>().join("\n"),
         };
         Err(Stop::stack(self.stage, symptom))
     }
@@ -195,6 +218,14 @@ pub fn select_tests(all: &[UnitTest], patterns: &[String]) -> Result<Vec<UnitTes
         return Err(pattern.clone());
     }
     Ok(all.iter().filter(|test| patterns.iter().any(|pattern| matches(test, pattern))).cloned().collect())
+}
+
+/// A case and what was seen of it.
+fn in_words(case: &&Case) -> String {
+    match &case.said {
+        Some(said) => format!("{} ({said})", case.name),
+        None => case.name.clone(),
+    }
 }
 
 /// A time in whole seconds, at least one.

@@ -9,7 +9,8 @@ use nestmatrix_model::CaseOutcome;
 use nestmatrix_vmm::guest::ExecOutput;
 
 use super::cases::Case;
-use super::script::{NOT_HERE, STOPPED_BY_KVM, TIMED_OUT, TOO_MUCH};
+use super::script::{NOT_HERE, STOPPED_BY_KVM, STOPPED_IN_FIRMWARE, TIMED_OUT, TOO_MUCH};
+use crate::emulator_errata::EndOfMachine;
 
 /// The first words of a case's line, and what they mean. A failure that the suite itself expects is a known one; if it does not
 /// happen, the suite counts a failure.
@@ -76,6 +77,22 @@ pub fn read(test: &str, ended: &ExecOutput) -> Vec<Case> {
     cases
 }
 
+/// How the machine of a test ended, if that ended the test. A test that shows why it ended did not lose its machine.
+pub(super) fn end_of_machine<'o>(ended: &ExecOutput, stderr: &'o str) -> Option<EndOfMachine<'o>> {
+    match ended.status {
+        Some(0) => {
+            let output = String::from_utf8_lossy(&ended.stdout);
+            let explained = output.lines().any(|line| OF_END.iter().any(|word| line.contains(word)));
+            (!explained).then_some(EndOfMachine::Reset)
+        }
+        Some(status @ (STOPPED_BY_KVM | STOPPED_IN_FIRMWARE)) => Some(EndOfMachine::StoppedByKvm {
+            said: stderr.lines().collect(),
+            in_default_firmware: status == STOPPED_IN_FIRMWARE,
+        }),
+        _ => None,
+    }
+}
+
 /// The cases that the lines are about. Lines of the same name are one case, which has the worst of their outcomes.
 fn of_lines(test: &str, lines: &[&str]) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
@@ -126,7 +143,7 @@ fn end(ended: &ExecOutput, lines: &[&str]) -> End {
             End::Broken(format!("it did not end in time; its last line is {:?}", last_line(lines)))
         }
         Some(TOO_MUCH) => End::Broken("it printed more than is read, so cases are missing".to_owned()),
-        Some(STOPPED_BY_KVM) => {
+        Some(STOPPED_BY_KVM | STOPPED_IN_FIRMWARE) => {
             let of_kvm = stderr.lines().find(|line| line.contains("KVM") || line.contains("kvm run"));
             End::Broken(format!("KVM can't run it: {}", of_kvm.map_or_else(qemu, str::to_owned)))
         }

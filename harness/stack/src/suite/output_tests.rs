@@ -38,6 +38,7 @@ fn cases_of(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
     "PASS: a\n",
     &["pass t: a", "error t: KVM can't run it: KVM internal error. Suberror: 1"]
 )]
+#[case::stopped_in_its_firmware(116, "", &["error t: KVM can't run it: KVM internal error. Suberror: 1"])]
 #[case::reset(0, "PASS: a\n", &["pass t: a", "error t: its machine was reset or powered off; its last line is \"PASS: a\""])]
 #[case::qemu_refuses(1, "", &["error t: QEMU did not run it: qemu: no such device"])]
 #[case::qemu_is_missing(127, "", &["error t: QEMU did not run it: sh: qemu: not found"])]
@@ -55,7 +56,7 @@ fn cases_of(status: i64, stdout: &str, stderr: &str) -> Vec<String> {
 #[case::too_much(118, "PASS: a\n", &["pass t: a", "error t: it printed more than is read, so cases are missing"])]
 fn output_and_status_become_cases(#[case] status: i64, #[case] output: &str, #[case] expected: &[&str]) {
     let stderr = match status {
-        122 => "qemu: warning: x\nKVM internal error. Suberror: 1\nextra data\n",
+        122 | 116 => "qemu: warning: x\nKVM internal error. Suberror: 1\nextra data\n",
         127 => "sh: qemu: not found\n",
         1 if output.is_empty() => "qemu: no such device\n",
         _ => "qemu: warning: x\n",

@@ -12,6 +12,8 @@ use super::whole_seconds;
 pub const TIMED_OUT: i64 = 124;
 /// The exit status of a test whose machine KVM stopped.
 pub const STOPPED_BY_KVM: i64 = 122;
+/// The exit status of a test that KVM stopped in the default firmware of its machine.
+pub(super) const STOPPED_IN_FIRMWARE: i64 = 116;
 /// The exit status of a test that printed more than is kept.
 pub(super) const TOO_MUCH: i64 = 118;
 /// The exit status of a test whose level has not what it needs.
@@ -123,6 +125,7 @@ kill $watch 2>/dev/null
 wait $reader
 [ $(wc -c <out) -lt {KEPT_OUTPUT} ] || status={TOO_MUCH}
 [ ! -e stopped ] || read -r status <stopped
+[ $status != {STOPPED_BY_KVM} ] || [ -n \"$bios\" ] || [ -s out ] || status={STOPPED_IN_FIRMWARE}
 cat out
 head -c 4000 err >&2
 rm -f out err pipe stopped

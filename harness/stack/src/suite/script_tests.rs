@@ -64,7 +64,16 @@ fn the_output_of_a_test_and_of_qemu_are_apart() {
 
 #[rstest]
 #[case::late("echo started; sleep 60", 1, TIMED_OUT)]
-#[case::stopped("echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60", 60, STOPPED_BY_KVM)]
+#[case::stopped(
+    "echo PASS: a; echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60",
+    60,
+    STOPPED_BY_KVM
+)]
+#[case::stopped_in_its_firmware(
+    "echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60",
+    60,
+    STOPPED_IN_FIRMWARE
+)]
 fn a_test_that_does_not_end_is_ended(#[case] body: &str, #[case] timeout: u64, #[case] status: i64) {
     assert_eq!(
         ran(&body.replace("; sleep", "; exec sleep"), &test(), timeout).status.code().map(i64::from),
@@ -89,6 +98,16 @@ fn the_small_firmware_is_used_if_it_is_wanted_and_there(
     let body = format!("if [ \"$1 $2\" = '-L help' ]; then echo {here}; else echo $1 $2 $3; fi");
     let output = ran_with(&body, &test(), 60, wanted);
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn a_test_that_is_stopped_in_the_small_firmware_is_not_in_its_default_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(SMALL_FIRMWARE), "").unwrap();
+    let here = folder.path().display();
+    let stopped = "echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60";
+    let output = ran_with(&format!("[ \"$1\" = -L ] && exec echo {here}; {stopped}"), &test(), 60, true);
+    assert_eq!(output.status.code().map(i64::from), Some(STOPPED_BY_KVM));
 }
 
 #[test]
