@@ -58,8 +58,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let all = suite.tests().map_err(|e| bad(e.to_string()))?;
     let tests = select_tests(&all, &arguments.tests)
         .map_err(|pattern| bad(format!("{SUITE} has no test and no group {pattern:?}")))?;
-    let runs = |test: &&UnitTest| test.unusable.is_none() && test.file.is_file();
-    let tests: Vec<UnitTest> = tests.iter().filter(runs).cloned().collect();
+    let runs = |test: &UnitTest| test.unusable.is_none() && test.file.is_file();
+    let (tests, left_out): (Vec<UnitTest>, Vec<UnitTest>) = tests.into_iter().partition(runs);
+    for test in &left_out {
+        let why = test.unusable.as_deref().unwrap_or("it is not built");
+        eprintln!("{}", escaped(&format!("skipped: {}: {why}", test.name)));
+    }
     if tests.is_empty() {
         eprintln!("none of these tests is built and can run");
         return Ok(ExitCode::from(4));
@@ -85,7 +89,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let differences = compare(&cases, &tests, (SUITE, program, ARCHITECTURE, version.as_deref()));
     if differences.is_empty() {
-        print("the errata list the same failures\n");
+        let of = match left_out.len() {
+            0 => String::new(),
+            skipped => format!(" for {} of {} tests", tests.len(), tests.len() + skipped),
+        };
+        print(&format!("the errata list the same failures{of}\n"));
         return Ok(ExitCode::SUCCESS);
     }
     for difference in &differences {

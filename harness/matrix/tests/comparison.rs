@@ -191,10 +191,12 @@ fn with_cases(verdict: VerdictWord, cases: &[(&str, CaseOutcome)]) -> CellRecord
         erratum: None,
         did_not_start: false,
     };
+    let mut counts = BTreeMap::new();
+    cases.iter().for_each(|(_, outcome)| *counts.entry(*outcome).or_default() += 1);
     let suite = SuiteRecord {
         suite: SuiteKind::KvmUnitTests,
         sha256: String::new(),
-        counts: BTreeMap::new(),
+        counts,
         cases: cases.iter().map(case).collect(),
     };
     let step = StepRecord {
@@ -218,6 +220,30 @@ fn cases_that_changed_are_named_and_a_new_failure_is_worse() {
     assert!(found.is_worse());
     let text = comparison(&found, &Style::plain());
     let cell = &before.cell;
-    assert_eq!(text, format!("test cases\n  {cell}\n    pass -> fail  a\n    fail -> pass  b\n\n"));
+    assert_eq!(
+        text,
+        format!("test cases\n  {cell}\n    pass -> fail  a\n    fail -> pass  b\n    pass -> none  c\n\n")
+    );
     assert!(!Comparison::new(std::slice::from_ref(&before), std::slice::from_ref(&before)).is_worse());
+}
+
+#[test]
+fn a_case_that_passed_and_is_gone_is_a_change_if_it_can_not_have_been_dropped() {
+    use CaseOutcome::{Pass, Skip};
+    let before = with_cases(VerdictWord::Pass, &[("a", Pass), ("b", Pass), ("s", Skip)]);
+    let now = with_cases(VerdictWord::Pass, &[("a", Pass), ("new", Pass)]);
+    let changes = |now: &CellRecord| {
+        let found = Comparison::new(std::slice::from_ref(&before), std::slice::from_ref(now));
+        assert!(!found.is_worse(), "nothing failed");
+        let cases = found.cases.into_iter().flat_map(|of_cell| of_cell.cases);
+        cases.map(|case| (case.name, case.before, case.now)).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(&now), [("b".to_owned(), Some(Pass), None)]);
+    let mut incomplete = now.clone();
+    incomplete.steps[0].suite.as_mut().unwrap().counts.insert(Pass, 2000);
+    assert_eq!(changes(&incomplete), []);
+    // A step that did not run at all shows in the verdict of its cell.
+    let mut stopped = now;
+    stopped.steps.insert(0, StepRecord { suite: None, ..stopped.steps[0].clone() });
+    assert_eq!(changes(&stopped), []);
 }

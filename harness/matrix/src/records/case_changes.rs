@@ -1,6 +1,6 @@
 //! What changed in the test cases of a cell between two sets of results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nestmatrix_model::CaseOutcome;
 use nestmatrix_stack::Case;
@@ -38,7 +38,8 @@ impl CaseChange {
 
 impl CaseChanges {
     /// What changed in a cell, if both records have cases and something did. A case that only one of them has is a change too, unless
-    /// it passed or was skipped: a set of results keeps only some of the cases that passed.
+    /// it was skipped. One that passes counts only if it is gone from a step that ran and whose record is complete: a record keeps only
+    /// some of the cases that passed.
     pub(super) fn of(was: &CellRecord, is: &CellRecord) -> Option<Self> {
         let (before, now) = (outcomes(was), outcomes(is));
         if before.is_empty() || now.is_empty() {
@@ -52,13 +53,23 @@ impl CaseChanges {
             before: before.get(name).copied(),
             now: now.get(name).copied(),
         };
-        let counts = |change: &CaseChange| match (change.before, change.now) {
+        let complete = complete_steps(is);
+        let counts = |(step, change): &(u8, CaseChange)| match (change.before, change.now) {
             (Some(before), Some(now)) => before != now,
+            (Some(CaseOutcome::Pass), None) => complete.contains(step),
             (one, other) => !matches!(one.or(other), None | Some(CaseOutcome::Pass | CaseOutcome::Skip)),
         };
-        let cases: Vec<CaseChange> = names.into_iter().map(change).filter(counts).collect();
+        let changes = names.into_iter().map(|name| (name.0, change(name))).filter(counts);
+        let cases: Vec<CaseChange> = changes.map(|(_, change)| change).collect();
         (!cases.is_empty()).then(|| Self { cell: is.cell.clone(), cases })
     }
+}
+
+/// The numbers of the steps whose record has all of their cases.
+fn complete_steps(record: &CellRecord) -> BTreeSet<u8> {
+    let of_suites =
+        (1..).zip(&record.steps).filter_map(|(number, step)| Some((number, step.suite.as_ref()?)));
+    of_suites.filter(|(_, suite)| suite.is_complete()).map(|(number, _)| number).collect()
 }
 
 /// The outcomes of a cell's cases, by the number of their step and by name.

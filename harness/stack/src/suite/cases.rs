@@ -121,6 +121,11 @@ impl SuiteRecord {
         self.cases.truncate(KEPT_CASES);
     }
 
+    /// Whether it has every case.
+    pub fn is_complete(&self) -> bool {
+        self.counts.values().sum::<usize>() <= self.cases.len()
+    }
+
     /// How many cases failed or came to no result, and were not known to.
     pub fn unexpected(&self) -> usize {
         self.counts.iter().filter(|(outcome, _)| outcome.is_unexpected()).map(|(_, count)| count).sum()

@@ -24,6 +24,8 @@ const SMALL_FIRMWARE: &str = "qboot.rom";
 
 /// The most output that is kept of a test, in bytes. What exceeds it is read, so that the test goes on, and dropped.
 const KEPT_OUTPUT: usize = 1 << 20;
+/// The most that is kept of what QEMU says, in bytes. The rest is read and dropped too, since the level has it in memory.
+const KEPT_ERRORS: usize = 64 << 10;
 
 /// A test to run, and how.
 pub(super) struct Run<'a> {
@@ -79,7 +81,8 @@ pub fn machine_arguments(
 /// The script that runs a test to its end. It prints the test's output, and what QEMU said as standard error, and exits with QEMU's
 /// status or with one of those above.
 ///
-/// A machine that KVM can't run stays stopped, and its QEMU does not end. So both that and the time are polled.
+/// A machine that KVM can't run stays stopped, and its QEMU does not end. So both that and the time are polled. What QEMU says is
+/// therefore copied byte by byte: `head` would write it only at the end.
 pub(super) fn script(run: &Run<'_>) -> String {
     let arguments = machine_arguments(run.test, run.file, "kvm", run.append, run.memory_mib);
     let arguments: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
@@ -101,11 +104,13 @@ pub(super) fn script(run: &Run<'_>) -> String {
     let (qemu, arguments, seconds) = (quote(run.qemu), arguments.join(" "), whole_seconds(run.timeout));
     format!(
         "cd {FOLDER} || exit
-rm -f out err pipe stopped
-{needs}{firmware}mkfifo pipe || exit
+rm -f out err pipe errors stopped
+{needs}{firmware}mkfifo pipe errors || exit
 {{ head -c {KEPT_OUTPUT} >out; cat >/dev/null; }} <pipe >/dev/null 2>&1 &
 reader=$!
-{qemu} $bios {arguments} </dev/null >pipe 2>err &
+{{ dd bs=1 count={KEPT_ERRORS} of=err; cat >/dev/null; }} <errors >/dev/null 2>&1 &
+errors=$!
+{qemu} $bios {arguments} </dev/null >pipe 2>errors &
 qemu=$!
 {{
   read -r began _ </proc/uptime; began=${{began%%.*}}
@@ -122,13 +127,13 @@ watch=$!
 wait $qemu 2>/dev/null
 status=$?
 kill $watch 2>/dev/null
-wait $reader
+wait $reader $errors
 [ $(wc -c <out) -lt {KEPT_OUTPUT} ] || status={TOO_MUCH}
 [ ! -e stopped ] || read -r status <stopped
 [ $status != {STOPPED_BY_KVM} ] || [ -n \"$bios\" ] || [ -s out ] || status={STOPPED_IN_FIRMWARE}
 cat out
 head -c 4000 err >&2
-rm -f out err pipe stopped
+rm -f out err pipe errors stopped
 exit $status
 "
     )

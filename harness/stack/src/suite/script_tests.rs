@@ -116,6 +116,17 @@ fn more_output_than_is_kept_does_not_hold_a_test_up() {
     assert_eq!((output.stdout.len(), output.status.code()), (KEPT_OUTPUT, Some(118)));
 }
 
+#[test]
+fn more_errors_than_are_kept_do_not_hold_a_test_up_and_are_dropped() {
+    let body = "i=0; while [ $i -lt 3000 ]; do echo 'qemu: warning: the same over and over again' >&2; i=$((i + 1)); done\n\
+                wc -c <err; echo done; exit 1";
+    let output = ran(body, &test(), 60);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (kept, rest) = text.split_once('\n').unwrap();
+    assert!(kept.trim().parse::<usize>().unwrap() <= KEPT_ERRORS, "{kept} bytes of 132000");
+    assert_eq!((rest, output.status.code(), output.stderr.len()), ("done\n", Some(1), 4000));
+}
+
 #[rstest]
 #[case("5", Some(1))]
 #[case("4", Some(120))]
