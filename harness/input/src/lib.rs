@@ -13,6 +13,6 @@ mod table;
 
 pub use error::{InputError, InputErrors};
 pub use file::{Entry, FILE_SIZE_LIMIT, InputFile, entries, is_toml};
-pub use nearest::list;
+pub use nearest::{list, nearest};
 pub use problem::{FileProblem, Problem};
 pub use table::{Keys, Table, Text, TextOrTable};

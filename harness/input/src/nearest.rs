@@ -39,6 +39,24 @@ pub(crate) fn meant<'k>(given: &str, known: &'k [impl AsRef<str>]) -> Option<&'k
         .map(|(_, word)| word)
 }
 
+/// The `count` known texts that are most like `given`, the most similar first; `*` stands for any text. A known text that is longer is
+/// also compared by its beginning.
+pub fn nearest<'k>(given: &str, known: &[&'k str], count: usize) -> Vec<&'k str> {
+    let given = given.replace('*', "").to_lowercase();
+    let length = given.chars().count();
+    let far = |text: &&'k str| {
+        let text = text.to_lowercase();
+        let beginning: String = text.chars().take(length).collect();
+        // Of two with the same beginning, the one that is nearer as a whole comes first.
+        let distance = strsim::osa_distance(&given, &text);
+        (distance.min(strsim::osa_distance(&given, &beginning)), distance)
+    };
+    let mut known = known.to_vec();
+    known.sort_by_cached_key(far);
+    known.truncate(count);
+    known
+}
+
 /// How many characters must be inserted, deleted, replaced, or swapped with their neighbour to turn one text into the other
 /// (optimal string alignment). Texts that are too long for a typing error count as far apart.
 fn distance(left: &str, right: &str) -> usize {
@@ -46,4 +64,18 @@ fn distance(left: &str, right: &str) -> usize {
         return usize::MAX;
     }
     strsim::osa_distance(left, right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_texts_come_first() {
+        let known =
+            ["svm: VMRUN: CR3", "svm: cr3 read intercept emulate", "svm: cr3 read intercept", "other"];
+        assert_eq!(nearest("svm: CR3 reed intercept", &known, 2), [known[2], known[1]]);
+        assert_eq!(nearest("svm: vmrun*", &known, 1), [known[0]]);
+        assert!(nearest("x", &[], 3).is_empty());
+    }
 }

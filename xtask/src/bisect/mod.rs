@@ -1,10 +1,9 @@
-//! `bisect`: finds the kernel or QEMU version that changed a cell's verdict.
+//! `bisect`: finds the kernel or QEMU version that changed a cell's verdict, or the outcome of one of its test cases.
 
 mod candidates;
 mod output;
 mod search;
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +28,13 @@ pub struct Bisect {
     /// The component to vary: the kernel of a level, or the QEMU in it that runs the next level
     #[arg(long, value_enum)]
     pub axis: Axis,
+    /// Search for a change of this test case's outcome instead of the cell's verdict
+    ///
+    /// CASE is the name of one case of the tests that a step runs, or a glob that matches no other: `svm: cr3 read*`. If several steps
+    /// have a case of that name, put the step's name before it: `STEP: CASE`. Other cases may fail. A version with which the case has
+    /// no outcome is skipped.
+    #[arg(long, value_name = "CASE", conflicts_with = "boot_counts")]
+    pub case: Option<String>,
     /// Search among your own kernels instead of the archive's; give the oldest first
     ///
     /// FILE is a bzImage, Image or vmlinux that needs no modules, or a package that has them.
@@ -83,10 +89,10 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    a change was found; with --all, every version was tested, or skipped with a reason;
        with --list, there are versions
-  1    no change: both ends have the same verdict
-  2    bad usage or bad input
+  1    no change: both ends have the same verdict, or the case the same outcome
+  2    bad usage or bad input; --case matches no case, or several
   3    the harness or its machine failed; or inconclusive: repeated runs of a version disagreed
-  4    fewer than two versions to choose from, or with a verdict
+  4    fewer than two versions to choose from, or with a verdict or an outcome of the case
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM";
 
 /// The component to vary.
@@ -146,8 +152,8 @@ pub fn run(arguments: &Bisect) -> Result<ExitCode, Failure> {
     runtime::block_on(async {
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(BuildProgress::new());
-        let made = RefCell::default();
-        let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals, made };
+        let (made, seen) = Default::default();
+        let search = Search { arguments, matrix: &matrix, cell, catalog, store, builds, signals, made, seen };
         let done = search.run().await;
         search.discard_except(|_| false);
         done

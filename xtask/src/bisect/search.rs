@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nestmatrix::records::{Purpose, VerdictWord};
+use nestmatrix::records::{CellRecord, Purpose};
 use nestmatrix::run::{MetalChoice, NativeMetals, PlanOptions, RunPlan, Setting, execute};
 use nestmatrix::scenario::{Cell, Matrix};
-use nestmatrix::trials::{Bisection, Finding, Substitute, TrialVerdict, TriedVersion, VersionTrial};
+use nestmatrix::trials::{
+    Behaviour, Bisection, CaseError, Finding, Substitute, TrialVerdict, TriedCase, TriedVersion,
+    VersionTrial, case_names, find_case, no_such_case,
+};
 use nestmatrix_images::{Catalog, Recipe, Store};
+use nestmatrix_model::Step;
 
 use super::Bisect;
 use super::candidates::Candidate;
@@ -32,7 +36,23 @@ pub(super) struct Search<'a> {
     pub(super) signals: Signals,
     /// Recipes of the images that were built for a version, by the index of its candidate.
     pub(super) made: RefCell<BTreeMap<usize, Vec<Recipe>>>,
+    /// The cases of the trials, if the search is about one of them.
+    pub(super) seen: RefCell<SeenCases>,
 }
+
+/// The cases that trials have, as long as none has the one that the search is about.
+#[derive(Debug, Default)]
+pub(super) struct SeenCases {
+    /// Their names.
+    names: Vec<String>,
+    /// How many trials have cases.
+    trials: usize,
+    /// The name of the case, if a trial has it.
+    found: Option<String>,
+}
+
+/// If this many trials have cases, and none of them the one that the search is about, it does not exist.
+const TRIALS_WITHOUT_CASE: usize = 2;
 
 /// The name of a version, and the result if it was tested.
 pub(super) type Version = (String, Option<TriedVersion>);
@@ -47,6 +67,7 @@ impl Search<'_> {
             let why = why.unwrap_or_else(|| format!("its stack boots no {level}"));
             return Err(Failure::bad_input(miette::miette!("{}: {why}", self.cell.name)));
         };
+        self.check_case()?;
         let candidates = match self.interruptible(self.candidates(base, component)).await {
             Some(candidates) => candidates?,
             None => return Ok(self.interrupted()),
@@ -80,24 +101,26 @@ impl Search<'_> {
         let mut bisection = Bisection::new(versions.len());
         let count = versions.len();
         let trials = if self.arguments.all { count } else { bisection.at_most() as usize };
+        let about = self.case().map_or_else(String::new, |case| format!(", case {case:?}"));
         let line = format!(
-            "{count} versions from {} to {}; testing about {trials} with {}",
+            "{count} versions from {} to {}; testing about {trials} with {}{about}",
             first.name, last.name, self.cell.name
         );
         eprintln!("{}", kernels::escaped(&line));
         loop {
             let next = match self.arguments.all {
                 true => versions.iter().position(|(_, tried)| tried.is_none()),
-                false => bisection.next(),
+                false => self.other_end(&versions).or_else(|| bisection.next()),
             };
             let Some(next) = next else { break };
             let Some(tried) = self.trial(next, &candidates[next]).await? else {
                 self.print_table(&versions);
                 return Ok(self.interrupted());
             };
-            bisection.tell(next, known(&tried).map_or(TrialVerdict::Unknown, TrialVerdict::Is));
+            bisection.tell(next, tried.behaviour().map_or(TrialVerdict::Unknown, TrialVerdict::Is));
             self.print_trial(&tried);
             versions[next].1 = Some(tried);
+            self.check_seen()?;
             // Both sides of the change are tested again at the end.
             self.discard_except(|version| bisection.is_side(version) && !self.arguments.all);
         }
@@ -113,11 +136,11 @@ impl Search<'_> {
                     return Ok(self.interrupted());
                 };
                 self.print_trial(&again);
-                let verdicts = versions[at].1.iter().chain([&again]).map(known);
-                let verdicts: Vec<Option<VerdictWord>> = verdicts.collect();
-                if verdicts[0] != verdicts[1] {
+                let behaviours = versions[at].1.iter().chain([&again]).map(TriedVersion::behaviour);
+                let behaviours: Vec<Option<Behaviour>> = behaviours.collect();
+                if behaviours[0] != behaviours[1] {
                     self.print_table(&versions);
-                    return Ok(self.print_inconclusive(&versions[at].0, &verdicts));
+                    return Ok(self.print_inconclusive(&versions[at].0, &behaviours));
                 }
             }
         }
@@ -165,23 +188,87 @@ impl Search<'_> {
         let outcome = execute(&plan, setting, listener, self.signals.cancellation.clone());
         let outcome = outcome.await.map_err(Failure::error)?;
         write_junit(&outcome.folder, &outcome.run, &outcome.records)?;
-        let tried = outcome.records.first().filter(|_| !outcome.run.interrupted).map(|record| {
-            let left_out = kernels::left_out(record, level, &catalog, &self.store);
-            let boot_counts = self.arguments.boot_counts;
-            let not_tried = VersionTrial { level, part: component, left_out: &left_out, boot_counts }
-                .says_nothing(record);
-            TriedVersion {
-                version: candidate.name.clone(),
-                from: replacement.place(),
-                verdict: Some(record.verdict),
-                not_tried,
-                stage: record.stage,
-                symptom: record.symptom.clone(),
-                seconds: record.seconds(),
-                records: outcome.folder.clone(),
+        let Some(record) = outcome.records.first().filter(|_| !outcome.run.interrupted) else {
+            return Ok(None);
+        };
+        let left_out = kernels::left_out(record, level, &catalog, &self.store);
+        let boot_counts = self.arguments.boot_counts;
+        let trial = VersionTrial { level, part: component, left_out: &left_out, boot_counts };
+        let (case, not_tried) = self.case_of(record, &trial)?;
+        Ok(Some(TriedVersion {
+            version: candidate.name.clone(),
+            from: replacement.place(),
+            verdict: Some(record.verdict),
+            case,
+            not_tried,
+            stage: record.stage,
+            symptom: record.symptom.clone(),
+            seconds: record.seconds(),
+            records: outcome.folder.clone(),
+        }))
+    }
+
+    /// The case of a trial, if the search is about one, and why the trial says nothing about the version, if so.
+    fn case_of(
+        &self,
+        record: &CellRecord,
+        trial: &VersionTrial<'_>,
+    ) -> Result<(Option<TriedCase>, Option<String>), Failure> {
+        let Some(pattern) = self.case() else { return Ok((None, trial.says_nothing(record))) };
+        let found = find_case(record, pattern).map_err(bad_case)?;
+        let mut seen = self.seen.borrow_mut();
+        let before = seen.names.len();
+        seen.names.extend(case_names(record).map(str::to_owned));
+        seen.trials += usize::from(seen.names.len() > before);
+        seen.found = found.map(|case| case.name.clone()).or(seen.found.take());
+        let not_tried = trial.says_nothing_about_case(record, pattern, found);
+        Ok((found.map(TriedCase::from), not_tried))
+    }
+
+    /// Refuses a case of a cell that runs no tests, or whose tests are missing.
+    fn check_case(&self) -> Result<(), Failure> {
+        if self.case().is_none() {
+            return Ok(());
+        }
+        let cell = &self.cell.name;
+        let suites: Vec<_> = self.cell.steps.iter().filter_map(Step::suite).map(|suite| suite.kind).collect();
+        if suites.is_empty() {
+            let why = format!("{cell} has no cases: no step of it runs tests");
+            return Err(Failure::bad_input(miette::miette!("{why}")));
+        }
+        let added = |kind| self.catalog.suites().iter().any(|built| built.kind() == kind);
+        match suites.into_iter().find(|kind| !added(*kind)) {
+            Some(kind) => Err(Failure::bad_input(miette::miette!(
+                "{cell} needs {kind}, which was not added; add a folder in which it was built: `cargo xtask payloads add {kind} FOLDER`"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The last version, if the case is missing from all trials so far: where that has it neither, its name is wrong.
+    fn other_end(&self, versions: &[Version]) -> Option<usize> {
+        let seen = self.seen.borrow();
+        let last = versions.len().checked_sub(1)?;
+        (seen.trials > 0 && seen.found.is_none() && versions[last].1.is_none()).then_some(last)
+    }
+
+    /// The name of the case that the search is about, as far as it is known.
+    pub(super) fn case_name(&self) -> Option<String> {
+        let pattern = self.case()?;
+        let found = || self.seen.borrow().found.clone();
+        // A pattern without a star may have the step's name too.
+        Some(if pattern.contains('*') { found() } else { None }.unwrap_or_else(|| pattern.to_owned()))
+    }
+
+    /// Ends the search if no trial has the case.
+    fn check_seen(&self) -> Result<(), Failure> {
+        let seen = self.seen.borrow();
+        match self.case() {
+            Some(pattern) if seen.found.is_none() && seen.trials >= TRIALS_WITHOUT_CASE => {
+                Err(bad_case(no_such_case(pattern, &seen.names)))
             }
-        });
-        Ok(tried)
+            _ => Ok(()),
+        }
     }
 
     /// Removes the images that were built for versions, except for those that are still needed.
@@ -209,7 +296,6 @@ impl Search<'_> {
     }
 }
 
-/// The verdict of a version, if it has one.
-fn known(tried: &TriedVersion) -> Option<VerdictWord> {
-    tried.verdict.filter(|_| tried.not_tried.is_none())
+fn bad_case(error: CaseError) -> Failure {
+    Failure::bad_input(miette::miette!("{}", kernels::escaped(&error.to_string())))
 }

@@ -10,6 +10,7 @@ use nestmatrix_stack::Symptom;
 use nestmatrix_vmm::qemu::rejects_kernel;
 use serde::Serialize;
 
+use super::TriedCase;
 use crate::records::{CellRecord, VerdictWord};
 
 /// The exit code that makes `git bisect run` skip a version.
@@ -138,6 +139,9 @@ pub struct TriedVersion {
     pub from: String,
     /// The cell's verdict, even if it says nothing about the version.
     pub verdict: Option<VerdictWord>,
+    /// The case that the search is about, if it is about one and the record has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<TriedCase>,
     /// Why it says nothing about the version, if so.
     pub not_tried: Option<String>,
     /// Where the stack stopped, if it did.
@@ -150,14 +154,14 @@ pub struct TriedVersion {
     pub records: PathBuf,
 }
 
-/// Each change of the verdict between neighbouring versions, without those that have no verdict: the last version before the
-/// change, and the first one with it.
+/// Each change of what is compared between neighbouring versions, without those that could not be tested: the last version before
+/// the change, and the first one with it.
 pub fn changes<'a>(
     versions: impl IntoIterator<Item = &'a TriedVersion>,
 ) -> Vec<(&'a TriedVersion, &'a TriedVersion)> {
     let known: Vec<&TriedVersion> = versions.into_iter().filter(|tried| tried.not_tried.is_none()).collect();
     let pairs = known.windows(2).map(|pair| (pair[0], pair[1]));
-    pairs.filter(|(before, first)| before.verdict != first.verdict).collect()
+    pairs.filter(|(before, first)| before.behaviour() != first.behaviour()).collect()
 }
 
 #[cfg(test)]
