@@ -341,10 +341,10 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
-    /// A folder can't be used as a test suite, or the record of one is wrong.
-    #[error("cannot use {} as a test suite: {reason}", path.display())]
+    /// A path can't be used as a test suite or a program, or the record of one is wrong.
+    #[error("cannot use {} as a payload: {reason}", path.display())]
     Suite {
-        /// The folder or the record.
+        /// The path or the record.
         path: PathBuf,
         /// Why not.
         reason: String,

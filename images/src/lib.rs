@@ -85,7 +85,7 @@ pub use source::{Origin, Source};
 pub use source_check::SourceProblem;
 pub use sources::{NewSource, Sources};
 pub use store::{Store, StoreOptions};
-pub use suites::{BuiltSuite, Needs, Suites, UnitTest};
+pub use suites::{AddedFile, AddedProgram, BuiltSuite, Needs, Suites, UnitTest, is_program_name};
 pub use uefi::UefiFiles;
 pub use undelivered::Undelivered;
 pub use unified_kernel::UnifiedKernel;

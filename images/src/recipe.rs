@@ -9,7 +9,9 @@ use crate::recipe_problem::RecipeProblem;
 use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
 use crate::windows::{self, WindowsRole};
-use crate::{BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources, Suites};
+use crate::{
+    AddedProgram, BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources, Suites,
+};
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
 use serde::{Deserialize, Serialize};
@@ -201,6 +203,7 @@ pub struct Catalog {
     pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) media: Vec<Arc<Medium>>,
     suites: Vec<Arc<BuiltSuite>>,
+    programs: Vec<Arc<AddedProgram>>,
     /// The disks that are prepared, by recipe.
     pub(crate) prepared: BTreeMap<String, DiskImage>,
     /// Why some of them can't be built on this machine.
@@ -242,6 +245,7 @@ impl Catalog {
         if errors.is_empty() {
             let extended = addition::extended(&additions, recipes.values());
             let (sources, media, suites) = (Vec::new(), Vec::new(), Vec::new());
+            let programs = Vec::new();
             let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
             let prepared = BTreeMap::new();
             Ok(Self {
@@ -252,6 +256,7 @@ impl Catalog {
                 sources,
                 media,
                 suites,
+                programs,
                 prepared,
                 unbuildable,
                 installed,
@@ -277,15 +282,21 @@ impl Catalog {
         self
     }
 
-    /// Adds the test suites that the user built.
+    /// Adds the test suites that the user built, and the user's programs.
     #[must_use]
     pub fn with_suites(self, suites: &Suites) -> Self {
-        Self { suites: suites.iter().cloned().collect(), ..self }
+        let programs = suites.programs().cloned().collect();
+        Self { suites: suites.iter().cloned().collect(), programs, ..self }
     }
 
     /// The test suites that the user built.
     pub fn suites(&self) -> &[Arc<BuiltSuite>] {
         &self.suites
+    }
+
+    /// The programs of the user.
+    pub fn programs(&self) -> &[Arc<AddedProgram>] {
+        &self.programs
     }
 
     pub(crate) fn fill(&mut self) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use nestmatrix::records::{CellRecord, Change, Comparison, VerdictWord};
 use nestmatrix::report::{Style, comparison};
-use nestmatrix_model::{CaseOutcome, LevelNumber, SuiteKind};
+use nestmatrix_model::{CaseOutcome, LevelNumber};
 use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
 use report_fixtures::{came_back, known_stale, known_wrong, limited, record, stopped};
 use rstest::rstest;
@@ -194,7 +194,7 @@ fn with_cases(verdict: VerdictWord, cases: &[(&str, CaseOutcome)]) -> CellRecord
     let mut counts = BTreeMap::new();
     cases.iter().for_each(|(_, outcome)| *counts.entry(*outcome).or_default() += 1);
     let suite = SuiteRecord {
-        suite: SuiteKind::KvmUnitTests,
+        suite: "kvm-unit-tests".into(),
         sha256: String::new(),
         counts,
         cases: cases.iter().map(case).collect(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nestmatrix::records::{CellRecord, Overview, PastRun, VerdictWord};
 use nestmatrix::report::{Style, cell_line, html, junit, tap};
-use nestmatrix_model::{CaseOutcome, LevelNumber, SuiteKind};
+use nestmatrix_model::{CaseOutcome, LevelNumber};
 use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
 use report_fixtures::{cells, outcome, past_run, record, stopped};
 
@@ -38,7 +38,7 @@ fn cell() -> CellRecord {
     ];
     let mut counts = std::collections::BTreeMap::new();
     cases.iter().for_each(|case| *counts.entry(case.outcome).or_default() += 1);
-    let suite = SuiteRecord { suite: SuiteKind::KvmUnitTests, sha256: "00".into(), counts, cases };
+    let suite = SuiteRecord { suite: "kvm-unit-tests".into(), sha256: "00".into(), counts, cases };
     let step = StepRecord {
         name: "nested".into(),
         on: LevelNumber::ALL[1],

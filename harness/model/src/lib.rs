@@ -32,7 +32,7 @@ pub use level::{Accelerator, CpuCheck, CpuMode, CpuRequirement, Launch, LevelNum
 pub use program::{ARCHIVE_VARIABLE, IS_FROM_ARCHIVE, PROGRAM};
 pub use stage::{Stage, StageKind};
 pub use step::{Command, OwnAction, Step, StepAction, StepTimeout};
-pub use suite::{CaseOutcome, KnownFailure, Suite, SuiteKind, matches_pattern};
+pub use suite::{CaseOutcome, KnownFailure, Payload, Suite, SuiteKind, matches_pattern};
 pub use symptom_kind::SymptomKind;
 pub use version::{BadVersion, Version};
 pub use word::{UnknownWord, Word};

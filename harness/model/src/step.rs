@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::level::LevelNumber;
 use crate::stage::{Stage, StageKind};
-use crate::suite::Suite;
+use crate::suite::{Payload, Suite};
 use crate::word::Word;
 use crate::word_traits;
 
@@ -73,6 +73,8 @@ pub enum StepAction {
     },
     /// Runs tests of a suite.
     Suite(Suite),
+    /// Runs a program of the user.
+    Payload(Payload),
 }
 
 /// A command of a scenario, with its expected result.
@@ -200,12 +202,13 @@ impl OwnAction {
 }
 
 impl StepAction {
-    /// Its word in records: `run`, `suite`, `chain`, or that of the harness's action.
+    /// Its word in records: `run`, `suite`, `payload`, `chain`, or that of the harness's action.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
             Self::Own { action } => action.word(),
             Self::Suite(_) => "suite",
+            Self::Payload(_) => "payload",
             Self::Chain { .. } => "chain",
         }
     }
@@ -213,7 +216,7 @@ impl StepAction {
     /// The actions of the harness in it, in order.
     pub fn actions(&self) -> &[OwnAction] {
         match self {
-            Self::Run(_) | Self::Suite(_) => &[],
+            Self::Run(_) | Self::Suite(_) | Self::Payload(_) => &[],
             Self::Own { action } => std::slice::from_ref(action),
             Self::Chain { chain } => chain,
         }
@@ -272,7 +275,20 @@ impl Step {
     pub fn suite(&self) -> Option<&Suite> {
         match &self.action {
             StepAction::Suite(suite) => Some(suite),
-            StepAction::Run(_) | StepAction::Own { .. } | StepAction::Chain { .. } => None,
+            StepAction::Run(_)
+            | StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Payload(_) => None,
+        }
+    }
+
+    /// The program of the user that it runs, if it runs one.
+    pub fn payload(&self) -> Option<&Payload> {
+        match &self.action {
+            StepAction::Payload(payload) => Some(payload),
+            StepAction::Run(_) | StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) => {
+                None
+            }
         }
     }
 

@@ -25,6 +25,21 @@ pub struct Suite {
     pub known_failures: Vec<KnownFailure>,
 }
 
+/// A program of the user that a step runs in a level.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Payload {
+    /// The name by which it was added.
+    #[serde(rename = "payload")]
+    pub name: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// The cases that are known to fail.
+    #[serde(default, rename = "known-failure", skip_serializing_if = "Vec::is_empty")]
+    pub known_failures: Vec<KnownFailure>,
+}
+
 /// A case that is known to fail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,6 +104,17 @@ impl Word for CaseOutcome {
 word_traits!(CaseOutcome);
 
 impl CaseOutcome {
+    /// Its place from a test that did not run to one that came to no result: of several outcomes, the last one counts.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::Skip => 0,
+            Self::Pass => 1,
+            Self::KnownFail => 2,
+            Self::Fail => 3,
+            Self::Error => 4,
+        }
+    }
+
     /// Whether it is neither a success nor a failure that is known.
     pub fn is_unexpected(self) -> bool {
         matches!(self, Self::Fail | Self::Error)

@@ -12,6 +12,7 @@ use nestmatrix_model::{Fault, LevelNumber, Stage, Step};
 use super::channels::Records;
 use super::console_view::ConsoleView;
 use super::pause::Inspector;
+use super::program::UserProgram;
 use super::save::SnapshotSaver;
 use super::snapshots::Snapshot;
 use super::stack::Stack;
@@ -38,6 +39,8 @@ pub struct BootRequest<'a> {
     pub steps: &'a [Step],
     /// The test suites that the user built.
     pub suites: &'a [Arc<BuiltSuite>],
+    /// The programs of the user that steps run.
+    pub programs: &'a [UserProgram],
     /// Folder for the records of its consoles and conversations.
     pub records: &'a Path,
     /// When its cell began: times count from then.

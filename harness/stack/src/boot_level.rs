@@ -110,7 +110,10 @@ impl Stack<'_> {
         if matches!(role, Role::First) {
             self.check_errata(index)?;
         }
-        let machine = self.machine_to_launch(index, role, &on.host).await?;
+        let mut machine = self.machine_to_launch(index, role, &on.host).await?;
+        if !matches!(role, Role::Restored(..)) {
+            self.bring_programs(&mut machine, &on.host).await?;
+        }
         let id = MachineId::from(&machine);
         if matches!(role, Role::Again) {
             self.watch.begin_again(level);

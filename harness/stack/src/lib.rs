@@ -29,6 +29,7 @@ mod migrate;
 mod observation;
 mod pause;
 mod plan;
+mod program;
 mod random;
 mod reboot;
 mod report;
@@ -60,6 +61,7 @@ pub use plan::{
     BootFiles, BootImage, FirstBoot, GuestFiles, LevelPlan, MachineSettings, Metal, StackPlan, SwtpmArchive,
     SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
 };
+pub use program::{End, ProgramEnd, UserProgram, read_program_cases};
 pub use random::random_hex;
 pub use report::InnermostReport;
 pub use save::SnapshotSaver;

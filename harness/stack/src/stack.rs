@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::level::{Level, Levels, StartedOn};
 use super::limits::WaitLimits;
 use super::machines::{MachineId, Machines};
+use super::program::Archive;
 use super::second_machine::SecondMachine;
 use super::watch::{Abort, Watch};
 use super::{Hypervisor, InnermostReport, Limit, Measurements, Metal, Stop};
@@ -37,6 +38,8 @@ pub(super) struct Stack<'a> {
     pub(super) second: Option<SecondMachine>,
     pub(super) clocks: Clocks,
     pub(super) limits: WaitLimits,
+    /// The programs that the initramfs of the innermost level brings.
+    pub(super) archive: Option<Archive>,
     /// The current stage.
     pub(super) stage: Stage,
     pub(super) ledger: Ledger,
@@ -61,6 +64,7 @@ impl<'a> Stack<'a> {
             second: None,
             clocks: Clocks::default(),
             limits: WaitLimits::new(request.limits),
+            archive: None,
             stage: Stage::Provision,
             ledger: Ledger::new(request.started, measurements),
         }

@@ -7,6 +7,7 @@ use nestmatrix_vmm::guest::{ExecOutput, printable};
 use serde::{Deserialize, Serialize};
 
 use super::channels::ConsoleShell;
+use super::exec::copy::Present;
 use super::level::Guest;
 use super::lifecycle::Before;
 use super::machines::MachineId;
@@ -38,7 +39,7 @@ pub struct StepRecord {
     pub status: Option<i64>,
     /// The output of the command, standard output first, or what the harness observed.
     pub output: String,
-    /// The results of the tests of a suite, if it ran some.
+    /// The results of the tests of a suite or of a program, if it ran some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suite: Option<SuiteRecord>,
 }
@@ -90,6 +91,8 @@ impl Stack<'_> {
             output: String::new(),
             suite: None,
         };
+        // A step before may have reset the level.
+        let mut present = Present::default();
         let mut done = Ok(());
         for round in 1..=step.repeat {
             // What a round before showed is not what this one shows.
@@ -98,6 +101,9 @@ impl Stack<'_> {
             done = match action {
                 StepAction::Run(command) => self.run_command(&mut record, command).await,
                 StepAction::Suite(suite) => self.run_suite(&mut record, step, suite).await,
+                StepAction::Payload(payload) => {
+                    self.run_payload(&mut record, step, payload, &mut present).await
+                }
                 StepAction::Own { .. } | StepAction::Chain { .. } => {
                     self.act(&mut record, action.actions()).await
                 }
@@ -251,14 +257,25 @@ impl Stack<'_> {
         shell: &ConsoleShell,
         script: &str,
     ) -> Result<ExecOutput, Stop> {
+        // A shell prints nothing while a command runs, and a command that waits uses no CPU. This is not silence of the level.
+        let total = self.limits.of(id.level).total;
+        self.run_on_console_within(Limit { silence: total, total }, id, shell, script).await
+    }
+
+    /// The same within `limit`.
+    pub(super) async fn run_on_console_within(
+        &mut self,
+        limit: Limit,
+        id: MachineId,
+        shell: &ConsoleShell,
+        script: &str,
+    ) -> Result<ExecOutput, Stop> {
         // A level that does not read its console takes no command: typing is part of the wait.
         let typing = async {
             let what = || format!("typing at the console of {}", id.level);
             shell.run(script).await.map_err(|source| HostError::System { what: what(), source })
         };
-        // A shell prints nothing while a command runs, and a command that waits uses no CPU. This is not silence of the level.
-        let total = self.limits.of(id.level).total;
-        self.during_within(Limit { silence: total, total }, id, typing).await
+        self.during_within(limit, id, typing).await
     }
 }
 

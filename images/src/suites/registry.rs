@@ -1,11 +1,12 @@
-//! The suites that the user added. A record is `SUITE.toml` in a folder of the user's configuration.
+//! The suites and programs that the user added. A record is `SUITE.toml` or `PROGRAM.toml` in a folder of the user's configuration.
 
+use super::program::{AddedFile, AddedProgram, check_name};
 use super::unit_tests::{self, UnitTest};
 use crate::cache::remove;
 use crate::config::{self, NO_FOLDER};
 use crate::digest::Hasher;
 use crate::{Digest, Error, replace_file};
-use nestmatrix_model::SuiteKind;
+use nestmatrix_model::{SuiteKind, Word as _};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -74,11 +75,12 @@ impl BuiltSuite {
     }
 }
 
-/// All suites of this user.
+/// All suites and programs of this user.
 #[derive(Debug, Clone)]
 pub struct Suites {
     folder: PathBuf,
     all: Vec<Arc<BuiltSuite>>,
+    programs: Vec<Arc<AddedProgram>>,
 }
 
 impl Suites {
@@ -89,17 +91,22 @@ impl Suites {
     /// [`Error::Suite`] if a record is wrong, [`Error::Io`] if it can't be read.
     pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
         let Some(folder) = folder.or_else(|| config::folder("payloads")) else {
-            return Ok(Self { folder: PathBuf::new(), all: Vec::new() });
+            return Ok(Self { folder: PathBuf::new(), all: Vec::new(), programs: Vec::new() });
         };
-        let read = |path: &PathBuf| {
-            let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-            let suite = toml::from_str(&text);
-            let wrong =
-                |e: toml::de::Error| Error::Suite { path: path.clone(), reason: e.message().to_owned() };
-            Ok(Arc::new(suite.map_err(wrong)?))
-        };
-        let all = config::files(&folder)?.iter().map(read).collect::<Result<_, Error>>()?;
-        Ok(Self { folder, all })
+        let (mut all, mut programs) = (Vec::new(), Vec::new());
+        for path in config::files(&folder)? {
+            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            let wrong = |e: toml::de::Error| refused(&path, e.message().to_owned());
+            let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+            if table.contains_key("program") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                check_name(&name).map_err(|reason| refused(&path, reason))?;
+                programs.push(Arc::new(AddedProgram { name, ..toml::from_str(&text).map_err(wrong)? }));
+            } else {
+                all.push(Arc::new(toml::from_str(&text).map_err(wrong)?));
+            }
+        }
+        Ok(Self { folder, all, programs })
     }
 
     /// Every suite, by name.
@@ -107,12 +114,52 @@ impl Suites {
         self.all.iter()
     }
 
+    /// Every program, by name.
+    pub fn programs(&self) -> impl Iterator<Item = &Arc<AddedProgram>> {
+        self.programs.iter()
+    }
+
+    /// Adds a program and the files that it needs, or replaces the one of this name. All of them are read, and stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Suite`] if the name or a file can't be used, or [`Error::Io`].
+    pub fn add_program(
+        &mut self,
+        name: &str,
+        program: &Path,
+        files: Vec<AddedFile>,
+    ) -> Result<Arc<AddedProgram>, Error> {
+        if self.folder.as_os_str().is_empty() {
+            return Err(refused(program, NO_FOLDER.to_owned()));
+        }
+        let added = Arc::new(AddedProgram::new(name, program, files)?);
+        self.write(name, &*added)?;
+        self.programs.retain(|other| other.name() != name);
+        self.programs.push(Arc::clone(&added));
+        self.programs.sort_by(|one, other| one.name().cmp(other.name()));
+        Ok(added)
+    }
+
+    /// Removes the record of a program. Returns whether there was one. Its files stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the record can't be removed.
+    pub fn remove_program(&mut self, name: &str) -> Result<bool, Error> {
+        let before = self.programs.len();
+        self.programs.retain(|program| program.name() != name);
+        if self.programs.len() == before {
+            return Ok(false);
+        }
+        remove(&self.record(name)).map(|()| true)
+    }
+
     /// Adds a suite, or replaces the one of the same kind. Its files are read, and stay where they are.
     ///
     /// # Errors
     /// [`Error::Suite`] if the folder has no built tests of the suite, or [`Error::Io`].
     pub fn add(&mut self, kind: SuiteKind, folder: &Path) -> Result<Arc<BuiltSuite>, Error> {
-        let refused = |reason: String| Error::Suite { path: folder.to_owned(), reason };
+        let given = folder;
+        let refused = |reason: String| refused(given, reason);
         if self.folder.as_os_str().is_empty() {
             return Err(refused(NO_FOLDER.to_owned()));
         }
@@ -131,10 +178,7 @@ impl Suites {
             return Err(refused(format!("none of its {} tests is built; build {kind} first", tests.len())));
         }
         suite.sha256 = suite.digest_of(&tests)?;
-        fs::create_dir_all(&self.folder).map_err(Error::io("create folder", &self.folder))?;
-        let record = self.record(kind);
-        let text = toml::to_string(&suite).map_err(io::Error::other);
-        text.and_then(|text| replace_file(&record, &text)).map_err(Error::io("write", &record))?;
+        self.write(kind.word(), &suite)?;
         let suite = Arc::new(suite);
         self.all.retain(|other| other.suite != kind);
         self.all.push(Arc::clone(&suite));
@@ -152,10 +196,22 @@ impl Suites {
         if self.all.len() == before {
             return Ok(false);
         }
-        remove(&self.record(kind)).map(|()| true)
+        remove(&self.record(kind.word())).map(|()| true)
     }
 
-    fn record(&self, kind: SuiteKind) -> PathBuf {
-        self.folder.join(format!("{kind}.toml"))
+    fn record(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.toml"))
     }
+
+    fn write(&self, name: &str, added: &impl Serialize) -> Result<(), Error> {
+        fs::create_dir_all(&self.folder).map_err(Error::io("create folder", &self.folder))?;
+        let record = self.record(name);
+        let text = toml::to_string(added).map_err(io::Error::other);
+        text.and_then(|text| replace_file(&record, &text)).map_err(Error::io("write", &record))
+    }
+}
+
+/// Why something can't be added.
+pub(super) fn refused(path: &Path, reason: String) -> Error {
+    Error::Suite { path: path.to_owned(), reason }
 }

@@ -27,6 +27,16 @@ pub struct UserCommand {
     pub folder: String,
 }
 
+/// What a level needs for a command, and runs.
+pub(super) struct Parts {
+    /// The files that must be there first.
+    pub(super) files: Vec<CopiedFile>,
+    /// What the shell runs before it.
+    pub(super) setup: String,
+    /// The words that start it, quoted for the shell.
+    pub(super) command: String,
+}
+
 /// A file or a folder that is copied into a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyArgument {
@@ -88,8 +98,17 @@ impl UserCommand {
     /// # Errors
     /// A file can't be read, or the program does not fit.
     pub fn prepare(&self, isa: Isa, scratch: &Path) -> Result<Exec, CommandError> {
+        let Parts { files, setup, command } = self.parts(isa, scratch)?;
+        Ok(Exec { files, script: format!("{setup}exec {command}\n") })
+    }
+
+    /// The same in parts.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn parts(&self, isa: Isa, scratch: &Path) -> Result<Parts, CommandError> {
         let mut files = Vec::new();
-        let mut script = String::new();
+        let mut setup = String::new();
         for (number, copy) in self.copies.iter().enumerate() {
             let archive = scratch.join(format!("copy-{number}.tar"));
             files.push(copied(copy, &archive).map_err(CommandError::unreadable(&copy.from))?);
@@ -103,12 +122,11 @@ impl UserCommand {
             _ => words.take(1).collect(),
         };
         let folder = quote(&self.folder);
-        script += &format!("mkdir -p {folder} && cd {folder} || exit 125\n");
+        setup += &format!("mkdir -p {folder} && cd {folder} || exit 125\n");
         for (name, value) in &self.environment {
-            script += &format!("export {name}={}\n", quote(value));
+            setup += &format!("export {name}={}\n", quote(value));
         }
-        script += &format!("exec {program} {}\n", arguments.join(" "));
-        Ok(Exec { files, script })
+        Ok(Parts { files, setup, command: format!("{program} {}", arguments.join(" ")) })
     }
 }
 

@@ -179,7 +179,12 @@ impl Bearing<'_> {
         }
         let Some(Stage::Step(number)) = stage else { return false };
         match self.cell.step(number).map(|step| &step.action) {
-            Some(StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_)) => true,
+            Some(
+                StepAction::Own { .. }
+                | StepAction::Chain { .. }
+                | StepAction::Suite(_)
+                | StepAction::Payload(_),
+            ) => true,
             // The command may have succeeded, and only QEMU's death was noticed.
             Some(StepAction::Run(_)) => !matches!(mutation, Mutation::QemuKilled { .. }),
             None => false,

@@ -305,7 +305,10 @@ fn change_command(cell: &mut Cell, step: u8, run: &str) {
     change_step(cell, step, |action| {
         let mut changed = match std::mem::replace(action, nothing()) {
             StepAction::Run(command) => command,
-            StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) => {
+            StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Suite(_)
+            | StepAction::Payload(_) => {
                 Command { run: String::new(), fails: false, status: None, output: None }
             }
         };

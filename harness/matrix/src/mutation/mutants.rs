@@ -151,7 +151,13 @@ impl MutantMaker<'_> {
                     ruled.push((Mutation::DropStep { step: number }, Rule::NotGreen));
                 }
                 // These are the test itself: no later step could notice that they are gone.
-                Some(StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_)) | None => {}
+                Some(
+                    StepAction::Own { .. }
+                    | StepAction::Chain { .. }
+                    | StepAction::Suite(_)
+                    | StepAction::Payload(_),
+                )
+                | None => {}
             }
         }
         (ruled, checks)

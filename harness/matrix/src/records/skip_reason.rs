@@ -68,6 +68,13 @@ pub enum SkipReason {
         /// Why it can't run.
         why: String,
     },
+    /// A step runs a program that the user did not add, or that can't run in its level.
+    NoPayload {
+        /// The name of the program.
+        payload: String,
+        /// Why it can't run.
+        why: String,
+    },
     /// No machine can run it, whatever images there are.
     NoMachine {
         /// Why not, as its scenario or its systems say.
@@ -96,6 +103,7 @@ impl SkipReason {
             | Self::NoEmulator { why, .. }
             | Self::NoSwtpm { why }
             | Self::NoSuite { why, .. }
+            | Self::NoPayload { why, .. }
             | Self::NoSuchPart { why }
             | Self::AnotherSystem { why, .. } => why.clone(),
             Self::NoMachine { why } => no_machine(why),
@@ -123,6 +131,7 @@ impl fmt::Display for SkipReason {
             | Self::NoFirmware { .. }
             | Self::NoSwtpm { .. }
             | Self::NoSuite { .. }
+            | Self::NoPayload { .. }
             | Self::Undelivered { .. } => Ok(()),
         }
     }

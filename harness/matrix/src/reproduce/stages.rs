@@ -122,7 +122,10 @@ impl Writer<'_> {
         let unwritable = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
         let commands = self.of.steps.iter().filter_map(|step| match &step.action {
             StepAction::Run(command) => Some(command),
-            StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) => None,
+            StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Suite(_)
+            | StepAction::Payload(_) => None,
         });
         let mut texts = commands.flat_map(|command| command.output.iter().chain([&command.run]));
         if texts.any(|text| text.contains(unwritable)) {
@@ -332,7 +335,10 @@ impl Writer<'_> {
                 StepAction::Own { action: OwnAction::Reboot } => {
                     self.line(&format!("reboot {on} {}", self.plan.profile.kvm_module));
                 }
-                action @ (StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_)) => {
+                action @ (StepAction::Own { .. }
+                | StepAction::Chain { .. }
+                | StepAction::Suite(_)
+                | StepAction::Payload(_)) => {
                     let why = not_done(action).unwrap_or_default();
                     self.line(&format!("not_here {}", word(why.trim_start_matches("nestmatrix "))));
                 }

@@ -194,6 +194,7 @@ impl DiskPreparation<'_> {
                 faults: &[],
                 steps: &[],
                 suites: &[],
+                programs: &[],
                 records: scratch.path(),
                 started: Instant::now(),
                 listener: &Unheard,

@@ -119,6 +119,7 @@ impl Planner<'_> {
             }
         }
         reasons.extend(self.without_suite(cell));
+        reasons.extend(self.without_payload(cell));
         if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
     }
 

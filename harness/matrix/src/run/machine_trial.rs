@@ -118,6 +118,7 @@ impl TrialGuest<'_> {
             faults: &[],
             steps: &[],
             suites: &[],
+            programs: &[],
             records: self.scratch,
             started: Instant::now(),
             listener: &Unheard,

@@ -11,7 +11,7 @@ use nestmatrix_model::Stage;
 use nestmatrix_stack::host::ThisMachine;
 use nestmatrix_stack::{
     BootRequest, Limits, Metal, Observation, Snapshot, SnapshotKey, SnapshotSaver, StackPlan, StageListener,
-    Stop, boot,
+    Stop, UserProgram, boot,
 };
 use nestmatrix_vmm::qemu::Memory;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -22,6 +22,7 @@ use super::nonce::nonce;
 use super::ready_cell::ReadyCell;
 use super::snapshots::CellSnapshots;
 use super::{RunEvent, RunListener};
+use crate::exec::prepare_program;
 use crate::scenario::CellName;
 
 /// Size of a level's own disk, which holds a few lines of configuration.
@@ -30,6 +31,7 @@ const DISK_BYTES: u64 = 4 << 20;
 /// A boot for which everything is in place.
 pub(super) struct PreparedBoot {
     plan: StackPlan,
+    programs: Vec<UserProgram>,
     this_machine: ThisMachine,
     /// The memory of the outermost machine. QEMU opens it by this process's descriptor, so it stays open until the boot has ended.
     _memory: Option<fs::File>,
@@ -95,6 +97,7 @@ impl Run {
         }
         self.overlays.make(&plan, from, saves).await.map_err(stop)?;
         guest_volumes::write(&plan, ready).await.map_err(stop)?;
+        let programs = self.programs(ready).map_err(stop)?;
         let this_machine = ThisMachine {
             emulator: outermost.emulator.clone(),
             program: outermost.program,
@@ -103,7 +106,21 @@ impl Run {
             sockets: scratch.clone(),
             records: records.to_owned(),
         };
-        Ok(PreparedBoot { plan, this_machine, _memory: memory })
+        Ok(PreparedBoot { plan, programs, this_machine, _memory: memory })
+    }
+
+    /// The programs that the steps of a cell run, as its levels run them.
+    fn programs(&self, ready: &ReadyCell) -> Result<Vec<UserProgram>, String> {
+        let isa = ready.cell.architecture.isa();
+        let mut named: Vec<&str> =
+            ready.cell.steps.iter().filter_map(|step| Some(step.payload()?.name.as_str())).collect();
+        named.sort_unstable();
+        named.dedup();
+        let added = named.into_iter().map(|name| {
+            let mut all = self.setting.catalog.programs().iter();
+            all.find(|program| program.name() == name).ok_or_else(|| format!("no payload {name} was added"))
+        });
+        added.map(|program| prepare_program(program?, isa, &ready.scratch)).collect()
     }
 
     /// Boots a stack, and saves these of its snapshots on the way.
@@ -115,7 +132,7 @@ impl Run {
         from: Option<&Snapshot>,
         saves: &[SnapshotKey],
     ) -> Observation {
-        let PreparedBoot { plan, this_machine, _memory } = prepared;
+        let PreparedBoot { plan, programs, this_machine, _memory } = prepared;
         let cell = &ready.cell;
         let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
         let saves = ready.snapshots.iter().filter(|link| saves.contains(&link.key));
@@ -130,6 +147,7 @@ impl Run {
             faults: &cell.faults,
             steps: &cell.steps,
             suites: self.setting.catalog.suites(),
+            programs: &programs,
             records: &records,
             started: Instant::now(),
             listener: &listener,

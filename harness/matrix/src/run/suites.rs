@@ -1,6 +1,6 @@
-//! Whether the test suites that a cell's steps run are there.
+//! Whether the test suites and the programs that a cell's steps run are there.
 
-use nestmatrix_model::{Isa, PROGRAM, Step};
+use nestmatrix_model::{BootKind, Isa, LevelNumber, PROGRAM, Step};
 
 use super::fate::Planner;
 use crate::records::SkipReason;
@@ -25,5 +25,48 @@ impl Planner<'_> {
             Some(SkipReason::NoSuite { suite, why })
         });
         missing.next()
+    }
+
+    /// The first program that a cell needs and that can't run, and why.
+    pub(super) fn without_payload(&self, cell: &Cell) -> Option<SkipReason> {
+        let of_steps = cell.steps.iter().filter_map(|step| Some((step.on, &step.payload()?.name)));
+        let mut missing = of_steps.filter_map(|(level, name)| {
+            let why = self.why_not(cell, level, name)?;
+            Some(SkipReason::NoPayload { payload: name.clone(), why })
+        });
+        missing.next()
+    }
+
+    fn why_not(&self, cell: &Cell, level: LevelNumber, name: &str) -> Option<String> {
+        let unified =
+            cell.levels.iter().any(|spec| spec.level == level && spec.boots == Some(BootKind::UnifiedKernel));
+        if unified && level == cell.innermost() {
+            return Some(format!(
+                "{level} boots a unified kernel image, whose initramfs can't bring a program"
+            ));
+        }
+        // Without images nothing is known of programs either.
+        if self.options.suppose_images {
+            return None;
+        }
+        let Some(program) = self.catalog.programs().iter().find(|program| program.name() == name) else {
+            return Some(format!(
+                "no payload {name} (add a program: `cargo xtask payloads add {name} PROGRAM`)"
+            ));
+        };
+        let (isa, path) = (cell.architecture.isa(), program.program().display());
+        match program.elf() {
+            Err(e) => Some(format!("payload {name}: {e}")),
+            Ok(Some(elf)) if elf.isa != Some(isa) => {
+                let of = elf.isa.map_or("another processor".to_owned(), |isa| isa.to_string());
+                Some(format!("payload {name}: {path} is a program for {of}, and the levels are {isa}"))
+            }
+            Ok(Some(elf)) if elf.interpreter.is_some() && Some(isa) != Isa::of_this_machine() => {
+                Some(format!(
+                    "payload {name}: {path} needs libraries of another architecture than this machine's; link it statically"
+                ))
+            }
+            Ok(_) => None,
+        }
     }
 }

@@ -26,6 +26,7 @@ mod level;
 mod matrix;
 mod missing_image;
 mod mutation;
+mod payload;
 mod permitted;
 mod problem;
 mod problem_help;

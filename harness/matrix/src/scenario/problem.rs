@@ -70,6 +70,12 @@ pub enum ScenarioProblem {
         /// The claim as written.
         claim: String,
     },
+    /// A suite as the program of a step.
+    #[error("`{suite}` is a suite, and not a program")]
+    SuiteAsPayload {
+        /// The suite.
+        suite: String,
+    },
     /// Text that is not a valid name.
     #[error("`{given}` is not {what}")]
     BadName {

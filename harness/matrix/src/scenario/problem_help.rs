@@ -85,6 +85,7 @@ impl Problem for ScenarioProblem {
             Self::NoStartOnL0 { .. } => {
                 "only the innermost level can, when its launch begins, and only if it is L2 or L3: L1 starts in L0 anyway".into()
             }
+            Self::SuiteAsPayload { suite } => format!("write `suite = \"{suite}\"` and `tests = [...]`"),
             Self::StepOnWrongLevel { .. } => {
                 "only L0 can be rebooted, only a guest can be migrated, saved, powered off or made to panic, only a guest that hosts can get another CPU, memory or a device, only a level that hosts can run the tests of a suite, and only the host of the innermost level can boot another guest".into()
             }

@@ -9,11 +9,11 @@ use super::expectation::{level_in_stack, stage_in_stack};
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
 use super::reads::only_reads;
-use super::suite;
+use super::{payload, suite};
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
 /// More rounds of a step are a mistake.
-const MOST_ROUNDS: u32 = 1000;
+const MOST_ROUNDS: u32 = 10_000;
 /// A day. A longer time limit is a mistake.
 const LONGEST_TIMEOUT: u32 = 24 * 60 * 60;
 
@@ -45,28 +45,38 @@ pub(super) const KEYS: &[&str] = &[
     "append",
     "memory-mib",
     "known-failure",
+    "payload",
+    "arguments",
 ];
 
 /// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
 pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     let name = table.prose("name");
     let after = table.string("after").and_then(|text| text.parse(|text| stage_in_stack(text, innermost)));
-    if !table.has("suite") {
+    let of_payload = table.optional_string("payload");
+    if !table.has("suite") && !table.has("payload") {
         for key in suite::KEYS.into_iter().filter(|key| table.has(key)) {
             table.report(ScenarioProblem::NeedlessKey { key, wants: "suite = \"...\"" });
         }
     }
+    if !table.has("payload") {
+        for key in payload::KEYS.into_iter().filter(|key| table.has(key)) {
+            table.report(ScenarioProblem::NeedlessKey { key, wants: "payload = \"...\"" });
+        }
+    }
     let action = match (
+        of_payload,
         table.optional_string("suite"),
         table.optional_string("do"),
         table.optional_strings("chain"),
     ) {
-        (Some(word), ..) => suite::read(table, &word),
-        (None, Some(word), _) => read_action(table, &word),
-        (None, None, Some(words)) => read_chain(table, &words),
+        (Some(name), ..) => payload::read(table, &name),
+        (None, Some(word), ..) => suite::read(table, &word),
+        (None, None, Some(word), _) => read_action(table, &word),
+        (None, None, None, Some(words)) => read_chain(table, &words),
         // It is not as it should be, which has been reported.
-        (None, None, None) if table.has("chain") => None,
-        (None, None, None) => read_run(table),
+        (None, None, None, None) if table.has("chain") || table.has("payload") => None,
+        (None, None, None, None) => read_run(table),
     };
     let repeat = table.optional_integer("repeat", 1, MOST_ROUNDS).unwrap_or(1);
     let reads = read_reads(table, action.as_ref());
@@ -91,7 +101,9 @@ fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
         Some(StepAction::Run(command)) if reads && !only_reads(&command.run) => {
             table.report(ScenarioProblem::NotOnlyReads);
         }
-        Some(StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_)) if reads => {
+        Some(
+            StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) | StepAction::Payload(_),
+        ) if reads => {
             table.report(ScenarioProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
         }
         _ => {}

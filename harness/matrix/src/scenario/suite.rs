@@ -9,6 +9,9 @@ use super::scenario_file::known_erratum;
 /// The keys of a step that only a suite has, besides `suite`.
 pub(super) const KEYS: [&str; 4] = ["tests", "append", "memory-mib", "known-failure"];
 
+/// Those of them that a program does not have.
+pub(super) const ONLY_OF_SUITE: [&str; 3] = ["tests", "append", "memory-mib"];
+
 /// QEMU's smallest and largest memory for a test that make sense, in MiB.
 const MEMORY_MIB: (u32, u32) = (16, 1 << 20);
 
@@ -30,7 +33,8 @@ pub(super) fn read(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     Some(StepAction::Suite(Suite { kind: kind?, tests, append, memory_mib, known_failures }))
 }
 
-fn read_known(table: &Table<'_>) -> Option<KnownFailure> {
+/// Reads a `[[step.known-failure]]`.
+pub(super) fn read_known(table: &Table<'_>) -> Option<KnownFailure> {
     let case = table.prose("case");
     let reference = table.prose("reference");
     let erratum = table.optional_string("erratum").map(|text| text.parse(known_erratum));

@@ -12,8 +12,8 @@ use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_images::{BuiltSuite, Disk};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, OwnAction, Stage, Step, StepAction,
-    StepTimeout, Suite,
+    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, OwnAction, Payload, Stage, Step,
+    StepAction, StepTimeout, Suite,
 };
 use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
@@ -21,7 +21,7 @@ use nestmatrix_stack::host::{
 use nestmatrix_stack::{
     BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
     MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
-    Stop, SwtpmArchive, SystemDisk, boot,
+    Stop, SwtpmArchive, SystemDisk, UserProgram, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
@@ -42,6 +42,7 @@ pub struct Fake {
     limits: Limits,
     steps: Vec<Step>,
     suites: Vec<Arc<BuiltSuite>>,
+    programs: Vec<UserProgram>,
     faults: Vec<Fault>,
     hangs: Duration,
     metal: Metal,
@@ -65,6 +66,7 @@ impl Fake {
             limits: Limits::fixed(Duration::from_secs(10)),
             steps: Vec::new(),
             suites: Vec::new(),
+            programs: Vec::new(),
             faults: Vec::new(),
             hangs: HANGS,
             metal: Metal::Emulated,
@@ -275,6 +277,27 @@ impl Fake {
         self
     }
 
+    /// After a stage, a level runs a program of the user. Without a program of its name, none was added.
+    pub fn runs_program(
+        mut self,
+        after: &str,
+        on: u8,
+        payload: Payload,
+        program: Option<UserProgram>,
+    ) -> Self {
+        self.programs.extend(program);
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            repeat: 1,
+            name: "program".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Payload(payload),
+        });
+        self
+    }
+
     /// The stack has levels up to this one.
     pub fn up_to(self, innermost: u8) -> Self {
         Self { innermost, ..self }
@@ -348,6 +371,7 @@ impl Fake {
             faults: &self.faults,
             steps: &self.steps,
             suites: &self.suites,
+            programs: &self.programs,
             records: &records,
             started: Instant::now(),
             listener: &NoListener,

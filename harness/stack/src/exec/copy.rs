@@ -64,6 +64,16 @@ impl CopiedFile {
         format!("{FOLDER}/files/{}", &hex::encode(Sha256::digest(key))[..16])
     }
 
+    /// Its path on this machine.
+    pub(crate) fn from(&self) -> &Path {
+        &self.from
+    }
+
+    /// Where it is in the level before it is in its place, if something else than an agent brings it.
+    pub(crate) fn part_in_level(&self) -> String {
+        format!("{}/brought.part", self.folder_in_level())
+    }
+
     /// Where it is in the level.
     pub fn path_in_level(&self) -> String {
         format!("{}/{}", self.folder_in_level(), self.name)
@@ -79,7 +89,7 @@ impl CopiedFile {
     }
 
     /// The script that puts what was copied to `part` in its place.
-    fn script(&self, part: &str) -> String {
+    pub(crate) fn script(&self, part: &str) -> String {
         match &self.then {
             Then::Stay => format!("chmod 755 {part} && mv -f {part} {}", quote(&self.path_in_level())),
             Then::CopyTo(to) => {
@@ -107,7 +117,7 @@ mkdir -p {to} && tar -xf {part} -C {to} && rm {part}"
 
 /// The files that a level has: the digests of their contents, by their destinations.
 #[derive(Debug, Default)]
-pub(super) struct Present(BTreeMap<PathBuf, String>);
+pub(crate) struct Present(BTreeMap<PathBuf, String>);
 
 impl Present {
     /// Whether the level has `file`, and nothing else was copied into its folder since, except `later` files.
@@ -133,7 +143,7 @@ impl Present {
 }
 
 /// Copies the files that the level does not have yet.
-pub(super) async fn bring(
+pub(crate) async fn bring(
     agent: &Agent,
     present: &mut Present,
     files: &[CopiedFile],

@@ -4,7 +4,7 @@
 //! writes the output to files, which the harness reads while they grow ([`output`]), and the command is the leader of a session,
 //! which ends as a whole.
 
-mod copy;
+pub(crate) mod copy;
 mod output;
 
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub enum Stream {
 
 /// Why a command has no end that counts.
 #[derive(Debug, thiserror::Error)]
-enum ExecError {
+pub(crate) enum ExecError {
     #[error(transparent)]
     Agent(#[from] CallError),
     #[error("failed to copy {} into the level: {why}", from.display())]
@@ -179,7 +179,7 @@ impl Drop for Running {
 /// A function of the scripts: sends `$signal` to each process of the session `$pid`. Fails if the session has no process.
 ///
 /// The session is field 6 of /proc/PID/stat (proc(5)); the name in field 2 may contain spaces and parentheses.
-const SIGNAL_SESSION: &str = "signal_session() {
+pub(crate) const SIGNAL_SESSION: &str = "signal_session() {
   found=1
   for stat in /proc/[0-9]*/stat; do
     { read -r line <$stat; } 2>/dev/null || continue

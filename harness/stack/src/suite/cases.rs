@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_model::emulator_errata::Erratum;
-use nestmatrix_model::{CaseOutcome, KnownFailure, Suite, SuiteKind, matches_pattern};
+use nestmatrix_model::{CaseOutcome, KnownFailure, SuiteKind, matches_pattern};
 use nestmatrix_vmm::guest::printable;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub struct Case {
 
 impl Case {
     /// A case, of which only as much is kept as a reader needs.
-    pub(super) fn new(name: &str, outcome: CaseOutcome, said: Option<&str>) -> Self {
+    pub(crate) fn new(name: &str, outcome: CaseOutcome, said: Option<&str>) -> Self {
         // A tab is printable, and would break up a table.
         let in_line = |c: char| if c.is_control() { ' ' } else { c };
         let cut =
@@ -78,12 +78,12 @@ impl Case {
     }
 }
 
-/// The results of a step that ran tests of a suite.
+/// The results of a step that ran tests of a suite, or a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuiteRecord {
-    /// The suite.
-    pub suite: SuiteKind,
-    /// The SHA-256 of its list of tests and of the files that ran.
+    /// The suite, or the name of the program.
+    pub suite: String,
+    /// The SHA-256 of the files that ran, and of the suite's list of tests.
     pub sha256: String,
     /// How many cases have each outcome, also of those that are not kept.
     pub counts: BTreeMap<CaseOutcome, usize>,
@@ -92,12 +92,17 @@ pub struct SuiteRecord {
 }
 
 impl SuiteRecord {
-    pub(super) fn new(suite: SuiteKind, sha256: &str) -> Self {
-        Self { suite, sha256: sha256.to_owned(), counts: BTreeMap::new(), cases: Vec::new() }
+    pub(crate) fn new(suite: &str, sha256: &str) -> Self {
+        Self {
+            suite: suite.to_owned(),
+            sha256: sha256.to_owned(),
+            counts: BTreeMap::new(),
+            cases: Vec::new(),
+        }
     }
 
     /// Adds the cases of a test. `cause` is the erratum of the emulated metal that is known to end a test as this one ended.
-    pub(super) fn add(&mut self, cases: Vec<Case>, known: &KnownFailures, cause: Option<&Erratum>) {
+    pub(crate) fn add(&mut self, cases: Vec<Case>, known: &KnownFailures, cause: Option<&Erratum>) {
         for mut case in cases {
             known.apply(&mut case);
             if let Some(erratum) = cause.filter(|_| case.outcome == CaseOutcome::Error && !case.did_not_start)
@@ -110,7 +115,7 @@ impl SuiteRecord {
     }
 
     /// Puts the cases in their order, and drops those that are too many.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.cases.sort_by_key(|case| match case.outcome {
             CaseOutcome::Error | CaseOutcome::Fail => 0,
             CaseOutcome::Pass if case.known.is_some() => 1,
@@ -140,8 +145,8 @@ impl SuiteRecord {
     }
 }
 
-/// The failures that are known where a suite runs.
-pub(super) struct KnownFailures {
+/// The failures that are known where a suite or a program runs.
+pub(crate) struct KnownFailures {
     /// Pattern and reference of those that the scenario describes.
     described: Vec<(String, String)>,
     /// The same of what the emulated metal gets wrong.
@@ -149,11 +154,12 @@ pub(super) struct KnownFailures {
 }
 
 impl KnownFailures {
-    pub(super) fn new(suite: &Suite, errata: &Errata) -> Self {
+    /// Those that a step describes, and of a suite those of the emulated metal.
+    pub(crate) fn new(described: &[KnownFailure], suite: Option<SuiteKind>, errata: &Errata) -> Self {
         let counts = |known: &&KnownFailure| known.erratum.as_ref().is_none_or(|id| errata.has(id));
-        let described = suite.known_failures.iter().filter(counts);
+        let described = described.iter().filter(counts);
         let described = described.map(|known| (known.case.clone(), known.reference.clone())).collect();
-        Self { described, of_metal: errata.failing_cases(suite.kind) }
+        Self { described, of_metal: suite.map(|suite| errata.failing_cases(suite)).unwrap_or_default() }
     }
 
     fn apply(&self, case: &mut Case) {
@@ -219,7 +225,7 @@ mod tests {
 
     #[test]
     fn cases_that_did_not_pass_are_kept_and_all_are_counted() {
-        let mut record = SuiteRecord::new(SuiteKind::KvmUnitTests, "0");
+        let mut record = SuiteRecord::new("kvm-unit-tests", "0");
         let many = (0..2 * KEPT_CASES).map(|n| Case::new(&format!("t: {n}"), CaseOutcome::Pass, None));
         record.add(many.collect(), &known(), None);
         let others = [("t: c", CaseOutcome::Fail), ("t: a", CaseOutcome::Pass), ("t: s", CaseOutcome::Skip)];

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use nestmatrix_images::{BuiltSuite, UnitTest};
 use nestmatrix_model::emulator_errata::Erratum;
-use nestmatrix_model::{CaseOutcome, LevelNumber, Step, StepTimeout, Suite, matches_pattern};
+use nestmatrix_model::{CaseOutcome, LevelNumber, Step, StepTimeout, Suite, Word as _, matches_pattern};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
 
+pub(crate) use cases::KnownFailures;
 pub use cases::{Case, SuiteRecord};
 pub use output::read as read_cases;
 pub use script::{TIMED_OUT, machine_arguments};
@@ -23,7 +24,6 @@ use super::stack::Stack;
 use super::steps::{StepRecord, UNKNOWN_SLOWDOWN};
 use super::{Limit, Metal, Stop, Symptom};
 use crate::host::Host;
-use cases::KnownFailures;
 
 /// How much longer than the suite says a test may take on emulated metal, for each level around it.
 const SLOWER: f64 = 10.0;
@@ -45,8 +45,8 @@ impl Stack<'_> {
             return Err(self.not_started(step, "it has no guest agent, which brings the tests".to_owned()));
         };
         let digest = built.digest_of(&tests).map_err(|e| self.not_started(step, e.to_string()))?;
-        let of_suite = record.suite.insert(SuiteRecord::new(suite.kind, digest.as_str()));
-        let known = KnownFailures::new(suite, &self.errata());
+        let of_suite = record.suite.insert(SuiteRecord::new(suite.kind.word(), digest.as_str()));
+        let known = KnownFailures::new(&suite.known_failures, Some(suite.kind), &self.errata());
         for test in &tests {
             let mut cause = None;
             let cases = match &test.unusable {
@@ -56,7 +56,7 @@ impl Stack<'_> {
                 }
                 None => match self.run_test(step, suite, test, &host).await {
                     Ok(ended) => {
-                        self.keep_output(test, &ended);
+                        self.keep_output(&test.name, &[&ended.stdout[..], &ended.stderr[..]].concat());
                         cause = self.cause_in_metal(step, &ended);
                         read_cases(&test.name, &ended)
                     }
@@ -134,15 +134,14 @@ impl Stack<'_> {
         self.errata().cause_of_end_of_test(&end, self.request.plan.kvms_under(step.on) + 1)
     }
 
-    /// Writes what a test and its QEMU printed to the cell's folder.
-    fn keep_output(&self, test: &UnitTest, ended: &ExecOutput) {
+    /// Writes what a test or a program printed to the cell's folder.
+    pub(crate) fn keep_output(&self, name: &str, output: &[u8]) {
         // A name of the user's file becomes a part of a path.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        let name: String = test.name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
         let path = self.request.records.join(format!("{}.{name}.log", self.stage));
-        let text = [&ended.stdout[..], &ended.stderr[..]].concat();
         let text: String =
-            String::from_utf8_lossy(&text).lines().map(|line| printable(line) + "\n").collect();
+            String::from_utf8_lossy(output).lines().map(|line| printable(line) + "\n").collect();
         // The results are in the record, so a full disk does not change the verdict.
         if let Err(e) = fs::write(&path, text) {
             tracing::warn!("failed to write {}: {e}", path.display());
@@ -150,7 +149,7 @@ impl Stack<'_> {
     }
 
     /// How much longer than on real metal a test may take.
-    fn slowness(&self, level: LevelNumber) -> f64 {
+    pub(crate) fn slowness(&self, level: LevelNumber) -> f64 {
         match self.request.plan.metal {
             Metal::Native => 1.0,
             Metal::Emulated => SLOWER * f64::from(level.number() + 1),
@@ -158,7 +157,7 @@ impl Stack<'_> {
     }
 
     /// Whether the tests did as expected; otherwise the symptom.
-    fn judge_suite(&self, step: &Step, record: &SuiteRecord) -> Result<(), Stop> {
+    pub(crate) fn judge_suite(&self, step: &Step, record: &SuiteRecord) -> Result<(), Stop> {
         let unexpected: Vec<&Case> =
             record.cases.iter().filter(|case| case.outcome.is_unexpected()).collect();
         if unexpected.is_empty() {
@@ -198,7 +197,7 @@ impl Stack<'_> {
         Err(Stop::stack(self.stage, symptom))
     }
 
-    fn not_started(&self, step: &Step, why: String) -> Stop {
+    pub(crate) fn not_started(&self, step: &Step, why: String) -> Stop {
         let symptom = Symptom::NotStarted { level: step.on, why: format!("{}: {why}", step.name) };
         Stop::stack(self.stage, symptom).not_its_fault()
     }

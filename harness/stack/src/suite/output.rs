@@ -108,7 +108,7 @@ fn of_lines(test: &str, lines: &[&str]) -> Vec<Case> {
             }
             Some(place) => {
                 if let Some(before) =
-                    cases.get_mut(*place).filter(|before| rank(before.outcome) < rank(outcome))
+                    cases.get_mut(*place).filter(|before| before.outcome.rank() < outcome.rank())
                 {
                     *before = case;
                 }
@@ -121,16 +121,6 @@ fn of_lines(test: &str, lines: &[&str]) -> Vec<Case> {
 /// The outcome and the name of the case that a line is about, if it is about one.
 fn outcome_of(line: &str) -> Option<(CaseOutcome, &str)> {
     WORDS.iter().find_map(|(word, outcome)| Some((*outcome, line.strip_prefix(word)?)))
-}
-
-fn rank(outcome: CaseOutcome) -> u8 {
-    match outcome {
-        CaseOutcome::Skip => 0,
-        CaseOutcome::Pass => 1,
-        CaseOutcome::KnownFail => 2,
-        CaseOutcome::Fail => 3,
-        CaseOutcome::Error => 4,
-    }
 }
 
 fn end(ended: &ExecOutput, lines: &[&str]) -> End {
