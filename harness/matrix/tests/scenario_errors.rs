@@ -376,6 +376,7 @@ fn steps_that_run_tests_of_a_suite() {
             &format!("{of_suite}tests = [\"svm\"]\nknown-failure = [{{ case = \"x\", erratum = \"none\" }}]"),
         ),
         step("l1", &format!("{of_suite}tests = [\"svm\"]")),
+        step("l0", "suite = \"kvm-selftests\"\ntests = [\"svm_*\"]\nmemory-mib = 256"),
     ];
     insta::assert_snapshot!(scenario_and(&steps.concat()));
 }

@@ -58,15 +58,18 @@ pub struct KnownFailure {
 pub enum SuiteKind {
     /// kvm-unit-tests for x86: flat binaries, each of which is a guest.
     KvmUnitTests,
+    /// The selftests of the kernel's KVM: programs that run in the level.
+    KvmSelftests,
 }
 
 impl Word for SuiteKind {
     const WHAT: &'static str = "test suite";
-    const ALL: &'static [Self] = &[Self::KvmUnitTests];
+    const ALL: &'static [Self] = &[Self::KvmUnitTests, Self::KvmSelftests];
 
     fn word(self) -> &'static str {
         match self {
             Self::KvmUnitTests => "kvm-unit-tests",
+            Self::KvmSelftests => "kvm-selftests",
         }
     }
 }

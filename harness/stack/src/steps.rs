@@ -100,7 +100,7 @@ impl Stack<'_> {
             record.output.clear();
             done = match action {
                 StepAction::Run(command) => self.run_command(&mut record, command).await,
-                StepAction::Suite(suite) => self.run_suite(&mut record, step, suite).await,
+                StepAction::Suite(suite) => self.run_suite(&mut record, step, suite, &mut present).await,
                 StepAction::Payload(payload) => {
                     self.run_payload(&mut record, step, payload, &mut present).await
                 }

@@ -2,6 +2,7 @@
 
 mod program;
 mod registry;
+mod selftests;
 mod unit_tests;
 
 pub use program::{AddedFile, AddedProgram, is_program_name};

@@ -1,6 +1,7 @@
 //! The suites and programs that the user added. A record is `SUITE.toml` or `PROGRAM.toml` in a folder of the user's configuration.
 
 use super::program::{AddedFile, AddedProgram, check_name};
+use super::selftests;
 use super::unit_tests::{self, UnitTest};
 use crate::cache::remove;
 use crate::config::{self, NO_FOLDER};
@@ -33,7 +34,7 @@ impl BuiltSuite {
         &self.folder
     }
 
-    /// The digest that its list of tests and their files had when it was added.
+    /// The digest that its list of tests, if it has one, and their files had when it was added.
     pub fn sha256(&self) -> &Digest {
         &self.sha256
     }
@@ -41,11 +42,23 @@ impl BuiltSuite {
     /// All its tests, whether they are built or not.
     ///
     /// # Errors
-    /// [`Error::Io`] if its list of tests can't be read.
+    /// [`Error::Io`] if its list of tests or its folder can't be read.
     pub fn tests(&self) -> Result<Vec<UnitTest>, Error> {
-        let list = unit_tests::list(&self.folder);
-        let text = fs::read_to_string(&list).map_err(Error::io("read", &list))?;
-        Ok(unit_tests::parse(&text, &self.folder))
+        match self.list() {
+            Some(list) => {
+                let text = fs::read_to_string(&list).map_err(Error::io("read", &list))?;
+                Ok(unit_tests::parse(&text, &self.folder))
+            }
+            None => selftests::tests(&self.folder),
+        }
+    }
+
+    /// Its list of tests, if it has one.
+    fn list(&self) -> Option<PathBuf> {
+        match self.suite {
+            SuiteKind::KvmUnitTests => Some(unit_tests::list(&self.folder)),
+            SuiteKind::KvmSelftests => None,
+        }
     }
 
     /// The digest of its list of tests and of the files that are built now.
@@ -61,12 +74,14 @@ impl BuiltSuite {
     /// # Errors
     /// [`Error::Io`] if a file can't be read.
     pub fn digest_of(&self, tests: &[UnitTest]) -> Result<Digest, Error> {
-        let list = unit_tests::list(&self.folder);
         let mut files: Vec<&Path> =
             tests.iter().map(|test| test.file.as_path()).filter(|file| file.is_file()).collect();
         files.sort();
         files.dedup();
-        let mut hasher = Hasher::new().field(Digest::of_file(&list)?.as_str());
+        let mut hasher = Hasher::new();
+        if let Some(list) = self.list() {
+            hasher = hasher.field(Digest::of_file(&list)?.as_str());
+        }
         for file in files {
             let name = file.file_name().unwrap_or_default();
             hasher = hasher.field(name.as_encoded_bytes()).field(Digest::of_file(file)?.as_str());
@@ -167,10 +182,16 @@ impl Suites {
         if folder.to_str().is_none_or(|path| path.contains(char::is_control)) {
             return Err(refused("its path is not UTF-8, or has control characters".to_owned()));
         }
-        let list = unit_tests::list(&folder);
-        if !list.is_file() {
-            let name = unit_tests::LIST;
-            return Err(refused(format!("there is no {name}; name the folder in which {kind} was built")));
+        let missing = match kind {
+            SuiteKind::KvmUnitTests => {
+                (!unit_tests::list(&folder).is_file()).then(|| unit_tests::LIST.to_owned())
+            }
+            SuiteKind::KvmSelftests => {
+                (!selftests::is_suite(&folder)).then(|| format!("folder {}", selftests::OF_X86.join(" or ")))
+            }
+        };
+        if let Some(missing) = missing {
+            return Err(refused(format!("there is no {missing}; name the folder in which {kind} was built")));
         }
         let mut suite = BuiltSuite { suite: kind, folder, sha256: Digest::of_bytes(b"") };
         let tests = suite.tests()?;

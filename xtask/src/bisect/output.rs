@@ -37,9 +37,14 @@ impl Search<'_> {
             Format::Text => {
                 let behaviour = tried.behaviour();
                 let verdict = behaviour.map_or_else(|| "not tested".to_owned(), |it| it.to_string());
+                // The cell may have stopped because of other cases.
+                let of_cell = tried.verdict.filter(|_| tried.case.is_some());
+                let of_cell = of_cell.map_or(String::new(), |verdict| format!(", cell {verdict}"));
                 let stage = tried.stage.map_or(String::new(), |stage| format!(" at {stage}"));
-                let line =
-                    format!("{} ({}): {verdict}{stage}, {:.1} s", tried.version, tried.from, tried.seconds);
+                let line = format!(
+                    "{} ({}): {verdict}{of_cell}{stage}, {:.1} s",
+                    tried.version, tried.from, tried.seconds
+                );
                 eprintln!("{}", kernels::escaped(&line));
             }
             Format::Json => print(&format!("{}\n", json!({ "tried": tried }))),

@@ -108,11 +108,11 @@ impl Search<'_> {
         );
         eprintln!("{}", kernels::escaped(&line));
         loop {
-            let next = match self.arguments.all {
+            let in_order = || match self.arguments.all {
                 true => versions.iter().position(|(_, tried)| tried.is_none()),
-                false => self.other_end(&versions).or_else(|| bisection.next()),
+                false => bisection.next(),
             };
-            let Some(next) = next else { break };
+            let Some(next) = self.other_end(&versions).or_else(in_order) else { break };
             let Some(tried) = self.trial(next, &candidates[next]).await? else {
                 self.print_table(&versions);
                 return Ok(self.interrupted());
@@ -232,20 +232,24 @@ impl Search<'_> {
         }
         let cell = &self.cell.name;
         let suites: Vec<_> = self.cell.steps.iter().filter_map(Step::suite).map(|suite| suite.kind).collect();
-        if suites.is_empty() {
-            let why = format!("{cell} has no cases: no step of it runs tests");
+        let programs: Vec<_> = self.cell.steps.iter().filter_map(Step::payload).map(|it| &it.name).collect();
+        if suites.is_empty() && programs.is_empty() {
+            let why = format!("{cell} has no cases: no step of it runs a test suite or a program");
             return Err(Failure::bad_input(miette::miette!("{why}")));
         }
         let added = |kind| self.catalog.suites().iter().any(|built| built.kind() == kind);
-        match suites.into_iter().find(|kind| !added(*kind)) {
-            Some(kind) => Err(Failure::bad_input(miette::miette!(
-                "{cell} needs {kind}, which was not added; add a folder in which it was built: `cargo xtask payloads add {kind} FOLDER`"
+        let missing = suites.into_iter().find(|kind| !added(*kind)).map(|kind| kind.to_string());
+        let added = |name: &String| self.catalog.programs().iter().any(|program| program.name() == name);
+        let missing = missing.or_else(|| programs.into_iter().find(|name| !added(name)).cloned());
+        match missing {
+            Some(name) => Err(Failure::bad_input(miette::miette!(
+                "{cell} needs {name}, which was not added; add it: `cargo xtask payloads add {name} PATH`"
             ))),
             None => Ok(()),
         }
     }
 
-    /// The last version, if the case is missing from all trials so far: where that has it neither, its name is wrong.
+    /// The last version, if the case is missing from all trials so far. If the last one does not have it either, its name is wrong.
     fn other_end(&self, versions: &[Version]) -> Option<usize> {
         let seen = self.seen.borrow();
         let last = versions.len().checked_sub(1)?;

@@ -26,6 +26,10 @@ pub(super) fn read(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
     let name = |text: &Text<'_>| text.parse(test_name);
     let tests = table.strings("tests").map(|tests| tests.iter().filter_map(name).collect::<Vec<_>>());
     let append = table.optional_prose("append");
+    if kind == Some(SuiteKind::KvmSelftests) && table.has("memory-mib") {
+        // Its tests are programs, which make their machines themselves.
+        word.report(ScenarioProblem::NeedlessKey { key: "memory-mib", wants: "suite = \"kvm-unit-tests\"" });
+    }
     let memory_mib = table.optional_integer("memory-mib", MEMORY_MIB.0, MEMORY_MIB.1);
     let known = table.tables("known-failure", &["case", "reference", "erratum"]);
     let known_failures = known.iter().filter_map(read_known).collect();

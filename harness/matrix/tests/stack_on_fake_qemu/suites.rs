@@ -42,6 +42,21 @@ impl User {
         }
     }
 
+    /// The same with the kernel's selftests: two programs for x86.
+    fn with_selftests(tests: &[&str]) -> Self {
+        let mut user = Self::new(tests);
+        let built = user.folder.path().join("suite/x86");
+        // The header of a program for x86-64.
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(16, 0);
+        elf.extend([3, 0, 62, 0]);
+        for name in ["svm_a", "svm_b"] {
+            fs::write(built.join(name), [&elf, name.as_bytes()].concat()).unwrap();
+        }
+        user.suite.kind = SuiteKind::KvmSelftests;
+        user
+    }
+
     fn knows(mut self, case: &str) -> Self {
         let known = KnownFailure { case: case.into(), reference: "a report".into(), erratum: None };
         self.suite.known_failures.push(known);
@@ -55,7 +70,7 @@ impl User {
 
     async fn boot_with(self, change: impl FnOnce(Fake) -> Fake) -> Booted {
         let mut suites = Suites::open(Some(self.folder.path().join("config"))).unwrap();
-        let built = suites.add(SuiteKind::KvmUnitTests, &self.folder.path().join("suite")).unwrap();
+        let built = suites.add(self.suite.kind, &self.folder.path().join("suite")).unwrap();
         change(Fake::new().runs_suite("l1-kvm", 1, self.suite, Arc::clone(&built))).boot().await
     }
 }
@@ -172,4 +187,40 @@ async fn a_silent_reset_of_a_level_during_its_tests_is_charged_to_the_emulated_m
 
     let native = User::new(&["one"]).boot_with(|fake| tests(fake).on_native_metal()).await;
     assert_eq!(native.word(), "fail");
+}
+
+/// Text that only the script that runs a program has, with what it prints about the end of one.
+const RUNS_PROGRAM: &str = "nestmatrix-program";
+
+fn program_end(status: i64, stdout: &str) -> End {
+    prints(&format!("{RUNS_PROGRAM} exited {status} {} 0 0\n{stdout}", stdout.len()))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_selftest_is_a_program_in_the_level() {
+    let failed = "==== Test Assertion Failure ====\n  svm_a.c:5: a == b\n";
+    for (status, stdout, word, outcome) in [
+        (0, "", "pass", CaseOutcome::Pass),
+        (254, failed, "fail", CaseOutcome::Fail),
+        (4, "1..0 # SKIP no SVM\n", "error", CaseOutcome::Skip),
+    ] {
+        let user = User::with_selftests(&["svm_*"]);
+        let booted =
+            user.boot_with(|fake| fake.command(1, RUNS_PROGRAM, 5, program_end(status, stdout))).await;
+        assert_eq!(
+            (booted.word(), cases(&booted)),
+            (word.to_owned(), vec![("svm_a", outcome), ("svm_b", outcome)])
+        );
+        if outcome == CaseOutcome::Fail {
+            let said = "step-1: suite on L1: 2 of 2 cases failed: svm_a (svm_a.c:5: a == b)";
+            assert!(booted.stopped().starts_with(said), "{}", booted.stopped());
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_failure_of_a_selftest_can_be_known() {
+    let user = User::with_selftests(&["svm_a"]).knows("svm_*");
+    let booted = user.boot_with(|fake| fake.command(1, RUNS_PROGRAM, 5, program_end(1, "x\n"))).await;
+    assert_eq!((booted.word(), cases(&booted)), ("pass".into(), vec![("svm_a", CaseOutcome::KnownFail)]));
 }

@@ -1,10 +1,11 @@
-//! Runs tests of a suite as guests of a level: its files go to the level by the guest agent, the level's QEMU boots each test with
-//! KVM, and the results are read from the test's output and its exit status.
+//! Runs tests of a suite in a level: its files go to the level by the guest agent, and the results are read from each test's output and
+//! its exit status. The tests are guests, which the level's QEMU boots with KVM, or programs ([`selftest`]).
 
 mod cases;
 mod files;
 mod output;
 mod script;
+mod selftest;
 
 use std::fs;
 use std::rc::Rc;
@@ -12,7 +13,9 @@ use std::time::Duration;
 
 use nestmatrix_images::{BuiltSuite, UnitTest};
 use nestmatrix_model::emulator_errata::Erratum;
-use nestmatrix_model::{CaseOutcome, LevelNumber, Step, StepTimeout, Suite, Word as _, matches_pattern};
+use nestmatrix_model::{
+    CaseOutcome, LevelNumber, Step, StepTimeout, Suite, SuiteKind, Word as _, matches_pattern,
+};
 use nestmatrix_vmm::guest::{ExecOutput, printable};
 
 pub(crate) use cases::KnownFailures;
@@ -23,6 +26,7 @@ pub use script::{TIMED_OUT, machine_arguments};
 use super::stack::Stack;
 use super::steps::{StepRecord, UNKNOWN_SLOWDOWN};
 use super::{Limit, Metal, Stop, Symptom};
+use crate::exec::copy::Present;
 use crate::host::Host;
 
 /// How much longer than the suite says a test may take on emulated metal, for each level around it.
@@ -32,12 +36,13 @@ const SLOWER: f64 = 10.0;
 const NAMED: usize = 3;
 
 impl Stack<'_> {
-    /// Runs the tests of a step, and judges them together.
+    /// Runs the tests of a step, and judges them together. `present` are the programs that earlier rounds have brought.
     pub(super) async fn run_suite(
         &mut self,
         record: &mut StepRecord,
         step: &Step,
         suite: &Suite,
+        present: &mut Present,
     ) -> Result<(), Stop> {
         let level = step.on;
         let (built, tests) = self.tests_of(step, suite)?;
@@ -54,11 +59,10 @@ impl Stack<'_> {
                 None if !test.file.is_file() => {
                     vec![Case::new(&test.name, CaseOutcome::Skip, Some("it is not built"))]
                 }
-                None => match self.run_test(step, suite, test, &host).await {
-                    Ok(ended) => {
-                        self.keep_output(&test.name, &[&ended.stdout[..], &ended.stderr[..]].concat());
-                        cause = self.cause_in_metal(step, &ended);
-                        read_cases(&test.name, &ended)
+                None => match self.cases_of(step, suite, test, &host, present).await {
+                    Ok((cases, erratum)) => {
+                        cause = erratum;
+                        cases
                     }
                     Err(stop) => {
                         let why = format!("the stack stopped: {}", stop.symptom);
@@ -90,6 +94,25 @@ impl Stack<'_> {
             self.not_started(step, format!("{kind} has no test and no group {pattern:?}"))
         })?;
         Ok((Rc::new(BuiltSuite::clone(built)), tests))
+    }
+
+    /// Runs a test to its end, and reads its cases. Also the erratum of the emulated metal that is known to end a test as it ended.
+    async fn cases_of(
+        &mut self,
+        step: &Step,
+        suite: &Suite,
+        test: &UnitTest,
+        host: &Rc<dyn Host>,
+        present: &mut Present,
+    ) -> Result<(Vec<Case>, Option<&'static Erratum>), Stop> {
+        match suite.kind {
+            SuiteKind::KvmUnitTests => {
+                let ended = self.run_test(step, suite, test, host).await?;
+                self.keep_output(&test.name, &[&ended.stdout[..], &ended.stderr[..]].concat());
+                Ok((read_cases(&test.name, &ended), self.cause_in_metal(step, &ended)))
+            }
+            SuiteKind::KvmSelftests => Ok((self.run_selftest(step, suite, test, present).await?, None)),
+        }
     }
 
     /// Boots a test as a guest of a level, and waits for its end.
