@@ -49,7 +49,9 @@ fn test(path: &Path) -> io::Result<Option<UnitTest>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if let Some(name) = name.strip_suffix(".c") {
-        return Ok(Some(of_program(name, path.with_extension(""))));
+        let program = path.with_extension("");
+        // A program speaks for itself.
+        return Ok((!program.is_file()).then(|| of_program(name, program)));
     }
     if !path.is_file() || !name.chars().all(is_plain) {
         return Ok(None);
@@ -108,6 +110,7 @@ mod tests {
         write(x86.join("vmx_b.c"), b"int main");
         write(x86.join("script"), b"#!/bin/sh");
         write(x86.join("other"), &elf(2, 183));
+        write(x86.join("other.c"), b"int main");
         write(folder.path().join("common"), &elf(2, X86_64));
         write(folder.path().join("common.c"), b"int main");
         write(folder.path().join("Makefile"), b"");

@@ -232,7 +232,14 @@ mod tests {
         let versions = versions_with_case();
         let case = Some("svm: a");
         let listed: Vec<&TriedVersion> = versions.iter().filter_map(|(_, tried)| tried.as_ref()).collect();
-        insta::assert_snapshot!(tried(&listed, case, &Style::plain()), @"");
+        insta::assert_snapshot!(tried(&listed, case, &Style::plain()), @r"
+        version  from    case        verdict  stage      seconds
+        6.1-1    trixie  fail        xfail    l1-launch     12.3
+                 it is 3
+        6.3-1    trixie  not tested  error    l1-launch     12.3
+                 the case has no outcome
+        6.4-1    trixie  pass        xpass    l1-launch     12.3
+        ");
         let style = Style { width: 200, ..Style::plain() };
         let say = |found: Finding| finding(&found, &versions, case, &style);
         let exact = say(Finding::Changed { before: 0, first: 3, unknown: vec![] });
