@@ -17,7 +17,7 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
         |name: &str| arguments[name].as_i64().ok_or_else(|| format!("Parameter '{name}' is missing"));
     Ok(match command {
         "guest-sync-delimited" => arguments["id"].clone(),
-        "guest-ping" | "guest-file-close" => json!({}),
+        "guest-ping" | "guest-file-close" | "guest-file-flush" => json!({}),
         "guest-exec" => {
             let of_windows = windows::script_in(arguments);
             let script = of_windows.as_deref().or(arguments["arg"][1].as_str()).unwrap_or_default();
@@ -29,6 +29,12 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
             Some(Process { end: None, .. }) => json!({"exited": false}),
             Some(Process { end: Some(end), .. }) => status(&end),
         },
+        // Files that are copied into the level; no process has this number.
+        "guest-file-open" if arguments["mode"] == "w" => json!(0),
+        "guest-file-write" => {
+            let written = BASE64.decode(arguments["buf-b64"].as_str().unwrap_or_default());
+            json!({"count": written.map_err(|e| e.to_string())?.len(), "eof": false})
+        }
         "guest-file-open" => {
             // The harness only reads /proc/PID/stat; the handle is the process.
             let path = arguments["path"].as_str().unwrap_or_default();
