@@ -1,4 +1,4 @@
-//! Additions: what the hypervisor images of a system get in addition if a level needs it, such as libvirt.
+//! Additions: what the images of a system get in addition if a level needs it, such as libvirt.
 //!
 //! An addition is a TOML file in the folder `additions` of the recipes. Each recipe that it fits becomes one more recipe,
 //! `BASE+ADDITION`, with the same kernel and QEMU. The base and its images stay as they are.
@@ -31,6 +31,10 @@ pub(crate) struct Addition {
     modules: Vec<String>,
     /// Folders whose files are all taken.
     folders: Vec<String>,
+    /// Kernel modules that only some kernels have.
+    optional_kernel_modules: Vec<String>,
+    /// Whether the innermost level can have it too.
+    innermost: bool,
     /// Links, by their paths in the image.
     links: BTreeMap<String, String>,
     /// The files next to the addition, by their paths in the image.
@@ -47,6 +51,8 @@ impl Addition {
         "programs",
         "modules",
         "folders",
+        "optional-kernel-modules",
+        "innermost",
         "links",
         "files",
     ];
@@ -60,8 +66,10 @@ impl Addition {
     fn read(root: &Table<'_>, folder: &Path, source: &str) -> Option<Self> {
         let name = root.string("name").filter(|name| name.names_its_file("addition", "name"));
         let [systems, install] = ["systems", "install"].map(|key| root.strings(key).map(owned));
-        let [assume_installed, programs, modules, folders] =
-            ["assume-installed", "programs", "modules", "folders"].map(|key| optional_list(root, key));
+        let [assume_installed, programs, modules, folders, optional_kernel_modules] =
+            ["assume-installed", "programs", "modules", "folders", "optional-kernel-modules"]
+                .map(|key| optional_list(root, key));
+        let innermost = root.optional_boolean("innermost").unwrap_or(false);
         let links = root.optional_strings("links").unwrap_or_default();
         let links = links.iter().filter_map(|link| link.parse(read_link)).collect();
         let name = name?.as_str().to_owned();
@@ -84,6 +92,8 @@ impl Addition {
             programs,
             modules,
             folders,
+            optional_kernel_modules,
+            innermost,
             links,
             texts,
             digest,
@@ -94,7 +104,10 @@ impl Addition {
     fn to(&self, base: &Recipe) -> Option<Recipe> {
         let is_of_system = base.os().is_some_and(|os| self.systems.contains(&os.id));
         let mut text = base.text.clone();
-        let (Packages::Apt(packages), Some(part), true) =
+        if !self.innermost {
+            text.minimal = None;
+        }
+        let (Packages::Apt(packages), Some(hypervisor), true) =
             (&mut text.packages, text.hypervisor.as_mut(), is_of_system)
         else {
             return None;
@@ -105,13 +118,19 @@ impl Addition {
             let multiarch = base.isa().info().multiarch;
             paths.iter().map(|path| path.replace(MULTIARCH, multiarch)).collect()
         };
-        part.programs.extend(here(&self.programs));
-        part.programs.extend(here(&self.modules));
-        part.folders.extend(here(&self.folders));
-        part.links.extend(self.links.clone());
-        part.texts.extend(self.texts.clone());
-        text.init.retain(|product, _| *product == Product::Hypervisor);
-        (text.minimal, text.emulator) = (None, None);
+        for part in std::iter::once(hypervisor).chain(text.minimal.as_mut()) {
+            part.programs.extend(here(&self.programs));
+            part.programs.extend(here(&self.modules));
+            part.folders.extend(here(&self.folders));
+            part.optional_kernel_modules.extend(self.optional_kernel_modules.iter().cloned());
+            part.links.extend(self.links.clone());
+            part.texts.extend(self.texts.clone());
+        }
+        let has_minimal = text.minimal.is_some();
+        text.init.retain(|product, _| {
+            *product == Product::Hypervisor || (*product == Product::Minimal && has_minimal)
+        });
+        text.emulator = None;
         text.name = format!("{}+{}", base.name(), self.name);
         let digest = Hasher::new().field(base.digest().as_str()).field(self.digest.as_str()).finish();
         Some(base.extended(text, &self.name, digest))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use nestmatrix::records::{CaseChange, CaseChanges, Change, Comparison, Known};
+use nestmatrix::records::{CaseChange, CaseChanges, Change, Comparison, Known, PerformanceChange};
 use nestmatrix::report;
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
             print(if text.is_empty() { "nothing changed\n" } else { &text });
         }
         Format::Json => {
-            let Comparison { regressions, improvements, flaky, new, gone, cases } = &comparison;
+            let Comparison { regressions, improvements, flaky, new, gone, cases, performance } = &comparison;
             let kinds = [
                 ("regression", regressions),
                 ("flaky", flaky),
@@ -36,6 +36,7 @@ pub fn run(arguments: &Diff) -> Result<ExitCode, Failure> {
                 changes.iter().for_each(|change| print(&line(kind, change)));
             }
             cases.iter().for_each(|of_cell| print(&lines_of_cases(of_cell)));
+            performance.iter().for_each(|change| print(&line_of_performance(change)));
         }
     }
     Ok(if comparison.is_worse() { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -48,6 +49,15 @@ fn lines_of_cases(CaseChanges { cell, cases }: &CaseChanges) -> String {
         json!({ "change": change, "cell": cell, "case": case.name, "before": case.before, "now": case.now })
     };
     cases.iter().map(|case| format!("{}\n", line(case))).collect()
+}
+
+fn line_of_performance(change: &PerformanceChange) -> String {
+    let kind = if change.is_worse() { "performance-regression" } else { "performance" };
+    let PerformanceChange { cell, step, level, of, before, now, metal } = change;
+    let line = json!({
+        "change": kind, "cell": cell, "step": step, "level": level, "of": of, "before": before, "now": now, "metal": metal,
+    });
+    format!("{line}\n")
 }
 
 fn line(kind: &str, change: &Change) -> String {

@@ -28,6 +28,7 @@ fn main() {
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: false,
+        has_benchmarks: false,
         roles: Vec::new(),
         innermost_only: None,
     };

@@ -9,10 +9,13 @@ pub fn answer(stack: &Arc<Stack>, level: u8, typed: &str) {
     let Some((id, command)) = typed.trim_end().split_once(' ').filter(|_| stack.stays(level)) else { return };
     stack.wait_while_paused(level);
     stack.obey(level, command);
-    let printed = printed(stack, level, command);
+    let (printed, status) = match stack.scripted_end(level, command) {
+        Some(end) => (format!("{}{}", end.stdout, end.stderr), end.status.unwrap_or_default()),
+        None => (printed(stack, level, command), 0),
+    };
     stack.say(level, &format!("nestmatrix-answer-begin {id}"));
     printed.lines().for_each(|line| stack.say(level, line));
-    stack.say(level, &format!("nestmatrix-answer-end {id} 0"));
+    stack.say(level, &format!("nestmatrix-answer-end {id} {status}"));
 }
 
 fn printed(stack: &Stack, level: u8, command: &str) -> String {

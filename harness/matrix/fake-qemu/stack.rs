@@ -298,6 +298,13 @@ impl Stack {
         }
     }
 
+    /// How the test wants a command in a level to end, if it says so.
+    pub fn scripted_end(&self, level: u8, script: &str) -> Option<&End> {
+        let of_command =
+            |rule: &&crate::script::Command| rule.level == level && script.contains(&rule.contains);
+        self.script.commands.iter().find(of_command).map(|rule| &rule.end)
+    }
+
     /// Starts a command in a level; returns its process identifier.
     pub fn execute(self: &Arc<Self>, level: u8, script: &str) -> i64 {
         let rule =

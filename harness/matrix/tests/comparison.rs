@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use nestmatrix::records::{CellRecord, Change, Comparison, VerdictWord};
 use nestmatrix::report::{Style, comparison};
-use nestmatrix_model::{CaseOutcome, LevelNumber};
-use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
+use nestmatrix_model::{Benchmark, Better, CaseOutcome, LevelNumber, SuiteKind};
+use nestmatrix_stack::{
+    BenchmarkRecord, Case, Judgement, LevelFigures, Metal, Ratio, StepRecord, SuiteRecord,
+};
 use report_fixtures::{came_back, known_stale, known_wrong, limited, record, stopped};
 use rstest::rstest;
 
@@ -39,7 +41,8 @@ fn wrong(verdict: VerdictWord) -> CellRecord {
 fn place(before: Option<CellRecord>, now: Option<CellRecord>) -> &'static str {
     let before: Vec<CellRecord> = before.into_iter().collect();
     let now: Vec<CellRecord> = now.into_iter().collect();
-    let Comparison { regressions, improvements, flaky, new, gone, cases: _ } = Comparison::new(&before, &now);
+    let Comparison { regressions, improvements, flaky, new, gone, cases: _, performance: _ } =
+        Comparison::new(&before, &now);
     assert!(flaky.is_empty(), "only a history shows that");
     match [regressions.len(), improvements.len(), new.len(), gone.len()] {
         [0, 0, 0, 0] => "same",
@@ -207,8 +210,70 @@ fn with_cases(verdict: VerdictWord, cases: &[(&str, CaseOutcome)]) -> CellRecord
         status: None,
         output: String::new(),
         suite: Some(suite),
+        benchmark: None,
     };
     CellRecord { steps: vec![step], ..cell(verdict) }
+}
+
+/// A cell whose L2 had these ratios to L1.
+fn with_ratios(metal: Metal, tool: &str, rounds: &[f64]) -> CellRecord {
+    let [l1, l2] = [LevelNumber::ALL[1], LevelNumber::ALL[2]];
+    let figures = |factor: f64| LevelFigures {
+        tool: Some(tool.into()),
+        figures: rounds.iter().map(|round| round * factor).collect(),
+        ..LevelFigures::default()
+    };
+    let benchmark = BenchmarkRecord {
+        benchmark: Benchmark::SystemCall,
+        unit: "operations/s".into(),
+        better: Better::Higher,
+        levels: [(l1, figures(1000.0)), (l2, figures(1.0))].into(),
+        ratios: [(l1, Ratio::of(rounds.to_vec()).unwrap())].into(),
+        judgement: Judgement::default(),
+    };
+    let step = StepRecord {
+        name: "calls".into(),
+        on: l2,
+        action: "benchmark".into(),
+        run: None,
+        status: None,
+        output: String::new(),
+        suite: None,
+        benchmark: Some(benchmark),
+    };
+    CellRecord { steps: vec![step], metal: Some(metal), ..cell(VerdictWord::Pass) }
+}
+
+#[test]
+fn a_level_that_got_slower_is_worse_unless_it_may_be_noise() {
+    let fast = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50];
+    let slow = fast.map(|ratio| ratio * 0.6);
+    let noisy = [0.50, 0.20, 0.45, 0.30, 0.60, 0.25];
+    let found = |metal, tool: &str, before: &[f64], now: &[f64]| {
+        Comparison::new(&[with_ratios(metal, "a 1", before)], &[with_ratios(metal, tool, now)])
+    };
+    let worse = found(Metal::Native, "a 1", &fast, &slow);
+    assert!(worse.is_worse());
+    assert_eq!(worse.exit_code(0), 1);
+    let cell = cell(VerdictWord::Pass).cell;
+    let line = "L2 of L1: 50 % (48-52 %) -> 30 % (29-31 %)";
+    let text = |comparison_: &Comparison| comparison(comparison_, &Style::plain());
+    assert_eq!(text(&worse), format!("performance\n  {cell}\n    {line}, slower  calls\n\n"));
+    let better = found(Metal::Native, "a 1", &slow, &fast);
+    assert!(!better.is_worse() && text(&better).contains("faster"));
+    // No alarm: the spread covers the change, there are too few rounds, or the tool is another one.
+    for (tool, now) in [("a 1", &noisy[..]), ("a 1", &slow[..5]), ("a 2", &slow[..]), ("a 1", &fast[..])] {
+        assert_eq!(found(Metal::Native, tool, &fast, now), Comparison::default(), "{tool} {now:?}");
+    }
+    // The ratios of an emulator are shown, and mean nothing.
+    let emulated = found(Metal::Emulated, "a 1", &fast, &slow);
+    assert!(!emulated.is_worse());
+    assert!(text(&emulated).contains("on emulated metal, which says"), "{}", text(&emulated));
+    let moved = Comparison::new(
+        &[with_ratios(Metal::Native, "a 1", &fast)],
+        &[with_ratios(Metal::Emulated, "a 1", &slow)],
+    );
+    assert_eq!(moved, Comparison::default(), "two kinds of metal are not compared");
 }
 
 #[test]

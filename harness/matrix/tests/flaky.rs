@@ -74,7 +74,7 @@ fn a_flaky_cell_is_neither_better_nor_worse_than_it_was(
     #[case] is_worse: bool,
 ) {
     let found = Comparison::new(&[before], &[now]);
-    let Comparison { regressions, improvements, flaky, new, gone, cases: _ } = &found;
+    let Comparison { regressions, improvements, flaky, new, gone, cases: _, performance: _ } = &found;
     let kinds = [
         ("regression", regressions),
         ("improvement", improvements),

@@ -47,6 +47,7 @@ fn cell() -> CellRecord {
         status: None,
         output: suite.summary(),
         suite: Some(suite),
+        benchmark: None,
     };
     CellRecord {
         steps: vec![step],

@@ -121,6 +121,7 @@ fn supply() -> Supply {
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        has_benchmarks: true,
         roles: Vec::new(),
         innermost_only: None,
     };
@@ -335,6 +336,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             version,
             boots: BootKind::Kernel,
             has_libvirt: true,
+            has_benchmarks: true,
             roles: Vec::new(),
             innermost_only: None,
         }]
@@ -351,6 +353,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
             has_libvirt: true,
+            has_benchmarks: true,
             roles: Vec::new(),
             innermost_only: None,
         };

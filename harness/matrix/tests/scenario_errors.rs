@@ -94,6 +94,29 @@ fn nothing_is_wrong_with_the_files_that_the_other_tests_change() {
 }
 
 #[test]
+fn measurements_that_can_not_be() {
+    let step = |keys: &str| format!("[[step]]\nname = \"m\"\nafter = \"l2-check\"\non = \"l2\"\n{keys}\n");
+    let steps = [
+        "measure = \"system-calls\"\nagainst = [\"l1\"]",
+        "measure = \"exit\"\nagainst = [\"l1\", \"l1\"]",
+        "measure = \"exit\"\nagainst = [\"l2\"]",
+        "measure = \"exit\"\nagainst = [\"l3\"]",
+        "measure = \"exit\"\nagainst = []",
+        "measure = \"exit\"\nagainst = [\"l1\"]\nrepeat = 3",
+        "measure = \"vmexit\"\nagainst = [\"l1\"]",
+        "measure = \"disk\"\nagainst = [\"l1\"]",
+        "run = \"true\"\ntimes = 6",
+        "measure = \"exit\"\nagainst = [\"l1\"]\nexpect = { of = \"l0\", at-least-percent = 5, reference = \"r\" }",
+        "measure = \"exit\"\nagainst = [\"l1\"]\nexpect = { of = \"l1\", reference = \"r\" }",
+        "measure = \"exit\"\nagainst = [\"l1\"]\ntimes = 5\nexpect = { of = \"l1\", at-least-percent = 5, reference = \"r\" }",
+        "measure = \"exit\"\nagainst = [\"l1\"]\nexpect = { of = \"l1\", at-least-percent = 9, at-most-percent = 5, reference = \"r\" }",
+    ];
+    let early =
+        "[[step]]\nname = \"m\"\nafter = \"l1-kvm\"\non = \"l1\"\nmeasure = \"exit\"\nagainst = [\"l2\"]\n";
+    insta::assert_snapshot!(scenario_and(&(steps.map(step).concat() + early)));
+}
+
+#[test]
 fn unknown_key() {
     insta::assert_snapshot!(scenario_with("title =", "titel ="));
 }

@@ -73,6 +73,7 @@ fn images(names: &[&str]) -> Vec<AvailableImage> {
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
             has_libvirt: true,
+            has_benchmarks: true,
             roles: Vec::new(),
             innermost_only: None,
         }

@@ -30,6 +30,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        has_benchmarks: true,
         roles: Vec::new(),
         innermost_only: None,
     }

@@ -86,6 +86,7 @@ fn available() -> Vec<AvailableImage> {
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: false,
+        has_benchmarks: false,
         roles: Vec::new(),
         innermost_only: None,
     }]

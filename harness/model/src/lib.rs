@@ -1,5 +1,5 @@
 //! nestmatrix's vocabulary: levels, architectures and instruction sets with everything that differs between them, stages, steps,
-//! test suites, faults, kinds of symptoms, the fidelity of images, and the errata of emulators.
+//! test suites, benchmarks, faults, kinds of symptoms, the fidelity of images, and the errata of emulators.
 //!
 //! It is the lowest crate: all others use it, and it uses none of them.
 
@@ -13,6 +13,7 @@ mod fidelity;
 mod hardware;
 mod isa;
 mod level;
+mod measure;
 mod program;
 mod stage;
 mod step;
@@ -29,6 +30,7 @@ pub use fidelity::Fidelity;
 pub use hardware::{Device, Hardware, MemoryBacking, Network, TpmDevice, TpmVersion, Viommu};
 pub use isa::{Isa, IsaInfo, KernelImage, LibvirtFeatures, ReleaseAt};
 pub use level::{Accelerator, CpuCheck, CpuMode, CpuRequirement, Launch, LevelNumber};
+pub use measure::{Benchmark, BenchmarkInfo, BenchmarkTool, Better, ExpectedRatio, FigurePlace, Measure};
 pub use program::{ARCHIVE_VARIABLE, IS_FROM_ARCHIVE, PROGRAM};
 pub use stage::{Stage, StageKind};
 pub use step::{Command, OwnAction, Step, StepAction, StepTimeout};

@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::level::LevelNumber;
+use crate::measure::Measure;
 use crate::stage::{Stage, StageKind};
-use crate::suite::{Payload, Suite};
+use crate::suite::{Payload, Suite, SuiteKind};
 use crate::word::Word;
 use crate::word_traits;
 
@@ -75,6 +76,8 @@ pub enum StepAction {
     Suite(Suite),
     /// Runs a program of the user.
     Payload(Payload),
+    /// Runs a benchmark in several levels.
+    Measure(Measure),
 }
 
 /// A command of a scenario, with its expected result.
@@ -202,13 +205,15 @@ impl OwnAction {
 }
 
 impl StepAction {
-    /// Its word in records: `run`, `suite`, `payload`, `chain`, or that of the harness's action.
+    /// Its word in records: `run`, `suite`, `payload`, `chain`, `benchmark`, or that of the harness's action.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
             Self::Own { action } => action.word(),
             Self::Suite(_) => "suite",
             Self::Payload(_) => "payload",
+            // `measure` is an action of the harness.
+            Self::Measure(_) => "benchmark",
             Self::Chain { .. } => "chain",
         }
     }
@@ -216,7 +221,7 @@ impl StepAction {
     /// The actions of the harness in it, in order.
     pub fn actions(&self) -> &[OwnAction] {
         match self {
-            Self::Run(_) | Self::Suite(_) | Self::Payload(_) => &[],
+            Self::Run(_) | Self::Suite(_) | Self::Payload(_) | Self::Measure(_) => &[],
             Self::Own { action } => std::slice::from_ref(action),
             Self::Chain { chain } => chain,
         }
@@ -278,7 +283,8 @@ impl Step {
             StepAction::Run(_)
             | StepAction::Own { .. }
             | StepAction::Chain { .. }
-            | StepAction::Payload(_) => None,
+            | StepAction::Payload(_)
+            | StepAction::Measure(_) => None,
         }
     }
 
@@ -286,10 +292,35 @@ impl Step {
     pub fn payload(&self) -> Option<&Payload> {
         match &self.action {
             StepAction::Payload(payload) => Some(payload),
+            StepAction::Run(_)
+            | StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Suite(_)
+            | StepAction::Measure(_) => None,
+        }
+    }
+
+    /// The kind of suite that it needs, if it needs one: to run its tests, or to measure with one.
+    pub fn suite_kind(&self) -> Option<SuiteKind> {
+        let measured = || self.measure().and_then(|measure| measure.benchmark.suite());
+        self.suite().map(|suite| suite.kind).or_else(measured)
+    }
+
+    /// The benchmark that it runs, if it runs one.
+    pub fn measure(&self) -> Option<&Measure> {
+        match &self.action {
+            StepAction::Measure(measure) => Some(measure),
             StepAction::Run(_) | StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) => {
                 None
             }
         }
+    }
+
+    /// The levels that it measures, its own first; none if it runs no benchmark.
+    pub fn measured_levels(&self) -> impl Iterator<Item = LevelNumber> {
+        self.measure()
+            .into_iter()
+            .flat_map(|measure| std::iter::once(self.on).chain(measure.against.iter().copied()))
     }
 
     /// Whether the innermost level must keep running after its evidence. A second machine also needs that, since both innermost

@@ -39,6 +39,8 @@ pub enum SymptomKind {
     StepOutput,
     /// A test of a suite failed.
     TestFailed,
+    /// The performance of a level compared with another one is not as expected.
+    WrongRatio,
     /// A migration failed.
     MigrationFailed,
     /// A level does not continue after its migration, or after another event in its life.
@@ -84,6 +86,7 @@ impl Word for SymptomKind {
         Self::StepStatus,
         Self::StepOutput,
         Self::TestFailed,
+        Self::WrongRatio,
         Self::MigrationFailed,
         Self::StandsStill,
         Self::KernelComplained,
@@ -116,6 +119,7 @@ impl Word for SymptomKind {
             Self::StepStatus => "step-status",
             Self::StepOutput => "step-output",
             Self::TestFailed => "test-failed",
+            Self::WrongRatio => "wrong-ratio",
             Self::MigrationFailed => "migration-failed",
             Self::StandsStill => "stands-still",
             Self::KernelComplained => "kernel-complained",

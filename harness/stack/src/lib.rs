@@ -1,5 +1,6 @@
 //! Stacks: levels that are booted inside each other, how they are watched meanwhile, and their evidence.
 
+mod benchmark;
 mod boot;
 mod boot_level;
 mod cancellation;
@@ -46,6 +47,7 @@ mod tpm;
 mod traffic;
 mod watch;
 
+pub use benchmark::{BenchmarkRecord, Judged, Judgement, LevelFigures, Ratio};
 pub use boot::{BootRequest, StageListener, boot};
 pub use cancellation::Cancellation;
 pub use console_view::ConsoleListener;

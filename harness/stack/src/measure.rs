@@ -27,7 +27,7 @@ pub type Loops = BTreeMap<String, LoopTime>;
 
 /// Sets `now` to the level's clock, in nanoseconds. /proc/uptime, which every user can read, counts only hundredths of a
 /// second. On emulated metal the clock is slow, so a loop fits into one.
-const NOW: &str = r#"now() {
+pub(super) const NOW: &str = r#"now() {
              now=
              [ -r /proc/timer_list ] && while read -r word at number _; do
                  [ "$word $at" = "now at" ] && now=$number && break
@@ -68,7 +68,7 @@ pub(super) fn read(output: &str, number: usize) -> Option<Loops> {
 }
 
 /// No more digits than are meaningful.
-fn hundredths(value: f64) -> f64 {
+pub(super) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 

@@ -6,6 +6,7 @@ use nestmatrix_model::{Command, LevelNumber, OwnAction, Stage, Step, StepAction,
 use nestmatrix_vmm::guest::{ExecOutput, printable};
 use serde::{Deserialize, Serialize};
 
+use super::benchmark::BenchmarkRecord;
 use super::channels::ConsoleShell;
 use super::exec::copy::Present;
 use super::level::Guest;
@@ -24,7 +25,7 @@ const KEPT_OUTPUT: usize = 4000;
 pub(super) const UNKNOWN_SLOWDOWN: f64 = 10.0;
 
 /// The result of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Its name.
     pub name: String,
@@ -42,6 +43,9 @@ pub struct StepRecord {
     /// The results of the tests of a suite or of a program, if it ran some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suite: Option<SuiteRecord>,
+    /// The figures of a benchmark, if it ran one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<BenchmarkRecord>,
 }
 
 impl StepRecord {
@@ -90,13 +94,14 @@ impl Stack<'_> {
             status: None,
             output: String::new(),
             suite: None,
+            benchmark: None,
         };
         // A step before may have reset the level.
         let mut present = Present::default();
         let mut done = Ok(());
         for round in 1..=step.repeat {
             // What a round before showed is not what this one shows.
-            (record.status, record.suite) = (None, None);
+            (record.status, record.suite, record.benchmark) = (None, None, None);
             record.output.clear();
             done = match action {
                 StepAction::Run(command) => self.run_command(&mut record, command).await,
@@ -104,6 +109,7 @@ impl Stack<'_> {
                 StepAction::Payload(payload) => {
                     self.run_payload(&mut record, step, payload, &mut present).await
                 }
+                StepAction::Measure(measure) => self.run_benchmark(&mut record, step, measure).await,
                 StepAction::Own { .. } | StepAction::Chain { .. } => {
                     self.act(&mut record, action.actions()).await
                 }
@@ -344,6 +350,7 @@ mod tests {
             status,
             output: output.into(),
             suite: None,
+            benchmark: None,
         }
     }
 

@@ -133,6 +133,8 @@ fn judged(record: &CellRecord) -> Judged {
     match (record.verdict, record.known(), &record.expectation) {
         // The limitation is there: the document is right, whatever newer software is known to do.
         (VerdictWord::Fail, Some(Known::CameBack), _) => Judged::Held,
+        // The ratio that the document is about was only recorded.
+        (VerdictWord::Pass, ..) if record.leaves_performance_open() => Judged::NoResult,
         (VerdictWord::Pass | VerdictWord::Xfail, ..) => Judged::Held,
         (VerdictWord::Xpass, ..) => Judged::Deviates(Deviation::LimitationGone),
         (VerdictWord::Fail, _, Expectation::Works { .. }) => Judged::Deviates(Deviation::DoesNotWork),

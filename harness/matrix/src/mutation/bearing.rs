@@ -40,6 +40,9 @@ pub fn shown_by(matrix: &Matrix, run: &PastRun, mutations: &[CellMutation]) -> S
             {
                 "its scenario changed since"
             }
+            (Some(_), Some(undamaged)) if undamaged.leaves_performance_open() => {
+                "its performance is judged on native metal alone"
+            }
             (Some(cell), Some(undamaged)) => match shown(cell, undamaged, mutation, seen) {
                 Some(shown) => {
                     by_run.shown.push(shown);
@@ -183,7 +186,8 @@ impl Bearing<'_> {
                 StepAction::Own { .. }
                 | StepAction::Chain { .. }
                 | StepAction::Suite(_)
-                | StepAction::Payload(_),
+                | StepAction::Payload(_)
+                | StepAction::Measure(_),
             ) => true,
             // The command may have succeeded, and only QEMU's death was noticed.
             Some(StepAction::Run(_)) => !matches!(mutation, Mutation::QemuKilled { .. }),
@@ -193,7 +197,11 @@ impl Bearing<'_> {
 
     /// Whether the cell tests more than a stack of its systems: steps, or settings of a level.
     fn tries_its_own(&self) -> bool {
-        let measures = |action: &StepAction| matches!(action, StepAction::Own { action: OwnAction::Measure });
+        let measures = |action: &StepAction| match action {
+            StepAction::Own { action } => *action == OwnAction::Measure,
+            StepAction::Measure(measure) => measure.expect.is_none(),
+            StepAction::Run(_) | StepAction::Chain { .. } | StepAction::Suite(_) => false,
+        };
         self.cell.steps.iter().any(|step| !measures(&step.action))
             || self
                 .cell

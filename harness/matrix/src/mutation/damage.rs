@@ -308,7 +308,8 @@ fn change_command(cell: &mut Cell, step: u8, run: &str) {
             StepAction::Own { .. }
             | StepAction::Chain { .. }
             | StepAction::Suite(_)
-            | StepAction::Payload(_) => {
+            | StepAction::Payload(_)
+            | StepAction::Measure(_) => {
                 Command { run: String::new(), fails: false, status: None, output: None }
             }
         };

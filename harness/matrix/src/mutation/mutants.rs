@@ -155,7 +155,8 @@ impl MutantMaker<'_> {
                     StepAction::Own { .. }
                     | StepAction::Chain { .. }
                     | StepAction::Suite(_)
-                    | StepAction::Payload(_),
+                    | StepAction::Payload(_)
+                    | StepAction::Measure(_),
                 )
                 | None => {}
             }

@@ -206,6 +206,12 @@ pub struct CellRecord {
 }
 
 impl CellRecord {
+    /// Whether it expects a ratio of performance that its metal can't show: then its verdict says nothing about its claims.
+    pub fn leaves_performance_open(&self) -> bool {
+        let mut benchmarks = self.steps.iter().filter_map(|step| step.benchmark.as_ref());
+        benchmarks.any(|benchmark| benchmark.judgement.is_left_open())
+    }
+
     /// The record of a skipped cell, which is an error if the cell had to run.
     pub fn skipped(cell: &Cell, skipped: &[SkipReason], must_run: bool) -> Self {
         let reasons = in_one_line(skipped);

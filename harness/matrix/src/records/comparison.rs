@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::scenario::CellName;
 
 use super::case_changes::{CaseChange, CaseChanges};
+use super::performance_changes::PerformanceChange;
 use super::{CellRecord, Known, VerdictWord};
 
 /// A cell whose verdict differs between two sets of results.
@@ -25,7 +26,7 @@ pub struct Change {
 }
 
 /// What changed between two sets of results.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Comparison {
     /// Cells that were as expected or known and no longer are; and cells that worked and now show a failure that is known.
     pub regressions: Vec<Change>,
@@ -40,6 +41,8 @@ pub struct Comparison {
     pub gone: Vec<Change>,
     /// Cells in which the outcomes of test cases changed, whatever became of their verdicts.
     pub cases: Vec<CaseChanges>,
+    /// Ratios of performance that changed by more than their spread, whatever became of the verdicts.
+    pub performance: Vec<PerformanceChange>,
 }
 
 /// What a verdict says about the matrix.
@@ -79,12 +82,16 @@ impl Standing {
 }
 
 impl Comparison {
-    /// Whether something got worse: a regression, a test case that fails now and did not before, or a new cell that is not as expected. A flaky cell that is not as expected
-    /// now counts as well: an earlier failure does not excuse it.
+    /// Whether something got worse: a regression, a test case that fails now and did not before, a level that got
+    /// slower, or a new cell that is not as expected. A flaky cell that is not as expected now counts as well: an earlier failure does
+    /// not excuse it.
     pub fn is_worse(&self) -> bool {
         let mut others = self.new.iter().chain(&self.flaky);
         let mut cases = self.cases.iter().flat_map(|of_cell| &of_cell.cases);
-        !self.regressions.is_empty() || others.any(|change| change.is_bad) || cases.any(CaseChange::is_worse)
+        !self.regressions.is_empty()
+            || others.any(|change| change.is_bad)
+            || cases.any(CaseChange::is_worse)
+            || self.performance.iter().any(PerformanceChange::is_worse)
     }
 
     /// The exit code of a run that is compared with an earlier one; `code` is its own. A cell that was bad before does not fail
@@ -129,6 +136,7 @@ impl Comparison {
             let (before, now) = (Standing::before(was), Standing::of(is));
             if let (Some(was), Some(is)) = (was, is) {
                 comparison.cases.extend(CaseChanges::of(was, is));
+                comparison.performance.extend(PerformanceChange::all(was, is));
             }
             let turned = before != now && !stops_as_before(was, is);
             let change = |is_bad| Change {

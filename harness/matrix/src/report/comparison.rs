@@ -1,15 +1,16 @@
 //! What changed between two sets of results.
 
 use nestmatrix_model::{CaseOutcome, Word as _};
+use nestmatrix_stack::Metal;
 
-use crate::records::{CaseChange, CaseChanges, Change, Comparison, VerdictWord};
+use crate::records::{CaseChange, CaseChanges, Change, Comparison, PerformanceChange, VerdictWord};
 
 use super::style::{Role, Style};
 use super::text::{cut, one_line};
 
 /// What changed, under a heading for each kind of change; empty if nothing changed.
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
-    let Comparison { regressions, improvements, flaky, new, gone, cases } = comparison;
+    let Comparison { regressions, improvements, flaky, new, gone, cases, performance } = comparison;
     let kinds = [
         ("regressions", regressions),
         ("flaky: known as flaky, or both verdicts were seen with the same software", flaky),
@@ -30,7 +31,25 @@ pub fn comparison(comparison: &Comparison, style: &Style) -> String {
         cases.iter().for_each(|of_cell| out.push_str(&changed_cases(of_cell, style)));
         out.push('\n');
     }
+    if !performance.is_empty() {
+        out.push_str(&format!("{}\n", style.paint(Role::Heading, "performance")));
+        performance.iter().for_each(|change| out.push_str(&changed_performance(change, style)));
+        out.push('\n');
+    }
     out
+}
+
+/// A cell, and how the ratio of two of its levels changed.
+fn changed_performance(change: &PerformanceChange, style: &Style) -> String {
+    let PerformanceChange { cell, step, level, of, before, now, metal } = change;
+    let remark = match metal {
+        Metal::Emulated => "on emulated metal, which says nothing about hardware",
+        Metal::Native if change.is_worse() => "slower",
+        Metal::Native => "faster",
+    };
+    let line =
+        format!("{level} of {of}: {} -> {}, {remark}  {}", before.words(), now.words(), one_line(step));
+    format!("  {cell}\n    {}\n", cut(&line, style.width.saturating_sub(4).max(1)))
 }
 
 /// The most test cases of a cell that are listed.

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nestmatrix_model::Fidelity;
+use nestmatrix_model::{Fidelity, LevelNumber};
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::cell::{attempts, claims, documented, observed, remark, tiers};
 use super::test_cases;
+use super::text::number as shown_number;
 use crate::contained::{self, RelativeFolder};
 use crate::records::{CellRecord, LevelRecord, Overview, RunRecord, VerdictWord};
 
@@ -133,6 +134,20 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
         property(&of_level("kernel"), level.seen.kernel.clone());
         property(&of_level("qemu"), level.seen.qemu.clone());
         property(&of_level("cpu"), level.seen.cpu.clone());
+    }
+    for (number, step) in (1..).zip(&cell.steps) {
+        let Some(benchmark) = &step.benchmark else { continue };
+        let name = |what: &str| format!("step-{number}.{}.{what}", benchmark.benchmark);
+        let word = |level: LevelNumber| level.to_string().to_lowercase();
+        for (level, figures) in &benchmark.levels {
+            let median = figures.median.map(|median| format!("{} {}", shown_number(median), benchmark.unit));
+            property(&name(&word(*level)), median.or_else(|| figures.missing.clone()));
+            property(&name(&format!("{}-tool", word(*level))), figures.tool.clone());
+        }
+        for (of, ratio) in &benchmark.ratios {
+            property(&name(&format!("{}-of-{}", word(step.on), word(*of))), Some(ratio.words()));
+        }
+        property(&name("judgement"), Some(benchmark.judgement.result.to_string()));
     }
     let files = cell.folder.as_ref().map_or_else(String::new, |of_cell| attachments(folder, of_cell));
     if !files.is_empty() {

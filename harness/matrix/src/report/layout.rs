@@ -189,7 +189,7 @@ fn tried_by(record: &CellRecord) -> Tried {
     let stand_ins = record.levels.iter().filter(|level| level.fidelity == Fidelity::StandIn);
     Tried {
         cell: record.cell.clone(),
-        boots: record.verdict != VerdictWord::Skip,
+        boots: record.verdict != VerdictWord::Skip && !record.leaves_performance_open(),
         may_stop: matches!(record.expectation, Expectation::MayStop(_)),
         stand_ins: stand_ins.map(|level| level.level).collect(),
     }

@@ -17,6 +17,12 @@ pub(super) fn one_line(text: &str) -> String {
     lines.join(" ")
 }
 
+/// A figure of a benchmark, with as many digits as are meaningful.
+pub(super) fn number(figure: f64) -> String {
+    let digits = if figure.abs() >= 100.0 { 0 } else { 2 };
+    format!("{figure:.digits$}")
+}
+
 /// The width of `text` in columns.
 pub(super) fn width(text: &str) -> usize {
     text.width()

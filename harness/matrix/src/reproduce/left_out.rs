@@ -30,6 +30,9 @@ pub(super) fn not_done(action: &StepAction) -> Option<&'static str> {
     if let StepAction::Payload(_) = action {
         return Some("nestmatrix runs a program of the user in the level");
     }
+    if let StepAction::Measure(_) = action {
+        return Some("nestmatrix runs a benchmark in several levels");
+    }
     let StepAction::Own { action } = action else {
         return (!action.actions().is_empty()).then_some("nestmatrix changes the level in several ways");
     };

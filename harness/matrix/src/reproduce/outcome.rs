@@ -76,6 +76,7 @@ fn kind(symptom: &Symptom) -> Option<String> {
         | Symptom::NoHypervisor { .. }
         | Symptom::QmpRefused { .. }
         | Symptom::TestFailed { .. }
+        | Symptom::WrongRatio { .. }
         | Symptom::MigrationFailed { .. }
         | Symptom::StandsStill { .. }
         | Symptom::KernelComplained { .. }

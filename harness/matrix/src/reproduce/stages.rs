@@ -125,7 +125,8 @@ impl Writer<'_> {
             StepAction::Own { .. }
             | StepAction::Chain { .. }
             | StepAction::Suite(_)
-            | StepAction::Payload(_) => None,
+            | StepAction::Payload(_)
+            | StepAction::Measure(_) => None,
         });
         let mut texts = commands.flat_map(|command| command.output.iter().chain([&command.run]));
         if texts.any(|text| text.contains(unwritable)) {
@@ -338,7 +339,8 @@ impl Writer<'_> {
                 action @ (StepAction::Own { .. }
                 | StepAction::Chain { .. }
                 | StepAction::Suite(_)
-                | StepAction::Payload(_)) => {
+                | StepAction::Payload(_)
+                | StepAction::Measure(_)) => {
                     let why = not_done(action).unwrap_or_default();
                     self.line(&format!("not_here {}", word(why.trim_start_matches("nestmatrix "))));
                 }

@@ -55,7 +55,8 @@ impl Planner<'_> {
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
                     let libvirt = cell.needs_libvirt(spec.level).then_some(LIBVIRT);
-                    let addition = spec.system.role.map(Role::word).or(libvirt);
+                    let benchmarks = cell.needs_benchmarks(spec.level).then_some(BENCHMARKS);
+                    let addition = spec.system.role.map(Role::word).or(libvirt).or(benchmarks);
                     let boots = |choice: &ImageChoice| {
                         let of_kernel = if reports { Product::Minimal } else { Product::Hypervisor };
                         if self.options.suppose_images {
@@ -167,6 +168,9 @@ impl Planner<'_> {
 /// The addition to an image of a level whose libvirt launches the one inside.
 const LIBVIRT: &str = "libvirt";
 
+/// The addition to an image of a level that is measured.
+const BENCHMARKS: &str = "benchmarks";
+
 /// This machine's own system as L0, if it is the one that the scenario requires or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -245,9 +249,11 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
     let os = recipe.os()?;
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
-    let with_libvirt = catalog.with_addition(recipe.name(), LIBVIRT);
-    // Offline, the image itself may be in the cache and the one with libvirt not.
-    let has_libvirt = with_libvirt.is_some_and(|with| catalog.unbuildable(with.name()).is_none());
+    // Offline, the image itself may be in the cache and the one with an addition not.
+    let [has_libvirt, has_benchmarks] = [LIBVIRT, BENCHMARKS].map(|addition| {
+        let with = catalog.with_addition(recipe.name(), addition);
+        with.is_some_and(|with| catalog.unbuildable(with.name()).is_none())
+    });
     let can_be_prepared = |(role, why): (Role, Option<String>)| why.is_none().then_some(role);
     let roles = roles(recipe, catalog).filter_map(can_be_prepared).collect();
     Some(match recipe.disk() {
@@ -257,6 +263,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
             version,
             boots: BootKind::Kernel,
             has_libvirt,
+            has_benchmarks,
             roles,
             innermost_only: None,
         },
@@ -274,6 +281,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
                 version,
                 boots: BootKind::Disk,
                 has_libvirt,
+                has_benchmarks,
                 roles,
                 innermost_only,
             }

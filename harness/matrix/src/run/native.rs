@@ -49,6 +49,7 @@ impl NativeMetal {
             version,
             boots: BootKind::Kernel,
             has_libvirt: false,
+            has_benchmarks: false,
             roles: Vec::new(),
             innermost_only: None,
         })

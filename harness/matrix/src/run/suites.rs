@@ -1,4 +1,4 @@
-//! Whether the test suites and the programs that a cell's steps run are there.
+//! Whether the test suites and the programs that a cell's steps run, or measure with, are there.
 
 use nestmatrix_model::{BootKind, Isa, LevelNumber, PROGRAM, Step};
 
@@ -9,7 +9,7 @@ use crate::scenario::Cell;
 impl Planner<'_> {
     /// The first suite that a cell needs and that can't run, and why. Without images nothing is known of suites either.
     pub(super) fn without_suite(&self, cell: &Cell) -> Option<SkipReason> {
-        let kinds = cell.steps.iter().filter_map(Step::suite).map(|suite| suite.kind);
+        let kinds = cell.steps.iter().filter_map(Step::suite_kind);
         let mut missing = kinds.filter_map(|suite| {
             let isa = cell.architecture.isa();
             let added = || self.catalog.suites().iter().any(|built| built.kind() == suite);

@@ -220,6 +220,20 @@ impl Cell {
         level.next().is_some_and(|next| self.is_launched_by_libvirt(next))
     }
 
+    /// Whether a level needs the programs of benchmarks, since a step measures it with them.
+    pub fn needs_benchmarks(&self, level: LevelNumber) -> bool {
+        let measures = |step: &Step| {
+            step.measure().is_some_and(|measure| measure.benchmark.needs_addition())
+                && step.measured_levels().any(|measured| measured == level)
+        };
+        self.steps.iter().any(measures)
+    }
+
+    /// Whether it expects a ratio of performance, which only native metal can show.
+    pub fn expects_performance(&self) -> bool {
+        self.steps.iter().filter_map(Step::measure).any(|measure| measure.expect.is_some())
+    }
+
     /// The outermost level with Windows, if there is one.
     pub fn windows(&self) -> Option<LevelNumber> {
         self.levels.iter().find(|spec| spec.system.is_windows()).map(|spec| spec.level)

@@ -139,7 +139,7 @@ impl ShownRow {
 pub struct Tried {
     /// The cell.
     pub cell: CellName,
-    /// Whether it boots.
+    /// Whether it boots, on a metal that can show what it expects.
     pub boots: bool,
     /// Whether it is expected that it may stop: then it is green whatever its stack does.
     pub may_stop: bool,

@@ -32,6 +32,8 @@ pub struct AvailableImage {
     pub boots: BootKind,
     /// Whether there is one of it with libvirt.
     pub has_libvirt: bool,
+    /// Whether there is one of it with the programs of benchmarks.
+    pub has_benchmarks: bool,
     /// The roles of Windows that there is one of it with.
     pub roles: Vec<Role>,
     /// Why a level that boots it can't run guests, if so, as the rest of a sentence about it: "it has no QEMU".
@@ -135,13 +137,20 @@ impl Supply {
 
     /// The images that this level of a cell can boot on this metal, as far as the scenario's other settings of the level say.
     pub fn fitting(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
-        let mut fitting = self.fitting_without_libvirt(cell, spec, metal);
-        fitting.retain(|image| image.has_libvirt || !cell.needs_libvirt(spec.level));
+        let mut fitting = self.fitting_without_additions(cell, spec, metal);
+        let (libvirt, benchmarks) = (cell.needs_libvirt(spec.level), cell.needs_benchmarks(spec.level));
+        // No image has two additions.
+        fitting.retain(|image| match (libvirt, benchmarks) {
+            (false, false) => true,
+            (true, false) => image.has_libvirt,
+            (false, true) => image.has_benchmarks,
+            (true, true) => false,
+        });
         fitting
     }
 
-    /// The same, whether the level launches the one inside it by libvirt or not.
-    fn fitting_without_libvirt(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
+    /// The same, whether the level launches the one inside it by libvirt, or is measured, or not.
+    fn fitting_without_additions(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
         let fits = |image: &&AvailableImage| {
             boots_in(image, cell, spec, metal) && !(hosts && image.innermost_only.is_some())
@@ -213,13 +222,17 @@ impl Matrix {
         let available = &supply.fitting(cell, spec, metal);
         let found = self.image_for(&spec.system, cell.architecture, available, permitted);
         found.map_err(|missing| {
-            // The images that it would have if libvirt did not matter.
-            let any = supply.fitting_without_libvirt(cell, spec, metal);
+            // The images that it would have if additions did not matter.
+            let any = supply.fitting_without_additions(cell, spec, metal);
+            let (libvirt, benchmarks) = (cell.needs_libvirt(spec.level), cell.needs_benchmarks(spec.level));
             let missing = match self.image_for(&spec.system, cell.architecture, &any, permitted) {
+                Ok(ImageChoice { image, .. }) if benchmarks => {
+                    return MissingImage::NoBenchmarks { requirement: spec.system.clone(), image, libvirt };
+                }
                 Ok(ImageChoice { image, .. }) => {
                     return MissingImage::NoLibvirt { requirement: spec.system.clone(), image };
                 }
-                Err(of_any) if cell.needs_libvirt(spec.level) => of_any,
+                Err(of_any) if libvirt || benchmarks => of_any,
                 Err(_) => missing,
             };
             self.why_missing(supply, cell, spec, metal, permitted).unwrap_or(missing)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nestmatrix_model::{
-    Accelerator, BootKind, CpuCheck, CpuMode, CpuRequirement, Firmware, Launch, LevelNumber, Word,
+    Accelerator, BootKind, CpuCheck, CpuMode, CpuRequirement, Device, Firmware, Launch, LevelNumber, Word,
 };
 use nestmatrix_stack::MachineSettings;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,10 @@ impl LevelSettings {
     /// What starts the level, if the scenario says so.
     pub(super) fn launch_as_given(&self) -> Option<Launch> {
         self.launch
+    }
+
+    pub(super) fn has_device(&self, device: Device) -> bool {
+        self.machine.hardware.devices.contains(&device)
     }
 
     pub(super) fn has_tpm(&self) -> bool {

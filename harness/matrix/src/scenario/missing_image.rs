@@ -84,6 +84,21 @@ pub enum MissingImage {
         /// The image.
         image: String,
     },
+    /// An image without the programs of benchmarks, but the level is measured with them.
+    #[error(
+        "no image of {} with the programs of benchmarks: {image} has {}",
+        .requirement.wanted(),
+        if *.libvirt { "either these or libvirt, which launches the level inside" } else { "none" }
+    )]
+    NoBenchmarks {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The image.
+        image: String,
+        /// Whether the level also needs libvirt.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        libvirt: bool,
+    },
     /// An image that this machine can't build.
     #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
     Unbuildable {

@@ -24,6 +24,7 @@ mod known;
 mod known_flaky;
 mod level;
 mod matrix;
+mod measure;
 mod missing_image;
 mod mutation;
 mod payload;

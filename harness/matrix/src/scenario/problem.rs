@@ -2,7 +2,7 @@
 //! [`InputError`](super::InputError) adds the place: file, line and column.
 
 use nestmatrix_input::FileProblem;
-use nestmatrix_model::{BadVersion, LevelNumber, Stage, UnknownWord, Version};
+use nestmatrix_model::{BadVersion, Benchmark, Device, LevelNumber, Stage, UnknownWord, Version};
 
 /// An error in a scenario, document or systems file, or in a filter.
 #[derive(Debug, thiserror::Error)]
@@ -332,6 +332,32 @@ pub enum ScenarioProblem {
     /// A command that is declared as one that only reads, but may change something.
     #[error("`reads = true`, but `run` may change something")]
     NotOnlyReads,
+    /// An expected ratio with too few rounds for a verdict.
+    #[error("{times} rounds are too few for a verdict")]
+    TooFewRounds {
+        /// How many there are.
+        times: u32,
+        /// How many are needed.
+        least: u32,
+    },
+    /// Bounds of a ratio that no ratio meets.
+    #[error("no ratio is at least {least} % and at most {most} %")]
+    EmptyRange {
+        /// The lower bound.
+        least: u32,
+        /// The upper bound.
+        most: u32,
+    },
+    /// A level without the device that its benchmark measures.
+    #[error("{level} has no {device}, which `{benchmark}` measures")]
+    NoDevice {
+        /// The level.
+        level: LevelNumber,
+        /// The benchmark.
+        benchmark: Benchmark,
+        /// The device.
+        device: Device,
+    },
     /// A step in a level that is not up yet.
     #[error("{level} does not take commands yet after {after}")]
     StepTooEarly {

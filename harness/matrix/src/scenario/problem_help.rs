@@ -1,7 +1,7 @@
 //! Advice for each problem in the user's input.
 
 use nestmatrix_input::{Problem, list};
-use nestmatrix_model::PROGRAM;
+use nestmatrix_model::{PROGRAM, Word as _};
 
 use super::problem::ScenarioProblem;
 
@@ -124,6 +124,13 @@ impl Problem for ScenarioProblem {
                 "remove `reads`, or use only programs that read, such as grep, cat and test, without redirections to files and \
                  without `$(...)`"
                     .into()
+            }
+            Self::TooFewRounds { least, .. } => {
+                format!("write `times = {least}` or more, or remove `[step.expect]`")
+            }
+            Self::EmptyRange { .. } => "exchange them, or remove one".into(),
+            Self::NoDevice { level, device, .. } => {
+                format!("write `devices = [\"{device}\"]` in `[levels.{}]`", level.word())
             }
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` are special; write a backslash before a literal one".into(),

@@ -136,6 +136,7 @@ impl Scenario {
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
         axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));
+        axes.against_benchmarks(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.check_windows(tables.iter().map(|(_, table)| table.as_ref()));
         axes.check_steps_in_windows(steps.iter().zip(step_tables));
         axes.check_faults_in_windows(faults.iter().zip(fault_tables));

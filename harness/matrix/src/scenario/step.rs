@@ -9,7 +9,7 @@ use super::expectation::{level_in_stack, stage_in_stack};
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
 use super::reads::only_reads;
-use super::{payload, suite};
+use super::{measure, payload, suite};
 
 const TIMEOUT_KEYS: [&str; 2] = ["timeout-seconds", "timeout-guest-seconds"];
 /// More rounds of a step are a mistake.
@@ -47,6 +47,10 @@ pub(super) const KEYS: &[&str] = &[
     "known-failure",
     "payload",
     "arguments",
+    "measure",
+    "against",
+    "times",
+    "expect",
 ];
 
 /// Reads one `[[step]]` of a scenario whose stacks go from L0 to `innermost`.
@@ -64,19 +68,23 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
             table.report(ScenarioProblem::NeedlessKey { key, wants: "payload = \"...\"" });
         }
     }
-    let action = match (
-        of_payload,
-        table.optional_string("suite"),
-        table.optional_string("do"),
-        table.optional_strings("chain"),
-    ) {
+    if !table.has("measure") {
+        for key in measure::KEYS.into_iter().filter(|key| table.has(key)) {
+            table.report(ScenarioProblem::NeedlessKey { key, wants: "measure = \"...\"" });
+        }
+    }
+    // Each is read, so that none of several is an unknown key.
+    let (suite, of_measure) = (table.optional_string("suite"), table.optional_string("measure"));
+    let (own, chain) = (table.optional_string("do"), table.optional_strings("chain"));
+    let action = match (of_payload, suite, of_measure, own, chain) {
         (Some(name), ..) => payload::read(table, &name),
         (None, Some(word), ..) => suite::read(table, &word),
-        (None, None, Some(word), _) => read_action(table, &word),
-        (None, None, None, Some(words)) => read_chain(table, &words),
+        (None, None, Some(word), ..) => measure::read(table, &word, innermost),
+        (None, None, None, Some(word), _) => read_action(table, &word),
+        (None, None, None, None, Some(words)) => read_chain(table, &words),
         // It is not as it should be, which has been reported.
-        (None, None, None, None) if table.has("chain") || table.has("payload") => None,
-        (None, None, None, None) => read_run(table),
+        (None, None, None, None, None) if table.has("chain") || table.has("payload") => None,
+        (None, None, None, None, None) => read_run(table),
     };
     let repeat = table.optional_integer("repeat", 1, MOST_ROUNDS).unwrap_or(1);
     let reads = read_reads(table, action.as_ref());
@@ -85,6 +93,9 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     let level = on.parse(|text| level_in_stack(text, innermost))?;
     let (name, after, action) = (name?, after?, action?);
     is_up(&on, level, after, innermost)?;
+    if let StepAction::Measure(of_step) = &action {
+        measure::suits(table, &on, level, after, innermost, of_step)?;
+    }
     suits(&on, level, after, innermost, &action)?;
     Some(Step { name, after, on: level, action, reads, repeat, timeout })
 }
@@ -102,7 +113,11 @@ fn read_reads(table: &Table<'_>, action: Option<&StepAction>) -> bool {
             table.report(ScenarioProblem::NotOnlyReads);
         }
         Some(
-            StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) | StepAction::Payload(_),
+            StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Suite(_)
+            | StepAction::Payload(_)
+            | StepAction::Measure(_),
         ) if reads => {
             table.report(ScenarioProblem::NeedlessKey { key: "reads", wants: "run = \"...\" instead of do" });
         }
@@ -160,7 +175,7 @@ fn read_chain(table: &Table<'_>, words: &[Text<'_>]) -> Option<StepAction> {
 
 /// Whether `level` accepts commands after the stage `after`. The innermost level has no agent, but it has a shell on its
 /// console once it has given its evidence.
-fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
+pub(super) fn is_up(on: &Text<'_>, level: LevelNumber, after: Stage, innermost: LevelNumber) -> Option<()> {
     let reports = level == innermost && innermost.reports();
     let kind = if reports { StageKind::Check } else { StageKind::Boot };
     let up = Stage::Level(level, kind);

@@ -17,8 +17,9 @@ const MEMORY_MIB: (u32, u32) = (16, 1 << 20);
 
 /// Reads the suite `word` of a step.
 pub(super) fn read(table: &Table<'_>, word: &Text<'_>) -> Option<StepAction> {
-    for key in
-        ["run", "do", "chain", "fails", "status", "output", "reads"].into_iter().filter(|key| table.has(key))
+    for key in ["run", "do", "chain", "measure", "fails", "status", "output", "reads"]
+        .into_iter()
+        .filter(|key| table.has(key))
     {
         word.report(ScenarioProblem::NeedlessKey { key, wants: "run = \"...\" instead of suite" });
     }

@@ -81,8 +81,10 @@ impl Axes {
     pub(super) fn check_steps_in_windows<'t>(&self, steps: impl Iterator<Item = (&'t Step, &'t Table<'t>)>) {
         let windows = self.levels.iter().find(|axis| axis.has_windows());
         let Some(windows) = windows.map(|axis| axis.level) else { return };
-        for (step, table) in steps.filter(|(step, _)| step.on >= windows) {
-            let (step, level) = (step.name.clone(), step.on);
+        for (step, table) in steps {
+            let levels = step.measured_levels().chain([step.on]);
+            let Some(level) = levels.max().filter(|level| *level >= windows) else { continue };
+            let step = step.name.clone();
             table.report(ScenarioProblem::StepInWindows { step, level, windows });
         }
     }

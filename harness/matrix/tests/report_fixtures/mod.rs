@@ -74,6 +74,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
         has_libvirt: true,
+        has_benchmarks: true,
         roles: Vec::new(),
         innermost_only: None,
     };

@@ -12,7 +12,7 @@ use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_images::{BuiltSuite, Disk};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, OwnAction, Payload, Stage, Step,
+    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, Measure, OwnAction, Payload, Stage, Step,
     StepAction, StepTimeout, Suite,
 };
 use nestmatrix_stack::host::{
@@ -273,6 +273,20 @@ impl Fake {
             after: stage(after),
             on: level(on),
             action: StepAction::Suite(suite),
+        });
+        self
+    }
+
+    /// After a stage, a level and those that it is compared with are measured.
+    pub fn measures(mut self, after: &str, on: u8, measure: Measure) -> Self {
+        self.steps.push(Step {
+            timeout: None,
+            reads: false,
+            repeat: 1,
+            name: "step".into(),
+            after: stage(after),
+            on: level(on),
+            action: StepAction::Measure(measure),
         });
         self
     }

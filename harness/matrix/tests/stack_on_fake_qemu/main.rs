@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod actions;
+mod benchmarks;
 mod console;
 mod debug_session;
 mod diagnostics;

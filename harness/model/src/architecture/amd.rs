@@ -132,5 +132,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
         filter: "exit_reason != 0xffffffff",
     }),
     // Reading 16 bytes is one CPUID instruction (cpuid(4)), which always exits.
-    exit_loop: Some("modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=5 2>/dev/null"),
+    exit_loop: Some(
+        "modprobe cpuid && dd if=/dev/cpu/0/cpuid of=/dev/null bs=16000 count=${n:-5} 2>/dev/null",
+    ),
 };

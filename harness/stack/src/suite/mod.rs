@@ -84,6 +84,23 @@ impl Stack<'_> {
         self.judge_suite(step, of_suite)
     }
 
+    /// Runs the only test that a step names, and returns what it printed.
+    pub(super) async fn run_single_test(&mut self, step: &Step, suite: &Suite) -> Result<ExecOutput, Stop> {
+        let (_, tests) = self.tests_of(step, suite)?;
+        let Some(host) = self.levels.host(step.on) else {
+            return Err(self.not_started(step, "it has no guest agent, which brings the tests".to_owned()));
+        };
+        match tests.as_slice() {
+            [test] if test.unusable.is_none() && test.file.is_file() => {
+                self.run_test(step, suite, test, &host).await
+            }
+            tests => {
+                let unusable = tests.first().and_then(|test| test.unusable.clone());
+                Err(self.not_started(step, unusable.unwrap_or_else(|| "its test is not built".to_owned())))
+            }
+        }
+    }
+
     /// The user's build of a suite, and its tests that the step names.
     fn tests_of(&self, step: &Step, suite: &Suite) -> Result<(Rc<BuiltSuite>, Vec<UnitTest>), Stop> {
         let kind = suite.kind;

@@ -181,6 +181,13 @@ pub enum Symptom {
         /// The first of them, one in a line, with what was seen.
         said: String,
     },
+    /// The performance of `level` compared with another level is not as expected.
+    WrongRatio {
+        /// The level.
+        level: LevelNumber,
+        /// The name of the step, the ratio that was measured, and the expected one.
+        seen: String,
+    },
     /// The migration of `level` failed.
     MigrationFailed {
         /// The level.
@@ -289,6 +296,7 @@ impl Symptom {
             Self::StepStatus { .. } => SymptomKind::StepStatus,
             Self::StepOutput { .. } => SymptomKind::StepOutput,
             Self::TestFailed { .. } => SymptomKind::TestFailed,
+            Self::WrongRatio { .. } => SymptomKind::WrongRatio,
             Self::MigrationFailed { .. } => SymptomKind::MigrationFailed,
             Self::StandsStill { .. } => SymptomKind::StandsStill,
             Self::KernelComplained { .. } => SymptomKind::KernelComplained,
@@ -331,6 +339,7 @@ impl Symptom {
             | Self::StepStatus { level, .. }
             | Self::StepOutput { level, .. }
             | Self::TestFailed { level, .. }
+            | Self::WrongRatio { level, .. }
             | Self::MigrationFailed { level, .. }
             | Self::StandsStill { level, .. }
             | Self::KernelComplained { level, .. }
@@ -376,6 +385,7 @@ impl Symptom {
             Self::WithoutKvm { .. }
             | Self::NoHypervisor { .. }
             | Self::StandsStill { .. }
+            | Self::WrongRatio { .. }
             | Self::WrongClock { .. }
             | Self::NotStarted { .. }
             | Self::EmulatorErratum { .. }

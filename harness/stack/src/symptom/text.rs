@@ -129,7 +129,9 @@ impl fmt::Display for Symptom {
             Self::MigrationFailed { level, status, said } => {
                 write!(f, "the migration of {level} is {status}: {said}")
             }
-            Self::StandsStill { seen, .. } | Self::WrongClock { seen, .. } => f.write_str(seen),
+            Self::StandsStill { seen, .. }
+            | Self::WrongClock { seen, .. }
+            | Self::WrongRatio { seen, .. } => f.write_str(seen),
             Self::KernelComplained { level, said } => write!(f, "{level}'s kernel complains: {said:?}"),
             Self::NotNested { level, contradiction: Contradiction::Nonce { got, expected } } => {
                 write!(f, "{level} gave back nonce {got:?}, it was started with {expected:?}")

@@ -8,9 +8,11 @@ use crate::report::cell::{attempts, documented, observed, tiers};
 use crate::report::command::again;
 use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
+use crate::report::text::number;
 use crate::reproduce::SCRIPT;
 use crate::scenario::Coverage;
-use nestmatrix_stack::{Case, Contact};
+use nestmatrix_model::LevelNumber;
+use nestmatrix_stack::{BenchmarkRecord, Case, Contact, LevelFigures};
 
 use super::contradictions::against;
 use super::head::{class, machine};
@@ -62,6 +64,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         json!({
             "name": text::shown(&step.name), "on": step.on.to_string(), "do": text::shown(&step.action),
             "run": step.run.as_deref().map(text::shown), "status": step.status, "output": text::shown(&step.output),
+            "figures": step.benchmark.iter().flat_map(figures).collect::<Vec<_>>(),
             "cases": step.suite.iter().flat_map(|suite| suite.cases.iter().map(case)).collect::<Vec<_>>(),
         })
     });
@@ -97,6 +100,22 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "machine": run.map(|run| machine(&run.machine)),
         "others": others.collect::<Vec<_>>(),
     })
+}
+
+/// The figures of a benchmark, a line for each level.
+fn figures(benchmark: &BenchmarkRecord) -> Vec<String> {
+    let line = |(level, of_level): (&LevelNumber, &LevelFigures)| {
+        let LevelFigures { tool, figures, median, missing, .. } = of_level;
+        let tool = tool.as_ref().map_or(String::new(), |tool| format!(" ({tool})"));
+        let all = figures.iter().map(|figure| number(*figure)).collect::<Vec<_>>().join(", ");
+        let seen = match (median, missing) {
+            (_, Some(why)) => why.clone(),
+            (Some(median), None) => format!("{} {}, of {all}", number(*median), benchmark.unit),
+            (None, None) => "no figure".to_owned(),
+        };
+        text::shown(&format!("{level}: {seen}{tool}"))
+    };
+    benchmark.levels.iter().map(line).collect()
 }
 
 /// A test case: name, outcome, what was seen, and where its failure is described.

@@ -200,6 +200,7 @@
     const status = step.run === null ? "" : step.status === null ? ", ended by a signal" : `, status ${step.status}`;
     return [make("p", { class: "step" }, make("b", {}, `step-${place + 1} `), `${step.name} on ${step.on}${status}`),
       make("pre", { tabindex: "0" }, (step.run === null ? step.do : `$ ${step.run}`) + (step.output ? `\n${step.output}` : "")),
+      step.figures.length > 0 && make("ul", { class: "cases" }, step.figures.map((line) => make("li", {}, line))),
       cases(step)];
   })) : [];
 
